@@ -1,0 +1,314 @@
+//! The interface: every command, option and default.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use penholder::{Options, Synchronous};
+
+/// Many processes, one SQLite database, one pen.
+///
+/// penholder takes a lock file beside the database (db.lock) before it writes,
+/// so that programs wait for one another instead of failing with "database is
+/// locked", and a timeout says who is in the way.
+#[derive(Debug, Parser)]
+#[command(
+    name = "penholder",
+    version = version(),
+    arg_required_else_help = true,
+    propagate_version = false,
+    after_help = AFTER_HELP
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  penholder stress demo.db                     see it work: 8 processes at once
+  penholder exec app.db 'INSERT INTO t VALUES (?1)' 42
+  penholder query app.db 'SELECT * FROM t' --json
+  penholder status app.db                      who holds the pen?
+  penholder run app.db -- ./nightly-import     hold the pen while a program runs
+
+Exit codes:
+  0    done
+  1    SQL failed, a check failed, or a file cannot be used
+  2    the command line was not understood
+  75   the write lock (or SQLite's own lock) was not free in time
+  run  exits with the command's own code; 126 it cannot be started, 127 it is
+       not found, 128+N it was ended by signal N";
+
+fn version() -> String {
+    let own = env!("CARGO_PKG_VERSION");
+    format!("{own} (SQLite {})", penholder::sqlite_version())
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Write one database from many processes at once, and check the result
+    Stress(Stress),
+    #[command(hide = true)]
+    StressWorker(StressWorker),
+    /// Run SQL that writes, under the write lock; creates a missing database
+    Exec(Exec),
+    /// Run SQL that reads; never waits for the write lock
+    Query(Query),
+    /// Say who holds the write lock; only looks
+    Status(Status),
+    /// Hold the write lock while a command runs
+    Run(Run),
+    /// Move the log (-wal) into the database and empty it
+    Checkpoint(Maintain),
+    /// Copy the database as it is this moment; writers go on meanwhile
+    Backup(Backup),
+    /// Rebuild the database file without its free pages; everybody waits
+    Vacuum(Maintain),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// Which database, and how it is locked.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Target {
+    /// The database file
+    #[arg(value_name = "DB")]
+    pub(crate) db: PathBuf,
+    /// Use this lock file instead of db.lock in the database's folder; everybody
+    /// who writes the database must name the same
+    #[arg(long, value_name = "FILE")]
+    pub(crate) lock_file: Option<PathBuf>,
+    /// Work on a network file system too: right only if no other machine writes
+    #[arg(long)]
+    pub(crate) allow_network_fs: bool,
+}
+
+impl Target {
+    /// The library's options for this database.
+    pub(crate) fn options(&self) -> Options {
+        let options = Options::new().allow_network_fs(self.allow_network_fs);
+        match &self.lock_file {
+            Some(path) => options.lock_path(path),
+            None => options,
+        }
+    }
+}
+
+/// How long to wait.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Timeout {
+    /// How long to wait for everybody else, for example 500ms, 10s, 1.5m
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = duration, allow_hyphen_values = true)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Stress {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// How many processes write at once
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) processes: u32,
+    /// How many rows each of them writes, each in a transaction of its own
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) writes: u32,
+    /// What a commit waits for: with `full` it survives a power cut
+    #[arg(long, value_enum, default_value = "normal")]
+    pub(crate) sync: Sync,
+    /// How long each write may wait, for example 10s
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration, allow_hyphen_values = true)]
+    pub(crate) timeout: Duration,
+    /// Print the report as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write into a database that has other tables too
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct StressWorker {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    #[arg(long)]
+    pub(crate) run: i64,
+    #[arg(long)]
+    pub(crate) process: u32,
+    #[arg(long)]
+    pub(crate) writes: u32,
+    #[arg(long, value_enum)]
+    pub(crate) sync: Sync,
+    #[arg(long, value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Sync {
+    /// Survives the death of every process
+    Normal,
+    /// Survives a power cut too
+    Full,
+}
+
+impl From<Sync> for Synchronous {
+    fn from(sync: Sync) -> Self {
+        match sync {
+            Sync::Normal => Self::Normal,
+            Sync::Full => Self::Full,
+        }
+    }
+}
+
+impl Sync {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Full => "full",
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = PARAM_HELP)]
+pub(crate) struct Exec {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// One statement, or several separated by `;` (all or nothing); `-` reads
+    /// them from standard input
+    #[arg(value_name = "SQL")]
+    pub(crate) sql: String,
+    /// Values for ?1, ?2 … of a single statement
+    #[arg(value_name = "PARAM", allow_negative_numbers = true)]
+    pub(crate) params: Vec<String>,
+    #[command(flatten)]
+    pub(crate) timeout: Timeout,
+    /// What this is for: shown to whoever waits
+    #[arg(long)]
+    pub(crate) label: Option<String>,
+}
+
+const PARAM_HELP: &str = "\
+A PARAM that reads as an integer or a real number is bound as one; null: is
+NULL; text:… is always text; anything else is text. Put -- before a PARAM that
+begins with a dash.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = PARAM_HELP)]
+pub(crate) struct Query {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// One statement
+    #[arg(value_name = "SQL")]
+    pub(crate) sql: String,
+    /// Values for ?1, ?2 … of the statement
+    #[arg(value_name = "PARAM", allow_negative_numbers = true)]
+    pub(crate) params: Vec<String>,
+    /// Print one JSON array of objects
+    #[arg(long, group = "format")]
+    pub(crate) json: bool,
+    /// Print CSV with a header (the default on a pipe)
+    #[arg(long, group = "format")]
+    pub(crate) csv: bool,
+    /// Print a table (the default on a terminal)
+    #[arg(long, group = "format")]
+    pub(crate) table: bool,
+    #[command(flatten)]
+    pub(crate) timeout: Timeout,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+penholder used inside CMD works under this hold: it does not wait for it, and
+several inside exclude one another. Signals sent to penholder are passed on.")]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Wait at most this many seconds for the lock
+    #[arg(short, long, value_name = "SECONDS", default_value = "10", value_parser = seconds, allow_hyphen_values = true, conflicts_with = "nonblock")]
+    pub(crate) wait: Duration,
+    /// Do not wait at all
+    #[arg(short, long)]
+    pub(crate) nonblock: bool,
+    /// The exit code when the lock was not free in time
+    #[arg(short = 'E', long, value_name = "CODE", default_value_t = 75)]
+    pub(crate) conflict_exit_code: u8,
+    /// What this is for: shown to whoever waits
+    #[arg(long)]
+    pub(crate) label: Option<String>,
+    /// The command and its arguments
+    #[arg(value_name = "CMD", required = true, last = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Maintain {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) timeout: Timeout,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Backup {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The file to write; it must not exist
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) timeout: Timeout,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let wanted = "give a number with a unit, like 500ms, 10s or 1.5m";
+    let parsed: jiff::SignedDuration = text.parse().map_err(|_| wanted.to_owned())?;
+    Duration::try_from(parsed).map_err(|_| "it cannot be negative".to_owned())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text
+        .parse()
+        .map_err(|_| "give a number of seconds, like 2 or 0.5")?;
+    Duration::try_from_secs_f64(number)
+        .map_err(|_| "it must be zero or more, and not absurd".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_interface_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_need_a_unit_and_sense() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for text in ["", "10", "-1s", "soon", "99999999999999999999h", "1e9s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for text in ["", "x", "-1", "nan", "inf", "1e30"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! `penholder exec`: SQL that writes.
+
+use std::io::{self, Read};
+use std::process::ExitCode;
+
+use penholder::rusqlite::fallible_iterator::FallibleIterator;
+use penholder::rusqlite::{self, Batch};
+use penholder::{Database, Executed, Rows, Transaction, Value};
+
+use crate::args::Exec;
+use crate::failure::{FAILED, Failure, USAGE, say};
+use crate::output::{Format, RowPrinter};
+use crate::param;
+
+pub(crate) fn run(args: &Exec) -> Result<ExitCode, Failure> {
+    // Before the lock is taken: nobody waits for our standard input.
+    let sql = match args.sql.as_str() {
+        "-" => read_script()?,
+        sql => sql.to_owned(),
+    };
+    let params: Vec<Value> = args.params.iter().map(|word| param::value(word)).collect();
+    let mut options = args.target.options().timeout(args.timeout.timeout);
+    if let Some(label) = &args.label {
+        options = options.label(label);
+    }
+    let db = options.open(&args.target.db)?;
+    db.warnings().iter().for_each(say);
+    let done = execute(&db, &sql, params)?;
+    let plural = if done.rows_changed == 1 {
+        "row"
+    } else {
+        "rows"
+    };
+    say(format!("{} {plural} changed", done.rows_changed));
+    print_returned(&done)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read_script() -> Result<String, Failure> {
+    let mut script = String::new();
+    io::stdin().read_to_string(&mut script).map_err(|error| {
+        let next = "give SQL as UTF-8 text";
+        Failure::new(format!("read standard input: {error}: {next}"), FAILED)
+    })?;
+    Ok(script)
+}
+
+/// One statement with values as plain data; otherwise whatever is in the text,
+/// in one transaction.
+fn execute(db: &Database, sql: &str, params: Vec<Value>) -> Result<Executed, Failure> {
+    if params.is_empty() {
+        return db.write(|tx| run_script(tx, sql));
+    }
+    db.execute(sql, params)
+        .map_err(|error| match error.sqlite_error() {
+            Some(rusqlite::Error::MultipleStatement) => {
+                let message =
+                    "values go with a single statement: split the SQL, or write them into it";
+                Failure::new(message, USAGE)
+            }
+            _ => error.into(),
+        })
+}
+
+/// Runs the statements in order; the rows of the last are kept.
+fn run_script(tx: &Transaction<'_>, sql: &str) -> Result<Executed, Failure> {
+    let mut done = Executed::default();
+    let mut batch = Batch::new(tx, sql);
+    for number in 1.. {
+        let failed = |error: rusqlite::Error| explain(number, error);
+        let Some(mut statement) = batch.next().map_err(failed)? else {
+            break;
+        };
+        if statement.parameter_count() > 0 {
+            let message =
+                format!("statement {number}: it has parameters: give their values after the SQL");
+            return Err(Failure::new(message, FAILED));
+        }
+        let before = tx.total_changes();
+        done.returned = Rows::of(&mut statement).map_err(failed)?;
+        if tx.total_changes() != before {
+            done.rows_changed += tx.changes();
+        }
+    }
+    Ok(done)
+}
+
+fn explain(number: u32, error: rusqlite::Error) -> Failure {
+    let nested = error.to_string().contains("within a transaction");
+    let error = penholder::Error::from(error);
+    let hint = if nested && !error.to_string().contains("VACUUM") {
+        "the statements run in one transaction already: leave BEGIN and COMMIT out"
+    } else {
+        "nothing was written"
+    };
+    Failure::new(format!("statement {number}: {error}: {hint}"), FAILED)
+}
+
+fn print_returned(done: &Executed) -> Result<(), Failure> {
+    if done.returned.columns().is_empty() {
+        return Ok(());
+    }
+    let columns = done.returned.columns().to_vec();
+    let mut printer = RowPrinter::new(columns, Format::for_stdout())?;
+    for row in done.returned.iter() {
+        printer.row(row)?;
+    }
+    printer.end()
+}

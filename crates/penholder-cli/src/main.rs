@@ -1,0 +1,58 @@
+//! The command `penholder`. `args.rs` is its whole interface; each command has a
+//! file of its own.
+
+mod args;
+mod exec;
+mod failure;
+mod maintain;
+mod output;
+mod param;
+mod query;
+mod run;
+mod status;
+mod stress;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Args, Command};
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match dispatch(args.command) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn dispatch(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Stress(args) => stress::run(&args),
+        Command::StressWorker(args) => stress::worker::run(&args),
+        Command::Exec(args) => exec::run(&args),
+        Command::Query(args) => query::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Checkpoint(args) => maintain::checkpoint(&args),
+        Command::Backup(args) => maintain::backup(&args),
+        Command::Vacuum(args) => maintain::vacuum(&args),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut visible(), "penholder", &mut script);
+            output::print(&script)
+        }
+    }
+}
+
+/// The interface without what is not for people: completions would offer it.
+fn visible() -> clap::Command {
+    let all = Args::command();
+    let visible = all
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set());
+    clap::Command::new("penholder")
+        .version(all.get_version().unwrap_or_default().to_owned())
+        .subcommands(visible.cloned().collect::<Vec<_>>())
+}

@@ -1,0 +1,55 @@
+//! `penholder checkpoint`, `backup` and `vacuum`.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use penholder::Database;
+
+use crate::args::{Backup, Maintain, Target, Timeout};
+use crate::failure::{Failure, say};
+use crate::output;
+
+pub(crate) fn checkpoint(args: &Maintain) -> Result<ExitCode, Failure> {
+    let done = open(&args.target, &args.timeout)?.checkpoint()?;
+    let end = if done.truncated {
+        "the log is empty"
+    } else {
+        "the log could not be emptied: somebody still reads from it, or writes without the lock"
+    };
+    let text = format!(
+        "{} of {} pages moved into the database; {end}\n",
+        done.moved_frames, done.log_frames
+    );
+    output::print(text.as_bytes())
+}
+
+pub(crate) fn vacuum(args: &Maintain) -> Result<ExitCode, Failure> {
+    let db = open(&args.target, &args.timeout)?;
+    // The log first, so that the sizes compare.
+    db.checkpoint()?;
+    let before = size(db.path());
+    db.vacuum()?;
+    db.checkpoint()?;
+    let text = format!("{before} bytes before, {} after\n", size(db.path()));
+    output::print(text.as_bytes())
+}
+
+pub(crate) fn backup(args: &Backup) -> Result<ExitCode, Failure> {
+    let options = args.target.options().timeout(args.timeout.timeout);
+    let db = options.read_only(true).open(&args.target.db)?;
+    db.backup_to(&args.file)?;
+    let text = format!("{} bytes in {}\n", size(&args.file), args.file.display());
+    output::print(text.as_bytes())
+}
+
+fn open(target: &Target, timeout: &Timeout) -> Result<Database, Failure> {
+    let options = target.options().timeout(timeout.timeout).create(false);
+    let db = options.open(&target.db)?;
+    db.warnings().iter().for_each(say);
+    Ok(db)
+}
+
+fn size(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |meta| meta.len())
+}

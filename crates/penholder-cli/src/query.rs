@@ -1,0 +1,69 @@
+//! `penholder query`: SQL that reads.
+
+use std::process::ExitCode;
+
+use penholder::Value;
+use penholder::rusqlite::{Connection, Error as SqliteError};
+
+use crate::args::Query;
+use crate::failure::{FAILED, Failure};
+use crate::output::{Format, RowPrinter};
+use crate::param;
+
+pub(crate) fn run(args: &Query) -> Result<ExitCode, Failure> {
+    let options = args.target.options().timeout(args.timeout.timeout);
+    let db = options.read_only(true).open(&args.target.db)?;
+    let params: Vec<Value> = args.params.iter().map(|word| param::value(word)).collect();
+    db.read(|connection| print(connection, args, &params))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints rows as SQLite finds them, so that a large result needs no memory.
+fn print(connection: &Connection, args: &Query, params: &[Value]) -> Result<(), Failure> {
+    let mut statement = connection.prepare(&args.sql).map_err(|error| match error {
+        SqliteError::MultipleStatement => {
+            Failure::new("query: several statements: give one at a time", FAILED)
+        }
+        error => error.into(),
+    })?;
+    if statement.parameter_count() != params.len() {
+        return Err(
+            SqliteError::InvalidParameterCount(params.len(), statement.parameter_count()).into(),
+        );
+    }
+    for (number, value) in params.iter().enumerate() {
+        statement.raw_bind_parameter(number + 1, value)?;
+    }
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
+    if !statement.readonly() {
+        let message = "query: this statement writes: use `penholder exec`";
+        return Err(Failure::new(message, FAILED));
+    }
+    if columns.is_empty() {
+        let message = "query: this statement returns no rows: give a SELECT";
+        return Err(Failure::new(message, FAILED));
+    }
+    let width = columns.len();
+    let mut rows = statement.raw_query();
+    // The first row before the header: a statement that fails prints nothing.
+    let mut row = rows.next()?;
+    let mut printer = RowPrinter::new(columns, format(args))?;
+    while let Some(found) = row {
+        let values: Result<Vec<Value>, _> = (0..width).map(|number| found.get(number)).collect();
+        printer.row(&values?)?;
+        row = rows.next()?;
+    }
+    printer.end()
+}
+
+fn format(args: &Query) -> Format {
+    if args.json {
+        Format::Json
+    } else if args.csv {
+        Format::Csv
+    } else if args.table {
+        Format::Table
+    } else {
+        Format::for_stdout()
+    }
+}

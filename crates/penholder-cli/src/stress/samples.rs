@@ -1,0 +1,113 @@
+//! What a worker says about its writes.
+
+use std::io::{BufReader, Read};
+use std::process::ChildStdout;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use indicatif::ProgressBar;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::worker::{FAILED, READY};
+
+/// One call to the kernel waits no longer; then it waits again.
+const LONGEST_POLL: Duration = Duration::from_secs(3600);
+
+/// The output of one worker.
+pub(super) struct Samples {
+    from: BufReader<ChildStdout>,
+    /// A worker that says nothing for longer is given up: it was stopped, say.
+    patience: Duration,
+}
+
+/// What the workers did.
+pub(super) struct Counted {
+    /// Acknowledged writes.
+    pub(super) acknowledged: u64,
+    /// Time of each acknowledged write, in microseconds.
+    pub(super) times: Histogram<u64>,
+    /// Writes a second of each process.
+    pub(super) rates: Vec<f64>,
+    /// From the start to the last end.
+    pub(super) elapsed: Duration,
+}
+
+impl Default for Counted {
+    #[expect(clippy::expect_used, reason = "three digits are in the crate's range")]
+    fn default() -> Self {
+        Self {
+            acknowledged: 0,
+            times: Histogram::new(3).expect("three significant digits are allowed"),
+            rates: Vec::new(),
+            elapsed: Duration::ZERO,
+        }
+    }
+}
+
+impl Counted {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.acknowledged += other.acknowledged;
+        // Both resize themselves, so every value fits.
+        let _ = self.times.add(&other.times);
+        self.rates.extend(&other.rates);
+    }
+}
+
+impl Samples {
+    pub(super) fn new(output: ChildStdout, patience: Duration) -> Self {
+        let from = BufReader::new(output);
+        Self { from, patience }
+    }
+
+    /// Until the worker has opened the database, or ended.
+    pub(super) fn wait_until_ready(&mut self) {
+        while self.next().is_some_and(|sample| sample != READY) {}
+    }
+
+    /// Counts until the worker ends.
+    pub(super) fn count(mut self, begun: Instant, progress: &ProgressBar) -> Counted {
+        let mut counted = Counted::default();
+        while let Some(sample) = self.next() {
+            if sample != FAILED {
+                counted.acknowledged += 1;
+                // The histogram resizes itself, so every value fits.
+                let _ = counted.times.record(u64::from(sample));
+            }
+            progress.inc(1);
+        }
+        counted.elapsed = begun.elapsed();
+        #[expect(clippy::cast_precision_loss, reason = "a rate, for people")]
+        let writes = counted.acknowledged as f64;
+        counted.rates.push(writes / counted.elapsed.as_secs_f64());
+        counted
+    }
+
+    fn next(&mut self) -> Option<u32> {
+        let mut bytes = [0; 4];
+        for place in 0..bytes.len() {
+            self.wait()?;
+            self.from.read_exact(&mut bytes[place..=place]).ok()?;
+        }
+        Some(u32::from_le_bytes(bytes))
+    }
+
+    /// Until there is something to read, or the end; `None` if patience ends.
+    fn wait(&mut self) -> Option<()> {
+        if !self.from.buffer().is_empty() {
+            return Some(());
+        }
+        let begun = Instant::now();
+        loop {
+            let left = self.patience.saturating_sub(begun.elapsed());
+            let left = Timespec::try_from(left.min(LONGEST_POLL)).ok()?;
+            let mut output = [PollFd::new(self.from.get_ref(), PollFlags::IN)];
+            match poll(&mut output, Some(&left)) {
+                Ok(0) if begun.elapsed() >= self.patience => return None,
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return Some(()),
+                Err(_) => return None,
+            }
+        }
+    }
+}

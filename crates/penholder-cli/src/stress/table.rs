@@ -1,0 +1,64 @@
+//! The table that `penholder stress` writes. Its rows carry the number of the
+//! run, so that runs on one file do not mix.
+
+use penholder::{Database, params};
+
+use crate::args::Target;
+use crate::failure::{FAILED, Failure};
+
+const CREATE: &str = "\
+    CREATE TABLE IF NOT EXISTS penholder_stress(
+        run INTEGER NOT NULL,
+        process INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        text TEXT NOT NULL,
+        PRIMARY KEY (run, process, number)
+    ) WITHOUT ROWID";
+const TEXT: &str = "a row of some forty bytes, as they are";
+
+pub(super) fn create(db: &Database) -> penholder::Result<()> {
+    let sql = "SELECT 1 FROM sqlite_schema WHERE name = 'penholder_stress'";
+    if db.query(sql, ())?.is_empty() {
+        db.execute(CREATE, ())?;
+    }
+    Ok(())
+}
+
+pub(super) fn insert(db: &Database, run: i64, process: u32, number: u32) -> penholder::Result<()> {
+    let sql = "INSERT INTO penholder_stress VALUES (?1, ?2, ?3, ?4)";
+    db.execute(sql, params![run, process, number, TEXT])?;
+    Ok(())
+}
+
+/// The rows of one run.
+pub(super) fn count(db: &Database, run: i64) -> penholder::Result<i64> {
+    let sql = "SELECT count(*) AS n FROM penholder_stress WHERE run = ?1";
+    db.query(sql, [run])?.get(0, "n")
+}
+
+/// `ok`, or what is wrong.
+pub(super) fn integrity(db: &Database) -> penholder::Result<String> {
+    db.query("PRAGMA integrity_check(1)", ())?
+        .get(0, "integrity_check")
+}
+
+/// An empty database, or one of ours, may be filled; another may not.
+pub(super) fn refuse_foreign(target: &Target) -> Result<(), Failure> {
+    let path = &target.db;
+    if !path.exists() {
+        return Ok(());
+    }
+    let db = target.options().read_only(true).open(path)?;
+    let sql = "SELECT name FROM sqlite_schema WHERE tbl_name <> 'penholder_stress' LIMIT 1";
+    let found = db.query(sql, ())?;
+    if found.is_empty() {
+        return Ok(());
+    }
+    let name: String = found.get(0, "name")?;
+    let message = format!(
+        "stress: {}: this is somebody's database (it has a table {name}): take another file, or \
+         say --force to add a table penholder_stress to it",
+        path.display()
+    );
+    Err(Failure::new(message, FAILED))
+}

@@ -1,0 +1,107 @@
+//! Texts as they were last approved, in `tests/snapshots`.
+//!
+//! A test that finds another text shows both; `PENHOLDER_BLESS=1 cargo test`
+//! approves what it finds.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file is a crate of its own and uses a part of it"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Asserts that a text is as it was approved.
+#[track_caller]
+pub fn assert_approved(name: &str, actual: &str) {
+    let path = file(name);
+    if std::env::var_os("PENHOLDER_BLESS").is_some_and(|value| value == "1") {
+        fs::write(&path, actual).unwrap();
+        return;
+    }
+    let approved = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        approved == actual,
+        "{} differs (- approved, + found):\n{}\nPENHOLDER_BLESS=1 approves what was found",
+        path.display(),
+        difference(&approved, actual)
+    );
+}
+
+/// The names of all approved texts, sorted.
+pub fn names() -> Vec<String> {
+    let folder = file("x").parent().map(Path::to_path_buf).unwrap();
+    let name = |entry: fs::DirEntry| {
+        let path = entry.path();
+        path.file_stem().unwrap().to_string_lossy().into_owned()
+    };
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| name(entry.unwrap())).collect();
+    names.sort();
+    names
+}
+
+fn file(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots");
+    folder.join(format!("{name}.txt"))
+}
+
+/// The lines between the first and the last that differ, with two around them.
+fn difference(approved: &str, found: &str) -> String {
+    let approved: Vec<&str> = approved.split('\n').collect();
+    let found: Vec<&str> = found.split('\n').collect();
+    let pairs = approved.iter().zip(&found);
+    let same_start = pairs.take_while(|(one, other)| one == other).count();
+    let pairs = approved[same_start..].iter().rev();
+    let pairs = pairs.zip(found[same_start..].iter().rev());
+    let same_end = pairs.take_while(|(one, other)| one == other).count();
+    let before = &approved[same_start.saturating_sub(2)..same_start];
+    let removed = &approved[same_start..approved.len() - same_end];
+    let added = &found[same_start..found.len() - same_end];
+    let after = approved[approved.len() - same_end..].iter().take(2);
+    let marked = |mark: &'static str| move |line: &&str| format!("{mark} {line}");
+    let mut lines: Vec<String> = before.iter().map(marked(" ")).collect();
+    lines.extend(removed.iter().map(marked("-")));
+    lines.extend(added.iter().map(marked("+")));
+    lines.extend(after.map(marked(" ")));
+    lines.join("\n")
+}
+
+/// Replaces what differs from run to run: the folder, process ids, times, and
+/// whether a process happens to be on a processor.
+pub fn steady(text: &str, folder: &Path) -> String {
+    let text = text.replace(&*folder.to_string_lossy(), "FOLDER");
+    let text = replaced(&text, "pid:", "PID", |c| !c.is_ascii_digit());
+    let text = replaced(&text, " since ", "TIME", |c| c == ' ');
+    let text = replaced(&text, ", held ", "TIME", |c| c == ',' || c == ')');
+    let text = text.replace("running, ", "sleeping, ");
+    text.replace("running) ", "sleeping) ")
+}
+
+/// Replaces all numbers.
+pub fn numberless(text: &str) -> String {
+    let is_digit = |c: char| c.is_ascii_digit();
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(is_digit) {
+        let (before, number) = rest.split_at(start);
+        let end = number.find(|c| !is_digit(c) && c != '.');
+        out.push_str(before);
+        out.push('N');
+        rest = &number[end.unwrap_or(number.len())..];
+    }
+    out + rest
+}
+
+/// Replaces what stands between each `mark` and the `end` after it.
+fn replaced(text: &str, mark: &str, by: &str, end: impl Fn(char) -> bool) -> String {
+    let mut parts = text.split(mark);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.find(&end).unwrap_or(part.len());
+        out.push_str(mark);
+        out.push_str(by);
+        out.push_str(&part[rest..]);
+    }
+    out
+}

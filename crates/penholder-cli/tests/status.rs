@@ -1,0 +1,309 @@
+//! Proves that `penholder status` says who holds the lock, whoever it is, and
+//! only looks: it creates nothing, changes nothing and is in nobody's way.
+#![cfg(test)]
+
+#[path = "../../penholder-lock/tests/peer/mod.rs"]
+mod peer;
+mod site;
+
+use std::fs::{self, File, TryLockError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use peer::Peer;
+use serde_json::json;
+use site::{Site, fields, has_namespaces};
+
+#[test]
+fn free_is_said_and_is_no_error() {
+    let site = Site::with_table();
+    let lock_file = site.at("db.lock");
+    let text = site.run(["status", "x.db"]).quiet();
+    assert_eq!(
+        text,
+        format!("free\n  lock file: {}\n", lock_file.display())
+    );
+    let status = json!({"state": "free", "holder": null, "lock_file": lock_file});
+    assert_eq!(site.status(), status);
+}
+
+#[test]
+fn the_holder_is_described() {
+    let site = Site::with_table();
+    let begun = SystemTime::now();
+    let mut holder = site.hold(&["--label", "nightly"]);
+    let done = site.run(["status", "x.db", "--json"]);
+    let status = site::json(&done.quiet());
+    assert_eq!(fields(&status), ["holder", "lock_file", "state"]);
+    assert_eq!(status["state"], "held");
+    let seen = &status["holder"];
+    let names = ["cmd", "held_s", "label", "pid", "since", "state"];
+    assert_eq!(fields(seen), names);
+    assert_eq!(seen["pid"], holder.pid());
+    assert_eq!(seen["label"], "nightly");
+    assert!(
+        seen["cmd"]
+            .as_str()
+            .unwrap()
+            .starts_with("penholder run x.db")
+    );
+    assert!(["sleeping", "running"].contains(&seen["state"].as_str().unwrap()));
+    let since = seen["since"].as_str().unwrap();
+    assert!(since.len() == 24 && since.ends_with('Z'), "{since}");
+    let held = seen["held_s"].as_f64().unwrap();
+    assert!(held >= 0.0 && held <= begun.elapsed().unwrap().as_secs_f64());
+    let text = site.run(["status", "x.db"]).quiet();
+    let start = format!(
+        "held by pid:{} since {since} (`penholder run ",
+        holder.pid()
+    );
+    assert!(text.starts_with(&start) && text.contains("label: nightly"));
+    holder.tell("go");
+    holder.expect("released");
+    assert!(holder.end().success());
+    assert_eq!(site.status()["state"], "free");
+}
+
+#[test]
+fn held_time_grows() {
+    let site = Site::with_table();
+    let _holder = site.hold(&[]);
+    let held = || site.status()["holder"]["held_s"].as_f64().unwrap();
+    let first = held();
+    thread::sleep(Duration::from_millis(50));
+    assert!(held() >= first + 0.05);
+}
+
+#[test]
+fn a_stopped_holder_is_said_to_be_stopped() {
+    let site = Site::with_table();
+    let holder = site.hold(&[]);
+    holder.signal("STOP");
+    peer::until("the stop", || site.status()["holder"]["state"] == "stopped");
+    let text = site.run(["status", "x.db"]).quiet();
+    assert!(text.contains(", stopped, held "), "{text}");
+    let sql = "INSERT INTO entry VALUES (1, 1)";
+    let message = site
+        .run(["exec", "x.db", "--timeout", "50ms", sql])
+        .failed(75);
+    assert!(message.contains(", stopped, held "), "{message}");
+    holder.signal("CONT");
+    peer::until("the going on", || {
+        site.status()["holder"]["state"] != "stopped"
+    });
+}
+
+#[test]
+fn the_death_of_the_holder_is_noticed_at_once() {
+    let site = Site::with_table();
+    let mut holder = site.hold(&[]);
+    holder.kill();
+    assert!(peer::text(&site.at("db.lock")).contains("pid:"));
+    let text = site.run(["status", "x.db"]).quiet();
+    assert!(
+        text.starts_with("free\n"),
+        "its record still stands: {text}"
+    );
+}
+
+#[test]
+fn a_holder_without_a_record_is_named() {
+    if !peer::has("flock") {
+        return;
+    }
+    let site = Site::with_table();
+    let mut command = site.program("flock");
+    command.args(["db.lock", "sh", "-c", "echo held; read line"]);
+    let plain = Peer::spawn(command);
+    plain.expect("held");
+    let seen = site.status();
+    assert_eq!(seen["state"], "held");
+    let holder = &seen["holder"];
+    assert_eq!(holder["pid"], plain.pid());
+    assert!(holder["cmd"].as_str().unwrap().starts_with("flock db.lock"));
+    for unknown in ["since", "held_s", "label"] {
+        assert!(holder[unknown].is_null(), "{seen}");
+    }
+    let text = site.run(["status", "x.db"]).quiet();
+    assert!(text.contains("left no record"), "{text}");
+}
+
+#[test]
+fn a_holder_in_a_container_is_there() {
+    if !has_namespaces() {
+        return;
+    }
+    let site = Site::with_table();
+    let mut command = site.program("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
+    command.args([site::PENHOLDER, "run", "x.db", "--label", "inside", "--"]);
+    command.args(["sh", "-c", "echo held; read line"]);
+    let inside = Peer::spawn(command);
+    inside.expect("held");
+    let seen = site.status();
+    assert_eq!(seen["state"], "held");
+    assert_eq!(seen["holder"]["label"], "inside");
+    let text = site.run(["status", "x.db"]).quiet();
+    assert!(text.starts_with("held by pid:") && text.contains("inside"));
+}
+
+#[test]
+fn a_holder_outside_the_container_is_there() {
+    if !has_namespaces() {
+        return;
+    }
+    let site = Site::with_table();
+    let _outside = site.hold(&["--label", "outside"]);
+    let look = |format: &[&str]| {
+        let mut command = site.program("unshare");
+        command.args(["--pid", "--fork", "--mount-proc"]);
+        command.args([site::PENHOLDER, "status", "x.db"]);
+        site::finish(command.args(format), b"", peer::PATIENCE)
+    };
+    let seen = look(&["--json"]).json();
+    assert_eq!(seen["state"], "held");
+    assert_eq!(seen["holder"]["state"], "other-namespace");
+    assert_eq!(seen["holder"]["label"], "outside");
+    let text = look(&[]).quiet();
+    assert!(text.contains("in another pid namespace"), "{text}");
+}
+
+#[test]
+fn a_label_cannot_drive_the_terminal() {
+    let site = Site::with_table();
+    let _holder = site.hold(&["--label", "a\nstate: free\x1b[31m\u{202e}"]);
+    let text = site.run(["status", "x.db"]).quiet();
+    assert_eq!(text.lines().count(), 2, "{text}");
+    assert!(!text.contains(['\x1b', '\u{202e}']), "{text:?}");
+    let label = site.status()["holder"]["label"].clone();
+    assert_eq!(label, "a\\nstate: free\\u{1b}[31m\\u{202e}");
+}
+
+#[test]
+fn looking_creates_nothing() {
+    let site = Site::new();
+    fs::write(site.at("x.db"), "").unwrap();
+    let text = site.run(["status", "x.db"]).quiet();
+    assert!(text.starts_with("free\n"), "{text}");
+    assert_eq!(site.files(), ["x.db"]);
+    let message = site.run(["status", "missing.db"]).failed(1);
+    assert!(message.contains("no such database"), "{message}");
+    assert_eq!(site.files(), ["x.db"]);
+}
+
+#[test]
+fn looking_changes_nothing() {
+    let site = Site::with_table();
+    let _holder = site.hold(&[]);
+    let facts = || {
+        site.files()
+            .into_iter()
+            .map(|name| {
+                let meta = fs::metadata(site.at(&name)).unwrap();
+                (
+                    name.clone(),
+                    meta.modified().unwrap(),
+                    fs::read(site.at(&name)).unwrap(),
+                )
+            })
+            .collect::<Vec<_>>()
+    };
+    let before = facts();
+    for _ in 0..5 {
+        site.run(["status", "x.db"]).quiet();
+        site.status();
+    }
+    assert!(facts() == before);
+}
+
+#[test]
+fn looking_disturbs_nobody() {
+    let site = Site::with_table();
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open(site.at("db.lock"))
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(2);
+    let looks = thread::scope(|scope| {
+        let look = scope.spawn(|| look_until(&site, deadline));
+        let mut tries = 0;
+        while Instant::now() < deadline {
+            // As `flock -n`: whoever else held it for a moment would be seen.
+            match file.try_lock() {
+                Ok(()) => file.unlock().unwrap(),
+                Err(TryLockError::WouldBlock) => panic!("not free at try {tries}"),
+                Err(TryLockError::Error(error)) => panic!("{error}"),
+            }
+            tries += 1;
+        }
+        look.join().unwrap()
+    });
+    assert!(looks > 0);
+}
+
+/// Looks again and again; returns how often.
+fn look_until(site: &Site, deadline: Instant) -> u32 {
+    let mut looks = 0;
+    while Instant::now() < deadline {
+        site.run(["status", "x.db"]).quiet();
+        site.status();
+        looks += 2;
+    }
+    looks
+}
+
+#[test]
+fn a_holder_is_seen_whatever_others_lock() {
+    let site = Site::with_table();
+    let holder = site.hold(&[]);
+    let deadline = Instant::now() + Duration::from_secs(3);
+    let mut wrong = Vec::new();
+    thread::scope(|scope| {
+        for number in 0..3 {
+            let site = &site;
+            scope.spawn(move || lock_others(site, number, deadline));
+        }
+        while Instant::now() < deadline {
+            let status = site.status();
+            if status["holder"]["pid"] != holder.pid() {
+                wrong.push(status);
+            }
+        }
+    });
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+/// Takes and gives back locks of its own, as busy neighbours do.
+fn lock_others(site: &Site, number: u32, deadline: Instant) {
+    let open = |n: u32| File::create(site.at(format!("{number}-{n}.lock"))).unwrap();
+    let files: Vec<File> = (0..20).map(open).collect();
+    while Instant::now() < deadline {
+        files.iter().for_each(|file| file.lock().unwrap());
+        files.iter().for_each(|file| file.unlock().unwrap());
+    }
+}
+
+#[test]
+fn a_plain_flock_is_never_refused_because_somebody_looks() {
+    if !peer::has("flock") {
+        return;
+    }
+    let site = Site::with_table();
+    let script = "\
+        (while [ ! -e enough ]; do \"$PENHOLDER\" status x.db >/dev/null || echo bad; done) &\n\
+        for i in $(seq 100); do flock -n db.lock true || echo refused; done\n\
+        touch enough; wait";
+    assert_eq!(site.shell(script).quiet(), "");
+}
+
+#[test]
+fn another_lock_file_is_looked_at() {
+    let site = Site::with_table();
+    let _holder = site.hold(&["--lock-file", "other.lock"]);
+    assert_eq!(site.status()["state"], "free");
+    let args = ["status", "x.db", "--lock-file", "other.lock", "--json"];
+    let seen = site.run(args).json();
+    assert_eq!(seen["state"], "held");
+    assert_eq!(seen["lock_file"], json!(site.at("other.lock")));
+}

@@ -1,0 +1,49 @@
+//! How long to sleep between two probes of the kernel's lock.
+
+use std::time::Duration;
+
+/// The first pause.
+const FIRST: Duration = Duration::from_millis(5);
+/// No pause is longer.
+const LONGEST: Duration = Duration::from_millis(50);
+
+/// Pauses of 5, 10, 20, 40, 50, 50 … ms, never past the deadline.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    next: Duration,
+}
+
+impl Backoff {
+    pub(crate) fn new() -> Self {
+        Self { next: FIRST }
+    }
+
+    /// The next pause, shortened to `remaining`.
+    pub(crate) fn pause(&mut self, remaining: Duration) -> Duration {
+        let pause = self.next.min(remaining);
+        self.next = (self.next * 2).min(LONGEST);
+        pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubles_up_to_fifty_milliseconds() {
+        let mut backoff = Backoff::new();
+        let pauses: Vec<_> = (0..7)
+            .map(|_| backoff.pause(Duration::MAX).as_millis())
+            .collect();
+        assert_eq!(pauses, [5, 10, 20, 40, 50, 50, 50]);
+    }
+
+    #[test]
+    fn never_sleeps_past_the_deadline() {
+        let mut backoff = Backoff::new();
+        let left = Duration::from_millis(3);
+        assert_eq!(backoff.pause(left), left);
+        assert_eq!(backoff.pause(Duration::ZERO), Duration::ZERO);
+    }
+}

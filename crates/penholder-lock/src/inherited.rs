@@ -1,0 +1,199 @@
+//! Working under an ancestor's hold.
+//!
+//! `penholder run DB -- CMD` holds the lock while CMD runs. penholder used
+//! inside CMD must not wait for its own ancestor: the ancestor hands down an
+//! environment variable that names the lock file and the chain of processes
+//! that hold it, the outermost first. It is believed only while the kernel says
+//! that the outermost still holds the lock.
+//!
+//! Several processes inside CMD exclude one another by a lock on one byte of
+//! the lock file, far past its end: byte `FIRST_BYTE + level`, where the level
+//! is the number of ancestors below the outermost. So a `penholder run` inside a
+//! `penholder run` takes the byte of level 0, and those inside it level 1.
+//!
+//! The value: `DEV-INO=PID@START/PID@START…`, one for each lock file, `;`
+//! between them.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use crate::status::ProcessState;
+use crate::sys::file::{self, FileId};
+use crate::sys::locks::{self, TableName};
+use crate::sys::process;
+
+/// The environment variable.
+pub(crate) const VARIABLE: &str = "PENHOLDER_HOLD";
+/// The byte that processes directly under the outermost holder lock.
+const FIRST_BYTE: i64 = 1 << 62;
+/// Deeper chains than this are not believed.
+const DEPTH_MAX: usize = 64;
+
+/// One process, for as long as the machine runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ProcessId {
+    pub(crate) pid: u32,
+    pub(crate) start: u64,
+}
+
+/// The ancestors that hold one lock file for us, the outermost first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ancestors {
+    pub(crate) file: FileId,
+    pub(crate) chain: Vec<ProcessId>,
+}
+
+/// How far below the outermost holder a process works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Level(usize);
+
+impl Level {
+    /// The byte that processes of this level lock.
+    pub(crate) fn byte(self) -> i64 {
+        FIRST_BYTE + i64::try_from(self.0).unwrap_or(0)
+    }
+
+    /// Whether anybody holds the byte of a deeper level.
+    pub(crate) fn is_busy_below(self, file: &File) -> io::Result<bool> {
+        let (first, length) = (self.byte() + 1, Self(DEPTH_MAX).byte() - FIRST_BYTE);
+        file::are_bytes_locked(file, first, length)
+    }
+}
+
+impl Ancestors {
+    /// What this process inherited.
+    pub(crate) fn of_this_process() -> Vec<Self> {
+        std::env::var(VARIABLE)
+            .map(|text| parse(&text))
+            .unwrap_or_default()
+    }
+
+    /// The level at which we work, if the outermost ancestor lives and holds
+    /// the lock this moment. One between that died, or let go, is passed over.
+    pub(crate) fn level(&self, path: &Path, name: &TableName) -> Option<Level> {
+        let (outermost, between) = self.chain.split_first()?;
+        if !outermost.lives() || !outermost.holds_flock(path, name) {
+            return None;
+        }
+        let level = (1..=between.len()).rev().find(|&level| {
+            let ancestor = between[level - 1];
+            ancestor.lives() && ancestor.holds_byte(path, name, Level(level - 1).byte())
+        });
+        Some(Level(level.unwrap_or(0)))
+    }
+
+    /// The chain for the children of a process that works at `level`.
+    pub(crate) fn chain_below(&self, level: Level, own: ProcessId) -> Vec<ProcessId> {
+        let mut chain: Vec<_> = self.chain.iter().take(level.0 + 1).copied().collect();
+        chain.push(own);
+        chain
+    }
+}
+
+impl ProcessId {
+    fn lives(self) -> bool {
+        process::state(self.pid, Some(self.start)) != ProcessState::Gone
+    }
+
+    fn holds_flock(self, path: &Path, name: &TableName) -> bool {
+        locks::holds_flock(self.pid, path, name).unwrap_or_else(|| {
+            // Its descriptors are hidden from us: ask who took the lock.
+            let taker = Some(self.pid);
+            locks::flock_on(name) == locks::Seen::Held { taker }
+        })
+    }
+
+    fn holds_byte(self, path: &Path, name: &TableName, byte: i64) -> bool {
+        let byte = u64::try_from(byte).unwrap_or(0);
+        locks::holds_byte(self.pid, path, name, byte) == Some(true)
+    }
+}
+
+/// The value to hand down: `ancestors` with those of `file` replaced.
+pub(crate) fn value(ancestors: &[Ancestors], file: FileId, chain: &[ProcessId]) -> String {
+    let own = Ancestors {
+        file,
+        chain: chain.to_vec(),
+    };
+    let others = ancestors.iter().filter(|one| one.file != file);
+    let parts: Vec<String> = others.chain([&own]).map(format).collect();
+    parts.join(";")
+}
+
+fn format(ancestors: &Ancestors) -> String {
+    let chain: Vec<_> = ancestors
+        .chain
+        .iter()
+        .map(|one| format!("{}@{}", one.pid, one.start))
+        .collect();
+    format!(
+        "{}-{}={}",
+        ancestors.file.dev,
+        ancestors.file.ino,
+        chain.join("/")
+    )
+}
+
+fn parse(text: &str) -> Vec<Ancestors> {
+    text.split(';').filter_map(parse_one).collect()
+}
+
+fn parse_one(text: &str) -> Option<Ancestors> {
+    let (file, chain) = text.split_once('=')?;
+    let (dev, ino) = file.split_once('-')?;
+    let chain: Option<Vec<_>> = chain
+        .split('/')
+        .map(|one| {
+            let (pid, start) = one.split_once('@')?;
+            Some(ProcessId {
+                pid: pid.parse().ok()?,
+                start: start.parse().ok()?,
+            })
+        })
+        .collect();
+    let file = FileId {
+        dev: dev.parse().ok()?,
+        ino: ino.parse().ok()?,
+    };
+    chain
+        .filter(|chain| chain.len() <= DEPTH_MAX)
+        .map(|chain| Ancestors { file, chain })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_value_survives_the_round() {
+        let one = FileId { dev: 65024, ino: 9 };
+        let other = FileId { dev: 1, ino: 2 };
+        let id = |pid| ProcessId { pid, start: 5 };
+        let first = value(&[], one, &[id(10)]);
+        assert_eq!(first, "65024-9=10@5");
+        let both = value(&parse(&first), other, &[id(11), id(12)]);
+        assert_eq!(
+            parse(&both),
+            [
+                Ancestors {
+                    file: one,
+                    chain: vec![id(10)]
+                },
+                Ancestors {
+                    file: other,
+                    chain: vec![id(11), id(12)]
+                },
+            ]
+        );
+        assert_eq!(parse("x=1@1;65024-9=1@;;=;1-1=1@2"), parse("1-1=1@2"));
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(text in ".*") {
+            let _ = parse(&text);
+        }
+    }
+}

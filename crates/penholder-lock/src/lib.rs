@@ -1,0 +1,95 @@
+//! One write lock for many processes: bounded by one deadline, released by the
+//! kernel when its holder dies, and able to say who holds it.
+//!
+//! ```
+//! use penholder_lock::{DEFAULT_TIMEOUT, WriteLocker};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let folder = folder.path();
+//! let locker = WriteLocker::new(folder)?; // folder/db.lock
+//! let guard = locker.acquire(DEFAULT_TIMEOUT)?;
+//! // … write to the database, with whatever library …
+//! guard.release()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The lock is the operating system's `flock` on a small text file, so
+//! `flock(1)`, Python's `fcntl.flock` and Go's take part unchanged. While it is
+//! held the file says by whom; a timeout says the same:
+//!
+//! ```text
+//! write lock timeout after 500ms
+//!   holder: pid:4242 since 2026-01-15T10:30:45.000Z (`sync --all`, stopped, held 3.2s)
+//!   lock file: /srv/app/db.lock
+//!   try again or check if holder process is stuck
+//! ```
+//!
+//! # Where to look
+//!
+//! - [`WriteLocker`] takes the lock, [`WriteGuard`] gives it back.
+//! - [`LockError`] has a predicate for each thing a program decides on.
+//! - [`Status`] and [`Holder`] are what can be seen from outside.
+//! - [`Deadline`] bounds several waits by one timeout.
+//!
+//! # What it does not do
+//!
+//! It does not know SQLite: the crate `penholder` does, and a program that uses
+//! sqlx or diesel takes this lock around its own writes. It does not work across
+//! machines: a network file system is refused. It is a lock among those who take
+//! it: whoever writes without it is not stopped, except by SQLite itself.
+//!
+//! # Forks
+//!
+//! A forked child does not hold what its parent holds: its copies of the
+//! descriptors are closed, without unlocking, in a `pthread_atfork` handler, and
+//! a guard it inherited does nothing. A `fork` that bypasses libc is not seen.
+
+mod backoff;
+mod deadline;
+mod error;
+mod inherited;
+mod lock;
+mod pen;
+mod record;
+mod status;
+mod sys;
+mod time;
+mod turn;
+
+pub use deadline::Deadline;
+pub use error::LockError;
+pub use lock::{DEFAULT_TIMEOUT, LOCK_FILE_NAME, WriteGuard, WriteLocker};
+pub use status::{Holder, LockState, Process, ProcessState, Status};
+
+/// How many forks lie between the first process of this program and this one:
+/// whoever keeps something that a forked child must not touch compares it.
+///
+/// ```
+/// let ours = penholder_lock::fork_generation();
+/// // … later, perhaps in a child …
+/// assert_eq!(ours, penholder_lock::fork_generation());
+/// ```
+#[must_use]
+pub fn fork_generation() -> u64 {
+    sys::fork::generation()
+}
+
+/// The name of the network (or otherwise shared) file system that a path is on,
+/// where a lock on this machine does not hold on another; `None` on a local one.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// # let folder = tempfile::tempdir()?;
+/// assert_eq!(penholder_lock::network_file_system(folder.path())?, None);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// The path does not exist or cannot be looked at.
+pub fn network_file_system(path: impl AsRef<std::path::Path>) -> std::io::Result<Option<String>> {
+    sys::filesystem::network(path.as_ref())
+}

@@ -1,0 +1,370 @@
+//! Taking and giving back the write lock.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::marker::PhantomData;
+use std::path::{self, Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::deadline::Deadline;
+use crate::error::{Kind, LockError};
+use crate::inherited::VARIABLE;
+use crate::pen::{self, Hold, Pen, Request};
+use crate::status::{self, Holder, Status};
+use crate::sys::fork;
+use crate::turn::NoTurn;
+
+/// How long an acquisition waits unless it is told otherwise.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The name of the lock file in a database's folder.
+pub const LOCK_FILE_NAME: &str = "db.lock";
+
+/// A write lock between processes, and between the threads of each.
+///
+/// Cheap to keep and to share: a process has one descriptor for each lock file,
+/// opened at the first acquisition, however many lockers there are. Nothing on
+/// disk is touched before that.
+///
+/// ```
+/// use penholder_lock::{DEFAULT_TIMEOUT, WriteLocker};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// let locker = WriteLocker::new(folder.path())?;
+/// {
+///     let _guard = locker.acquire(DEFAULT_TIMEOUT)?;
+///     // Nobody else on this machine writes now.
+///     assert_eq!(locker.holder()?.unwrap().pid, Some(std::process::id()));
+/// } // released here, also by a panic; by the kernel if the process dies
+/// assert!(locker.holder()?.is_none());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct WriteLocker {
+    request: Arc<Request>,
+    generation: u64,
+    pen: OnceLock<Arc<Pen>>,
+}
+
+impl WriteLocker {
+    /// A lock on the file [`LOCK_FILE_NAME`] in this folder.
+    ///
+    /// # Errors
+    ///
+    /// The folder does not exist or cannot be resolved.
+    pub fn new(dir: impl AsRef<Path>) -> Result<Self, LockError> {
+        let dir = dir.as_ref();
+        if dir.as_os_str().is_empty() {
+            return Err(no_file(dir));
+        }
+        Self::at(dir.join(LOCK_FILE_NAME))
+    }
+
+    /// A lock on this file, which is created if it is missing. The path is made
+    /// absolute and links in its folder are resolved now, so that a later change
+    /// of the working directory changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// The path names no file, or its folder does not exist or cannot be
+    /// resolved.
+    pub fn at(path: impl AsRef<Path>) -> Result<Self, LockError> {
+        let path = resolve(path.as_ref())?;
+        pen::watch_forks().map_err(|e| LockError::io(&path, "watch for forks", e))?;
+        Ok(Self {
+            request: Arc::new(Request {
+                path,
+                model: None,
+                label: None,
+                allow_network_fs: false,
+            }),
+            generation: fork::generation(),
+            pen: OnceLock::new(),
+        })
+    }
+
+    /// Says for what the lock is taken: shown to whoever waits for it. Control
+    /// characters are escaped, and it is cut at 64 bytes.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        Arc::make_mut(&mut self.request).label = Some(label.into());
+        self
+    }
+
+    /// If the lock file has to be created, it gets the permission bits and the
+    /// group of `model` (the database), whatever the umask: whoever may write
+    /// the one may then lock the other.
+    #[must_use]
+    pub fn permissions_like(mut self, model: impl Into<PathBuf>) -> Self {
+        Arc::make_mut(&mut self.request).model = Some(model.into());
+        self
+    }
+
+    /// Works on a network file system too, where this lock excludes only the
+    /// processes of this machine, if any. Off by default.
+    #[must_use]
+    pub fn allow_network_fs(mut self, allow: bool) -> Self {
+        Arc::make_mut(&mut self.request).allow_network_fs = allow;
+        self
+    }
+
+    /// The lock file.
+    #[must_use]
+    pub fn lock_file(&self) -> &Path {
+        &self.request.path
+    }
+
+    /// Takes the lock, waiting up to `timeout` ([`Duration::ZERO`] tries once).
+    ///
+    /// The threads of this process are served in the order they came. Among
+    /// processes the kernel's lock is polled after 5, 10, 20, 40, 50, 50 … ms.
+    ///
+    /// # Errors
+    ///
+    /// - [`is_timeout`](LockError::is_timeout): the text and
+    ///   [`holder`](LockError::holder) say who held it.
+    /// - [`is_nested`](LockError::is_nested): this thread holds it already.
+    /// - [`is_network_file_system`](LockError::is_network_file_system).
+    /// - anything else: the lock file cannot be opened or locked; the cause is
+    ///   the error's source.
+    pub fn acquire(&self, timeout: Duration) -> Result<WriteGuard, LockError> {
+        self.acquire_by(&Deadline::after(timeout))
+    }
+
+    /// Takes the lock, waiting up to a deadline that the caller shares with
+    /// whatever else it waits for.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire).
+    pub fn acquire_by(&self, deadline: &Deadline) -> Result<WriteGuard, LockError> {
+        let pen = self.pen()?;
+        match pen.turn.take(deadline) {
+            Ok(()) => {}
+            Err(NoTurn::Nested) => return Err(self.error(Kind::Nested)),
+            Err(NoTurn::Timeout { ahead }) => return Err(self.timeout(&pen, deadline, ahead)),
+        }
+        let turn = GiveTurnBack(&pen);
+        match pen.poll(&self.request, deadline)? {
+            Some(hold) => {
+                turn.keep();
+                Ok(WriteGuard::new(pen, hold))
+            }
+            None => {
+                // Finding out who holds may take a while: not at others' cost.
+                drop(turn);
+                Err(self.timeout(&pen, deadline, 0))
+            }
+        }
+    }
+
+    /// Takes the lock if it is free this moment.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire), but for the timeout.
+    pub fn try_acquire(&self) -> Result<Option<WriteGuard>, LockError> {
+        let pen = self.pen()?;
+        match pen.turn.try_take() {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(_nested) => return Err(self.error(Kind::Nested)),
+        }
+        let turn = GiveTurnBack(&pen);
+        match pen.probe(&self.request)? {
+            Some(hold) => {
+                turn.keep();
+                Ok(Some(WriteGuard::new(pen, hold)))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Who holds the lock, if anybody does. Only looks: it creates, takes and
+    /// probes nothing.
+    ///
+    /// # Errors
+    ///
+    /// The lock file cannot be read.
+    pub fn holder(&self) -> Result<Option<Holder>, LockError> {
+        Ok(self.status()?.holder)
+    }
+
+    /// The lock seen from outside. Only looks.
+    ///
+    /// # Errors
+    ///
+    /// The lock file cannot be read.
+    pub fn status(&self) -> Result<Status, LockError> {
+        status::look(&self.request.path)
+            .map_err(|e| LockError::opening(&self.request.path, "read lock file", e))
+    }
+
+    /// The attachment of this process. A locker that a forked child inherited
+    /// looks it up each time: what its parent kept here may have been in the
+    /// middle of being written at the fork.
+    fn pen(&self) -> Result<Arc<Pen>, LockError> {
+        if self.generation != fork::generation() {
+            return Pen::attach(&self.request);
+        }
+        if let Some(pen) = self.pen.get() {
+            return Ok(Arc::clone(pen));
+        }
+        let pen = Pen::attach(&self.request)?;
+        Ok(Arc::clone(self.pen.get_or_init(|| pen)))
+    }
+
+    fn error(&self, kind: Kind) -> LockError {
+        LockError::new(&self.request.path, kind)
+    }
+
+    fn timeout(&self, pen: &Pen, deadline: &Deadline, ahead: usize) -> LockError {
+        let holder = match pen.level(&self.request) {
+            Some(level) => status::byte_holder(&self.request.path, level.byte()),
+            None => self.holder().unwrap_or(None),
+        };
+        self.error(Kind::Timeout {
+            deadline: *deadline,
+            holder,
+            ahead,
+        })
+    }
+}
+
+/// A locker of the same file, for the process that clones it: a forked child
+/// makes a fast one of its own from one that it inherited.
+impl Clone for WriteLocker {
+    fn clone(&self) -> Self {
+        Self {
+            request: Arc::clone(&self.request),
+            generation: fork::generation(),
+            pen: OnceLock::new(),
+        }
+    }
+}
+
+/// Gives the turn on unless it is kept: on every way out of an acquisition.
+struct GiveTurnBack<'a>(&'a Arc<Pen>);
+
+impl GiveTurnBack<'_> {
+    fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for GiveTurnBack<'_> {
+    fn drop(&mut self) {
+        self.0.turn.give();
+    }
+}
+
+/// The lock, held. Dropping it releases; so does the kernel when the process
+/// dies, however it dies.
+///
+/// It stays with the thread that took it (it is not `Send`): that is how a
+/// nested acquisition is recognised. In a forked child it is nobody's: dropping
+/// it there does nothing, and the parent still holds.
+///
+/// ```compile_fail
+/// # use penholder_lock::{DEFAULT_TIMEOUT, WriteLocker};
+/// let guard = WriteLocker::new(".").unwrap().acquire(DEFAULT_TIMEOUT).unwrap();
+/// std::thread::spawn(move || drop(guard)); // does not compile
+/// ```
+#[derive(Debug)]
+#[must_use = "the lock is released as soon as the guard is dropped"]
+pub struct WriteGuard {
+    pen: Arc<Pen>,
+    hold: Hold,
+    released: bool,
+    stays_with_its_thread: PhantomData<*const ()>,
+}
+
+impl WriteGuard {
+    fn new(pen: Arc<Pen>, hold: Hold) -> Self {
+        Self {
+            pen,
+            hold,
+            released: false,
+            stays_with_its_thread: PhantomData,
+        }
+    }
+
+    /// Gives the lock back and says how that went. Dropping does the same and
+    /// keeps silent.
+    ///
+    /// # Errors
+    ///
+    /// The record could not be blanked (the lock is free all the same), or the
+    /// kernel refused to unlock, or this is a forked child
+    /// ([`is_forked`](LockError::is_forked)), whose parent still holds.
+    pub fn release(mut self) -> Result<(), LockError> {
+        self.give_back()
+    }
+
+    /// Lets a child process work under this hold: penholder used inside it joins
+    /// instead of waiting for us. Several such children exclude one another.
+    ///
+    /// It does so by an environment variable, which names this process and is
+    /// believed only while this process lives and holds the lock. Keep the guard
+    /// until the child has ended.
+    pub fn lend_to(&self, child: &mut Command) {
+        child.env(VARIABLE, self.pen.inheritance(self.hold));
+    }
+
+    fn give_back(&mut self) -> Result<(), LockError> {
+        if self.released {
+            return Ok(());
+        }
+        self.released = true;
+        if !self.pen.is_ours() {
+            return Err(LockError::new(self.pen.path(), Kind::Forked));
+        }
+        let released = self.pen.release(self.hold);
+        self.pen.turn.give();
+        released
+    }
+}
+
+impl Drop for WriteGuard {
+    fn drop(&mut self) {
+        // Nobody to tell: `release` is for those who want to know.
+        let _ = self.give_back();
+    }
+}
+
+fn no_file(path: &Path) -> LockError {
+    let empty = path.as_os_str().is_empty();
+    let shown = if empty {
+        Path::new("(empty path)")
+    } else {
+        path
+    };
+    let why = "it names no file".to_owned();
+    let next = "give the path of a lock file, or of its folder";
+    LockError::new(shown, Kind::Refused { why, next })
+}
+
+/// The absolute path, links in its folder resolved. Not in its last part: a
+/// lock file is never a link, and `open` refuses one.
+fn resolve(path: &Path) -> Result<PathBuf, LockError> {
+    let failed = |e| LockError::io(path, "resolve lock file", e);
+    let name = path.file_name().filter(|name| *name != OsStr::new(""));
+    let Some(name) = name else {
+        return Err(no_file(path));
+    };
+    let absolute = path::absolute(path).map_err(failed)?;
+    let folder = absolute.parent().unwrap_or(Path::new("/"));
+    let folder = fs::canonicalize(folder).map_err(failed)?;
+    if !folder.is_dir() {
+        return Err(failed(io::Error::new(
+            io::ErrorKind::NotADirectory,
+            "what should be its folder is a file",
+        )));
+    }
+    Ok(folder.join(name))
+}

@@ -1,0 +1,354 @@
+//! The holder record: the text in the lock file that says who holds the lock.
+//!
+//! It is for people and for error messages; nothing in it grants the lock. One
+//! `key:value` a line, in this order:
+//!
+//! | line | value |
+//! | --- | --- |
+//! | `pid:` | process id, in the holder's own pid namespace |
+//! | `time:` | when the lock was taken, RFC 3339, UTC, milliseconds |
+//! | `cmd:` | command line, escaped, at most 160 bytes |
+//! | `label:` | the caller's label, escaped, at most 64 bytes; only if there is one |
+//! | `start:` | when the process started, in clock ticks since boot: with the pid it names one process, even after pids are reused |
+//! | `pidns:` | the pid namespace that the pid belongs to |
+//!
+//! The record is a block of fixed length, filled up with spaces: one positioned
+//! write replaces it, the file is never truncated first, and a waiter never reads
+//! nothing. Released, the block is blank. No `fsync`: after a power cut nobody
+//! holds the lock anyway. File systems let a reader see half of a write for an
+//! instant: [`Record::read`] waits for two readings that agree, and whoever uses
+//! the pid asks the kernel whether it holds.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::sys::file::write_at_start;
+use crate::sys::process::Identity;
+use crate::time;
+
+/// Length of the block, in bytes.
+pub(crate) const RECORD_LEN: usize = 512;
+/// Longest command line kept, in bytes.
+const CMD_MAX: usize = 160;
+/// Longest label kept, in bytes.
+const LABEL_MAX: usize = 64;
+/// How much of a foreign record is read, in bytes.
+const READ_MAX: usize = 4096;
+/// A blank block.
+const BLANK: [u8; RECORD_LEN] = blank();
+
+const fn blank() -> [u8; RECORD_LEN] {
+    let mut block = [b' '; RECORD_LEN];
+    block[RECORD_LEN - 1] = b'\n';
+    block
+}
+
+/// Writes this process's record into the lock file.
+#[derive(Debug)]
+pub(crate) struct RecordWriter {
+    label: Option<String>,
+    block: [u8; RECORD_LEN],
+    /// Where the time stands in `block`.
+    time_at: usize,
+    /// The second that the time in `block` was formatted for.
+    second: Option<u64>,
+}
+
+impl RecordWriter {
+    pub(crate) fn new(identity: &Identity, label: Option<&str>) -> Self {
+        let mut head = format!("pid:{}\ntime:", identity.pid);
+        let time_at = head.len();
+        head.push_str("0000-00-00T00:00:00.000Z\n");
+        head.push_str(&format!("cmd:{}\n", printable(&identity.cmd, CMD_MAX)));
+        if let Some(label) = label {
+            head.push_str(&format!("label:{}\n", printable(label, LABEL_MAX)));
+        }
+        if let Some(start) = identity.start {
+            head.push_str(&format!("start:{start}\n"));
+        }
+        if let Some(pidns) = identity.pidns {
+            head.push_str(&format!("pidns:{pidns}\n"));
+        }
+        debug_assert!(head.len() < RECORD_LEN, "bounded by CMD_MAX and LABEL_MAX");
+        let mut block = BLANK;
+        for (to, from) in block.iter_mut().zip(head.bytes()) {
+            *to = from;
+        }
+        Self {
+            label: label.map(str::to_owned),
+            block,
+            time_at,
+            second: None,
+        }
+    }
+
+    /// Whether this writer's record carries `label`.
+    pub(crate) fn carries(&self, label: Option<&str>) -> bool {
+        self.label.as_deref() == label
+    }
+
+    /// Writes the record with the time `now`; `len` is the file's length, and
+    /// what somebody else left behind the block is cut off.
+    pub(crate) fn publish(&mut self, file: &File, now: SystemTime, len: u64) -> io::Result<()> {
+        self.set_time(now);
+        write_at_start(file, &self.block)?;
+        if len > RECORD_LEN as u64 {
+            file.set_len(RECORD_LEN as u64)?;
+        }
+        Ok(())
+    }
+
+    /// Formats only the milliseconds while the second is the same: formatting
+    /// a date at every acquisition costs as much as a system call.
+    fn set_time(&mut self, now: SystemTime) {
+        let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let second = since_epoch.as_secs();
+        let place = &mut self.block[self.time_at..];
+        if self.second != Some(second) {
+            let text = time::rfc3339(now);
+            if text.len() == "0000-00-00T00:00:00.000Z".len() {
+                place[..text.len()].copy_from_slice(text.as_bytes());
+            }
+            self.second = Some(second);
+        }
+        let digits = since_epoch.subsec_millis();
+        for (place, unit) in place["0000-00-00T00:00:00.".len()..]
+            .iter_mut()
+            .zip([100, 10, 1])
+        {
+            // A digit is below ten.
+            *place = b'0' + u8::try_from(digits / unit % 10).unwrap_or(0);
+        }
+    }
+}
+
+/// Blanks the record.
+pub(crate) fn clear(file: &File) -> io::Result<()> {
+    write_at_start(file, &BLANK)
+}
+
+/// What a lock file says, as far as it can be read; anybody may have written it.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) pid: Option<u32>,
+    pub(crate) time: Option<SystemTime>,
+    pub(crate) cmd: Option<String>,
+    pub(crate) label: Option<String>,
+    pub(crate) start: Option<u64>,
+    pub(crate) pidns: Option<u64>,
+}
+
+impl Record {
+    /// Reads the record; `None` if the file holds nothing but white space.
+    ///
+    /// A writer may be at work: the text is read until two readings agree,
+    /// three times at most, so that it is not half of one holder and half of
+    /// the next.
+    pub(crate) fn read(file: &File) -> io::Result<Option<Self>> {
+        let mut text = read_start(file)?;
+        for _ in 0..2 {
+            let again = read_start(file)?;
+            if again == text {
+                break;
+            }
+            text = again;
+        }
+        Ok(Self::parse(&text))
+    }
+
+    /// Takes what it understands and passes over the rest.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        let text = String::from_utf8_lossy(bytes);
+        let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+        if text.is_empty() {
+            return None;
+        }
+        let mut record = Self::default();
+        for line in text.lines() {
+            let Some((key, value)) = line.split_once(':') else {
+                continue;
+            };
+            let value = value.trim();
+            match key.trim() {
+                "pid" => record.pid = value.parse().ok().filter(|&pid| pid > 0),
+                "time" => record.time = time::parse(value),
+                "cmd" => record.cmd = Some(printable(value, CMD_MAX)),
+                "label" => record.label = Some(printable(value, LABEL_MAX)),
+                "start" => record.start = value.parse().ok(),
+                "pidns" => record.pidns = value.parse().ok(),
+                _ => {}
+            }
+        }
+        Some(record)
+    }
+}
+
+/// Whether the file holds something that is no record: somebody's letter, or a
+/// database, which a record would overwrite.
+pub(crate) fn holds_something_else(file: &File) -> io::Result<bool> {
+    let text = read_start(file)?;
+    let blank = text
+        .iter()
+        .all(|&byte| byte == 0 || byte.is_ascii_whitespace());
+    let record = text
+        .split(|&byte| byte == b'\n')
+        .any(|line| line.starts_with(b"pid:"));
+    Ok(!blank && !record)
+}
+
+fn read_start(file: &File) -> io::Result<Vec<u8>> {
+    let mut text = vec![0; READ_MAX];
+    let mut read = 0;
+    while read < text.len() {
+        match file.read_at(&mut text[read..], read as u64) {
+            Ok(0) => break,
+            Ok(n) => read += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    text.truncate(read);
+    Ok(text)
+}
+
+/// `text` with everything escaped that could forge a line or drive a terminal,
+/// cut to `max` bytes with `…`.
+pub(crate) fn printable(text: &str, max: usize) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        let before = out.len();
+        if c.is_control() || is_line_or_direction_mark(c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+        if out.len() > max {
+            out.truncate(before);
+            while out.len() + '…'.len_utf8() > max {
+                out.pop();
+            }
+            out.push('…');
+            break;
+        }
+    }
+    out
+}
+
+/// Line separators and the marks that turn the direction of a text.
+fn is_line_or_direction_mark(c: char) -> bool {
+    matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn identity(cmd: &str) -> Identity {
+        Identity {
+            pid: 4242,
+            start: Some(77),
+            pidns: Some(4_026_531_836),
+            cmd: cmd.to_owned(),
+        }
+    }
+
+    fn at(text: &str) -> SystemTime {
+        time::parse(text).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let file = tempfile::tempfile().unwrap();
+        let now = at("2026-01-15T10:30:45.123Z");
+        let mut writer = RecordWriter::new(&identity("sync --all"), Some("nightly"));
+        writer.publish(&file, now, 0).unwrap();
+        let record = Record::read(&file).unwrap().unwrap();
+        assert_eq!(
+            record,
+            Record {
+                pid: Some(4242),
+                time: Some(now),
+                cmd: Some("sync --all".into()),
+                label: Some("nightly".into()),
+                start: Some(77),
+                pidns: Some(4_026_531_836),
+            }
+        );
+        let text = String::from_utf8(read_start(&file).unwrap()).unwrap();
+        assert!(text.starts_with(
+            "pid:4242\ntime:2026-01-15T10:30:45.123Z\ncmd:sync --all\nlabel:nightly\n"
+        ));
+        clear(&file).unwrap();
+        assert_eq!(Record::read(&file).unwrap(), None);
+        assert_eq!(file.metadata().unwrap().len(), RECORD_LEN as u64);
+    }
+
+    #[test]
+    fn the_time_is_right_within_a_second_and_across_one() {
+        let file = tempfile::tempfile().unwrap();
+        let mut writer = RecordWriter::new(&identity("x"), None);
+        for text in [
+            "2026-01-15T10:30:45.123Z",
+            "2026-01-15T10:30:45.999Z",
+            "2026-01-15T10:30:46.000Z",
+            "2026-01-15T10:30:45.007Z",
+        ] {
+            writer.publish(&file, at(text), 0).unwrap();
+            let record = Record::read(&file).unwrap().unwrap();
+            assert_eq!(record.time, Some(at(text)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_longer_foreign_text_is_replaced_whole() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&[b'x'; 3000], 0).unwrap();
+        let mut writer = RecordWriter::new(&identity("x"), None);
+        writer.publish(&file, SystemTime::now(), 3000).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), RECORD_LEN as u64);
+    }
+
+    #[test]
+    fn a_label_cannot_forge_a_line_or_drive_a_terminal() {
+        let file = tempfile::tempfile().unwrap();
+        let long = "y".repeat(5000);
+        let mut writer = RecordWriter::new(&identity(&long), Some("a\npid:1\u{1b}[31m\u{202e}"));
+        writer.publish(&file, SystemTime::now(), 0).unwrap();
+        let record = Record::read(&file).unwrap().unwrap();
+        assert_eq!(record.pid, Some(4242));
+        assert_eq!(
+            record.label.as_deref(),
+            Some("a\\npid:1\\u{1b}[31m\\u{202e}")
+        );
+        assert!(record.cmd.unwrap().len() <= CMD_MAX);
+    }
+
+    #[test]
+    fn other_implementations_records_are_understood() {
+        let record = Record::parse(b"pid:17\ntime:2026-01-15T10:30:45Z\nhost:box\n").unwrap();
+        assert_eq!(record.pid, Some(17));
+        assert_eq!(record.time, Some(at("2026-01-15T10:30:45Z")));
+        assert_eq!(Record::parse(b" \n\t \0\n"), None);
+        assert_eq!(
+            Record::parse(b"pid:-3\ntime:yesterday\n"),
+            Some(Record::default())
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let _ = Record::parse(&bytes);
+        }
+
+        #[test]
+        fn printable_is_bounded_and_has_no_control_characters(text in ".*", max in 8_usize..200) {
+            let out = printable(&text, max);
+            prop_assert!(out.len() <= max);
+            prop_assert!(!out.chars().any(char::is_control));
+        }
+    }
+}

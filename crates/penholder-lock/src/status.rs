@@ -1,0 +1,370 @@
+//! What can be known of a lock by looking at it.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::record::{Record, printable};
+use crate::sys::locks::{self, Seen};
+use crate::sys::{file, process};
+use crate::time;
+
+/// How often the record and the kernel's table are read until they agree.
+const LOOKS: u32 = 3;
+/// Longest command line shown, in bytes.
+const CMD_MAX: usize = 160;
+
+/// A lock, seen from outside.
+///
+/// With the feature `serde` it serialises to `{"state": "free" | "held",
+/// "holder": null | {…}, "lock_file": "…"}`.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Status {
+    /// Free or held.
+    pub state: LockState,
+    /// Who holds it, as far as it can be known; `None` when it is free.
+    pub holder: Option<Holder>,
+    /// The lock file.
+    pub lock_file: PathBuf,
+}
+
+/// Whether a lock is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "lowercase")
+)]
+pub enum LockState {
+    /// Nobody holds it.
+    Free,
+    /// Somebody holds it.
+    Held,
+}
+
+/// Who holds a lock, as far as it can be known.
+///
+/// Its `Display` is the line of the timeout error:
+///
+/// ```text
+/// pid:4242 since 2026-01-15T10:30:45.000Z (`sync --all`, stopped, held 3.2s)
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Holder {
+    /// Process id. For a holder in another pid namespace this is its pid over
+    /// there, unless the kernel's tables told ours.
+    pub pid: Option<u32>,
+    /// When it took the lock (wall clock, for display), if it left a record.
+    pub since: Option<SystemTime>,
+    /// For how long it has held the lock, by the wall clock.
+    pub held: Option<Duration>,
+    /// Its command line, control characters escaped.
+    pub cmd: Option<String>,
+    /// The label it gave, control characters escaped.
+    pub label: Option<String>,
+    /// What it is doing.
+    pub state: ProcessState,
+    /// Whether it left a record; without one it is named from the kernel's
+    /// tables, or not at all.
+    pub recorded: bool,
+}
+
+/// What a process is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "kebab-case")
+)]
+#[non_exhaustive]
+pub enum ProcessState {
+    /// On a processor, or ready to be.
+    Running,
+    /// Waiting for something.
+    Sleeping,
+    /// Stopped by a signal (SIGSTOP, Ctrl-Z) or a debugger. It holds on to the
+    /// lock until it is continued or killed.
+    Stopped,
+    /// No such process any more.
+    Gone,
+    /// In another pid namespace (a container, say), where we cannot look.
+    OtherNamespace,
+    /// It cannot be found out.
+    Unknown,
+}
+
+impl fmt::Display for ProcessState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Running => "running",
+            Self::Sleeping => "sleeping",
+            Self::Stopped => "stopped",
+            Self::Gone => "gone",
+            Self::OtherNamespace => "in another pid namespace",
+            Self::Unknown => "in an unknown state",
+        })
+    }
+}
+
+/// A process: who it is and what it is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Process {
+    /// Process id.
+    pub pid: u32,
+    /// Command line, control characters escaped, where it may be read.
+    pub cmd: Option<String>,
+    /// What it is doing.
+    pub state: ProcessState,
+}
+
+impl Process {
+    /// The process with an exclusive POSIX (`fcntl`) lock on a byte of a file,
+    /// if the kernel's tables prove one. The file is not opened, so this is
+    /// safe for a database that SQLite has open in this process.
+    ///
+    /// SQLite's write lock in WAL mode is byte 120 of the `-shm` file.
+    #[must_use]
+    pub fn with_posix_lock(path: &Path, byte: u64) -> Option<Self> {
+        locks::posix_owner(path, byte).map(Self::of)
+    }
+
+    fn of(pid: u32) -> Self {
+        Self {
+            pid,
+            cmd: process::cmd(pid).map(|cmd| printable(&cmd, CMD_MAX)),
+            state: process::state(pid, None),
+        }
+    }
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pid:{} (", self.pid)?;
+        if let Some(cmd) = &self.cmd {
+            write!(f, "`{cmd}`, ")?;
+        }
+        write!(f, "{})", self.state)
+    }
+}
+
+impl Holder {
+    fn from_record(record: Record, pid: Option<u32>, state: ProcessState) -> Self {
+        Self {
+            pid,
+            since: record.time,
+            held: record.time.map(|since| {
+                // The wall clock may have been set back meanwhile.
+                SystemTime::now().duration_since(since).unwrap_or_default()
+            }),
+            cmd: record.cmd,
+            label: record.label,
+            state,
+            recorded: true,
+        }
+    }
+
+    fn from_kernel(pid: Option<u32>) -> Self {
+        let process = pid.map(Process::of);
+        Self {
+            pid,
+            since: None,
+            held: None,
+            cmd: process.as_ref().and_then(|process| process.cmd.clone()),
+            label: None,
+            state: process.map_or(ProcessState::Unknown, |process| process.state),
+            recorded: false,
+        }
+    }
+
+    /// Whether the holder is this very process (another thread of it).
+    #[must_use]
+    pub fn is_this_process(&self) -> bool {
+        self.pid == Some(std::process::id()) && self.state != ProcessState::OtherNamespace
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(pid) = self.pid else {
+            return f.write_str("a process that left no record");
+        };
+        write!(f, "pid:{pid}")?;
+        if let Some(since) = self.since {
+            write!(f, " since {}", time::rfc3339(since))?;
+        }
+        let mut facts = Vec::new();
+        if self.is_this_process() {
+            facts.push("another thread of this process".to_owned());
+        }
+        facts.extend(self.cmd.as_ref().map(|cmd| format!("`{cmd}`")));
+        facts.extend(self.label.as_ref().map(|label| format!("label: {label}")));
+        facts.push(self.state.to_string());
+        facts.extend(self.held.map(|held| format!("held {}", time::human(held))));
+        if !self.recorded {
+            facts.push("it left no record".to_owned());
+        }
+        write!(f, " ({})", facts.join(", "))
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Status {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut out = serializer.serialize_struct("Status", 3)?;
+        out.serialize_field("state", &self.state)?;
+        out.serialize_field("holder", &self.holder)?;
+        out.serialize_field("lock_file", &self.lock_file.to_string_lossy())?;
+        out.end()
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Holder {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut out = serializer.serialize_struct("Holder", 6)?;
+        out.serialize_field("pid", &self.pid)?;
+        out.serialize_field("since", &self.since.map(time::rfc3339))?;
+        out.serialize_field("held_s", &self.held.map(|held| held.as_secs_f64()))?;
+        out.serialize_field("cmd", &self.cmd)?;
+        out.serialize_field("label", &self.label)?;
+        out.serialize_field("state", &self.state)?;
+        out.end()
+    }
+}
+
+/// Looks at a lock file; creates, writes, locks and probes nothing.
+pub(crate) fn look(lock_file: &Path) -> io::Result<Status> {
+    let holder = match file::open_to_look(lock_file) {
+        Ok(file) => holder_of(&file, lock_file)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    Ok(Status {
+        state: if holder.is_some() {
+            LockState::Held
+        } else {
+            LockState::Free
+        },
+        holder,
+        lock_file: lock_file.to_owned(),
+    })
+}
+
+fn holder_of(file: &File, lock_file: &Path) -> io::Result<Option<Holder>> {
+    let own_pidns = process::own_pidns();
+    let mut look = 0;
+    loop {
+        look += 1;
+        let record = Record::read(file)?;
+        let Some(name) = locks::table_name(lock_file) else {
+            return Ok(without_tables(record, own_pidns));
+        };
+        let taker = match locks::flock_on(&name) {
+            Seen::Held { taker } => taker,
+            Seen::NotHeld => return Ok(unseen(record, own_pidns, lock_file, &name)),
+            Seen::Unknown => return Ok(without_tables(record, own_pidns)),
+        };
+        if let Some(holder) =
+            record.and_then(|record| recorded(record, taker, own_pidns, lock_file, &name))
+        {
+            return Ok(Some(holder));
+        }
+        // The lock may just have changed hands: look again before saying that
+        // its holder left no record, or that the record is somebody else's.
+        if look < LOOKS {
+            continue;
+        }
+        let holders = locks::flock_holders(lock_file, &name);
+        let taker = taker.filter(|&pid| process::stat(pid).is_some());
+        return Ok(Some(Holder::from_kernel(
+            holders.first().copied().or(taker),
+        )));
+    }
+}
+
+/// The holder that the record names, if the kernel agrees that it holds.
+fn recorded(
+    record: Record,
+    taker: Option<u32>,
+    own_pidns: Option<u64>,
+    lock_file: &Path,
+    name: &locks::TableName,
+) -> Option<Holder> {
+    let pid = record.pid?;
+    if record.pidns.is_none() || record.pidns == own_pidns {
+        let state = process::state(pid, record.start);
+        let holds = state != ProcessState::Gone
+            && (taker == Some(pid) || locks::holds_flock(pid, lock_file, name) == Some(true));
+        return holds.then(|| Holder::from_record(record, Some(pid), state));
+    }
+    // From outside a container: the kernel translates its pid for us.
+    match taker {
+        Some(taker) if process::pidns(taker).is_none_or(|ns| Some(ns) == record.pidns) => {
+            let state = process::state(taker, record.start);
+            (state != ProcessState::Gone).then(|| Holder::from_record(record, Some(taker), state))
+        }
+        Some(_) => None,
+        None => Some(elsewhere(record)),
+    }
+}
+
+/// The table shows no lock. In the machine's own pid namespace that is so. In
+/// another one the kernel hides the locks whose taker it cannot name there: one
+/// who has ended, or who lives outside, where we cannot look and a record that
+/// stands is all there is.
+fn unseen(
+    record: Option<Record>,
+    own_pidns: Option<u64>,
+    lock_file: &Path,
+    name: &locks::TableName,
+) -> Option<Holder> {
+    if own_pidns == Some(process::FIRST_PIDNS) {
+        // A very long table can pass a lock over: ask about the one on record.
+        let record = record?;
+        let pid = record.pid.filter(|_| record.pidns == own_pidns)?;
+        let holds = locks::holds_flock(pid, lock_file, name) == Some(true);
+        let state = process::state(pid, record.start);
+        return (holds && state != ProcessState::Gone)
+            .then(|| Holder::from_record(record, Some(pid), state));
+    }
+    if let Some(&pid) = locks::flock_holders(lock_file, name).first() {
+        return Some(Holder::from_kernel(Some(pid)));
+    }
+    record
+        .filter(|record| record.pidns.is_some() && record.pidns != own_pidns)
+        .map(elsewhere)
+}
+
+/// Without the kernel's tables the record is all there is: believed as long as
+/// its process lives.
+fn without_tables(record: Option<Record>, own_pidns: Option<u64>) -> Option<Holder> {
+    let record = record?;
+    if record.pidns.is_some() && record.pidns != own_pidns {
+        return Some(elsewhere(record));
+    }
+    let state = record.pid.map_or(ProcessState::Unknown, |pid| {
+        process::state(pid, record.start)
+    });
+    let pid = record.pid;
+    (state != ProcessState::Gone).then(|| Holder::from_record(record, pid, state))
+}
+
+fn elsewhere(record: Record) -> Holder {
+    let pid = record.pid;
+    Holder::from_record(record, pid, ProcessState::OtherNamespace)
+}
+
+/// The process that holds a byte of the lock file, under an ancestor's hold.
+pub(crate) fn byte_holder(lock_file: &Path, byte: i64) -> Option<Holder> {
+    let name = locks::table_name(lock_file)?;
+    let byte = u64::try_from(byte).ok()?;
+    let pids = locks::byte_holders(lock_file, &name, byte);
+    pids.first().map(|&pid| Holder::from_kernel(Some(pid)))
+}

@@ -1,0 +1,271 @@
+#![expect(
+    unsafe_code,
+    reason = "fcntl's file description locks; statx without a path; closing after a fork"
+)]
+//! The lock file: opening it safely, what the kernel knows of it, its locks.
+
+use std::ffi::{CStr, CString};
+use std::fs::{File, OpenOptions, Permissions};
+use std::io;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::{Errno, pwrite, retry_on_intr};
+
+/// A file's name for the kernel: two paths are one file when these agree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct FileId {
+    pub(crate) dev: u64,
+    pub(crate) ino: u64,
+}
+
+/// What one `statx` tells.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts {
+    pub(crate) id: FileId,
+    pub(crate) links: u32,
+    pub(crate) len: u64,
+}
+
+/// How often a lock file that may not be read is tried again: whoever creates
+/// it sets its permission bits a moment later.
+const OPEN_TRIES: u32 = 3;
+
+/// Opens the lock file for reading and writing, creating it if it is missing.
+///
+/// Never through a symbolic link; close-on-exec. `model` is a file (the
+/// database) whose permission bits and owner a new lock file takes, as SQLite
+/// does for its own sidecars.
+pub(crate) fn open_or_create(path: &Path, model: Option<&Path>) -> io::Result<File> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let error = match open_existing(path) {
+            Ok(file) => return Ok(file),
+            Err(error) => error,
+        };
+        let opened = match error.kind() {
+            io::ErrorKind::NotFound => create(path, model),
+            _ => Err(error),
+        };
+        match opened {
+            Ok(file) => return Ok(file),
+            // Somebody else created it, or deleted it, in between.
+            Err(error)
+                if tries < OPEN_TRIES
+                    && matches!(
+                        error.kind(),
+                        io::ErrorKind::AlreadyExists | io::ErrorKind::PermissionDenied
+                    ) =>
+            {
+                if error.kind() == io::ErrorKind::PermissionDenied {
+                    thread::sleep(Duration::from_millis(2));
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn open_existing(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+}
+
+fn create(path: &Path, model: Option<&Path>) -> io::Result<File> {
+    let model = model.and_then(|path| path.metadata().ok());
+    let bits = model.as_ref().map_or(0o666, |model| model.mode() & 0o666);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(bits)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)?;
+    if let Some(model) = model {
+        // Past the umask, so that everybody who may write the database may
+        // take its lock. The group only where it differs; where we may not
+        // give the file away it stays ours, as with SQLite's sidecars.
+        file.set_permissions(Permissions::from_mode(bits))?;
+        let ours = file.metadata()?;
+        if ours.gid() != model.gid() || ours.uid() != model.uid() {
+            let owner = Some(model.uid()).filter(|_| rustix::process::geteuid().is_root());
+            let _ = std::os::unix::fs::fchown(&file, owner, Some(model.gid()));
+        }
+    }
+    Ok(file)
+}
+
+/// Opens the lock file only to look at it.
+pub(crate) fn open_to_look(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+}
+
+/// Whether opening failed because a symbolic link stands there.
+pub(crate) fn is_symbolic_link(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ELOOP)
+}
+
+/// Identity, link count and length.
+pub(crate) fn facts(file: &File) -> io::Result<Facts> {
+    static NEEDS_PATH: AtomicBool = AtomicBool::new(false);
+    let of_file = |path| statx(file.as_raw_fd(), path, libc::AT_EMPTY_PATH);
+    if !NEEDS_PATH.load(Ordering::Relaxed) {
+        // A null path instead of an empty one spares the kernel reading it: an
+        // eighth of the call's time. Since Linux 6.11; `EFAULT` before.
+        match of_file(None) {
+            Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {
+                NEEDS_PATH.store(true, Ordering::Relaxed);
+            }
+            facts => return facts,
+        }
+    }
+    of_file(Some(c""))
+}
+
+/// The same of a path, without opening it and not through a symbolic link.
+pub(crate) fn facts_of_path(path: &Path) -> io::Result<Facts> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    statx(libc::AT_FDCWD, Some(&path), libc::AT_SYMLINK_NOFOLLOW)
+}
+
+/// Asks for no times: after a `stat` with times the next write has to take a
+/// fine-grained one, which is dear.
+fn statx(dir: RawFd, path: Option<&CStr>, flags: i32) -> io::Result<Facts> {
+    let wanted = libc::STATX_INO | libc::STATX_NLINK | libc::STATX_SIZE;
+    let path = path.map_or(std::ptr::null(), CStr::as_ptr);
+    let mut stat = MaybeUninit::<libc::statx>::uninit();
+    // SAFETY: the callers borrow whatever is open or named for as long as this
+    // call; the kernel takes the null path or refuses it; the result has room
+    // in `stat`.
+    let result = unsafe { libc::statx(dir, path, flags, wanted, stat.as_mut_ptr()) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded and filled it in.
+    let stat = unsafe { stat.assume_init() };
+    Ok(Facts {
+        id: FileId {
+            dev: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
+            ino: stat.stx_ino,
+        },
+        links: stat.stx_nlink,
+        len: stat.stx_size,
+    })
+}
+
+/// Writes all of `bytes` at the start of the file, in one call unless the disk
+/// is full. Past libc, whose `pwrite` is a cancellation point: that costs a
+/// twentieth of the call.
+pub(crate) fn write_at_start(file: &File, bytes: &[u8]) -> io::Result<()> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match retry_on_intr(|| pwrite(file, &bytes[written..], written as u64))? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            length => written += length,
+        }
+    }
+    Ok(())
+}
+
+/// Takes the exclusive `flock` if it is free. Only "would block" means that
+/// somebody has it; everything else is an error.
+pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
+    match retry_on_intr(|| flock(file, FlockOperation::NonBlockingLockExclusive)) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Gives the `flock` back.
+pub(crate) fn unlock(file: &File) -> io::Result<()> {
+    Ok(retry_on_intr(|| flock(file, FlockOperation::Unlock))?)
+}
+
+/// Takes the write lock on one byte if it is free. The byte need not exist.
+/// It belongs to the open file description, as `flock` does, and the two kinds
+/// do not see each other.
+pub(crate) fn try_lock_byte(file: &File, offset: i64) -> io::Result<bool> {
+    match byte_lock(file, libc::F_OFD_SETLK, libc::F_WRLCK, offset) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) if error.raw_os_error() == Some(libc::EACCES) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives the byte back.
+pub(crate) fn unlock_byte(file: &File, offset: i64) -> io::Result<()> {
+    byte_lock(file, libc::F_OFD_SETLK, libc::F_UNLCK, offset).map(|_| ())
+}
+
+/// Whether somebody else holds any of these bytes; only looks.
+pub(crate) fn are_bytes_locked(file: &File, first: i64, length: i64) -> io::Result<bool> {
+    let found = lock_bytes(file, libc::F_OFD_GETLK, libc::F_WRLCK, first, length)?;
+    Ok(i32::from(found.l_type) != libc::F_UNLCK)
+}
+
+fn byte_lock(file: &File, command: i32, kind: i32, offset: i64) -> io::Result<libc::flock> {
+    lock_bytes(file, command, kind, offset, 1)
+}
+
+fn lock_bytes(
+    file: &File,
+    command: i32,
+    kind: i32,
+    first: i64,
+    length: i64,
+) -> io::Result<libc::flock> {
+    let mut lock = libc::flock {
+        // F_WRLCK and F_UNLCK are 1 and 2.
+        l_type: libc::c_short::try_from(kind).unwrap_or(libc::c_short::MAX),
+        l_whence: 0, // SEEK_SET
+        l_start: first,
+        l_len: length,
+        l_pid: 0, // what the kernel demands for these commands
+    };
+    loop {
+        // SAFETY: the descriptor is open for as long as `file` is borrowed, and
+        // `lock` is a `struct flock` of ours, which is all these commands touch.
+        let done = unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut lock) };
+        if done != -1 {
+            return Ok(lock);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// Closes a descriptor of our own. The caller never touches it again.
+pub(crate) fn close(file: &mut ManuallyDrop<File>) {
+    // SAFETY: only `Descriptor::drop` calls this, once, and uses `file` no more.
+    unsafe { ManuallyDrop::drop(file) };
+}
+
+/// Closes a descriptor that a forked child inherited, without unlocking: the
+/// lock belongs to the open file description, which the parent still has.
+///
+/// Only for the child handler: the caller vouches that `fd` is an inherited
+/// descriptor of ours which nothing in this process will use or close again.
+pub(crate) fn close_inherited(fd: RawFd) {
+    // SAFETY: `pen::in_child` calls this once for each descriptor of its table,
+    // and the `Descriptor`s that own the numbers see the new fork generation
+    // and never touch or close them again.
+    drop(unsafe { File::from_raw_fd(fd) });
+}

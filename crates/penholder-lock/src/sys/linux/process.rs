@@ -1,0 +1,159 @@
+//! Who we are, and whether another process lives: the kernel's word.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::process::{Pid, test_kill_process};
+
+use crate::status::ProcessState;
+
+/// The pid namespace of the machine itself (`PROC_PID_INIT_INO` of the kernel).
+pub(crate) const FIRST_PIDNS: u64 = 0xEFFF_FFFC;
+
+/// This process, as other processes can recognise it.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) pid: u32,
+    /// In clock ticks since boot.
+    pub(crate) start: Option<u64>,
+    pub(crate) pidns: Option<u64>,
+    pub(crate) cmd: String,
+}
+
+impl Identity {
+    /// Asks the kernel; call it once a process.
+    pub(crate) fn of_this_process() -> Self {
+        let pid = std::process::id();
+        let words: Vec<_> = std::env::args_os().collect();
+        Self {
+            pid,
+            start: stat(pid).map(|stat| stat.start),
+            pidns: own_pidns(),
+            cmd: join(words.iter().map(|word| word.as_bytes())),
+        }
+    }
+}
+
+/// The pid namespace of this process.
+pub(crate) fn own_pidns() -> Option<u64> {
+    pidns_of("self")
+}
+
+/// The pid namespace of a process, where we may look.
+pub(crate) fn pidns(pid: u32) -> Option<u64> {
+    pidns_of(&pid.to_string())
+}
+
+fn pidns_of(process: &str) -> Option<u64> {
+    let link = fs::read_link(format!("/proc/{process}/ns/pid")).ok()?;
+    let text = link.to_str()?;
+    text.strip_prefix("pid:[")?.strip_suffix(']')?.parse().ok()
+}
+
+/// What `/proc/<pid>/stat` says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stat {
+    pub(crate) state: char,
+    pub(crate) start: u64,
+}
+
+pub(crate) fn stat(pid: u32) -> Option<Stat> {
+    parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The second field is the program's name in parentheses, which may itself hold
+/// spaces and parentheses: the other fields follow the *last* one.
+fn parse_stat(bytes: &[u8]) -> Option<Stat> {
+    let text = String::from_utf8_lossy(bytes);
+    let (_, rest) = text.rsplit_once(") ")?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    // `start` is field 22, `state` field 3.
+    let start = fields.nth(18)?.parse().ok()?;
+    Some(Stat { state, start })
+}
+
+/// The state of the process with this pid, and this start where it is known:
+/// another process may have the pid by now.
+pub(crate) fn state(pid: u32, start: Option<u64>) -> ProcessState {
+    match stat(pid) {
+        Some(stat) if start.is_some_and(|start| start != stat.start) => ProcessState::Gone,
+        Some(stat) => match stat.state {
+            'R' => ProcessState::Running,
+            'T' | 't' => ProcessState::Stopped,
+            'Z' | 'X' | 'x' => ProcessState::Gone,
+            _ => ProcessState::Sleeping,
+        },
+        None if exists(pid) => ProcessState::Unknown,
+        None => ProcessState::Gone,
+    }
+}
+
+/// `/proc` may hide other users' processes; a signal 0 tells them from none.
+fn exists(pid: u32) -> bool {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+        return false;
+    };
+    !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH))
+}
+
+/// The command line of a process, where we may read it; its name for a process
+/// without one.
+pub(crate) fn cmd(pid: u32) -> Option<String> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words = line.strip_suffix(b"\0").unwrap_or(&line);
+    if words.is_empty() {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        return Some(name.trim_end().to_owned());
+    }
+    Some(join(words.split(|&byte| byte == 0)))
+}
+
+/// The words with a space between, the first without its folder.
+fn join<'a>(words: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut line = String::new();
+    for (number, word) in words.enumerate() {
+        let word = String::from_utf8_lossy(word);
+        if number == 0 {
+            line.push_str(word.rsplit('/').next().unwrap_or(&word));
+        } else {
+            line.push(' ');
+            line.push_str(&word);
+        }
+    }
+    line
+}
+
+/// Every process that `/proc` shows.
+pub(crate) fn all() -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_found_alive() {
+        let me = Identity::of_this_process();
+        // Of the first thread, which sleeps while the tests run.
+        let alive = [ProcessState::Running, ProcessState::Sleeping];
+        assert!(alive.contains(&state(me.pid, me.start)));
+        assert_eq!(state(me.pid, Some(1)), ProcessState::Gone);
+        assert!(all().contains(&me.pid));
+        assert!(cmd(me.pid).is_some());
+    }
+
+    #[test]
+    fn a_name_with_parentheses_does_not_confuse() {
+        let line = b"7 (a) b) T 1 7 7 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 991 5 6";
+        let stat = parse_stat(line).unwrap();
+        assert_eq!((stat.state, stat.start), ('T', 991));
+        assert!(parse_stat(b"garbage").is_none());
+    }
+}

@@ -1,0 +1,20 @@
+//! The one platform switch. Every platform offers the same modules:
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `file` | the lock file: open, identity, kernel locks |
+//! | `filesystem` | is a folder on a network file system |
+//! | `fork` | what happens in a forked child |
+//! | `locks` | who holds a lock, from the kernel's tables, only by looking |
+//! | `process` | who we are, and whether another process lives |
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+pub(crate) use linux::{file, filesystem, fork, locks, process};
+
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "penholder-lock runs on Linux only so far: Windows and macOS each need a module beside \
+     `sys/linux` with the same signatures"
+);

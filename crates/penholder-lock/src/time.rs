@@ -1,0 +1,62 @@
+//! Wall-clock times as text, and durations for people. Display only: every
+//! wait is on the monotonic clock.
+
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
+
+/// RFC 3339, UTC, milliseconds: `2026-01-15T10:30:45.123Z`.
+pub(crate) fn rfc3339(time: SystemTime) -> String {
+    let Ok(timestamp) = Timestamp::try_from(time) else {
+        return "unknown".to_owned();
+    };
+    let mut text = String::new();
+    let printer = DateTimePrinter::new().precision(Some(3));
+    // Writing into a `String` cannot fail.
+    let _ = printer.print_timestamp(&timestamp, &mut text);
+    text
+}
+
+/// Reads an RFC 3339 time with any offset.
+pub(crate) fn parse(text: &str) -> Option<SystemTime> {
+    let timestamp: Timestamp = text.parse().ok()?;
+    Some(SystemTime::from(timestamp))
+}
+
+/// A duration for people: `12ms`, `3.2s`, `4m 10s`, `2h 05m`.
+pub(crate) fn human(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0 => format!("{}ms", duration.as_millis()),
+        1..60 => format!("{}.{}s", seconds, duration.subsec_millis() / 100),
+        60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h {:02}m", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_well() {
+        for (ms, text) in [
+            (0, "0ms"),
+            (999, "999ms"),
+            (3_249, "3.2s"),
+            (250_000, "4m 10s"),
+            (7_500_000, "2h 05m"),
+        ] {
+            assert_eq!(human(Duration::from_millis(ms)), text);
+        }
+    }
+
+    #[test]
+    fn times_survive_the_round() {
+        let time = parse("2026-01-15T10:30:45.120Z").unwrap();
+        assert_eq!(rfc3339(time), "2026-01-15T10:30:45.120Z");
+        assert_eq!(parse("2026-01-15T11:30:45.12+01:00"), Some(time));
+        assert_eq!(parse("soon"), None);
+    }
+}

@@ -1,0 +1,90 @@
+//! A holder that is killed blocks nobody, and the record it leaves behind is
+//! not taken for a holder.
+#![cfg(test)]
+
+mod peer;
+mod stage;
+
+use std::ffi::OsString;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use peer::Peer;
+use penholder_lock::{LockState, WriteLocker};
+use stage::{Actor, LONG, lock_file};
+
+/// What "at once" may take on a busy machine. A waiter looks every 50 ms.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+#[test]
+fn peer() {
+    peer::play(&[stage::OBEY, ("work", work)]);
+}
+
+/// Takes the lock again and again, most of the time holding it.
+fn work(args: &[OsString]) {
+    let locker = WriteLocker::new(&args[0]).unwrap();
+    thread::spawn(|| peer::hear("never said"));
+    drop(locker.acquire(LONG).unwrap());
+    peer::say("working");
+    loop {
+        let guard = locker.acquire(LONG).unwrap();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_micros(20) {}
+        drop(guard);
+    }
+}
+
+#[test]
+fn a_hundred_killed_holders_leave_a_free_lock() {
+    let folder = tempfile::tempdir().unwrap();
+    let locker = WriteLocker::new(folder.path()).unwrap();
+    let mut stale = 0;
+    let mut random = u64::from(std::process::id());
+    for _ in 0..100 {
+        let mut worker = Peer::start("work", [folder.path()]);
+        worker.expect("working");
+        // Any moment of its work; a linear congruence is random enough.
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        thread::sleep(Duration::from_micros(random >> 52));
+        worker.kill();
+
+        let left = peer::text(&lock_file(folder.path()));
+        stale += u32::from(left.starts_with(&format!("pid:{}\n", worker.pid())));
+        assert_eq!(locker.holder().unwrap(), None, "{left}");
+        assert_eq!(locker.status().unwrap().state, LockState::Free);
+        let guard = locker.acquire(Duration::ZERO).expect("free at once");
+        assert_eq!(
+            locker.holder().unwrap().unwrap().pid,
+            Some(std::process::id())
+        );
+        guard.release().unwrap();
+    }
+    eprintln!("{stale} of 100 left a stale record");
+    assert!(stale > 10, "only {stale} were killed while they held");
+}
+
+#[test]
+fn a_waiter_gets_the_lock_of_a_killed_holder() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    for stopped in [false, true] {
+        let mut holder = Actor::holding(&path);
+        let mut waiter = Actor::start(&path);
+        waiter.peer.tell("take 60000");
+        // It waits, and does not get what is held.
+        assert_eq!(waiter.peer.line_within(Duration::from_millis(150)), None);
+        if stopped {
+            holder.peer.signal("STOP");
+        }
+        let begun = Instant::now();
+        holder.peer.kill();
+        waiter.peer.expect("held");
+        let waited = begun.elapsed();
+        eprintln!("{waited:?} after the kill");
+        assert!(waited < AT_ONCE, "{waited:?}");
+        waiter.releases();
+    }
+}

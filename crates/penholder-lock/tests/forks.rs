@@ -1,0 +1,249 @@
+//! A forked child does not hold what its parent holds, gives nothing of it
+//! back, and waits for it like any other process; nor does any child, forked or
+//! started, keep a lock whose holder was killed.
+#![cfg(test)]
+#![allow(unsafe_code, reason = "a test of fork has to fork")]
+
+mod peer;
+mod stage;
+
+use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use peer::Peer;
+use penholder_lock::{LockState, WriteGuard, WriteLocker};
+use stage::{Actor, Counter, LONG, lock_file};
+
+#[test]
+fn peer() {
+    peer::play(&[
+        stage::OBEY,
+        ("drops", drops),
+        ("waits", waits),
+        ("leaves_a_fork", leaves_a_fork),
+        ("leaves_a_program", leaves_a_program),
+        ("forks_often", forks_often),
+    ]);
+}
+
+/// Forks; the child does this and is gone, whatever happens in it.
+fn fork(child: impl FnOnce()) -> libc::pid_t {
+    // SAFETY: libc keeps its own locks (memory among them) whole across a fork;
+    // the child takes no other that a thread of these peers may hold, and ends
+    // by `_exit` below.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork");
+    if pid > 0 {
+        return pid;
+    }
+    let failed = catch_unwind(AssertUnwindSafe(child)).is_err();
+    // SAFETY: ends this process; nothing of the parent's is run down.
+    unsafe { libc::_exit(i32::from(failed)) }
+}
+
+/// Waits for a forked child, which must have ended well.
+fn wait(pid: libc::pid_t) {
+    let mut status = 0;
+    // SAFETY: `status` is ours, and all that is written to.
+    let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+    assert_eq!((waited, status), (pid, 0));
+}
+
+fn locker(args: &[OsString]) -> WriteLocker {
+    WriteLocker::new(&args[0]).unwrap()
+}
+
+/// Holds; its children try to give back what they inherited.
+fn drops(args: &[OsString]) {
+    let locker = locker(args);
+    let mut guard = Some(locker.acquire(LONG).unwrap());
+    let drops: fn(WriteGuard) = drop;
+    let releases = |guard: WriteGuard| {
+        assert!(guard.release().unwrap_err().is_forked());
+    };
+    let ways = [("dropped", drops), ("released", releases)];
+    for (what, way) in ways {
+        let child = fork(|| {
+            way(guard.take().unwrap());
+            peer::say(what);
+            peer::hear("go on");
+            // The locker that it inherited goes too.
+            drop(locker.clone());
+        });
+        wait(child);
+        peer::say("child gone");
+    }
+    peer::hear("release");
+    guard.unwrap().release().unwrap();
+    peer::say("released");
+}
+
+#[test]
+fn a_forked_child_gives_nothing_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut holder = Peer::start("drops", [folder.path()]);
+    let mut other = Actor::start(&lock_file(folder.path()));
+    for way in ["dropped", "released"] {
+        holder.expect(way);
+        other.is_kept_out_by(holder.pid());
+        holder.tell("go on");
+        holder.expect("child gone");
+        other.is_kept_out_by(holder.pid());
+    }
+    holder.tell("release");
+    holder.expect("released");
+    other.takes();
+}
+
+/// Holds; its child waits for it, by the locker it inherited and by its own.
+fn waits(args: &[OsString]) {
+    let inherited = locker(args);
+    let guard = inherited.acquire(LONG).unwrap();
+    let parent = std::process::id();
+    let generation = penholder_lock::fork_generation();
+    let child = fork(|| {
+        assert_ne!(generation, penholder_lock::fork_generation());
+        for locker in [&inherited, &locker(args), &inherited.clone()] {
+            let error = locker.acquire(Duration::from_millis(100)).unwrap_err();
+            assert!(error.is_timeout(), "{error}");
+            let holder = error.holder().unwrap();
+            assert_eq!(holder.pid, Some(parent));
+            assert!(!holder.is_this_process());
+        }
+        peer::say("child timed out");
+        for locker in [&inherited, &locker(args)] {
+            let guard = locker.acquire(LONG).unwrap();
+            let holder = locker.holder().unwrap().unwrap();
+            assert_eq!(holder.pid, Some(std::process::id()));
+            assert!(holder.recorded);
+            guard.release().unwrap();
+        }
+        peer::say("child had it");
+    });
+    peer::hear("release");
+    guard.release().unwrap();
+    wait(child);
+    // The parent's own attachment has not suffered.
+    drop(inherited.acquire(LONG).unwrap());
+    peer::say("done");
+}
+
+#[test]
+fn a_forked_child_waits_for_its_parent() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut holder = Peer::start("waits", [folder.path()]);
+    holder.expect("child timed out");
+    Actor::start(&lock_file(folder.path())).is_kept_out_by(holder.pid());
+    holder.tell("release");
+    holder.expect("child had it");
+    holder.expect("done");
+}
+
+/// Holds, with a forked child that lives on.
+fn leaves_a_fork(args: &[OsString]) {
+    let locker = locker(args);
+    let _guard = locker.acquire(LONG).unwrap();
+    let child = fork(|| {
+        peer::say(&std::process::id().to_string());
+        peer::hear("end");
+    });
+    wait(child);
+}
+
+/// Holds, with another program running that was started meanwhile.
+fn leaves_a_program(args: &[OsString]) {
+    let locker = locker(args);
+    let _guard = locker.acquire(LONG).unwrap();
+    // It inherits our input, so it ends with the test.
+    let mut child = Command::new("sh")
+        .args(["-c", "read line"])
+        .spawn()
+        .unwrap();
+    peer::say(&child.id().to_string());
+    child.wait().unwrap();
+}
+
+/// The holder is killed; its child, which lives, has not kept the lock.
+fn does_not_keep_it(role: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut holder = Peer::start(role, [folder.path()]);
+    let child: u32 = holder.line().parse().unwrap();
+    let locker = WriteLocker::new(folder.path()).unwrap();
+    let seen = locker.holder().unwrap().unwrap();
+    assert_eq!(seen.pid, Some(holder.pid()));
+    holder.kill();
+    assert_eq!(locker.status().unwrap().state, LockState::Free);
+    drop(locker.acquire(Duration::ZERO).expect("free at once"));
+    assert!(lives(child), "else this test shows nothing");
+    // The end of its input ends the child.
+    holder.end();
+    peer::until("the child is gone", || !lives(child));
+}
+
+fn lives(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[test]
+fn a_forked_child_does_not_keep_the_lock_of_a_killed_parent() {
+    does_not_keep_it("leaves_a_fork");
+}
+
+#[test]
+fn a_started_program_does_not_keep_the_lock_of_a_killed_parent() {
+    does_not_keep_it("leaves_a_program");
+}
+
+/// Forks again and again while its other threads take and give back the lock;
+/// everybody counts.
+fn forks_often(args: &[OsString]) {
+    let folder = Path::new(&args[0]);
+    let locker = locker(args);
+    let counter = Counter::new(folder);
+    let over = AtomicBool::new(false);
+    let add_one = || {
+        let guard = locker.acquire(LONG).unwrap();
+        counter.add_one();
+        guard.release().unwrap();
+    };
+    let by_threads: u64 = thread::scope(|scope| {
+        let work = || {
+            let mut times = 0;
+            while !over.load(Ordering::Relaxed) {
+                add_one();
+                // The children are to get in between.
+                thread::sleep(Duration::from_millis(1));
+                times += 1;
+            }
+            times
+        };
+        let threads = [(); 3].map(|()| scope.spawn(work));
+        for _ in 0..20 {
+            // Each has a child of its own.
+            let children = [(); 4].map(|()| fork(|| adds_two(&add_one)));
+            children.into_iter().for_each(wait);
+        }
+        over.store(true, Ordering::Relaxed);
+        threads.map(|thread| thread.join().unwrap()).iter().sum()
+    });
+    assert_eq!(counter.read(), by_threads + 20 * 4 * 2);
+    peer::say("done");
+}
+
+/// In a forked child: one itself, one by a child of its own.
+fn adds_two(add_one: &impl Fn()) {
+    add_one();
+    wait(fork(add_one));
+}
+
+#[test]
+fn forks_in_the_middle_of_work_disturb_neither_side() {
+    let folder = tempfile::tempdir().unwrap();
+    Peer::start("forks_often", [folder.path()]).expect("done");
+}

@@ -1,0 +1,194 @@
+//! Working under an ancestor's hold: a child it is lent to joins instead of
+//! waiting, such children exclude one another, and the variable that says so is
+//! believed only while the lender lives and holds the lock.
+#![cfg(test)]
+
+mod peer;
+mod stage;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+use peer::Peer;
+use penholder_lock::WriteLocker;
+use stage::{Actor, Counter, LONG, lock_file};
+
+#[test]
+fn peer() {
+    peer::play(&[stage::OBEY, stage::COUNT, ("lends_on", lends_on)]);
+}
+
+/// An actor with an environment variable (`NAME value`).
+fn actor_with(folder: &Path, variable: &str) -> Actor {
+    let (name, value) = variable.split_once(' ').unwrap();
+    let mut command = Actor::command(&lock_file(folder), &[]);
+    command.env(name, value);
+    Actor::spawn(command)
+}
+
+#[test]
+fn a_child_joins_and_an_outsider_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    let locker = WriteLocker::new(folder.path()).unwrap();
+    let guard = locker.acquire(LONG).unwrap();
+    let mut command = Actor::command(&path, &[]);
+    guard.lend_to(&mut command);
+    let mut child = Actor::spawn(command);
+    for _ in 0..3 {
+        child.takes();
+        // To the outside the lender holds, whatever the child does.
+        Actor::start(&path).is_kept_out_by(std::process::id());
+        child.releases();
+    }
+    Actor::start(&path).is_kept_out_by(std::process::id());
+    guard.release().unwrap();
+    // Nothing is lent any more: the child takes the lock itself.
+    child.takes();
+    Actor::start(&path).is_kept_out_by(child.pid());
+    assert!(locker.try_acquire().unwrap().is_none());
+}
+
+#[test]
+fn children_exclude_one_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let counter = Counter::new(folder.path());
+    let locker = WriteLocker::new(folder.path()).unwrap();
+    let guard = locker.acquire(LONG).unwrap();
+    let mut children = [(); 3].map(|()| {
+        let args = [folder.path().as_os_str(), "500".as_ref()];
+        let mut command = Peer::command(stage::COUNT.0, args);
+        guard.lend_to(&mut command);
+        Peer::spawn(command)
+    });
+    stage::race(&mut children);
+    assert_eq!(counter.read(), 3 * 500);
+    guard.release().unwrap();
+}
+
+#[test]
+fn a_child_that_times_out_is_told_of_its_sibling() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut lender = Actor::holding(&lock_file(folder.path()));
+    let variable = lender.ask("lend");
+    let [mut one, mut other] = [(); 2].map(|()| actor_with(folder.path(), &variable));
+    one.takes();
+    other.is_kept_out_by(one.pid());
+    one.peer.kill();
+    other.takes();
+}
+
+/// Takes the lock under its parent's hold and lends it on to two who count.
+fn lends_on(args: &[OsString]) {
+    let locker = WriteLocker::new(&args[0]).unwrap();
+    let guard = locker.acquire(LONG).unwrap();
+    let mut grandchildren = [(); 2].map(|()| {
+        let mut command = Peer::command(stage::COUNT.0, args);
+        guard.lend_to(&mut command);
+        Peer::spawn(command)
+    });
+    peer::say("ready");
+    peer::hear("go");
+    stage::race(&mut grandchildren);
+    guard.release().unwrap();
+    peer::say("done");
+}
+
+/// Two children that lend on exclude one another, so do all four grandchildren.
+#[test]
+fn grandchildren_join_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let counter = Counter::new(folder.path());
+    let locker = WriteLocker::new(folder.path()).unwrap();
+    let guard = locker.acquire(LONG).unwrap();
+    for _ in 0..2 {
+        let args = [folder.path().as_os_str(), "300".as_ref()];
+        let mut command = Peer::command("lends_on", args);
+        guard.lend_to(&mut command);
+        stage::race(&mut [Peer::spawn(command)]);
+    }
+    assert_eq!(counter.read(), 2 * 2 * 300);
+    guard.release().unwrap();
+}
+
+#[test]
+fn a_killed_lender_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    let mut lender = Actor::holding(&path);
+    let variable = lender.ask("lend");
+    let mut child = actor_with(folder.path(), &variable);
+    child.takes();
+    child.releases();
+    lender.peer.kill();
+    let mut other = Actor::holding(&path);
+    child.is_kept_out_by(other.pid());
+    // One that comes new believes it no more than one that did once.
+    actor_with(folder.path(), &variable).is_kept_out_by(other.pid());
+    other.releases();
+    child.takes();
+    other.is_kept_out_by(child.pid());
+}
+
+#[test]
+fn a_lender_that_has_released_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    let mut lender = Actor::holding(&path);
+    let variable = lender.ask("lend");
+    lender.releases();
+    let other = Actor::holding(&path);
+    actor_with(folder.path(), &variable).is_kept_out_by(other.pid());
+}
+
+#[test]
+fn a_forged_variable_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut lender = Actor::holding(&lock_file(folder.path()));
+    let variable = lender.ask("lend");
+    let (name, value) = variable.split_once(' ').unwrap();
+    let (file, process) = value.split_once('=').unwrap();
+    let (pid, start) = process.split_once('@').unwrap();
+    let me = std::process::id();
+    for forged in [
+        format!("{file}={pid}@1"),
+        format!("{file}={pid}@{start}1"),
+        format!("{file}={me}@{start}"),
+        format!("{file}={pid}"),
+        format!("1-{file}={process}"),
+        format!("1-1={process}"),
+        format!("{file}="),
+        ";;=;@/-".to_owned(),
+        "x".repeat(10_000),
+        format!("{file}={}", vec![process; 1000].join("/")),
+    ] {
+        let mut liar = actor_with(folder.path(), &format!("{name} {forged}"));
+        liar.is_kept_out_by(lender.pid());
+    }
+    // And the true one is: else this test would show nothing.
+    actor_with(folder.path(), &variable).takes();
+}
+
+/// A chain whose middle died works one level further up.
+#[test]
+fn a_grandchild_outlives_the_child_that_lent() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut lender = Actor::holding(&lock_file(folder.path()));
+    let mut child = actor_with(folder.path(), &lender.ask("lend"));
+    child.takes();
+    let mut grandchild = actor_with(folder.path(), &child.ask("lend"));
+    grandchild.takes();
+    grandchild.releases();
+    child.peer.kill();
+    grandchild.takes();
+    // Now it is a child like any other: its siblings wait for it.
+    let mut sibling = actor_with(folder.path(), &lender.ask("lend"));
+    sibling.is_kept_out_by(grandchild.pid());
+    let timeout = Duration::from_millis(200).as_millis();
+    assert!(
+        grandchild
+            .ask(&format!("take {timeout}"))
+            .contains("holds it already")
+    );
+}

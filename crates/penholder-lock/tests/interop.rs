@@ -1,0 +1,144 @@
+//! Plain peers take part unchanged: `flock(1)` and Python's `fcntl.flock`
+//! exclude us and are excluded by us, counted over many critical sections.
+#![cfg(test)]
+
+mod peer;
+mod stage;
+
+use std::path::Path;
+use std::process::Command;
+
+use peer::Peer;
+use penholder_lock::WriteLocker;
+use stage::{Actor, Counter, lock_file};
+
+#[test]
+fn peer() {
+    peer::play(&[stage::OBEY, stage::COUNT]);
+}
+
+/// The shell's counted critical section; opening the lock file for writing
+/// empties it, which must harm nobody.
+const SHELL: &str = r#"
+echo ready; read go
+for i in $(seq "$1"); do
+    ( flock 9; read n <counter; echo $((n + 1)) >counter ) 9>db.lock
+done
+echo done; read end
+"#;
+
+/// Python's, with its own lock function and nothing of ours.
+const PYTHON: &str = r#"
+import fcntl, sys
+print("ready", flush=True); sys.stdin.readline()
+for i in range(int(sys.argv[1])):
+    with open("db.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with open("counter") as file: n = int(file.read())
+        with open("counter", "w") as file: file.write(f"{n + 1}\n")
+print("done", flush=True); sys.stdin.readline()
+"#;
+
+/// Exits with 3 if the lock is taken.
+const PYTHON_TRIES: &str = r#"
+import fcntl, sys
+try: fcntl.flock(open("db.lock", "a"), fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError: sys.exit(3)
+"#;
+
+/// Holds until its input ends.
+const PYTHON_HOLDS: &str = r#"
+import fcntl, sys
+lock = open("db.lock", "a")
+fcntl.flock(lock, fcntl.LOCK_EX)
+print("held", flush=True); sys.stdin.readline()
+"#;
+
+fn command(program: &str, args: &[&str], folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.args(args).current_dir(folder);
+    command
+}
+
+/// Four of ours and two of theirs count at once.
+fn count_with(program: &str, script: &str, times: u64) {
+    const OURS: u64 = 1000;
+    let folder = tempfile::tempdir().unwrap();
+    let counter = Counter::new(folder.path());
+    let times_text = times.to_string();
+    // A shell calls the word after the script $0, Python has the script as that.
+    let mut args = vec!["-c", script, "name", &times_text];
+    if program == "python3" {
+        args.remove(2);
+    }
+    let theirs = (0..2).map(|_| Peer::spawn(command(program, &args, folder.path())));
+    let ours_text = OURS.to_string();
+    let ours_args = [folder.path().as_os_str(), ours_text.as_ref()];
+    let ours = (0..4).map(|_| Peer::start(stage::COUNT.0, ours_args));
+    let mut peers: Vec<Peer> = theirs.chain(ours).collect();
+    stage::race(&mut peers);
+    assert_eq!(counter.read(), 4 * OURS + 2 * times);
+}
+
+#[test]
+fn counts_right_with_flock() {
+    if peer::has("flock") {
+        count_with("sh", SHELL, 300);
+    }
+}
+
+#[test]
+fn counts_right_with_python() {
+    if peer::has("python3") {
+        count_with("python3", PYTHON, 2000);
+    }
+}
+
+/// `holds` says `held` and lets go at the end of its input; `tries` fails if it
+/// does not get the lock at once.
+fn exclude_one_another(folder: &Path, holds: Command, mut tries: Command) {
+    let mut actor = Actor::holding(&lock_file(folder));
+    assert!(
+        !tries.status().unwrap().success(),
+        "they were excluded by us"
+    );
+    actor.releases();
+    assert!(tries.status().unwrap().success(), "free for them");
+
+    let locker = WriteLocker::new(folder).unwrap();
+    let mut theirs = Peer::spawn(holds);
+    theirs.expect("held");
+    assert!(locker.try_acquire().unwrap().is_none(), "we by them");
+    actor.is_kept_out_by(theirs.pid());
+    theirs.end();
+    drop(locker.try_acquire().unwrap().expect("free for us"));
+}
+
+#[test]
+fn flock_and_we_exclude_one_another() {
+    if !peer::has("flock") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let holds = ["db.lock", "sh", "-c", "echo held; read line"];
+    exclude_one_another(
+        folder,
+        command("flock", &holds, folder),
+        command("flock", &["--nonblock", "db.lock", "true"], folder),
+    );
+}
+
+#[test]
+fn python_and_we_exclude_one_another() {
+    if !peer::has("python3") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    exclude_one_another(
+        folder,
+        command("python3", &["-c", PYTHON_HOLDS], folder),
+        command("python3", &["-c", PYTHON_TRIES], folder),
+    );
+}

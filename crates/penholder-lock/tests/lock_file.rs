@@ -1,0 +1,337 @@
+//! The lock file under attack: deleted, replaced, truncated, and everything
+//! that may stand in its place; and the paths that lead to it.
+#![cfg(test)]
+
+mod peer;
+mod stage;
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use peer::Peer;
+use penholder_lock::{Deadline, LockError, WriteLocker};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use stage::{Actor, LONG, lock_file};
+
+/// After this time a replaced lock file is noticed: 100 ms and a bit.
+const NOTICED: Duration = Duration::from_millis(150);
+
+#[test]
+fn peer() {
+    peer::play(&[stage::OBEY, ("change_folder", change_folder)]);
+}
+
+#[test]
+fn deleted_while_free_is_created_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    let [mut one, mut other] = [(); 2].map(|()| Actor::holding_and_releasing(&path));
+    fs::remove_file(&path).unwrap();
+    one.takes();
+    assert!(path.exists());
+    other.is_kept_out_by(one.pid());
+    one.releases();
+    other.takes();
+    one.is_kept_out_by(other.pid());
+}
+
+#[test]
+fn deleted_while_held_is_left_for_the_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    let mut one = Actor::holding(&path);
+    fs::remove_file(&path).unwrap();
+    assert_eq!(one.looks(), "Free", "the path names nothing");
+    let mut other = Actor::holding(&path);
+    // What it held is nobody's file any more; of the new one there is one holder.
+    one.releases();
+    one.is_kept_out_by(other.pid());
+    other.releases();
+    one.takes();
+    other.is_kept_out_by(one.pid());
+}
+
+#[test]
+fn replaced_while_free_is_noticed_soon() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    let mut old = Actor::holding_and_releasing(&path);
+    fs::rename(&path, folder.path().join("away")).unwrap();
+    fs::write(&path, "").unwrap();
+    let mut new = Actor::holding(&path);
+    thread::sleep(NOTICED);
+    old.is_kept_out_by(new.pid());
+    new.releases();
+    old.takes();
+    new.is_kept_out_by(old.pid());
+}
+
+/// One process, two lockers, one file with two names, until one name is given
+/// to another file: then each locker locks what its own name names.
+#[test]
+fn two_names_of_one_file_part_when_one_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let [kept, replaced] = ["kept.lock", "replaced.lock"].map(|name| folder.path().join(name));
+    fs::write(&kept, "").unwrap();
+    fs::hard_link(&kept, &replaced).unwrap();
+    let lockers = [&kept, &replaced].map(|path| WriteLocker::at(path).unwrap());
+    for locker in &lockers {
+        drop(locker.acquire(LONG).unwrap());
+    }
+    replace(&replaced);
+    thread::sleep(NOTICED);
+    for (mine, path, neighbour) in [(0, &kept, 1), (1, &replaced, 0)] {
+        let mut outsider = Actor::start(path);
+        // What the neighbour saw under its name says nothing of the other name.
+        drop(lockers[neighbour].acquire(LONG).unwrap());
+        let guard = lockers[mine].acquire(LONG).unwrap();
+        outsider.is_kept_out_by(std::process::id());
+        drop(guard);
+    }
+}
+
+/// The time runs from the replacement, not from when the waiter came.
+#[test]
+fn replaced_while_a_thread_waits_in_line_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    let locker = WriteLocker::at(&path).unwrap();
+    let guard = locker.acquire(LONG).unwrap();
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            let _guard = locker.acquire(LONG).unwrap();
+            Actor::start(&path).is_kept_out_by(std::process::id());
+        });
+        // Long enough for it to stand in line; if not, the test is only easier.
+        thread::sleep(Duration::from_millis(20));
+        replace(&path);
+        thread::sleep(NOTICED);
+        guard.release().unwrap();
+        waiter.join().unwrap();
+    });
+}
+
+/// One deadline may bound many acquisitions; each of them looks.
+#[test]
+fn replaced_between_two_acquisitions_by_one_deadline_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    let locker = WriteLocker::at(&path).unwrap();
+    let deadline = Deadline::after(LONG);
+    drop(locker.acquire_by(&deadline).unwrap());
+    replace(&path);
+    thread::sleep(NOTICED);
+    let _guard = locker.acquire_by(&deadline).unwrap();
+    Actor::start(&path).is_kept_out_by(std::process::id());
+}
+
+/// Renames another file over it: at no moment is the path empty. The old one
+/// keeps a name, so that its link count does not give it away.
+fn replace(path: &Path) {
+    let [away, other] = ["away", "other"].map(|name| path.with_extension(name));
+    fs::hard_link(path, &away).unwrap();
+    fs::write(&other, "").unwrap();
+    fs::rename(&other, path).unwrap();
+}
+
+/// A waiter looks at every probe, so it does not wait for whoever holds a file
+/// that has been replaced.
+#[test]
+fn replaced_while_waited_for_is_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    let holder = Actor::holding(&path);
+    let mut waiter = Actor::start(&path);
+    waiter.peer.tell("take 60000");
+    assert_eq!(waiter.peer.line_within(Duration::from_millis(100)), None);
+    replace(&path);
+    waiter.peer.expect("held");
+    Actor::start(&path).is_kept_out_by(waiter.pid());
+    drop(holder);
+}
+
+#[test]
+fn truncated_while_held_is_still_held() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    let mut one = Actor::holding(&path);
+    let mut other = Actor::start(&path);
+    // What `: > db.lock` does.
+    fs::File::create(&path).unwrap();
+    assert_eq!(peer::text(&path), "");
+    other.is_kept_out_by(one.pid());
+    assert!(other.looks().ends_with("recorded:false"));
+    one.releases();
+    assert_eq!(peer::text(&path).trim(), "");
+    other.takes();
+    assert!(peer::text(&path).starts_with(&format!("pid:{}\ntime:", other.pid())));
+    one.is_kept_out_by(other.pid());
+}
+
+#[test]
+fn garbage_in_it_harms_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    let living = std::process::id();
+    for garbage in [
+        "\0\u{1b}[31mpid:\n".repeat(1000),
+        format!("pid:{living}\ntime:2026-01-15T10:30:45Z\n"),
+        "pid:0\ntime:\n".to_owned(),
+    ] {
+        fs::write(&path, garbage).unwrap();
+        let mut one = Actor::start(&path);
+        assert_eq!(one.looks(), "Free");
+        one.takes();
+        assert_eq!(peer::text(&path).len(), 512);
+        Actor::start(&path).is_kept_out_by(one.pid());
+        one.releases();
+    }
+}
+
+impl Actor {
+    /// One that has the lock file open.
+    fn holding_and_releasing(lock_file: &Path) -> Self {
+        let mut actor = Self::holding(lock_file);
+        actor.releases();
+        actor
+    }
+}
+
+/// It gets a clear error, at once, as one that had the lock file open and as
+/// one that comes new; and the lock once what stands there is gone.
+fn is_refused(put_there: impl Fn(&Path), why: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    let old = Actor::holding_and_releasing(&path);
+    fs::remove_file(&path).unwrap();
+    put_there(&path);
+    for mut actor in [old, Actor::start(&path)] {
+        let begun = Instant::now();
+        let told = actor.take(LONG);
+        assert!(begun.elapsed() < Duration::from_secs(5), "it waited");
+        let expected = format!("open lock file: {}: {why}", path.display());
+        assert!(told.starts_with(&expected), "{told}");
+        // Looking fails too or finds nobody, but does not hang.
+        assert!(!actor.looks().starts_with("Held"));
+    }
+    fs::remove_file(&path)
+        .or_else(|_| fs::remove_dir(&path))
+        .unwrap();
+    Actor::start(&path).takes();
+}
+
+#[test]
+fn a_folder_in_its_place_is_refused() {
+    is_refused(
+        |path| fs::create_dir(path).unwrap(),
+        "a folder stands there: remove it",
+    );
+}
+
+#[test]
+fn a_fifo_in_its_place_is_refused_without_hanging() {
+    let make = |path: &Path| mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0);
+    is_refused(|path| make(path).unwrap(), "not a regular file: remove it");
+}
+
+#[test]
+fn a_symbolic_link_in_its_place_is_refused_and_its_target_untouched() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("precious");
+    fs::write(&target, "precious").unwrap();
+    let missing = folder.path().join("missing");
+    let why = "a symbolic link stands there: remove it";
+    is_refused(|path| symlink(&target, path).unwrap(), why);
+    is_refused(|path| symlink(&missing, path).unwrap(), why);
+    assert_eq!(peer::text(&target), "precious");
+    assert!(!missing.exists());
+}
+
+fn refused(path: &Path) -> LockError {
+    WriteLocker::at(path).unwrap_err()
+}
+
+#[test]
+fn a_path_that_leads_nowhere_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+
+    let error = WriteLocker::new(folder.path().join("missing"))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("missing/db.lock: No such file"), "{error}");
+    assert!(error.ends_with("create the folder first"), "{error}");
+    let error = WriteLocker::new(&file).unwrap_err().to_string();
+    assert!(
+        error.contains("what should be its folder is a file"),
+        "{error}"
+    );
+    for path in ["", "/", ".."] {
+        let error = refused(Path::new(path)).to_string();
+        assert!(error.contains("it names no file"), "{path:?}: {error}");
+    }
+}
+
+#[test]
+fn a_folder_that_is_deleted_later_is_an_error_until_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let deeper = folder.path().join("deeper");
+    fs::create_dir(&deeper).unwrap();
+    let locker = WriteLocker::new(&deeper).unwrap();
+    drop(locker.acquire(LONG).unwrap());
+    fs::remove_dir_all(&deeper).unwrap();
+    let error = locker.acquire(LONG).unwrap_err();
+    assert!(!error.is_timeout() && error.to_string().ends_with("create the folder first"));
+    assert_eq!(locker.holder().unwrap(), None);
+    fs::create_dir(&deeper).unwrap();
+    drop(locker.acquire(LONG).unwrap());
+}
+
+/// Two relative lockers made in one folder, used in another.
+fn change_folder(args: &[OsString]) {
+    std::env::set_current_dir(&args[0]).unwrap();
+    let lockers = [WriteLocker::new("."), WriteLocker::at("other.lock")].map(Result::unwrap);
+    std::env::set_current_dir("/").unwrap();
+    let _guards = lockers
+        .each_ref()
+        .map(|locker| locker.acquire(LONG).unwrap());
+    peer::say("held");
+    peer::hear("release");
+}
+
+#[test]
+fn a_relative_path_means_what_it_meant_at_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut wanderer = Peer::start("change_folder", [folder.path()]);
+    wanderer.expect("held");
+    for name in ["db.lock", "other.lock"] {
+        let path = folder.path().join(name);
+        Actor::start(&path).is_kept_out_by(wanderer.pid());
+    }
+    wanderer.tell("release");
+    assert!(wanderer.end().success());
+}
+
+#[test]
+fn a_path_may_be_any_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let odd = folder
+        .path()
+        .join(OsStr::from_bytes(b"\xff odd: (deleted)"));
+    fs::create_dir(&odd).unwrap();
+    let path = odd.join(OsStr::from_bytes(b"\xfe\x80.lock"));
+    let mut actor = Actor::holding(&path);
+    Actor::start(&path).is_kept_out_by(actor.pid());
+    // Also where only the descriptor's name tells who holds.
+    fs::File::create(&path).unwrap();
+    let locker = WriteLocker::at(&path).unwrap();
+    assert_eq!(locker.holder().unwrap().unwrap().pid, Some(actor.pid()));
+    actor.releases();
+    drop(locker.acquire(LONG).unwrap());
+}

@@ -1,0 +1,65 @@
+//! A thread that holds the lock and asks for it again is told so at once,
+//! however it names the lock file.
+#![cfg(test)]
+
+mod peer;
+mod stage;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::{Duration, Instant};
+
+use penholder_lock::WriteLocker;
+use stage::{Actor, LONG, lock_file};
+
+#[test]
+fn peer() {
+    peer::play(&[stage::OBEY]);
+}
+
+fn is_told_at_once(locker: &WriteLocker) {
+    let begun = Instant::now();
+    let error = locker.acquire(LONG).unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs(5), "it waited");
+    assert!(error.is_nested() && !error.is_timeout(), "{error}");
+    assert!(error.to_string().contains("this thread holds it already"));
+    assert!(locker.try_acquire().unwrap_err().is_nested());
+}
+
+#[test]
+fn is_an_error_at_once_under_every_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let real = folder.path().join("real");
+    let alias = folder.path().join("alias");
+    fs::create_dir(&real).unwrap();
+    symlink(&real, &alias).unwrap();
+    let locker = WriteLocker::new(&real).unwrap();
+    let guard = locker.acquire(LONG).unwrap();
+    let hard_link = folder.path().join("hard.lock");
+    fs::hard_link(lock_file(&real), &hard_link).unwrap();
+
+    is_told_at_once(&locker);
+    is_told_at_once(&locker.clone());
+    is_told_at_once(&WriteLocker::new(&real).unwrap());
+    is_told_at_once(&WriteLocker::new(&alias).unwrap());
+    is_told_at_once(&WriteLocker::at(alias.join("../real/db.lock")).unwrap());
+    is_told_at_once(&WriteLocker::at(&hard_link).unwrap());
+
+    // Being told so took nothing from the one that holds.
+    let mut other = Actor::start(&lock_file(&real));
+    other.is_kept_out_by(std::process::id());
+    guard.release().unwrap();
+    other.takes();
+    other.releases();
+    drop(WriteLocker::new(&alias).unwrap().acquire(LONG).unwrap());
+}
+
+/// Two locks are two locks: holding one says nothing of the other.
+#[test]
+fn another_lock_is_not_nested() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, other] =
+        ["one.lock", "other.lock"].map(|name| WriteLocker::at(folder.path().join(name)).unwrap());
+    let _one = one.acquire(LONG).unwrap();
+    let _other = other.acquire(LONG).unwrap();
+}

@@ -1,0 +1,157 @@
+//! Two users of one group share a lock, and whoever may not use the lock file
+//! is told so. Needs root, to play the users.
+#![cfg(test)]
+
+mod peer;
+mod stage;
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use stage::Actor;
+use tempfile::TempDir;
+
+const GROUP: u32 = 64_321;
+const USERS: [u32; 2] = [64_322, 64_323];
+
+#[test]
+fn peer() {
+    peer::play(&[stage::OBEY]);
+}
+
+/// A folder that the group may write, with a model database in it.
+struct Shared {
+    folder: TempDir,
+    /// This test binary, where every user may run it.
+    program: PathBuf,
+}
+
+impl Shared {
+    /// `None` if we cannot play other users.
+    fn new(folder_bits: u32) -> Option<Self> {
+        if !stage::are_root() || !peer::has("setpriv") {
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("program");
+        // Not copied by this process: a child forked meanwhile by another test
+        // would have the copy open for writing, and it could not be run.
+        let copied = Command::new("cp")
+            .arg(std::env::current_exe().unwrap())
+            .arg(&program)
+            .status();
+        assert!(copied.unwrap().success(), "cp");
+        let shared = Self { folder, program };
+        fs::write(shared.path("db"), "").unwrap();
+        set(&shared.path("db"), 0o664);
+        set(shared.folder.path(), folder_bits);
+        Some(shared)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A user who is in the group, but whose own group is another.
+    fn user(&self, id: u32, options: &[&str]) -> Actor {
+        let command = Actor::command(&self.path("db.lock"), options);
+        let mut command = stage::under(
+            &[
+                "setpriv",
+                &format!("--reuid={id}"),
+                &format!("--regid={id}"),
+                &format!("--groups={GROUP}"),
+                self.program.to_str().unwrap(),
+            ],
+            &without_program(&command),
+        );
+        command.current_dir("/");
+        Actor::spawn(command)
+    }
+}
+
+/// The command's arguments and environment, for another program.
+fn without_program(command: &Command) -> Command {
+    let mut words = command.get_args();
+    let mut rest = Command::new(words.next().unwrap());
+    rest.args(words);
+    rest.envs(
+        command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    rest
+}
+
+fn set(path: &Path, bits: u32) {
+    chown(path, None, Some(GROUP)).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(bits)).unwrap();
+}
+
+/// The first user creates the lock file, the second one uses it.
+fn can_share(folder_bits: u32) {
+    let Some(shared) = Shared::new(folder_bits) else {
+        return;
+    };
+    let model = format!("model={}", shared.path("db").display());
+    let mut one = shared.user(USERS[0], &[&model, "umask=077"]);
+    one.takes();
+    let made = fs::metadata(shared.path("db.lock")).unwrap();
+    assert_eq!((made.mode() & 0o777, made.uid()), (0o664, USERS[0]));
+    assert_eq!(made.gid(), GROUP);
+
+    let mut other = shared.user(USERS[1], &[&model, "umask=077"]);
+    other.is_kept_out_by(one.pid());
+    one.releases();
+    other.takes();
+    one.is_kept_out_by(other.pid());
+}
+
+#[test]
+fn two_users_of_one_group_share_a_lock() {
+    can_share(0o2770);
+}
+
+/// Where the folder does not give its group to new files.
+#[test]
+fn two_users_of_one_group_share_a_lock_in_a_plain_folder() {
+    can_share(0o770);
+}
+
+/// What `permissions_like` is for.
+#[test]
+fn without_a_model_the_umask_keeps_the_second_user_out() {
+    let Some(shared) = Shared::new(0o2770) else {
+        return;
+    };
+    let mut one = shared.user(USERS[0], &["umask=077"]);
+    one.takes();
+    let told = shared.user(USERS[1], &[]).take(stage::LONG);
+    assert!(told.starts_with("open lock file: "), "{told}");
+    assert!(told.contains("Permission denied"), "{told}");
+    assert!(told.ends_with("read and write permission on the lock file and its folder"));
+}
+
+#[test]
+fn a_lock_file_made_unreadable_is_an_error_until_it_is_readable() {
+    let Some(shared) = Shared::new(0o2770) else {
+        return;
+    };
+    let mut user = shared.user(USERS[0], &[]);
+    user.takes();
+    user.releases();
+    fs::set_permissions(shared.path("db.lock"), Permissions::from_mode(0o000)).unwrap();
+    // Whoever has it open works on; whoever comes new is told.
+    user.takes();
+    let mut newcomer = shared.user(USERS[0], &[]);
+    for told in [newcomer.take(stage::LONG), newcomer.looks()] {
+        assert!(told.contains("Permission denied"), "{told}");
+        assert!(!told.contains("timeout"), "{told}");
+    }
+    fs::set_permissions(shared.path("db.lock"), Permissions::from_mode(0o600)).unwrap();
+    newcomer.is_kept_out_by(user.pid());
+    user.releases();
+    newcomer.takes();
+}

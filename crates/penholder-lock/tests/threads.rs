@@ -1,0 +1,151 @@
+//! Threads of one process exclude one another, are served in the order they
+//! came, and are told when it is their own process that they wait for.
+#![cfg(test)]
+
+mod peer;
+mod stage;
+
+use std::panic::resume_unwind;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use peer::Peer;
+use penholder_lock::WriteLocker;
+use stage::{Actor, Counter, LONG, lock_file};
+
+#[test]
+fn peer() {
+    peer::play(&[stage::OBEY, stage::COUNT]);
+}
+
+#[test]
+fn sixteen_threads_and_another_process_count_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let counter = Counter::new(folder.path());
+    let locker = WriteLocker::new(folder.path()).unwrap();
+    let args = [folder.path().as_os_str(), "1000".as_ref()];
+    let mut others = [Peer::start(stage::COUNT.0, args)];
+    thread::scope(|scope| {
+        for number in 0..16 {
+            let (locker, folder, counter) = (&locker, folder.path(), &counter);
+            scope.spawn(move || {
+                // One for all, or one for each: it is the same lock.
+                let own = WriteLocker::new(folder).unwrap();
+                let locker = if number % 2 == 0 { locker } else { &own };
+                for _ in 0..300 {
+                    let _guard = locker.acquire(LONG).unwrap();
+                    counter.add_one();
+                }
+            });
+        }
+        stage::race(&mut others);
+    });
+    assert_eq!(counter.read(), 16 * 300 + 1000);
+}
+
+/// How many threads of this process hold or wait; asked by standing in line
+/// for no time at all.
+fn in_line(locker: &WriteLocker) -> usize {
+    let error = locker.acquire(Duration::ZERO).unwrap_err();
+    let text = error.to_string();
+    let queue = text.lines().find_map(|line| line.strip_prefix("  queue: "));
+    queue.map_or(1, |line| {
+        let (number, rest) = line.split_once(' ').unwrap();
+        assert_eq!(rest, "threads of this process ahead of you");
+        number.parse().unwrap()
+    })
+}
+
+#[test]
+fn are_served_in_the_order_they_came() {
+    let folder = tempfile::tempdir().unwrap();
+    let locker = WriteLocker::new(folder.path()).unwrap();
+    let order = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        let (say_held, held) = channel();
+        let (release, released) = channel::<()>();
+        let first = &locker;
+        scope.spawn(move || {
+            let guard = first.acquire(LONG).unwrap();
+            say_held.send(()).unwrap();
+            released.recv().unwrap();
+            guard.release().unwrap();
+        });
+        held.recv().unwrap();
+        for number in 0..8 {
+            let (locker, order) = (&locker, &order);
+            scope.spawn(move || {
+                let _guard = locker.acquire(LONG).unwrap();
+                order.lock().unwrap().push(number);
+            });
+            peer::until("it stands in line", || in_line(locker) == number + 2);
+        }
+        release.send(()).unwrap();
+    });
+    assert_eq!(order.into_inner().unwrap(), [0, 1, 2, 3, 4, 5, 6, 7]);
+}
+
+#[test]
+fn a_timeout_behind_another_thread_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let locker = WriteLocker::new(folder.path()).unwrap();
+    let guard = locker.acquire(LONG).unwrap();
+    let timeout = Duration::from_millis(200);
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            let begun = Instant::now();
+            let error = locker.acquire(timeout).unwrap_err();
+            assert!(begun.elapsed() >= timeout);
+            error
+        });
+        let error = waiter.join().unwrap();
+        let text = error.to_string();
+        let named = format!(
+            "write lock timeout after 200ms\n  holder: pid:{} since ",
+            std::process::id()
+        );
+        assert!(text.starts_with(&named), "{text}");
+        assert!(text.contains("(another thread of this process, "), "{text}");
+        assert!(error.is_timeout() && error.holder().unwrap().is_this_process());
+    });
+    guard.release().unwrap();
+}
+
+/// The first in line waits for another process; those behind it are told of
+/// that process, which is the one to look at.
+#[test]
+fn a_timeout_in_line_names_the_process_that_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut actor = Actor::holding(&lock_file(folder.path()));
+    let locker = WriteLocker::new(folder.path()).unwrap();
+    thread::scope(|scope| {
+        let first = scope.spawn(|| drop(locker.acquire(LONG).unwrap()));
+        for timeout in [1, 100].map(Duration::from_millis) {
+            let error = locker.acquire(timeout).unwrap_err();
+            assert_eq!(error.holder().unwrap().pid, Some(actor.pid()));
+        }
+        actor.releases();
+        first.join().unwrap();
+    });
+}
+
+#[test]
+fn a_thread_that_panics_passes_the_lock_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let locker = WriteLocker::new(folder.path()).unwrap();
+    thread::scope(|scope| {
+        let guard = locker.acquire(LONG).unwrap();
+        let panics = scope.spawn(|| {
+            let _guard = locker.acquire(LONG).unwrap();
+            // A panic without its message on the screen.
+            resume_unwind(Box::new("on purpose"));
+        });
+        let next = scope.spawn(|| drop(locker.acquire(LONG).unwrap()));
+        guard.release().unwrap();
+        assert!(panics.join().is_err());
+        next.join().unwrap();
+    });
+    drop(locker.try_acquire().unwrap().expect("free"));
+}

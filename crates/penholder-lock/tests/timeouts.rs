@@ -1,0 +1,198 @@
+//! A timeout says how long was waited, who holds the lock, where, and what to
+//! do; it comes when it was asked for, whoever holds and whatever the timeout.
+#![cfg(test)]
+
+mod peer;
+mod stage;
+
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use peer::Peer;
+use penholder_lock::{LockError, ProcessState, WriteLocker};
+use stage::{Actor, lock_file};
+
+/// How late a timeout may come on a busy machine. Meant are 100 ms.
+const LATE: Duration = Duration::from_millis(400);
+
+#[test]
+fn peer() {
+    peer::play(&[stage::OBEY]);
+}
+
+/// Times out and checks everything of the error but the holder.
+fn time_out(folder: &Path, timeout: Duration, first_line: &str) -> (LockError, String) {
+    let locker = WriteLocker::new(folder).unwrap();
+    let begun = Instant::now();
+    let error = locker.acquire(timeout).unwrap_err();
+    let excess = begun.elapsed().checked_sub(timeout).expect("not before");
+    eprintln!("{excess:?} past the deadline of {timeout:?}");
+    assert!(excess < LATE, "{excess:?} past the deadline");
+
+    let text = error.to_string();
+    let lines: Vec<&str> = text.lines().collect();
+    let lock_file = folder.canonicalize().unwrap().join("db.lock");
+    assert!(error.is_timeout() && !error.is_nested());
+    assert_eq!(lines.len(), 4, "{text}");
+    assert_eq!(lines[0], first_line);
+    assert!(lines[1].starts_with("  holder: "), "{text}");
+    assert_eq!(lines[2], format!("  lock file: {}", lock_file.display()));
+    assert_eq!(lines[3], "  try again or check if holder process is stuck");
+    let holder = lines[1].to_owned();
+    (error, holder)
+}
+
+#[test]
+fn names_a_running_holder() {
+    let folder = tempfile::tempdir().unwrap();
+    let command = Actor::command(&lock_file(folder.path()), &["label=nightly import"]);
+    let mut actor = Actor::spawn(command);
+    actor.takes();
+    let half = Duration::from_millis(500);
+    let (error, line) = time_out(folder.path(), half, "write lock timeout after 500ms");
+    let named = format!("  holder: pid:{} since ", actor.pid());
+    assert!(line.starts_with(&named), "{line}");
+    assert!(line.contains(", label: nightly import, "), "{line}");
+    assert!(!line.contains("stopped"), "{line}");
+    let holder = error.holder().unwrap();
+    assert_eq!(holder.pid, Some(actor.pid()));
+    assert_eq!(holder.label.as_deref(), Some("nightly import"));
+    assert!(holder.recorded && !holder.is_this_process());
+    assert!(holder.held.unwrap() >= half);
+}
+
+#[test]
+fn says_that_the_holder_is_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut actor = Actor::holding(&lock_file(folder.path()));
+    actor.peer.signal("STOP");
+    let timeout = Duration::from_millis(1500);
+    let (error, line) = time_out(folder.path(), timeout, "write lock timeout after 1.5s");
+    assert!(line.starts_with(&format!("  holder: pid:{} since ", actor.pid())));
+    assert!(line.contains(", stopped, held "), "{line}");
+    assert_eq!(error.holder().unwrap().state, ProcessState::Stopped);
+    // It is still a holder like any other.
+    actor.peer.signal("CONT");
+    actor.releases();
+    drop(
+        WriteLocker::new(folder.path())
+            .unwrap()
+            .acquire(stage::LONG)
+            .unwrap(),
+    );
+}
+
+/// A foreign holder, which says `held …` and lets go at the end of its input.
+fn foreign(program: &str, args: &[&str], folder: &Path) -> Peer {
+    let mut command = Command::new(program);
+    command.args(args).current_dir(folder);
+    Peer::spawn(command)
+}
+
+fn check_foreign(folder: &Path, timeout: Duration, first_line: &str, pid: u32) {
+    let (error, line) = stage::until_named(|| {
+        let (error, line) = time_out(folder, timeout, first_line);
+        (error.holder().is_some(), (error, line))
+    });
+    assert!(
+        line.starts_with(&format!("  holder: pid:{pid} (")),
+        "{line}"
+    );
+    assert!(line.ends_with(", it left no record)"), "{line}");
+    let holder = error.holder().unwrap();
+    assert_eq!((holder.pid, holder.recorded), (Some(pid), false));
+}
+
+#[test]
+fn names_a_flock_that_left_no_record() {
+    if !peer::has("flock") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["db.lock", "sh", "-c", "echo held; read line"];
+    let flock = foreign("flock", &args, folder.path());
+    flock.expect("held");
+    let two = Duration::from_secs(2);
+    check_foreign(
+        folder.path(),
+        two,
+        "write lock timeout after 2s",
+        flock.pid(),
+    );
+}
+
+/// In `( flock 9; … ) 9>db.lock` the taker is gone and the shell holds on.
+#[test]
+fn names_the_shell_that_had_flock_take_the_lock() {
+    if !peer::has("flock") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // `read` opens its input in the subshell itself, so this is its pid.
+    let script = "( flock 9; read pid rest </proc/self/stat; echo $pid; read line ) 9>db.lock";
+    let shell = foreign("sh", &["-c", script], folder.path());
+    let pid = shell.line().parse().unwrap();
+    let timeout = Duration::from_millis(250);
+    check_foreign(
+        folder.path(),
+        timeout,
+        "write lock timeout after 250ms",
+        pid,
+    );
+}
+
+/// A shared lock keeps us out as well as an exclusive one.
+#[test]
+fn names_whoever_holds_a_shared_lock() {
+    if !peer::has("flock") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--shared", "db.lock", "sh", "-c", "echo held; read line"];
+    let flock = foreign("flock", &args, folder.path());
+    flock.expect("held");
+    let timeout = Duration::from_millis(250);
+    check_foreign(
+        folder.path(),
+        timeout,
+        "write lock timeout after 250ms",
+        flock.pid(),
+    );
+}
+
+#[test]
+fn zero_tries_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let locker = WriteLocker::new(folder.path()).unwrap();
+    drop(locker.acquire(Duration::ZERO).unwrap());
+    let mut actor = Actor::holding(&lock_file(folder.path()));
+    let begun = Instant::now();
+    let error = locker.acquire(Duration::ZERO).unwrap_err();
+    assert!(error.is_timeout() && begun.elapsed() < LATE);
+    assert_eq!(error.holder().unwrap().pid, Some(actor.pid()));
+    assert!(locker.try_acquire().unwrap().is_none());
+    actor.releases();
+    drop(locker.acquire(Duration::ZERO).unwrap());
+}
+
+/// Free, behind another process, and behind another thread.
+#[test]
+fn for_ever_is_a_timeout_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let locker = WriteLocker::new(folder.path()).unwrap();
+    drop(locker.acquire(Duration::MAX).unwrap());
+    thread::scope(|scope| {
+        // In here, so that it ends and the waiters with it if something fails.
+        let mut actor = Actor::holding(&lock_file(folder.path()));
+        let waiters =
+            [(); 2].map(|()| scope.spawn(|| drop(locker.acquire(Duration::MAX).unwrap())));
+        // Long enough for both to wait; if not, the test is only easier.
+        thread::sleep(Duration::from_millis(50));
+        actor.releases();
+        for waiter in waiters {
+            waiter.join().unwrap();
+        }
+    });
+}

@@ -1,0 +1,133 @@
+//! Opening one SQLite connection, with the settings of the pattern.
+
+use std::thread;
+use std::time::Duration;
+
+use penholder_lock::Deadline;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rustix::fs::{Access, access};
+
+use crate::error::{Error, Result, is_sqlite_busy};
+use crate::ffi;
+use crate::location::Location;
+use crate::options::Options;
+
+/// Statements kept prepared by each connection.
+const STATEMENTS: usize = 64;
+
+/// A connection that may write.
+pub(crate) fn open_writer(
+    location: &Location,
+    options: &Options,
+    deadline: &Deadline,
+) -> Result<Connection> {
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    if options.create {
+        flags |= OpenFlags::SQLITE_OPEN_CREATE;
+    }
+    let connection = open(location, flags, deadline)?;
+    let synchronous = options.synchronous.pragma();
+    connection
+        .pragma_update(None, "synchronous", synchronous)
+        .map_err(|e| explain(location, deadline, e))?;
+    Ok(connection)
+}
+
+/// A connection that cannot write, whatever it is asked to do.
+pub(crate) fn open_reader(location: &Location, deadline: &Deadline) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = open(location, flags, deadline)?;
+    connection
+        .pragma_update(None, "query_only", true)
+        .map_err(|e| explain(location, deadline, e))?;
+    Ok(connection)
+}
+
+fn open(location: &Location, flags: OpenFlags, deadline: &Deadline) -> Result<Connection> {
+    let failed = |e| explain(location, deadline, e);
+    ffi::part_children().map_err(|why| {
+        let next = "use a 64-bit system and SQLite's own VFS";
+        Error::refused("open database", &location.path, why, next)
+    })?;
+    let connection = Connection::open_with_flags(&location.path, flags).map_err(failed)?;
+    // First of all: whatever follows may meet SQLite's locks.
+    set_busy_timeout(&connection, deadline.remaining()).map_err(failed)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(connection)
+}
+
+/// Sets SQLite's own patience, in whole milliseconds, rounded up: zero would
+/// switch it off.
+pub(crate) fn set_busy_timeout(connection: &Connection, timeout: Duration) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::from_millis(busy_ms(timeout)))
+}
+
+/// `timeout` as SQLite takes it: an `int` of milliseconds.
+pub(crate) fn busy_ms(timeout: Duration) -> u64 {
+    let ms = timeout.as_micros().div_ceil(1000);
+    u64::try_from(ms).unwrap_or(u64::MAX).min(i32::MAX as u64)
+}
+
+/// Whether the file is in WAL mode, read anew.
+pub(crate) fn is_wal(connection: &Connection, deadline: &Deadline) -> rusqlite::Result<bool> {
+    set_busy_timeout(connection, deadline.remaining())?;
+    // Without a read of the file the pragma repeats what this connection knew.
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    connection.pragma_query_value(None, "journal_mode", |row| {
+        Ok(row.get::<_, String>(0)? == "wal")
+    })
+}
+
+/// Switches the file to WAL; `false` if SQLite will not. The caller holds the
+/// write lock; connections that only look at the file can still be in the way,
+/// until the deadline.
+pub(crate) fn switch_to_wal(
+    connection: &Connection,
+    deadline: &Deadline,
+) -> rusqlite::Result<bool> {
+    loop {
+        set_busy_timeout(connection, deadline.remaining())?;
+        let mode = connection
+            .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
+        match mode {
+            Ok(mode) if mode == "wal" => return Ok(true),
+            Ok(_) if deadline.is_over() => return Ok(false),
+            Err(error) if deadline.is_over() || !is_sqlite_busy(&error) => return Err(error),
+            _ => thread::sleep(Duration::from_millis(1).min(deadline.remaining())),
+        }
+    }
+}
+
+/// What it means that SQLite cannot open or read this file.
+pub(crate) fn explain(location: &Location, deadline: &Deadline, error: rusqlite::Error) -> Error {
+    let path = &location.path;
+    if is_sqlite_busy(&error) {
+        return Error::busy(path, *deadline, None, error);
+    }
+    let refused = |why, next| Error::refused("open database", path, why, next);
+    match error.sqlite_error_code() {
+        // Read-only, it answers, where it cannot create what it needs to read.
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) => {}
+        _ => return Error::sqlite("open database", path, error),
+    }
+    if !path.exists() {
+        return refused(
+            "there is no such file, or it cannot be created",
+            "check the name and the permissions of its folder",
+        );
+    }
+    // Not by opening it: closing it again would drop SQLite's locks.
+    if access(path, Access::READ_OK).is_err() {
+        return refused(
+            "this user may not read it",
+            "give read permission on the file, and write permission to whoever writes",
+        );
+    }
+    if !location.sidecar("-shm").exists() {
+        return refused(
+            "it can be read, but SQLite cannot create the -wal and -shm files that it needs beside it",
+            "make the folder writable, or copy the database to one that is",
+        );
+    }
+    Error::sqlite("open database", path, error)
+}

@@ -1,0 +1,538 @@
+//! One handle on one database.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use penholder_lock::{Deadline, LOCK_FILE_NAME, Status, WriteLocker, fork_generation};
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+
+use crate::connection;
+use crate::error::{Error, Result};
+use crate::location::Location;
+use crate::options::Options;
+use crate::readers::Readers;
+use crate::value::{Executed, IntoParams, Rows, Statement};
+use crate::writer::{self, Session, Transaction, Writer};
+
+/// One SQLite database, written by many processes, one at a time.
+///
+/// Cheap to clone, and shared between threads. All clones use one writing
+/// connection and one pool of readers.
+///
+/// ```
+/// use penholder::Database;
+///
+/// # fn main() -> penholder::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("notes.db");
+/// let db = Database::open(path)?;
+/// db.execute("CREATE TABLE IF NOT EXISTS note(text)", ())?;
+/// db.execute("INSERT INTO note VALUES (?1)", ["hello"])?;
+/// assert_eq!(db.query("SELECT text FROM note", ())?.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # What an acknowledgement means
+///
+/// When a writing call returns `Ok`, the write is committed and survives the
+/// death of every process. With [`Synchronous::Normal`](crate::Synchronous), the
+/// default, a power cut may still take the last writes (never a part of one);
+/// with [`Synchronous::Full`](crate::Synchronous) it may not.
+///
+/// # Waiting
+///
+/// [`Options::timeout`] bounds everything that one call waits for. It does not
+/// bound the work itself.
+#[derive(Debug, Clone)]
+pub struct Database {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    location: Location,
+    options: Options,
+    warnings: Vec<String>,
+    /// A forked child replaces its parent's.
+    attachment: ArcSwap<Attachment>,
+}
+
+/// What one process has open.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    generation: u64,
+    pub(crate) locker: WriteLocker,
+    /// Boxed, because each write takes it out and puts it back.
+    writer: Mutex<Option<Box<Writer>>>,
+    readers: Readers,
+}
+
+impl Database {
+    /// Opens a database, creating it if it is missing, and switches it to WAL if
+    /// it is not (only then the write lock is taken).
+    ///
+    /// The path is made absolute and links are resolved now: every alias of the
+    /// database uses the lock file in its real folder.
+    ///
+    /// # Errors
+    ///
+    /// - [`is_refused`](Error::is_refused): no plain file can be opened there
+    ///   (a folder, `:memory:`, a URI, a missing folder, a network file system).
+    /// - [`sqlite_error`](Error::sqlite_error): it is no database, or may not be
+    ///   read.
+    /// - [`is_timeout`](Error::is_timeout): it had to be switched to WAL, and
+    ///   somebody held the lock.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Options::new().open(path)
+    }
+
+    pub(crate) fn open_with(path: &Path, options: Options) -> Result<Self> {
+        let deadline = Deadline::after(options.timeout);
+        let location = Location::of(path, "open database")?;
+        if !location.exists && (options.read_only || !options.create) {
+            return Err(Error::refused(
+                "open database",
+                &location.path,
+                "there is no such database",
+                "check the name",
+            ));
+        }
+        refuse_network(&location, &options)?;
+        let locker = locker(&location, &options)?;
+        let attachment = Attachment::new(locker, &options);
+        if options.read_only {
+            let reader = attachment.readers.take(&location, &deadline)?;
+            connection::is_wal(&reader, &deadline)
+                .map_err(|e| connection::explain(&location, &deadline, e))?;
+        } else {
+            let writer = Writer::open(&location, &options, &deadline)?;
+            ensure_wal(&writer.connection, &location, &attachment, &deadline)?;
+            connection::set_busy_timeout(&writer.connection, options.timeout)
+                .map_err(|e| Error::sqlite("open database", &location.path, e))?;
+            attachment.keep_writer(Some(Box::new(writer)));
+        }
+        Ok(Self {
+            inner: Arc::new(Inner {
+                warnings: warnings(&location),
+                location,
+                options,
+                attachment: ArcSwap::from_pointee(attachment),
+            }),
+        })
+    }
+
+    /// The path of the database, absolute, links resolved.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.inner.location.path
+    }
+
+    /// The path of the lock file.
+    #[must_use]
+    pub fn lock_file(&self) -> PathBuf {
+        self.inner.attachment().locker.lock_file().to_owned()
+    }
+
+    /// What is unwise about this database, in sentences for a person: a second
+    /// name by a hard link, under which another lock file would be used.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.inner.warnings
+    }
+
+    /// Who holds the write lock, seen from outside. Only looks.
+    ///
+    /// # Errors
+    ///
+    /// The lock file cannot be read.
+    pub fn status(&self) -> Result<Status> {
+        Ok(self.inner.attachment().locker.status()?)
+    }
+
+    /// Runs a closure in one transaction (`BEGIN IMMEDIATE`) under the write
+    /// lock, and commits it if the closure returns `Ok`.
+    ///
+    /// The closure may read before it writes: nobody else writes meanwhile. It
+    /// may borrow, and return its own error type. An error or a panic rolls back
+    /// and reaches the caller; the database goes on working. Keep it short:
+    /// everybody else waits. It stays on this machine, unlike the plain data of
+    /// [`execute`](Self::execute) and [`batch`](Self::batch).
+    ///
+    /// ```
+    /// # use penholder::{Database, Result};
+    /// # fn main() -> Result<()> {
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = Database::open(folder.path().join("x.db"))?;
+    /// db.execute("CREATE TABLE counter(n INTEGER)", ())?;
+    /// let n = db.write(|tx| -> Result<i64> {
+    ///     let n: i64 = tx.query_row("SELECT count(*) FROM counter", [], |row| row.get(0))?;
+    ///     tx.execute("INSERT INTO counter VALUES (?1)", [n])?;
+    ///     Ok(n)
+    /// })?;
+    /// assert_eq!(n, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// - [`is_timeout`](Error::is_timeout): the deadline came before the lock,
+    ///   or before SQLite's own ([`is_busy`](Error::is_busy)); nothing ran.
+    /// - [`lock_error`](Error::lock_error) that is nested: called inside another
+    ///   write of this thread.
+    /// - the closure's own error.
+    /// - [`sqlite_error`](Error::sqlite_error) of the commit; nothing was written.
+    pub fn write<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send,
+        T: Send,
+        E: From<Error> + Send,
+    {
+        let attachment = self.inner.attachment();
+        self.session(&attachment)?.write(work)
+    }
+
+    /// Takes the write lock, runs a closure on the writing connection, releases:
+    /// for what cannot run in one transaction. A transaction that the closure
+    /// leaves open is rolled back, and that is an error.
+    ///
+    /// SQLite's own waits in it are bounded each, not together: every statement
+    /// that meets a writer without the lock may wait what was left of the timeout
+    /// when the closure began.
+    ///
+    /// It does not nest: a write inside it is an error at once. What the closure
+    /// changes on the connection (pragmas, attached databases) stays changed for
+    /// later writes of this process.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    pub fn with_write_lock<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        F: FnOnce(&Connection) -> Result<T, E> + Send,
+        T: Send,
+        E: From<Error> + Send,
+    {
+        let attachment = self.inner.attachment();
+        self.session(&attachment)?.run(work)
+    }
+
+    /// Runs one statement that writes, as plain data, in a transaction.
+    ///
+    /// Pragmas that SQLite ignores in a transaction (`foreign_keys`) want
+    /// [`with_write_lock`](Self::with_write_lock), and so does `ATTACH`.
+    ///
+    /// ```
+    /// # use penholder::{Database, Result, params};
+    /// # fn main() -> Result<()> {
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = Database::open(folder.path().join("x.db"))?;
+    /// db.execute("CREATE TABLE job(id INTEGER PRIMARY KEY, name, size)", ())?;
+    /// let done = db.execute("INSERT INTO job(name, size) VALUES (?1, ?2)", params!["a", 7])?;
+    /// assert_eq!((done.rows_changed, done.last_insert_id), (1, Some(1)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write); [`sqlite_error`](Error::sqlite_error) if the
+    /// statement fails, and then nothing was written: unless it asks SQLite to
+    /// keep what it did before the failure (`INSERT OR FAIL`, `ON CONFLICT FAIL`,
+    /// `RAISE(FAIL)`), and then the text says so.
+    pub fn execute(&self, sql: &str, params: impl IntoParams) -> Result<Executed> {
+        let params = params.into_params();
+        let attachment = self.inner.attachment();
+        self.session(&attachment)?.execute(sql, &params)
+    }
+
+    /// Runs several statements, as plain data, in one transaction: all or
+    /// nothing.
+    ///
+    /// ```
+    /// # use penholder::{Database, Result, Statement};
+    /// # fn main() -> Result<()> {
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = Database::open(folder.path().join("x.db"))?;
+    /// db.batch([
+    ///     Statement::new("CREATE TABLE account(name, balance)", ()),
+    ///     Statement::new("INSERT INTO account VALUES (?1, ?2)", ("ann", 10)),
+    ///     Statement::new("INSERT INTO account VALUES (?1, ?2)", ("bob", 0)),
+    /// ])?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`execute`](Self::execute); if one statement fails, none took effect.
+    pub fn batch<S: Into<Statement>>(
+        &self,
+        statements: impl IntoIterator<Item = S>,
+    ) -> Result<Vec<Executed>> {
+        // Built before the lock is taken: the iterator is the caller's code.
+        let statements: Vec<Statement> = statements.into_iter().map(Into::into).collect();
+        let attachment = self.inner.attachment();
+        self.session(&attachment)?.batch(&statements)
+    }
+
+    /// Runs one statement that reads, and returns all its rows. Never waits for
+    /// the write lock.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read); also if the statement would write.
+    pub fn query(&self, sql: &str, params: impl IntoParams) -> Result<Rows> {
+        let params = params.into_params();
+        self.read(|connection| {
+            writer::collect(connection, sql, &params)
+                .map_err(|e| Error::sqlite("query", self.path(), e))
+        })
+    }
+
+    /// Runs a closure on a connection that only reads; everything it reads is of
+    /// one moment (one snapshot). Never waits for the write lock.
+    ///
+    /// At most [`Options::readers`] reads run at once; a read inside a read
+    /// takes a second connection. Keep it short: SQLite cannot shorten its log
+    /// past the oldest snapshot in use.
+    ///
+    /// # Errors
+    ///
+    /// - [`is_timeout`](Error::is_timeout): no connection became free.
+    /// - the closure's own error.
+    pub fn read<T, E>(&self, work: impl FnOnce(&Connection) -> Result<T, E>) -> Result<T, E>
+    where
+        E: From<Error>,
+    {
+        let deadline = Deadline::after(self.inner.options.timeout);
+        let location = &self.inner.location;
+        let failed = |e: rusqlite::Error| Error::sqlite("read", &location.path, e);
+        let attachment = self.inner.attachment();
+        let reader = attachment.readers.take(location, &deadline)?;
+        connection::set_busy_timeout(&reader, deadline.remaining()).map_err(failed)?;
+        let begun = reader
+            .prepare_cached("BEGIN")
+            .and_then(|mut begin| begin.raw_execute());
+        begun.map_err(failed)?;
+        let value = work(&reader)?;
+        if reader.is_inherited() {
+            return Err(Error::forked("read", &location.path).into());
+        }
+        Ok(value)
+    }
+
+    pub(crate) fn attachment(&self) -> Arc<Attachment> {
+        self.inner.attachment()
+    }
+
+    /// Waits for the write lock and the writing connection.
+    pub(crate) fn session<'a>(&'a self, attachment: &'a Attachment) -> Result<Session<'a>> {
+        let deadline = Deadline::after(self.inner.options.timeout);
+        Session::open(
+            &self.inner.location,
+            &self.inner.options,
+            attachment,
+            deadline,
+        )
+    }
+}
+
+impl Inner {
+    /// What this process has open. A forked child leaves its parent's alone,
+    /// for ever, and starts its own.
+    fn attachment(&self) -> Arc<Attachment> {
+        let current = self.attachment.load();
+        if current.is_ours() {
+            return Arc::clone(&current);
+        }
+        let own = Arc::new(Attachment::new(current.locker.clone(), &self.options));
+        let previous = self
+            .attachment
+            .compare_and_swap(&*current, Arc::clone(&own));
+        if previous.is_ours() {
+            // Another thread of the child was first.
+            return Arc::clone(&previous);
+        }
+        // One count is kept for ever, so that it is never dropped.
+        std::mem::forget(Arc::clone(&previous));
+        own
+    }
+}
+
+impl Attachment {
+    fn new(locker: WriteLocker, options: &Options) -> Self {
+        Self {
+            generation: fork_generation(),
+            locker,
+            writer: Mutex::new(None),
+            readers: Readers::new(options.readers),
+        }
+    }
+
+    /// Whether this process made it, not a parent of it.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.generation == fork_generation()
+    }
+
+    pub(crate) fn take_writer(&self) -> Option<Box<Writer>> {
+        self.lock_writer().take()
+    }
+
+    pub(crate) fn keep_writer(&self, writer: Option<Box<Writer>>) {
+        *self.lock_writer() = writer;
+    }
+
+    fn lock_writer(&self) -> MutexGuard<'_, Option<Box<Writer>>> {
+        // Nothing panics with the mutex held.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The last connection to a database checkpoints and deletes the log as it
+/// closes. That is maintenance, so it happens under the write lock, or, where
+/// the lock is not free this moment, not at all: whoever has it closes later.
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        let writer = self.take_writer();
+        let readers = self.readers.drain();
+        if !self.is_ours() {
+            std::mem::forget((writer, readers));
+            return;
+        }
+        drop(readers);
+        let Some(writer) = writer else {
+            return;
+        };
+        let guard = if self.locker.lock_file().exists() {
+            self.locker.try_acquire().unwrap_or(None)
+        } else {
+            None
+        };
+        if guard.is_none() {
+            // Cannot fail on an open connection; if it did, closing checkpoints.
+            let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+            let _ = writer.connection.set_db_config(no_checkpoint, true);
+        }
+        drop(writer);
+        drop(guard);
+    }
+}
+
+pub(crate) fn locker(location: &Location, options: &Options) -> Result<WriteLocker> {
+    let locker = match &options.lock_path {
+        Some(path) => WriteLocker::at(path)?,
+        None => WriteLocker::at(location.folder().join(LOCK_FILE_NAME))?,
+    };
+    refuse_database_as_lock(location, locker.lock_file())?;
+    let locker = locker
+        .permissions_like(&location.path)
+        .allow_network_fs(options.allow_network_fs);
+    Ok(match &options.label {
+        Some(label) => locker.label(label),
+        None => locker,
+    })
+}
+
+/// The lock's record would overwrite the database, or SQLite's files beside it.
+fn refuse_database_as_lock(location: &Location, lock_file: &Path) -> Result<()> {
+    let identity = |path: &Path| path.metadata().map(|meta| (meta.dev(), meta.ino())).ok();
+    let lock_identity = identity(lock_file);
+    let is_lock = |path: &Path| {
+        path == lock_file || (lock_identity.is_some() && identity(path) == lock_identity)
+    };
+    let suffixes = ["", "-wal", "-shm", "-journal"];
+    if !suffixes
+        .iter()
+        .any(|suffix| is_lock(&location.sidecar(suffix)))
+    {
+        return Ok(());
+    }
+    Err(Error::refused(
+        "lock database",
+        &location.path,
+        format!(
+            "its lock file would be {}, a file of the database itself",
+            lock_file.display()
+        ),
+        "choose another lock path, or another name for the database",
+    ))
+}
+
+fn refuse_network(location: &Location, options: &Options) -> Result<()> {
+    if options.allow_network_fs {
+        return Ok(());
+    }
+    let found = penholder_lock::network_file_system(location.folder());
+    let found = found.map_err(|e| {
+        Error::io(
+            "open database",
+            &location.path,
+            e,
+            "check the permissions of its folder",
+        )
+    })?;
+    match found {
+        None => Ok(()),
+        Some(name) => Err(Error::refused(
+            "open database",
+            &location.path,
+            format!(
+                "on a network file system ({name}), where SQLite's locks are not to be trusted"
+            ),
+            "move it to a local disk, or allow it if no other machine writes there (`allow_network_fs`, on the command line `--allow-network-fs`)",
+        )),
+    }
+}
+
+/// Switches the database to WAL if it is not, under the write lock. Where the
+/// lock file cannot be written the database is left as it is: it can be read,
+/// and every write says why not.
+fn ensure_wal(
+    connection: &Connection,
+    location: &Location,
+    attachment: &Attachment,
+    deadline: &Deadline,
+) -> Result<()> {
+    let failed = |e| connection::explain(location, deadline, e);
+    if connection::is_wal(connection, deadline).map_err(failed)?
+        || connection.is_readonly("main").map_err(failed)?
+    {
+        return Ok(());
+    }
+    let guard = match attachment.locker.acquire_by(deadline) {
+        Ok(guard) => guard,
+        Err(error) if error.is_not_permitted() => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    // Another process may have switched it while we waited.
+    let done = connection::is_wal(connection, deadline).map_err(failed)?
+        || connection::switch_to_wal(connection, deadline).map_err(failed)?;
+    drop(guard);
+    if done {
+        return Ok(());
+    }
+    Err(Error::refused(
+        "open database",
+        &location.path,
+        "SQLite does not switch it to WAL",
+        "check for a program that has it open in another mode",
+    ))
+}
+
+fn warnings(location: &Location) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if location.links > 1 {
+        warnings.push(format!(
+            "{}: the file has {} names (hard links): a writer that opens it under a name in \
+             another folder uses another lock file and another log, which corrupts it: keep one name",
+            location.path.display(),
+            location.links
+        ));
+    }
+    warnings
+}

@@ -1,0 +1,393 @@
+//! The one error of this crate.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use penholder_lock::{Deadline, Holder, LockError, Process};
+use rusqlite::ErrorCode;
+
+/// The result of this crate's calls.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why something could not be done.
+///
+/// Opaque: ask its predicates. Errors of the lock and errors of SQLite are told
+/// apart ([`lock_error`](Self::lock_error), [`sqlite_error`](Self::sqlite_error))
+/// and keep their causes. The text says what failed, where, why, and ends with
+/// what to do next.
+///
+/// ```
+/// use penholder::Database;
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let db = Database::open(folder.path().join("x.db")).unwrap();
+/// let error = db.execute("INSERT INTO missing VALUES (1)", ()).unwrap_err();
+/// assert!(error.sqlite_error().is_some() && error.lock_error().is_none());
+/// assert!(error.to_string().contains("no such table: missing"));
+/// ```
+pub struct Error {
+    kind: Box<Kind>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Lock(LockError),
+    Sqlite {
+        what: &'static str,
+        path: Option<PathBuf>,
+        source: rusqlite::Error,
+        /// Changes that stand although the statement failed.
+        kept: u64,
+    },
+    /// SQLite's own locks were in the way, not the write lock.
+    Busy {
+        path: PathBuf,
+        deadline: Deadline,
+        outsider: Option<Process>,
+        source: rusqlite::Error,
+    },
+    Readers {
+        path: PathBuf,
+        deadline: Deadline,
+        size: usize,
+    },
+    Refused {
+        what: &'static str,
+        path: PathBuf,
+        why: String,
+        next: String,
+    },
+    Io {
+        what: &'static str,
+        path: PathBuf,
+        source: io::Error,
+        next: &'static str,
+    },
+    Misuse {
+        what: &'static str,
+        why: String,
+        next: &'static str,
+    },
+    Forked {
+        what: &'static str,
+        path: PathBuf,
+    },
+}
+
+impl Error {
+    fn new(kind: Kind) -> Self {
+        Self {
+            kind: Box::new(kind),
+        }
+    }
+
+    /// An error of SQLite itself; `BUSY` is told apart with [`busy`](Self::busy).
+    pub(crate) fn sqlite(what: &'static str, path: &Path, source: rusqlite::Error) -> Self {
+        Self::new(Kind::Sqlite {
+            what,
+            path: Some(path.to_owned()),
+            source,
+            kept: 0,
+        })
+    }
+
+    /// A statement failed, and SQLite keeps what it did before, as it asked.
+    pub(crate) fn partly_written(path: &Path, kept: u64, source: rusqlite::Error) -> Self {
+        Self::new(Kind::Sqlite {
+            what: "write",
+            path: Some(path.to_owned()),
+            source,
+            kept,
+        })
+    }
+
+    pub(crate) fn busy(
+        path: &Path,
+        deadline: Deadline,
+        outsider: Option<Process>,
+        source: rusqlite::Error,
+    ) -> Self {
+        let path = path.to_owned();
+        Self::new(Kind::Busy {
+            path,
+            deadline,
+            outsider,
+            source,
+        })
+    }
+
+    pub(crate) fn readers(path: &Path, deadline: Deadline, size: usize) -> Self {
+        let path = path.to_owned();
+        Self::new(Kind::Readers {
+            path,
+            deadline,
+            size,
+        })
+    }
+
+    pub(crate) fn refused(
+        what: &'static str,
+        path: &Path,
+        why: impl Into<String>,
+        next: impl Into<String>,
+    ) -> Self {
+        Self::new(Kind::Refused {
+            what,
+            path: path.to_owned(),
+            why: why.into(),
+            next: next.into(),
+        })
+    }
+
+    pub(crate) fn io(
+        what: &'static str,
+        path: &Path,
+        source: io::Error,
+        next: &'static str,
+    ) -> Self {
+        let path = path.to_owned();
+        Self::new(Kind::Io {
+            what,
+            path,
+            source,
+            next,
+        })
+    }
+
+    pub(crate) fn misuse(what: &'static str, why: impl Into<String>, next: &'static str) -> Self {
+        let why = why.into();
+        Self::new(Kind::Misuse { what, why, next })
+    }
+
+    pub(crate) fn forked(what: &'static str, path: &Path) -> Self {
+        let path = path.to_owned();
+        Self::new(Kind::Forked { what, path })
+    }
+
+    /// The deadline came first, whatever the call was waiting for: the write
+    /// lock, SQLite's own locks, or a free reader. Nothing was written, but for what
+    /// a closure of `with_write_lock` committed before.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        match &*self.kind {
+            Kind::Lock(error) => error.is_timeout(),
+            Kind::Readers { .. } => true,
+            _ => self.is_busy(),
+        }
+    }
+
+    /// Not the write lock but SQLite's own was in the way: somebody writes without
+    /// the write lock (or SQLite recovers, or closes and checkpoints).
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.sqlite_error().is_some_and(is_sqlite_busy)
+    }
+
+    /// This is a forked child and the work belongs to its parent.
+    #[must_use]
+    pub fn is_forked(&self) -> bool {
+        match &*self.kind {
+            Kind::Lock(error) => error.is_forked(),
+            Kind::Forked { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// The database was refused before anything was opened or changed.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        match &*self.kind {
+            Kind::Lock(error) => error.is_network_file_system(),
+            Kind::Refused { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Who held the write lock when the deadline came.
+    #[must_use]
+    pub fn holder(&self) -> Option<&Holder> {
+        self.lock_error()?.holder()
+    }
+
+    /// Who wrote without the write lock, if the kernel's tables prove one.
+    #[must_use]
+    pub fn outsider(&self) -> Option<&Process> {
+        match &*self.kind {
+            Kind::Busy { outsider, .. } => outsider.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The error of the write lock, if it is one.
+    #[must_use]
+    pub fn lock_error(&self) -> Option<&LockError> {
+        match &*self.kind {
+            Kind::Lock(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The error of SQLite, if it is one.
+    #[must_use]
+    pub fn sqlite_error(&self) -> Option<&rusqlite::Error> {
+        match &*self.kind {
+            Kind::Sqlite { source, .. } | Kind::Busy { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<LockError> for Error {
+    fn from(error: LockError) -> Self {
+        Self::new(Kind::Lock(error))
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(source: rusqlite::Error) -> Self {
+        Self::new(Kind::Sqlite {
+            what: "run SQL",
+            path: None,
+            source,
+            kept: 0,
+        })
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind.fmt(f)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.kind {
+            Kind::Lock(error) => error.fmt(f),
+            Kind::Sqlite {
+                what,
+                path,
+                source,
+                kept,
+            } => {
+                write!(f, "{what}: ")?;
+                if let Some(path) = path {
+                    write!(f, "{}: ", path.display())?;
+                }
+                write!(f, "{source}")?;
+                if *kept > 0 {
+                    return write!(
+                        f,
+                        ": the {kept} changes before it stand, as FAIL asks: `batch` takes them back"
+                    );
+                }
+                match next_step(source) {
+                    Some(next) => write!(f, ": {next}"),
+                    None => Ok(()),
+                }
+            }
+            Kind::Busy {
+                path,
+                deadline,
+                outsider,
+                ..
+            } => {
+                writeln!(f, "database busy after {deadline}: {}", path.display())?;
+                f.write_str("  not the write lock, but SQLite's own was not free: ")?;
+                match outsider {
+                    Some(process) => writeln!(f, "{process} writes without the write lock")?,
+                    None => f.write_str(
+                        "somebody writes without the write lock, or SQLite recovers or checkpoints\n",
+                    )?,
+                }
+                f.write_str("  try again, or let that program write through penholder")
+            }
+            Kind::Readers {
+                path,
+                deadline,
+                size,
+            } => write!(
+                f,
+                "read: {}: all {size} reader connections were in use for {deadline}: end reads \
+                 sooner, do not read inside a read, or raise `Options::readers`",
+                path.display()
+            ),
+            Kind::Refused {
+                what,
+                path,
+                why,
+                next,
+            } => {
+                write!(f, "{what}: {}: {why}: {next}", path.display())
+            }
+            Kind::Io {
+                what,
+                path,
+                source,
+                next,
+            } => {
+                write!(f, "{what}: {}: {source}: {next}", path.display())
+            }
+            Kind::Misuse { what, why, next } => write!(f, "{what}: {why}: {next}"),
+            Kind::Forked { what, path } => write!(
+                f,
+                "{what}: {}: this process was forked inside the closure, and the connection is its \
+                 parent's: nothing was done here; use the database anew in the child",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &*self.kind {
+            Kind::Lock(error) => Some(error),
+            Kind::Sqlite { source, .. } | Kind::Busy { source, .. } => Some(source),
+            Kind::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Whether SQLite says that somebody else has one of its locks.
+pub(crate) fn is_sqlite_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+}
+
+/// What to do about an error of SQLite, where there is something.
+fn next_step(error: &rusqlite::Error) -> Option<&'static str> {
+    if matches!(error, rusqlite::Error::MultipleStatement) {
+        return Some("give one statement at a time; `batch` runs several, all or nothing");
+    }
+    if error.to_string().contains("cannot VACUUM") {
+        return Some("use `vacuum`");
+    }
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    if code == Some(rusqlite::ffi::SQLITE_CONSTRAINT_COMMITHOOK) {
+        return Some(
+            "the transaction is ended by whoever began it: leave COMMIT out; nothing was written",
+        );
+    }
+    Some(match error.sqlite_error_code()? {
+        ErrorCode::NotADatabase => "nothing was changed; check the path",
+        ErrorCode::DiskFull => "nothing was written; make room on the disk and try again",
+        ErrorCode::SystemIoFailure => {
+            "make room on the disk, look at quota and file size limits, and at the disk itself"
+        }
+        ErrorCode::ReadOnly => {
+            "writing needs write permission on the database and its folder, and not a reader's \
+             connection"
+        }
+        ErrorCode::DatabaseCorrupt => {
+            "stop writing and restore a backup, or try `.recover` of the sqlite3 shell"
+        }
+        ErrorCode::CannotOpen => {
+            "check the permissions of the database, of its folder and of its -wal and -shm files"
+        }
+        ErrorCode::DatabaseBusy => "try again",
+        _ => return None,
+    })
+}

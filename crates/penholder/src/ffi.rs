@@ -1,0 +1,103 @@
+#![expect(unsafe_code, reason = "what rusqlite does not wrap")]
+//! What rusqlite does not wrap.
+
+use std::ffi::c_int;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use penholder_lock::fork_generation;
+use rusqlite::ffi;
+
+/// The fork generation in which the calls were replaced; `NEVER` before.
+static REPLACED_IN: AtomicU64 = AtomicU64::new(NEVER);
+const NEVER: u64 = u64::MAX;
+
+/// Makes SQLite in forked children of this process see files that it has open
+/// as new ones.
+///
+/// SQLite keeps one record of each open file for the whole process, found by
+/// device and inode, and takes a POSIX lock only once for all connections to
+/// it. A forked child inherits these records but not the locks: a new connection
+/// would believe to have locks that it has not, and another process could delete
+/// the WAL under it. So in a child the device number that SQLite sees is changed
+/// by the number of forks since: it finds no inherited record and opens
+/// everything anew. Inherited connections must not be used any more in any case,
+/// not even closed.
+///
+/// It must not change in the middle of a process's life, or two records of one
+/// file would drop each other's locks: so this is called before a `Database`
+/// opens its first connection, and changes nothing in that process itself.
+///
+/// # Errors
+///
+/// SQLite's VFS has no system calls to replace, or this is not a 64-bit system.
+pub(crate) fn part_children() -> Result<(), &'static str> {
+    if REPLACED_IN.load(Ordering::Acquire) != NEVER {
+        return Ok(());
+    }
+    if !cfg!(target_pointer_width = "64") {
+        return Err(
+            "only on 64-bit systems: there `struct stat` is the same for SQLite and for us",
+        );
+    }
+    // SAFETY: asks for the default VFS by a null name; SQLite is threadsafe.
+    let vfs = unsafe { ffi::sqlite3_vfs_find(std::ptr::null()) };
+    // SAFETY: a registered VFS lives as long as the program.
+    let Some(vfs_ref) = (unsafe { vfs.as_ref() }) else {
+        return Err("SQLite has no default VFS");
+    };
+    let Some(set) = vfs_ref.xSetSystemCall else {
+        return Err("SQLite's VFS does not let its system calls be replaced");
+    };
+    // SAFETY: SQLite calls back with the signature that the name stands for.
+    let fstat: ffi::sqlite3_syscall_ptr = Some(unsafe {
+        std::mem::transmute::<
+            unsafe extern "C" fn(c_int, *mut libc::stat) -> c_int,
+            unsafe extern "C" fn(),
+        >(fstat_of_child)
+    });
+    // SAFETY: as above.
+    let stat: ffi::sqlite3_syscall_ptr = Some(unsafe {
+        std::mem::transmute::<
+            unsafe extern "C" fn(*const std::ffi::c_char, *mut libc::stat) -> c_int,
+            unsafe extern "C" fn(),
+        >(stat_of_child)
+    });
+    // SAFETY: the VFS is the one that owns this method; the name is C text.
+    let first = unsafe { set(vfs, c"fstat".as_ptr(), fstat) };
+    // SAFETY: as above.
+    let second = unsafe { set(vfs, c"stat".as_ptr(), stat) };
+    if first != ffi::SQLITE_OK || second != ffi::SQLITE_OK {
+        return Err("SQLite's VFS does not know `fstat` and `stat`");
+    }
+    // Two threads may both come here: they do the same. Until this is set the
+    // replacements change nothing.
+    REPLACED_IN.store(fork_generation(), Ordering::Release);
+    Ok(())
+}
+
+unsafe extern "C" fn fstat_of_child(fd: c_int, stat: *mut libc::stat) -> c_int {
+    // SAFETY: SQLite passes an open descriptor and room for the result.
+    let result = unsafe { libc::fstat(fd, stat) };
+    // SAFETY: the same room.
+    unsafe { change_device(result, stat) };
+    result
+}
+
+unsafe extern "C" fn stat_of_child(path: *const std::ffi::c_char, stat: *mut libc::stat) -> c_int {
+    // SAFETY: SQLite passes C text and room for the result.
+    let result = unsafe { libc::stat(path, stat) };
+    // SAFETY: the same room.
+    unsafe { change_device(result, stat) };
+    result
+}
+
+/// Puts the number of forks above the bits in use: Linux has 12 bits of major and 20
+/// of minor number, which glibc spreads over the lowest 44.
+unsafe fn change_device(result: c_int, stat: *mut libc::stat) {
+    let replaced_in = REPLACED_IN.load(Ordering::Acquire);
+    if result == 0 && replaced_in != NEVER {
+        // SAFETY: the system call succeeded and filled it in.
+        let stat = unsafe { &mut *stat };
+        stat.st_dev ^= (fork_generation() - replaced_in) << 44;
+    }
+}

@@ -1,0 +1,142 @@
+//! A bounded pool of connections that only read.
+//!
+//! | state of a connection | where | leaves by |
+//! | --- | --- | --- |
+//! | not open | counted in `room` | `take` opens it |
+//! | idle | in `idle`, no transaction | `take` lends it |
+//! | lent | with a caller | drop of [`Reader`]: idle again, or closed if it cannot be reset |
+
+use std::ops::Deref;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use penholder_lock::{Deadline, fork_generation};
+use rusqlite::Connection;
+
+use crate::connection;
+use crate::error::{Error, Result};
+use crate::location::Location;
+
+#[derive(Debug)]
+pub(crate) struct Readers {
+    size: usize,
+    state: Mutex<State>,
+    returned: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    idle: Vec<Connection>,
+    /// How many more may be open.
+    room: usize,
+}
+
+/// A connection on loan.
+#[derive(Debug)]
+pub(crate) struct Reader<'a> {
+    pool: &'a Readers,
+    generation: u64,
+    /// `None` only while it is being returned.
+    connection: Option<Connection>,
+}
+
+impl Readers {
+    pub(crate) fn new(size: usize) -> Self {
+        Self {
+            size,
+            state: Mutex::new(State {
+                idle: Vec::new(),
+                room: size,
+            }),
+            returned: Condvar::new(),
+        }
+    }
+
+    /// Lends a connection, opening one where there is room.
+    pub(crate) fn take(&self, location: &Location, deadline: &Deadline) -> Result<Reader<'_>> {
+        let mut state = self.lock();
+        loop {
+            if let Some(connection) = state.idle.pop() {
+                return Ok(self.lend(connection));
+            }
+            if state.room > 0 {
+                state.room -= 1;
+                break;
+            }
+            let remaining = deadline.remaining();
+            if remaining.is_zero() {
+                return Err(Error::readers(&location.path, *deadline, self.size));
+            }
+            let (next, _timeout) = self
+                .returned
+                .wait_timeout(state, remaining)
+                .unwrap_or_else(PoisonError::into_inner);
+            state = next;
+        }
+        drop(state);
+        match connection::open_reader(location, deadline) {
+            Ok(connection) => Ok(self.lend(connection)),
+            Err(error) => {
+                self.lock().room += 1;
+                self.returned.notify_one();
+                Err(error)
+            }
+        }
+    }
+
+    /// The connections that nobody has, taken out of the pool.
+    pub(crate) fn drain(&self) -> Vec<Connection> {
+        std::mem::take(&mut self.lock().idle)
+    }
+
+    fn lend(&self, connection: Connection) -> Reader<'_> {
+        Reader {
+            pool: self,
+            generation: fork_generation(),
+            connection: Some(connection),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics with the mutex held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reader<'_> {
+    /// Whether the connection belongs to the parent of this forked process.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.generation != fork_generation()
+    }
+}
+
+impl Deref for Reader<'_> {
+    type Target = Connection;
+
+    #[expect(clippy::expect_used, reason = "taken out only in `drop`")]
+    fn deref(&self) -> &Connection {
+        self.connection.as_ref().expect("lent until dropped")
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        let connection = self.connection.take();
+        if self.is_inherited() {
+            // The parent's: not even to be closed here. Its pool is the
+            // parent's too.
+            std::mem::forget(connection);
+            return;
+        }
+        // Ends the snapshot, also after a panic.
+        let reset = connection.filter(|connection| {
+            connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok()
+        });
+        let mut state = self.pool.lock();
+        match reset {
+            Some(connection) => state.idle.push(connection),
+            None => state.room += 1,
+        }
+        drop(state);
+        self.pool.returned.notify_one();
+    }
+}

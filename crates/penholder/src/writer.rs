@@ -1,0 +1,365 @@
+//! The write path: lock, work, commit, release, acknowledge.
+//!
+//! | step | if it fails, or the process dies here |
+//! | --- | --- |
+//! | take the write lock | nothing happened |
+//! | `BEGIN IMMEDIATE` | nothing happened; busy means an outsider |
+//! | run | rolled back, by us or by whoever opens the database next |
+//! | `COMMIT` | done, or rolled back; never half |
+//! | release | the write stands; the kernel releases for us |
+//! | acknowledge | the caller never learns of a write that stands |
+
+use std::cell::Cell;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use penholder_lock::{Deadline, Process, WriteGuard};
+use rusqlite::Connection;
+
+use crate::connection;
+use crate::database::Attachment;
+use crate::error::{self, Error, Result};
+use crate::location::Location;
+use crate::options::Options;
+use crate::value::{Executed, Rows, Statement, Value};
+use crate::watch::Watch;
+
+/// The byte of the `-shm` file that SQLite locks to write (`WAL_WRITE_LOCK` at
+/// `UNIX_SHM_BASE`, see walformat.html).
+const WRITE_BYTE: u64 = 120;
+
+/// The transaction that a closure writes in: rusqlite's `Connection`, less the
+/// right to end the transaction.
+///
+/// A `COMMIT` inside the closure is an error and rolls back; so does a
+/// `ROLLBACK`, and [`write`](crate::Database::write) reports it.
+#[derive(Debug)]
+pub struct Transaction<'a> {
+    connection: &'a Connection,
+}
+
+impl Deref for Transaction<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection
+    }
+}
+
+/// The writing connection of a process, kept between writes.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) connection: Connection,
+    watch: Arc<Watch>,
+    /// SQLite's patience as it was last set, in milliseconds, if nobody else may
+    /// have changed it.
+    patience_ms: Cell<Option<u64>>,
+}
+
+impl Writer {
+    pub(crate) fn open(
+        location: &Location,
+        options: &Options,
+        deadline: &Deadline,
+    ) -> Result<Self> {
+        let mut connection = connection::open_writer(location, options, deadline)?;
+        let watch = Watch::install(&mut connection)
+            .map_err(|e| Error::sqlite("open database", &location.path, e))?;
+        Ok(Self {
+            connection,
+            watch,
+            patience_ms: Cell::new(None),
+        })
+    }
+
+    /// Rolls back what was not committed; `None` if that fails, and then the
+    /// connection is closed, which does it too.
+    fn reset(self: Box<Self>) -> Option<Box<Self>> {
+        self.watch.end();
+        let clean =
+            self.connection.is_autocommit() || self.connection.execute_batch("ROLLBACK").is_ok();
+        clean.then_some(self)
+    }
+}
+
+/// The write lock and the writing connection, together.
+///
+/// Dropping it rolls back what was not committed, gives the connection back and
+/// then the lock: also on an error and on a panic.
+#[derive(Debug)]
+pub(crate) struct Session<'a> {
+    location: &'a Location,
+    attachment: &'a Attachment,
+    deadline: Deadline,
+    /// `None` only while it is being dropped.
+    writer: Option<Box<Writer>>,
+    // Last: released after the connection was given back.
+    _guard: WriteGuard,
+}
+
+impl<'a> Session<'a> {
+    /// Waits for the write lock, up to the deadline, which also bounds what
+    /// SQLite waits for afterwards.
+    pub(crate) fn open(
+        location: &'a Location,
+        options: &Options,
+        attachment: &'a Attachment,
+        deadline: Deadline,
+    ) -> Result<Self> {
+        if options.read_only {
+            return Err(Error::misuse(
+                "write",
+                format!("{} was opened for reading only", location.path.display()),
+                "open it without `read_only`",
+            ));
+        }
+        let guard = attachment.locker.acquire_by(&deadline)?;
+        let writer = match attachment.take_writer() {
+            Some(writer) => writer,
+            None => Box::new(Writer::open(location, options, &deadline)?),
+        };
+        let session = Self {
+            location,
+            attachment,
+            deadline,
+            writer: Some(writer),
+            _guard: guard,
+        };
+        session.wait_at_most(deadline.remaining())?;
+        Ok(session)
+    }
+
+    #[expect(clippy::expect_used, reason = "taken out only in `drop`")]
+    fn writer(&self) -> &Writer {
+        self.writer.as_ref().expect("ours until dropped")
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.writer().connection
+    }
+
+    /// How long SQLite may wait for its own locks from now on.
+    pub(crate) fn wait_at_most(&self, patience: Duration) -> Result<()> {
+        let Writer {
+            connection,
+            patience_ms,
+            ..
+        } = self.writer();
+        let ms = Some(connection::busy_ms(patience));
+        if patience_ms.get() != ms {
+            connection::set_busy_timeout(connection, patience)
+                .map_err(|e| Error::sqlite("write", &self.location.path, e))?;
+            patience_ms.set(ms);
+        }
+        Ok(())
+    }
+
+    /// Runs the closure in one transaction.
+    pub(crate) fn write<T, E: From<Error>>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.begin()?;
+        let connection = self.connection();
+        // The closure may set it otherwise.
+        self.writer().patience_ms.set(None);
+        let value = work(&Transaction { connection })?;
+        self.commit()?;
+        Ok(value)
+    }
+
+    /// Runs one statement, which SQLite makes atomic by itself: `BEGIN` and
+    /// `COMMIT` around a single INSERT, UPDATE or DELETE would only cost time.
+    pub(crate) fn execute(&self, sql: &str, params: &[Value]) -> Result<Executed> {
+        // What is not recognised takes the longer way, which is right too.
+        if Verb::of(sql) != Verb::Other {
+            return self.run_statement(sql, params);
+        }
+        self.write(|_tx| self.run_statement(sql, params))
+    }
+
+    /// Runs several in one transaction.
+    pub(crate) fn batch(&self, statements: &[Statement]) -> Result<Vec<Executed>> {
+        let run = |one: &Statement| self.run_statement(one.sql(), one.params());
+        self.write(|_tx| statements.iter().map(run).collect())
+    }
+
+    /// Runs one statement to its end.
+    fn run_statement(&self, sql: &str, params: &[Value]) -> Result<Executed> {
+        let Writer {
+            connection, watch, ..
+        } = self.writer();
+        let (changes, id) = (connection.total_changes(), connection.last_insert_rowid());
+        watch.forget_inserts();
+        let returned = collect(connection, sql, params).map_err(|error| {
+            // What `FAIL` asks for: SQLite keeps what the statement did until then.
+            match connection.total_changes() - changes {
+                kept if kept > 0 && connection.is_autocommit() => {
+                    Error::partly_written(&self.location.path, kept, error)
+                }
+                _ => self.explain("write", error),
+            }
+        })?;
+        let changed = connection.total_changes() != changes;
+        // A row may get the id that stood there before. An upsert that updates
+        // leaves the id alone, and so does whatever a trigger inserts.
+        let new_id = connection.last_insert_rowid();
+        let inserted = Verb::of(sql) != Verb::Change && watch.has_inserted(new_id);
+        Ok(Executed {
+            returned,
+            rows_changed: if changed { connection.changes() } else { 0 },
+            last_insert_id: (new_id != id || inserted).then_some(new_id),
+        })
+    }
+
+    /// Runs a closure on the bare connection; a transaction that it leaves open
+    /// is rolled back.
+    pub(crate) fn run<T, E: From<Error>>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        // The closure may set it otherwise.
+        self.writer().patience_ms.set(None);
+        let value = work(self.connection())?;
+        self.refuse_if_forked()?;
+        if !self.connection().is_autocommit() {
+            return Err(Error::misuse(
+                "write under the lock",
+                "the closure left a transaction open, which was rolled back",
+                "COMMIT it, or use `write`, which does",
+            )
+            .into());
+        }
+        Ok(value)
+    }
+
+    fn begin(&self) -> Result<()> {
+        self.step("BEGIN IMMEDIATE")
+            .map_err(|e| self.explain("begin transaction", e))?;
+        self.writer().watch.begin();
+        Ok(())
+    }
+
+    fn commit(&self) -> Result<()> {
+        self.refuse_if_forked()?;
+        if !self.writer().watch.end() {
+            return Err(Error::misuse(
+                "commit",
+                "the transaction was ended before its time: by COMMIT or ROLLBACK in the closure, \
+                 or by SQLite, which rolls back after some errors; nothing was written",
+                "let `write` end the transaction, and return the errors you get",
+            ));
+        }
+        self.step("COMMIT").map_err(|e| self.explain("commit", e))
+    }
+
+    fn step(&self, sql: &str) -> rusqlite::Result<()> {
+        let mut statement = self.connection().prepare_cached(sql)?;
+        statement.raw_execute().map(|_| ())
+    }
+
+    /// In a process that was forked inside the closure nothing may touch the
+    /// connection, which is the parent's.
+    fn refuse_if_forked(&self) -> Result<()> {
+        if self.attachment.is_ours() {
+            Ok(())
+        } else {
+            Err(Error::forked("write", &self.location.path))
+        }
+    }
+
+    pub(crate) fn explain(&self, what: &'static str, error: rusqlite::Error) -> Error {
+        let path = &self.location.path;
+        if !error::is_sqlite_busy(&error) {
+            return Error::sqlite(what, path, error);
+        }
+        let outsider = Process::with_posix_lock(&self.location.sidecar("-shm"), WRITE_BYTE);
+        Error::busy(path, self.deadline, outsider, error)
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        let writer = self.writer.take();
+        if self.attachment.is_ours() {
+            self.attachment.keep_writer(writer.and_then(Writer::reset));
+        } else {
+            // The parent's: not even to be closed here.
+            std::mem::forget(writer);
+        }
+    }
+}
+
+/// Runs one statement and keeps its rows.
+pub(crate) fn collect(
+    connection: &Connection,
+    sql: &str,
+    params: &[Value],
+) -> rusqlite::Result<Rows> {
+    let mut prepared = connection.prepare_cached(sql)?;
+    let (wanted, given) = (prepared.parameter_count(), params.len());
+    if wanted != given {
+        return Err(rusqlite::Error::InvalidParameterCount(given, wanted));
+    }
+    for (number, value) in params.iter().enumerate() {
+        prepared.raw_bind_parameter(number + 1, value)?;
+    }
+    if prepared.column_count() == 0 && prepared.readonly() && prepared.expanded_sql().is_none() {
+        // Nothing but white space and comments: SQLite has no statement for it.
+        return Ok(Rows::default());
+    }
+    Rows::of(&mut prepared)
+}
+
+/// What a statement begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    /// INSERT or REPLACE.
+    Insert,
+    /// UPDATE or DELETE.
+    Change,
+    /// Anything else, also one that begins with a comment or WITH.
+    Other,
+}
+
+impl Verb {
+    fn of(sql: &str) -> Self {
+        let word = sql.trim_start().as_bytes();
+        let end = word.iter().position(|byte| !byte.is_ascii_alphabetic());
+        let word = &word[..end.unwrap_or(word.len())];
+        let is = |verb: &str| word.eq_ignore_ascii_case(verb.as_bytes());
+        match word.len() {
+            6 if is("INSERT") => Self::Insert,
+            7 if is("REPLACE") => Self::Insert,
+            6 if is("UPDATE") || is("DELETE") => Self::Change,
+            _ => Self::Other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_that_write_rows_are_recognised() {
+        for sql in ["INSERT INTO a", "\n replace into a", "insert"] {
+            assert_eq!(Verb::of(sql), Verb::Insert, "{sql}");
+        }
+        for sql in ["  update a", "\nDelete from a"] {
+            assert_eq!(Verb::of(sql), Verb::Change, "{sql}");
+        }
+        for sql in [
+            "CREATE TABLE a",
+            "",
+            "INS",
+            "INSERTS",
+            "/* x */ INSERT",
+            "VACUUM",
+            "ä",
+        ] {
+            assert_eq!(Verb::of(sql), Verb::Other, "{sql}");
+        }
+    }
+}

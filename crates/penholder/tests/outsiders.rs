@@ -1,0 +1,193 @@
+//! SQLite's own locks stay in force: nothing in a process that has a database
+//! open opens and closes its files past SQLite, which would drop them.
+#![cfg(test)]
+
+#[path = "../../penholder-lock/tests/peer/mod.rs"]
+mod peer;
+mod site;
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use peer::Peer;
+use penholder::lock::{Process, WriteLocker};
+use penholder::{Database, Options, Result};
+use rusqlite::ErrorCode;
+use site::Site;
+
+#[test]
+fn peer() {
+    peer::play(&[
+        ("look around", look_around),
+        ("keep open", keep_open),
+        ("hold", site::hold),
+    ]);
+}
+
+/// Everything that looks at a database, or has to do with its files, short of
+/// writing.
+fn look(db: &Database) {
+    let path = db.path().to_owned();
+    db.status().unwrap();
+    assert!(db.warnings().is_empty());
+    WriteLocker::at(db.lock_file()).unwrap().holder().unwrap();
+    let _ = Process::with_posix_lock(&site::beside(&path, "-shm"), 120);
+    let link = path.with_file_name("link.db");
+    let _ = fs::remove_file(&link);
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    for path in [&path, &link] {
+        site::entries(&site::open(path));
+        drop(Database::open(path).unwrap());
+        let reader = Options::new().read_only(true).open(path).unwrap();
+        site::entries(&reader);
+    }
+    Database::open(path.join("below")).unwrap_err();
+    let copy = path.with_file_name("copy.db");
+    let _ = fs::remove_file(&copy);
+    db.backup_to(&copy).unwrap();
+    db.backup_to(&copy).unwrap_err();
+    db.backup_to(&path).unwrap_err();
+    db.migrate(&[]).unwrap();
+}
+
+/// Looks around in the middle of a transaction, then waits.
+fn look_around(args: &[OsString]) {
+    let db = site::open(Path::new(&args[0]));
+    let done = db.write(|tx| -> Result<()> {
+        tx.execute("INSERT INTO entry VALUES ('ours')", [])?;
+        look(&db);
+        // Nested, so it fails; it must not drop anything either.
+        site::insert(&db, "nested").unwrap_err();
+        peer::say("looked");
+        peer::hear("release");
+        Ok(())
+    });
+    done.unwrap();
+    peer::say("released");
+    peer::hear("end");
+}
+
+/// The first byte that a connection locks in the database (`SHARED_FIRST`), and
+/// the one in the `-shm` file that says it is in use (`UNIX_SHM_DMS`).
+const SHARED: u64 = 0x4000_0002;
+const DMS: u64 = 128;
+
+/// Whether the kernel knows of a process's POSIX lock on a file from this byte
+/// on. New versions of SQLite look at one of the two only, old ones at the other.
+fn holds(peer: &Peer, path: &Path, byte: u64) -> bool {
+    let inode = fs::metadata(path).unwrap().ino();
+    let wanted = format!(" {} ", peer.pid());
+    let place = format!(":{inode} {byte} ");
+    // A read of the table may miss one of its lines, but it invents none.
+    (0..200).any(|_| {
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        locks
+            .lines()
+            .any(|line| line.contains("POSIX") && line.contains(&wanted) && line.contains(&place))
+    })
+}
+
+/// Asserts that plain SQLite in another process finds the write lock held.
+fn assert_locked(path: &Path) {
+    let stranger = site::stranger(path);
+    stranger.busy_timeout(Duration::ZERO).unwrap();
+    let error = stranger.execute_batch("BEGIN IMMEDIATE").unwrap_err();
+    assert_eq!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy));
+    if let Some(mut shell) = site::shell(path) {
+        shell.tell("INSERT INTO entry VALUES ('theirs'); SELECT 'tried';");
+        let complaint = shell.line();
+        assert!(complaint.contains("locked"), "{complaint}");
+    }
+}
+
+#[test]
+fn looking_around_keeps_the_write_lock() {
+    let site = Site::new();
+    drop(site.database());
+    let mut peer = Peer::start("look around", [site.path()]);
+    peer.expect("looked");
+    let pid = Process::with_posix_lock(&site::beside(&site.path(), "-shm"), 120);
+    assert_eq!(pid.unwrap().pid, peer.pid());
+    assert_locked(&site.path());
+    peer.tell("release");
+    peer.expect("released");
+    let stranger = site::stranger(&site.path());
+    stranger
+        .execute_batch("INSERT INTO entry VALUES ('theirs')")
+        .unwrap();
+    drop(stranger);
+    peer.tell("end");
+    assert!(peer.end().success());
+    assert_eq!(site::keys(&site::open(&site.path())), ["ours", "theirs"]);
+    site::assert_whole(&site.path());
+}
+
+/// Keeps the database open, at rest, and looks around.
+fn keep_open(args: &[OsString]) {
+    let db = site::open(Path::new(&args[0]));
+    site::insert(&db, "before").unwrap();
+    look(&db);
+    peer::say("looked");
+    peer::hear("write");
+    site::insert(&db, "after").unwrap();
+    peer::say("wrote");
+    peer::hear("end");
+}
+
+#[test]
+fn looking_around_keeps_the_log() {
+    let site = Site::new();
+    drop(site.database());
+    let mut peer = Peer::start("keep open", [site.path()]);
+    peer.expect("looked");
+    let log = site::beside(&site.path(), "-wal");
+    let inode = fs::metadata(&log).unwrap().ino();
+    assert!(holds(&peer, &site.path(), SHARED), "on the database");
+    assert!(holds(&peer, &site::beside(&site.path(), "-shm"), DMS));
+    // It would switch to another journal, were it alone with the database, and
+    // its closing would delete the log.
+    let stranger = site::stranger(&site.path());
+    stranger.busy_timeout(Duration::ZERO).unwrap();
+    let switch = stranger.pragma_update_and_check(None, "journal_mode", "DELETE", |row| {
+        row.get::<_, String>(0)
+    });
+    assert!(switch.is_err(), "{switch:?}");
+    drop(stranger);
+    assert_eq!(fs::metadata(&log).unwrap().ino(), inode);
+    peer.tell("write");
+    peer.expect("wrote");
+    assert_eq!(site::keys(&site::open(&site.path())), ["after", "before"]);
+    peer.tell("end");
+    assert!(peer.end().success());
+}
+
+#[test]
+fn the_last_to_close_tidies_up() {
+    let site = Site::new();
+    let db = site.database();
+    let second = site.database();
+    site::insert(&db, "1").unwrap();
+    drop(db);
+    assert!(site.files().contains(&"x.db-wal".to_owned()));
+    drop(second);
+    assert_eq!(site.files(), ["db.lock", "x.db"]);
+    assert_eq!(site::keys(&site.database()), ["1"]);
+}
+
+#[test]
+fn closing_does_not_wait_for_a_holder() {
+    let site = Site::new();
+    let db = site.database();
+    site::insert(&db, "1").unwrap();
+    let mut holder = site::holder("hold", &site.path());
+    let ((), took) = site::timed(|| drop(db));
+    assert!(took < site::PROMPT, "{took:?}");
+    holder.tell("release");
+    holder.expect("released");
+    holder.tell("end");
+    assert!(holder.end().success());
+    assert_eq!(site::keys(&site.database()), ["1", "held"]);
+}

@@ -1,0 +1,175 @@
+//! Reading: one snapshot a call, a bounded pool, never the write lock.
+#![cfg(test)]
+
+#[path = "../../penholder-lock/tests/peer/mod.rs"]
+mod peer;
+mod site;
+
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
+
+use penholder::{Database, Error, Options, Result};
+use rusqlite::{Connection, ErrorCode};
+use site::Site;
+
+#[test]
+fn peer() {
+    peer::play(&[("hold", site::hold)]);
+}
+
+fn count(connection: &Connection) -> Result<i64> {
+    let sql = "SELECT count(*) FROM entry";
+    Ok(connection.query_row(sql, [], |row| row.get(0))?)
+}
+
+#[test]
+fn reads_do_not_wait_for_a_writer() {
+    let site = Site::new();
+    drop(site.database());
+    let options = Options::new().timeout(site::ENDLESS);
+    let db = options.open(site.path()).unwrap();
+    let _holder = site::holder("hold", &site.path());
+    let (seen, took) = site::timed(|| (db.read(count).unwrap(), site::entries(&db)));
+    assert_eq!(seen, (0, 0));
+    assert!(took < site::PROMPT, "{took:?}");
+}
+
+#[test]
+fn a_read_sees_one_moment() {
+    let site = Site::new();
+    let db = site.database();
+    let seen = db.read(|connection| -> Result<(i64, i64)> {
+        let before = count(connection)?;
+        // A write inside a read works, and is not seen by it.
+        site::insert(&db, "1")?;
+        Ok((before, count(connection)?))
+    });
+    assert_eq!(seen.unwrap(), (0, 0));
+    assert_eq!(db.read(count).unwrap(), 1, "the next read sees it");
+}
+
+#[test]
+fn a_read_inside_a_write_sees_what_is_committed() {
+    let site = Site::new();
+    let db = site.database();
+    let seen = db.write(|tx| -> Result<(i64, i64)> {
+        tx.execute("INSERT INTO entry VALUES (1)", [])?;
+        Ok((db.read(count)?, count(tx)?))
+    });
+    assert_eq!(seen.unwrap(), (0, 1));
+}
+
+#[test]
+fn a_read_inside_a_read_takes_a_second_connection() {
+    let site = Site::new();
+    let db = site.database();
+    let seen = db.read(|outer| -> Result<(i64, i64)> {
+        let before = count(outer)?;
+        site::insert(&db, "1")?;
+        Ok((before, db.read(count)?))
+    });
+    assert_eq!(seen.unwrap(), (0, 1));
+}
+
+#[test]
+fn too_many_reads_time_out() {
+    let site = Site::new();
+    site.database();
+    let timeout = Duration::from_millis(300);
+    let options = Options::new().timeout(timeout).readers(1);
+    let db = options.open(site.path()).unwrap();
+    let done = db.read(|_| -> Result<(Error, Duration)> {
+        let (inner, took) = site::timed(|| db.read(count));
+        Ok((inner.unwrap_err(), took))
+    });
+    let (error, took) = done.unwrap();
+    assert!(error.is_timeout() && !error.is_busy(), "{error}");
+    assert!(error.lock_error().is_none() && error.sqlite_error().is_none());
+    assert!(error.to_string().contains("all 1 reader"), "{error}");
+    assert!(took >= timeout && took < site::PROMPT, "{took:?}");
+    assert_eq!(db.read(count).unwrap(), 0, "the outer one was given back");
+}
+
+#[test]
+fn a_reader_is_waited_for() {
+    let site = Site::new();
+    site.database();
+    let db = site::patient().readers(1).open(site.path()).unwrap();
+    let met = Barrier::new(2);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let long = db.read(|connection| -> Result<()> {
+                met.wait();
+                for _ in 0..50 {
+                    count(connection)?;
+                    thread::yield_now();
+                }
+                Ok(())
+            });
+            long.unwrap();
+        });
+        met.wait();
+        assert_eq!(db.read(count).unwrap(), 0);
+    });
+}
+
+#[test]
+fn readers_are_used_again_after_errors() {
+    let site = Site::new();
+    site.database();
+    let db = site::patient().readers(1).open(site.path()).unwrap();
+    for _ in 0..3 {
+        let done: Result<()> = db.read(|connection| {
+            count(connection)?;
+            connection.execute("SELECT * FROM missing", [])?;
+            Ok(())
+        });
+        assert!(done.unwrap_err().sqlite_error().is_some());
+        db.query("SELECT * FROM missing", ()).unwrap_err();
+        // Ends its own transaction, and begins one more.
+        let done: Result<()> = db.read(|connection| {
+            connection.execute_batch("COMMIT; BEGIN; SELECT * FROM entry")?;
+            Ok(())
+        });
+        done.unwrap();
+        site::insert(&db, "1").unwrap();
+    }
+    assert_eq!(db.read(count).unwrap(), 3);
+}
+
+fn code(error: &Error) -> Option<ErrorCode> {
+    error.sqlite_error()?.sqlite_error_code()
+}
+
+#[test]
+fn readers_cannot_write() {
+    let site = Site::new();
+    let db = site.database();
+    for sql in [
+        "INSERT INTO entry VALUES (1)",
+        "CREATE TABLE no(a)",
+        "DROP TABLE entry",
+    ] {
+        let error = db.query(sql, ()).unwrap_err();
+        assert_eq!(code(&error), Some(ErrorCode::ReadOnly), "{sql}: {error}");
+        assert!(error.to_string().contains("permission"), "{error}");
+    }
+    assert_eq!(site::entries(&db), 0);
+}
+
+#[test]
+fn rows_are_asked_by_name_and_type() {
+    let site = Site::new();
+    let db = Database::open(site.path()).unwrap();
+    let rows = db.query("SELECT 1 AS a, 'x' AS b", ()).unwrap();
+    assert_eq!(rows.columns(), ["a", "b"]);
+    assert_eq!(rows.get::<String>(0, "b").unwrap(), "x");
+    for error in [
+        rows.get::<i64>(1, "a").unwrap_err(),
+        rows.get::<i64>(0, "c").unwrap_err(),
+        rows.get::<i64>(0, "b").unwrap_err(),
+    ] {
+        assert!(error.to_string().starts_with("read a row: "), "{error}");
+    }
+}

@@ -1,0 +1,140 @@
+//! One `Database` in many threads: shared, cloned, written and read at once.
+#![cfg(test)]
+
+#[path = "../../penholder-lock/tests/peer/mod.rs"]
+mod peer;
+mod site;
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use penholder::{Database, Options, Result};
+use site::Site;
+
+const THREADS: usize = 16;
+const WRITES: i64 = 30;
+
+/// Reads the counter before it writes it: somebody between the two would show.
+fn count_up(db: &Database) -> Result<()> {
+    db.write(|tx| {
+        let n: i64 = tx.query_row("SELECT n FROM counter", [], |row| row.get(0))?;
+        tx.execute("UPDATE counter SET n = ?1", [n + 1])?;
+        tx.execute("INSERT INTO entry VALUES (?1)", [n + 1])?;
+        Ok(())
+    })
+}
+
+/// One moment: the counter and the entries always agree.
+fn look(db: &Database) {
+    let seen = db.read(|connection| -> Result<(i64, i64)> {
+        let n = connection.query_row("SELECT n FROM counter", [], |row| row.get(0))?;
+        let entries = "SELECT count(*) FROM entry";
+        Ok((n, connection.query_row(entries, [], |row| row.get(0))?))
+    });
+    let (n, entries) = seen.unwrap();
+    assert_eq!(n, entries);
+}
+
+fn counter(site: &Site) -> Database {
+    let db = site.database();
+    db.batch(["CREATE TABLE counter(n)", "INSERT INTO counter VALUES (0)"])
+        .unwrap();
+    db
+}
+
+fn run(databases: &[Database]) {
+    let start = Barrier::new(databases.len());
+    thread::scope(|scope| {
+        for db in databases {
+            scope.spawn(|| {
+                start.wait();
+                for _ in 0..WRITES {
+                    count_up(db).unwrap();
+                    look(db);
+                }
+            });
+        }
+    });
+    let db = &databases[0];
+    let all = i64::try_from(databases.len()).unwrap() * WRITES;
+    assert_eq!(site::number(db, "SELECT n FROM counter"), all);
+    assert_eq!(
+        site::number(db, "SELECT count(DISTINCT key) FROM entry"),
+        all
+    );
+}
+
+#[test]
+fn threads_share_clones() {
+    let site = Site::new();
+    let db = counter(&site);
+    run(&vec![db; THREADS]);
+    site::assert_whole(&site.path());
+}
+
+#[test]
+fn threads_open_their_own() {
+    let site = Site::new();
+    drop(counter(&site));
+    let own = |_| site::open(&site.path());
+    run(&(0..THREADS).map(own).collect::<Vec<_>>());
+    site::assert_whole(&site.path());
+}
+
+#[test]
+fn readers_look_while_others_write() {
+    let site = Site::new();
+    let db = counter(&site);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let looks: Vec<_> = (0..THREADS / 2)
+            .map(|_| {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        look(&db);
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..300 {
+            count_up(&db).unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+        looks.into_iter().for_each(|look| look.join().unwrap());
+    });
+}
+
+#[test]
+fn a_thread_that_waits_names_its_own_process() {
+    let site = Site::new();
+    site.database();
+    let options = Options::new().timeout(Duration::from_millis(200));
+    let db = options.open(site.path()).unwrap();
+    let done = db.write(|tx| -> Result<()> {
+        tx.execute("INSERT INTO entry VALUES ('first')", [])?;
+        let second = thread::scope(|scope| scope.spawn(|| site::insert(&db, "no")).join());
+        let error = second.unwrap().unwrap_err();
+        assert!(error.is_timeout() && !error.lock_error().unwrap().is_nested());
+        assert!(error.holder().unwrap().is_this_process(), "{error}");
+        Ok(())
+    });
+    done.unwrap();
+    assert_eq!(site::keys(&db), ["first"]);
+}
+
+#[test]
+fn handles_may_travel_and_come_to_an_end_anywhere() {
+    fn assert_shared<T: Send + Sync + Clone>(_: &T) {}
+    let site = Site::new();
+    let db = site.database();
+    assert_shared(&db);
+    let clone = db.clone();
+    thread::spawn(move || drop(db)).join().unwrap();
+    let written = thread::spawn(move || {
+        site::insert(&clone, "1").unwrap();
+        clone
+    });
+    assert_eq!(site::keys(&written.join().unwrap()), ["1"]);
+}

@@ -1,0 +1,240 @@
+//! One deadline bounds everything that a call waits for, and the error says who
+//! was in the way: the holder of the write lock, or an outsider that writes
+//! without it.
+#![cfg(test)]
+
+#[path = "../../penholder-lock/tests/peer/mod.rs"]
+mod peer;
+mod site;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use peer::Peer;
+use penholder::lock::ProcessState;
+use penholder::{Database, Error, Options, Result};
+use site::Site;
+
+/// The timeout that these tests wait for.
+const TIMEOUT: Duration = Duration::from_millis(500);
+/// How late an answer may come on a loaded machine.
+const LATE: Duration = Duration::from_secs(4);
+
+#[test]
+fn peer() {
+    peer::play(&[("hold", site::hold), ("hold pen", site::hold_pen)]);
+}
+
+fn impatient(site: &Site) -> Database {
+    Options::new().timeout(TIMEOUT).open(site.path()).unwrap()
+}
+
+/// Asserts that this took the timeout, and not much more.
+fn assert_on_time(took: Duration) {
+    assert!(took + Duration::from_millis(5) >= TIMEOUT, "{took:?}");
+    assert!(took < TIMEOUT + LATE, "{took:?}");
+}
+
+/// Every way to write fails in the same way.
+fn failures(db: &Database) -> Vec<(Error, Duration)> {
+    let ways: [&dyn Fn() -> Result<()>; 5] = [
+        &|| site::insert(db, "no"),
+        &|| db.batch(["INSERT INTO entry VALUES ('no')"]).map(drop),
+        &|| db.execute("CREATE TABLE no(a)", ()).map(drop),
+        &|| {
+            db.write(|tx| {
+                tx.execute("INSERT INTO entry VALUES ('no')", [])?;
+                Ok(())
+            })
+        },
+        &|| {
+            db.with_write_lock(|connection| {
+                connection.execute("INSERT INTO entry VALUES ('no')", [])?;
+                Ok(())
+            })
+        },
+    ];
+    ways.iter()
+        .map(|way| {
+            let (done, took) = site::timed(way);
+            (done.unwrap_err(), took)
+        })
+        .collect()
+}
+
+fn assert_names(error: &Error, holder: &Peer, state: &str) {
+    assert!(error.is_timeout() && !error.is_busy(), "{error}");
+    assert!(error.lock_error().is_some() && error.sqlite_error().is_none());
+    assert_eq!(error.holder().unwrap().pid, Some(holder.pid()), "{error}");
+    assert!(error.outsider().is_none());
+    let text = error.to_string();
+    assert!(
+        text.starts_with("write lock timeout after 500ms\n"),
+        "{text}"
+    );
+    assert!(text.contains(&format!("pid:{}", holder.pid())), "{text}");
+    assert!(text.contains(state), "{text}");
+}
+
+#[test]
+fn timeout_names_the_process_that_holds() {
+    let site = Site::new();
+    site.database();
+    let db = impatient(&site);
+    let mut holder = site::holder("hold", &site.path());
+    for (error, took) in failures(&db) {
+        assert_names(&error, &holder, "sleeping");
+        assert_on_time(took);
+    }
+    holder.tell("release");
+    holder.expect("released");
+    assert_eq!(site::keys(&db), ["held"], "nothing of ours was written");
+    site::insert(&db, "now").unwrap();
+}
+
+#[test]
+fn stopped_holder_is_named_and_not_robbed() {
+    let site = Site::new();
+    site.database();
+    let db = impatient(&site);
+    let mut holder = site::holder("hold", &site.path());
+    holder.signal("STOP");
+    peer::until("the holder to stop", || {
+        let status = db.status().unwrap();
+        status.holder.unwrap().state == ProcessState::Stopped
+    });
+    for (error, took) in failures(&db) {
+        assert_names(&error, &holder, "stopped");
+        assert_on_time(took);
+    }
+    holder.signal("CONT");
+    holder.tell("release");
+    holder.expect("released");
+    assert_eq!(site::keys(&db), ["held"]);
+}
+
+/// The kernel's table of locks changes while it is read, because others take
+/// and give back theirs; a holder that holds all the time is seen all the time.
+#[test]
+fn holder_is_seen_whatever_others_do() {
+    let site = Site::new();
+    let db = site.database();
+    let holder = site::holder("hold", &site.path());
+    let over = AtomicBool::new(false);
+    let missed = thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let elsewhere = Site::new();
+                let other = elsewhere.database();
+                while !over.load(Ordering::Relaxed) {
+                    site::insert(&other, "busy").unwrap();
+                }
+            });
+        }
+        let look = || db.status().unwrap().holder.and_then(|holder| holder.pid);
+        let missed = (0..2000).filter(|_| look() != Some(holder.pid())).count();
+        over.store(true, Ordering::Relaxed);
+        missed
+    });
+    assert_eq!(missed, 0, "of 2000 looks");
+}
+
+#[test]
+fn outsider_is_named() {
+    let site = Site::new();
+    site.database();
+    let db = impatient(&site);
+    let Some(mut outsider) = site::outsider(&site.path()) else {
+        return;
+    };
+    let mut failures = failures(&db);
+    // A statement of one's own, under the bare lock, gets SQLite's error as it is.
+    let (error, took) = failures.pop().unwrap();
+    assert!(error.is_busy() && error.is_timeout(), "{error}");
+    assert_on_time(took);
+    for (error, took) in failures {
+        assert!(error.is_busy() && error.is_timeout(), "{error}");
+        assert!(error.lock_error().is_none() && error.holder().is_none());
+        assert_eq!(error.outsider().unwrap().pid, outsider.pid(), "{error}");
+        let text = error.to_string();
+        assert!(text.starts_with("database busy after 500ms"), "{text}");
+        assert!(text.contains(&outsider.pid().to_string()), "{text}");
+        assert!(text.contains("without the write lock"), "{text}");
+        assert_on_time(took);
+    }
+    outsider.tell("COMMIT; SELECT 'done';");
+    outsider.expect("done");
+    assert_eq!(site::entries(&db), 0);
+    site::insert(&db, "now").unwrap();
+}
+
+#[test]
+fn outsider_is_waited_for() {
+    let site = Site::new();
+    let db = site.database();
+    let Some(mut outsider) = site::outsider(&site.path()) else {
+        return;
+    };
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| site::insert(&db, "ours"));
+        // It holds the write lock, so it is at SQLite's.
+        peer::until("the writer to hold", || {
+            db.status().unwrap().holder.is_some()
+        });
+        outsider.tell("INSERT INTO entry VALUES ('theirs'); COMMIT;");
+        writer.join().unwrap().unwrap();
+    });
+    assert_eq!(site::keys(&db), ["ours", "theirs"]);
+}
+
+/// First the write lock is held for most of the timeout, then an outsider holds
+/// SQLite's own: together they take one timeout, not two waits in a row.
+#[test]
+fn waits_do_not_add_up() {
+    let site = Site::new();
+    site.database();
+    let (timeout, held) = (Duration::from_secs(3), Duration::from_millis(2500));
+    let db = Options::new().timeout(timeout).open(site.path()).unwrap();
+    let Some(_outsider) = site::outsider(&site.path()) else {
+        return;
+    };
+    let mut holder = site::holder("hold pen", &site.folder());
+    let (done, took) = thread::scope(|scope| {
+        let writer = scope.spawn(|| site::timed(|| site::insert(&db, "no")));
+        // Part of what is measured.
+        thread::sleep(held);
+        holder.tell("release");
+        writer.join().unwrap()
+    });
+    let error = done.unwrap_err();
+    assert!(error.is_busy() && error.lock_error().is_none(), "{error}");
+    assert!(took + Duration::from_millis(5) >= timeout, "{took:?}");
+    assert!(took < timeout + held / 2, "{took:?}");
+}
+
+#[test]
+fn zero_timeout_tries_once() {
+    let site = Site::new();
+    site.database();
+    let db = Options::new()
+        .timeout(Duration::ZERO)
+        .open(site.path())
+        .unwrap();
+    site::insert(&db, "free").unwrap();
+    let holder = site::holder("hold", &site.path());
+    let (done, took) = site::timed(|| site::insert(&db, "no"));
+    let error = done.unwrap_err();
+    assert_eq!(error.holder().unwrap().pid, Some(holder.pid()), "{error}");
+    assert!(took < LATE, "{took:?}");
+}
+
+#[test]
+fn endless_timeout_is_taken() {
+    let site = Site::new();
+    site.database();
+    let db = Options::new().timeout(Duration::MAX).open(site.path());
+    let db = db.unwrap();
+    site::insert(&db, "1").unwrap();
+    assert_eq!(site::keys(&db), ["1"]);
+}

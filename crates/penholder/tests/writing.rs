@@ -1,0 +1,386 @@
+//! Writing by closures: an error, a panic or a misuse rolls back its own work,
+//! reaches its own caller, and the next write goes on.
+#![cfg(test)]
+
+#[path = "../../penholder-lock/tests/peer/mod.rs"]
+mod peer;
+mod site;
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use penholder::{Database, Error, Options, Result};
+use rusqlite::{Connection, ErrorCode};
+use site::Site;
+
+/// An application's own error.
+#[derive(Debug)]
+enum Failure {
+    Ours(&'static str),
+    Database(Error),
+    Sql(rusqlite::Error),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+/// Asserts that the lock is free, and that the next writes go well.
+fn assert_goes_on(db: &Database, keys: &[&str]) {
+    assert!(db.status().unwrap().holder.is_none());
+    assert_eq!(site::keys(db), keys);
+    site::insert(db, "next").unwrap();
+    db.write(|tx| {
+        tx.execute("DELETE FROM entry WHERE key = 'next'", [])
+            .map_err(Error::from)
+    })
+    .unwrap();
+    assert_eq!(site::keys(db), keys);
+}
+
+fn put(connection: &Connection, key: &str) -> rusqlite::Result<usize> {
+    connection.execute("INSERT INTO entry VALUES (?1)", [key])
+}
+
+#[test]
+fn own_error_is_returned_and_rolls_back() {
+    let site = Site::new();
+    let db = site.database();
+    let done: Result<(), Failure> = db.write(|tx| {
+        put(tx, "no")?;
+        Err(Failure::Ours("changed my mind"))
+    });
+    assert!(matches!(done, Err(Failure::Ours("changed my mind"))));
+    assert_goes_on(&db, &[]);
+    let done: Result<(), Failure> = db.write(|tx| {
+        put(tx, "no")?;
+        tx.execute("INSERT INTO missing VALUES (1)", [])?;
+        Ok(())
+    });
+    let Err(Failure::Sql(error)) = done else {
+        panic!("{done:?}");
+    };
+    assert!(error.to_string().contains("no such table"), "{error}");
+    assert_goes_on(&db, &[]);
+    let done: Result<(), Failure> = db.with_write_lock(|connection| {
+        connection.execute_batch("BEGIN; INSERT INTO entry VALUES ('no')")?;
+        Err(Failure::Ours("changed my mind"))
+    });
+    assert!(matches!(done, Err(Failure::Ours(_))), "{done:?}");
+    assert_goes_on(&db, &[]);
+}
+
+#[test]
+fn our_errors_reach_the_application() {
+    let site = Site::new();
+    site.database();
+    let options = Options::new().read_only(true);
+    let db = options.open(site.path()).unwrap();
+    let done: Result<(), Failure> = db.write(|_| Ok(()));
+    let Err(Failure::Database(error)) = done else {
+        panic!("{done:?}");
+    };
+    assert!(error.to_string().contains("reading only"), "{error}");
+}
+
+#[test]
+fn panic_rolls_back_and_poisons_nothing() {
+    let site = Site::new();
+    let db = site.database();
+    site::insert(&db, "before").unwrap();
+    let panics: [&dyn Fn(); 4] = [
+        &|| {
+            let _: Result<()> = db.write(|tx| {
+                put(tx, "no")?;
+                panic!("on purpose");
+            });
+        },
+        &|| {
+            let _: Result<()> = db.with_write_lock(|connection| {
+                connection.execute_batch("BEGIN; INSERT INTO entry VALUES ('no')")?;
+                panic!("on purpose");
+            });
+        },
+        &|| {
+            let _: Result<()> = db.read(|connection| {
+                connection.query_row("SELECT count(*) FROM entry", [], |_| Ok(()))?;
+                panic!("on purpose");
+            });
+        },
+        &|| {
+            // In the middle of a statement.
+            let _: Result<()> = db.write(|tx| {
+                put(tx, "no")?;
+                tx.query_row("SELECT key FROM entry", [], |_| -> rusqlite::Result<()> {
+                    panic!("on purpose")
+                })?;
+                Ok(())
+            });
+        },
+    ];
+    for panics in panics {
+        // More often than there are readers, so that a lost one is missed.
+        for _ in 0..5 {
+            let caught = catch_unwind(AssertUnwindSafe(panics)).unwrap_err();
+            assert_eq!(caught.downcast_ref(), Some(&"on purpose"));
+            assert_goes_on(&db, &["before"]);
+        }
+    }
+}
+
+#[test]
+fn ended_transaction_is_reported() {
+    let site = Site::new();
+    let db = site.database();
+    for sql in ["COMMIT", "END", "COMMIT; BEGIN; COMMIT", "COMMIT; BEGIN"] {
+        let done = db.write(|tx| -> Result<()> {
+            put(tx, "first part")?;
+            tx.execute_batch(sql)?;
+            put(tx, "second part")?;
+            Ok(())
+        });
+        let text = done.unwrap_err().to_string();
+        assert!(text.contains("leave COMMIT out"), "{sql}: {text}");
+        assert_goes_on(&db, &[]);
+    }
+    db.execute("COMMIT", ()).unwrap_err();
+    db.execute("ROLLBACK", ()).unwrap_err();
+    let batch = ["INSERT INTO entry VALUES ('no')", "ROLLBACK"];
+    db.batch(batch).unwrap_err();
+    assert_goes_on(&db, &[]);
+}
+
+/// Also when the closure passes over the error, ends it otherwise, or begins
+/// another, in which its last part would be committed as if nothing had happened.
+#[test]
+fn restarted_transaction_is_reported() {
+    let site = Site::new();
+    let db = site.database();
+    for sql in ["COMMIT", "ROLLBACK", "ROLLBACK; BEGIN IMMEDIATE"] {
+        let done = db.write(|tx| -> Result<()> {
+            put(tx, "first part")?;
+            let _ = tx.execute_batch(sql);
+            let _ = put(tx, "second part");
+            Ok(())
+        });
+        let error = done.expect_err(sql);
+        let text = error.to_string();
+        assert!(text.contains("ended before its time"), "{sql}: {text}");
+        assert!(error.sqlite_error().is_none() && error.lock_error().is_none());
+        assert_goes_on(&db, &[]);
+    }
+}
+
+/// Savepoints are the closure's own business.
+#[test]
+fn savepoints_in_a_closure_work() {
+    let site = Site::new();
+    let db = site.database();
+    db.write(|tx| -> Result<()> {
+        put(tx, "kept")?;
+        tx.execute_batch("SAVEPOINT inner")?;
+        put(tx, "taken back")?;
+        tx.execute_batch("ROLLBACK TO inner; RELEASE inner")?;
+        Ok(())
+    })
+    .unwrap();
+    assert_goes_on(&db, &["kept"]);
+}
+
+#[test]
+fn sqlites_own_rollback_is_reported() {
+    let site = Site::new();
+    let db = site.database();
+    db.execute("CREATE TABLE single(a UNIQUE)", ()).unwrap();
+    db.execute("INSERT INTO single VALUES (1)", ()).unwrap();
+    let done = db.write(|tx| -> Result<()> {
+        put(tx, "no")?;
+        // Rolls back everything; the closure takes no notice.
+        let _ = tx.execute("INSERT OR ROLLBACK INTO single VALUES (1)", []);
+        Ok(())
+    });
+    let error = done.unwrap_err();
+    assert!(error.to_string().contains("SQLite"), "{error}");
+    assert_goes_on(&db, &[]);
+}
+
+#[test]
+fn open_transaction_is_rolled_back_and_reported() {
+    let site = Site::new();
+    let db = site.database();
+    let done = db.with_write_lock(|connection| -> Result<()> {
+        connection.execute_batch("BEGIN; INSERT INTO entry VALUES ('no')")?;
+        Ok(())
+    });
+    let error = done.unwrap_err();
+    assert!(
+        error.to_string().contains("left a transaction open"),
+        "{error}"
+    );
+    assert_goes_on(&db, &[]);
+    let done = db.with_write_lock(|connection| -> Result<()> {
+        connection.execute_batch("SAVEPOINT s; INSERT INTO entry VALUES ('no')")?;
+        Ok(())
+    });
+    done.unwrap_err();
+    assert_goes_on(&db, &[]);
+}
+
+#[test]
+fn several_transactions_run_under_one_lock() {
+    let site = Site::new();
+    let db = site.database();
+    let done = db.with_write_lock(|connection| -> Result<u32> {
+        for key in ["1", "2"] {
+            connection.execute_batch("BEGIN IMMEDIATE")?;
+            put(connection, key)?;
+            connection.execute_batch("COMMIT")?;
+            assert!(db.status()?.holder.unwrap().is_this_process());
+        }
+        put(connection, "3")?;
+        connection.execute_batch("VACUUM")?;
+        Ok(3)
+    });
+    assert_eq!(done.unwrap(), 3);
+    assert_goes_on(&db, &["1", "2", "3"]);
+}
+
+#[test]
+fn closure_borrows_and_returns() {
+    let site = Site::new();
+    let db = site.database();
+    let keys = [String::from("a"), String::from("b")];
+    let mut seen = Vec::new();
+    let longest = db.write(|tx| -> Result<&str> {
+        for key in &keys {
+            put(tx, key)?;
+            seen.push(tx.last_insert_rowid());
+        }
+        Ok(keys[1].as_str())
+    });
+    assert_eq!(longest.unwrap(), "b");
+    assert_eq!(seen, [1, 2]);
+    assert_goes_on(&db, &["a", "b"]);
+}
+
+#[test]
+fn nothing_is_seen_before_the_commit() {
+    let site = Site::new();
+    let db = site.database();
+    let other = site::open(&site.path());
+    let seen = db.write(|tx| -> Result<(i64, i64)> {
+        put(tx, "1")?;
+        Ok((site::entries(&db), site::entries(&other)))
+    });
+    assert_eq!(seen.unwrap(), (0, 0));
+    assert_eq!((site::entries(&db), site::entries(&other)), (1, 1));
+}
+
+/// Every way to write, nested, is an error at once.
+fn assert_nested(inner: &Database) {
+    let ways: [&dyn Fn() -> Result<()>; 6] = [
+        &|| site::insert(inner, "no"),
+        &|| inner.batch(["INSERT INTO entry VALUES ('no')"]).map(drop),
+        &|| inner.write(|_| Ok(())),
+        &|| inner.with_write_lock(|_| Ok(())),
+        &|| inner.checkpoint().map(drop),
+        &|| inner.vacuum(),
+    ];
+    for way in ways {
+        let (done, took) = site::timed(way);
+        let error = done.unwrap_err();
+        assert!(error.lock_error().unwrap().is_nested(), "{error}");
+        assert!(!error.is_timeout() && took < site::PROMPT, "{took:?}");
+    }
+}
+
+#[test]
+fn nested_write_is_an_error_at_once() {
+    let site = Site::new();
+    site.database();
+    let options = Options::new().timeout(site::ENDLESS);
+    let db = options.clone().open(site.path()).unwrap();
+    let second = options.open(site.path()).unwrap();
+    for inner in [&db, &db.clone(), &second] {
+        let done = db.write(|tx| -> Result<()> {
+            put(tx, "outer")?;
+            assert_nested(inner);
+            Ok(())
+        });
+        done.unwrap();
+        let done = db.with_write_lock(|connection| -> Result<()> {
+            assert_nested(inner);
+            put(connection, "outer")?;
+            Ok(())
+        });
+        done.unwrap();
+    }
+    assert_goes_on(&db, &["outer"; 6]);
+}
+
+#[test]
+fn write_in_another_folder_is_not_nested() {
+    let (site, elsewhere) = (Site::new(), Site::new());
+    let (db, other) = (site.database(), elsewhere.database());
+    let done = db.write(|tx| -> Result<()> {
+        put(tx, "here")?;
+        site::insert(&other, "there")
+    });
+    done.unwrap();
+    assert_eq!(site::keys(&db), ["here"]);
+    assert_eq!(site::keys(&other), ["there"]);
+}
+
+#[test]
+fn failed_commit_is_an_error_and_rolls_back() {
+    let site = Site::new();
+    let db = site.database();
+    let foreign_keys = |connection: &Connection| -> Result<()> {
+        connection.pragma_update(None, "foreign_keys", true)?;
+        Ok(())
+    };
+    db.with_write_lock(foreign_keys).unwrap();
+    db.batch([
+        "CREATE TABLE parent(id INTEGER PRIMARY KEY)",
+        "CREATE TABLE child(of REFERENCES parent DEFERRABLE INITIALLY DEFERRED)",
+    ])
+    .unwrap();
+    let done = db.write(|tx| -> Result<()> {
+        put(tx, "no")?;
+        tx.execute("INSERT INTO child VALUES (7)", [])?;
+        Ok(())
+    });
+    let error = done.unwrap_err();
+    let code = error
+        .sqlite_error()
+        .and_then(rusqlite::Error::sqlite_error_code);
+    assert_eq!(code, Some(ErrorCode::ConstraintViolation), "{error}");
+    assert!(error.to_string().starts_with("commit: "), "{error}");
+    assert_goes_on(&db, &[]);
+    let error = db.batch([
+        "INSERT INTO entry VALUES ('no')",
+        "INSERT INTO child VALUES (7)",
+    ]);
+    assert!(error.unwrap_err().sqlite_error().is_some());
+    db.execute("INSERT INTO child VALUES (7)", ()).unwrap_err();
+    assert_eq!(site::number(&db, "SELECT count(*) FROM child"), 0);
+    assert_goes_on(&db, &[]);
+    site::assert_whole(Path::new(db.path()));
+}

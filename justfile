@@ -1,0 +1,38 @@
+# The habitual commands. `just` lists them.
+
+default:
+    @just --list
+
+# What a change has to pass
+ci:
+    .ci/run
+
+# All the tests
+test:
+    cargo test --workspace
+
+# The tests, each in a process of its own
+nextest:
+    cargo nextest run --workspace
+
+# Format and lint
+lint:
+    cargo fmt --all
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+# The documentation, opened
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --open
+
+# The main job, for real
+stress:
+    cargo run --release -- stress demo.db
+
+# Figures beside the peers
+bench:
+    cargo run --release -p penholder-bench -- lock
+    cargo run --release -p penholder-bench -- execute
+
+# Two thousand kills
+long:
+    PENHOLDER_KILLS=2000 cargo test --release -p penholder --test crash
