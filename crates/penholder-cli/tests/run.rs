@@ -198,7 +198,9 @@ fn a_key_on_the_terminal_reaches_the_command_once() {
 fn interrupted(cmd: &str) -> u32 {
     let site = Site::new();
     fs::write(site.at("count.sh"), COUNT_KEYS).unwrap();
-    let script = format!("\"$PENHOLDER\" run x.db -- {cmd}");
+    // `exec`: `script` may have started a shell that stays in between, and would
+    // itself be ended by the key.
+    let script = format!("exec \"$PENHOLDER\" run x.db -- {cmd}");
     let mut command = site.program("script");
     command.args(["-qec", &script, "/dev/null"]);
     let shown = fs::File::create(site.at("shown")).unwrap();
