@@ -10,10 +10,7 @@ use penholder_lock::{DEFAULT_TIMEOUT, WriteLocker};
 use rusqlite::Connection;
 
 use crate::rounds::{self, Peer, Plan};
-
-const TABLE: &str = "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, worker, text)";
-const INSERT: &str = "INSERT INTO t(worker, text) VALUES (?1, ?2)";
-const TEXT: &str = "a row of some forty bytes, as they are";
+use crate::writer::{INSERT, TABLE, TEXT};
 
 pub(crate) fn run(plan: &Plan) -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir_in(&plan.folder)?;

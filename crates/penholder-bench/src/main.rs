@@ -6,9 +6,26 @@
     reason = "a program that prints"
 )]
 
+mod cell;
+mod clock;
+mod compare;
 mod execute;
+mod figures;
+mod machine;
+mod matrix;
+mod naive;
+mod peer;
+mod plot;
+mod process;
+mod python;
+mod report;
 mod rounds;
+mod rush;
+mod scale;
+mod targets;
 mod uncontended;
+mod worker;
+mod writer;
 
 use std::process::ExitCode;
 
@@ -27,12 +44,21 @@ enum Command {
     Lock(rounds::Plan),
     /// One-row writes of one process beside bare rusqlite.
     Execute(rounds::Plan),
+    /// Many processes that write one database, beside the peers.
+    Compare(compare::Args),
+    /// The same from one process to hundreds, or all at once.
+    Scale(scale::Args),
+    #[command(hide = true)]
+    Worker(worker::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Lock(plan) => uncontended::run(&plan),
         Command::Execute(plan) => execute::run(&plan),
+        Command::Compare(args) => compare::run(args),
+        Command::Scale(args) => scale::run(args),
+        Command::Worker(args) => worker::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

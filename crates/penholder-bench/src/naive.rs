@@ -1,0 +1,73 @@
+//! The usual implementation of the single-writer pattern: for each write the lock
+//! file is opened, `flock` is tried with back-off for half a second, the holder's
+//! text is written and synced to the disk, and one row is written.
+
+use std::error::Error;
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use crate::clock::{self, Nanos};
+use crate::writer::{self, Outcome, Setting};
+
+pub(crate) struct Naive {
+    connection: Connection,
+    lock: PathBuf,
+    number: u32,
+    patience: Duration,
+}
+
+impl Naive {
+    pub(crate) fn open(connection: Connection, setting: &Setting) -> Self {
+        Self {
+            connection,
+            lock: writer::lock_path(&setting.database),
+            number: setting.number,
+            patience: setting.patience,
+        }
+    }
+
+    pub(crate) fn write(&mut self) -> Result<Outcome, Box<dyn Error>> {
+        let mut lock = writer::lock_file(&self.lock)?;
+        if !take(&lock, clock::after(self.patience))? {
+            return Ok(Outcome::Failed);
+        }
+        record(&mut lock)?;
+        let written = writer::parsed(&self.connection, self.number);
+        let outcome = writer::settle(&self.connection, written);
+        lock.set_len(0)?;
+        flock(&lock, FlockOperation::Unlock)?;
+        outcome
+    }
+}
+
+/// Tries until the deadline: after 5, 10, 20, 40, 50, 50 … ms.
+fn take(lock: &File, deadline: Nanos) -> Result<bool, Errno> {
+    let mut pause = Duration::from_millis(5);
+    loop {
+        match flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(Errno::WOULDBLOCK) => {}
+            Err(error) => return Err(error),
+        }
+        let left = clock::left(deadline);
+        if left.is_zero() {
+            return Ok(false);
+        }
+        std::thread::sleep(pause.min(left));
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+fn record(lock: &mut File) -> std::io::Result<()> {
+    lock.set_len(0)?;
+    lock.rewind()?;
+    let pid = std::process::id();
+    write!(lock, "pid:{pid}\ntime:{}\n", jiff::Timestamp::now())?;
+    lock.sync_all()
+}

@@ -1,0 +1,81 @@
+//! One write of each of many processes, all started at once and nobody in step:
+//! what it takes to start and to open is in it.
+
+use std::error::Error;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::cell::{self, Cell};
+use crate::clock::{self, Nanos};
+use crate::peer::Peer;
+use crate::process;
+use crate::report;
+use crate::worker::Share;
+use crate::writer;
+
+pub(crate) struct Rush {
+    peer: Peer,
+    processes: usize,
+    failed: u64,
+    /// From the first start to the last end.
+    elapsed: Duration,
+    /// The longest opening and writing.
+    longest: Nanos,
+    rows_ok: bool,
+    /// The first error that was not "busy", if any.
+    error: Option<String>,
+}
+
+impl Rush {
+    /// The peers are given the same patience.
+    pub(crate) fn measure(
+        cell: &Cell,
+        folder: &Path,
+        patience: Duration,
+    ) -> Result<Self, Box<dyn Error>> {
+        let folder = tempfile::tempdir_in(folder)?;
+        let database = folder.path().canonicalize()?.join("bench.db");
+        writer::create(&database)?;
+        process::make_room(cell.processes)?;
+        let begun = clock::now();
+        let mut workers = cell.start(&database, patience, true)?;
+        let last = clock::after(patience * 2 + Duration::from_secs(60));
+        let shares = cell::shares(&mut workers, last)?;
+        cell::finish(workers)?;
+        let elapsed = Duration::from_nanos(clock::now() - begun);
+        let rows_ok = cell::rows(&database)? == cell::acknowledged(&shares);
+        Ok(Self::of(cell.peer, shares, elapsed, rows_ok))
+    }
+
+    fn of(peer: Peer, shares: Vec<Share>, elapsed: Duration, rows_ok: bool) -> Self {
+        Self {
+            peer,
+            processes: shares.len(),
+            failed: shares.iter().map(|share| share.failed).sum(),
+            elapsed,
+            longest: shares.iter().map(|share| share.longest).max().unwrap_or(0),
+            rows_ok,
+            error: shares.into_iter().find_map(|share| share.error),
+        }
+    }
+}
+
+impl fmt::Display for Rush {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:<20} {} of {} failed, all done after {}, the longest took {}, rows {}",
+            self.peer,
+            self.failed,
+            self.processes,
+            report::duration(self.elapsed),
+            report::time(clock::micros(self.longest)),
+            if self.rows_ok { "ok" } else { "WRONG" }
+        )?;
+        match &self.error {
+            Some(error) => write!(f, "\n  {error}"),
+            None => Ok(()),
+        }
+    }
+}
