@@ -45,7 +45,9 @@ pub(crate) enum Kind {
         deadline: Deadline,
         holder: Option<Holder>,
         /// Threads of this process that were ahead, the holder included.
-        ahead: usize,
+        threads: usize,
+        /// Processes that were ahead in line, the holder not included.
+        processes: usize,
     },
     /// This thread holds the lock already.
     Nested,
@@ -174,7 +176,8 @@ impl fmt::Display for LockError {
             Kind::Timeout {
                 deadline,
                 holder,
-                ahead,
+                threads,
+                processes,
             } => {
                 writeln!(f, "write lock timeout after {deadline}")?;
                 match holder {
@@ -184,8 +187,11 @@ impl fmt::Display for LockError {
                         "  holder: a process that left no record, or one that has just let go"
                     )?,
                 }
-                if *ahead > 1 {
-                    writeln!(f, "  queue: {ahead} threads of this process ahead of you")?;
+                if *threads > 1 {
+                    writeln!(f, "  queue: {threads} threads of this process ahead of you")?;
+                }
+                if *processes > 0 {
+                    writeln!(f, "  queue: {processes} ahead of you")?;
                 }
                 writeln!(f, "  lock file: {path}")?;
                 f.write_str("  try again or check if holder process is stuck")

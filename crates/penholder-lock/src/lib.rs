@@ -48,10 +48,13 @@
 
 mod backoff;
 mod deadline;
+mod descriptor;
 mod error;
 mod inherited;
 mod lock;
+mod page;
 mod pen;
+mod queue;
 mod record;
 mod status;
 mod sys;
@@ -61,6 +64,7 @@ mod turn;
 pub use deadline::Deadline;
 pub use error::LockError;
 pub use lock::{DEFAULT_TIMEOUT, LOCK_FILE_NAME, WriteGuard, WriteLocker};
+pub use queue::Policy;
 pub use status::{Holder, LockState, Process, ProcessState, Status};
 
 /// How many forks lie between the first process of this program and this one:

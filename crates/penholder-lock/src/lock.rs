@@ -12,7 +12,8 @@ use std::time::Duration;
 use crate::deadline::Deadline;
 use crate::error::{Kind, LockError};
 use crate::inherited::VARIABLE;
-use crate::pen::{self, Hold, Pen, Request};
+use crate::pen::{self, Ended, Hold, LockFile, Pen, Request};
+use crate::queue::Policy;
 use crate::status::{self, Holder, Status};
 use crate::sys::fork;
 use crate::turn::NoTurn;
@@ -82,6 +83,8 @@ impl WriteLocker {
                 model: None,
                 label: None,
                 allow_network_fs: false,
+                policy: Policy::default(),
+                page: true,
             }),
             generation: fork::generation(),
             pen: OnceLock::new(),
@@ -113,6 +116,23 @@ impl WriteLocker {
         self
     }
 
+    /// In which order waiting processes are served; [`Policy::Slices`] by default.
+    /// It is for what happens when this process lets go: others may have another.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        Arc::make_mut(&mut self.request).policy = policy;
+        self
+    }
+
+    /// Does not queue: the kernel's lock is polled, and whoever queues is served
+    /// first as a rule. For a folder in which nothing but the lock file may be
+    /// created; where that cannot be it happens by itself.
+    #[must_use]
+    pub fn no_page(mut self) -> Self {
+        Arc::make_mut(&mut self.request).page = false;
+        self
+    }
+
     /// The lock file.
     #[must_use]
     pub fn lock_file(&self) -> &Path {
@@ -133,7 +153,12 @@ impl WriteLocker {
     /// - anything else: the lock file cannot be opened or locked; the cause is
     ///   the error's source.
     pub fn acquire(&self, timeout: Duration) -> Result<WriteGuard, LockError> {
-        self.acquire_by(&Deadline::after(timeout))
+        let pen = self.pen()?;
+        // Where nobody is in the way nothing has to know the time.
+        if let Some(guard) = self.try_on(&pen, false)? {
+            return Ok(guard);
+        }
+        self.acquire_on(pen, &Deadline::after(timeout))
     }
 
     /// Takes the lock, waiting up to a deadline that the caller shares with
@@ -144,45 +169,57 @@ impl WriteLocker {
     /// As [`acquire`](Self::acquire).
     pub fn acquire_by(&self, deadline: &Deadline) -> Result<WriteGuard, LockError> {
         let pen = self.pen()?;
-        match pen.turn.take(deadline) {
-            Ok(()) => {}
-            Err(NoTurn::Nested) => return Err(self.error(Kind::Nested)),
-            Err(NoTurn::Timeout { ahead }) => return Err(self.timeout(&pen, deadline, ahead)),
+        if let Some(guard) = self.try_on(&pen, false)? {
+            return Ok(guard);
         }
-        let turn = GiveTurnBack(&pen);
-        match pen.poll(&self.request, deadline)? {
-            Some(hold) => {
-                turn.keep();
-                Ok(WriteGuard::new(pen, hold))
+        self.acquire_on(pen, deadline)
+    }
+
+    fn acquire_on(&self, pen: Arc<Pen>, deadline: &Deadline) -> Result<WriteGuard, LockError> {
+        let file = match pen.turn.take(deadline) {
+            Ok(file) => file,
+            Err(NoTurn::Nested) => return Err(self.error(Kind::Nested)),
+            Err(NoTurn::Timeout { ahead }) => return Err(self.timeout(deadline, ahead, 0)),
+        };
+        let mut turn = Owned::new(&pen, file);
+        match turn.file().wait(&self.request, deadline, &|| false)? {
+            Ended::Held(hold) => {
+                let file = turn.keep();
+                Ok(WriteGuard::new(Arc::clone(&self.request), pen, file, hold))
             }
-            None => {
+            Ended::TimedOut { ahead } => {
                 // Finding out who holds may take a while: not at others' cost.
                 drop(turn);
-                Err(self.timeout(&pen, deadline, 0))
+                Err(self.timeout(deadline, 0, ahead))
+            }
+            Ended::Cancelled => {
+                drop(turn);
+                Err(self.timeout(deadline, 0, 0))
             }
         }
     }
 
-    /// Takes the lock if it is free this moment.
+    /// Takes the lock if it is free this moment and nobody waits for it.
     ///
     /// # Errors
     ///
     /// As [`acquire`](Self::acquire), but for the timeout.
     pub fn try_acquire(&self) -> Result<Option<WriteGuard>, LockError> {
-        let pen = self.pen()?;
-        match pen.turn.try_take() {
-            Ok(true) => {}
-            Ok(false) => return Ok(None),
+        self.try_on(&self.pen()?, true)
+    }
+
+    fn try_on(&self, pen: &Arc<Pen>, polite: bool) -> Result<Option<WriteGuard>, LockError> {
+        let file = match pen.turn.try_take() {
+            Ok(Some(file)) => file,
+            Ok(None) => return Ok(None),
             Err(_nested) => return Err(self.error(Kind::Nested)),
-        }
-        let turn = GiveTurnBack(&pen);
-        match pen.probe(&self.request)? {
-            Some(hold) => {
-                turn.keep();
-                Ok(Some(WriteGuard::new(pen, hold)))
-            }
-            None => Ok(None),
-        }
+        };
+        let mut turn = Owned::new(pen, file);
+        let hold = turn.file().try_take(&self.request, polite)?;
+        Ok(hold.map(|hold| {
+            let file = turn.keep();
+            WriteGuard::new(Arc::clone(&self.request), Arc::clone(pen), file, hold)
+        }))
     }
 
     /// Who holds the lock, if anybody does. Only looks: it creates, takes and
@@ -223,15 +260,16 @@ impl WriteLocker {
         LockError::new(&self.request.path, kind)
     }
 
-    fn timeout(&self, pen: &Pen, deadline: &Deadline, ahead: usize) -> LockError {
-        let holder = match pen.level(&self.request) {
+    fn timeout(&self, deadline: &Deadline, threads: usize, processes: usize) -> LockError {
+        let holder = match pen::level(&self.request.path) {
             Some(level) => status::byte_holder(&self.request.path, level.byte()),
             None => self.holder().unwrap_or(None),
         };
         self.error(Kind::Timeout {
             deadline: *deadline,
             holder,
-            ahead,
+            threads,
+            processes,
         })
     }
 }
@@ -248,18 +286,36 @@ impl Clone for WriteLocker {
     }
 }
 
-/// Gives the turn on unless it is kept: on every way out of an acquisition.
-struct GiveTurnBack<'a>(&'a Arc<Pen>);
+/// The turn among the threads of this process, and with it the lock file. Gives
+/// both on unless they are kept: on every way out of an acquisition.
+struct Owned<'a> {
+    pen: &'a Pen,
+    /// `None` once it is kept.
+    file: Option<Box<LockFile>>,
+}
 
-impl GiveTurnBack<'_> {
-    fn keep(self) {
-        std::mem::forget(self);
+impl<'a> Owned<'a> {
+    fn new(pen: &'a Pen, file: Box<LockFile>) -> Self {
+        let file = Some(file);
+        Self { pen, file }
+    }
+
+    #[expect(clippy::expect_used, reason = "taken out only in `keep` and `drop`")]
+    fn file(&mut self) -> &mut LockFile {
+        self.file.as_mut().expect("ours until kept")
+    }
+
+    #[expect(clippy::expect_used, reason = "taken out only here and in `drop`")]
+    fn keep(mut self) -> Box<LockFile> {
+        self.file.take().expect("ours until kept")
     }
 }
 
-impl Drop for GiveTurnBack<'_> {
+impl Drop for Owned<'_> {
     fn drop(&mut self) {
-        self.0.turn.give();
+        if let Some(file) = self.file.take() {
+            self.pen.turn.give(file);
+        }
     }
 }
 
@@ -278,18 +334,21 @@ impl Drop for GiveTurnBack<'_> {
 #[derive(Debug)]
 #[must_use = "the lock is released as soon as the guard is dropped"]
 pub struct WriteGuard {
+    request: Arc<Request>,
     pen: Arc<Pen>,
+    /// `None` once it is released.
+    file: Option<Box<LockFile>>,
     hold: Hold,
-    released: bool,
     stays_with_its_thread: PhantomData<*const ()>,
 }
 
 impl WriteGuard {
-    fn new(pen: Arc<Pen>, hold: Hold) -> Self {
+    fn new(request: Arc<Request>, pen: Arc<Pen>, file: Box<LockFile>, hold: Hold) -> Self {
         Self {
+            request,
             pen,
+            file: Some(file),
             hold,
-            released: false,
             stays_with_its_thread: PhantomData,
         }
     }
@@ -313,19 +372,23 @@ impl WriteGuard {
     /// believed only while this process lives and holds the lock. Keep the guard
     /// until the child has ended.
     pub fn lend_to(&self, child: &mut Command) {
-        child.env(VARIABLE, self.pen.inheritance(self.hold));
+        if let Some(file) = &self.file {
+            child.env(VARIABLE, file.inheritance(self.hold));
+        }
     }
 
     fn give_back(&mut self) -> Result<(), LockError> {
-        if self.released {
+        let Some(mut file) = self.file.take() else {
             return Ok(());
-        }
-        self.released = true;
+        };
         if !self.pen.is_ours() {
+            // The parent's, and not even to be dropped here.
+            std::mem::forget(file);
             return Err(LockError::new(self.pen.path(), Kind::Forked));
         }
-        let released = self.pen.release(self.hold);
-        self.pen.turn.give();
+        let turn = &self.pen.turn;
+        let released = file.release(&self.request, self.hold, || turn.is_wanted());
+        turn.give(file);
         released
     }
 }

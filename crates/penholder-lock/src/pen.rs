@@ -1,42 +1,43 @@
-//! This process's one attachment to a lock file: its descriptor, and whose turn
-//! it is among the threads.
+//! This process's one attachment to a lock file: whose turn it is among its
+//! threads, the kernel's lock, and its place in the line of processes.
 //!
 //! | state | turn | `flock` or byte lock | record |
 //! | --- | --- | --- | --- |
-//! | at rest | free | not ours | blank, or somebody else's |
-//! | probing | owned by the asking thread | not ours | whoever holds |
+//! | at rest | free | not ours | blank, or somebody else's, or ours if others wait |
+//! | waiting | owned by the asking thread | not ours | whoever holds |
 //! | owned | owned | ours, on the file that the path names | ours |
 //! | owned under an ancestor | owned | the byte of our level is ours | the ancestor's |
-//! | releasing | owned | ours, then not | blank |
+//! | releasing | owned | ours, then not | blank if nobody waits, otherwise left to the next holder |
 //!
 //! A process has one `Pen` for each lock file (device and inode), so two
 //! lockers of one file share a descriptor and see each other's turns.
 
 use std::cell::RefCell;
-use std::fs::File;
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::deadline::Deadline;
+use crate::descriptor::{self, Descriptor};
 use crate::error::{Kind, LockError};
 use crate::inherited::{self, Ancestors, Level, ProcessId};
+use crate::page::{self, NoPage, Seat};
+use crate::queue::{Kernel, Member, Memory, Patience, Policy, Taken, Waited};
 use crate::record::{self, RecordWriter};
 use crate::sys::file::{self, FileId};
-use crate::sys::filesystem;
-use crate::sys::fork;
 use crate::sys::locks::{self, TableName};
 use crate::sys::process::Identity;
+use crate::sys::{clock, filesystem, fork};
 use crate::turn::Turn;
 
 /// How long a lock file may be used without looking whether the path still
-/// names it. A deleted one is noticed at every acquisition.
-const RECHECK: Duration = Duration::from_millis(100);
+/// names it, in nanoseconds. A deleted one is noticed at every acquisition.
+const RECHECK: u64 = 100_000_000;
 /// How many replacements of the lock file one acquisition follows.
 const REPLACEMENTS_MAX: u32 = 16;
 
@@ -48,6 +49,8 @@ pub(crate) struct Request {
     pub(crate) model: Option<PathBuf>,
     pub(crate) label: Option<String>,
     pub(crate) allow_network_fs: bool,
+    pub(crate) policy: Policy,
+    pub(crate) page: bool,
 }
 
 /// How an acquired lock is held.
@@ -59,24 +62,44 @@ pub(crate) enum Hold {
     Under(Level),
 }
 
+/// How waiting for the lock ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    Held(Hold),
+    /// The deadline came first; so many processes were before us in line.
+    TimedOut {
+        ahead: usize,
+    },
+    Cancelled,
+}
+
 /// One process's attachment to one lock file.
 #[derive(Debug)]
 pub(crate) struct Pen {
     generation: u64,
     /// The path that it was attached by.
     path: PathBuf,
-    pub(crate) turn: Turn,
-    file: Mutex<LockFile>,
+    pub(crate) turn: Turn<Box<LockFile>>,
 }
 
-/// The open lock file; touched by the owner of the turn only.
+/// The open lock file, in the hands of whoever has the turn.
 #[derive(Debug)]
-struct LockFile {
+pub(crate) struct LockFile {
+    kernel: KernelSide,
+    line: Line,
+}
+
+/// The file that carries the kernel's lock and the record.
+#[derive(Debug)]
+struct KernelSide {
     descriptor: Descriptor,
+    id: FileId,
     /// When a path was last seen to name this file, and which: a file may have
     /// several names (hard links), one of them replaced.
-    checked: SystemTime,
+    checked: u64,
     checked_path: PathBuf,
+    /// The wall clock beside the monotonic one, as of the last check.
+    wall_offset: u64,
     /// The file's name in the kernel's tables.
     name: Option<TableName>,
     identity: Identity,
@@ -85,13 +108,20 @@ struct LockFile {
     inherited: Vec<Ancestors>,
 }
 
-/// What this process has attached to. Both mutexes are held across a fork, so
-/// that the child finds them whole; they are never held while waiting for
-/// anybody. Locked in this order.
+/// Our place in the line of processes, if there is a page.
+#[derive(Debug, Default)]
+struct Line {
+    seat: Option<(Seat, Member)>,
+    /// When we last tried to sit down and could not.
+    tried: Option<u64>,
+    /// What stands where the page should be is none: whoever has the lock puts
+    /// one there.
+    is_broken: bool,
+}
+
+/// What this process has attached to. Held across a fork, so that the child finds
+/// it whole; never held while waiting for anybody. Locked before the descriptors.
 static PENS: Mutex<Vec<Attached>> = Mutex::new(Vec::new());
-/// Every descriptor of a lock file that this process has open: a forked child
-/// closes them.
-static DESCRIPTORS: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
 
 /// An attachment, found by its file or by its path.
 #[derive(Debug)]
@@ -118,8 +148,7 @@ impl Pen {
         if let Some(pen) = find(&pens, id) {
             return Ok(pen);
         }
-        let descriptor = Descriptor::open(request)?;
-        let id = descriptor.id;
+        let (descriptor, id) = open(request)?;
         // Somebody may have put another file there since we looked.
         if let Some(pen) = find(&pens, Some(id)) {
             return Ok(pen);
@@ -127,8 +156,10 @@ impl Pen {
         let pen = Arc::new(Self {
             generation: fork::generation(),
             path: path.clone(),
-            turn: Turn::default(),
-            file: Mutex::new(LockFile::new(descriptor, request)),
+            turn: Turn::new(Box::new(LockFile {
+                kernel: KernelSide::new(descriptor, id, request),
+                line: Line::default(),
+            })),
         });
         pens.push(Attached {
             id,
@@ -147,67 +178,261 @@ impl Pen {
     pub(crate) fn is_ours(&self) -> bool {
         self.generation == fork::generation()
     }
+}
 
-    /// Takes the kernel's lock if it is free. Only with the turn.
-    pub(crate) fn probe(&self, request: &Request) -> Result<Option<Hold>, LockError> {
-        lock(&self.file).probe(request)
+impl LockFile {
+    /// Takes the lock if that passes nobody unduly; `polite`: nobody at all.
+    pub(crate) fn try_take(
+        &mut self,
+        request: &Request,
+        polite: bool,
+    ) -> Result<Option<Hold>, LockError> {
+        if let Some(level) = self.kernel.level(&request.path) {
+            return self.kernel.probe_under(request, level);
+        }
+        let now = clock::monotonic();
+        self.line.sit_down(request, &self.kernel.identity, now);
+        let mut attempt = Attempt::new(&mut self.kernel, request);
+        let taken = match self.line.seat_for(request) {
+            Some((seat, member)) => member.try_take(seat, &mut attempt, now, polite)?,
+            None => attempt.try_lock(now)?.then_some(Taken {
+                fresh: true,
+                recovered: None,
+            }),
+        };
+        let length = attempt.length;
+        let Some(taken) = taken else {
+            return Ok(None);
+        };
+        self.entered(request, taken, now, length);
+        Ok(Some(Hold::Flock))
     }
 
-    /// Probes until the lock is ours (or the deadline is over: `None`), with the
-    /// back-off. Only with the turn.
-    pub(crate) fn poll(
-        &self,
+    /// Waits for the lock up to the deadline.
+    pub(crate) fn wait(
+        &mut self,
         request: &Request,
         deadline: &Deadline,
-    ) -> Result<Option<Hold>, LockError> {
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<Ended, LockError> {
         let mut backoff = Backoff::new();
         loop {
-            if let Some(hold) = self.probe(request)? {
-                return Ok(Some(hold));
+            if let Some(hold) = self.try_take(request, false)? {
+                return Ok(Ended::Held(hold));
             }
             let remaining = deadline.remaining();
             if remaining.is_zero() {
-                return Ok(None);
+                return Ok(Ended::TimedOut { ahead: 0 });
             }
-            thread::sleep(backoff.pause(remaining));
+            if is_cancelled() {
+                return Ok(Ended::Cancelled);
+            }
+            if self.kernel.level(&request.path).is_none() && self.line.seat_for(request).is_some() {
+                if let Some(ended) = self.wait_in_line(request, remaining, is_cancelled)? {
+                    return Ok(ended);
+                }
+            } else {
+                thread::sleep(backoff.pause(remaining));
+            }
         }
     }
 
-    /// Blanks the record and gives the kernel's lock back. Only with the turn,
-    /// which the caller gives on afterwards.
-    pub(crate) fn release(&self, hold: Hold) -> Result<(), LockError> {
-        lock(&self.file).release(&self.path, hold)
+    /// `None` if the page turned out not to be everybody's any more.
+    fn wait_in_line(
+        &mut self,
+        request: &Request,
+        remaining: Duration,
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<Option<Ended>, LockError> {
+        let Some((seat, member)) = &mut self.line.seat else {
+            return Ok(None);
+        };
+        let begun = clock::monotonic();
+        let remaining = u64::try_from(remaining.as_nanos()).unwrap_or(u64::MAX);
+        let patience = Patience {
+            until: begun.saturating_add(remaining),
+            is_cancelled,
+            is_outdated: &|| !seat.is_current(),
+        };
+        let mut attempt = Attempt::new(&mut self.kernel, request);
+        let waited = member.wait(seat, &mut attempt, &patience)?;
+        let length = attempt.length;
+        Ok(match waited {
+            Waited::Taken(taken) => {
+                let now = member.taken_at();
+                self.entered(request, taken, now, length);
+                Some(Ended::Held(Hold::Flock))
+            }
+            Waited::TimedOut { ahead } => Some(Ended::TimedOut { ahead }),
+            Waited::Cancelled => Some(Ended::Cancelled),
+            Waited::Outdated => {
+                self.line = Line::default();
+                None
+            }
+        })
     }
 
-    /// At which level this process works under an ancestor, if it does.
-    pub(crate) fn level(&self, request: &Request) -> Option<Level> {
-        lock(&self.file).level(&request.path)
+    /// The lock is ours: says so in the lock file.
+    fn entered(&mut self, request: &Request, taken: Taken, now: u64, length: u64) {
+        if taken.fresh {
+            self.kernel.publish(request, now, length);
+        }
+        self.line.mend(request, &self.kernel.identity);
+    }
+
+    /// Gives the lock back. `more`: another thread of this process waits for it.
+    pub(crate) fn release(
+        &mut self,
+        request: &Request,
+        hold: Hold,
+        more: impl FnOnce() -> bool,
+    ) -> Result<(), LockError> {
+        let mut attempt = Attempt::new(&mut self.kernel, request);
+        match (hold, &mut self.line.seat) {
+            (Hold::Under(level), _) => attempt.unlock_under(level),
+            (Hold::Flock, Some((seat, member))) => {
+                let (_hold, released) = member.release(seat, &mut attempt, request.policy, more);
+                released
+            }
+            (Hold::Flock, None) => attempt.unlock(true),
+        }
     }
 
     /// The value of the environment variable for a child of ours.
     pub(crate) fn inheritance(&self, hold: Hold) -> String {
-        let file = lock(&self.file);
+        let kernel = &self.kernel;
         let own = ProcessId {
-            pid: file.identity.pid,
+            pid: kernel.identity.pid,
             // Without `/proc` a child cannot check it and will not believe it.
-            start: file.identity.start.unwrap_or(0),
+            start: kernel.identity.start.unwrap_or(0),
         };
-        let id = file.descriptor.id;
-        let chain = match (hold, file.ancestors()) {
+        let chain = match (hold, kernel.ancestors()) {
             (Hold::Under(level), Some(ancestors)) => ancestors.chain_below(level, own),
             _ => vec![own],
         };
-        inherited::value(&file.inherited, id, &chain)
+        inherited::value(&kernel.inherited, kernel.id, &chain)
     }
 }
 
-impl LockFile {
-    fn new(descriptor: Descriptor, request: &Request) -> Self {
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        // In a forked child the place in line is the parent's.
+        if let (Some((seat, member)), true) = (&self.line.seat, self.kernel.descriptor.is_ours()) {
+            member.leave(seat);
+        }
+    }
+}
+
+impl Line {
+    /// Takes a place if we have none, and sees now and then whether the page is
+    /// still everybody's.
+    fn sit_down(&mut self, request: &Request, identity: &Identity, now: u64) {
+        let recent = self
+            .tried
+            .is_some_and(|tried| now.saturating_sub(tried) < RECHECK);
+        if !request.page || recent {
+            return;
+        }
+        self.tried = Some(now);
+        if let Some((seat, _)) = &self.seat {
+            if seat.is_current() {
+                return;
+            }
+            self.seat = None;
+        }
+        let label = request.label.as_deref();
+        match Seat::take(&request.path, request.model.as_deref(), identity, label) {
+            Ok(seat) => {
+                let member = Member::new(seat.slot());
+                self.seat = Some((seat, member));
+                self.is_broken = false;
+            }
+            Err(NoPage::Invalid) => self.is_broken = true,
+            Err(NoPage::Full | NoPage::Unavailable(_)) => {}
+        }
+    }
+
+    fn seat_for(&mut self, request: &Request) -> Option<&mut (Seat, Member)> {
+        self.seat.as_mut().filter(|_| request.page)
+    }
+
+    /// With the lock ours: puts a page where a broken one was, and sits down.
+    fn mend(&mut self, request: &Request, identity: &Identity) {
+        if !self.is_broken {
+            return;
+        }
+        self.is_broken = false;
+        if page::rebuild(&request.path, request.model.as_deref()).is_ok() {
+            self.tried = None;
+            self.sit_down(request, identity, clock::monotonic());
+        }
+        if let Some((seat, member)) = &mut self.seat {
+            member.adopt(seat);
+        }
+    }
+}
+
+/// The kernel's lock, as one acquisition or release sees it.
+struct Attempt<'a> {
+    side: &'a mut KernelSide,
+    request: &'a Request,
+    /// Of the lock file, as of the last time that it was taken.
+    length: u64,
+}
+
+impl<'a> Attempt<'a> {
+    fn new(side: &'a mut KernelSide, request: &'a Request) -> Self {
+        Self {
+            side,
+            request,
+            length: 0,
+        }
+    }
+
+    fn failed(&self, what: &'static str) -> impl Fn(io::Error) -> LockError {
+        let path = &self.request.path;
+        move |error| LockError::io(path, what, error)
+    }
+
+    fn unlock_under(&mut self, level: Level) -> Result<(), LockError> {
+        file::unlock_byte(&self.side.descriptor, level.byte())
+            .map_err(self.failed("release write lock under an ancestor's"))
+    }
+}
+
+impl Kernel for Attempt<'_> {
+    type Error = LockError;
+
+    fn try_lock(&mut self, now: u64) -> Result<bool, LockError> {
+        let length = self.side.try_lock(self.request, now)?;
+        self.length = length.unwrap_or(0);
+        Ok(length.is_some())
+    }
+
+    fn unlock(&mut self, at_rest: bool) -> Result<(), LockError> {
+        let file = &self.side.descriptor;
+        let cleared = if at_rest {
+            record::clear(file)
+        } else {
+            // The next holder overwrites it.
+            Ok(())
+        };
+        // First of all the lock; a record left standing harms nobody, because
+        // the kernel is asked who holds.
+        file::unlock(file).map_err(self.failed("release write lock"))?;
+        cleared.map_err(self.failed("empty the record of the write lock"))
+    }
+}
+
+impl KernelSide {
+    fn new(descriptor: Descriptor, id: FileId, request: &Request) -> Self {
         let identity = Identity::of_this_process();
         Self {
             descriptor,
-            checked: SystemTime::now(),
+            id,
+            checked: clock::monotonic(),
             checked_path: request.path.clone(),
+            wall_offset: clock::wall_offset(),
             name: locks::table_name(&request.path),
             record: RecordWriter::new(&identity, request.label.as_deref()),
             identity,
@@ -215,24 +440,17 @@ impl LockFile {
         }
     }
 
-    fn probe(&mut self, request: &Request) -> Result<Option<Hold>, LockError> {
+    /// Takes the `flock` on the file that the path names if it is free, and says
+    /// how long the file is.
+    fn try_lock(&mut self, request: &Request, now: u64) -> Result<Option<u64>, LockError> {
         let failed = |e| LockError::io(&request.path, "take write lock", e);
         for _ in 0..REPLACEMENTS_MAX {
-            // For the record, and for the age of the last look at the path.
-            let now = SystemTime::now();
-            if let Some(level) = self.level(&request.path) {
-                return self.probe_under(request, level);
-            }
-            if !file::try_lock(&self.descriptor.file).map_err(failed)? {
-                if self
-                    .is_current(&request.path, now, Duration::ZERO)
-                    .map_err(failed)?
-                {
+            if !file::try_lock(&self.descriptor).map_err(failed)? {
+                if self.is_current(&request.path, now, 0).map_err(failed)? {
                     return Ok(None);
                 }
-            } else if let Some(len) = self.confirm(&request.path, now).map_err(failed)? {
-                self.publish(request, now, len);
-                return Ok(Some(Hold::Flock));
+            } else if let Some(length) = self.confirm(&request.path, now).map_err(failed)? {
+                return Ok(Some(length));
             }
             self.reopen(request)?;
         }
@@ -241,26 +459,27 @@ impl LockFile {
 
     /// The length of the file that was just locked if the path still names it;
     /// otherwise, and on an error, it is unlocked again.
-    fn confirm(&mut self, path: &Path, now: SystemTime) -> io::Result<Option<u64>> {
-        let confirmed = file::facts(&self.descriptor.file).and_then(|facts| {
+    fn confirm(&mut self, path: &Path, now: u64) -> io::Result<Option<u64>> {
+        let confirmed = file::facts(&self.descriptor).and_then(|facts| {
             let current = facts.links > 0 && self.is_current(path, now, RECHECK)?;
             Ok(current.then_some(facts.len))
         });
         if !matches!(confirmed, Ok(Some(_))) {
-            file::unlock(&self.descriptor.file)?;
+            file::unlock(&self.descriptor)?;
         }
         confirmed
     }
 
     /// Follows the path to the file that it names now.
     fn reopen(&mut self, request: &Request) -> Result<(), LockError> {
-        let old = self.descriptor.id;
-        let descriptor = Descriptor::open(request)?;
+        let old = self.id;
+        let (descriptor, id) = open(request)?;
         for one in lock(&PENS).iter_mut().filter(|one| one.id == old) {
-            one.id = descriptor.id;
+            one.id = id;
         }
         self.descriptor = descriptor;
-        self.checked = SystemTime::now();
+        self.id = id;
+        self.checked = clock::monotonic();
         self.checked_path.clone_from(&request.path);
         self.name = locks::table_name(&request.path);
         Ok(())
@@ -268,7 +487,7 @@ impl LockFile {
 
     fn probe_under(&self, request: &Request, level: Level) -> Result<Option<Hold>, LockError> {
         let failed = |e| LockError::io(&request.path, "take write lock under an ancestor's", e);
-        let file = &self.descriptor.file;
+        let file = &self.descriptor;
         if !file::try_lock_byte(file, level.byte()).map_err(failed)? {
             return Ok(None);
         }
@@ -282,19 +501,16 @@ impl LockFile {
     }
 
     /// Whether the path still names this file, looked at if the last look is
-    /// older than `age`.
-    fn is_current(&mut self, path: &Path, now: SystemTime, age: Duration) -> io::Result<bool> {
+    /// older than `age` nanoseconds.
+    fn is_current(&mut self, path: &Path, now: u64, age: u64) -> io::Result<bool> {
         let same_path = self.checked_path.as_os_str() == path.as_os_str();
-        // A clock that was set back tells nothing.
-        let fresh = now
-            .duration_since(self.checked)
-            .is_ok_and(|since| since < age);
-        if same_path && fresh {
+        if same_path && now.saturating_sub(self.checked) < age {
             return Ok(true);
         }
         match file::facts_of_path(path) {
-            Ok(facts) if facts.id == self.descriptor.id => {
+            Ok(facts) if facts.id == self.id => {
                 self.checked = now;
+                self.wall_offset = clock::wall_offset();
                 if !same_path {
                     path.clone_into(&mut self.checked_path);
                 }
@@ -308,34 +524,17 @@ impl LockFile {
 
     /// Writes the record. A full disk does not keep anybody from the lock: the
     /// kernel holds it, and its tables name us; only the record is missing.
-    fn publish(&mut self, request: &Request, now: SystemTime, len: u64) {
+    fn publish(&mut self, request: &Request, now: u64, length: u64) {
         let label = request.label.as_deref();
         if !self.record.carries(label) {
             self.record = RecordWriter::new(&self.identity, label);
         }
-        let _ = self.record.publish(&self.descriptor.file, now, len);
-    }
-
-    fn release(&mut self, path: &Path, hold: Hold) -> Result<(), LockError> {
-        let file = &self.descriptor.file;
-        let failed = |what| move |e| LockError::io(path, what, e);
-        match hold {
-            Hold::Under(level) => file::unlock_byte(file, level.byte())
-                .map_err(failed("release write lock under an ancestor's")),
-            Hold::Flock => {
-                let cleared = record::clear(file);
-                // First of all the lock; a record left standing harms nobody,
-                // because the kernel is asked who holds.
-                file::unlock(file).map_err(failed("release write lock"))?;
-                cleared.map_err(failed("empty the record of the write lock"))
-            }
-        }
+        let now = clock::wall(now, self.wall_offset);
+        let _ = self.record.publish(&self.descriptor, now, length);
     }
 
     fn ancestors(&self) -> Option<&Ancestors> {
-        self.inherited
-            .iter()
-            .find(|one| one.file == self.descriptor.id)
+        self.inherited.iter().find(|one| one.file == self.id)
     }
 
     fn level(&self, path: &Path) -> Option<Level> {
@@ -343,66 +542,46 @@ impl LockFile {
     }
 }
 
-/// An open lock file that a forked child closes without unlocking.
-#[derive(Debug)]
-struct Descriptor {
-    file: mem::ManuallyDrop<File>,
-    id: FileId,
-    generation: u64,
+/// At which level this process works under an ancestor that holds this lock file,
+/// if it does: for whoever has not the turn.
+pub(crate) fn level(path: &Path) -> Option<Level> {
+    let inherited = Ancestors::of_this_process();
+    let id = file::facts_of_path(path).ok()?.id;
+    let ancestors = inherited.iter().find(|one| one.file == id)?;
+    ancestors.level(path, &locks::table_name(path)?)
 }
 
-impl Descriptor {
-    fn open(request: &Request) -> Result<Self, LockError> {
-        let path = &request.path;
-        if !request.allow_network_fs {
-            let folder = path.parent().unwrap_or(path);
-            let found = filesystem::network(folder);
-            if let Some(file_system) =
-                found.map_err(|e| LockError::io(path, "look at the lock file's folder", e))?
-            {
-                return Err(LockError::new(path, Kind::Network { file_system }));
-            }
+/// Opens the lock file of a request, if it may be one.
+fn open(request: &Request) -> Result<(Descriptor, FileId), LockError> {
+    let path = &request.path;
+    if !request.allow_network_fs {
+        let folder = path.parent().unwrap_or(path);
+        let found = filesystem::network(folder);
+        if let Some(file_system) =
+            found.map_err(|e| LockError::io(path, "look at the lock file's folder", e))?
+        {
+            return Err(LockError::new(path, Kind::Network { file_system }));
         }
-        // Held while opening, so that no fork falls between the two.
-        let mut descriptors = lock(&DESCRIPTORS);
-        let file = file::open_or_create(path, request.model.as_deref())
-            .map_err(|e| LockError::opening(path, "open lock file", e))?;
-        let failed = |e| LockError::io(path, "open lock file", e);
-        if !file.metadata().map_err(failed)?.is_file() {
-            let why = "not a regular file".to_owned();
-            let next = "remove it, or choose another lock path";
-            return Err(LockError::new(path, Kind::Refused { why, next }));
-        }
-        // Whatever stands in a file that is called a lock is ours to overwrite.
-        let is_called_lock = path
-            .extension()
-            .is_some_and(|extension| extension == "lock");
-        if !is_called_lock && record::holds_something_else(&file).map_err(failed)? {
-            let why = "it holds something that is no lock record".to_owned();
-            let next = "choose another lock path (one that ends in .lock may hold anything)";
-            return Err(LockError::new(path, Kind::Refused { why, next }));
-        }
-        let id = file::facts(&file).map_err(failed)?.id;
-        descriptors.push(file.as_raw_fd());
-        Ok(Self {
-            file: mem::ManuallyDrop::new(file),
-            id,
-            generation: fork::generation(),
-        })
     }
-}
-
-impl Drop for Descriptor {
-    fn drop(&mut self) {
-        // In a forked child the number was closed and may be anybody's by now.
-        if self.generation != fork::generation() {
-            return;
-        }
-        let mut descriptors = lock(&DESCRIPTORS);
-        let number = self.file.as_raw_fd();
-        descriptors.retain(|&one| one != number);
-        file::close(&mut self.file);
+    let file = Descriptor::open(|| file::open_or_create(path, request.model.as_deref()))
+        .map_err(|e| LockError::opening(path, "open lock file", e))?;
+    let failed = |e| LockError::io(path, "open lock file", e);
+    if !file.metadata().map_err(failed)?.is_file() {
+        let why = "not a regular file".to_owned();
+        let next = "remove it, or choose another lock path";
+        return Err(LockError::new(path, Kind::Refused { why, next }));
     }
+    // Whatever stands in a file that is called a lock is ours to overwrite.
+    let is_called_lock = path
+        .extension()
+        .is_some_and(|extension| extension == "lock");
+    if !is_called_lock && record::holds_something_else(&file).map_err(failed)? {
+        let why = "it holds something that is no lock record".to_owned();
+        let next = "choose another lock path (one that ends in .lock may hold anything)";
+        return Err(LockError::new(path, Kind::Refused { why, next }));
+    }
+    let id = file::facts(&file).map_err(failed)?.id;
+    Ok((file, id))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -437,7 +616,7 @@ fn before_fork() {
     // A thread that is past its thread-locals cannot fork cleanly; its child
     // then keeps the descriptors, and nothing worse.
     let _ = ACROSS_FORK.try_with(|held| {
-        *held.borrow_mut() = Some((lock(&PENS), lock(&DESCRIPTORS)));
+        *held.borrow_mut() = Some((lock(&PENS), descriptor::lock()));
     });
 }
 
@@ -450,9 +629,7 @@ fn after_fork() {
 fn in_child() {
     let _ = ACROSS_FORK.try_with(|held| {
         if let Some((mut pens, mut descriptors)) = held.borrow_mut().take() {
-            for number in descriptors.drain(..) {
-                file::close_inherited(number);
-            }
+            descriptor::close_inherited(&mut descriptors);
             // Not dropped: freeing memory is not for a fork handler.
             mem::forget(mem::take(&mut *pens));
         }

@@ -1,5 +1,8 @@
 //! Whose turn it is among the threads of this process.
 //!
+//! The owner of the turn has what the turn is about (the open lock file) in its
+//! hands: `take` gives it out, `give` brings it back.
+//!
 //! | state | meaning | leaves by |
 //! | --- | --- | --- |
 //! | no owner, empty queue | at rest | `take` makes the caller the owner |
@@ -22,14 +25,16 @@ thread_local! {
 }
 
 /// First come, first served among threads, with a deadline.
-#[derive(Debug, Default)]
-pub(crate) struct Turn {
-    state: Mutex<State>,
+#[derive(Debug)]
+pub(crate) struct Turn<T> {
+    state: Mutex<State<T>>,
 }
 
-#[derive(Debug, Default)]
-struct State {
+#[derive(Debug)]
+struct State<T> {
     owner: Option<ThreadId>,
+    /// With the owner while there is one.
+    subject: Option<T>,
     queue: VecDeque<Arc<Waiter>>,
 }
 
@@ -49,13 +54,23 @@ pub(crate) enum NoTurn {
     Timeout { ahead: usize },
 }
 
-impl Turn {
+impl<T> Turn<T> {
+    pub(crate) fn new(subject: T) -> Self {
+        Self {
+            state: Mutex::new(State {
+                owner: None,
+                subject: Some(subject),
+                queue: VecDeque::new(),
+            }),
+        }
+    }
+
     /// Waits for the turn.
-    pub(crate) fn take(&self, deadline: &Deadline) -> Result<(), NoTurn> {
+    pub(crate) fn take(&self, deadline: &Deadline) -> Result<T, NoTurn> {
         let waiter = {
             let mut state = self.lock();
-            if state.grant_if_free()? {
-                return Ok(());
+            if let Some(subject) = state.grant_if_free()? {
+                return Ok(subject);
             }
             let waiter = Arc::new(Waiter {
                 thread: thread::current(),
@@ -65,27 +80,40 @@ impl Turn {
             waiter
         };
         loop {
-            if waiter.granted.load(Ordering::Acquire) {
-                return Ok(());
+            if waiter.granted.load(Ordering::Acquire)
+                && let Some(subject) = self.lock().subject.take()
+            {
+                return Ok(subject);
             }
             let remaining = deadline.remaining();
-            if remaining.is_zero() {
-                return self.leave(&waiter);
+            if remaining.is_zero()
+                && let Some(ended) = self.leave(&waiter)
+            {
+                return ended;
             }
             thread::park_timeout(remaining);
         }
     }
 
     /// Takes the turn only if nobody has it.
-    pub(crate) fn try_take(&self) -> Result<bool, NoTurn> {
+    pub(crate) fn try_take(&self) -> Result<Option<T>, NoTurn> {
         self.lock().grant_if_free()
+    }
+
+    /// Whether a thread waits for its turn.
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.lock().queue.is_empty()
     }
 
     /// Hands the turn to the first in line. Only the owner calls it, from any
     /// thread (a guard is not `Send`, so in practice from its own).
-    pub(crate) fn give(&self) {
+    pub(crate) fn give(&self, subject: T) {
         let mut state = self.lock();
-        debug_assert!(state.owner.is_some(), "only an owner gives the turn");
+        debug_assert!(
+            state.owner.is_some() && state.subject.is_none(),
+            "only an owner gives the turn"
+        );
+        state.subject = Some(subject);
         let next = state.queue.pop_front();
         state.owner = next.as_ref().map(|waiter| waiter.thread.id());
         drop(state);
@@ -96,36 +124,36 @@ impl Turn {
     }
 
     /// Gives the place in the queue back, unless the turn has just been granted.
-    fn leave(&self, waiter: &Arc<Waiter>) -> Result<(), NoTurn> {
+    fn leave(&self, waiter: &Arc<Waiter>) -> Option<Result<T, NoTurn>> {
         let mut state = self.lock();
         let place = state.queue.iter().position(|one| Arc::ptr_eq(one, waiter));
         match place {
             Some(place) => {
                 state.queue.remove(place);
-                Err(NoTurn::Timeout { ahead: place + 1 })
+                Some(Err(NoTurn::Timeout { ahead: place + 1 }))
             }
             // No longer in the queue: `give` made this thread the owner.
-            None => Ok(()),
+            None => state.subject.take().map(Ok),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
         // Nothing in here panics with the mutex held, so its state is whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn grant_if_free(&mut self) -> Result<bool, NoTurn> {
+impl<T> State<T> {
+    fn grant_if_free(&mut self) -> Result<Option<T>, NoTurn> {
         let me = ME.with(|id| *id);
         match self.owner {
             None => {
                 debug_assert!(self.queue.is_empty(), "a queue has an owner before it");
                 self.owner = Some(me);
-                Ok(true)
+                Ok(self.subject.take())
             }
             Some(owner) if owner == me => Err(NoTurn::Nested),
-            Some(_) => Ok(false),
+            Some(_) => Ok(None),
         }
     }
 }
@@ -141,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_owner_is_told_that_it_asks_again() {
-        let turn = Turn::default();
+        let turn = Turn::new(());
         turn.take(&soon()).unwrap();
         assert_eq!(turn.take(&soon()), Err(NoTurn::Nested));
         assert_eq!(turn.try_take(), Err(NoTurn::Nested));
@@ -149,19 +177,19 @@ mod tests {
 
     #[test]
     fn a_waiter_gives_up_at_its_deadline_and_leaves_no_trace() {
-        let turn = Turn::default();
+        let turn = Turn::new(());
         turn.take(&soon()).unwrap();
         thread::scope(|scope| {
             let waiter = scope.spawn(|| turn.take(&soon()));
             assert_eq!(waiter.join().unwrap(), Err(NoTurn::Timeout { ahead: 1 }));
         });
-        turn.give();
-        assert_eq!(turn.try_take(), Ok(true));
+        turn.give(());
+        assert_eq!(turn.try_take(), Ok(Some(())));
     }
 
     #[test]
     fn threads_are_served_in_the_order_they_came() {
-        let turn = Turn::default();
+        let turn = Turn::new(());
         let order = Mutex::new(Vec::new());
         let long = Deadline::after(Duration::from_secs(20));
         turn.take(&long).unwrap();
@@ -171,14 +199,14 @@ mod tests {
                 scope.spawn(move || {
                     turn.take(&long).unwrap();
                     order.lock().unwrap().push(number);
-                    turn.give();
+                    turn.give(());
                 });
                 // The next thread starts once this one stands in the queue.
                 while turn.lock().queue.len() <= number {
                     thread::yield_now();
                 }
             }
-            turn.give();
+            turn.give(());
         });
         assert_eq!(order.into_inner().unwrap(), [0, 1, 2, 3, 4, 5, 6, 7]);
     }

@@ -431,7 +431,13 @@ pub(crate) fn locker(location: &Location, options: &Options) -> Result<WriteLock
     refuse_database_as_lock(location, locker.lock_file())?;
     let locker = locker
         .permissions_like(&location.path)
-        .allow_network_fs(options.allow_network_fs);
+        .allow_network_fs(options.allow_network_fs)
+        .policy(options.policy);
+    let locker = if options.page {
+        locker
+    } else {
+        locker.no_page()
+    };
     Ok(match &options.label {
         Some(label) => locker.label(label),
         None => locker,

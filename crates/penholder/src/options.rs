@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use penholder_lock::{DEFAULT_TIMEOUT, WriteLocker};
+use penholder_lock::{DEFAULT_TIMEOUT, Policy, WriteLocker};
 
 use crate::database::{self, Database};
 use crate::error::Result;
@@ -56,6 +56,8 @@ pub struct Options {
     pub(crate) label: Option<String>,
     pub(crate) readers: usize,
     pub(crate) allow_network_fs: bool,
+    pub(crate) policy: Policy,
+    pub(crate) page: bool,
     pub(crate) create: bool,
     pub(crate) read_only: bool,
 }
@@ -77,6 +79,8 @@ impl Options {
             label: None,
             readers: 4,
             allow_network_fs: false,
+            policy: Policy::default(),
+            page: true,
             create: true,
             read_only: false,
         }
@@ -120,6 +124,20 @@ impl Options {
     /// writes there.
     pub fn allow_network_fs(mut self, allow: bool) -> Self {
         self.allow_network_fs = allow;
+        self
+    }
+
+    /// In which order waiting processes are served; [`Policy::Slices`] by default.
+    /// It is for what happens when this process lets go of the lock.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Does not queue through `db.lockq`: the lock is polled instead, after 5 to
+    /// 50 ms. Where that file cannot be created this happens by itself.
+    pub fn no_page(mut self) -> Self {
+        self.page = false;
         self
     }
 

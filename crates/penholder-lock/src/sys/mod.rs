@@ -2,16 +2,19 @@
 //!
 //! | module | what |
 //! | --- | --- |
+//! | `clock` | the clock that all processes share |
 //! | `file` | the lock file: open, identity, kernel locks |
 //! | `filesystem` | is a folder on a network file system |
 //! | `fork` | what happens in a forked child |
+//! | `futex` | sleep on a shared word until woken |
 //! | `locks` | who holds a lock, from the kernel's tables, only by looking |
+//! | `map` | a file as shared memory |
 //! | `process` | who we are, and whether another process lives |
 
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{file, filesystem, fork, locks, process};
+pub(crate) use linux::{clock, file, filesystem, fork, futex, locks, map, process};
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(

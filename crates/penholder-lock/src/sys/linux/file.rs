@@ -5,7 +5,7 @@
 //! The lock file: opening it safely, what the kernel knows of it, its locks.
 
 use std::ffi::{CStr, CString};
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, FlockOperation, fallocate, flock, linkat};
 use rustix::io::{Errno, pwrite, retry_on_intr};
 
 /// A file's name for the kernel: two paths are one file when these agree.
@@ -74,7 +74,8 @@ pub(crate) fn open_or_create(path: &Path, model: Option<&Path>) -> io::Result<Fi
     }
 }
 
-fn open_existing(path: &Path) -> io::Result<File> {
+/// Opens a file that is there, for reading and writing, never through a link.
+pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -83,27 +84,77 @@ fn open_existing(path: &Path) -> io::Result<File> {
 }
 
 fn create(path: &Path, model: Option<&Path>) -> io::Result<File> {
-    let model = model.and_then(|path| path.metadata().ok());
-    let bits = model.as_ref().map_or(0o666, |model| model.mode() & 0o666);
+    let model = Model::of(model);
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create_new(true)
-        .mode(bits)
+        .mode(model.bits())
         .custom_flags(libc::O_NOFOLLOW)
         .open(path)?;
-    if let Some(model) = model {
-        // Past the umask, so that everybody who may write the database may
-        // take its lock. The group only where it differs; where we may not
-        // give the file away it stays ours, as with SQLite's sidecars.
-        file.set_permissions(Permissions::from_mode(bits))?;
+    model.dress(&file)?;
+    Ok(file)
+}
+
+/// A new file in this folder that has no name yet, for [`name`]: if this process
+/// dies before, nothing is left. An error where the file system has no such
+/// files.
+pub(crate) fn create_unnamed(folder: &Path, model: Option<&Path>) -> io::Result<File> {
+    let model = Model::of(model);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .mode(model.bits())
+        .custom_flags(libc::O_TMPFILE)
+        .open(folder)?;
+    model.dress(&file)?;
+    Ok(file)
+}
+
+/// Gives a file of [`create_unnamed`] its name, unless something stands there.
+pub(crate) fn name(file: &File, path: &Path) -> io::Result<()> {
+    let by_number = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let flags = AtFlags::SYMLINK_FOLLOW;
+    Ok(linkat(CWD, by_number, CWD, path, flags)?)
+}
+
+/// Gives a file its length, with room on the disk for all of it: a page that is
+/// mapped and has no room ends its process with SIGBUS.
+pub(crate) fn allocate(file: &File, length: usize) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::empty(), 0, length as u64) {
+        Err(Errno::OPNOTSUPP) => write_at_start(file, &vec![0; length]),
+        done => Ok(done?),
+    }
+}
+
+/// The file (the database) whose permission bits and owner a new file takes, as
+/// SQLite does for its own sidecars.
+struct Model(Option<Metadata>);
+
+impl Model {
+    fn of(path: Option<&Path>) -> Self {
+        Self(path.and_then(|path| path.metadata().ok()))
+    }
+
+    fn bits(&self) -> u32 {
+        self.0.as_ref().map_or(0o666, |model| model.mode() & 0o666)
+    }
+
+    /// Past the umask, so that everybody who may write the database may take its
+    /// lock. The group only where it differs; where we may not give the file
+    /// away it stays ours, as with SQLite's sidecars.
+    fn dress(&self, file: &File) -> io::Result<()> {
+        let Some(model) = &self.0 else {
+            return Ok(());
+        };
+        file.set_permissions(Permissions::from_mode(self.bits()))?;
         let ours = file.metadata()?;
         if ours.gid() != model.gid() || ours.uid() != model.uid() {
             let owner = Some(model.uid()).filter(|_| rustix::process::geteuid().is_root());
-            let _ = std::os::unix::fs::fchown(&file, owner, Some(model.gid()));
+            let _ = std::os::unix::fs::fchown(file, owner, Some(model.gid()));
         }
+        Ok(())
     }
-    Ok(file)
 }
 
 /// Opens the lock file only to look at it.

@@ -1,7 +1,10 @@
 //! Linux.
 
+pub(crate) mod clock;
 pub(crate) mod file;
 pub(crate) mod filesystem;
 pub(crate) mod fork;
+pub(crate) mod futex;
 pub(crate) mod locks;
+pub(crate) mod map;
 pub(crate) mod process;

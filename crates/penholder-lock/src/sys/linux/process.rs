@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::OnceLock;
 
 use rustix::process::{Pid, test_kill_process};
 
@@ -32,6 +33,18 @@ impl Identity {
             cmd: join(words.iter().map(|word| word.as_bytes())),
         }
     }
+}
+
+/// Tells one boot of the machine from another; zero where that cannot be known.
+pub(crate) fn boot() -> u64 {
+    static BOOT: OnceLock<u64> = OnceLock::new();
+    *BOOT.get_or_init(|| {
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let id = id.trim().replace('-', "");
+        let (first, second) = id.split_at(id.len() / 2);
+        let half = |text| u64::from_str_radix(text, 16).unwrap_or(0);
+        half(first) ^ half(second)
+    })
 }
 
 /// The pid namespace of this process.

@@ -1,0 +1,503 @@
+//! The shared page: `db.lockq`, mapped by every process that queues.
+//!
+//! It is disposable. Nobody loses anything but its place in line if it is deleted,
+//! truncated or filled with garbage; it is then built anew.
+//!
+//! # Layout (version 1)
+//!
+//! Everything is a little-endian or big-endian word of this machine, eight bytes
+//! unless said otherwise, at these byte offsets:
+//!
+//! | offset | what |
+//! | --- | --- |
+//! | 0 | the bytes `penhold\n` |
+//! | 8 | version: 1 |
+//! | 16 | number of slots: 512 |
+//! | 24 | length of the page in bytes: 192,512 |
+//! | 32 | which boot it was built in: the two halves of the kernel's boot id, each-or |
+//! | 40 | wall-clock time it was built at, nanoseconds since 1970 |
+//! | 64 | the turnstile's word: bits 0–1 state (0 free, 1 held, 2 kept, 3 reserved), bits 2–17 slot, bits 18–63 sequence |
+//! | 128 | the last ticket drawn |
+//! | 136 | slots handed out so far: where the search for a free one begins |
+//! | 192 | the line: 512 bits, one a slot, in eight words, lowest bit first |
+//! | 256 | counters: acquisitions, contended, timeouts, recoveries, foreign holders met, waiters passed over, events |
+//! | 512 | histogram of waits, 256 words |
+//! | 2,560 | histogram of holds, 256 words |
+//! | 8,192 | the last 64 events, 128 bytes each |
+//! | 16,384 | tickets, one word a slot |
+//! | 20,480 | slots for waiting, 64 bytes each: calls (four bytes, a futex), whether somebody sleeps on it (four bytes), since when, until when (monotonic nanoseconds) |
+//! | 53,248 | slots for people, 256 bytes each: pid, start in clock ticks, pid namespace, policy, command line (128 bytes), label (64 bytes); text is UTF-8, filled up with zeros |
+//!
+//! A slot is taken by an exclusive open-file-description lock on byte 2⁶² + slot of
+//! the file, which its process keeps: whether it lives is thereby the kernel's
+//! word.
+//!
+//! A histogram's word `i` counts durations whose nanoseconds have their highest
+//! bit at `i / 4`, and the next two bits `i % 4`.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::thread;
+use std::time::Duration;
+
+use crate::descriptor::Descriptor;
+use crate::queue::{Index, Memory, SLOTS, Word};
+use crate::record::printable;
+use crate::sys::file::{self, FileId};
+use crate::sys::map::Mapping;
+use crate::sys::process::{self, Identity};
+use crate::sys::{clock, futex};
+
+/// `penhold\n`
+const MAGIC: u64 = u64::from_ne_bytes(*b"penhold\n");
+const VERSION: u64 = 1;
+
+/// Byte offsets of the layout.
+const AT_MAGIC: usize = 0;
+const AT_VERSION: usize = 8;
+const AT_SLOTS: usize = 16;
+const AT_LENGTH: usize = 24;
+const AT_BOOT: usize = 32;
+const AT_BUILT: usize = 40;
+const AT_TURNSTILE: usize = 64;
+const AT_LAST_TICKET: usize = 128;
+const AT_ROTOR: usize = 136;
+const AT_LINE: usize = 192;
+const AT_COUNTERS: usize = 256;
+const AT_WAITS: usize = 512;
+const AT_HOLDS: usize = AT_WAITS + BUCKETS * 8;
+const AT_EVENTS: usize = 8192;
+const AT_TICKETS: usize = AT_EVENTS + EVENTS * EVENT_LEN;
+const AT_WAITING: usize = AT_TICKETS + SLOTS * 8;
+const AT_PEOPLE: usize = AT_WAITING + SLOTS * WAITING_LEN;
+/// Length of the page.
+pub(crate) const LENGTH: usize = AT_PEOPLE + SLOTS * PERSON_LEN + 8192;
+
+const WAITING_LEN: usize = 64;
+const PERSON_LEN: usize = 256;
+const CMD_AT: usize = 32;
+const CMD_LEN: usize = 128;
+const LABEL_AT: usize = CMD_AT + CMD_LEN;
+const LABEL_LEN: usize = 64;
+/// Words of a histogram.
+pub(crate) const BUCKETS: usize = 256;
+/// Events kept.
+pub(crate) const EVENTS: usize = 64;
+const EVENT_LEN: usize = 128;
+const EVENT_LABEL_AT: usize = 48;
+const EVENT_LABEL_LEN: usize = EVENT_LEN - EVENT_LABEL_AT;
+/// The byte of the file that the first slot locks.
+const FIRST_BYTE: i64 = 1 << 62;
+/// How often a page that somebody replaces meanwhile is tried again.
+const TRIES: u32 = 4;
+
+/// The page's path: the lock file's with a `q` behind.
+pub(crate) fn path_of(lock_file: &Path) -> PathBuf {
+    let mut name = OsString::from(lock_file);
+    name.push("q");
+    name.into()
+}
+
+/// A count that only goes up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counter {
+    Acquisitions,
+    Contended,
+    Timeouts,
+    Recoveries,
+    Foreign,
+    PassedOver,
+    Events,
+}
+
+impl Counter {
+    fn at(self) -> usize {
+        AT_COUNTERS + self as usize * 8
+    }
+}
+
+/// A histogram of durations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Histogram {
+    Waits,
+    Holds,
+}
+
+impl Histogram {
+    fn at(self, bucket: usize) -> usize {
+        let start = match self {
+            Self::Waits => AT_WAITS,
+            Self::Holds => AT_HOLDS,
+        };
+        start + bucket % BUCKETS * 8
+    }
+}
+
+/// The bucket of a histogram that counts a duration.
+pub(crate) fn bucket(nanos: u64) -> usize {
+    let nanos = nanos.max(4);
+    let highest = nanos.ilog2();
+    let next_two = nanos >> (highest - 2) & 3;
+    highest as usize * 4 + usize::try_from(next_two).unwrap_or(0)
+}
+
+/// The shortest duration that a bucket counts, in nanoseconds.
+pub(crate) fn bucket_starts(bucket: usize) -> u64 {
+    let (highest, next_two) = (bucket / 4, bucket as u64 % 4);
+    if highest < 2 {
+        return 0;
+    }
+    (4 + next_two) << (highest - 2)
+}
+
+/// What can happen that is worth keeping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Event {
+    pub(crate) kind: u64,
+    /// Wall clock, nanoseconds since 1970.
+    pub(crate) at: u64,
+    pub(crate) pid: u64,
+    pub(crate) other: u64,
+    pub(crate) nanos: u64,
+}
+
+/// Why a process has no page.
+#[derive(Debug)]
+pub(crate) enum NoPage {
+    /// What stands there is no page of this version and boot: it is built anew by
+    /// whoever has the lock.
+    Invalid,
+    /// Every slot is taken, or somebody replaces it again and again.
+    Full,
+    /// It cannot be created, opened or mapped here.
+    Unavailable(io::Error),
+}
+
+impl From<io::Error> for NoPage {
+    fn from(error: io::Error) -> Self {
+        Self::Unavailable(error)
+    }
+}
+
+/// A process's place in the page: the mapping and a slot of its own.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    mapping: Mapping,
+    /// On this open file stands the lock that says that we live: not the file
+    /// that is mapped, or a forked child's inherited mapping would keep it.
+    living: Descriptor,
+    id: FileId,
+    path: PathBuf,
+    slot: Index,
+    can_spin: bool,
+}
+
+impl Seat {
+    /// Takes a slot in the page beside the lock file, which is built if there is
+    /// none.
+    pub(crate) fn take(
+        lock_file: &Path,
+        model: Option<&Path>,
+        identity: &Identity,
+        label: Option<&str>,
+    ) -> Result<Self, NoPage> {
+        let path = path_of(lock_file);
+        for _ in 0..TRIES {
+            let file = match file::open_existing(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    build(&path, model)?;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let facts = file::facts(&file)?;
+            if !file.metadata()?.is_file() || facts.len < LENGTH as u64 {
+                return Err(NoPage::Invalid);
+            }
+            let mapping = Mapping::of(&file, LENGTH)?;
+            drop(file);
+            let living = Descriptor::open(|| file::open_existing(&path))?;
+            if file::facts(&living)?.id != facts.id {
+                // Replaced between the two.
+                continue;
+            }
+            let mut seat = Self {
+                mapping,
+                living,
+                id: facts.id,
+                path: path.clone(),
+                slot: Index::new(0).ok_or(NoPage::Full)?,
+                can_spin: thread::available_parallelism().is_ok_and(|n| n.get() > 1),
+            };
+            if !seat.is_valid() {
+                return Err(NoPage::Invalid);
+            }
+            seat.slot = seat.claim()?;
+            if seat.is_current() {
+                seat.introduce(identity, label);
+                return Ok(seat);
+            }
+        }
+        Err(NoPage::Full)
+    }
+
+    pub(crate) fn slot(&self) -> Index {
+        self.slot
+    }
+
+    fn is_valid(&self) -> bool {
+        let word = |at| self.u64(at).load(SeqCst);
+        word(AT_MAGIC) == MAGIC
+            && word(AT_VERSION) == VERSION
+            && word(AT_SLOTS) == SLOTS as u64
+            && word(AT_LENGTH) == LENGTH as u64
+            && word(AT_BOOT) == process::boot()
+    }
+
+    /// Whether this is the page that the others use: the path names it, and it
+    /// is still one.
+    pub(crate) fn is_current(&self) -> bool {
+        file::facts_of_path(&self.path).is_ok_and(|facts| facts.id == self.id) && self.is_valid()
+    }
+
+    /// The kernel hands out the slots: one lock on one byte each.
+    fn claim(&self) -> Result<Index, NoPage> {
+        let begin = self.u64(AT_ROTOR).fetch_add(1, SeqCst);
+        let begin = usize::try_from(begin % SLOTS as u64).unwrap_or(0);
+        let slots = (begin..SLOTS).chain(0..begin).filter_map(Index::new);
+        let unused = |slot: &Index| self.u64(person(*slot)).load(SeqCst) == 0;
+        let (first, second): (Vec<_>, Vec<_>) = slots.partition(unused);
+        for slot in first.into_iter().chain(second) {
+            if file::try_lock_byte(&self.living, byte(slot))? {
+                return Ok(slot);
+            }
+        }
+        Err(NoPage::Full)
+    }
+
+    /// Says who sits here, for people.
+    fn introduce(&self, identity: &Identity, label: Option<&str>) {
+        self.clear_bits(
+            Word::Line(self.slot.number() / 64),
+            1 << (self.slot.number() % 64),
+        );
+        let at = person(self.slot);
+        self.u64(at + 8).store(identity.start.unwrap_or(0), SeqCst);
+        self.u64(at + 16).store(identity.pidns.unwrap_or(0), SeqCst);
+        self.write_text(at + CMD_AT, CMD_LEN, &identity.cmd);
+        self.write_text(at + LABEL_AT, LABEL_LEN, label.unwrap_or(""));
+        self.u64(at).store(identity.pid.into(), SeqCst);
+    }
+
+    /// Says for what this process waits or works from now on.
+    pub(crate) fn set_label(&self, label: Option<&str>) {
+        self.write_text(person(self.slot) + LABEL_AT, LABEL_LEN, label.unwrap_or(""));
+    }
+
+    /// The pid of whoever sits, or sat, in a slot.
+    pub(crate) fn pid(&self, slot: Index) -> u64 {
+        self.u64(person(slot)).load(SeqCst)
+    }
+
+    /// Counts up; only the holder counts acquisitions.
+    pub(crate) fn count(&self, counter: Counter) {
+        self.u64(counter.at()).fetch_add(1, SeqCst);
+    }
+
+    /// Counts up what only the holder counts: no other processor is in the way.
+    pub(crate) fn count_as_holder(&self, counter: Counter) {
+        bump(self.u64(counter.at()));
+    }
+
+    /// Notes a duration; only the holder does.
+    pub(crate) fn note(&self, histogram: Histogram, nanos: u64) {
+        bump(self.u64(histogram.at(bucket(nanos))));
+    }
+
+    /// Keeps an event; the oldest is forgotten.
+    pub(crate) fn tell(&self, event: &Event, label: &str) {
+        let number = self.u64(Counter::Events.at()).fetch_add(1, SeqCst);
+        let at = AT_EVENTS + usize::try_from(number % EVENTS as u64).unwrap_or(0) * EVENT_LEN;
+        // Zero while it is being written.
+        self.u64(at).store(0, SeqCst);
+        let facts = [event.kind, event.at, event.pid, event.other, event.nanos];
+        for (place, fact) in facts.into_iter().enumerate() {
+            self.u64(at + 8 + place * 8).store(fact, SeqCst);
+        }
+        self.write_text(at + EVENT_LABEL_AT, EVENT_LABEL_LEN, label);
+        self.u64(at).store(number + 1, SeqCst);
+    }
+
+    fn write_text(&self, at: usize, length: usize, text: &str) {
+        let text = printable(text, length);
+        let mut bytes = text.bytes();
+        for place in (0..length).step_by(8) {
+            let mut word = [0; 8];
+            for (to, from) in word.iter_mut().zip(&mut bytes) {
+                *to = from;
+            }
+            self.u64(at + place).store(u64::from_ne_bytes(word), SeqCst);
+        }
+    }
+
+    /// The word at a byte offset of the layout.
+    fn u64(&self, at: usize) -> &AtomicU64 {
+        &self.mapping.u64s()[at / 8]
+    }
+
+    fn word(&self, word: Word) -> &AtomicU64 {
+        self.u64(match word {
+            Word::Turnstile => AT_TURNSTILE,
+            Word::LastTicket => AT_LAST_TICKET,
+            Word::Line(group) => AT_LINE + group % (SLOTS / 64) * 8,
+            Word::Ticket(slot) => AT_TICKETS + slot.number() * 8,
+            Word::Since(slot) => waiting(slot) + 8,
+            Word::Until(slot) => waiting(slot) + 16,
+        })
+    }
+
+    /// How often a slot was called, and whether somebody sleeps there.
+    fn bell(&self, slot: Index) -> (&AtomicU32, &AtomicU32) {
+        let at = waiting(slot) / 4;
+        let words = self.mapping.u32s();
+        (&words[at], &words[at + 1])
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // In a forked child the slot is the parent's, and so is the descriptor.
+        if self.living.is_ours() {
+            self.u64(person(self.slot)).store(0, SeqCst);
+        }
+    }
+}
+
+impl Memory for Seat {
+    fn groups(&self) -> usize {
+        SLOTS / 64
+    }
+
+    fn load(&self, word: Word) -> u64 {
+        self.word(word).load(SeqCst)
+    }
+
+    fn store(&self, word: Word, value: u64) {
+        self.word(word).store(value, SeqCst);
+    }
+
+    fn exchange(&self, word: Word, old: u64, new: u64) -> Result<(), u64> {
+        let exchanged = self.word(word).compare_exchange(old, new, SeqCst, SeqCst);
+        exchanged.map(|_| ())
+    }
+
+    fn count_up(&self, word: Word) -> u64 {
+        self.word(word).fetch_add(1, SeqCst).wrapping_add(1)
+    }
+
+    fn set_bits(&self, word: Word, bits: u64) {
+        self.word(word).fetch_or(bits, SeqCst);
+    }
+
+    fn clear_bits(&self, word: Word, bits: u64) {
+        self.word(word).fetch_and(!bits, SeqCst);
+    }
+
+    fn calls(&self, slot: Index) -> u32 {
+        self.bell(slot).0.load(SeqCst)
+    }
+
+    fn call(&self, slot: Index) {
+        let (calls, sleeping) = self.bell(slot);
+        calls.fetch_add(1, SeqCst);
+        if sleeping.load(SeqCst) != 0 {
+            futex::wake(calls);
+        }
+    }
+
+    fn sleep(&self, slot: Index, calls: u32, pause: Duration) {
+        let (word, sleeping) = self.bell(slot);
+        sleeping.store(1, SeqCst);
+        // The kernel compares again: a call in between is not lost.
+        futex::wait(word, calls, pause);
+        sleeping.store(0, SeqCst);
+    }
+
+    fn lives(&self, slot: Index) -> bool {
+        // One's own lock is no obstacle to oneself, so the kernel does not show it.
+        // What cannot be asked is taken to live: that costs a pause.
+        slot == self.slot || file::are_bytes_locked(&self.living, byte(slot), 1).unwrap_or(true)
+    }
+
+    fn now(&self) -> u64 {
+        clock::monotonic()
+    }
+
+    fn can_spin(&self) -> bool {
+        self.can_spin
+    }
+
+    fn relax(&self) {
+        std::hint::spin_loop();
+    }
+}
+
+fn bump(word: &AtomicU64) {
+    use std::sync::atomic::Ordering::Relaxed;
+    word.store(word.load(Relaxed).wrapping_add(1), Relaxed);
+}
+
+fn waiting(slot: Index) -> usize {
+    AT_WAITING + slot.number() * WAITING_LEN
+}
+
+fn person(slot: Index) -> usize {
+    AT_PEOPLE + slot.number() * PERSON_LEN
+}
+
+fn byte(slot: Index) -> i64 {
+    FIRST_BYTE + i64::from(u16::try_from(slot.number()).unwrap_or(u16::MAX))
+}
+
+/// Builds a page and gives it its name, unless another process was first.
+fn build(path: &Path, model: Option<&Path>) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let file = file::create_unnamed(folder, model)?;
+    file::allocate(&file, LENGTH)?;
+    let mut header = [0; AT_BUILT + 8];
+    let fields = [
+        (AT_MAGIC, MAGIC),
+        (AT_VERSION, VERSION),
+        (AT_SLOTS, SLOTS as u64),
+        (AT_LENGTH, LENGTH as u64),
+        (AT_BOOT, process::boot()),
+        (
+            AT_BUILT,
+            clock::monotonic().saturating_add(clock::wall_offset()),
+        ),
+    ];
+    for (at, value) in fields {
+        header[at..at + 8].copy_from_slice(&value.to_ne_bytes());
+    }
+    file::write_at_start(&file, &header)?;
+    match file::name(&file, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        named => named,
+    }
+}
+
+/// Puts a new page in the place of one that is none. Only under the lock, so that
+/// of many who find it broken one builds.
+pub(crate) fn rebuild(lock_file: &Path, model: Option<&Path>) -> io::Result<()> {
+    let path = path_of(lock_file);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    build(&path, model)
+}

@@ -1,0 +1,670 @@
+//! The turnstile: who is served next, in memory that all processes share.
+//!
+//! The kernel's lock is the truth. What stands here only decides who tries to
+//! take it, and when: nothing in it grants the lock, all of it may be garbage,
+//! and then order and latency suffer, never exclusion or progress.
+//!
+//! # The word
+//!
+//! | state | meaning | who may try the kernel's lock | leaves by |
+//! | --- | --- | --- | --- |
+//! | `Free` | at rest, or let go while the first in line has waited less than [`BARGING`] | anybody | the taker → `Held` |
+//! | `Held(x)` | `x` has the kernel's lock, or is about to say that it has not | if nobody is in line, or nothing moved during a pause: then `x` may be dead | release by `x` → `Free`, `Kept`, `Reserved`; takeover → `Held(y)` |
+//! | `Kept(x)` | released; `x` may take it again within its slice | `x`; the first in line, if nothing moved during a short pause | `x` → `Held(x)`; the first in line → `Held(y)` |
+//! | `Reserved(x)` | released, for `x`, who was first in line | `x`; the others if nothing moved during a pause: then `x` is stopped or dead and loses its place until it wakes | `x` → `Held(x)`; passed over → `Held(y)`; `x` gives up → as a release |
+//!
+//! Every change to `Held` is made while holding the kernel's lock, and counts the
+//! word's sequence up, so that "nothing moved" can be told by comparing it. A
+//! release gives the kernel's lock back first and then changes the word, from
+//! exactly what it was: if somebody took over in between, their word stands.
+//! After a taker has the kernel's lock it looks at the word again; if it is not
+//! its turn any more, it lets go and queues.
+//!
+//! # The line
+//!
+//! A process waits in a slot of its own (its threads queue in the process first).
+//! It draws a ticket, and sets its bit: from then on it is in line. The line is
+//! the set of bits, the first in line is the lowest ticket among them. Only its
+//! owner sets a bit; whoever passes a slot over (dead, stopped, given up)
+//! clears it, and its owner, if it lives, sets it again when it wakes, with the
+//! ticket it had. So nothing here has to be repaired after a crash.
+//!
+//! | a waiter | sleeps at most | then |
+//! | --- | --- | --- |
+//! | first in line | [`PROBE`], longer when nothing moves, up to [`PROBE_MAX`] | if nothing moved: tries the kernel's lock |
+//! | first in line, sees `Kept` | [`KEPT_PAUSE`] | the same |
+//! | further back | [`PATIENCE`] and more, by its place | the same: whoever is before it is dead or stopped |
+//!
+//! Sleeping is on a futex word of one's own. Whoever leaves the line from its
+//! front wakes the next one once, so that there is always one that probes.
+
+use std::time::Duration;
+
+/// How many processes can wait in the page; further ones poll.
+pub(crate) const SLOTS: usize = 512;
+
+/// How long the holder may take the lock again while others wait.
+pub(crate) const SLICE: Duration = Duration::from_millis(2);
+/// A caller that pauses longer than this between two writes does not keep the
+/// lock for its next one.
+const QUICK: Duration = Duration::from_micros(20);
+/// How long the first in line can be passed by others that are running while it
+/// has yet to wake up.
+pub(crate) const BARGING: Duration = Duration::from_millis(2);
+/// How long somebody alone in line watches the word before it sleeps: about what
+/// going to sleep and being woken costs.
+const SPIN: Duration = Duration::from_micros(25);
+/// The first pause between two looks by the first in line.
+const PROBE: Duration = Duration::from_millis(1);
+/// Its longest pause.
+const PROBE_MAX: Duration = Duration::from_micros(2500);
+/// How long a lock that is kept for somebody may stand unused.
+const KEPT_PAUSE: Duration = Duration::from_micros(50);
+/// The pause of those further back, and what each one before them adds.
+const PATIENCE: Duration = Duration::from_millis(25);
+const PATIENCE_EACH: Duration = Duration::from_millis(1);
+/// A waiter that is still in line so long after its deadline is stopped.
+const OVERDUE: Duration = Duration::from_millis(100);
+/// How often an heir tries at once when somebody's look is in its way.
+const HEIR_TRIES: u32 = 16;
+
+/// A slot of the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Index(u16);
+
+impl Index {
+    /// `None` if there is no such slot.
+    pub(crate) fn new(number: usize) -> Option<Self> {
+        u16::try_from(number)
+            .ok()
+            .filter(|_| number < SLOTS)
+            .map(Self)
+    }
+
+    pub(crate) fn number(self) -> usize {
+        usize::from(self.0)
+    }
+
+    fn group(self) -> usize {
+        self.number() / 64
+    }
+
+    fn bit(self) -> u64 {
+        1 << (self.number() % 64)
+    }
+}
+
+/// A word of the shared memory that the turnstile uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// Who has the lock or may have it: [`Turn`].
+    Turnstile,
+    /// The last ticket drawn.
+    LastTicket,
+    /// Sixty-four slots: those in line.
+    Line(usize),
+    /// A slot's ticket.
+    Ticket(Index),
+    /// Since when it waits, on the monotonic clock, in nanoseconds.
+    Since(Index),
+    /// Its deadline, on the same clock; `u64::MAX` for none.
+    Until(Index),
+}
+
+/// The shared memory, and what else the turnstile asks of the world. All of it
+/// is sequentially consistent.
+pub(crate) trait Memory {
+    /// How many groups of sixty-four slots there are.
+    fn groups(&self) -> usize;
+    fn load(&self, word: Word) -> u64;
+    fn store(&self, word: Word, value: u64);
+    /// Changes a word from `old` to `new`; otherwise says what it is.
+    fn exchange(&self, word: Word, old: u64, new: u64) -> Result<(), u64>;
+    /// Adds one and returns the sum.
+    fn count_up(&self, word: Word) -> u64;
+    fn set_bits(&self, word: Word, bits: u64);
+    fn clear_bits(&self, word: Word, bits: u64);
+    /// How often a slot was called.
+    fn calls(&self, slot: Index) -> u32;
+    /// Wakes whoever sleeps in a slot, or keeps it from falling asleep.
+    fn call(&self, slot: Index);
+    /// Sleeps until the slot is called, unless it was since `calls`, at most for
+    /// `pause`.
+    fn sleep(&self, slot: Index, calls: u32, pause: Duration);
+    /// Whether the process that has this slot lives: the kernel's word.
+    fn lives(&self, slot: Index) -> bool;
+    /// The monotonic clock, in nanoseconds.
+    fn now(&self) -> u64;
+    /// Whether there is a second processor to spin on.
+    fn can_spin(&self) -> bool;
+    /// A moment of spinning.
+    fn relax(&self);
+}
+
+/// The kernel's lock.
+pub(crate) trait Kernel {
+    type Error;
+    /// Takes it if it is free; `now` is on the memory's clock.
+    fn try_lock(&mut self, now: u64) -> Result<bool, Self::Error>;
+    /// Gives it back; `at_rest` if nobody waits.
+    fn unlock(&mut self, at_rest: bool) -> Result<(), Self::Error>;
+}
+
+/// The word of the turnstile: two bits of state, sixteen of slot, the rest a
+/// sequence that counts acquisitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Turn(u64);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Free,
+    Held,
+    Kept,
+    Reserved,
+}
+
+impl Turn {
+    pub(crate) fn of(memory: &impl Memory) -> Self {
+        Self(memory.load(Word::Turnstile))
+    }
+
+    fn new(state: State, slot: u16, sequence: u64) -> Self {
+        Self(state as u64 | u64::from(slot) << 2 | sequence << 18)
+    }
+
+    pub(crate) fn state(self) -> State {
+        match self.0 & 3 {
+            0 => State::Free,
+            1 => State::Held,
+            2 => State::Kept,
+            _ => State::Reserved,
+        }
+    }
+
+    /// The slot it speaks of, if there is such a slot.
+    pub(crate) fn slot(self) -> Option<Index> {
+        #[expect(clippy::cast_possible_truncation, reason = "sixteen bits of it")]
+        let number = (self.0 >> 2) as u16;
+        Index::new(usize::from(number))
+    }
+
+    fn is_for(self, slot: Index) -> bool {
+        self.state() == State::Free || self.slot() == Some(slot)
+    }
+
+    fn held_by(self, slot: Index) -> Self {
+        Self::new(State::Held, slot.0, (self.0 >> 18) + 1)
+    }
+
+    fn free(self) -> Self {
+        Self::new(State::Free, 0, self.0 >> 18)
+    }
+
+    fn kept(self) -> Self {
+        Self(self.0 & !3 | State::Kept as u64)
+    }
+
+    fn reserved_for(self, slot: Index) -> Self {
+        Self::new(State::Reserved, slot.0, self.0 >> 18)
+    }
+
+    fn change(self, memory: &impl Memory, to: Self) -> Result<(), Self> {
+        memory.exchange(Word::Turnstile, self.0, to.0).map_err(Self)
+    }
+}
+
+/// In which order waiting processes are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Policy {
+    /// First come, first served, in slices: whoever has its turn may take the
+    /// lock again for about 2 ms while others wait, and a process that is running
+    /// may pass one that has waited less than 2 ms. Nobody waits longer than
+    /// about 2 ms for each one before it, plus whatever a single hold takes.
+    #[default]
+    Slices,
+    /// First come, first served, strictly: one hold, then the next. Each hand-over
+    /// wakes another process, which costs more than a short write itself.
+    Fifo,
+}
+
+/// How a lock was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// It comes from somebody else or from rest, not from our own last release.
+    pub(crate) fresh: bool,
+    /// Who held it and died.
+    pub(crate) recovered: Option<Index>,
+}
+
+/// How a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waited {
+    Taken(Taken),
+    /// The deadline came first; so many were before us in line.
+    TimedOut {
+        ahead: usize,
+    },
+    /// The caller does not want it any more.
+    Cancelled,
+    /// The memory is not the one that the others use any more.
+    Outdated,
+}
+
+/// What ends a wait besides the lock.
+pub(crate) struct Patience<'a> {
+    /// On the memory's clock, in nanoseconds.
+    pub(crate) until: u64,
+    pub(crate) is_cancelled: &'a dyn Fn() -> bool,
+    /// Asked at every longer pause.
+    pub(crate) is_outdated: &'a dyn Fn() -> bool,
+}
+
+/// One process at the turnstile; used by one thread at a time.
+#[derive(Debug)]
+pub(crate) struct Member {
+    slot: Index,
+    /// The word while we hold, for the release.
+    held: Option<Turn>,
+    taken_at: u64,
+    slice_ends: u64,
+    released_at: u64,
+    /// Whether our last acquisition came right after our last release.
+    quick: bool,
+    /// A smoothed length of our holds, in nanoseconds.
+    hold: u64,
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Member {
+    pub(crate) fn new(slot: Index) -> Self {
+        Self {
+            slot,
+            held: None,
+            taken_at: 0,
+            slice_ends: 0,
+            released_at: 0,
+            quick: false,
+            hold: 0,
+        }
+    }
+
+    pub(crate) fn slot(&self) -> Index {
+        self.slot
+    }
+
+    /// When the lock that we hold was taken, on the memory's clock.
+    pub(crate) fn taken_at(&self) -> u64 {
+        self.taken_at
+    }
+
+    /// Takes the lock if that passes nobody unduly; `polite`: nobody at all.
+    pub(crate) fn try_take<K: Kernel>(
+        &mut self,
+        memory: &impl Memory,
+        kernel: &mut K,
+        now: u64,
+        polite: bool,
+    ) -> Result<Option<Taken>, K::Error> {
+        debug_assert!(self.held.is_none(), "one hold at a time");
+        self.quick = self.released_at != 0 && now.saturating_sub(self.released_at) < nanos(QUICK);
+        let word = Turn::of(memory);
+        let allowed = if polite {
+            first(memory).is_none()
+        } else {
+            word.is_for(self.slot) || nobody_waits(memory)
+        };
+        if !allowed {
+            return Ok(None);
+        }
+        self.attempt(memory, kernel, word, now)
+    }
+
+    /// Waits in line for the lock.
+    pub(crate) fn wait<K: Kernel>(
+        &mut self,
+        memory: &impl Memory,
+        kernel: &mut K,
+        patience: &Patience<'_>,
+    ) -> Result<Waited, K::Error> {
+        debug_assert!(self.held.is_none(), "one hold at a time");
+        self.enter_line(memory, patience.until);
+        let waited = self.wait_in_line(memory, kernel, patience);
+        let taken = matches!(waited, Ok(Waited::Taken(_)));
+        self.leave_line(memory, taken);
+        waited
+    }
+
+    fn enter_line(&self, memory: &impl Memory, until: u64) {
+        let ticket = memory.count_up(Word::LastTicket);
+        memory.store(Word::Ticket(self.slot), ticket);
+        memory.store(Word::Since(self.slot), memory.now());
+        memory.store(Word::Until(self.slot), until);
+        memory.set_bits(Word::Line(self.slot.group()), self.slot.bit());
+    }
+
+    fn wait_in_line<K: Kernel>(
+        &mut self,
+        memory: &impl Memory,
+        kernel: &mut K,
+        patience: &Patience<'_>,
+    ) -> Result<Waited, K::Error> {
+        let mut may_spin = memory.can_spin() && self.hold < nanos(SPIN);
+        let mut pauses = 0;
+        // The word, if a whole pause went by since it was seen.
+        let mut unmoved = None;
+        loop {
+            let calls = memory.calls(self.slot);
+            let word = Turn::of(memory);
+            if word.is_for(self.slot) || unmoved == Some(word) {
+                if let Some(taken) = self.attempt_as_heir(memory, kernel, word)? {
+                    return Ok(Waited::Taken(taken));
+                }
+            }
+            let ahead = ahead(memory, self.slot);
+            let now = memory.now();
+            if now >= patience.until {
+                return Ok(Waited::TimedOut { ahead });
+            }
+            if (patience.is_cancelled)() {
+                return Ok(Waited::Cancelled);
+            }
+            if may_spin && ahead == 0 {
+                may_spin = false;
+                self.watch(memory, now);
+                continue;
+            }
+            let pause = pause(word, ahead, pauses);
+            if pause >= PATIENCE || pauses % 64 == 63 {
+                if (patience.is_outdated)() {
+                    return Ok(Waited::Outdated);
+                }
+            }
+            let left = Duration::from_nanos(patience.until - now);
+            memory.sleep(self.slot, calls, pause.min(left));
+            let called = memory.calls(self.slot) != calls;
+            pauses = if called { 0 } else { pauses + 1 };
+            unmoved = (!called && pause <= left).then_some(word);
+            self.stay_in_line(memory);
+        }
+    }
+
+    /// Passed over while we slept (or the page is garbage): back to our place.
+    fn stay_in_line(&self, memory: &impl Memory) {
+        let line = Word::Line(self.slot.group());
+        if memory.load(line) & self.slot.bit() == 0 {
+            memory.set_bits(line, self.slot.bit());
+        }
+    }
+
+    /// Spins until the word is ours to take, for a short while.
+    fn watch(&self, memory: &impl Memory, begun: u64) {
+        while !Turn::of(memory).is_for(self.slot) {
+            if memory.now().saturating_sub(begun) > nanos(SPIN) {
+                return;
+            }
+            memory.relax();
+        }
+    }
+
+    /// Somebody who only looks may have the kernel's lock for an instant: an heir
+    /// does not go to sleep over that.
+    fn attempt_as_heir<K: Kernel>(
+        &mut self,
+        memory: &impl Memory,
+        kernel: &mut K,
+        word: Turn,
+    ) -> Result<Option<Taken>, K::Error> {
+        let reserved = word.state() == State::Reserved && word.slot() == Some(self.slot);
+        let tries = if reserved { HEIR_TRIES } else { 1 };
+        for _ in 0..tries {
+            if let Some(taken) = self.attempt(memory, kernel, word, memory.now())? {
+                return Ok(Some(taken));
+            }
+            if Turn::of(memory) != word {
+                return Ok(None);
+            }
+            memory.relax();
+        }
+        Ok(None)
+    }
+
+    /// Takes the kernel's lock, and then the word if it is still `seen`, or ours.
+    fn attempt<K: Kernel>(
+        &mut self,
+        memory: &impl Memory,
+        kernel: &mut K,
+        seen: Turn,
+        now: u64,
+    ) -> Result<Option<Taken>, K::Error> {
+        if !kernel.try_lock(now)? {
+            return Ok(None);
+        }
+        let mut word = seen;
+        // Others change the word at most as often as they can let go of it.
+        loop {
+            let held = word.held_by(self.slot);
+            match word.change(memory, held) {
+                Ok(()) => {
+                    return Ok(Some(self.taken(memory, word, held, now)));
+                }
+                Err(moved) if moved.is_for(self.slot) => word = moved,
+                Err(_not_our_turn) => {
+                    kernel.unlock(false)?;
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    fn taken(&mut self, memory: &impl Memory, from: Turn, held: Turn, now: u64) -> Taken {
+        self.held = Some(held);
+        self.taken_at = now;
+        let other = from.slot().filter(|&slot| slot != self.slot);
+        let ours = from.state() == State::Kept && from.slot() == Some(self.slot);
+        if !ours {
+            self.slice_ends = now.saturating_add(nanos(SLICE));
+        }
+        match (from.state(), other) {
+            (State::Reserved, Some(passed_over)) => {
+                remove(memory, passed_over);
+                Taken {
+                    fresh: true,
+                    recovered: None,
+                }
+            }
+            (State::Held, Some(holder)) => Taken {
+                fresh: true,
+                recovered: (!memory.lives(holder)).then_some(holder),
+            },
+            _ => Taken {
+                fresh: !ours,
+                recovered: None,
+            },
+        }
+    }
+
+    /// Makes the word ours, whatever stands there: the kernel's lock is ours.
+    pub(crate) fn adopt(&mut self, memory: &impl Memory) {
+        let mut word = Turn::of(memory);
+        loop {
+            let held = word.held_by(self.slot);
+            match word.change(memory, held) {
+                Ok(()) => {
+                    self.taken(memory, word.free(), held, memory.now());
+                    return;
+                }
+                Err(moved) => word = moved,
+            }
+        }
+    }
+
+    /// Gives the lock back, and sees to it that the next one learns of it.
+    ///
+    /// `more`: another thread of this process waits. Returns how long the lock
+    /// was held, in nanoseconds.
+    pub(crate) fn release<K: Kernel>(
+        &mut self,
+        memory: &impl Memory,
+        kernel: &mut K,
+        policy: Policy,
+        more: impl FnOnce() -> bool,
+    ) -> (u64, Result<(), K::Error>) {
+        let Some(held) = self.held.take() else {
+            return (0, kernel.unlock(true));
+        };
+        let now = memory.now();
+        let hold = now.saturating_sub(self.taken_at);
+        self.released_at = now;
+        self.hold = (self.hold * 7 + hold) / 8;
+        if nobody_waits(memory) {
+            let unlocked = kernel.unlock(true);
+            if held.change(memory, held.free()).is_ok() && !nobody_waits(memory) {
+                // Somebody queued between our two looks.
+                self.wake_first(memory);
+            }
+            return (hold, unlocked);
+        }
+        let keep = policy == Policy::Slices && now < self.slice_ends && (self.quick || more());
+        let unlocked = kernel.unlock(false);
+        if keep {
+            let _ = held.change(memory, held.kept());
+        } else {
+            let barging = policy == Policy::Slices && !self.quick;
+            pass(memory, held, barging, now);
+        }
+        (hold, unlocked)
+    }
+
+    /// Gives up whatever the word promises us: this process leaves.
+    pub(crate) fn leave(&self, memory: &impl Memory) {
+        let word = Turn::of(memory);
+        if word.state() != State::Free && word.slot() == Some(self.slot) {
+            pass(memory, word, false, memory.now());
+        }
+    }
+
+    fn leave_line(&self, memory: &impl Memory, taken: bool) {
+        let was_first = ahead(memory, self.slot) == 0;
+        remove(memory, self.slot);
+        if taken {
+            if was_first {
+                self.wake_first(memory);
+            }
+            return;
+        }
+        let word = Turn::of(memory);
+        if word.state() == State::Reserved && word.slot() == Some(self.slot) {
+            pass(memory, word, false, memory.now());
+        } else if was_first || word.state() == State::Free {
+            self.wake_first(memory);
+        }
+    }
+
+    /// So that it probes from now on.
+    fn wake_first(&self, memory: &impl Memory) {
+        if let Some(next) = lowest(memory) {
+            memory.call(next);
+        }
+    }
+}
+
+/// Gives the lock, which `word` says is ours to give, to the first in line; with
+/// `barging` to whoever comes first, if that one has not waited long.
+fn pass(memory: &impl Memory, mut word: Turn, barging: bool, now: u64) {
+    loop {
+        let Some(heir) = first(memory) else {
+            if word.change(memory, word.free()).is_ok()
+                && let Some(late) = lowest(memory)
+            {
+                memory.call(late);
+            }
+            return;
+        };
+        let waited = now.saturating_sub(memory.load(Word::Since(heir)));
+        let next = if barging && waited < nanos(BARGING) {
+            word.free()
+        } else {
+            word.reserved_for(heir)
+        };
+        if word.change(memory, next).is_err() {
+            // Somebody took over, and passes it on.
+            return;
+        }
+        memory.call(heir);
+        if next.state() == State::Free || is_in_line(memory, heir) {
+            return;
+        }
+        // It gave up before it could see that the lock is its own.
+        word = next;
+    }
+}
+
+fn is_in_line(memory: &impl Memory, slot: Index) -> bool {
+    memory.load(Word::Line(slot.group())) & slot.bit() != 0
+}
+
+fn remove(memory: &impl Memory, slot: Index) {
+    memory.clear_bits(Word::Line(slot.group()), slot.bit());
+}
+
+fn nobody_waits(memory: &impl Memory) -> bool {
+    (0..memory.groups()).all(|group| memory.load(Word::Line(group)) == 0)
+}
+
+/// The slots in line, in no order.
+pub(crate) fn in_line(memory: &impl Memory) -> impl Iterator<Item = Index> {
+    (0..memory.groups()).flat_map(move |group| {
+        let mut bits = memory.load(Word::Line(group));
+        std::iter::from_fn(move || {
+            if bits == 0 {
+                return None;
+            }
+            let number = group * 64 + bits.trailing_zeros() as usize;
+            bits &= bits - 1;
+            Index::new(number)
+        })
+    })
+}
+
+fn lowest(memory: &impl Memory) -> Option<Index> {
+    in_line(memory).min_by_key(|&slot| memory.load(Word::Ticket(slot)))
+}
+
+/// The first in line that can be served: the dead and the overdue lose their
+/// place.
+fn first(memory: &impl Memory) -> Option<Index> {
+    loop {
+        let slot = lowest(memory)?;
+        let overdue = memory
+            .load(Word::Until(slot))
+            .saturating_add(nanos(OVERDUE))
+            < memory.now();
+        if !overdue && memory.lives(slot) {
+            return Some(slot);
+        }
+        remove(memory, slot);
+    }
+}
+
+/// How many are before this one.
+pub(crate) fn ahead(memory: &impl Memory, slot: Index) -> usize {
+    let ticket = memory.load(Word::Ticket(slot));
+    in_line(memory)
+        .filter(|&other| other != slot && memory.load(Word::Ticket(other)) < ticket)
+        .count()
+}
+
+fn pause(word: Turn, ahead: usize, pauses: u32) -> Duration {
+    if ahead > 0 {
+        let places = u32::try_from(ahead).unwrap_or(u32::MAX);
+        return PATIENCE + PATIENCE_EACH * places.min(1000);
+    }
+    if word.state() == State::Kept {
+        return KEPT_PAUSE;
+    }
+    (PROBE + PROBE / 8 * pauses.min(100)).min(PROBE_MAX)
+}

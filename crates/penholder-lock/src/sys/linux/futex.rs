@@ -1,0 +1,23 @@
+//! Sleeping on a word of shared memory until another process wakes us.
+
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use rustix::thread::futex::{self, Flags};
+use rustix::time::Timespec;
+
+/// Sleeps while the word is `seen`, at most for `pause`. It may wake for nothing.
+pub(crate) fn wait(word: &AtomicU32, seen: u32, pause: Duration) {
+    let timeout = Timespec {
+        tv_sec: i64::try_from(pause.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: pause.subsec_nanos().into(),
+    };
+    // Not private: the word is shared between processes. A changed word, a
+    // signal and the timeout all mean the same to the caller: look again.
+    let _ = futex::wait(word, Flags::empty(), seen, Some(&timeout));
+}
+
+/// Wakes one sleeper of this word.
+pub(crate) fn wake(word: &AtomicU32) {
+    let _ = futex::wake(word, Flags::empty(), 1);
+}
