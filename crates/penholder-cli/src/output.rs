@@ -189,6 +189,16 @@ fn unique(columns: Vec<String>) -> Vec<String> {
     seen
 }
 
+/// A time for people, from microseconds: `14 µs`, `1.2 ms`, `3.3 s`.
+pub(crate) fn time(us: u64) -> String {
+    match us {
+        0..1000 => format!("{us} µs"),
+        1000..10_000 => format!("{}.{} ms", us / 1000, us % 1000 / 100),
+        10_000..1_000_000 => format!("{} ms", us / 1000),
+        _ => format!("{}.{} s", us / 1_000_000, us % 1_000_000 / 100_000),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,5 +236,13 @@ mod tests {
             String::from_utf8(out).unwrap(),
             r#"{"n":null,"r":9e999,"t":"\"\n","b":"X'01'"}"#
         );
+    }
+
+    #[test]
+    fn times_read_well() {
+        assert_eq!(time(7), "7 µs");
+        assert_eq!(time(1_250), "1.2 ms");
+        assert_eq!(time(45_000), "45 ms");
+        assert_eq!(time(3_300_000), "3.3 s");
     }
 }

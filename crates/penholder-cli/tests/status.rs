@@ -14,17 +14,30 @@ use peer::Peer;
 use serde_json::json;
 use site::{Site, fields, has_namespaces};
 
+/// The schema of `status --json`: it stays as it is within a major version.
+const FIELDS: [&str; 9] = [
+    "counters",
+    "events",
+    "hold_us",
+    "holder",
+    "lock_file",
+    "page",
+    "queue",
+    "state",
+    "wait_us",
+];
+
 #[test]
 fn free_is_said_and_is_no_error() {
     let site = Site::with_table();
     let lock_file = site.at("db.lock");
     let text = site.run(["status", "x.db"]).quiet();
-    assert_eq!(
-        text,
-        format!("free\n  lock file: {}\n", lock_file.display())
-    );
-    let status = json!({"state": "free", "holder": null, "lock_file": lock_file});
-    assert_eq!(site.status(), status);
+    let start = format!("free\n  lock file: {}\n", lock_file.display());
+    assert!(text.starts_with(&start), "{text}");
+    let status = site.status();
+    assert_eq!(status["state"], "free");
+    assert_eq!(status["holder"], json!(null));
+    assert_eq!(status["lock_file"], json!(lock_file));
 }
 
 #[test]
@@ -34,7 +47,7 @@ fn the_holder_is_described() {
     let mut holder = site.hold(&["--label", "nightly"]);
     let done = site.run(["status", "x.db", "--json"]);
     let status = site::json(&done.quiet());
-    assert_eq!(fields(&status), ["holder", "lock_file", "state"]);
+    assert_eq!(fields(&status), FIELDS);
     assert_eq!(status["state"], "held");
     let seen = &status["holder"];
     let names = ["cmd", "held_s", "label", "pid", "since", "state"];

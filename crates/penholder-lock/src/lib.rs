@@ -50,6 +50,7 @@ mod backoff;
 mod deadline;
 mod descriptor;
 mod error;
+mod history;
 mod inherited;
 mod lock;
 mod page;
@@ -63,9 +64,10 @@ mod turn;
 
 pub use deadline::Deadline;
 pub use error::LockError;
+pub use history::{Counters, Event, EventKind, Percentiles};
 pub use lock::{DEFAULT_TIMEOUT, LOCK_FILE_NAME, WriteGuard, WriteLocker};
 pub use queue::Policy;
-pub use status::{Holder, LockState, Process, ProcessState, Status};
+pub use status::{Holder, LockState, PageState, Process, ProcessState, Status, Waiter};
 
 /// How many forks lie between the first process of this program and this one:
 /// whoever keeps something that a forked child must not touch compares it.

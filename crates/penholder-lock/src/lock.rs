@@ -229,7 +229,8 @@ impl WriteLocker {
     ///
     /// The lock file cannot be read.
     pub fn holder(&self) -> Result<Option<Holder>, LockError> {
-        Ok(self.status()?.holder)
+        status::holder(&self.request.path)
+            .map_err(|e| LockError::opening(&self.request.path, "read lock file", e))
     }
 
     /// The lock seen from outside. Only looks.

@@ -37,7 +37,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -154,15 +154,16 @@ pub(crate) fn bucket_starts(bucket: usize) -> u64 {
     (4 + next_two) << (highest - 2)
 }
 
-/// What can happen that is worth keeping.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Event {
+/// Something that happened and is kept for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
     pub(crate) kind: u64,
     /// Wall clock, nanoseconds since 1970.
     pub(crate) at: u64,
     pub(crate) pid: u64,
     pub(crate) other: u64,
     pub(crate) nanos: u64,
+    pub(crate) label: String,
 }
 
 /// Why a process has no page.
@@ -174,12 +175,12 @@ pub(crate) enum NoPage {
     /// Every slot is taken, or somebody replaces it again and again.
     Full,
     /// It cannot be created, opened or mapped here.
-    Unavailable(io::Error),
+    Unavailable,
 }
 
 impl From<io::Error> for NoPage {
-    fn from(error: io::Error) -> Self {
-        Self::Unavailable(error)
+    fn from(_error: io::Error) -> Self {
+        Self::Unavailable
     }
 }
 
@@ -251,12 +252,7 @@ impl Seat {
     }
 
     fn is_valid(&self) -> bool {
-        let word = |at| self.u64(at).load(SeqCst);
-        word(AT_MAGIC) == MAGIC
-            && word(AT_VERSION) == VERSION
-            && word(AT_SLOTS) == SLOTS as u64
-            && word(AT_LENGTH) == LENGTH as u64
-            && word(AT_BOOT) == process::boot()
+        is_valid(|at| self.u64(at).load(SeqCst))
     }
 
     /// Whether this is the page that the others use: the path names it, and it
@@ -267,6 +263,7 @@ impl Seat {
 
     /// The kernel hands out the slots: one lock on one byte each.
     fn claim(&self) -> Result<Index, NoPage> {
+        // What stands there may be garbage; it is a hint.
         let begin = self.u64(AT_ROTOR).fetch_add(1, SeqCst);
         let begin = usize::try_from(begin % SLOTS as u64).unwrap_or(0);
         let slots = (begin..SLOTS).chain(0..begin).filter_map(Index::new);
@@ -320,7 +317,7 @@ impl Seat {
     }
 
     /// Keeps an event; the oldest is forgotten.
-    pub(crate) fn tell(&self, event: &Event, label: &str) {
+    pub(crate) fn tell(&self, event: &Entry) {
         let number = self.u64(Counter::Events.at()).fetch_add(1, SeqCst);
         let at = AT_EVENTS + usize::try_from(number % EVENTS as u64).unwrap_or(0) * EVENT_LEN;
         // Zero while it is being written.
@@ -329,7 +326,7 @@ impl Seat {
         for (place, fact) in facts.into_iter().enumerate() {
             self.u64(at + 8 + place * 8).store(fact, SeqCst);
         }
-        self.write_text(at + EVENT_LABEL_AT, EVENT_LABEL_LEN, label);
+        self.write_text(at + EVENT_LABEL_AT, EVENT_LABEL_LEN, &event.label);
         self.u64(at).store(number + 1, SeqCst);
     }
 
@@ -500,4 +497,141 @@ pub(crate) fn rebuild(lock_file: &Path, model: Option<&Path>) -> io::Result<()> 
         _ => {}
     }
     build(&path, model)
+}
+
+/// A page as it was at one moment, more or less: only for looking.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    words: Vec<u64>,
+}
+
+/// What a slot says of whoever waits in it; anybody may have written it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Person {
+    pub(crate) pid: u32,
+    pub(crate) start: Option<u64>,
+    pub(crate) pidns: Option<u64>,
+    pub(crate) cmd: String,
+    pub(crate) label: String,
+    pub(crate) ticket: u64,
+    /// Monotonic, in nanoseconds.
+    pub(crate) since: u64,
+    pub(crate) until: u64,
+}
+
+/// What stands where the page should be.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Nothing,
+    NoPage,
+    Page(Snapshot),
+}
+
+impl Snapshot {
+    /// Reads the page beside a lock file, by reading, not by mapping: a page that
+    /// is truncated meanwhile harms nobody who only looks.
+    pub(crate) fn read(lock_file: &Path) -> io::Result<Found> {
+        let file = match file::open_to_look(&path_of(lock_file)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = Vec::new();
+        let length = LENGTH as u64;
+        if file.metadata()?.is_file() {
+            file.take(length).read_to_end(&mut bytes)?;
+        }
+        let words: Vec<u64> = bytes
+            .chunks_exact(8)
+            .filter_map(|bytes| Some(u64::from_ne_bytes(bytes.try_into().ok()?)))
+            .collect();
+        let snapshot = Self { words };
+        Ok(if bytes.len() == LENGTH && snapshot.is_valid() {
+            Found::Page(snapshot)
+        } else {
+            Found::NoPage
+        })
+    }
+
+    fn is_valid(&self) -> bool {
+        is_valid(|at| self.word(at))
+    }
+
+    pub(crate) fn counter(&self, counter: Counter) -> u64 {
+        self.word(counter.at())
+    }
+
+    pub(crate) fn histogram(&self, histogram: Histogram) -> Vec<u64> {
+        (0..BUCKETS)
+            .map(|bucket| self.word(histogram.at(bucket)))
+            .collect()
+    }
+
+    /// Those in line, first come first.
+    pub(crate) fn queue(&self) -> Vec<Person> {
+        let mut queue: Vec<_> = (0..SLOTS)
+            .filter(|slot| self.word(AT_LINE + slot / 64 * 8) >> (slot % 64) & 1 == 1)
+            .filter_map(Index::new)
+            .filter_map(|slot| self.person(slot))
+            .collect();
+        queue.sort_by_key(|person| person.ticket);
+        queue
+    }
+
+    fn person(&self, slot: Index) -> Option<Person> {
+        let at = person(slot);
+        Some(Person {
+            pid: u32::try_from(self.word(at)).ok().filter(|&pid| pid > 0)?,
+            start: Some(self.word(at + 8)).filter(|&start| start > 0),
+            pidns: Some(self.word(at + 16)).filter(|&pidns| pidns > 0),
+            cmd: self.text(at + CMD_AT, CMD_LEN),
+            label: self.text(at + LABEL_AT, LABEL_LEN),
+            ticket: self.word(AT_TICKETS + slot.number() * 8),
+            since: self.word(waiting(slot) + 8),
+            until: self.word(waiting(slot) + 16),
+        })
+    }
+
+    /// What is kept of what happened, the latest first.
+    pub(crate) fn events(&self) -> Vec<Entry> {
+        let mut events: Vec<_> = (0..EVENTS)
+            .map(|place| AT_EVENTS + place * EVENT_LEN)
+            .filter(|&at| self.word(at) != 0)
+            .map(|at| {
+                let entry = Entry {
+                    kind: self.word(at + 8),
+                    at: self.word(at + 16),
+                    pid: self.word(at + 24),
+                    other: self.word(at + 32),
+                    nanos: self.word(at + 40),
+                    label: self.text(at + EVENT_LABEL_AT, EVENT_LABEL_LEN),
+                };
+                (self.word(at), entry)
+            })
+            .collect();
+        events.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
+        events.into_iter().map(|(_, entry)| entry).collect()
+    }
+
+    fn text(&self, at: usize, length: usize) -> String {
+        let bytes: Vec<u8> = (0..length)
+            .step_by(8)
+            .flat_map(|place| self.word(at + place).to_ne_bytes())
+            .take_while(|&byte| byte != 0)
+            .collect();
+        printable(&String::from_utf8_lossy(&bytes), length)
+    }
+
+    fn word(&self, at: usize) -> u64 {
+        self.words.get(at / 8).copied().unwrap_or(0)
+    }
+}
+
+/// Whether a page begins as one of this version and boot does.
+fn is_valid(word: impl Fn(usize) -> u64) -> bool {
+    word(AT_MAGIC) == MAGIC
+        && word(AT_VERSION) == VERSION
+        && word(AT_SLOTS) == SLOTS as u64
+        && word(AT_LENGTH) == LENGTH as u64
+        && word(AT_BOOT) == process::boot()
 }

@@ -25,12 +25,14 @@ use crate::backoff::Backoff;
 use crate::deadline::Deadline;
 use crate::descriptor::{self, Descriptor};
 use crate::error::{Kind, LockError};
+use crate::history::EventKind;
 use crate::inherited::{self, Ancestors, Level, ProcessId};
-use crate::page::{self, NoPage, Seat};
-use crate::queue::{Kernel, Member, Memory, Patience, Policy, Taken, Waited};
-use crate::record::{self, RecordWriter};
+use crate::lock::{DEFAULT_TIMEOUT, LOCK_FILE_NAME};
+use crate::page::{self, Counter, Entry, Histogram, NoPage, Seat};
+use crate::queue::{Kernel, Member, Patience, Policy, Taken, Turn as Turnstile, Waited};
+use crate::record::{self, Found, RecordWriter};
 use crate::sys::file::{self, FileId};
-use crate::sys::locks::{self, TableName};
+use crate::sys::locks::{self, Seen, TableName};
 use crate::sys::process::Identity;
 use crate::sys::{clock, filesystem, fork};
 use crate::turn::Turn;
@@ -40,6 +42,9 @@ use crate::turn::Turn;
 const RECHECK: u64 = 100_000_000;
 /// How many replacements of the lock file one acquisition follows.
 const REPLACEMENTS_MAX: u32 = 16;
+
+/// A hold that makes others, by default, time out is worth keeping.
+const LONG_HOLD: Duration = DEFAULT_TIMEOUT;
 
 /// What a locker asks for; it is the same at every acquisition.
 #[derive(Debug, Clone)]
@@ -117,6 +122,8 @@ struct Line {
     /// What stands where the page should be is none: whoever has the lock puts
     /// one there.
     is_broken: bool,
+    /// As it stands in our slot.
+    label: Option<String>,
 }
 
 /// What this process has attached to. Held across a fork, so that the child finds
@@ -198,13 +205,14 @@ impl LockFile {
             None => attempt.try_lock(now)?.then_some(Taken {
                 fresh: true,
                 recovered: None,
+                passed_over: None,
             }),
         };
         let length = attempt.length;
         let Some(taken) = taken else {
             return Ok(None);
         };
-        self.entered(request, taken, now, length);
+        self.entered(request, &taken, now, length, 0);
         Ok(Some(Hold::Flock))
     }
 
@@ -244,6 +252,7 @@ impl LockFile {
         remaining: Duration,
         is_cancelled: &dyn Fn() -> bool,
     ) -> Result<Option<Ended>, LockError> {
+        self.line.introduce(request);
         let Some((seat, member)) = &mut self.line.seat else {
             return Ok(None);
         };
@@ -256,14 +265,22 @@ impl LockFile {
         };
         let mut attempt = Attempt::new(&mut self.kernel, request);
         let waited = member.wait(seat, &mut attempt, &patience)?;
-        let length = attempt.length;
+        let (length, foreigner) = (attempt.length, attempt.foreigner);
+        if let Some(pid) = foreigner {
+            let waited = clock::monotonic().saturating_sub(begun);
+            self.tell(request, EventKind::Bypass, pid, waited);
+        }
         Ok(match waited {
             Waited::Taken(taken) => {
-                let now = member.taken_at();
-                self.entered(request, taken, now, length);
+                let now = self.line.taken_at();
+                self.entered(request, &taken, now, length, now.saturating_sub(begun));
                 Some(Ended::Held(Hold::Flock))
             }
-            Waited::TimedOut { ahead } => Some(Ended::TimedOut { ahead }),
+            Waited::TimedOut { ahead } => {
+                let in_the_way = foreigner.unwrap_or_else(|| self.line.pid_at_turnstile());
+                self.tell(request, EventKind::Timeout, in_the_way, remaining);
+                Some(Ended::TimedOut { ahead })
+            }
             Waited::Cancelled => Some(Ended::Cancelled),
             Waited::Outdated => {
                 self.line = Line::default();
@@ -272,12 +289,51 @@ impl LockFile {
         })
     }
 
-    /// The lock is ours: says so in the lock file.
-    fn entered(&mut self, request: &Request, taken: Taken, now: u64, length: u64) {
+    /// The lock is ours, after waiting so long in line: says so in the lock file and
+    /// in the page.
+    fn entered(&mut self, request: &Request, taken: &Taken, now: u64, length: u64, waited: u64) {
         if taken.fresh {
             self.kernel.publish(request, now, length);
         }
-        self.line.mend(request, &self.kernel.identity);
+        if self.line.is_broken {
+            self.line.mend(request, &self.kernel.identity);
+        }
+        let Some((seat, _)) = &self.line.seat else {
+            return;
+        };
+        seat.count_as_holder(Counter::Acquisitions);
+        seat.note(Histogram::Waits, waited);
+        if waited > 0 {
+            seat.count_as_holder(Counter::Contended);
+        }
+        if let Some(dead) = taken.recovered {
+            self.tell(request, EventKind::Recovery, seat.pid(dead), waited);
+        }
+        if let Some(absent) = taken.passed_over {
+            self.tell(request, EventKind::PassedOver, seat.pid(absent), waited);
+        }
+    }
+
+    /// Keeps for people that something happened.
+    fn tell(&self, request: &Request, kind: EventKind, other: u64, nanos: u64) {
+        let Some((seat, _)) = &self.line.seat else {
+            return;
+        };
+        match kind {
+            EventKind::Timeout => seat.count(Counter::Timeouts),
+            EventKind::Recovery => seat.count(Counter::Recoveries),
+            EventKind::Bypass => seat.count(Counter::Foreign),
+            EventKind::PassedOver => seat.count(Counter::PassedOver),
+            EventKind::LongHold => {}
+        }
+        seat.tell(&Entry {
+            kind: kind.number(),
+            at: clock::monotonic().saturating_add(self.kernel.wall_offset),
+            pid: self.kernel.identity.pid.into(),
+            other,
+            nanos,
+            label: request.label.clone().unwrap_or_default(),
+        });
     }
 
     /// Gives the lock back. `more`: another thread of this process waits for it.
@@ -287,15 +343,20 @@ impl LockFile {
         hold: Hold,
         more: impl FnOnce() -> bool,
     ) -> Result<(), LockError> {
-        let mut attempt = Attempt::new(&mut self.kernel, request);
-        match (hold, &mut self.line.seat) {
-            (Hold::Under(level), _) => attempt.unlock_under(level),
-            (Hold::Flock, Some((seat, member))) => {
-                let (_hold, released) = member.release(seat, &mut attempt, request.policy, more);
-                released
-            }
-            (Hold::Flock, None) => attempt.unlock(true),
+        if let Hold::Under(level) = hold {
+            return Attempt::new(&mut self.kernel, request).unlock_under(level);
         }
+        let Some((seat, member)) = &mut self.line.seat else {
+            return Attempt::new(&mut self.kernel, request).unlock(true);
+        };
+        let held = member.ends(clock::monotonic());
+        seat.note(Histogram::Holds, held);
+        let mut attempt = Attempt::new(&mut self.kernel, request);
+        let released = member.release(seat, &mut attempt, request.policy, more);
+        if Duration::from_nanos(held) > LONG_HOLD {
+            self.tell(request, EventKind::LongHold, 0, held);
+        }
+        released
     }
 
     /// The value of the environment variable for a child of ours.
@@ -346,10 +407,35 @@ impl Line {
                 let member = Member::new(seat.slot());
                 self.seat = Some((seat, member));
                 self.is_broken = false;
+                self.label.clone_from(&request.label);
             }
             Err(NoPage::Invalid) => self.is_broken = true,
-            Err(NoPage::Full | NoPage::Unavailable(_)) => {}
+            Err(NoPage::Full | NoPage::Unavailable) => {}
         }
+    }
+
+    /// Says for what this process waits, if that has changed.
+    fn introduce(&mut self, request: &Request) {
+        if let Some((seat, _)) = &self.seat
+            && self.label != request.label
+        {
+            seat.set_label(request.label.as_deref());
+            self.label.clone_from(&request.label);
+        }
+    }
+
+    fn taken_at(&self) -> u64 {
+        self.seat
+            .as_ref()
+            .map_or(0, |(_, member)| member.taken_at())
+    }
+
+    /// The pid of whoever has the word of the turnstile; zero if that is nobody.
+    fn pid_at_turnstile(&self) -> u64 {
+        let Some((seat, _)) = &self.seat else {
+            return 0;
+        };
+        Turnstile::of(seat).owner().map_or(0, |slot| seat.pid(slot))
     }
 
     fn seat_for(&mut self, request: &Request) -> Option<&mut (Seat, Member)> {
@@ -358,9 +444,6 @@ impl Line {
 
     /// With the lock ours: puts a page where a broken one was, and sits down.
     fn mend(&mut self, request: &Request, identity: &Identity) {
-        if !self.is_broken {
-            return;
-        }
         self.is_broken = false;
         if page::rebuild(&request.path, request.model.as_deref()).is_ok() {
             self.tried = None;
@@ -378,6 +461,8 @@ struct Attempt<'a> {
     request: &'a Request,
     /// Of the lock file, as of the last time that it was taken.
     length: u64,
+    /// Who has the lock and does not queue; zero if that is not known.
+    foreigner: Option<u64>,
 }
 
 impl<'a> Attempt<'a> {
@@ -386,6 +471,7 @@ impl<'a> Attempt<'a> {
             side,
             request,
             length: 0,
+            foreigner: None,
         }
     }
 
@@ -421,6 +507,18 @@ impl Kernel for Attempt<'_> {
         // the kernel is asked who holds.
         file::unlock(file).map_err(self.failed("release write lock"))?;
         cleared.map_err(self.failed("empty the record of the write lock"))
+    }
+
+    fn met_foreigner(&mut self) {
+        let pid = self
+            .side
+            .name
+            .as_ref()
+            .and_then(|name| match locks::flock_on(name) {
+                Seen::Held { taker } => taker,
+                Seen::NotHeld | Seen::Unknown => None,
+            });
+        self.foreigner = Some(pid.map_or(0, u64::from));
     }
 }
 
@@ -571,13 +669,17 @@ fn open(request: &Request) -> Result<(Descriptor, FileId), LockError> {
         let next = "remove it, or choose another lock path";
         return Err(LockError::new(path, Kind::Refused { why, next }));
     }
-    // Whatever stands in a file that is called a lock is ours to overwrite.
-    let is_called_lock = path
-        .extension()
-        .is_some_and(|extension| extension == "lock");
-    if !is_called_lock && record::holds_something_else(&file).map_err(failed)? {
-        let why = "it holds something that is no lock record".to_owned();
-        let next = "choose another lock path (one that ends in .lock may hold anything)";
+    // Whatever text stands in a file of this name is ours to overwrite.
+    let is_called_lock = path.file_name().is_some_and(|name| name == LOCK_FILE_NAME);
+    let why = match record::found(&file).map_err(failed)? {
+        Found::Record => None,
+        Found::Database => Some("it is a database"),
+        Found::Other if is_called_lock => None,
+        Found::Other => Some("it holds something that is no lock record"),
+    };
+    if let Some(why) = why {
+        let why = why.to_owned();
+        let next = "choose another lock path, or remove what stands there";
         return Err(LockError::new(path, Kind::Refused { why, next }));
     }
     let id = file::facts(&file).map_err(failed)?.id;

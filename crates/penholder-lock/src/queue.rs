@@ -148,6 +148,8 @@ pub(crate) trait Kernel {
     fn try_lock(&mut self, now: u64) -> Result<bool, Self::Error>;
     /// Gives it back; `at_rest` if nobody waits.
     fn unlock(&mut self, at_rest: bool) -> Result<(), Self::Error>;
+    /// Told once in a wait if somebody has it who does not queue.
+    fn met_foreigner(&mut self);
 }
 
 /// The word of the turnstile: two bits of state, sixteen of slot, the rest a
@@ -186,6 +188,11 @@ impl Turn {
         #[expect(clippy::cast_possible_truncation, reason = "sixteen bits of it")]
         let number = (self.0 >> 2) as u16;
         Index::new(usize::from(number))
+    }
+
+    /// Whom it speaks of, unless it is at rest.
+    pub(crate) fn owner(self) -> Option<Index> {
+        self.slot().filter(|_| self.state() != State::Free)
     }
 
     fn is_for(self, slot: Index) -> bool {
@@ -235,6 +242,8 @@ pub(crate) struct Taken {
     pub(crate) fresh: bool,
     /// Who held it and died.
     pub(crate) recovered: Option<Index>,
+    /// Whose turn it was, and did not come.
+    pub(crate) passed_over: Option<Index>,
 }
 
 /// How a wait ended.
@@ -290,10 +299,6 @@ impl Member {
             quick: false,
             hold: 0,
         }
-    }
-
-    pub(crate) fn slot(&self) -> Index {
-        self.slot
     }
 
     /// When the lock that we hold was taken, on the memory's clock.
@@ -354,6 +359,7 @@ impl Member {
     ) -> Result<Waited, K::Error> {
         let mut may_spin = memory.can_spin() && self.hold < nanos(SPIN);
         let mut pauses = 0;
+        let mut met_foreigner = false;
         // The word, if a whole pause went by since it was seen.
         let mut unmoved = None;
         loop {
@@ -362,6 +368,12 @@ impl Member {
             if word.is_for(self.slot) || unmoved == Some(word) {
                 if let Some(taken) = self.attempt_as_heir(memory, kernel, word)? {
                     return Ok(Waited::Taken(taken));
+                }
+                // Nobody in the queue has it, for a whole pause, and yet it is
+                // not to be had.
+                if word.state() == State::Free && unmoved == Some(word) && !met_foreigner {
+                    met_foreigner = true;
+                    kernel.met_foreigner();
                 }
             }
             let ahead = ahead(memory, self.slot);
@@ -378,10 +390,8 @@ impl Member {
                 continue;
             }
             let pause = pause(word, ahead, pauses);
-            if pause >= PATIENCE || pauses % 64 == 63 {
-                if (patience.is_outdated)() {
-                    return Ok(Waited::Outdated);
-                }
+            if (pause >= PATIENCE || pauses % 64 == 63) && (patience.is_outdated)() {
+                return Ok(Waited::Outdated);
             }
             let left = Duration::from_nanos(patience.until - now);
             memory.sleep(self.slot, calls, pause.min(left));
@@ -468,23 +478,20 @@ impl Member {
         if !ours {
             self.slice_ends = now.saturating_add(nanos(SLICE));
         }
-        match (from.state(), other) {
-            (State::Reserved, Some(passed_over)) => {
-                remove(memory, passed_over);
-                Taken {
-                    fresh: true,
-                    recovered: None,
-                }
-            }
-            (State::Held, Some(holder)) => Taken {
-                fresh: true,
-                recovered: (!memory.lives(holder)).then_some(holder),
-            },
-            _ => Taken {
-                fresh: !ours,
-                recovered: None,
-            },
+        let mut taken = Taken {
+            fresh: !ours,
+            recovered: None,
+            passed_over: None,
+        };
+        match from.state() {
+            State::Reserved => taken.passed_over = other,
+            State::Held => taken.recovered = other.filter(|&holder| !memory.lives(holder)),
+            State::Free | State::Kept => {}
         }
+        if let Some(absent) = taken.passed_over {
+            remove(memory, absent);
+        }
+        taken
     }
 
     /// Makes the word ours, whatever stands there: the kernel's lock is ours.
@@ -504,29 +511,34 @@ impl Member {
 
     /// Gives the lock back, and sees to it that the next one learns of it.
     ///
-    /// `more`: another thread of this process waits. Returns how long the lock
-    /// was held, in nanoseconds.
+    /// Notes that a hold ends, and says how long it was, in nanoseconds.
+    pub(crate) fn ends(&mut self, now: u64) -> u64 {
+        let hold = now.saturating_sub(self.taken_at);
+        self.released_at = now;
+        self.hold = (self.hold / 8 * 7).saturating_add(hold / 8);
+        hold
+    }
+
+    /// Gives the lock back after [`ends`](Self::ends), and sees to it that the next
+    /// one learns of it. `more`: another thread of this process waits.
     pub(crate) fn release<K: Kernel>(
         &mut self,
         memory: &impl Memory,
         kernel: &mut K,
         policy: Policy,
         more: impl FnOnce() -> bool,
-    ) -> (u64, Result<(), K::Error>) {
+    ) -> Result<(), K::Error> {
         let Some(held) = self.held.take() else {
-            return (0, kernel.unlock(true));
+            return kernel.unlock(true);
         };
-        let now = memory.now();
-        let hold = now.saturating_sub(self.taken_at);
-        self.released_at = now;
-        self.hold = (self.hold * 7 + hold) / 8;
+        let now = self.released_at;
         if nobody_waits(memory) {
             let unlocked = kernel.unlock(true);
             if held.change(memory, held.free()).is_ok() && !nobody_waits(memory) {
                 // Somebody queued between our two looks.
                 self.wake_first(memory);
             }
-            return (hold, unlocked);
+            return unlocked;
         }
         let keep = policy == Policy::Slices && now < self.slice_ends && (self.quick || more());
         let unlocked = kernel.unlock(false);
@@ -536,7 +548,7 @@ impl Member {
             let barging = policy == Policy::Slices && !self.quick;
             pass(memory, held, barging, now);
         }
-        (hold, unlocked)
+        unlocked
     }
 
     /// Gives up whatever the word promises us: this process leaves.

@@ -185,9 +185,19 @@ impl Record {
     }
 }
 
-/// Whether the file holds something that is no record: somebody's letter, or a
-/// database, which a record would overwrite.
-pub(crate) fn holds_something_else(file: &File) -> io::Result<bool> {
+/// What stands in a file that is to be a lock file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Nothing, or a record.
+    Record,
+    /// A SQLite database, which a record would destroy.
+    Database,
+    /// Anything else: somebody's letter.
+    Other,
+}
+
+/// Looks what a record would overwrite.
+pub(crate) fn found(file: &File) -> io::Result<Found> {
     let text = read_start(file)?;
     let blank = text
         .iter()
@@ -195,7 +205,13 @@ pub(crate) fn holds_something_else(file: &File) -> io::Result<bool> {
     let record = text
         .split(|&byte| byte == b'\n')
         .any(|line| line.starts_with(b"pid:"));
-    Ok(!blank && !record)
+    Ok(if text.starts_with(b"SQLite format 3\0") {
+        Found::Database
+    } else if blank || record {
+        Found::Record
+    } else {
+        Found::Other
+    })
 }
 
 fn read_start(file: &File) -> io::Result<Vec<u8>> {

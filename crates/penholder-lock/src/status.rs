@@ -6,9 +6,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use crate::history::{self, Counters, Event, Percentiles};
+use crate::page::{self, Histogram, Person, Snapshot};
 use crate::record::{Record, printable};
 use crate::sys::locks::{self, Seen};
-use crate::sys::{file, process};
+use crate::sys::{clock, file, process};
 use crate::time;
 
 /// How often the record and the kernel's table are read until they agree.
@@ -18,8 +20,20 @@ const CMD_MAX: usize = 160;
 
 /// A lock, seen from outside.
 ///
-/// With the feature `serde` it serialises to `{"state": "free" | "held",
-/// "holder": null | {…}, "lock_file": "…"}`.
+/// With the feature `serde` it serialises to an object with these fields, which
+/// stay as they are within a major version; times are RFC 3339 in UTC, `…_s`
+/// seconds, percentiles microseconds:
+///
+/// | field | value |
+/// | --- | --- |
+/// | `state` | `"free"` or `"held"` |
+/// | `holder` | `null`, or `pid, since, held_s, cmd, label, state` |
+/// | `lock_file` | path |
+/// | `page` | `"in-use"`, `"none"` or `"unusable"` |
+/// | `queue` | first come first: `pid, since, waited_s, left_s, cmd, label, state`; `left_s` is `null` without a deadline |
+/// | `counters` | `acquisitions, contended, timeouts, recoveries, foreign, passed_over` |
+/// | `wait_us`, `hold_us` | `count, p50, p90, p99, max` |
+/// | `events` | the latest first: `at, kind, pid, other_pid, duration_s, label` |
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Status {
@@ -29,6 +43,59 @@ pub struct Status {
     pub holder: Option<Holder>,
     /// The lock file.
     pub lock_file: PathBuf,
+    /// Whether processes queue in a page; if not, they poll, and all that
+    /// follows is empty.
+    pub page: PageState,
+    /// Who waits, first come first. Threads that wait for another thread of their
+    /// own process are not in it.
+    pub queue: Vec<Waiter>,
+    /// How often things happened since the page was built.
+    pub counters: Counters,
+    /// How long it took to get the lock, those that did not wait included.
+    pub waits: Percentiles,
+    /// How long it was held.
+    pub holds: Percentiles,
+    /// What happened lately, the latest first; at most 64.
+    pub events: Vec<Event>,
+}
+
+/// Whether processes queue in a page beside the lock file (its name with a `q`
+/// behind).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "kebab-case")
+)]
+#[non_exhaustive]
+pub enum PageState {
+    /// They do.
+    InUse,
+    /// There is no page yet, or none can be there.
+    None,
+    /// What stands there is no page of this version and boot, or may not be
+    /// read; the next to acquire the lock mends it if it can.
+    Unusable,
+}
+
+/// A process in line for the lock.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Waiter {
+    /// Process id, in its own pid namespace.
+    pub pid: u32,
+    /// Since when it waits, by the wall clock.
+    pub since: SystemTime,
+    /// For how long it has waited.
+    pub waited: Duration,
+    /// How long until its deadline, if it has one.
+    pub left: Option<Duration>,
+    /// Its command line, control characters escaped.
+    pub cmd: Option<String>,
+    /// Its label, control characters escaped.
+    pub label: Option<String>,
+    /// What it is doing.
+    pub state: ProcessState,
 }
 
 /// Whether a lock is held.
@@ -212,14 +279,72 @@ impl fmt::Display for Holder {
     }
 }
 
+impl Waiter {
+    fn of(person: Person, own_pidns: Option<u64>, now: u64) -> Self {
+        let here = person.pidns.is_none() || person.pidns == own_pidns;
+        let waited = Duration::from_nanos(now.saturating_sub(person.since));
+        let left = Duration::from_nanos(person.until.saturating_sub(now));
+        let text = |text: String| Some(text).filter(|text| !text.is_empty());
+        Self {
+            pid: person.pid,
+            since: SystemTime::now()
+                .checked_sub(waited)
+                .unwrap_or(SystemTime::UNIX_EPOCH),
+            waited,
+            left: (person.until != u64::MAX).then_some(left),
+            cmd: text(person.cmd),
+            label: text(person.label),
+            state: if here {
+                process::state(person.pid, person.start)
+            } else {
+                ProcessState::OtherNamespace
+            },
+        }
+    }
+}
+
+impl fmt::Display for Waiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut facts: Vec<String> = Vec::new();
+        facts.extend(self.cmd.as_ref().map(|cmd| format!("`{cmd}`")));
+        facts.extend(self.label.as_ref().map(|label| format!("label: {label}")));
+        facts.push(self.state.to_string());
+        facts.push(format!("waits {}", time::human(self.waited)));
+        facts.extend(self.left.map(|left| format!("{} left", time::human(left))));
+        write!(f, "pid:{} ({})", self.pid, facts.join(", "))
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Waiter {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut out = serializer.serialize_struct("Waiter", 7)?;
+        out.serialize_field("pid", &self.pid)?;
+        out.serialize_field("since", &time::rfc3339(self.since))?;
+        out.serialize_field("waited_s", &self.waited.as_secs_f64())?;
+        out.serialize_field("left_s", &self.left.map(|left| left.as_secs_f64()))?;
+        out.serialize_field("cmd", &self.cmd)?;
+        out.serialize_field("label", &self.label)?;
+        out.serialize_field("state", &self.state)?;
+        out.end()
+    }
+}
+
 #[cfg(feature = "serde")]
 impl serde::Serialize for Status {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
-        let mut out = serializer.serialize_struct("Status", 3)?;
+        let mut out = serializer.serialize_struct("Status", 9)?;
         out.serialize_field("state", &self.state)?;
         out.serialize_field("holder", &self.holder)?;
         out.serialize_field("lock_file", &self.lock_file.to_string_lossy())?;
+        out.serialize_field("page", &self.page)?;
+        out.serialize_field("queue", &self.queue)?;
+        out.serialize_field("counters", &self.counters)?;
+        out.serialize_field("wait_us", &self.waits)?;
+        out.serialize_field("hold_us", &self.holds)?;
+        out.serialize_field("events", &self.events)?;
         out.end()
     }
 }
@@ -239,14 +364,23 @@ impl serde::Serialize for Holder {
     }
 }
 
-/// Looks at a lock file; creates, writes, locks and probes nothing.
+/// Looks at a lock file for its holder; creates, writes, locks and probes nothing.
+pub(crate) fn holder(lock_file: &Path) -> io::Result<Option<Holder>> {
+    match file::open_to_look(lock_file) {
+        Ok(file) if file.metadata()?.is_file() => holder_of(&file, lock_file),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        )),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Looks at a lock file and the page beside it, likewise.
 pub(crate) fn look(lock_file: &Path) -> io::Result<Status> {
-    let holder = match file::open_to_look(lock_file) {
-        Ok(file) => holder_of(&file, lock_file)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error),
-    };
-    Ok(Status {
+    let holder = holder(lock_file)?;
+    let mut status = Status {
         state: if holder.is_some() {
             LockState::Held
         } else {
@@ -254,7 +388,38 @@ pub(crate) fn look(lock_file: &Path) -> io::Result<Status> {
         },
         holder,
         lock_file: lock_file.to_owned(),
-    })
+        page: PageState::None,
+        queue: Vec::new(),
+        counters: Counters::default(),
+        waits: Percentiles::default(),
+        holds: Percentiles::default(),
+        events: Vec::new(),
+    };
+    status.page = match Snapshot::read(lock_file) {
+        Ok(page::Found::Nothing) => PageState::None,
+        Ok(page::Found::NoPage) | Err(_) => PageState::Unusable,
+        Ok(page::Found::Page(page)) => {
+            status.add(&page);
+            PageState::InUse
+        }
+    };
+    Ok(status)
+}
+
+impl Status {
+    fn add(&mut self, page: &Snapshot) {
+        let (own_pidns, now) = (process::own_pidns(), clock::monotonic());
+        let queue = page.queue().into_iter();
+        self.queue = queue
+            .map(|person| Waiter::of(person, own_pidns, now))
+            // The dead are in line until somebody passes them over.
+            .filter(|waiter| waiter.state != ProcessState::Gone)
+            .collect();
+        self.counters = Counters::of(page);
+        self.waits = Percentiles::of(page, Histogram::Waits);
+        self.holds = Percentiles::of(page, Histogram::Holds);
+        self.events = history::events(page);
+    }
 }
 
 fn holder_of(file: &File, lock_file: &Path) -> io::Result<Option<Holder>> {

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::samples::Counted;
 use crate::args::Stress;
+use crate::output::time;
 
 /// The report; with `--json` these are its fields.
 #[derive(Debug, Serialize)]
@@ -140,15 +141,6 @@ impl fmt::Display for Report {
     }
 }
 
-fn time(us: u64) -> String {
-    match us {
-        0..1000 => format!("{us} µs"),
-        1000..10_000 => format!("{}.{} ms", us / 1000, us % 1000 / 100),
-        10_000..1_000_000 => format!("{} ms", us / 1000),
-        _ => format!("{}.{} s", us / 1_000_000, us % 1_000_000 / 100_000),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,13 +150,5 @@ mod tests {
         assert!((jain(&[5.0, 5.0, 5.0]) - 1.0).abs() < 1e-12);
         assert!((jain(&[1.0, 0.0, 0.0, 0.0]) - 0.25).abs() < 1e-12);
         assert!(jain(&[]).abs() < 1e-12);
-    }
-
-    #[test]
-    fn times_read_well() {
-        assert_eq!(time(7), "7 µs");
-        assert_eq!(time(1_250), "1.2 ms");
-        assert_eq!(time(45_000), "45 ms");
-        assert_eq!(time(3_300_000), "3.3 s");
     }
 }

@@ -1,0 +1,251 @@
+//! What a page remembers: counts, how long things took, and what happened. Plain
+//! data for people and programs; it ends with the page.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::page::{BUCKETS, Counter, Entry, Histogram, Snapshot, bucket_starts};
+use crate::time;
+
+/// How often things happened since the page was built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Counters {
+    /// The lock was taken.
+    pub acquisitions: u64,
+    /// It was waited for in line before it was taken.
+    pub contended: u64,
+    /// A wait ended at its deadline.
+    pub timeouts: u64,
+    /// The lock was taken from a holder that had died.
+    pub recoveries: u64,
+    /// Somebody who does not queue was found to hold the lock.
+    pub foreign: u64,
+    /// A waiter did not come when it was its turn: it was stopped, or died.
+    pub passed_over: u64,
+}
+
+/// How long something took, to within an eighth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Percentiles {
+    /// How many there were.
+    pub count: u64,
+    /// Half took no longer.
+    pub p50: Duration,
+    /// Nine tenths took no longer.
+    pub p90: Duration,
+    /// Ninety-nine of a hundred took no longer.
+    pub p99: Duration,
+    /// The longest.
+    pub max: Duration,
+}
+
+/// What kind of thing happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "kebab-case")
+)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// Somebody held the lock for longer than the default timeout.
+    LongHold,
+    /// Somebody gave up at its deadline; `other` was in the way.
+    Timeout,
+    /// The lock was taken from `other`, which had died.
+    Recovery,
+    /// `other`, which does not queue, held the lock.
+    Bypass,
+    /// `other` did not come when it was its turn.
+    PassedOver,
+}
+
+/// Something notable that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Event {
+    /// When, by the wall clock.
+    pub at: SystemTime,
+    /// What.
+    pub kind: EventKind,
+    /// To whom: the process that held, waited or took over, in its own pid
+    /// namespace.
+    pub pid: u32,
+    /// Who else had a part in it, if it is known.
+    pub other: Option<u32>,
+    /// How long it took: the hold, or the wait.
+    pub duration: Duration,
+    /// The label of `pid`, control characters escaped.
+    pub label: Option<String>,
+}
+
+impl EventKind {
+    const ALL: [Self; 5] = [
+        Self::LongHold,
+        Self::Timeout,
+        Self::Recovery,
+        Self::Bypass,
+        Self::PassedOver,
+    ];
+
+    /// As it stands in the page: one and up.
+    pub(crate) fn number(self) -> u64 {
+        self as u64 + 1
+    }
+
+    fn of(number: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.number() == number)
+    }
+}
+
+impl Event {
+    /// `None` for what is garbage, or of a newer version.
+    fn of(entry: Entry) -> Option<Self> {
+        Some(Self {
+            at: UNIX_EPOCH.checked_add(Duration::from_nanos(entry.at))?,
+            kind: EventKind::of(entry.kind)?,
+            pid: u32::try_from(entry.pid).ok()?,
+            other: u32::try_from(entry.other).ok().filter(|&pid| pid > 0),
+            duration: Duration::from_nanos(entry.nanos),
+            label: Some(entry.label).filter(|label| !label.is_empty()),
+        })
+    }
+}
+
+impl Counters {
+    pub(crate) fn of(page: &Snapshot) -> Self {
+        Self {
+            acquisitions: page.counter(Counter::Acquisitions),
+            contended: page.counter(Counter::Contended),
+            timeouts: page.counter(Counter::Timeouts),
+            recoveries: page.counter(Counter::Recoveries),
+            foreign: page.counter(Counter::Foreign),
+            passed_over: page.counter(Counter::PassedOver),
+        }
+    }
+}
+
+impl Percentiles {
+    pub(crate) fn of(page: &Snapshot, histogram: Histogram) -> Self {
+        Self::from_counts(&page.histogram(histogram))
+    }
+
+    /// A percentile is the end of the bucket that it falls into.
+    fn from_counts(counts: &[u64]) -> Self {
+        let total = counts.iter().fold(0_u64, |sum, &n| sum.saturating_add(n));
+        let ends =
+            |bucket: usize| Duration::from_nanos(bucket_starts((bucket + 1).min(BUCKETS - 1)));
+        let up_to = |parts: u64, of: u64| {
+            let wanted = (u128::from(total) * u128::from(parts)).div_ceil(u128::from(of));
+            let mut seen = 0_u128;
+            let bucket = counts.iter().position(|&count| {
+                seen += u128::from(count);
+                seen >= wanted && seen > 0
+            });
+            bucket.map_or(Duration::ZERO, ends)
+        };
+        Self {
+            count: total,
+            p50: up_to(50, 100),
+            p90: up_to(90, 100),
+            p99: up_to(99, 100),
+            max: counts
+                .iter()
+                .rposition(|&count| count > 0)
+                .map_or(Duration::ZERO, ends),
+        }
+    }
+}
+
+pub(crate) fn events(page: &Snapshot) -> Vec<Event> {
+    page.events().into_iter().filter_map(Event::of).collect()
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Percentiles {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let mut out = serializer.serialize_struct("Percentiles", 5)?;
+        out.serialize_field("count", &self.count)?;
+        out.serialize_field("p50", &micros(self.p50))?;
+        out.serialize_field("p90", &micros(self.p90))?;
+        out.serialize_field("p99", &micros(self.p99))?;
+        out.serialize_field("max", &micros(self.max))?;
+        out.end()
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Event {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut out = serializer.serialize_struct("Event", 6)?;
+        out.serialize_field("at", &time::rfc3339(self.at))?;
+        out.serialize_field("kind", &self.kind)?;
+        out.serialize_field("pid", &self.pid)?;
+        out.serialize_field("other_pid", &self.other)?;
+        out.serialize_field("duration_s", &self.duration.as_secs_f64())?;
+        out.serialize_field("label", &self.label)?;
+        out.end()
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let took = time::human(self.duration);
+        write!(f, "{} pid:{}", time::rfc3339(self.at), self.pid)?;
+        if let Some(label) = &self.label {
+            write!(f, " ({label})")?;
+        }
+        let other = match self.other {
+            Some(pid) => format!("pid:{pid}"),
+            None => "a process that left no trace".to_owned(),
+        };
+        match self.kind {
+            EventKind::LongHold => write!(f, " held the lock for {took}"),
+            EventKind::Timeout => write!(f, " gave up after {took}; {other} was in the way"),
+            EventKind::Recovery => write!(f, " recovered the lock from {other}, which had died"),
+            EventKind::Bypass => write!(f, " met {other}, which holds the lock and does not queue"),
+            EventKind::PassedOver => write!(f, " passed over {other}, which did not come"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::bucket;
+    use proptest::prelude::*;
+
+    #[test]
+    fn percentiles_are_right_to_within_a_bucket() {
+        let mut counts = vec![0; BUCKETS];
+        for micros in 1..=1000_u64 {
+            counts[bucket(micros * 1000)] += 1;
+        }
+        let found = Percentiles::from_counts(&counts);
+        for (found, wanted) in [(found.p50, 500.0), (found.p90, 900.0), (found.p99, 990.0)] {
+            let ratio = found.as_secs_f64() * 1e6 / wanted;
+            assert!((0.99..1.26).contains(&ratio), "{found:?} for {wanted}");
+        }
+        assert!(found.max >= Duration::from_millis(1), "{found:?}");
+        assert_eq!(
+            Percentiles::from_counts(&[0; BUCKETS]),
+            Percentiles::default()
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_duration_falls_into_its_bucket(nanos in 4..u64::MAX) {
+            let bucket = bucket(nanos);
+            prop_assert!(bucket < BUCKETS);
+            prop_assert!(bucket_starts(bucket) <= nanos);
+            prop_assert!(bucket + 1 >= BUCKETS || nanos < bucket_starts(bucket + 1));
+        }
+    }
+}
