@@ -6,24 +6,30 @@
     reason = "a program that prints"
 )]
 
+mod axis;
+mod baton;
 mod cell;
 mod clock;
 mod compare;
 mod execute;
 mod figures;
+mod handoff;
 mod machine;
 mod matrix;
 mod naive;
 mod peer;
+mod pinned;
 mod plot;
 mod process;
 mod python;
 mod report;
 mod rounds;
+mod runner;
 mod rush;
 mod scale;
 mod targets;
 mod uncontended;
+mod word;
 mod worker;
 mod writer;
 
@@ -48,6 +54,10 @@ enum Command {
     Compare(compare::Args),
     /// The same from one process to hundreds, or all at once.
     Scale(scale::Args),
+    /// The hand-off alone, beside the least that it can cost; and recovery.
+    Handoff(handoff::Args),
+    #[command(hide = true)]
+    Runner(runner::Args),
     #[command(hide = true)]
     Worker(worker::Args),
 }
@@ -58,6 +68,8 @@ fn main() -> ExitCode {
         Command::Execute(plan) => execute::run(&plan),
         Command::Compare(args) => compare::run(args),
         Command::Scale(args) => scale::run(args),
+        Command::Handoff(args) => handoff::run(&args),
+        Command::Runner(args) => runner::run(&args),
         Command::Worker(args) => worker::run(args),
     };
     match result {

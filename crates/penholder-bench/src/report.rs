@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::figures::Figures;
 use crate::machine::Machine;
 use crate::matrix::Plan;
@@ -107,7 +109,7 @@ pub(crate) fn duration(duration: Duration) -> String {
     time(duration.as_secs_f64() * 1e6)
 }
 
-pub(crate) fn write_json(path: &Path, figures: &[Figures]) -> Result<(), Box<dyn Error>> {
+pub(crate) fn write_json<T: Serialize>(path: &Path, figures: &[T]) -> Result<(), Box<dyn Error>> {
     let text = serde_json::to_string_pretty(figures)? + "\n";
     fs::write(path, text).map_err(|e| format!("write {}: {e}", path.display()).into())
 }

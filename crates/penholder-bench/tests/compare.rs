@@ -1,6 +1,6 @@
 //! The comparison runs, its JSON has the promised keys, and no row is missing.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -31,7 +31,7 @@ fn compare_writes_its_cells_as_json() {
     command.arg(folder.path().join("plots"));
     command.arg("--json").arg(&json);
     command.arg("--folder").arg(folder.path());
-    ends_well(command);
+    assert!(ends(command).unwrap().success());
     let cells: Vec<Value> = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
     assert_eq!(cells.len(), 2);
     for (cell, peer) in cells.iter().zip(["sqlite-busy", "penholder"]) {
@@ -53,18 +53,17 @@ fn bench(arguments: &[&str]) -> Command {
     command
 }
 
-/// Ends with success within a minute, or is killed.
-fn ends_well(mut command: Command) {
-    let mut child = Running(command.spawn().unwrap());
+/// How it ends within a minute; then it is killed.
+fn ends(mut command: Command) -> std::io::Result<ExitStatus> {
+    let mut child = Running(command.spawn()?);
     let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(status) = child.0.try_wait().unwrap() {
-            assert!(status.success(), "{status}");
-            return;
+    while Instant::now() < deadline {
+        if let Some(status) = child.0.try_wait()? {
+            return Ok(status);
         }
-        assert!(Instant::now() < deadline, "it does not end");
         std::thread::sleep(Duration::from_millis(20));
     }
+    Err(std::io::Error::other("it does not end"))
 }
 
 struct Running(Child);

@@ -1,0 +1,99 @@
+//! One of the two processes of a hand-off: it takes and releases when it is
+//! told, and says when that was.
+
+use std::error::Error;
+use std::io::{BufRead, Write};
+use std::path::{Path, PathBuf};
+
+use crate::baton::{Baton, Kind};
+use crate::clock::{self, Nanos};
+use crate::pinned;
+use crate::process::{self, Process};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[arg(long)]
+    kind: Kind,
+    #[arg(long)]
+    folder: PathBuf,
+    #[arg(long)]
+    cpu: usize,
+}
+
+/// The role itself. On `take` it says `taking`, takes, and says when it had it;
+/// on `release` it says when it began to release, when it has.
+pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    process::end_with_parent()?;
+    pinned::pin(args.cpu)?;
+    let mut baton = Baton::open(args.kind, &args.folder)?;
+    let mut output = std::io::stdout();
+    for line in std::io::stdin().lock().lines() {
+        let moment = if line? == "take" {
+            writeln!(output, "taking")?;
+            output.flush()?;
+            baton.take()?;
+            clock::now()
+        } else {
+            let begun = clock::now();
+            baton.release()?;
+            begun
+        };
+        writeln!(output, "{moment}")?;
+        output.flush()?;
+    }
+    Ok(())
+}
+
+/// Such a process, seen from the one that started it.
+pub(crate) struct Runner(Process);
+
+impl Runner {
+    pub(crate) fn start(kind: Kind, folder: &Path, cpu: usize) -> Result<Self, Box<dyn Error>> {
+        let folder = folder.display();
+        let arguments = [
+            "runner".to_owned(),
+            format!("--kind={}", kind.name()),
+            format!("--folder={folder}"),
+            format!("--cpu={cpu}"),
+        ];
+        Ok(Self(Process::of_this_program(&arguments)?))
+    }
+
+    /// Tells it to take, and returns when it is about to.
+    pub(crate) fn begin_to_take(&mut self) -> Result<(), Box<dyn Error>> {
+        self.0.tell("take")?;
+        match self.hear()?.as_str() {
+            "taking" => Ok(()),
+            other => Err(format!("a process said {other:?} instead of \"taking\"").into()),
+        }
+    }
+
+    /// When it had taken.
+    pub(crate) fn taken(&mut self) -> Result<Nanos, Box<dyn Error>> {
+        Ok(self.hear()?.parse()?)
+    }
+
+    pub(crate) fn take(&mut self) -> Result<(), Box<dyn Error>> {
+        self.begin_to_take()?;
+        self.taken()?;
+        Ok(())
+    }
+
+    /// Tells it to release, and returns when it began to.
+    pub(crate) fn release(&mut self) -> Result<Nanos, Box<dyn Error>> {
+        self.0.tell("release")?;
+        Ok(self.hear()?.parse()?)
+    }
+
+    /// `kill -9`; returns the moment before.
+    pub(crate) fn kill(&mut self) -> Result<Nanos, Box<dyn Error>> {
+        let moment = clock::now();
+        self.0.kill()?;
+        Ok(moment)
+    }
+
+    fn hear(&mut self) -> Result<String, Box<dyn Error>> {
+        self.0
+            .hear(clock::after(std::time::Duration::from_secs(20)))
+    }
+}
