@@ -34,18 +34,7 @@ impl Cell {
         writer::create(&database)?;
         process::make_room(self.processes)?;
         let mut workers = self.start(&database, self.peer.patience(), false)?;
-        // A start in turn of so many processes on few processors.
-        let ready = clock::after(Duration::from_secs(60));
-        for worker in &mut workers {
-            let line = worker.hear(ready)?;
-            if line != "ready" {
-                return Err(format!("{} said {line:?} instead of \"ready\"", self.peer).into());
-            }
-        }
-        let window = self.window();
-        for worker in &mut workers {
-            worker.tell(&window.order())?;
-        }
+        let window = self.launch(&mut workers)?;
         let log = largest_log(&database, window.end);
         let last = window.end + clock::nanos(self.peer.patience() + Duration::from_secs(15));
         let shares = shares(&mut workers, last)?;
@@ -79,6 +68,23 @@ impl Cell {
                 Process::of_this_program(&arguments)
             })
             .collect()
+    }
+
+    /// Waits until all are ready, and tells them when to start.
+    pub(crate) fn launch(&self, workers: &mut [Process]) -> Result<Window, Box<dyn Error>> {
+        // Opened in turn by so many processes on few processors.
+        let ready = clock::after(Duration::from_secs(60));
+        for worker in &mut *workers {
+            let line = worker.hear(ready)?;
+            if line != "ready" {
+                return Err(format!("{} said {line:?} instead of \"ready\"", self.peer).into());
+            }
+        }
+        let window = self.window();
+        for worker in workers {
+            worker.tell(&window.order())?;
+        }
+        Ok(window)
     }
 
     /// It starts when the last has surely heard of it.

@@ -16,8 +16,9 @@ impl Machine {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let hardware = format!(
-            "{}, {cores} cores, Linux {}, {}",
+            "{}, {cores} {}, Linux {}, {}",
             processor(),
+            if cores == 1 { "core" } else { "cores" },
             kernel.trim(),
             file_system(folder)
         );

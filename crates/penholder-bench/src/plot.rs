@@ -18,7 +18,7 @@ const HEIGHT: f64 = 480.0;
 const LEFT: f64 = 76.0;
 const RIGHT: f64 = 20.0;
 const TOP: f64 = 88.0;
-const BOTTOM: f64 = 62.0;
+const BOTTOM: f64 = 74.0;
 /// One entry of the legend, and how many stand in a row.
 const ENTRY: f64 = 170.0;
 const ENTRIES: usize = 5;
@@ -47,6 +47,13 @@ const MEASURES: [Measure; 2] = [
     },
 ];
 
+/// How a cell is drawn.
+#[derive(Clone, Copy)]
+enum Shape {
+    Bars,
+    Lines,
+}
+
 /// Bars, a group for each number of processes: `rate-normal.svg` and so on.
 pub(crate) fn bars(
     folder: &Path,
@@ -54,7 +61,7 @@ pub(crate) fn bars(
     plan: &Plan,
     figures: &[Figures],
 ) -> Result<(), Box<dyn Error>> {
-    draw(folder, "", machine, plan, figures, |plot| plot.bars())
+    draw(folder, "", machine, plan, figures, Shape::Bars)
 }
 
 /// A line for each peer: `scale-rate-normal.svg` and so on.
@@ -64,9 +71,7 @@ pub(crate) fn lines(
     plan: &Plan,
     figures: &[Figures],
 ) -> Result<(), Box<dyn Error>> {
-    draw(folder, "scale-", machine, plan, figures, |plot| {
-        plot.lines()
-    })
+    draw(folder, "scale-", machine, plan, figures, Shape::Lines)
 }
 
 fn draw(
@@ -75,7 +80,7 @@ fn draw(
     machine: &Machine,
     plan: &Plan,
     figures: &[Figures],
-    shapes: fn(&mut Plot<'_>),
+    shape: Shape,
 ) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(folder)?;
     for sync in [Sync::Normal, Sync::Full] {
@@ -86,7 +91,10 @@ fn draw(
         for measure in MEASURES {
             let mut plot = Plot::new(&rows, measure);
             plot.frame(sync, machine, plan);
-            shapes(&mut plot);
+            match shape {
+                Shape::Bars => plot.bars(),
+                Shape::Lines => plot.lines(),
+            }
             let path = folder.join(format!("{prefix}{}-{sync}.svg", measure.file));
             fs::write(path, plot.svg + "</svg>\n")?;
         }
@@ -132,17 +140,13 @@ impl<'a> Plot<'a> {
         self.text(LEFT, 24.0, "title", &title);
         self.text(
             WIDTH / 2.0,
-            HEIGHT - 28.0,
+            HEIGHT - 40.0,
             "middle",
             "processes writing at once",
         );
-        let foot = format!(
-            "{}; {}; {}",
-            machine.hardware,
-            machine.software,
-            report::method(plan)
-        );
-        self.text(LEFT, HEIGHT - 8.0, "foot", &foot);
+        let method = format!("{}; {}", machine.software, report::method(plan));
+        self.text(LEFT, HEIGHT - 21.0, "foot", &machine.hardware);
+        self.text(LEFT, HEIGHT - 8.0, "foot", &method);
         self.legend();
         for (value, label) in self.axis.ticks() {
             let y = self.y(value);

@@ -1,5 +1,5 @@
-//! One write of each of many processes, all started at once and nobody in step:
-//! what it takes to start and to open is in it.
+//! One write of each of many processes, all at once: each is there, and opens
+//! the database and writes when all are told to.
 
 use std::error::Error;
 use std::fmt;
@@ -18,7 +18,7 @@ pub(crate) struct Rush {
     peer: Peer,
     processes: usize,
     failed: u64,
-    /// From the first start to the last end.
+    /// From the common start until the last has written and ended.
     elapsed: Duration,
     /// The longest opening and writing.
     longest: Nanos,
@@ -38,12 +38,12 @@ impl Rush {
         let database = folder.path().canonicalize()?.join("bench.db");
         writer::create(&database)?;
         process::make_room(cell.processes)?;
-        let begun = clock::now();
         let mut workers = cell.start(&database, patience, true)?;
+        let window = cell.launch(&mut workers)?;
         let last = clock::after(patience * 2 + Duration::from_secs(60));
         let shares = cell::shares(&mut workers, last)?;
         cell::finish(workers)?;
-        let elapsed = Duration::from_nanos(clock::now() - begun);
+        let elapsed = Duration::from_nanos(clock::now() - window.start);
         let rows_ok = cell::rows(&database)? == cell::acknowledged(&shares);
         Ok(Self::of(cell.peer, shares, elapsed, rows_ok))
     }

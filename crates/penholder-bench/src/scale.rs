@@ -20,7 +20,7 @@ pub(crate) struct Args {
     /// Who is compared; all, or names as for `compare`
     #[arg(long, default_value = "penholder,sqlite-busy")]
     peers: Peers,
-    /// Instead: so many processes started at once, each writes one row and ends
+    /// Instead: so many processes at once, each opens, writes one row and ends
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     once: Option<u32>,
     /// How long each of those waits
@@ -54,7 +54,7 @@ pub(crate) fn run(args: Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Processes that start, open, write one row and end, with nobody in step.
+/// Processes that all open at once, write one row and end.
 fn once(
     machine: &Machine,
     matrix: &Matrix<'_>,
@@ -62,7 +62,7 @@ fn once(
     timeout: Duration,
 ) -> Result<(), Box<dyn Error>> {
     println!("{}\n{}", machine.hardware, machine.software);
-    println!("{processes} processes started at once, one write each, timeout {timeout:?}\n");
+    println!("{processes} processes at once, each opens and writes once, timeout {timeout:?}\n");
     for run in 0..matrix.plan.runs {
         for sync in matrix.syncs {
             for peer in matrix.in_turn(run) {

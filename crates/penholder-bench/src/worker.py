@@ -47,8 +47,11 @@ def write(connection):
 
 share = dict(acknowledged=0, writes=0, failed=0, longest=0, processor=0, error=None)
 latencies = {}
-begun = now()
 if mode == "once":
+    print("ready", flush=True)
+    start = int(sys.stdin.readline().split()[0])
+    time.sleep(max(0, start - now()) / 1e9)
+    begun = now()
     try:
         written = write(connect())
     except Exception as error:

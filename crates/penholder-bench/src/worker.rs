@@ -1,6 +1,6 @@
 //! The role of one writing process: opens, says `ready`, hears when to start,
 //! writes in a closed loop until the end, and says its share of the result as
-//! one line of JSON. With `--once` it writes one row at once.
+//! one line of JSON. With `--once` it opens when it is told, and writes one row.
 
 use std::error::Error;
 use std::io::{BufRead, Write};
@@ -109,20 +109,23 @@ pub(crate) fn run(args: Args) -> Result<(), Box<dyn Error>> {
         patience: args.patience,
     };
     let share = if args.once {
-        once(&setting)
+        once(&setting)?
     } else {
         looped(&setting, args.think)?
     };
     say(&serde_json::to_string(&share)?)
 }
 
-/// One write without waiting for the others; whatever goes wrong is a failure.
-fn once(setting: &Setting) -> Share {
+/// One opening and one write, when all have been started; whatever goes wrong is
+/// a failure.
+fn once(setting: &Setting) -> Result<Share, Box<dyn Error>> {
+    say("ready")?;
+    std::thread::sleep(clock::left(order()?.start));
     let begun = clock::now();
     let outcome = writer::open(setting).and_then(|mut write| write());
     let longest = clock::now() - begun;
     let written = matches!(outcome, Ok(Outcome::Written));
-    Share {
+    Ok(Share {
         acknowledged: written.into(),
         writes: written.into(),
         failed: (!written).into(),
@@ -130,7 +133,7 @@ fn once(setting: &Setting) -> Share {
         longest,
         processor: clock::processor(),
         error: outcome.err().map(|error| error.to_string()),
-    }
+    })
 }
 
 fn looped(setting: &Setting, think: Duration) -> Result<Share, Box<dyn Error>> {
