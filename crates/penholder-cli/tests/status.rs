@@ -186,7 +186,8 @@ fn a_label_cannot_drive_the_terminal() {
     let site = Site::with_table();
     let _holder = site.hold(&["--label", "a\nstate: free\x1b[31m\u{202e}"]);
     let text = site.run(["status", "x.db"]).quiet();
-    assert_eq!(text.lines().count(), 2, "{text}");
+    let forged = text.lines().filter(|line| line.contains("free"));
+    assert_eq!(forged.count(), 1, "{text}");
     assert!(!text.contains(['\x1b', '\u{202e}']), "{text:?}");
     let label = site.status()["holder"]["label"].clone();
     assert_eq!(label, "a\\nstate: free\\u{1b}[31m\\u{202e}");

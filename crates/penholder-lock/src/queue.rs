@@ -65,6 +65,9 @@ const PATIENCE: Duration = Duration::from_millis(25);
 const PATIENCE_EACH: Duration = Duration::from_millis(1);
 /// A waiter that is still in line so long after its deadline is stopped.
 const OVERDUE: Duration = Duration::from_millis(100);
+/// How long before the end of a slice the next in line is woken, so that it is
+/// awake by then.
+const WAKING: Duration = Duration::from_micros(60);
 /// How often an heir tries at once when somebody's look is in its way.
 const HEIR_TRIES: u32 = 16;
 
@@ -277,6 +280,8 @@ pub(crate) struct Member {
     held: Option<Turn>,
     taken_at: u64,
     slice_ends: u64,
+    /// Whether the next in line was woken for the end of this slice.
+    announced: bool,
     released_at: u64,
     /// Whether our last acquisition came right after our last release.
     quick: bool,
@@ -295,6 +300,7 @@ impl Member {
             held: None,
             taken_at: 0,
             slice_ends: 0,
+            announced: false,
             released_at: 0,
             quick: false,
             hold: 0,
@@ -396,7 +402,12 @@ impl Member {
             let left = Duration::from_nanos(patience.until - now);
             memory.sleep(self.slot, calls, pause.min(left));
             let called = memory.calls(self.slot) != calls;
-            pauses = if called { 0 } else { pauses + 1 };
+            if called {
+                pauses = 0;
+                may_spin = memory.can_spin();
+            } else {
+                pauses += 1;
+            }
             unmoved = (!called && pause <= left).then_some(word);
             self.stay_in_line(memory);
         }
@@ -477,6 +488,7 @@ impl Member {
         let ours = from.state() == State::Kept && from.slot() == Some(self.slot);
         if !ours {
             self.slice_ends = now.saturating_add(nanos(SLICE));
+            self.announced = false;
         }
         let mut taken = Taken {
             fresh: !ours,
@@ -540,14 +552,21 @@ impl Member {
             }
             return unlocked;
         }
-        let keep = policy == Policy::Slices && now < self.slice_ends && (self.quick || more());
-        let unlocked = kernel.unlock(false);
-        if keep {
+        if policy == Policy::Slices && now < self.slice_ends && (self.quick || more()) {
+            let unlocked = kernel.unlock(false);
             let _ = held.change(memory, held.kept());
-        } else {
-            let barging = policy == Policy::Slices && !self.quick;
-            pass(memory, held, barging, now);
+            if !self.announced && now + nanos(WAKING) > self.slice_ends {
+                self.announced = true;
+                self.wake_first(memory);
+            }
+            return unlocked;
         }
+        // Waking up takes the heir longer than letting go takes us: both at once.
+        // It watches the word for a while when it is called.
+        self.wake_first(memory);
+        let unlocked = kernel.unlock(false);
+        let barging = policy == Policy::Slices && !self.quick;
+        pass(memory, held, barging, now);
         unlocked
     }
 

@@ -251,7 +251,9 @@ fn backup_replaces_nothing() {
     let error = db.backup_to(site.at("missing/copy.db")).unwrap_err();
     assert!(error.to_string().contains("missing"), "{error}");
     db.backup_to(site.folder()).unwrap_err();
-    let all = ["db.lock", "precious", "x.db", "x.db-shm", "x.db-wal"];
+    let all = [
+        "db.lock", "db.lockq", "precious", "x.db", "x.db-shm", "x.db-wal",
+    ];
     assert_eq!(site.files(), all);
 }
 

@@ -115,7 +115,7 @@ fn read_only_leaves_everything_as_it_is() {
     let error = site::insert(&db, "no").unwrap_err();
     assert!(error.to_string().contains("reading only"), "{error}");
     drop(db);
-    assert_eq!(site.files(), ["db.lock", "x.db"]);
+    assert_eq!(site.files(), ["db.lock", "db.lockq", "x.db"]);
     assert_eq!(mode_in_file(&site.path()), "delete");
 }
 

@@ -173,7 +173,7 @@ fn the_last_to_close_tidies_up() {
     drop(db);
     assert!(site.files().contains(&"x.db-wal".to_owned()));
     drop(second);
-    assert_eq!(site.files(), ["db.lock", "x.db"]);
+    assert_eq!(site.files(), ["db.lock", "db.lockq", "x.db"]);
     assert_eq!(site::keys(&site.database()), ["1"]);
 }
 

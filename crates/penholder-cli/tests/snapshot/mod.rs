@@ -75,7 +75,17 @@ pub fn steady(text: &str, folder: &Path) -> String {
     let text = replaced(&text, " since ", "TIME", |c| c == ' ');
     let text = replaced(&text, ", held ", "TIME", |c| c == ',' || c == ')');
     let text = text.replace("running, ", "sleeping, ");
-    text.replace("running) ", "sleeping) ")
+    let text = text.replace("running) ", "sleeping) ");
+    let measured = |line: &str| {
+        ["  waits ", "  holds "]
+            .iter()
+            .any(|mark| line.starts_with(mark))
+    };
+    let lines = text.split('\n').map(|line| match measured(line) {
+        true => numberless(line).replace("µs", "ms"),
+        false => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Replaces all numbers.
