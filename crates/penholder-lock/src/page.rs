@@ -3,37 +3,8 @@
 //! It is disposable. Nobody loses anything but its place in line if it is deleted,
 //! truncated or filled with garbage; it is then built anew.
 //!
-//! # Layout (version 1)
-//!
-//! Everything is a little-endian or big-endian word of this machine, eight bytes
-//! unless said otherwise, at these byte offsets:
-//!
-//! | offset | what |
-//! | --- | --- |
-//! | 0 | the bytes `penhold\n` |
-//! | 8 | version: 1 |
-//! | 16 | number of slots: 512 |
-//! | 24 | length of the page in bytes: 192,512 |
-//! | 32 | which boot it was built in: the two halves of the kernel's boot id, each-or |
-//! | 40 | wall-clock time it was built at, nanoseconds since 1970 |
-//! | 64 | the turnstile's word: bits 0–1 state (0 free, 1 held, 2 kept, 3 reserved), bits 2–17 slot, bits 18–63 sequence |
-//! | 128 | the last ticket drawn |
-//! | 136 | slots handed out so far: where the search for a free one begins |
-//! | 192 | the line: 512 bits, one a slot, in eight words, lowest bit first |
-//! | 256 | counters: acquisitions, contended, timeouts, recoveries, foreign holders met, waiters passed over, events |
-//! | 512 | histogram of waits, 256 words |
-//! | 2,560 | histogram of holds, 256 words |
-//! | 8,192 | the last 64 events, 128 bytes each |
-//! | 16,384 | tickets, one word a slot |
-//! | 20,480 | slots for waiting, 64 bytes each: calls (four bytes, a futex), whether somebody sleeps on it (four bytes), since when, until when (monotonic nanoseconds) |
-//! | 53,248 | slots for people, 256 bytes each: pid, start in clock ticks, pid namespace, policy, command line (128 bytes), label (64 bytes); text is UTF-8, filled up with zeros |
-//!
-//! A slot is taken by an exclusive open-file-description lock on byte 2⁶² + slot of
-//! the file, which its process keeps: whether it lives is thereby the kernel's
-//! word.
-//!
-//! A histogram's word `i` counts durations whose nanoseconds have their highest
-//! bit at `i / 4`, and the next two bits `i % 4`.
+//! Its layout, an ABI, is described in `docs/design.md` ("The page"); the offsets
+//! below are those of version 1.
 
 use std::ffi::OsString;
 use std::fs;
