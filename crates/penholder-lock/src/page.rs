@@ -326,6 +326,7 @@ impl Seat {
             Word::Ticket(slot) => AT_TICKETS + slot.number() * 8,
             Word::Since(slot) => waiting(slot) + 8,
             Word::Until(slot) => waiting(slot) + 16,
+            Word::Called(slot) => waiting(slot) + 24,
         })
     }
 

@@ -8,7 +8,7 @@
 //!
 //! | state | meaning | who may try the kernel's lock | leaves by |
 //! | --- | --- | --- | --- |
-//! | `Free` | at rest, or let go while the first in line has waited less than [`BARGING`] | anybody | the taker → `Held` |
+//! | `Free` | at rest, or let go while the first in line, called less than [`BARGING`] ago, is waking up | anybody | the taker → `Held` |
 //! | `Held(x)` | `x` has the kernel's lock, or is about to say that it has not | if nobody is in line, or nothing moved during a pause: then `x` may be dead | release by `x` → `Free`, `Kept`, `Reserved`; takeover → `Held(y)` |
 //! | `Kept(x)` | released; `x` may take it again within its slice | `x`; the first in line, if nothing moved during a short pause | `x` → `Held(x)`; the first in line → `Held(y)` |
 //! | `Reserved(x)` | released, for `x`, who was first in line | `x`; the others if nothing moved during a pause: then `x` is stopped or dead and loses its place until it wakes | `x` → `Held(x)`; passed over → `Held(y)`; `x` gives up → as a release |
@@ -48,8 +48,8 @@ pub(crate) const SLICE: Duration = Duration::from_millis(2);
 /// A caller that pauses longer than this between two writes does not keep the
 /// lock for its next one.
 const QUICK: Duration = Duration::from_micros(20);
-/// How long the first in line can be passed by others that are running while it
-/// has yet to wake up.
+/// How long the first in line can be passed by others that are running while it,
+/// having been called, has yet to wake up.
 pub(crate) const BARGING: Duration = Duration::from_millis(2);
 /// How long somebody alone in line watches the word before it sleeps: about what
 /// going to sleep and being woken costs.
@@ -112,6 +112,8 @@ pub(crate) enum Word {
     Since(Index),
     /// Its deadline, on the same clock; `u64::MAX` for none.
     Until(Index),
+    /// When it was first called to take the lock; zero before.
+    Called(Index),
 }
 
 /// The shared memory, and what else the turnstile asks of the world. All of it
@@ -229,8 +231,9 @@ impl Turn {
 pub enum Policy {
     /// First come, first served, in slices: whoever has its turn may take the
     /// lock again for about 2 ms while others wait, and a process that is running
-    /// may pass one that has waited less than 2 ms. Nobody waits longer than
-    /// about 2 ms for each one before it, plus whatever a single hold takes.
+    /// may pass one that was called less than 2 ms ago and has yet to wake up. So
+    /// nobody waits much longer than 2 ms for each one before it, if holds are
+    /// shorter than that.
     #[default]
     Slices,
     /// First come, first served, strictly: one hold, then the next. Each hand-over
@@ -354,6 +357,7 @@ impl Member {
         memory.store(Word::Ticket(self.slot), ticket);
         memory.store(Word::Since(self.slot), memory.now());
         memory.store(Word::Until(self.slot), until);
+        memory.store(Word::Called(self.slot), 0);
         memory.set_bits(Word::Line(self.slot.group()), self.slot.bit());
     }
 
@@ -604,7 +608,7 @@ impl Member {
 }
 
 /// Gives the lock, which `word` says is ours to give, to the first in line; with
-/// `barging` to whoever comes first, if that one has not waited long.
+/// `barging` to whoever comes first, if that one was called just now.
 fn pass(memory: &impl Memory, mut word: Turn, barging: bool, now: u64) {
     loop {
         let Some(heir) = first(memory) else {
@@ -615,8 +619,7 @@ fn pass(memory: &impl Memory, mut word: Turn, barging: bool, now: u64) {
             }
             return;
         };
-        let waited = now.saturating_sub(memory.load(Word::Since(heir)));
-        let next = if barging && waited < nanos(BARGING) {
+        let next = if barging && may_be_passed(memory, heir, now) {
             word.free()
         } else {
             word.reserved_for(heir)
@@ -631,6 +634,18 @@ fn pass(memory: &impl Memory, mut word: Turn, barging: bool, now: u64) {
         }
         // It gave up before it could see that the lock is its own.
         word = next;
+    }
+}
+
+/// Whether the first in line may be passed by whoever is running: until it has had
+/// some time to wake up.
+fn may_be_passed(memory: &impl Memory, heir: Index, now: u64) -> bool {
+    match memory.load(Word::Called(heir)) {
+        0 => {
+            memory.store(Word::Called(heir), now);
+            true
+        }
+        called => now.saturating_sub(called) < nanos(BARGING),
     }
 }
 
