@@ -407,6 +407,10 @@ impl Memory for Seat {
         clock::monotonic()
     }
 
+    fn about_now(&self) -> u64 {
+        clock::coarse()
+    }
+
     fn can_spin(&self) -> bool {
         self.can_spin
     }

@@ -197,16 +197,23 @@ impl LockFile {
         if let Some(level) = self.kernel.level(&request.path) {
             return self.kernel.probe_under(request, level);
         }
-        let now = clock::monotonic();
-        self.line.sit_down(request, &self.kernel.identity, now);
+        self.line.sit_down(request, &self.kernel.identity);
         let mut attempt = Attempt::new(&mut self.kernel, request);
-        let taken = match self.line.seat_for(request) {
-            Some((seat, member)) => member.try_take(seat, &mut attempt, now, polite)?,
-            None => attempt.try_lock(now)?.then_some(Taken {
-                fresh: true,
-                recovered: None,
-                passed_over: None,
-            }),
+        let (now, taken) = match self.line.seat_for(request) {
+            Some((seat, member)) => {
+                let now = member.begins(seat);
+                let taken = member.try_take(seat, &mut attempt, now, polite)?;
+                (now.nanos, taken)
+            }
+            None => {
+                let now = clock::monotonic();
+                let taken = attempt.try_lock(now)?.then_some(Taken {
+                    fresh: true,
+                    recovered: None,
+                    passed_over: None,
+                });
+                (now, taken)
+            }
         };
         let length = attempt.length;
         let Some(taken) = taken else {
@@ -349,8 +356,10 @@ impl LockFile {
         let Some((seat, member)) = &mut self.line.seat else {
             return Attempt::new(&mut self.kernel, request).unlock(true);
         };
-        let held = member.ends(clock::monotonic());
-        seat.note(Histogram::Holds, held);
+        let (held, is_exact) = member.ends(seat);
+        if is_exact {
+            seat.note(Histogram::Holds, held);
+        }
         let mut attempt = Attempt::new(&mut self.kernel, request);
         let released = member.release(seat, &mut attempt, request.policy, more);
         if Duration::from_nanos(held) > LONG_HOLD {
@@ -387,7 +396,8 @@ impl Drop for LockFile {
 impl Line {
     /// Takes a place if we have none, and sees now and then whether the page is
     /// still everybody's.
-    fn sit_down(&mut self, request: &Request, identity: &Identity, now: u64) {
+    fn sit_down(&mut self, request: &Request, identity: &Identity) {
+        let now = clock::coarse();
         let recent = self
             .tried
             .is_some_and(|tried| now.saturating_sub(tried) < RECHECK);
@@ -447,7 +457,7 @@ impl Line {
         self.is_broken = false;
         if page::rebuild(&request.path, request.model.as_deref()).is_ok() {
             self.tried = None;
-            self.sit_down(request, identity, clock::monotonic());
+            self.sit_down(request, identity);
         }
         if let Some((seat, member)) = &mut self.seat {
             member.adopt(seat);

@@ -68,6 +68,8 @@ const OVERDUE: Duration = Duration::from_millis(100);
 /// How long before the end of a slice the next in line is woken, so that it is
 /// awake by then.
 const WAKING: Duration = Duration::from_micros(60);
+/// Where nobody waits, one acquisition of so many is measured.
+const SAMPLE: u32 = 8;
 /// How often an heir tries at once when somebody's look is in its way.
 const HEIR_TRIES: u32 = 16;
 
@@ -140,6 +142,8 @@ pub(crate) trait Memory {
     fn lives(&self, slot: Index) -> bool;
     /// The monotonic clock, in nanoseconds.
     fn now(&self) -> u64;
+    /// The same, some milliseconds behind, for a quarter of the price.
+    fn about_now(&self) -> u64;
     /// Whether there is a second processor to spin on.
     fn can_spin(&self) -> bool;
     /// A moment of spinning.
@@ -275,17 +279,54 @@ pub(crate) struct Patience<'a> {
     pub(crate) is_outdated: &'a dyn Fn() -> bool,
 }
 
+/// A reading of the memory's clock. Where nobody waits most are not exact: an
+/// exact one costs a sixtieth of an uncontended acquisition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Moment {
+    pub(crate) nanos: u64,
+    is_exact: bool,
+}
+
+impl Moment {
+    fn exact(memory: &impl Memory) -> Self {
+        Self {
+            nanos: memory.now(),
+            is_exact: true,
+        }
+    }
+
+    fn of(memory: &impl Memory, is_exact: bool) -> Self {
+        if is_exact {
+            return Self::exact(memory);
+        }
+        Self {
+            nanos: memory.about_now(),
+            is_exact,
+        }
+    }
+
+    /// How long ago another moment was, and whether that is exact.
+    fn since(self, other: Self) -> (u64, bool) {
+        let nanos = self.nanos.saturating_sub(other.nanos);
+        (nanos, self.is_exact && other.is_exact)
+    }
+}
+
 /// One process at the turnstile; used by one thread at a time.
 #[derive(Debug)]
 pub(crate) struct Member {
     slot: Index,
     /// The word while we hold, for the release.
     held: Option<Turn>,
-    taken_at: u64,
+    taken: Moment,
     slice_ends: u64,
     /// Whether the next in line was woken for the end of this slice.
     announced: bool,
-    released_at: u64,
+    released: Moment,
+    /// Whether somebody was in line when our hold ended.
+    others: bool,
+    /// How often we have taken it.
+    count: u32,
     /// Whether our last acquisition came right after our last release.
     quick: bool,
     /// A smoothed length of our holds, in nanoseconds.
@@ -301,10 +342,12 @@ impl Member {
         Self {
             slot,
             held: None,
-            taken_at: 0,
+            taken: Moment::default(),
             slice_ends: 0,
             announced: false,
-            released_at: 0,
+            released: Moment::default(),
+            others: false,
+            count: 0,
             quick: false,
             hold: 0,
         }
@@ -312,7 +355,13 @@ impl Member {
 
     /// When the lock that we hold was taken, on the memory's clock.
     pub(crate) fn taken_at(&self) -> u64 {
-        self.taken_at
+        self.taken.nanos
+    }
+
+    /// The time, for an acquisition: exact if others wait, or if it is one of the
+    /// sample that is measured.
+    pub(crate) fn begins(&self, memory: &impl Memory) -> Moment {
+        Moment::of(memory, self.others || self.count.is_multiple_of(SAMPLE))
     }
 
     /// Takes the lock if that passes nobody unduly; `polite`: nobody at all.
@@ -320,11 +369,12 @@ impl Member {
         &mut self,
         memory: &impl Memory,
         kernel: &mut K,
-        now: u64,
+        now: Moment,
         polite: bool,
     ) -> Result<Option<Taken>, K::Error> {
         debug_assert!(self.held.is_none(), "one hold at a time");
-        self.quick = self.released_at != 0 && now.saturating_sub(self.released_at) < nanos(QUICK);
+        let (gap, is_exact) = now.since(self.released);
+        self.quick = is_exact && gap < nanos(QUICK);
         let word = Turn::of(memory);
         let allowed = if polite {
             first(memory).is_none()
@@ -446,7 +496,7 @@ impl Member {
         let reserved = word.state() == State::Reserved && word.slot() == Some(self.slot);
         let tries = if reserved { HEIR_TRIES } else { 1 };
         for _ in 0..tries {
-            if let Some(taken) = self.attempt(memory, kernel, word, memory.now())? {
+            if let Some(taken) = self.attempt(memory, kernel, word, Moment::exact(memory))? {
                 return Ok(Some(taken));
             }
             if Turn::of(memory) != word {
@@ -463,9 +513,9 @@ impl Member {
         memory: &impl Memory,
         kernel: &mut K,
         seen: Turn,
-        now: u64,
+        now: Moment,
     ) -> Result<Option<Taken>, K::Error> {
-        if !kernel.try_lock(now)? {
+        if !kernel.try_lock(now.nanos)? {
             return Ok(None);
         }
         let mut word = seen;
@@ -485,13 +535,14 @@ impl Member {
         }
     }
 
-    fn taken(&mut self, memory: &impl Memory, from: Turn, held: Turn, now: u64) -> Taken {
+    fn taken(&mut self, memory: &impl Memory, from: Turn, held: Turn, now: Moment) -> Taken {
         self.held = Some(held);
-        self.taken_at = now;
+        self.taken = now;
+        self.count = self.count.wrapping_add(1);
         let other = from.slot().filter(|&slot| slot != self.slot);
         let ours = from.state() == State::Kept && from.slot() == Some(self.slot);
         if !ours {
-            self.slice_ends = now.saturating_add(nanos(SLICE));
+            self.slice_ends = now.nanos.saturating_add(nanos(SLICE));
             self.announced = false;
         }
         let mut taken = Taken {
@@ -517,7 +568,7 @@ impl Member {
             let held = word.held_by(self.slot);
             match word.change(memory, held) {
                 Ok(()) => {
-                    self.taken(memory, word.free(), held, memory.now());
+                    self.taken(memory, word.free(), held, Moment::exact(memory));
                     return;
                 }
                 Err(moved) => word = moved,
@@ -527,12 +578,16 @@ impl Member {
 
     /// Gives the lock back, and sees to it that the next one learns of it.
     ///
-    /// Notes that a hold ends, and says how long it was, in nanoseconds.
-    pub(crate) fn ends(&mut self, now: u64) -> u64 {
-        let hold = now.saturating_sub(self.taken_at);
-        self.released_at = now;
-        self.hold = (self.hold / 8 * 7).saturating_add(hold / 8);
-        hold
+    /// Notes that a hold ends, and says how long it was, in nanoseconds, and
+    /// whether that is exact.
+    pub(crate) fn ends(&mut self, memory: &impl Memory) -> (u64, bool) {
+        self.others = !nobody_waits(memory);
+        self.released = Moment::of(memory, self.others || self.taken.is_exact);
+        let (hold, is_exact) = self.released.since(self.taken);
+        if is_exact {
+            self.hold = (self.hold / 8 * 7).saturating_add(hold / 8);
+        }
+        (hold, is_exact)
     }
 
     /// Gives the lock back after [`ends`](Self::ends), and sees to it that the next
@@ -547,8 +602,8 @@ impl Member {
         let Some(held) = self.held.take() else {
             return kernel.unlock(true);
         };
-        let now = self.released_at;
-        if nobody_waits(memory) {
+        let now = self.released.nanos;
+        if !self.others {
             let unlocked = kernel.unlock(true);
             if held.change(memory, held.free()).is_ok() && !nobody_waits(memory) {
                 // Somebody queued between our two looks.

@@ -9,6 +9,12 @@ pub(crate) fn monotonic() -> u64 {
     nanos(ClockId::Monotonic)
 }
 
+/// The same clock as of the last tick of the kernel's timer: up to 10 ms behind,
+/// and four times cheaper to read.
+pub(crate) fn coarse() -> u64 {
+    nanos(ClockId::MonotonicCoarse)
+}
+
 /// What to add to the monotonic clock to have the wall clock's time since 1970,
 /// in nanoseconds; it changes when somebody sets the wall clock.
 pub(crate) fn wall_offset() -> u64 {
