@@ -32,6 +32,9 @@ stress:
 bench:
     cargo run --release -p penholder-bench -- lock
     cargo run --release -p penholder-bench -- execute
+    cargo run --release -p penholder-bench -- compare
+    cargo run --release -p penholder-bench -- handoff
+    cargo run --release -p penholder-bench -- scale
 
 # Two thousand kills
 long:

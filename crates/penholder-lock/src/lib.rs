@@ -1,5 +1,6 @@
-//! One write lock for many processes: bounded by one deadline, released by the
-//! kernel when its holder dies, and able to say who holds it.
+//! One write lock for many processes: fair, woken instead of polling, bounded by one
+//! deadline, released by the kernel when its holder dies, and able to say who
+//! holds it.
 //!
 //! ```
 //! use penholder_lock::{DEFAULT_TIMEOUT, WriteLocker};
@@ -22,9 +23,15 @@
 //! ```text
 //! write lock timeout after 500ms
 //!   holder: pid:4242 since 2026-01-15T10:30:45.000Z (`sync --all`, stopped, held 3.2s)
+//!   queue: 7 ahead of you
 //!   lock file: /srv/app/db.lock
 //!   try again or check if holder process is stuck
 //! ```
+//!
+//! Processes queue in shared memory, the file beside it with a `q` behind its name:
+//! the first who came is the first who is served, up to slices of about 2 ms that
+//! keep throughput ([`Policy`]). It is disposable, and nothing in it grants the lock.
+//! Where it cannot be, the lock is polled.
 //!
 //! # Where to look
 //!

@@ -141,8 +141,9 @@ impl WriteLocker {
 
     /// Takes the lock, waiting up to `timeout` ([`Duration::ZERO`] tries once).
     ///
-    /// The threads of this process are served in the order they came. Among
-    /// processes the kernel's lock is polled after 5, 10, 20, 40, 50, 50 … ms.
+    /// The threads of this process are served in the order they came, and so are
+    /// processes, as [`Policy`] says. Where they cannot queue, the kernel's lock is
+    /// polled after 5, 10, 20, 40, 50, 50 … ms.
     ///
     /// # Errors
     ///
