@@ -15,7 +15,7 @@ use crate::word::Word;
 use crate::writer;
 
 /// Nobody waits longer in this benchmark.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {

@@ -29,6 +29,7 @@ mod rush;
 mod scale;
 mod targets;
 mod uncontended;
+mod waiting;
 mod word;
 mod worker;
 mod writer;
@@ -56,6 +57,8 @@ enum Command {
     Scale(scale::Args),
     /// The hand-off alone, beside the least that it can cost; and recovery.
     Handoff(handoff::Args),
+    /// What it costs to wait behind a long hold.
+    Waiting(waiting::Args),
     #[command(hide = true)]
     Runner(runner::Args),
     #[command(hide = true)]
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::run(args),
         Command::Scale(args) => scale::run(args),
         Command::Handoff(args) => handoff::run(&args),
+        Command::Waiting(args) => waiting::run(&args),
         Command::Runner(args) => runner::run(&args),
         Command::Worker(args) => worker::run(args),
     };

@@ -20,23 +20,33 @@ pub(crate) struct Args {
     cpu: usize,
 }
 
-/// The role itself. On `take` it says `taking`, takes, and says when it had it;
-/// on `release` it says when it began to release, when it has.
+/// The role itself. On `take` it says `taking`, takes, and says when it had it; on
+/// `pass` the same, and gives it on at once;
+/// on `release` it says when it began to release, when it has; on `processor` how
+/// much processor time it has used.
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     process::end_with_parent()?;
     pinned::pin(args.cpu)?;
     let mut baton = Baton::open(args.kind, &args.folder)?;
     let mut output = std::io::stdout();
     for line in std::io::stdin().lock().lines() {
-        let moment = if line? == "take" {
-            writeln!(output, "taking")?;
-            output.flush()?;
-            baton.take()?;
-            clock::now()
-        } else {
-            let begun = clock::now();
-            baton.release()?;
-            begun
+        let moment = match line?.as_str() {
+            order @ ("take" | "pass") => {
+                writeln!(output, "taking")?;
+                output.flush()?;
+                baton.take()?;
+                let taken = clock::now();
+                if order == "pass" {
+                    baton.release()?;
+                }
+                taken
+            }
+            "processor" => clock::processor(),
+            _ => {
+                let begun = clock::now();
+                baton.release()?;
+                begun
+            }
         };
         writeln!(output, "{moment}")?;
         output.flush()?;
@@ -61,7 +71,16 @@ impl Runner {
 
     /// Tells it to take, and returns when it is about to.
     pub(crate) fn begin_to_take(&mut self) -> Result<(), Box<dyn Error>> {
-        self.0.tell("take")?;
+        self.begin("take")
+    }
+
+    /// Tells it to take and to give on at once, and returns when it is about to.
+    pub(crate) fn begin_to_pass(&mut self) -> Result<(), Box<dyn Error>> {
+        self.begin("pass")
+    }
+
+    fn begin(&mut self, order: &str) -> Result<(), Box<dyn Error>> {
+        self.0.tell(order)?;
         match self.hear()?.as_str() {
             "taking" => Ok(()),
             other => Err(format!("a process said {other:?} instead of \"taking\"").into()),
@@ -82,6 +101,12 @@ impl Runner {
     /// Tells it to release, and returns when it began to.
     pub(crate) fn release(&mut self) -> Result<Nanos, Box<dyn Error>> {
         self.0.tell("release")?;
+        Ok(self.hear()?.parse()?)
+    }
+
+    /// How much processor time it has used.
+    pub(crate) fn processor(&mut self) -> Result<Nanos, Box<dyn Error>> {
+        self.0.tell("processor")?;
         Ok(self.hear()?.parse()?)
     }
 
