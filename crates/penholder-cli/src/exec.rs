@@ -18,6 +18,7 @@ pub(crate) fn run(args: &Exec) -> Result<ExitCode, Failure> {
         "-" => read_script()?,
         sql => sql.to_owned(),
     };
+    refuse_nul(&sql)?;
     let params: Vec<Value> = args.params.iter().map(|word| param::value(word)).collect();
     let mut options = args.target.options().timeout(args.timeout.timeout);
     if let Some(label) = &args.label {
@@ -43,6 +44,16 @@ fn read_script() -> Result<String, Failure> {
         Failure::new(format!("read standard input: {error}: {next}"), FAILED)
     })?;
     Ok(script)
+}
+
+/// SQLite would stop reading there, and run what came before as if it were all.
+fn refuse_nul(sql: &str) -> Result<(), Failure> {
+    let Some(place) = sql.find('\0') else {
+        return Ok(());
+    };
+    let why = format!("the SQL contains a NUL byte after {place} bytes");
+    let message = format!("exec: {why}: nothing was run: remove it");
+    Err(Failure::new(message, FAILED))
 }
 
 /// One statement with values as plain data; otherwise whatever is in the text,

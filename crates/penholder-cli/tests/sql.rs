@@ -60,6 +60,22 @@ fn a_script_is_all_or_nothing() {
     assert_eq!(site.entries(), 3);
 }
 
+/// SQLite reads SQL up to a NUL: here that would delete everything.
+#[test]
+fn a_script_with_a_nul_is_not_run_by_half() {
+    let site = Site::with_table();
+    site.exec("INSERT INTO entry VALUES (1, 1), (2, 2)");
+    // Refused without waiting, though somebody holds the lock.
+    let _holder = site.hold(&[]);
+    for script in ["DELETE FROM entry\0 WHERE key = 99", "\0", "SELECT 1;\0"] {
+        let done = site.feed(["exec", "x.db", "--timeout", "50s", "-"], script);
+        let message = done.failed(1);
+        assert!(message.contains("NUL byte"), "{message}");
+        assert!(message.contains("nothing was run: remove it"), "{message}");
+    }
+    assert_eq!(site.entries(), 2);
+}
+
 #[test]
 fn a_script_cannot_end_its_transaction_halfway() {
     for end in ["COMMIT", "END", "COMMIT; BEGIN", "ROLLBACK"] {

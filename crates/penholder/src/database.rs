@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::options::Options;
 use crate::readers::Readers;
-use crate::value::{Executed, IntoParams, Rows, Statement};
+use crate::value::{Executed, IntoParams, Rows, Statement, refuse_nul};
 use crate::writer::{self, Session, Transaction, Writer};
 
 /// One SQLite database, written by many processes, one at a time.
@@ -243,8 +243,10 @@ impl Database {
     /// As [`write`](Self::write); [`sqlite_error`](Error::sqlite_error) if the
     /// statement fails, and then nothing was written: unless it asks SQLite to
     /// keep what it did before the failure (`INSERT OR FAIL`, `ON CONFLICT FAIL`,
-    /// `RAISE(FAIL)`), and then the text says so.
+    /// `RAISE(FAIL)`), and then the text says so. SQL with a NUL byte is refused
+    /// before anything is waited for.
     pub fn execute(&self, sql: &str, params: impl IntoParams) -> Result<Executed> {
+        refuse_nul("write", sql)?;
         let params = params.into_params();
         let attachment = self.inner.attachment();
         self.session(&attachment)?.execute(sql, &params)
@@ -276,6 +278,9 @@ impl Database {
     ) -> Result<Vec<Executed>> {
         // Built before the lock is taken: the iterator is the caller's code.
         let statements: Vec<Statement> = statements.into_iter().map(Into::into).collect();
+        statements
+            .iter()
+            .try_for_each(|one| refuse_nul("write", one.sql()))?;
         let attachment = self.inner.attachment();
         self.session(&attachment)?.batch(&statements)
     }
@@ -287,6 +292,7 @@ impl Database {
     ///
     /// As [`read`](Self::read); also if the statement would write.
     pub fn query(&self, sql: &str, params: impl IntoParams) -> Result<Rows> {
+        refuse_nul("query", sql)?;
         let params = params.into_params();
         self.read(|connection| {
             writer::collect(connection, sql, &params)

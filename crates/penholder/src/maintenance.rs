@@ -11,6 +11,7 @@ use rusqlite::{Connection, OpenFlags, ffi};
 use crate::database::Database;
 use crate::error::{Error, Result, is_sqlite_busy};
 use crate::location::Location;
+use crate::value::refuse_nul;
 
 /// Pages copied by one step of a backup.
 const BACKUP_STEP: i32 = 1024;
@@ -137,6 +138,9 @@ impl Database {
     /// The database is newer than the list; or a step fails, and then it and
     /// those after it took no effect. Otherwise as [`write`](Self::write).
     pub fn migrate(&self, steps: &[&str]) -> Result<(usize, usize)> {
+        steps
+            .iter()
+            .try_for_each(|sql| refuse_nul("migrate", sql))?;
         let known = steps.len();
         let before = self.read(|connection| self.version(connection, known))?;
         for (number, sql) in steps.iter().enumerate().skip(before) {

@@ -196,6 +196,16 @@ impl Statement {
     }
 }
 
+/// Refuses SQL with a NUL byte, at which SQLite would stop reading: what came
+/// before it would run as if it were all.
+pub(crate) fn refuse_nul(what: &'static str, sql: &str) -> Result<()> {
+    let Some(place) = sql.find('\0') else {
+        return Ok(());
+    };
+    let why = format!("the SQL contains a NUL byte after {place} bytes: nothing was run");
+    Err(Error::misuse(what, why, "remove it"))
+}
+
 impl From<&str> for Statement {
     fn from(sql: &str) -> Self {
         Self::new(sql, ())

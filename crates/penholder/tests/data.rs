@@ -480,3 +480,39 @@ fn what_fail_keeps_is_said() {
     db.batch([sql]).unwrap_err();
     assert!(db.query("SELECT a FROM once", ()).unwrap().is_empty());
 }
+
+/// SQLite reads SQL up to a NUL: here that would delete everything.
+#[test]
+fn sql_with_a_nul_is_refused_before_anything_is_waited_for() {
+    let (site, db) = items();
+    execute(&db, "INSERT INTO item(name) VALUES ('a'), ('b')");
+    let other = site::open(&site.path());
+    let cut = "DELETE FROM item\0 WHERE name = 'z'";
+    let ways: [&(dyn Fn() -> Result<()> + Sync); 5] = [
+        &|| db.execute(cut, ()).map(drop),
+        &|| db.execute("CREATE TABLE a(a)\0", ()).map(drop),
+        &|| {
+            db.batch(["INSERT INTO note(item) VALUES (1)", cut])
+                .map(drop)
+        },
+        &|| db.query("SELECT 1\0 + 1", ()).map(drop),
+        &|| db.migrate(&["CREATE TABLE a(a)", cut]).map(drop),
+    ];
+    // In a write, where whatever waits for the lock fails.
+    let done = other.write(|_tx| -> Result<()> {
+        for way in ways {
+            let text = way().unwrap_err().to_string();
+            assert!(text.contains("NUL byte after "), "{text}");
+            assert!(text.ends_with(": nothing was run: remove it"), "{text}");
+        }
+        Ok(())
+    });
+    done.unwrap();
+    let rows = "SELECT count(*) FROM item UNION ALL SELECT count(*) FROM note";
+    let counts = db.query(rows, ()).unwrap();
+    let counts: Vec<_> = counts.iter().map(|row| row[0].clone()).collect();
+    assert_eq!(counts, params![2, 0]);
+    // A value may contain one.
+    db.execute("INSERT INTO item(name) VALUES (?1)", ["a\0b"])
+        .unwrap();
+}
