@@ -88,8 +88,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let Some((path, command)) = words.split_first() else {
-        eprintln!("{USAGE}");
-        return ExitCode::from(2);
+        return misused();
     };
     match run(path, command) {
         Ok(code) => code,
@@ -101,30 +100,39 @@ fn main() -> ExitCode {
 }
 
 fn run(path: &str, command: &[&str]) -> Result<ExitCode> {
-    let id = |text: &str| text.parse::<i64>();
     match command {
         ["write", name, value] => println!("{}", Records::open(path)?.create_record(name, value)?),
-        ["update", number, value] if let Ok(id) = id(number) => {
+        ["update", number, value] => {
+            let Ok(id) = number.parse() else {
+                return Ok(misused());
+            };
             if !Records::open(path)?.update_record(id, value)? {
                 return Ok(missing(id));
             }
         }
-        ["get", number] if let Ok(id) = id(number) => match Records::open(path)?.get_record(id)? {
-            Some(record) => println!("{}={}", record.name, record.value),
-            None => return Ok(missing(id)),
-        },
+        ["get", number] => {
+            let Ok(id) = number.parse() else {
+                return Ok(misused());
+            };
+            match Records::open(path)?.get_record(id)? {
+                Some(record) => println!("{}={}", record.name, record.value),
+                None => return Ok(missing(id)),
+            }
+        }
         ["list"] => {
             for record in Records::open(path)?.all_records()? {
                 println!("{} {}={}", record.id, record.name, record.value);
             }
         }
         ["count"] => println!("{}", Records::open(path)?.count()?),
-        _ => {
-            eprintln!("{USAGE}");
-            return Ok(ExitCode::from(2));
-        }
+        _ => return Ok(misused()),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn misused() -> ExitCode {
+    eprintln!("{USAGE}");
+    ExitCode::from(2)
 }
 
 fn missing(id: i64) -> ExitCode {
