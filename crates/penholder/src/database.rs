@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use penholder_lock::{Deadline, LOCK_FILE_NAME, Status, WriteLocker, fork_generation};
+use penholder_lock::{Deadline, LOCK_FILE_NAME, Status, WriteGuard, WriteLocker, fork_generation};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use crate::connection;
 use crate::error::{Error, Result};
 use crate::location::Location;
+use crate::log::{self, Mover};
 use crate::options::Options;
 use crate::readers::Readers;
 use crate::value::{Executed, IntoParams, Rows, Statement, refuse_nul};
@@ -69,6 +70,7 @@ pub(crate) struct Attachment {
     /// Boxed, because each write takes it out and puts it back.
     writer: Mutex<Option<Box<Writer>>>,
     readers: Readers,
+    pub(crate) mover: Mover,
 }
 
 impl Database {
@@ -377,6 +379,7 @@ impl Attachment {
             locker,
             writer: Mutex::new(None),
             readers: Readers::new(options.readers),
+            mover: Mover::default(),
         }
     }
 
@@ -393,6 +396,17 @@ impl Attachment {
         *self.lock_writer() = writer;
     }
 
+    /// The write lock, if it is free this moment and nothing is left to move.
+    fn guard_for_closing(&self, connection: &Connection) -> Option<WriteGuard> {
+        // First without the lock: others may write while we wait for the disk.
+        if !self.locker.lock_file().exists() || !log::moves_all(connection) {
+            return None;
+        }
+        let guard = self.locker.try_acquire().unwrap_or(None)?;
+        // They may have written.
+        log::moves_all(connection).then_some(guard)
+    }
+
     fn lock_writer(&self) -> MutexGuard<'_, Option<Box<Writer>>> {
         // Nothing panics with the mutex held.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
@@ -400,25 +414,26 @@ impl Attachment {
 }
 
 /// The last connection to a database checkpoints and deletes the log as it
-/// closes. That is maintenance, so it happens under the write lock, or, where
-/// the lock is not free this moment, not at all: whoever has it closes later.
+/// closes, and keeps readers out until it is done. So what can take long is done
+/// before, passively. The rest is maintenance: it happens under the write lock, or,
+/// where the lock is not free this moment or something is left to move, not at all:
+/// whoever is in the way closes later.
 impl Drop for Attachment {
     fn drop(&mut self) {
-        let writer = self.take_writer();
-        let readers = self.readers.drain();
+        // Without locking: in a forked child a thread that is not there may have the
+        // mutexes for ever.
+        let writer = self.writer.get_mut();
+        let writer = writer.unwrap_or_else(PoisonError::into_inner).take();
+        let others = (self.readers.drain(), self.mover.take());
         if !self.is_ours() {
-            std::mem::forget((writer, readers));
+            std::mem::forget((writer, others));
             return;
         }
-        drop(readers);
+        drop(others);
         let Some(writer) = writer else {
             return;
         };
-        let guard = if self.locker.lock_file().exists() {
-            self.locker.try_acquire().unwrap_or(None)
-        } else {
-            None
-        };
+        let guard = self.guard_for_closing(&writer.connection);
         if guard.is_none() {
             // Cannot fail on an open connection; if it did, closing checkpoints.
             let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;

@@ -1,11 +1,12 @@
 #![expect(unsafe_code, reason = "what rusqlite does not wrap")]
 //! What rusqlite does not wrap.
 
-use std::ffi::c_int;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use penholder_lock::fork_generation;
-use rusqlite::ffi;
+use rusqlite::{Connection, ffi};
 
 /// The fork generation in which the calls were replaced; `NEVER` before.
 static REPLACED_IN: AtomicU64 = AtomicU64::new(NEVER);
@@ -100,4 +101,62 @@ unsafe fn change_device(result: c_int, stat: *mut libc::stat) {
         let stat = unsafe { &mut *stat };
         stat.st_dev ^= (fork_generation() - replaced_in) << 44;
     }
+}
+
+/// A connection that knows how long the log was after its last commit, and
+/// leaves checkpoints of it to us.
+///
+/// rusqlite wraps this hook, but not in one way in all the versions that we take.
+#[derive(Debug)]
+pub(crate) struct Counting {
+    // First: closed before what its hook writes to is freed. Never moved out.
+    connection: Connection,
+    frames: Box<AtomicU32>,
+}
+
+impl Counting {
+    pub(crate) fn new(connection: Connection) -> Self {
+        let frames = Box::new(AtomicU32::new(0));
+        let target: *const AtomicU32 = &raw const *frames;
+        // SAFETY: the handle is open and not closed here.
+        let handle = unsafe { connection.handle() };
+        // SAFETY: the box lives as long as the connection, see above, and SQLite
+        // calls the hook only from the thread that uses the connection.
+        unsafe { ffi::sqlite3_wal_hook(handle, Some(count_frames), target.cast_mut().cast()) };
+        Self { connection, frames }
+    }
+
+    /// Frames in the log after the last commit of this connection.
+    pub(crate) fn log_frames(&self) -> u32 {
+        self.frames.load(Ordering::Relaxed)
+    }
+}
+
+impl Deref for Counting {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+/// What SQLite itself does with the log of an attached database.
+const ATTACHED_MAX: c_int = 1000;
+
+unsafe extern "C" fn count_frames(
+    target: *mut c_void,
+    handle: *mut ffi::sqlite3,
+    name: *const c_char,
+    frames: c_int,
+) -> c_int {
+    // SAFETY: SQLite passes the name of the database as C text.
+    if unsafe { CStr::from_ptr(name) } == c"main" {
+        // SAFETY: the target that the hook was set with, which lives.
+        let target = unsafe { &*target.cast::<AtomicU32>() };
+        target.store(u32::try_from(frames).unwrap_or(0), Ordering::Relaxed);
+    } else if frames >= ATTACHED_MAX {
+        // SAFETY: SQLite's own hook does the same with what it was passed.
+        unsafe { ffi::sqlite3_wal_checkpoint(handle, name) };
+    }
+    ffi::SQLITE_OK
 }

@@ -57,6 +57,7 @@ mod database;
 mod error;
 mod ffi;
 mod location;
+mod log;
 mod maintenance;
 mod options;
 mod readers;

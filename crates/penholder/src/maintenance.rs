@@ -11,6 +11,7 @@ use rusqlite::{Connection, OpenFlags, ffi};
 use crate::database::Database;
 use crate::error::{Error, Result, is_sqlite_busy};
 use crate::location::Location;
+use crate::log;
 use crate::value::refuse_nul;
 
 /// Pages copied by one step of a backup.
@@ -41,18 +42,18 @@ impl Database {
         let session = self.session(&attachment)?;
         let connection = session.connection();
         let failed = |e| session.explain("checkpoint", e);
-        let (_, log, moved) = wal_checkpoint(connection, "PASSIVE").map_err(failed)?;
+        let passive = log::checkpoint(connection, "PASSIVE").map_err(failed)?;
         // Whoever reads from the log is not waited for.
         session.wait_at_most(Duration::ZERO)?;
-        let truncated = match wal_checkpoint(connection, "TRUNCATE") {
-            Ok((busy, _, _)) => !busy,
+        let truncated = match log::checkpoint(connection, "TRUNCATE") {
+            Ok(done) => !done.busy,
             // An answer here, not an error.
             Err(error) if is_sqlite_busy(&error) => false,
             Err(error) => return Err(failed(error)),
         };
         Ok(Checkpoint {
-            log_frames: log,
-            moved_frames: moved,
+            log_frames: passive.log,
+            moved_frames: passive.moved,
             truncated,
         })
     }
@@ -171,20 +172,6 @@ impl Database {
             )),
         }
     }
-}
-
-/// `(busy, frames in the log, frames moved)`.
-fn wal_checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<(bool, u64, u64)> {
-    let sql = format!("PRAGMA wal_checkpoint({mode})");
-    connection.query_row(&sql, [], |row| {
-        // -1 where there is no log.
-        let frames = |n: i64| u64::try_from(n).unwrap_or(0);
-        Ok((
-            row.get::<_, i64>(0)? != 0,
-            frames(row.get(1)?),
-            frames(row.get(2)?),
-        ))
-    })
 }
 
 /// Nothing of a database may be there already: SQLite would take a log that was

@@ -84,8 +84,9 @@ impl Readers {
     }
 
     /// The connections that nobody has, taken out of the pool.
-    pub(crate) fn drain(&self) -> Vec<Connection> {
-        std::mem::take(&mut self.lock().idle)
+    pub(crate) fn drain(&mut self) -> Vec<Connection> {
+        let state = self.state.get_mut();
+        std::mem::take(&mut state.unwrap_or_else(PoisonError::into_inner).idle)
     }
 
     fn lend(&self, connection: Connection) -> Reader<'_> {

@@ -20,7 +20,9 @@ use rusqlite::Connection;
 use crate::connection;
 use crate::database::Attachment;
 use crate::error::{self, Error, Result};
+use crate::ffi::Counting;
 use crate::location::Location;
+use crate::log::{self, Due};
 use crate::options::Options;
 use crate::value::{Executed, Rows, Statement, Value};
 use crate::watch::Watch;
@@ -50,8 +52,10 @@ impl Deref for Transaction<'_> {
 /// The writing connection of a process, kept between writes.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    pub(crate) connection: Connection,
+    pub(crate) connection: Counting,
     watch: Arc<Watch>,
+    /// How long the log was when this process last moved it, in frames.
+    tried: Cell<u32>,
     /// SQLite's patience as it was last set, in milliseconds, if nobody else may
     /// have changed it.
     patience_ms: Cell<Option<u64>>,
@@ -67,8 +71,9 @@ impl Writer {
         let watch = Watch::install(&mut connection)
             .map_err(|e| Error::sqlite("open database", &location.path, e))?;
         Ok(Self {
-            connection,
+            connection: Counting::new(connection),
             watch,
+            tried: Cell::new(0),
             patience_ms: Cell::new(None),
         })
     }
@@ -81,21 +86,38 @@ impl Writer {
             self.connection.is_autocommit() || self.connection.execute_batch("ROLLBACK").is_ok();
         clean.then_some(self)
     }
+
+    /// Whether the log is to be moved now, and that it will be.
+    fn take_due(&self) -> Due {
+        let frames = self.connection.log_frames();
+        // Shorter than then: started anew since.
+        let tried = Some(self.tried.get()).filter(|tried| *tried <= frames);
+        let due = Due::after(frames, tried.unwrap_or(0));
+        let tried = if due == Due::NotYet {
+            tried
+        } else {
+            Some(frames)
+        };
+        self.tried.set(tried.unwrap_or(0));
+        due
+    }
 }
 
 /// The write lock and the writing connection, together.
 ///
 /// Dropping it rolls back what was not committed, gives the connection back and
-/// then the lock: also on an error and on a panic.
+/// then the lock: also on an error and on a panic. Before or after, it keeps the
+/// log short.
 #[derive(Debug)]
 pub(crate) struct Session<'a> {
     location: &'a Location,
+    options: &'a Options,
     attachment: &'a Attachment,
     deadline: Deadline,
     /// `None` only while it is being dropped.
     writer: Option<Box<Writer>>,
-    // Last: released after the connection was given back.
-    _guard: WriteGuard,
+    /// `None` only while it is being dropped.
+    guard: Option<WriteGuard>,
 }
 
 impl<'a> Session<'a> {
@@ -103,7 +125,7 @@ impl<'a> Session<'a> {
     /// SQLite waits for afterwards.
     pub(crate) fn open(
         location: &'a Location,
-        options: &Options,
+        options: &'a Options,
         attachment: &'a Attachment,
         deadline: Deadline,
     ) -> Result<Self> {
@@ -121,10 +143,11 @@ impl<'a> Session<'a> {
         };
         let session = Self {
             location,
+            options,
             attachment,
             deadline,
             writer: Some(writer),
-            _guard: guard,
+            guard: Some(guard),
         };
         session.wait_at_most(deadline.remaining())?;
         Ok(session)
@@ -282,11 +305,20 @@ impl<'a> Session<'a> {
 impl Drop for Session<'_> {
     fn drop(&mut self) {
         let writer = self.writer.take();
-        if self.attachment.is_ours() {
-            self.attachment.keep_writer(writer.and_then(Writer::reset));
-        } else {
+        if !self.attachment.is_ours() {
             // The parent's: not even to be closed here.
             std::mem::forget(writer);
+            return;
+        }
+        let writer = writer.and_then(Writer::reset);
+        let due = writer.as_deref().map_or(Due::NotYet, Writer::take_due);
+        if let (Due::UnderLock, Some(writer)) = (due, &writer) {
+            log::move_under_lock(&writer.connection);
+        }
+        self.attachment.keep_writer(writer);
+        drop(self.guard.take());
+        if due == Due::Outside {
+            self.attachment.mover.run(self.location, self.options);
         }
     }
 }

@@ -1,0 +1,161 @@
+//! Keeping the log (`-wal`) short, in the background of the writes of a process.
+//!
+//! | frames since this process last tried | in the log | what happens after a write |
+//! | --- | --- | --- |
+//! | fewer than [`GATHERED`] | any | nothing |
+//! | more | up to [`LONG`] | a passive checkpoint after the write lock is released |
+//! | more | more | a passive checkpoint before, so that the next writer finds all moved and starts the log anew |
+//!
+//! A passive checkpoint waits for nobody and keeps nobody out. Whatever goes wrong
+//! in one is left to the next: the write stands all the same.
+
+use std::sync::{Mutex, PoisonError, TryLockError};
+use std::thread;
+use std::time::Duration;
+
+use penholder_lock::Deadline;
+use rusqlite::Connection;
+
+use crate::connection;
+use crate::error::Result;
+use crate::location::Location;
+use crate::options::Options;
+
+/// Frames after which a process tries to move them: about 4 MB.
+const GATHERED: u32 = 1000;
+/// Frames after which writers wait until they are moved: about 16 MB.
+const LONG: u32 = 4000;
+/// How long one write, its lock in hand, waits for a checkpoint of somebody else.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// When the log is to be moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    NotYet,
+    /// While others may write.
+    Outside,
+    /// While nobody else does.
+    UnderLock,
+}
+
+impl Due {
+    /// `tried`: how long the log was when this process last tried.
+    pub(crate) fn after(frames: u32, tried: u32) -> Self {
+        if frames.saturating_sub(tried) < GATHERED {
+            Self::NotYet
+        } else if frames <= LONG {
+            Self::Outside
+        } else {
+            Self::UnderLock
+        }
+    }
+}
+
+/// What became of a checkpoint, in frames.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moved {
+    /// Somebody was in the way.
+    pub(crate) busy: bool,
+    pub(crate) log: u64,
+    pub(crate) moved: u64,
+}
+
+impl Moved {
+    fn is_all(self) -> bool {
+        !self.busy && self.moved >= self.log
+    }
+}
+
+/// Runs a checkpoint of this mode.
+pub(crate) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<Moved> {
+    let sql = format!("PRAGMA wal_checkpoint({mode})");
+    let mut statement = connection.prepare_cached(&sql)?;
+    statement.query_row([], |row| {
+        // -1 where there is no log.
+        let frames = |n: i64| u64::try_from(n).unwrap_or(0);
+        Ok(Moved {
+            busy: row.get::<_, i64>(0)? != 0,
+            log: frames(row.get(1)?),
+            moved: frames(row.get(2)?),
+        })
+    })
+}
+
+/// Moves what can be moved; says whether nothing is left.
+pub(crate) fn moves_all(connection: &Connection) -> bool {
+    let done = connection
+        .busy_timeout(Duration::ZERO)
+        .and_then(|()| checkpoint(connection, "PASSIVE"));
+    done.is_ok_and(Moved::is_all)
+}
+
+/// Moves what can be moved while the caller, who has the write lock, keeps others
+/// from writing. Another's checkpoint may be under way since the log was shorter:
+/// until it is done nobody can move the rest, and if all wrote on meanwhile the log
+/// would grow without bounds on a slow disk.
+pub(crate) fn move_under_lock(connection: &Connection) {
+    let patience = Deadline::after(PATIENCE);
+    let is_busy = || checkpoint(connection, "PASSIVE").is_ok_and(|done| done.busy);
+    while is_busy() && !patience.is_over() {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The connection for checkpoints beside the writers of this process: the writing
+/// one is the next writer's as soon as the lock is free.
+#[derive(Debug, Default)]
+pub(crate) struct Mover {
+    connection: Mutex<Option<Connection>>,
+}
+
+impl Mover {
+    /// Moves what can be moved, unless another thread is at it.
+    pub(crate) fn run(&self, location: &Location, options: &Options) {
+        let mut connection = match self.connection.try_lock() {
+            Ok(connection) => connection,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        // One that fails is closed; the next time there is a new one.
+        let open = connection
+            .take()
+            .map_or_else(|| open(location, options), Ok);
+        *connection = open
+            .ok()
+            .filter(|connection| checkpoint(connection, "PASSIVE").is_ok());
+    }
+
+    /// The connection, no longer ours.
+    pub(crate) fn take(&mut self) -> Option<Connection> {
+        let connection = self.connection.get_mut();
+        connection.unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+fn open(location: &Location, options: &Options) -> Result<Connection> {
+    let options = options.clone().create(false);
+    connection::open_writer(location, &options, &Deadline::after(Duration::ZERO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_moved_when_enough_has_gathered() {
+        for (frames, tried, due) in [
+            (0, 0, Due::NotYet),
+            (999, 0, Due::NotYet),
+            (1000, 0, Due::Outside),
+            (1999, 1000, Due::NotYet),
+            (4000, 3000, Due::Outside),
+            (4001, 3001, Due::UnderLock),
+            // A reader keeps it long: not at every write.
+            (50_000, 49_500, Due::NotYet),
+            // The log was started anew.
+            (10, 4000, Due::NotYet),
+        ] {
+            assert_eq!(Due::after(frames, tried), due, "{frames} {tried}");
+        }
+    }
+}
