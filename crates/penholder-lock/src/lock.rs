@@ -364,7 +364,18 @@ impl WriteGuard {
     /// kernel refused to unlock, or this is a forked child
     /// ([`is_forked`](LockError::is_forked)), whose parent still holds.
     pub fn release(mut self) -> Result<(), LockError> {
-        self.give_back()
+        let policy = self.request.policy;
+        self.give_back(policy)
+    }
+
+    /// The same, for whoever does not want the lock again at once: the first in
+    /// line gets it now, also within the slice of this process.
+    ///
+    /// # Errors
+    ///
+    /// As [`release`](Self::release).
+    pub fn hand_over(mut self) -> Result<(), LockError> {
+        self.give_back(Policy::Fifo)
     }
 
     /// Lets a child process work under this hold: penholder used inside it joins
@@ -379,7 +390,7 @@ impl WriteGuard {
         }
     }
 
-    fn give_back(&mut self) -> Result<(), LockError> {
+    fn give_back(&mut self, policy: Policy) -> Result<(), LockError> {
         let Some(mut file) = self.file.take() else {
             return Ok(());
         };
@@ -389,7 +400,7 @@ impl WriteGuard {
             return Err(LockError::new(self.pen.path(), Kind::Forked));
         }
         let turn = &self.pen.turn;
-        let released = file.release(&self.request, self.hold, || turn.is_wanted());
+        let released = file.release(&self.request, self.hold, policy, || turn.is_wanted());
         turn.give(file);
         released
     }
@@ -398,7 +409,8 @@ impl WriteGuard {
 impl Drop for WriteGuard {
     fn drop(&mut self) {
         // Nobody to tell: `release` is for those who want to know.
-        let _ = self.give_back();
+        let policy = self.request.policy;
+        let _ = self.give_back(policy);
     }
 }
 

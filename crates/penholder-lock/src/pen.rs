@@ -348,6 +348,7 @@ impl LockFile {
         &mut self,
         request: &Request,
         hold: Hold,
+        policy: Policy,
         more: impl FnOnce() -> bool,
     ) -> Result<(), LockError> {
         if let Hold::Under(level) = hold {
@@ -361,7 +362,7 @@ impl LockFile {
             seat.note(Histogram::Holds, held);
         }
         let mut attempt = Attempt::new(&mut self.kernel, request);
-        let released = member.release(seat, &mut attempt, request.policy, more);
+        let released = member.release(seat, &mut attempt, policy, more);
         if Duration::from_nanos(held) > LONG_HOLD {
             self.tell(request, EventKind::LongHold, 0, held);
         }

@@ -316,10 +316,16 @@ impl Drop for Session<'_> {
             log::move_under_lock(&writer.connection);
         }
         self.attachment.keep_writer(writer);
-        drop(self.guard.take());
-        if due == Due::Outside {
-            self.attachment.mover.run(self.location, self.options);
+        let guard = self.guard.take();
+        if due != Due::Outside {
+            return;
         }
+        // That takes a while: nobody waits for our next write.
+        if let Some(guard) = guard {
+            // The write stands, whatever becomes of the record.
+            let _ = guard.hand_over();
+        }
+        self.attachment.mover.run(self.location, self.options);
     }
 }
 
