@@ -54,9 +54,12 @@
 //! a guard it inherited does nothing. A `fork` that bypasses libc is not seen.
 
 mod backoff;
+#[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "futures use it"))]
+mod canceller;
 mod deadline;
 mod descriptor;
 mod error;
+mod held;
 mod history;
 mod inherited;
 mod lock;

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::error::{Kind, LockError};
-use crate::inherited::VARIABLE;
-use crate::pen::{self, Ended, Hold, LockFile, Pen, Request};
+use crate::held::{Held, Owned};
+use crate::pen::{self, Ended, Hold, Pen, Request};
 use crate::queue::Policy;
 use crate::status::{self, Holder, Status};
 use crate::sys::fork;
@@ -47,7 +47,7 @@ pub const LOCK_FILE_NAME: &str = "db.lock";
 /// ```
 #[derive(Debug)]
 pub struct WriteLocker {
-    request: Arc<Request>,
+    pub(crate) request: Arc<Request>,
     generation: u64,
     pen: OnceLock<Arc<Pen>>,
 }
@@ -180,24 +180,19 @@ impl WriteLocker {
         let file = match pen.turn.take(deadline) {
             Ok(file) => file,
             Err(NoTurn::Nested) => return Err(self.error(Kind::Nested)),
-            Err(NoTurn::Timeout { ahead }) => return Err(self.timeout(deadline, ahead, 0)),
+            Err(NoTurn::Timeout { ahead }) => {
+                return Err(timed_out(&self.request, deadline, ahead, 0));
+            }
         };
-        let mut turn = Owned::new(&pen, file);
-        match turn.file().wait(&self.request, deadline, &|| false)? {
-            Ended::Held(hold) => {
-                let file = turn.keep();
-                Ok(WriteGuard::new(Arc::clone(&self.request), pen, file, hold))
-            }
-            Ended::TimedOut { ahead } => {
-                // Finding out who holds may take a while: not at others' cost.
-                drop(turn);
-                Err(self.timeout(deadline, 0, ahead))
-            }
-            Ended::Cancelled => {
-                drop(turn);
-                Err(self.timeout(deadline, 0, 0))
-            }
-        }
+        let mut turn = Owned::new(pen, file);
+        let ahead = match turn.file().wait(&self.request, deadline, None)? {
+            Ended::Held(hold) => return Ok(self.guard(turn, hold)),
+            Ended::TimedOut { ahead } => ahead,
+            Ended::Cancelled => 0,
+        };
+        // Finding out who holds may take a while: not at others' cost.
+        drop(turn);
+        Err(timed_out(&self.request, deadline, 0, ahead))
     }
 
     /// Takes the lock if it is free this moment and nobody waits for it.
@@ -215,12 +210,13 @@ impl WriteLocker {
             Ok(None) => return Ok(None),
             Err(_nested) => return Err(self.error(Kind::Nested)),
         };
-        let mut turn = Owned::new(pen, file);
+        let mut turn = Owned::new(Arc::clone(pen), file);
         let hold = turn.file().try_take(&self.request, polite)?;
-        Ok(hold.map(|hold| {
-            let file = turn.keep();
-            WriteGuard::new(Arc::clone(&self.request), Arc::clone(pen), file, hold)
-        }))
+        Ok(hold.map(|hold| self.guard(turn, hold)))
+    }
+
+    fn guard(&self, turn: Owned, hold: Hold) -> WriteGuard {
+        WriteGuard::new(Held::new(Arc::clone(&self.request), turn, hold))
     }
 
     /// Who holds the lock, if anybody does. Only looks: it creates, takes and
@@ -248,32 +244,55 @@ impl WriteLocker {
     /// looks it up each time: what its parent kept here may have been in the
     /// middle of being written at the fork.
     fn pen(&self) -> Result<Arc<Pen>, LockError> {
-        if self.generation != fork::generation() {
-            return Pen::attach(&self.request);
+        match self.attached() {
+            Some(pen) => Ok(pen),
+            None => Pen::attach(&self.request).map(|pen| self.attach(pen)),
         }
-        if let Some(pen) = self.pen.get() {
-            return Ok(Arc::clone(pen));
-        }
-        let pen = Pen::attach(&self.request)?;
-        Ok(Arc::clone(self.pen.get_or_init(|| pen)))
     }
 
-    fn error(&self, kind: Kind) -> LockError {
+    /// The attachment, if this locker knows it.
+    pub(crate) fn attached(&self) -> Option<Arc<Pen>> {
+        if self.generation != fork::generation() {
+            return None;
+        }
+        self.pen.get().map(Arc::clone)
+    }
+
+    /// Keeps the attachment for the next time.
+    pub(crate) fn attach(&self, pen: Arc<Pen>) -> Arc<Pen> {
+        if self.generation != fork::generation() {
+            return pen;
+        }
+        Arc::clone(self.pen.get_or_init(|| pen))
+    }
+
+    pub(crate) fn error(&self, kind: Kind) -> LockError {
         LockError::new(&self.request.path, kind)
     }
+}
 
-    fn timeout(&self, deadline: &Deadline, threads: usize, processes: usize) -> LockError {
-        let holder = match pen::level(&self.request.path) {
-            Some(level) => status::byte_holder(&self.request.path, level.byte()),
-            None => self.holder().unwrap_or(None),
-        };
-        self.error(Kind::Timeout {
+/// The error of whom the deadline overtook: behind so many threads and tasks of
+/// this process, the holder included, or behind so many processes.
+pub(crate) fn timed_out(
+    request: &Request,
+    deadline: &Deadline,
+    threads: usize,
+    processes: usize,
+) -> LockError {
+    let path = &request.path;
+    let holder = match pen::level(path) {
+        Some(level) => status::byte_holder(path, level.byte()),
+        None => status::holder(path).unwrap_or(None),
+    };
+    LockError::new(
+        path,
+        Kind::Timeout {
             deadline: *deadline,
             holder,
             threads,
             processes,
-        })
-    }
+        },
+    )
 }
 
 /// A locker of the same file, for the process that clones it: a forked child
@@ -284,39 +303,6 @@ impl Clone for WriteLocker {
             request: Arc::clone(&self.request),
             generation: fork::generation(),
             pen: OnceLock::new(),
-        }
-    }
-}
-
-/// The turn among the threads of this process, and with it the lock file. Gives
-/// both on unless they are kept: on every way out of an acquisition.
-struct Owned<'a> {
-    pen: &'a Pen,
-    /// `None` once it is kept.
-    file: Option<Box<LockFile>>,
-}
-
-impl<'a> Owned<'a> {
-    fn new(pen: &'a Pen, file: Box<LockFile>) -> Self {
-        let file = Some(file);
-        Self { pen, file }
-    }
-
-    #[expect(clippy::expect_used, reason = "taken out only in `keep` and `drop`")]
-    fn file(&mut self) -> &mut LockFile {
-        self.file.as_mut().expect("ours until kept")
-    }
-
-    #[expect(clippy::expect_used, reason = "taken out only here and in `drop`")]
-    fn keep(mut self) -> Box<LockFile> {
-        self.file.take().expect("ours until kept")
-    }
-}
-
-impl Drop for Owned<'_> {
-    fn drop(&mut self) {
-        if let Some(file) = self.file.take() {
-            self.pen.turn.give(file);
         }
     }
 }
@@ -336,21 +322,15 @@ impl Drop for Owned<'_> {
 #[derive(Debug)]
 #[must_use = "the lock is released as soon as the guard is dropped"]
 pub struct WriteGuard {
-    request: Arc<Request>,
-    pen: Arc<Pen>,
-    /// `None` once it is released.
-    file: Option<Box<LockFile>>,
-    hold: Hold,
+    held: Held,
     stays_with_its_thread: PhantomData<*const ()>,
 }
 
 impl WriteGuard {
-    fn new(request: Arc<Request>, pen: Arc<Pen>, file: Box<LockFile>, hold: Hold) -> Self {
+    /// Of a hold whose turn is this thread's.
+    pub(crate) fn new(held: Held) -> Self {
         Self {
-            request,
-            pen,
-            file: Some(file),
-            hold,
+            held,
             stays_with_its_thread: PhantomData,
         }
     }
@@ -363,9 +343,8 @@ impl WriteGuard {
     /// The record could not be blanked (the lock is free all the same), or the
     /// kernel refused to unlock, or this is a forked child
     /// ([`is_forked`](LockError::is_forked)), whose parent still holds.
-    pub fn release(mut self) -> Result<(), LockError> {
-        let policy = self.request.policy;
-        self.give_back(policy)
+    pub fn release(self) -> Result<(), LockError> {
+        self.held.release()
     }
 
     /// The same, for whoever does not want the lock again at once: the first in
@@ -374,8 +353,8 @@ impl WriteGuard {
     /// # Errors
     ///
     /// As [`release`](Self::release).
-    pub fn hand_over(mut self) -> Result<(), LockError> {
-        self.give_back(Policy::Fifo)
+    pub fn hand_over(self) -> Result<(), LockError> {
+        self.held.hand_over()
     }
 
     /// Lets a child process work under this hold: penholder used inside it joins
@@ -385,32 +364,7 @@ impl WriteGuard {
     /// believed only while this process lives and holds the lock. Keep the guard
     /// until the child has ended.
     pub fn lend_to(&self, child: &mut Command) {
-        if let Some(file) = &self.file {
-            child.env(VARIABLE, file.inheritance(self.hold));
-        }
-    }
-
-    fn give_back(&mut self, policy: Policy) -> Result<(), LockError> {
-        let Some(mut file) = self.file.take() else {
-            return Ok(());
-        };
-        if !self.pen.is_ours() {
-            // The parent's, and not even to be dropped here.
-            std::mem::forget(file);
-            return Err(LockError::new(self.pen.path(), Kind::Forked));
-        }
-        let turn = &self.pen.turn;
-        let released = file.release(&self.request, self.hold, policy, || turn.is_wanted());
-        turn.give(file);
-        released
-    }
-}
-
-impl Drop for WriteGuard {
-    fn drop(&mut self) {
-        // Nobody to tell: `release` is for those who want to know.
-        let policy = self.request.policy;
-        let _ = self.give_back(policy);
+        self.held.lend_to(child);
     }
 }
 

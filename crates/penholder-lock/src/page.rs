@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::thread;
@@ -158,7 +159,7 @@ impl From<io::Error> for NoPage {
 /// A process's place in the page: the mapping and a slot of its own.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    mapping: Mapping,
+    mapping: Arc<Mapping>,
     /// On this open file stands the lock that says that we live: not the file
     /// that is mapped, or a forked child's inherited mapping would keep it.
     living: Descriptor,
@@ -199,7 +200,7 @@ impl Seat {
                 continue;
             }
             let mut seat = Self {
-                mapping,
+                mapping: Arc::new(mapping),
                 living,
                 id: facts.id,
                 path: path.clone(),
@@ -335,6 +336,29 @@ impl Seat {
         let at = waiting(slot) / 4;
         let words = self.mapping.u32s();
         (&words[at], &words[at + 1])
+    }
+
+    /// For another thread of this process, to wake the one that sleeps here.
+    pub(crate) fn alarm(&self) -> Alarm {
+        Alarm {
+            mapping: Arc::clone(&self.mapping),
+            slot: self.slot,
+        }
+    }
+}
+
+/// Wakes the thread of this process that sleeps in its slot.
+#[derive(Debug)]
+pub(crate) struct Alarm {
+    mapping: Arc<Mapping>,
+    slot: Index,
+}
+
+impl Alarm {
+    pub(crate) fn ring(&self) {
+        let calls = &self.mapping.u32s()[waiting(self.slot) / 4];
+        calls.fetch_add(1, SeqCst);
+        futex::wake(calls);
     }
 }
 

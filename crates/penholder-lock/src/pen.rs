@@ -22,6 +22,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
+use crate::canceller::Canceller;
 use crate::deadline::Deadline;
 use crate::descriptor::{self, Descriptor};
 use crate::error::{Kind, LockError};
@@ -223,12 +224,12 @@ impl LockFile {
         Ok(Some(Hold::Flock))
     }
 
-    /// Waits for the lock up to the deadline.
+    /// Waits for the lock up to the deadline, or until it is cancelled.
     pub(crate) fn wait(
         &mut self,
         request: &Request,
         deadline: &Deadline,
-        is_cancelled: &dyn Fn() -> bool,
+        canceller: Option<&Canceller>,
     ) -> Result<Ended, LockError> {
         let mut backoff = Backoff::new();
         loop {
@@ -239,15 +240,19 @@ impl LockFile {
             if remaining.is_zero() {
                 return Ok(Ended::TimedOut { ahead: 0 });
             }
-            if is_cancelled() {
+            if canceller.is_some_and(Canceller::is_cancelled) {
                 return Ok(Ended::Cancelled);
             }
             if self.kernel.level(&request.path).is_none() && self.line.seat_for(request).is_some() {
-                if let Some(ended) = self.wait_in_line(request, remaining, is_cancelled)? {
+                if let Some(ended) = self.wait_in_line(request, remaining, canceller)? {
                     return Ok(ended);
                 }
-            } else {
-                thread::sleep(backoff.pause(remaining));
+                continue;
+            }
+            let pause = backoff.pause(remaining);
+            match canceller {
+                Some(canceller) => canceller.sleep(pause),
+                None => thread::sleep(pause),
             }
         }
     }
@@ -257,7 +262,7 @@ impl LockFile {
         &mut self,
         request: &Request,
         remaining: Duration,
-        is_cancelled: &dyn Fn() -> bool,
+        canceller: Option<&Canceller>,
     ) -> Result<Option<Ended>, LockError> {
         self.line.introduce(request);
         let Some((seat, member)) = &mut self.line.seat else {
@@ -267,11 +272,13 @@ impl LockFile {
         let remaining = u64::try_from(remaining.as_nanos()).unwrap_or(u64::MAX);
         let patience = Patience {
             until: begun.saturating_add(remaining),
-            is_cancelled,
+            is_cancelled: &|| canceller.is_some_and(Canceller::is_cancelled),
             is_outdated: &|| !seat.is_current(),
         };
         let mut attempt = Attempt::new(&mut self.kernel, request);
+        let watched = canceller.map(|canceller| canceller.watch(seat));
         let waited = member.wait(seat, &mut attempt, &patience)?;
+        drop(watched);
         let (length, foreigner) = (attempt.length, attempt.foreigner);
         if let Some(pid) = foreigner {
             let waited = clock::monotonic().saturating_sub(begun);

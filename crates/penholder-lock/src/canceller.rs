@@ -1,0 +1,75 @@
+//! Ending a thread's wait from another thread.
+//!
+//! | state | the waiting thread | `cancel` |
+//! | --- | --- | --- |
+//! | no alarm | has not begun, is on its way, or is in [`sleep`](Canceller::sleep) | the next look at `is_cancelled` says so; `sleep` ends |
+//! | alarm | is in line, and may sleep in its slot | the same, and the alarm is rung |
+//! | cancelled | leaves | nothing more |
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::page::{Alarm, Seat};
+
+/// Ends the one wait that it is given to.
+#[derive(Debug, Default)]
+pub(crate) struct Canceller {
+    state: Mutex<State>,
+    cancelled: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    is_cancelled: bool,
+    /// Of the slot in which the thread waits this moment.
+    alarm: Option<Alarm>,
+}
+
+/// The thread waits in its slot, for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Watched<'a>(&'a Canceller);
+
+impl Canceller {
+    /// Ends the wait: the thread learns of it at once, wherever it sleeps.
+    pub(crate) fn cancel(&self) {
+        let mut state = self.lock();
+        state.is_cancelled = true;
+        // With the mutex held, so that no ring falls into a later wait.
+        if let Some(alarm) = state.alarm.take() {
+            alarm.ring();
+        }
+        drop(state);
+        self.cancelled.notify_all();
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.lock().is_cancelled
+    }
+
+    /// Sleeps, unless it is cancelled.
+    pub(crate) fn sleep(&self, pause: Duration) {
+        let not_yet = |state: &mut State| !state.is_cancelled;
+        // A poisoned mutex is as good: see `lock`.
+        let _ = self
+            .cancelled
+            .wait_timeout_while(self.lock(), pause, not_yet);
+    }
+
+    /// From now on the thread waits in this seat. It looks at `is_cancelled`
+    /// after that and before it sleeps.
+    pub(crate) fn watch(&self, seat: &Seat) -> Watched<'_> {
+        self.lock().alarm = Some(seat.alarm());
+        Watched(self)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics with it held, so what it guards is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        self.0.lock().alarm = None;
+    }
+}

@@ -1,0 +1,112 @@
+//! The turn and the lock, in the hands of whoever works with them.
+
+use std::mem;
+use std::process::Command;
+use std::sync::Arc;
+
+use crate::error::{Kind, LockError};
+use crate::inherited::VARIABLE;
+use crate::pen::{Hold, LockFile, Pen, Request};
+use crate::queue::Policy;
+
+/// The turn within this process, and with it the lock file: given on when it is
+/// dropped, on every way out of an acquisition.
+#[derive(Debug)]
+pub(crate) struct Owned {
+    pen: Arc<Pen>,
+    /// `None` once it is given on.
+    file: Option<Box<LockFile>>,
+}
+
+impl Owned {
+    pub(crate) fn new(pen: Arc<Pen>, file: Box<LockFile>) -> Self {
+        let file = Some(file);
+        Self { pen, file }
+    }
+
+    #[expect(clippy::expect_used, reason = "taken out only in `drop`")]
+    pub(crate) fn file(&mut self) -> &mut LockFile {
+        self.file.as_mut().expect("ours until dropped")
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        let Some(file) = self.file.take() else {
+            return;
+        };
+        if self.pen.is_ours() {
+            self.pen.turn.give(file);
+        } else {
+            // A forked child's copy of what is its parent's, and not even to be
+            // dropped here.
+            mem::forget(file);
+        }
+    }
+}
+
+/// The lock, held; what every guard is made of. Dropping it releases.
+#[derive(Debug)]
+pub(crate) struct Held {
+    request: Arc<Request>,
+    /// Given on after the release.
+    turn: Owned,
+    /// `None` once it is released.
+    hold: Option<Hold>,
+}
+
+impl Held {
+    pub(crate) fn new(request: Arc<Request>, turn: Owned, hold: Hold) -> Self {
+        Self {
+            request,
+            turn,
+            hold: Some(hold),
+        }
+    }
+
+    pub(crate) fn lend_to(&self, child: &mut Command) {
+        if let (Some(file), Some(hold)) = (&self.turn.file, self.hold) {
+            child.env(VARIABLE, file.inheritance(hold));
+        }
+    }
+
+    /// From now on the turn is this thread's, which a task had.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_this_threads(&self) {
+        if self.turn.pen.is_ours() {
+            self.turn.pen.turn.is_this_threads();
+        }
+    }
+
+    pub(crate) fn release(mut self) -> Result<(), LockError> {
+        let policy = self.request.policy;
+        self.give_back(policy)
+    }
+
+    pub(crate) fn hand_over(mut self) -> Result<(), LockError> {
+        self.give_back(Policy::Fifo)
+    }
+
+    fn give_back(&mut self, policy: Policy) -> Result<(), LockError> {
+        let Some(hold) = self.hold.take() else {
+            return Ok(());
+        };
+        let Owned { pen, file } = &mut self.turn;
+        if !pen.is_ours() {
+            return Err(LockError::new(pen.path(), Kind::Forked));
+        }
+        let Some(file) = file else {
+            return Ok(());
+        };
+        let turn = &pen.turn;
+        file.release(&self.request, hold, policy, || turn.is_wanted())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Nobody to tell: `release` is for those who want to know.
+        let policy = self.request.policy;
+        let _ = self.give_back(policy);
+    }
+}
