@@ -59,6 +59,8 @@ mod canceller;
 mod deadline;
 mod descriptor;
 mod error;
+#[cfg(feature = "tokio")]
+mod future;
 mod held;
 mod history;
 mod inherited;
@@ -74,6 +76,8 @@ mod turn;
 
 pub use deadline::Deadline;
 pub use error::LockError;
+#[cfg(feature = "tokio")]
+pub use future::AsyncWriteGuard;
 pub use history::{Counters, Event, EventKind, Percentiles};
 pub use lock::{DEFAULT_TIMEOUT, LOCK_FILE_NAME, WriteGuard, WriteLocker};
 pub use queue::Policy;
