@@ -104,6 +104,10 @@ impl WriteLocker {
     }
 
     async fn attach_as_task(&self) -> Result<Arc<Pen>, LockError> {
+        let _one_at_a_time = self.attaching.lock().await;
+        if let Some(pen) = self.attached() {
+            return Ok(pen);
+        }
         let request = Arc::clone(&self.request);
         let attached = spawn_blocking(move || Pen::attach(&request)).await;
         let pen = attached.map_err(|e| self.lost(e))??;

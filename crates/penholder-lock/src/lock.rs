@@ -50,6 +50,9 @@ pub struct WriteLocker {
     pub(crate) request: Arc<Request>,
     generation: u64,
     pen: OnceLock<Arc<Pen>>,
+    /// Of many tasks that find no attachment one makes it.
+    #[cfg(feature = "tokio")]
+    pub(crate) attaching: tokio::sync::Mutex<()>,
 }
 
 impl WriteLocker {
@@ -77,18 +80,24 @@ impl WriteLocker {
     pub fn at(path: impl AsRef<Path>) -> Result<Self, LockError> {
         let path = resolve(path.as_ref())?;
         pen::watch_forks().map_err(|e| LockError::io(&path, "watch for forks", e))?;
-        Ok(Self {
-            request: Arc::new(Request {
-                path,
-                model: None,
-                label: None,
-                allow_network_fs: false,
-                policy: Policy::default(),
-                page: true,
-            }),
+        Ok(Self::of(Arc::new(Request {
+            path,
+            model: None,
+            label: None,
+            allow_network_fs: false,
+            policy: Policy::default(),
+            page: true,
+        })))
+    }
+
+    fn of(request: Arc<Request>) -> Self {
+        Self {
+            request,
             generation: fork::generation(),
             pen: OnceLock::new(),
-        })
+            #[cfg(feature = "tokio")]
+            attaching: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Says for what the lock is taken: shown to whoever waits for it. Control
@@ -299,11 +308,7 @@ pub(crate) fn timed_out(
 /// makes a fast one of its own from one that it inherited.
 impl Clone for WriteLocker {
     fn clone(&self) -> Self {
-        Self {
-            request: Arc::clone(&self.request),
-            generation: fork::generation(),
-            pen: OnceLock::new(),
-        }
+        Self::of(Arc::clone(&self.request))
     }
 }
 
