@@ -354,7 +354,7 @@ fn futures_dropped_at_any_moment_neither_lose_nor_keep_the_lock() {
                 for time in 0..TIMES {
                     // Most of them about as long as a hold or a hand-off takes.
                     let random = random.hash_one((task, time));
-                    let patience = Duration::from_micros(random % (1 << (random >> 32) % 13));
+                    let patience = Duration::from_micros(random % (1 << ((random >> 32) % 13)));
                     let acquires = locker.acquire_async(LONG);
                     // The inner timeout drops the future, wherever it stands.
                     if let Ok(guard) = tokio::time::timeout(patience, acquires).await {
