@@ -175,7 +175,7 @@ impl Sync {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = PARAM_HELP)]
+#[command(after_help = format!("{PARAM_HELP}\n\n{EXEC_HELP}"))]
 pub(crate) struct Exec {
     #[command(flatten)]
     pub(crate) target: Target,
@@ -197,6 +197,10 @@ const PARAM_HELP: &str = "\
 A PARAM that reads as an integer or a real number is bound as one; null: is
 NULL; text:… is always text; anything else is text. Put -- before a PARAM that
 begins with a dash.";
+
+const EXEC_HELP: &str = "\
+A database that is new, or was not yet in WAL mode, is waited for twice, each
+time up to the timeout: to set that mode, and to write.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = PARAM_HELP)]

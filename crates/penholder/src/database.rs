@@ -317,11 +317,21 @@ impl Database {
     where
         E: From<Error>,
     {
-        let deadline = Deadline::after(self.inner.options.timeout);
+        self.read_by(&self.deadline(), work)
+    }
+
+    pub(crate) fn read_by<T, E>(
+        &self,
+        deadline: &Deadline,
+        work: impl FnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E>
+    where
+        E: From<Error>,
+    {
         let location = &self.inner.location;
         let failed = |e: rusqlite::Error| Error::sqlite("read", &location.path, e);
         let attachment = self.inner.attachment();
-        let reader = attachment.readers.take(location, &deadline)?;
+        let reader = attachment.readers.take(location, deadline)?;
         connection::set_busy_timeout(&reader, deadline.remaining()).map_err(failed)?;
         let begun = reader
             .prepare_cached("BEGIN")
@@ -334,13 +344,25 @@ impl Database {
         Ok(value)
     }
 
+    /// The deadline of a call that begins now.
+    pub(crate) fn deadline(&self) -> Deadline {
+        Deadline::after(self.inner.options.timeout)
+    }
+
     pub(crate) fn attachment(&self) -> Arc<Attachment> {
         self.inner.attachment()
     }
 
     /// Waits for the write lock and the writing connection.
     pub(crate) fn session<'a>(&'a self, attachment: &'a Attachment) -> Result<Session<'a>> {
-        let deadline = Deadline::after(self.inner.options.timeout);
+        self.session_by(attachment, self.deadline())
+    }
+
+    pub(crate) fn session_by<'a>(
+        &'a self,
+        attachment: &'a Attachment,
+        deadline: Deadline,
+    ) -> Result<Session<'a>> {
         Session::open(
             &self.inner.location,
             &self.inner.options,

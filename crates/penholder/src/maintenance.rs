@@ -13,6 +13,7 @@ use crate::error::{Error, Result, is_sqlite_busy};
 use crate::location::Location;
 use crate::log;
 use crate::value::refuse_nul;
+use crate::writer::Session;
 
 /// Pages copied by one step of a backup.
 const BACKUP_STEP: i32 = 1024;
@@ -40,27 +41,13 @@ impl Database {
     pub fn checkpoint(&self) -> Result<Checkpoint> {
         let attachment = self.attachment();
         let session = self.session(&attachment)?;
-        let connection = session.connection();
-        let failed = |e| session.explain("checkpoint", e);
-        let passive = log::checkpoint(connection, "PASSIVE").map_err(failed)?;
-        // Whoever reads from the log is not waited for.
-        session.wait_at_most(Duration::ZERO)?;
-        let truncated = match log::checkpoint(connection, "TRUNCATE") {
-            Ok(done) => !done.busy,
-            // An answer here, not an error.
-            Err(error) if is_sqlite_busy(&error) => false,
-            Err(error) => return Err(failed(error)),
-        };
-        Ok(Checkpoint {
-            log_frames: passive.log,
-            moved_frames: passive.moved,
-            truncated,
-        })
+        checkpoint(&session)
     }
 
     /// Rebuilds the database file without its free pages, under the write lock.
     /// It copies the whole database: everybody else waits, and twice the space
-    /// is needed meanwhile.
+    /// is needed meanwhile. The file is shorter at once, or, if somebody reads from
+    /// the log, after the next checkpoint.
     ///
     /// # Errors
     ///
@@ -69,7 +56,9 @@ impl Database {
         let attachment = self.attachment();
         let session = self.session(&attachment)?;
         let done = session.connection().execute_batch("VACUUM");
-        done.map_err(|e| session.explain("vacuum", e))
+        done.map_err(|e| session.explain("vacuum", e))?;
+        // It all stands in the log, and the file is as long as before.
+        checkpoint(&session).map(drop)
     }
 
     /// Copies the database as it is this moment into a new file, without the
@@ -117,7 +106,8 @@ impl Database {
     /// [`with_write_lock`](Self::with_write_lock).
     ///
     /// The version is read again under the write lock, so that of many processes
-    /// that start at once each step runs in one.
+    /// that start at once each step runs in one. One timeout bounds what all the
+    /// steps wait for together.
     ///
     /// ```
     /// # use penholder::{Database, Result};
@@ -143,21 +133,26 @@ impl Database {
             .iter()
             .try_for_each(|sql| refuse_nul("migrate", sql))?;
         let known = steps.len();
-        let before = self.read(|connection| self.version(connection, known))?;
+        // One for all the steps: their waits do not add up.
+        let deadline = self.deadline();
+        let before = self.read_by(&deadline, |connection| self.version(connection, known))?;
         for (number, sql) in steps.iter().enumerate().skip(before) {
-            self.write(|tx| {
-                // Another process may have run it since.
-                if self.version(tx, known)? != number {
-                    return Ok(());
-                }
-                let step = tx.execute_batch(sql);
-                step.map_err(|e| Error::sqlite("migrate", self.path(), e))?;
-                let version = i64::try_from(number + 1).unwrap_or(i64::MAX);
-                tx.pragma_update(None, "user_version", version)?;
-                Ok::<_, Error>(())
-            })?;
+            let attachment = self.attachment();
+            let session = self.session_by(&attachment, deadline)?;
+            session.write(|tx| self.step(tx, known, number, sql))?;
         }
         Ok((before, known))
+    }
+
+    fn step(&self, tx: &Connection, known: usize, number: usize, sql: &str) -> Result<()> {
+        // Another process may have run it since.
+        if self.version(tx, known)? != number {
+            return Ok(());
+        }
+        let step = tx.execute_batch(sql);
+        step.map_err(|e| Error::sqlite("migrate", self.path(), e))?;
+        let version = i64::try_from(number + 1).unwrap_or(i64::MAX);
+        Ok(tx.pragma_update(None, "user_version", version)?)
     }
 
     fn version(&self, connection: &Connection, known: usize) -> Result<usize> {
@@ -172,6 +167,25 @@ impl Database {
             )),
         }
     }
+}
+
+fn checkpoint(session: &Session<'_>) -> Result<Checkpoint> {
+    let connection = session.connection();
+    let failed = |e| session.explain("checkpoint", e);
+    let passive = log::checkpoint(connection, "PASSIVE").map_err(failed)?;
+    // Whoever reads from the log is not waited for.
+    session.wait_at_most(Duration::ZERO)?;
+    let truncated = match log::checkpoint(connection, "TRUNCATE") {
+        Ok(done) => !done.busy,
+        // An answer here, not an error.
+        Err(error) if is_sqlite_busy(&error) => false,
+        Err(error) => return Err(failed(error)),
+    };
+    Ok(Checkpoint {
+        log_frames: passive.log,
+        moved_frames: passive.moved,
+        truncated,
+    })
 }
 
 /// Nothing of a database may be there already: SQLite would take a log that was

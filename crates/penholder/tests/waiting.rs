@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use peer::Peer;
 use penholder::lock::ProcessState;
+use penholder::rusqlite::Connection;
 use penholder::{Database, Error, Options, Result};
 use site::Site;
 
@@ -211,6 +212,45 @@ fn waits_do_not_add_up() {
     assert!(error.is_busy() && error.lock_error().is_none(), "{error}");
     assert!(took + Duration::from_millis(5) >= timeout, "{took:?}");
     assert!(took < timeout + held / 2, "{took:?}");
+}
+
+/// The steps of a migration wait together: here somebody else has the lock between
+/// any two, for less than the timeout.
+#[test]
+fn waits_of_a_migration_do_not_add_up() {
+    let site = Site::new();
+    let other = site.database();
+    let timeout = Duration::from_secs(1);
+    let db = Options::new().timeout(timeout).open(site.path()).unwrap();
+    let steps: Vec<String> = (0..12)
+        .map(|number| format!("CREATE TABLE step{number}(a)"))
+        .collect();
+    let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
+    let over = AtomicBool::new(false);
+    let hold = || {
+        while !over.load(Ordering::Relaxed) {
+            let hold = |_: &Connection| -> Result<()> {
+                thread::sleep(Duration::from_millis(300));
+                Ok(())
+            };
+            other.with_write_lock(hold).unwrap();
+        }
+    };
+    let done = thread::scope(|scope| {
+        // Two, so that one is in the queue whenever the other has held.
+        scope.spawn(hold);
+        scope.spawn(hold);
+        peer::until("the first to hold", || {
+            db.status().unwrap().holder.is_some()
+        });
+        // Long enough for the second to queue; if not, it does at the next turn.
+        thread::sleep(Duration::from_millis(100));
+        let done = db.migrate(&steps);
+        over.store(true, Ordering::Relaxed);
+        done
+    });
+    let error = done.unwrap_err();
+    assert!(error.is_timeout(), "{error}");
 }
 
 #[test]
