@@ -200,7 +200,10 @@ begins with a dash.";
 
 const EXEC_HELP: &str = "\
 A database that is new, or was not yet in WAL mode, is waited for twice, each
-time up to the timeout: to set that mode, and to write.";
+time up to the timeout: to set that mode, and to write.
+
+Statements run in one transaction, where SQLite ignores PRAGMA foreign_keys=…:
+it is refused.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = PARAM_HELP)]

@@ -87,6 +87,9 @@ fn run_script(tx: &Transaction<'_>, sql: &str) -> Result<Executed, Failure> {
                 format!("statement {number}: it has parameters: give their values after the SQL");
             return Err(Failure::new(message, FAILED));
         }
+        if sets_foreign_keys(&statement.expanded_sql().unwrap_or_default()) {
+            return Err(ignored_pragma(number));
+        }
         let before = tx.total_changes();
         done.returned = Rows::of(&mut statement).map_err(failed)?;
         if tx.total_changes() != before {
@@ -94,6 +97,43 @@ fn run_script(tx: &Transaction<'_>, sql: &str) -> Result<Executed, Failure> {
         }
     }
     Ok(done)
+}
+
+/// Whether this is `PRAGMA foreign_keys = …`, which SQLite ignores in a transaction.
+fn sets_foreign_keys(sql: &str) -> bool {
+    let mut bare = without_comments(sql).to_ascii_lowercase();
+    bare.retain(|c| !c.is_whitespace() && !"\"'`[]".contains(c));
+    let Some(pragma) = bare.strip_prefix("pragma") else {
+        return false;
+    };
+    let name = pragma.split_once(['=', '(']).map(|(name, _value)| name);
+    // It may stand behind the name of a database.
+    name.and_then(|name| name.rsplit('.').next()) == Some("foreign_keys")
+}
+
+/// Only for statements that have no text with `--` or `/*` in it, like pragmas.
+fn without_comments(mut sql: &str) -> String {
+    let mut bare = String::new();
+    while let Some(start) = [sql.find("--"), sql.find("/*")].into_iter().flatten().min() {
+        let (before, comment) = sql.split_at(start);
+        bare.push_str(before);
+        let end = if comment.starts_with("--") {
+            "\n"
+        } else {
+            "*/"
+        };
+        sql = comment[2..].split_once(end).map_or("", |(_, rest)| rest);
+    }
+    bare + sql
+}
+
+fn ignored_pragma(number: u32) -> Failure {
+    let message = format!(
+        "statement {number}: PRAGMA foreign_keys: SQLite ignores it in a transaction, in which the \
+         statements run, with foreign keys enforced; nothing was written: leave it out, or use \
+         `penholder run DB -- sqlite3 DB`"
+    );
+    Failure::new(message, FAILED)
 }
 
 fn explain(number: u32, error: rusqlite::Error) -> Failure {
@@ -117,4 +157,32 @@ fn print_returned(done: &Executed) -> Result<(), Failure> {
         printer.row(row)?;
     }
     printer.end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pragma_that_would_be_ignored_is_recognised() {
+        for sql in [
+            "PRAGMA foreign_keys=OFF",
+            "pragma\nForeign_Keys ( 1 );",
+            "PRAGMA main.foreign_keys = on",
+            "/* a */ -- b\n PRAGMA /* c */ \"foreign_keys\" = 0",
+        ] {
+            assert!(sets_foreign_keys(sql), "{sql}");
+        }
+        for sql in [
+            "PRAGMA foreign_keys",
+            "PRAGMA foreign_keys; -- = 1",
+            "PRAGMA defer_foreign_keys=ON",
+            "INSERT INTO t VALUES ('PRAGMA foreign_keys=1')",
+            "-- PRAGMA foreign_keys=1",
+            "/*",
+            "",
+        ] {
+            assert!(!sets_foreign_keys(sql), "{sql}");
+        }
+    }
 }

@@ -77,6 +77,31 @@ fn a_script_with_a_nul_is_not_run_by_half() {
 }
 
 #[test]
+fn a_pragma_without_effect_is_refused() {
+    let site = Site::with_table();
+    for script in [
+        "PRAGMA foreign_keys=OFF",
+        "DELETE FROM entry; -- then\nPRAGMA main.foreign_keys(0); DELETE FROM entry",
+    ] {
+        site.exec("INSERT INTO entry VALUES (1, 1)");
+        let message = site.run(["exec", "x.db", script]).failed(1);
+        assert!(
+            message.contains("PRAGMA foreign_keys: SQLite ignores"),
+            "{message}"
+        );
+        assert!(
+            message.contains("nothing was written: leave it out"),
+            "{message}"
+        );
+    }
+    assert_eq!(site.entries(), 2);
+    // To ask is no change, and others have an effect.
+    let asked = site.run(["exec", "x.db", "PRAGMA foreign_keys"]).ok();
+    assert_eq!(asked, "foreign_keys\n1\n");
+    site.exec("PRAGMA defer_foreign_keys=ON");
+}
+
+#[test]
 fn a_script_cannot_end_its_transaction_halfway() {
     for end in ["COMMIT", "END", "COMMIT; BEGIN", "ROLLBACK"] {
         let site = Site::with_table();
