@@ -179,6 +179,33 @@ fn writes_that_time_out_are_failures() {
     assert_eq!(done.err.matches(words).count(), 2, "once each: {done:?}");
 }
 
+/// As in `penholder stress x.db | true`: the report is lost, the result is not.
+#[test]
+fn a_closed_pipe_hides_no_failure() {
+    let site = Site::new();
+    stress(&site, 1, 1);
+    let holder = site.hold(&[]);
+    let failing = "\"$PENHOLDER\" stress x.db --processes 2 --writes 3 --timeout 1ms";
+    for json in ["", " --json"] {
+        assert_eq!(code_without_reader(&site, &format!("{failing}{json}")), 1);
+    }
+    drop(holder);
+    let whole = "\"$PENHOLDER\" stress x.db --processes 2 --writes 3";
+    assert_eq!(code_without_reader(&site, whole), 0);
+}
+
+/// The exit code of a shell command whose output nobody reads.
+fn code_without_reader(site: &Site, command: &str) -> i32 {
+    // The pipe has no reader left when the command starts.
+    let script = format!("mkfifo p; exec 3<>p 4>p; rm p; exec 3>&-; {command} >&4 2>/dev/null");
+    let done = site::finish(
+        site.program("sh").args(["-c", &script]),
+        b"",
+        peer::PATIENCE,
+    );
+    done.code.unwrap()
+}
+
 #[test]
 fn what_the_workers_say_does_not_mix() {
     let site = Site::new();

@@ -35,16 +35,16 @@ pub(crate) fn run(args: &Stress) -> Result<ExitCode, Failure> {
     let run = run_number();
     let counted = write(args, run)?;
     let report = check(args, &db, run, &counted)?;
-    if args.json {
-        output::print_json(&report)?;
+    let printed = if args.json {
+        output::print_json(&report)
     } else {
-        output::print(report.to_string().as_bytes())?;
+        output::print(report.to_string().as_bytes())
+    };
+    match printed {
+        // Whoever does not read the report may still ask for the result.
+        Ok(_) | Err(Failure::PipeClosed) => Ok(report.exit_code()),
+        Err(failure) => Err(failure),
     }
-    Ok(if report.is_whole() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(FAILED)
-    })
 }
 
 /// A process that says nothing for longer than a write may take and this is

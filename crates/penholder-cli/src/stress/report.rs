@@ -1,12 +1,14 @@
 //! What `penholder stress` found.
 
 use std::fmt;
+use std::process::ExitCode;
 
 use serde::Serialize;
 
 use super::samples::Counted;
 use crate::args::Stress;
 use crate::output::time;
+use crate::failure::FAILED;
 
 /// The report; with `--json` these are its fields.
 #[derive(Debug, Serialize)]
@@ -82,8 +84,16 @@ impl Report {
     }
 
     /// Whether nothing is missing and nothing is broken.
-    pub(super) fn is_whole(&self) -> bool {
+    fn is_whole(&self) -> bool {
         self.failed == 0 && self.rows_found == self.writes_expected && self.integrity == "ok"
+    }
+
+    pub(super) fn exit_code(&self) -> ExitCode {
+        if self.is_whole() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(FAILED)
+        }
     }
 }
 
