@@ -206,6 +206,25 @@ fn code_without_reader(site: &Site, command: &str) -> i32 {
     done.code.unwrap()
 }
 
+/// The bar moves on the terminal, and is gone before the report.
+#[test]
+fn on_a_terminal_a_bar_moves() {
+    let site = Site::new();
+    let script = "exec \"$PENHOLDER\" stress x.db --processes 2 --writes 3000";
+    let Some(shown) = site.terminal(script, &[("TERM", "xterm")]) else {
+        return;
+    };
+    let (bar, report) = shown
+        .split_once("2 processes wrote 6000 of 6000 rows")
+        .unwrap_or_else(|| panic!("no report: {shown:?}"));
+    assert!(bar.contains("/6000 writes"), "{bar:?}");
+    assert!(bar.contains("\r") || bar.contains("\x1b["), "{bar:?}");
+    // Cleared: the last thing before the report is no bar.
+    let last = bar.rsplit(['\r', '\n']).next().unwrap();
+    assert!(!last.contains("writes"), "{bar:?}");
+    assert!(!report.contains("/6000 writes"), "{report:?}");
+}
+
 #[test]
 fn what_the_workers_say_does_not_mix() {
     let site = Site::new();
