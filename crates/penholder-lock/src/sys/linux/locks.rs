@@ -15,8 +15,11 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use super::process;
 
-/// How long a search through all processes may take.
+/// How long a search through all processes may take, or the look at one.
 const SEARCH_MAX: Duration = Duration::from_millis(40);
+/// So many descriptors of a process are looked at in any case: whether it holds
+/// must not depend on how busy the machine is.
+const ALWAYS: usize = 1024;
 
 /// What the tables say of a `flock` on a file. A shared one (`flock -s`) counts:
 /// it keeps us out as well.
@@ -163,9 +166,10 @@ pub(crate) fn posix_owner(path: &Path, byte: u64) -> Option<u32> {
 }
 
 /// Whether this process holds a `flock` on the file; `None` where we may not
-/// look.
+/// look, or where it has too many descriptors to be looked at in time.
 pub(crate) fn holds_flock(pid: u32, path: &Path, file: &TableName) -> Option<bool> {
-    descriptors_of(pid, path).map(|infos| infos.iter().any(|info| shows(info, "FLOCK", file, None)))
+    let end = Instant::now() + SEARCH_MAX;
+    has_descriptor(pid, path, end, |info| shows(info, "FLOCK", file, None))
 }
 
 /// The processes that hold a `flock` on the file, as far as we may
@@ -175,14 +179,12 @@ pub(crate) fn flock_holders(path: &Path, file: &TableName) -> Vec<u32> {
 }
 
 /// Whether this process holds the open-file-description lock on this byte;
-/// `None` where we may not look.
+/// `None` as for [`holds_flock`].
 pub(crate) fn holds_byte(pid: u32, path: &Path, file: &TableName, byte: u64) -> Option<bool> {
-    let infos = descriptors_of(pid, path)?;
-    Some(
-        infos
-            .iter()
-            .any(|info| shows(info, "OFDLCK", file, Some(byte))),
-    )
+    let end = Instant::now() + SEARCH_MAX;
+    has_descriptor(pid, path, end, |info| {
+        shows(info, "OFDLCK", file, Some(byte))
+    })
 }
 
 /// The processes that hold the open-file-description lock on this byte.
@@ -201,15 +203,14 @@ fn shows(info: &str, kind: &str, file: &TableName, byte: Option<u64>) -> bool {
 }
 
 fn search(path: &Path, matches: impl Fn(&str) -> bool) -> Vec<u32> {
-    let begun = Instant::now();
+    let end = Instant::now() + SEARCH_MAX;
     let mut found = Vec::new();
     // The youngest first, which are the likeliest; the longest wait is bounded.
     for pid in process::all().into_iter().rev() {
-        if begun.elapsed() > SEARCH_MAX {
+        if Instant::now() > end {
             break;
         }
-        let infos = descriptors_of(pid, path).unwrap_or_default();
-        if infos.iter().any(|info| matches(info)) {
+        if has_descriptor(pid, path, end, &matches) == Some(true) {
             found.push(pid);
         }
     }
@@ -217,33 +218,40 @@ fn search(path: &Path, matches: impl Fn(&str) -> bool) -> Vec<u32> {
     found
 }
 
-/// The fdinfo texts of those descriptors of a process whose file has the lock
-/// file's name; `None` where we may not look.
-fn descriptors_of(pid: u32, path: &Path) -> Option<Vec<String>> {
+/// Whether the fdinfo text of one of those descriptors of a process matches whose
+/// file has the lock file's name; `None` where we may not look, or not at all of
+/// them until `end`.
+fn has_descriptor(
+    pid: u32,
+    path: &Path,
+    end: Instant,
+    matches: impl Fn(&str) -> bool,
+) -> Option<bool> {
     let name = path.file_name()?;
     let deleted = {
         let mut text = name.to_owned();
         text.push(" (deleted)");
         text
     };
-    let folder = PathBuf::from(format!("/proc/{pid}/fd"));
-    let mut infos = Vec::new();
-    for entry in fs::read_dir(folder).ok()?.flatten() {
+    let folder = PathBuf::from(format!("/proc/{pid}"));
+    let entries = fs::read_dir(folder.join("fd")).ok()?.flatten();
+    for (number, entry) in entries.enumerate() {
+        if number >= ALWAYS && Instant::now() > end {
+            return None;
+        }
         let Ok(target) = fs::read_link(entry.path()) else {
             continue;
         };
-        if target
-            .file_name()
-            .is_some_and(|found| found == name || *found == *deleted)
-        {
-            let info = Path::new("/proc")
-                .join(pid.to_string())
-                .join("fdinfo")
-                .join(entry.file_name());
-            infos.extend(fs::read_to_string(info));
+        let is_named = |found| found == name || found == &*deleted;
+        if !target.file_name().is_some_and(is_named) {
+            continue;
+        }
+        let info = folder.join("fdinfo").join(entry.file_name());
+        if fs::read_to_string(info).is_ok_and(|info| matches(&info)) {
+            return Some(true);
         }
     }
-    Some(infos)
+    Some(false)
 }
 
 #[cfg(test)]
@@ -288,5 +296,37 @@ mod tests {
         assert_eq!(holds_flock(me, &path, &name), Some(false));
         assert!(file::try_lock_byte(&file, 1 << 62).unwrap());
         assert_eq!(byte_holders(&path, &name, 1 << 62), [me]);
+    }
+
+    /// Nobody's timeout is late because somebody has a hundred thousand files open;
+    /// and whoever has a thousand is seen, however busy the machine is.
+    #[test]
+    fn a_crowd_of_descriptors_is_not_searched_for_ever() {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db.lock");
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        let raised = Rlimit {
+            current: maximum,
+            maximum,
+        };
+        setrlimit(Resource::Nofile, raised).unwrap();
+        let file = file::open_or_create(&path, None).unwrap();
+        let (me, over) = (std::process::id(), Instant::now());
+        assert_eq!(has_descriptor(me, &path, over, |_| true), Some(true));
+        let crowd: Vec<_> = (0..2 * ALWAYS)
+            .filter_map(|_| file.try_clone().ok())
+            .collect();
+        if crowd.len() < 2 * ALWAYS {
+            eprintln!(
+                "SKIPPED: this test needs {} descriptors, {current:?} are allowed",
+                2 * ALWAYS
+            );
+            return;
+        }
+        assert_eq!(has_descriptor(me, &path, over, |_| false), None);
+        let later = Instant::now() + Duration::from_secs(60);
+        assert_eq!(has_descriptor(me, &path, later, |_| false), Some(false));
     }
 }
