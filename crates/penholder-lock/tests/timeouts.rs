@@ -14,22 +14,38 @@ use peer::Peer;
 use penholder_lock::{LockError, ProcessState, WriteLocker};
 use stage::{Actor, lock_file};
 
-/// How late a timeout may come on a busy machine. Meant are 100 ms.
-const LATE: Duration = Duration::from_millis(400);
+/// How late a timeout may come.
+const LATE: Duration = Duration::from_millis(100);
+/// How late a single one may come where others keep the machine busy.
+const EVER: Duration = Duration::from_secs(2);
 
 #[test]
 fn peer() {
     peer::play(&[stage::OBEY]);
 }
 
-/// Times out and checks everything of the error but the holder.
-fn time_out(folder: &Path, timeout: Duration, first_line: &str) -> (LockError, String) {
-    let locker = WriteLocker::new(folder).unwrap();
+/// Times out, and says how late.
+fn lateness(locker: &WriteLocker, timeout: Duration) -> (LockError, Duration) {
     let begun = Instant::now();
     let error = locker.acquire(timeout).unwrap_err();
     let excess = begun.elapsed().checked_sub(timeout).expect("not before");
     eprintln!("{excess:?} past the deadline of {timeout:?}");
-    assert!(excess < LATE, "{excess:?} past the deadline");
+    assert!(excess < EVER, "{excess:?} past the deadline");
+    (error, excess)
+}
+
+/// Asserts that timeouts are not late. The median, for the machine is others' too.
+fn assert_on_time(folder: &Path, timeout: Duration) {
+    let locker = WriteLocker::new(folder).unwrap();
+    let mut late = [(); 7].map(|()| lateness(&locker, timeout).1);
+    late.sort();
+    assert!(late[3] < LATE, "past the deadline: {late:?}");
+}
+
+/// Times out and checks everything of the error but the holder.
+fn time_out(folder: &Path, timeout: Duration, first_line: &str) -> (LockError, String) {
+    let locker = WriteLocker::new(folder).unwrap();
+    let (error, _late) = lateness(&locker, timeout);
 
     let text = error.to_string();
     let lines: Vec<&str> = text.lines().collect();
@@ -162,6 +178,28 @@ fn names_whoever_holds_a_shared_lock() {
     );
 }
 
+/// Whoever holds: one that is known, a stopped one, and one that left no record and
+/// has to be searched for.
+#[test]
+fn timeouts_come_in_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut actor = Actor::holding(&lock_file(folder.path()));
+    for timeout in [0, 30, 300].map(Duration::from_millis) {
+        assert_on_time(folder.path(), timeout);
+    }
+    actor.peer.signal("STOP");
+    assert_on_time(folder.path(), Duration::from_millis(30));
+    actor.peer.signal("CONT");
+    actor.releases();
+    if !peer::has("flock") {
+        return;
+    }
+    let args = ["db.lock", "sh", "-c", "echo held; read line"];
+    let flock = foreign("flock", &args, folder.path());
+    flock.expect("held");
+    assert_on_time(folder.path(), Duration::from_millis(30));
+}
+
 #[test]
 fn zero_tries_once() {
     let folder = tempfile::tempdir().unwrap();
@@ -170,7 +208,7 @@ fn zero_tries_once() {
     let mut actor = Actor::holding(&lock_file(folder.path()));
     let begun = Instant::now();
     let error = locker.acquire(Duration::ZERO).unwrap_err();
-    assert!(error.is_timeout() && begun.elapsed() < LATE);
+    assert!(error.is_timeout() && begun.elapsed() < EVER);
     assert_eq!(error.holder().unwrap().pid, Some(actor.pid()));
     assert!(locker.try_acquire().unwrap().is_none());
     actor.releases();

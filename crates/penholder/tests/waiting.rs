@@ -19,8 +19,10 @@ use site::Site;
 
 /// The timeout that these tests wait for.
 const TIMEOUT: Duration = Duration::from_millis(500);
-/// How late an answer may come on a loaded machine.
-const LATE: Duration = Duration::from_secs(4);
+/// How late an answer may come.
+const LATE: Duration = Duration::from_millis(100);
+/// How late a single one may come where others keep the machine busy.
+const EVER: Duration = Duration::from_secs(4);
 
 #[test]
 fn peer() {
@@ -31,10 +33,17 @@ fn impatient(site: &Site) -> Database {
     Options::new().timeout(TIMEOUT).open(site.path()).unwrap()
 }
 
-/// Asserts that this took the timeout, and not much more.
-fn assert_on_time(took: Duration) {
-    assert!(took + Duration::from_millis(5) >= TIMEOUT, "{took:?}");
-    assert!(took < TIMEOUT + LATE, "{took:?}");
+/// Asserts that these took the timeout, and not much more. The median, for the
+/// machine is others' too.
+fn assert_on_time(mut took: Vec<Duration>) {
+    took.sort();
+    assert!(took[0] + Duration::from_millis(5) >= TIMEOUT, "{took:?}");
+    assert!(took[took.len() / 2] < TIMEOUT + LATE, "{took:?}");
+    assert!(took[took.len() - 1] < TIMEOUT + EVER, "{took:?}");
+}
+
+fn times(failures: &[(Error, Duration)]) -> Vec<Duration> {
+    failures.iter().map(|(_, took)| *took).collect()
 }
 
 /// Every way to write fails in the same way.
@@ -84,9 +93,10 @@ fn timeout_names_the_process_that_holds() {
     site.database();
     let db = impatient(&site);
     let mut holder = site::holder("hold", &site.path());
-    for (error, took) in failures(&db) {
+    let failures = failures(&db);
+    assert_on_time(times(&failures));
+    for (error, _) in failures {
         assert_names(&error, &holder, "sleeping");
-        assert_on_time(took);
     }
     holder.tell("release");
     holder.expect("released");
@@ -105,9 +115,10 @@ fn stopped_holder_is_named_and_not_robbed() {
         let status = db.status().unwrap();
         status.holder.unwrap().state == ProcessState::Stopped
     });
-    for (error, took) in failures(&db) {
+    let failures = failures(&db);
+    assert_on_time(times(&failures));
+    for (error, _) in failures {
         assert_names(&error, &holder, "stopped");
-        assert_on_time(took);
     }
     holder.signal("CONT");
     holder.tell("release");
@@ -150,11 +161,11 @@ fn outsider_is_named() {
         return;
     };
     let mut failures = failures(&db);
+    assert_on_time(times(&failures));
     // A statement of one's own, under the bare lock, gets SQLite's error as it is.
-    let (error, took) = failures.pop().unwrap();
+    let (error, _) = failures.pop().unwrap();
     assert!(error.is_busy() && error.is_timeout(), "{error}");
-    assert_on_time(took);
-    for (error, took) in failures {
+    for (error, _) in failures {
         assert!(error.is_busy() && error.is_timeout(), "{error}");
         assert!(error.lock_error().is_none() && error.holder().is_none());
         assert_eq!(error.outsider().unwrap().pid, outsider.pid(), "{error}");
@@ -162,7 +173,6 @@ fn outsider_is_named() {
         assert!(text.starts_with("database busy after 500ms"), "{text}");
         assert!(text.contains(&outsider.pid().to_string()), "{text}");
         assert!(text.contains("without the write lock"), "{text}");
-        assert_on_time(took);
     }
     outsider.tell("COMMIT; SELECT 'done';");
     outsider.expect("done");
@@ -266,7 +276,7 @@ fn zero_timeout_tries_once() {
     let (done, took) = site::timed(|| site::insert(&db, "no"));
     let error = done.unwrap_err();
     assert_eq!(error.holder().unwrap().pid, Some(holder.pid()), "{error}");
-    assert!(took < LATE, "{took:?}");
+    assert!(took < EVER, "{took:?}");
 }
 
 #[test]
