@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::samples::Counted;
 use crate::args::Stress;
-use crate::output::time;
 use crate::failure::FAILED;
+use crate::output::time;
 
 /// The report; with `--json` these are its fields.
 #[derive(Debug, Serialize)]

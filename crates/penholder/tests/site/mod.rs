@@ -64,13 +64,11 @@ impl Site {
     }
 }
 
-/// The names of the files in a folder, sorted, but for the queue beside the lock
-/// file: whether that is there depends on who had to wait.
+/// The names of the files in a folder, sorted.
 pub fn files(folder: &Path) -> Vec<String> {
     let name = |entry: fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
     let entries = fs::read_dir(folder).unwrap();
     let mut names: Vec<String> = entries.map(|entry| name(entry.unwrap())).collect();
-    names.retain(|name| name != "db.lockq");
     names.sort();
     names
 }
