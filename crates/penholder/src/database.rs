@@ -363,12 +363,42 @@ impl Database {
         attachment: &'a Attachment,
         deadline: Deadline,
     ) -> Result<Session<'a>> {
-        Session::open(
-            &self.inner.location,
-            &self.inner.options,
-            attachment,
-            deadline,
-        )
+        self.refuse_read_only()?;
+        let Inner {
+            location, options, ..
+        } = &*self.inner;
+        Session::open(location, options, attachment, deadline)
+    }
+
+    /// The same with the lock in hand.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn session_with<'a>(
+        &'a self,
+        attachment: &'a Attachment,
+        deadline: Deadline,
+        guard: WriteGuard,
+    ) -> Result<Session<'a>> {
+        let Inner {
+            location, options, ..
+        } = &*self.inner;
+        Session::with(location, options, attachment, deadline, guard)
+    }
+
+    pub(crate) fn refuse_read_only(&self) -> Result<()> {
+        if !self.inner.options.read_only {
+            return Ok(());
+        }
+        Err(Error::misuse(
+            "write",
+            format!("{} was opened for reading only", self.path().display()),
+            "open it without `read_only`",
+        ))
+    }
+
+    /// How many reads run at once.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn readers(&self) -> usize {
+        self.inner.options.readers
     }
 }
 

@@ -46,6 +46,12 @@
 //! write without it are not stopped: SQLite's own lock still guards the data,
 //! and the error says that an outsider was in the way.
 //!
+//! # Async
+//!
+//! With the feature `tokio` there is an `AsyncDatabase` with the same operations as
+//! futures. No thread of the runtime blocks, and a future that is dropped before it
+//! has the lock leaves no trace.
+//!
 //! # Forks
 //!
 //! A `Database` may be used in a forked child: it leaves the parent's
@@ -61,6 +67,8 @@ mod log;
 mod maintenance;
 mod options;
 mod readers;
+#[cfg(feature = "tokio")]
+mod task;
 mod value;
 mod watch;
 mod writer;
@@ -71,6 +79,8 @@ pub use maintenance::Checkpoint;
 pub use options::{Options, Synchronous};
 pub use penholder_lock as lock;
 pub use rusqlite;
+#[cfg(feature = "tokio")]
+pub use task::AsyncDatabase;
 pub use value::{Executed, IntoParams, Rows, Statement, Value};
 pub use writer::Transaction;
 

@@ -129,14 +129,18 @@ impl<'a> Session<'a> {
         attachment: &'a Attachment,
         deadline: Deadline,
     ) -> Result<Self> {
-        if options.read_only {
-            return Err(Error::misuse(
-                "write",
-                format!("{} was opened for reading only", location.path.display()),
-                "open it without `read_only`",
-            ));
-        }
         let guard = attachment.locker.acquire_by(&deadline)?;
+        Self::with(location, options, attachment, deadline, guard)
+    }
+
+    /// The same with the lock in hand.
+    pub(crate) fn with(
+        location: &'a Location,
+        options: &'a Options,
+        attachment: &'a Attachment,
+        deadline: Deadline,
+        guard: WriteGuard,
+    ) -> Result<Self> {
         let writer = match attachment.take_writer() {
             Some(writer) => writer,
             None => Box::new(Writer::open(location, options, &deadline)?),

@@ -1,0 +1,239 @@
+//! The same database for tasks of a tokio runtime.
+//!
+//! | state of a write | what waits | its future is dropped |
+//! | --- | --- | --- |
+//! | waiting for the lock | the task; at most one blocking thread a process and lock file | its place is given back, nothing happened |
+//! | lock in hand, no blocking thread yet | the task | the lock is given back, nothing happened |
+//! | running on a blocking thread | the task | it runs on and commits or fails; nobody learns which |
+
+use std::panic::resume_unwind;
+use std::path::Path;
+use std::sync::Arc;
+
+use penholder_lock::Deadline;
+use rusqlite::Connection;
+use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::time::timeout;
+
+use crate::database::Database;
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::value::{Executed, IntoParams, Rows, Statement, refuse_nul};
+use crate::writer::{self, Session, Transaction};
+
+/// A [`Database`] whose calls are futures: no thread of the runtime ever blocks.
+///
+/// ```
+/// use penholder::AsyncDatabase;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> penholder::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("notes.db");
+/// let db = AsyncDatabase::open(path).await?;
+/// db.execute("CREATE TABLE IF NOT EXISTS note(text)", ()).await?;
+/// db.execute("INSERT INTO note VALUES (?1)", ["hello"]).await?;
+/// assert_eq!(db.query("SELECT text FROM note", ()).await?.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Dropping the future of a write before it has the lock leaves no trace. Once it
+/// runs, on a blocking thread, it is carried out: whoever dropped it does not
+/// learn whether it was committed.
+///
+/// # Panics
+///
+/// All calls, outside a tokio runtime or in one whose time is not enabled.
+#[derive(Debug, Clone)]
+pub struct AsyncDatabase {
+    db: Database,
+    /// As many as the pool has readers: whoever waits for one blocks no thread.
+    reads: Arc<Semaphore>,
+}
+
+/// Both use the same connections.
+impl From<Database> for AsyncDatabase {
+    fn from(db: Database) -> Self {
+        let reads = Arc::new(Semaphore::new(db.readers()));
+        Self { db, reads }
+    }
+}
+
+impl AsyncDatabase {
+    /// Opens a database, creating it if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::open`].
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(Options::new(), path).await
+    }
+
+    /// Opens a database with these options.
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::open`].
+    pub async fn open_with(options: Options, path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref().to_owned();
+        let db = run("open database", move || options.open(path)).await?;
+        Ok(db.into())
+    }
+
+    /// The same database, for calls that may block.
+    #[must_use]
+    pub fn blocking(&self) -> &Database {
+        &self.db
+    }
+
+    /// Runs a closure in one transaction under the write lock, on a blocking thread;
+    /// see [`Database::write`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::write`].
+    pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.under_lock(move |session| session.write(work)).await
+    }
+
+    /// Runs one statement that writes; see [`Database::execute`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::execute`].
+    pub async fn execute(
+        &self,
+        sql: impl Into<String>,
+        params: impl IntoParams,
+    ) -> Result<Executed> {
+        let (sql, params) = (sql.into(), params.into_params());
+        refuse_nul("write", &sql)?;
+        self.under_lock(move |session| session.execute(&sql, &params))
+            .await
+    }
+
+    /// Runs several statements in one transaction; see [`Database::batch`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::batch`].
+    pub async fn batch<S: Into<Statement>>(
+        &self,
+        statements: impl IntoIterator<Item = S>,
+    ) -> Result<Vec<Executed>> {
+        let statements: Vec<Statement> = statements.into_iter().map(Into::into).collect();
+        statements
+            .iter()
+            .try_for_each(|one| refuse_nul("write", one.sql()))?;
+        self.under_lock(move |session| session.batch(&statements))
+            .await
+    }
+
+    /// Runs one statement that reads; see [`Database::query`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::query`].
+    pub async fn query(&self, sql: impl Into<String>, params: impl IntoParams) -> Result<Rows> {
+        let (sql, params) = (sql.into(), params.into_params());
+        refuse_nul("query", &sql)?;
+        let path = self.db.path().to_owned();
+        self.read(move |connection| {
+            writer::collect(connection, &sql, &params).map_err(|e| Error::sqlite("query", &path, e))
+        })
+        .await
+    }
+
+    /// Runs a closure on a connection that only reads, on a blocking thread; see
+    /// [`Database::read`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::read`].
+    pub async fn read<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let deadline = self.db.deadline();
+        let permit = timeout(
+            deadline.remaining(),
+            Arc::clone(&self.reads).acquire_owned(),
+        )
+        .await;
+        let Ok(Ok(permit)) = permit else {
+            return Err(self.no_reader(deadline).into());
+        };
+        let db = self.db.clone();
+        run("read", move || {
+            let _permit = permit;
+            db.read_by(&deadline, work)
+        })
+        .await
+    }
+
+    fn no_reader(&self, deadline: Deadline) -> Error {
+        Error::readers(self.db.path(), deadline, self.db.readers())
+    }
+
+    async fn under_lock<T, E, W>(&self, work: W) -> Result<T, E>
+    where
+        W: FnOnce(&Session<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.db.refuse_read_only()?;
+        let deadline = self.db.deadline();
+        let attachment = self.db.attachment();
+        let guard = attachment.locker.acquire_async_by(&deadline).await;
+        let guard = guard.map_err(Error::from)?;
+        let db = self.db.clone();
+        run("write", move || {
+            let session = db.session_with(&attachment, deadline, guard.into_blocking())?;
+            work(&session)
+        })
+        .await
+    }
+}
+
+/// Runs something that blocks. Not at all, if the future is dropped before a thread
+/// has begun.
+async fn run<T, E>(
+    what: &'static str,
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<Error> + Send + 'static,
+{
+    let thread = spawn_blocking(work);
+    let _abort = AbortOnDrop(thread.abort_handle());
+    match thread.await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            Err(_cancelled) => {
+                let why = "the runtime shut down before it began";
+                Err(Error::misuse(what, why, "await it while the runtime runs").into())
+            }
+        },
+    }
+}
+
+/// A thread that has begun is not stopped by this, and one that has ended not
+/// either.
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

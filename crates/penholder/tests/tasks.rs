@@ -1,0 +1,298 @@
+//! `AsyncDatabase`: every write of every task is there, no thread of the runtime
+//! blocks, and a future that is dropped before its turn leaves no trace.
+#![cfg(all(test, feature = "tokio"))]
+
+#[path = "../../penholder-lock/tests/peer/mod.rs"]
+mod peer;
+mod site;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use peer::Peer;
+use penholder::{AsyncDatabase, Error, Options, Result, Statement};
+use site::Site;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+const INSERT: &str = "INSERT INTO entry VALUES (?1)";
+/// Longer than a thread of a runtime may be kept, on a loaded machine.
+const BLOCKED: Duration = Duration::from_secs(1);
+
+#[test]
+fn peer() {
+    peer::play(&[("hold", site::hold_pen), ("write", write)]);
+}
+
+/// Writes its rows, as a process beside the tasks.
+fn write(args: &[OsString]) {
+    let [path, writes] = site::texts(args)[..] else {
+        panic!("path and number of writes");
+    };
+    let db = site::open(Path::new(path));
+    for number in 0..writes.parse().unwrap() {
+        site::insert(&db, &format!("process-{number}")).unwrap();
+    }
+    peer::say("done");
+}
+
+async fn opened(site: &Site) -> AsyncDatabase {
+    let db = AsyncDatabase::open_with(site::patient(), site.path()).await;
+    let db = db.unwrap();
+    db.execute("CREATE TABLE IF NOT EXISTS entry(key)", ())
+        .await
+        .unwrap();
+    db
+}
+
+fn count(db: &AsyncDatabase) -> i64 {
+    site::entries(db.blocking())
+}
+
+/// Runs beside a test, and says for how long at most it was not polled.
+async fn heartbeat() -> Duration {
+    let mut longest = Duration::ZERO;
+    let mut before = Instant::now();
+    for _ in 0..200 {
+        sleep(Duration::from_millis(5)).await;
+        longest = longest.max(before.elapsed());
+        before = Instant::now();
+    }
+    longest
+}
+
+#[tokio::test]
+async fn every_call_does_what_it_does_without_async() {
+    let site = Site::new();
+    let db = opened(&site).await;
+    let done = db.execute(INSERT, ["a"]).await.unwrap();
+    assert_eq!(done.rows_changed, 1);
+    let both = [
+        Statement::new(INSERT, ["b"]),
+        Statement::new("UPDATE entry SET key = key || '!'", ()),
+    ];
+    let done = db.batch(both).await.unwrap();
+    assert_eq!((done.len(), done[1].rows_changed), (2, 2));
+    let rows = db.query("SELECT key FROM entry ORDER BY key", ()).await;
+    let key: String = rows.unwrap().get(0, "key").unwrap();
+    assert_eq!(key, "a!");
+    let keys = db.write(|tx| -> Result<i64> {
+        tx.execute("INSERT INTO entry VALUES ('c')", [])?;
+        Ok(tx.query_row("SELECT count(*) FROM entry", [], |row| row.get(0))?)
+    });
+    assert_eq!(keys.await.unwrap(), 3);
+    let read = db.read(|connection| -> Result<i64> {
+        Ok(connection.query_row("SELECT count(*) FROM entry", [], |row| row.get(0))?)
+    });
+    assert_eq!(read.await.unwrap(), 3);
+    // Errors too, and what failed took no effect.
+    let failed = [
+        Statement::new(INSERT, ["d"]),
+        Statement::new("nonsense", ()),
+    ];
+    let error = db.batch(failed).await.unwrap_err();
+    assert!(error.sqlite_error().is_some(), "{error}");
+    let error = db.execute("DELETE FROM entry\0 WHERE 0", ()).await;
+    assert!(error.unwrap_err().to_string().contains("NUL"));
+    assert_eq!(count(&db), 3);
+    let reader = Options::new().read_only(true);
+    let reader = AsyncDatabase::open_with(reader, site.path()).await.unwrap();
+    let error = reader.execute(INSERT, ["e"]).await.unwrap_err();
+    assert!(error.to_string().contains("reading only"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_and_processes_lose_nothing() {
+    let site = Site::new();
+    let db = opened(&site).await;
+    let mut peers: Vec<Peer> = (0..2)
+        .map(|_| Peer::start("write", [site.path().to_str().unwrap(), "100"]))
+        .collect();
+    let mut tasks = JoinSet::new();
+    for task in 0..50 {
+        let db = db.clone();
+        tasks.spawn(async move {
+            for number in 0..10 {
+                let key = format!("{task}-{number}");
+                db.execute(INSERT, [key]).await.unwrap();
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    for peer in &mut peers {
+        peer.expect("done");
+        assert!(peer.end().success());
+    }
+    assert_eq!(count(&db), 50 * 10 + 2 * 100);
+    site::assert_whole(&site.path());
+}
+
+/// One thread for everything: if it blocked, the heart would stop.
+#[tokio::test]
+async fn no_thread_of_the_runtime_blocks() {
+    let site = Site::new();
+    let db = opened(&site).await;
+    let mut holder = site::holder("hold", &site.folder());
+    let mut tasks = JoinSet::new();
+    for number in 0..20 {
+        let db = db.clone();
+        tasks.spawn(async move { db.execute(INSERT, [number]).await });
+    }
+    // Five times as many readers as there are connections, each for a while.
+    for _ in 0..20 {
+        let db = db.clone();
+        tasks.spawn(async move {
+            let slow = |_: &rusqlite::Connection| -> Result<()> {
+                std::thread::sleep(Duration::from_millis(100));
+                Ok(())
+            };
+            db.read(slow).await?;
+            db.execute(INSERT, ["after a read"]).await
+        });
+    }
+    let longest = heartbeat().await;
+    assert!(longest < BLOCKED, "{longest:?}");
+    assert_eq!(count(&db), 0, "the lock is held");
+    holder.tell("release");
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap().unwrap();
+    }
+    assert_eq!(count(&db), 40);
+}
+
+#[tokio::test]
+async fn a_timeout_names_the_holder() {
+    let site = Site::new();
+    opened(&site).await;
+    let holder = site::holder("hold", &site.folder());
+    let impatient = Options::new().timeout(Duration::from_millis(100));
+    let db = AsyncDatabase::open_with(impatient, site.path()).await;
+    let error = db.unwrap().execute(INSERT, ["late"]).await.unwrap_err();
+    assert!(error.is_timeout(), "{error}");
+    assert_eq!(error.holder().unwrap().pid, Some(holder.pid()));
+}
+
+#[tokio::test]
+async fn readers_that_never_come_back_are_a_timeout() {
+    let site = Site::new();
+    opened(&site).await;
+    let options = Options::new()
+        .timeout(Duration::from_millis(100))
+        .readers(1);
+    let db = AsyncDatabase::open_with(options, site.path())
+        .await
+        .unwrap();
+    let slow = db.read(|_| -> Result<()> {
+        std::thread::sleep(Duration::from_millis(600));
+        Ok(())
+    });
+    let late = async {
+        sleep(Duration::from_millis(50)).await;
+        db.query("SELECT 1", ()).await
+    };
+    let (slow, late) = tokio::join!(slow, late);
+    slow.unwrap();
+    let error = late.unwrap_err();
+    assert!(error.is_timeout(), "{error}");
+    db.query("SELECT 1", ()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_dropped_before_its_turn_leaves_no_trace() {
+    let site = Site::new();
+    let db = opened(&site).await;
+    let mut holder = site::holder("hold", &site.folder());
+    for number in 0..20 {
+        let write = db.execute(INSERT, [number.to_string()]);
+        let patience = Duration::from_millis(number % 7);
+        assert!(timeout(patience, write).await.is_err(), "the lock is held");
+    }
+    holder.tell("release");
+    holder.expect("released");
+    db.execute(INSERT, ["kept"]).await.unwrap();
+    assert_eq!(count(&db), 1);
+    assert!(db.blocking().status().unwrap().queue.is_empty());
+}
+
+/// Dropped at any moment: what was acknowledged is there, nothing is there twice,
+/// and everybody else goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_dropped_at_any_moment_happens_once_or_not_at_all() {
+    let site = Site::new();
+    let db = opened(&site).await;
+    let mut acknowledged = BTreeSet::new();
+    let mut other = Peer::start("write", [site.path().to_str().unwrap(), "300"]);
+    for number in 0..400_u64 {
+        let write = db.execute(INSERT, [format!("task-{number}")]);
+        if let Ok(done) = timeout(Duration::from_micros(number * 7 % 600), write).await {
+            done.unwrap();
+            acknowledged.insert(format!("task-{number}"));
+        }
+    }
+    other.expect("done");
+    assert!(other.end().success());
+    db.execute(INSERT, ["last"]).await.unwrap();
+    let keys = site::keys(db.blocking());
+    let once: BTreeSet<_> = keys.iter().cloned().collect();
+    assert_eq!(keys.len(), once.len(), "nothing twice");
+    assert!(acknowledged.is_subset(&once), "nothing lost");
+    assert!(!acknowledged.is_empty() && acknowledged.len() < 400);
+    site::assert_whole(&site.path());
+}
+
+#[tokio::test]
+async fn a_panic_reaches_its_own_task_alone() {
+    let site = Site::new();
+    let db = opened(&site).await;
+    let own = db.clone();
+    let panics = tokio::spawn(async move {
+        let panics = own.write(|tx| -> Result<()> {
+            tx.execute("INSERT INTO entry VALUES ('lost')", [])?;
+            panic!("on purpose");
+        });
+        panics.await
+    });
+    assert!(panics.await.unwrap_err().is_panic());
+    db.execute(INSERT, ["next"]).await.unwrap();
+    assert_eq!(site::keys(db.blocking()), ["next"]);
+}
+
+#[test]
+fn a_runtime_that_shuts_down_gives_the_lock_back() {
+    let site = Site::new();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let db = runtime.block_on(opened(&site));
+    let mut holder = site::holder("hold", &site.folder());
+    for number in 0..5 {
+        let db = db.clone();
+        runtime.spawn(async move { db.execute(INSERT, [number]).await });
+    }
+    std::thread::sleep(Duration::from_millis(50));
+    runtime.shutdown_timeout(Duration::from_secs(20));
+    holder.tell("release");
+    holder.expect("released");
+    site::insert(db.blocking(), "after").unwrap();
+    assert_eq!(site::keys(db.blocking()), ["after"]);
+}
+
+#[tokio::test]
+async fn a_missing_folder_is_an_error() {
+    let site = Site::new();
+    let error = AsyncDatabase::open(site.at("no/x.db")).await.unwrap_err();
+    assert!(error.is_refused(), "{error}");
+    // Errors of one's own type come back as they are.
+    #[derive(Debug)]
+    struct Own(Option<Error>);
+    impl From<Error> for Own {
+        fn from(error: Error) -> Self {
+            Self(Some(error))
+        }
+    }
+    let db = opened(&site).await;
+    let own = db.write(|_| -> Result<(), Own> { Err(Own(None)) }).await;
+    assert!(own.unwrap_err().0.is_none());
+}
