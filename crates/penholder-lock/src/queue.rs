@@ -529,9 +529,20 @@ impl Member {
                 Err(moved) if moved.is_for(self.slot) => word = moved,
                 Err(_not_our_turn) => {
                     kernel.unlock(false)?;
+                    self.make_up(memory);
                     return Ok(None);
                 }
             }
+        }
+    }
+
+    /// We had the kernel's lock out of turn: whoever has the turn may have tried
+    /// meanwhile, and gone to sleep.
+    fn make_up(&self, memory: &impl Memory) {
+        let word = Turn::of(memory);
+        match word.owner() {
+            Some(heir) if word.state() == State::Reserved => memory.call(heir),
+            _ => self.wake_first(memory),
         }
     }
 
