@@ -649,8 +649,10 @@ impl Member {
     }
 
     fn leave_line(&self, memory: &impl Memory, taken: bool) {
-        let was_first = ahead(memory, self.slot) == 0;
         remove(memory, self.slot);
+        // Looked at afterwards: whoever left before us may have called us, as the
+        // next, while we were already leaving.
+        let was_first = ahead(memory, self.slot) == 0;
         if taken {
             if was_first {
                 self.wake_first(memory);
