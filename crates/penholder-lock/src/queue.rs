@@ -697,10 +697,10 @@ fn pass(memory: &impl Memory, mut word: Turn, barging: bool, now: u64) {
             return;
         }
         memory.call(heir);
-        if next.state() == State::Free || is_in_line(memory, heir) {
+        if is_in_line(memory, heir) {
             return;
         }
-        // It gave up before it could see that the lock is its own.
+        // It gave up before it could see that the lock is its own, or free.
         word = next;
     }
 }
