@@ -40,6 +40,9 @@
 
 use std::time::Duration;
 
+#[cfg(test)]
+mod model;
+
 /// How many processes can wait in the page; further ones poll.
 pub(crate) const SLOTS: usize = 512;
 
