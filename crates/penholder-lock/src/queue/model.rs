@@ -57,6 +57,7 @@ struct World {
     tickets: [AtomicU64; SEATS],
     since: [AtomicU64; SEATS],
     until: [AtomicU64; SEATS],
+    called: [AtomicU64; SEATS],
     /// How often each was called.
     calls: Mutex<[u32; SEATS]>,
     /// Rings at each call, and when the lock is kept.
@@ -87,6 +88,7 @@ impl World {
             tickets: words(),
             since: words(),
             until: words(),
+            called: words(),
             calls: Mutex::new([0; SEATS]),
             bell: Condvar::new(),
             owner: AtomicUsize::new(NOBODY),
@@ -112,6 +114,7 @@ impl World {
             Word::Ticket(slot) => self.tickets.get(slot.number()),
             Word::Since(slot) => self.since.get(slot.number()),
             Word::Until(slot) => self.until.get(slot.number()),
+            Word::Called(slot) => self.called.get(slot.number()),
         }
     }
 
@@ -411,6 +414,12 @@ impl Memory for Seat {
         self.world.clock.fetch_add(jump, SeqCst) + jump
     }
 
+    fn about_now(&self) -> u64 {
+        // Behind by up to a tick.
+        self.now()
+            .saturating_sub(thread_rng().gen_range(0..4_000_000))
+    }
+
     fn can_spin(&self) -> bool {
         self.world.can_spin
     }
@@ -507,7 +516,7 @@ impl Plan {
             return Err(Killed);
         }
         seat.critical_section();
-        member.ends(seat.now());
+        member.ends(seat);
         let more = || thread_rng().gen_bool(0.3);
         let promised = seat.world.lowest_ticket();
         seat.world.promised.store(promised.unwrap_or(NEVER), SeqCst);
@@ -518,13 +527,13 @@ impl Plan {
     /// As a locker does.
     fn take(self, seat: &Seat, member: &mut Member) -> Result<bool, Killed> {
         let mut kernel = Lock(seat);
-        let now = seat.now();
-        if self.tries && member.try_take(seat, &mut kernel, now, false)?.is_some() {
+        let begun = member.begins(seat);
+        if self.tries && member.try_take(seat, &mut kernel, begun, false)?.is_some() {
             return Ok(true);
         }
         let left = self.until.map(|most| thread_rng().gen_range(0..=most));
         let patience = Patience {
-            until: left.map_or(NEVER, |left| now + left),
+            until: left.map_or(NEVER, |left| seat.now() + left),
             is_cancelled: &|| false,
             is_outdated: &|| false,
         };
@@ -541,10 +550,11 @@ impl Plan {
 fn newcomer_takes(world: &Arc<World>, seat: usize) {
     let seat = Seat::new(world, seat, Pauses::Never);
     let (mut member, mut kernel) = (Member::new(seat.slot), Lock(&seat));
-    let taken = member.try_take(&seat, &mut kernel, seat.now(), true);
+    let begun = member.begins(&seat);
+    let taken = member.try_take(&seat, &mut kernel, begun, true);
     assert!(taken.unwrap().is_some(), "the lock is lost");
     seat.critical_section();
-    member.ends(seat.now());
+    member.ends(&seat);
     member
         .release(&seat, &mut kernel, Policy::Fifo, || false)
         .unwrap();
@@ -698,6 +708,7 @@ fn any_word() -> Word {
         Word::Ticket(slot),
         Word::Since(slot),
         Word::Until(slot),
+        Word::Called(slot),
     ];
     words[thread_rng().gen_range(0..words.len())]
 }
@@ -735,7 +746,7 @@ fn serve_in_order(plan: Plan, seat: &Seat) {
         let ours = seat.world.tickets[seat.slot.number()].load(SeqCst);
         assert!(ours <= promised, "{ours} before {promised}");
         seat.critical_section();
-        member.ends(seat.now());
+        member.ends(seat);
         let promised = seat.world.lowest_ticket();
         seat.world.promised.store(promised.unwrap_or(NEVER), SeqCst);
         member
