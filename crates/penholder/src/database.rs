@@ -71,6 +71,8 @@ pub(crate) struct Attachment {
     writer: Mutex<Option<Box<Writer>>>,
     readers: Readers,
     pub(crate) mover: Mover,
+    /// The path of SQLite's log; only to be looked at.
+    log: PathBuf,
 }
 
 impl Database {
@@ -105,7 +107,7 @@ impl Database {
         }
         refuse_network(&location, &options)?;
         let locker = locker(&location, &options)?;
-        let attachment = Attachment::new(locker, &options);
+        let attachment = Attachment::new(locker, &location, &options);
         if options.read_only {
             let reader = attachment.readers.take(&location, &deadline)?;
             connection::is_wal(&reader, &deadline)
@@ -410,7 +412,11 @@ impl Inner {
         if current.is_ours() {
             return Arc::clone(&current);
         }
-        let own = Arc::new(Attachment::new(current.locker.clone(), &self.options));
+        let own = Arc::new(Attachment::new(
+            current.locker.clone(),
+            &self.location,
+            &self.options,
+        ));
         let previous = self
             .attachment
             .compare_and_swap(&*current, Arc::clone(&own));
@@ -425,13 +431,14 @@ impl Inner {
 }
 
 impl Attachment {
-    fn new(locker: WriteLocker, options: &Options) -> Self {
+    fn new(locker: WriteLocker, location: &Location, options: &Options) -> Self {
         Self {
             generation: fork_generation(),
             locker,
             writer: Mutex::new(None),
             readers: Readers::new(options.readers),
             mover: Mover::default(),
+            log: location.sidecar("-wal"),
         }
     }
 
@@ -448,15 +455,20 @@ impl Attachment {
         *self.lock_writer() = writer;
     }
 
-    /// The write lock, if it is free this moment and nothing is left to move.
+    /// The write lock, if it is free this moment and nothing is left to move that
+    /// would take long.
     fn guard_for_closing(&self, connection: &Connection) -> Option<WriteGuard> {
+        if !self.locker.lock_file().exists() {
+            return None;
+        }
         // First without the lock: others may write while we wait for the disk.
-        if !self.locker.lock_file().exists() || !log::moves_all(connection) {
+        if log::is_long(&self.log) && !log::moves_all(connection) {
             return None;
         }
         let guard = self.locker.try_acquire().unwrap_or(None)?;
         // They may have written.
-        log::moves_all(connection).then_some(guard)
+        let moved = !log::is_long(&self.log) || log::moves_all(connection);
+        moved.then_some(guard)
     }
 
     fn lock_writer(&self) -> MutexGuard<'_, Option<Box<Writer>>> {

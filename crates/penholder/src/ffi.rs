@@ -130,6 +130,17 @@ impl Counting {
     pub(crate) fn log_frames(&self) -> u32 {
         self.frames.load(Ordering::Relaxed)
     }
+
+    /// Pages that this connection has written to the log since this was last asked.
+    pub(crate) fn take_pages_written(&self) -> u32 {
+        let (mut pages, mut highest) = (0, 0);
+        // SAFETY: the handle is open and not closed here.
+        let handle = unsafe { self.connection.handle() };
+        let counter = ffi::SQLITE_DBSTATUS_CACHE_WRITE;
+        // SAFETY: the handle is this thread's, and both results have room.
+        unsafe { ffi::sqlite3_db_status(handle, counter, &raw mut pages, &raw mut highest, 1) };
+        u32::try_from(pages).unwrap_or(0)
+    }
 }
 
 impl Deref for Counting {

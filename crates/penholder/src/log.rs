@@ -1,14 +1,18 @@
 //! Keeping the log (`-wal`) short, in the background of the writes of a process.
 //!
-//! | frames since this process last tried | in the log | what happens after a write |
-//! | --- | --- | --- |
-//! | fewer than [`GATHERED`] | any | nothing |
-//! | more | up to [`LONG`] | a passive checkpoint after the write lock is released |
-//! | more | more | a passive checkpoint before, so that the next writer finds all moved and starts the log anew |
+//! | a write takes the log | what happens after it |
+//! | --- | --- |
+//! | past no multiple of [`GATHERED`] frames | nothing |
+//! | past one, up to [`LONG`] | a passive checkpoint after the write lock is released |
+//! | past one, beyond | a passive checkpoint before, so that the next writer finds all moved and starts the log anew |
+//!
+//! So of all the processes that write, one does it each time, though none knows of
+//! the others, and also if each writes only once.
 //!
 //! A passive checkpoint waits for nobody and keeps nobody out. Whatever goes wrong
 //! in one is left to the next: the write stands all the same.
 
+use std::path::Path;
 use std::sync::{Mutex, PoisonError, TryLockError};
 use std::thread;
 use std::time::Duration;
@@ -25,6 +29,8 @@ use crate::options::Options;
 const GATHERED: u32 = 1000;
 /// Frames after which writers wait until they are moved: about 16 MB.
 const LONG: u32 = 4000;
+/// The length of a log file, in bytes, that SQLite moves in some milliseconds.
+const SHORT: u64 = 5_000_000;
 /// How long one write, its lock in hand, waits for a checkpoint of somebody else.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -39,9 +45,10 @@ pub(crate) enum Due {
 }
 
 impl Due {
-    /// `tried`: how long the log was when this process last tried.
-    pub(crate) fn after(frames: u32, tried: u32) -> Self {
-        if frames.saturating_sub(tried) < GATHERED {
+    /// After a write of so many pages, which left so many frames in the log.
+    pub(crate) fn after(frames: u32, written: u32) -> Self {
+        let before = frames.saturating_sub(written);
+        if written == 0 || frames / GATHERED == before / GATHERED {
             Self::NotYet
         } else if frames <= LONG {
             Self::Outside
@@ -79,6 +86,12 @@ pub(crate) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Resul
             moved: frames(row.get(2)?),
         })
     })
+}
+
+/// Whether the log file is so long that to move all of it takes a while. Looks, but
+/// opens nothing.
+pub(crate) fn is_long(log: &Path) -> bool {
+    log.metadata().is_ok_and(|log| log.len() > SHORT)
 }
 
 /// Moves what can be moved; says whether nothing is left.
@@ -143,19 +156,23 @@ mod tests {
 
     #[test]
     fn the_log_is_moved_when_enough_has_gathered() {
-        for (frames, tried, due) in [
+        for (frames, written, due) in [
             (0, 0, Due::NotYet),
-            (999, 0, Due::NotYet),
-            (1000, 0, Due::Outside),
-            (1999, 1000, Due::NotYet),
-            (4000, 3000, Due::Outside),
-            (4001, 3001, Due::UnderLock),
+            (999, 3, Due::NotYet),
+            (1000, 1, Due::Outside),
+            (1001, 1, Due::NotYet),
+            (1999, 900, Due::NotYet),
+            (3001, 2, Due::Outside),
+            (5000, 1, Due::UnderLock),
             // A reader keeps it long: not at every write.
-            (50_000, 49_500, Due::NotYet),
-            // The log was started anew.
-            (10, 4000, Due::NotYet),
+            (50_500, 3, Due::NotYet),
+            // One large write, which started the log anew.
+            (9000, 9000, Due::UnderLock),
+            (10, 12, Due::NotYet),
+            // Nothing was written.
+            (1000, 0, Due::NotYet),
         ] {
-            assert_eq!(Due::after(frames, tried), due, "{frames} {tried}");
+            assert_eq!(Due::after(frames, written), due, "{frames} {written}");
         }
     }
 }

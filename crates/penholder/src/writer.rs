@@ -54,8 +54,6 @@ impl Deref for Transaction<'_> {
 pub(crate) struct Writer {
     pub(crate) connection: Counting,
     watch: Arc<Watch>,
-    /// How long the log was when this process last moved it, in frames.
-    tried: Cell<u32>,
     /// SQLite's patience as it was last set, in milliseconds, if nobody else may
     /// have changed it.
     patience_ms: Cell<Option<u64>>,
@@ -73,7 +71,6 @@ impl Writer {
         Ok(Self {
             connection: Counting::new(connection),
             watch,
-            tried: Cell::new(0),
             patience_ms: Cell::new(None),
         })
     }
@@ -87,19 +84,12 @@ impl Writer {
         clean.then_some(self)
     }
 
-    /// Whether the log is to be moved now, and that it will be.
-    fn take_due(&self) -> Due {
-        let frames = self.connection.log_frames();
-        // Shorter than then: started anew since.
-        let tried = Some(self.tried.get()).filter(|tried| *tried <= frames);
-        let due = Due::after(frames, tried.unwrap_or(0));
-        let tried = if due == Due::NotYet {
-            tried
-        } else {
-            Some(frames)
-        };
-        self.tried.set(tried.unwrap_or(0));
-        due
+    /// Whether the log is to be moved after what was just written.
+    fn due(&self) -> Due {
+        Due::after(
+            self.connection.log_frames(),
+            self.connection.take_pages_written(),
+        )
     }
 }
 
@@ -315,7 +305,7 @@ impl Drop for Session<'_> {
             return;
         }
         let writer = writer.and_then(Writer::reset);
-        let due = writer.as_deref().map_or(Due::NotYet, Writer::take_due);
+        let due = writer.as_deref().map_or(Due::NotYet, Writer::due);
         if let (Due::UnderLock, Some(writer)) = (due, &writer) {
             log::move_under_lock(&writer.connection);
         }
