@@ -228,6 +228,20 @@ impl WriteLocker {
         WriteGuard::new(Held::new(Arc::clone(&self.request), turn, hold))
     }
 
+    /// Whether others use this lock too: threads of this process this moment, or
+    /// processes that are attached to its queue, waiting or not. `true` where that
+    /// is not known.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        let Ok(pen) = self.pen() else {
+            return true;
+        };
+        match pen.turn.try_take() {
+            Ok(Some(file)) => Owned::new(pen, file).file().is_shared(),
+            Ok(None) | Err(_) => true,
+        }
+    }
+
     /// Who holds the lock, if anybody does. Only looks: it creates, takes and
     /// probes nothing.
     ///

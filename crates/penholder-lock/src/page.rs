@@ -64,6 +64,8 @@ const EVENT_LABEL_AT: usize = 48;
 const EVENT_LABEL_LEN: usize = EVENT_LEN - EVENT_LABEL_AT;
 /// The byte of the file that the first slot locks.
 const FIRST_BYTE: i64 = 1 << 62;
+/// How many slots are tried at one attempt to sit down.
+const CLAIMS: usize = 8;
 /// How often a page that somebody replaces meanwhile is tried again.
 const TRIES: u32 = 4;
 
@@ -223,6 +225,16 @@ impl Seat {
         self.slot
     }
 
+    /// Whether other processes sit here, waiting or not.
+    pub(crate) fn is_shared(&self) -> bool {
+        let locked = |first, end| {
+            first < end && file::are_bytes_locked(&self.living, first, end - first).unwrap_or(true)
+        };
+        let own = byte(self.slot);
+        let end = FIRST_BYTE + i64::try_from(SLOTS).unwrap_or(0);
+        locked(FIRST_BYTE, own) || locked(own + 1, end)
+    }
+
     fn is_valid(&self) -> bool {
         is_valid(|at| self.u64(at).load(SeqCst))
     }
@@ -240,8 +252,11 @@ impl Seat {
         let begin = usize::try_from(begin % SLOTS as u64).unwrap_or(0);
         let slots = (begin..SLOTS).chain(0..begin).filter_map(Index::new);
         let unused = |slot: &Index| self.u64(person(*slot)).load(SeqCst) == 0;
-        let (first, second): (Vec<_>, Vec<_>) = slots.partition(unused);
-        for slot in first.into_iter().chain(second) {
+        let (unused, used): (Vec<_>, Vec<_>) = slots.partition(unused);
+        // A few only: where a thousand processes crowd a full page, asking for each
+        // slot would keep the kernel busy with nothing else. We poll, and ask again.
+        let few = |slots: Vec<Index>| slots.into_iter().take(CLAIMS);
+        for slot in few(unused).chain(few(used)) {
             if file::try_lock_byte(&self.living, byte(slot))? {
                 return Ok(slot);
             }

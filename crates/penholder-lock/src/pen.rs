@@ -303,6 +303,12 @@ impl LockFile {
         })
     }
 
+    /// Whether other processes queue here, as far as it is known.
+    pub(crate) fn is_shared(&self) -> bool {
+        let seat = self.line.seat.as_ref();
+        seat.is_none_or(|(seat, _)| seat.is_shared())
+    }
+
     /// The lock is ours, after waiting so long in line: says so in the lock file and
     /// in the page.
     fn entered(&mut self, request: &Request, taken: &Taken, now: u64, length: u64, waited: u64) {

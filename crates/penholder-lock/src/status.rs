@@ -200,16 +200,6 @@ impl Process {
         locks::posix_owner(path, byte).map(Self::of)
     }
 
-    /// Another process than this one with a POSIX lock of any kind on a byte of a
-    /// file, if the kernel's tables show one; likewise.
-    ///
-    /// Whoever has a SQLite database in WAL mode open shares byte 128 of the `-shm`
-    /// file.
-    #[must_use]
-    pub fn sharing_posix_lock(path: &Path, byte: u64) -> Option<Self> {
-        locks::posix_sharer(path, byte).map(Self::of)
-    }
-
     fn of(pid: u32) -> Self {
         Self {
             pid,

@@ -71,9 +71,8 @@ pub(crate) struct Attachment {
     writer: Mutex<Option<Box<Writer>>>,
     readers: Readers,
     pub(crate) mover: Mover,
-    /// The paths of SQLite's log and of its shared memory; only to be looked at.
+    /// The path of SQLite's log; only to be looked at.
     log: PathBuf,
-    shm: PathBuf,
 }
 
 impl Database {
@@ -440,7 +439,6 @@ impl Attachment {
             readers: Readers::new(options.readers),
             mover: Mover::default(),
             log: location.sidecar("-wal"),
-            shm: location.sidecar("-shm"),
         }
     }
 
@@ -465,9 +463,7 @@ impl Attachment {
         }
         // First without the lock: others may write while we wait for the disk. Not at
         // all, if we are not the last: of many short processes each would wait.
-        if log::is_long(&self.log)
-            && (log::is_open_elsewhere(&self.shm) || !log::moves_all(connection))
-        {
+        if log::is_long(&self.log) && (self.locker.is_shared() || !log::moves_all(connection)) {
             return None;
         }
         let guard = self.locker.try_acquire().unwrap_or(None)?;

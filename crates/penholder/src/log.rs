@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError, TryLockError};
 use std::thread;
 use std::time::Duration;
 
-use penholder_lock::{Deadline, Process};
+use penholder_lock::Deadline;
 use rusqlite::Connection;
 
 use crate::connection;
@@ -31,9 +31,6 @@ const GATHERED: u32 = 1000;
 const LONG: u32 = 4000;
 /// The length of a log file, in bytes, that SQLite moves in some milliseconds.
 const SHORT: u64 = 5_000_000;
-/// The byte of the `-shm` file that everybody shares who has the database open
-/// (`UNIX_SHM_DMS` in os_unix.c).
-const OPEN_BYTE: u64 = 128;
 /// How long one write, its lock in hand, waits for a checkpoint of somebody else.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -95,12 +92,6 @@ pub(crate) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Resul
 /// opens nothing.
 pub(crate) fn is_long(log: &Path) -> bool {
     log.metadata().is_ok_and(|log| log.len() > SHORT)
-}
-
-/// Whether another process has the database open, as far as the kernel's tables
-/// show.
-pub(crate) fn is_open_elsewhere(shm: &Path) -> bool {
-    Process::sharing_posix_lock(shm, OPEN_BYTE).is_some()
 }
 
 /// Moves what can be moved; says whether nothing is left.

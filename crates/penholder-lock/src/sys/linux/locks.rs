@@ -165,21 +165,6 @@ pub(crate) fn posix_owner(path: &Path, byte: u64) -> Option<u32> {
     owner.filter(|&pid| pid > 0)
 }
 
-/// Another process than this one with a POSIX lock of any kind on this byte of the
-/// file.
-pub(crate) fn posix_sharer(path: &Path, byte: u64) -> Option<u32> {
-    let file = table_name(path)?;
-    let me = i64::from(std::process::id());
-    let found = find(|lock| {
-        lock.kind == "POSIX"
-            && lock.taker != me
-            && lock.file == file.0
-            && (lock.first..=lock.last).contains(&byte)
-    });
-    let sharer = u32::try_from(found.ok()??).ok();
-    sharer.filter(|&pid| pid > 0)
-}
-
 /// Whether this process holds a `flock` on the file; `None` where we may not
 /// look, or where it has too many descriptors to be looked at in time.
 pub(crate) fn holds_flock(pid: u32, path: &Path, file: &TableName) -> Option<bool> {
