@@ -40,7 +40,13 @@ impl WriteLocker {
     ///
     /// Threads and tasks of this process are served in the order they came. A
     /// task that holds the lock and asks for it again waits for itself until its
-    /// timeout: unlike a thread it cannot be recognised.
+    /// timeout: unlike a thread it cannot be recognised. So does a thread that
+    /// holds it and blocks on this.
+    ///
+    /// No thread of the runtime waits. What runs on one is a few short system
+    /// calls, as at the release; opening files, waiting for other processes and
+    /// finding out who is in the way are for a blocking thread of the runtime's
+    /// pool, at most one for the waiting.
     ///
     /// Dropping the future gives its place back, and the lock if it has just
     /// come. A future that is kept but not polled may hold both: poll it until it
@@ -275,7 +281,6 @@ impl AsyncWriteGuard {
     /// blocking thread, where a nested acquisition is then recognised.
     ///
     /// ```
-    /// # #[cfg(feature = "tokio")]
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # use penholder_lock::{DEFAULT_TIMEOUT, WriteLocker};

@@ -47,6 +47,31 @@
 //! machines: a network file system is refused. It is a lock among those who take
 //! it: whoever writes without it is not stopped, except by SQLite itself.
 //!
+//! # Async
+//!
+//! With the feature `tokio`, `WriteLocker::acquire_async` waits without blocking a
+//! thread of the runtime, in the same line as everybody else; one parked thread
+//! waits for all tasks of a process. Dropping the future gives its place back. The
+//! guard may cross an `.await`; keep it short all the same.
+//!
+//! ```
+//! # #[cfg(feature = "tokio")]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use penholder_lock::{DEFAULT_TIMEOUT, WriteLocker};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let folder = folder.path();
+//! let locker = WriteLocker::new(folder)?;
+//! let guard = locker.acquire_async(DEFAULT_TIMEOUT).await?;
+//! // … write to the database, with sqlx for instance …
+//! guard.release()?;
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "tokio"))]
+//! # fn main() {}
+//! ```
+//!
 //! # Forks
 //!
 //! A forked child does not hold what its parent holds: its copies of the

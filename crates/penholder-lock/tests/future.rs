@@ -12,7 +12,6 @@ use std::ffi::OsString;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -71,7 +70,7 @@ fn in_page(locker: &WriteLocker) -> usize {
 }
 
 /// How many threads and tasks of this process hold or wait, as a thread that
-/// holds nothing is told.
+/// holds nothing is told; also one if that is another process alone.
 fn in_process(locker: &WriteLocker) -> usize {
     let text = locker.acquire(Duration::ZERO).unwrap_err().to_string();
     let queue = text.lines().find_map(|line| line.strip_prefix("  queue: "));
@@ -116,26 +115,15 @@ fn is_taken_released_and_recorded_as_by_a_thread() {
     });
 }
 
-/// While one task waits for another process, another one goes on.
+/// While tasks wait for another process, another one goes on.
 #[test]
 fn the_runtime_goes_on_while_a_task_waits() {
-    static LONGEST: AtomicU64 = AtomicU64::new(0);
     let folder = tempfile::tempdir().unwrap();
     let mut actor = Actor::holding(&lock_file(folder.path()));
     let locker = locker(folder.path());
     let runtime = one_thread();
-    let heartbeat = runtime.spawn(async {
-        let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
-        loop {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            longest = longest.max(last.elapsed());
-            last = Instant::now();
-            LONGEST.store(
-                u64::try_from(longest.as_millis()).unwrap(),
-                Ordering::Relaxed,
-            );
-        }
-    });
+    let pauses = Arc::new(Mutex::new(vec![Duration::ZERO; 3]));
+    let heartbeat = runtime.spawn(beat(Arc::clone(&pauses)));
     let two = Duration::from_secs(2);
     let releases = thread::spawn(move || {
         thread::sleep(two + two);
@@ -151,9 +139,26 @@ fn the_runtime_goes_on_while_a_task_waits() {
     });
     releases.join().unwrap();
     assert!(!heartbeat.is_finished());
-    let longest = Duration::from_millis(LONGEST.load(Ordering::Relaxed));
-    eprintln!("the longest pause of the heartbeat: {longest:?}");
-    assert!(longest > Duration::ZERO && longest < STILL, "{longest:?}");
+    let mut pauses = pauses.lock().unwrap().clone();
+    pauses.sort();
+    let longest = &pauses[pauses.len() - 3..];
+    eprintln!("the longest pauses of the heartbeat: {longest:?}");
+    // Whatever blocked would block for two seconds, or again and again; once or
+    // twice a busy machine may let everything stand still.
+    assert!(
+        longest[0] > Duration::ZERO && longest[0] < STILL,
+        "{longest:?}"
+    );
+    assert!(longest[2] < two / 2, "{longest:?}");
+}
+
+async fn beat(pauses: Arc<Mutex<Vec<Duration>>>) {
+    let mut last = Instant::now();
+    loop {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        pauses.lock().unwrap().push(last.elapsed());
+        last = Instant::now();
+    }
 }
 
 #[test]
@@ -323,14 +328,25 @@ fn a_dropped_future_leaves_no_trace_without_a_page() {
     let locker = WriteLocker::new(folder.path()).unwrap().no_page();
     let locker = Arc::new(locker);
     let runtime = two_threads();
-    for _ in 0..20 {
+    let fastest = (0..10).map(|_| {
         let task = spawn_acquire(&runtime, &locker, LONG);
-        thread::sleep(Duration::from_millis(20));
+        // By then it sleeps for 50 ms.
+        thread::sleep(Duration::from_millis(80));
+        holder.releases();
+        let begun = Instant::now();
         task.abort();
-        is_soon("the turn is free", || {
-            locker.try_acquire().is_ok() && in_process(&locker) == 1
+        // And the guard, if it got it meanwhile.
+        drop(task);
+        peer::until("the turn is free", || {
+            locker.try_acquire().unwrap().is_some()
         });
-    }
+        let elapsed = begun.elapsed();
+        holder.takes();
+        elapsed
+    });
+    let fastest = fastest.min().unwrap();
+    eprintln!("without a page the fastest was gone after {fastest:?}");
+    assert!(fastest < Duration::from_millis(20), "{fastest:?}");
     holder.releases();
     drop(locker.try_acquire().unwrap().expect("free"));
 }
@@ -472,11 +488,12 @@ fn a_busy_pool_of_threads_holds_up_nobody_else() {
     let timeout = Duration::from_millis(100);
     let error = runtime.block_on(locker.acquire_async(timeout)).unwrap_err();
     assert!(error.is_timeout() && begun.elapsed() < timeout + 2 * SOON);
-    assert_eq!(in_process(&locker), 1);
 
-    let task = spawn_acquire(&runtime, &locker, LONG);
-    peer::until("it has the turn", || in_process_or_gone(&locker) == 1);
-    task.abort();
+    let tasks = [(); 2].map(|()| spawn_acquire(&runtime, &locker, LONG));
+    peer::until("one is behind the other", || in_process(&locker) == 2);
+    for task in tasks {
+        task.abort();
+    }
     holder.releases();
     is_soon("the turn is free", || {
         locker.try_acquire().unwrap().is_some()
@@ -484,14 +501,6 @@ fn a_busy_pool_of_threads_holds_up_nobody_else() {
     free.send(()).unwrap();
     runtime.block_on(keeps).unwrap().unwrap();
     drop(runtime.block_on(locker.acquire_async(LONG)).unwrap());
-}
-
-/// As [`in_process`], where nobody may be in the way for an instant.
-fn in_process_or_gone(locker: &WriteLocker) -> usize {
-    match locker.acquire(Duration::ZERO) {
-        Ok(_guard) => 0,
-        Err(_) => in_process(locker),
-    }
 }
 
 /// Two hundred tasks wait; it takes one thread.
