@@ -78,6 +78,9 @@
 //! descriptors are closed, without unlocking, in a `pthread_atfork` handler, and
 //! a guard it inherited does nothing. A `fork` that bypasses libc is not seen.
 
+#[macro_use]
+mod failpoint;
+
 mod backoff;
 #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "futures use it"))]
 mod canceller;
@@ -98,6 +101,12 @@ mod status;
 mod sys;
 mod time;
 mod turn;
+
+#[cfg(test)]
+mod crash;
+// What the tests share names this crate from outside.
+#[cfg(test)]
+extern crate self as penholder_lock;
 
 pub use deadline::Deadline;
 pub use error::LockError;

@@ -213,6 +213,7 @@ impl Seat {
                 return Err(NoPage::Invalid);
             }
             seat.slot = seat.claim()?;
+            failpoint!("claimed");
             if seat.is_current() {
                 seat.introduce(identity, label);
                 return Ok(seat);
@@ -511,6 +512,7 @@ pub(crate) fn rebuild(lock_file: &Path, model: Option<&Path>) -> io::Result<()> 
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
+    failpoint!("rebuilding");
     build(&path, model)
 }
 

@@ -314,6 +314,7 @@ impl LockFile {
     fn entered(&mut self, request: &Request, taken: &Taken, now: u64, length: u64, waited: u64) {
         if taken.fresh {
             self.kernel.publish(request, now, length);
+            failpoint!("published");
         }
         if self.line.is_broken {
             self.line.mend(request, &self.kernel.identity);
@@ -470,6 +471,7 @@ impl Line {
     fn mend(&mut self, request: &Request, identity: &Identity) {
         self.is_broken = false;
         if page::rebuild(&request.path, request.model.as_deref()).is_ok() {
+            failpoint!("built");
             self.tried = None;
             self.sit_down(request, identity);
         }

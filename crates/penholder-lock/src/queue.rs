@@ -412,7 +412,9 @@ impl Member {
         memory.store(Word::Since(self.slot), memory.now());
         memory.store(Word::Until(self.slot), until);
         memory.store(Word::Called(self.slot), 0);
+        failpoint!("ticket");
         memory.set_bits(Word::Line(self.slot.group()), self.slot.bit());
+        failpoint!("queued");
     }
 
     fn wait_in_line<K: Kernel>(
@@ -461,6 +463,7 @@ impl Member {
             memory.sleep(self.slot, calls, pause.min(left));
             let called = memory.calls(self.slot) != calls;
             if called {
+                failpoint!("woken");
                 pauses = 0;
                 may_spin = memory.can_spin();
             } else {
@@ -522,12 +525,14 @@ impl Member {
         if !kernel.try_lock(now.nanos)? {
             return Ok(None);
         }
+        failpoint!("flocked");
         let mut word = seen;
         // Others change the word at most as often as they can let go of it.
         loop {
             let held = word.held_by(self.slot);
             match word.change(memory, held) {
                 Ok(()) => {
+                    failpoint!("held");
                     return Ok(Some(self.taken(memory, word, held, now)));
                 }
                 Err(moved) if moved.is_for(self.slot) => word = moved,
@@ -623,6 +628,7 @@ impl Member {
         let now = self.released.nanos;
         if !self.others {
             let unlocked = kernel.unlock(true);
+            failpoint!("unlocked_alone");
             if held.change(memory, held.free()).is_ok() && !nobody_waits(memory) {
                 // Somebody queued between our two looks.
                 self.wake_first(memory);
@@ -631,7 +637,9 @@ impl Member {
         }
         if policy == Policy::Slices && now < self.slice_ends && (self.quick || more()) {
             let unlocked = kernel.unlock(false);
+            failpoint!("unlocked_to_keep");
             let _ = held.change(memory, held.kept());
+            failpoint!("kept");
             if !self.announced && now + nanos(WAKING) > self.slice_ends {
                 self.announced = true;
                 self.wake_first(memory);
@@ -642,6 +650,7 @@ impl Member {
         // It watches the word for a while when it is called.
         self.wake_first(memory);
         let unlocked = kernel.unlock(false);
+        failpoint!("unlocked");
         let barging = policy == Policy::Slices && !self.quick;
         pass(memory, held, barging, now);
         unlocked
@@ -656,16 +665,19 @@ impl Member {
     }
 
     fn leave_line(&self, memory: &impl Memory, taken: bool) {
+        failpoint!("leaving");
         remove(memory, self.slot);
         // Looked at afterwards: whoever left before us may have called us, as the
         // next, while we were already leaving.
         let was_first = ahead(memory, self.slot) == 0;
         if taken {
+            failpoint!("left");
             if was_first {
                 self.wake_first(memory);
             }
             return;
         }
+        failpoint!("gave_up");
         let word = Turn::of(memory);
         if word.state() == State::Reserved && word.slot() == Some(self.slot) {
             pass(memory, word, false, memory.now());
@@ -703,6 +715,7 @@ fn pass(memory: &impl Memory, mut word: Turn, barging: bool, now: u64) {
             // Somebody took over, and passes it on.
             return;
         }
+        failpoint!("passed");
         memory.call(heir);
         if is_in_line(memory, heir) {
             return;

@@ -41,6 +41,12 @@ const ARGS: &str = "PENHOLDER_TEST_ARGS";
 /// What a line from a peer to its parent begins with, among the test runner's.
 const MARK: &str = "peer> ";
 
+/// The test that plays the roles: this module's path within its crate.
+fn test() -> &'static str {
+    let path = module_path!();
+    path.split_once("::").map_or(path, |(_crate, test)| test)
+}
+
 /// A role: its name and what it does with its arguments.
 pub type Role = (&'static str, fn(&[OsString]));
 
@@ -102,7 +108,7 @@ impl Peer {
             .collect();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
-            .args(["--exact", "peer", "--nocapture", "--test-threads=1"])
+            .args(["--exact", test(), "--nocapture", "--test-threads=1"])
             .env(ROLE, role)
             .env(ARGS, OsString::from_vec(args.join(&b'\n')));
         command
@@ -182,6 +188,11 @@ impl Peer {
     /// Closes its standard input and waits for its end.
     pub fn end(&mut self) -> ExitStatus {
         drop(self.stdin.take());
+        self.ended()
+    }
+
+    /// Waits for its end.
+    pub fn ended(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

@@ -17,7 +17,7 @@ use std::time::Duration;
 use penholder_lock::{LockError, WriteGuard, WriteLocker};
 use rustix::fs::Mode;
 
-use crate::peer::{self, Peer, Role};
+use super::peer::{self, Peer, Role};
 
 /// For acquisitions that must not fail.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -280,7 +280,7 @@ pub fn under(wrapper: &[&str], command: &Command) -> Command {
 pub fn are_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
-        crate::peer::skip("to be run by root");
+        peer::skip("to be run by root");
     }
     root
 }
@@ -290,7 +290,7 @@ pub fn is_first_pid_namespace() -> bool {
     // `PROC_PID_INIT_INO` of the kernel.
     let first = fs::metadata("/proc/self/ns/pid").is_ok_and(|ns| ns.ino() == 0xEFFF_FFFC);
     if !first {
-        crate::peer::skip("the first pid namespace");
+        peer::skip("the first pid namespace");
     }
     first
 }
