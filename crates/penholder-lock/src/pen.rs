@@ -368,7 +368,9 @@ impl LockFile {
         if let Hold::Under(level) = hold {
             return Attempt::new(&mut self.kernel, request).unlock_under(level);
         }
-        let Some((seat, member)) = &mut self.line.seat else {
+        // Another locker of this process may have taken it past the queue.
+        let seat = self.line.seat.as_mut();
+        let Some((seat, member)) = seat.filter(|(_, member)| member.holds()) else {
             return Attempt::new(&mut self.kernel, request).unlock(true);
         };
         let (held, is_exact) = member.ends(seat);

@@ -357,6 +357,11 @@ impl Member {
         }
     }
 
+    /// Whether it took the lock, and has not given it back.
+    pub(crate) fn holds(&self) -> bool {
+        self.held.is_some()
+    }
+
     /// When the lock that we hold was taken, on the memory's clock.
     pub(crate) fn taken_at(&self) -> u64 {
         self.taken.nanos
