@@ -179,6 +179,19 @@ impl Peer {
         signal(self.pid(), name);
     }
 
+    /// Stops it, and waits until each of its threads stands.
+    pub fn stop(&self) {
+        self.signal("STOP");
+        let tasks = format!("/proc/{}/task", self.pid());
+        until("it stands", || {
+            let mut tasks = std::fs::read_dir(&tasks).unwrap().flatten();
+            tasks.all(|task| {
+                let stat = std::fs::read_to_string(task.path().join("stat"));
+                stat.is_ok_and(|stat| stat.rsplit(") ").next().unwrap().starts_with('T'))
+            })
+        });
+    }
+
     /// `kill -9`, and waits until it is gone.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();

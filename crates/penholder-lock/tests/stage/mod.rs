@@ -14,7 +14,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use penholder_lock::{LockError, WriteGuard, WriteLocker};
+use penholder_lock::{LockError, Policy, WriteGuard, WriteLocker};
 use rustix::fs::Mode;
 
 use super::peer::{self, Peer, Role};
@@ -54,7 +54,7 @@ impl Actor {
     }
 
     /// The command of [`start`](Self::start); the options are `label=…`,
-    /// `model=…` (a path) and `umask=…` (octal).
+    /// `model=…` (a path), `umask=…` (octal), `policy=fifo` and `page=no`.
     pub fn command(lock_file: &Path, options: &[&str]) -> Command {
         let options = options.iter().map(OsStr::new);
         Peer::command(OBEY.0, [lock_file.as_os_str()].into_iter().chain(options))
@@ -97,6 +97,22 @@ impl Actor {
         assert!(told.starts_with(&named), "{told}");
     }
 
+    /// Has it wait for the lock, and returns when it stands in line.
+    pub fn queues(&mut self, lock_file: &Path, timeout: Duration) {
+        self.peer.tell(&format!("take {}", timeout.as_millis()));
+        let pid = self.pid();
+        let locker = WriteLocker::at(lock_file).unwrap();
+        peer::until("it stands in line", || {
+            let queue = locker.status().unwrap().queue;
+            queue.iter().any(|waiter| waiter.pid == pid)
+        });
+    }
+
+    /// Whether it gets the lock at once without passing anybody.
+    pub fn tries(&mut self) -> bool {
+        self.ask("try") == "held"
+    }
+
     pub fn releases(&mut self) {
         assert_eq!(self.ask("release"), "released");
     }
@@ -128,6 +144,10 @@ fn obey(args: &[OsString]) {
         let line = line.unwrap();
         let answer = match line.split_once(' ').unwrap_or((&line, "")) {
             ("take", timeout) => take(&locker, timeout, &mut guard),
+            ("try", _) => {
+                guard = locker.try_acquire().unwrap();
+                if guard.is_some() { "held" } else { "busy" }.to_owned()
+            }
             ("release", _) => match guard.take().unwrap().release() {
                 Ok(()) => "released".to_owned(),
                 Err(error) => on_one_line(&error),
@@ -145,6 +165,8 @@ fn locker(args: &[OsString]) -> WriteLocker {
     for option in &args[1..] {
         locker = match option.to_str().unwrap().split_once('=').unwrap() {
             ("label", label) => locker.label(label),
+            ("policy", "fifo") => locker.policy(Policy::Fifo),
+            ("page", "no") => locker.no_page(),
             ("model", model) => locker.permissions_like(model),
             ("umask", bits) => {
                 let bits = u32::from_str_radix(bits, 8).unwrap();
