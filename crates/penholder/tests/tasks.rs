@@ -1,6 +1,7 @@
 //! `AsyncDatabase`: every write of every task is there, no thread of the runtime
 //! blocks, and a future that is dropped before its turn leaves no trace.
-#![cfg(all(test, feature = "tokio"))]
+#![cfg(test)]
+#![cfg(feature = "tokio")]
 
 #[path = "../../penholder-lock/tests/peer/mod.rs"]
 mod peer;
