@@ -315,7 +315,8 @@ impl Seat {
             self.u64(at + 8 + place * 8).store(fact, SeqCst);
         }
         self.write_text(at + EVENT_LABEL_AT, EVENT_LABEL_LEN, &event.label);
-        self.u64(at).store(number + 1, SeqCst);
+        // What stands there may be garbage.
+        self.u64(at).store(number.wrapping_add(1), SeqCst);
     }
 
     fn write_text(&self, at: usize, length: usize, text: &str) {
