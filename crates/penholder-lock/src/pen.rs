@@ -471,11 +471,17 @@ impl Line {
 
     /// With the lock ours: puts a page where a broken one was, and sits down.
     fn mend(&mut self, request: &Request, identity: &Identity) {
+        // Another holder may have done so since we looked.
         self.is_broken = false;
-        if page::rebuild(&request.path, request.model.as_deref()).is_ok() {
-            failpoint!("built");
-            self.tried = None;
-            self.sit_down(request, identity);
+        self.tried = None;
+        self.sit_down(request, identity);
+        if self.is_broken {
+            self.is_broken = false;
+            if page::rebuild(&request.path, request.model.as_deref()).is_ok() {
+                failpoint!("built");
+                self.tried = None;
+                self.sit_down(request, identity);
+            }
         }
         if let Some((seat, member)) = &mut self.seat {
             member.adopt(seat);
