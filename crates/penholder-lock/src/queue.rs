@@ -322,6 +322,8 @@ pub(crate) struct Member {
     slot: Index,
     /// The word while we hold, for the release.
     held: Option<Turn>,
+    /// The word as our last release left it, if it kept the lock for us.
+    kept: Option<Turn>,
     taken: Moment,
     slice_ends: u64,
     /// Whether the next in line was woken for the end of this slice.
@@ -346,6 +348,7 @@ impl Member {
         Self {
             slot,
             held: None,
+            kept: None,
             taken: Moment::default(),
             slice_ends: 0,
             announced: false,
@@ -564,9 +567,9 @@ impl Member {
         self.held = Some(held);
         self.taken = now;
         let other = from.slot().filter(|&slot| slot != self.slot);
-        // A slot can be inherited from a process that died.
-        let ours = self.count > 0 && from.state() == State::Kept && from.slot() == Some(self.slot);
         self.count = self.count.wrapping_add(1);
+        // Not merely one that says so: a slot has another owner now and then.
+        let ours = self.kept.take() == Some(from);
         if !ours {
             self.slice_ends = now.nanos.saturating_add(nanos(SLICE));
             self.announced = false;
@@ -643,7 +646,8 @@ impl Member {
         if policy == Policy::Slices && now < self.slice_ends && (self.quick || more()) {
             let unlocked = kernel.unlock(false);
             failpoint!("unlocked_to_keep");
-            let _ = held.change(memory, held.kept());
+            let kept = held.kept();
+            self.kept = held.change(memory, kept).is_ok().then_some(kept);
             failpoint!("kept");
             if !self.announced && now + nanos(WAKING) > self.slice_ends {
                 self.announced = true;
