@@ -445,7 +445,7 @@ impl Member {
                 }
                 // Nobody in the queue has it, for a whole pause, and yet it is
                 // not to be had.
-                if word.state() == State::Free && unmoved == Some(word) && !met_foreigner {
+                if word.is_for(self.slot) && unmoved == Some(word) && !met_foreigner {
                     met_foreigner = true;
                     kernel.met_foreigner();
                 }
