@@ -372,20 +372,47 @@ fn a_holder_that_does_not_queue_is_told() {
     let path = lock_file(folder.path());
     let mut waiter = Actor::holding(&path);
     waiter.releases();
+    let flock = flock(folder.path());
+    waiter.queues(&path, LONG);
+    is_told(&path, &mut waiter, flock);
+}
+
+/// It has taken the lock that the first in line was to have.
+#[test]
+fn one_that_does_not_queue_is_told_by_the_heir() {
+    if !peer::has("flock") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    let mut holder = Actor::holding(&path);
+    let mut heir = waiting(&path, 1).remove(0);
+    heir.peer.stop();
+    holder.releases();
+    let flock = flock(folder.path());
+    heir.peer.signal("CONT");
+    is_told(&path, &mut heir, flock);
+}
+
+/// Holds until its input ends.
+fn flock(folder: &Path) -> Peer {
     let mut flock = Command::new("flock");
     let args = ["db.lock", "sh", "-c", "echo held; read line"];
-    flock.args(args).current_dir(folder.path());
-    let mut flock = Peer::spawn(flock);
+    flock.args(args).current_dir(folder);
+    let flock = Peer::spawn(flock);
     flock.expect("held");
-    waiter.queues(&path, LONG);
+    flock
+}
+
+fn is_told(path: &Path, waiter: &mut Actor, mut flock: Peer) {
     // It has to find out first.
     thread::sleep(Duration::from_millis(100));
     flock.end();
     waiter.peer.expect("held");
-    let told = events(&path, EventKind::Bypass);
+    let told = events(path, EventKind::Bypass);
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!(told[0].pid, waiter.pid());
     assert_eq!(told[0].other, Some(flock.pid()));
-    let counters = WriteLocker::at(&path).unwrap().status().unwrap().counters;
+    let counters = WriteLocker::at(path).unwrap().status().unwrap().counters;
     assert_eq!(counters.foreign, 1);
 }

@@ -1,0 +1,485 @@
+//! The page under attack: whatever is done to it while processes count under the
+//! lock, no two are inside at once, all come to an end, and those that come
+//! afterwards queue again. And what happens where there can be none.
+#![cfg(test)]
+#![allow(unsafe_code, reason = "a lock on one byte has no safe wrapper")]
+
+mod peer;
+mod stage;
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use peer::Peer;
+use penholder_lock::{PageState, WriteLocker};
+use proptest::prelude::*;
+use stage::{Actor, Counter, LONG, lock_file};
+
+const LENGTH: usize = 192_512;
+/// How long one that comes afterwards may wait on a busy machine.
+const PROMPTLY: Duration = Duration::from_secs(5);
+
+#[test]
+fn peer() {
+    peer::play(&[
+        stage::OBEY,
+        stage::COUNT,
+        ("toil", toil),
+        ("come_and_go", come_and_go),
+    ]);
+}
+
+/// Is inside as often as it can until all is over.
+fn toil(args: &[OsString]) {
+    let folder = Path::new(&args[0]);
+    let locker = WriteLocker::new(folder).unwrap();
+    let counter = Counter::of(folder);
+    let mut times = 0;
+    peer::say("ready");
+    peer::hear("go");
+    // The end of the pipe ends the process.
+    thread::spawn(|| peer::hear("never said"));
+    while !folder.join("over").exists() {
+        let guard = locker.acquire(LONG).unwrap();
+        counter.add_one();
+        guard.release().unwrap();
+        times += 1;
+    }
+    peer::say(&times.to_string());
+}
+
+/// The same without counting, until it is over: for a lock file that is deleted,
+/// whose holder may go on beside the one of the next.
+fn come_and_go(args: &[OsString]) {
+    let folder = Path::new(&args[0]);
+    let locker = WriteLocker::new(folder).unwrap();
+    let mut times = 0;
+    peer::say("ready");
+    peer::hear("go");
+    // The end of the pipe ends the process.
+    thread::spawn(|| peer::hear("never said"));
+    while !folder.join("over").exists() {
+        drop(locker.acquire(LONG).unwrap());
+        times += 1;
+    }
+    peer::say(&times.to_string());
+}
+
+/// A linear congruence is random enough.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        Self(u64::from(std::process::id()))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 ^ self.0 >> 29
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        (self.next() >> 16) % bound
+    }
+
+    fn bytes(&mut self, length: usize) -> Vec<u8> {
+        let words = (0..length.div_ceil(8)).flat_map(|_| self.next().to_ne_bytes());
+        words.take(length).collect()
+    }
+}
+
+fn page_of(folder: &Path) -> PathBuf {
+    folder.join("db.lockq")
+}
+
+fn open(page: &Path) -> Option<File> {
+    OpenOptions::new().read(true).write(true).open(page).ok()
+}
+
+fn poke(page: &Path, at: u64, bytes: &[u8]) {
+    if let Some(page) = open(page) {
+        page.write_all_at(bytes, at).unwrap();
+    }
+}
+
+/// Does this to the page again and again for a while, with pauses, while six
+/// processes do as their role says; returns how often they were inside.
+fn attack(
+    folder: &Path,
+    role: &str,
+    time: Duration,
+    pause: Duration,
+    mut spoil: impl FnMut(&Path),
+) -> u64 {
+    let mut peers: Vec<Peer> = (0..6).map(|_| Peer::start(role, [folder])).collect();
+    for peer in &peers {
+        peer.expect("ready");
+    }
+    for peer in &mut peers {
+        peer.tell("go");
+    }
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        spoil(&page_of(folder));
+        thread::sleep(pause);
+    }
+    fs::write(folder.join("over"), "").unwrap();
+    let times: Vec<u64> = peers
+        .iter()
+        .map(|peer| peer.line().parse().unwrap())
+        .collect();
+    for peer in &mut peers {
+        assert!(peer.ended().success());
+    }
+    eprintln!("inside {times:?}");
+    times.iter().sum()
+}
+
+/// Those that come now are served soon, and queue.
+fn all_is_well(folder: &Path) {
+    let path = lock_file(folder);
+    let mut holder = Actor::start(&path);
+    let begun = Instant::now();
+    holder.takes();
+    assert!(begun.elapsed() < PROMPTLY, "{:?}", begun.elapsed());
+    assert_eq!(
+        WriteLocker::at(&path).unwrap().status().unwrap().page,
+        PageState::InUse
+    );
+    let mut waiter = Actor::start(&path);
+    waiter.queues(&path, LONG);
+    let begun = Instant::now();
+    holder.releases();
+    waiter.peer.expect("held");
+    assert!(begun.elapsed() < PROMPTLY, "{:?}", begun.elapsed());
+}
+
+fn survives(what: &str, spoil: impl FnMut(&Path)) {
+    eprintln!("{what}");
+    let folder = tempfile::tempdir().unwrap();
+    let counter = Counter::new(folder.path());
+    let time = Duration::from_millis(600);
+    let pause = Duration::from_millis(30);
+    let times = attack(folder.path(), "toil", time, pause, spoil);
+    assert_eq!(counter.read(), times, "two were inside at once");
+    all_is_well(folder.path());
+}
+
+#[test]
+fn a_page_that_is_deleted_or_replaced_is_built_anew() {
+    survives("deleted", |page| {
+        let _ = fs::remove_file(page);
+    });
+    let mut random = Random::new();
+    survives("replaced by garbage", |page| {
+        let other = page.with_extension("other");
+        fs::write(&other, random.bytes(LENGTH)).unwrap();
+        fs::rename(&other, page).unwrap();
+    });
+    survives("replaced by something short", |page| {
+        let other = page.with_extension("other");
+        fs::write(&other, "penhold\n").unwrap();
+        fs::rename(&other, page).unwrap();
+    });
+    survives("replaced by a copy", |page| {
+        if let Ok(copy) = fs::read(page) {
+            let other = page.with_extension("other");
+            fs::write(&other, copy).unwrap();
+            fs::rename(&other, page).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_page_of_another_kind_is_built_anew() {
+    let fields = [
+        ("magic", 0),
+        ("version", 8),
+        ("slots", 16),
+        ("length", 24),
+        ("boot", 32),
+    ];
+    for (what, at) in fields {
+        survives(what, |page| poke(page, at, &2_u64.to_ne_bytes()));
+    }
+}
+
+#[test]
+fn a_page_filled_with_garbage_is_built_anew() {
+    let mut random = Random::new();
+    survives("all of it", |page| poke(page, 0, &random.bytes(LENGTH)));
+    survives("all but its header", |page| {
+        poke(page, 64, &random.bytes(LENGTH - 64));
+    });
+    survives("every bit set but its header's", |page| {
+        poke(page, 64, &[0xFF; LENGTH - 64]);
+    });
+    survives("emptied", |page| poke(page, 64, &[0; LENGTH - 64]));
+}
+
+/// Words that look right, where they hurt.
+fn plausible(random: &mut Random) -> (u64, u64) {
+    let slot = random.below(16);
+    let at = match random.below(10) {
+        0..3 => 64,
+        3 => 128,
+        4 => 136,
+        5 => 192 + random.below(8) * 8,
+        6 => 256 + random.below(7) * 8,
+        7 => 16_384 + slot * 8,
+        8 => 20_480 + slot * 64 + random.below(3) * 8,
+        _ => 53_248 + slot * 256,
+    };
+    let small = random.below(1 << 20);
+    let word = match random.below(6) {
+        // A state, a slot, a sequence.
+        0..3 => random.below(4) | random.below(16) << 2 | small << 18,
+        3 => 0,
+        4 => u64::MAX,
+        _ => small,
+    };
+    (at, word)
+}
+
+#[test]
+fn random_writes_into_the_page_harm_nobody() {
+    let seconds = std::env::var("PENHOLDER_FUZZ_SECONDS").ok();
+    let time = seconds.map_or(Duration::from_millis(1500), |seconds| {
+        Duration::from_secs(seconds.parse().unwrap())
+    });
+    let mut random = Random::new();
+    for wild in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let counter = Counter::new(folder.path());
+        let pause = Duration::from_micros(20);
+        let times = attack(folder.path(), "toil", time, pause, |page| {
+            let (at, word) = if wild {
+                (random.below(LENGTH as u64 / 8) * 8, random.next())
+            } else {
+                plausible(&mut random)
+            };
+            poke(page, at, &word.to_ne_bytes());
+        });
+        assert_eq!(counter.read(), times, "two were inside at once");
+        assert!(times > 0);
+        all_is_well(folder.path());
+    }
+}
+
+/// Touching what is gone of a mapped file ends a process, and no more than that.
+#[test]
+fn a_truncated_page_costs_at_most_those_who_use_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for length in [0, 4096] {
+        let path = lock_file(folder);
+        let mut holder = Actor::holding(&path);
+        let mut waiters = [(); 2].map(|()| Actor::start(&path));
+        for waiter in &mut waiters {
+            waiter.queues(&path, LONG);
+        }
+        let page = open(&page_of(folder)).unwrap();
+        page.set_len(length).unwrap();
+        let mut newcomer = Actor::start(&path);
+        newcomer.peer.tell("take 60000");
+        // Whether it lives or dies of it, it does not keep the lock.
+        holder.peer.tell("release");
+        newcomer.peer.expect("held");
+        newcomer.releases();
+        drop((holder, waiters));
+        all_is_well(folder);
+    }
+}
+
+/// Not counted, but nobody hangs; and counted again afterwards.
+#[test]
+fn a_deleted_lock_file_holds_up_nobody_in_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let second = Duration::from_secs(1);
+    let pause = Duration::from_millis(20);
+    attack(folder, "come_and_go", second, pause, |_| {
+        let _ = fs::remove_file(lock_file(folder));
+    });
+    fs::remove_file(folder.join("over")).unwrap();
+    let counter = Counter::new(folder);
+    let times = attack(folder, "toil", second / 3, pause, |_| {});
+    assert_eq!(counter.read(), times);
+    all_is_well(folder);
+}
+
+/// Takes slots of the page for as long as the file is open.
+fn occupy(page: &File, slots: std::ops::Range<i64>) {
+    let mut lock = libc::flock {
+        l_type: libc::c_short::try_from(libc::F_WRLCK).unwrap(),
+        l_whence: libc::c_short::try_from(libc::SEEK_SET).unwrap(),
+        l_start: (1 << 62) + slots.start,
+        l_len: slots.end - slots.start,
+        l_pid: 0,
+    };
+    // SAFETY: the descriptor is open, and `lock` is ours and all it touches.
+    let done = unsafe { libc::fcntl(page.as_raw_fd(), libc::F_OFD_SETLK, &raw mut lock) };
+    assert_eq!(done, 0);
+}
+
+#[test]
+fn whoever_finds_no_slot_gets_in_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let counter = Counter::new(folder);
+    let path = lock_file(folder);
+    Actor::holding(&path).releases();
+    let page = open(&page_of(folder)).unwrap();
+    // Two are left.
+    occupy(&page, 1..511);
+    let mut peers: Vec<Peer> = (0..8)
+        .map(|_| Peer::start(stage::COUNT.0, [folder.as_os_str(), "100".as_ref()]))
+        .collect();
+    stage::race(&mut peers);
+    assert_eq!(counter.read(), 800);
+    let counted = WriteLocker::at(&path).unwrap().status().unwrap().counters;
+    eprintln!("{counted:?}");
+    assert!(counted.acquisitions < 800, "some had no slot");
+}
+
+#[test]
+fn without_a_page_all_get_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    let polls = || Actor::spawn(Actor::command(&path, &["page=no"]));
+    let mut one = polls();
+    one.takes();
+    assert!(!page_of(folder.path()).exists());
+    let locker = WriteLocker::at(&path).unwrap();
+    assert_eq!(locker.status().unwrap().page, PageState::None);
+    let mut other = polls();
+    other.is_kept_out_by(one.pid());
+    // Beside those that queue, and past them at a release.
+    let mut queues = Actor::start(&path);
+    queues.queues(&path, LONG);
+    assert_eq!(locker.status().unwrap().page, PageState::InUse);
+    one.releases();
+    queues.peer.expect("held");
+    other.is_kept_out_by(queues.pid());
+    other.peer.tell("take 60000");
+    queues.releases();
+    other.peer.expect("held");
+    queues.is_kept_out_by(other.pid());
+}
+
+/// Nothing that is no file is put away.
+#[test]
+fn where_a_folder_stands_in_the_place_of_the_page_all_get_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let counter = Counter::new(folder.path());
+    fs::create_dir(page_of(folder.path())).unwrap();
+    let args = [folder.path().as_os_str(), "50".as_ref()];
+    let mut peers: Vec<Peer> = (0..4).map(|_| Peer::start(stage::COUNT.0, args)).collect();
+    stage::race(&mut peers);
+    assert_eq!(counter.read(), 200);
+    let status = WriteLocker::new(folder.path()).unwrap().status().unwrap();
+    assert_eq!(status.page, PageState::Unusable);
+    assert!(page_of(folder.path()).is_dir());
+}
+
+/// Whoever found it broken looks again before it builds one.
+#[test]
+fn a_page_that_another_has_mended_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    let page = page_of(folder.path());
+    for _ in 0..5 {
+        let mut holder = Actor::holding(&path);
+        poke(&page, 8, &[0xFF; 8]);
+        let mut waiters = [(); 2].map(|()| Actor::start(&path));
+        for waiter in &mut waiters {
+            waiter.peer.tell("take 60000");
+        }
+        // Both find it broken, and poll.
+        thread::sleep(Duration::from_millis(30));
+        holder.releases();
+        let [one, other] = &mut waiters;
+        let first_is_one = one.peer.line_within(Duration::from_millis(200)).is_some();
+        let (first, second) = if first_is_one {
+            (one, other)
+        } else {
+            other.peer.expect("held");
+            (other, one)
+        };
+        let mended = fs::metadata(&page).unwrap().ino();
+        first.releases();
+        second.peer.expect("held");
+        assert_eq!(fs::metadata(&page).unwrap().ino(), mended);
+    }
+}
+
+/// A stranger's word in the page is never taken for our own.
+#[test]
+fn a_forged_word_does_not_spare_the_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    Actor::holding(&path).releases();
+    for state in 0..4_u64 {
+        let mut actor = Actor::start(&path);
+        let page = open(&page_of(folder.path())).unwrap();
+        let mut rotor = [0; 8];
+        page.read_exact_at(&mut rotor, 136).unwrap();
+        let next = u64::from_ne_bytes(rotor) % 512;
+        page.write_all_at(&(state | next << 2 | 1 << 18).to_ne_bytes(), 64)
+            .unwrap();
+        actor.takes();
+        let text = peer::text(&path);
+        assert!(
+            text.starts_with(&format!("pid:{}\n", actor.pid())),
+            "{state}: {text}"
+        );
+        actor.releases();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Whatever stands in the page, looking at it comes to an end.
+    #[test]
+    fn status_of_any_bytes(seed: u64, header: bool, sparse in 0..64_u64, length in 0..2 * LENGTH) {
+        let folder = tempfile::tempdir().unwrap();
+        let locker = WriteLocker::new(folder.path()).unwrap();
+        let path = page_of(folder.path());
+        drop(locker.acquire(LONG).unwrap());
+        let valid = fs::read(&path).unwrap();
+        let mut random = Random(seed);
+        let mut bytes = if header { valid.clone() } else { random.bytes(length) };
+        if header {
+            for word in bytes[64..].chunks_exact_mut(8) {
+                if random.below(sparse + 1) == 0 {
+                    let shift = random.below(64);
+                    word.copy_from_slice(&(random.next() >> shift).to_ne_bytes());
+                }
+            }
+        }
+        // Not truncated: this process has it mapped.
+        let other = path.with_extension("other");
+        fs::write(&other, bytes).unwrap();
+        fs::rename(&other, &path).unwrap();
+        let begun = Instant::now();
+        let status = locker.status().unwrap();
+        prop_assert!(begun.elapsed() < PROMPTLY);
+        prop_assert_eq!(status.page == PageState::InUse, header);
+        prop_assert!(status.queue.len() <= 512 && status.events.len() <= 64);
+        let shown = format!("{status:?}").len()
+            + status.queue.iter().map(|waiter| waiter.to_string().len()).sum::<usize>()
+            + status.events.iter().map(|event| event.to_string().len()).sum::<usize>();
+        prop_assert!(shown < 1 << 20);
+        // And the page is used, or built anew, whatever stands in it.
+        drop(locker.acquire(LONG).unwrap());
+    }
+}
