@@ -34,6 +34,7 @@ fn enter(args: &[OsString]) {
     fs::remove_file(&inside).unwrap();
     guard.release().unwrap();
     peer::say("done");
+    peer::hear("end");
 }
 
 #[test]
@@ -44,7 +45,11 @@ fn three_hundred_processes_all_get_in_one_by_one() {
     let mut peers: Vec<Peer> = (0..PROCESSES).map(start).collect();
     stage::race(&mut peers);
     assert_eq!(counter.read(), PROCESSES);
+    // All stay attached until the last is done.
+    let status = WriteLocker::new(folder.path()).unwrap().status().unwrap();
+    assert_eq!(status.counters.acquisitions, PROCESSES, "each had a slot");
     for peer in &mut peers {
+        peer.tell("end");
         assert!(peer.end().success());
     }
 }

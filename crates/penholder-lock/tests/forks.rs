@@ -28,6 +28,7 @@ fn peer() {
         ("leaves_a_fork", leaves_a_fork),
         ("leaves_a_program", leaves_a_program),
         ("forks_often", forks_often),
+        ("waits_and_forks", waits_and_forks),
     ]);
 }
 
@@ -142,6 +143,64 @@ fn a_forked_child_waits_for_its_parent() {
     holder.tell("release");
     holder.expect("child had it");
     holder.expect("done");
+}
+
+/// One thread waits in line while another forks; the child waits too.
+fn waits_and_forks(args: &[OsString]) {
+    let locker = locker(args);
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| locker.acquire(LONG).unwrap().release().unwrap());
+        peer::hear("fork");
+        let child = fork(|| {
+            peer::say(&std::process::id().to_string());
+            let guard = locker.acquire(LONG).unwrap();
+            peer::say("child has it");
+            peer::hear("end");
+            drop(guard);
+        });
+        waiter.join().unwrap();
+        peer::say("parent had it");
+        wait(child);
+    });
+    peer::say("done");
+}
+
+/// Those that the page shows in line.
+fn in_line(folder: &Path) -> Vec<u32> {
+    let status = WriteLocker::new(folder).unwrap().status().unwrap();
+    status.queue.iter().map(|waiter| waiter.pid).collect()
+}
+
+#[test]
+fn a_fork_leaves_its_parent_its_place_in_line() {
+    for killed in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let mut holder = Actor::holding(&lock_file(folder));
+        let mut parent = Peer::start("waits_and_forks", [folder]);
+        let first = parent.pid();
+        peer::until("the parent stands in line", || in_line(folder) == [first]);
+        parent.tell("fork");
+        let child: u32 = parent.line().parse().unwrap();
+        peer::until("the child does too", || in_line(folder) == [first, child]);
+        if killed {
+            parent.kill();
+            // Its place is not kept by the child, which is next.
+            peer::until("it is gone", || in_line(folder) == [child]);
+            holder.releases();
+            parent.expect("child has it");
+            let status = WriteLocker::new(folder).unwrap().status().unwrap();
+            assert_eq!(status.holder.unwrap().pid, Some(child));
+            assert_eq!(status.counters.passed_over, 0, "the dead is not waited for");
+            continue;
+        }
+        holder.releases();
+        let mut said = [parent.line(), parent.line()];
+        said.sort_unstable();
+        assert_eq!(said, ["child has it", "parent had it"]);
+        parent.tell("end");
+        parent.expect("done");
+    }
 }
 
 /// Holds, with a forked child that lives on.

@@ -5,16 +5,19 @@
 mod peer;
 mod stage;
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use peer::Peer;
 use penholder_lock::WriteLocker;
-use stage::{Actor, Counter, lock_file};
+use stage::{Actor, Counter, LONG, lock_file};
 
 #[test]
 fn peer() {
-    peer::play(&[stage::OBEY, stage::COUNT]);
+    peer::play(&[stage::OBEY, stage::COUNT, ("bustle", bustle)]);
 }
 
 /// The shell's counted critical section; opening the lock file for writing
@@ -92,6 +95,41 @@ fn counts_right_with_python() {
     if peer::has("python3") {
         count_with("python3", PYTHON, 2000);
     }
+}
+
+/// Takes the lock and gives it back as fast as it can until its input ends.
+fn bustle(args: &[OsString]) {
+    let locker = WriteLocker::new(&args[0]).unwrap();
+    drop(locker.acquire(LONG).unwrap());
+    peer::say("ready");
+    thread::spawn(|| peer::hear("never said"));
+    loop {
+        drop(locker.acquire(LONG).unwrap());
+    }
+}
+
+/// Eight of ours leave a plain peer that blocks its chance.
+#[test]
+fn a_flock_that_blocks_gets_in_beside_eight_busy_ones() {
+    if !peer::has("flock") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let peers: Vec<Peer> = (0..8)
+        .map(|_| Peer::start("bustle", [folder.path()]))
+        .collect();
+    for peer in &peers {
+        peer.expect("ready");
+    }
+    let mut times = [(); 7].map(|()| {
+        let begun = Instant::now();
+        let flock = command("flock", &["db.lock", "true"], folder.path());
+        assert!(Peer::spawn(flock).end().success());
+        begun.elapsed()
+    });
+    times.sort_unstable();
+    eprintln!("{times:?}");
+    assert!(times[3] < Duration::from_secs(2), "{times:?}");
 }
 
 /// `holds` says `held` and lets go at the end of its input; `tries` fails if it

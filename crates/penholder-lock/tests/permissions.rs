@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use penholder_lock::{PageState, WriteLocker};
 use stage::Actor;
 use tempfile::TempDir;
 
@@ -132,6 +133,35 @@ fn without_a_model_the_umask_keeps_the_second_user_out() {
     assert!(told.starts_with("open lock file: "), "{told}");
     assert!(told.contains("Permission denied"), "{told}");
     assert!(told.ends_with("read and write permission on the lock file and its folder"));
+}
+
+/// The lock file is there, but no page can be made beside it.
+#[test]
+fn in_a_folder_that_may_not_be_written_all_get_in() {
+    let Some(shared) = Shared::new(0o2770) else {
+        return;
+    };
+    let model = format!("model={}", shared.path("db").display());
+    let [mut one, mut other] = {
+        let mut maker = shared.user(USERS[0], &[&model]);
+        maker.takes();
+        maker.releases();
+        drop(maker);
+        fs::remove_file(shared.path("db.lockq")).unwrap();
+        set(shared.folder.path(), 0o2550);
+        USERS.map(|user| shared.user(user, &[&model]))
+    };
+    let locker = WriteLocker::at(shared.path("db.lock")).unwrap();
+    for _ in 0..5 {
+        one.takes();
+        other.is_kept_out_by(one.pid());
+        other.peer.tell("take 60000");
+        one.releases();
+        other.peer.expect("held");
+        one.is_kept_out_by(other.pid());
+        other.releases();
+    }
+    assert_eq!(locker.status().unwrap().page, PageState::None);
 }
 
 #[test]
