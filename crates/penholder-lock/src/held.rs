@@ -64,6 +64,13 @@ impl Held {
         }
     }
 
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.turn
+            .file
+            .as_ref()
+            .is_some_and(|file| file.is_awaited())
+    }
+
     pub(crate) fn lend_to(&self, child: &mut Command) {
         if let (Some(file), Some(hold)) = (&self.turn.file, self.hold) {
             child.env(VARIABLE, file.inheritance(hold));

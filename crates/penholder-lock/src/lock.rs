@@ -376,6 +376,12 @@ impl WriteGuard {
         self.held.hand_over()
     }
 
+    /// Whether another process waits in line this moment.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.held.is_awaited()
+    }
+
     /// Lets a child process work under this hold: penholder used inside it joins
     /// instead of waiting for us. Several such children exclude one another.
     ///

@@ -30,7 +30,7 @@ use crate::history::EventKind;
 use crate::inherited::{self, Ancestors, Level, ProcessId};
 use crate::lock::{DEFAULT_TIMEOUT, LOCK_FILE_NAME};
 use crate::page::{self, Counter, Entry, Histogram, NoPage, Seat};
-use crate::queue::{Kernel, Member, Patience, Policy, Taken, Turn as Turnstile, Waited};
+use crate::queue::{self, Kernel, Member, Patience, Policy, Taken, Turn as Turnstile, Waited};
 use crate::record::{self, Found, RecordWriter};
 use crate::sys::file::{self, FileId};
 use crate::sys::locks::{self, Seen, TableName};
@@ -301,6 +301,12 @@ impl LockFile {
                 None
             }
         })
+    }
+
+    /// Whether another process waits in line.
+    pub(crate) fn is_awaited(&self) -> bool {
+        let seat = self.line.seat.as_ref();
+        seat.is_some_and(|(seat, _)| !queue::nobody_waits(seat))
     }
 
     /// Whether other processes queue here, as far as it is known.

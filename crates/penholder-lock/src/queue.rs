@@ -47,7 +47,11 @@ mod model;
 pub(crate) const SLOTS: usize = 512;
 
 /// How long the holder may take the lock again while others wait.
-pub(crate) const SLICE: Duration = Duration::from_millis(2);
+const SLICE: Duration = Duration::from_millis(2);
+/// How long, where many wait: each hand-over costs some tens of microseconds.
+const SLICE_MIN: Duration = Duration::from_millis(1);
+/// What the slices of all together are to last, within these bounds.
+const ROUND: Duration = Duration::from_millis(48);
 /// A caller that pauses longer than this between two writes does not keep the
 /// lock for its next one.
 const QUICK: Duration = Duration::from_micros(20);
@@ -238,7 +242,7 @@ impl Turn {
 #[non_exhaustive]
 pub enum Policy {
     /// First come, first served, in slices: whoever has its turn may take the
-    /// lock again for about 2 ms while others wait, and a process that is running
+    /// lock again for 1 to 2 ms while others wait (the shorter the more wait), and a process that is running
     /// may pass one that was called less than 2 ms ago and has yet to wake up. So
     /// nobody waits much longer than 2 ms for each one before it, if holds are
     /// shorter than that.
@@ -571,7 +575,7 @@ impl Member {
         // Not merely one that says so: a slot has another owner now and then.
         let ours = self.kept.take() == Some(from);
         if !ours {
-            self.slice_ends = now.nanos.saturating_add(nanos(SLICE));
+            self.slice_ends = now.nanos.saturating_add(slice(memory));
             self.announced = false;
         }
         let mut taken = Taken {
@@ -754,7 +758,17 @@ fn remove(memory: &impl Memory, slot: Index) {
     memory.clear_bits(Word::Line(slot.group()), slot.bit());
 }
 
-fn nobody_waits(memory: &impl Memory) -> bool {
+/// How long the turn of one may last, in nanoseconds: shorter, where many wait.
+fn slice(memory: &impl Memory) -> u64 {
+    let waiting: u32 = (0..memory.groups())
+        .map(|group| memory.load(Word::Line(group)).count_ones())
+        .sum();
+    let share = nanos(ROUND) / u64::from(waiting + 1);
+    share.clamp(nanos(SLICE_MIN), nanos(SLICE))
+}
+
+/// Whether the line is empty.
+pub(crate) fn nobody_waits(memory: &impl Memory) -> bool {
     (0..memory.groups()).all(|group| memory.load(Word::Line(group)) == 0)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | a write takes the log | what happens after it |
 //! | --- | --- |
-//! | past no multiple of [`GATHERED`] frames | nothing |
+//! | past no multiple of [`GATHERED`] frames, or [`GATHERED_ALONE`] | nothing |
 //! | past one, up to [`LONG`] | a passive checkpoint after the write lock is released |
 //! | past one, beyond | a passive checkpoint before, so that the next writer finds all moved and starts the log anew |
 //!
@@ -25,8 +25,11 @@ use crate::error::Result;
 use crate::location::Location;
 use crate::options::Options;
 
-/// Frames after which a process tries to move them: about 4 MB.
-const GATHERED: u32 = 1000;
+/// Frames after which they are moved while others wait for the lock, and write on
+/// meanwhile: about 2 MB.
+const GATHERED: u32 = 500;
+/// The same while nobody waits, and nobody is spared waiting for the disk.
+const GATHERED_ALONE: u32 = 1000;
 /// Frames after which writers wait until they are moved: about 16 MB.
 const LONG: u32 = 4000;
 /// The length of a log file, in bytes, that SQLite moves in some milliseconds.
@@ -45,10 +48,12 @@ pub(crate) enum Due {
 }
 
 impl Due {
-    /// After a write of so many pages, which left so many frames in the log.
-    pub(crate) fn after(frames: u32, written: u32) -> Self {
+    /// After a write of so many pages, which left so many frames in the log;
+    /// `awaited`: others wait for the lock.
+    pub(crate) fn after(frames: u32, written: u32, awaited: bool) -> Self {
+        let step = if awaited { GATHERED } else { GATHERED_ALONE };
         let before = frames.saturating_sub(written);
-        if written == 0 || frames / GATHERED == before / GATHERED {
+        if written == 0 || frames / step == before / step {
             Self::NotYet
         } else if frames <= LONG {
             Self::Outside
@@ -158,21 +163,24 @@ mod tests {
     fn the_log_is_moved_when_enough_has_gathered() {
         for (frames, written, due) in [
             (0, 0, Due::NotYet),
-            (999, 3, Due::NotYet),
-            (1000, 1, Due::Outside),
-            (1001, 1, Due::NotYet),
-            (1999, 900, Due::NotYet),
+            (499, 3, Due::NotYet),
+            (500, 1, Due::Outside),
+            (501, 1, Due::NotYet),
+            (999, 400, Due::NotYet),
             (3001, 2, Due::Outside),
-            (5000, 1, Due::UnderLock),
+            (4000, 1, Due::Outside),
+            (4500, 1, Due::UnderLock),
             // A reader keeps it long: not at every write.
-            (50_500, 3, Due::NotYet),
+            (50_250, 3, Due::NotYet),
             // One large write, which started the log anew.
             (9000, 9000, Due::UnderLock),
             (10, 12, Due::NotYet),
             // Nothing was written.
-            (1000, 0, Due::NotYet),
+            (500, 0, Due::NotYet),
         ] {
-            assert_eq!(Due::after(frames, written), due, "{frames} {written}");
+            assert_eq!(Due::after(frames, written, true), due, "{frames} {written}");
         }
+        assert_eq!(Due::after(500, 1, false), Due::NotYet);
+        assert_eq!(Due::after(1000, 1, false), Due::Outside);
     }
 }

@@ -85,10 +85,11 @@ impl Writer {
     }
 
     /// Whether the log is to be moved after what was just written.
-    fn due(&self) -> Due {
+    fn due(&self, awaited: bool) -> Due {
         Due::after(
             self.connection.log_frames(),
             self.connection.take_pages_written(),
+            awaited,
         )
     }
 }
@@ -305,7 +306,10 @@ impl Drop for Session<'_> {
             return;
         }
         let writer = writer.and_then(Writer::reset);
-        let due = writer.as_deref().map_or(Due::NotYet, Writer::due);
+        let awaited = self.guard.as_ref().is_some_and(WriteGuard::is_awaited);
+        let due = writer
+            .as_deref()
+            .map_or(Due::NotYet, |writer| writer.due(awaited));
         if let (Due::UnderLock, Some(writer)) = (due, &writer) {
             log::move_under_lock(&writer.connection);
         }
