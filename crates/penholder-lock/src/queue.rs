@@ -278,6 +278,9 @@ pub(crate) enum Waited {
     Outdated,
 }
 
+/// What makes up a place in line, as its owner wrote it.
+type Place = [(Word, u64); 3];
+
 /// What ends a wait besides the lock.
 pub(crate) struct Patience<'a> {
     /// On the memory's clock, in nanoseconds.
@@ -411,22 +414,35 @@ impl Member {
         patience: &Patience<'_>,
     ) -> Result<Waited, K::Error> {
         debug_assert!(self.held.is_none(), "one hold at a time");
-        self.enter_line(memory, patience.until);
-        let waited = self.wait_in_line(memory, kernel, patience);
+        let place = self.enter_line(memory, patience.until);
+        let waited = self.wait_in_line(memory, kernel, patience, place);
         let taken = matches!(waited, Ok(Waited::Taken(_)));
         self.leave_line(memory, taken);
         waited
     }
 
-    fn enter_line(&self, memory: &impl Memory, until: u64) {
-        let ticket = memory.count_up(Word::LastTicket);
-        memory.store(Word::Ticket(self.slot), ticket);
-        memory.store(Word::Since(self.slot), memory.now());
-        memory.store(Word::Until(self.slot), until);
+    fn enter_line(&self, memory: &impl Memory, until: u64) -> Place {
+        let mut ticket = memory.count_up(Word::LastTicket);
+        // The count may be garbage, and whoever is in line is before us.
+        let tickets = in_line(memory).map(|slot| memory.load(Word::Ticket(slot)));
+        let last = tickets.max().unwrap_or(0);
+        if ticket <= last {
+            ticket = last.saturating_add(1);
+            memory.store(Word::LastTicket, ticket);
+        }
+        let place = [
+            (Word::Ticket(self.slot), ticket),
+            (Word::Since(self.slot), memory.now()),
+            (Word::Until(self.slot), until),
+        ];
+        for (word, value) in place {
+            memory.store(word, value);
+        }
         memory.store(Word::Called(self.slot), 0);
         failpoint!("ticket");
         memory.set_bits(Word::Line(self.slot.group()), self.slot.bit());
         failpoint!("queued");
+        place
     }
 
     fn wait_in_line<K: Kernel>(
@@ -434,6 +450,7 @@ impl Member {
         memory: &impl Memory,
         kernel: &mut K,
         patience: &Patience<'_>,
+        place: Place,
     ) -> Result<Waited, K::Error> {
         let mut may_spin = memory.can_spin() && self.hold < nanos(SPIN);
         let mut pauses = 0;
@@ -482,12 +499,17 @@ impl Member {
                 pauses += 1;
             }
             unmoved = (!called && pause <= left).then_some(word);
-            self.stay_in_line(memory);
+            self.stay_in_line(memory, place);
         }
     }
 
     /// Passed over while we slept (or the page is garbage): back to our place.
-    fn stay_in_line(&self, memory: &impl Memory) {
+    fn stay_in_line(&self, memory: &impl Memory, place: Place) {
+        for (word, value) in place {
+            if memory.load(word) != value {
+                memory.store(word, value);
+            }
+        }
         let line = Word::Line(self.slot.group());
         if memory.load(line) & self.slot.bit() == 0 {
             memory.set_bits(line, self.slot.bit());

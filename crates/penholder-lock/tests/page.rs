@@ -421,6 +421,46 @@ fn a_page_that_another_has_mended_is_left_alone() {
     }
 }
 
+/// The count of tickets, or a waiter's own, is garbage: nobody is passed for good.
+#[test]
+fn forged_tickets_do_not_let_others_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    let page = page_of(folder.path());
+    for own in [false, true] {
+        let mut holder = Actor::holding(&path);
+        poke(&page, 128, &1_000_000_u64.to_ne_bytes());
+        let fifo = || Actor::spawn(Actor::command(&path, &["policy=fifo"]));
+        let [mut first, mut second] = [fifo(), fifo()];
+        first.queues(&path, LONG);
+        if !own {
+            poke(&page, 128, &0_u64.to_ne_bytes());
+        }
+        second.queues(&path, LONG);
+        if own {
+            let bytes = fs::read(&page).unwrap();
+            let pid = |slot: &u64| {
+                let at = usize::try_from(53_248 + slot * 256).unwrap();
+                u64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap())
+            };
+            let slot = (0..512).find(|slot| pid(slot) == first.pid().into());
+            let ticket = 16_384 + slot.unwrap() * 8;
+            poke(&page, ticket, &u64::MAX.to_ne_bytes());
+            // It puts that right when it wakes.
+            let file = open(&page).unwrap();
+            peer::until("it has its ticket again", || {
+                let mut word = [0; 8];
+                file.read_exact_at(&mut word, ticket).unwrap();
+                u64::from_ne_bytes(word) != u64::MAX
+            });
+        }
+        holder.releases();
+        first.peer.expect("held");
+        first.releases();
+        second.peer.expect("held");
+    }
+}
+
 /// A stranger's word in the page is never taken for our own.
 #[test]
 fn a_forged_word_does_not_spare_the_record() {
