@@ -321,3 +321,77 @@ fn another_lock_file_is_looked_at() {
     assert_eq!(seen["state"], "held");
     assert_eq!(seen["lock_file"], json!(site.at("other.lock")));
 }
+
+/// Every field of the schema, where there is something to say in each.
+#[test]
+fn the_queue_and_what_happened_are_described() {
+    let site = Site::with_table();
+    let mut holder = site.hold(&["--label", "nightly"]);
+    let sql = "INSERT INTO entry VALUES (1, 1)";
+    let hasty = ["exec", "x.db", sql, "--timeout", "50ms", "--label", "hasty"];
+    site.run(hasty).failed(75);
+    let patient = [
+        "exec",
+        "x.db",
+        sql,
+        "--timeout",
+        "60s",
+        "--label",
+        "patient",
+    ];
+    let mut waiting = Peer::spawn(site.command(patient));
+    peer::until("it is in line", || {
+        site.status()["queue"].as_array().unwrap().len() == 1
+    });
+    let status = site.status();
+    assert_eq!(fields(&status), FIELDS);
+    assert_eq!(status["page"], "in-use");
+    let first = &status["queue"][0];
+    let names = [
+        "cmd", "label", "left_s", "pid", "since", "state", "waited_s",
+    ];
+    assert_eq!(fields(first), names);
+    assert_eq!(first["pid"], waiting.pid());
+    assert_eq!(first["label"], "patient");
+    assert!(first["cmd"].as_str().unwrap().starts_with("penholder exec"));
+    assert_eq!(first["state"], "sleeping");
+    let (waited, left) = (&first["waited_s"], &first["left_s"]);
+    let both = waited.as_f64().unwrap() + left.as_f64().unwrap();
+    assert!((59.0..=61.0).contains(&both), "{waited} {left}");
+    let names = [
+        "acquisitions",
+        "contended",
+        "foreign",
+        "passed_over",
+        "recoveries",
+        "timeouts",
+    ];
+    assert_eq!(fields(&status["counters"]), names);
+    assert_eq!(status["counters"]["timeouts"], 1);
+    for times in ["wait_us", "hold_us"] {
+        assert_eq!(
+            fields(&status[times]),
+            ["count", "max", "p50", "p90", "p99"]
+        );
+    }
+    let event = &status["events"][0];
+    let names = ["at", "duration_s", "kind", "label", "other_pid", "pid"];
+    assert_eq!(fields(event), names);
+    assert_eq!(
+        (&event["kind"], &event["label"]),
+        (&json!("timeout"), &json!("hasty"))
+    );
+    assert_eq!(event["other_pid"], holder.pid());
+    let text = site.run(["status", "x.db"]).quiet();
+    let line = format!("  1. in line: pid:{} (", waiting.pid());
+    assert!(
+        text.contains(&line) && text.contains(" gave up after "),
+        "{text}"
+    );
+    holder.tell("go");
+    holder.expect("released");
+    assert!(waiting.end().success());
+    let counters = &site.status()["counters"];
+    assert_eq!(counters["contended"], 1);
+    assert!(site.status()["queue"].as_array().unwrap().is_empty());
+}

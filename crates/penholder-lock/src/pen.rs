@@ -41,6 +41,8 @@ use crate::turn::Turn;
 /// How long a lock file may be used without looking whether the path still
 /// names it, in nanoseconds. A deleted one is noticed at every acquisition.
 const RECHECK: u64 = 100_000_000;
+/// The same for one that somebody else has locked.
+const RECHECK_WAITING: u64 = 20_000_000;
 /// How many replacements of the lock file one acquisition follows.
 const REPLACEMENTS_MAX: u32 = 16;
 
@@ -584,7 +586,8 @@ impl KernelSide {
         let failed = |e| LockError::io(&request.path, "take write lock", e);
         for _ in 0..REPLACEMENTS_MAX {
             if !file::try_lock(&self.descriptor).map_err(failed)? {
-                if self.is_current(&request.path, now, 0).map_err(failed)? {
+                let current = self.is_current(&request.path, now, RECHECK_WAITING);
+                if current.map_err(failed)? {
                     return Ok(None);
                 }
             } else if let Some(length) = self.confirm(&request.path, now).map_err(failed)? {

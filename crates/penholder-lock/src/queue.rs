@@ -68,8 +68,8 @@ const PROBE_MAX: Duration = Duration::from_micros(2500);
 /// How long a lock that is kept for somebody may stand unused.
 const KEPT_PAUSE: Duration = Duration::from_micros(50);
 /// The pause of those further back, and what each one before them adds.
-const PATIENCE: Duration = Duration::from_millis(25);
-const PATIENCE_EACH: Duration = Duration::from_millis(1);
+const PATIENCE: Duration = Duration::from_millis(50);
+const PATIENCE_EACH: Duration = Duration::from_millis(2);
 /// A waiter that is still in line so long after its deadline is stopped.
 const OVERDUE: Duration = Duration::from_millis(100);
 /// How long before the end of a slice the next in line is woken, so that it is

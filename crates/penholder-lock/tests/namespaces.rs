@@ -121,3 +121,33 @@ fn a_shell_that_had_flock_take_the_lock_is_named_inside() {
     let pid = peer::text(&folder.path().join("pid"));
     contained.is_kept_out_by(pid.trim().parse().unwrap());
 }
+
+/// The same pid in each namespace, and no way to look into the other: whether a
+/// waiter lives is the kernel's word, by its lock on the page.
+#[test]
+fn containers_queue_with_everybody_else() {
+    if !can_contain() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    let mut outside = Actor::holding(&path);
+    let locker = penholder_lock::WriteLocker::at(&path).unwrap();
+    let queue = || locker.status().unwrap().queue;
+    let [mut first, mut second] = [(); 2].map(|()| inside(&path));
+    for (place, contained) in [&mut first, &mut second].into_iter().enumerate() {
+        contained.peer.tell("take 60000");
+        peer::until("it stands in line", || queue().len() == place + 1);
+    }
+    let states = queue().into_iter().map(|waiter| (waiter.pid, waiter.state));
+    let elsewhere = penholder_lock::ProcessState::OtherNamespace;
+    assert_eq!(states.collect::<Vec<_>>(), [(1, elsewhere); 2]);
+    // The first is killed where it stands: the second is served.
+    first.peer.kill();
+    outside.releases();
+    second.peer.expect("held");
+    let counters = locker.status().unwrap().counters;
+    assert_eq!((counters.contended, counters.timeouts), (1, 0));
+    second.releases();
+    outside.takes();
+}
