@@ -633,8 +633,6 @@ impl Member {
         }
     }
 
-    /// Gives the lock back, and sees to it that the next one learns of it.
-    ///
     /// Notes that a hold ends, and says how long it was, in nanoseconds, and
     /// whether that is exact.
     pub(crate) fn ends(&mut self, memory: &impl Memory) -> (u64, bool) {
