@@ -93,6 +93,12 @@ pub(crate) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Resul
     })
 }
 
+/// Whether a log of so many frames is too short to be moved in any case; asked at
+/// every write, before anything else is.
+pub(crate) fn is_short(frames: u32) -> bool {
+    frames < GATHERED
+}
+
 /// Whether the log file is so long that to move all of it takes a while. Looks, but
 /// opens nothing.
 pub(crate) fn is_long(log: &Path) -> bool {

@@ -86,11 +86,11 @@ impl Writer {
 
     /// Whether the log is to be moved after what was just written.
     fn due(&self, awaited: bool) -> Due {
-        Due::after(
-            self.connection.log_frames(),
-            self.connection.take_pages_written(),
-            awaited,
-        )
+        let frames = self.connection.log_frames();
+        if log::is_short(frames) {
+            return Due::NotYet;
+        }
+        Due::after(frames, self.connection.take_pages_written(), awaited)
     }
 }
 
