@@ -416,3 +416,35 @@ fn is_told(path: &Path, waiter: &mut Actor, mut flock: Peer) {
     let counters = WriteLocker::at(path).unwrap().status().unwrap().counters;
     assert_eq!(counters.foreign, 1);
 }
+
+/// However many threads of a process want the lock, one after the other: its slice
+/// ends, and the next process has its turn.
+#[test]
+fn many_threads_of_one_process_leave_others_their_turn() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    let locker = WriteLocker::at(&path).unwrap();
+    let mut other = Actor::start(&path);
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let takes = thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    drop(locker.acquire(LONG).unwrap());
+                }
+            });
+        }
+        let takes: Vec<_> = (0..21)
+            .map(|_| {
+                let begun = Instant::now();
+                other.takes();
+                other.releases();
+                begun.elapsed()
+            })
+            .collect();
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        takes
+    });
+    let median = median(takes);
+    assert!(median < AT_ONCE, "{median:?}");
+}
