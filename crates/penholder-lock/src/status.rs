@@ -53,7 +53,7 @@ pub struct Status {
     pub counters: Counters,
     /// How long it took to get the lock, those that did not wait included.
     pub waits: Percentiles,
-    /// How long it was held.
+    /// How long it was held; of holds that nobody waited for, a sample.
     pub holds: Percentiles,
     /// What happened lately, the latest first; at most 64.
     pub events: Vec<Event>,
