@@ -16,7 +16,8 @@
 //! write replaces it, the file is never truncated first, and a waiter never reads
 //! nothing. Released, the block is blank. No `fsync`: after a power cut nobody
 //! holds the lock anyway. File systems let a reader see half of a write for an
-//! instant: [`Record::read`] waits for two readings that agree, and whoever uses
+//! instant, and half of what stood there before, which may be the record of the
+//! holder before: [`Record::read`] waits for two readings that agree, and whoever uses
 //! the pid asks the kernel whether it holds.
 
 use std::fs::File;

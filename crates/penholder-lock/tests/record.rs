@@ -107,11 +107,11 @@ fn rewrite(args: &[OsString]) {
 enum Reading {
     Blank,
     Whole(u32),
-    /// The kernel lets a reader see a write that is being copied.
+    /// The kernel lets a reader see a write that is being copied: half a record, or,
+    /// where one holder follows another, half of each.
     Half,
 }
 
-/// A mixture of two holders is never read: that fails here.
 fn reading(text: &str) -> Reading {
     if text.trim().is_empty() {
         return Reading::Blank;
@@ -119,11 +119,8 @@ fn reading(text: &str) -> Reading {
     let lines: Vec<&str> = text.lines().collect();
     let find = |key| lines.iter().find_map(|line| line.strip_prefix(key));
     let (pid, label) = (find("pid:"), find("label:of "));
-    if let (Some(pid), Some(label)) = (pid, label) {
-        assert_eq!(pid, label, "{text}");
-    }
     match (pid, label, find("start:"), find("pidns:")) {
-        (Some(pid), Some(_), Some(_), Some(_)) => {
+        (Some(pid), Some(label), Some(_), Some(_)) if pid == label => {
             time_of(lines[1]);
             Reading::Whole(pid.parse().unwrap())
         }
@@ -155,10 +152,10 @@ impl Writers {
     }
 }
 
-/// For readers of the text itself (`cat`, another language): nobody ever finds
-/// two holders in it, and half a record is gone a moment later.
+/// For readers of the text itself (`cat`, another language): half a record is rare,
+/// and gone a moment later.
 #[test]
-fn no_reader_finds_two_holders_or_stays_with_half_a_record() {
+fn no_reader_stays_with_half_a_record() {
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
     let mut writers = Writers::start(folder.path());
