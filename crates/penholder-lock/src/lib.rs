@@ -29,7 +29,7 @@
 //! ```
 //!
 //! Processes queue in shared memory, the file beside it with a `q` behind its name:
-//! the first who came is the first who is served, up to slices of about 2 ms that
+//! the first who came is the first who is served, up to slices of 1 to 2 ms that
 //! keep throughput ([`Policy`]). It is disposable, and nothing in it grants the lock.
 //! Where it cannot be, the lock is polled.
 //!
