@@ -28,6 +28,7 @@ mod runner;
 mod rush;
 mod scale;
 mod targets;
+mod threads;
 mod uncontended;
 mod waiting;
 mod word;
@@ -55,6 +56,8 @@ enum Command {
     Compare(compare::Args),
     /// The same from one process to hundreds, or all at once.
     Scale(scale::Args),
+    /// Threads of one process, beside one mutex around one connection.
+    Threads(threads::Args),
     /// The hand-off alone, beside the least that it can cost; and recovery.
     Handoff(handoff::Args),
     /// What it costs to wait behind a long hold.
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::Execute(plan) => execute::run(&plan),
         Command::Compare(args) => compare::run(args),
         Command::Scale(args) => scale::run(args),
+        Command::Threads(args) => threads::run(&args),
         Command::Handoff(args) => handoff::run(&args),
         Command::Waiting(args) => waiting::run(&args),
         Command::Runner(args) => runner::run(&args),

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use crate::page::{Alarm, Seat};
 
-/// Ends the one wait that it is given to.
+/// Ends the one wait that it is given to, from another thread: see
+/// [`WriteLocker::acquire_unless`](crate::WriteLocker::acquire_unless).
 #[derive(Debug, Default)]
-pub(crate) struct Canceller {
+pub struct Canceller {
     state: Mutex<State>,
     cancelled: Condvar,
 }
@@ -31,7 +32,7 @@ pub(crate) struct Watched<'a>(&'a Canceller);
 
 impl Canceller {
     /// Ends the wait: the thread learns of it at once, wherever it sleeps.
-    pub(crate) fn cancel(&self) {
+    pub fn cancel(&self) {
         let mut state = self.lock();
         state.is_cancelled = true;
         // With the mutex held, so that no ring falls into a later wait.

@@ -85,6 +85,17 @@ impl WriteLocker {
         self.acquire_as_task(*deadline)
     }
 
+    /// What [`timeout_error`](Self::timeout_error) does, for tasks: finding out who
+    /// holds is for a blocking thread. If there is none to be had in time, the holder
+    /// is not named.
+    ///
+    /// # Panics
+    ///
+    /// As [`acquire_async`](Self::acquire_async).
+    pub async fn timeout_error_async(&self, deadline: &Deadline, ahead: usize) -> LockError {
+        look_who_holds(&self.request, *deadline, ahead).await
+    }
+
     async fn acquire_as_task(&self, deadline: Deadline) -> Result<AsyncWriteGuard, LockError> {
         let known = self.attached();
         // What was just opened has no place in the page yet: a thread takes it.

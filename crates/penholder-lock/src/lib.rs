@@ -82,7 +82,6 @@
 mod failpoint;
 
 mod backoff;
-#[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "futures use it"))]
 mod canceller;
 mod deadline;
 mod descriptor;
@@ -108,6 +107,7 @@ mod crash;
 #[cfg(test)]
 extern crate self as penholder_lock;
 
+pub use canceller::Canceller;
 pub use deadline::Deadline;
 pub use error::LockError;
 #[cfg(feature = "tokio")]

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::canceller::Canceller;
 use crate::deadline::Deadline;
 use crate::error::{Kind, LockError};
 use crate::held::{Held, Owned};
@@ -185,7 +186,33 @@ impl WriteLocker {
         self.acquire_on(pen, deadline)
     }
 
+    /// Takes the lock, waiting up to a deadline; `None` if the wait was cancelled
+    /// first. Whoever cancels a wait behind another thread of this process ends it
+    /// only when that one lets go.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire).
+    pub fn acquire_unless(
+        &self,
+        deadline: &Deadline,
+        canceller: &Canceller,
+    ) -> Result<Option<WriteGuard>, LockError> {
+        self.wait_on(self.pen()?, deadline, Some(canceller))
+    }
+
     fn acquire_on(&self, pen: Arc<Pen>, deadline: &Deadline) -> Result<WriteGuard, LockError> {
+        let guard = self.wait_on(pen, deadline, None)?;
+        // Nobody cancelled it.
+        guard.ok_or_else(|| timed_out(&self.request, deadline, 0, 0))
+    }
+
+    fn wait_on(
+        &self,
+        pen: Arc<Pen>,
+        deadline: &Deadline,
+        canceller: Option<&Canceller>,
+    ) -> Result<Option<WriteGuard>, LockError> {
         let file = match pen.turn.take(deadline) {
             Ok(file) => file,
             Err(NoTurn::Nested) => return Err(self.error(Kind::Nested)),
@@ -194,10 +221,10 @@ impl WriteLocker {
             }
         };
         let mut turn = Owned::new(pen, file);
-        let ahead = match turn.file().wait(&self.request, deadline, None)? {
-            Ended::Held(hold) => return Ok(self.guard(turn, hold)),
+        let ahead = match turn.file().wait(&self.request, deadline, canceller)? {
+            Ended::Held(hold) => return Ok(Some(self.guard(turn, hold))),
+            Ended::Cancelled => return Ok(None),
             Ended::TimedOut { ahead } => ahead,
-            Ended::Cancelled => 0,
         };
         // Finding out who holds may take a while: not at others' cost.
         drop(turn);
@@ -211,6 +238,40 @@ impl WriteLocker {
     /// As [`acquire`](Self::acquire), but for the timeout.
     pub fn try_acquire(&self) -> Result<Option<WriteGuard>, LockError> {
         self.try_on(&self.pen()?, true)
+    }
+
+    /// Takes the lock if it is to be had without waiting: what
+    /// [`acquire`](Self::acquire) tries first. Unlike
+    /// [`try_acquire`](Self::try_acquire) it may pass those whom [`Policy`] lets it
+    /// pass. For whoever has something to prepare before it waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire), but for the timeout.
+    pub fn acquire_at_once(&self) -> Result<Option<WriteGuard>, LockError> {
+        self.try_on(&self.pen()?, false)
+    }
+
+    /// Whether the calling thread holds the lock by a guard of this process: it
+    /// would wait for itself.
+    #[must_use]
+    pub fn is_held_by_this_thread(&self) -> bool {
+        let pen = self.attached();
+        pen.is_some_and(|pen| pen.turn.is_mine())
+    }
+
+    /// The error of [`acquire`](Self::acquire) for whoever waited until its deadline
+    /// behind so many others of this process, without asking for the lock itself: it
+    /// names the holder.
+    #[must_use]
+    pub fn timeout_error(&self, deadline: &Deadline, ahead: usize) -> LockError {
+        timed_out(&self.request, deadline, ahead, 0)
+    }
+
+    /// The error of [`acquire`](Self::acquire) for a thread that holds the lock.
+    #[must_use]
+    pub fn nested_error(&self) -> LockError {
+        self.error(Kind::Nested)
     }
 
     fn try_on(&self, pen: &Arc<Pen>, polite: bool) -> Result<Option<WriteGuard>, LockError> {

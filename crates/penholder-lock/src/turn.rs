@@ -141,6 +141,11 @@ impl<T> Turn<T> {
         !self.lock().queue.is_empty()
     }
 
+    /// Whether the calling thread is the owner.
+    pub(crate) fn is_mine(&self) -> bool {
+        self.lock().owner == Some(Owner::this_thread())
+    }
+
     /// From now on the turn, which a task had, is this thread's. Only the owner
     /// calls it.
     #[cfg(feature = "tokio")]

@@ -11,12 +11,13 @@ use rusqlite::config::DbConfig;
 
 use crate::connection;
 use crate::error::{Error, Result};
+use crate::group::{self, Entered, Group, Work, first};
 use crate::location::Location;
 use crate::log::{self, Mover};
 use crate::options::Options;
 use crate::readers::Readers;
 use crate::value::{Executed, IntoParams, Rows, Statement, refuse_nul};
-use crate::writer::{self, Session, Transaction, Writer};
+use crate::writer::{self, Desk, Session, Transaction, Writer};
 
 /// One SQLite database, written by many processes, one at a time.
 ///
@@ -71,6 +72,7 @@ pub(crate) struct Attachment {
     writer: Mutex<Option<Box<Writer>>>,
     readers: Readers,
     pub(crate) mover: Mover,
+    pub(crate) group: Group,
     /// The path of SQLite's log; only to be looked at.
     log: PathBuf,
 }
@@ -196,8 +198,13 @@ impl Database {
         T: Send,
         E: From<Error> + Send,
     {
+        let deadline = self.deadline();
         let attachment = self.inner.attachment();
-        self.session(&attachment)?.write(work)
+        let desk = self.desk(&attachment)?;
+        match desk.enter(deadline)? {
+            Entered::Alone(alone) => alone.session.write(work),
+            Entered::Group(lead) => group::run_closure(&desk, lead, work, deadline),
+        }
     }
 
     /// Takes the write lock, runs a closure on the writing connection, releases:
@@ -252,8 +259,16 @@ impl Database {
     pub fn execute(&self, sql: &str, params: impl IntoParams) -> Result<Executed> {
         refuse_nul("write", sql)?;
         let params = params.into_params();
+        let deadline = self.deadline();
         let attachment = self.inner.attachment();
-        self.session(&attachment)?.execute(sql, &params)
+        let desk = self.desk(&attachment)?;
+        match desk.enter(deadline)? {
+            Entered::Alone(alone) => alone.session.execute(sql, &params),
+            Entered::Group(lead) => {
+                let work = Work::Statement(Statement::new(sql, params));
+                group::run_data(&desk, lead, work, deadline).and_then(first)
+            }
+        }
     }
 
     /// Runs several statements, as plain data, in one transaction: all or
@@ -285,8 +300,13 @@ impl Database {
         statements
             .iter()
             .try_for_each(|one| refuse_nul("write", one.sql()))?;
+        let deadline = self.deadline();
         let attachment = self.inner.attachment();
-        self.session(&attachment)?.batch(&statements)
+        let desk = self.desk(&attachment)?;
+        match desk.enter(deadline)? {
+            Entered::Alone(alone) => alone.session.batch(&statements),
+            Entered::Group(lead) => group::run_data(&desk, lead, Work::Batch(statements), deadline),
+        }
     }
 
     /// Runs one statement that reads, and returns all its rows. Never waits for
@@ -365,25 +385,17 @@ impl Database {
         attachment: &'a Attachment,
         deadline: Deadline,
     ) -> Result<Session<'a>> {
-        self.refuse_read_only()?;
-        let Inner {
-            location, options, ..
-        } = &*self.inner;
-        Session::open(location, options, attachment, deadline)
+        self.desk(attachment)?.session(deadline)
     }
 
-    /// The same with the lock in hand.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn session_with<'a>(
-        &'a self,
-        attachment: &'a Attachment,
-        deadline: Deadline,
-        guard: WriteGuard,
-    ) -> Result<Session<'a>> {
-        let Inner {
-            location, options, ..
-        } = &*self.inner;
-        Session::with(location, options, attachment, deadline, guard)
+    /// What a write needs, if this database may be written.
+    pub(crate) fn desk<'a>(&'a self, attachment: &'a Attachment) -> Result<Desk<'a>> {
+        self.refuse_read_only()?;
+        Ok(Desk {
+            location: &self.inner.location,
+            options: &self.inner.options,
+            attachment,
+        })
     }
 
     pub(crate) fn refuse_read_only(&self) -> Result<()> {
@@ -438,6 +450,7 @@ impl Attachment {
             writer: Mutex::new(None),
             readers: Readers::new(options.readers),
             mover: Mover::default(),
+            group: Group::default(),
             log: location.sidecar("-wal"),
         }
     }

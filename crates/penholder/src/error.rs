@@ -74,6 +74,10 @@ enum Kind {
         what: &'static str,
         path: PathBuf,
     },
+    /// Another member of the batch ended its transaction.
+    Lost {
+        path: PathBuf,
+    },
 }
 
 impl Error {
@@ -164,6 +168,52 @@ impl Error {
     pub(crate) fn forked(what: &'static str, path: &Path) -> Self {
         let path = path.to_owned();
         Self::new(Kind::Forked { what, path })
+    }
+
+    pub(crate) fn lost(path: &Path) -> Self {
+        let path = path.to_owned();
+        Self::new(Kind::Lost { path })
+    }
+
+    /// The same error for another member of a batch: `COMMIT` failed for all.
+    pub(crate) fn for_another(&self) -> Self {
+        Self::new(match &*self.kind {
+            Kind::Sqlite {
+                what,
+                path,
+                source,
+                kept,
+            } => Kind::Sqlite {
+                what,
+                path: path.clone(),
+                source: same(source),
+                kept: *kept,
+            },
+            Kind::Busy {
+                path,
+                deadline,
+                outsider,
+                source,
+            } => Kind::Busy {
+                path: path.clone(),
+                deadline: *deadline,
+                outsider: outsider.clone(),
+                source: same(source),
+            },
+            other => Kind::Misuse {
+                what: "write",
+                why: format!("the batch failed: {}", Text(other)),
+                next: "nothing was written: try again",
+            },
+        })
+    }
+
+    /// Nothing was written, and not because of this write: another one of the same
+    /// batch (see [`Options::group_commit`](crate::Options::group_commit)) made
+    /// SQLite roll all of it back after the closure had run. Call again.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(&*self.kind, Kind::Lost { .. })
     }
 
     /// The deadline came first, whatever the call was waiting for: the write
@@ -262,9 +312,30 @@ impl fmt::Debug for Error {
     }
 }
 
+/// Of the failure of a statement, what another statement can be told of it.
+fn same(error: &rusqlite::Error) -> rusqlite::Error {
+    match error {
+        rusqlite::Error::SqliteFailure(code, text) => {
+            rusqlite::Error::SqliteFailure(*code, text.clone())
+        }
+        other => rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ERROR),
+            Some(other.to_string()),
+        ),
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &*self.kind {
+        Text(&self.kind).fmt(f)
+    }
+}
+
+struct Text<'a>(&'a Kind);
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
             Kind::Lock(error) => error.fmt(f),
             Kind::Sqlite {
                 what,
@@ -335,6 +406,12 @@ impl fmt::Display for Error {
                 f,
                 "{what}: {}: this process was forked inside the closure, and the connection is its \
                  parent's: nothing was done here; use the database anew in the child",
+                path.display()
+            ),
+            Kind::Lost { path } => write!(
+                f,
+                "write: {}: another write of the same batch made SQLite roll all of it back: \
+                 nothing was written: call it again",
                 path.display()
             ),
         }

@@ -131,6 +131,20 @@ impl Counting {
         self.frames.load(Ordering::Relaxed)
     }
 
+    /// Whether a commit would fail now, because a foreign key is violated that is
+    /// looked at no sooner.
+    pub(crate) fn has_deferred_violation(&self) -> bool {
+        let (mut violations, mut highest) = (0, 0);
+        // SAFETY: the handle is open and not closed here.
+        let handle = unsafe { self.connection.handle() };
+        let counter = ffi::SQLITE_DBSTATUS_DEFERRED_FKS;
+        // SAFETY: the handle is this thread's, and both results have room.
+        unsafe {
+            ffi::sqlite3_db_status(handle, counter, &raw mut violations, &raw mut highest, 0)
+        };
+        violations > 0
+    }
+
     /// Pages that this connection has written to the log since this was last asked.
     pub(crate) fn take_pages_written(&self) -> u32 {
         let (mut pages, mut highest) = (0, 0);

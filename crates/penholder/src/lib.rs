@@ -58,14 +58,17 @@
 //! connections alone and opens its own. A child forked inside a closure of
 //! [`Database::write`] gets an error, and the parent's transaction goes on.
 
+mod batch;
 mod connection;
 mod database;
 mod error;
 mod ffi;
+mod group;
 mod location;
 mod log;
 mod maintenance;
 mod options;
+mod pace;
 mod readers;
 #[cfg(feature = "tokio")]
 mod task;
@@ -76,7 +79,7 @@ mod writer;
 pub use database::Database;
 pub use error::{Error, Result};
 pub use maintenance::Checkpoint;
-pub use options::{Options, Synchronous};
+pub use options::{GroupCommit, GroupLimits, Options, Synchronous};
 pub use penholder_lock as lock;
 pub use rusqlite;
 #[cfg(feature = "tokio")]

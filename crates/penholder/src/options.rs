@@ -29,6 +29,69 @@ impl Synchronous {
     }
 }
 
+/// Which writes share a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum GroupCommit {
+    /// None: each write is a transaction of its own.
+    Off,
+    /// Those of the threads and tasks of this process that wait at the same time.
+    #[default]
+    WithinProcess,
+}
+
+/// How far a shared commit may grow.
+///
+/// ```
+/// use penholder::{GroupLimits, Options};
+/// use std::time::Duration;
+///
+/// let limits = GroupLimits::default().statements(64).latency(Duration::from_micros(500));
+/// let options = Options::new().group_limits(limits);
+/// # drop(options);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct GroupLimits {
+    pub(crate) statements: usize,
+    pub(crate) bytes: usize,
+    pub(crate) latency: Duration,
+}
+
+impl Default for GroupLimits {
+    /// 256 statements, 1 MiB, 1 ms.
+    fn default() -> Self {
+        Self {
+            statements: 256,
+            bytes: 1 << 20,
+            latency: Duration::from_millis(1),
+        }
+    }
+}
+
+impl GroupLimits {
+    /// At most so many statements; a closure counts as one.
+    pub fn statements(mut self, statements: usize) -> Self {
+        self.statements = statements;
+        self
+    }
+
+    /// At most so many bytes of SQL and values.
+    pub fn bytes(mut self, bytes: usize) -> Self {
+        self.bytes = bytes;
+        self
+    }
+
+    /// How long a write may have to wait for the sake of others: for as many as came
+    /// the last time, for those that join the batch before it commits, and until its
+    /// thread, if it led, is its own again; each of them at most for this long. Where
+    /// nobody else writes nothing waits.
+    pub fn latency(mut self, latency: Duration) -> Self {
+        self.latency = latency;
+        self
+    }
+}
+
 /// How a database is opened.
 ///
 /// ```
@@ -58,6 +121,8 @@ pub struct Options {
     pub(crate) allow_network_fs: bool,
     pub(crate) policy: Policy,
     pub(crate) page: bool,
+    pub(crate) group_commit: GroupCommit,
+    pub(crate) group_limits: GroupLimits,
     pub(crate) create: bool,
     pub(crate) read_only: bool,
 }
@@ -81,6 +146,8 @@ impl Options {
             allow_network_fs: false,
             policy: Policy::default(),
             page: true,
+            group_commit: GroupCommit::default(),
+            group_limits: GroupLimits::default(),
             create: true,
             read_only: false,
         }
@@ -138,6 +205,23 @@ impl Options {
     /// 50 ms. Where that file cannot be created this happens by itself.
     pub fn no_page(mut self) -> Self {
         self.page = false;
+        self
+    }
+
+    /// Which writes share a commit; all that can by default.
+    ///
+    /// Members of a batch see what those before them wrote; each is atomic by
+    /// itself, and none is acknowledged before all are committed. A closure may run
+    /// on another thread of this process than the one that called
+    /// [`Database::write`].
+    pub fn group_commit(mut self, group_commit: GroupCommit) -> Self {
+        self.group_commit = group_commit;
+        self
+    }
+
+    /// How far a shared commit may grow.
+    pub fn group_limits(mut self, limits: GroupLimits) -> Self {
+        self.group_limits = limits;
         self
     }
 

@@ -2,13 +2,15 @@
 //!
 //! | state of a write | what waits | its future is dropped |
 //! | --- | --- | --- |
-//! | waiting for the lock | the task; at most one blocking thread a process and lock file | its place is given back, nothing happened |
-//! | lock in hand, no blocking thread yet | the task | the lock is given back, nothing happened |
-//! | running on a blocking thread | the task | it runs on and commits or fails; nobody learns which |
+//! | waiting for its turn in the group of the process | the task | it leaves, nothing happened |
+//! | called to lead, no blocking thread yet | the task | it leaves, and the next one is called |
+//! | leading: waiting for the lock | the task, and one blocking thread a process and database | it leaves; the thread ends its wait, and calls the next one |
+//! | running on a blocking thread, its own or another member's | the task | it runs on and commits or fails; nobody learns which |
 
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use penholder_lock::Deadline;
 use rusqlite::Connection;
@@ -16,11 +18,12 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::timeout;
 
-use crate::database::Database;
+use crate::database::{Attachment, Database};
 use crate::error::{Error, Result};
+use crate::group::{self, Answer, Member, Turn, Work};
 use crate::options::Options;
 use crate::value::{Executed, IntoParams, Rows, Statement, refuse_nul};
-use crate::writer::{self, Session, Transaction};
+use crate::writer::{self, Transaction};
 
 /// A [`Database`] whose calls are futures: no thread of the runtime ever blocks.
 ///
@@ -100,7 +103,20 @@ impl AsyncDatabase {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        self.under_lock(move |session| session.write(work)).await
+        let output = Arc::new(Mutex::new(None));
+        let (mut work, place) = (Some(work), Arc::clone(&output));
+        let closure = Work::Closure(Box::new(move |tx| {
+            let Some(work) = work.take() else {
+                return false;
+            };
+            let result = catch_unwind(AssertUnwindSafe(|| work(tx)));
+            let succeeded = matches!(result, Ok(Ok(_)));
+            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+            succeeded
+        }));
+        let answer = self.grouped(closure).await;
+        let output = output.lock().unwrap_or_else(PoisonError::into_inner).take();
+        group::settle(output, answer)
     }
 
     /// Runs one statement that writes; see [`Database::execute`].
@@ -115,8 +131,8 @@ impl AsyncDatabase {
     ) -> Result<Executed> {
         let (sql, params) = (sql.into(), params.into_params());
         refuse_nul("write", &sql)?;
-        self.under_lock(move |session| session.execute(&sql, &params))
-            .await
+        let work = Work::Statement(Statement::new(sql, params));
+        self.grouped(work).await.and_then(group::first)
     }
 
     /// Runs several statements in one transaction; see [`Database::batch`].
@@ -132,8 +148,7 @@ impl AsyncDatabase {
         statements
             .iter()
             .try_for_each(|one| refuse_nul("write", one.sql()))?;
-        self.under_lock(move |session| session.batch(&statements))
-            .await
+        self.grouped(Work::Batch(statements)).await
     }
 
     /// Runs one statement that reads; see [`Database::query`].
@@ -184,23 +199,92 @@ impl AsyncDatabase {
         Error::readers(self.db.path(), deadline, self.db.readers())
     }
 
-    async fn under_lock<T, E, W>(&self, work: W) -> Result<T, E>
-    where
-        W: FnOnce(&Session<'_>) -> Result<T, E> + Send + 'static,
-        T: Send + 'static,
-        E: From<Error> + Send + 'static,
-    {
+    /// Runs a write in the group of this process.
+    async fn grouped(&self, work: Work) -> Answer {
         self.db.refuse_read_only()?;
-        let deadline = self.db.deadline();
         let attachment = self.db.attachment();
-        let guard = attachment.locker.acquire_async_by(&deadline).await;
-        let guard = guard.map_err(Error::from)?;
-        let db = self.db.clone();
-        run("write", move || {
-            let session = db.session_with(&attachment, deadline, guard.into_blocking())?;
-            work(&session)
-        })
-        .await
+        let place = Place::take(self.db.clone(), attachment, work, self.db.deadline());
+        place.wait().await
+    }
+}
+
+/// How long a blocking thread may take to begin after the deadline: for a last
+/// try, and for the facts of the timeout's text.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// A task's place in the group. Dropping it leaves, unless the write runs already.
+struct Place {
+    db: Database,
+    attachment: Arc<Attachment>,
+    member: Arc<Member>,
+}
+
+impl Place {
+    fn take(db: Database, attachment: Arc<Attachment>, work: Work, deadline: Deadline) -> Self {
+        let member = Member::of_task(work, deadline);
+        attachment.group.join(&member);
+        Self {
+            db,
+            attachment,
+            member,
+        }
+    }
+
+    async fn wait(self) -> Answer {
+        let (group, member) = (&self.attachment.group, &self.member);
+        loop {
+            match member.turn() {
+                Turn::Answered(answer) => return answer,
+                Turn::ToLead => {
+                    let (db, attachment) = (self.db.clone(), Arc::clone(&self.attachment));
+                    let leader = Arc::clone(member);
+                    spawn_blocking(move || {
+                        if let Ok(desk) = db.desk(&attachment)
+                            && let Some(lead) = attachment.group.begin(&leader)
+                        {
+                            group::run_as_leader(&desk, lead, &leader);
+                        }
+                    });
+                    let patience = member.deadline.remaining().max(GRACE);
+                    let begun = async {
+                        while member.is_called() {
+                            member.called().await;
+                        }
+                    };
+                    // Every blocking thread is busy.
+                    if timeout(patience, begun).await.is_err()
+                        && member.is_called()
+                        && let Some(ahead) = group.leave(member)
+                    {
+                        return Err(self.timed_out(ahead).await);
+                    }
+                }
+                Turn::Running => member.called().await,
+                Turn::Waiting => {
+                    let remaining = member.deadline.remaining();
+                    if timeout(remaining, member.called()).await.is_err()
+                        && member.is_queued()
+                        && let Some(ahead) = group.leave(member)
+                    {
+                        return Err(self.timed_out(ahead).await);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn timed_out(&self, ahead: usize) -> Error {
+        let (locker, deadline) = (&self.attachment.locker, &self.member.deadline);
+        locker.timeout_error_async(deadline, ahead).await.into()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // In a forked child the queue is the parent's, its mutex included.
+        if self.attachment.is_ours() {
+            self.attachment.group.abandon(&self.member);
+        }
     }
 }
 

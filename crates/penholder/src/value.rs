@@ -64,6 +64,15 @@ impl<T: Into<Value>> From<Option<T>> for Value {
 }
 
 impl Value {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Null => 1,
+            Self::Integer(_) | Self::Real(_) => 9,
+            Self::Text(text) => text.len(),
+            Self::Blob(bytes) => bytes.len(),
+        }
+    }
+
     fn as_ref(&self) -> ValueRef<'_> {
         match self {
             Self::Null => ValueRef::Null,
@@ -187,6 +196,11 @@ impl Statement {
     #[must_use]
     pub fn sql(&self) -> &str {
         &self.sql
+    }
+
+    /// How long its text and values are.
+    pub(crate) fn bytes(&self) -> usize {
+        self.sql.len() + self.params.iter().map(Value::bytes).sum::<usize>()
     }
 
     /// The values bound to its parameters.

@@ -66,6 +66,11 @@ impl Watch {
         self.state.swap(OUTSIDE, Relaxed) == OPEN
     }
 
+    /// Whether the transaction that began is still there.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state.load(Relaxed) == OPEN
+    }
+
     /// A statement is about to run.
     pub(crate) fn forget_inserts(&self) {
         self.inserted.store(false, Relaxed);

@@ -14,16 +14,18 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penholder_lock::{Deadline, Process, WriteGuard};
-use rusqlite::Connection;
+use penholder_lock::{Canceller, Deadline, Process, WriteGuard, WriteLocker};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ffi};
 
 use crate::connection;
 use crate::database::Attachment;
 use crate::error::{self, Error, Result};
 use crate::ffi::Counting;
+use crate::group::Group;
 use crate::location::Location;
 use crate::log::{self, Due};
-use crate::options::Options;
+use crate::options::{GroupCommit, GroupLimits, Options};
 use crate::value::{Executed, Rows, Statement, Value};
 use crate::watch::Watch;
 
@@ -94,6 +96,69 @@ impl Writer {
     }
 }
 
+/// What a write needs to know of its database in this process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Desk<'a> {
+    pub(crate) location: &'a Location,
+    pub(crate) options: &'a Options,
+    pub(crate) attachment: &'a Attachment,
+}
+
+impl<'a> Desk<'a> {
+    pub(crate) fn locker(&self) -> &'a WriteLocker {
+        &self.attachment.locker
+    }
+
+    pub(crate) fn group(&self) -> &'a Group {
+        &self.attachment.group
+    }
+
+    pub(crate) fn limits(&self) -> GroupLimits {
+        match self.options.group_commit {
+            GroupCommit::Off => GroupLimits::default().statements(1).latency(Duration::ZERO),
+            GroupCommit::WithinProcess => self.options.group_limits,
+        }
+    }
+
+    /// In a process that was forked inside a closure nothing may touch what its
+    /// parent has open.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.attachment.is_ours()
+    }
+
+    pub(crate) fn forked(&self) -> Error {
+        Error::forked("write", &self.location.path)
+    }
+
+    /// Waits for the write lock, up to the deadline, which also bounds what
+    /// SQLite waits for afterwards.
+    pub(crate) fn session(self, deadline: Deadline) -> Result<Session<'a>> {
+        let guard = self.locker().acquire_by(&deadline)?;
+        Session::with(self, deadline, guard)
+    }
+
+    /// The same; `None` if it was cancelled first.
+    pub(crate) fn session_unless(
+        self,
+        deadline: Deadline,
+        canceller: &Canceller,
+    ) -> Result<Option<Session<'a>>> {
+        let guard = self.locker().acquire_unless(&deadline, canceller)?;
+        guard
+            .map(|guard| Session::with(self, deadline, guard))
+            .transpose()
+    }
+
+    /// The same if the lock is to be had without waiting.
+    pub(crate) fn session_at_once(self) -> Result<Option<Session<'a>>> {
+        let Some(guard) = self.locker().acquire_at_once()? else {
+            return Ok(None);
+        };
+        let deadline = Deadline::after(self.options.timeout);
+        Session::with(self, deadline, guard).map(Some)
+    }
+}
+
 /// The write lock and the writing connection, together.
 ///
 /// Dropping it rolls back what was not committed, gives the connection back and
@@ -101,9 +166,7 @@ impl Writer {
 /// log short.
 #[derive(Debug)]
 pub(crate) struct Session<'a> {
-    location: &'a Location,
-    options: &'a Options,
-    attachment: &'a Attachment,
+    desk: Desk<'a>,
     deadline: Deadline,
     /// `None` only while it is being dropped.
     writer: Option<Box<Writer>>,
@@ -112,34 +175,14 @@ pub(crate) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Waits for the write lock, up to the deadline, which also bounds what
-    /// SQLite waits for afterwards.
-    pub(crate) fn open(
-        location: &'a Location,
-        options: &'a Options,
-        attachment: &'a Attachment,
-        deadline: Deadline,
-    ) -> Result<Self> {
-        let guard = attachment.locker.acquire_by(&deadline)?;
-        Self::with(location, options, attachment, deadline, guard)
-    }
-
-    /// The same with the lock in hand.
-    pub(crate) fn with(
-        location: &'a Location,
-        options: &'a Options,
-        attachment: &'a Attachment,
-        deadline: Deadline,
-        guard: WriteGuard,
-    ) -> Result<Self> {
-        let writer = match attachment.take_writer() {
+    /// With the lock in hand.
+    pub(crate) fn with(desk: Desk<'a>, deadline: Deadline, guard: WriteGuard) -> Result<Self> {
+        let writer = match desk.attachment.take_writer() {
             Some(writer) => writer,
-            None => Box::new(Writer::open(location, options, &deadline)?),
+            None => Box::new(Writer::open(desk.location, desk.options, &deadline)?),
         };
         let session = Self {
-            location,
-            options,
-            attachment,
+            desk,
             deadline,
             writer: Some(writer),
             guard: Some(guard),
@@ -167,7 +210,7 @@ impl<'a> Session<'a> {
         let ms = Some(connection::busy_ms(patience));
         if patience_ms.get() != ms {
             connection::set_busy_timeout(connection, patience)
-                .map_err(|e| Error::sqlite("write", &self.location.path, e))?;
+                .map_err(|e| Error::sqlite("write", &self.desk.location.path, e))?;
             patience_ms.set(ms);
         }
         Ok(())
@@ -179,12 +222,20 @@ impl<'a> Session<'a> {
         work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         self.begin()?;
-        let connection = self.connection();
-        // The closure may set it otherwise.
-        self.writer().patience_ms.set(None);
-        let value = work(&Transaction { connection })?;
+        self.forget_patience();
+        let value = work(&self.transaction())?;
         self.commit()?;
         Ok(value)
+    }
+
+    /// A closure is about to run, which may set SQLite's patience otherwise.
+    pub(crate) fn forget_patience(&self) {
+        self.writer().patience_ms.set(None);
+    }
+
+    pub(crate) fn transaction(&self) -> Transaction<'_> {
+        let connection = self.connection();
+        Transaction { connection }
     }
 
     /// Runs one statement, which SQLite makes atomic by itself: `BEGIN` and
@@ -192,19 +243,25 @@ impl<'a> Session<'a> {
     pub(crate) fn execute(&self, sql: &str, params: &[Value]) -> Result<Executed> {
         // What is not recognised takes the longer way, which is right too.
         if Verb::of(sql) != Verb::Other {
-            return self.run_statement(sql, params);
+            return self.run_statement(sql, params, true);
         }
-        self.write(|_tx| self.run_statement(sql, params))
+        self.write(|_tx| self.run_statement(sql, params, false))
     }
 
     /// Runs several in one transaction.
     pub(crate) fn batch(&self, statements: &[Statement]) -> Result<Vec<Executed>> {
-        let run = |one: &Statement| self.run_statement(one.sql(), one.params());
+        let run = |one: &Statement| self.run_statement(one.sql(), one.params(), false);
         self.write(|_tx| statements.iter().map(run).collect())
     }
 
-    /// Runs one statement to its end.
-    fn run_statement(&self, sql: &str, params: &[Value]) -> Result<Executed> {
+    /// Runs one statement to its end. `keeps`: what it did before it failed stands
+    /// where it asks for that.
+    pub(crate) fn run_statement(
+        &self,
+        sql: &str,
+        params: &[Value],
+        keeps: bool,
+    ) -> Result<Executed> {
         let Writer {
             connection, watch, ..
         } = self.writer();
@@ -213,8 +270,8 @@ impl<'a> Session<'a> {
         let returned = collect(connection, sql, params).map_err(|error| {
             // What `FAIL` asks for: SQLite keeps what the statement did until then.
             match connection.total_changes() - changes {
-                kept if kept > 0 && connection.is_autocommit() => {
-                    Error::partly_written(&self.location.path, kept, error)
+                kept if kept > 0 && keeps => {
+                    Error::partly_written(&self.desk.location.path, kept, error)
                 }
                 _ => self.explain("write", error),
             }
@@ -237,8 +294,7 @@ impl<'a> Session<'a> {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
-        // The closure may set it otherwise.
-        self.writer().patience_ms.set(None);
+        self.forget_patience();
         let value = work(self.connection())?;
         self.refuse_if_forked()?;
         if !self.connection().is_autocommit() {
@@ -252,24 +308,78 @@ impl<'a> Session<'a> {
         Ok(value)
     }
 
-    fn begin(&self) -> Result<()> {
+    pub(crate) fn begin(&self) -> Result<()> {
         self.step("BEGIN IMMEDIATE")
             .map_err(|e| self.explain("begin transaction", e))?;
         self.writer().watch.begin();
         Ok(())
     }
 
-    fn commit(&self) -> Result<()> {
+    pub(crate) fn commit(&self) -> Result<()> {
         self.refuse_if_forked()?;
         if !self.writer().watch.end() {
-            return Err(Error::misuse(
-                "commit",
-                "the transaction was ended before its time: by COMMIT or ROLLBACK in the closure, \
-                 or by SQLite, which rolls back after some errors; nothing was written",
-                "let `write` end the transaction, and return the errors you get",
-            ));
+            return Err(self.ended_early());
         }
         self.step("COMMIT").map_err(|e| self.explain("commit", e))
+    }
+
+    /// The transaction is not there any more when it should be.
+    #[expect(clippy::unused_self, reason = "what it speaks of")]
+    pub(crate) fn ended_early(&self) -> Error {
+        Error::misuse(
+            "commit",
+            "the transaction was ended before its time: by COMMIT or ROLLBACK in the closure, \
+             or by SQLite, which rolls back after some errors; nothing was written",
+            "let `write` end the transaction, and return the errors you get",
+        )
+    }
+
+    /// Another member of the batch ended the transaction.
+    pub(crate) fn lost(&self) -> Error {
+        Error::lost(&self.desk.location.path)
+    }
+
+    /// Whether the transaction that began is still there.
+    pub(crate) fn is_open(&self) -> bool {
+        self.writer().watch.is_open() && !self.connection().is_autocommit()
+    }
+
+    pub(crate) fn roll_back(&self) {
+        self.writer().watch.end();
+        if !self.connection().is_autocommit() {
+            // If that fails, the next `BEGIN` does and says why.
+            let _ = self.step("ROLLBACK");
+        }
+    }
+
+    pub(crate) fn savepoint(&self) -> rusqlite::Result<()> {
+        self.step("SAVEPOINT penholder_member")
+    }
+
+    pub(crate) fn release_savepoint(&self) -> rusqlite::Result<()> {
+        self.step("RELEASE penholder_member")
+    }
+
+    pub(crate) fn roll_back_to_savepoint(&self) -> rusqlite::Result<()> {
+        self.step("ROLLBACK TO penholder_member")?;
+        self.release_savepoint()
+    }
+
+    /// Whether SQLite enforces foreign keys on this connection.
+    pub(crate) fn has_foreign_keys(&self) -> bool {
+        let asked = self
+            .connection()
+            .db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY);
+        asked.unwrap_or(true)
+    }
+
+    /// The error of a commit that violates a foreign key now.
+    pub(crate) fn deferred_violation(&self) -> Option<Error> {
+        self.writer().connection.has_deferred_violation().then(|| {
+            let code = ffi::Error::new(ffi::SQLITE_CONSTRAINT_FOREIGNKEY);
+            let text = "FOREIGN KEY constraint failed".to_owned();
+            self.explain("commit", rusqlite::Error::SqliteFailure(code, Some(text)))
+        })
     }
 
     fn step(&self, sql: &str) -> rusqlite::Result<()> {
@@ -277,22 +387,24 @@ impl<'a> Session<'a> {
         statement.raw_execute().map(|_| ())
     }
 
-    /// In a process that was forked inside the closure nothing may touch the
-    /// connection, which is the parent's.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.desk.is_ours()
+    }
+
     fn refuse_if_forked(&self) -> Result<()> {
-        if self.attachment.is_ours() {
+        if self.is_ours() {
             Ok(())
         } else {
-            Err(Error::forked("write", &self.location.path))
+            Err(self.desk.forked())
         }
     }
 
     pub(crate) fn explain(&self, what: &'static str, error: rusqlite::Error) -> Error {
-        let path = &self.location.path;
+        let path = &self.desk.location.path;
         if !error::is_sqlite_busy(&error) {
             return Error::sqlite(what, path, error);
         }
-        let outsider = Process::with_posix_lock(&self.location.sidecar("-shm"), WRITE_BYTE);
+        let outsider = Process::with_posix_lock(&self.desk.location.sidecar("-shm"), WRITE_BYTE);
         Error::busy(path, self.deadline, outsider, error)
     }
 }
@@ -300,7 +412,7 @@ impl<'a> Session<'a> {
 impl Drop for Session<'_> {
     fn drop(&mut self) {
         let writer = self.writer.take();
-        if !self.attachment.is_ours() {
+        if !self.desk.attachment.is_ours() {
             // The parent's: not even to be closed here.
             std::mem::forget(writer);
             return;
@@ -313,7 +425,7 @@ impl Drop for Session<'_> {
         if let (Due::UnderLock, Some(writer)) = (due, &writer) {
             log::move_under_lock(&writer.connection);
         }
-        self.attachment.keep_writer(writer);
+        self.desk.attachment.keep_writer(writer);
         let guard = self.guard.take();
         if due != Due::Outside {
             return;
@@ -323,7 +435,10 @@ impl Drop for Session<'_> {
             // The write stands, whatever becomes of the record.
             let _ = guard.hand_over();
         }
-        self.attachment.mover.run(self.location, self.options);
+        self.desk
+            .attachment
+            .mover
+            .run(self.desk.location, self.desk.options);
     }
 }
 
@@ -350,7 +465,7 @@ pub(crate) fn collect(
 
 /// What a statement begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verb {
+pub(crate) enum Verb {
     /// INSERT or REPLACE.
     Insert,
     /// UPDATE or DELETE.
@@ -360,7 +475,7 @@ enum Verb {
 }
 
 impl Verb {
-    fn of(sql: &str) -> Self {
+    pub(crate) fn of(sql: &str) -> Self {
         let word = sql.trim_start().as_bytes();
         let end = word.iter().position(|byte| !byte.is_ascii_alphabetic());
         let word = &word[..end.unwrap_or(word.len())];

@@ -1,0 +1,207 @@
+//! One transaction for all that wait in a process.
+//!
+//! | a member | what becomes of it, and of the others |
+//! | --- | --- |
+//! | succeeds | acknowledged after `COMMIT`, with all the others |
+//! | fails, or its closure does, or panics | its own work is taken back, its owner told; the others go on |
+//! | makes SQLite end the transaction (`ON CONFLICT ROLLBACK`, a `ROLLBACK` in a closure, some I/O errors) | closures that had run get an error that says to call again; plain data runs again, each by itself; those after it are a new batch |
+//! | `COMMIT` fails | all get the error, nothing was written, the next batch begins anew |
+//!
+//! A statement by itself needs no savepoint: SQLite makes it atomic. A closure has
+//! one, and so has a batch of statements. Violations of deferred foreign keys are
+//! looked for after each member, so that nobody is blamed for, or healed by, another.
+
+use std::time::Instant;
+
+use crate::error::Error;
+use crate::group::{Answer, Claimed, Group, Room, Work};
+use crate::options::GroupLimits;
+use crate::value::Statement;
+use crate::writer::{Session, Verb};
+
+/// How one member went.
+enum Went {
+    /// Its work stands if the commit succeeds; or it is taken back already.
+    Well(Answer),
+    /// The transaction is gone, or has to go.
+    Spoiled(Option<Error>),
+}
+
+/// Runs what is queued, as much as one batch takes.
+pub(crate) fn run(session: &Session<'_>, group: &Group, limits: GroupLimits) {
+    let mut room = Room::new(limits);
+    while let Some(first) = group.claim(|work| room.takes(work)) {
+        if group.len() == 0 || limits.statements <= 1 {
+            alone(session, first);
+            return;
+        }
+        match together(session, group, &mut room, first) {
+            // The transaction was spoiled; those after it are a new batch.
+            Some(()) => room = Room::new(limits),
+            None => return,
+        }
+    }
+}
+
+/// Nobody to share a commit with.
+fn alone(session: &Session<'_>, mut one: Claimed) {
+    let answer = match &mut one.work {
+        Work::Closure(run) => session.write(|tx| {
+            let failed = || Error::misuse("write", "the closure failed", "see its error");
+            if run(tx) {
+                Ok(Vec::new())
+            } else {
+                Err(failed())
+            }
+        }),
+        Work::Statement(one) => session
+            .execute(one.sql(), one.params())
+            .map(|done| vec![done]),
+        Work::Batch(all) => session.batch(all),
+    };
+    if session.is_ours() {
+        one.answer(answer);
+    }
+}
+
+/// Runs members until the queue is empty or the batch is full, and commits;
+/// `Some` if the transaction ended before that.
+fn together(session: &Session<'_>, group: &Group, room: &mut Room, first: Claimed) -> Option<()> {
+    let mut done: Vec<(Claimed, Answer)> = Vec::new();
+    let mut next = Some(first);
+    if let Err(error) = session.begin() {
+        while let Some(one) = next.take() {
+            one.answer(Err(error.for_another()));
+            next = group.claim(|work| room.takes(work));
+        }
+        return None;
+    }
+    while let Some(mut one) = next.take() {
+        let went = member(session, &mut one.work);
+        if !session.is_ours() {
+            return None;
+        }
+        match went {
+            Went::Well(answer) => done.push((one, answer)),
+            Went::Spoiled(error) => {
+                session.roll_back();
+                spoiled(session, done, one, error);
+                return Some(());
+            }
+        }
+        next = group.claim(|work| room.takes(work));
+    }
+    let begun = Instant::now();
+    let committed = session.commit();
+    group.pace.note(done.len(), begun.elapsed());
+    for (one, answer) in done {
+        one.answer(match &committed {
+            Ok(()) => answer,
+            // Whoever failed by itself keeps its own error.
+            Err(error) => answer.and(Err(error.for_another())),
+        });
+    }
+    None
+}
+
+fn member(session: &Session<'_>, work: &mut Work) -> Went {
+    let went = match work {
+        Work::Closure(run) => in_savepoint(session, |session| {
+            session.forget_patience();
+            let succeeded = run(&session.transaction());
+            let failed = || Error::misuse("write", "the closure failed", "see its error");
+            if succeeded {
+                Ok(Vec::new())
+            } else {
+                Err(failed())
+            }
+        }),
+        Work::Statement(one) => statement(session, one),
+        Work::Batch(all) => in_savepoint(session, |session| {
+            let run = |one: &Statement| session.run_statement(one.sql(), one.params(), false);
+            all.iter().map(run).collect()
+        }),
+    };
+    match went {
+        Went::Well(_) if session.is_ours() && !session.is_open() => Went::Spoiled(None),
+        went => went,
+    }
+}
+
+fn statement(session: &Session<'_>, one: &Statement) -> Went {
+    // Whatever may do more than change rows gets a savepoint, and so does what may
+    // leave a violation behind that only the commit would find.
+    let run = |session: &Session<'_>| {
+        let done = session.run_statement(one.sql(), one.params(), true);
+        done.map(|done| vec![done])
+    };
+    if Verb::of(one.sql()) != Verb::Other && !session.has_foreign_keys() {
+        return Went::Well(run(session));
+    }
+    if Verb::of(one.sql()) == Verb::Other {
+        return in_savepoint(session, run);
+    }
+    // SQLite has taken back what a failed one did, or keeps what it was told to.
+    if session.savepoint().is_err() {
+        return Went::Spoiled(None);
+    }
+    let done = run(session);
+    if !session.is_open() {
+        return Went::Spoiled(None);
+    }
+    let (done, ended) = match session.deferred_violation() {
+        Some(error) => (Err(error), session.roll_back_to_savepoint()),
+        None => (done, session.release_savepoint()),
+    };
+    match ended {
+        Ok(()) => Went::Well(done),
+        Err(_) => Went::Spoiled(None),
+    }
+}
+
+fn in_savepoint(session: &Session<'_>, run: impl FnOnce(&Session<'_>) -> Answer) -> Went {
+    if session.savepoint().is_err() {
+        return Went::Spoiled(None);
+    }
+    let done = run(session);
+    if !session.is_ours() {
+        return Went::Well(done);
+    }
+    if !session.is_open() {
+        return Went::Spoiled(Some(session.ended_early()));
+    }
+    let done = match (done, session.deferred_violation()) {
+        (Ok(_), Some(error)) => Err(error),
+        (done, _) => done,
+    };
+    let ended = match &done {
+        Ok(_) => session.release_savepoint(),
+        Err(_) => session.roll_back_to_savepoint(),
+    };
+    match ended {
+        Ok(()) => Went::Well(done),
+        Err(_) => Went::Spoiled(Some(session.ended_early())),
+    }
+}
+
+/// The transaction is gone: settles everybody who was in it, in order.
+fn spoiled(
+    session: &Session<'_>,
+    done: Vec<(Claimed, Answer)>,
+    culprit: Claimed,
+    error: Option<Error>,
+) {
+    for (one, answer) in done {
+        match answer {
+            Err(own) => one.answer(Err(own)),
+            // It runs once only.
+            Ok(_) if one.work.is_closure() => one.answer(Err(session.lost())),
+            Ok(_) => alone(session, one),
+        }
+    }
+    if culprit.work.is_closure() {
+        culprit.answer(Err(error.unwrap_or_else(|| session.ended_early())));
+    } else {
+        alone(session, culprit);
+    }
+}

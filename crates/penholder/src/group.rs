@@ -1,0 +1,665 @@
+//! Group commit within a process: many threads and tasks, one transaction.
+//!
+//! Writers queue; the first leads. It takes the write lock, runs what is queued in
+//! the order it came, commits once and tells everybody how it went. Then the next
+//! one leads. (`LevelDB`'s writer queue, `DBImpl::Write`, is the model.)
+//!
+//! | stage of a member | where it is | leaves by |
+//! | --- | --- | --- |
+//! | `QUEUED` | in the queue | claimed by the leader; called to lead; leaves: its deadline is over, or its future was dropped |
+//! | `CALLED` | in the queue, the first | its thread begins to lead; leaves, and the next one is called |
+//! | `LEADING` | in the queue, the first | claimed by itself; leaves: as above |
+//! | `CLAIMED` | with the leader | answered; whoever waits for it waits until then, deadline or not: it runs |
+//! | `ANSWERED` | with its owner again | – |
+//!
+//! Somebody leads, or is called to lead, whenever the queue is not empty: whoever
+//! stops leading calls the first. The stage changes with the queue's mutex held,
+//! but for the last step.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::fmt;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread, ThreadId};
+use std::time::Instant;
+
+use penholder_lock::{Canceller, Deadline, fork_generation};
+#[cfg(feature = "tokio")]
+use tokio::sync::Notify;
+
+use crate::batch;
+use crate::error::{Error, Result};
+use crate::options::GroupLimits;
+use crate::pace::Pace;
+use crate::value::{Executed, Statement};
+use crate::writer::{Desk, Session, Transaction};
+
+const QUEUED: u8 = 0;
+const CALLED: u8 = 1;
+const LEADING: u8 = 2;
+const CLAIMED: u8 = 3;
+const ANSWERED: u8 = 4;
+
+/// What a write comes to: what its statements did (nothing, for a closure).
+pub(crate) type Answer = Result<Vec<Executed>>;
+
+/// A closure as the leader runs it: its result stays with its owner, and it says
+/// whether it succeeded.
+type Closure<'a> = Box<dyn FnMut(&Transaction<'_>) -> bool + Send + 'a>;
+
+/// What a member wants done.
+pub(crate) enum Work {
+    Closure(Closure<'static>),
+    /// One statement, which SQLite makes atomic.
+    Statement(Statement),
+    /// All or nothing.
+    Batch(Vec<Statement>),
+}
+
+impl Work {
+    pub(crate) fn statements(&self) -> &[Statement] {
+        match self {
+            Self::Closure(_) => &[],
+            Self::Statement(one) => std::slice::from_ref(one),
+            Self::Batch(all) => all,
+        }
+    }
+
+    pub(crate) fn is_closure(&self) -> bool {
+        matches!(self, Self::Closure(_))
+    }
+
+    fn bytes(&self) -> usize {
+        self.statements().iter().map(Statement::bytes).sum()
+    }
+}
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closure(_) => f.write_str("Closure"),
+            _ => self.statements().fmt(f),
+        }
+    }
+}
+
+/// One write that waits for its turn, or has it.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) deadline: Deadline,
+    stage: AtomicU8,
+    /// `None` once it is with the leader, or back with its owner.
+    work: Mutex<Option<Work>>,
+    answer: Mutex<Option<Answer>>,
+    sleeper: Sleeper,
+    /// Ends its wait in the line of processes, if it leads.
+    canceller: Canceller,
+}
+
+/// What waits, and so what has to be woken.
+#[derive(Debug)]
+enum Sleeper {
+    Thread(Thread),
+    #[cfg(feature = "tokio")]
+    Task(Notify),
+}
+
+impl Member {
+    fn new(work: Work, deadline: Deadline, sleeper: Sleeper) -> Arc<Self> {
+        Arc::new(Self {
+            deadline,
+            stage: AtomicU8::new(QUEUED),
+            work: Mutex::new(Some(work)),
+            answer: Mutex::new(None),
+            sleeper,
+            canceller: Canceller::default(),
+        })
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn of_task(work: Work, deadline: Deadline) -> Arc<Self> {
+        Self::new(work, deadline, Sleeper::Task(Notify::new()))
+    }
+
+    /// Until something happens to this task's member.
+    #[cfg(feature = "tokio")]
+    pub(crate) async fn called(&self) {
+        if let Sleeper::Task(task) = &self.sleeper {
+            task.notified().await;
+        }
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_called(&self) -> bool {
+        self.stage() == CALLED
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_queued(&self) -> bool {
+        self.stage() == QUEUED
+    }
+
+    /// What its owner has to do now.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn turn(&self) -> Turn {
+        match self.stage() {
+            QUEUED => Turn::Waiting,
+            CALLED => Turn::ToLead,
+            ANSWERED => Turn::Answered(answer_of(self)),
+            _ => Turn::Running,
+        }
+    }
+
+    fn stage(&self) -> u8 {
+        self.stage.load(Ordering::Acquire)
+    }
+
+    fn set_stage(&self, stage: u8) {
+        self.stage.store(stage, Ordering::Release);
+    }
+
+    fn take_work(&self) -> Option<Work> {
+        lock(&self.work).take()
+    }
+
+    /// Of one that is answered.
+    fn take_answer(&self) -> Option<Answer> {
+        lock(&self.answer).take()
+    }
+
+    fn wake(&self) {
+        match &self.sleeper {
+            Sleeper::Thread(thread) => thread.unpark(),
+            // Kept until the task looks, if it does not wait yet.
+            #[cfg(feature = "tokio")]
+            Sleeper::Task(task) => task.notify_one(),
+        }
+    }
+}
+
+/// What the owner of a member has to do.
+#[cfg(feature = "tokio")]
+pub(crate) enum Turn {
+    /// To wait until it is called, or until its deadline.
+    Waiting,
+    /// To find a thread that leads.
+    ToLead,
+    /// To wait until it is answered.
+    Running,
+    Answered(Answer),
+}
+
+/// A member in the leader's hands, which owes it an answer.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    /// `None` once it is answered.
+    member: Option<Arc<Member>>,
+    pub(crate) work: Work,
+    generation: u64,
+}
+
+impl Claimed {
+    pub(crate) fn answer(mut self, answer: Answer) {
+        self.send(answer);
+    }
+
+    fn send(&mut self, answer: Answer) {
+        let Some(member) = self.member.take() else {
+            return;
+        };
+        // What it borrowed from its owner's stack is gone before the owner goes on.
+        self.work = Work::Batch(Vec::new());
+        *lock(&member.answer) = Some(answer);
+        member.set_stage(ANSWERED);
+        member.wake();
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        if self.generation != fork_generation() {
+            // Its owner is a thread of the parent, and so is what the work borrows.
+            mem::forget(mem::replace(&mut self.work, Work::Batch(Vec::new())));
+            mem::forget(self.member.take());
+            return;
+        }
+        // Nobody is left waiting for ever, whatever happened to the leader.
+        self.send(Err(Error::misuse(
+            "write",
+            "the thread that led the batch panicked",
+            "look for its panic; whether this was written is unknown",
+        )));
+    }
+}
+
+/// The writers of one process at one database.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    state: Mutex<State>,
+    pub(crate) pace: Pace,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    leader: Leader,
+    /// The leader's own is the first while it waits.
+    queue: VecDeque<Arc<Member>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Leader {
+    #[default]
+    Nobody,
+    /// The first in the queue was called, and has yet to wake.
+    Called,
+    Thread(ThreadId),
+}
+
+thread_local! {
+    /// Kept, because asking for it counts a shared handle up and down.
+    static ME: ThreadId = thread::current().id();
+}
+
+fn me() -> ThreadId {
+    ME.with(|id| *id)
+}
+
+/// Somebody leads; dropping it calls the next one.
+#[derive(Debug)]
+pub(crate) struct Lead<'a> {
+    group: &'a Group,
+    generation: u64,
+}
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        // In a forked child the queue is the parent's, its mutex included.
+        if self.generation == fork_generation() {
+            let next = self.group.lock().pass();
+            if let Some(next) = next {
+                next.wake();
+            }
+        }
+    }
+}
+
+impl State {
+    /// Calls the first to lead, if there is one.
+    fn pass(&mut self) -> Option<Arc<Member>> {
+        let Some(next) = self.queue.front() else {
+            self.leader = Leader::Nobody;
+            return None;
+        };
+        self.leader = Leader::Called;
+        next.set_stage(CALLED);
+        Some(Arc::clone(next))
+    }
+
+    fn remove(&mut self, member: &Arc<Member>) -> Option<usize> {
+        let place = self.queue.iter().position(|one| Arc::ptr_eq(one, member))?;
+        self.queue.remove(place);
+        Some(place)
+    }
+}
+
+impl Group {
+    /// Leads, if nobody else does or waits.
+    pub(crate) fn try_lead(&self) -> Option<Lead<'_>> {
+        let mut state = self.lock();
+        if state.leader != Leader::Nobody {
+            return None;
+        }
+        debug_assert!(state.queue.is_empty(), "a queue has a leader");
+        state.leader = Leader::Thread(me());
+        Some(self.lead())
+    }
+
+    fn lead(&self) -> Lead<'_> {
+        Lead {
+            group: self,
+            generation: fork_generation(),
+        }
+    }
+
+    /// Whether this thread leads: it is inside somebody's closure.
+    pub(crate) fn is_led_by_this_thread(&self) -> bool {
+        self.lock().leader == Leader::Thread(me())
+    }
+
+    /// How many wait, the leader included.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().queue.len()
+    }
+
+    /// Queues behind everybody; the first of an idle group is called at once.
+    pub(crate) fn join(&self, member: &Arc<Member>) {
+        let mut state = self.lock();
+        state.queue.push_back(Arc::clone(member));
+        if state.leader == Leader::Nobody {
+            let _oneself = state.pass();
+        }
+    }
+
+    /// The leader queues too, before everybody.
+    fn join_as_leader(&self, member: &Arc<Member>) {
+        member.set_stage(LEADING);
+        self.lock().queue.push_front(Arc::clone(member));
+    }
+
+    /// Whoever was called begins to lead.
+    pub(crate) fn begin(&self, member: &Member) -> Option<Lead<'_>> {
+        let mut state = self.lock();
+        if member.stage() != CALLED {
+            return None;
+        }
+        debug_assert_eq!(state.leader, Leader::Called, "one leads");
+        state.leader = Leader::Thread(me());
+        member.set_stage(LEADING);
+        Some(self.lead())
+    }
+
+    /// Leaves the queue, and says how many were before; `None` if it is claimed.
+    pub(crate) fn leave(&self, member: &Arc<Member>) -> Option<usize> {
+        let mut state = self.lock();
+        let before = state.remove(member)?;
+        // A leader's own work is not there for as long as it leads.
+        let led = usize::from(member.stage() == QUEUED && before == 0);
+        let next = match member.stage() {
+            CALLED => state.pass(),
+            _ => None,
+        };
+        drop(state);
+        drop(member.take_work());
+        if let Some(next) = next {
+            next.wake();
+        }
+        Some((before + led).max(1))
+    }
+
+    /// Its future was dropped: leaves, unless it is claimed, and then it runs on.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn abandon(&self, member: &Arc<Member>) {
+        if self.leave(member).is_some() && member.stage() == LEADING {
+            member.canceller.cancel();
+        }
+    }
+
+    /// The first in the queue, for the leader to run, if it is `wanted`.
+    pub(crate) fn claim(&self, wanted: impl FnOnce(&Work) -> bool) -> Option<Claimed> {
+        let mut state = self.lock();
+        let first = state.queue.front()?;
+        let mut place = lock(&first.work);
+        if !place.as_ref().is_some_and(wanted) {
+            return None;
+        }
+        let work = place.take()?;
+        drop(place);
+        let member = state.queue.pop_front()?;
+        member.set_stage(CLAIMED);
+        Some(Claimed {
+            member: Some(member),
+            work,
+            generation: fork_generation(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics with one of these held, so what they guard is whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How much one batch may grow, and when it has.
+#[derive(Debug)]
+pub(crate) struct Room {
+    limits: GroupLimits,
+    begun: Instant,
+    statements: usize,
+    bytes: usize,
+}
+
+impl Room {
+    pub(crate) fn new(limits: GroupLimits) -> Self {
+        Self {
+            limits,
+            begun: Instant::now(),
+            statements: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Whether this fits in; the first always does. It is counted.
+    pub(crate) fn takes(&mut self, work: &Work) -> bool {
+        let (statements, bytes) = (work.statements().len().max(1), work.bytes());
+        let fits = self.statements == 0
+            || self.statements + statements <= self.limits.statements
+                && self.bytes + bytes <= self.limits.bytes
+                && self.begun.elapsed() < self.limits.latency;
+        if fits {
+            self.statements += statements;
+            self.bytes += bytes;
+        }
+        fits
+    }
+}
+
+/// How a write begins.
+pub(crate) enum Entered<'a> {
+    /// Nobody else writes in this process, and the lock was free.
+    Alone(Alone<'a>),
+    /// It takes part in the group; it leads already, if nobody else did.
+    Group(Option<Lead<'a>>),
+}
+
+/// The lock and the connection, and then, once those are given back, the lead.
+pub(crate) struct Alone<'a> {
+    pub(crate) session: Session<'a>,
+    _lead: Lead<'a>,
+}
+
+impl<'a> Desk<'a> {
+    /// Begins a write, without waiting.
+    pub(crate) fn enter(self, deadline: Deadline) -> Result<Entered<'a>> {
+        let Some(lead) = self.group().try_lead() else {
+            return self.refuse_nested().map(|()| Entered::Group(None));
+        };
+        let Some(guard) = self.locker().acquire_at_once()? else {
+            return Ok(Entered::Group(Some(lead)));
+        };
+        let session = Session::with(self, deadline, guard)?;
+        let _lead = lead;
+        Ok(Entered::Alone(Alone { session, _lead }))
+    }
+
+    /// A thread that has the lock, or runs a closure that has, would wait for itself.
+    pub(crate) fn refuse_nested(self) -> Result<()> {
+        let locker = self.locker();
+        if self.group().is_led_by_this_thread() || locker.is_held_by_this_thread() {
+            return Err(locker.nested_error().into());
+        }
+        Ok(())
+    }
+}
+
+/// What the only statement did.
+pub(crate) fn first(all: Vec<Executed>) -> Result<Executed> {
+    let lost = || Error::misuse("write", "its result was lost", "report this as a fault");
+    all.into_iter().next().ok_or_else(lost)
+}
+
+/// Waits for the answer, leading when it is called. `lead`: this thread leads
+/// already.
+fn wait(desk: &Desk<'_>, lead: Option<Lead<'_>>, member: &Arc<Member>) -> Answer {
+    let group = desk.group();
+    match lead {
+        Some(lead) => {
+            group.join_as_leader(member);
+            run_as_leader(desk, lead, member);
+        }
+        None => group.join(member),
+    }
+    loop {
+        if !desk.is_ours() {
+            return Err(desk.forked());
+        }
+        match member.stage() {
+            ANSWERED => return answer_of(member),
+            CALLED => {
+                if let Some(lead) = group.begin(member) {
+                    run_as_leader(desk, lead, member);
+                }
+                continue;
+            }
+            CLAIMED => {
+                thread::park();
+                continue;
+            }
+            _ => {}
+        }
+        let remaining = member.deadline.remaining();
+        if remaining.is_zero()
+            && let Some(ahead) = group.leave(member)
+        {
+            let locker = desk.locker();
+            return Err(locker.timeout_error(&member.deadline, ahead).into());
+        }
+        thread::park_timeout(remaining);
+    }
+}
+
+fn answer_of(member: &Member) -> Answer {
+    member.take_answer().unwrap_or_else(|| {
+        let why = "its answer was lost";
+        Err(Error::misuse("write", why, "report this as a fault"))
+    })
+}
+
+/// Leads until this member is answered, and a little longer if others wait.
+pub(crate) fn run_as_leader(desk: &Desk<'_>, lead: Lead<'_>, member: &Arc<Member>) {
+    let group = desk.group();
+    let begun = Instant::now();
+    let limits = desk.limits();
+    match open(desk, member) {
+        Ok(Some(session)) => batch::run(&session, group, limits),
+        // Its future was dropped.
+        Ok(None) => {}
+        Err(error) => {
+            let own = group.claim_own(member);
+            if let Some(own) = own {
+                own.answer(Err(error));
+            }
+        }
+    }
+    // Others get their turn without another thread having to wake for it.
+    while desk.is_ours() && begun.elapsed() < limits.latency && group.len() > 0 {
+        group.pace.gather(limits.latency, || group.len());
+        let Ok(Some(session)) = desk.session_at_once() else {
+            break;
+        };
+        batch::run(&session, group, limits);
+    }
+    drop(lead);
+}
+
+impl Group {
+    /// The leader's own, wherever it stands in the queue.
+    fn claim_own(&self, member: &Arc<Member>) -> Option<Claimed> {
+        let mut state = self.lock();
+        state.remove(member)?;
+        member.set_stage(CLAIMED);
+        drop(state);
+        let work = member.take_work()?;
+        Some(Claimed {
+            member: Some(Arc::clone(member)),
+            work,
+            generation: fork_generation(),
+        })
+    }
+}
+
+/// Waits for the write lock until the member's deadline, or until nobody wants it.
+fn open<'a>(desk: &Desk<'a>, member: &Member) -> Result<Option<Session<'a>>> {
+    let group = desk.group();
+    group.pace.gather(desk.limits().latency, || group.len());
+    desk.session_unless(member.deadline, &member.canceller)
+}
+
+/// Runs plain data in the group of its process.
+pub(crate) fn run_data(
+    desk: &Desk<'_>,
+    lead: Option<Lead<'_>>,
+    work: Work,
+    deadline: Deadline,
+) -> Answer {
+    let sleeper = Sleeper::Thread(thread::current());
+    wait(desk, lead, &Member::new(work, deadline, sleeper))
+}
+
+/// Runs a closure in the group of its process: on this thread, or on the one that
+/// leads.
+pub(crate) fn run_closure<T, E, F>(
+    desk: &Desk<'_>,
+    lead: Option<Lead<'_>>,
+    work: F,
+    deadline: Deadline,
+) -> Result<T, E>
+where
+    F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send,
+    T: Send,
+    E: From<Error> + Send,
+{
+    let mut output = None;
+    let mut work = Some(work);
+    let closure: Closure<'_> = Box::new(|tx| {
+        let Some(work) = work.take() else {
+            return false;
+        };
+        let result = catch_unwind(AssertUnwindSafe(|| work(tx)));
+        let succeeded = matches!(result, Ok(Ok(_)));
+        output = Some(result);
+        succeeded
+    });
+    let sleeper = Sleeper::Thread(thread::current());
+    let member = Member::new(Work::Closure(erase(closure)), deadline, sleeper);
+    let answer = wait(desk, lead, &member);
+    // In a forked child nobody runs it any more, and here it is only dropped.
+    drop(member.take_work());
+    settle(output, answer)
+}
+
+/// What the closure's owner is told.
+pub(crate) fn settle<T, E: From<Error>>(
+    output: Option<Result<Result<T, E>, Box<dyn Any + Send>>>,
+    answer: Answer,
+) -> Result<T, E> {
+    match output {
+        Some(Err(panic)) => resume_unwind(panic),
+        Some(Ok(Err(own))) => Err(own),
+        Some(Ok(Ok(value))) => answer.map(|_| value).map_err(E::from),
+        None => Err(answer.err().unwrap_or_else(never_ran).into()),
+    }
+}
+
+fn never_ran() -> Error {
+    Error::misuse("write", "the closure did not run", "report this as a fault")
+}
+
+/// Lets the leader run a closure that borrows from its owner's stack.
+#[expect(unsafe_code, reason = "the one lifetime erasure of group commit")]
+fn erase<'a>(closure: Closure<'a>) -> Closure<'static> {
+    // SAFETY: only `run_closure` calls this, with a closure that borrows what lives
+    // until `run_closure` returns. It returns after `wait`, and then nobody else has
+    // the closure any more: `wait` returns when the member has left the queue, with
+    // the closure still in it (and nobody takes it from there), or when it is
+    // answered, and `Claimed` drops the closure before it answers, in `send`, also
+    // if the leader panics. In a forked child the leader is gone or is this thread;
+    // `Claimed` then forgets the closure without running it.
+    unsafe { mem::transmute::<Closure<'a>, Closure<'static>>(closure) }
+}
