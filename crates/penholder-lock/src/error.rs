@@ -65,6 +65,44 @@ pub(crate) enum Kind {
     },
 }
 
+/// The same, for whoever shared the wait; of an error of the operating system the
+/// kind and the text.
+impl Clone for LockError {
+    fn clone(&self) -> Self {
+        let kind = match &self.inner.kind {
+            Kind::Timeout {
+                deadline,
+                holder,
+                threads,
+                processes,
+            } => Kind::Timeout {
+                deadline: *deadline,
+                holder: holder.clone(),
+                threads: *threads,
+                processes: *processes,
+            },
+            Kind::Nested => Kind::Nested,
+            Kind::Forked => Kind::Forked,
+            Kind::Network { file_system } => Kind::Network {
+                file_system: file_system.clone(),
+            },
+            Kind::Refused { why, next } => Kind::Refused {
+                why: why.clone(),
+                next,
+            },
+            Kind::Io { what, next, source } => Kind::Io {
+                what,
+                next,
+                source: match source.raw_os_error() {
+                    Some(code) => io::Error::from_raw_os_error(code),
+                    None => io::Error::new(source.kind(), source.to_string()),
+                },
+            },
+        };
+        Self::new(&self.inner.lock_file, kind)
+    }
+}
+
 impl LockError {
     pub(crate) fn new(lock_file: &Path, kind: Kind) -> Self {
         Self {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::error::{Kind, LockError};
 use crate::inherited::VARIABLE;
+use crate::page::Seat;
 use crate::pen::{Hold, LockFile, Pen, Request};
 use crate::queue::Policy;
 
@@ -69,6 +70,20 @@ impl Held {
             .file
             .as_ref()
             .is_some_and(|file| file.is_awaited())
+    }
+
+    /// Our place in the page, while we hold the kernel's lock itself.
+    pub(crate) fn seat(&self) -> Option<&Seat> {
+        if self.hold != Some(Hold::Flock) || !self.turn.pen.is_ours() {
+            return None;
+        }
+        self.turn.file.as_ref()?.seat()
+    }
+
+    pub(crate) fn tell_carried(&self, other: u32, writes: u64) {
+        if let (Some(file), Some(_)) = (&self.turn.file, self.seat()) {
+            file.tell_carried(&self.request, other, writes);
+        }
     }
 
     pub(crate) fn lend_to(&self, child: &mut Command) {

@@ -24,6 +24,31 @@ pub struct Counters {
     pub foreign: u64,
     /// A waiter did not come when it was its turn: it was stopped, or died.
     pub passed_over: u64,
+    /// Transactions that served several writes.
+    pub batches: u64,
+    /// Writes in those.
+    pub grouped: u64,
+    /// Requests of waiting processes that the holder carried out for them.
+    pub carried_requests: u64,
+    /// Writes in those.
+    pub carried: u64,
+}
+
+/// How many writes shared a transaction, to within an eighth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Sizes {
+    /// How many transactions there were that served several.
+    pub count: u64,
+    /// Half had no more.
+    pub p50: u64,
+    /// Nine tenths had no more.
+    pub p90: u64,
+    /// Ninety-nine of a hundred had no more.
+    pub p99: u64,
+    /// The most.
+    pub max: u64,
 }
 
 /// How long something took, to within an eighth.
@@ -61,6 +86,9 @@ pub enum EventKind {
     Bypass,
     /// `other` did not come when it was its turn.
     PassedOver,
+    /// The process did writes of `other`, which waited; so many in one transaction
+    /// for all. A sample: at most one a second of each process.
+    Carried,
 }
 
 /// Something notable that happened.
@@ -76,19 +104,22 @@ pub struct Event {
     pub pid: u32,
     /// Who else had a part in it, if it is known.
     pub other: Option<u32>,
-    /// How long it took: the hold, or the wait.
+    /// How long it took: the hold, or the wait. Zero for [`EventKind::Carried`].
     pub duration: Duration,
+    /// How many writes were carried; zero for the other kinds.
+    pub writes: u64,
     /// The label of `pid`, control characters escaped.
     pub label: Option<String>,
 }
 
 impl EventKind {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::LongHold,
         Self::Timeout,
         Self::Recovery,
         Self::Bypass,
         Self::PassedOver,
+        Self::Carried,
     ];
 
     /// As it stands in the page: one and up.
@@ -104,12 +135,20 @@ impl EventKind {
 impl Event {
     /// `None` for what is garbage, or of a newer version.
     fn of(entry: Entry) -> Option<Self> {
+        let kind = EventKind::of(entry.kind)?;
+        let is_carried = kind == EventKind::Carried;
+        let (nanos, writes) = if is_carried {
+            (0, entry.nanos)
+        } else {
+            (entry.nanos, 0)
+        };
         Some(Self {
             at: UNIX_EPOCH.checked_add(Duration::from_nanos(entry.at))?,
-            kind: EventKind::of(entry.kind)?,
+            kind,
             pid: u32::try_from(entry.pid).ok()?,
             other: u32::try_from(entry.other).ok().filter(|&pid| pid > 0),
-            duration: Duration::from_nanos(entry.nanos),
+            duration: Duration::from_nanos(nanos),
+            writes,
             label: Some(entry.label).filter(|label| !label.is_empty()),
         })
     }
@@ -124,6 +163,29 @@ impl Counters {
             recoveries: page.counter(Counter::Recoveries),
             foreign: page.counter(Counter::Foreign),
             passed_over: page.counter(Counter::PassedOver),
+            batches: page.counter(Counter::Batches),
+            grouped: page.counter(Counter::Grouped),
+            carried_requests: page.counter(Counter::Carried),
+            carried: page.counter(Counter::CarriedWrites),
+        }
+    }
+}
+
+impl Sizes {
+    /// Kept in the same buckets as durations are.
+    pub(crate) fn of(page: &Snapshot) -> Self {
+        let found = Percentiles::of(page, Histogram::Sizes);
+        // The end of a bucket is one more than the most that it counts.
+        let number = |end: Duration| {
+            let end = u64::try_from(end.as_nanos()).unwrap_or(u64::MAX);
+            end.saturating_sub(1)
+        };
+        Self {
+            count: found.count,
+            p50: number(found.p50),
+            p90: number(found.p90),
+            p99: number(found.p99),
+            max: number(found.max),
         }
     }
 }
@@ -183,12 +245,13 @@ impl serde::Serialize for Percentiles {
 impl serde::Serialize for Event {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
-        let mut out = serializer.serialize_struct("Event", 6)?;
+        let mut out = serializer.serialize_struct("Event", 7)?;
         out.serialize_field("at", &time::rfc3339(self.at))?;
         out.serialize_field("kind", &self.kind)?;
         out.serialize_field("pid", &self.pid)?;
         out.serialize_field("other_pid", &self.other)?;
         out.serialize_field("duration_s", &self.duration.as_secs_f64())?;
+        out.serialize_field("writes", &self.writes)?;
         out.serialize_field("label", &self.label)?;
         out.end()
     }
@@ -211,6 +274,11 @@ impl fmt::Display for Event {
             EventKind::Recovery => write!(f, " recovered the lock from {other}, which had died"),
             EventKind::Bypass => write!(f, " met {other}, which holds the lock and does not queue"),
             EventKind::PassedOver => write!(f, " passed over {other}, which did not come"),
+            EventKind::Carried => write!(
+                f,
+                " carried {} writes of others, {other} the first",
+                self.writes
+            ),
         }
     }
 }

@@ -92,6 +92,7 @@ mod held;
 mod history;
 mod inherited;
 mod lock;
+mod mailbox;
 mod page;
 mod pen;
 mod queue;
@@ -112,8 +113,11 @@ pub use deadline::Deadline;
 pub use error::LockError;
 #[cfg(feature = "tokio")]
 pub use future::AsyncWriteGuard;
-pub use history::{Counters, Event, EventKind, Percentiles};
-pub use lock::{DEFAULT_TIMEOUT, LOCK_FILE_NAME, WriteGuard, WriteLocker};
+pub use history::{Counters, Event, EventKind, Percentiles, Sizes};
+pub use lock::{DEFAULT_TIMEOUT, LOCK_FILE_NAME, Waited, WriteGuard, WriteLocker};
+pub use mailbox::{Claim, Fate, Request, RequestId};
+pub use page::{BatchSize, Withdrawal};
+pub use pen::Offer;
 pub use queue::Policy;
 pub use status::{Holder, LockState, PageState, Process, ProcessState, Status, Waiter};
 

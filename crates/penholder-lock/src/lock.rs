@@ -13,8 +13,10 @@ use crate::canceller::Canceller;
 use crate::deadline::Deadline;
 use crate::error::{Kind, LockError};
 use crate::held::{Held, Owned};
-use crate::pen::{self, Ended, Hold, Pen, Request};
-use crate::queue::Policy;
+use crate::mailbox::{Claim, Fate, Request};
+use crate::page::{BatchSize, Seat};
+use crate::pen::{self, Ended, Hold, Offer, Pen};
+use crate::queue::{self, Policy};
 use crate::status::{self, Holder, Status};
 use crate::sys::fork;
 use crate::turn::NoTurn;
@@ -48,7 +50,7 @@ pub const LOCK_FILE_NAME: &str = "db.lock";
 /// ```
 #[derive(Debug)]
 pub struct WriteLocker {
-    pub(crate) request: Arc<Request>,
+    pub(crate) request: Arc<pen::Request>,
     generation: u64,
     pen: OnceLock<Arc<Pen>>,
     /// Of many tasks that find no attachment one makes it.
@@ -81,7 +83,7 @@ impl WriteLocker {
     pub fn at(path: impl AsRef<Path>) -> Result<Self, LockError> {
         let path = resolve(path.as_ref())?;
         pen::watch_forks().map_err(|e| LockError::io(&path, "watch for forks", e))?;
-        Ok(Self::of(Arc::new(Request {
+        Ok(Self::of(Arc::new(pen::Request {
             path,
             model: None,
             label: None,
@@ -91,7 +93,7 @@ impl WriteLocker {
         })))
     }
 
-    fn of(request: Arc<Request>) -> Self {
+    fn of(request: Arc<pen::Request>) -> Self {
         Self {
             request,
             generation: fork::generation(),
@@ -201,6 +203,29 @@ impl WriteLocker {
         self.wait_on(self.pen()?, deadline, Some(canceller))
     }
 
+    /// Takes the lock, waiting up to a deadline, and leaves a request meanwhile: a
+    /// holder that understands it may carry it out in its own transaction and answer,
+    /// and then this wait ends without the lock. See [`WriteGuard::requests`].
+    ///
+    /// Where there is no page, or others than this user may write it, or the request
+    /// is longer than fits (about 3,900 bytes), nothing is left, and this waits as
+    /// [`acquire`](Self::acquire) does.
+    pub fn acquire_with_request(
+        &self,
+        deadline: &Deadline,
+        canceller: &Canceller,
+        offer: Option<&Offer<'_>>,
+    ) -> Waited {
+        match self.pen() {
+            Ok(pen) => self.wait_with(pen, deadline, Some(canceller), offer),
+            Err(error) => Waited {
+                lock: Err(error),
+                fate: Fate::Untouched,
+                commit: Duration::ZERO,
+            },
+        }
+    }
+
     fn acquire_on(&self, pen: Arc<Pen>, deadline: &Deadline) -> Result<WriteGuard, LockError> {
         let guard = self.wait_on(pen, deadline, None)?;
         // Nobody cancelled it.
@@ -213,22 +238,47 @@ impl WriteLocker {
         deadline: &Deadline,
         canceller: Option<&Canceller>,
     ) -> Result<Option<WriteGuard>, LockError> {
+        self.wait_with(pen, deadline, canceller, None).lock
+    }
+
+    fn wait_with(
+        &self,
+        pen: Arc<Pen>,
+        deadline: &Deadline,
+        canceller: Option<&Canceller>,
+        offer: Option<&Offer<'_>>,
+    ) -> Waited {
         let file = match pen.turn.take(deadline) {
             Ok(file) => file,
-            Err(NoTurn::Nested) => return Err(self.error(Kind::Nested)),
-            Err(NoTurn::Timeout { ahead }) => {
-                return Err(timed_out(&self.request, deadline, ahead, 0));
+            Err(no_turn) => {
+                let lock = Err(match no_turn {
+                    NoTurn::Nested => self.error(Kind::Nested),
+                    NoTurn::Timeout { ahead } => timed_out(&self.request, deadline, ahead, 0),
+                });
+                return Waited {
+                    lock,
+                    fate: Fate::Untouched,
+                    commit: Duration::ZERO,
+                };
             }
         };
         let mut turn = Owned::new(pen, file);
-        let ahead = match turn.file().wait(&self.request, deadline, canceller)? {
-            Ended::Held(hold) => return Ok(Some(self.guard(turn, hold))),
-            Ended::Cancelled => return Ok(None),
-            Ended::TimedOut { ahead } => ahead,
+        let (ended, fate) = turn
+            .file()
+            .wait_with(&self.request, deadline, canceller, offer);
+        let commit = turn.file().seat().map_or(0, |seat| seat.pace().0);
+        let commit = Duration::from_nanos(commit);
+        let lock = match ended {
+            Ok(Ended::Held(hold)) => Ok(Some(self.guard(turn, hold))),
+            Ok(Ended::Cancelled) => Ok(None),
+            Ok(Ended::TimedOut { ahead }) => {
+                // Finding out who holds may take a while: not at others' cost.
+                drop(turn);
+                Err(timed_out(&self.request, deadline, 0, ahead))
+            }
+            Err(error) => Err(error),
         };
-        // Finding out who holds may take a while: not at others' cost.
-        drop(turn);
-        Err(timed_out(&self.request, deadline, 0, ahead))
+        Waited { lock, fate, commit }
     }
 
     /// Takes the lock if it is free this moment and nobody waits for it.
@@ -358,7 +408,7 @@ impl WriteLocker {
 /// The error of whom the deadline overtook: behind so many threads and tasks of
 /// this process, the holder included, or behind so many processes.
 pub(crate) fn timed_out(
-    request: &Request,
+    request: &pen::Request,
     deadline: &Deadline,
     threads: usize,
     processes: usize,
@@ -385,6 +435,21 @@ impl Clone for WriteLocker {
     fn clone(&self) -> Self {
         Self::of(Arc::clone(&self.request))
     }
+}
+
+/// How a wait ended in which a request was left.
+#[derive(Debug)]
+pub struct Waited {
+    /// The lock; `None` if the wait was cancelled, or ended by an answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`WriteLocker::acquire`].
+    pub lock: Result<Option<WriteGuard>, LockError>,
+    /// What became of the request.
+    pub fate: Fate,
+    /// How long commits take, as [`WriteGuard::pace`] knows it.
+    pub commit: Duration,
 }
 
 /// The lock, held. Dropping it releases; so does the kernel when the process
@@ -441,6 +506,105 @@ impl WriteGuard {
     #[must_use]
     pub fn is_awaited(&self) -> bool {
         self.held.is_awaited()
+    }
+
+    /// How many waiting processes have left a request, or so.
+    #[must_use]
+    pub fn count_requests(&self) -> usize {
+        self.held.seat().map_or(0, Seat::count_requests)
+    }
+
+    /// How many processes wait, or so.
+    #[must_use]
+    pub fn count_waiting(&self) -> usize {
+        let seat = self.held.seat();
+        seat.map_or(0, |seat| queue::in_line(seat).count())
+    }
+
+    /// The requests of this kind that waiting processes have left, first come first.
+    ///
+    /// To carry one out: in a transaction that excludes every other holder (the lock
+    /// may have been deleted under us), [`claim`](Self::claim) it, do it, leave the
+    /// [`reply`](Self::reply), note in the same transaction that it was done, commit,
+    /// and only then [`acknowledge`](Self::acknowledge). One that
+    /// [was claimed](Request::claimed) before must be looked up first.
+    #[must_use]
+    pub fn requests(&self, kind: u64) -> Vec<Request> {
+        let seat = self.held.seat();
+        seat.map_or_else(Vec::new, |seat| seat.requests(kind))
+    }
+
+    /// Claims a request, unless its owner has taken it back.
+    #[must_use]
+    pub fn claim(&self, request: &Request, sequence: u64, batch: [u64; 2]) -> bool {
+        let claim = Claim {
+            sequence,
+            batch,
+            pid: std::process::id(),
+        };
+        let seat = self.held.seat();
+        seat.is_some_and(|seat| seat.claim_request(request, claim))
+    }
+
+    /// Leaves the answer to a claimed request, to be believed once it is
+    /// acknowledged; `false` if it is too long (over 4,096 bytes).
+    #[must_use]
+    pub fn reply(&self, request: &Request, reply: &[u8]) -> bool {
+        let seat = self.held.seat();
+        seat.is_some_and(|seat| seat.reply(request, reply))
+    }
+
+    /// Says that claimed requests were committed: their owners wake.
+    pub fn acknowledge(&self, requests: &[Request]) {
+        if let Some(seat) = self.held.seat() {
+            seat.acknowledge(requests);
+        }
+    }
+
+    /// Says that nobody will carry a request out: its owner waits for the lock.
+    pub fn refuse(&self, request: &Request) {
+        if let Some(seat) = self.held.seat() {
+            seat.refuse(request);
+        }
+    }
+
+    /// Random, and never returned twice; `None` without a page.
+    #[must_use]
+    pub fn unique(&self) -> Option<[u64; 2]> {
+        self.held.seat().map(|seat| seat.unique().0)
+    }
+
+    /// What holders of this lock found last: a smoothed length of a commit, and how
+    /// many shared one. A hint, and zero where nothing is known.
+    #[must_use]
+    pub fn pace(&self) -> (Duration, usize) {
+        let (commit, company) = self.held.seat().map_or((0, 0), Seat::pace);
+        let company = usize::try_from(company).unwrap_or(0);
+        (Duration::from_nanos(commit), company)
+    }
+
+    /// Notes that a commit took so long, and how many shared it.
+    pub fn note_pace(&self, commit: Duration, company: usize) {
+        let Some(seat) = self.held.seat() else { return };
+        let new = u64::try_from(commit.as_nanos()).unwrap_or(u64::MAX);
+        let old = match seat.pace().0 {
+            0 => new,
+            old => old,
+        };
+        seat.set_pace(old / 8 * 7 + new / 8, company as u64);
+    }
+
+    /// Counts a transaction that served several, for people.
+    pub fn count_batch(&self, size: BatchSize) {
+        if let Some(seat) = self.held.seat() {
+            seat.count_batch(size);
+        }
+    }
+
+    /// Keeps for people that this process did so many writes of others, the first of
+    /// whom is `other`.
+    pub fn tell_carried(&self, other: u32, writes: u64) {
+        self.held.tell_carried(other, writes);
     }
 
     /// Lets a child process work under this hold: penholder used inside it joins

@@ -4,7 +4,7 @@
 //! truncated or filled with garbage; it is then built anew.
 //!
 //! Its layout, an ABI, is described in `docs/design.md` ("The page"); the offsets
-//! below are those of version 1.
+//! below are those of version 2.
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,7 +17,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::descriptor::Descriptor;
-use crate::queue::{Index, Memory, SLOTS, Word};
+use crate::mailbox::{self, Claim, Mailbox, Request, RequestId};
+use crate::queue::{self, Index, Memory, SLOTS, Word};
 use crate::record::printable;
 use crate::sys::file::{self, FileId};
 use crate::sys::map::Mapping;
@@ -26,7 +27,7 @@ use crate::sys::{clock, futex};
 
 /// `penhold\n`
 const MAGIC: u64 = u64::from_ne_bytes(*b"penhold\n");
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// Byte offsets of the layout.
 const AT_MAGIC: usize = 0;
@@ -38,16 +39,20 @@ const AT_BUILT: usize = 40;
 const AT_TURNSTILE: usize = 64;
 const AT_LAST_TICKET: usize = 128;
 const AT_ROTOR: usize = 136;
+const AT_COMMIT: usize = 144;
+const AT_COMPANY: usize = 152;
 const AT_LINE: usize = 192;
 const AT_COUNTERS: usize = 256;
 const AT_WAITS: usize = 512;
 const AT_HOLDS: usize = AT_WAITS + BUCKETS * 8;
+const AT_SIZES: usize = AT_HOLDS + BUCKETS * 8;
 const AT_EVENTS: usize = 8192;
 const AT_TICKETS: usize = AT_EVENTS + EVENTS * EVENT_LEN;
 const AT_WAITING: usize = AT_TICKETS + SLOTS * 8;
 const AT_PEOPLE: usize = AT_WAITING + SLOTS * WAITING_LEN;
+const AT_MAILBOXES: usize = (AT_PEOPLE + SLOTS * PERSON_LEN).next_multiple_of(4096);
 /// Length of the page.
-pub(crate) const LENGTH: usize = AT_PEOPLE + SLOTS * PERSON_LEN + 8192;
+pub(crate) const LENGTH: usize = AT_MAILBOXES + SLOTS * mailbox::LENGTH;
 
 const WAITING_LEN: usize = 64;
 const PERSON_LEN: usize = 256;
@@ -86,6 +91,14 @@ pub(crate) enum Counter {
     Foreign,
     PassedOver,
     Events,
+    /// Transactions that served several.
+    Batches,
+    /// Writes in them.
+    Grouped,
+    /// Requests of other processes that were carried out.
+    Carried,
+    /// Writes in those.
+    CarriedWrites,
 }
 
 impl Counter {
@@ -99,6 +112,8 @@ impl Counter {
 pub(crate) enum Histogram {
     Waits,
     Holds,
+    /// Not a duration: writes in a batch.
+    Sizes,
 }
 
 impl Histogram {
@@ -106,6 +121,7 @@ impl Histogram {
         let start = match self {
             Self::Waits => AT_WAITS,
             Self::Holds => AT_HOLDS,
+            Self::Sizes => AT_SIZES,
         };
         start + bucket % BUCKETS * 8
     }
@@ -169,6 +185,12 @@ pub(crate) struct Seat {
     path: PathBuf,
     slot: Index,
     can_spin: bool,
+    /// Whether nobody but this user may write the page: else no request is left in
+    /// it, and none taken.
+    is_private: bool,
+    /// Makes request ids that nobody else makes.
+    seed: [u64; 2],
+    requests: AtomicU64,
 }
 
 impl Seat {
@@ -195,6 +217,7 @@ impl Seat {
                 return Err(NoPage::Invalid);
             }
             let mapping = Mapping::of(&file, LENGTH)?;
+            let is_private = file::is_private(&file)?;
             drop(file);
             let living = Descriptor::open(|| file::open_existing(&path))?;
             if file::facts(&living)?.id != facts.id {
@@ -208,6 +231,9 @@ impl Seat {
                 path: path.clone(),
                 slot: Index::new(0).ok_or(NoPage::Full)?,
                 can_spin: thread::available_parallelism().is_ok_and(|n| n.get() > 1),
+                is_private,
+                seed: seed(identity.pid),
+                requests: AtomicU64::new(0),
             };
             if !seat.is_valid() {
                 return Err(NoPage::Invalid);
@@ -319,6 +345,129 @@ impl Seat {
         self.u64(at).store(number.wrapping_add(1), SeqCst);
     }
 
+    // ---- requests ----------------------------------------------------------
+
+    fn mailbox(&self, slot: Index) -> Mailbox<'_> {
+        let at = (AT_MAILBOXES + slot.number() * mailbox::LENGTH) / 8;
+        Mailbox::new(&self.mapping.u64s()[at..at + mailbox::LENGTH / 8])
+    }
+
+    pub(crate) fn own_mailbox(&self) -> Mailbox<'_> {
+        self.mailbox(self.slot)
+    }
+
+    /// Leaves a request, if it may be left here and fits.
+    pub(crate) fn offer(&self, kind: u64, request: &[u8]) -> Option<RequestId> {
+        if !self.is_private || request.len() > mailbox::REQUEST_MAX {
+            return None;
+        }
+        let id = self.unique();
+        self.own_mailbox().offer(id, kind, request);
+        Some(id)
+    }
+
+    /// A random number that no other call returns.
+    pub(crate) fn unique(&self) -> RequestId {
+        let number = self.requests.fetch_add(1, SeqCst);
+        let first = mailbox::mix(self.seed[0] ^ number);
+        RequestId([first, mailbox::mix(self.seed[1] ^ first)])
+    }
+
+    /// How many in line have left a request, or so.
+    pub(crate) fn count_requests(&self) -> usize {
+        if !self.is_private {
+            return 0;
+        }
+        queue::in_line(self)
+            .filter(|&slot| self.mailbox(slot).is_used())
+            .count()
+    }
+
+    /// The requests of this kind, first come first.
+    pub(crate) fn requests(&self, kind: u64) -> Vec<Request> {
+        if !self.is_private {
+            return Vec::new();
+        }
+        let mut slots: Vec<Index> = queue::in_line(self)
+            .filter(|&slot| slot != self.slot)
+            .collect();
+        slots.sort_by_key(|&slot| self.load(Word::Ticket(slot)));
+        let read = |slot: Index| {
+            let (id, bytes, claimed) = self.mailbox(slot).read(kind)?;
+            let pid = u32::try_from(self.pid(slot)).unwrap_or(0);
+            Some(Request {
+                slot,
+                id,
+                bytes,
+                claimed,
+                pid,
+            })
+        };
+        slots.into_iter().filter_map(read).collect()
+    }
+
+    pub(crate) fn claim_request(&self, request: &Request, claim: Claim) -> bool {
+        self.mailbox(request.slot).claim(request.id, claim)
+    }
+
+    pub(crate) fn reply(&self, request: &Request, reply: &[u8]) -> bool {
+        self.mailbox(request.slot).reply(request.id, reply)
+    }
+
+    pub(crate) fn refuse(&self, request: &Request) {
+        self.mailbox(request.slot).refuse(request.id);
+    }
+
+    /// Tells those whose requests were committed; they are not in line any more.
+    pub(crate) fn acknowledge(&self, requests: &[Request]) {
+        for request in requests {
+            let slot = request.slot;
+            // Before it is told, or it could be given the lock that it does not want.
+            self.clear_bits(Word::Line(slot.number() / 64), 1 << (slot.number() % 64));
+            if self.mailbox(slot).acknowledge(request.id) {
+                failpoint!("acknowledged");
+            }
+        }
+        for request in requests {
+            self.call(request.slot);
+        }
+    }
+
+    /// A handle for taking the request back from another thread.
+    pub(crate) fn withdrawal(&self, id: RequestId) -> Withdrawal {
+        Withdrawal {
+            mapping: Arc::clone(&self.mapping),
+            slot: self.slot,
+            id,
+        }
+    }
+
+    /// A smoothed length of a commit in nanoseconds, and how many shared the last
+    /// one: hints.
+    pub(crate) fn pace(&self) -> (u64, u64) {
+        (
+            self.u64(AT_COMMIT).load(SeqCst),
+            self.u64(AT_COMPANY).load(SeqCst),
+        )
+    }
+
+    pub(crate) fn set_pace(&self, commit: u64, company: u64) {
+        self.u64(AT_COMMIT).store(commit, SeqCst);
+        self.u64(AT_COMPANY).store(company, SeqCst);
+    }
+
+    /// Counts a transaction that served several.
+    pub(crate) fn count_batch(&self, batch: BatchSize) {
+        let add = |counter: Counter, number: u64| {
+            self.u64(counter.at()).fetch_add(number, SeqCst);
+        };
+        add(Counter::Batches, 1);
+        add(Counter::Grouped, batch.writes);
+        add(Counter::Carried, batch.requests);
+        add(Counter::CarriedWrites, batch.carried);
+        self.note(Histogram::Sizes, batch.writes);
+    }
+
     fn write_text(&self, at: usize, length: usize, text: &str) {
         let text = printable(text, length);
         let mut bytes = text.bytes();
@@ -373,10 +522,59 @@ pub(crate) struct Alarm {
 
 impl Alarm {
     pub(crate) fn ring(&self) {
-        let calls = &self.mapping.u32s()[waiting(self.slot) / 4];
-        calls.fetch_add(1, SeqCst);
-        futex::wake(calls);
+        ring(&self.mapping, self.slot);
     }
+}
+
+fn ring(mapping: &Mapping, slot: Index) {
+    let calls = &mapping.u32s()[waiting(slot) / 4];
+    calls.fetch_add(1, SeqCst);
+    futex::wake(calls);
+}
+
+/// Takes a request back from another thread than the one that waits.
+#[derive(Debug)]
+pub struct Withdrawal {
+    mapping: Arc<Mapping>,
+    slot: Index,
+    id: RequestId,
+}
+
+impl Withdrawal {
+    /// Takes it back, if nobody has claimed it, and ends the wait for it.
+    #[must_use]
+    pub fn withdraw(&self) -> bool {
+        let at = (AT_MAILBOXES + self.slot.number() * mailbox::LENGTH) / 8;
+        let mailbox = Mailbox::new(&self.mapping.u64s()[at..at + mailbox::LENGTH / 8]);
+        let withdrawn = mailbox.withdraw(self.id);
+        if withdrawn {
+            ring(&self.mapping, self.slot);
+        }
+        withdrawn
+    }
+}
+
+/// How much one transaction served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BatchSize {
+    /// Writes, those of other processes included.
+    pub writes: u64,
+    /// Requests of other processes.
+    pub requests: u64,
+    /// Writes in those.
+    pub carried: u64,
+}
+
+/// Random, and another one in a forked child: it takes a seat of its own.
+fn seed(pid: u32) -> [u64; 2] {
+    use std::hash::{BuildHasher, Hasher};
+    let random = || {
+        std::collections::hash_map::RandomState::new()
+            .build_hasher()
+            .finish()
+    };
+    let moment = clock::monotonic() ^ u64::from(pid) << 40;
+    [random() ^ moment, mailbox::mix(random() ^ moment)]
 }
 
 impl Drop for Seat {
@@ -555,16 +753,17 @@ impl Snapshot {
             Err(error) => return Err(error),
         };
         let mut bytes = Vec::new();
-        let length = LENGTH as u64;
-        if file.metadata()?.is_file() {
-            file.take(length).read_to_end(&mut bytes)?;
+        let meta = file.metadata()?;
+        if meta.is_file() && meta.len() >= LENGTH as u64 {
+            // What is asked for is nobody's to look at.
+            file.take(AT_MAILBOXES as u64).read_to_end(&mut bytes)?;
         }
         let words: Vec<u64> = bytes
             .chunks_exact(8)
             .filter_map(|bytes| Some(u64::from_ne_bytes(bytes.try_into().ok()?)))
             .collect();
         let snapshot = Self { words };
-        Ok(if bytes.len() == LENGTH && snapshot.is_valid() {
+        Ok(if bytes.len() == AT_MAILBOXES && snapshot.is_valid() {
             Found::Page(snapshot)
         } else {
             Found::NoPage

@@ -13,6 +13,7 @@
 //! lockers of one file share a descriptor and see each other's turns.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::io;
 use std::mem;
 use std::os::fd::RawFd;
@@ -29,7 +30,8 @@ use crate::error::{Kind, LockError};
 use crate::history::EventKind;
 use crate::inherited::{self, Ancestors, Level, ProcessId};
 use crate::lock::{DEFAULT_TIMEOUT, LOCK_FILE_NAME};
-use crate::page::{self, Counter, Entry, Histogram, NoPage, Seat};
+use crate::mailbox::{Fate, RequestId};
+use crate::page::{self, Counter, Entry, Histogram, NoPage, Seat, Withdrawal};
 use crate::queue::{self, Kernel, Member, Patience, Policy, Taken, Turn as Turnstile, Waited};
 use crate::record::{self, Found, RecordWriter};
 use crate::sys::file::{self, FileId};
@@ -45,6 +47,10 @@ const RECHECK: u64 = 100_000_000;
 const RECHECK_WAITING: u64 = 20_000_000;
 /// How many replacements of the lock file one acquisition follows.
 const REPLACEMENTS_MAX: u32 = 16;
+
+/// How long after its deadline a waiter whose request is being carried out waits to
+/// learn what came of it.
+const CLAIMED_GRACE: Duration = Duration::from_millis(50);
 
 /// A hold that makes others, by default, time out is worth keeping.
 const LONG_HOLD: Duration = DEFAULT_TIMEOUT;
@@ -68,6 +74,65 @@ pub(crate) enum Hold {
     Flock,
     /// An ancestor has it; ours is the byte of this level.
     Under(Level),
+}
+
+/// A request that is left while its owner waits; see [`crate::mailbox`].
+#[derive(Clone, Copy)]
+pub struct Offer<'a> {
+    /// What it means, and to whom: a holder takes only those of the kind it knows.
+    pub kind: u64,
+    /// What is asked for.
+    pub bytes: &'a [u8],
+    /// Told once it is left, with what takes it back.
+    pub left: &'a (dyn Fn(RequestId, Withdrawal) + Sync),
+}
+
+impl fmt::Debug for Offer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Offer");
+        debug.field("kind", &self.kind).field("bytes", &self.bytes);
+        debug.finish_non_exhaustive()
+    }
+}
+
+/// An offer while it is waited with.
+struct Standing<'a> {
+    offer: Option<&'a Offer<'a>>,
+    /// Once it is left.
+    id: Option<RequestId>,
+    fate: Fate,
+}
+
+impl Standing<'_> {
+    fn leave_at(&mut self, seat: &Seat) {
+        let Some(offer) = self.offer else { return };
+        if self.id.is_none() {
+            self.id = seat.offer(offer.kind, offer.bytes);
+            if let Some(id) = self.id {
+                failpoint!("offered");
+                (offer.left)(id, seat.withdrawal(id));
+            }
+        }
+    }
+
+    fn is_settled(&self, seat: &Seat) -> bool {
+        self.id.is_some_and(|id| seat.own_mailbox().is_settled(id))
+    }
+
+    /// Somebody is at it: a moment longer, and it is known what came of it.
+    fn wait_for_claimant(&self, seat: &Seat) {
+        let Some(id) = self.id else { return };
+        let grace = Deadline::after(CLAIMED_GRACE);
+        while seat.own_mailbox().is_claimed(id) && !grace.is_over() {
+            thread::sleep(Duration::from_micros(500));
+        }
+    }
+
+    fn settle_at(&mut self, seat: &Seat) {
+        if let Some(id) = self.id.take() {
+            self.fate = seat.own_mailbox().settle(id);
+        }
+    }
 }
 
 /// How waiting for the lock ended.
@@ -227,11 +292,46 @@ impl LockFile {
     }
 
     /// Waits for the lock up to the deadline, or until it is cancelled.
+    #[cfg(feature = "tokio")]
     pub(crate) fn wait(
         &mut self,
         request: &Request,
         deadline: &Deadline,
         canceller: Option<&Canceller>,
+    ) -> Result<Ended, LockError> {
+        self.wait_with(request, deadline, canceller, None).0
+    }
+
+    /// The same, leaving a request in the page: the wait ends, as if it was cancelled,
+    /// when that is answered. Says what became of it in any case.
+    pub(crate) fn wait_with(
+        &mut self,
+        request: &Request,
+        deadline: &Deadline,
+        canceller: Option<&Canceller>,
+        offer: Option<&Offer<'_>>,
+    ) -> (Result<Ended, LockError>, Fate) {
+        let mut standing = Standing {
+            offer,
+            id: None,
+            fate: Fate::Untouched,
+        };
+        let ended = self.wait_until(request, deadline, canceller, &mut standing);
+        if let Some((seat, member)) = &mut self.line.seat {
+            standing.settle_at(seat);
+            if matches!(standing.fate, Fate::Done { .. }) {
+                member.was_served();
+            }
+        }
+        (ended, standing.fate)
+    }
+
+    fn wait_until(
+        &mut self,
+        request: &Request,
+        deadline: &Deadline,
+        canceller: Option<&Canceller>,
+        standing: &mut Standing<'_>,
     ) -> Result<Ended, LockError> {
         let mut backoff = Backoff::new();
         loop {
@@ -246,8 +346,12 @@ impl LockFile {
                 return Ok(Ended::Cancelled);
             }
             if self.kernel.level(&request.path).is_none() && self.line.seat_for(request).is_some() {
-                if let Some(ended) = self.wait_in_line(request, remaining, canceller)? {
+                let ended = self.wait_in_line(request, remaining, canceller, standing)?;
+                if let Some(ended) = ended {
                     return Ok(ended);
+                }
+                if standing.fate != Fate::Untouched {
+                    return Ok(Ended::Cancelled);
                 }
                 continue;
             }
@@ -265,22 +369,37 @@ impl LockFile {
         request: &Request,
         remaining: Duration,
         canceller: Option<&Canceller>,
+        standing: &mut Standing<'_>,
     ) -> Result<Option<Ended>, LockError> {
         self.line.introduce(request);
         let Some((seat, member)) = &mut self.line.seat else {
             return Ok(None);
         };
+        standing.leave_at(seat);
         let begun = clock::monotonic();
         let remaining = u64::try_from(remaining.as_nanos()).unwrap_or(u64::MAX);
         let patience = Patience {
             until: begun.saturating_add(remaining),
-            is_cancelled: &|| canceller.is_some_and(Canceller::is_cancelled),
+            is_cancelled: &|| {
+                canceller.is_some_and(Canceller::is_cancelled) || standing.is_settled(seat)
+            },
             is_outdated: &|| !seat.is_current(),
         };
         let mut attempt = Attempt::new(&mut self.kernel, request);
         let watched = canceller.map(|canceller| canceller.watch(seat));
         let waited = member.wait(seat, &mut attempt, &patience)?;
         drop(watched);
+        let is_answered = match waited {
+            Waited::TimedOut { .. } => {
+                standing.wait_for_claimant(seat);
+                standing.is_settled(seat)
+            }
+            Waited::Outdated => {
+                standing.settle_at(seat);
+                false
+            }
+            Waited::Taken(_) | Waited::Cancelled => false,
+        };
         let (length, foreigner) = (attempt.length, attempt.foreigner);
         if let Some(pid) = foreigner {
             let waited = clock::monotonic().saturating_sub(begun);
@@ -292,6 +411,7 @@ impl LockFile {
                 self.entered(request, &taken, now, length, now.saturating_sub(begun));
                 Some(Ended::Held(Hold::Flock))
             }
+            Waited::TimedOut { .. } if is_answered => Some(Ended::Cancelled),
             Waited::TimedOut { ahead } => {
                 let in_the_way = foreigner.unwrap_or_else(|| self.line.pid_at_turnstile());
                 self.tell(request, EventKind::Timeout, in_the_way, remaining);
@@ -309,6 +429,16 @@ impl LockFile {
     pub(crate) fn is_awaited(&self) -> bool {
         let seat = self.line.seat.as_ref();
         seat.is_some_and(|(seat, _)| !queue::nobody_waits(seat))
+    }
+
+    /// Our place in the page, if there is one.
+    pub(crate) fn seat(&self) -> Option<&Seat> {
+        self.line.seat.as_ref().map(|(seat, _)| seat)
+    }
+
+    /// Keeps for people that this process did so many writes of another.
+    pub(crate) fn tell_carried(&self, request: &Request, other: u32, writes: u64) {
+        self.tell(request, EventKind::Carried, other.into(), writes);
     }
 
     /// Whether other processes queue here, as far as it is known.
@@ -353,7 +483,7 @@ impl LockFile {
             EventKind::Recovery => seat.count(Counter::Recoveries),
             EventKind::Bypass => seat.count(Counter::Foreign),
             EventKind::PassedOver => seat.count(Counter::PassedOver),
-            EventKind::LongHold => {}
+            EventKind::LongHold | EventKind::Carried => {}
         }
         seat.tell(&Entry {
             kind: kind.number(),

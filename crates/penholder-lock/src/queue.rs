@@ -344,6 +344,8 @@ pub(crate) struct Member {
     quick: bool,
     /// A smoothed length of our holds, in nanoseconds.
     hold: u64,
+    /// Whether another process did what we last waited for.
+    was_served: bool,
 }
 
 fn nanos(duration: Duration) -> u64 {
@@ -364,6 +366,7 @@ impl Member {
             count: 0,
             quick: false,
             hold: 0,
+            was_served: false,
         }
     }
 
@@ -452,7 +455,7 @@ impl Member {
         patience: &Patience<'_>,
         place: Place,
     ) -> Result<Waited, K::Error> {
-        let mut may_spin = memory.can_spin() && self.hold < nanos(SPIN);
+        let mut may_spin = memory.can_spin() && self.hold < nanos(SPIN) && !self.was_served;
         let mut pauses = 0;
         let mut met_foreigner = false;
         // The word, if a whole pause went by since it was seen.
@@ -493,6 +496,10 @@ impl Member {
             let called = memory.calls(self.slot) != calls;
             if called {
                 failpoint!("woken");
+                // Served by another: not back into the line.
+                if (patience.is_cancelled)() {
+                    return Ok(Waited::Cancelled);
+                }
                 pauses = 0;
                 may_spin = memory.can_spin();
             } else {
@@ -591,6 +598,7 @@ impl Member {
 
     fn taken(&mut self, memory: &impl Memory, from: Turn, held: Turn, now: Moment) -> Taken {
         self.held = Some(held);
+        self.was_served = false;
         self.taken = now;
         let other = from.slot().filter(|&slot| slot != self.slot);
         self.count = self.count.wrapping_add(1);
@@ -689,6 +697,12 @@ impl Member {
         unlocked
     }
 
+    /// This wait ended because another process did what was wanted: spinning would
+    /// only keep that one from running.
+    pub(crate) fn was_served(&mut self) {
+        self.was_served = true;
+    }
+
     /// Gives up whatever the word promises us: this process leaves.
     pub(crate) fn leave(&self, memory: &impl Memory) {
         let word = Turn::of(memory);
@@ -699,10 +713,13 @@ impl Member {
 
     fn leave_line(&self, memory: &impl Memory, taken: bool) {
         failpoint!("leaving");
+        // Whoever serves us, or passes us over, takes us out and goes on with those
+        // behind us.
+        let was_in_line = is_in_line(memory, self.slot);
         remove(memory, self.slot);
         // Looked at afterwards: whoever left before us may have called us, as the
         // next, while we were already leaving.
-        let was_first = ahead(memory, self.slot) == 0;
+        let was_first = was_in_line && ahead(memory, self.slot) == 0;
         if taken {
             failpoint!("left");
             if was_first {
@@ -714,7 +731,7 @@ impl Member {
         let word = Turn::of(memory);
         if word.state() == State::Reserved && word.slot() == Some(self.slot) {
             pass(memory, word, false, memory.now());
-        } else if was_first || word.state() == State::Free {
+        } else if was_first || was_in_line && word.state() == State::Free {
             self.wake_first(memory);
         }
     }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::history::{self, Counters, Event, Percentiles};
+use crate::history::{self, Counters, Event, Percentiles, Sizes};
 use crate::page::{self, Histogram, Person, Snapshot};
 use crate::record::{Record, printable};
 use crate::sys::locks::{self, Seen};
@@ -31,9 +31,10 @@ const CMD_MAX: usize = 160;
 /// | `lock_file` | path |
 /// | `page` | `"in-use"`, `"none"` or `"unusable"` |
 /// | `queue` | first come first: `pid, since, waited_s, left_s, cmd, label, state`; `left_s` is `null` without a deadline |
-/// | `counters` | `acquisitions, contended, timeouts, recoveries, foreign, passed_over` |
+/// | `counters` | `acquisitions, contended, timeouts, recoveries, foreign, passed_over, batches, grouped, carried_requests, carried` |
 /// | `wait_us`, `hold_us` | `count, p50, p90, p99, max` |
-/// | `events` | the latest first: `at, kind, pid, other_pid, duration_s, label` |
+/// | `batch_writes` | the same, of the writes that shared a transaction |
+/// | `events` | the latest first: `at, kind, pid, other_pid, duration_s, writes, label` |
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Status {
@@ -55,6 +56,8 @@ pub struct Status {
     pub waits: Percentiles,
     /// How long it was held; of holds that nobody waited for, a sample.
     pub holds: Percentiles,
+    /// How many writes shared a transaction, of those that were shared.
+    pub batches: Sizes,
     /// What happened lately, the latest first; at most 64.
     pub events: Vec<Event>,
 }
@@ -335,7 +338,7 @@ impl serde::Serialize for Waiter {
 impl serde::Serialize for Status {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
-        let mut out = serializer.serialize_struct("Status", 9)?;
+        let mut out = serializer.serialize_struct("Status", 10)?;
         out.serialize_field("state", &self.state)?;
         out.serialize_field("holder", &self.holder)?;
         out.serialize_field("lock_file", &self.lock_file.to_string_lossy())?;
@@ -344,6 +347,7 @@ impl serde::Serialize for Status {
         out.serialize_field("counters", &self.counters)?;
         out.serialize_field("wait_us", &self.waits)?;
         out.serialize_field("hold_us", &self.holds)?;
+        out.serialize_field("batch_writes", &self.batches)?;
         out.serialize_field("events", &self.events)?;
         out.end()
     }
@@ -393,6 +397,7 @@ pub(crate) fn look(lock_file: &Path) -> io::Result<Status> {
         counters: Counters::default(),
         waits: Percentiles::default(),
         holds: Percentiles::default(),
+        batches: Sizes::default(),
         events: Vec::new(),
     };
     status.page = match Snapshot::read(lock_file) {
@@ -418,6 +423,7 @@ impl Status {
         self.counters = Counters::of(page);
         self.waits = Percentiles::of(page, Histogram::Waits);
         self.holds = Percentiles::of(page, Histogram::Holds);
+        self.batches = Sizes::of(page);
         self.events = history::events(page);
     }
 }

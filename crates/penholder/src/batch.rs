@@ -92,7 +92,7 @@ fn together(session: &Session<'_>, group: &Group, room: &mut Room, first: Claime
         next = group.claim(|work| room.takes(work));
     }
     let begun = Instant::now();
-    let committed = session.commit();
+    let committed = session.commit(done.len());
     group.pace.note(done.len(), begun.elapsed());
     for (one, answer) in done {
         one.answer(match &committed {

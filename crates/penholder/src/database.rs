@@ -9,6 +9,7 @@ use penholder_lock::{Deadline, LOCK_FILE_NAME, Status, WriteGuard, WriteLocker, 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
+use crate::carry::Carrying;
 use crate::connection;
 use crate::error::{Error, Result};
 use crate::group::{self, Entered, Group, Work, first};
@@ -73,6 +74,7 @@ pub(crate) struct Attachment {
     readers: Readers,
     pub(crate) mover: Mover,
     pub(crate) group: Group,
+    pub(crate) carrying: Carrying,
     /// The path of SQLite's log; only to be looked at.
     log: PathBuf,
 }
@@ -451,6 +453,7 @@ impl Attachment {
             readers: Readers::new(options.readers),
             mover: Mover::default(),
             group: Group::default(),
+            carrying: Carrying::default(),
             log: location.sidecar("-wal"),
         }
     }
@@ -502,7 +505,8 @@ impl Drop for Attachment {
         // mutexes for ever.
         let writer = self.writer.get_mut();
         let writer = writer.unwrap_or_else(PoisonError::into_inner).take();
-        let others = (self.readers.drain(), self.mover.take());
+        let carrier = self.carrying.drain();
+        let others = (self.readers.drain(), self.mover.take(), carrier);
         if !self.is_ours() {
             std::mem::forget((writer, others));
             return;

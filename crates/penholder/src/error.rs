@@ -78,6 +78,15 @@ enum Kind {
     Lost {
         path: PathBuf,
     },
+    /// Another process took it, and it cannot be told whether it was committed.
+    Unknown {
+        path: PathBuf,
+        cause: Option<Box<Error>>,
+    },
+    /// Committed, but what it returned is gone.
+    ResultLost {
+        path: PathBuf,
+    },
 }
 
 impl Error {
@@ -175,6 +184,18 @@ impl Error {
         Self::new(Kind::Lost { path })
     }
 
+    pub(crate) fn unknown(path: &Path, cause: Option<&Self>) -> Self {
+        Self::new(Kind::Unknown {
+            path: path.to_owned(),
+            cause: cause.map(|cause| Box::new(cause.for_another())),
+        })
+    }
+
+    pub(crate) fn result_lost(path: &Path) -> Self {
+        let path = path.to_owned();
+        Self::new(Kind::ResultLost { path })
+    }
+
     /// The same error for another member of a batch: `COMMIT` failed for all.
     pub(crate) fn for_another(&self) -> Self {
         Self::new(match &*self.kind {
@@ -200,6 +221,11 @@ impl Error {
                 outsider: outsider.clone(),
                 source: same(source),
             },
+            Kind::Lock(error) => Kind::Lock(error.clone()),
+            Kind::Unknown { path, cause } => Kind::Unknown {
+                path: path.clone(),
+                cause: cause.as_ref().map(|cause| Box::new(cause.for_another())),
+            },
             other => Kind::Misuse {
                 what: "write",
                 why: format!("the batch failed: {}", Text(other)),
@@ -214,6 +240,18 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(&*self.kind, Kind::Lost { .. })
+    }
+
+    /// Another process had begun to carry out this write, and did not say how it went
+    /// in time: it is stopped, or the page through which they speak was damaged. It
+    /// was written once or not at all, or will be; look before you write it again.
+    ///
+    /// Or it was written, and what it returned is lost: the text says which.
+    ///
+    /// [`lock_error`](Self::lock_error) and [`holder`](Self::holder) say who has it.
+    #[must_use]
+    pub fn is_outcome_unknown(&self) -> bool {
+        matches!(&*self.kind, Kind::Unknown { .. } | Kind::ResultLost { .. })
     }
 
     /// The deadline came first, whatever the call was waiting for: the write
@@ -275,6 +313,9 @@ impl Error {
     pub fn lock_error(&self) -> Option<&LockError> {
         match &*self.kind {
             Kind::Lock(error) => Some(error),
+            Kind::Unknown {
+                cause: Some(cause), ..
+            } => cause.lock_error(),
             _ => None,
         }
     }
@@ -406,6 +447,24 @@ impl fmt::Display for Text<'_> {
                 f,
                 "{what}: {}: this process was forked inside the closure, and the connection is its \
                  parent's: nothing was done here; use the database anew in the child",
+                path.display()
+            ),
+            Kind::Unknown { path, cause } => {
+                write!(
+                    f,
+                    "write: {}: another process had begun to carry it out, and did not say how it \
+                     went: ",
+                    path.display()
+                )?;
+                if let Some(cause) = cause {
+                    write!(f, "{cause}\n  ")?;
+                }
+                f.write_str("it was written once or not at all: look before you write it again")
+            }
+            Kind::ResultLost { path } => write!(
+                f,
+                "write: {}: it was written by another process, but the page that carried its \
+                 result was damaged: do not write it again",
                 path.display()
             ),
             Kind::Lost { path } => write!(

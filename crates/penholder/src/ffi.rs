@@ -126,6 +126,11 @@ impl Counting {
         Self { connection, frames }
     }
 
+    /// For hooks; not to be swapped with another.
+    pub(crate) fn for_setup(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
     /// Frames in the log after the last commit of this connection.
     pub(crate) fn log_frames(&self) -> u32 {
         self.frames.load(Ordering::Relaxed)

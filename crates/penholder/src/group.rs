@@ -9,7 +9,8 @@
 //! | `QUEUED` | in the queue | claimed by the leader; called to lead; leaves: its deadline is over, or its future was dropped |
 //! | `CALLED` | in the queue, the first | its thread begins to lead; leaves, and the next one is called |
 //! | `LEADING` | in the queue, the first | claimed by itself; leaves: as above |
-//! | `CLAIMED` | with the leader | answered; whoever waits for it waits until then, deadline or not: it runs |
+//! | `OFFERED` | with the leader, which has left it as a request for another process | claimed, answered, or back in the queue; its future is dropped: the request is taken back if nobody has claimed it |
+//! | `CLAIMED` | with the leader | back in the queue, if it has to be run differently; answered; whoever waits for it waits until then, deadline or not: it runs |
 //! | `ANSWERED` | with its owner again | – |
 //!
 //! Somebody leads, or is called to lead, whenever the queue is not empty: whoever
@@ -21,16 +22,16 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread, ThreadId};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use penholder_lock::{Canceller, Deadline, fork_generation};
+use penholder_lock::{Canceller, Deadline, Withdrawal, WriteGuard, fork_generation};
 #[cfg(feature = "tokio")]
 use tokio::sync::Notify;
 
-use crate::batch;
+use crate::carry;
 use crate::error::{Error, Result};
 use crate::options::GroupLimits;
 use crate::pace::Pace;
@@ -40,8 +41,12 @@ use crate::writer::{Desk, Session, Transaction};
 const QUEUED: u8 = 0;
 const CALLED: u8 = 1;
 const LEADING: u8 = 2;
-const CLAIMED: u8 = 3;
-const ANSWERED: u8 = 4;
+const OFFERED: u8 = 3;
+const CLAIMED: u8 = 4;
+const ANSWERED: u8 = 5;
+
+/// As long as a deadline may be away to be compared with another.
+const AGES: Duration = Duration::from_secs(1 << 30);
 
 /// What a write comes to: what its statements did (nothing, for a closure).
 pub(crate) type Answer = Result<Vec<Executed>>;
@@ -96,7 +101,11 @@ pub(crate) struct Member {
     answer: Mutex<Option<Answer>>,
     sleeper: Sleeper,
     /// Ends its wait in the line of processes, if it leads.
-    canceller: Canceller,
+    pub(crate) canceller: Canceller,
+    /// It cannot be carried out by another process, or with others.
+    stays_home: AtomicBool,
+    /// Its future was dropped while it was offered.
+    is_abandoned: AtomicBool,
 }
 
 /// What waits, and so what has to be woken.
@@ -116,6 +125,8 @@ impl Member {
             answer: Mutex::new(None),
             sleeper,
             canceller: Canceller::default(),
+            stays_home: AtomicBool::new(false),
+            is_abandoned: AtomicBool::new(false),
         })
     }
 
@@ -202,6 +213,26 @@ pub(crate) struct Claimed {
 }
 
 impl Claimed {
+    fn new(member: Arc<Member>, work: Work) -> Self {
+        Self {
+            member: Some(member),
+            work,
+            generation: fork_generation(),
+        }
+    }
+
+    /// From now on it is run by itself, at home.
+    pub(crate) fn stay_home(&self) {
+        if let Some(member) = &self.member {
+            member.stays_home.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn stays_home(&self) -> bool {
+        let member = self.member.as_ref();
+        member.is_some_and(|member| member.stays_home.load(Ordering::Relaxed))
+    }
+
     pub(crate) fn answer(mut self, answer: Answer) {
         self.send(answer);
     }
@@ -247,6 +278,8 @@ struct State {
     leader: Leader,
     /// The leader's own is the first while it waits.
     queue: VecDeque<Arc<Member>>,
+    /// Of what is offered to other processes this moment.
+    withdrawal: Option<Withdrawal>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -382,28 +415,86 @@ impl Group {
     /// Its future was dropped: leaves, unless it is claimed, and then it runs on.
     #[cfg(feature = "tokio")]
     pub(crate) fn abandon(&self, member: &Arc<Member>) {
-        if self.leave(member).is_some() && member.stage() == LEADING {
-            member.canceller.cancel();
+        if self.leave(member).is_some() {
+            if member.stage() == LEADING {
+                member.canceller.cancel();
+            }
+            return;
+        }
+        let state = self.lock();
+        if member.stage() == OFFERED && state.withdrawal.as_ref().is_some_and(Withdrawal::withdraw)
+        {
+            // The leader finds it as it takes the others back.
+            member.is_abandoned.store(true, Ordering::Relaxed);
         }
     }
 
     /// The first in the queue, for the leader to run, if it is `wanted`.
     pub(crate) fn claim(&self, wanted: impl FnOnce(&Work) -> bool) -> Option<Claimed> {
-        let mut state = self.lock();
-        let first = state.queue.front()?;
-        let mut place = lock(&first.work);
-        if !place.as_ref().is_some_and(wanted) {
-            return None;
-        }
-        let work = place.take()?;
-        drop(place);
-        let member = state.queue.pop_front()?;
-        member.set_stage(CLAIMED);
-        Some(Claimed {
-            member: Some(member),
-            work,
-            generation: fork_generation(),
+        self.claim_as(CLAIMED, |_, work| wanted(work))
+    }
+
+    /// The first in the queue, to be offered to other processes.
+    pub(crate) fn claim_to_offer(
+        &self,
+        leader: &Member,
+        wanted: impl FnOnce(&Work) -> bool,
+    ) -> Option<Claimed> {
+        let ends = |member: &Member| member.deadline.start() + member.deadline.timeout().min(AGES);
+        self.claim_as(OFFERED, |member, work| {
+            // The request is waited with until the leader's deadline.
+            let in_time = ends(member) >= ends(leader);
+            in_time && !member.stays_home.load(Ordering::Relaxed) && wanted(work)
         })
+    }
+
+    fn claim_as(&self, stage: u8, wanted: impl FnOnce(&Member, &Work) -> bool) -> Option<Claimed> {
+        let mut state = self.lock();
+        let first = Arc::clone(state.queue.front()?);
+        let work = {
+            let mut place = lock(&first.work);
+            if !place.as_ref().is_some_and(|work| wanted(&first, work)) {
+                return None;
+            }
+            place.take()?
+        };
+        state.queue.pop_front();
+        first.set_stage(stage);
+        Some(Claimed::new(first, work))
+    }
+
+    /// What is offered can be taken back by whoever's future is dropped.
+    pub(crate) fn offered(&self, withdrawal: Withdrawal) {
+        self.lock().withdrawal = Some(withdrawal);
+    }
+
+    /// The request is settled: what was in it is the leader's alone.
+    pub(crate) fn no_longer_offered(&self) {
+        self.lock().withdrawal = None;
+    }
+
+    /// Puts members back at the front of the queue, in their order. `home`: to be run
+    /// by themselves.
+    pub(crate) fn unclaim(&self, members: Vec<Claimed>, home: bool) {
+        let mut state = self.lock();
+        let mut abandoned = Vec::new();
+        for mut one in members.into_iter().rev() {
+            if home {
+                one.stay_home();
+            }
+            let Some(member) = one.member.take() else {
+                continue;
+            };
+            if member.is_abandoned.load(Ordering::Relaxed) {
+                abandoned.push(one);
+                continue;
+            }
+            let work = mem::replace(&mut one.work, Work::Batch(Vec::new()));
+            *lock(&member.work) = Some(work);
+            member.set_stage(QUEUED);
+            state.queue.push_front(member);
+        }
+        drop(state);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -437,7 +528,10 @@ impl Room {
 
     /// Whether this fits in; the first always does. It is counted.
     pub(crate) fn takes(&mut self, work: &Work) -> bool {
-        let (statements, bytes) = (work.statements().len().max(1), work.bytes());
+        self.takes_as_much(work.statements().len().max(1), work.bytes())
+    }
+
+    pub(crate) fn takes_as_much(&mut self, statements: usize, bytes: usize) -> bool {
         let fits = self.statements == 0
             || self.statements + statements <= self.limits.statements
                 && self.bytes + bytes <= self.limits.bytes
@@ -452,10 +546,17 @@ impl Room {
 
 /// How a write begins.
 pub(crate) enum Entered<'a> {
-    /// Nobody else writes in this process, and the lock was free.
+    /// Nobody else writes in this process, the lock was free, and nobody is to be
+    /// carried.
     Alone(Alone<'a>),
     /// It takes part in the group; it leads already, if nobody else did.
-    Group(Option<Lead<'a>>),
+    Group(Option<Begun<'a>>),
+}
+
+/// The lead, and the lock if it was to be had at once.
+pub(crate) struct Begun<'a> {
+    lead: Lead<'a>,
+    guard: Option<WriteGuard>,
 }
 
 /// The lock and the connection, and then, once those are given back, the lead.
@@ -470,8 +571,10 @@ impl<'a> Desk<'a> {
         let Some(lead) = self.group().try_lead() else {
             return self.refuse_nested().map(|()| Entered::Group(None));
         };
-        let Some(guard) = self.locker().acquire_at_once()? else {
-            return Ok(Entered::Group(Some(lead)));
+        let guard = self.locker().acquire_at_once()?;
+        let guard = match guard {
+            Some(guard) if !carry::is_worth_it(&self, &guard) => guard,
+            guard => return Ok(Entered::Group(Some(Begun { lead, guard }))),
         };
         let session = Session::with(self, deadline, guard)?;
         let _lead = lead;
@@ -496,12 +599,12 @@ pub(crate) fn first(all: Vec<Executed>) -> Result<Executed> {
 
 /// Waits for the answer, leading when it is called. `lead`: this thread leads
 /// already.
-fn wait(desk: &Desk<'_>, lead: Option<Lead<'_>>, member: &Arc<Member>) -> Answer {
+fn wait(desk: &Desk<'_>, lead: Option<Begun<'_>>, member: &Arc<Member>) -> Answer {
     let group = desk.group();
     match lead {
-        Some(lead) => {
+        Some(Begun { lead, guard }) => {
             group.join_as_leader(member);
-            run_as_leader(desk, lead, member);
+            run_as_leader(desk, lead, guard, member);
         }
         None => group.join(member),
     }
@@ -513,11 +616,11 @@ fn wait(desk: &Desk<'_>, lead: Option<Lead<'_>>, member: &Arc<Member>) -> Answer
             ANSWERED => return answer_of(member),
             CALLED => {
                 if let Some(lead) = group.begin(member) {
-                    run_as_leader(desk, lead, member);
+                    run_as_leader(desk, lead, None, member);
                 }
                 continue;
             }
-            CLAIMED => {
+            OFFERED | CLAIMED => {
                 thread::park();
                 continue;
             }
@@ -542,28 +645,39 @@ fn answer_of(member: &Member) -> Answer {
 }
 
 /// Leads until this member is answered, and a little longer if others wait.
-pub(crate) fn run_as_leader(desk: &Desk<'_>, lead: Lead<'_>, member: &Arc<Member>) {
+pub(crate) fn run_as_leader(
+    desk: &Desk<'_>,
+    lead: Lead<'_>,
+    guard: Option<WriteGuard>,
+    member: &Arc<Member>,
+) {
     let group = desk.group();
     let begun = Instant::now();
-    let limits = desk.limits();
-    match open(desk, member) {
-        Ok(Some(session)) => batch::run(&session, group, limits),
-        // Its future was dropped.
-        Ok(None) => {}
-        Err(error) => {
-            let own = group.claim_own(member);
-            if let Some(own) = own {
-                own.answer(Err(error));
-            }
-        }
+    let served = match guard {
+        Some(guard) => carry::hold(desk, member.deadline, guard),
+        None => carry::serve(desk, member),
+    };
+    if let Err(error) = served
+        && desk.is_ours()
+        && let Some(own) = group.claim_own(member)
+    {
+        own.answer(Err(error));
     }
     // Others get their turn without another thread having to wake for it.
-    while desk.is_ours() && begun.elapsed() < limits.latency && group.len() > 0 {
-        group.pace.gather(limits.latency, || group.len());
-        let Ok(Some(session)) = desk.session_at_once() else {
+    let longest = desk.limits().latency;
+    while desk.is_ours()
+        && member.stage() == ANSWERED
+        && begun.elapsed() < longest
+        && group.len() > 0
+    {
+        group.pace.gather(longest, || group.len());
+        let deadline = Deadline::after(desk.options.timeout);
+        let Ok(Some(guard)) = desk.locker().acquire_at_once() else {
             break;
         };
-        batch::run(&session, group, limits);
+        if carry::hold(desk, deadline, guard).is_err() {
+            break;
+        }
     }
     drop(lead);
 }
@@ -576,25 +690,14 @@ impl Group {
         member.set_stage(CLAIMED);
         drop(state);
         let work = member.take_work()?;
-        Some(Claimed {
-            member: Some(Arc::clone(member)),
-            work,
-            generation: fork_generation(),
-        })
+        Some(Claimed::new(Arc::clone(member), work))
     }
-}
-
-/// Waits for the write lock until the member's deadline, or until nobody wants it.
-fn open<'a>(desk: &Desk<'a>, member: &Member) -> Result<Option<Session<'a>>> {
-    let group = desk.group();
-    group.pace.gather(desk.limits().latency, || group.len());
-    desk.session_unless(member.deadline, &member.canceller)
 }
 
 /// Runs plain data in the group of its process.
 pub(crate) fn run_data(
     desk: &Desk<'_>,
-    lead: Option<Lead<'_>>,
+    lead: Option<Begun<'_>>,
     work: Work,
     deadline: Deadline,
 ) -> Answer {
@@ -606,7 +709,7 @@ pub(crate) fn run_data(
 /// leads.
 pub(crate) fn run_closure<T, E, F>(
     desk: &Desk<'_>,
-    lead: Option<Lead<'_>>,
+    lead: Option<Begun<'_>>,
     work: F,
     deadline: Deadline,
 ) -> Result<T, E>

@@ -58,7 +58,12 @@
 //! connections alone and opens its own. A child forked inside a closure of
 //! [`Database::write`] gets an error, and the parent's transaction goes on.
 
+#[macro_use]
+mod failpoint;
+
 mod batch;
+mod carrier;
+mod carry;
 mod connection;
 mod database;
 mod error;
@@ -69,6 +74,7 @@ mod log;
 mod maintenance;
 mod options;
 mod pace;
+mod parcel;
 mod readers;
 #[cfg(feature = "tokio")]
 mod task;

@@ -38,7 +38,7 @@ const SHORT: u64 = 5_000_000;
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// When the log is to be moved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Due {
     NotYet,
     /// While others may write.
@@ -48,6 +48,11 @@ pub(crate) enum Due {
 }
 
 impl Due {
+    /// What two connections make due.
+    pub(crate) fn or(self, other: Self) -> Self {
+        self.max(other)
+    }
+
     /// After a write of so many pages, which left so many frames in the log;
     /// `awaited`: others wait for the lock.
     pub(crate) fn after(frames: u32, written: u32, awaited: bool) -> Self {

@@ -36,8 +36,17 @@ pub enum GroupCommit {
     /// None: each write is a transaction of its own.
     Off,
     /// Those of the threads and tasks of this process that wait at the same time.
-    #[default]
     WithinProcess,
+    /// Those of other processes too, where it is the same for whoever wrote: what
+    /// [`Database::execute`] and [`Database::batch`] are given may be carried out by
+    /// the process that holds the lock, and this process does the same for others. It
+    /// is done where a commit takes long, or many wait.
+    ///
+    /// A table `_penholder_batch` appears in the database with the first such
+    /// transaction: the last thousand or so, and what they carried. Deleting it while
+    /// nobody writes is safe.
+    #[default]
+    AcrossProcesses,
 }
 
 /// How far a shared commit may grow.

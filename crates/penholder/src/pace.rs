@@ -28,23 +28,36 @@ impl Pace {
 
     /// A batch of so many was committed, which took so long.
     pub(crate) fn note(&self, members: usize, commit: Duration) {
+        self.note_company(members);
+        self.note_commit(commit);
+    }
+
+    pub(crate) fn note_company(&self, members: usize) {
         self.last.store(members, Relaxed);
+    }
+
+    pub(crate) fn note_commit(&self, commit: Duration) {
         let new = u64::try_from(commit.as_nanos()).unwrap_or(u64::MAX);
         let old = self.commit.load(Relaxed);
         let smoothed = if old == 0 { new } else { old / 8 * 7 + new / 8 };
         self.commit.store(smoothed, Relaxed);
     }
 
-    /// Waits for company, at most `longest`; `here` says how many have come.
+    /// Waits for the company of this process, at most `longest`; `here` says how many
+    /// have come.
     pub(crate) fn gather(&self, longest: Duration, here: impl Fn() -> usize) {
-        let (wanted, commit) = (self.last.load(Relaxed), self.commit());
-        if wanted <= 1 || commit < DEAR {
-            return;
-        }
-        let begun = Instant::now();
-        let patience = commit.min(longest);
-        while here() < wanted && begun.elapsed() < patience {
-            thread::yield_now();
-        }
+        gather(self.last.load(Relaxed), self.commit(), longest, here);
+    }
+}
+
+/// Waits until as many are there as the last time, or for as long as one commit takes.
+pub(crate) fn gather(wanted: usize, commit: Duration, longest: Duration, here: impl Fn() -> usize) {
+    if wanted <= 1 || commit < DEAR {
+        return;
+    }
+    let begun = Instant::now();
+    let patience = commit.min(longest);
+    while here() < wanted && begun.elapsed() < patience {
+        thread::yield_now();
     }
 }

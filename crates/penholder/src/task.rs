@@ -242,7 +242,7 @@ impl Place {
                         if let Ok(desk) = db.desk(&attachment)
                             && let Some(lead) = attachment.group.begin(&leader)
                         {
-                            group::run_as_leader(&desk, lead, &leader);
+                            group::run_as_leader(&desk, lead, None, &leader);
                         }
                     });
                     let patience = member.deadline.remaining().max(GRACE);

@@ -12,9 +12,9 @@
 use std::cell::Cell;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use penholder_lock::{Canceller, Deadline, Process, WriteGuard, WriteLocker};
+use penholder_lock::{Deadline, Process, WriteGuard, WriteLocker};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ffi};
 
@@ -51,6 +51,14 @@ impl Deref for Transaction<'_> {
     }
 }
 
+/// A statement that failed.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) error: rusqlite::Error,
+    /// Changes that stand all the same.
+    pub(crate) kept: u64,
+}
+
 /// The writing connection of a process, kept between writes.
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -77,6 +85,30 @@ impl Writer {
         })
     }
 
+    /// Runs one statement to its end.
+    pub(crate) fn run(&self, sql: &str, verb: Verb, params: &[Value]) -> Result<Executed, Failed> {
+        let Self {
+            connection, watch, ..
+        } = self;
+        let (changes, id) = (connection.total_changes(), connection.last_insert_rowid());
+        watch.forget_inserts();
+        let returned = collect(connection, sql, params).map_err(|error| Failed {
+            error,
+            // What `FAIL` asks for: SQLite keeps what the statement did until then.
+            kept: connection.total_changes() - changes,
+        })?;
+        let changed = connection.total_changes() != changes;
+        // A row may get the id that stood there before. An upsert that updates
+        // leaves the id alone, and so does whatever a trigger inserts.
+        let new_id = connection.last_insert_rowid();
+        let inserted = verb != Verb::Change && watch.has_inserted(new_id);
+        Ok(Executed {
+            returned,
+            rows_changed: if changed { connection.changes() } else { 0 },
+            last_insert_id: (new_id != id || inserted).then_some(new_id),
+        })
+    }
+
     /// Rolls back what was not committed; `None` if that fails, and then the
     /// connection is closed, which does it too.
     fn reset(self: Box<Self>) -> Option<Box<Self>> {
@@ -87,7 +119,7 @@ impl Writer {
     }
 
     /// Whether the log is to be moved after what was just written.
-    fn due(&self, awaited: bool) -> Due {
+    pub(crate) fn due(&self, awaited: bool) -> Due {
         let frames = self.connection.log_frames();
         if log::is_short(frames) {
             return Due::NotYet;
@@ -116,7 +148,7 @@ impl<'a> Desk<'a> {
     pub(crate) fn limits(&self) -> GroupLimits {
         match self.options.group_commit {
             GroupCommit::Off => GroupLimits::default().statements(1).latency(Duration::ZERO),
-            GroupCommit::WithinProcess => self.options.group_limits,
+            GroupCommit::WithinProcess | GroupCommit::AcrossProcesses => self.options.group_limits,
         }
     }
 
@@ -136,27 +168,6 @@ impl<'a> Desk<'a> {
         let guard = self.locker().acquire_by(&deadline)?;
         Session::with(self, deadline, guard)
     }
-
-    /// The same; `None` if it was cancelled first.
-    pub(crate) fn session_unless(
-        self,
-        deadline: Deadline,
-        canceller: &Canceller,
-    ) -> Result<Option<Session<'a>>> {
-        let guard = self.locker().acquire_unless(&deadline, canceller)?;
-        guard
-            .map(|guard| Session::with(self, deadline, guard))
-            .transpose()
-    }
-
-    /// The same if the lock is to be had without waiting.
-    pub(crate) fn session_at_once(self) -> Result<Option<Session<'a>>> {
-        let Some(guard) = self.locker().acquire_at_once()? else {
-            return Ok(None);
-        };
-        let deadline = Deadline::after(self.options.timeout);
-        Session::with(self, deadline, guard).map(Some)
-    }
 }
 
 /// The write lock and the writing connection, together.
@@ -172,6 +183,8 @@ pub(crate) struct Session<'a> {
     writer: Option<Box<Writer>>,
     /// `None` only while it is being dropped.
     guard: Option<WriteGuard>,
+    /// What another connection wrote under the same lock makes due.
+    due: Cell<Due>,
 }
 
 impl<'a> Session<'a> {
@@ -186,6 +199,7 @@ impl<'a> Session<'a> {
             deadline,
             writer: Some(writer),
             guard: Some(guard),
+            due: Cell::new(Due::NotYet),
         };
         session.wait_at_most(deadline.remaining())?;
         Ok(session)
@@ -198,6 +212,31 @@ impl<'a> Session<'a> {
 
     pub(crate) fn connection(&self) -> &Connection {
         &self.writer().connection
+    }
+
+    #[expect(clippy::expect_used, reason = "taken out only in `drop`")]
+    pub(crate) fn guard(&self) -> &WriteGuard {
+        self.guard.as_ref().expect("ours until dropped")
+    }
+
+    pub(crate) fn desk(&self) -> &Desk<'a> {
+        &self.desk
+    }
+
+    pub(crate) fn deadline(&self) -> &Deadline {
+        &self.deadline
+    }
+
+    /// Another connection may wait as long for SQLite's locks as this one.
+    pub(crate) fn have_patience(&self, connection: &Connection) -> Result<()> {
+        connection::set_busy_timeout(connection, self.deadline.remaining())
+            .map_err(|e| Error::sqlite("write", &self.desk.location.path, e))
+    }
+
+    /// Another connection wrote under this lock: the log may have to be moved.
+    pub(crate) fn note_log_of(&self, writer: &Writer) {
+        let due = writer.due(self.guard().is_awaited());
+        self.due.set(self.due.get().or(due));
     }
 
     /// How long SQLite may wait for its own locks from now on.
@@ -224,7 +263,15 @@ impl<'a> Session<'a> {
         self.begin()?;
         self.forget_patience();
         let value = work(&self.transaction())?;
-        self.commit()?;
+        self.commit(1)?;
+        Ok(value)
+    }
+
+    /// Runs plain data in one transaction.
+    fn together<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.begin()?;
+        let value = work()?;
+        self.commit(1)?;
         Ok(value)
     }
 
@@ -234,6 +281,7 @@ impl<'a> Session<'a> {
     }
 
     pub(crate) fn transaction(&self) -> Transaction<'_> {
+        self.desk.attachment.carrying.touch();
         let connection = self.connection();
         Transaction { connection }
     }
@@ -243,15 +291,18 @@ impl<'a> Session<'a> {
     pub(crate) fn execute(&self, sql: &str, params: &[Value]) -> Result<Executed> {
         // What is not recognised takes the longer way, which is right too.
         if Verb::of(sql) != Verb::Other {
-            return self.run_statement(sql, params, true);
+            let begun = self.begins_commit();
+            let done = self.run_statement(sql, params, true);
+            self.ends_commit(begun, 1);
+            return done;
         }
-        self.write(|_tx| self.run_statement(sql, params, false))
+        self.together(|| self.run_statement(sql, params, false))
     }
 
     /// Runs several in one transaction.
     pub(crate) fn batch(&self, statements: &[Statement]) -> Result<Vec<Executed>> {
         let run = |one: &Statement| self.run_statement(one.sql(), one.params(), false);
-        self.write(|_tx| statements.iter().map(run).collect())
+        self.together(|| statements.iter().map(run).collect())
     }
 
     /// Runs one statement to its end. `keeps`: what it did before it failed stands
@@ -262,29 +313,13 @@ impl<'a> Session<'a> {
         params: &[Value],
         keeps: bool,
     ) -> Result<Executed> {
-        let Writer {
-            connection, watch, ..
-        } = self.writer();
-        let (changes, id) = (connection.total_changes(), connection.last_insert_rowid());
-        watch.forget_inserts();
-        let returned = collect(connection, sql, params).map_err(|error| {
-            // What `FAIL` asks for: SQLite keeps what the statement did until then.
-            match connection.total_changes() - changes {
-                kept if kept > 0 && keeps => {
-                    Error::partly_written(&self.desk.location.path, kept, error)
-                }
-                _ => self.explain("write", error),
+        let ran = self.writer().run(sql, Verb::of(sql), params);
+        ran.map_err(|Failed { error, kept }| {
+            if kept > 0 && keeps {
+                Error::partly_written(&self.desk.location.path, kept, error)
+            } else {
+                self.explain("write", error)
             }
-        })?;
-        let changed = connection.total_changes() != changes;
-        // A row may get the id that stood there before. An upsert that updates
-        // leaves the id alone, and so does whatever a trigger inserts.
-        let new_id = connection.last_insert_rowid();
-        let inserted = Verb::of(sql) != Verb::Change && watch.has_inserted(new_id);
-        Ok(Executed {
-            returned,
-            rows_changed: if changed { connection.changes() } else { 0 },
-            last_insert_id: (new_id != id || inserted).then_some(new_id),
         })
     }
 
@@ -295,6 +330,7 @@ impl<'a> Session<'a> {
         work: impl FnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
         self.forget_patience();
+        self.desk.attachment.carrying.touch();
         let value = work(self.connection())?;
         self.refuse_if_forked()?;
         if !self.connection().is_autocommit() {
@@ -315,12 +351,27 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    pub(crate) fn commit(&self) -> Result<()> {
+    /// Commits for so many.
+    pub(crate) fn commit(&self, members: usize) -> Result<()> {
         self.refuse_if_forked()?;
         if !self.writer().watch.end() {
             return Err(self.ended_early());
         }
-        self.step("COMMIT").map_err(|e| self.explain("commit", e))
+        let begun = self.begins_commit();
+        let done = self.step("COMMIT").map_err(|e| self.explain("commit", e));
+        self.ends_commit(begun, members);
+        done
+    }
+
+    /// Where others wait, how long a commit takes decides whether they are carried.
+    fn begins_commit(&self) -> Option<Instant> {
+        self.guard().is_awaited().then(Instant::now)
+    }
+
+    fn ends_commit(&self, begun: Option<Instant>, members: usize) {
+        if let Some(begun) = begun {
+            self.guard().note_pace(begun.elapsed(), members);
+        }
     }
 
     /// The transaction is not there any more when it should be.
@@ -421,7 +472,9 @@ impl Drop for Session<'_> {
         let awaited = self.guard.as_ref().is_some_and(WriteGuard::is_awaited);
         let due = writer
             .as_deref()
-            .map_or(Due::NotYet, |writer| writer.due(awaited));
+            .map_or(Due::NotYet, |writer| writer.due(awaited))
+            .or(self.due.get());
+        self.desk.attachment.carrying.warm_up();
         if let (Due::UnderLock, Some(writer)) = (due, &writer) {
             log::move_under_lock(&writer.connection);
         }

@@ -187,6 +187,13 @@ pub(crate) fn facts(file: &File) -> io::Result<Facts> {
     of_file(Some(c""))
 }
 
+/// Whether a file is this user's, and nobody else may write it.
+pub(crate) fn is_private(file: &File) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = file.metadata()?;
+    Ok(meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o022 == 0)
+}
+
 /// The same of a path, without opening it and not through a symbolic link.
 pub(crate) fn facts_of_path(path: &Path) -> io::Result<Facts> {
     let path = CString::new(path.as_os_str().as_bytes())?;

@@ -1,0 +1,454 @@
+//! The connection on which a process carries out writes of others, and its own that
+//! could as well have been carried out by others.
+//!
+//! No closure ever sees it: so it has no functions, collations, hooks, temporary
+//! tables, attached databases or pragmas of the application's. A statement means the
+//! same on every such connection of the same [`kind`](Carrier::kind). What runs here
+//! was prepared under an authorizer that lets it change rows of `main` and nothing
+//! else.
+//!
+//! Every transaction that carries something leaves a row in a small table of the
+//! database, [`TABLE`]: number, id, and the ids of the requests. So whoever holds
+//! SQLite's write lock can tell what became of a request whose carrier died.
+
+use std::hash::{Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use penholder_lock::{Deadline, RequestId};
+use rusqlite::config::DbConfig;
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::limits::Limit;
+use rusqlite::{Connection, ErrorCode};
+
+use crate::error::{Error, Result};
+use crate::location::Location;
+use crate::options::Options;
+use crate::parcel::{LAYOUT, Reply};
+use crate::value::{Executed, Statement};
+use crate::writer::{Failed, Verb, Writer};
+
+/// The table that says which requests were carried out; made by the first batch that
+/// carries any.
+pub(crate) const TABLE: &str = "_penholder_batch";
+/// Rows of it that are kept at least: more than there are places in the queue.
+const KEPT: i64 = 1024;
+/// So many more before the oldest are deleted.
+const SPARE: i64 = 512;
+
+/// How long a statement may run in the transaction of others.
+const RUNS_AT_MOST: Duration = Duration::from_millis(5);
+/// How often SQLite's virtual machine is interrupted to look at that, in steps.
+const STEPS: i32 = 1000;
+/// The longest value that is carried, in bytes.
+const VALUE_MAX: i32 = 1 << 20;
+
+/// What sets the text of a carried statement apart in the connection's cache from the
+/// connection's own.
+const MARK: &str = "\n--carried";
+
+/// A connection for plain data only.
+#[derive(Debug)]
+pub(crate) struct Carrier {
+    pub(crate) writer: Box<Writer>,
+    guarded: Arc<AtomicBool>,
+    /// When what runs has to end, in nanoseconds since `origin`; zero for never.
+    ends: Arc<AtomicU64>,
+    origin: Instant,
+    kind: u64,
+}
+
+/// How one statement went.
+pub(crate) enum Carried {
+    Done(Executed),
+    /// As it would at home: nothing of it stands.
+    Failed {
+        code: i32,
+        text: Option<String>,
+    },
+    /// It has to be run at home.
+    Home,
+    /// The transaction is gone, or has to go.
+    Spoiled,
+}
+
+impl Carrier {
+    pub(crate) fn open(
+        location: &Location,
+        options: &Options,
+        deadline: &Deadline,
+    ) -> Result<Self> {
+        let failed = |e| Error::sqlite("open database", &location.path, e);
+        let options = options.clone().create(false);
+        let mut writer = Box::new(Writer::open(location, &options, deadline)?);
+        let kind = kind(&writer.connection, location).map_err(failed)?;
+        let guarded = Arc::new(AtomicBool::new(false));
+        let ends = Arc::new(AtomicU64::new(0));
+        let origin = Instant::now();
+        let connection = writer.connection.for_setup();
+        let guard = Arc::clone(&guarded);
+        connection
+            .authorizer(Some(move |context: AuthContext<'_>| {
+                if guard.load(Relaxed) {
+                    authorize(&context)
+                } else {
+                    Authorization::Allow
+                }
+            }))
+            .map_err(failed)?;
+        let end = Arc::clone(&ends);
+        connection
+            .progress_handler(
+                STEPS,
+                Some(move || match end.load(Relaxed) {
+                    0 => false,
+                    end => nanos(origin.elapsed()) > end,
+                }),
+            )
+            .map_err(failed)?;
+        connection
+            .set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_MAX)
+            .map_err(failed)?;
+        Ok(Self {
+            writer,
+            guarded,
+            ends,
+            origin,
+            kind,
+        })
+    }
+
+    /// What makes statements mean the same: requests are taken only from connections
+    /// of the same kind.
+    pub(crate) fn kind(&self) -> u64 {
+        self.kind
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.writer.connection
+    }
+
+    pub(crate) fn step(&self, sql: &str) -> rusqlite::Result<()> {
+        let mut statement = self.connection().prepare_cached(sql)?;
+        statement.raw_execute().map(|_| ())
+    }
+
+    /// Runs one statement in a transaction that it shares with others.
+    pub(crate) fn run(&self, statement: &Statement) -> Carried {
+        if !may_travel(statement.sql()) {
+            return Carried::Home;
+        }
+        let sql = format!("{}{MARK}", statement.sql());
+        self.guarded.store(true, Relaxed);
+        let end = nanos(self.origin.elapsed() + RUNS_AT_MOST);
+        self.ends.store(end, Relaxed);
+        let ran = self
+            .writer
+            .run(&sql, Verb::of(statement.sql()), statement.params());
+        self.guarded.store(false, Relaxed);
+        self.ends.store(0, Relaxed);
+        self.judge(ran)
+    }
+
+    fn judge(&self, ran: Result<Executed, Failed>) -> Carried {
+        if self.connection().is_autocommit() {
+            return Carried::Spoiled;
+        }
+        match ran {
+            Ok(done) => Carried::Done(done),
+            // It keeps what it did before it failed.
+            Err(Failed { kept, .. }) if kept > 0 => Carried::Spoiled,
+            Err(Failed { error, .. }) => match error {
+                rusqlite::Error::SqliteFailure(code, text)
+                    if code.code == ErrorCode::ConstraintViolation =>
+                {
+                    let code = code.extended_code;
+                    Carried::Failed { code, text }
+                }
+                // Whatever it is, its owner is told by its own SQLite.
+                _ => Carried::Home,
+            },
+        }
+    }
+
+    // ---- the table of batches ----------------------------------------------
+
+    /// The number of the next batch. Only inside a transaction.
+    pub(crate) fn next_sequence(&self) -> rusqlite::Result<i64> {
+        let sql = format!("SELECT max(seq) FROM main.{TABLE}");
+        let newest = self
+            .connection()
+            .prepare_cached(&sql)
+            .and_then(|mut ask| ask.query_row([], |row| row.get::<_, Option<i64>>(0)));
+        match newest {
+            Ok(newest) => Ok(newest.unwrap_or(0).saturating_add(1)),
+            Err(error) if is_missing(&error) => {
+                self.step(&format!(
+                    "CREATE TABLE IF NOT EXISTS main.{TABLE}(\
+                     seq INTEGER PRIMARY KEY, id BLOB NOT NULL, carried BLOB NOT NULL)"
+                ))?;
+                Ok(1)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Notes, in the transaction, what it carries.
+    pub(crate) fn note_batch(
+        &self,
+        sequence: i64,
+        batch: [u64; 2],
+        carried: &[RequestId],
+    ) -> rusqlite::Result<()> {
+        let sql = format!("INSERT INTO main.{TABLE}(seq, id, carried) VALUES (?1, ?2, ?3)");
+        let id: Vec<u8> = batch.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let ids: Vec<u8> = carried.iter().flat_map(|id| id.to_bytes()).collect();
+        self.connection()
+            .prepare_cached(&sql)?
+            .execute((sequence, id, ids))?;
+        if sequence % SPARE == 0 {
+            let sql = format!("DELETE FROM main.{TABLE} WHERE seq <= ?1");
+            self.connection()
+                .prepare_cached(&sql)?
+                .execute([sequence - KEPT])?;
+        }
+        Ok(())
+    }
+
+    /// Whether the batch of this number carried this request; `None` if that cannot
+    /// be told any more. Only inside a transaction.
+    pub(crate) fn has_carried(
+        &self,
+        sequence: u64,
+        id: RequestId,
+    ) -> rusqlite::Result<Option<bool>> {
+        let Ok(sequence) = i64::try_from(sequence) else {
+            return Ok(Some(false));
+        };
+        let sql = format!(
+            "SELECT (SELECT carried FROM main.{TABLE} WHERE seq = ?1), \
+             (SELECT min(seq) FROM main.{TABLE})"
+        );
+        let found = self.connection().prepare_cached(&sql).and_then(|mut ask| {
+            ask.query_row([sequence], |row| {
+                Ok((
+                    row.get::<_, Option<Vec<u8>>>(0)?,
+                    row.get::<_, Option<i64>>(1)?,
+                ))
+            })
+        });
+        match found {
+            Ok((Some(carried), _)) => Ok(Some(contains(&carried, id))),
+            Ok((None, oldest)) if oldest.is_some_and(|oldest| sequence < oldest) => Ok(None),
+            Ok(_) => Ok(Some(false)),
+            Err(error) if is_missing(&error) => Ok(Some(false)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether any batch carried this request, which was made after the batch `since`;
+    /// `None` if that cannot be told any more. Only inside a transaction.
+    pub(crate) fn find_carried(&self, since: u64, id: RequestId) -> rusqlite::Result<Option<bool>> {
+        let sql = format!("SELECT seq, carried FROM main.{TABLE} ORDER BY seq");
+        let mut ask = match self.connection().prepare_cached(&sql) {
+            Ok(ask) => ask,
+            Err(error) if is_missing(&error) => return Ok(Some(false)),
+            Err(error) => return Err(error),
+        };
+        let mut rows = ask.query([])?;
+        let mut oldest = None;
+        while let Some(row) = rows.next()? {
+            oldest.get_or_insert(row.get::<_, i64>(0)?);
+            if contains(&row.get::<_, Vec<u8>>(1)?, id) {
+                return Ok(Some(true));
+            }
+        }
+        let since = i64::try_from(since).unwrap_or(i64::MAX);
+        let reaches_back = oldest.is_none_or(|oldest| oldest <= since.saturating_add(1));
+        Ok(reaches_back.then_some(false))
+    }
+}
+
+fn contains(carried: &[u8], id: RequestId) -> bool {
+    carried.chunks(16).any(|one| one == id.to_bytes())
+}
+
+fn is_missing(error: &rusqlite::Error) -> bool {
+    error.to_string().contains("no such table")
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Whether a statement looks like one that may be carried out by another process;
+/// the authorizer has the last word.
+pub(crate) fn may_travel(sql: &str) -> bool {
+    let is_with = || {
+        let word = sql.trim_start().as_bytes();
+        word.len() > 4 && word[..4].eq_ignore_ascii_case(b"WITH")
+    };
+    (Verb::of(sql) != Verb::Other || is_with()) && !sql.contains(TABLE)
+}
+
+/// Functions whose result depends on the connection, or that reach out of it.
+const HOME_FUNCTIONS: [&str; 8] = [
+    "last_insert_rowid",
+    "changes",
+    "total_changes",
+    "load_extension",
+    "readfile",
+    "writefile",
+    "edit",
+    "fts3_tokenizer",
+];
+
+/// Lets a statement change rows of the main database, and nothing else.
+fn authorize(context: &AuthContext<'_>) -> Authorization {
+    let is_main = context.database_name.is_none_or(|name| name == "main");
+    let allowed = match context.action {
+        AuthAction::Select | AuthAction::Recursive | AuthAction::Read { .. } => true,
+        AuthAction::Function { function_name } => {
+            let is = |name: &&str| function_name.eq_ignore_ascii_case(name);
+            !HOME_FUNCTIONS.iter().any(|name| is(&name))
+        }
+        AuthAction::Insert { table_name }
+        | AuthAction::Delete { table_name }
+        | AuthAction::Update { table_name, .. } => {
+            let ours = table_name.eq_ignore_ascii_case(TABLE);
+            let schema = table_name
+                .get(..7)
+                .is_some_and(|start| start.eq_ignore_ascii_case("sqlite_"));
+            is_main && !ours && !schema
+        }
+        _ => false,
+    };
+    if allowed {
+        Authorization::Allow
+    } else {
+        Authorization::Deny
+    }
+}
+
+/// Settings that change what a statement means or whether it may run.
+const PRAGMAS: [&str; 12] = [
+    "foreign_keys",
+    "recursive_triggers",
+    "ignore_check_constraints",
+    "reverse_unordered_selects",
+    "trusted_schema",
+    "writable_schema",
+    "legacy_alter_table",
+    "defer_foreign_keys",
+    "cell_size_check",
+    "automatic_index",
+    "query_only",
+    "secure_delete",
+];
+
+/// Switches that no pragma shows.
+const SWITCHES: [DbConfig; 6] = [
+    DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER,
+    DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW,
+    DbConfig::SQLITE_DBCONFIG_DEFENSIVE,
+    DbConfig::SQLITE_DBCONFIG_DQS_DML,
+    DbConfig::SQLITE_DBCONFIG_DQS_DDL,
+    DbConfig::SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER,
+];
+
+/// All that decides what a statement means on a connection, as one number.
+pub(crate) fn kind(connection: &Connection, location: &Location) -> rusqlite::Result<u64> {
+    let mut kind = Kind(0x7065_6e68_6f6c_6465);
+    LAYOUT.hash(&mut kind);
+    env!("CARGO_PKG_VERSION").hash(&mut kind);
+    let database = location.path.metadata();
+    let id = database.map(|meta| (meta.dev(), meta.ino()));
+    // One that cannot be looked at is like no other.
+    id.unwrap_or((u64::MAX, penholder_lock::fork_generation()))
+        .hash(&mut kind);
+    rusqlite::version().hash(&mut kind);
+    // The time zone, which SQLite reads from the process: two moments of a year, and
+    // what `LIKE` was told about case.
+    let questions = [
+        "SELECT sqlite_source_id()",
+        "SELECT datetime(1767225600, 'unixepoch', 'localtime')",
+        "SELECT datetime(1782864000, 'unixepoch', 'localtime')",
+        "SELECT 'a' LIKE 'A'",
+        "SELECT count(*) FROM temp.sqlite_schema",
+    ];
+    for sql in questions {
+        answers(connection, sql, &mut kind)?;
+    }
+    for name in PRAGMAS {
+        answers(connection, &format!("PRAGMA {name}"), &mut kind)?;
+    }
+    for list in [
+        "compile_options",
+        "database_list",
+        "function_list",
+        "collation_list",
+    ] {
+        answers(connection, &format!("PRAGMA {list}"), &mut kind)?;
+    }
+    modules(connection, &mut kind)?;
+    for switch in SWITCHES {
+        connection.db_config(switch)?.hash(&mut kind);
+    }
+    Ok(kind.0)
+}
+
+/// Everything that a question is answered, in any order.
+fn answers(connection: &Connection, sql: &str, kind: &mut Kind) -> rusqlite::Result<()> {
+    let mut ask = connection.prepare(sql)?;
+    let width = ask.column_count();
+    let mut rows = ask.query([])?;
+    let mut sum = 0_u64;
+    while let Some(row) = rows.next()? {
+        let mut one = Kind(1);
+        for place in 0..width {
+            format!("{:?}", row.get_ref(place)?).hash(&mut one);
+        }
+        sum = sum.wrapping_add(one.0);
+    }
+    sum.hash(kind);
+    Ok(())
+}
+
+/// Virtual table modules. Those of the pragmas come by themselves as they are used.
+fn modules(connection: &Connection, kind: &mut Kind) -> rusqlite::Result<()> {
+    let mut ask = connection.prepare("PRAGMA module_list")?;
+    let names = ask.query_map([], |row| row.get::<_, String>(0))?;
+    let mut names: Vec<String> = names.collect::<rusqlite::Result<_>>()?;
+    names.retain(|name| !name.starts_with("pragma_"));
+    names.sort_unstable();
+    names.hash(kind);
+    Ok(())
+}
+
+/// A hash that is the same in every program: FNV-1a.
+struct Kind(u64);
+
+impl Hasher for Kind {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+}
+
+/// The answer as it travels.
+impl From<Carried> for Reply {
+    fn from(carried: Carried) -> Self {
+        match carried {
+            Carried::Done(done) => Self::Done(vec![done]),
+            Carried::Failed { code, text } => Self::Failed { code, text },
+            Carried::Home | Carried::Spoiled => Self::Home,
+        }
+    }
+}

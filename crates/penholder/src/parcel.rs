@@ -1,0 +1,358 @@
+//! Writes and their answers as bytes, to travel to another process and back.
+//!
+//! Whoever reads them believes nothing: lengths are checked, and what is left over
+//! or missing makes the whole unreadable. Both sides run the same version of this
+//! crate (it is part of the request's kind), so the layout may change with it.
+
+use rusqlite::ffi;
+
+use crate::value::{Executed, Rows, Statement, Value};
+
+/// Written anew when the layout changes.
+pub(crate) const LAYOUT: u64 = 1;
+
+/// One write: a statement by itself, or several, all or nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Parcel {
+    pub(crate) is_batch: bool,
+    pub(crate) statements: Vec<Statement>,
+}
+
+/// What came of one write.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Reply {
+    Done(Vec<Executed>),
+    /// SQLite's own error, as it would be at home.
+    Failed {
+        code: i32,
+        text: Option<String>,
+    },
+    /// Nothing was done: its owner runs it by itself.
+    Home,
+}
+
+impl Reply {
+    pub(crate) fn failed(code: i32, text: Option<String>) -> rusqlite::Error {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(code), text)
+    }
+}
+
+/// Bytes being written.
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
+    bytes: Vec<u8>,
+}
+
+impl Writer {
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Forgets what was written after this length.
+    pub(crate) fn cut(&mut self, length: usize) {
+        self.bytes.truncate(length);
+    }
+
+    pub(crate) fn parcel(&mut self, is_batch: bool, statements: &[Statement]) {
+        self.bytes.push(1);
+        self.bytes.push(is_batch.into());
+        self.length(statements.len());
+        for statement in statements {
+            self.text(statement.sql().as_bytes());
+            self.values(statement.params());
+        }
+    }
+
+    pub(crate) fn reply(&mut self, reply: &Reply) {
+        match reply {
+            Reply::Home => self.bytes.push(0),
+            Reply::Done(all) => {
+                self.bytes.push(1);
+                self.length(all.len());
+                for done in all {
+                    self.executed(done);
+                }
+            }
+            Reply::Failed { code, text } => {
+                self.bytes.push(2);
+                self.bytes.extend_from_slice(&code.to_le_bytes());
+                self.bytes.push(text.is_some().into());
+                self.text(text.as_deref().unwrap_or("").as_bytes());
+            }
+        }
+    }
+
+    fn executed(&mut self, done: &Executed) {
+        self.bytes
+            .extend_from_slice(&done.rows_changed.to_le_bytes());
+        self.bytes.push(done.last_insert_id.is_some().into());
+        let id = done.last_insert_id.unwrap_or(0);
+        self.bytes.extend_from_slice(&id.to_le_bytes());
+        self.length(done.returned.columns.len());
+        for column in &done.returned.columns {
+            self.text(column.as_bytes());
+        }
+        self.length(done.returned.rows.len());
+        for row in &done.returned.rows {
+            self.values(row);
+        }
+    }
+
+    fn values(&mut self, values: &[Value]) {
+        self.length(values.len());
+        for value in values {
+            match value {
+                Value::Null => self.bytes.push(0),
+                Value::Integer(number) => {
+                    self.bytes.push(1);
+                    self.bytes.extend_from_slice(&number.to_le_bytes());
+                }
+                Value::Real(number) => {
+                    self.bytes.push(2);
+                    self.bytes
+                        .extend_from_slice(&number.to_bits().to_le_bytes());
+                }
+                Value::Text(text) => {
+                    self.bytes.push(3);
+                    self.text(text.as_bytes());
+                }
+                Value::Blob(bytes) => {
+                    self.bytes.push(4);
+                    self.text(bytes);
+                }
+            }
+        }
+    }
+
+    fn text(&mut self, bytes: &[u8]) {
+        self.length(bytes.len());
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn length(&mut self, length: usize) {
+        // What is longer does not fit into a mailbox anyway.
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        self.bytes.extend_from_slice(&length.to_le_bytes());
+    }
+}
+
+/// Bytes being read; `None` wherever they make no sense.
+#[derive(Debug)]
+pub(crate) struct Reader<'a> {
+    bytes: &'a [u8],
+}
+
+/// All the writes of a request.
+pub(crate) fn parcels(bytes: &[u8]) -> Option<Vec<Parcel>> {
+    Reader { bytes }.all(Reader::parcel)
+}
+
+/// All the answers to one.
+pub(crate) fn replies(bytes: &[u8]) -> Option<Vec<Reply>> {
+    Reader { bytes }.all(Reader::reply)
+}
+
+impl Reader<'_> {
+    fn all<T>(mut self, one: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let mut all = Vec::new();
+        while !self.bytes.is_empty() {
+            all.push(one(&mut self)?);
+        }
+        Some(all)
+    }
+
+    fn parcel(&mut self) -> Option<Parcel> {
+        if self.byte()? != 1 {
+            return None;
+        }
+        let is_batch = self.flag()?;
+        let statements = self.several(|reader| {
+            let sql = reader.string()?;
+            Some(Statement::new(sql, reader.values()?))
+        })?;
+        (is_batch || statements.len() == 1).then_some(Parcel {
+            is_batch,
+            statements,
+        })
+    }
+
+    fn reply(&mut self) -> Option<Reply> {
+        Some(match self.byte()? {
+            0 => Reply::Home,
+            1 => Reply::Done(self.several(Self::executed)?),
+            2 => {
+                let code = i32::from_le_bytes(self.take()?);
+                let (is_some, text) = (self.flag()?, self.string()?);
+                Reply::Failed {
+                    code,
+                    text: is_some.then_some(text),
+                }
+            }
+            _ => return None,
+        })
+    }
+
+    fn executed(&mut self) -> Option<Executed> {
+        let rows_changed = u64::from_le_bytes(self.take()?);
+        let (is_some, id) = (self.flag()?, i64::from_le_bytes(self.take()?));
+        let columns = self.several(Self::string)?;
+        let rows = self.several(Self::values)?;
+        Some(Executed {
+            rows_changed,
+            last_insert_id: is_some.then_some(id),
+            returned: Rows { columns, rows },
+        })
+    }
+
+    fn values(&mut self) -> Option<Vec<Value>> {
+        self.several(|reader| {
+            Some(match reader.byte()? {
+                0 => Value::Null,
+                1 => Value::Integer(i64::from_le_bytes(reader.take()?)),
+                2 => Value::Real(f64::from_bits(u64::from_le_bytes(reader.take()?))),
+                3 => Value::Text(reader.string()?),
+                4 => Value::Blob(reader.bytes()?.to_vec()),
+                _ => return None,
+            })
+        })
+    }
+
+    fn several<T>(&mut self, one: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let length = self.length()?;
+        // Each takes a byte at least.
+        if length > self.bytes.len() {
+            return None;
+        }
+        (0..length).map(|_| one(self)).collect()
+    }
+
+    fn string(&mut self) -> Option<String> {
+        String::from_utf8(self.bytes()?.to_vec()).ok()
+    }
+
+    fn bytes(&mut self) -> Option<&[u8]> {
+        let length = self.length()?;
+        let (bytes, rest) = self.bytes.split_at_checked(length)?;
+        self.bytes = rest;
+        Some(bytes)
+    }
+
+    fn length(&mut self) -> Option<usize> {
+        usize::try_from(u32::from_le_bytes(self.take()?)).ok()
+    }
+
+    fn flag(&mut self) -> Option<bool> {
+        match self.byte()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.take().map(|[byte]| byte)
+    }
+
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (bytes, rest) = self.bytes.split_first_chunk()?;
+        self.bytes = rest;
+        Some(*bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(Value::Null),
+            any::<i64>().prop_map(Value::Integer),
+            (-1e300..1e300).prop_map(Value::Real),
+            ".{0,20}".prop_map(Value::Text),
+            proptest::collection::vec(any::<u8>(), 0..40).prop_map(Value::Blob),
+        ]
+    }
+
+    fn values() -> impl Strategy<Value = Vec<Value>> {
+        proptest::collection::vec(value(), 0..5)
+    }
+
+    fn parcel() -> impl Strategy<Value = Parcel> {
+        let statement = (".{0,60}", values()).prop_map(|(sql, params)| Statement::new(sql, params));
+        let several = proptest::collection::vec(statement.clone(), 0..4);
+        prop_oneof![
+            statement.prop_map(|one| Parcel {
+                is_batch: false,
+                statements: vec![one]
+            }),
+            several.prop_map(|statements| Parcel {
+                is_batch: true,
+                statements
+            }),
+        ]
+    }
+
+    fn reply() -> impl Strategy<Value = Reply> {
+        let rows = (
+            proptest::collection::vec(".{0,9}", 0..4),
+            proptest::collection::vec(values(), 0..4),
+        );
+        let executed = (any::<u64>(), any::<Option<i64>>(), rows);
+        let executed =
+            executed.prop_map(|(rows_changed, last_insert_id, (columns, rows))| Executed {
+                rows_changed,
+                last_insert_id,
+                returned: Rows { columns, rows },
+            });
+        prop_oneof![
+            Just(Reply::Home),
+            proptest::collection::vec(executed, 0..3).prop_map(Reply::Done),
+            (any::<i32>(), any::<Option<String>>())
+                .prop_map(|(code, text)| Reply::Failed { code, text }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(all in proptest::collection::vec(parcel(), 0..5)) {
+            let mut writer = Writer::default();
+            for one in &all {
+                writer.parcel(one.is_batch, &one.statements);
+            }
+            prop_assert_eq!(parcels(&writer.into_bytes()), Some(all));
+        }
+
+        #[test]
+        fn what_is_answered_is_read(all in proptest::collection::vec(reply(), 0..5)) {
+            let mut writer = Writer::default();
+            for one in &all {
+                writer.reply(one);
+            }
+            prop_assert_eq!(replies(&writer.into_bytes()), Some(all));
+        }
+
+        /// Neither panics nor eats memory.
+        #[test]
+        fn anything_can_be_read(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = (parcels(&bytes), replies(&bytes));
+        }
+
+        #[test]
+        fn damaged_ones_can_be_read(
+            one in parcel(), place in any::<prop::sample::Index>(), byte: u8,
+        ) {
+            let mut writer = Writer::default();
+            writer.parcel(one.is_batch, &one.statements);
+            let mut bytes = writer.into_bytes();
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+            let _ = parcels(&bytes);
+        }
+    }
+}
