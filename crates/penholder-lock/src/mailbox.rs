@@ -160,10 +160,13 @@ impl<'a> Mailbox<'a> {
         self.words[STATE].load(SeqCst) == word(id, State::Claimed)
     }
 
-    /// Takes the request back if nobody has claimed it, for its owner to see.
+    /// Takes the request back if nobody has claimed it, for its owner to see; says
+    /// whether it is taken back now.
     pub(crate) fn withdraw(self, id: RequestId) -> bool {
         let withdrawn = word(id, State::Withdrawn);
-        self.change(id, State::Offered, withdrawn) || self.change(id, State::Home, withdrawn)
+        self.change(id, State::Offered, withdrawn)
+            || self.change(id, State::Home, withdrawn)
+            || self.words[STATE].load(SeqCst) == withdrawn
     }
 
     /// Takes back whatever there is.

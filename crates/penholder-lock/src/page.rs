@@ -541,7 +541,8 @@ pub struct Withdrawal {
 }
 
 impl Withdrawal {
-    /// Takes it back, if nobody has claimed it, and ends the wait for it.
+    /// Takes it back, if nobody has claimed it, and ends the wait for it; says whether
+    /// it is taken back now.
     #[must_use]
     pub fn withdraw(&self) -> bool {
         let at = (AT_MAILBOXES + self.slot.number() * mailbox::LENGTH) / 8;

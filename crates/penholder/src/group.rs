@@ -280,6 +280,8 @@ struct State {
     queue: VecDeque<Arc<Member>>,
     /// Of what is offered to other processes this moment.
     withdrawal: Option<Withdrawal>,
+    /// Somebody left before it was offered.
+    is_unwanted: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -465,12 +467,18 @@ impl Group {
 
     /// What is offered can be taken back by whoever's future is dropped.
     pub(crate) fn offered(&self, withdrawal: Withdrawal) {
-        self.lock().withdrawal = Some(withdrawal);
+        let mut state = self.lock();
+        if mem::take(&mut state.is_unwanted) {
+            let _ = withdrawal.withdraw();
+        }
+        state.withdrawal = Some(withdrawal);
     }
 
     /// The request is settled: what was in it is the leader's alone.
     pub(crate) fn no_longer_offered(&self) {
-        self.lock().withdrawal = None;
+        let mut state = self.lock();
+        state.withdrawal = None;
+        state.is_unwanted = false;
     }
 
     /// Puts members back at the front of the queue, in their order. `home`: to be run

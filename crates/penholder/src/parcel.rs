@@ -284,10 +284,11 @@ mod tests {
     }
 
     fn parcel() -> impl Strategy<Value = Parcel> {
-        let statement = (".{0,60}", values()).prop_map(|(sql, params)| Statement::new(sql, params));
-        let several = proptest::collection::vec(statement.clone(), 0..4);
+        let statement =
+            || (".{0,60}", values()).prop_map(|(sql, params)| Statement::new(sql, params));
+        let several = proptest::collection::vec(statement(), 0..4);
         prop_oneof![
-            statement.prop_map(|one| Parcel {
+            statement().prop_map(|one| Parcel {
                 is_batch: false,
                 statements: vec![one]
             }),
