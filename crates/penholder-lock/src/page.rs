@@ -431,6 +431,8 @@ impl Seat {
         for request in requests {
             self.call(request.slot);
         }
+        // Those before it are gone: it probes from now on.
+        queue::wake_first(self);
     }
 
     /// A handle for taking the request back from another thread.

@@ -592,7 +592,7 @@ impl Member {
         let word = Turn::of(memory);
         match word.owner() {
             Some(heir) if word.state() == State::Reserved => memory.call(heir),
-            _ => self.wake_first(memory),
+            _ => wake_first(memory),
         }
     }
 
@@ -671,7 +671,7 @@ impl Member {
             failpoint!("unlocked_alone");
             if held.change(memory, held.free()).is_ok() && !nobody_waits(memory) {
                 // Somebody queued between our two looks.
-                self.wake_first(memory);
+                wake_first(memory);
             }
             return unlocked;
         }
@@ -683,13 +683,13 @@ impl Member {
             failpoint!("kept");
             if !self.announced && now + nanos(WAKING) > self.slice_ends {
                 self.announced = true;
-                self.wake_first(memory);
+                wake_first(memory);
             }
             return unlocked;
         }
         // Waking up takes the heir longer than letting go takes us: both at once.
         // It watches the word for a while when it is called.
-        self.wake_first(memory);
+        wake_first(memory);
         let unlocked = kernel.unlock(false);
         failpoint!("unlocked");
         let barging = policy == Policy::Slices && !self.quick;
@@ -723,7 +723,7 @@ impl Member {
         if taken {
             failpoint!("left");
             if was_first {
-                self.wake_first(memory);
+                wake_first(memory);
             }
             return;
         }
@@ -732,15 +732,16 @@ impl Member {
         if word.state() == State::Reserved && word.slot() == Some(self.slot) {
             pass(memory, word, false, memory.now());
         } else if was_first || was_in_line && word.state() == State::Free {
-            self.wake_first(memory);
+            wake_first(memory);
         }
     }
 
-    /// So that it probes from now on.
-    fn wake_first(&self, memory: &impl Memory) {
-        if let Some(next) = lowest(memory) {
-            memory.call(next);
-        }
+}
+
+/// Wakes the first in line, so that it probes from now on.
+pub(crate) fn wake_first(memory: &impl Memory) {
+    if let Some(next) = lowest(memory) {
+        memory.call(next);
     }
 }
 

@@ -333,7 +333,9 @@ fn authorize(context: &AuthContext<'_>) -> Authorization {
 }
 
 /// Settings that change what a statement means or whether it may run.
-const PRAGMAS: [&str; 12] = [
+const PRAGMAS: [&str; 13] = [
+    // Not what it means, but what its acknowledgement does.
+    "synchronous",
     "foreign_keys",
     "recursive_triggers",
     "ignore_check_constraints",

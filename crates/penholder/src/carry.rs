@@ -394,6 +394,9 @@ struct Shared<'a> {
 fn share(session: &Session<'_>, group: &Group) {
     let desk = session.desk();
     let carrying = &desk.attachment.carrying;
+    if session.guard().count_requests() == 0 {
+        return;
+    }
     // What fails here is met again, and told, when the queue is run by itself.
     let Ok(carrier) = carrying.take_carrier(desk, session.deadline()) else {
         return;
@@ -478,8 +481,13 @@ impl Shared<'_> {
     /// Runs everybody, commits, and tells everybody; begins anew without whoever
     /// spoils it.
     fn run(&mut self, room: &mut Room) {
-        self.board(room);
+        self.passengers.retain(|one| {
+            let all = || one.parcels.iter().flat_map(|parcel| &parcel.statements);
+            room.takes_as_much(all().count(), all().map(Statement::bytes).sum())
+        });
         for _ in 0..TRIES {
+            // Anew each time: the claim names the batch, and its number may be another.
+            self.board();
             match self.run_all() {
                 Ok(()) => {
                     self.commit();
@@ -504,19 +512,11 @@ impl Shared<'_> {
         self.give_up();
     }
 
-    /// Claims the requests, as many as there is room for.
-    fn board(&mut self, room: &mut Room) {
+    /// Claims the requests; some may have been taken back.
+    fn board(&mut self) {
         let (guard, sequence, batch) = (self.session.guard(), self.sequence, self.batch);
-        self.passengers.retain(|one| {
-            let statements: Vec<&Statement> = one
-                .parcels
-                .iter()
-                .flat_map(|parcel| &parcel.statements)
-                .collect();
-            let bytes = statements.iter().map(|one| one.bytes()).sum();
-            room.takes_as_much(statements.len(), bytes)
-                && guard.claim(&one.request, sequence.unsigned_abs(), batch)
-        });
+        self.passengers
+            .retain(|one| guard.claim(&one.request, sequence.unsigned_abs(), batch));
         failpoint!("boarded");
     }
 
