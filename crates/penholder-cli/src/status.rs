@@ -58,6 +58,13 @@ fn describe(status: &lock::Status) -> String {
     if status.holds.count > 0 {
         lines.push(format!("  holds {}", took(&status.holds)));
     }
+    if counted.batches > 0 {
+        let size = &status.batches;
+        lines.push(format!(
+            "  {} writes in {} shared transactions, {} carried for others; p50 {}, p99 {}, most {}",
+            counted.grouped, counted.batches, counted.carried, size.p50, size.p99, size.max
+        ));
+    }
     for event in status.events.iter().take(EVENTS) {
         lines.push(format!("  {event}"));
     }

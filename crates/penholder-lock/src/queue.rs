@@ -735,7 +735,6 @@ impl Member {
             wake_first(memory);
         }
     }
-
 }
 
 /// Wakes the first in line, so that it probes from now on.
