@@ -31,6 +31,7 @@ Examples:
   penholder stress demo.db                     see it work: 8 processes at once
   penholder exec app.db 'INSERT INTO t VALUES (?1)' 42
   penholder query app.db 'SELECT * FROM t' --json
+  penholder import app.db t rows.csv           others get their turn meanwhile
   penholder status app.db                      who holds the pen?
   penholder run app.db -- ./nightly-import     hold the pen while a program runs
 
@@ -38,6 +39,7 @@ Exit codes:
   0    done
   1    SQL failed, a check failed, or a file cannot be used
   2    the command line was not understood
+  3    an import stopped halfway: it says how many rows are in, how to go on
   75   the write lock (or SQLite's own lock) was not free in time
   run  exits with the command's own code; 126 it cannot be started, 127 it is
        not found, 128+N it was ended by signal N";
@@ -57,6 +59,9 @@ pub(crate) enum Command {
     Exec(Exec),
     /// Run SQL that reads; never waits for the write lock
     Query(Query),
+    /// Write the rows of a CSV or JSON lines file into a table, in short batches,
+    /// between which others write
+    Import(Import),
     /// Say who holds the write lock; only looks
     Status(Status),
     /// Hold the write lock while a command runs
@@ -230,6 +235,80 @@ pub(crate) struct Query {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = IMPORT_HELP)]
+pub(crate) struct Import {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The table; it must exist
+    #[arg(value_name = "TABLE")]
+    pub(crate) table: String,
+    /// The file; `-` reads standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// What is in the file, if its name does not end in .csv, .tsv, .jsonl,
+    /// .ndjson or .json
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<ImportFormat>,
+    /// What stands between the fields of a CSV file: one ASCII character, or
+    /// `tab` [default: a comma; a tab for .tsv]
+    #[arg(long, value_name = "CHAR", value_parser = delimiter, allow_hyphen_values = true)]
+    pub(crate) delimiter: Option<u8>,
+    /// Store an empty CSV field as NULL, not as empty text
+    #[arg(long)]
+    pub(crate) empty_as_null: bool,
+    /// Leave out the first N rows of the file: to go on where an import stopped
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) skip: u64,
+    /// How long a batch writes before others get their turn: one row at least
+    #[arg(long, value_name = "TIME", default_value = "5ms", value_parser = duration, allow_hyphen_values = true)]
+    pub(crate) hold: Duration,
+    /// All rows in one transaction, or none: nobody else writes until all are in
+    #[arg(long, conflicts_with = "hold")]
+    pub(crate) atomic: bool,
+    /// What a commit waits for: with `full` it survives a power cut
+    #[arg(long, value_enum, default_value = "normal")]
+    pub(crate) sync: Sync,
+    /// How long each batch waits for everybody else, for example 500ms, 10s
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration, allow_hyphen_values = true)]
+    pub(crate) timeout: Duration,
+    /// What this is for: shown to whoever waits
+    #[arg(long, default_value = "import")]
+    pub(crate) label: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ImportFormat {
+    /// Rows of fields, the first with the names of the columns
+    Csv,
+    /// One JSON object on each line
+    Jsonl,
+}
+
+const IMPORT_HELP: &str = "\
+The file is read twice (standard input is kept in a temporary file, in TMPDIR).
+First every row is checked: UTF-8, columns that the table has, as many fields as
+the header, one JSON object a line. A row that is malformed is reported with its
+line, and nothing is imported. Empty lines are left out. Then the rows are
+written. Columns that the file does not name, and keys that an object does not
+have, get their default.
+
+CSV values are text, which SQLite converts as the type of the column asks. JSON
+numbers and text are stored as they are, null as NULL, true and false as 1 and
+0, arrays and objects as JSON text.
+
+At a row that the database refuses (a constraint, a trigger) the import stops:
+the rows before it are in. So are those of finished batches after Ctrl-C, a
+timeout or a kill. The message says how many, and the --skip to go on with. A
+second Ctrl-C ends it at once, without a message.
+
+Exit codes:
+  0    all rows are in
+  1    nothing was imported
+  3    it stopped halfway; the rows before are in
+  75   the lock was not free in time; the rows before are in
+  130  it was interrupted (143: asked to end); the rows before are in";
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct Status {
     #[command(flatten)]
     pub(crate) target: Target,
@@ -285,6 +364,15 @@ fn duration(text: &str) -> Result<Duration, String> {
     let wanted = "give a number with a unit, like 500ms, 10s or 1.5m";
     let parsed: jiff::SignedDuration = text.parse().map_err(|_| wanted.to_owned())?;
     Duration::try_from(parsed).map_err(|_| "it cannot be negative".to_owned())
+}
+
+fn delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        b"tab" | b"\\t" => Ok(b'\t'),
+        [b'"' | b'\n' | b'\r'] => Err("it cannot be a quote or a line end".to_owned()),
+        [byte] if byte.is_ascii() => Ok(*byte),
+        _ => Err("give one ASCII character, or tab".to_owned()),
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

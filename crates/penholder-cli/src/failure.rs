@@ -8,6 +8,8 @@ use std::process::ExitCode;
 pub(crate) const FAILED: u8 = 1;
 /// The command line was not understood.
 pub(crate) const USAGE: u8 = 2;
+/// An import stopped at a row that failed; the rows before it are in.
+pub(crate) const HALFWAY: u8 = 3;
 /// The write lock was not free in time (`EX_TEMPFAIL` of sysexits.h).
 pub(crate) const TIMEOUT: u8 = 75;
 /// The command of `run` cannot be started, and is not found, as in a shell.

@@ -4,11 +4,13 @@
 mod args;
 mod exec;
 mod failure;
+mod import;
 mod maintain;
 mod output;
 mod param;
 mod query;
 mod run;
+mod signals;
 mod status;
 mod stress;
 
@@ -33,6 +35,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::StressWorker(args) => stress::worker::run(&args),
         Command::Exec(args) => exec::run(&args),
         Command::Query(args) => query::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Checkpoint(args) => maintain::checkpoint(&args),

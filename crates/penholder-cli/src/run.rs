@@ -17,6 +17,7 @@ use signal_hook::low_level::siginfo::{Cause, Origin};
 
 use crate::args::Run;
 use crate::failure::{FAILED, Failure, NOT_EXECUTABLE, NOT_FOUND, say};
+use crate::signals;
 
 /// What is passed on. The others keep their meaning for penholder itself.
 const PASSED_ON: [i32; 7] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM];
@@ -139,19 +140,7 @@ fn is_in_path(program: &Path) -> bool {
 /// Those that are not ignored: what `nohup` or a shell's `&` has switched off
 /// stays so for the command too.
 fn passed_on() -> Vec<i32> {
-    let ignored = ignored_signals().unwrap_or(0);
-    let mut signals = PASSED_ON.to_vec();
-    signals.retain(|signal| ignored & (1 << (signal - 1)) == 0);
-    signals
-}
-
-/// The mask of signals that this process ignores, the lowest bit for signal 1.
-fn ignored_signals() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let mask = status
-        .lines()
-        .find_map(|line| line.strip_prefix("SigIgn:"))?;
-    u64::from_str_radix(mask.trim(), 16).ok()
+    signals::not_ignored(&PASSED_ON)
 }
 
 /// A signal from the terminal (Ctrl-C) goes to the whole foreground group, the

@@ -15,10 +15,11 @@ use peer::PATIENCE;
 use site::{PROMPT, Site, finish, timed};
 
 /// Every command that takes a database, with what else it needs.
-const COMMANDS: [(&str, &[&str]); 8] = [
+const COMMANDS: [(&str, &[&str]); 9] = [
     ("stress", &["--processes", "2", "--writes", "2"]),
     ("exec", &["SELECT 1"]),
     ("query", &["SELECT 1"]),
+    ("import", &["entry", "rows.csv"]),
     ("status", &[]),
     ("run", &["--", "echo", "ran"]),
     ("checkpoint", &[]),
@@ -288,6 +289,16 @@ fn wrong_command_lines_are_usage_errors() {
         &["run", "x.db", "-n", "-w", "1", "--", "true"],
         &["run", "x.db", "-E", "256", "--", "true"],
         &["run", "x.db", "-E", "-1", "--", "true"],
+        &["import", "x.db"],
+        &["import", "x.db", "entry"],
+        &["import", "x.db", "entry", "rows.csv", "--skip", "-1"],
+        &["import", "x.db", "entry", "rows.csv", "--format", "xml"],
+        &["import", "x.db", "entry", "rows.csv", "--delimiter", "ab"],
+        &["import", "x.db", "entry", "rows.csv", "--delimiter", "\""],
+        &["import", "x.db", "entry", "rows.csv", "--hold", "5"],
+        &[
+            "import", "x.db", "entry", "rows.csv", "--atomic", "--hold", "5ms",
+        ],
         &["backup", "x.db"],
         &["completions"],
         &["stress", "x.db", "--processes", "0"],

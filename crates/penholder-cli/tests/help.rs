@@ -11,10 +11,11 @@ use peer::PATIENCE;
 use site::{Site, finish};
 use snapshot::assert_approved;
 
-const COMMANDS: [&str; 9] = [
+const COMMANDS: [&str; 10] = [
     "stress",
     "exec",
     "query",
+    "import",
     "status",
     "run",
     "checkpoint",

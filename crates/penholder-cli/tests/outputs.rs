@@ -97,6 +97,38 @@ fn sql() {
 }
 
 #[test]
+fn import() {
+    let site = Site::with_table();
+    site.exec("CREATE TABLE part(id INTEGER PRIMARY KEY, name TEXT)");
+    let write = |name: &str, text: &str| std::fs::write(site.at(name), text).unwrap();
+    write("good.csv", "id,name\n1,bolt\n2,nut\n");
+    write("refused.csv", "id,name\n3,screw\n2,nut\n4,washer\n");
+    write("malformed.csv", "id,name\n5,bolt\n6\n");
+    write("malformed.jsonl", "{\"id\": 7}\n{\"id\": 8, \"size\": 1}\n");
+    let assert_steady = |name: &str, args: &[&str]| {
+        let done = shown(&site, &site.run(args));
+        let lines = done
+            .lines()
+            .map(|line| match line.contains("imported into") {
+                true => numberless(line) + "\n",
+                false => line.to_owned() + "\n",
+            });
+        let text = lines.collect::<String>().replace(", N a second", "");
+        assert_approved(name, &text);
+    };
+    assert_steady("import", &["import", "x.db", "part", "good.csv"]);
+    assert_steady("import-refused", &["import", "x.db", "part", "refused.csv"]);
+    let malformed = ["import", "x.db", "part", "malformed.csv"];
+    assert_steady("import-malformed", &malformed);
+    let malformed = ["import", "x.db", "part", "malformed.jsonl"];
+    assert_steady("import-malformed-json", &malformed);
+    assert_steady("import-no-table", &["import", "x.db", "parts", "good.csv"]);
+    assert_steady("import-no-format", &["import", "x.db", "part", "-"]);
+    let again = ["import", "x.db", "part", "good.csv", "--atomic"];
+    assert_steady("import-atomic", &again);
+}
+
+#[test]
 fn maintenance() {
     let site = Site::with_table();
     assert_shown("checkpoint", &site, &["checkpoint", "x.db"]);
