@@ -259,8 +259,9 @@ pub(crate) struct Import {
     /// Leave out the first N rows of the file: to go on where an import stopped
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) skip: u64,
-    /// How long a batch writes before others get their turn: one row at least
-    #[arg(long, value_name = "TIME", default_value = "5ms", value_parser = duration, allow_hyphen_values = true)]
+    /// How long a batch writes at most before others get their turn; one row at
+    /// least
+    #[arg(long, value_name = "TIME", default_value = "2ms", value_parser = duration, allow_hyphen_values = true)]
     pub(crate) hold: Duration,
     /// All rows in one transaction, or none: nobody else writes until all are in
     #[arg(long, conflicts_with = "hold")]

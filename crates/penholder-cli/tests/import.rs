@@ -532,6 +532,24 @@ fn a_holder_is_waited_for_and_named() {
     assert_eq!(count(&site), 10);
 }
 
+#[test]
+fn a_holder_in_the_middle_leaves_what_is_in() {
+    let site = site();
+    many(&site, MANY);
+    let import = start(&site, &["--hold", "1ms", "--timeout", "200ms"]);
+    some_rows(&site.at("x.db"));
+    let _holder = site.hold(&[]);
+    let done = ended(import);
+    assert_eq!(done.code, Some(75), "{done:?}");
+    assert!(
+        done.err.contains("write lock timeout after 200ms"),
+        "{done:?}"
+    );
+    let rows = prefix(&site);
+    let state = format!("\n  {rows} rows are in\n  go on with --skip {rows}\n");
+    assert!(done.err.ends_with(&state), "{done:?}");
+}
+
 /// How an import that was started ends.
 fn ended(mut child: Child) -> Done {
     let status = site::wait(&mut child, PATIENCE);
