@@ -35,6 +35,8 @@ bench:
     cargo run --release -p penholder-bench -- compare
     cargo run --release -p penholder-bench -- handoff
     cargo run --release -p penholder-bench -- scale
+    cargo build --release -p penholder-cli
+    cargo run --release -p penholder-bench -- import
 
 # Two thousand kills
 long:

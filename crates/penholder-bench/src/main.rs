@@ -14,6 +14,7 @@ mod compare;
 mod execute;
 mod figures;
 mod handoff;
+mod import;
 mod machine;
 mod matrix;
 mod naive;
@@ -27,6 +28,7 @@ mod rounds;
 mod runner;
 mod rush;
 mod scale;
+mod steady;
 mod targets;
 mod threads;
 mod uncontended;
@@ -62,10 +64,14 @@ enum Command {
     Handoff(handoff::Args),
     /// What it costs to wait behind a long hold.
     Waiting(waiting::Args),
+    /// An import while others write, beside the sqlite3 shell's alone.
+    Import(import::Args),
     #[command(hide = true)]
     Runner(runner::Args),
     #[command(hide = true)]
     Worker(worker::Args),
+    #[command(hide = true)]
+    Steady(steady::Args),
 }
 
 fn main() -> ExitCode {
@@ -77,8 +83,10 @@ fn main() -> ExitCode {
         Command::Threads(args) => threads::run(&args),
         Command::Handoff(args) => handoff::run(&args),
         Command::Waiting(args) => waiting::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Runner(args) => runner::run(&args),
         Command::Worker(args) => worker::run(args),
+        Command::Steady(args) => steady::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
