@@ -33,6 +33,7 @@ Examples:
   penholder query app.db 'SELECT * FROM t' --json
   penholder import app.db t rows.csv           others get their turn meanwhile
   penholder status app.db                      who holds the pen?
+  penholder doctor app.db                      what is wrong, and what to do?
   penholder run app.db -- ./nightly-import     hold the pen while a program runs
 
 Exit codes:
@@ -40,6 +41,7 @@ Exit codes:
   1    SQL failed, a check failed, or a file cannot be used
   2    the command line was not understood
   3    an import stopped halfway: it says how many rows are in, how to go on
+  3, 4 the worst finding of doctor is a warning, or an error
   75   the write lock (or SQLite's own lock) was not free in time
   run  exits with the command's own code; 126 it cannot be started, 127 it is
        not found, 128+N it was ended by signal N";
@@ -64,6 +66,8 @@ pub(crate) enum Command {
     Import(Import),
     /// Say who holds the write lock; only looks
     Status(Status),
+    /// Say what is wrong with a database, or may go wrong, and what to do; only looks
+    Doctor(Doctor),
     /// Hold the write lock while a command runs
     Run(Run),
     /// Move the log (-wal) into the database and empty it
@@ -316,6 +320,30 @@ pub(crate) struct Status {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Nothing is changed, and the write lock is not taken. Processes of other users are
+seen by root only.
+
+Exit codes:
+  0  nothing is wrong
+  1  there is no database to be examined
+  3  the worst finding is a warning: it works, and may fail later, or for others
+  4  the worst finding is an error: it does not work now")]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Read the whole content too, for corruption and unmet foreign keys
+    #[arg(long)]
+    pub(crate) integrity: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The timeout that your programs write with; a longer hold is a warning
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = duration, allow_hyphen_values = true)]
+    pub(crate) timeout: Duration,
 }
 
 #[derive(Debug, clap::Args)]

@@ -10,6 +10,9 @@ pub(crate) const FAILED: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 /// An import stopped at a row that failed; the rows before it are in.
 pub(crate) const HALFWAY: u8 = 3;
+/// The worst finding of `doctor` is a warning, and an error.
+pub(crate) const DOCTOR_WARNING: u8 = 3;
+pub(crate) const DOCTOR_ERROR: u8 = 4;
 /// The write lock was not free in time (`EX_TEMPFAIL` of sysexits.h).
 pub(crate) const TIMEOUT: u8 = 75;
 /// The command of `run` cannot be started, and is not found, as in a shell.

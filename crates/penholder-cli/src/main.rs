@@ -2,6 +2,7 @@
 //! file of its own.
 
 mod args;
+mod doctor;
 mod exec;
 mod failure;
 mod import;
@@ -37,6 +38,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Query(args) => query::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Checkpoint(args) => maintain::checkpoint(&args),
         Command::Backup(args) => maintain::backup(&args),

@@ -164,7 +164,7 @@ fn text(value: &Value, null: &str) -> String {
 }
 
 /// Text that cannot drive a terminal; line breaks and tabs are left.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() && c != '\n' && c != '\t' {

@@ -17,6 +17,7 @@ const COMMANDS: [&str; 10] = [
     "query",
     "import",
     "status",
+    "doctor",
     "run",
     "checkpoint",
     "backup",

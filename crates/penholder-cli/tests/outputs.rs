@@ -152,6 +152,24 @@ fn stress() {
     assert_approved("stress", &lines.collect::<String>());
 }
 
+/// Without the lines that differ between machines.
+#[test]
+fn doctor() {
+    let site = Site::with_table();
+    let machine = |line: &&str| !line.contains("disk space") && !line.contains("SQLite version");
+    let approve = |name: &str, args: &[&str]| {
+        let shown = shown(&site, &site.run(args));
+        let lines: Vec<&str> = shown.split('\n').filter(machine).collect();
+        assert_approved(name, &lines.join("\n"));
+    };
+    approve("doctor-sound", &["doctor", "x.db", "--integrity"]);
+    std::fs::hard_link(site.at("x.db"), site.at("second.db")).unwrap();
+    std::fs::write(site.at("db.lockq"), "nonsense").unwrap();
+    std::os::unix::fs::symlink("elsewhere", site.at("x.db-journal")).unwrap();
+    approve("doctor-sick", &["doctor", "x.db"]);
+    assert_shown("doctor-missing", &site, &["doctor", "missing.db"]);
+}
+
 #[test]
 fn mistakes() {
     let site = Site::with_table();

@@ -14,7 +14,7 @@ use crate::deadline::Deadline;
 use crate::error::{Kind, LockError};
 use crate::held::{Held, Owned};
 use crate::mailbox::{Claim, Fate, Request};
-use crate::page::{BatchSize, Seat};
+use crate::page::{self, BatchSize, Seat, header::PageHeader};
 use crate::pen::{self, Ended, Hold, Offer, Pen};
 use crate::queue::{self, Policy};
 use crate::status::{self, Holder, Status};
@@ -149,6 +149,23 @@ impl WriteLocker {
     #[must_use]
     pub fn lock_file(&self) -> &Path {
         &self.request.path
+    }
+
+    /// The path of the page that processes queue in.
+    #[must_use]
+    pub fn page_file(&self) -> PathBuf {
+        page::path_of(&self.request.path)
+    }
+
+    /// What the beginning of that page says, and why it is not used if it is not;
+    /// `None` if there is none. Only looks.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn page_header(&self) -> Result<Option<PageHeader>, LockError> {
+        let path = self.page_file();
+        PageHeader::read(&path).map_err(|e| LockError::opening(&path, "read page", e))
     }
 
     /// Takes the lock, waiting up to `timeout` ([`Duration::ZERO`] tries once).

@@ -25,6 +25,8 @@ use crate::sys::map::Mapping;
 use crate::sys::process::{self, Identity};
 use crate::sys::{clock, futex};
 
+pub(crate) mod header;
+
 /// `penhold\n`
 const MAGIC: u64 = u64::from_ne_bytes(*b"penhold\n");
 const VERSION: u64 = 2;

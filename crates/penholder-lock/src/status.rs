@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -203,7 +204,26 @@ impl Process {
         locks::posix_owner(path, byte).map(Self::of)
     }
 
-    fn of(pid: u32) -> Self {
+    /// The processes with a shared POSIX lock on one of these bytes of a file, at
+    /// this moment. The file is not opened.
+    ///
+    /// Whoever reads a database in WAL mode has one on the bytes 123 to 127 of its
+    /// `-shm` file, for as long as its transaction lasts.
+    #[must_use]
+    pub fn with_shared_posix_lock(path: &Path, bytes: &RangeInclusive<u64>) -> Vec<Self> {
+        let pids = locks::posix_sharers(path, bytes).into_iter();
+        pids.map(Self::of).collect()
+    }
+
+    /// The files that this process runs code from, as paths that can be opened
+    /// while it lives: its program first, then its libraries, each once. Empty
+    /// where we may not look.
+    #[must_use]
+    pub fn code_files(&self) -> Vec<PathBuf> {
+        process::code_files(self.pid)
+    }
+
+    pub(crate) fn of(pid: u32) -> Self {
         Self {
             pid,
             cmd: process::cmd(pid).map(|cmd| printable(&cmd, CMD_MAX)),

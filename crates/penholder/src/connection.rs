@@ -105,6 +105,13 @@ pub(crate) fn explain(location: &Location, deadline: &Deadline, error: rusqlite:
         return Error::busy(path, *deadline, None, error);
     }
     let refused = |why, next| Error::refused("open database", path, why, next);
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    if code == Some(rusqlite::ffi::SQLITE_READONLY_ROLLBACK) {
+        return refused(
+            "a transaction was cut off, and SQLite has to roll it back (-journal) before it is read",
+            "open it once with a program that may write it",
+        );
+    }
     match error.sqlite_error_code() {
         // Read-only, it answers, where it cannot create what it needs to read.
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) => {}

@@ -30,6 +30,7 @@
 //! - [`Error`]: what went wrong, and who was in the way.
 //! - [`checkpoint`](Database::checkpoint), [`vacuum`](Database::vacuum),
 //!   [`backup_to`](Database::backup_to), [`migrate`](Database::migrate).
+//! - [`Doctor`]: what is wrong with a database, or may go wrong.
 //! - [`lock`]: the write lock by itself, for programs that use another SQLite
 //!   library.
 //!
@@ -66,6 +67,7 @@ mod carrier;
 mod carry;
 mod connection;
 mod database;
+mod doctor;
 mod error;
 mod ffi;
 mod group;
@@ -83,6 +85,7 @@ mod watch;
 mod writer;
 
 pub use database::Database;
+pub use doctor::{Check, Doctor, Finding, Report, Severity};
 pub use error::{Error, Result};
 pub use maintenance::Checkpoint;
 pub use options::{GroupCommit, GroupLimits, Options, Synchronous};

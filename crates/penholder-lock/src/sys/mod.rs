@@ -9,12 +9,13 @@
 //! | `futex` | sleep on a shared word until woken |
 //! | `locks` | who holds a lock, from the kernel's tables, only by looking |
 //! | `map` | a file as shared memory |
+//! | `openers` | which processes have files open |
 //! | `process` | who we are, and whether another process lives |
 
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{clock, file, filesystem, fork, futex, locks, map, process};
+pub(crate) use linux::{clock, file, filesystem, fork, futex, locks, map, openers, process};
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(

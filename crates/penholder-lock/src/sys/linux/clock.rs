@@ -26,6 +26,11 @@ pub(crate) fn wall(monotonic: u64, offset: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_nanos(monotonic.saturating_add(offset))
 }
 
+/// When this boot of the machine began, by the wall clock as it is set now.
+pub(crate) fn booted() -> u64 {
+    nanos(ClockId::Realtime).saturating_sub(nanos(ClockId::Boottime))
+}
+
 fn nanos(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
     // Neither is negative on a machine whose clock is set.

@@ -8,6 +8,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -163,6 +164,25 @@ pub(crate) fn posix_owner(path: &Path, byte: u64) -> Option<u32> {
     });
     let owner = u32::try_from(found.ok()??).ok();
     owner.filter(|&pid| pid > 0)
+}
+
+/// The processes with a shared POSIX lock on one of these bytes of the file, as of
+/// one look at the table.
+pub(crate) fn posix_sharers(path: &Path, bytes: &RangeInclusive<u64>) -> Vec<u32> {
+    let Some(file) = table_name(path) else {
+        return Vec::new();
+    };
+    let (table, _in_one_piece) = read_table().unwrap_or_default();
+    let mut pids: Vec<u32> = table
+        .lines()
+        .filter_map(parse_lock)
+        .filter(|lock| lock.kind == "POSIX" && !lock.exclusive && lock.file == file.0)
+        .filter(|lock| lock.first <= *bytes.end() && lock.last >= *bytes.start())
+        .filter_map(|lock| u32::try_from(lock.taker).ok().filter(|&pid| pid > 0))
+        .collect();
+    pids.sort_unstable();
+    pids.dedup();
+    pids
 }
 
 /// Whether this process holds a `flock` on the file; `None` where we may not

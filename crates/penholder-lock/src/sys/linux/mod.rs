@@ -7,4 +7,5 @@ pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod locks;
 pub(crate) mod map;
+pub(crate) mod openers;
 pub(crate) mod process;

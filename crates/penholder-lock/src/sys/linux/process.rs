@@ -1,7 +1,11 @@
 //! Who we are, and whether another process lives: the kernel's word.
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use rustix::process::{Pid, test_kill_process};
@@ -10,6 +14,9 @@ use crate::status::ProcessState;
 
 /// The pid namespace of the machine itself (`PROC_PID_INIT_INO` of the kernel).
 pub(crate) const FIRST_PIDNS: u64 = 0xEFFF_FFFC;
+
+/// So many generations of a process are looked at.
+const ANCESTORS_MAX: usize = 64;
 
 /// This process, as other processes can recognise it.
 #[derive(Debug, Clone)]
@@ -67,6 +74,7 @@ fn pidns_of(process: &str) -> Option<u64> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stat {
     pub(crate) state: char,
+    pub(crate) parent: u32,
     pub(crate) start: u64,
 }
 
@@ -81,9 +89,14 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     let (_, rest) = text.rsplit_once(") ")?;
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
-    // `start` is field 22, `state` field 3.
-    let start = fields.nth(18)?.parse().ok()?;
-    Some(Stat { state, start })
+    let parent = fields.next()?.parse().ok()?;
+    // `start` is field 22, `parent` field 4.
+    let start = fields.nth(17)?.parse().ok()?;
+    Some(Stat {
+        state,
+        parent,
+        start,
+    })
 }
 
 /// The state of the process with this pid, and this start where it is known:
@@ -137,6 +150,66 @@ fn join<'a>(words: impl Iterator<Item = &'a [u8]>) -> String {
     line
 }
 
+/// The parent of a process, its parent, and so on; bounded, because they may change
+/// while we look.
+pub(crate) fn ancestors(pid: u32) -> Vec<u32> {
+    let parent = |pid: &u32| stat(*pid).map(|stat| stat.parent);
+    std::iter::successors(parent(&pid), parent)
+        .take_while(|&pid| pid > 0)
+        .take(ANCESTORS_MAX)
+        .collect()
+}
+
+/// The files that a process runs code from, as paths that can be opened: its
+/// program first, each file once. Nothing where we may not look.
+pub(crate) fn code_files(pid: u32) -> Vec<PathBuf> {
+    let folder = PathBuf::from(format!("/proc/{pid}"));
+    let maps = fs::read(folder.join("maps")).unwrap_or_default();
+    let mut seen = HashSet::new();
+    let program = folder.join("exe");
+    let mut files = Vec::new();
+    if let Ok(meta) = program.metadata() {
+        seen.insert(meta.ino());
+        files.push(program);
+    }
+    for mapping in maps.split(|&byte| byte == b'\n').filter_map(parse_mapping) {
+        if seen.insert(mapping.inode) {
+            files.extend(openable(&folder, &mapping));
+        }
+    }
+    files
+}
+
+/// A line of `/proc/<pid>/maps` for a file with code in it.
+#[derive(Debug, PartialEq, Eq)]
+struct Mapping<'a> {
+    range: &'a str,
+    inode: u64,
+    path: &'a [u8],
+}
+
+/// `7f10-7f20 r-xp 00001000 fe:00 524299     /usr/lib/libx.so`
+fn parse_mapping(line: &[u8]) -> Option<Mapping<'_>> {
+    let at = line.iter().position(|&byte| byte == b'/')?;
+    let (facts, path) = line.split_at(at);
+    let mut facts = std::str::from_utf8(facts).ok()?.split_ascii_whitespace();
+    let range = facts.next()?;
+    facts.next().filter(|allowed| allowed.contains('x'))?;
+    let inode = facts.nth(2)?.parse().ok()?;
+    Some(Mapping { range, inode, path })
+}
+
+/// The file may be in another mount namespace, or no longer under its name.
+fn openable(folder: &Path, mapping: &Mapping<'_>) -> Option<PathBuf> {
+    let mut named = folder.join("root").into_os_string();
+    named.push(OsStr::from_bytes(mapping.path));
+    let by_range = folder.join("map_files").join(mapping.range);
+    [PathBuf::from(named), by_range].into_iter().find(|path| {
+        path.metadata()
+            .is_ok_and(|meta| meta.ino() == mapping.inode)
+    })
+}
+
 /// Every process that `/proc` shows.
 pub(crate) fn all() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else {
@@ -166,7 +239,38 @@ mod tests {
     fn a_name_with_parentheses_does_not_confuse() {
         let line = b"7 (a) b) T 1 7 7 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 991 5 6";
         let stat = parse_stat(line).unwrap();
-        assert_eq!((stat.state, stat.start), ('T', 991));
+        assert_eq!((stat.state, stat.parent, stat.start), ('T', 1, 991));
         assert!(parse_stat(b"garbage").is_none());
+    }
+
+    #[test]
+    fn mappings_of_code_are_understood() {
+        let line = b"7f1-7f2 r-xp 00001000 fe:00 524299          /usr/lib/a b.so";
+        let mapping = parse_mapping(line).unwrap();
+        assert_eq!((mapping.range, mapping.inode), ("7f1-7f2", 524_299));
+        assert_eq!(mapping.path, b"/usr/lib/a b.so");
+        for other in [
+            &b"7f1-7f2 r--p 00001000 fe:00 524299          /usr/lib/a.so"[..],
+            b"7f1-7f2 r-xp 00000000 00:00 0          [vdso]",
+            b"7f1-7f2 r-xp 00000000 00:00 0",
+            b"/",
+            b"",
+        ] {
+            assert_eq!(parse_mapping(other), None);
+        }
+        let own = code_files(std::process::id());
+        let program = std::env::current_exe().unwrap().metadata().unwrap();
+        assert_eq!(own[0].metadata().unwrap().ino(), program.ino());
+        assert!(
+            own.iter().any(|path| path.ends_with("libc.so.6")),
+            "{own:?}"
+        );
+    }
+
+    #[test]
+    fn ancestors_are_known() {
+        let own = ancestors(std::process::id());
+        assert_eq!(own.first(), Some(&std::os::unix::process::parent_id()));
+        assert!(ancestors(u32::MAX).is_empty());
     }
 }

@@ -1,0 +1,82 @@
+//! `penholder doctor`: what is wrong with a database, or may go wrong.
+
+use std::process::ExitCode;
+
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
+use penholder::{Doctor, Finding, Report, Severity};
+
+use crate::args;
+use crate::failure::{DOCTOR_ERROR, DOCTOR_WARNING, Failure};
+use crate::output;
+
+/// Columns of the table, on a terminal and on a pipe.
+const WIDTH: u16 = 80;
+
+pub(crate) fn run(args: &args::Doctor) -> Result<ExitCode, Failure> {
+    let options = args.target.options().timeout(args.timeout);
+    let doctor = Doctor::new(options).integrity(args.integrity);
+    let report = doctor.examine(&args.target.db)?;
+    if args.json {
+        output::print_json(&report)?;
+    } else {
+        output::print(describe(&report).as_bytes())?;
+    }
+    Ok(match report.worst() {
+        Severity::Error => ExitCode::from(DOCTOR_ERROR),
+        Severity::Warning => ExitCode::from(DOCTOR_WARNING),
+        _ => ExitCode::SUCCESS,
+    })
+}
+
+/// For people: the findings in a table, and how many there are to be done.
+fn describe(report: &Report) -> String {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::UTF8_FULL_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(WIDTH)
+        .set_header(["", "check", "finding"]);
+    for finding in &report.findings {
+        let severity = finding.severity.to_string();
+        table.add_row([severity, finding.check.to_string(), text(finding)]);
+    }
+    for (column, width) in table.column_iter_mut().zip([9, 16]) {
+        column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(width)));
+    }
+    let database = output::printable(&report.database.to_string_lossy());
+    let lock_file = output::printable(&report.lock_file.to_string_lossy());
+    format!(
+        "{database}\nlock file: {lock_file}\n{table}\n{}\n",
+        sum(report)
+    )
+}
+
+/// Why it matters is said where it does.
+fn text(finding: &Finding) -> String {
+    let mut lines = vec![output::printable(&finding.finding)];
+    if finding.severity > Severity::Ok {
+        lines.push(format!("why: {}", finding.why));
+        lines.extend(finding.next.as_ref().map(|next| format!("do: {next}")));
+    }
+    lines.join("\n")
+}
+
+fn sum(report: &Report) -> String {
+    let count = |severity| {
+        let findings = report.findings.iter();
+        findings.filter(|one| one.severity == severity).count()
+    };
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    let counted = |number: usize, name: &str| match number {
+        1 => format!("1 {name}"),
+        number => format!("{number} {name}s"),
+    };
+    match (errors, warnings) {
+        (0, 0) => "nothing is wrong".to_owned(),
+        _ => format!(
+            "{}, {}",
+            counted(errors, "error"),
+            counted(warnings, "warning")
+        ),
+    }
+}

@@ -1,0 +1,146 @@
+//! Which processes have files open, from `/proc/<pid>/fd`. Only looks: the files
+//! are not opened, and no process is disturbed.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::process;
+
+/// A descriptor of one of the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Open {
+    /// Which of the files.
+    pub(crate) file: usize,
+    pub(crate) writable: bool,
+    /// It is an older file of this name, which was deleted.
+    pub(crate) deleted: bool,
+}
+
+/// A process with some of the files open.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) pid: u32,
+    pub(crate) open: Vec<Open>,
+}
+
+/// All that have one of these files open, and whether every process could be looked
+/// at before `end`.
+pub(crate) fn openers(files: &[PathBuf], end: Instant) -> (Vec<Found>, bool) {
+    let files: Vec<Sought<'_>> = files.iter().map(|path| Sought::of(path)).collect();
+    let mut found = Vec::new();
+    let mut complete = true;
+    for pid in process::all() {
+        match descriptors(pid, &files, end) {
+            Some(open) if open.is_empty() => {}
+            Some(open) => found.push(Found { pid, open }),
+            // One that has ended has nothing open.
+            None => complete &= process::stat(pid).is_none_or(|stat| stat.state == 'Z'),
+        }
+    }
+    (found, complete)
+}
+
+struct Sought<'a> {
+    path: &'a Path,
+    meta: Option<Metadata>,
+}
+
+impl<'a> Sought<'a> {
+    fn of(path: &'a Path) -> Self {
+        Self {
+            path,
+            meta: path.symlink_metadata().ok(),
+        }
+    }
+
+    /// Whether a descriptor that leads to this path may be of the file. Others are
+    /// not asked about: what a file system far away answers can take long.
+    fn may_be(&self, target: &Path) -> bool {
+        let name = self.path.file_name();
+        let has_names = self.meta.as_ref().is_some_and(|meta| meta.nlink() > 1);
+        has_names || target.file_name() == name || is_deleted(target, self.path)
+    }
+
+    fn is(&self, meta: &Metadata) -> bool {
+        let id = |meta: &Metadata| (meta.dev(), meta.ino());
+        self.meta.as_ref().is_some_and(|own| id(own) == id(meta))
+    }
+}
+
+/// The kernel writes `… (deleted)` behind the path of a file without a name.
+fn is_deleted(target: &Path, path: &Path) -> bool {
+    let mut name = path.to_owned().into_os_string();
+    name.push(" (deleted)");
+    target.as_os_str() == name
+}
+
+/// `None` where we may not look, or not at all of them until `end`.
+fn descriptors(pid: u32, files: &[Sought<'_>], end: Instant) -> Option<Vec<Open>> {
+    let folder = PathBuf::from(format!("/proc/{pid}"));
+    let mut open = Vec::new();
+    for entry in fs::read_dir(folder.join("fd")).ok()?.flatten() {
+        if Instant::now() > end {
+            return None;
+        }
+        let Ok(target) = fs::read_link(entry.path()) else {
+            continue;
+        };
+        for (number, file) in files.iter().enumerate() {
+            if !target.is_absolute() || !file.may_be(&target) {
+                continue;
+            }
+            let Ok(meta) = entry.path().metadata() else {
+                continue;
+            };
+            let deleted = meta.nlink() == 0 && is_deleted(&target, file.path);
+            if deleted || file.is(&meta) {
+                open.push(Open {
+                    file: number,
+                    writable: is_writable(&folder.join("fdinfo").join(entry.file_name())),
+                    deleted,
+                });
+            }
+        }
+    }
+    Some(open)
+}
+
+/// `flags: 0100002`, in octal; the last two bits are 0 for reading only.
+fn is_writable(info: &Path) -> bool {
+    let info = fs::read_to_string(info).unwrap_or_default();
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    flags
+        .and_then(|flags| u64::from_str_radix(flags.trim(), 8).ok())
+        .is_some_and(|flags| flags & 3 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::time::Duration;
+
+    #[test]
+    fn what_we_have_open_ourselves_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        let paths = ["a", "b", "c"].map(|name| folder.join(name));
+        fs::write(&paths[0], "").unwrap();
+        let _read = File::open(&paths[0]).unwrap();
+        let _write = File::create(&paths[1]).unwrap();
+        let _gone = File::create(&paths[2]).unwrap();
+        fs::remove_file(&paths[2]).unwrap();
+        fs::write(&paths[2], "another").unwrap();
+        let end = Instant::now() + Duration::from_secs(60);
+        let (found, _) = openers(&paths, end);
+        let own = found.iter().find(|found| found.pid == std::process::id());
+        let mut open = own.unwrap().open.clone();
+        open.sort_by_key(|open| open.file);
+        let facts = open.iter().map(|open| (open.writable, open.deleted));
+        let expected = [(false, false), (true, false), (true, true)];
+        assert_eq!(facts.collect::<Vec<_>>(), expected);
+        assert!(!openers(&paths, Instant::now()).1, "no time to look");
+    }
+}

@@ -1,0 +1,440 @@
+//! What is wrong with a database, or may go wrong: each finding with why it matters
+//! and what to do. Only looks.
+//!
+//! | file | what it looks at |
+//! | --- | --- |
+//! | `opening` | what SQLite says of it: can it be read, its settings, its content |
+//! | `files` | the file system, permissions, room, names, a journal left behind |
+//! | `log` | the log and who keeps it from being started anew |
+//! | `lock` | the lock's holder, its page, the clock |
+//! | `processes` | who has it open: writers without the lock, their SQLite |
+//! | `version` | which version of SQLite a program contains, and which are affected |
+
+mod files;
+mod lock;
+mod log;
+mod opening;
+mod processes;
+mod version;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use penholder_lock::WriteLocker;
+
+use crate::database;
+use crate::error::{Error, Result};
+use crate::location::Location;
+use crate::options::Options;
+
+/// Examines a database: what is wrong with it, or may go wrong.
+///
+/// Nothing is changed, and the write lock is neither taken nor probed. SQLite opens
+/// the database for reading, and for that makes the `-wal` and `-shm` files of one in
+/// WAL mode if they are missing. On a network file system that the options do not allow
+/// it is not opened.
+///
+/// ```
+/// use penholder::{Database, Doctor, Options, Severity};
+///
+/// # fn main() -> penholder::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("app.db");
+/// # Database::open(&path)?;
+/// let report = Doctor::new(Options::new()).examine(path)?;
+/// for finding in report.findings.iter().filter(|one| one.severity > Severity::Info) {
+///     println!("{}: {}", finding.severity, finding.finding);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Doctor {
+    options: Options,
+    integrity: bool,
+}
+
+/// What was found.
+///
+/// With the feature `serde` it serialises to an object with these fields, which stay
+/// as they are within a major version; names of checks may be added:
+///
+/// | field | value |
+/// | --- | --- |
+/// | `database`, `lock_file` | paths |
+/// | `worst` | `"ok"`, `"info"`, `"warning"` or `"error"` |
+/// | `findings` | each `check, severity, finding, why, next`; `next` is `null` where there is nothing to do |
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// The database, absolute, links resolved.
+    pub database: PathBuf,
+    /// Its lock file.
+    pub lock_file: PathBuf,
+    /// Of each check at least one, if it could be made; the worst first.
+    pub findings: Vec<Finding>,
+}
+
+/// One thing that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Finding {
+    /// What was looked at.
+    pub check: Check,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What was found.
+    pub finding: String,
+    /// Why it matters.
+    pub why: &'static str,
+    /// What to do, if there is something.
+    pub next: Option<String>,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "lowercase")
+)]
+#[non_exhaustive]
+pub enum Severity {
+    /// As it should be.
+    Ok,
+    /// Worth knowing.
+    Info,
+    /// It works, and may fail later, or for others.
+    Warning,
+    /// It does not work now.
+    Error,
+}
+
+/// What is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "kebab-case")
+)]
+#[non_exhaustive]
+pub enum Check {
+    /// Can it be read.
+    Database,
+    /// `PRAGMA journal_mode`.
+    JournalMode,
+    /// What a commit waits for.
+    Synchronous,
+    /// How long SQLite waits for its own locks.
+    BusyTimeout,
+    /// Is it on a network file system.
+    FileSystem,
+    /// Who may write the database, its folder and the files beside it.
+    Permissions,
+    /// Is there room.
+    DiskSpace,
+    /// Has the file other names.
+    HardLinks,
+    /// Has a transaction been cut off outside WAL mode.
+    Journal,
+    /// How long the log is, and who reads from it.
+    Log,
+    /// Who holds the write lock.
+    Holder,
+    /// Do processes queue for it.
+    Page,
+    /// Has the wall clock been set.
+    Clock,
+    /// Who writes without the write lock.
+    Outsiders,
+    /// Who has a file open that is no longer this database.
+    Replaced,
+    /// Which versions of SQLite are at work.
+    SqliteVersion,
+    /// `PRAGMA integrity_check`.
+    Integrity,
+    /// `PRAGMA foreign_key_check`.
+    ForeignKeys,
+}
+
+/// What is examined, and how it is opened.
+struct Subject<'a> {
+    location: &'a Location,
+    options: &'a Options,
+    locker: &'a WriteLocker,
+}
+
+impl Doctor {
+    /// Examines as a program does that opens the database with these options.
+    pub fn new(options: Options) -> Self {
+        Self {
+            options,
+            integrity: false,
+        }
+    }
+
+    /// Whether the whole content is checked too (`integrity_check` and
+    /// `foreign_key_check`), which reads all of it; no by default.
+    pub fn integrity(mut self, integrity: bool) -> Self {
+        self.integrity = integrity;
+        self
+    }
+
+    /// Looks at everything. It takes some seconds at most, unless the content is
+    /// checked.
+    ///
+    /// # Errors
+    ///
+    /// There is no database to be examined: no such file, a folder, a file that is
+    /// something else.
+    pub fn examine(&self, path: impl AsRef<Path>) -> Result<Report> {
+        let what = "examine database";
+        let location = Location::of(path.as_ref(), what)?;
+        if !location.exists {
+            let (why, next) = ("there is no such database", "check the name");
+            return Err(Error::refused(what, &location.path, why, next));
+        }
+        let locker = database::locker(&location, &self.options)?;
+        let subject = Subject {
+            location: &location,
+            options: &self.options,
+            locker: &locker,
+        };
+        // Before SQLite opens it here: what this process has open is not meant.
+        let mut findings = processes::examine(&subject);
+        // Before it too: it mends the mode of an empty file.
+        findings.extend(files::examine(&subject));
+        if !files::is_refused(&subject) {
+            findings.extend(opening::examine(&subject, self.integrity)?);
+        }
+        findings.extend(log::examine(&subject));
+        findings.extend(lock::examine(&subject));
+        findings.sort_by_key(|one| (std::cmp::Reverse(one.severity), one.check));
+        Ok(Report {
+            database: location.path.clone(),
+            lock_file: locker.lock_file().to_owned(),
+            findings,
+        })
+    }
+}
+
+impl Report {
+    /// The worst severity of all findings.
+    #[must_use]
+    pub fn worst(&self) -> Severity {
+        let severities = self.findings.iter().map(|finding| finding.severity);
+        severities.max().unwrap_or(Severity::Ok)
+    }
+}
+
+impl Finding {
+    fn new(check: Check, severity: Severity, finding: impl Into<String>) -> Self {
+        Self {
+            check,
+            severity,
+            finding: finding.into(),
+            why: check.why(),
+            next: None,
+        }
+    }
+
+    fn ok(check: Check, finding: impl Into<String>) -> Self {
+        Self::new(check, Severity::Ok, finding)
+    }
+
+    fn info(check: Check, finding: impl Into<String>) -> Self {
+        Self::new(check, Severity::Info, finding)
+    }
+
+    fn warning(check: Check, finding: impl Into<String>) -> Self {
+        Self::new(check, Severity::Warning, finding)
+    }
+
+    fn error(check: Check, finding: impl Into<String>) -> Self {
+        Self::new(check, Severity::Error, finding)
+    }
+
+    fn next(mut self, next: impl Into<String>) -> Self {
+        self.next = Some(next.into());
+        self
+    }
+}
+
+impl Check {
+    /// Why it matters.
+    fn why(self) -> &'static str {
+        match self {
+            Self::Database => "what SQLite cannot read here, no program of this user can use",
+            Self::JournalMode => {
+                "in WAL mode readers and the writer go on beside one another; in any other mode \
+                 each keeps the other out"
+            }
+            Self::Synchronous => {
+                "it decides what a power cut may take: with NORMAL the last writes, with FULL \
+                 none; the database stays whole with both"
+            }
+            Self::BusyTimeout => {
+                "with none, whoever meets one of SQLite's locks fails at once with `database is \
+                 locked`"
+            }
+            Self::FileSystem => {
+                "between machines SQLite's locks and its shared memory do not hold: two write at \
+                 once, and the database is corrupt"
+            }
+            Self::Permissions => {
+                "whoever writes needs to write the database, its folder and every file beside \
+                 it; one that belongs to somebody else locks the others out"
+            }
+            Self::DiskSpace => "without room the next commit or checkpoint fails",
+            Self::HardLinks => {
+                "a writer that opens it under a name in another folder uses another log and \
+                 another lock file, which corrupts it"
+            }
+            Self::Journal => {
+                "it undoes a transaction that was cut off; without it, or beside the wrong \
+                 database, content is lost"
+            }
+            Self::Log => {
+                "a reader that stays in its transaction keeps the log from being started anew: \
+                 it grows with every write, and reading gets slow"
+            }
+            Self::Holder => "as long as it holds, nobody else writes",
+            Self::Page => "without it processes poll for the lock, in no order",
+            Self::Clock => {
+                "waits are right all the same, but the times in status, errors and events are not"
+            }
+            Self::Outsiders => {
+                "a writer that does not queue makes others wait inside SQLite, in no order, and \
+                 fails with `database is locked` itself"
+            }
+            Self::Replaced => {
+                "what it writes is lost, and its log may be mixed up with the new file's"
+            }
+            Self::SqliteVersion => {
+                "versions 3.7.0 to 3.51.2, except 3.44.6 and 3.50.7, can corrupt a database in \
+                 WAL mode that several processes write (the WAL-reset bug)"
+            }
+            Self::Integrity => {
+                "a corrupt database gives wrong answers, and loses more with each write"
+            }
+            Self::ForeignKeys => {
+                "rows that refer to nothing; SQLite checks only on connections that switched it on"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Database => "database",
+            Self::JournalMode => "journal mode",
+            Self::Synchronous => "synchronous",
+            Self::BusyTimeout => "busy timeout",
+            Self::FileSystem => "file system",
+            Self::Permissions => "permissions",
+            Self::DiskSpace => "disk space",
+            Self::HardLinks => "hard links",
+            Self::Journal => "journal",
+            Self::Log => "log",
+            Self::Holder => "holder",
+            Self::Page => "page",
+            Self::Clock => "clock",
+            Self::Outsiders => "outsiders",
+            Self::Replaced => "replaced",
+            Self::SqliteVersion => "SQLite version",
+            Self::Integrity => "integrity",
+            Self::ForeignKeys => "foreign keys",
+        })
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ok => "ok",
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        })
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Report {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut out = serializer.serialize_struct("Report", 4)?;
+        out.serialize_field("database", &self.database.to_string_lossy())?;
+        out.serialize_field("lock_file", &self.lock_file.to_string_lossy())?;
+        out.serialize_field("worst", &self.worst())?;
+        out.serialize_field("findings", &self.findings)?;
+        out.end()
+    }
+}
+
+/// The name of a file, without its folder; it may hold anything.
+fn name_of(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    let name = name.to_string_lossy();
+    name.chars().flat_map(escaped).collect()
+}
+
+fn escaped(c: char) -> Vec<char> {
+    if c.is_control() {
+        c.escape_default().collect()
+    } else {
+        vec![c]
+    }
+}
+
+/// Bytes for people: `180 bytes`, `4.2 kB`, `32 MB`.
+fn size(bytes: u64) -> String {
+    let unit = |unit: u64, name| match bytes / unit {
+        whole @ 0..10 => format!("{whole}.{} {name}", bytes % unit * 10 / unit),
+        whole => format!("{whole} {name}"),
+    };
+    match bytes {
+        0..1_000 => format!("{bytes} bytes"),
+        1_000..1_000_000 => unit(1_000, "kB"),
+        1_000_000..1_000_000_000 => unit(1_000_000, "MB"),
+        _ => unit(1_000_000_000, "GB"),
+    }
+}
+
+/// The first few of many, and how many more there are.
+fn listed(all: &[impl fmt::Display]) -> String {
+    const SHOWN: usize = 5;
+    let mut text: Vec<String> = all.iter().take(SHOWN).map(ToString::to_string).collect();
+    if all.len() > SHOWN {
+        text.push(format!("{} more", all.len() - SHOWN));
+    }
+    text.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_lists_read_well() {
+        for (bytes, text) in [
+            (7, "7 bytes"),
+            (4_200, "4.2 kB"),
+            (32_000_000, "32 MB"),
+            (1_000_000_000, "1.0 GB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+        assert_eq!(listed(&[1, 2]), "1, 2");
+        assert_eq!(listed(&[1, 2, 3, 4, 5, 6, 7]), "1, 2, 3, 4, 5, 2 more");
+        assert_eq!(name_of(Path::new("/a/b\n\x1b.db")), "b\\n\\u{1b}.db");
+    }
+
+    #[test]
+    fn severities_are_ordered() {
+        assert!(Severity::Error > Severity::Warning && Severity::Info > Severity::Ok);
+    }
+}

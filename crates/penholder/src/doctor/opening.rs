@@ -1,0 +1,173 @@
+//! What SQLite says of the database. Never by opening a file of it ourselves: closing
+//! that would drop SQLite's own locks.
+
+use std::time::Duration;
+
+use penholder_lock::Deadline;
+use rusqlite::{Connection, ErrorCode};
+
+use super::{Check, Finding, Subject, listed, size};
+use crate::connection;
+use crate::error::{Error, Result};
+use crate::options::Synchronous;
+
+/// So many faults of the content are asked for.
+const FAULTS: u32 = 20;
+
+pub(super) fn examine(subject: &Subject<'_>, integrity: bool) -> Result<Vec<Finding>> {
+    let deadline = Deadline::after(subject.options.timeout);
+    let reader = connection::open_reader(subject.location, &deadline);
+    let opened = reader.and_then(|reader| settings(subject, reader, &deadline));
+    let (reader, mut findings) = match opened {
+        Ok(opened) => opened,
+        Err(error) if is_something_else(&error) => return Err(error),
+        Err(error) => return Ok(vec![unreadable(&error)]),
+    };
+    if integrity {
+        findings.push(whole(&reader).unwrap_or_else(|e| failed(Check::Integrity, &e)));
+        findings.push(references(&reader).unwrap_or_else(|e| failed(Check::ForeignKeys, &e)));
+    }
+    Ok(findings)
+}
+
+/// The reader, which found what can be known without reading all.
+fn settings(
+    subject: &Subject<'_>,
+    reader: Connection,
+    deadline: &Deadline,
+) -> Result<(Connection, Vec<Finding>)> {
+    let failed = |e| connection::explain(subject.location, deadline, e);
+    let is_wal = connection::is_wal(&reader, deadline).map_err(failed)?;
+    let findings = vec![
+        readable(&reader).map_err(failed)?,
+        journal_mode(&reader, is_wal).map_err(failed)?,
+        synchronous(subject, &reader).map_err(failed)?,
+        busy_timeout(subject, &reader).map_err(failed)?,
+    ];
+    Ok((reader, findings))
+}
+
+/// Whether the file is no database at all.
+fn is_something_else(error: &Error) -> bool {
+    let code = error
+        .sqlite_error()
+        .and_then(rusqlite::Error::sqlite_error_code);
+    code == Some(ErrorCode::NotADatabase)
+}
+
+fn unreadable(error: &Error) -> Finding {
+    let next = "follow what it says and what stands beside it here, then ask again";
+    Finding::error(Check::Database, error.to_string()).next(next)
+}
+
+fn failed(check: Check, error: &rusqlite::Error) -> Finding {
+    let next = match check {
+        Check::ForeignKeys => "mend the schema as it says",
+        _ => "stop writing and restore a backup, or try `.recover` of the sqlite3 shell",
+    };
+    Finding::error(check, format!("it cannot be checked: {error}")).next(next)
+}
+
+fn readable(reader: &Connection) -> rusqlite::Result<Finding> {
+    let number = |name| reader.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let (pages, page_size) = (number("page_count")?, number("page_size")?);
+    let bytes = u64::try_from(pages.saturating_mul(page_size)).unwrap_or(0);
+    let found = format!("can be read: {pages} pages, {}", size(bytes));
+    Ok(Finding::ok(Check::Database, found))
+}
+
+fn journal_mode(reader: &Connection, is_wal: bool) -> rusqlite::Result<Finding> {
+    if is_wal {
+        return Ok(Finding::ok(Check::JournalMode, "WAL"));
+    }
+    let mode: String = reader.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    let found = format!("{}, not WAL", mode.to_uppercase());
+    let next = "write to it once through penholder, which switches it";
+    Ok(Finding::warning(Check::JournalMode, found).next(next))
+}
+
+/// As a writer sets it, on a connection that does not write.
+fn synchronous(subject: &Subject<'_>, reader: &Connection) -> rusqlite::Result<Finding> {
+    let chosen = subject.options.synchronous;
+    reader.pragma_update(None, "synchronous", chosen.pragma())?;
+    let number: i64 = reader.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+    let promise = match chosen {
+        Synchronous::Normal => "a power cut may take the last writes",
+        Synchronous::Full => "an acknowledged write survives a power cut",
+    };
+    let found = format!(
+        "penholder writes with {} ({number}): {promise}",
+        chosen.pragma()
+    );
+    Ok(Finding::ok(Check::Synchronous, found))
+}
+
+fn busy_timeout(subject: &Subject<'_>, reader: &Connection) -> rusqlite::Result<Finding> {
+    connection::set_busy_timeout(reader, subject.options.timeout)?;
+    let ms: i64 = reader.pragma_query_value(None, "busy_timeout", |row| row.get(0))?;
+    let found = format!("penholder waits {ms} ms for SQLite's locks");
+    Ok(if subject.options.timeout == Duration::ZERO {
+        Finding::warning(Check::BusyTimeout, found).next("give a timeout of some 100 ms or more")
+    } else {
+        Finding::ok(Check::BusyTimeout, found)
+    })
+}
+
+fn whole(reader: &Connection) -> rusqlite::Result<Finding> {
+    let mut statement = reader.prepare(&format!("PRAGMA integrity_check({FAULTS})"))?;
+    let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+    let faults = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    if faults == ["ok"] {
+        return Ok(Finding::ok(Check::Integrity, "SQLite finds nothing wrong"));
+    }
+    let next = "stop writing and restore a backup, or try `.recover` of the sqlite3 shell; an \
+                index alone is mended by `REINDEX`";
+    Ok(Finding::error(Check::Integrity, listed(&faults)).next(next))
+}
+
+fn references(reader: &Connection) -> rusqlite::Result<Finding> {
+    let mut statement = reader.prepare("PRAGMA foreign_key_check")?;
+    let rows = statement.query_map([], |row| {
+        let row_id: Option<i64> = row.get(1)?;
+        let row_id = row_id.map_or_else(String::new, |id| format!(" row {id}"));
+        let (table, parent): (String, String) = (row.get(0)?, row.get(2)?);
+        Ok(format!("{table}{row_id} refers to no row of {parent}"))
+    })?;
+    let mut faults = Vec::new();
+    for fault in rows.take(FAULTS as usize) {
+        faults.push(fault?);
+    }
+    if faults.is_empty() {
+        return Ok(Finding::ok(Check::ForeignKeys, "every reference is met"));
+    }
+    let next = "mend or delete these rows, and switch `PRAGMA foreign_keys` on where they are \
+                written";
+    Ok(Finding::warning(Check::ForeignKeys, listed(&faults)).next(next))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Database, Doctor, Options, Severity};
+
+    #[test]
+    fn synchronous_and_patience_are_what_an_opening_gives() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        drop(Database::open(&path).unwrap());
+        let found = |options: Options, check| {
+            let report = Doctor::new(options).examine(&path).unwrap();
+            let finding = report.findings.into_iter().find(|one| one.check == check);
+            finding.unwrap()
+        };
+        let full = Options::new().synchronous(Synchronous::Full);
+        let finding = found(full, Check::Synchronous);
+        assert!(finding.finding.contains("with FULL (2)"), "{finding:?}");
+        let finding = found(Options::new(), Check::Synchronous);
+        assert!(finding.finding.contains("with NORMAL (1)"), "{finding:?}");
+        let finding = found(Options::new(), Check::BusyTimeout);
+        assert_eq!(finding.finding, "penholder waits 500 ms for SQLite's locks");
+        let none = Options::new().timeout(Duration::ZERO);
+        assert_eq!(found(none, Check::BusyTimeout).severity, Severity::Warning);
+    }
+}

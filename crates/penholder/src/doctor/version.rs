@@ -1,0 +1,289 @@
+//! Which version of SQLite a program has in it, and whether that is an affected one.
+//!
+//! A program or library that contains SQLite contains the identity of its source
+//! (`2022-12-28 14:03:47 df5c253c…`), and its version as text that ends in a zero
+//! byte. Other versions may stand there in the same form, Python's above all; where
+//! more than one is left that could be SQLite's, it is not known.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use memchr::memmem;
+
+/// All that is read of programs and libraries together.
+const BYTES_MAX: u64 = 1 << 30;
+const TIME_MAX: Duration = Duration::from_secs(3);
+/// What is read at once, and how much of it is kept to join it to the next.
+const PIECE: usize = 1 << 20;
+const OVERLAP: usize = 128;
+/// Bytes of `2022-12-28 14:03:47 ` and the shortest hash behind it.
+const STAMP_LEN: usize = 20;
+const HASH_LEN: usize = 40;
+/// In this year came 3.22.0: what is built from a source of that year or later is
+/// none older, and a lower number is another program's.
+const YEAR: (u32, u32) = (2018, 22);
+/// The first version with WAL.
+const OLDEST: u32 = 7;
+
+/// A version of SQLite 3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Version {
+    minor: u32,
+    patch: u32,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "3.{}.{}", self.minor, self.patch)
+    }
+}
+
+/// Reads `3.51.2`.
+pub(super) fn parse(text: &[u8]) -> Option<Version> {
+    let mut numbers = text.strip_prefix(b"3.")?.split(|&byte| byte == b'.');
+    let mut number = || {
+        let digits = numbers
+            .next()
+            .filter(|digits| (1..=3).contains(&digits.len()))?;
+        let is_number = digits.iter().all(u8::is_ascii_digit);
+        std::str::from_utf8(digits)
+            .ok()
+            .filter(|_| is_number)?
+            .parse()
+            .ok()
+    };
+    let (minor, patch) = (number()?, number()?);
+    numbers.next().is_none().then_some(Version { minor, patch })
+}
+
+/// Whether it has the WAL-reset bug.
+pub(super) fn is_affected(version: Version) -> bool {
+    let number = (version.minor, version.patch);
+    let is_repaired = matches!(number, (44, 6..) | (50, 7..));
+    ((OLDEST, 0)..=(51, 2)).contains(&number) && !is_repaired
+}
+
+/// Looks into the files that processes run, each file once, with bounded effort.
+pub(super) struct Detector {
+    left: u64,
+    end: Instant,
+    known: HashMap<(u64, u64), Content>,
+}
+
+/// What a file says of SQLite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    Absent,
+    Version(Version),
+    Unknown,
+}
+
+impl Detector {
+    pub(super) fn new() -> Self {
+        Self {
+            left: BYTES_MAX,
+            end: Instant::now() + TIME_MAX,
+            known: HashMap::new(),
+        }
+    }
+
+    /// The version in the first of these files that has one; `None` if that cannot be
+    /// told.
+    pub(super) fn version_of(&mut self, files: &[PathBuf]) -> Option<Version> {
+        let (likely, others): (Vec<_>, Vec<_>) = files.iter().partition(|path| is_likely(path));
+        for path in likely.into_iter().chain(others) {
+            match self.content_of(path).unwrap_or(Content::Unknown) {
+                Content::Absent => {}
+                Content::Version(version) => return Some(version),
+                Content::Unknown => return None,
+            }
+        }
+        None
+    }
+
+    fn content_of(&mut self, path: &Path) -> io::Result<Content> {
+        let mut file = File::open(path)?;
+        let meta = file.metadata()?;
+        let id = (meta.dev(), meta.ino());
+        if let Some(known) = self.known.get(&id) {
+            return Ok(*known);
+        }
+        let content = self.search(&mut file)?;
+        self.known.insert(id, content);
+        Ok(content)
+    }
+
+    fn search(&mut self, file: &mut impl Read) -> io::Result<Content> {
+        let mut traces = Traces::default();
+        let mut piece = vec![0; PIECE];
+        let mut kept = 0;
+        loop {
+            let read = file.read(&mut piece[kept..])?;
+            if read == 0 {
+                return Ok(traces.judge());
+            }
+            self.left = self.left.saturating_sub(read as u64);
+            if self.left == 0 || Instant::now() > self.end {
+                return Ok(Content::Unknown);
+            }
+            let filled = kept + read;
+            traces.gather(&piece[..filled]);
+            let from = filled.saturating_sub(OVERLAP);
+            piece.copy_within(from..filled, 0);
+            kept = filled - from;
+        }
+    }
+}
+
+/// A library that is called so, before the program and other libraries.
+fn is_likely(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().contains("sqlite")
+}
+
+/// What was found in a file so far.
+#[derive(Debug, Default)]
+struct Traces {
+    /// Of the latest source.
+    year: Option<u32>,
+    versions: BTreeSet<Version>,
+}
+
+impl Traces {
+    fn gather(&mut self, bytes: &[u8]) {
+        let sources = memmem::find_iter(bytes, b"20").filter_map(|at| year_of(&bytes[at..]));
+        self.year = self.year.max(sources.max());
+        for at in memmem::find_iter(bytes, b"3.") {
+            // At the very beginning of a piece it was seen in the one before; behind a
+            // dash it is that of something with a name (`tempfile-3.27.0`).
+            let before = at.checked_sub(1).map(|at| bytes[at]);
+            if before.is_some_and(|byte| !byte.is_ascii_digit() && !b".-".contains(&byte)) {
+                self.versions
+                    .extend(ended_by_zero(&bytes[at..]).and_then(parse));
+            }
+        }
+    }
+
+    fn judge(&self) -> Content {
+        let Some(year) = self.year else {
+            return Content::Absent;
+        };
+        let oldest = if year >= YEAR.0 { YEAR.1 } else { OLDEST };
+        let mut possible = self
+            .versions
+            .iter()
+            .filter(|version| version.minor >= oldest);
+        match (possible.next(), possible.next()) {
+            (Some(version), None) => Content::Version(*version),
+            _ => Content::Unknown,
+        }
+    }
+}
+
+/// The year of a source identity that begins here.
+fn year_of(bytes: &[u8]) -> Option<u32> {
+    let stamp = bytes.get(..STAMP_LEN)?;
+    let hash = bytes.get(STAMP_LEN..STAMP_LEN + HASH_LEN)?;
+    let fits = stamp
+        .iter()
+        .zip(b"0000-00-00 00:00:00 ")
+        .all(|(&byte, &form)| match form {
+            b'0' => byte.is_ascii_digit(),
+            form => byte == form,
+        });
+    let is_hash = hash.iter().all(u8::is_ascii_hexdigit);
+    let year = std::str::from_utf8(&stamp[..4]).ok()?;
+    (fits && is_hash).then(|| year.parse().ok()).flatten()
+}
+
+/// The text up to the next zero byte, if that is near.
+fn ended_by_zero(bytes: &[u8]) -> Option<&[u8]> {
+    let near = &bytes[..bytes.len().min(b"3.999.999".len() + 1)];
+    let end = near.iter().position(|&byte| byte == 0)?;
+    Some(&near[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(text: &str) -> Version {
+        parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_affected_are_told_from_the_repaired() {
+        for (text, affected) in [
+            ("3.6.23", false),
+            ("3.7.0", true),
+            ("3.40.1", true),
+            ("3.44.5", true),
+            ("3.44.6", false),
+            ("3.45.0", true),
+            ("3.50.6", true),
+            ("3.50.7", false),
+            ("3.51.0", true),
+            ("3.51.2", true),
+            ("3.51.3", false),
+            ("3.54.1", false),
+        ] {
+            assert_eq!(is_affected(version(text)), affected, "{text}");
+        }
+        for text in [
+            "", "3", "3.", "3.1", "3.1.", "3.1.2.3", "4.1.2", "3.+1.2", "3.1.2222",
+        ] {
+            assert_eq!(parse(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    const SOURCE: &[u8] =
+        b"2025-07-30 19:33:53 4d8adfb30e03f9cf27f800a2c1ba3c48fb4ca1b08b0f5ed59a4d5ecbf45e20a3";
+
+    fn content(parts: &[&[u8]]) -> Content {
+        Detector::new().search(&mut &*parts.concat()).unwrap()
+    }
+
+    #[test]
+    fn the_version_is_found_beside_the_source() {
+        let found = content(&[b"\0\x013.50.4\0", SOURCE, b"\0"]);
+        assert_eq!(found, Content::Version(version("3.50.4")));
+        let python = content(&[b"\x003.14.2\0x3.50.4\0", SOURCE]);
+        assert_eq!(
+            python,
+            Content::Version(version("3.50.4")),
+            "Python's is too low"
+        );
+        assert_eq!(content(&[b"\x003.50.4\0"]), Content::Absent);
+        assert_eq!(content(&[SOURCE]), Content::Unknown);
+        assert_eq!(
+            content(&[b"\x003.50.4\0\x003.51.3\0", SOURCE]),
+            Content::Unknown
+        );
+        assert_eq!(
+            content(&[b"\x0013.50.4\0\x003.50.4x\0", SOURCE]),
+            Content::Unknown
+        );
+    }
+
+    #[test]
+    fn the_version_is_found_wherever_it_stands() {
+        for at in [PIECE - 70, PIECE - 3, PIECE, 2 * PIECE - 200] {
+            let padding = vec![b'x'; at];
+            let found = content(&[&padding, b"\x003.50.4\0", SOURCE, b"\0"]);
+            assert_eq!(found, Content::Version(version("3.50.4")), "{at}");
+        }
+    }
+
+    #[test]
+    fn effort_is_bounded() {
+        let mut detector = Detector::new();
+        detector.left = 10;
+        let found = detector.search(&mut &*SOURCE.to_vec());
+        assert_eq!(found.unwrap(), Content::Unknown);
+    }
+}
