@@ -372,6 +372,12 @@ fn what_this_user_may_not_do_is_found() {
     let report = Report::of(&as_nobody(&site, &args).unwrap());
     report.assert_found("permissions", "warning", "may be written by not this user");
     report.assert_found("outsiders", "ok", "root sees more");
+    let Some(writer) = site.outsider() else {
+        return;
+    };
+    let report = Report::of(&as_nobody(&site, &args).unwrap());
+    let words = format!("pid:{} (`sqlite3 ", writer.pid());
+    report.assert_found("outsiders", "info", &words);
 }
 
 #[test]
@@ -407,6 +413,14 @@ fn a_second_name_is_found() {
     let site = Site::with_table();
     fs::hard_link(site.at("x.db"), site.at("second.db")).unwrap();
     examine(&site).assert_found("hard-links", "warning", "the file has 2 names");
+    if peer::has("sqlite3") {
+        let mut command = site.program("sqlite3");
+        command.args(["-batch", "second.db"]);
+        let mut other = Peer::spawn(command);
+        ask(&mut other, "SELECT count(*) FROM sqlite_schema;", "1");
+        let words = format!("not attached to the lock: pid:{}", other.pid());
+        examine(&site).assert_found("outsiders", "warning", &words);
+    }
     fs::remove_file(site.at("second.db")).unwrap();
     symlink("x.db", site.at("link.db")).unwrap();
     examine(&site).assert_ok("hard-links");
@@ -662,6 +676,43 @@ fn readers_and_those_inside_are_no_outsiders() {
         command.arg("db.lock");
         inside(command);
     }
+}
+
+#[test]
+fn a_child_of_a_program_with_the_lock_is_inside_only_while_that_holds() {
+    if !peer::has("sqlite3") || !peer::has("flock") {
+        return;
+    }
+    let site = Site::with_table();
+    let mut command = site.program("sh");
+    let script = "exec 9>>db.lock; sqlite3 -batch x.db 9>&-";
+    command.args(["-c", script]);
+    let mut parent = Peer::spawn(command);
+    ask(&mut parent, "SELECT count(*) FROM sqlite_schema;", "1");
+    examine(&site).assert_found("outsiders", "warning", "not attached to the lock: pid:");
+    parent.end();
+}
+
+#[test]
+fn processes_that_come_and_go_are_no_outsiders() {
+    let site = Site::with_table();
+    let script = "\
+        (while [ ! -e enough ]; do \"$PENHOLDER\" exec x.db --timeout 1m \
+           'INSERT INTO entry VALUES (1, 1)' 2>/dev/null; done) &\n\
+        (while [ ! -e enough ]; do \"$PENHOLDER\" query x.db --timeout 1m \
+           'SELECT count(*) FROM entry' >/dev/null; done) &\n\
+        echo busy; read line; touch enough; wait";
+    let mut command = site.program("sh");
+    command.args(["-c", script]);
+    let mut busy = Peer::spawn(command);
+    busy.expect("busy");
+    for _ in 0..20 {
+        let report = examine_with(&site, &["--timeout", "1m"]);
+        assert_eq!(report.code, 0, "{}", report.json);
+    }
+    busy.tell("enough");
+    busy.ended();
+    assert!(site.entries() > 0);
 }
 
 #[test]

@@ -38,6 +38,8 @@
 //! - [`WriteLocker`] takes the lock, [`WriteGuard`] gives it back.
 //! - [`LockError`] has a predicate for each thing a program decides on.
 //! - [`Status`] and [`Holder`] are what can be seen from outside.
+//! - [`Openers`], [`Process`] and [`PageHeader`] are for whoever wants to know why
+//!   something is in the way.
 //! - [`Deadline`] bounds several waits by one timeout.
 //!
 //! # What it does not do

@@ -1,6 +1,7 @@
 //! Who has the database open, from the kernel's tables.
 
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use penholder_lock::{Opener, Openers, Process, ProcessState};
@@ -10,29 +11,58 @@ use super::{Check, Finding, Subject, listed};
 
 /// How long a search through all processes may take.
 const SEARCH_MAX: Duration = Duration::from_secs(3);
+/// How long after the first look a second one is taken.
+const PAUSE: Duration = Duration::from_millis(50);
 /// The byte of `-shm` that a writer locks in WAL mode.
 const WRITE_LOCK: u64 = 120;
 
 pub(super) fn examine(subject: &Subject<'_>) -> Vec<Finding> {
     let database = &subject.location.path;
-    let locks = [
-        subject.locker.lock_file().to_owned(),
-        subject.locker.page_file(),
-    ];
-    let files: Vec<PathBuf> = std::iter::once(database.clone())
-        .chain(locks.clone())
-        .collect();
-    let openers = Openers::of(&files, SEARCH_MAX);
-    // A program knows of itself.
-    let is_other = |opener: &&Opener| opener.process.pid != std::process::id();
-    let others: Vec<&Opener> = openers.found.iter().filter(is_other).collect();
-    let (attached, strangers): (Vec<&Opener>, _) = others
+    let mut openers = look(subject);
+    if openers
+        .found
         .iter()
-        .partition(|opener| locks.iter().any(|lock| has_open(opener, lock)));
-    let mut findings = replaced(&others, database);
+        .any(|opener| is_stranger(subject, opener))
+    {
+        // One that has just started opens the database first, and then the lock.
+        thread::sleep(PAUSE);
+        let again = look(subject);
+        openers.found.retain(|opener| {
+            let mut same = again.found.iter();
+            !is_stranger(subject, opener)
+                || same
+                    .any(|one| one.process.pid == opener.process.pid && is_stranger(subject, one))
+        });
+    }
+    let (strangers, attached): (Vec<&Opener>, Vec<_>) = openers
+        .found
+        .iter()
+        .partition(|opener| is_stranger(subject, opener));
+    let mut findings = replaced(&openers.found, database);
     findings.extend(outsiders(subject, &attached, &strangers, openers.complete));
-    findings.extend(versions(&others, &attached, database));
+    findings.extend(versions(&openers.found, &attached, database));
     findings
+}
+
+/// Who has the database or its lock open; of ourselves we know.
+fn look(subject: &Subject<'_>) -> Openers {
+    let database = subject.location.path.clone();
+    let files: Vec<PathBuf> = std::iter::once(database).chain(locks(subject)).collect();
+    let mut openers = Openers::of(&files, SEARCH_MAX);
+    openers
+        .found
+        .retain(|opener| opener.process.pid != std::process::id());
+    openers
+}
+
+fn locks(subject: &Subject<'_>) -> [PathBuf; 2] {
+    let lock_file = subject.locker.lock_file().to_owned();
+    [lock_file, subject.locker.page_file()]
+}
+
+/// Whether it has the database open and not the lock.
+fn is_stranger(subject: &Subject<'_>, opener: &Opener) -> bool {
+    !locks(subject).iter().any(|lock| has_open(opener, lock))
 }
 
 fn has_open(opener: &Opener, path: &Path) -> bool {
@@ -46,8 +76,8 @@ fn may_write(opener: &Opener, database: &Path) -> bool {
     open.any(|open| open.path == database && open.writable && !open.deleted)
 }
 
-fn replaced(openers: &[&Opener], database: &Path) -> Vec<Finding> {
-    let has_old = |opener: &&&Opener| {
+fn replaced(openers: &[Opener], database: &Path) -> Vec<Finding> {
+    let has_old = |opener: &&Opener| {
         let mut open = opener.open.iter();
         open.any(|open| open.path == database && open.deleted)
     };
@@ -67,6 +97,7 @@ fn replaced(openers: &[&Opener], database: &Path) -> Vec<Finding> {
     vec![Finding::error(Check::Replaced, found).next(next)]
 }
 
+/// Those who can write the database and do not take the lock.
 fn outsiders(
     subject: &Subject<'_>,
     attached: &[&Opener],
@@ -74,50 +105,62 @@ fn outsiders(
     complete: bool,
 ) -> Vec<Finding> {
     let shm = subject.location.sidecar("-shm");
-    let writer = Process::with_posix_lock(&shm, WRITE_LOCK).map(|process| process.pid);
-    // Under `penholder run` or `flock`, an ancestor has the lock.
-    let is_inside = |opener: &&&Opener| {
-        let mut parents = attached.iter().map(|parent| parent.process.pid);
-        parents.any(|pid| opener.ancestors.contains(&pid))
-    };
-    let writers = strangers
+    let writer = Process::with_posix_lock(&shm, WRITE_LOCK);
+    let is_writer = |process: &Process| writer.as_ref().is_some_and(|one| one.pid == process.pid);
+    let holder = subject.locker.holder().ok().flatten();
+    let holder = holder.and_then(|holder| holder.pid);
+    // What `penholder run` started writes under its hold.
+    let is_inside = |opener: &Opener| holder.is_some_and(|pid| opener.ancestors.contains(&pid));
+    let (at_it, idle): (Vec<&Process>, Vec<_>) = strangers
         .iter()
-        .filter(|opener| may_write(opener, &subject.location.path))
-        .filter(|opener| !is_inside(opener));
-    let (at_it, others): (Vec<&Process>, Vec<_>) = writers
+        .filter(|opener| may_write(opener, &subject.location.path) && !is_inside(opener))
         .map(|opener| &opener.process)
-        .partition(|process| writer == Some(process.pid));
-    let next = "let it write through penholder, or under `penholder run DB -- …` or `flock \
-                db.lock …`";
-    let mut findings = Vec::new();
-    for process in at_it {
-        let found = format!("{process} writes this moment without the write lock");
-        findings.push(if process.state == ProcessState::Stopped {
-            let next = format!(
-                "let it go on (`kill -CONT {0}`) or end it: nobody can write",
-                process.pid
-            );
-            Finding::error(Check::Outsiders, found).next(next)
-        } else {
-            Finding::warning(Check::Outsiders, found).next(next)
-        });
-    }
-    if !others.is_empty() {
-        let found = format!(
-            "open for writing, but not attached to the lock: {}",
-            listed(&others)
-        );
-        let next =
-            format!("{next}; a program of penholder that has not written yet looks the same");
-        findings.push(Finding::warning(Check::Outsiders, found).next(next));
+        .partition(|process| is_writer(process));
+    let is_seen = |process: &Process| {
+        let mut seen = attached.iter().chain(strangers);
+        seen.any(|opener| opener.process.pid == process.pid)
+    };
+    let is_own = |process: &Process| process.pid == std::process::id();
+    let hidden = writer
+        .iter()
+        .filter(|one| !complete && !is_seen(one) && !is_own(one) && holder != Some(one.pid));
+    let mut findings: Vec<Finding> = at_it.iter().map(|one| writes(one)).collect();
+    findings.extend(hidden.map(may_be_inside));
+    if !idle.is_empty() {
+        findings.push(may_come(&idle));
     }
     if findings.is_empty() {
-        findings.push(Finding::ok(
-            Check::Outsiders,
-            none_seen(attached.len(), complete),
-        ));
+        let found = none_seen(attached.len(), complete);
+        findings.push(Finding::ok(Check::Outsiders, found));
     }
     findings
+}
+
+const LET_IT_QUEUE: &str =
+    "let it write through penholder, or under `penholder run DB -- …` or `flock db.lock …`";
+
+fn writes(process: &Process) -> Finding {
+    let found = format!("{process} writes this moment without the write lock");
+    if process.state == ProcessState::Stopped {
+        let pid = process.pid;
+        let next = format!("let it go on (`kill -CONT {pid}`) or end it: nobody else can write");
+        return Finding::error(Check::Outsiders, found).next(next);
+    }
+    Finding::warning(Check::Outsiders, found).next(LET_IT_QUEUE)
+}
+
+/// Another user's: the kernel names it, but does not show what it has open.
+fn may_be_inside(process: &Process) -> Finding {
+    let found = format!("{process} writes this moment; whether under the lock is not to be seen");
+    Finding::info(Check::Outsiders, found).next("ask again as root")
+}
+
+fn may_come(processes: &[&Process]) -> Finding {
+    let processes = listed(processes);
+    let found = format!("open for writing, but not attached to the lock: {processes}");
+    let next =
+        format!("{LET_IT_QUEUE}; a program of penholder that has not written yet looks the same");
+    Finding::warning(Check::Outsiders, found).next(next)
 }
 
 fn none_seen(attached: usize, complete: bool) -> String {
@@ -132,7 +175,7 @@ fn none_seen(attached: usize, complete: bool) -> String {
 }
 
 /// Our own, and those of whoever may write the database.
-fn versions(openers: &[&Opener], attached: &[&Opener], database: &Path) -> Vec<Finding> {
+fn versions(openers: &[Opener], attached: &[&Opener], database: &Path) -> Vec<Finding> {
     let mut findings = vec![bundled(crate::sqlite_version())];
     let is_attached = |opener: &Opener| {
         let mut pids = attached.iter().map(|one| one.process.pid);
