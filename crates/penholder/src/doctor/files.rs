@@ -124,7 +124,10 @@ fn journal(subject: &Subject<'_>) -> Finding {
         Ok(()) => {}
     }
     if magic != JOURNAL_MAGIC {
-        return Finding::ok(Check::Journal, format!("{name} is that of a finished one"));
+        return Finding::ok(
+            Check::Journal,
+            format!("{name} holds nothing to be rolled back"),
+        );
     }
     if let Some(writer) = Process::with_posix_lock(&subject.location.path, RESERVED) {
         let found = format!("{name} is in use by {writer}");
