@@ -40,8 +40,9 @@ Exit codes:
   0    done
   1    SQL failed, a check failed, or a file cannot be used
   2    the command line was not understood
-  3    an import stopped halfway: it says how many rows are in, how to go on
-  3, 4 the worst finding of doctor is a warning, or an error
+  3    an import stopped halfway: it says how many rows are in, how to go on;
+       or the worst finding of doctor is a warning
+  4    the worst finding of doctor is an error
   75   the write lock (or SQLite's own lock) was not free in time
   run  exits with the command's own code; 126 it cannot be started, 127 it is
        not found, 128+N it was ended by signal N";
