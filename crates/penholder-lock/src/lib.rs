@@ -33,21 +33,36 @@
 //! keep throughput ([`Policy`]). It is disposable, and nothing in it grants the lock.
 //! Where it cannot be, the lock is polled.
 //!
+//! # The one type to know
+//!
+//! [`WriteLocker`] is a lock on one file, for all processes, threads and tasks:
+//! [`acquire`](WriteLocker::acquire) waits for it, and the [`WriteGuard`] that it
+//! returns gives it back when it is dropped. Take it *before* the transaction
+//! begins, and end the transaction before the guard goes. Keep a `busy_timeout` for
+//! those who write without the lock. Whole programs that do so with rusqlite, sqlx
+//! and diesel are in the repository's `examples`.
+//!
 //! # Where to look
 //!
-//! - [`WriteLocker`] takes the lock, [`WriteGuard`] gives it back.
-//! - [`LockError`] has a predicate for each thing a program decides on.
-//! - [`Status`] and [`Holder`] are what can be seen from outside.
-//! - [`Openers`], [`Process`] and [`PageHeader`] are for whoever wants to know why
-//!   something is in the way.
-//! - [`Deadline`] bounds several waits by one timeout.
+//! | for | see |
+//! | --- | --- |
+//! | in which order processes are served | [`Policy`] |
+//! | what went wrong, and who was in the way | [`LockError`], [`Holder`] |
+//! | one timeout over several waits | [`Deadline`] |
+//! | who holds, who waits, what happened, only by looking | [`WriteLocker::status`], [`Status`] |
+//! | who has a file open, and what is wrong with a page | [`Openers`], [`Process`], [`PageHeader`] |
+//! | to do the work of those who wait | [`WriteLocker::acquire_with_request`], [`WriteGuard::requests`] |
+//! | a child process that works under this hold | [`WriteGuard::lend_to`] |
+//! | whether a folder is on a network file system | [`network_file_system`] |
+//! | futures (feature `tokio`) | `WriteLocker::acquire_async`, `AsyncWriteGuard` |
+//! | `Serialize` for what can be seen (feature `serde`) | [`Status`] |
 //!
 //! # What it does not do
 //!
-//! It does not know SQLite: the crate `penholder` does, and a program that uses
-//! sqlx or diesel takes this lock around its own writes. It does not work across
+//! It does not know SQLite: the crate `penholder` does. It does not work across
 //! machines: a network file system is refused. It is a lock among those who take
-//! it: whoever writes without it is not stopped, except by SQLite itself.
+//! it: whoever writes without it is not stopped, except by SQLite itself. It has no
+//! shared mode: readers of SQLite need no lock. It runs on Linux only, so far.
 //!
 //! # Async
 //!

@@ -8,44 +8,61 @@
 //! says who is in the way.
 //!
 //! ```
-//! use penholder::Database;
+//! use penholder::{Database, Result};
 //!
-//! # fn main() -> penholder::Result<()> {
+//! # fn main() -> Result<()> {
 //! # let folder = tempfile::tempdir().unwrap();
 //! # let path = folder.path().join("app.db");
 //! let db = Database::open(path)?;
-//! db.execute("CREATE TABLE IF NOT EXISTS note(text)", ())?;
-//! db.write(|tx| tx.execute("INSERT INTO note VALUES ('hello')", []).map_err(penholder::Error::from))?;
-//! let notes: i64 = db.query("SELECT count(*) AS n FROM note", ())?.get(0, "n")?;
-//! assert_eq!(notes, 1);
+//! db.execute("CREATE TABLE IF NOT EXISTS ticket(n INTEGER, owner TEXT)", ())?;
+//! let n = db.write(|tx| -> Result<i64> {
+//!     let n = tx.query_row("SELECT count(*) FROM ticket", [], |row| row.get(0))?;
+//!     tx.execute("INSERT INTO ticket VALUES (?1, ?2)", (n, "ann"))?;
+//!     Ok(n)
+//! })?;
+//! assert_eq!(db.query("SELECT owner FROM ticket WHERE n = ?1", [n])?.len(), 1);
 //! # Ok(())
 //! # }
 //! ```
 //!
+//! # The one type to know
+//!
+//! [`Database`] is a handle on one database: cheap to clone, shared between threads.
+//! Any number of processes may have one on the same file. What it writes, it writes
+//! in one transaction under the lock: [`write`](Database::write) runs a closure,
+//! [`execute`](Database::execute) and [`batch`](Database::batch) take plain data.
+//! [`query`](Database::query) and [`read`](Database::read) never wait for the lock.
+//!
 //! # Where to look
 //!
-//! - [`Database`]: [`write`](Database::write), [`execute`](Database::execute),
-//!   [`batch`](Database::batch), [`query`](Database::query),
-//!   [`read`](Database::read); [`Options`] to open it differently.
-//! - [`Error`]: what went wrong, and who was in the way.
-//! - [`checkpoint`](Database::checkpoint), [`vacuum`](Database::vacuum),
-//!   [`backup_to`](Database::backup_to), [`migrate`](Database::migrate).
-//! - [`Doctor`]: what is wrong with a database, or may go wrong.
-//! - [`lock`]: the write lock by itself, for programs that use another SQLite
-//!   library.
-//!
-//! # What an acknowledgement means
-//!
-//! When a writing call returns `Ok`, the write is committed and survives the
-//! death of every process. With `synchronous=NORMAL`, the default, it may not
-//! survive a power cut; [`Synchronous::Full`] is for that.
+//! | for | see |
+//! | --- | --- |
+//! | timeout, `synchronous`, label, order, other lock file | [`Options`] |
+//! | which writes share a commit | [`GroupCommit`], [`GroupLimits`] |
+//! | what went wrong, and who was in the way | [`Error`] |
+//! | what is wrong with a database, or may go wrong | [`Doctor`] |
+//! | values and rows as plain data | [`Value`], [`Statement`], [`Rows`], [`Executed`], [`params!`] |
+//! | the connection of a [`write`](Database::write) | [`Transaction`] |
+//! | what cannot run in a transaction | [`with_write_lock`](Database::with_write_lock) |
+//! | the schema, brought up to date once | [`migrate`](Database::migrate) |
+//! | maintenance | [`checkpoint`](Database::checkpoint), [`vacuum`](Database::vacuum), [`backup_to`](Database::backup_to) |
+//! | who holds, who waits, what happened | [`status`](Database::status) |
+//! | the write lock by itself, beside another SQLite library | [`lock`] |
+//! | futures (feature `tokio`) | `AsyncDatabase` |
 //!
 //! # What it does not do
 //!
 //! It is no new engine and has no several writers at once. It does not work over
 //! a network file system and refuses one. It needs no daemon. Programs that
 //! write without it are not stopped: SQLite's own lock still guards the data,
-//! and the error says that an outsider was in the way.
+//! and the error says that an outsider was in the way. It runs on Linux with 64 bits
+//! only, so far.
+//!
+//! # What an acknowledgement means
+//!
+//! When a writing call returns `Ok`, the write is committed and survives the
+//! death of every process. With `synchronous=NORMAL`, the default, it may not
+//! survive a power cut; [`Synchronous::Full`] is for that.
 //!
 //! # Async
 //!
