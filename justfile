@@ -37,6 +37,7 @@ bench:
     cargo run --release -p penholder-bench -- scale
     cargo build --release -p penholder-cli
     cargo run --release -p penholder-bench -- import
+    cargo run --release --manifest-path bench-sqlx/Cargo.toml -- --threads 32
 
 # Two thousand kills
 long:
