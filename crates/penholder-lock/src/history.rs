@@ -95,6 +95,8 @@ pub enum EventKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event {
+    /// Goes up by one with each event of a page.
+    pub number: u64,
     /// When, by the wall clock.
     pub at: SystemTime,
     /// What.
@@ -134,7 +136,7 @@ impl EventKind {
 
 impl Event {
     /// `None` for what is garbage, or of a newer version.
-    fn of(entry: Entry) -> Option<Self> {
+    fn of(number: u64, entry: Entry) -> Option<Self> {
         let kind = EventKind::of(entry.kind)?;
         let is_carried = kind == EventKind::Carried;
         let (nanos, writes) = if is_carried {
@@ -143,6 +145,7 @@ impl Event {
             (entry.nanos, 0)
         };
         Some(Self {
+            number,
             at: UNIX_EPOCH.checked_add(Duration::from_nanos(entry.at))?,
             kind,
             pid: u32::try_from(entry.pid).ok()?,
@@ -167,6 +170,26 @@ impl Counters {
             grouped: page.counter(Counter::Grouped),
             carried_requests: page.counter(Counter::Carried),
             carried: page.counter(Counter::CarriedWrites),
+        }
+    }
+}
+
+impl Counters {
+    /// What was counted between an earlier look at the same page and this one.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self {
+            acquisitions: self.acquisitions.saturating_sub(earlier.acquisitions),
+            contended: self.contended.saturating_sub(earlier.contended),
+            timeouts: self.timeouts.saturating_sub(earlier.timeouts),
+            recoveries: self.recoveries.saturating_sub(earlier.recoveries),
+            foreign: self.foreign.saturating_sub(earlier.foreign),
+            passed_over: self.passed_over.saturating_sub(earlier.passed_over),
+            batches: self.batches.saturating_sub(earlier.batches),
+            grouped: self.grouped.saturating_sub(earlier.grouped),
+            carried_requests: self
+                .carried_requests
+                .saturating_sub(earlier.carried_requests),
+            carried: self.carried.saturating_sub(earlier.carried),
         }
     }
 }
@@ -196,7 +219,7 @@ impl Percentiles {
     }
 
     /// A percentile is the end of the bucket that it falls into.
-    fn from_counts(counts: &[u64]) -> Self {
+    pub(crate) fn from_counts(counts: &[u64]) -> Self {
         let total = counts.iter().fold(0_u64, |sum, &n| sum.saturating_add(n));
         let ends =
             |bucket: usize| Duration::from_nanos(bucket_starts((bucket + 1).min(BUCKETS - 1)));
@@ -223,7 +246,10 @@ impl Percentiles {
 }
 
 pub(crate) fn events(page: &Snapshot) -> Vec<Event> {
-    page.events().into_iter().filter_map(Event::of).collect()
+    let events = page.events().into_iter();
+    events
+        .filter_map(|(number, entry)| Event::of(number, entry))
+        .collect()
 }
 
 #[cfg(feature = "serde")]

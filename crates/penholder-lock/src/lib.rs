@@ -50,6 +50,7 @@
 //! | what went wrong, and who was in the way | [`LockError`], [`Holder`] |
 //! | one timeout over several waits | [`Deadline`] |
 //! | who holds, who waits, what happened, only by looking | [`WriteLocker::status`], [`Status`] |
+//! | the same ten times a second | [`WriteLocker::glance`], [`Glance`] |
 //! | who has a file open, and what is wrong with a page | [`Openers`], [`Process`], [`PageHeader`] |
 //! | to do the work of those who wait | [`WriteLocker::acquire_with_request`], [`WriteGuard::requests`] |
 //! | a child process that works under this hold | [`WriteGuard::lend_to`] |
@@ -105,6 +106,7 @@ mod descriptor;
 mod error;
 #[cfg(feature = "tokio")]
 mod future;
+mod glance;
 mod held;
 mod history;
 mod inherited;
@@ -131,6 +133,7 @@ pub use deadline::Deadline;
 pub use error::LockError;
 #[cfg(feature = "tokio")]
 pub use future::AsyncWriteGuard;
+pub use glance::{Glance, News};
 pub use history::{Counters, Event, EventKind, Percentiles, Sizes};
 pub use lock::{DEFAULT_TIMEOUT, LOCK_FILE_NAME, Waited, WriteGuard, WriteLocker};
 pub use mailbox::{Claim, Fate, Request, RequestId};

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::canceller::Canceller;
 use crate::deadline::Deadline;
 use crate::error::{Kind, LockError};
+use crate::glance::{self, Glance};
 use crate::held::{Held, Owned};
 use crate::mailbox::{Claim, Fate, Request};
 use crate::page::{self, BatchSize, Seat, header::PageHeader};
@@ -388,6 +389,17 @@ impl WriteLocker {
     /// The lock file cannot be read.
     pub fn status(&self) -> Result<Status, LockError> {
         status::look(&self.request.path)
+            .map_err(|e| LockError::opening(&self.request.path, "read lock file", e))
+    }
+
+    /// The lock as its page shows it. Only looks, and at less than
+    /// [`status`](Self::status) does: fit for ten times a second.
+    ///
+    /// # Errors
+    ///
+    /// The lock file cannot be read.
+    pub fn glance(&self) -> Result<Glance, LockError> {
+        glance::look(&self.request.path)
             .map_err(|e| LockError::opening(&self.request.path, "read lock file", e))
     }
 

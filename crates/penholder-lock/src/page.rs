@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::descriptor::Descriptor;
 use crate::mailbox::{self, Claim, Mailbox, Request, RequestId};
-use crate::queue::{self, Index, Memory, SLOTS, Word};
+use crate::queue::{self, Index, Memory, SLOTS, State, Turn, Word};
 use crate::record::printable;
 use crate::sys::file::{self, FileId};
 use crate::sys::map::Mapping;
@@ -789,6 +789,23 @@ impl Snapshot {
             .collect()
     }
 
+    /// When it was built, in nanoseconds since 1970; tells one page from the next.
+    pub(crate) fn built(&self) -> u64 {
+        self.word(AT_BUILT)
+    }
+
+    /// Who has the lock, as the turnstile says; somebody who died with it too.
+    pub(crate) fn holder(&self) -> Option<Person> {
+        let turn = Turn::of_word(self.word(AT_TURNSTILE));
+        let slot = turn.slot().filter(|_| turn.state() == State::Held)?;
+        self.person(slot)
+    }
+
+    /// Whether the turnstile says that nobody has the lock, and for nobody is it kept.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        Turn::of_word(self.word(AT_TURNSTILE)).state() == State::Free
+    }
+
     /// Those in line, first come first.
     pub(crate) fn queue(&self) -> Vec<Person> {
         let mut queue: Vec<_> = (0..SLOTS)
@@ -814,8 +831,8 @@ impl Snapshot {
         })
     }
 
-    /// What is kept of what happened, the latest first.
-    pub(crate) fn events(&self) -> Vec<Entry> {
+    /// What is kept of what happened and its number, the latest first.
+    pub(crate) fn events(&self) -> Vec<(u64, Entry)> {
         let mut events: Vec<_> = (0..EVENTS)
             .map(|place| AT_EVENTS + place * EVENT_LEN)
             .filter(|&at| self.word(at) != 0)
@@ -832,7 +849,7 @@ impl Snapshot {
             })
             .collect();
         events.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
-        events.into_iter().map(|(_, entry)| entry).collect()
+        events
     }
 
     fn text(&self, at: usize, length: usize) -> String {

@@ -191,6 +191,11 @@ impl Turn {
         Self(state as u64 | u64::from(slot) << 2 | sequence << 18)
     }
 
+    /// What somebody else read of the memory.
+    pub(crate) fn of_word(word: u64) -> Self {
+        Self(word)
+    }
+
     pub(crate) fn state(self) -> State {
         match self.0 & 3 {
             0 => State::Free,

@@ -243,7 +243,7 @@ impl fmt::Display for Process {
 }
 
 impl Holder {
-    fn from_record(record: Record, pid: Option<u32>, state: ProcessState) -> Self {
+    pub(crate) fn from_record(record: Record, pid: Option<u32>, state: ProcessState) -> Self {
         Self {
             pid,
             since: record.time,
@@ -303,8 +303,13 @@ impl fmt::Display for Holder {
 }
 
 impl Waiter {
-    fn of(person: Person, own_pidns: Option<u64>, now: u64) -> Self {
-        let here = person.pidns.is_none() || person.pidns == own_pidns;
+    /// `looks`: whether its process is looked at.
+    fn of(person: Person, own_pidns: Option<u64>, now: u64, looks: bool) -> Self {
+        let state = if looks {
+            state_of(&person, own_pidns)
+        } else {
+            ProcessState::Unknown
+        };
         let waited = Duration::from_nanos(now.saturating_sub(person.since));
         let left = Duration::from_nanos(person.until.saturating_sub(now));
         let text = |text: String| Some(text).filter(|text| !text.is_empty());
@@ -317,12 +322,17 @@ impl Waiter {
             left: (person.until != u64::MAX).then_some(left),
             cmd: text(person.cmd),
             label: text(person.label),
-            state: if here {
-                process::state(person.pid, person.start)
-            } else {
-                ProcessState::OtherNamespace
-            },
+            state,
         }
+    }
+}
+
+/// What a process that stands in the page is doing.
+pub(crate) fn state_of(person: &Person, own_pidns: Option<u64>) -> ProcessState {
+    if person.pidns.is_none() || person.pidns == own_pidns {
+        process::state(person.pid, person.start)
+    } else {
+        ProcessState::OtherNamespace
     }
 }
 
@@ -403,28 +413,12 @@ pub(crate) fn holder(lock_file: &Path) -> io::Result<Option<Holder>> {
 
 /// Looks at a lock file and the page beside it, likewise.
 pub(crate) fn look(lock_file: &Path) -> io::Result<Status> {
-    let holder = holder(lock_file)?;
-    let mut status = Status {
-        state: if holder.is_some() {
-            LockState::Held
-        } else {
-            LockState::Free
-        },
-        holder,
-        lock_file: lock_file.to_owned(),
-        page: PageState::None,
-        queue: Vec::new(),
-        counters: Counters::default(),
-        waits: Percentiles::default(),
-        holds: Percentiles::default(),
-        batches: Sizes::default(),
-        events: Vec::new(),
-    };
+    let mut status = Status::of(lock_file, holder(lock_file)?);
     status.page = match Snapshot::read(lock_file) {
         Ok(page::Found::Nothing) => PageState::None,
         Ok(page::Found::NoPage) | Err(_) => PageState::Unusable,
         Ok(page::Found::Page(page)) => {
-            status.add(&page);
+            status.add(&page, usize::MAX);
             PageState::InUse
         }
     };
@@ -432,11 +426,32 @@ pub(crate) fn look(lock_file: &Path) -> io::Result<Status> {
 }
 
 impl Status {
-    fn add(&mut self, page: &Snapshot) {
+    /// A lock of which only the holder is known.
+    pub(crate) fn of(lock_file: &Path, holder: Option<Holder>) -> Self {
+        Self {
+            state: if holder.is_some() {
+                LockState::Held
+            } else {
+                LockState::Free
+            },
+            holder,
+            lock_file: lock_file.to_owned(),
+            page: PageState::None,
+            queue: Vec::new(),
+            counters: Counters::default(),
+            waits: Percentiles::default(),
+            holds: Percentiles::default(),
+            batches: Sizes::default(),
+            events: Vec::new(),
+        }
+    }
+
+    /// What the page says; only the first `looks` processes in line are looked at.
+    pub(crate) fn add(&mut self, page: &Snapshot, looks: usize) {
         let (own_pidns, now) = (process::own_pidns(), clock::monotonic());
-        let queue = page.queue().into_iter();
+        let queue = page.queue().into_iter().enumerate();
         self.queue = queue
-            .map(|person| Waiter::of(person, own_pidns, now))
+            .map(|(place, person)| Waiter::of(person, own_pidns, now, place < looks))
             // The dead are in line until somebody passes them over.
             .filter(|waiter| waiter.state != ProcessState::Gone)
             .collect();
@@ -535,7 +550,7 @@ fn unseen(
 
 /// Without the kernel's tables the record is all there is: believed as long as
 /// its process lives.
-fn without_tables(record: Option<Record>, own_pidns: Option<u64>) -> Option<Holder> {
+pub(crate) fn without_tables(record: Option<Record>, own_pidns: Option<u64>) -> Option<Holder> {
     let record = record?;
     if record.pidns.is_some() && record.pidns != own_pidns {
         return Some(elsewhere(record));

@@ -1,0 +1,216 @@
+//! A glance says who holds and who waits from the page alone, and what happened since
+//! the one before; it never asks for the kernel's table of locks.
+#![cfg(test)]
+
+mod peer;
+mod stage;
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use peer::Peer;
+use penholder_lock::{EventKind, Glance, Holder, LockState, PageState, ProcessState, WriteLocker};
+use stage::{Actor, LONG, lock_file};
+
+const LOOKS: usize = 20;
+
+#[test]
+fn peer() {
+    peer::play(&[stage::OBEY, ("glance_often", glance_often)]);
+}
+
+fn glance(path: &Path) -> Glance {
+    WriteLocker::at(path).unwrap().glance().unwrap()
+}
+
+fn holder(path: &Path) -> Option<Holder> {
+    glance(path).status.holder
+}
+
+#[test]
+fn the_holder_and_the_queue_stand_in_the_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    assert_eq!(glance(&path).status.page, PageState::None);
+    let mut holding = Actor::spawn(Actor::command(&path, &["label=nightly"]));
+    holding.takes();
+    let [mut first, mut second] = [(); 2].map(|()| Actor::start(&path));
+    first.queues(&path, LONG);
+    second.queues(&path, LONG);
+    let seen = glance(&path);
+    assert!(seen.built().unwrap().elapsed().unwrap() < LONG);
+    let status = seen.status;
+    assert_eq!(
+        (status.state, status.page),
+        (LockState::Held, PageState::InUse)
+    );
+    let holder = status.holder.unwrap();
+    assert_eq!(holder.pid, Some(holding.pid()));
+    assert_eq!(holder.label.as_deref(), Some("nightly"));
+    assert!(holder.recorded && holder.held.unwrap() < LONG);
+    assert!(holder.cmd.unwrap().contains("--nocapture"));
+    let pids: Vec<u32> = status.queue.iter().map(|waiter| waiter.pid).collect();
+    assert_eq!(pids, [first.pid(), second.pid()]);
+    holding.peer.stop();
+    let seen = glance(&path).status.holder.unwrap();
+    assert_eq!(seen.state, ProcessState::Stopped);
+    holding.peer.signal("CONT");
+    holding.releases();
+    first.peer.expect("held");
+    first.releases();
+    second.peer.expect("held");
+    assert_eq!(self::holder(&path).unwrap().pid, Some(second.pid()));
+    second.releases();
+    let free = glance(&path).status;
+    assert_eq!((free.state, free.holder), (LockState::Free, None));
+}
+
+#[test]
+fn the_dead_hold_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    let mut holding = Actor::holding(&path);
+    assert_eq!(holder(&path).unwrap().pid, Some(holding.pid()));
+    holding.peer.kill();
+    assert!(peer::text(&path).contains("pid:"));
+    assert_eq!(holder(&path), None);
+}
+
+#[test]
+fn who_polls_is_known_by_its_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    Actor::holding(&path).releases();
+    let mut polling = Actor::spawn(Actor::command(&path, &["page=no"]));
+    polling.takes();
+    assert_eq!(holder(&path).unwrap().pid, Some(polling.pid()));
+    polling.releases();
+    assert_eq!(holder(&path), None);
+}
+
+/// Only the kernel's table knows of it, and a glance does not look there.
+#[test]
+fn a_plain_lock_without_a_record_is_not_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    Actor::holding(&path).releases();
+    let plain = fs::File::open(&path).unwrap();
+    plain.lock().unwrap();
+    let locker = WriteLocker::at(&path).unwrap();
+    assert_eq!(locker.status().unwrap().state, LockState::Held);
+    assert_eq!(locker.glance().unwrap().status.state, LockState::Free);
+}
+
+#[test]
+fn what_happened_since_the_last_glance_is_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    let mut holding = Actor::holding(&path);
+    let mut hasty = Actor::start(&path);
+    let begin = glance(&path);
+    hasty.take(Duration::from_millis(20));
+    let one = glance(&path);
+    assert_eq!(one.counted_since(&begin).timeouts, 1);
+    let news = one.news_since(&begin);
+    assert_eq!((news.events.len(), news.missed), (1, 0));
+    assert_eq!(news.events[0].kind, EventKind::Timeout);
+    assert_eq!(one.news_since(&one).events, []);
+    for _ in 0..3 {
+        hasty.take(Duration::from_millis(1));
+    }
+    let four = glance(&path);
+    let news = four.news_since(&one);
+    let numbers: Vec<u64> = news.events.iter().map(|event| event.number).collect();
+    assert_eq!(numbers, [2, 3, 4]);
+    for _ in 0..70 {
+        hasty.take(Duration::from_millis(1));
+    }
+    let many = glance(&path);
+    let news = many.news_since(&four);
+    assert_eq!((news.events.len(), news.missed), (64, 6));
+    assert_eq!(many.counted_since(&four).timeouts, 70);
+    holding.releases();
+    assert_eq!(many.waits_since(&four).count, 0);
+    let mut waited = Actor::holding(&path);
+    hasty.queues(&path, LONG);
+    thread::sleep(Duration::from_millis(30));
+    waited.releases();
+    hasty.peer.expect("held");
+    let waits = glance(&path).waits_since(&many);
+    assert_eq!(waits.count, 2);
+    assert!(waits.max >= Duration::from_millis(30) && waits.max < LONG);
+}
+
+#[test]
+fn a_page_built_anew_begins_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    let mut holding = Actor::holding(&path);
+    Actor::start(&path).take(Duration::from_millis(1));
+    holding.releases();
+    let old = glance(&path);
+    fs::remove_file(path.with_extension("lockq")).unwrap();
+    Actor::holding(&path).releases();
+    let new = glance(&path);
+    assert_eq!(new.counted_since(&old).acquisitions, 1);
+    assert_eq!(new.news_since(&old).events, []);
+    assert_eq!(new.waits_since(&old).count, 1);
+}
+
+fn glance_often(args: &[OsString]) {
+    let locker = WriteLocker::at(&args[0]).unwrap();
+    for _ in 0..LOOKS {
+        assert_eq!(locker.glance().unwrap().status.queue.len(), 1);
+    }
+    peer::say("glanced");
+}
+
+/// What it opens, as the kernel sees it; and that it locks and probes nothing.
+#[test]
+fn nothing_but_the_page_the_record_and_the_processes_is_opened() {
+    if !peer::has("strace") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock_file(folder.path());
+    let mut holding = Actor::holding(&path);
+    let mut waiting = Actor::start(&path);
+    waiting.queues(&path, LONG);
+    let traced = folder.path().join("traced");
+    let wrapper = [
+        "strace",
+        "-f",
+        "-e",
+        "trace=open,openat,flock,fcntl",
+        "-o",
+        traced.to_str().unwrap(),
+    ];
+    let looking = Peer::command("glance_often", [&path]);
+    let mut looker = Peer::spawn(stage::under(&wrapper, &looking));
+    looker.expect("glanced");
+    assert!(looker.end().success());
+    let traced = fs::read_to_string(traced).unwrap();
+    let opened = |name: &str| traced.matches(&format!("{name}\"")).count();
+    assert_eq!(opened("/db.lockq"), LOOKS, "{traced}");
+    assert_eq!(opened("/db.lock"), LOOKS, "{traced}");
+    for pid in [holding.pid(), waiting.pid()] {
+        assert_eq!(opened(&format!("/proc/{pid}/stat")), LOOKS, "{traced}");
+    }
+    for never in [
+        "/proc/locks",
+        "mountinfo",
+        "fdinfo",
+        "flock(",
+        "_SETLK",
+        "_GETLK",
+        "O_RDWR",
+    ] {
+        assert!(!traced.contains(never), "{never}: {traced}");
+    }
+    holding.releases();
+    waiting.peer.expect("held");
+    waiting.releases();
+}
