@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use penholder::lock::EventKind;
 use penholder::{Options, Synchronous};
 
 /// Many processes, one SQLite database, one pen.
@@ -69,6 +70,8 @@ pub(crate) enum Command {
     Status(Status),
     /// Say what is wrong with a database, or may go wrong, and what to do; only looks
     Doctor(Doctor),
+    /// Say what was notable lately: timeouts, recoveries, long holds; only looks
+    History(History),
     /// Hold the write lock while a command runs
     Run(Run),
     /// Move the log (-wal) into the database and empty it
@@ -345,6 +348,64 @@ pub(crate) struct Doctor {
     /// The timeout that your programs write with; a longer hold is a warning
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = duration, allow_hyphen_values = true)]
     pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+It stands in the queue's file (db.lockq), which keeps the last 64 events. It
+ends with that file: when the machine starts anew, or when somebody deletes it.
+An event is about a process if it did something, or something was done to it.")]
+pub(crate) struct History {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Only events about this process
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) pid: Option<u32>,
+    /// Only events of this kind; may be given several times
+    #[arg(long, value_enum)]
+    pub(crate) kind: Vec<Kind>,
+    /// Only what took at least so long, for example 500ms, 10s, 1.5m
+    #[arg(long, value_name = "TIME", default_value = "0s", hide_default_value = true, value_parser = duration, allow_hyphen_values = true)]
+    pub(crate) longer: Duration,
+    /// Only the last so many
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print the earliest first, and further ones as they come, until Ctrl-C
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+/// What kind of event.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Kind {
+    /// The lock was held for longer than 500ms
+    LongHold,
+    /// Somebody gave up at its deadline
+    Timeout,
+    /// The lock was taken from a holder that had died
+    Recovery,
+    /// Somebody who does not queue held the lock
+    Bypass,
+    /// A waiter did not come when it was its turn
+    PassedOver,
+    /// A process did writes of others that waited
+    Carried,
+}
+
+impl From<Kind> for EventKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::LongHold => Self::LongHold,
+            Kind::Timeout => Self::Timeout,
+            Kind::Recovery => Self::Recovery,
+            Kind::Bypass => Self::Bypass,
+            Kind::PassedOver => Self::PassedOver,
+            Kind::Carried => Self::Carried,
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]

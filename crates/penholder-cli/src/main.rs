@@ -6,6 +6,7 @@ mod doctor;
 mod exec;
 mod failure;
 mod import;
+mod history;
 mod maintain;
 mod output;
 mod param;
@@ -39,6 +40,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Import(args) => import::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::History(args) => history::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Checkpoint(args) => maintain::checkpoint(&args),
         Command::Backup(args) => maintain::backup(&args),

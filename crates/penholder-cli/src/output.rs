@@ -2,9 +2,11 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use comfy_table::{Table, presets};
 use penholder::Value;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -44,6 +46,20 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<ExitCode, Failure> {
     let mut text = serde_json::to_vec(value)?;
     text.push(b'\n');
     print(&text)
+}
+
+/// Waits for so long, unless whoever reads our output goes away first.
+pub(crate) fn pause(time: Duration) -> Result<(), Failure> {
+    let stdout = io::stdout();
+    // For nothing to be written or read: only its end is told.
+    let mut end = [PollFd::new(&stdout, PollFlags::empty())];
+    let time = Timespec::try_from(time).map_err(io::Error::other)?;
+    match poll(&mut end, Some(&time)) {
+        Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(io::Error::from(error).into()),
+        Ok(_) if end[0].revents().is_empty() => Ok(()),
+        Ok(_) => Err(Failure::PipeClosed),
+    }
 }
 
 /// Prints rows as they come; only a table is kept until its end.

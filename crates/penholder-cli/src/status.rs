@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use penholder::lock::{self, PageState};
+use penholder::lock::{self, PageState, WriteLocker};
 
-use crate::args::Status;
+use crate::args::{Status, Target};
 use crate::failure::{FAILED, Failure};
 use crate::output;
 
@@ -13,20 +13,25 @@ use crate::output;
 const EVENTS: usize = 8;
 
 pub(crate) fn run(args: &Status) -> Result<ExitCode, Failure> {
-    let db = &args.target.db;
-    let locker = args.target.options().locker(db)?;
-    if !db.exists() && !locker.lock_file().exists() {
-        let message = format!(
-            "status: {}: there is no such database and no lock file: check the name",
-            db.display()
-        );
-        return Err(Failure::new(message, FAILED));
-    }
-    let status = locker.status()?;
+    let status = locker("status", &args.target)?.status()?;
     if args.json {
         return output::print_json(&status);
     }
     output::print(describe(&status).as_bytes())
+}
+
+/// The lock of a database that is there, for a command that only looks.
+pub(crate) fn locker(command: &str, target: &Target) -> Result<WriteLocker, Failure> {
+    let db = &target.db;
+    let locker = target.options().locker(db)?;
+    if db.exists() || locker.lock_file().exists() {
+        return Ok(locker);
+    }
+    let message = format!(
+        "{command}: {}: there is no such database and no lock file: check the name",
+        db.display()
+    );
+    Err(Failure::new(message, FAILED))
 }
 
 /// For people: the holder, the queue, and what was notable lately.

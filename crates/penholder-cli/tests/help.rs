@@ -11,13 +11,14 @@ use peer::PATIENCE;
 use site::{Site, finish};
 use snapshot::assert_approved;
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "stress",
     "exec",
     "query",
     "import",
     "status",
     "doctor",
+    "history",
     "run",
     "checkpoint",
     "backup",

@@ -45,6 +45,20 @@ fn status() {
 }
 
 #[test]
+fn history() {
+    let site = Site::with_table();
+    let nothing = site.run(["history", "x.db"]);
+    assert_approved("history-nothing", &shown(&site, &nothing));
+    let holder = site.hold(&["--label", "nightly"]);
+    let sql = "INSERT INTO entry VALUES (1, 1)";
+    let hasty = ["exec", "x.db", "--timeout", "20ms", "--label", "hasty", sql];
+    site.run(hasty).failed(75);
+    drop(holder);
+    let done = site.run(["history", "x.db", "--kind", "timeout"]);
+    assert_approved("history", &numberless(&shown(&site, &done)));
+}
+
+#[test]
 fn a_holder_without_a_record() {
     if !peer::has("flock") {
         return;
