@@ -33,6 +33,7 @@ mod targets;
 mod threads;
 mod uncontended;
 mod waiting;
+mod watching;
 mod word;
 mod worker;
 mod writer;
@@ -66,6 +67,8 @@ enum Command {
     Waiting(waiting::Args),
     /// An import while others write, beside the sqlite3 shell's alone.
     Import(import::Args),
+    /// What it costs to watch busy writers with `penholder top`.
+    Watching(watching::Args),
     #[command(hide = true)]
     Runner(runner::Args),
     #[command(hide = true)]
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         Command::Handoff(args) => handoff::run(&args),
         Command::Waiting(args) => waiting::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Watching(args) => watching::run(&args),
         Command::Runner(args) => runner::run(&args),
         Command::Worker(args) => worker::run(args),
         Command::Steady(args) => steady::run(&args),

@@ -1,6 +1,7 @@
 //! The interface: every command, option and default.
 
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ Examples:
   penholder import app.db t rows.csv           others get their turn meanwhile
   penholder status app.db                      who holds the pen?
   penholder doctor app.db                      what is wrong, and what to do?
+  penholder top app.db                         the same, live
   penholder run app.db -- ./nightly-import     hold the pen while a program runs
 
 Exit codes:
@@ -72,6 +74,8 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// Say what was notable lately: timeouts, recoveries, long holds; only looks
     History(History),
+    /// Watch who holds the write lock and who waits, live; only looks
+    Top(Top),
     /// Hold the write lock while a command runs
     Run(Run),
     /// Move the log (-wal) into the database and empty it
@@ -378,6 +382,31 @@ pub(crate) struct History {
     pub(crate) follow: bool,
 }
 
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Keys:
+  up, down     select a process
+  d, Enter     show all that is known of it
+  p, space     pause
+  q, Esc       quit
+
+It looks at the queue's file (db.lockq), which costs next to nothing and is in
+nobody's way. So it does not see a holder that does not queue, like a plain
+flock: 'penholder status' does.
+
+On a pipe it prints one text, after one interval; with --interval one after
+each, until Ctrl-C or nobody reads them.")]
+pub(crate) struct Top {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// How often it looks, for example 200ms, 5s; 1s if not said
+    #[arg(short, long, value_name = "TIME", value_parser = interval, allow_hyphen_values = true)]
+    pub(crate) interval: Option<Duration>,
+    /// Print one text and end, on a terminal too
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
 /// What kind of event.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Kind {
@@ -463,6 +492,16 @@ fn delimiter(text: &str) -> Result<u8, String> {
         [b'"' | b'\n' | b'\r'] => Err("it cannot be a quote or a line end".to_owned()),
         [byte] if byte.is_ascii() => Ok(*byte),
         _ => Err("give one ASCII character, or tab".to_owned()),
+    }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    const LIMITS: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(3600);
+    let interval = duration(text)?;
+    if LIMITS.contains(&interval) {
+        Ok(interval)
+    } else {
+        Err("give a time between 50ms and 1h".to_owned())
     }
 }
 

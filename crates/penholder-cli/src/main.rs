@@ -15,6 +15,7 @@ mod run;
 mod signals;
 mod status;
 mod stress;
+mod top;
 
 use std::process::ExitCode;
 
@@ -41,6 +42,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Status(args) => status::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::History(args) => history::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Checkpoint(args) => maintain::checkpoint(&args),
         Command::Backup(args) => maintain::backup(&args),

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use comfy_table::{Table, presets};
 use penholder::Value;
@@ -205,6 +205,29 @@ fn unique(columns: Vec<String>) -> Vec<String> {
     seen
 }
 
+/// A duration for people.
+pub(crate) fn duration(duration: Duration) -> String {
+    time(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// A moment of the wall clock, as the lock writes it.
+pub(crate) fn timestamp(time: SystemTime) -> String {
+    jiff::Timestamp::try_from(time)
+        .map_or_else(|_| "unknown".to_owned(), |time| format!("{time:.3}"))
+}
+
+/// A size for people: `512 bytes`, `4.1 MB`.
+pub(crate) fn size(bytes: u64) -> String {
+    match bytes {
+        0..10_000 => format!("{bytes} bytes"),
+        10_000..1_000_000 => format!("{} kB", bytes / 1000),
+        1_000_000..1_000_000_000 => {
+            format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
+        }
+        _ => format!("{}.{} GB", bytes / 1_000_000_000, bytes / 100_000_000 % 10),
+    }
+}
+
 /// A time for people, from microseconds: `14 µs`, `1.2 ms`, `3.3 s`.
 pub(crate) fn time(us: u64) -> String {
     match us {
@@ -252,6 +275,14 @@ mod tests {
             String::from_utf8(out).unwrap(),
             r#"{"n":null,"r":9e999,"t":"\"\n","b":"X'01'"}"#
         );
+    }
+
+    #[test]
+    fn sizes_read_well() {
+        assert_eq!(size(0), "0 bytes");
+        assert_eq!(size(45_678), "45 kB");
+        assert_eq!(size(4_152_000), "4.1 MB");
+        assert_eq!(size(2_000_000_000), "2.0 GB");
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! `penholder status`: who holds the write lock.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use penholder::lock::{self, PageState, WriteLocker};
 
@@ -36,6 +35,14 @@ pub(crate) fn locker(command: &str, target: &Target) -> Result<WriteLocker, Fail
 
 /// For people: the holder, the queue, and what was notable lately.
 fn describe(status: &lock::Status) -> String {
+    let mut lines = people(status);
+    lines.extend(figures(status).map(|line| format!("  {line}")));
+    lines.extend(events(status).map(|line| format!("  {line}")));
+    lines.join("\n") + "\n"
+}
+
+/// The holder and the queue.
+pub(crate) fn people(status: &lock::Status) -> Vec<String> {
     let mut lines = vec![match &status.holder {
         None => "free".to_owned(),
         Some(holder) => format!("held by {holder}"),
@@ -52,40 +59,42 @@ fn describe(status: &lock::Status) -> String {
     for (place, waiter) in status.queue.iter().enumerate() {
         lines.push(format!("  {}. in line: {waiter}", place + 1));
     }
+    lines
+}
+
+/// What was counted and measured since the page was built: a line each, which
+/// `top` shows too.
+pub(crate) fn figures(status: &lock::Status) -> impl Iterator<Item = String> + use<> {
     let counted = &status.counters;
-    if counted.acquisitions > 0 {
-        lines.push(format!(
-            "  taken {} times, {} waited for, {} timeouts, {} recoveries",
+    let taken = (counted.acquisitions > 0).then(|| {
+        format!(
+            "taken {} times, {} waited for, {} timeouts, {} recoveries",
             counted.acquisitions, counted.contended, counted.timeouts, counted.recoveries
-        ));
-        lines.push(format!("  waits {}", took(&status.waits)));
-    }
-    if status.holds.count > 0 {
-        lines.push(format!("  holds {}", took(&status.holds)));
-    }
-    if counted.batches > 0 {
+        )
+    });
+    let waits = (counted.acquisitions > 0).then(|| format!("waits {}", took(&status.waits)));
+    let holds = (status.holds.count > 0).then(|| format!("holds {}", took(&status.holds)));
+    let shared = (counted.batches > 0).then(|| {
         let size = &status.batches;
-        lines.push(format!(
-            "  {} writes in {} shared transactions, {} carried for others; p50 {}, p99 {}, most {}",
+        format!(
+            "{} writes in {} shared transactions, {} carried for others; p50 {}, p99 {}, most {}",
             counted.grouped, counted.batches, counted.carried, size.p50, size.p99, size.max
-        ));
-    }
-    for event in status.events.iter().take(EVENTS) {
-        lines.push(format!("  {event}"));
-    }
-    lines.join("\n") + "\n"
+        )
+    });
+    [taken, waits, holds, shared].into_iter().flatten()
+}
+
+/// The latest events.
+pub(crate) fn events(status: &lock::Status) -> impl Iterator<Item = String> + '_ {
+    status.events.iter().take(EVENTS).map(ToString::to_string)
 }
 
 fn took(times: &lock::Percentiles) -> String {
     format!(
         "p50 {}, p90 {}, p99 {}, longest {}",
-        us(times.p50),
-        us(times.p90),
-        us(times.p99),
-        us(times.max)
+        output::duration(times.p50),
+        output::duration(times.p90),
+        output::duration(times.p99),
+        output::duration(times.max)
     )
-}
-
-fn us(duration: Duration) -> String {
-    output::time(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
 }

@@ -15,7 +15,7 @@ use peer::PATIENCE;
 use site::{PROMPT, Site, finish, timed};
 
 /// Every command that takes a database, with what else it needs.
-const COMMANDS: [(&str, &[&str]); 10] = [
+const COMMANDS: [(&str, &[&str]); 11] = [
     ("stress", &["--processes", "2", "--writes", "2"]),
     ("exec", &["SELECT 1"]),
     ("query", &["SELECT 1"]),
@@ -23,6 +23,7 @@ const COMMANDS: [(&str, &[&str]); 10] = [
     ("status", &[]),
     ("doctor", &[]),
     ("history", &[]),
+    ("top", &["--once", "--interval", "50ms"]),
     ("run", &["--", "echo", "ran"]),
     ("checkpoint", &[]),
     ("backup", &["copy.db"]),
@@ -113,7 +114,7 @@ fn a_file_that_is_no_database_stays_as_it_is() {
             let done = site.run(args);
             match command {
                 // These only deal with the lock.
-                "run" | "status" | "history" => assert_eq!(done.code, Some(0), "{done:?}"),
+                "run" | "status" | "history" | "top" => assert_eq!(done.code, Some(0), "{done:?}"),
                 _ => assert!(done.failed(1).contains("not a database"), "{command}"),
             }
             assert_eq!(fs::read(site.at("x.db")).unwrap(), text, "{command}");
@@ -200,7 +201,7 @@ fn absurd_timeouts_are_usage_errors() {
         "99999999999999999999999h",
     ] {
         for (command, rest) in COMMANDS {
-            if ["status", "history", "run"].contains(&command) {
+            if ["status", "history", "top", "run"].contains(&command) {
                 continue;
             }
             let args = [command, "x.db", "--timeout", timeout];

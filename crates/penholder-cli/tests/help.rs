@@ -11,7 +11,7 @@ use peer::PATIENCE;
 use site::{Site, finish};
 use snapshot::assert_approved;
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "stress",
     "exec",
     "query",
@@ -19,6 +19,7 @@ const COMMANDS: [&str; 11] = [
     "status",
     "doctor",
     "history",
+    "top",
     "run",
     "checkpoint",
     "backup",

@@ -45,6 +45,26 @@ fn status() {
 }
 
 #[test]
+fn top() {
+    let site = Site::with_table();
+    let top = ["top", "x.db", "--interval", "50ms", "--once"];
+    assert_shown("top-free", &site, &top);
+    let _holder = site.hold(&["--label", "nightly"]);
+    let insert = "INSERT INTO entry VALUES (1, 1)";
+    let patient = ["exec", "x.db", insert, "--timeout", "60s"];
+    let _waiter = peer::Peer::spawn(site.command(patient));
+    peer::until("it is in line", || {
+        site.status()["queue"].as_array().unwrap().len() == 1
+    });
+    let text = shown(&site, &site.run(top));
+    let lines = text.lines().map(|line| match line.contains("in line") {
+        true => numberless(line).replace("N s", "Nms").replace("Ns", "Nms") + "\n",
+        false => line.to_owned() + "\n",
+    });
+    assert_approved("top-held", &lines.collect::<String>());
+}
+
+#[test]
 fn history() {
     let site = Site::with_table();
     let nothing = site.run(["history", "x.db"]);

@@ -77,7 +77,7 @@ pub fn steady(text: &str, folder: &Path) -> String {
     let text = text.replace("running, ", "sleeping, ");
     let text = text.replace("running) ", "sleeping) ");
     let measured = |line: &str| {
-        ["  waits ", "  holds "]
+        ["  waits ", "  holds ", "  lately ", "  log "]
             .iter()
             .any(|mark| line.starts_with(mark))
     };

@@ -1,0 +1,147 @@
+//! Keys, as a terminal sends them.
+//!
+//! Not crossterm's reader: it reads from a terminal that is gone again and again, for
+//! ever, and a key that comes together with a new size it leaves unread until the next.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+/// How long after an escape the rest of an arrow key may come.
+const REST: Duration = Duration::from_millis(30);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Key {
+    Up,
+    Down,
+    Enter,
+    Escape,
+    /// Ctrl-C, which is no signal on a terminal that is ours.
+    Interrupt,
+    Letter(char),
+}
+
+/// Who types.
+pub(crate) struct Keyboard {
+    terminal: File,
+    typed: VecDeque<Key>,
+}
+
+impl Keyboard {
+    /// Standard input, if it is the terminal.
+    pub(crate) fn open() -> io::Result<Self> {
+        let stdin = io::stdin();
+        let terminal = if stdin.is_terminal() {
+            File::from(stdin.as_fd().try_clone_to_owned()?)
+        } else {
+            File::open("/dev/tty")?
+        };
+        let typed = VecDeque::new();
+        Ok(Self { terminal, typed })
+    }
+
+    /// The next key, if one comes within this time.
+    pub(crate) fn wait(&mut self, time: Duration) -> io::Result<Option<Key>> {
+        if self.typed.is_empty() && self.is_ready(time)? {
+            let mut bytes = Vec::new();
+            self.read(&mut bytes)?;
+            if bytes.ends_with(b"\x1b") && self.is_ready(REST)? {
+                self.read(&mut bytes)?;
+            }
+            self.typed.extend(keys(&bytes));
+        }
+        Ok(self.typed.pop_front())
+    }
+
+    fn is_ready(&self, time: Duration) -> io::Result<bool> {
+        let mut ready = [PollFd::new(&self.terminal, PollFlags::IN)];
+        let time = Timespec::try_from(time).map_err(io::Error::other)?;
+        match poll(&mut ready, Some(&time)) {
+            Err(Errno::INTR) => return Ok(false),
+            polled => polled?,
+        };
+        let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+        if ready[0].revents().intersects(gone) {
+            return Err(gone_away());
+        }
+        Ok(!ready[0].revents().is_empty())
+    }
+
+    fn read(&mut self, into: &mut Vec<u8>) -> io::Result<()> {
+        let mut bytes = [0; 256];
+        match self.terminal.read(&mut bytes) {
+            Ok(0) => Err(gone_away()),
+            Ok(length) => {
+                into.extend_from_slice(&bytes[..length]);
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn gone_away() -> io::Error {
+    io::Error::other("it is gone")
+}
+
+/// The keys that were typed; what is none of ours is passed over.
+fn keys(mut bytes: &[u8]) -> Vec<Key> {
+    let mut keys = Vec::new();
+    loop {
+        let (key, rest) = match bytes {
+            [] => return keys,
+            [0x1b, b'[' | b'O', rest @ ..] => sequence(rest),
+            [0x1b, rest @ ..] => (Some(Key::Escape), rest),
+            [0x03, rest @ ..] => (Some(Key::Interrupt), rest),
+            [b'\r' | b'\n', rest @ ..] => (Some(Key::Enter), rest),
+            [byte @ b' '..=b'~', rest @ ..] => (Some(Key::Letter(char::from(*byte))), rest),
+            [_, rest @ ..] => (None, rest),
+        };
+        keys.extend(key);
+        bytes = rest;
+    }
+}
+
+/// What follows `ESC [` or `ESC O`: parameters, and a byte that says which key it is.
+fn sequence(bytes: &[u8]) -> (Option<Key>, &[u8]) {
+    let is_end = |byte: &u8| (b'@'..=b'~').contains(byte);
+    let Some(end) = bytes.iter().position(is_end) else {
+        return (None, &[]);
+    };
+    let key = match bytes[end] {
+        b'A' => Some(Key::Up),
+        b'B' => Some(Key::Down),
+        _ => None,
+    };
+    (key, &bytes[end + 1..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_told_apart() {
+        let all = b"q \x1b[A\x1bOB\x1b[1;5A\r\x03\x1b[200~\x07\xc3\xa4d";
+        let expected = [
+            Key::Letter('q'),
+            Key::Letter(' '),
+            Key::Up,
+            Key::Down,
+            Key::Up,
+            Key::Enter,
+            Key::Interrupt,
+            Key::Letter('d'),
+        ];
+        assert_eq!(keys(all), expected);
+        assert_eq!(keys(b"\x1b"), [Key::Escape]);
+        assert_eq!(keys(b"\x1b\x1b[B"), [Key::Escape, Key::Down]);
+        assert_eq!(keys(b"\x1b[12;"), []);
+    }
+}
