@@ -224,6 +224,20 @@ fn every_way_out_gives_the_terminal_back() {
 }
 
 #[test]
+fn keys_are_heard_past_another_standard_input() {
+    let site = Site::with_table();
+    let mut command = site.program("sh");
+    command.args(["-c", "exec \"$PENHOLDER\" top x.db </dev/null"]);
+    let Some(mut top) = Terminal::start(&command) else {
+        return;
+    };
+    top.until("its keys", |shown| shown.contains("q quit"));
+    top.types("q");
+    assert_eq!(top.ended().code(), Some(0));
+    top.assert_given_back();
+}
+
+#[test]
 fn it_ends_with_its_window() {
     let site = Site::with_table();
     let Some(mut top) = shown(&site) else {
