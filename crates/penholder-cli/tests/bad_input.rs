@@ -15,7 +15,7 @@ use peer::PATIENCE;
 use site::{PROMPT, Site, finish, timed};
 
 /// Every command that takes a database, with what else it needs.
-const COMMANDS: [(&str, &[&str]); 11] = [
+const COMMANDS: [(&str, &[&str]); 12] = [
     ("stress", &["--processes", "2", "--writes", "2"]),
     ("exec", &["SELECT 1"]),
     ("query", &["SELECT 1"]),

@@ -11,7 +11,7 @@ use peer::PATIENCE;
 use site::{Site, finish};
 use snapshot::assert_approved;
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "stress",
     "exec",
     "query",
