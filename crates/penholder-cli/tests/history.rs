@@ -70,7 +70,15 @@ fn what_happened_is_told_the_latest_first() {
         panic!("{events:?}");
     };
     for event in &events {
-        let names = ["at", "duration_s", "kind", "label", "other_pid", "pid"];
+        let names = [
+            "at",
+            "duration_s",
+            "kind",
+            "label",
+            "other_pid",
+            "pid",
+            "writes",
+        ];
         assert_eq!(fields(event), names);
     }
     assert_eq!(

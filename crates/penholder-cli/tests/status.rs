@@ -15,7 +15,8 @@ use serde_json::json;
 use site::{Site, fields, has_namespaces};
 
 /// The schema of `status --json`: it stays as it is within a major version.
-const FIELDS: [&str; 9] = [
+const FIELDS: [&str; 10] = [
+    "batch_writes",
     "counters",
     "events",
     "hold_us",
@@ -360,22 +361,34 @@ fn the_queue_and_what_happened_are_described() {
     assert!((59.0..=61.0).contains(&both), "{waited} {left}");
     let names = [
         "acquisitions",
+        "batches",
+        "carried",
+        "carried_requests",
         "contended",
         "foreign",
+        "grouped",
         "passed_over",
         "recoveries",
         "timeouts",
     ];
     assert_eq!(fields(&status["counters"]), names);
     assert_eq!(status["counters"]["timeouts"], 1);
-    for times in ["wait_us", "hold_us"] {
+    for times in ["wait_us", "hold_us", "batch_writes"] {
         assert_eq!(
             fields(&status[times]),
             ["count", "max", "p50", "p90", "p99"]
         );
     }
     let event = &status["events"][0];
-    let names = ["at", "duration_s", "kind", "label", "other_pid", "pid"];
+    let names = [
+        "at",
+        "duration_s",
+        "kind",
+        "label",
+        "other_pid",
+        "pid",
+        "writes",
+    ];
     assert_eq!(fields(event), names);
     assert_eq!(
         (&event["kind"], &event["label"]),
