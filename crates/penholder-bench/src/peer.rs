@@ -27,10 +27,14 @@ pub(crate) enum Peer {
     Penholder,
     /// penholder, strictly in the order they came.
     PenholderFifo,
+    /// penholder, each write a transaction of its own.
+    PenholderAlone,
+    /// penholder, eight threads in each process.
+    PenholderThreads,
 }
 
 impl Peer {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Naive,
         Self::SqliteBusy,
         Self::SqliteBusyPrepared,
@@ -40,6 +44,8 @@ impl Peer {
         Self::PythonSqlite3,
         Self::Penholder,
         Self::PenholderFifo,
+        Self::PenholderAlone,
+        Self::PenholderThreads,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -53,6 +59,8 @@ impl Peer {
             Self::PythonSqlite3 => "python-sqlite3",
             Self::Penholder => "penholder",
             Self::PenholderFifo => "penholder-fifo",
+            Self::PenholderAlone => "penholder-alone",
+            Self::PenholderThreads => "penholder-8-threads",
         }
     }
 
@@ -60,7 +68,10 @@ impl Peer {
     pub(crate) fn patience(self) -> Duration {
         match self {
             Self::Naive => Duration::from_millis(500),
-            Self::Penholder | Self::PenholderFifo => Duration::from_secs(60),
+            Self::Penholder
+            | Self::PenholderAlone
+            | Self::PenholderFifo
+            | Self::PenholderThreads => Duration::from_secs(60),
             _ => Duration::from_secs(5),
         }
     }

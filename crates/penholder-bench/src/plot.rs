@@ -290,6 +290,8 @@ fn colour(peer: Peer) -> &'static str {
     match peer {
         Peer::Penholder => "#d9480f",
         Peer::PenholderFifo => "#f7a072",
+        Peer::PenholderAlone => "#b5651d",
+        Peer::PenholderThreads => "#8c2f00",
         Peer::SqliteBusy => "#1c5d99",
         Peer::SqliteBusyPrepared => "#4c8dc9",
         Peer::SqliteAutocommit => "#8fbce6",

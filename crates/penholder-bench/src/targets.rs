@@ -20,7 +20,10 @@ pub(crate) fn print(figures: &[Figures]) {
 }
 
 fn is_own(peer: Peer) -> bool {
-    matches!(peer, Peer::Penholder | Peer::PenholderFifo)
+    matches!(
+        peer,
+        Peer::Penholder | Peer::PenholderAlone | Peer::PenholderFifo | Peer::PenholderThreads
+    )
 }
 
 /// The table has all of them; the stricter order is compared with the main peer.
@@ -49,7 +52,7 @@ fn alone(own: &Figures) -> String {
     let many = matches!(own.processes, 8 | 32) && own.think_us == 0.0;
     let jain = match own.peer {
         Peer::PenholderFifo if many => " (target 0.995)",
-        _ if many && own.sync == Sync::Normal => " (target 0.990)",
+        _ if many => " (target 0.990)",
         _ => "",
     };
     let log = if own.processes == 32 {
@@ -95,9 +98,12 @@ fn rate_target(own: &Figures, peer: Peer) -> Option<f64> {
         _ if thinks => None,
         (Peer::SqliteBusy, _, 1) => Some(0.85),
         (Peer::SqliteAutocommit, _, 1) => Some(0.7),
-        (Peer::SqliteBusy, Sync::Normal, 8 | 32) => Some(0.9),
+        (Peer::SqliteBusy, Sync::Normal, 8) => Some(0.95),
+        (Peer::SqliteBusy, Sync::Normal, 32) => Some(1.2),
+        (Peer::SqliteBusy, Sync::Normal, 256) => Some(2.0),
         (Peer::SqliteBusyPrepared, Sync::Normal, 8 | 32) => Some(0.8),
-        (Peer::SqliteBusy, Sync::Full, 8 | 32) => Some(0.8),
+        (Peer::SqliteBusy, Sync::Full, 8) => Some(3.0),
+        (Peer::SqliteBusy, Sync::Full, 32) => Some(6.0),
         (Peer::Naive, Sync::Normal, 8 | 32) => Some(10.0),
         (Peer::Naive, Sync::Full, 8 | 32) => Some(2.0),
         _ => None,
@@ -110,9 +116,8 @@ fn wait_target(own: &Figures, peer: Peer) -> Option<u32> {
         return None;
     }
     match (own.sync, own.processes) {
-        (Sync::Normal, 8 | 32) => Some(30),
-        (Sync::Full, 8 | 32) => Some(50),
-        (_, 256) => Some(5),
+        (Sync::Normal, 8 | 32 | 256) => Some(30),
+        (Sync::Full, 8 | 32) => Some(100),
         _ => None,
     }
 }

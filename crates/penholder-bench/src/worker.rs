@@ -110,6 +110,8 @@ pub(crate) fn run(args: Args) -> Result<(), Box<dyn Error>> {
     };
     let share = if args.once {
         once(&setting)?
+    } else if setting.peer == Peer::PenholderThreads {
+        threaded(&setting, args.think)?
     } else {
         looped(&setting, args.think)?
     };
@@ -138,9 +140,51 @@ fn once(setting: &Setting) -> Result<Share, Box<dyn Error>> {
 
 fn looped(setting: &Setting, think: Duration) -> Result<Share, Box<dyn Error>> {
     let mut write = writer::open(setting)?;
-    let mut tally = Tally::new()?;
+    say("ready")?;
+    repeat(order()?, think, &mut *write)
+}
+
+/// Threads of this process.
+const THREADS: usize = 8;
+
+/// The same by several threads, counted together.
+fn threaded(setting: &Setting, think: Duration) -> Result<Share, Box<dyn Error>> {
+    let write = writer::penholder(setting)?;
     say("ready")?;
     let window = order()?;
+    let one = || {
+        let mut write = || write().map_err(Into::into);
+        repeat(window, think, &mut write).map_err(|error| error.to_string())
+    };
+    let before = clock::processor();
+    let shares: Vec<Result<Share, String>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(one)).collect();
+        let died = |_| Err("a thread panicked".to_owned());
+        let join =
+            |thread: std::thread::ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(died);
+        threads.into_iter().map(join).collect()
+    });
+    let mut sum = Share::default();
+    for share in shares {
+        let share = share?;
+        sum.acknowledged += share.acknowledged;
+        sum.writes += share.writes;
+        sum.failed += share.failed;
+        sum.latencies.extend(share.latencies);
+        sum.longest = sum.longest.max(share.longest);
+    }
+    // The warm-up among it: it is the whole process's.
+    sum.processor = clock::processor() - before;
+    Ok(sum)
+}
+
+/// Writes in a closed loop until the end.
+fn repeat(
+    window: Window,
+    think: Duration,
+    write: &mut dyn FnMut() -> Result<Outcome, Box<dyn Error>>,
+) -> Result<Share, Box<dyn Error>> {
+    let mut tally = Tally::new()?;
     std::thread::sleep(clock::left(window.start));
     loop {
         let begun = clock::now();

@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use penholder::GroupCommit;
 use penholder::lock::Policy;
 use rusqlite::{Connection, ErrorCode};
 use rustix::fs::{FlockOperation, flock};
@@ -44,8 +45,10 @@ pub(crate) type Write = Box<dyn FnMut() -> Result<Outcome, Box<dyn Error>>>;
 pub(crate) fn open(setting: &Setting) -> Result<Write, Box<dyn Error>> {
     let number = setting.number;
     match setting.peer {
-        Peer::Penholder => penholder(setting, Policy::default()),
-        Peer::PenholderFifo => penholder(setting, Policy::Fifo),
+        Peer::Penholder | Peer::PenholderAlone | Peer::PenholderFifo | Peer::PenholderThreads => {
+            let write = penholder(setting)?;
+            Ok(Box::new(move || write().map_err(Into::into)))
+        }
         Peer::Naive => {
             let mut naive = Naive::open(connect(setting)?, setting);
             Ok(Box::new(move || naive.write()))
@@ -75,18 +78,26 @@ pub(crate) fn open(setting: &Setting) -> Result<Write, Box<dyn Error>> {
     }
 }
 
-fn penholder(setting: &Setting, policy: Policy) -> Result<Write, Box<dyn Error>> {
-    let db = penholder::Options::new()
+/// A write that threads share.
+pub(crate) type SharedWrite =
+    Box<dyn Fn() -> penholder::Result<Outcome> + Send + std::marker::Sync>;
+
+pub(crate) fn penholder(setting: &Setting) -> Result<SharedWrite, Box<dyn Error>> {
+    let options = penholder::Options::new()
         .timeout(setting.patience)
-        .synchronous(setting.sync.into())
-        .policy(policy)
-        .open(&setting.database)?;
+        .synchronous(setting.sync.into());
+    let options = match setting.peer {
+        Peer::PenholderFifo => options.policy(Policy::Fifo),
+        Peer::PenholderAlone => options.group_commit(GroupCommit::Off),
+        _ => options,
+    };
+    let db = options.open(&setting.database)?;
     let number = setting.number;
     Ok(Box::new(move || {
         match db.execute(INSERT, (i64::from(number), TEXT)) {
             Ok(_) => Ok(Outcome::Written),
             Err(error) if error.is_timeout() || error.is_busy() => Ok(Outcome::Failed),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }))
 }

@@ -311,8 +311,8 @@ fn authorize(context: &AuthContext<'_>) -> Authorization {
     let allowed = match context.action {
         AuthAction::Select | AuthAction::Recursive | AuthAction::Read { .. } => true,
         AuthAction::Function { function_name } => {
-            let is = |name: &&str| function_name.eq_ignore_ascii_case(name);
-            !HOME_FUNCTIONS.iter().any(|name| is(&name))
+            let is = |name: &str| function_name.eq_ignore_ascii_case(name);
+            !HOME_FUNCTIONS.iter().any(|name| is(name))
         }
         AuthAction::Insert { table_name }
         | AuthAction::Delete { table_name }

@@ -176,7 +176,7 @@ pub(crate) fn serve(desk: &Desk<'_>, leader: &Member) -> Result<()> {
                 leader,
                 left,
                 waited.lock.map_err(Error::from),
-                fate,
+                &fate,
                 id,
                 since,
             );
@@ -269,7 +269,7 @@ impl Left {
         desk.group().unclaim(home, true);
     }
 
-    fn is_unknown(self, error: &dyn Fn() -> Error) {
+    fn tell_unknown(self, error: &dyn Fn() -> Error) {
         for one in self.members {
             one.answer(Err(error()));
         }
@@ -289,7 +289,7 @@ fn unsettled(
     leader: &Member,
     left: Left,
     lock: Result<Option<WriteGuard>>,
-    fate: Fate,
+    fate: &Fate,
     id: Option<RequestId>,
     since: u64,
 ) -> Result<()> {
@@ -307,27 +307,27 @@ fn unsettled(
         (Ok(Some(guard)), Some(id)) => (guard, id),
         (guard, _) => {
             let cause = guard.err();
-            left.is_unknown(&|| Error::unknown(path, cause.as_ref()));
+            left.tell_unknown(&|| Error::unknown(path, cause.as_ref()));
             return Ok(());
         }
     };
     let session = match Session::with(*desk, leader.deadline, guard) {
         Ok(session) => session,
         Err(error) => {
-            left.is_unknown(&|| Error::unknown(path, Some(&error)));
+            left.tell_unknown(&|| Error::unknown(path, Some(&error)));
             return Ok(());
         }
     };
-    match look_up(&session, &fate, id, since) {
-        Ok(Some(true)) => match &fate {
+    match look_up(&session, fate, id, since) {
+        Ok(Some(true)) => match fate {
             Fate::Claimed {
                 reply: Some(reply), ..
             } => left.deliver(desk, reply),
-            _ => left.is_unknown(&|| Error::result_lost(path)),
+            _ => left.tell_unknown(&|| Error::result_lost(path)),
         },
         Ok(Some(false)) => left.give_back(desk.group()),
-        Ok(None) => left.is_unknown(&|| Error::unknown(path, None)),
-        Err(error) => left.is_unknown(&|| Error::unknown(path, Some(&error))),
+        Ok(None) => left.tell_unknown(&|| Error::unknown(path, None)),
+        Err(error) => left.tell_unknown(&|| Error::unknown(path, Some(&error))),
     }
     run(&session);
     Ok(())
