@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | succeeds | acknowledged after `COMMIT`, with all the others |
 //! | fails, or its closure does, or panics | its own work is taken back, its owner told; the others go on |
-//! | makes SQLite end the transaction (`ON CONFLICT ROLLBACK`, a `ROLLBACK` in a closure, some I/O errors) | closures that had run get an error that says to call again; plain data runs again, each by itself; those after it are a new batch |
+//! | makes SQLite end the transaction (`ON CONFLICT ROLLBACK`, a `ROLLBACK` in a closure, some I/O errors) | closures that had run get an error that says to call again; plain data runs again, each by itself, also what had failed: perhaps of what never was; those after it are a new batch |
+//! | `BEGIN` fails | told so; the others try again, each with its own deadline |
 //! | `COMMIT` fails | all get the error, nothing was written, the next batch begins anew |
 //!
 //! A statement by itself needs no savepoint: SQLite makes it atomic. A closure has
@@ -12,6 +13,8 @@
 //! looked for after each member, so that nobody is blamed for, or healed by, another.
 
 use std::time::Instant;
+
+use penholder_lock::BatchSize;
 
 use crate::error::Error;
 use crate::group::{Answer, Claimed, Group, Room, Work};
@@ -60,6 +63,8 @@ fn alone(session: &Session<'_>, mut one: Claimed) {
         Work::Batch(all) => session.batch(all),
     };
     if session.is_ours() {
+        // What failed may have left its transaction open, for the next one to fall into.
+        session.roll_back();
         one.answer(answer);
     }
 }
@@ -68,14 +73,12 @@ fn alone(session: &Session<'_>, mut one: Claimed) {
 /// `Some` if the transaction ended before that.
 fn together(session: &Session<'_>, group: &Group, room: &mut Room, first: Claimed) -> Option<()> {
     let mut done: Vec<(Claimed, Answer)> = Vec::new();
-    let mut next = Some(first);
     if let Err(error) = session.begin() {
-        while let Some(one) = next.take() {
-            one.answer(Err(error.for_another()));
-            next = group.claim(|work| room.takes(work));
-        }
+        // Others may wait for longer than this one, and lead next.
+        first.answer(Err(error));
         return None;
     }
+    let mut next = Some(first);
     while let Some(mut one) = next.take() {
         let went = member(session, &mut one.work);
         if !session.is_ours() {
@@ -94,14 +97,28 @@ fn together(session: &Session<'_>, group: &Group, room: &mut Room, first: Claime
     let begun = Instant::now();
     let committed = session.commit(done.len());
     group.pace.note(done.len(), begun.elapsed());
+    if committed.is_ok() && done.len() > 1 {
+        count(session, &done);
+    }
     for (one, answer) in done {
-        one.answer(match &committed {
-            Ok(()) => answer,
-            // Whoever failed by itself keeps its own error.
-            Err(error) => answer.and(Err(error.for_another())),
+        one.answer(match (&committed, answer) {
+            (Ok(()), answer) => answer,
+            // Whoever failed by itself keeps its own error, unless that says that some
+            // of it stands.
+            (Err(_), Err(own)) if !own.keeps_changes() => Err(own),
+            (Err(error), _) => Err(error.for_another()),
         });
     }
     None
+}
+
+/// For people: a commit that several shared.
+fn count(session: &Session<'_>, done: &[(Claimed, Answer)]) {
+    let written = done.iter().filter(|(_, answer)| answer.is_ok()).count();
+    session.guard().count_batch(BatchSize {
+        writes: written as u64,
+        ..BatchSize::default()
+    });
 }
 
 fn member(session: &Session<'_>, work: &mut Work) -> Went {
@@ -178,7 +195,8 @@ fn in_savepoint(session: &Session<'_>, run: impl FnOnce(&Session<'_>) -> Answer)
         Ok(_) => session.release_savepoint(),
         Err(_) => session.roll_back_to_savepoint(),
     };
-    match ended {
+    // It would hold for the next member too, until the commit.
+    match ended.and_then(|()| session.undefer_foreign_keys()) {
         Ok(()) => Went::Well(done),
         Err(_) => Went::Spoiled(Some(session.ended_early())),
     }
@@ -193,10 +211,10 @@ fn spoiled(
 ) {
     for (one, answer) in done {
         match answer {
-            Err(own) => one.answer(Err(own)),
+            _ if !one.work.is_closure() => alone(session, one),
             // It runs once only.
-            Ok(_) if one.work.is_closure() => one.answer(Err(session.lost())),
-            Ok(_) => alone(session, one),
+            Ok(_) => one.answer(Err(session.lost())),
+            Err(own) => one.answer(Err(own)),
         }
     }
     if culprit.work.is_closure() {

@@ -116,6 +116,11 @@ impl Error {
         })
     }
 
+    /// Whether it says that some of what failed stands.
+    pub(crate) fn keeps_changes(&self) -> bool {
+        matches!(&*self.kind, Kind::Sqlite { kept, .. } if *kept > 0)
+    }
+
     pub(crate) fn busy(
         path: &Path,
         deadline: Deadline,

@@ -424,6 +424,22 @@ impl<'a> Session<'a> {
         asked.unwrap_or(true)
     }
 
+    /// Takes back that foreign keys are looked at no sooner than at the commit, if a
+    /// member of a batch has asked for it.
+    pub(crate) fn undefer_foreign_keys(&self) -> rusqlite::Result<()> {
+        if !self.has_foreign_keys() {
+            return Ok(());
+        }
+        // To set it makes SQLite prepare all statements anew: only where it is set.
+        let mut asked = self
+            .connection()
+            .prepare_cached("PRAGMA defer_foreign_keys")?;
+        if asked.query_row([], |row| row.get(0))? {
+            self.step("PRAGMA defer_foreign_keys = OFF")?;
+        }
+        Ok(())
+    }
+
     /// The error of a commit that violates a foreign key now.
     pub(crate) fn deferred_violation(&self) -> Option<Error> {
         self.writer().connection.has_deferred_violation().then(|| {
