@@ -48,6 +48,10 @@ const ANSWERED: u8 = 5;
 /// As long as a deadline may be away to be compared with another.
 const AGES: Duration = Duration::from_secs(1 << 30);
 
+/// How often a member that is with the leader looks after its deadline whether it is
+/// back in the queue.
+pub(crate) const LOOK: Duration = Duration::from_millis(10);
+
 /// What a write comes to: what its statements did (nothing, for a closure).
 pub(crate) type Answer = Result<Vec<Executed>>;
 
@@ -241,8 +245,10 @@ impl Claimed {
         let Some(member) = self.member.take() else {
             return;
         };
-        // What it borrowed from its owner's stack is gone before the owner goes on.
-        self.work = Work::Batch(Vec::new());
+        // What it borrowed from its owner's stack is gone before the owner goes on. What
+        // else it owns may panic as it is dropped: the owner gets its answer all the same.
+        let work = mem::replace(&mut self.work, Work::Batch(Vec::new()));
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(work)));
         *lock(&member.answer) = Some(answer);
         member.set_stage(ANSWERED);
         member.wake();
@@ -369,6 +375,11 @@ impl Group {
         self.lock().queue.len()
     }
 
+    /// Of whoever is served next.
+    fn first_deadline(&self) -> Option<Deadline> {
+        self.lock().queue.front().map(|first| first.deadline)
+    }
+
     /// Queues behind everybody; the first of an idle group is called at once.
     pub(crate) fn join(&self, member: &Arc<Member>) {
         let mut state = self.lock();
@@ -407,10 +418,11 @@ impl Group {
             _ => None,
         };
         drop(state);
-        drop(member.take_work());
+        // First, because what the work owns may panic as it is dropped.
         if let Some(next) = next {
             next.wake();
         }
+        drop(member.take_work());
         Some((before + led).max(1))
     }
 
@@ -423,11 +435,17 @@ impl Group {
             }
             return;
         }
-        let state = self.lock();
-        if member.stage() == OFFERED && state.withdrawal.as_ref().is_some_and(Withdrawal::withdraw)
-        {
-            // The leader finds it as it takes the others back.
-            member.is_abandoned.store(true, Ordering::Relaxed);
+        let mut state = self.lock();
+        if member.stage() != OFFERED {
+            return;
+        }
+        // If it comes back, the leader finds this as it takes the others back.
+        member.is_abandoned.store(true, Ordering::Relaxed);
+        match &state.withdrawal {
+            Some(withdrawal) => {
+                let _ = withdrawal.withdraw();
+            }
+            None => state.is_unwanted = true,
         }
     }
 
@@ -609,6 +627,7 @@ pub(crate) fn first(all: Vec<Executed>) -> Result<Executed> {
 /// already.
 fn wait(desk: &Desk<'_>, lead: Option<Begun<'_>>, member: &Arc<Member>) -> Answer {
     let group = desk.group();
+    let _leaves = Leaves { desk, member };
     match lead {
         Some(Begun { lead, guard }) => {
             group.join_as_leader(member);
@@ -629,7 +648,8 @@ fn wait(desk: &Desk<'_>, lead: Option<Begun<'_>>, member: &Arc<Member>) -> Answe
                 continue;
             }
             OFFERED | CLAIMED => {
-                thread::park();
+                // It may be back in the queue without a call.
+                thread::park_timeout(member.deadline.remaining().max(LOOK));
                 continue;
             }
             _ => {}
@@ -642,6 +662,21 @@ fn wait(desk: &Desk<'_>, lead: Option<Begun<'_>>, member: &Arc<Member>) -> Answe
             return Err(locker.timeout_error(&member.deadline, ahead).into());
         }
         thread::park_timeout(remaining);
+    }
+}
+
+/// Takes a member out of the queue if its thread panics as it leads: nobody would be
+/// there to lead for it, and what its closure borrows is gone.
+struct Leaves<'a> {
+    desk: &'a Desk<'a>,
+    member: &'a Arc<Member>,
+}
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() && self.desk.is_ours() {
+            self.desk.group().leave(self.member);
+        }
     }
 }
 
@@ -679,7 +714,9 @@ pub(crate) fn run_as_leader(
         && group.len() > 0
     {
         group.pace.gather(longest, || group.len());
-        let deadline = Deadline::after(desk.options.timeout);
+        let Some(deadline) = group.first_deadline() else {
+            break;
+        };
         let Ok(Some(guard)) = desk.locker().acquire_at_once() else {
             break;
         };
@@ -770,7 +807,131 @@ fn erase<'a>(closure: Closure<'a>) -> Closure<'static> {
     // the closure any more: `wait` returns when the member has left the queue, with
     // the closure still in it (and nobody takes it from there), or when it is
     // answered, and `Claimed` drops the closure before it answers, in `send`, also
-    // if the leader panics. In a forked child the leader is gone or is this thread;
+    // if the leader panics. If it is `wait` that panics, as this thread leads, `Leaves`
+    // takes the member out of the queue first. In a forked child the leader is gone or is this thread;
     // `Claimed` then forgets the closure without running it.
     unsafe { mem::transmute::<Closure<'a>, Closure<'static>>(closure) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn closure(run: impl FnMut(&Transaction<'_>) -> bool + Send + 'static) -> Work {
+        Work::Closure(Box::new(run))
+    }
+
+    fn member(work: Work) -> Arc<Member> {
+        let deadline = Deadline::after(Duration::from_secs(10));
+        Member::new(work, deadline, Sleeper::Thread(thread::current()))
+    }
+
+    fn nothing() -> Arc<Member> {
+        member(Work::Batch(Vec::new()))
+    }
+
+    /// Panics as it is dropped.
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            assert!(thread::panicking(), "on purpose");
+        }
+    }
+
+    fn bomb() -> Work {
+        let bomb = Bomb;
+        closure(move |_| {
+            let _ = &bomb;
+            true
+        })
+    }
+
+    #[test]
+    fn the_first_is_called_and_whoever_stops_calls_the_next() {
+        let group = Group::default();
+        let all = [nothing(), nothing(), nothing()];
+        all.iter().for_each(|one| group.join(one));
+        let stages = || all.each_ref().map(|one| one.stage());
+        assert_eq!(stages(), [CALLED, QUEUED, QUEUED]);
+        assert!(group.try_lead().is_none() && group.begin(&all[1]).is_none());
+        let lead = group.begin(&all[0]).unwrap();
+        assert!(group.is_led_by_this_thread());
+        group.claim(|_| true).unwrap().answer(Ok(Vec::new()));
+        drop(lead);
+        assert_eq!(stages(), [ANSWERED, CALLED, QUEUED]);
+        // Called, and gone: the last one is called.
+        assert_eq!(group.leave(&all[1]), Some(1));
+        assert_eq!(all[2].stage(), CALLED);
+        assert_eq!(group.leave(&all[2]), Some(1));
+        assert!(group.try_lead().is_some());
+    }
+
+    #[test]
+    fn what_comes_back_is_in_its_old_order_and_claimed_once() {
+        let group = Group::default();
+        let lead = group.try_lead().unwrap();
+        let all = [nothing(), nothing(), nothing()];
+        all.iter().for_each(|one| group.join(one));
+        let claimed = vec![
+            group.claim(|_| true).unwrap(),
+            group.claim(|_| true).unwrap(),
+        ];
+        assert_eq!((group.len(), group.leave(&all[0])), (1, None));
+        group.unclaim(claimed, true);
+        for one in &all {
+            let claimed = group.claim(|_| true).unwrap();
+            assert!(Arc::ptr_eq(claimed.member.as_ref().unwrap(), one));
+            claimed.answer(Ok(Vec::new()));
+        }
+        assert!(group.claim(|_| true).is_none());
+        drop(lead);
+    }
+
+    #[test]
+    fn a_claim_that_is_dropped_is_an_answer() {
+        let group = Group::default();
+        let one = nothing();
+        group.join(&one);
+        drop(group.claim(|_| true).unwrap());
+        assert_eq!(one.stage(), ANSWERED);
+        assert!(one.take_answer().unwrap().is_err());
+    }
+
+    #[test]
+    fn what_panics_as_it_is_dropped_keeps_nobody_waiting() {
+        let group = Group::default();
+        let (first, second) = (member(bomb()), nothing());
+        group.join(&first);
+        group.join(&second);
+        group.claim(|_| true).unwrap().answer(Ok(Vec::new()));
+        assert_eq!(first.stage(), ANSWERED);
+        let group = Group::default();
+        let (first, second) = (member(bomb()), nothing());
+        group.join(&first);
+        group.join(&second);
+        let left = catch_unwind(AssertUnwindSafe(|| group.leave(&first)));
+        assert!(left.is_err());
+        assert_eq!(second.stage(), CALLED);
+    }
+
+    #[cfg(feature = "tokio")]
+    #[test]
+    fn who_leaves_while_it_is_offered_does_not_come_back() {
+        let group = Group::default();
+        let lead = group.try_lead().unwrap();
+        let all = [nothing(), nothing()];
+        all.iter().for_each(|one| group.join(one));
+        let offer = || group.claim_to_offer(&all[0], |_| true).unwrap();
+        let claimed = vec![offer(), offer()];
+        group.abandon(&all[0]);
+        assert!(
+            group.lock().is_unwanted,
+            "what is offered next is taken back"
+        );
+        group.no_longer_offered();
+        group.unclaim(claimed, false);
+        assert_eq!((group.len(), all[1].stage()), (1, QUEUED));
+        drop(lead);
+    }
 }

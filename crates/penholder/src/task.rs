@@ -259,7 +259,11 @@ impl Place {
                         return Err(self.timed_out(ahead).await);
                     }
                 }
-                Turn::Running => member.called().await,
+                Turn::Running => {
+                    // It may be back in the queue without a call.
+                    let pause = member.deadline.remaining().max(group::LOOK);
+                    let _ = timeout(pause, member.called()).await;
+                }
                 Turn::Waiting => {
                     let remaining = member.deadline.remaining();
                     if timeout(remaining, member.called()).await.is_err()
