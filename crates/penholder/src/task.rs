@@ -203,6 +203,10 @@ impl AsyncDatabase {
     async fn grouped(&self, work: Work) -> Answer {
         self.db.refuse_read_only()?;
         let attachment = self.db.attachment();
+        // Awaited inside a closure it would wait for the thread that it is on.
+        if attachment.group.is_led_by_this_thread() {
+            return Err(attachment.locker.nested_error().into());
+        }
         let place = Place::take(self.db.clone(), attachment, work, self.db.deadline());
         place.wait().await
     }

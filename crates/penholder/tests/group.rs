@@ -112,7 +112,10 @@ fn queued<'a, T: Send + 'a>(
         let writers: Vec<_> = writes.into_iter().map(start).collect();
         drop(open);
         gate.join().unwrap();
-        writers.into_iter().map(|writer| writer.join()).collect()
+        writers
+            .into_iter()
+            .map(thread::ScopedJoinHandle::join)
+            .collect()
     })
 }
 
@@ -298,9 +301,11 @@ fn with_one(site: &Site) -> Database {
     db
 }
 
+type Culprit = fn() -> Write<'static, Result<()>>;
+
 #[test]
 fn who_makes_sqlite_roll_back_pays_alone() {
-    let culprits: [(fn() -> Write<'static, Result<()>>, &str); 4] = [
+    let culprits: [(Culprit, &str); 4] = [
         (|| write(|db| db.execute(TAKEN, ()).map(drop)), "UNIQUE"),
         (
             || batch(&["INSERT INTO entry VALUES ('lost')", TAKEN]),
@@ -597,7 +602,9 @@ fn what_is_claimed_comes_to_its_end() {
 fn assert_nested(done: &Result<()>, since: Instant) {
     let error = done.as_ref().unwrap_err();
     assert!(
-        error.lock_error().is_some_and(|error| error.is_nested()),
+        error
+            .lock_error()
+            .is_some_and(penholder::lock::LockError::is_nested),
         "{error}"
     );
     assert!(since.elapsed() < site::PROMPT);
@@ -984,6 +991,22 @@ mod tasks {
         site::insert(&db, "after").unwrap();
         let keys = in_order(&db);
         assert_eq!(keys[keys.len() - 2..], ["waits", "after"]);
+    }
+
+    #[test]
+    fn a_future_awaited_inside_a_closure_is_an_error_at_once() {
+        let site = Site::new();
+        let tasks = AsyncDatabase::from(opened(&site));
+        let runtime = narrow();
+        let (inner, handle) = (tasks.clone(), runtime.handle().clone());
+        let write = tasks.write(move |_| -> Result<()> {
+            let since = Instant::now();
+            let done = handle.block_on(inner.execute(INSERT, ["no"]));
+            assert_nested(&done.map(drop), since);
+            Ok(())
+        });
+        runtime.block_on(write).unwrap();
+        assert_eq!(site::entries(tasks.blocking()), 0);
     }
 
     /// A closure that never runs is dropped by the thread that leads.
