@@ -37,7 +37,8 @@ const WRITE_BYTE: u64 = 120;
 /// right to end the transaction.
 ///
 /// A `COMMIT` inside the closure is an error and rolls back; so does a
-/// `ROLLBACK`, and [`write`](crate::Database::write) reports it.
+/// `ROLLBACK`, and [`write`](crate::Database::write) reports it. Savepoints of its own
+/// are the closure's affair; names that begin with `penholder_` are taken.
 #[derive(Debug)]
 pub struct Transaction<'a> {
     connection: &'a Connection,
