@@ -217,8 +217,10 @@ impl Carrier {
         Ok(())
     }
 
-    /// Whether the batch of this number carried this request; `None` if that cannot
-    /// be told any more. Only inside a transaction.
+    /// Whether the batch of this number, or a later one, carried this request; `None` if
+    /// that cannot be told any more. Only inside a transaction.
+    ///
+    /// A later one: the claim may have been read before somebody else made it anew.
     pub(crate) fn has_carried(
         &self,
         sequence: u64,
@@ -227,25 +229,23 @@ impl Carrier {
         let Ok(sequence) = i64::try_from(sequence) else {
             return Ok(Some(false));
         };
-        let sql = format!(
-            "SELECT (SELECT carried FROM main.{TABLE} WHERE seq = ?1), \
-             (SELECT min(seq) FROM main.{TABLE})"
-        );
-        let found = self.connection().prepare_cached(&sql).and_then(|mut ask| {
-            ask.query_row([sequence], |row| {
-                Ok((
-                    row.get::<_, Option<Vec<u8>>>(0)?,
-                    row.get::<_, Option<i64>>(1)?,
-                ))
-            })
-        });
-        match found {
-            Ok((Some(carried), _)) => Ok(Some(contains(&carried, id))),
-            Ok((None, oldest)) if oldest.is_some_and(|oldest| sequence < oldest) => Ok(None),
-            Ok(_) => Ok(Some(false)),
-            Err(error) if is_missing(&error) => Ok(Some(false)),
-            Err(error) => Err(error),
+        let sql = format!("SELECT carried FROM main.{TABLE} WHERE seq >= ?1");
+        let mut ask = match self.connection().prepare_cached(&sql) {
+            Ok(ask) => ask,
+            Err(error) if is_missing(&error) => return Ok(Some(false)),
+            Err(error) => return Err(error),
+        };
+        let mut rows = ask.query([sequence])?;
+        while let Some(row) = rows.next()? {
+            if contains(&row.get::<_, Vec<u8>>(0)?, id) {
+                return Ok(Some(true));
+            }
         }
+        let sql = format!("SELECT min(seq) FROM main.{TABLE}");
+        let mut ask = self.connection().prepare_cached(&sql)?;
+        let oldest: Option<i64> = ask.query_row([], |row| row.get(0))?;
+        let reaches_back = oldest.is_none_or(|oldest| oldest <= sequence);
+        Ok(reaches_back.then_some(false))
     }
 
     /// Whether any batch carried this request, which was made after the batch `since`;
