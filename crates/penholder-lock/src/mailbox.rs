@@ -132,6 +132,11 @@ impl<'a> Mailbox<'a> {
 
     // ---- its owner ---------------------------------------------------------
 
+    /// Whatever stands here is nobody's.
+    pub(crate) fn clear(self) {
+        self.words[STATE].store(0, SeqCst);
+    }
+
     /// Leaves a request, which is not too long.
     pub(crate) fn offer(self, id: RequestId, kind: u64, request: &[u8]) {
         debug_assert!(request.len() <= REQUEST_MAX, "checked before");

@@ -299,6 +299,9 @@ impl Seat {
             Word::Line(self.slot.number() / 64),
             1 << (self.slot.number() % 64),
         );
+        // A request of whoever sat here before, and died, is not to be carried out long
+        // after that because we are in line.
+        self.own_mailbox().clear();
         let at = person(self.slot);
         self.u64(at + 8).store(identity.start.unwrap_or(0), SeqCst);
         self.u64(at + 16).store(identity.pidns.unwrap_or(0), SeqCst);
@@ -364,8 +367,17 @@ impl Seat {
             return None;
         }
         let id = self.unique();
+        let kind = self.kind_at(self.slot, kind);
         self.own_mailbox().offer(id, kind, request);
         Some(id)
+    }
+
+    /// What was left in one place is not to be taken from another: neither from a copy
+    /// of the page, nor from another slot.
+    fn kind_at(&self, slot: Index, kind: u64) -> u64 {
+        let place = [self.id.dev, self.id.ino, slot.number() as u64];
+        let mix = |kind: u64, word| mailbox::mix(kind.rotate_left(23) ^ word);
+        place.into_iter().fold(kind, mix)
     }
 
     /// A random number that no other call returns.
@@ -395,7 +407,7 @@ impl Seat {
             .collect();
         slots.sort_by_key(|&slot| self.load(Word::Ticket(slot)));
         let read = |slot: Index| {
-            let (id, bytes, claimed) = self.mailbox(slot).read(kind)?;
+            let (id, bytes, claimed) = self.mailbox(slot).read(self.kind_at(slot, kind))?;
             let pid = u32::try_from(self.pid(slot)).unwrap_or(0);
             Some(Request {
                 slot,
