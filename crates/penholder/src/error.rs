@@ -464,7 +464,10 @@ impl fmt::Display for Text<'_> {
                 if let Some(cause) = cause {
                     write!(f, "{cause}\n  ")?;
                 }
-                f.write_str("it was written once or not at all: look before you write it again")
+                f.write_str(
+                    "it is written once or not at all, and stays open for as long as that process \
+                     holds the lock: look after that, before you write it again",
+                )
             }
             Kind::ResultLost { path } => write!(
                 f,
