@@ -522,6 +522,8 @@ impl Shared<'_> {
 
     fn run_all(&mut self) -> Result<(), Culprit> {
         for (place, own) in self.own.iter_mut().enumerate() {
+            // What it did in an attempt before was rolled back.
+            own.answer = None;
             if own.member.stays_home() {
                 continue;
             }
