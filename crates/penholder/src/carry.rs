@@ -500,14 +500,15 @@ impl Shared<'_> {
                     self.own[place].member.stay_home();
                 }
                 Err(Culprit::Passenger(place)) => {
-                    self.roll_back();
                     let culprit = self.passengers.remove(place);
-                    self.session.guard().refuse(&culprit.request);
+                    self.refuse(&[culprit.request]);
+                    self.roll_back();
                 }
             }
             if self.begin().is_err() {
                 break;
             }
+            self.board_again();
         }
         self.give_up();
     }
@@ -518,6 +519,38 @@ impl Shared<'_> {
         self.passengers
             .retain(|one| guard.claim(&one.request, sequence.unsigned_abs(), batch));
         failpoint!("boarded");
+    }
+
+    /// Between two transactions anybody may have had SQLite's lock, who does not know
+    /// of ours: only what is still claimed by this batch is still to be done.
+    fn board_again(&mut self) {
+        let (guard, sequence, batch) = (self.session.guard(), self.sequence, self.batch);
+        let ours = self.still_claimed();
+        self.passengers.retain(|one| {
+            ours.contains(&one.request.id)
+                && guard.claim(&one.request, sequence.unsigned_abs(), batch)
+        });
+    }
+
+    /// What is claimed by this batch, and nobody has claimed anew.
+    fn still_claimed(&self) -> Vec<RequestId> {
+        let requests = self.session.guard().requests(self.carrier.kind());
+        let is_ours = |one: &Request| one.claimed.is_some_and(|claim| claim.batch == self.batch);
+        let ours = requests.into_iter().filter(is_ours);
+        ours.map(|one| one.id).collect()
+    }
+
+    /// Leaves them to their owners: before the transaction is rolled back, because
+    /// another holder may claim them after that; if SQLite has done so by itself, only
+    /// those that nobody has.
+    fn refuse(&self, requests: &[Request]) {
+        let is_over = self.carrier.connection().is_autocommit();
+        let ours = is_over.then(|| self.still_claimed());
+        for one in requests {
+            if ours.as_ref().is_none_or(|ours| ours.contains(&one.id)) {
+                self.session.guard().refuse(one);
+            }
+        }
     }
 
     fn run_all(&mut self) -> Result<(), Culprit> {
@@ -583,8 +616,8 @@ impl Shared<'_> {
                 self.account(&done, took);
             }
             Err(error) => {
+                self.refuse(&requests);
                 self.roll_back();
-                requests.iter().for_each(|one| guard.refuse(one));
                 let error = self.session.explain("commit", error);
                 for own in &mut self.own {
                     if let Some(Ok(_)) = own.answer {
@@ -619,10 +652,9 @@ impl Shared<'_> {
 
     /// Nobody is carried this time.
     fn give_up(&mut self) {
+        let requests: Vec<Request> = self.passengers.drain(..).map(|one| one.request).collect();
+        self.refuse(&requests);
         self.roll_back();
-        for one in self.passengers.drain(..) {
-            self.session.guard().refuse(&one.request);
-        }
         for own in &mut self.own {
             own.answer = None;
         }
