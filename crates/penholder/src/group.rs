@@ -414,7 +414,11 @@ impl Group {
         // A leader's own work is not there for as long as it leads.
         let led = usize::from(member.stage() == QUEUED && before == 0);
         let next = match member.stage() {
-            CALLED => state.pass(),
+            CALLED => {
+                // A thread may be on its way to lead for it: the next one leads now.
+                member.set_stage(QUEUED);
+                state.pass()
+            }
             _ => None,
         };
         drop(state);
