@@ -9,6 +9,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -242,16 +243,20 @@ impl Place {
                 Turn::ToLead => {
                     let (db, attachment) = (self.db.clone(), Arc::clone(&self.attachment));
                     let leader = Arc::clone(member);
+                    // It may be called again before this task looks.
+                    let has_begun = Arc::new(AtomicBool::new(false));
+                    let begins = Arc::clone(&has_begun);
                     spawn_blocking(move || {
                         if let Ok(desk) = db.desk(&attachment)
                             && let Some(lead) = attachment.group.begin(&leader)
                         {
+                            begins.store(true, Ordering::Release);
                             group::run_as_leader(&desk, lead, None, &leader);
                         }
                     });
                     let patience = member.deadline.remaining().max(GRACE);
                     let begun = async {
-                        while member.is_called() {
+                        while member.is_called() && !has_begun.load(Ordering::Acquire) {
                             member.called().await;
                         }
                     };
