@@ -108,7 +108,7 @@ pub(crate) struct Member {
     pub(crate) canceller: Canceller,
     /// It cannot be carried out by another process, or with others.
     stays_home: AtomicBool,
-    /// Its future was dropped while it was offered.
+    /// Its future was dropped.
     is_abandoned: AtomicBool,
 }
 
@@ -430,9 +430,14 @@ impl Group {
         Some((before + led).max(1))
     }
 
-    /// Its future was dropped: leaves, unless it is claimed, and then it runs on.
+    /// Its future was dropped: leaves, unless it is claimed, and then it runs on. It does
+    /// not come back into the queue, where nobody would lead for it.
     #[cfg(feature = "tokio")]
     pub(crate) fn abandon(&self, member: &Arc<Member>) {
+        {
+            let _state = self.lock();
+            member.is_abandoned.store(true, Ordering::Relaxed);
+        }
         if self.leave(member).is_some() {
             if member.stage() == LEADING {
                 member.canceller.cancel();
@@ -440,16 +445,12 @@ impl Group {
             return;
         }
         let mut state = self.lock();
-        if member.stage() != OFFERED {
-            return;
-        }
-        // If it comes back, the leader finds this as it takes the others back.
-        member.is_abandoned.store(true, Ordering::Relaxed);
-        match &state.withdrawal {
-            Some(withdrawal) => {
-                let _ = withdrawal.withdraw();
+        if member.stage() == OFFERED {
+            match &state.withdrawal {
+                Some(withdrawal) => drop(withdrawal.withdraw()),
+                // It is being left this moment.
+                None => state.is_unwanted = true,
             }
-            None => state.is_unwanted = true,
         }
     }
 
