@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::descriptor::Descriptor;
 use crate::mailbox::{self, Claim, Mailbox, Request, RequestId};
@@ -184,6 +184,9 @@ pub(crate) struct Seat {
     /// that is mapped, or a forked child's inherited mapping would keep it.
     living: Descriptor,
     id: FileId,
+    /// When the file was made, in nanoseconds: with it, no other file has this identity,
+    /// whereas a number of a file is given again.
+    born: u64,
     path: PathBuf,
     slot: Index,
     can_spin: bool,
@@ -220,6 +223,7 @@ impl Seat {
             }
             let mapping = Mapping::of(&file, LENGTH)?;
             let is_private = file::is_private(&file)?;
+            let born = born(&file)?;
             drop(file);
             let living = Descriptor::open(|| file::open_existing(&path))?;
             if file::facts(&living)?.id != facts.id {
@@ -230,6 +234,7 @@ impl Seat {
                 mapping: Arc::new(mapping),
                 living,
                 id: facts.id,
+                born,
                 path: path.clone(),
                 slot: Index::new(0).ok_or(NoPage::Full)?,
                 can_spin: thread::available_parallelism().is_ok_and(|n| n.get() > 1),
@@ -375,7 +380,7 @@ impl Seat {
     /// What was left in one place is not to be taken from another: neither from a copy
     /// of the page, nor from another slot.
     fn kind_at(&self, slot: Index, kind: u64) -> u64 {
-        let place = [self.id.dev, self.id.ino, slot.number() as u64];
+        let place = [self.id.dev, self.id.ino, self.born, slot.number() as u64];
         let mix = |kind: u64, word| mailbox::mix(kind.rotate_left(23) ^ word);
         place.into_iter().fold(kind, mix)
     }
@@ -679,6 +684,13 @@ impl Memory for Seat {
 fn bump(word: &AtomicU64) {
     use std::sync::atomic::Ordering::Relaxed;
     word.store(word.load(Relaxed).wrapping_add(1), Relaxed);
+}
+
+/// Zero where the file system does not say.
+fn born(file: &fs::File) -> io::Result<u64> {
+    let born = file.metadata()?.created().ok();
+    let since = born.and_then(|born| born.duration_since(SystemTime::UNIX_EPOCH).ok());
+    Ok(since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(0)))
 }
 
 fn waiting(slot: Index) -> usize {
