@@ -147,6 +147,7 @@ pub(crate) fn serve(desk: &Desk<'_>, leader: &Member) -> Result<()> {
     let id = Mutex::new(None);
     let note = |request, withdrawal| {
         *lock(&id) = Some(request);
+        failpoint!("offered");
         group.offered(withdrawal);
     };
     let offer = kind.filter(|_| !left.members.is_empty()).map(|kind| Offer {
@@ -168,6 +169,7 @@ pub(crate) fn serve(desk: &Desk<'_>, leader: &Member) -> Result<()> {
                 carrying.newest.fetch_max(claim.sequence, Relaxed);
             }
             group.pace.note_company(left.members.len());
+            failpoint!("answered");
             left.deliver(desk, &reply);
         }
         fate @ (Fate::Claimed { .. } | Fate::Lost) => {
@@ -349,6 +351,7 @@ fn look_up(session: &Session<'_>, fate: &Fate, id: RequestId, since: u64) -> Res
             _ => carrier.find_carried(since, id),
         })
         .map_err(failed);
+    failpoint!("looked_up");
     // Ends the transaction too.
     carrying.keep_carrier(carrier);
     found
@@ -612,7 +615,7 @@ impl Shared<'_> {
         let requests: Vec<Request> = done.iter().map(|one| one.request.clone()).collect();
         match committed {
             Ok(()) => {
-                guard.acknowledge(&requests);
+                acknowledge(guard, &requests);
                 self.account(&done, took);
             }
             Err(error) => {
@@ -674,6 +677,18 @@ impl Shared<'_> {
         let carrying = &self.session.desk().attachment.carrying;
         carrying.keep_carrier(self.carrier);
     }
+}
+
+/// In the unit tests in two halves, with a step between them.
+fn acknowledge(guard: &WriteGuard, requests: &[Request]) {
+    #[cfg(test)]
+    let requests = {
+        let (first, rest) = requests.split_at(requests.len().div_ceil(2));
+        guard.acknowledge(first);
+        failpoint!("half_acknowledged");
+        rest
+    };
+    guard.acknowledge(requests);
 }
 
 /// Who made a transaction impossible.

@@ -87,6 +87,8 @@ mod database;
 mod doctor;
 mod error;
 mod ffi;
+#[cfg(test)]
+mod fire;
 mod group;
 mod location;
 mod log;

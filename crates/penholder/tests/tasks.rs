@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use peer::Peer;
-use penholder::{AsyncDatabase, Error, Options, Result, Statement};
+use penholder::{AsyncDatabase, Error, Options, Result, Statement, Synchronous};
 use site::Site;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -24,7 +24,32 @@ const BLOCKED: Duration = Duration::from_secs(1);
 
 #[test]
 fn peer() {
-    peer::play(&[("hold", site::hold_pen), ("write", write)]);
+    peer::play(&[
+        ("hold", site::hold_pen),
+        ("write", write),
+        ("write_durably", write_durably),
+    ]);
+}
+
+/// Writes until it is over, each write durable: so it carries others, and is carried.
+fn write_durably(args: &[OsString]) {
+    let [path, name] = site::texts(args)[..] else {
+        panic!("path and name");
+    };
+    let path = Path::new(path);
+    let db = durable().open(path).unwrap();
+    peer::say("writes");
+    for number in 0.. {
+        if path.with_file_name("over").exists() {
+            break;
+        }
+        site::insert(&db, &format!("{name}-{number}")).unwrap();
+    }
+    peer::say("done");
+}
+
+fn durable() -> Options {
+    site::patient().synchronous(Synchronous::Full)
 }
 
 /// Writes its rows, as a process beside the tasks.
@@ -242,6 +267,85 @@ async fn what_is_dropped_at_any_moment_happens_once_or_not_at_all() {
     assert_eq!(keys.len(), once.len(), "nothing twice");
     assert!(acknowledged.is_subset(&once), "nothing lost");
     assert!(!acknowledged.is_empty() && acknowledged.len() < 400);
+    site::assert_whole(&site.path());
+}
+
+/// The same while other processes carry what is dropped, and are carried.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_dropped_while_others_carry_it_happens_once_or_not_at_all() {
+    const WRITERS: usize = 4;
+    const TASKS: u64 = 4;
+    const WRITES: u64 = 250;
+    let site = Site::new();
+    opened(&site).await;
+    let db = AsyncDatabase::open_with(durable(), site.path())
+        .await
+        .unwrap();
+    let path = site.path().to_str().unwrap().to_owned();
+    let mut others: Vec<Peer> = (0..WRITERS)
+        .map(|n| Peer::start("write_durably", [path.clone(), format!("process-{n}")]))
+        .collect();
+    others.iter().for_each(|other| other.expect("writes"));
+    let mut tasks = JoinSet::new();
+    for task in 0..TASKS {
+        let db = db.clone();
+        tasks.spawn(async move {
+            let mut acknowledged = Vec::new();
+            for number in 0..WRITES {
+                let key = format!("task-{task}-{number}");
+                let patience = Duration::from_micros((number * 37 + task * 11) % 2500);
+                let done = if number % 4 == 0 {
+                    let both =
+                        ["a", "b"].map(|end| Statement::new(INSERT, [format!("{key}{end}")]));
+                    let write = timeout(patience, db.batch(both)).await;
+                    write.map(|done| done.map(drop))
+                } else {
+                    let write = timeout(patience, db.execute(INSERT, [key.as_str()])).await;
+                    write.map(|done| done.map(drop))
+                };
+                if let Ok(done) = done {
+                    done.unwrap();
+                    acknowledged.push((key, number % 4 == 0));
+                }
+            }
+            acknowledged
+        });
+    }
+    let acknowledged: Vec<(String, bool)> = tasks.join_all().await.into_iter().flatten().collect();
+    // They are not held up by what was dropped.
+    let newest = || site::number(db.blocking(), "SELECT max(rowid) AS n FROM entry");
+    let before = newest();
+    peer::until("the others go on", || newest() > before + 20);
+    std::fs::write(site.at("over"), "").unwrap();
+    for other in &mut others {
+        other.expect("done");
+        assert!(other.end().success());
+    }
+    db.execute(INSERT, ["last"]).await.unwrap();
+    let keys = site::keys(db.blocking());
+    let once: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
+    assert_eq!(keys.len(), once.len(), "nothing twice");
+    for (key, is_batch) in &acknowledged {
+        let wanted = if *is_batch { vec!["a", "b"] } else { vec![""] };
+        let is_there = |end: &&str| once.contains(format!("{key}{end}").as_str());
+        assert!(wanted.iter().all(is_there), "lost: {key}");
+    }
+    let first = once.iter().filter_map(|key| key.strip_suffix('a'));
+    for key in first.filter(|key| key.starts_with("task-")) {
+        assert!(once.contains(format!("{key}b").as_str()), "half of {key}");
+    }
+    let all = usize::try_from(TASKS * WRITES).unwrap();
+    assert!(!acknowledged.is_empty() && acknowledged.len() < all);
+    let status = db.blocking().status().unwrap();
+    assert!(status.queue.is_empty(), "{status:?}");
+    eprintln!(
+        "{} of {all} acknowledged, {} writes carried",
+        acknowledged.len(),
+        status.counters.carried
+    );
+    // Where the disk makes a commit dear.
+    let ((), commit) = site::timed(|| site::insert(db.blocking(), "timed").unwrap());
+    assert!(status.counters.carried > 0 || commit < Duration::from_micros(200));
     site::assert_whole(&site.path());
 }
 
