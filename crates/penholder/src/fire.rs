@@ -495,6 +495,7 @@ fn what_is_carried_survives_two_thousand_kills() {
 
 const MAILBOX: u64 = 8192;
 const SLOTS: u64 = 512;
+const LINE: u64 = 192;
 
 fn spoil_until(over: &AtomicBool, page: &Path) {
     while !over.load(Ordering::Relaxed) {
@@ -549,18 +550,19 @@ fn spoil(path: &Path) -> std::io::Result<()> {
         (160..180, Some(at)) => {
             page.write_all_at(&random().to_ne_bytes(), at + below(MAILBOX / 8) * 8)
         }
-        // One request in two places. Not into its own: an older state of the very same
-        // request is no random damage, and nobody could tell that it was carried out.
-        (_, Some(at)) => {
-            let to = mailboxes + below(32) * MAILBOX;
-            if to == at {
-                return Ok(());
-            }
+        // One request in two places, both in line. Never back into its own, also not by
+        // way of another: an older state of the very same request is no random damage,
+        // and nobody could tell that it was carried out.
+        (_, Some(at)) if at < mailboxes + SLOTS / 2 * MAILBOX => {
+            let slot = SLOTS / 2 + below(SLOTS / 2);
             let mut mailbox = [0; 8192];
             page.read_exact_at(&mut mailbox, at)?;
-            page.write_all_at(&mailbox, to)
+            page.write_all_at(&mailbox, mailboxes + slot * MAILBOX)?;
+            let line = LINE + slot / 64 * 8;
+            let waiting = read_word(&page, line)? | 1 << (slot % 64);
+            page.write_all_at(&waiting.to_ne_bytes(), line)
         }
-        (_, None) => Ok(()),
+        (_, _) => Ok(()),
     }
 }
 
