@@ -488,9 +488,8 @@ impl Shared<'_> {
             let all = || one.parcels.iter().flat_map(|parcel| &parcel.statements);
             room.takes_as_much(all().count(), all().map(Statement::bytes).sum())
         });
+        self.board();
         for _ in 0..TRIES {
-            // Anew each time: the claim names the batch, and its number may be another.
-            self.board();
             match self.run_all() {
                 Ok(()) => {
                     self.commit();
@@ -525,7 +524,8 @@ impl Shared<'_> {
     }
 
     /// Between two transactions anybody may have had SQLite's lock, who does not know
-    /// of ours: only what is still claimed by this batch is still to be done.
+    /// of ours: only what is still claimed by this batch is still to be done. It is claimed
+    /// anew, because the number of the batch may be another one now.
     fn board_again(&mut self) {
         let (guard, sequence, batch) = (self.session.guard(), self.sequence, self.batch);
         let ours = self.still_claimed();
