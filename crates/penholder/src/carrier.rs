@@ -11,6 +11,8 @@
 //! database, [`TABLE`]: number, id, and the ids of the requests. So whoever holds
 //! SQLite's write lock can tell what became of a request whose carrier died.
 
+use std::env;
+use std::fs;
 use std::hash::{Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use penholder_lock::{Deadline, RequestId};
 use rusqlite::config::DbConfig;
+use rusqlite::functions::FunctionFlags;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode};
@@ -45,9 +48,14 @@ const STEPS: i32 = 1000;
 /// The longest value that is carried, in bytes.
 const VALUE_MAX: i32 = 1 << 20;
 
+/// What stands for the last insert id before a statement, so that it never is by
+/// chance the one that the statement, or a trigger of it, inserts.
+const NO_ID: i64 = -0x70e6_e686_f6c6_4657;
+
 /// What sets the text of a carried statement apart in the connection's cache from the
-/// connection's own.
-const MARK: &str = "\n--carried";
+/// connection's own. Before it: what follows the last expression of `RETURNING` is part
+/// of its column's name.
+const MARK: &str = "--carried\n";
 
 /// A connection for plain data only.
 #[derive(Debug)]
@@ -84,6 +92,7 @@ impl Carrier {
         let options = options.clone().create(false);
         let mut writer = Box::new(Writer::open(location, &options, deadline)?);
         let kind = kind(&writer.connection, location).map_err(failed)?;
+        refuse_home_functions(&writer.connection).map_err(failed)?;
         let guarded = Arc::new(AtomicBool::new(false));
         let ends = Arc::new(AtomicU64::new(0));
         let origin = Instant::now();
@@ -140,10 +149,11 @@ impl Carrier {
         if !may_travel(statement.sql()) {
             return Carried::Home;
         }
-        let sql = format!("{}{MARK}", statement.sql());
+        let sql = format!("{MARK}{}", statement.sql());
         self.guarded.store(true, Relaxed);
         let end = nanos(self.origin.elapsed() + RUNS_AT_MOST);
         self.ends.store(end, Relaxed);
+        self.writer.connection.set_last_insert_id(NO_ID);
         let ran = self
             .writer
             .run(&sql, Verb::of(statement.sql()), statement.params());
@@ -293,11 +303,11 @@ pub(crate) fn may_travel(sql: &str) -> bool {
     (Verb::of(sql) != Verb::Other || is_with()) && !sql.contains(TABLE)
 }
 
-/// Functions whose result depends on the connection, or that reach out of it.
-const HOME_FUNCTIONS: [&str; 8] = [
-    "last_insert_rowid",
-    "changes",
-    "total_changes",
+/// Functions whose result depends on what the connection did before.
+const OF_THE_CONNECTION: [&str; 3] = ["last_insert_rowid", "changes", "total_changes"];
+
+/// Functions that reach out of the connection.
+const HOME_FUNCTIONS: [&str; 5] = [
     "load_extension",
     "readfile",
     "writefile",
@@ -305,14 +315,28 @@ const HOME_FUNCTIONS: [&str; 8] = [
     "fts3_tokenizer",
 ];
 
+/// Makes them fail wherever they are called: in a `DEFAULT` and a `CHECK` SQLite asks
+/// no authorizer.
+fn refuse_home_functions(connection: &Connection) -> rusqlite::Result<()> {
+    for name in OF_THE_CONNECTION {
+        connection.create_scalar_function(
+            name,
+            0,
+            FunctionFlags::SQLITE_UTF8,
+            |_| -> rusqlite::Result<i64> { Err(rusqlite::Error::InvalidQuery) },
+        )?;
+    }
+    Ok(())
+}
+
 /// Lets a statement change rows of the main database, and nothing else.
 fn authorize(context: &AuthContext<'_>) -> Authorization {
     let is_main = context.database_name.is_none_or(|name| name == "main");
     let allowed = match context.action {
         AuthAction::Select | AuthAction::Recursive | AuthAction::Read { .. } => true,
         AuthAction::Function { function_name } => {
-            let is = |name: &str| function_name.eq_ignore_ascii_case(name);
-            !HOME_FUNCTIONS.iter().any(|name| is(name))
+            let is = |name: &&str| function_name.eq_ignore_ascii_case(name);
+            !OF_THE_CONNECTION.iter().chain(&HOME_FUNCTIONS).any(is)
         }
         AuthAction::Insert { table_name }
         | AuthAction::Delete { table_name }
@@ -332,10 +356,9 @@ fn authorize(context: &AuthContext<'_>) -> Authorization {
     }
 }
 
-/// Settings that change what a statement means or whether it may run.
-const PRAGMAS: [&str; 13] = [
-    // Not what it means, but what its acknowledgement does.
-    "synchronous",
+/// Settings that change what a statement means, what it returns, whether it may run, or
+/// what its commit is worth.
+const PRAGMAS: [&str; 18] = [
     "foreign_keys",
     "recursive_triggers",
     "ignore_check_constraints",
@@ -348,6 +371,26 @@ const PRAGMAS: [&str; 13] = [
     "automatic_index",
     "query_only",
     "secure_delete",
+    "synchronous",
+    "fullfsync",
+    "max_page_count",
+    "count_changes",
+    "full_column_names",
+    "short_column_names",
+];
+
+/// What is too long, too many or too deep for a statement.
+const LIMITS: [Limit; 10] = [
+    Limit::SQLITE_LIMIT_LENGTH,
+    Limit::SQLITE_LIMIT_SQL_LENGTH,
+    Limit::SQLITE_LIMIT_COLUMN,
+    Limit::SQLITE_LIMIT_EXPR_DEPTH,
+    Limit::SQLITE_LIMIT_COMPOUND_SELECT,
+    Limit::SQLITE_LIMIT_VDBE_OP,
+    Limit::SQLITE_LIMIT_FUNCTION_ARG,
+    Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH,
+    Limit::SQLITE_LIMIT_VARIABLE_NUMBER,
+    Limit::SQLITE_LIMIT_TRIGGER_DEPTH,
 ];
 
 /// Switches that no pragma shows.
@@ -371,13 +414,15 @@ pub(crate) fn kind(connection: &Connection, location: &Location) -> rusqlite::Re
     id.unwrap_or((u64::MAX, penholder_lock::fork_generation()))
         .hash(&mut kind);
     rusqlite::version().hash(&mut kind);
-    // The time zone, which SQLite reads from the process: two moments of a year, and
-    // what `LIKE` was told about case.
+    time_zone(&mut kind);
+    // How SQLite understands the time zone, what `LIKE` was told about case, and how
+    // many digits a number is written with.
     let questions = [
         "SELECT sqlite_source_id()",
-        "SELECT datetime(1767225600, 'unixepoch', 'localtime')",
-        "SELECT datetime(1782864000, 'unixepoch', 'localtime')",
+        "WITH RECURSIVE days(at) AS (SELECT 0 UNION ALL SELECT at + 8640000 FROM days \
+         WHERE at < 2145916800) SELECT datetime(at, 'unixepoch', 'localtime') FROM days",
         "SELECT 'a' LIKE 'A'",
+        "SELECT 1.0 / 3 || ''",
         "SELECT count(*) FROM temp.sqlite_schema",
     ];
     for sql in questions {
@@ -398,7 +443,17 @@ pub(crate) fn kind(connection: &Connection, location: &Location) -> rusqlite::Re
     for switch in SWITCHES {
         connection.db_config(switch)?.hash(&mut kind);
     }
+    for limit in LIMITS {
+        connection.limit(limit)?.hash(&mut kind);
+    }
     Ok(kind.0)
+}
+
+/// What the time zone is read from. Two zones may differ on a few days of the year
+/// only.
+fn time_zone(kind: &mut Kind) {
+    env::var_os("TZ").hash(kind);
+    fs::read("/etc/localtime").ok().hash(kind);
 }
 
 /// Everything that a question is answered, in any order.

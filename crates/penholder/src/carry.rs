@@ -698,7 +698,7 @@ enum Culprit {
 }
 
 /// How one write went in a shared transaction.
-enum Ran {
+pub(crate) enum Ran {
     /// So it stands if the transaction is committed.
     Stands(Reply),
     /// The transaction is gone, or has to go.
@@ -707,7 +707,7 @@ enum Ran {
 
 /// Runs one write. A statement by itself needs no savepoint, unless its answer may
 /// turn out to be too long.
-fn run_parcel(carrier: &Carrier, is_batch: bool, statements: &[Statement]) -> Ran {
+pub(crate) fn run_parcel(carrier: &Carrier, is_batch: bool, statements: &[Statement]) -> Ran {
     match statements {
         [one] if !is_batch && !returns(one) => match carrier.run(one) {
             Carried::Spoiled => Ran::Spoiled,

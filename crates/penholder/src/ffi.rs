@@ -150,6 +150,14 @@ impl Counting {
         violations > 0
     }
 
+    /// Sets what `last_insert_rowid()` returns.
+    pub(crate) fn set_last_insert_id(&self, id: i64) {
+        // SAFETY: the handle is open and not closed here.
+        let handle = unsafe { self.connection.handle() };
+        // SAFETY: the handle is this thread's.
+        unsafe { ffi::sqlite3_set_last_insert_rowid(handle, id) };
+    }
+
     /// Pages that this connection has written to the log since this was last asked.
     pub(crate) fn take_pages_written(&self) -> u32 {
         let (mut pages, mut highest) = (0, 0);

@@ -93,6 +93,8 @@ mod group;
 mod location;
 mod log;
 mod maintenance;
+#[cfg(test)]
+mod meaning;
 mod options;
 mod pace;
 mod parcel;

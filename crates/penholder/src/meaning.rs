@@ -1,0 +1,508 @@
+#![cfg(test)]
+//! What is carried out for others does what it would have done at home: thousands of
+//! statements, made by chance from a seed, run on the carrying connection in one
+//! database and at home in another.
+
+use penholder_lock::Deadline;
+use rusqlite::Connection;
+
+use crate::carrier::{Carried, Carrier};
+use crate::carry::{Ran, run_parcel};
+use crate::location::Location;
+use crate::options::{Options, Synchronous};
+use crate::parcel::Reply;
+use crate::value::{Executed, Statement, Value};
+use crate::{Database, Error};
+
+const SCHEMA: &str = "
+    CREATE TABLE item(id INTEGER PRIMARY KEY, name TEXT UNIQUE, size INT CHECK (size < 100),
+        kind NOT NULL DEFAULT 'k', upper AS (upper(name)));
+    CREATE TABLE part(id INTEGER PRIMARY KEY, item REFERENCES item(id) ON DELETE CASCADE,
+        late REFERENCES item(id) DEFERRABLE INITIALLY DEFERRED);
+    CREATE TABLE pair(a, b, PRIMARY KEY (a, b)) WITHOUT ROWID;
+    CREATE TABLE strict(a INT) STRICT;
+    CREATE TABLE log(id INTEGER PRIMARY KEY, text);
+    INSERT INTO log VALUES (1000000, 'first');
+    CREATE TRIGGER told AFTER INSERT ON item BEGIN
+        INSERT INTO log(text) VALUES (new.name);
+    END;
+    CREATE TRIGGER raised BEFORE UPDATE OF size ON item BEGIN
+        SELECT CASE new.size WHEN 42 THEN RAISE(ABORT, 'fortytwo') WHEN 43 THEN RAISE(FAIL, 'fail')
+            WHEN 44 THEN RAISE(ROLLBACK, 'rollback') WHEN 45 THEN RAISE(IGNORE) END;
+    END;
+    CREATE VIEW face AS SELECT id, name FROM item;
+    CREATE TRIGGER facade INSTEAD OF INSERT ON face BEGIN
+        INSERT INTO item(name) VALUES (new.name);
+    END;
+    CREATE TABLE origin(a, item DEFAULT (last_insert_rowid()));
+    CREATE TABLE counted(a CHECK (a <> changes()), n DEFAULT (changes()));
+    CREATE TABLE total(a, n DEFAULT (total_changes() > 0));";
+
+const TABLES: [&str; 7] = ["item", "part", "pair", "strict", "log", "origin", "counted"];
+
+/// `SplitMix64`.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        penholder_mix(self.0) % end
+    }
+
+    fn number(&mut self) -> i64 {
+        i64::try_from(self.below(12)).unwrap()
+    }
+
+    fn of<'a>(&mut self, all: &[&'a str]) -> &'a str {
+        all[usize::try_from(self.below(all.len() as u64)).unwrap()]
+    }
+
+    fn value(&mut self) -> Value {
+        match self.below(12) {
+            0 => Value::Null,
+            1 => Value::Real(0.5),
+            2 => Value::Blob(vec![1, 2, 0xff]),
+            3 | 4 => Value::Text(self.of(&["a", "b", "ä", "7", "x\0y", ""]).to_owned()),
+            5 => Value::Integer(i64::try_from(self.below(120)).unwrap()),
+            6 => Value::Integer(42 + self.number() % 4),
+            _ => Value::Integer(self.number()),
+        }
+    }
+
+    fn conflict(&mut self) -> &'static str {
+        self.of(&[
+            "",
+            "",
+            "",
+            "OR IGNORE",
+            "OR REPLACE",
+            "OR FAIL",
+            "OR ABORT",
+            "OR ROLLBACK",
+        ])
+    }
+
+    fn returning(&mut self) -> &'static str {
+        self.of(&[
+            "",
+            "",
+            "",
+            " RETURNING *",
+            " RETURNING id AS n, 1.5, hex(id)",
+            " returning 7",
+        ])
+    }
+
+    fn statement(&mut self) -> Statement {
+        let (conflict, returning) = (self.conflict(), self.returning());
+        let (sql, params) = match self.below(20) {
+            0..=4 => (
+                format!("INSERT {conflict} INTO item(name, size) VALUES (?1, ?2){returning}"),
+                2,
+            ),
+            5 => (
+                format!("INSERT {conflict} INTO item(name, size) VALUES (?1, 1), (?2, 2), (?1, 3)"),
+                2,
+            ),
+            6 => (
+                "INSERT INTO item(name) VALUES (?1) ON CONFLICT DO UPDATE SET size = ?2".into(),
+                2,
+            ),
+            7 => (
+                format!("INSERT {conflict} INTO item(id, name) VALUES (?1, ?2)"),
+                2,
+            ),
+            8 => (
+                format!("UPDATE {conflict} item SET size = ?1 WHERE id > ?2{returning}"),
+                2,
+            ),
+            9 => (
+                format!("UPDATE {conflict} item SET name = ?1, kind = ?2"),
+                2,
+            ),
+            10 => (format!("DELETE FROM item WHERE id = ?1{returning}"), 1),
+            11 | 12 => (
+                format!("INSERT {conflict} INTO part(item, late) VALUES (?1, ?2){returning}"),
+                2,
+            ),
+            13 => (format!("REPLACE INTO pair VALUES (?1, ?2) /* two */"), 2),
+            14 => (
+                format!("INSERT {conflict} INTO pair VALUES (?1, 1), (?2, 1);"),
+                2,
+            ),
+            15 => (
+                format!("INSERT {conflict} INTO strict VALUES (?1);\n-- strictly"),
+                1,
+            ),
+            16 => ("INSERT INTO face(name) VALUES (?1)".into(), 1),
+            17 => (
+                "WITH n(i) AS (VALUES (?1) UNION SELECT size FROM item) \
+                 INSERT INTO pair SELECT i, i FROM n"
+                    .into(),
+                1,
+            ),
+            18 => (
+                self.of(&[
+                    "DELETE FROM pair",
+                    "UPDATE item SET size = NULL",
+                    "DELETE FROM log WHERE id > 1000010",
+                    "INSERT INTO log(text) SELECT hex(zeroblob(3000)) RETURNING text",
+                    "UPDATE part SET late = NULL RETURNING (SELECT count(*) FROM item) AS n",
+                ])
+                .to_owned(),
+                0,
+            ),
+            _ => (
+                self.of(&[
+                    "INSERT INTO missing VALUES (1)",
+                    "INSERT INTO item(missing) VALUES (1)",
+                    "INSERT INTO item(name) VALUES (?1)",
+                    "INSERT INTO item",
+                    "UPDATE",
+                    "INSERT INTO strict VALUES (1); INSERT INTO strict VALUES (2)",
+                    "INSERT INTO strict VALUES (1) -",
+                    "INSERT INTO strict VALUES (1) /* open",
+                    "INSERT INTO strict VALUES ('a",
+                    "INSERT INTO strict VALUES (nothing())",
+                    "INSERT INTO log(text) VALUES (abs(-9223372036854775808))",
+                    "INSERT INTO log(text) VALUES (json('{'))",
+                    "INSERT INTO log(text) VALUES (zeroblob(3000000000))",
+                    "INSERT INTO item(name) VALUES ('z' COLLATE nothing)",
+                    "DELETE FROM sqlite_schema",
+                    "INSERT INTO item(name) SELECT raise(ABORT, 'x')",
+                    "WITH x AS (SELECT 1 AS a) SELECT a FROM x",
+                    "INSERT INTO face(id) SELECT 1 RETURNING id",
+                ])
+                .to_owned(),
+                0,
+            ),
+        };
+        // Now and then one parameter too many.
+        let params = params + usize::from(self.below(50) == 0);
+        Statement::new(sql, (0..params).map(|_| self.value()).collect::<Vec<_>>())
+    }
+
+    /// A statement, or a batch of several.
+    fn write(&mut self) -> (bool, Vec<Statement>) {
+        match self.below(10) {
+            0 => (
+                true,
+                (0..self.below(4) + 1).map(|_| self.statement()).collect(),
+            ),
+            1 => {
+                let first = "INSERT INTO item(name) VALUES (NULL)".into();
+                let second = self.of(&[
+                    "INSERT INTO origin(a) VALUES (1)",
+                    "INSERT INTO origin(a) VALUES (2) RETURNING item",
+                    "INSERT INTO counted(a) VALUES (1)",
+                    "INSERT INTO counted(a) VALUES (7)",
+                    "INSERT INTO total(a) VALUES (7)",
+                    "INSERT INTO log(text) VALUES (last_insert_rowid())",
+                    "UPDATE log SET text = changes() WHERE id = 1000000",
+                ]);
+                (true, vec![first, second.into()])
+            }
+            _ => (false, vec![self.statement()]),
+        }
+    }
+}
+
+fn penholder_mix(mut word: u64) -> u64 {
+    word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ word >> 31
+}
+
+/// A database, and its carrying connection.
+struct Place {
+    _folder: tempfile::TempDir,
+    db: Database,
+    carrier: Carrier,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        let options = Options::new();
+        let db = options.clone().open(&path).unwrap();
+        db.with_write_lock(|connection| {
+            connection
+                .execute_batch(SCHEMA)
+                .map_err(|e| Error::sqlite("prepare", &path, e))
+        })
+        .unwrap();
+        let carrier = carrier(&path, &options);
+        Self {
+            _folder: folder,
+            db,
+            carrier,
+        }
+    }
+
+    fn content(&self) -> Vec<Vec<Value>> {
+        TABLES
+            .iter()
+            .flat_map(|table| {
+                self.db
+                    .query(&format!("SELECT * FROM {table}"), ())
+                    .unwrap()
+            })
+            .collect()
+    }
+
+    fn home(&self, (is_batch, all): &(bool, Vec<Statement>)) -> Outcome {
+        let done = match &all[..] {
+            [one] if !is_batch => {
+                let done = self.db.execute(one.sql(), one.params());
+                done.map(|done| vec![done])
+            }
+            all => self.db.batch(all.iter().cloned()),
+        };
+        done.map_err(|error| match error.sqlite_error() {
+            Some(rusqlite::Error::SqliteFailure(code, text)) => {
+                (code.extended_code, text.clone().unwrap_or_default())
+            }
+            other => (-1, format!("{other:?}")),
+        })
+    }
+
+    /// All in one transaction; those that cannot be carried are left out.
+    fn carried(&self, all: &[(bool, Vec<Statement>)]) -> Vec<Option<Outcome>> {
+        let mut outcomes: Vec<Option<Outcome>> = vec![None; all.len()];
+        let mut spoilers = vec![false; all.len()];
+        'anew: loop {
+            self.carrier.step("BEGIN IMMEDIATE").unwrap();
+            for (place, (is_batch, statements)) in all.iter().enumerate() {
+                if spoilers[place] {
+                    continue;
+                }
+                outcomes[place] = match run_parcel(&self.carrier, *is_batch, statements) {
+                    Ran::Stands(Reply::Done(done)) => Some(Ok(done)),
+                    Ran::Stands(Reply::Failed { code, text }) => {
+                        Some(Err((code, text.unwrap_or_default())))
+                    }
+                    Ran::Stands(Reply::Home) => None,
+                    Ran::Spoiled => {
+                        spoilers[place] = true;
+                        outcomes[place] = None;
+                        if !self.carrier.connection().is_autocommit() {
+                            self.carrier.step("ROLLBACK").unwrap();
+                        }
+                        continue 'anew;
+                    }
+                };
+            }
+            self.carrier.step("COMMIT").unwrap();
+            return outcomes;
+        }
+    }
+}
+
+type Outcome = Result<Vec<Executed>, (i32, String)>;
+
+fn carrier(path: &std::path::Path, options: &Options) -> Carrier {
+    let location = Location::of(path, "test").unwrap();
+    Carrier::open(&location, options, &Deadline::after(options.timeout)).unwrap()
+}
+
+#[test]
+fn carried_and_at_home_is_the_same() {
+    let seed = std::env::var("PENHOLDER_SEED").map_or(1, |seed| seed.parse().unwrap());
+    let mut chance = Chance(seed);
+    let (away, home) = (Place::new(), Place::new());
+    let (mut all, mut carried, mut failed) = (0, 0, 0);
+    for round in 0..1500 {
+        let group: Vec<_> = (0..chance.below(4) + 1).map(|_| chance.write()).collect();
+        let outcomes = away.carried(&group);
+        for (write, outcome) in group.iter().zip(&outcomes) {
+            all += 1;
+            if let Some(outcome) = outcome {
+                carried += 1;
+                failed += usize::from(outcome.is_err());
+                let context = format!("seed {seed}, round {round}: {write:?}");
+                assert_eq!(outcome, &home.home(write), "{context}");
+            }
+        }
+        for (write, outcome) in group.iter().zip(&outcomes) {
+            if outcome.is_none() {
+                let context = format!("seed {seed}, round {round}, at home: {write:?}");
+                assert_eq!(away.home(write), home.home(write), "{context}");
+            }
+        }
+        if round % 20 == 0 {
+            assert_eq!(away.content(), home.content(), "seed {seed}, round {round}");
+        }
+    }
+    assert_eq!(away.content(), home.content(), "seed {seed}");
+    println!("{all} writes, {carried} carried, of those {failed} failed");
+    assert!(all > 2000 && carried > all / 2 && failed > all / 50);
+}
+
+fn in_transaction<T>(carrier: &Carrier, work: impl FnOnce() -> T) -> T {
+    carrier.step("BEGIN IMMEDIATE").unwrap();
+    let done = work();
+    if !carrier.connection().is_autocommit() {
+        carrier.step("ROLLBACK").unwrap();
+    }
+    done
+}
+
+fn run(carrier: &Carrier, sql: &str) -> Carried {
+    in_transaction(carrier, || carrier.run(&sql.into()))
+}
+
+#[test]
+fn what_is_more_than_rows_is_not_carried_out() {
+    let place = Place::new();
+    for sql in [
+        "ATTACH 'y.db' AS y",
+        "DETACH main",
+        "PRAGMA user_version = 7",
+        "VACUUM",
+        "CREATE TABLE a(a)",
+        "CREATE TEMP TABLE a(a)",
+        "DROP TABLE item",
+        "ALTER TABLE item RENAME TO thing",
+        "REINDEX",
+        "ANALYZE",
+        "BEGIN",
+        "COMMIT",
+        "ROLLBACK",
+        "SAVEPOINT a",
+        "RELEASE penholder_member",
+        "EXPLAIN INSERT INTO log(text) VALUES (1)",
+        "/* */ COMMIT",
+        "INSERT INTO log(text) VALUES (1); COMMIT",
+        "INSERT INTO log(text) VALUES (1); ATTACH 'y.db' AS y",
+        "INSERT INTO log(text) VALUES (last_insert_rowid())",
+        "INSERT INTO log(text) VALUES (CHANGES())",
+        "INSERT INTO log(text) VALUES (\"total_changes\"())",
+        "INSERT INTO origin(a) VALUES (1)",
+        "INSERT INTO counted(a) VALUES (1)",
+        "INSERT INTO total(a) VALUES (1)",
+        "INSERT INTO log(text) SELECT load_extension('x')",
+        "INSERT INTO log(text) SELECT readfile('/etc/hostname')",
+        "INSERT INTO log(text) SELECT writefile('y', 'x')",
+        "INSERT INTO log(text) SELECT name FROM pragma_table_info('item')",
+        "INSERT INTO sqlite_schema(name) VALUES ('a')",
+        "UPDATE main.sqlite_schema SET sql = ''",
+        "DELETE FROM sqlite_master",
+        "UPDATE sqlite_sequence SET seq = 1",
+        "INSERT INTO _penholder_batch VALUES (1, x'', x'')",
+        "DELETE FROM _PENHOLDER_BATCH",
+        "DELETE FROM temp.sqlite_schema",
+        "WITH x AS (SELECT 1) DELETE FROM sqlite_schema",
+    ] {
+        for round in 0..2 {
+            let connection = place.carrier.connection();
+            if round == 1 {
+                connection
+                    .execute_batch("PRAGMA writable_schema = 1")
+                    .unwrap();
+            }
+            let ran = run(&place.carrier, sql);
+            assert!(matches!(ran, Carried::Home), "{sql}");
+            connection
+                .execute_batch("PRAGMA writable_schema = 0")
+                .unwrap();
+        }
+    }
+    assert_eq!(place.content(), Place::new().content());
+}
+
+#[test]
+fn poison_is_bounded() {
+    let place = Place::new();
+    let begun = std::time::Instant::now();
+    for sql in [
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) \
+         INSERT INTO log(text) SELECT max(i) FROM n",
+        "INSERT INTO log(text) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) \
+         SELECT i FROM n",
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n",
+        "INSERT INTO log(text) VALUES (zeroblob(500000000))",
+        "INSERT INTO log(text) VALUES (hex(randomblob(1000000)))",
+        "INSERT INTO log(text) VALUES (printf('%.*c', 100000000, 'x'))",
+        "INSERT INTO log(text) VALUES (replace(hex(zeroblob(400000)), '0', 'aaaaaaaaaaaaaaaaa'))",
+    ] {
+        let ran = run(&place.carrier, sql);
+        assert!(matches!(ran, Carried::Home | Carried::Spoiled), "{sql}");
+    }
+    // Each may take 5 ms; this only catches what runs for ever.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20));
+    assert_eq!(place.content(), Place::new().content());
+}
+
+/// What makes a connection another kind.
+#[test]
+fn kinds_differ_by_what_statements_mean() {
+    let place = Place::new();
+    let path = place.db.path().to_owned();
+    let location = Location::of(&path, "test").unwrap();
+    let open = || {
+        let deadline = Deadline::after(std::time::Duration::from_secs(10));
+        crate::connection::open_writer(&location, &Options::new(), &deadline).unwrap()
+    };
+    let kind = |connection: &Connection| crate::carrier::kind(connection, &location).unwrap();
+    let same = kind(&open());
+    assert_eq!(kind(&open()), same);
+    assert_eq!(place.carrier.kind(), same, "as it is opened");
+    for sql in [
+        "PRAGMA foreign_keys = 0",
+        "PRAGMA recursive_triggers = 1",
+        "PRAGMA ignore_check_constraints = 1",
+        "PRAGMA case_sensitive_like = 1",
+        "PRAGMA reverse_unordered_selects = 1",
+        "PRAGMA query_only = 1",
+        "PRAGMA synchronous = FULL",
+        "PRAGMA max_page_count = 99",
+        "PRAGMA full_column_names = 1; PRAGMA short_column_names = 0",
+        "PRAGMA writable_schema = 1",
+        "PRAGMA trusted_schema = 0",
+        "CREATE TEMP TABLE item(a)",
+        "CREATE TEMP TRIGGER t AFTER INSERT ON item BEGIN SELECT 1; END",
+        "ATTACH ':memory:' AS other",
+    ] {
+        let connection = open();
+        connection.execute_batch(sql).unwrap();
+        assert_ne!(kind(&connection), same, "{sql}");
+    }
+    let connection = open();
+    let flags = rusqlite::functions::FunctionFlags::SQLITE_UTF8;
+    connection
+        .create_scalar_function("mine", 0, flags, |_| Ok(1))
+        .unwrap();
+    assert_ne!(kind(&connection), same);
+    let connection = open();
+    connection
+        .set_limit(rusqlite::limits::Limit::SQLITE_LIMIT_LENGTH, 1000)
+        .unwrap();
+    assert_ne!(kind(&connection), same);
+    let full = Options::new().synchronous(Synchronous::Full);
+    assert_ne!(carrier(&path, &full).kind(), same, "less durable");
+    let other = Place::new();
+    assert_ne!(other.carrier.kind(), same, "another database");
+}
+
+/// A trigger may insert a row with the very id that the connection inserted last.
+#[test]
+fn last_insert_id_is_not_a_triggers() {
+    let place = Place::new();
+    let carrier = &place.carrier;
+    in_transaction(carrier, || {
+        let first = carrier.run(&"INSERT INTO item(id, name) VALUES (1000001, 'a')".into());
+        assert!(matches!(first, Carried::Done(done) if done.last_insert_id == Some(1_000_001)));
+        let sql =
+            "INSERT INTO log(id, text) VALUES (1000000, 'x') ON CONFLICT DO UPDATE SET text = 1";
+        let second = carrier.run(&sql.into());
+        assert!(matches!(second, Carried::Done(done) if done.last_insert_id.is_none()));
+        carrier
+            .connection()
+            .execute_batch("DELETE FROM log WHERE id = 1000001")
+            .unwrap();
+        let sql = "INSERT INTO face(name) VALUES ('other')";
+        let third = carrier.run(&sql.into());
+        assert!(matches!(third, Carried::Done(done) if done.last_insert_id.is_none()));
+    });
+}
