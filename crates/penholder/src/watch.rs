@@ -24,10 +24,9 @@ const ENDED: u8 = 2;
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     state: AtomicU8,
-    /// Whether a row was inserted, and the id of the last one: into any table,
-    /// also by triggers.
+    /// Whether a row was inserted that has this id: into any table, also by triggers.
     inserted: AtomicBool,
-    inserted_id: AtomicI64,
+    watched_id: AtomicI64,
 }
 
 impl Watch {
@@ -42,9 +41,8 @@ impl Watch {
         }))?;
         let hook = Arc::clone(&watch);
         connection.update_hook(Some(move |action, _: &str, _: &str, id| {
-            if action == Action::SQLITE_INSERT {
+            if action == Action::SQLITE_INSERT && id == hook.watched_id.load(Relaxed) {
                 hook.inserted.store(true, Relaxed);
-                hook.inserted_id.store(id, Relaxed);
             }
         }))?;
         Ok(watch)
@@ -71,13 +69,14 @@ impl Watch {
         self.state.load(Relaxed) == OPEN
     }
 
-    /// A statement is about to run.
-    pub(crate) fn forget_inserts(&self) {
+    /// A statement is about to run: looks out for a row of this id.
+    pub(crate) fn look_for(&self, id: i64) {
         self.inserted.store(false, Relaxed);
+        self.watched_id.store(id, Relaxed);
     }
 
-    /// Whether the last row that was inserted since has this id.
-    pub(crate) fn has_inserted(&self, id: i64) -> bool {
-        self.inserted.load(Relaxed) && self.inserted_id.load(Relaxed) == id
+    /// Whether a row of that id was inserted since.
+    pub(crate) fn has_inserted(&self) -> bool {
+        self.inserted.load(Relaxed)
     }
 }

@@ -92,20 +92,25 @@ impl Writer {
             connection, watch, ..
         } = self;
         let (changes, id) = (connection.total_changes(), connection.last_insert_rowid());
-        watch.forget_inserts();
+        watch.look_for(id);
         let returned = collect(connection, sql, params).map_err(|error| Failed {
             error,
-            // What `FAIL` asks for: SQLite keeps what the statement did until then.
-            kept: connection.total_changes() - changes,
+            // What `FAIL` asks for: SQLite keeps what the statement did until then. Of
+            // one that was taken back the changes of its triggers stay in the total.
+            kept: match connection.changes() {
+                0 => 0,
+                _ => connection.total_changes() - changes,
+            },
         })?;
         let changed = connection.total_changes() != changes;
+        let rows_changed = if changed { connection.changes() } else { 0 };
         // A row may get the id that stood there before. An upsert that updates
         // leaves the id alone, and so does whatever a trigger inserts.
         let new_id = connection.last_insert_rowid();
-        let inserted = verb != Verb::Change && watch.has_inserted(new_id);
+        let inserted = verb != Verb::Change && rows_changed > 0 && watch.has_inserted();
         Ok(Executed {
             returned,
-            rows_changed: if changed { connection.changes() } else { 0 },
+            rows_changed,
             last_insert_id: (new_id != id || inserted).then_some(new_id),
         })
     }
@@ -314,6 +319,9 @@ impl<'a> Session<'a> {
         params: &[Value],
         keeps: bool,
     ) -> Result<Executed> {
+        if may_change_connection(sql) {
+            self.desk.attachment.carrying.touch();
+        }
         let ran = self.writer().run(sql, Verb::of(sql), params);
         ran.map_err(|Failed { error, kept }| {
             if kept > 0 && keeps {
@@ -533,6 +541,31 @@ pub(crate) fn collect(
     Rows::of(&mut prepared)
 }
 
+/// Whether a statement may leave the connection different from others: a pragma, an
+/// attached database, something temporary. What is not recognised may.
+fn may_change_connection(sql: &str) -> bool {
+    const OF_THE_DATABASE: [&str; 6] = ["CREATE", "DROP", "ALTER", "REINDEX", "ANALYZE", "WITH"];
+    if Verb::of(sql) != Verb::Other {
+        return false;
+    }
+    let word = first_word(sql);
+    let is_known = OF_THE_DATABASE
+        .iter()
+        .any(|verb| word.eq_ignore_ascii_case(verb.as_bytes()));
+    let is_temporary = || {
+        sql.as_bytes()
+            .windows(4)
+            .any(|four| four.eq_ignore_ascii_case(b"TEMP"))
+    };
+    !is_known || is_temporary()
+}
+
+fn first_word(sql: &str) -> &[u8] {
+    let word = sql.trim_start().as_bytes();
+    let end = word.iter().position(|byte| !byte.is_ascii_alphabetic());
+    &word[..end.unwrap_or(word.len())]
+}
+
 /// What a statement begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verb {
@@ -546,9 +579,7 @@ pub(crate) enum Verb {
 
 impl Verb {
     pub(crate) fn of(sql: &str) -> Self {
-        let word = sql.trim_start().as_bytes();
-        let end = word.iter().position(|byte| !byte.is_ascii_alphabetic());
-        let word = &word[..end.unwrap_or(word.len())];
+        let word = first_word(sql);
         let is = |verb: &str| word.eq_ignore_ascii_case(verb.as_bytes());
         match word.len() {
             6 if is("INSERT") => Self::Insert,
@@ -562,6 +593,31 @@ impl Verb {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn statements_that_may_change_the_connection_are_recognised() {
+        for sql in [
+            "PRAGMA recursive_triggers = 1",
+            "attach 'a' AS a",
+            "CREATE TEMP TABLE a(a)",
+            "create temporary trigger a",
+            "CREATE TABLE temp.a(a)",
+            "DROP TABLE temp.a",
+            "SELECT load_extension('a')",
+            "/* x */ CREATE TABLE a(a)",
+            "",
+        ] {
+            assert!(may_change_connection(sql), "{sql}");
+        }
+        for sql in [
+            "INSERT INTO temp.a VALUES (1)",
+            "create table a(a)",
+            "DROP TABLE a",
+            "WITH a AS (SELECT 1) DELETE FROM b",
+        ] {
+            assert!(!may_change_connection(sql), "{sql}");
+        }
+    }
 
     #[test]
     fn statements_that_write_rows_are_recognised() {

@@ -516,3 +516,35 @@ fn sql_with_a_nul_is_refused_before_anything_is_waited_for() {
     db.execute("INSERT INTO item(name) VALUES (?1)", ["a\0b"])
         .unwrap();
 }
+
+/// What triggers did is taken back with the statement, and not said to stand.
+#[test]
+fn what_triggers_did_before_a_failure_does_not_stand() {
+    let (_site, db) = items();
+    db.execute(
+        "CREATE TRIGGER told AFTER INSERT ON item BEGIN INSERT INTO note(item) VALUES (1); END",
+        (),
+    )
+    .unwrap();
+    let sql = "INSERT INTO item(name) VALUES ('a'), ('b'), ('a')";
+    let text = db.execute(sql, ()).unwrap_err().to_string();
+    assert!(!text.contains("stand"), "{text}");
+    assert_eq!(site::number(&db, "SELECT count(*) FROM note"), 0);
+}
+
+/// Also where that id stood there before, and a trigger inserts something else.
+#[test]
+fn last_insert_id_is_found_beside_triggers() {
+    let (_site, db) = items();
+    db.execute(
+        "CREATE TRIGGER told AFTER INSERT ON item BEGIN INSERT INTO note(id) VALUES (NULL); END",
+        (),
+    )
+    .unwrap();
+    db.execute("INSERT INTO note(id) VALUES (100)", ()).unwrap();
+    for _ in 0..2 {
+        let sql = "INSERT INTO item(id, name) VALUES (41, 'a')";
+        assert_eq!(execute(&db, sql), (1, Some(41)));
+        db.execute("DELETE FROM item", ()).unwrap();
+    }
+}
