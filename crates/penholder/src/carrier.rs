@@ -31,7 +31,7 @@ use crate::location::Location;
 use crate::options::Options;
 use crate::parcel::{LAYOUT, Reply};
 use crate::value::{Executed, Statement};
-use crate::writer::{Failed, Verb, Writer};
+use crate::writer::{Failed, Verb, Writer, first_word};
 
 /// The table that says which requests were carried out; made by the first batch that
 /// carries any.
@@ -296,10 +296,7 @@ fn nanos(duration: Duration) -> u64 {
 /// Whether a statement looks like one that may be carried out by another process;
 /// the authorizer has the last word.
 pub(crate) fn may_travel(sql: &str) -> bool {
-    let is_with = || {
-        let word = sql.trim_start().as_bytes();
-        word.len() > 4 && word[..4].eq_ignore_ascii_case(b"WITH")
-    };
+    let is_with = || first_word(sql).eq_ignore_ascii_case(b"WITH");
     (Verb::of(sql) != Verb::Other || is_with()) && !sql.contains(TABLE)
 }
 

@@ -560,10 +560,26 @@ fn may_change_connection(sql: &str) -> bool {
     !is_known || is_temporary()
 }
 
-fn first_word(sql: &str) -> &[u8] {
-    let word = sql.trim_start().as_bytes();
+/// The first word of a statement.
+pub(crate) fn first_word(sql: &str) -> &[u8] {
+    let word = skip_comments(sql).as_bytes();
     let end = word.iter().position(|byte| !byte.is_ascii_alphabetic());
     &word[..end.unwrap_or(word.len())]
+}
+
+/// What comes after white space and comments.
+fn skip_comments(mut sql: &str) -> &str {
+    loop {
+        sql = sql.trim_start();
+        let ended = if let Some(comment) = sql.strip_prefix("--") {
+            comment.split_once('\n')
+        } else if let Some(comment) = sql.strip_prefix("/*") {
+            comment.split_once("*/")
+        } else {
+            return sql;
+        };
+        sql = ended.map_or("", |(_, rest)| rest);
+    }
 }
 
 /// What a statement begins with.
@@ -573,7 +589,7 @@ pub(crate) enum Verb {
     Insert,
     /// UPDATE or DELETE.
     Change,
-    /// Anything else, also one that begins with a comment or WITH.
+    /// Anything else, also one that begins with WITH.
     Other,
 }
 
@@ -604,7 +620,8 @@ mod tests {
             "CREATE TABLE temp.a(a)",
             "DROP TABLE temp.a",
             "SELECT load_extension('a')",
-            "/* x */ CREATE TABLE a(a)",
+            "/* x */ CREATE TEMP TABLE a(a)",
+            "/* x",
             "",
         ] {
             assert!(may_change_connection(sql), "{sql}");
@@ -621,7 +638,12 @@ mod tests {
 
     #[test]
     fn statements_that_write_rows_are_recognised() {
-        for sql in ["INSERT INTO a", "\n replace into a", "insert"] {
+        for sql in [
+            "INSERT INTO a",
+            "\n replace into a",
+            "insert",
+            "/* x */--\nINSERT",
+        ] {
             assert_eq!(Verb::of(sql), Verb::Insert, "{sql}");
         }
         for sql in ["  update a", "\nDelete from a"] {
@@ -632,7 +654,8 @@ mod tests {
             "",
             "INS",
             "INSERTS",
-            "/* x */ INSERT",
+            "/* INSERT",
+            "-- INSERT",
             "VACUUM",
             "ä",
         ] {
