@@ -27,7 +27,7 @@ use crate::options::GroupCommit;
 use crate::pace::{self, DEAR};
 use crate::parcel::{self, Parcel, Reply};
 use crate::value::Statement;
-use crate::writer::{Desk, Session};
+use crate::writer::{Desk, Session, Writer};
 
 /// So many that wait are carried however cheap a commit is.
 const MANY_WAIT: usize = 16;
@@ -57,7 +57,21 @@ pub(crate) struct Carrying {
     newest: AtomicU64,
     /// When an event last told of carried writes.
     told: Mutex<Option<Instant>>,
+    /// When the writing connection may next be looked at, and how often it was.
+    look: Mutex<Look>,
 }
+
+/// How often a touched connection is looked at, which takes up to a millisecond.
+#[derive(Debug, Default)]
+struct Look {
+    not_before: Option<Instant>,
+    looks: u32,
+}
+
+/// The longest and the shortest time between two looks; at most a fiftieth of the
+/// time goes to them.
+const LOOK_EACH: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
+const LOOK_SHARE: u32 = 50;
 
 impl Carrying {
     pub(crate) fn warm_up(&self) {
@@ -67,6 +81,31 @@ impl Carrying {
     /// A closure gets the writing connection.
     pub(crate) fn touch(&self) {
         self.is_touched.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_touched(&self) -> bool {
+        self.is_touched.load(Relaxed)
+    }
+
+    /// After a write of plain data on a connection that was touched before: whether it
+    /// is like any other all the same. Only with the lock in hand.
+    pub(crate) fn look_at(&self, desk: &Desk<'_>, deadline: &Deadline, writer: &Writer) {
+        let mut look = lock(&self.look);
+        let begun = Instant::now();
+        if !is_across(desk) || look.not_before.is_some_and(|due| begun < due) {
+            return;
+        }
+        if let Some(kind) = self.kind(desk, deadline)
+            && writer.is_of_kind(kind, desk.location)
+        {
+            self.is_touched.store(false, Relaxed);
+        }
+        let (shortest, longest) = LOOK_EACH;
+        // Whoever touches it again and again is looked at less and less.
+        let pause = shortest * (1 << look.looks.min(5));
+        let share = begun.elapsed() * LOOK_SHARE;
+        look.looks += 1;
+        look.not_before = Some(begun + pause.min(longest).max(share));
     }
 
     /// Whether what this process writes may be carried out on another connection
@@ -271,7 +310,7 @@ impl Left {
         desk.group().unclaim(home, true);
     }
 
-    fn tell_unknown(self, error: &dyn Fn() -> Error) {
+    fn leave_unknown(self, error: &dyn Fn() -> Error) {
         for one in self.members {
             one.answer(Err(error()));
         }
@@ -309,14 +348,14 @@ fn unsettled(
         (Ok(Some(guard)), Some(id)) => (guard, id),
         (guard, _) => {
             let cause = guard.err();
-            left.tell_unknown(&|| Error::unknown(path, cause.as_ref()));
+            left.leave_unknown(&|| Error::unknown(path, cause.as_ref()));
             return Ok(());
         }
     };
     let session = match Session::with(*desk, leader.deadline, guard) {
         Ok(session) => session,
         Err(error) => {
-            left.tell_unknown(&|| Error::unknown(path, Some(&error)));
+            left.leave_unknown(&|| Error::unknown(path, Some(&error)));
             return Ok(());
         }
     };
@@ -325,11 +364,11 @@ fn unsettled(
             Fate::Claimed {
                 reply: Some(reply), ..
             } => left.deliver(desk, reply),
-            _ => left.tell_unknown(&|| Error::result_lost(path)),
+            _ => left.leave_unknown(&|| Error::result_lost(path)),
         },
         Ok(Some(false)) => left.give_back(desk.group()),
-        Ok(None) => left.tell_unknown(&|| Error::unknown(path, None)),
-        Err(error) => left.tell_unknown(&|| Error::unknown(path, Some(&error))),
+        Ok(None) => left.leave_unknown(&|| Error::unknown(path, None)),
+        Err(error) => left.leave_unknown(&|| Error::unknown(path, Some(&error))),
     }
     run(&session);
     Ok(())

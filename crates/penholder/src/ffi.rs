@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use penholder_lock::fork_generation;
 use rusqlite::{Connection, ffi};
@@ -112,6 +112,16 @@ pub(crate) struct Counting {
     // First: closed before what its hook writes to is freed. Never moved out.
     connection: Connection,
     frames: Box<AtomicU32>,
+    /// A statement of no table: SQLite prepares it anew only if a function, a
+    /// collation or the authorizer was replaced, or a setting changed.
+    canary: AtomicPtr<ffi::sqlite3_stmt>,
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        // SAFETY: ours, of a connection that is closed after this; null is harmless.
+        unsafe { ffi::sqlite3_finalize(*self.canary.get_mut()) };
+    }
 }
 
 impl Counting {
@@ -123,7 +133,11 @@ impl Counting {
         // SAFETY: the box lives as long as the connection, see above, and SQLite
         // calls the hook only from the thread that uses the connection.
         unsafe { ffi::sqlite3_wal_hook(handle, Some(count_frames), target.cast_mut().cast()) };
-        Self { connection, frames }
+        Self {
+            connection,
+            frames,
+            canary: AtomicPtr::default(),
+        }
     }
 
     /// For hooks; not to be swapped with another.
@@ -134,6 +148,11 @@ impl Counting {
     /// Frames in the log after the last commit of this connection.
     pub(crate) fn log_frames(&self) -> u32 {
         self.frames.load(Ordering::Relaxed)
+    }
+
+    /// So that the next commit is seen to be counted.
+    pub(crate) fn forget_log_frames(&self) {
+        self.frames.store(0, Ordering::Relaxed);
     }
 
     /// Whether a commit would fail now, because a foreign key is violated that is
@@ -148,6 +167,35 @@ impl Counting {
             ffi::sqlite3_db_status(handle, counter, &raw mut violations, &raw mut highest, 0)
         };
         violations > 0
+    }
+
+    /// From now on [`is_redefined`](Self::is_redefined) looks.
+    pub(crate) fn set_canary(&self) {
+        let mut statement = std::ptr::null_mut();
+        // SAFETY: the handle is open and not closed here.
+        let handle = unsafe { self.connection.handle() };
+        let (sql, tail) = (c"SELECT 1".as_ptr(), std::ptr::null_mut());
+        // SAFETY: the handle is this thread's, the text ends, the result has room.
+        unsafe { ffi::sqlite3_prepare_v2(handle, sql, -1, &raw mut statement, tail) };
+        let before = self.canary.swap(statement, Ordering::Relaxed);
+        // SAFETY: ours, of this connection; null is harmless.
+        unsafe { ffi::sqlite3_finalize(before) };
+    }
+
+    /// Whether a function, a collation or the authorizer may have been replaced since.
+    pub(crate) fn is_redefined(&self) -> bool {
+        let canary = self.canary.load(Ordering::Relaxed);
+        if canary.is_null() {
+            return true;
+        }
+        // SAFETY: ours, of this connection, which is this thread's.
+        unsafe { ffi::sqlite3_step(canary) };
+        let counter = ffi::SQLITE_STMTSTATUS_REPREPARE;
+        // SAFETY: as above; the counter is not reset.
+        let prepared = unsafe { ffi::sqlite3_stmt_status(canary, counter, 0) };
+        // SAFETY: as above.
+        unsafe { ffi::sqlite3_reset(canary) };
+        prepared > 0
     }
 
     /// Sets what `last_insert_rowid()` returns.

@@ -12,6 +12,7 @@ use crate::location::Location;
 use crate::options::{Options, Synchronous};
 use crate::parcel::Reply;
 use crate::value::{Executed, Statement, Value};
+use crate::writer::{Verb, Writer};
 use crate::{Database, Error};
 
 const SCHEMA: &str = "
@@ -505,4 +506,64 @@ fn last_insert_id_is_not_a_triggers() {
         let third = carrier.run(&sql.into());
         assert!(matches!(third, Carried::Done(done) if done.last_insert_id.is_none()));
     });
+}
+
+/// A connection that a closure has had is like any other again only if nothing of the
+/// application's is left on it.
+#[test]
+fn touched_connections_are_told_apart() {
+    type Change = fn(&mut Connection) -> rusqlite::Result<()>;
+    let place = Place::new();
+    let location = Location::of(place.db.path(), "test").unwrap();
+    let harmless: [Change; 3] = [
+        |_| Ok(()),
+        |c| c.execute_batch("CREATE TABLE IF NOT EXISTS made(a)"),
+        |c| c.execute_batch("BEGIN; INSERT INTO log(text) VALUES (1); COMMIT"),
+    ];
+    let others: [Change; 16] = [
+        |c| c.create_collation("NOCASE", |a, b| b.cmp(a)),
+        |c| c.create_collation("mine", |a, b| b.cmp(a)),
+        |c| c.execute_batch("PRAGMA foreign_keys = 0"),
+        |c| c.execute_batch("PRAGMA recursive_triggers = 1"),
+        |c| c.execute_batch("PRAGMA synchronous = OFF"),
+        |c| c.execute_batch("CREATE TEMP TABLE made(a)"),
+        |c| c.execute_batch("ATTACH ':memory:' AS other"),
+        |c| {
+            let flags = rusqlite::functions::FunctionFlags::SQLITE_UTF8;
+            c.create_scalar_function("mine", 0, flags, |_| Ok(1))
+        },
+        |c| {
+            let flags = rusqlite::functions::FunctionFlags::SQLITE_UTF8;
+            c.create_scalar_function("upper", 1, flags, |_| Ok(1))
+        },
+        |c| c.commit_hook(Some(|| false)),
+        |c| c.rollback_hook(Some(|| ())),
+        |c| c.update_hook(Some(|_, _: &str, _: &str, _| ())),
+        |c| c.wal_hook(None::<fn(&mut rusqlite::hooks::Wal, i32) -> rusqlite::Result<()>>),
+        |c| c.progress_handler(10, Some(|| false)),
+        |c| {
+            c.authorizer(Some(|_: rusqlite::hooks::AuthContext<'_>| {
+                rusqlite::hooks::Authorization::Allow
+            }))
+        },
+        |c| {
+            c.set_limit(rusqlite::limits::Limit::SQLITE_LIMIT_LENGTH, 10_000)
+                .map(drop)
+        },
+    ];
+    let is_like_others = |change: Change| {
+        let deadline = Deadline::after(std::time::Duration::from_secs(10));
+        let mut writer = Writer::open(&location, &Options::new(), &deadline).unwrap();
+        change(writer.connection.for_setup()).unwrap();
+        writer.forget_hooks();
+        let insert = "INSERT INTO log(text) VALUES (1)";
+        writer.run(insert, Verb::Insert, &[]).unwrap();
+        writer.is_of_kind(place.carrier.kind(), &location)
+    };
+    for (place, change) in harmless.into_iter().enumerate() {
+        assert!(is_like_others(change), "harmless {place}");
+    }
+    for (place, change) in others.into_iter().enumerate() {
+        assert!(!is_like_others(change), "change {place}");
+    }
 }

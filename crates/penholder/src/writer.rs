@@ -18,6 +18,7 @@ use penholder_lock::{Deadline, Process, WriteGuard, WriteLocker};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ffi};
 
+use crate::carrier;
 use crate::connection;
 use crate::database::Attachment;
 use crate::error::{self, Error, Result};
@@ -79,8 +80,10 @@ impl Writer {
         let mut connection = connection::open_writer(location, options, deadline)?;
         let watch = Watch::install(&mut connection)
             .map_err(|e| Error::sqlite("open database", &location.path, e))?;
+        let connection = Counting::new(connection);
+        connection.set_canary();
         Ok(Self {
-            connection: Counting::new(connection),
+            connection,
             watch,
             patience_ms: Cell::new(None),
         })
@@ -115,6 +118,22 @@ impl Writer {
         })
     }
 
+    /// Whether statements mean the same here as on a connection of this kind, after a
+    /// closure of the application has had it. The application must have replaced
+    /// neither functions nor collations nor hooks.
+    pub(crate) fn is_of_kind(&self, kind: u64, location: &Location) -> bool {
+        let ask = "SELECT sqlite_compileoption_used('ENABLE_PREUPDATE_HOOK')";
+        // There is no seeing whether that hook is set.
+        let has_preupdate = || self.connection.query_row(ask, [], |row| row.get(0));
+        self.watch.saw_write()
+            && self.connection.log_frames() > 0
+            && !self.connection.is_redefined()
+            && !has_preupdate().unwrap_or(true)
+            && self.connection.execute_batch("BEGIN; ROLLBACK").is_ok()
+            && carrier::kind(&self.connection, location).is_ok_and(|found| found == kind)
+            && self.watch.saw_all()
+    }
+
     /// Rolls back what was not committed; `None` if that fails, and then the
     /// connection is closed, which does it too.
     fn reset(self: Box<Self>) -> Option<Box<Self>> {
@@ -122,6 +141,12 @@ impl Writer {
         let clean =
             self.connection.is_autocommit() || self.connection.execute_batch("ROLLBACK").is_ok();
         clean.then_some(self)
+    }
+
+    /// The session begins that may prove that the hooks are ours.
+    pub(crate) fn forget_hooks(&self) {
+        self.watch.forget_hooks();
+        self.connection.forget_log_frames();
     }
 
     /// Whether the log is to be moved after what was just written.
@@ -191,6 +216,8 @@ pub(crate) struct Session<'a> {
     guard: Option<WriteGuard>,
     /// What another connection wrote under the same lock makes due.
     due: Cell<Due>,
+    /// Nothing ran in it that may change the connection.
+    is_plain: Cell<bool>,
 }
 
 impl<'a> Session<'a> {
@@ -206,7 +233,11 @@ impl<'a> Session<'a> {
             writer: Some(writer),
             guard: Some(guard),
             due: Cell::new(Due::NotYet),
+            is_plain: Cell::new(true),
         };
+        if desk.attachment.carrying.is_touched() {
+            session.writer().forget_hooks();
+        }
         session.wait_at_most(deadline.remaining())?;
         Ok(session)
     }
@@ -286,8 +317,14 @@ impl<'a> Session<'a> {
         self.writer().patience_ms.set(None);
     }
 
-    pub(crate) fn transaction(&self) -> Transaction<'_> {
+    /// Something may change the connection.
+    fn touch(&self) {
         self.desk.attachment.carrying.touch();
+        self.is_plain.set(false);
+    }
+
+    pub(crate) fn transaction(&self) -> Transaction<'_> {
+        self.touch();
         let connection = self.connection();
         Transaction { connection }
     }
@@ -320,7 +357,7 @@ impl<'a> Session<'a> {
         keeps: bool,
     ) -> Result<Executed> {
         if may_change_connection(sql) {
-            self.desk.attachment.carrying.touch();
+            self.touch();
         }
         let ran = self.writer().run(sql, Verb::of(sql), params);
         ran.map_err(|Failed { error, kept }| {
@@ -339,7 +376,7 @@ impl<'a> Session<'a> {
         work: impl FnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
         self.forget_patience();
-        self.desk.attachment.carrying.touch();
+        self.touch();
         let value = work(self.connection())?;
         self.refuse_if_forked()?;
         if !self.connection().is_autocommit() {
@@ -499,7 +536,14 @@ impl Drop for Session<'_> {
             .as_deref()
             .map_or(Due::NotYet, |writer| writer.due(awaited))
             .or(self.due.get());
-        self.desk.attachment.carrying.warm_up();
+        let carrying = &self.desk.attachment.carrying;
+        carrying.warm_up();
+        if carrying.is_touched()
+            && self.is_plain.get()
+            && let Some(writer) = &writer
+        {
+            carrying.look_at(&self.desk, &self.deadline, writer);
+        }
         if let (Due::UnderLock, Some(writer)) = (due, &writer) {
             log::move_under_lock(&writer.connection);
         }

@@ -471,6 +471,26 @@ fn what_means_something_else_stays_home() {
     assert_eq!(site::number(&stage.db, "SELECT count(*) FROM shadowed"), 0);
 }
 
+/// A closure that leaves nothing behind, as a migration at the start, costs nobody the
+/// company of others for ever.
+#[test]
+fn a_closure_that_leaves_nothing_behind_is_forgiven() {
+    let mut stage = Stage::new();
+    let mut other = stage.writer();
+    other.tell("closure CREATE TABLE made(a); INSERT INTO made VALUES (1)");
+    other.line();
+    let line = "execute INSERT INTO log(text) VALUES (1)";
+    peer::until("it is carried", || stage.one(&mut other, line).1 == 1);
+    // One that does leave something stays home.
+    other.tell("closure CREATE TEMP TABLE shadowed(a)");
+    other.line();
+    for _ in 0..20 {
+        let (_, carried) = stage.one(&mut other, "execute INSERT INTO shadowed VALUES (1)");
+        assert_eq!(carried, 0);
+    }
+    assert_eq!(site::number(&stage.db, "SELECT count(*) FROM shadowed"), 0);
+}
+
 /// Whoever carries does so on a connection that no closure has seen.
 #[test]
 fn what_the_carrier_made_of_its_connection_changes_nothing() {
