@@ -126,7 +126,7 @@ impl Chance {
                 format!("INSERT {conflict} INTO part(item, late) VALUES (?1, ?2){returning}"),
                 2,
             ),
-            13 => (format!("REPLACE INTO pair VALUES (?1, ?2) /* two */"), 2),
+            13 => ("REPLACE INTO pair VALUES (?1, ?2) /* two */".into(), 2),
             14 => (
                 format!("INSERT {conflict} INTO pair VALUES (?1, 1), (?2, 1);"),
                 2,

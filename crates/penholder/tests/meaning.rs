@@ -78,8 +78,8 @@ fn closure(db: &Database, what: &str) -> Result<Vec<Executed>> {
     db.with_write_lock(|connection| {
         match what {
             "function" => {
-                connection
-                    .create_scalar_function("mine", 0, FunctionFlags::SQLITE_UTF8, |_| Ok(7))?
+                let flags = FunctionFlags::SQLITE_UTF8;
+                connection.create_scalar_function("mine", 0, flags, |_| Ok(7))?;
             }
             sql => connection.execute_batch(sql)?,
         }
@@ -232,8 +232,6 @@ impl Stage {
         guard.release().unwrap();
         let line = self.carrier.line();
         assert!(line.contains("rows_changed: 1"), "{line}");
-        // Counted before anybody is told; but those at home are told later.
-        let _ = others.len();
         self.carried() - before
     }
 
