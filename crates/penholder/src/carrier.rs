@@ -312,8 +312,8 @@ const HOME_FUNCTIONS: [&str; 5] = [
     "fts3_tokenizer",
 ];
 
-/// Makes them fail wherever they are called: in a `DEFAULT` and a `CHECK` SQLite asks
-/// no authorizer.
+/// Makes them fail wherever they are called: for those in a `CHECK` SQLite asks no
+/// authorizer.
 fn refuse_home_functions(connection: &Connection) -> rusqlite::Result<()> {
     for name in OF_THE_CONNECTION {
         connection.create_scalar_function(
