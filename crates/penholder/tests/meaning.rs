@@ -340,11 +340,16 @@ fn results_and_errors_are_as_at_home() {
             1,
         ),
     ];
+    // What may be carried runs at home on a machine too loaded to do it in time.
+    let (mut might, mut were) = (0, 0);
     for (line, carried) in lines {
         let (there, was_carried) = stage.one(&mut other, line);
         assert_eq!(there, home.run(line), "{line}");
-        assert_eq!(was_carried, carried, "{line}: {there}");
+        assert!(was_carried <= carried, "{line}: {there}");
+        might += carried;
+        were += was_carried;
     }
+    assert!(were * 4 >= might * 3, "{were} of {might}");
     assert_eq!(content(&stage.db), content(&home.db));
     site::assert_whole(&stage.site.path());
 }
