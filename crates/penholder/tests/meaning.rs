@@ -141,13 +141,46 @@ fn request(sql: &str) -> Vec<u8> {
 
 /// The kind of the request with this SQL, as it stands in the page: some words
 /// before it.
+/// The kind of a request that stands in the page, which is bound to page and slot.
 fn kind_of_request(site: &Site, sql: &str) -> u64 {
-    let page = fs::read(site.at("db.lockq")).unwrap();
+    use std::os::unix::fs::MetadataExt;
+
+    /// Where the mailboxes begin, and how long each is.
+    const MAILBOXES: [usize; 2] = [PAGE_LENGTH - 512 * 8192, 8192];
+    const PAGE_LENGTH: usize = 4_378_624;
+
+    let path = site.at("db.lockq");
+    let page = fs::read(&path).unwrap();
+    assert_eq!(page.len(), PAGE_LENGTH, "the layout of this test");
     let is_sql = |at: &usize| page[*at..].starts_with(sql.as_bytes());
     let at = (0..page.len()).find(is_sql).unwrap();
     // The request begins ten bytes before, eleven words after its kind.
     let kind = at - 10 - 11 * 8;
-    u64::from_le_bytes(page[kind..kind + 8].try_into().unwrap())
+    let bound = u64::from_le_bytes(page[kind..kind + 8].try_into().unwrap());
+    let slot = (kind - MAILBOXES[0]) / MAILBOXES[1];
+    let file = path.metadata().unwrap();
+    let born = file.created().map_or(0, |born| {
+        let since = born.duration_since(std::time::UNIX_EPOCH).unwrap();
+        u64::try_from(since.as_nanos()).unwrap()
+    });
+    let place = [file.dev(), file.ino(), born, slot as u64];
+    let undo = |bound: u64, word: &u64| (unmixed(bound) ^ word).rotate_right(23);
+    place.iter().rev().fold(bound, undo)
+}
+
+/// What `mix` of the lock's mailboxes was given.
+fn unmixed(mut word: u64) -> u64 {
+    let unshift = |word: u64, by: u32| {
+        let mut found = word;
+        for _ in 0..64 / by {
+            found = word ^ found >> by;
+        }
+        found
+    };
+    // The factors' inverses modulo 2^64.
+    word = unshift(word, 31).wrapping_mul(0x3196_42b2_d24d_8ec3);
+    word = unshift(word, 27).wrapping_mul(0x96de_1b17_3f11_9089);
+    unshift(word, 30).wrapping_sub(0x9e37_79b9_7f4a_7c15)
 }
 
 /// A database, and a process that carries the writes of others.
