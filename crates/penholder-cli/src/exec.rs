@@ -87,7 +87,9 @@ fn run_script(tx: &Transaction<'_>, sql: &str) -> Result<Executed, Failure> {
                 format!("statement {number}: it has parameters: give their values after the SQL");
             return Err(Failure::new(message, FAILED));
         }
-        if sets_foreign_keys(&statement.expanded_sql().unwrap_or_default()) {
+        let text = statement.expanded_sql().unwrap_or_default();
+        tx.note_statement(&text);
+        if sets_foreign_keys(&text) {
             return Err(ignored_pragma(number));
         }
         let before = tx.total_changes();

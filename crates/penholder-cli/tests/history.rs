@@ -72,11 +72,13 @@ fn what_happened_is_told_the_latest_first() {
     for event in &events {
         let names = [
             "at",
+            "call_site",
             "duration_s",
             "kind",
             "label",
             "other_pid",
             "pid",
+            "statement",
             "writes",
         ];
         assert_eq!(fields(event), names);

@@ -51,7 +51,15 @@ fn the_holder_is_described() {
     assert_eq!(fields(&status), FIELDS);
     assert_eq!(status["state"], "held");
     let seen = &status["holder"];
-    let names = ["cmd", "held_s", "label", "pid", "since", "state"];
+    let names = [
+        "cmd",
+        "held_s",
+        "label",
+        "pid",
+        "since",
+        "state",
+        "statement",
+    ];
     assert_eq!(fields(seen), names);
     assert_eq!(seen["pid"], holder.pid());
     assert_eq!(seen["label"], "nightly");
@@ -76,6 +84,27 @@ fn the_holder_is_described() {
     holder.expect("released");
     assert!(holder.end().success());
     assert_eq!(site.status()["state"], "free");
+}
+
+#[test]
+fn the_statement_of_the_holder_is_shown_everywhere() {
+    let site = Site::with_table();
+    let endless = "UPDATE entry SET key = (WITH RECURSIVE n(i) AS \
+                   (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n)";
+    site.run(["exec", "x.db", "INSERT INTO entry VALUES (1, 1)"])
+        .quiet();
+    let _holder = Peer::spawn(site.command(["exec", "x.db", endless]));
+    let shown = "UPDATE entry SET key = (WITH RECURSIVE";
+    peer::until("the statement", || {
+        let last = site.status()["holder"]["statement"].clone();
+        last.as_str().is_some_and(|last| last.starts_with(shown))
+    });
+    let last = format!(", last: {shown}");
+    assert!(site.run(["status", "x.db"]).quiet().contains(&last));
+    assert!(site.run(["top", "x.db", "--once"]).quiet().contains(&last));
+    let hasty = ["exec", "x.db", "--timeout", "50ms", "DELETE FROM entry"];
+    let message = site.run(hasty).failed(75);
+    assert!(message.contains(&last), "{message}");
 }
 
 #[test]
@@ -383,11 +412,13 @@ fn the_queue_and_what_happened_are_described() {
     let event = &status["events"][0];
     let names = [
         "at",
+        "call_site",
         "duration_s",
         "kind",
         "label",
         "other_pid",
         "pid",
+        "statement",
         "writes",
     ];
     assert_eq!(fields(event), names);

@@ -1,6 +1,7 @@
 //! The turn and the lock, in the hands of whoever works with them.
 
 use std::mem;
+use std::panic::Location;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -54,6 +55,8 @@ pub(crate) struct Held {
     turn: Owned,
     /// `None` once it is released.
     hold: Option<Hold>,
+    /// Where the program asked for what is done.
+    call_site: Option<&'static Location<'static>>,
 }
 
 impl Held {
@@ -62,6 +65,7 @@ impl Held {
             request,
             turn,
             hold: Some(hold),
+            call_site: None,
         }
     }
 
@@ -78,6 +82,16 @@ impl Held {
             return None;
         }
         self.turn.file.as_ref()?.seat()
+    }
+
+    pub(crate) fn note_call_site(&mut self, site: &'static Location<'static>) {
+        self.call_site = Some(site);
+    }
+
+    /// Who had died with the lock.
+    pub(crate) fn recovered(&self) -> Option<u32> {
+        self.seat()?;
+        self.turn.file.as_ref()?.recovered()
     }
 
     pub(crate) fn tell_carried(&self, other: u32, writes: u64) {
@@ -121,7 +135,8 @@ impl Held {
             return Ok(());
         };
         let turn = &pen.turn;
-        file.release(&self.request, hold, policy, || turn.is_wanted())
+        let site = self.call_site;
+        file.release(&self.request, hold, policy, site, || turn.is_wanted())
     }
 }
 

@@ -76,7 +76,8 @@ pub struct Percentiles {
 )]
 #[non_exhaustive]
 pub enum EventKind {
-    /// Somebody held the lock for longer than the default timeout.
+    /// Somebody held the lock for longer than
+    /// [`WriteLocker::warn_hold`](crate::WriteLocker::warn_hold) allows.
     LongHold,
     /// Somebody gave up at its deadline; `other` was in the way.
     Timeout,
@@ -112,6 +113,11 @@ pub struct Event {
     pub writes: u64,
     /// The label of `pid`, control characters escaped.
     pub label: Option<String>,
+    /// What was run last in a long hold, as far as it was noted; control characters
+    /// escaped.
+    pub statement: Option<String>,
+    /// Where the program asked for it, as `file:line`.
+    pub call_site: Option<String>,
 }
 
 impl EventKind {
@@ -138,6 +144,7 @@ impl Event {
     /// `None` for what is garbage, or of a newer version.
     fn of(number: u64, entry: Entry) -> Option<Self> {
         let kind = EventKind::of(entry.kind)?;
+        let text = |text: String| Some(text).filter(|text| !text.is_empty());
         let is_carried = kind == EventKind::Carried;
         let (nanos, writes) = if is_carried {
             (0, entry.nanos)
@@ -152,7 +159,9 @@ impl Event {
             other: u32::try_from(entry.other).ok().filter(|&pid| pid > 0),
             duration: Duration::from_nanos(nanos),
             writes,
-            label: Some(entry.label).filter(|label| !label.is_empty()),
+            label: text(entry.label),
+            statement: text(entry.statement),
+            call_site: text(entry.call_site),
         })
     }
 }
@@ -271,7 +280,7 @@ impl serde::Serialize for Percentiles {
 impl serde::Serialize for Event {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
-        let mut out = serializer.serialize_struct("Event", 7)?;
+        let mut out = serializer.serialize_struct("Event", 9)?;
         out.serialize_field("at", &time::rfc3339(self.at))?;
         out.serialize_field("kind", &self.kind)?;
         out.serialize_field("pid", &self.pid)?;
@@ -279,6 +288,8 @@ impl serde::Serialize for Event {
         out.serialize_field("duration_s", &self.duration.as_secs_f64())?;
         out.serialize_field("writes", &self.writes)?;
         out.serialize_field("label", &self.label)?;
+        out.serialize_field("statement", &self.statement)?;
+        out.serialize_field("call_site", &self.call_site)?;
         out.end()
     }
 }
@@ -295,7 +306,16 @@ impl fmt::Display for Event {
             None => "a process that left no trace".to_owned(),
         };
         match self.kind {
-            EventKind::LongHold => write!(f, " held the lock for {took}"),
+            EventKind::LongHold => {
+                write!(f, " held the lock for {took}")?;
+                if let Some(statement) = &self.statement {
+                    write!(f, ", last: {statement}")?;
+                }
+                match &self.call_site {
+                    Some(site) => write!(f, ", called at {site}"),
+                    None => Ok(()),
+                }
+            }
             EventKind::Timeout => write!(f, " gave up after {took}; {other} was in the way"),
             EventKind::Recovery => write!(f, " recovered the lock from {other}, which had died"),
             EventKind::Bypass => write!(f, " met {other}, which holds the lock and does not queue"),

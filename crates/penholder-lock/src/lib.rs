@@ -117,6 +117,7 @@ mod page;
 mod pen;
 mod queue;
 mod record;
+mod statement;
 mod status;
 mod sys;
 mod time;

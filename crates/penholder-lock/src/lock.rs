@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::marker::PhantomData;
+use std::panic::Location;
 use std::path::{self, Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
@@ -91,6 +92,7 @@ impl WriteLocker {
             allow_network_fs: false,
             policy: Policy::default(),
             page: true,
+            warn_hold: DEFAULT_TIMEOUT,
         })))
     }
 
@@ -143,6 +145,16 @@ impl WriteLocker {
     #[must_use]
     pub fn no_page(mut self) -> Self {
         Arc::make_mut(&mut self.request).page = false;
+        self
+    }
+
+    /// A hold of this length or longer is kept as an event of the page
+    /// ([`EventKind::LongHold`](crate::EventKind::LongHold)); the default timeout
+    /// ([`DEFAULT_TIMEOUT`]) unless it is set. Of holds that nobody waits for the
+    /// length is known to within some milliseconds.
+    #[must_use]
+    pub fn warn_hold(mut self, longest: Duration) -> Self {
+        Arc::make_mut(&mut self.request).warn_hold = longest;
         self
     }
 
@@ -529,6 +541,41 @@ impl WriteGuard {
     /// As [`release`](Self::release).
     pub fn hand_over(self) -> Result<(), LockError> {
         self.held.hand_over()
+    }
+
+    /// Says what is run, for those who wait: shown by [`Status`] and in the error of
+    /// a timeout, until the next one is noted or the lock is given back. The first
+    /// 120 bytes are kept. Costs some nanoseconds, and does nothing without a page or
+    /// under an ancestor's hold.
+    pub fn note_statement(&self, statement: &str) {
+        if let Some(seat) = self.held.seat() {
+            seat.note_statement(statement);
+        }
+    }
+
+    /// The same of work that is no statement: where the program asked for it.
+    pub fn note_place(&self, place: &Location<'_>) {
+        if let Some(seat) = self.held.seat() {
+            seat.note_place(place);
+        }
+    }
+
+    /// What was noted last, as it is shown; nothing for a place.
+    #[must_use]
+    pub fn noted_statement(&self) -> Option<String> {
+        let noted = self.held.seat()?.noted()?;
+        (!noted.is_place).then_some(noted.text)
+    }
+
+    /// Where the program asked for what was done, for the event of a long hold.
+    pub fn note_call_site(&mut self, site: &'static Location<'static>) {
+        self.held.note_call_site(site);
+    }
+
+    /// The process that had died with the lock, if this hold began by recovering it.
+    #[must_use]
+    pub fn recovered_from(&self) -> Option<u32> {
+        self.held.recovered()
     }
 
     /// Whether another process waits in line this moment.

@@ -9,6 +9,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
+use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -20,6 +21,7 @@ use crate::descriptor::Descriptor;
 use crate::mailbox::{self, Claim, Mailbox, Request, RequestId};
 use crate::queue::{self, Index, Memory, SLOTS, State, Turn, Word};
 use crate::record::printable;
+use crate::statement::{self, Shown};
 use crate::sys::file::{self, FileId};
 use crate::sys::map::Mapping;
 use crate::sys::process::{self, Identity};
@@ -52,7 +54,9 @@ const AT_EVENTS: usize = 8192;
 const AT_TICKETS: usize = AT_EVENTS + EVENTS * EVENT_LEN;
 const AT_WAITING: usize = AT_TICKETS + SLOTS * 8;
 const AT_PEOPLE: usize = AT_WAITING + SLOTS * WAITING_LEN;
-const AT_MAILBOXES: usize = (AT_PEOPLE + SLOTS * PERSON_LEN).next_multiple_of(4096);
+const AT_STATEMENTS: usize = (AT_PEOPLE + SLOTS * PERSON_LEN).next_multiple_of(4096);
+const AT_DETAILS: usize = AT_STATEMENTS + SLOTS * statement::LENGTH;
+const AT_MAILBOXES: usize = AT_DETAILS + EVENTS * DETAIL_LEN;
 /// Length of the page.
 pub(crate) const LENGTH: usize = AT_MAILBOXES + SLOTS * mailbox::LENGTH;
 
@@ -69,6 +73,9 @@ pub(crate) const EVENTS: usize = 64;
 const EVENT_LEN: usize = 128;
 const EVENT_LABEL_AT: usize = 48;
 const EVENT_LABEL_LEN: usize = EVENT_LEN - EVENT_LABEL_AT;
+/// Of an event: its statement and its call site.
+const DETAIL_LEN: usize = 256;
+const DETAIL_TEXT_LEN: usize = DETAIL_LEN / 2;
 /// The byte of the file that the first slot locks.
 const FIRST_BYTE: i64 = 1 << 62;
 /// How many slots are tried at one attempt to sit down.
@@ -156,6 +163,8 @@ pub(crate) struct Entry {
     pub(crate) other: u64,
     pub(crate) nanos: u64,
     pub(crate) label: String,
+    pub(crate) statement: String,
+    pub(crate) call_site: String,
 }
 
 /// Why a process has no page.
@@ -343,7 +352,11 @@ impl Seat {
     /// Keeps an event; the oldest is forgotten.
     pub(crate) fn tell(&self, event: &Entry) {
         let number = self.u64(Counter::Events.at()).fetch_add(1, SeqCst);
-        let at = AT_EVENTS + usize::try_from(number % EVENTS as u64).unwrap_or(0) * EVENT_LEN;
+        let place = usize::try_from(number % EVENTS as u64).unwrap_or(0);
+        let (at, detail) = (
+            AT_EVENTS + place * EVENT_LEN,
+            AT_DETAILS + place * DETAIL_LEN,
+        );
         // Zero while it is being written.
         self.u64(at).store(0, SeqCst);
         let facts = [event.kind, event.at, event.pid, event.other, event.nanos];
@@ -351,8 +364,35 @@ impl Seat {
             self.u64(at + 8 + place * 8).store(fact, SeqCst);
         }
         self.write_text(at + EVENT_LABEL_AT, EVENT_LABEL_LEN, &event.label);
+        self.write_text(detail, DETAIL_TEXT_LEN, &event.statement);
+        self.write_text(detail + DETAIL_TEXT_LEN, DETAIL_TEXT_LEN, &event.call_site);
         // What stands there may be garbage.
         self.u64(at).store(number.wrapping_add(1), SeqCst);
+    }
+
+    // ---- what is run ---------------------------------------------------------
+
+    pub(crate) fn note_statement(&self, sql: &str) {
+        statement::store(self.statement(), sql);
+    }
+
+    pub(crate) fn note_place(&self, place: &Location<'_>) {
+        statement::store_place(self.statement(), place);
+    }
+
+    pub(crate) fn forget_statement(&self) {
+        statement::clear(self.statement());
+    }
+
+    /// What was noted last in this hold.
+    pub(crate) fn noted(&self) -> Option<Shown> {
+        let words = self.statement();
+        statement::read(|number| words[number].load(SeqCst))
+    }
+
+    fn statement(&self) -> &[AtomicU64] {
+        let at = statement_of(self.slot) / 8;
+        &self.mapping.u64s()[at..at + statement::LENGTH / 8]
     }
 
     // ---- requests ----------------------------------------------------------
@@ -701,6 +741,10 @@ fn person(slot: Index) -> usize {
     AT_PEOPLE + slot.number() * PERSON_LEN
 }
 
+fn statement_of(slot: Index) -> usize {
+    AT_STATEMENTS + slot.number() * statement::LENGTH
+}
+
 fn byte(slot: Index) -> i64 {
     FIRST_BYTE + i64::from(u16::try_from(slot.number()).unwrap_or(u16::MAX))
 }
@@ -758,6 +802,8 @@ pub(crate) struct Person {
     pub(crate) pidns: Option<u64>,
     pub(crate) cmd: String,
     pub(crate) label: String,
+    /// What it ran last under the lock.
+    pub(crate) statement: Option<String>,
     pub(crate) ticket: u64,
     /// Monotonic, in nanoseconds.
     pub(crate) since: u64,
@@ -849,6 +895,8 @@ impl Snapshot {
             pidns: Some(self.word(at + 16)).filter(|&pidns| pidns > 0),
             cmd: self.text(at + CMD_AT, CMD_LEN),
             label: self.text(at + LABEL_AT, LABEL_LEN),
+            statement: statement::read(|number| self.word(statement_of(slot) + number * 8))
+                .map(|shown| shown.text),
             ticket: self.word(AT_TICKETS + slot.number() * 8),
             since: self.word(waiting(slot) + 8),
             until: self.word(waiting(slot) + 16),
@@ -858,9 +906,14 @@ impl Snapshot {
     /// What is kept of what happened and its number, the latest first.
     pub(crate) fn events(&self) -> Vec<(u64, Entry)> {
         let mut events: Vec<_> = (0..EVENTS)
-            .map(|place| AT_EVENTS + place * EVENT_LEN)
-            .filter(|&at| self.word(at) != 0)
-            .map(|at| {
+            .map(|place| {
+                (
+                    AT_EVENTS + place * EVENT_LEN,
+                    AT_DETAILS + place * DETAIL_LEN,
+                )
+            })
+            .filter(|&(at, _)| self.word(at) != 0)
+            .map(|(at, detail)| {
                 let entry = Entry {
                     kind: self.word(at + 8),
                     at: self.word(at + 16),
@@ -868,6 +921,8 @@ impl Snapshot {
                     other: self.word(at + 32),
                     nanos: self.word(at + 40),
                     label: self.text(at + EVENT_LABEL_AT, EVENT_LABEL_LEN),
+                    statement: self.text(detail, DETAIL_TEXT_LEN),
+                    call_site: self.text(detail + DETAIL_TEXT_LEN, DETAIL_TEXT_LEN),
                 };
                 (self.word(at), entry)
             })

@@ -17,6 +17,7 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::os::fd::RawFd;
+use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -29,11 +30,12 @@ use crate::descriptor::{self, Descriptor};
 use crate::error::{Kind, LockError};
 use crate::history::EventKind;
 use crate::inherited::{self, Ancestors, Level, ProcessId};
-use crate::lock::{DEFAULT_TIMEOUT, LOCK_FILE_NAME};
+use crate::lock::LOCK_FILE_NAME;
 use crate::mailbox::{Fate, RequestId};
 use crate::page::{self, Counter, Entry, Histogram, NoPage, Seat, Withdrawal};
 use crate::queue::{self, Kernel, Member, Patience, Policy, Taken, Turn as Turnstile, Waited};
 use crate::record::{self, Found, RecordWriter};
+use crate::statement;
 use crate::sys::file::{self, FileId};
 use crate::sys::locks::{self, Seen, TableName};
 use crate::sys::process::Identity;
@@ -52,9 +54,6 @@ const REPLACEMENTS_MAX: u32 = 16;
 /// learn what came of it.
 const CLAIMED_GRACE: Duration = Duration::from_millis(50);
 
-/// A hold that makes others, by default, time out is worth keeping.
-const LONG_HOLD: Duration = DEFAULT_TIMEOUT;
-
 /// What a locker asks for; it is the same at every acquisition.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
@@ -65,6 +64,8 @@ pub(crate) struct Request {
     pub(crate) allow_network_fs: bool,
     pub(crate) policy: Policy,
     pub(crate) page: bool,
+    /// A hold as long as this is kept as an event.
+    pub(crate) warn_hold: Duration,
 }
 
 /// How an acquired lock is held.
@@ -160,6 +161,8 @@ pub(crate) struct Pen {
 pub(crate) struct LockFile {
     kernel: KernelSide,
     line: Line,
+    /// Who had died with the lock when it was taken the last time.
+    recovered: Option<u32>,
 }
 
 /// The file that carries the kernel's lock and the record.
@@ -234,6 +237,7 @@ impl Pen {
             turn: Turn::new(Box::new(LockFile {
                 kernel: KernelSide::new(descriptor, id, request),
                 line: Line::default(),
+                recovered: None,
             })),
         });
         pens.push(Attached {
@@ -457,24 +461,50 @@ impl LockFile {
         if self.line.is_broken {
             self.line.mend(request, &self.kernel.identity);
         }
+        self.recovered = None;
         let Some((seat, _)) = &self.line.seat else {
             return;
         };
+        seat.forget_statement();
         seat.count_as_holder(Counter::Acquisitions);
         seat.note(Histogram::Waits, waited);
         if waited > 0 {
             seat.count_as_holder(Counter::Contended);
         }
         if let Some(dead) = taken.recovered {
-            self.tell(request, EventKind::Recovery, seat.pid(dead), waited);
+            let dead = seat.pid(dead);
+            self.tell(request, EventKind::Recovery, dead, waited);
+            self.recovered = u32::try_from(dead).ok();
         }
         if let Some(absent) = taken.passed_over {
             self.tell(request, EventKind::PassedOver, seat.pid(absent), waited);
         }
     }
 
+    /// Who had died with the lock when it was taken the last time.
+    pub(crate) fn recovered(&self) -> Option<u32> {
+        self.recovered
+    }
+
     /// Keeps for people that something happened.
     fn tell(&self, request: &Request, kind: EventKind, other: u64, nanos: u64) {
+        self.tell_of(request, kind, other, nanos, None);
+    }
+
+    /// Keeps for people that the lock was held for long; what was run stands in our
+    /// slot until we take it again.
+    fn tell_long_hold(&self, request: &Request, nanos: u64, site: Option<&Location<'_>>) {
+        self.tell_of(request, EventKind::LongHold, 0, nanos, site);
+    }
+
+    fn tell_of(
+        &self,
+        request: &Request,
+        kind: EventKind,
+        other: u64,
+        nanos: u64,
+        site: Option<&Location<'_>>,
+    ) {
         let Some((seat, _)) = &self.line.seat else {
             return;
         };
@@ -485,6 +515,10 @@ impl LockFile {
             EventKind::PassedOver => seat.count(Counter::PassedOver),
             EventKind::LongHold | EventKind::Carried => {}
         }
+        let noted = (kind == EventKind::LongHold)
+            .then(|| seat.noted())
+            .flatten();
+        let statement = noted.filter(|noted| !noted.is_place);
         seat.tell(&Entry {
             kind: kind.number(),
             at: clock::monotonic().saturating_add(self.kernel.wall_offset),
@@ -492,6 +526,8 @@ impl LockFile {
             other,
             nanos,
             label: request.label.clone().unwrap_or_default(),
+            statement: statement.map_or_else(String::new, |noted| noted.text),
+            call_site: site.map(statement::text_of).unwrap_or_default(),
         });
     }
 
@@ -501,6 +537,7 @@ impl LockFile {
         request: &Request,
         hold: Hold,
         policy: Policy,
+        site: Option<&Location<'_>>,
         more: impl FnOnce() -> bool,
     ) -> Result<(), LockError> {
         if let Hold::Under(level) = hold {
@@ -517,8 +554,8 @@ impl LockFile {
         }
         let mut attempt = Attempt::new(&mut self.kernel, request);
         let released = member.release(seat, &mut attempt, policy, more);
-        if Duration::from_nanos(held) > LONG_HOLD {
-            self.tell(request, EventKind::LongHold, 0, held);
+        if Duration::from_nanos(held) >= request.warn_hold {
+            self.tell_long_hold(request, held, site);
         }
         released
     }

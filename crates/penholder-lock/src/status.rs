@@ -28,14 +28,14 @@ const CMD_MAX: usize = 160;
 /// | field | value |
 /// | --- | --- |
 /// | `state` | `"free"` or `"held"` |
-/// | `holder` | `null`, or `pid, since, held_s, cmd, label, state` |
+/// | `holder` | `null`, or `pid, since, held_s, cmd, label, state, statement` |
 /// | `lock_file` | path |
 /// | `page` | `"in-use"`, `"none"` or `"unusable"` |
 /// | `queue` | first come first: `pid, since, waited_s, left_s, cmd, label, state`; `left_s` is `null` without a deadline |
 /// | `counters` | `acquisitions, contended, timeouts, recoveries, foreign, passed_over, batches, grouped, carried_requests, carried` |
 /// | `wait_us`, `hold_us` | `count, p50, p90, p99, max` |
 /// | `batch_writes` | the same, of the writes that shared a transaction |
-/// | `events` | the latest first: `at, kind, pid, other_pid, duration_s, writes, label` |
+/// | `events` | the latest first: `at, kind, pid, other_pid, duration_s, writes, label, statement, call_site` |
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Status {
@@ -121,7 +121,7 @@ pub enum LockState {
 /// Its `Display` is the line of the timeout error:
 ///
 /// ```text
-/// pid:4242 since 2026-01-15T10:30:45.000Z (`sync --all`, stopped, held 3.2s)
+/// pid:4242 since 2026-01-15T10:30:45.000Z (`sync --all`, stopped, held 3.2s, last: UPDATE jobs SET …)
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -142,6 +142,9 @@ pub struct Holder {
     /// Whether it left a record; without one it is named from the kernel's
     /// tables, or not at all.
     pub recorded: bool,
+    /// What it runs, or ran last, if it said so: the beginning of a statement, on one
+    /// line, control characters escaped; or where the program called (`file:line`).
+    pub statement: Option<String>,
 }
 
 /// What a process is doing.
@@ -255,6 +258,7 @@ impl Holder {
             label: record.label,
             state,
             recorded: true,
+            statement: None,
         }
     }
 
@@ -268,7 +272,20 @@ impl Holder {
             label: None,
             state: process.map_or(ProcessState::Unknown, |process| process.state),
             recorded: false,
+            statement: None,
         }
+    }
+
+    /// What the page says of it, if it names the same one.
+    fn add(&mut self, page: &Snapshot) {
+        let own_pidns = process::own_pidns();
+        let is_same = |person: &Person| {
+            // The pid of one in another namespace may have been translated.
+            let is_elsewhere = person.pidns.is_some() && person.pidns != own_pidns;
+            self.pid == Some(person.pid) || (is_elsewhere && self.recorded)
+        };
+        let person = page.holder().filter(is_same);
+        self.statement = person.and_then(|person| person.statement);
     }
 
     /// Whether the holder is this very process (another thread of it).
@@ -295,6 +312,7 @@ impl fmt::Display for Holder {
         facts.extend(self.label.as_ref().map(|label| format!("label: {label}")));
         facts.push(self.state.to_string());
         facts.extend(self.held.map(|held| format!("held {}", time::human(held))));
+        facts.extend(self.statement.as_ref().map(|last| format!("last: {last}")));
         if !self.recorded {
             facts.push("it left no record".to_owned());
         }
@@ -387,19 +405,30 @@ impl serde::Serialize for Status {
 impl serde::Serialize for Holder {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
-        let mut out = serializer.serialize_struct("Holder", 6)?;
+        let mut out = serializer.serialize_struct("Holder", 7)?;
         out.serialize_field("pid", &self.pid)?;
         out.serialize_field("since", &self.since.map(time::rfc3339))?;
         out.serialize_field("held_s", &self.held.map(|held| held.as_secs_f64()))?;
         out.serialize_field("cmd", &self.cmd)?;
         out.serialize_field("label", &self.label)?;
         out.serialize_field("state", &self.state)?;
+        out.serialize_field("statement", &self.statement)?;
         out.end()
     }
 }
 
-/// Looks at a lock file for its holder; creates, writes, locks and probes nothing.
+/// Looks at a lock file for its holder, and at the page for what it runs; creates, writes, locks and probes nothing.
 pub(crate) fn holder(lock_file: &Path) -> io::Result<Option<Holder>> {
+    let mut holder = holder_alone(lock_file)?;
+    if let Some(holder) = &mut holder
+        && let Ok(page::Found::Page(page)) = Snapshot::read(lock_file)
+    {
+        holder.add(&page);
+    }
+    Ok(holder)
+}
+
+fn holder_alone(lock_file: &Path) -> io::Result<Option<Holder>> {
     match file::open_to_look(lock_file) {
         Ok(file) if file.metadata()?.is_file() => holder_of(&file, lock_file),
         Ok(_) => Err(io::Error::new(
@@ -413,7 +442,7 @@ pub(crate) fn holder(lock_file: &Path) -> io::Result<Option<Holder>> {
 
 /// Looks at a lock file and the page beside it, likewise.
 pub(crate) fn look(lock_file: &Path) -> io::Result<Status> {
-    let mut status = Status::of(lock_file, holder(lock_file)?);
+    let mut status = Status::of(lock_file, holder_alone(lock_file)?);
     status.page = match Snapshot::read(lock_file) {
         Ok(page::Found::Nothing) => PageState::None,
         Ok(page::Found::NoPage) | Err(_) => PageState::Unusable,
@@ -449,6 +478,9 @@ impl Status {
     /// What the page says; only the first `looks` processes in line are looked at.
     pub(crate) fn add(&mut self, page: &Snapshot, looks: usize) {
         let (own_pidns, now) = (process::own_pidns(), clock::monotonic());
+        if let Some(holder) = &mut self.holder {
+            holder.add(page);
+        }
         let queue = page.queue().into_iter().enumerate();
         self.queue = queue
             .map(|(place, person)| Waiter::of(person, own_pidns, now, place < looks))

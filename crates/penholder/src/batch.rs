@@ -46,8 +46,16 @@ pub(crate) fn run(session: &Session<'_>, group: &Group, limits: GroupLimits) {
     }
 }
 
+/// Says where the program asked for what comes next.
+fn asked(session: &Session<'_>, one: &Claimed) {
+    if let Some(site) = one.site() {
+        session.is_asked_at(site, !one.work.is_closure());
+    }
+}
+
 /// Nobody to share a commit with.
 fn alone(session: &Session<'_>, mut one: Claimed) {
+    asked(session, &one);
     let answer = match &mut one.work {
         Work::Closure(run) => session.write(|tx| {
             let failed = || Error::misuse("write", "the closure failed", "see its error");
@@ -80,6 +88,7 @@ fn together(session: &Session<'_>, group: &Group, room: &mut Room, first: Claime
     }
     let mut next = Some(first);
     while let Some(mut one) = next.take() {
+        asked(session, &one);
         let went = member(session, &mut one.work);
         if !session.is_ours() {
             return None;

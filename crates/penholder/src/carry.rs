@@ -26,6 +26,7 @@ use crate::group::{Answer, Claimed, Group, Member, Room, Work};
 use crate::options::GroupCommit;
 use crate::pace::{self, DEAR};
 use crate::parcel::{self, Parcel, Reply};
+use crate::telemetry;
 use crate::value::Statement;
 use crate::writer::{Desk, Session, Writer};
 
@@ -174,7 +175,9 @@ pub(crate) fn serve(desk: &Desk<'_>, leader: &Member) -> Result<()> {
     let group = desk.group();
     let carrying = &desk.attachment.carrying;
     group.pace.gather(desk.limits().latency, || group.len());
-    let kind = (is_across(desk) && carrying.travels())
+    // A request is SQL in the page.
+    let may_leave = desk.options.record_sql && is_across(desk);
+    let kind = (may_leave && carrying.travels())
         .then(|| carrying.kind(desk, &leader.deadline))
         .flatten();
     let mut left = Left::default();
@@ -194,10 +197,14 @@ pub(crate) fn serve(desk: &Desk<'_>, leader: &Member) -> Result<()> {
         bytes: &bytes,
         left: &note,
     });
+    let waiting = telemetry::Wait::begin(desk.subject());
     let waited =
         desk.locker()
             .acquire_with_request(&leader.deadline, &leader.canceller, offer.as_ref());
     group.no_longer_offered();
+    if let Ok(Some(guard)) = &waited.lock {
+        waiting.ends(desk.subject(), guard);
+    }
     if !waited.commit.is_zero() {
         group.pace.note_commit(waited.commit);
     }
@@ -603,6 +610,7 @@ impl Shared<'_> {
                 continue;
             }
             let is_batch = matches!(own.member.work, Work::Batch(_));
+            note(self.session, own.member.work.statements());
             match run_parcel(&self.carrier, is_batch, own.member.work.statements()) {
                 Ran::Stands(Reply::Done(all)) => own.answer = Some(Ok(all)),
                 Ran::Stands(Reply::Failed { code, text }) => {
@@ -617,6 +625,7 @@ impl Shared<'_> {
             let mut replies = parcel::Writer::default();
             one.is_done = false;
             for parcel in &one.parcels {
+                note(self.session, &parcel.statements);
                 let ran = run_parcel(&self.carrier, parcel.is_batch, &parcel.statements);
                 let Ran::Stands(reply) = ran else {
                     return Err(Culprit::Passenger(place));
@@ -685,6 +694,9 @@ impl Shared<'_> {
             requests: done.len() as u64,
             carried: carried as u64,
         });
+        if carried > 0 {
+            telemetry::carried(desk.subject(), done.len(), carried);
+        }
         if let Some(first) = done.first()
             && carrying.may_tell()
         {
@@ -742,6 +754,13 @@ pub(crate) enum Ran {
     Stands(Reply),
     /// The transaction is gone, or has to go.
     Spoiled,
+}
+
+/// Says what is run next.
+fn note(session: &Session<'_>, statements: &[Statement]) {
+    if let Some(first) = statements.first() {
+        session.note_statement(first.sql());
+    }
 }
 
 /// Runs one write. A statement by itself needs no savepoint, unless its answer may

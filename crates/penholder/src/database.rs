@@ -1,6 +1,7 @@
 //! One handle on one database.
 
 use std::os::unix::fs::MetadataExt;
+use std::panic;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,6 +18,8 @@ use crate::location::Location;
 use crate::log::{self, Mover};
 use crate::options::Options;
 use crate::readers::Readers;
+#[cfg(feature = "tokio")]
+use crate::telemetry::{self, Subject};
 use crate::value::{Executed, IntoParams, Rows, Statement, refuse_nul};
 use crate::writer::{self, Desk, Session, Transaction, Writer};
 
@@ -194,18 +197,23 @@ impl Database {
     ///   write of this thread.
     /// - the closure's own error.
     /// - [`sqlite_error`](Error::sqlite_error) of the commit; nothing was written.
+    #[track_caller]
     pub fn write<T, E, F>(&self, work: F) -> Result<T, E>
     where
         F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send,
         T: Send,
         E: From<Error> + Send,
     {
+        let site = panic::Location::caller();
         let deadline = self.deadline();
         let attachment = self.inner.attachment();
         let desk = self.desk(&attachment)?;
         match desk.enter(deadline)? {
-            Entered::Alone(alone) => alone.session.write(work),
-            Entered::Group(lead) => group::run_closure(&desk, lead, work, deadline),
+            Entered::Alone(alone) => {
+                alone.session.is_asked_at(site, false);
+                alone.session.write(work)
+            }
+            Entered::Group(lead) => group::run_closure(&desk, lead, work, deadline, site),
         }
     }
 
@@ -224,6 +232,7 @@ impl Database {
     /// # Errors
     ///
     /// As [`write`](Self::write).
+    #[track_caller]
     pub fn with_write_lock<T, E, F>(&self, work: F) -> Result<T, E>
     where
         F: FnOnce(&Connection) -> Result<T, E> + Send,
@@ -258,17 +267,22 @@ impl Database {
     /// keep what it did before the failure (`INSERT OR FAIL`, `ON CONFLICT FAIL`,
     /// `RAISE(FAIL)`), and then the text says so. SQL with a NUL byte is refused
     /// before anything is waited for.
+    #[track_caller]
     pub fn execute(&self, sql: &str, params: impl IntoParams) -> Result<Executed> {
+        let site = panic::Location::caller();
         refuse_nul("write", sql)?;
         let params = params.into_params();
         let deadline = self.deadline();
         let attachment = self.inner.attachment();
         let desk = self.desk(&attachment)?;
         match desk.enter(deadline)? {
-            Entered::Alone(alone) => alone.session.execute(sql, &params),
+            Entered::Alone(alone) => {
+                alone.session.is_asked_at(site, true);
+                alone.session.execute(sql, &params)
+            }
             Entered::Group(lead) => {
                 let work = Work::Statement(Statement::new(sql, params));
-                group::run_data(&desk, lead, work, deadline).and_then(first)
+                group::run_data(&desk, lead, work, deadline, site).and_then(first)
             }
         }
     }
@@ -293,10 +307,12 @@ impl Database {
     /// # Errors
     ///
     /// As [`execute`](Self::execute); if one statement fails, none took effect.
+    #[track_caller]
     pub fn batch<S: Into<Statement>>(
         &self,
         statements: impl IntoIterator<Item = S>,
     ) -> Result<Vec<Executed>> {
+        let site = panic::Location::caller();
         // Built before the lock is taken: the iterator is the caller's code.
         let statements: Vec<Statement> = statements.into_iter().map(Into::into).collect();
         statements
@@ -306,8 +322,13 @@ impl Database {
         let attachment = self.inner.attachment();
         let desk = self.desk(&attachment)?;
         match desk.enter(deadline)? {
-            Entered::Alone(alone) => alone.session.batch(&statements),
-            Entered::Group(lead) => group::run_data(&desk, lead, Work::Batch(statements), deadline),
+            Entered::Alone(alone) => {
+                alone.session.is_asked_at(site, true);
+                alone.session.batch(&statements)
+            }
+            Entered::Group(lead) => {
+                group::run_data(&desk, lead, Work::Batch(statements), deadline, site)
+            }
         }
     }
 
@@ -322,7 +343,7 @@ impl Database {
         let params = params.into_params();
         self.read(|connection| {
             writer::collect(connection, sql, &params)
-                .map_err(|e| Error::sqlite("query", self.path(), e))
+                .map_err(|e| Error::sqlite("query", self.path(), self.hide(e)))
         })
     }
 
@@ -368,6 +389,21 @@ impl Database {
         Ok(value)
     }
 
+    /// The error as the caller may see it.
+    pub(crate) fn hide(&self, error: rusqlite::Error) -> rusqlite::Error {
+        self.inner.options.hide(error)
+    }
+
+    /// For whoever listens: a call of a task failed before it had a thread.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn tell_failed(&self, error: &Error) {
+        let subject = Subject {
+            database: &self.inner.location,
+            options: &self.inner.options,
+        };
+        telemetry::failed(subject, error);
+    }
+
     /// The deadline of a call that begins now.
     pub(crate) fn deadline(&self) -> Deadline {
         Deadline::after(self.inner.options.timeout)
@@ -378,16 +414,21 @@ impl Database {
     }
 
     /// Waits for the write lock and the writing connection.
+    #[track_caller]
     pub(crate) fn session<'a>(&'a self, attachment: &'a Attachment) -> Result<Session<'a>> {
         self.session_by(attachment, self.deadline())
     }
 
+    #[track_caller]
     pub(crate) fn session_by<'a>(
         &'a self,
         attachment: &'a Attachment,
         deadline: Deadline,
     ) -> Result<Session<'a>> {
-        self.desk(attachment)?.session(deadline)
+        let site = panic::Location::caller();
+        let session = self.desk(attachment)?.session(deadline)?;
+        session.is_asked_at(site, false);
+        Ok(session)
     }
 
     /// What a write needs, if this database may be written.
@@ -535,7 +576,8 @@ pub(crate) fn locker(location: &Location, options: &Options) -> Result<WriteLock
     let locker = locker
         .permissions_like(&location.path)
         .allow_network_fs(options.allow_network_fs)
-        .policy(options.policy);
+        .policy(options.policy)
+        .warn_hold(options.warn_hold);
     let locker = if options.page {
         locker
     } else {

@@ -335,6 +335,21 @@ impl Error {
     }
 }
 
+/// The same error, without what SQLite says of the text of a statement.
+pub(crate) fn without_sql(error: rusqlite::Error) -> rusqlite::Error {
+    let code = match &error {
+        rusqlite::Error::SqlInputError { error, .. } => *error,
+        rusqlite::Error::SqliteFailure(code, _)
+            if code.extended_code & 0xff == rusqlite::ffi::SQLITE_ERROR =>
+        {
+            *code
+        }
+        _ => return error,
+    };
+    let text = "the statement is wrong, and its text is not recorded (`record_sql`)";
+    rusqlite::Error::SqliteFailure(code, Some(text.to_owned()))
+}
+
 impl From<LockError> for Error {
     fn from(error: LockError) -> Self {
         Self::new(Kind::Lock(error))

@@ -35,8 +35,9 @@ use crate::carry;
 use crate::error::{Error, Result};
 use crate::options::GroupLimits;
 use crate::pace::Pace;
+use crate::telemetry;
 use crate::value::{Executed, Statement};
-use crate::writer::{Desk, Session, Transaction};
+use crate::writer::{CallSite, Desk, Session, Transaction};
 
 const QUEUED: u8 = 0;
 const CALLED: u8 = 1;
@@ -99,6 +100,8 @@ impl fmt::Debug for Work {
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) deadline: Deadline,
+    /// Where the program asked for it.
+    site: CallSite,
     stage: AtomicU8,
     /// `None` once it is with the leader, or back with its owner.
     work: Mutex<Option<Work>>,
@@ -121,9 +124,10 @@ enum Sleeper {
 }
 
 impl Member {
-    fn new(work: Work, deadline: Deadline, sleeper: Sleeper) -> Arc<Self> {
+    fn new(work: Work, deadline: Deadline, site: CallSite, sleeper: Sleeper) -> Arc<Self> {
         Arc::new(Self {
             deadline,
+            site,
             stage: AtomicU8::new(QUEUED),
             work: Mutex::new(Some(work)),
             answer: Mutex::new(None),
@@ -135,8 +139,8 @@ impl Member {
     }
 
     #[cfg(feature = "tokio")]
-    pub(crate) fn of_task(work: Work, deadline: Deadline) -> Arc<Self> {
-        Self::new(work, deadline, Sleeper::Task(Notify::new()))
+    pub(crate) fn of_task(work: Work, deadline: Deadline, site: CallSite) -> Arc<Self> {
+        Self::new(work, deadline, site, Sleeper::Task(Notify::new()))
     }
 
     /// Until something happens to this task's member.
@@ -223,6 +227,11 @@ impl Claimed {
             work,
             generation: fork_generation(),
         }
+    }
+
+    /// Where the program asked for it.
+    pub(crate) fn site(&self) -> Option<CallSite> {
+        self.member.as_ref().map(|member| member.site)
     }
 
     /// From now on it is run by itself, at home.
@@ -603,6 +612,9 @@ impl<'a> Desk<'a> {
             return self.refuse_nested().map(|()| Entered::Group(None));
         };
         let guard = self.locker().acquire_at_once()?;
+        if let Some(guard) = &guard {
+            telemetry::taken(self.subject(), guard, Duration::ZERO);
+        }
         let guard = match guard {
             Some(guard) if !carry::is_worth_it(&self, &guard) => guard,
             guard => return Ok(Entered::Group(Some(Begun { lead, guard }))),
@@ -664,7 +676,9 @@ fn wait(desk: &Desk<'_>, lead: Option<Begun<'_>>, member: &Arc<Member>) -> Answe
             && let Some(ahead) = group.leave(member)
         {
             let locker = desk.locker();
-            return Err(locker.timeout_error(&member.deadline, ahead).into());
+            let error = locker.timeout_error(&member.deadline, ahead).into();
+            telemetry::failed(desk.subject(), &error);
+            return Err(error);
         }
         thread::park_timeout(remaining);
     }
@@ -709,6 +723,7 @@ pub(crate) fn run_as_leader(
         && desk.is_ours()
         && let Some(own) = group.claim_own(member)
     {
+        telemetry::failed(desk.subject(), &error);
         own.answer(Err(error));
     }
     // Others get their turn without another thread having to wake for it.
@@ -725,6 +740,7 @@ pub(crate) fn run_as_leader(
         let Ok(Some(guard)) = desk.locker().acquire_at_once() else {
             break;
         };
+        telemetry::taken(desk.subject(), &guard, Duration::ZERO);
         if carry::hold(desk, deadline, guard).is_err() {
             break;
         }
@@ -750,9 +766,10 @@ pub(crate) fn run_data(
     lead: Option<Begun<'_>>,
     work: Work,
     deadline: Deadline,
+    site: CallSite,
 ) -> Answer {
     let sleeper = Sleeper::Thread(thread::current());
-    wait(desk, lead, &Member::new(work, deadline, sleeper))
+    wait(desk, lead, &Member::new(work, deadline, site, sleeper))
 }
 
 /// Runs a closure in the group of its process: on this thread, or on the one that
@@ -762,6 +779,7 @@ pub(crate) fn run_closure<T, E, F>(
     lead: Option<Begun<'_>>,
     work: F,
     deadline: Deadline,
+    site: CallSite,
 ) -> Result<T, E>
 where
     F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send,
@@ -780,7 +798,7 @@ where
         succeeded
     });
     let sleeper = Sleeper::Thread(thread::current());
-    let member = Member::new(Work::Closure(erase(closure)), deadline, sleeper);
+    let member = Member::new(Work::Closure(erase(closure)), deadline, site, sleeper);
     let answer = wait(desk, lead, &member);
     // In a forked child nobody runs it any more, and here it is only dropped.
     drop(member.take_work());

@@ -47,6 +47,7 @@
 //! | the schema, brought up to date once | [`migrate`](Database::migrate) |
 //! | maintenance | [`checkpoint`](Database::checkpoint), [`vacuum`](Database::vacuum), [`backup_to`](Database::backup_to) |
 //! | who holds, who waits, what happened | [`status`](Database::status) |
+//! | what is slow; what others may see of it | [`Options::warn_hold`], [`Options::record_sql`] |
 //! | the write lock by itself, beside another SQLite library | [`lock`] |
 //! | futures (feature `tokio`) | `AsyncDatabase` |
 //!
@@ -69,6 +70,39 @@
 //! With the feature `tokio` there is an `AsyncDatabase` with the same operations as
 //! futures. No thread of the runtime blocks, and a future that is dropped before it
 //! has the lock leaves no trace.
+//!
+//! # Telemetry
+//!
+//! Everything is told by `tracing` with the target `penholder`. Each span and each warning has
+//! the fields `database` and `label`; times are seconds, fields with `_s` at their end.
+//!
+//! | level, name | when | further fields |
+//! | --- | --- | --- |
+//! | DEBUG span `wait` | a thread waits for the write lock, for itself or for a group | |
+//! | DEBUG span `hold` | the lock is held; the closure of a [`write`](Database::write) runs in it, on the thread that leads | |
+//! | DEBUG `write lock taken` | | `waited_s` |
+//! | DEBUG `write lock released` | | `held_s` |
+//! | DEBUG `carried writes of other processes` | after the commit | `requests`, `writes` |
+//! | WARN `write lock held for long` | [`Options::warn_hold`] or longer | `held_s`, `statement`, `call_site` |
+//! | WARN `timeout` | of the lock, or of SQLite's own | `error` |
+//! | WARN `write lock recovered from a process that had died` | | `dead_pid` |
+//! | WARN `the log (-wal) is long, …` | over 16 MB, and a checkpoint cannot move it for a reader | `frames`, `moved` |
+//!
+//! With the feature `metrics` the recorder of the program gets, of all its databases together:
+//!
+//! | name | is |
+//! | --- | --- |
+//! | `penholder_wait_seconds` | histogram: until the lock was taken, those included that did not wait |
+//! | `penholder_hold_seconds` | histogram: how long it was held |
+//! | `penholder_timeouts_total` | counter: calls that ended at their deadline |
+//! | `penholder_recoveries_total` | counter: locks taken from a process that had died |
+//! | `penholder_carried_batches_total` | counter: transactions with writes of other processes |
+//! | `penholder_carried_writes_total` | counter: writes of other processes in them |
+//! | `penholder_slow_holds_total` | counter: holds of [`Options::warn_hold`] or longer |
+//! | `penholder_wal_pinned_total` | counter: checkpoints that a reader kept from moving a long log |
+//!
+//! The example `events` prints both. While nobody listens no clock is read; the feature `metrics` reads it at
+//! each write.
 //!
 //! # Forks
 //!
@@ -101,6 +135,7 @@ mod parcel;
 mod readers;
 #[cfg(feature = "tokio")]
 mod task;
+mod telemetry;
 mod value;
 mod watch;
 mod writer;

@@ -24,6 +24,7 @@ use crate::connection;
 use crate::error::Result;
 use crate::location::Location;
 use crate::options::Options;
+use crate::telemetry;
 
 /// Frames after which they are moved while others wait for the lock, and write on
 /// meanwhile: about 2 MB.
@@ -78,6 +79,11 @@ pub(crate) struct Moved {
 }
 
 impl Moved {
+    /// The log is long, and whoever reads from it keeps it so.
+    pub(crate) fn is_pinned(self) -> bool {
+        !self.busy && self.log > u64::from(LONG) && self.moved < self.log
+    }
+
     fn is_all(self) -> bool {
         !self.busy && self.moved >= self.log
     }
@@ -122,11 +128,23 @@ pub(crate) fn moves_all(connection: &Connection) -> bool {
 /// from writing. Another's checkpoint may be under way since the log was shorter:
 /// until it is done nobody can move the rest, and if all wrote on meanwhile the log
 /// would grow without bounds on a slow disk.
-pub(crate) fn move_under_lock(connection: &Connection) {
+pub(crate) fn move_under_lock(connection: &Connection, location: &Location) {
     let patience = Deadline::after(PATIENCE);
-    let is_busy = || checkpoint(connection, "PASSIVE").is_ok_and(|done| done.busy);
-    while is_busy() && !patience.is_over() {
+    loop {
+        let Ok(done) = checkpoint(connection, "PASSIVE") else {
+            return;
+        };
+        if !done.busy || patience.is_over() {
+            tell_if_pinned(done, location);
+            return;
+        }
         thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn tell_if_pinned(done: Moved, location: &Location) {
+    if done.is_pinned() {
+        telemetry::log_is_pinned(location, done.log, done.moved);
     }
 }
 
@@ -149,9 +167,10 @@ impl Mover {
         let open = connection
             .take()
             .map_or_else(|| open(location, options), Ok);
-        *connection = open
-            .ok()
-            .filter(|connection| checkpoint(connection, "PASSIVE").is_ok());
+        *connection = open.ok().filter(|connection| {
+            let done = checkpoint(connection, "PASSIVE");
+            done.inspect(|done| tell_if_pinned(*done, location)).is_ok()
+        });
     }
 
     /// The connection, no longer ours.

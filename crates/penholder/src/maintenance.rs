@@ -38,6 +38,7 @@ impl Database {
     /// # Errors
     ///
     /// As [`write`](Self::write).
+    #[track_caller]
     pub fn checkpoint(&self) -> Result<Checkpoint> {
         let attachment = self.attachment();
         let session = self.session(&attachment)?;
@@ -52,9 +53,11 @@ impl Database {
     /// # Errors
     ///
     /// As [`write`](Self::write).
+    #[track_caller]
     pub fn vacuum(&self) -> Result<()> {
         let attachment = self.attachment();
         let session = self.session(&attachment)?;
+        session.note_statement("VACUUM");
         let done = session.connection().execute_batch("VACUUM");
         done.map_err(|e| session.explain("vacuum", e))?;
         // It all stands in the log, and the file is as long as before.
@@ -128,6 +131,7 @@ impl Database {
     ///
     /// The database is newer than the list; or a step fails, and then it and
     /// those after it took no effect. Otherwise as [`write`](Self::write).
+    #[track_caller]
     pub fn migrate(&self, steps: &[&str]) -> Result<(usize, usize)> {
         steps
             .iter()
@@ -139,7 +143,10 @@ impl Database {
         for (number, sql) in steps.iter().enumerate().skip(before) {
             let attachment = self.attachment();
             let session = self.session_by(&attachment, deadline)?;
-            session.write(|tx| self.step(tx, known, number, sql))?;
+            session.write(|tx| {
+                tx.note_statement(sql);
+                self.step(tx, known, number, sql)
+            })?;
         }
         Ok((before, known))
     }
@@ -150,7 +157,7 @@ impl Database {
             return Ok(());
         }
         let step = tx.execute_batch(sql);
-        step.map_err(|e| Error::sqlite("migrate", self.path(), e))?;
+        step.map_err(|e| Error::sqlite("migrate", self.path(), self.hide(e)))?;
         let version = i64::try_from(number + 1).unwrap_or(i64::MAX);
         Ok(tx.pragma_update(None, "user_version", version)?)
     }

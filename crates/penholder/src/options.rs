@@ -6,7 +6,7 @@ use std::time::Duration;
 use penholder_lock::{DEFAULT_TIMEOUT, Policy, WriteLocker};
 
 use crate::database::{self, Database};
-use crate::error::Result;
+use crate::error::{Result, without_sql};
 use crate::location::Location;
 
 /// When SQLite asks the disk to make sure of its writes.
@@ -132,6 +132,8 @@ pub struct Options {
     pub(crate) page: bool,
     pub(crate) group_commit: GroupCommit,
     pub(crate) group_limits: GroupLimits,
+    pub(crate) record_sql: bool,
+    pub(crate) warn_hold: Duration,
     pub(crate) create: bool,
     pub(crate) read_only: bool,
 }
@@ -157,6 +159,8 @@ impl Options {
             page: true,
             group_commit: GroupCommit::default(),
             group_limits: GroupLimits::default(),
+            record_sql: true,
+            warn_hold: DEFAULT_TIMEOUT,
             create: true,
             read_only: false,
         }
@@ -234,6 +238,48 @@ impl Options {
         self
     }
 
+    /// Whether the text of the statements of this program may be shown to others: in
+    /// the status, in the timeout of whoever waits for it, in events and in errors.
+    /// Yes by default; of a statement at most the first 120 bytes are kept.
+    ///
+    /// Without it no SQL of this program reaches the page, an event, `tracing` or an
+    /// error of this crate: where the statement would stand there is the place in the
+    /// program's source that asked for it, and an error of wrong SQL has no text of
+    /// SQLite's. As a request for another process is SQL in the page, this program's
+    /// writes are not carried out by others ([`GroupCommit::AcrossProcesses`]).
+    ///
+    /// What it cannot hide: the command line, which is in the lock file (so no
+    /// `penholder exec` with secrets on it), labels, and what a closure of the program
+    /// puts into its own errors.
+    pub fn record_sql(mut self, record: bool) -> Self {
+        self.record_sql = record;
+        self
+    }
+
+    /// A hold of the write lock of this length or longer is told as an event, with
+    /// the label, the statement and the place in the program that asked for it: in the
+    /// page's history (`penholder history`), and as a warning of `tracing`. 500 ms by
+    /// default, as long as others wait by default.
+    ///
+    /// ```
+    /// use penholder::Options;
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> penholder::Result<()> {
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// let db = Options::new().warn_hold(Duration::ZERO).open(folder.path().join("x.db"))?;
+    /// db.execute("CREATE TABLE job(name)", ())?;
+    /// let event = &db.status()?.events[0];
+    /// assert_eq!(event.statement.as_deref(), Some("CREATE TABLE job(name)"));
+    /// assert!(event.call_site.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn warn_hold(mut self, longest: Duration) -> Self {
+        self.warn_hold = longest;
+        self
+    }
+
     /// Whether a missing database is created; yes by default.
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
@@ -245,6 +291,15 @@ impl Options {
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
         self
+    }
+
+    /// An error as it may be seen.
+    pub(crate) fn hide(&self, error: rusqlite::Error) -> rusqlite::Error {
+        if self.record_sql {
+            error
+        } else {
+            without_sql(error)
+        }
     }
 
     /// The write lock of a database, without opening the database, which need

@@ -7,6 +7,7 @@
 //! | leading: waiting for the lock | the task, and one blocking thread a process and database | it leaves; the thread ends its wait, and calls the next one |
 //! | running on a blocking thread, its own or another member's | the task | it runs on and commits or fails; nobody learns which |
 
+use std::panic::Location;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::group::{self, Answer, Member, Turn, Work};
 use crate::options::Options;
 use crate::value::{Executed, IntoParams, Rows, Statement, refuse_nul};
-use crate::writer::{self, Transaction};
+use crate::writer::{self, CallSite, Transaction};
 
 /// A [`Database`] whose calls are futures: no thread of the runtime ever blocks.
 ///
@@ -98,26 +99,30 @@ impl AsyncDatabase {
     /// # Errors
     ///
     /// As [`Database::write`].
-    pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
+    #[track_caller]
+    pub fn write<T, E, F>(&self, work: F) -> impl Future<Output = Result<T, E>> + Send
     where
         F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        let output = Arc::new(Mutex::new(None));
-        let (mut work, place) = (Some(work), Arc::clone(&output));
-        let closure = Work::Closure(Box::new(move |tx| {
-            let Some(work) = work.take() else {
-                return false;
-            };
-            let result = catch_unwind(AssertUnwindSafe(|| work(tx)));
-            let succeeded = matches!(result, Ok(Ok(_)));
-            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-            succeeded
-        }));
-        let answer = self.grouped(closure).await;
-        let output = output.lock().unwrap_or_else(PoisonError::into_inner).take();
-        group::settle(output, answer)
+        let site = Location::caller();
+        async move {
+            let output = Arc::new(Mutex::new(None));
+            let (mut work, place) = (Some(work), Arc::clone(&output));
+            let closure = Work::Closure(Box::new(move |tx| {
+                let Some(work) = work.take() else {
+                    return false;
+                };
+                let result = catch_unwind(AssertUnwindSafe(|| work(tx)));
+                let succeeded = matches!(result, Ok(Ok(_)));
+                *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+                succeeded
+            }));
+            let answer = self.grouped(closure, site).await;
+            let output = output.lock().unwrap_or_else(PoisonError::into_inner).take();
+            group::settle(output, answer)
+        }
     }
 
     /// Runs one statement that writes; see [`Database::execute`].
@@ -125,15 +130,19 @@ impl AsyncDatabase {
     /// # Errors
     ///
     /// As [`Database::execute`].
-    pub async fn execute(
+    #[track_caller]
+    pub fn execute(
         &self,
         sql: impl Into<String>,
         params: impl IntoParams,
-    ) -> Result<Executed> {
+    ) -> impl Future<Output = Result<Executed>> + Send {
+        let site = Location::caller();
         let (sql, params) = (sql.into(), params.into_params());
-        refuse_nul("write", &sql)?;
-        let work = Work::Statement(Statement::new(sql, params));
-        self.grouped(work).await.and_then(group::first)
+        async move {
+            refuse_nul("write", &sql)?;
+            let work = Work::Statement(Statement::new(sql, params));
+            self.grouped(work, site).await.and_then(group::first)
+        }
     }
 
     /// Runs several statements in one transaction; see [`Database::batch`].
@@ -141,15 +150,19 @@ impl AsyncDatabase {
     /// # Errors
     ///
     /// As [`Database::batch`].
-    pub async fn batch<S: Into<Statement>>(
+    #[track_caller]
+    pub fn batch<S: Into<Statement>>(
         &self,
         statements: impl IntoIterator<Item = S>,
-    ) -> Result<Vec<Executed>> {
+    ) -> impl Future<Output = Result<Vec<Executed>>> + Send {
+        let site = Location::caller();
         let statements: Vec<Statement> = statements.into_iter().map(Into::into).collect();
-        statements
-            .iter()
-            .try_for_each(|one| refuse_nul("write", one.sql()))?;
-        self.grouped(Work::Batch(statements)).await
+        async move {
+            statements
+                .iter()
+                .try_for_each(|one| refuse_nul("write", one.sql()))?;
+            self.grouped(Work::Batch(statements), site).await
+        }
     }
 
     /// Runs one statement that reads; see [`Database::query`].
@@ -160,9 +173,10 @@ impl AsyncDatabase {
     pub async fn query(&self, sql: impl Into<String>, params: impl IntoParams) -> Result<Rows> {
         let (sql, params) = (sql.into(), params.into_params());
         refuse_nul("query", &sql)?;
-        let path = self.db.path().to_owned();
+        let (db, path) = (self.db.clone(), self.db.path().to_owned());
         self.read(move |connection| {
-            writer::collect(connection, &sql, &params).map_err(|e| Error::sqlite("query", &path, e))
+            writer::collect(connection, &sql, &params)
+                .map_err(|e| Error::sqlite("query", &path, db.hide(e)))
         })
         .await
     }
@@ -201,14 +215,15 @@ impl AsyncDatabase {
     }
 
     /// Runs a write in the group of this process.
-    async fn grouped(&self, work: Work) -> Answer {
+    async fn grouped(&self, work: Work, site: CallSite) -> Answer {
         self.db.refuse_read_only()?;
         let attachment = self.db.attachment();
         // Awaited inside a closure it would wait for the thread that it is on.
         if attachment.group.is_led_by_this_thread() {
             return Err(attachment.locker.nested_error().into());
         }
-        let place = Place::take(self.db.clone(), attachment, work, self.db.deadline());
+        let member = Member::of_task(work, self.db.deadline(), site);
+        let place = Place::take(self.db.clone(), attachment, member);
         place.wait().await
     }
 }
@@ -225,8 +240,7 @@ struct Place {
 }
 
 impl Place {
-    fn take(db: Database, attachment: Arc<Attachment>, work: Work, deadline: Deadline) -> Self {
-        let member = Member::of_task(work, deadline);
+    fn take(db: Database, attachment: Arc<Attachment>, member: Arc<Member>) -> Self {
         attachment.group.join(&member);
         Self {
             db,
@@ -288,7 +302,9 @@ impl Place {
 
     async fn timed_out(&self, ahead: usize) -> Error {
         let (locker, deadline) = (&self.attachment.locker, &self.member.deadline);
-        locker.timeout_error_async(deadline, ahead).await.into()
+        let error = locker.timeout_error_async(deadline, ahead).await.into();
+        self.db.tell_failed(&error);
+        error
     }
 }
 

@@ -11,6 +11,7 @@
 
 use std::cell::Cell;
 use std::ops::Deref;
+use std::panic::Location as SourceLocation;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,12 +28,16 @@ use crate::group::Group;
 use crate::location::Location;
 use crate::log::{self, Due};
 use crate::options::{GroupCommit, GroupLimits, Options};
+use crate::telemetry::{self, Hold, Subject, Wait};
 use crate::value::{Executed, Rows, Statement, Value};
 use crate::watch::Watch;
 
 /// The byte of the `-shm` file that SQLite locks to write (`WAL_WRITE_LOCK` at
 /// `UNIX_SHM_BASE`, see walformat.html).
 const WRITE_BYTE: u64 = 120;
+
+/// Where a program asked for something.
+pub(crate) type CallSite = &'static SourceLocation<'static>;
 
 /// The transaction that a closure writes in: rusqlite's `Connection`, less the
 /// right to end the transaction.
@@ -42,14 +47,24 @@ const WRITE_BYTE: u64 = 120;
 /// are the closure's affair; names that begin with `penholder_` are taken.
 #[derive(Debug)]
 pub struct Transaction<'a> {
-    connection: &'a Connection,
+    session: &'a Session<'a>,
 }
 
 impl Deref for Transaction<'_> {
     type Target = Connection;
 
     fn deref(&self) -> &Connection {
-        self.connection
+        self.session.connection()
+    }
+}
+
+impl Transaction<'_> {
+    /// Says what this closure does next, for whoever waits: it stands in the status
+    /// and in the error of a timeout in the place of where the closure was given to
+    /// [`write`](crate::Database::write). The first 120 bytes are kept; nothing where
+    /// [`record_sql`](Options::record_sql) is off.
+    pub fn note_statement(&self, statement: &str) {
+        self.session.note_statement(statement);
     }
 }
 
@@ -176,6 +191,13 @@ impl<'a> Desk<'a> {
         &self.attachment.group
     }
 
+    pub(crate) fn subject(&self) -> Subject<'a> {
+        Subject {
+            database: self.location,
+            options: self.options,
+        }
+    }
+
     pub(crate) fn limits(&self) -> GroupLimits {
         match self.options.group_commit {
             GroupCommit::Off => GroupLimits::default().statements(1).latency(Duration::ZERO),
@@ -196,7 +218,13 @@ impl<'a> Desk<'a> {
     /// Waits for the write lock, up to the deadline, which also bounds what
     /// SQLite waits for afterwards.
     pub(crate) fn session(self, deadline: Deadline) -> Result<Session<'a>> {
-        let guard = self.locker().acquire_by(&deadline)?;
+        let waiting = Wait::begin(self.subject());
+        let guard = self.locker().acquire_by(&deadline).map_err(|error| {
+            let error = error.into();
+            telemetry::failed(self.subject(), &error);
+            error
+        })?;
+        waiting.ends(self.subject(), &guard);
         Session::with(self, deadline, guard)
     }
 }
@@ -218,11 +246,16 @@ pub(crate) struct Session<'a> {
     due: Cell<Due>,
     /// Nothing ran in it that may change the connection.
     is_plain: Cell<bool>,
+    /// Where the program asked for what was done last.
+    site: Cell<Option<CallSite>>,
+    /// `None` only while it is being dropped.
+    hold: Option<Hold>,
 }
 
 impl<'a> Session<'a> {
     /// With the lock in hand.
     pub(crate) fn with(desk: Desk<'a>, deadline: Deadline, guard: WriteGuard) -> Result<Self> {
+        let hold = Hold::begin(desk.subject());
         let writer = match desk.attachment.take_writer() {
             Some(writer) => writer,
             None => Box::new(Writer::open(desk.location, desk.options, &deadline)?),
@@ -234,6 +267,8 @@ impl<'a> Session<'a> {
             guard: Some(guard),
             due: Cell::new(Due::NotYet),
             is_plain: Cell::new(true),
+            site: Cell::new(None),
+            hold: Some(hold),
         };
         if desk.attachment.carrying.is_touched() {
             session.writer().forget_hooks();
@@ -254,6 +289,21 @@ impl<'a> Session<'a> {
     #[expect(clippy::expect_used, reason = "taken out only in `drop`")]
     pub(crate) fn guard(&self) -> &WriteGuard {
         self.guard.as_ref().expect("ours until dropped")
+    }
+
+    /// What comes next was asked for there, and has a statement to show or not.
+    pub(crate) fn is_asked_at(&self, site: CallSite, has_statement: bool) {
+        self.site.set(Some(site));
+        if !has_statement || !self.desk.options.record_sql {
+            self.guard().note_place(site);
+        }
+    }
+
+    /// Shows what is run next, if it may be shown.
+    pub(crate) fn note_statement(&self, sql: &str) {
+        if self.desk.options.record_sql {
+            self.guard().note_statement(sql);
+        }
     }
 
     pub(crate) fn desk(&self) -> &Desk<'a> {
@@ -325,8 +375,7 @@ impl<'a> Session<'a> {
 
     pub(crate) fn transaction(&self) -> Transaction<'_> {
         self.touch();
-        let connection = self.connection();
-        Transaction { connection }
+        Transaction { session: self }
     }
 
     /// Runs one statement, which SQLite makes atomic by itself: `BEGIN` and
@@ -359,9 +408,11 @@ impl<'a> Session<'a> {
         if may_change_connection(sql) {
             self.touch();
         }
+        self.note_statement(sql);
         let ran = self.writer().run(sql, Verb::of(sql), params);
         ran.map_err(|Failed { error, kept }| {
             if kept > 0 && keeps {
+                let error = self.desk.options.hide(error);
                 Error::partly_written(&self.desk.location.path, kept, error)
             } else {
                 self.explain("write", error)
@@ -515,10 +566,34 @@ impl<'a> Session<'a> {
     pub(crate) fn explain(&self, what: &'static str, error: rusqlite::Error) -> Error {
         let path = &self.desk.location.path;
         if !error::is_sqlite_busy(&error) {
-            return Error::sqlite(what, path, error);
+            return Error::sqlite(what, path, self.desk.options.hide(error));
         }
         let outsider = Process::with_posix_lock(&self.desk.location.sidecar("-shm"), WRITE_BYTE);
-        Error::busy(path, self.deadline, outsider, error)
+        let error = Error::busy(path, self.deadline, outsider, error);
+        telemetry::failed(self.desk.subject(), &error);
+        error
+    }
+}
+
+impl Session<'_> {
+    /// Gives the lock back; `at_once`: to whoever is the first in line.
+    fn let_go(&mut self, at_once: bool) {
+        let (Some(mut guard), Some(hold)) = (self.guard.take(), self.hold.take()) else {
+            return;
+        };
+        let (site, options) = (self.site.get(), self.desk.options);
+        if let Some(site) = site {
+            guard.note_call_site(site);
+        }
+        let slow = hold.is_slow(options);
+        let slow = slow.then(|| guard.noted_statement().unwrap_or_default());
+        // The write stands, whatever becomes of the record.
+        let _ = if at_once {
+            guard.hand_over()
+        } else {
+            guard.release()
+        };
+        hold.ends(self.desk.subject(), site, slow.as_deref());
     }
 }
 
@@ -545,17 +620,13 @@ impl Drop for Session<'_> {
             carrying.look_at(&self.desk, &self.deadline, writer);
         }
         if let (Due::UnderLock, Some(writer)) = (due, &writer) {
-            log::move_under_lock(&writer.connection);
+            log::move_under_lock(&writer.connection, self.desk.location);
         }
         self.desk.attachment.keep_writer(writer);
-        let guard = self.guard.take();
+        // Moving takes a while: nobody waits for our next write.
+        self.let_go(due == Due::Outside);
         if due != Due::Outside {
             return;
-        }
-        // That takes a while: nobody waits for our next write.
-        if let Some(guard) = guard {
-            // The write stands, whatever becomes of the record.
-            let _ = guard.hand_over();
         }
         self.desk
             .attachment

@@ -40,6 +40,8 @@ struct Entry {
     left: Option<Duration>,
     label: String,
     cmd: String,
+    /// What it runs, or ran last.
+    statement: Option<String>,
 }
 
 impl View {
@@ -161,7 +163,12 @@ impl View {
                 "free, or held by one who does not queue: no queue yet".to_owned()
             }
             (None, PageState::InUse) => format!("free, {} in line", status.queue.len()),
-            (Some(_), PageState::InUse) => format!("held, {} in line", status.queue.len()),
+            (Some(holder), PageState::InUse) => {
+                let last = holder.statement.as_ref();
+                let last = last.map(|last| format!(", last: {last}"));
+                let waiting = status.queue.len();
+                format!("held, {waiting} in line{}", last.unwrap_or_default())
+            }
             _ => "what stands in the queue's place is none, or may not be read".to_owned(),
         };
         let rows = entries.iter().map(|entry| self.row(entry));
@@ -290,6 +297,7 @@ impl Entry {
             left: None,
             label: holder.label.clone().unwrap_or_default(),
             cmd: holder.cmd.clone().unwrap_or_default(),
+            statement: holder.statement.clone(),
         }
     }
 
@@ -303,6 +311,7 @@ impl Entry {
             left: waiter.left,
             label: waiter.label.clone().unwrap_or_default(),
             cmd: waiter.cmd.clone().unwrap_or_default(),
+            statement: None,
         }
     }
 
@@ -320,6 +329,7 @@ impl Entry {
             ("left", self.left.map(output::duration)),
             ("label", Some(self.label.clone())),
             ("command", Some(self.cmd.clone())),
+            ("last", self.statement.clone()),
         ];
         facts.retain(|(_, fact)| fact.as_ref().is_some_and(|fact| !fact.is_empty()));
         let line = |(name, fact): (&'static str, Option<String>)| {

@@ -1,0 +1,195 @@
+//! What a program hears of its writes: spans and events of `tracing`, and, with the
+//! feature `metrics`, counters and histograms. The names are in the crate's
+//! documentation ("Telemetry").
+//!
+//! While nobody listens it costs a comparison of one number in each place: no clock
+//! is read and no text is made.
+
+use std::fmt::Display;
+use std::panic::Location;
+use std::time::{Duration, Instant};
+
+use penholder_lock::WriteGuard;
+use tracing::level_filters::LevelFilter;
+use tracing::span::EnteredSpan;
+use tracing::{Level, debug, debug_span, event_enabled, warn};
+
+use crate::error::Error;
+use crate::location::Location as Database;
+use crate::options::Options;
+
+/// Of whom there is something to be told.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    pub(crate) database: &'a Database,
+    pub(crate) options: &'a Options,
+}
+
+impl Subject<'_> {
+    fn label(&self) -> &str {
+        self.options.label.as_deref().unwrap_or("")
+    }
+
+    fn path(&self) -> impl Display + '_ {
+        self.database.path.display()
+    }
+}
+
+/// Whether times are to be taken.
+fn is_heard() -> bool {
+    cfg!(feature = "metrics") || LevelFilter::current() > LevelFilter::OFF
+}
+
+/// From the moment that the lock is asked for.
+#[derive(Debug)]
+pub(crate) struct Wait {
+    begun: Option<Instant>,
+    _span: EnteredSpan,
+}
+
+impl Wait {
+    pub(crate) fn begin(subject: Subject<'_>) -> Self {
+        let span = debug_span!(
+            target: "penholder",
+            "wait",
+            database = %subject.path(),
+            label = subject.label(),
+        );
+        Self {
+            begun: is_heard().then(Instant::now),
+            _span: span.entered(),
+        }
+    }
+
+    /// The lock is ours.
+    pub(crate) fn ends(self, subject: Subject<'_>, guard: &WriteGuard) {
+        let waited = self.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
+        taken(subject, guard, waited);
+    }
+}
+
+/// The lock is ours after so long.
+pub(crate) fn taken(subject: Subject<'_>, guard: &WriteGuard, waited: Duration) {
+    if !is_heard() {
+        return;
+    }
+    #[cfg(feature = "metrics")]
+    metrics::histogram!("penholder_wait_seconds").record(waited);
+    debug!(target: "penholder", waited_s = waited.as_secs_f64(), "write lock taken");
+    if let Some(dead) = guard.recovered_from() {
+        #[cfg(feature = "metrics")]
+        metrics::counter!("penholder_recoveries_total").increment(1);
+        warn!(
+            target: "penholder",
+            database = %subject.path(),
+            label = subject.label(),
+            dead_pid = dead,
+            "write lock recovered from a process that had died",
+        );
+    }
+}
+
+/// From the moment that the lock is ours.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    begun: Option<Instant>,
+    _span: EnteredSpan,
+}
+
+impl Hold {
+    pub(crate) fn begin(subject: Subject<'_>) -> Self {
+        let span = debug_span!(
+            target: "penholder",
+            "hold",
+            database = %subject.path(),
+            label = subject.label(),
+        );
+        Self {
+            begun: is_heard().then(Instant::now),
+            _span: span.entered(),
+        }
+    }
+
+    /// Whether it has been too long, and somebody listens.
+    pub(crate) fn is_slow(&self, options: &Options) -> bool {
+        let held = self.begun.map(|begun| begun.elapsed());
+        held.is_some_and(|held| held >= options.warn_hold)
+    }
+
+    /// The lock is free again; `slow`: what was run last, if it was held for long.
+    pub(crate) fn ends(
+        self,
+        subject: Subject<'_>,
+        site: Option<&Location<'_>>,
+        slow: Option<&str>,
+    ) {
+        let Some(held) = self.begun.map(|begun| begun.elapsed()) else {
+            return;
+        };
+        #[cfg(feature = "metrics")]
+        metrics::histogram!("penholder_hold_seconds").record(held);
+        debug!(target: "penholder", held_s = held.as_secs_f64(), "write lock released");
+        let Some(statement) = slow else {
+            return;
+        };
+        #[cfg(feature = "metrics")]
+        metrics::counter!("penholder_slow_holds_total").increment(1);
+        warn!(
+            target: "penholder",
+            database = %subject.path(),
+            label = subject.label(),
+            held_s = held.as_secs_f64(),
+            statement,
+            call_site = site.map(tracing::field::display),
+            "write lock held for long",
+        );
+    }
+}
+
+/// A call ended at its deadline, if that is what the error says.
+pub(crate) fn failed(subject: Subject<'_>, error: &Error) {
+    if !error.is_timeout() {
+        return;
+    }
+    #[cfg(feature = "metrics")]
+    metrics::counter!("penholder_timeouts_total").increment(1);
+    warn!(
+        target: "penholder",
+        database = %subject.path(),
+        label = subject.label(),
+        %error,
+        "timeout",
+    );
+}
+
+/// So many writes of other processes were committed with our own.
+pub(crate) fn carried(subject: Subject<'_>, requests: usize, writes: usize) {
+    #[cfg(feature = "metrics")]
+    {
+        metrics::counter!("penholder_carried_batches_total").increment(1);
+        metrics::counter!("penholder_carried_writes_total").increment(writes as u64);
+    }
+    if event_enabled!(target: "penholder", Level::DEBUG) {
+        debug!(
+            target: "penholder",
+            database = %subject.path(),
+            label = subject.label(),
+            requests,
+            writes,
+            "carried writes of other processes",
+        );
+    }
+}
+
+/// The log is long, and a checkpoint could move only so much of it.
+pub(crate) fn log_is_pinned(database: &Database, frames: u64, moved: u64) {
+    #[cfg(feature = "metrics")]
+    metrics::counter!("penholder_wal_pinned_total").increment(1);
+    warn!(
+        target: "penholder",
+        database = %database.path.display(),
+        frames,
+        moved,
+        "the log (-wal) is long, and somebody who reads keeps it from being moved",
+    );
+}
