@@ -91,8 +91,7 @@ fn the_statement_of_the_holder_is_shown_everywhere() {
     let site = Site::with_table();
     let endless = "UPDATE entry SET key = (WITH RECURSIVE n(i) AS \
                    (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n)";
-    site.run(["exec", "x.db", "INSERT INTO entry VALUES (1, 1)"])
-        .quiet();
+    site.exec("INSERT INTO entry VALUES (1, 1)");
     let _holder = Peer::spawn(site.command(["exec", "x.db", endless]));
     let shown = "UPDATE entry SET key = (WITH RECURSIVE";
     peer::until("the statement", || {

@@ -139,7 +139,7 @@ impl Hold {
             database = %subject.path(),
             label = subject.label(),
             held_s = held.as_secs_f64(),
-            statement,
+            statement = (!statement.is_empty()).then_some(statement),
             call_site = site.map(tracing::field::display),
             "write lock held for long",
         );
