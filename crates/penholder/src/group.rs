@@ -407,7 +407,9 @@ impl Group {
     /// Whoever was called begins to lead.
     pub(crate) fn begin(&self, member: &Member) -> Option<Lead<'_>> {
         let mut state = self.lock();
-        if member.stage() != CALLED {
+        let is_first = |first: &Arc<Member>| std::ptr::eq(&raw const **first, member);
+        // One that has left since it was called is no longer the first.
+        if member.stage() != CALLED || !state.queue.front().is_some_and(is_first) {
             return None;
         }
         debug_assert_eq!(state.leader, Leader::Called, "one leads");
