@@ -77,7 +77,8 @@ pub(crate) enum Hold {
     Under(Level),
 }
 
-/// A request that is left while its owner waits; see [`crate::mailbox`].
+/// A request that is left while its owner waits: see
+/// [`WriteLocker::acquire_with_request`](crate::WriteLocker::acquire_with_request).
 #[derive(Clone, Copy)]
 pub struct Offer<'a> {
     /// What it means, and to whom: a holder takes only those of the kind it knows.

@@ -848,7 +848,8 @@ mod tests {
 
     fn member(work: Work) -> Arc<Member> {
         let deadline = Deadline::after(Duration::from_secs(10));
-        Member::new(work, deadline, Sleeper::Thread(thread::current()))
+        let site = std::panic::Location::caller();
+        Member::new(work, deadline, site, Sleeper::Thread(thread::current()))
     }
 
     fn nothing() -> Arc<Member> {

@@ -147,7 +147,7 @@ fn kind_of_request(site: &Site, sql: &str) -> u64 {
 
     /// Where the mailboxes begin, and how long each is.
     const MAILBOXES: [usize; 2] = [PAGE_LENGTH - 512 * 8192, 8192];
-    const PAGE_LENGTH: usize = 4_378_624;
+    const PAGE_LENGTH: usize = 4_460_544;
 
     let path = site.at("db.lockq");
     let page = fs::read(&path).unwrap();
