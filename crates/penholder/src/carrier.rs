@@ -65,13 +65,16 @@ pub(crate) struct Carrier {
     /// When what runs has to end, in nanoseconds since `origin`; zero for never.
     ends: Arc<AtomicU64>,
     origin: Instant,
+    /// How long a statement may run: [`RUNS_AT_MOST`], but for tests.
+    pub(crate) runs_at_most: Duration,
     kind: u64,
 }
 
 /// How one statement went.
 pub(crate) enum Carried {
     Done(Executed),
-    /// As it would at home: nothing of it stands.
+    /// As it would at home. Like after [`Home`](Self::Home), SQLite may have left some of
+    /// it standing: only the savepoint around it takes that back.
     Failed {
         code: i32,
         text: Option<String>,
@@ -125,6 +128,7 @@ impl Carrier {
             guarded,
             ends,
             origin,
+            runs_at_most: RUNS_AT_MOST,
             kind,
         })
     }
@@ -144,32 +148,35 @@ impl Carrier {
         statement.raw_execute().map(|_| ())
     }
 
-    /// Runs one statement in a transaction that it shares with others.
+    /// Runs one statement in a savepoint of a transaction that it shares with others.
     pub(crate) fn run(&self, statement: &Statement) -> Carried {
         if !may_travel(statement.sql()) {
             return Carried::Home;
         }
         let sql = format!("{MARK}{}", statement.sql());
         self.guarded.store(true, Relaxed);
-        let end = nanos(self.origin.elapsed() + RUNS_AT_MOST);
+        let end = nanos(self.origin.elapsed() + self.runs_at_most);
         self.ends.store(end, Relaxed);
         self.writer.connection.set_last_insert_id(NO_ID);
+        let changes = self.writer.connection.total_changes();
         let ran = self
             .writer
             .run(&sql, Verb::of(statement.sql()), statement.params());
         self.guarded.store(false, Relaxed);
         self.ends.store(0, Relaxed);
-        self.judge(ran)
+        let changed = self.writer.connection.total_changes() != changes;
+        self.judge(ran, changed)
     }
 
-    fn judge(&self, ran: Result<Executed, Failed>) -> Carried {
+    fn judge(&self, ran: Result<Executed, Failed>, changed: bool) -> Carried {
         if self.connection().is_autocommit() {
             return Carried::Spoiled;
         }
         match ran {
             Ok(done) => Carried::Done(done),
-            // It keeps what it did before it failed.
-            Err(Failed { kept, .. }) if kept > 0 => Carried::Spoiled,
+            // `FAIL` may keep what the statement, or a trigger, did before it failed: that
+            // is for its owner's connection.
+            Err(_) if changed => Carried::Home,
             Err(Failed { error, .. }) => match error {
                 rusqlite::Error::SqliteFailure(code, text)
                     if code.code == ErrorCode::ConstraintViolation =>

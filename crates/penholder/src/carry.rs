@@ -609,9 +609,8 @@ impl Shared<'_> {
             if own.member.stays_home() {
                 continue;
             }
-            let is_batch = matches!(own.member.work, Work::Batch(_));
             note(self.session, own.member.work.statements());
-            match run_parcel(&self.carrier, is_batch, own.member.work.statements()) {
+            match run_parcel(&self.carrier, own.member.work.statements()) {
                 Ran::Stands(Reply::Done(all)) => own.answer = Some(Ok(all)),
                 Ran::Stands(Reply::Failed { code, text }) => {
                     let error = Reply::failed(code, text);
@@ -626,7 +625,7 @@ impl Shared<'_> {
             one.is_done = false;
             for parcel in &one.parcels {
                 note(self.session, &parcel.statements);
-                let ran = run_parcel(&self.carrier, parcel.is_batch, &parcel.statements);
+                let ran = run_parcel(&self.carrier, &parcel.statements);
                 let Ran::Stands(reply) = ran else {
                     return Err(Culprit::Passenger(place));
                 };
@@ -763,27 +762,12 @@ fn note(session: &Session<'_>, statements: &[Statement]) {
     }
 }
 
-/// Runs one write. A statement by itself needs no savepoint, unless its answer may
-/// turn out to be too long.
-pub(crate) fn run_parcel(carrier: &Carrier, is_batch: bool, statements: &[Statement]) -> Ran {
-    match statements {
-        [one] if !is_batch && !returns(one) => match carrier.run(one) {
-            Carried::Spoiled => Ran::Spoiled,
-            _ if carrier.writer.connection.has_deferred_violation() => Ran::Spoiled,
-            ran => Ran::Stands(ran.into()),
-        },
-        all => run_in_savepoint(carrier, all),
-    }
-}
-
-fn returns(statement: &Statement) -> bool {
-    const WORD: &[u8] = b"RETURNING";
-    let sql = statement.sql().as_bytes();
-    sql.windows(WORD.len())
-        .any(|word| word.eq_ignore_ascii_case(WORD))
-}
-
-fn run_in_savepoint(carrier: &Carrier, statements: &[Statement]) -> Ran {
+/// Runs one write, in a savepoint, also a statement by itself: SQLite does not always
+/// take back what a failed one did. It leaves rows behind that came before one of a
+/// wrong type for a `STRICT` table, one that is too long, or one that a virtual table
+/// fails to read; and everything, if the progress handler interrupts after the last
+/// step.
+pub(crate) fn run_parcel(carrier: &Carrier, statements: &[Statement]) -> Ran {
     if carrier.step("SAVEPOINT penholder_member").is_err() {
         return Ran::Spoiled;
     }
