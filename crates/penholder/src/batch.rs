@@ -155,19 +155,16 @@ fn member(session: &Session<'_>, work: &mut Work) -> Went {
 }
 
 fn statement(session: &Session<'_>, one: &Statement) -> Went {
-    // Whatever may do more than change rows gets a savepoint, and so does what may
-    // leave a violation behind that only the commit would find.
     let run = |session: &Session<'_>| {
         let done = session.run_statement(one.sql(), one.params(), true);
         done.map(|done| vec![done])
     };
-    if Verb::of(one.sql()) != Verb::Other && !session.has_foreign_keys() {
-        return Went::Well(run(session));
-    }
     if Verb::of(one.sql()) == Verb::Other {
         return in_savepoint(session, run);
     }
-    // SQLite has taken back what a failed one did, or keeps what it was told to.
+    // It may leave a violation behind that only the commit would find, or rows that SQLite
+    // would take back only by itself, outside a transaction: those before one of a wrong
+    // type for a `STRICT` table, for instance.
     if session.savepoint().is_err() {
         return Went::Spoiled(None);
     }
@@ -177,7 +174,10 @@ fn statement(session: &Session<'_>, one: &Statement) -> Went {
     }
     let (done, ended) = match session.deferred_violation() {
         Some(error) => (Err(error), session.roll_back_to_savepoint()),
-        None => (done, session.release_savepoint()),
+        None => match done {
+            Err(error) if !error.keeps_changes() => (Err(error), session.roll_back_to_savepoint()),
+            done => (done, session.release_savepoint()),
+        },
     };
     match ended {
         Ok(()) => Went::Well(done),

@@ -394,6 +394,43 @@ fn what_fail_keeps_is_kept() {
     assert_eq!(site::number(&db, "SELECT sum(id) FROM one"), 8);
 }
 
+/// What failed leaves nothing behind, also where SQLite would in a transaction.
+#[test]
+fn what_failed_is_gone() {
+    for foreign_keys in ["ON", "OFF"] {
+        let site = Site::new();
+        let db = with_one(&site);
+        let tables = [
+            "CREATE TABLE typed(number INT) STRICT",
+            "CREATE TABLE text(value)",
+            "INSERT INTO text VALUES ('1'), ('{')",
+        ];
+        db.batch(tables).unwrap();
+        db.with_write_lock(|connection| -> Result<()> {
+            connection.execute_batch(&format!("PRAGMA foreign_keys = {foreign_keys}"))?;
+            Ok(())
+        })
+        .unwrap();
+        let typed = "INSERT INTO typed VALUES (1), ('x')";
+        let broken =
+            "INSERT INTO one SELECT each.value + 6 FROM text, json_each(text.value) AS each";
+        let writes = [
+            insert("a"),
+            write(|db| db.execute(typed, ()).map(drop)),
+            write(|db| db.execute(broken, ()).map(drop)),
+            insert("b"),
+        ];
+        let done = results(&db, writes);
+        assert!(
+            done[0].is_ok() && says(&done[1], "cannot store TEXT") && says(&done[2], "JSON"),
+            "{done:?}"
+        );
+        assert_eq!(in_order(&db), ["a", "b"]);
+        assert_eq!(site::number(&db, "SELECT count(*) FROM typed"), 0);
+        assert_eq!(site::number(&db, "SELECT count(*) FROM one"), 1);
+    }
+}
+
 // ---- foreign keys -----------------------------------------------------------------
 
 fn with_families(site: &Site) -> Database {
