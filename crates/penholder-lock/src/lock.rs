@@ -665,8 +665,11 @@ impl WriteGuard {
         let new = u64::try_from(commit.as_nanos()).unwrap_or(u64::MAX);
         let old = match seat.pace().0 {
             0 => new,
-            old => old,
+            // Garbage is forgotten.
+            old => old.min(1_000_000_000),
         };
+        // A holder that was kept from running in the middle tells nothing of the disk.
+        let new = new.min(old.saturating_mul(2));
         seat.set_pace(old / 8 * 7 + new / 8, company as u64);
     }
 
