@@ -407,9 +407,12 @@ fn look_up(session: &Session<'_>, fate: &Fate, id: RequestId, since: u64) -> Res
 
 // ---- to carry ------------------------------------------------------------------
 
-/// Whether to do what others have left: where a commit is dear, or many wait.
+/// Whether to do what others have left: where a commit is dear, or many wait. Not at the
+/// first write of a process: a second connection is not worth it for one, and where
+/// hundreds begin at once each gets its turn sooner.
 pub(crate) fn is_worth_it(desk: &Desk<'_>, guard: &WriteGuard) -> bool {
-    if !is_across(desk) || !guard.is_awaited() {
+    let is_warm = || desk.attachment.carrying.is_warm.load(Relaxed);
+    if !is_across(desk) || !guard.is_awaited() || !is_warm() {
         return false;
     }
     let (commit, company) = guard.pace();
