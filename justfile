@@ -42,3 +42,4 @@ bench:
 # Two thousand kills
 long:
     PENHOLDER_KILLS=2000 cargo test --release -p penholder --test crash
+    PENHOLDER_KILLS=2000 cargo test --release -p penholder --lib fire
