@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::page::{Alarm, Seat};
 
 /// Ends the one wait that it is given to, from another thread: see
-/// [`WriteLocker::acquire_unless`](crate::WriteLocker::acquire_unless).
+/// [`WriteLocker::acquire_with_request`](crate::WriteLocker::acquire_with_request).
 #[derive(Debug, Default)]
 pub struct Canceller {
     state: Mutex<State>,

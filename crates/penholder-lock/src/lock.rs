@@ -218,28 +218,14 @@ impl WriteLocker {
         self.acquire_on(pen, deadline)
     }
 
-    /// Takes the lock, waiting up to a deadline; `None` if the wait was cancelled
-    /// first. Whoever cancels a wait behind another thread of this process ends it
-    /// only when that one lets go.
-    ///
-    /// # Errors
-    ///
-    /// As [`acquire`](Self::acquire).
-    pub fn acquire_unless(
-        &self,
-        deadline: &Deadline,
-        canceller: &Canceller,
-    ) -> Result<Option<WriteGuard>, LockError> {
-        self.wait_on(self.pen()?, deadline, Some(canceller))
-    }
-
     /// Takes the lock, waiting up to a deadline, and leaves a request meanwhile: a
     /// holder that understands it may carry it out in its own transaction and answer,
     /// and then this wait ends without the lock. See [`WriteGuard::requests`].
     ///
     /// Where there is no page, or others than this user may write it, or the request
     /// is longer than fits (about 3,900 bytes), nothing is left, and this waits as
-    /// [`acquire`](Self::acquire) does.
+    /// [`acquire`](Self::acquire) does. Whoever cancels a wait behind another thread of
+    /// this process ends it only when that one lets go.
     pub fn acquire_with_request(
         &self,
         deadline: &Deadline,
@@ -257,18 +243,9 @@ impl WriteLocker {
     }
 
     fn acquire_on(&self, pen: Arc<Pen>, deadline: &Deadline) -> Result<WriteGuard, LockError> {
-        let guard = self.wait_on(pen, deadline, None)?;
+        let guard = self.wait_with(pen, deadline, None, None).lock?;
         // Nobody cancelled it.
         guard.ok_or_else(|| timed_out(&self.request, deadline, 0, 0))
-    }
-
-    fn wait_on(
-        &self,
-        pen: Arc<Pen>,
-        deadline: &Deadline,
-        canceller: Option<&Canceller>,
-    ) -> Result<Option<WriteGuard>, LockError> {
-        self.wait_with(pen, deadline, canceller, None).lock
     }
 
     fn wait_with(
