@@ -28,12 +28,12 @@ const CHECKS: [&str; 15] = [
     "holder",
     "journal",
     "journal-mode",
-    "log",
     "outsiders",
-    "page",
     "permissions",
+    "queue-file",
     "sqlite-version",
     "synchronous",
+    "wal",
 ];
 
 /// What `doctor --json` found.
@@ -483,14 +483,14 @@ fn a_log_that_a_reader_keeps_is_found() {
     };
     ask(&mut reader, "BEGIN; SELECT count(*) FROM entry;", "0");
     let words = format!("held by pid:{} (`sqlite3 ", reader.pid());
-    examine(&site).assert_found("log", "info", &words);
+    examine(&site).assert_found("wal", "info", &words);
     site.exec("INSERT INTO entry VALUES (1, randomblob(40000000))");
     let report = examine(&site);
-    report.assert_found("log", "warning", &words);
-    report.assert_found("log", "warning", " MB; held by");
+    report.assert_found("wal", "warning", &words);
+    report.assert_found("wal", "warning", " MB; held by");
     ask(&mut reader, "COMMIT; SELECT 'over';", "over");
     let report = examine(&site);
-    report.assert_found("log", "info", "nobody reads from it for long");
+    report.assert_found("wal", "info", "nobody reads from it for long");
     drop(reader);
 }
 
@@ -569,18 +569,18 @@ fn a_page_that_is_none_is_found() {
         fs::write(site.at("db.lockq"), &page).unwrap();
         set_word(&site, at, word);
         let report = examine(&site);
-        report.assert_found("page", "warning", words);
-        assert_eq!(report.of_check("page").len(), 1);
+        report.assert_found("queue-file", "warning", words);
+        assert_eq!(report.of_check("queue-file").len(), 1);
     }
     fs::write(site.at("db.lockq"), "short").unwrap();
-    examine(&site).assert_found("page", "warning", "db.lockq is too short");
+    examine(&site).assert_found("queue-file", "warning", "db.lockq is too short");
     fs::remove_file(site.at("db.lockq")).unwrap();
     fs::create_dir(site.at("db.lockq")).unwrap();
-    examine(&site).assert_found("page", "warning", "db.lockq is not a regular file");
+    examine(&site).assert_found("queue-file", "warning", "db.lockq is not a regular file");
     fs::remove_dir(site.at("db.lockq")).unwrap();
-    examine(&site).assert_found("page", "ok", "no db.lockq");
+    examine(&site).assert_found("queue-file", "ok", "no db.lockq");
     fs::write(site.at("db.lockq"), &page[..]).unwrap();
-    examine(&site).assert_found("page", "ok", "in use");
+    examine(&site).assert_found("queue-file", "ok", "in use");
 }
 
 fn nanos(time: SystemTime) -> u64 {

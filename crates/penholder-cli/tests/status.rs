@@ -22,8 +22,8 @@ const FIELDS: [&str; 10] = [
     "hold_us",
     "holder",
     "lock_file",
-    "page",
     "queue",
+    "queue_file",
     "state",
     "wait_us",
 ];
@@ -375,7 +375,7 @@ fn the_queue_and_what_happened_are_described() {
     });
     let status = site.status();
     assert_eq!(fields(&status), FIELDS);
-    assert_eq!(status["page"], "in-use");
+    assert_eq!(status["queue_file"], "in-use");
     let first = &status["queue"][0];
     let names = [
         "cmd", "label", "left_s", "pid", "since", "state", "waited_s",

@@ -30,7 +30,7 @@ const CMD_MAX: usize = 160;
 /// | `state` | `"free"` or `"held"` |
 /// | `holder` | `null`, or `pid, since, held_s, cmd, label, state, statement` |
 /// | `lock_file` | path |
-/// | `page` | `"in-use"`, `"none"` or `"unusable"` |
+/// | `queue_file` | `"in-use"`, `"none"` or `"unusable"` |
 /// | `queue` | first come first: `pid, since, waited_s, left_s, cmd, label, state`; `left_s` is `null` without a deadline |
 /// | `counters` | `acquisitions, contended, timeouts, recoveries, foreign, passed_over, batches, grouped, carried_requests, carried` |
 /// | `wait_us`, `hold_us` | `count, p50, p90, p99, max` |
@@ -390,7 +390,7 @@ impl serde::Serialize for Status {
         out.serialize_field("state", &self.state)?;
         out.serialize_field("holder", &self.holder)?;
         out.serialize_field("lock_file", &self.lock_file.to_string_lossy())?;
-        out.serialize_field("page", &self.page)?;
+        out.serialize_field("queue_file", &self.page)?;
         out.serialize_field("queue", &self.queue)?;
         out.serialize_field("counters", &self.counters)?;
         out.serialize_field("wait_us", &self.waits)?;

@@ -140,11 +140,11 @@ pub enum Check {
     /// Has a transaction been cut off outside WAL mode.
     Journal,
     /// How long the log is, and who reads from it.
-    Log,
+    Wal,
     /// Who holds the write lock.
     Holder,
     /// Do processes queue for it.
-    Page,
+    QueueFile,
     /// Has the wall clock been set.
     Clock,
     /// Who writes without the write lock.
@@ -296,12 +296,12 @@ impl Check {
                 "it undoes a transaction that was cut off; without it, or beside the wrong \
                  database, content is lost"
             }
-            Self::Log => {
+            Self::Wal => {
                 "a reader that stays in its transaction keeps the log from being started anew: \
                  it grows with every write, and reading gets slow"
             }
             Self::Holder => "as long as it holds, nobody else writes",
-            Self::Page => "without it processes poll for the lock, in no order",
+            Self::QueueFile => "without it processes poll for the lock, in no order",
             Self::Clock => {
                 "waits are right all the same, but the times in status, errors and events are not"
             }
@@ -338,9 +338,9 @@ impl fmt::Display for Check {
             Self::DiskSpace => "disk space",
             Self::HardLinks => "hard links",
             Self::Journal => "journal",
-            Self::Log => "log",
+            Self::Wal => "WAL",
             Self::Holder => "holder",
-            Self::Page => "page",
+            Self::QueueFile => "queue file",
             Self::Clock => "clock",
             Self::Outsiders => "outsiders",
             Self::Replaced => "replaced",

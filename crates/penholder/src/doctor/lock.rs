@@ -15,7 +15,7 @@ pub(super) fn examine(subject: &Subject<'_>) -> Vec<Finding> {
     let built = header.as_ref().ok().copied().flatten();
     let mut findings = vec![match header {
         Ok(header) => page(subject, header),
-        Err(error) => Finding::warning(Check::Page, error.to_string())
+        Err(error) => Finding::warning(Check::QueueFile, error.to_string())
             .next("let every user of the database read and write it, or remove it"),
     }];
     match subject.locker.status() {
@@ -35,10 +35,10 @@ fn page(subject: &Subject<'_>, header: Option<PageHeader>) -> Finding {
     let name = name_of(&subject.locker.page_file());
     match header.map(|header| header.fault) {
         None => Finding::ok(
-            Check::Page,
+            Check::QueueFile,
             format!("no {name}: no process has made one yet"),
         ),
-        Some(None) => Finding::ok(Check::Page, format!("{name} is in use")),
+        Some(None) => Finding::ok(Check::QueueFile, format!("{name} is in use")),
         Some(Some(fault)) => {
             let next = match fault {
                 PageFault::OtherVersion(_) => {
@@ -46,7 +46,7 @@ fn page(subject: &Subject<'_>, header: Option<PageHeader>) -> Finding {
                 }
                 _ => "nothing: the next to take the lock builds another; if it stays, remove it",
             };
-            Finding::warning(Check::Page, format!("{name} {fault}")).next(next)
+            Finding::warning(Check::QueueFile, format!("{name} {fault}")).next(next)
         }
     }
 }

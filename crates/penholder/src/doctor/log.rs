@@ -47,19 +47,19 @@ fn judge(length: u64, readers: &[Process]) -> Finding {
     };
     let end = "end that read transaction, or the process";
     if readers.is_empty() && length < LONG {
-        return Finding::ok(Check::Log, found);
+        return Finding::ok(Check::Wal, found);
     }
     if readers.is_empty() {
         let next = "`penholder checkpoint DB` shortens it";
-        return Finding::info(Check::Log, found + ", and nobody reads from it for long").next(next);
+        return Finding::info(Check::Wal, found + ", and nobody reads from it for long").next(next);
     }
     let found = format!(
         "{found}; held by {}, which reads all the while",
         listed(readers)
     );
     if length < LONG {
-        return Finding::info(Check::Log, found).next(format!("{end}, before the log is long"));
+        return Finding::info(Check::Wal, found).next(format!("{end}, before the log is long"));
     }
     let next = format!("{end}, then `penholder checkpoint DB`");
-    Finding::warning(Check::Log, found).next(next)
+    Finding::warning(Check::Wal, found).next(next)
 }
