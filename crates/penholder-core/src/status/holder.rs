@@ -1,5 +1,9 @@
 //! What can be known of a lock by looking at it.
 
+pub(crate) mod glance;
+pub(crate) mod history;
+pub(crate) mod openers;
+
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -7,9 +11,9 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::history::{self, Counters, Event, Percentiles, Sizes};
-use crate::page::{self, Histogram, Person, Snapshot};
-use crate::record::{Record, printable};
+use crate::holder_record::{Record, printable};
+use crate::queue_file::{self, Histogram, Person, Snapshot};
+use crate::status::history::{Counters, Event, Percentiles, Sizes};
 use crate::sys::locks::{self, Seen};
 use crate::sys::{clock, file, process};
 use crate::time;
@@ -421,7 +425,7 @@ impl serde::Serialize for Holder {
 pub(crate) fn holder(lock_file: &Path) -> io::Result<Option<Holder>> {
     let mut holder = holder_alone(lock_file)?;
     if let Some(holder) = &mut holder
-        && let Ok(page::Found::Page(page)) = Snapshot::read(lock_file)
+        && let Ok(queue_file::Found::Page(page)) = Snapshot::read(lock_file)
     {
         holder.add(&page);
     }
@@ -444,9 +448,9 @@ fn holder_alone(lock_file: &Path) -> io::Result<Option<Holder>> {
 pub(crate) fn look(lock_file: &Path) -> io::Result<Status> {
     let mut status = Status::of(lock_file, holder_alone(lock_file)?);
     status.page = match Snapshot::read(lock_file) {
-        Ok(page::Found::Nothing) => PageState::None,
-        Ok(page::Found::NoPage) | Err(_) => PageState::Unusable,
-        Ok(page::Found::Page(page)) => {
+        Ok(queue_file::Found::Nothing) => PageState::None,
+        Ok(queue_file::Found::NoPage) | Err(_) => PageState::Unusable,
+        Ok(queue_file::Found::Page(page)) => {
             status.add(&page, usize::MAX);
             PageState::InUse
         }

@@ -10,18 +10,18 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::attachment::{self, Ended, Hold, Offer, Pen};
 use crate::canceller::Canceller;
 use crate::deadline::Deadline;
 use crate::error::{Kind, LockError};
-use crate::glance::{self, Glance};
-use crate::held::{Held, Owned};
+use crate::fair_queue::NoTurn;
+use crate::guard::{Held, Owned};
 use crate::mailbox::{Claim, Fate, Request};
-use crate::page::{self, BatchSize, Seat, header::PageHeader};
-use crate::pen::{self, Ended, Hold, Offer, Pen};
-use crate::queue::{self, Policy};
+use crate::queue_file::{self, BatchSize, Seat, header::PageHeader};
+use crate::status::glance::{self, Glance};
 use crate::status::{self, Holder, Status};
 use crate::sys::fork;
-use crate::turn::NoTurn;
+use crate::turnstile::{self, Policy};
 
 /// How long an acquisition waits unless it is told otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -52,7 +52,7 @@ pub const LOCK_FILE_NAME: &str = "db.lock";
 /// ```
 #[derive(Debug)]
 pub struct WriteLocker {
-    pub(crate) request: Arc<pen::Request>,
+    pub(crate) request: Arc<attachment::Request>,
     generation: u64,
     pen: OnceLock<Arc<Pen>>,
     /// Of many tasks that find no attachment one makes it.
@@ -84,8 +84,8 @@ impl WriteLocker {
     /// resolved.
     pub fn at(path: impl AsRef<Path>) -> Result<Self, LockError> {
         let path = resolve(path.as_ref())?;
-        pen::watch_forks().map_err(|e| LockError::io(&path, "watch for forks", e))?;
-        Ok(Self::of(Arc::new(pen::Request {
+        attachment::watch_forks().map_err(|e| LockError::io(&path, "watch for forks", e))?;
+        Ok(Self::of(Arc::new(attachment::Request {
             path,
             model: None,
             label: None,
@@ -96,7 +96,7 @@ impl WriteLocker {
         })))
     }
 
-    fn of(request: Arc<pen::Request>) -> Self {
+    fn of(request: Arc<attachment::Request>) -> Self {
         Self {
             request,
             generation: fork::generation(),
@@ -167,7 +167,7 @@ impl WriteLocker {
     /// The path of the page that processes queue in.
     #[must_use]
     pub fn page_file(&self) -> PathBuf {
-        page::path_of(&self.request.path)
+        queue_file::path_of(&self.request.path)
     }
 
     /// What the beginning of that page says, and why it is not used if it is not;
@@ -426,13 +426,13 @@ impl WriteLocker {
 /// The error of whom the deadline overtook: behind so many threads and tasks of
 /// this process, the holder included, or behind so many processes.
 pub(crate) fn timed_out(
-    request: &pen::Request,
+    request: &attachment::Request,
     deadline: &Deadline,
     threads: usize,
     processes: usize,
 ) -> LockError {
     let path = &request.path;
-    let holder = match pen::level(path) {
+    let holder = match attachment::level(path) {
         Some(level) => status::byte_holder(path, level.byte()),
         None => status::holder(path).unwrap_or(None),
     };
@@ -571,7 +571,7 @@ impl WriteGuard {
     #[must_use]
     pub fn count_waiting(&self) -> usize {
         let seat = self.held.seat();
-        seat.map_or(0, |seat| queue::in_line(seat).count())
+        seat.map_or(0, |seat| turnstile::in_line(seat).count())
     }
 
     /// The requests of this kind that waiting processes have left, first come first.

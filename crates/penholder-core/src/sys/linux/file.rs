@@ -322,7 +322,7 @@ pub(crate) fn close(file: &mut ManuallyDrop<File>) {
 /// Only for the child handler: the caller vouches that `fd` is an inherited
 /// descriptor of ours which nothing in this process will use or close again.
 pub(crate) fn close_inherited(fd: RawFd) {
-    // SAFETY: `pen::in_child` calls this once for each descriptor of its table,
+    // SAFETY: `attachment::in_child` calls this once for each descriptor of its table,
     // and the `Descriptor`s that own the numbers see the new fork generation
     // and never touch or close them again.
     drop(unsafe { File::from_raw_fd(fd) });

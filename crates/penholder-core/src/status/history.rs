@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::page::{BUCKETS, Counter, Entry, Histogram, Snapshot, bucket_starts};
+use crate::queue_file::{BUCKETS, Counter, Entry, Histogram, Snapshot, bucket_starts};
 use crate::time;
 
 /// How often things happened since the page was built.
@@ -332,7 +332,7 @@ impl fmt::Display for Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::page::bucket;
+    use crate::queue_file::bucket;
     use proptest::prelude::*;
 
     #[test]

@@ -26,21 +26,21 @@ use std::time::Duration;
 use crate::backoff::Backoff;
 use crate::canceller::Canceller;
 use crate::deadline::Deadline;
-use crate::descriptor::{self, Descriptor};
 use crate::error::{Kind, LockError};
-use crate::history::EventKind;
-use crate::inherited::{self, Ancestors, Level, ProcessId};
-use crate::lock::LOCK_FILE_NAME;
+use crate::fair_queue::Turn;
+use crate::holder_record::{self, Found, RecordWriter};
+use crate::inherited_hold::{self, Ancestors, Level, ProcessId};
+use crate::locker::LOCK_FILE_NAME;
 use crate::mailbox::{Fate, RequestId};
-use crate::page::{self, Counter, Entry, Histogram, NoPage, Seat, Withdrawal};
-use crate::queue::{self, Kernel, Member, Patience, Policy, Taken, Turn as Turnstile, Waited};
-use crate::record::{self, Found, RecordWriter};
-use crate::statement;
+use crate::queue_file::{self, Counter, Entry, Histogram, NoPage, Seat, Withdrawal};
+use crate::running_statement;
+use crate::status::history::EventKind;
+use crate::sys::descriptor::{self, Descriptor};
 use crate::sys::file::{self, FileId};
 use crate::sys::locks::{self, Seen, TableName};
 use crate::sys::process::Identity;
 use crate::sys::{clock, filesystem, fork};
-use crate::turn::Turn;
+use crate::turnstile::{self, Kernel, Member, Patience, Policy, Taken, Turn as Turnstile, Waited};
 
 /// How long a lock file may be used without looking whether the path still
 /// names it, in nanoseconds. A deleted one is noticed at every acquisition.
@@ -111,7 +111,7 @@ impl Standing<'_> {
         if self.id.is_none() {
             self.id = seat.offer(offer.kind, offer.bytes);
             if let Some(id) = self.id {
-                failpoint!("offered");
+                crate::failpoint!("offered");
                 (offer.left)(id, seat.withdrawal(id));
             }
         }
@@ -433,7 +433,7 @@ impl LockFile {
     /// Whether another process waits in line.
     pub(crate) fn is_awaited(&self) -> bool {
         let seat = self.line.seat.as_ref();
-        seat.is_some_and(|(seat, _)| !queue::nobody_waits(seat))
+        seat.is_some_and(|(seat, _)| !turnstile::nobody_waits(seat))
     }
 
     /// Our place in the page, if there is one.
@@ -457,7 +457,7 @@ impl LockFile {
     fn entered(&mut self, request: &Request, taken: &Taken, now: u64, length: u64, waited: u64) {
         if taken.fresh {
             self.kernel.publish(request, now, length);
-            failpoint!("published");
+            crate::failpoint!("published");
         }
         if self.line.is_broken {
             self.line.mend(request, &self.kernel.identity);
@@ -528,7 +528,7 @@ impl LockFile {
             nanos,
             label: request.label.clone().unwrap_or_default(),
             statement: statement.map_or_else(String::new, |noted| noted.text),
-            call_site: site.map(statement::text_of).unwrap_or_default(),
+            call_site: site.map(running_statement::text_of).unwrap_or_default(),
         });
     }
 
@@ -573,7 +573,7 @@ impl LockFile {
             (Hold::Under(level), Some(ancestors)) => ancestors.chain_below(level, own),
             _ => vec![own],
         };
-        inherited::value(&kernel.inherited, kernel.id, &chain)
+        inherited_hold::value(&kernel.inherited, kernel.id, &chain)
     }
 }
 
@@ -653,8 +653,8 @@ impl Line {
         self.sit_down(request, identity);
         if self.is_broken {
             self.is_broken = false;
-            if page::rebuild(&request.path, request.model.as_deref()).is_ok() {
-                failpoint!("built");
+            if queue_file::rebuild(&request.path, request.model.as_deref()).is_ok() {
+                crate::failpoint!("built");
                 self.tried = None;
                 self.sit_down(request, identity);
             }
@@ -708,7 +708,7 @@ impl Kernel for Attempt<'_> {
     fn unlock(&mut self, at_rest: bool) -> Result<(), LockError> {
         let file = &self.side.descriptor;
         let cleared = if at_rest {
-            record::clear(file)
+            holder_record::clear(file)
         } else {
             // The next holder overwrites it.
             Ok(())
@@ -882,7 +882,7 @@ fn open(request: &Request) -> Result<(Descriptor, FileId), LockError> {
     }
     // Whatever text stands in a file of this name is ours to overwrite.
     let is_called_lock = path.file_name().is_some_and(|name| name == LOCK_FILE_NAME);
-    let why = match record::found(&file).map_err(failed)? {
+    let why = match holder_record::found(&file).map_err(failed)? {
         Found::Record => None,
         Found::Database => Some("it is a database"),
         Found::Other if is_called_lock => None,

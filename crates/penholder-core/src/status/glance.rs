@@ -8,9 +8,9 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::history::{Counters, Event, Percentiles};
-use crate::page::{Found, Histogram, Person, Snapshot};
-use crate::record::Record;
+use crate::holder_record::Record;
+use crate::queue_file::{Found, Histogram, Person, Snapshot};
+use crate::status::history::{Counters, Event, Percentiles};
 use crate::status::{self, Holder, PageState, ProcessState, Status};
 use crate::sys::{file, process};
 

@@ -447,9 +447,9 @@ impl Member {
             memory.store(word, value);
         }
         memory.store(Word::Called(self.slot), 0);
-        failpoint!("ticket");
+        crate::failpoint!("ticket");
         memory.set_bits(Word::Line(self.slot.group()), self.slot.bit());
-        failpoint!("queued");
+        crate::failpoint!("queued");
         place
     }
 
@@ -502,7 +502,7 @@ impl Member {
             memory.sleep(self.slot, calls, pause.min(left));
             let called = memory.calls(self.slot) != calls;
             if called {
-                failpoint!("woken");
+                crate::failpoint!("woken");
                 // Served by another: not back into the line.
                 if (patience.is_cancelled)() {
                     return Ok(Waited::Cancelled);
@@ -573,14 +573,14 @@ impl Member {
         if !kernel.try_lock(now.nanos)? {
             return Ok(None);
         }
-        failpoint!("flocked");
+        crate::failpoint!("flocked");
         let mut word = seen;
         // Others change the word at most as often as they can let go of it.
         loop {
             let held = word.held_by(self.slot);
             match word.change(memory, held) {
                 Ok(()) => {
-                    failpoint!("held");
+                    crate::failpoint!("held");
                     return Ok(Some(self.taken(memory, word, held, now)));
                 }
                 Err(moved) if moved.is_for(self.slot) => word = moved,
@@ -675,7 +675,7 @@ impl Member {
         let now = self.released.nanos;
         if !self.others {
             let unlocked = kernel.unlock(true);
-            failpoint!("unlocked_alone");
+            crate::failpoint!("unlocked_alone");
             if held.change(memory, held.free()).is_ok() && !nobody_waits(memory) {
                 // Somebody queued between our two looks.
                 wake_first(memory);
@@ -684,10 +684,10 @@ impl Member {
         }
         if policy == Policy::Slices && now < self.slice_ends && (self.quick || more()) {
             let unlocked = kernel.unlock(false);
-            failpoint!("unlocked_to_keep");
+            crate::failpoint!("unlocked_to_keep");
             let kept = held.kept();
             self.kept = held.change(memory, kept).is_ok().then_some(kept);
-            failpoint!("kept");
+            crate::failpoint!("kept");
             if !self.announced && now + nanos(WAKING) > self.slice_ends {
                 self.announced = true;
                 wake_first(memory);
@@ -698,7 +698,7 @@ impl Member {
         // It watches the word for a while when it is called.
         wake_first(memory);
         let unlocked = kernel.unlock(false);
-        failpoint!("unlocked");
+        crate::failpoint!("unlocked");
         let barging = policy == Policy::Slices && !self.quick;
         pass(memory, held, barging, now);
         unlocked
@@ -719,7 +719,7 @@ impl Member {
     }
 
     fn leave_line(&self, memory: &impl Memory, taken: bool) {
-        failpoint!("leaving");
+        crate::failpoint!("leaving");
         // Whoever serves us, or passes us over, takes us out and goes on with those
         // behind us.
         let was_in_line = is_in_line(memory, self.slot);
@@ -728,13 +728,13 @@ impl Member {
         // next, while we were already leaving.
         let was_first = was_in_line && ahead(memory, self.slot) == 0;
         if taken {
-            failpoint!("left");
+            crate::failpoint!("left");
             if was_first {
                 wake_first(memory);
             }
             return;
         }
-        failpoint!("gave_up");
+        crate::failpoint!("gave_up");
         let word = Turn::of(memory);
         if word.state() == State::Reserved && word.slot() == Some(self.slot) {
             pass(memory, word, false, memory.now());
@@ -772,7 +772,7 @@ fn pass(memory: &impl Memory, mut word: Turn, barging: bool, now: u64) {
             // Somebody took over, and passes it on.
             return;
         }
-        failpoint!("passed");
+        crate::failpoint!("passed");
         memory.call(heir);
         if is_in_line(memory, heir) {
             return;

@@ -1,6 +1,7 @@
 //! Linux.
 
 pub(crate) mod clock;
+pub(crate) mod descriptor;
 pub(crate) mod file;
 pub(crate) mod filesystem;
 pub(crate) mod fork;
@@ -9,3 +10,5 @@ pub(crate) mod locks;
 pub(crate) mod map;
 pub(crate) mod openers;
 pub(crate) mod process;
+#[cfg(feature = "failpoints")]
+pub(crate) mod signal;

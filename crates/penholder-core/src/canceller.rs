@@ -9,7 +9,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::page::{Alarm, Seat};
+use crate::queue_file::{Alarm, Seat};
 
 /// Ends the one wait that it is given to, from another thread: see
 /// [`WriteLocker::acquire_with_request`](crate::WriteLocker::acquire_with_request).

@@ -97,7 +97,7 @@ pub enum Fate {
 /// A request in somebody's mailbox, as the holder of the lock reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    pub(crate) slot: crate::queue::Index,
+    pub(crate) slot: crate::turnstile::Index,
     /// Names it.
     pub id: RequestId,
     /// What it asks for.

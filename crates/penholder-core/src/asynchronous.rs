@@ -21,14 +21,14 @@ use std::time::Duration;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
 
+use crate::attachment::{Ended, Pen, Request};
 use crate::canceller::Canceller;
 use crate::deadline::Deadline;
 use crate::error::{Kind, LockError};
-use crate::held::{Held, Owned};
-use crate::lock::{WriteGuard, WriteLocker, timed_out};
-use crate::pen::{Ended, Pen, Request};
+use crate::fair_queue::NoTurn;
+use crate::guard::{Held, Owned};
+use crate::locker::{WriteGuard, WriteLocker, timed_out};
 use crate::sys::fork;
-use crate::turn::NoTurn;
 
 /// How long a blocking thread may take to begin after the deadline: for a last
 /// try, and for the facts of the timeout's text.

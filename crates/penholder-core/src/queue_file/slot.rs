@@ -17,15 +17,15 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use crate::descriptor::Descriptor;
+use crate::holder_record::printable;
 use crate::mailbox::{self, Claim, Mailbox, Request, RequestId};
-use crate::queue::{self, Index, Memory, SLOTS, State, Turn, Word};
-use crate::record::printable;
-use crate::statement::{self, Shown};
+use crate::running_statement::{self, Shown};
+use crate::sys::descriptor::Descriptor;
 use crate::sys::file::{self, FileId};
 use crate::sys::map::Mapping;
 use crate::sys::process::{self, Identity};
 use crate::sys::{clock, futex};
+use crate::turnstile::{self, Index, Memory, SLOTS, State, Turn, Word};
 
 pub(crate) mod header;
 
@@ -55,7 +55,7 @@ const AT_TICKETS: usize = AT_EVENTS + EVENTS * EVENT_LEN;
 const AT_WAITING: usize = AT_TICKETS + SLOTS * 8;
 const AT_PEOPLE: usize = AT_WAITING + SLOTS * WAITING_LEN;
 const AT_STATEMENTS: usize = (AT_PEOPLE + SLOTS * PERSON_LEN).next_multiple_of(4096);
-const AT_DETAILS: usize = AT_STATEMENTS + SLOTS * statement::LENGTH;
+const AT_DETAILS: usize = AT_STATEMENTS + SLOTS * running_statement::LENGTH;
 const AT_MAILBOXES: usize = AT_DETAILS + EVENTS * DETAIL_LEN;
 /// Length of the page.
 pub(crate) const LENGTH: usize = AT_MAILBOXES + SLOTS * mailbox::LENGTH;
@@ -255,7 +255,7 @@ impl Seat {
                 return Err(NoPage::Invalid);
             }
             seat.slot = seat.claim()?;
-            failpoint!("claimed");
+            crate::failpoint!("claimed");
             if seat.is_current() {
                 seat.introduce(identity, label);
                 return Ok(seat);
@@ -373,26 +373,26 @@ impl Seat {
     // ---- what is run ---------------------------------------------------------
 
     pub(crate) fn note_statement(&self, sql: &str) {
-        statement::store(self.statement(), sql);
+        running_statement::store(self.statement(), sql);
     }
 
     pub(crate) fn note_place(&self, place: &Location<'_>) {
-        statement::store_place(self.statement(), place);
+        running_statement::store_place(self.statement(), place);
     }
 
     pub(crate) fn forget_statement(&self) {
-        statement::clear(self.statement());
+        running_statement::clear(self.statement());
     }
 
     /// What was noted last in this hold.
     pub(crate) fn noted(&self) -> Option<Shown> {
         let words = self.statement();
-        statement::read(|number| words[number].load(SeqCst))
+        running_statement::read(|number| words[number].load(SeqCst))
     }
 
     fn statement(&self) -> &[AtomicU64] {
         let at = statement_of(self.slot) / 8;
-        &self.mapping.u64s()[at..at + statement::LENGTH / 8]
+        &self.mapping.u64s()[at..at + running_statement::LENGTH / 8]
     }
 
     // ---- requests ----------------------------------------------------------
@@ -437,7 +437,7 @@ impl Seat {
         if !self.is_private {
             return 0;
         }
-        queue::in_line(self)
+        turnstile::in_line(self)
             .filter(|&slot| self.mailbox(slot).is_used())
             .count()
     }
@@ -447,7 +447,7 @@ impl Seat {
         if !self.is_private {
             return Vec::new();
         }
-        let mut slots: Vec<Index> = queue::in_line(self)
+        let mut slots: Vec<Index> = turnstile::in_line(self)
             .filter(|&slot| slot != self.slot)
             .collect();
         slots.sort_by_key(|&slot| self.load(Word::Ticket(slot)));
@@ -484,14 +484,14 @@ impl Seat {
             // Before it is told, or it could be given the lock that it does not want.
             self.clear_bits(Word::Line(slot.number() / 64), 1 << (slot.number() % 64));
             if self.mailbox(slot).acknowledge(request.id) {
-                failpoint!("acknowledged");
+                crate::failpoint!("acknowledged");
             }
         }
         for request in requests {
             self.call(request.slot);
         }
         // Those before it are gone: it probes from now on.
-        queue::wake_first(self);
+        turnstile::wake_first(self);
     }
 
     /// A handle for taking the request back from another thread.
@@ -742,7 +742,7 @@ fn person(slot: Index) -> usize {
 }
 
 fn statement_of(slot: Index) -> usize {
-    AT_STATEMENTS + slot.number() * statement::LENGTH
+    AT_STATEMENTS + slot.number() * running_statement::LENGTH
 }
 
 fn byte(slot: Index) -> i64 {
@@ -784,7 +784,7 @@ pub(crate) fn rebuild(lock_file: &Path, model: Option<&Path>) -> io::Result<()> 
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    failpoint!("rebuilding");
+    crate::failpoint!("rebuilding");
     build(&path, model)
 }
 
@@ -895,7 +895,7 @@ impl Snapshot {
             pidns: Some(self.word(at + 16)).filter(|&pidns| pidns > 0),
             cmd: self.text(at + CMD_AT, CMD_LEN),
             label: self.text(at + LABEL_AT, LABEL_LEN),
-            statement: statement::read(|number| self.word(statement_of(slot) + number * 8))
+            statement: running_statement::read(|number| self.word(statement_of(slot) + number * 8))
                 .map(|shown| shown.text),
             ticket: self.word(AT_TICKETS + slot.number() * 8),
             since: self.word(waiting(slot) + 8),

@@ -5,11 +5,11 @@ use std::panic::Location;
 use std::process::Command;
 use std::sync::Arc;
 
+use crate::attachment::{Hold, LockFile, Pen, Request};
 use crate::error::{Kind, LockError};
-use crate::inherited::VARIABLE;
-use crate::page::Seat;
-use crate::pen::{Hold, LockFile, Pen, Request};
-use crate::queue::Policy;
+use crate::inherited_hold::VARIABLE;
+use crate::queue_file::Seat;
+use crate::turnstile::Policy;
 
 /// The turn within this process, and with it the lock file: given on when it is
 /// dropped, on every way out of an acquisition.

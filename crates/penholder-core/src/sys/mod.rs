@@ -15,7 +15,12 @@
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{clock, file, filesystem, fork, futex, locks, map, openers, process};
+pub(crate) use linux::{
+    clock, descriptor, file, filesystem, fork, futex, locks, map, openers, process,
+};
+
+#[cfg(all(target_os = "linux", feature = "failpoints"))]
+pub(crate) use linux::signal;
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(

@@ -1,9 +1,9 @@
 //! Death and standstill of a process at every step of the protocol: nobody else
 //! is held up, nobody is inside with another, and whoever stopped goes on.
 
-#[path = "../tests/peer/mod.rs"]
+#![cfg(test)]
+
 mod peer;
-#[path = "../tests/stage/mod.rs"]
 mod stage;
 
 use std::ffi::OsString;
@@ -14,11 +14,10 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use self::peer::Peer;
-use self::stage::{Actor, Counter, LONG, lock_file};
-use crate::status::ProcessState;
-use crate::sys::process;
-use crate::{WriteLocker, failpoint, page};
+use peer::Peer;
+use penholder_core::failpoint;
+use penholder_lock::WriteLocker;
+use stage::{Actor, Counter, LONG, lock_file};
 
 /// How many count beside the one that something happens to.
 const OTHERS: usize = 3;
@@ -77,9 +76,7 @@ fn toil(args: &[OsString]) {
 
 /// Makes it a page of no known version.
 fn spoil(folder: &Path) {
-    let page = OpenOptions::new()
-        .write(true)
-        .open(page::path_of(&lock_file(folder)));
+    let page = OpenOptions::new().write(true).open(folder.join("db.lockq"));
     if let Ok(page) = page {
         page.write_all_at(&[0xFF; 8], 8).unwrap();
     }
@@ -143,7 +140,11 @@ impl Scene {
     }
 
     fn stands(&self) -> bool {
-        process::state(self.victim.pid(), None) == ProcessState::Stopped
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.victim.pid()));
+        let stat = stat.unwrap_or_default();
+        stat.rsplit(") ")
+            .next()
+            .is_some_and(|rest| rest.starts_with('T'))
     }
 
     /// Each of the others gets in again and again.
