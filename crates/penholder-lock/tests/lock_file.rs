@@ -269,7 +269,7 @@ fn a_path_that_leads_nowhere_is_an_error() {
     assert!(error.ends_with("create the folder first"), "{error}");
     let error = WriteLocker::new(&file).unwrap_err().to_string();
     assert!(
-        error.contains("what should be its folder is a file"),
+        error.contains("what should be its directory is a file"),
         "{error}"
     );
     for path in ["", "/", ".."] {

@@ -14,7 +14,7 @@
 
 use std::time::Instant;
 
-use penholder_lock::BatchSize;
+use penholder_core::BatchSize;
 
 use crate::error::Error;
 use crate::group::{Answer, Claimed, Group, Room, Work};

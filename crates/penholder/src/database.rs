@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use penholder_lock::{Deadline, LOCK_FILE_NAME, Status, WriteGuard, WriteLocker, fork_generation};
+use penholder_core::{Deadline, Guard, LOCK_FILE_NAME, Locker, Status, fork_generation};
+use penholder_lock::WriteLocker;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
@@ -71,7 +72,7 @@ struct Inner {
 #[derive(Debug)]
 pub(crate) struct Attachment {
     generation: u64,
-    pub(crate) locker: WriteLocker,
+    pub(crate) locker: Locker,
     /// Boxed, because each write takes it out and puts it back.
     writer: Mutex<Option<Box<Writer>>>,
     readers: Readers,
@@ -113,7 +114,7 @@ impl Database {
             ));
         }
         refuse_network(&location, &options)?;
-        let locker = locker(&location, &options)?;
+        let locker = core_locker(&location, &options)?;
         let attachment = Attachment::new(locker, &location, &options);
         if options.read_only {
             let reader = attachment.readers.take(&location, &deadline)?;
@@ -486,7 +487,7 @@ impl Inner {
 }
 
 impl Attachment {
-    fn new(locker: WriteLocker, location: &Location, options: &Options) -> Self {
+    fn new(locker: Locker, location: &Location, options: &Options) -> Self {
         Self {
             generation: fork_generation(),
             locker,
@@ -514,7 +515,7 @@ impl Attachment {
 
     /// The write lock, if it is free this moment and nothing is left to move that
     /// would take long.
-    fn guard_for_closing(&self, connection: &Connection) -> Option<WriteGuard> {
+    fn guard_for_closing(&self, connection: &Connection) -> Option<Guard> {
         if !self.locker.lock_file().exists() {
             return None;
         }
@@ -567,11 +568,33 @@ impl Drop for Attachment {
     }
 }
 
-pub(crate) fn locker(location: &Location, options: &Options) -> Result<WriteLocker> {
-    let locker = match &options.lock_path {
-        Some(path) => WriteLocker::at(path)?,
-        None => WriteLocker::at(location.folder().join(LOCK_FILE_NAME))?,
+/// The path of the lock file of a database.
+fn lock_path(location: &Location, options: &Options) -> Result<PathBuf> {
+    let path = match &options.lock_path {
+        Some(path) => path.clone(),
+        None => location.folder().join(LOCK_FILE_NAME),
     };
+    refuse_database_as_lock(location, &path)?;
+    Ok(path)
+}
+
+/// The write lock of a database, for this crate.
+fn core_locker(location: &Location, options: &Options) -> Result<Locker> {
+    let locker = Locker::at(&lock_path(location, options)?)?;
+    refuse_database_as_lock(location, locker.lock_file())?;
+    Ok(locker.with(|lock| {
+        lock.model = Some(location.path.clone());
+        lock.allow_network_fs = options.allow_network_fs;
+        lock.policy = options.policy;
+        lock.long_hold = options.warn_hold;
+        lock.use_queue = options.page;
+        lock.label.clone_from(&options.label);
+    }))
+}
+
+/// The same for users.
+pub(crate) fn locker(location: &Location, options: &Options) -> Result<WriteLocker> {
+    let locker = WriteLocker::at(lock_path(location, options)?)?;
     refuse_database_as_lock(location, locker.lock_file())?;
     let locker = locker
         .permissions_like(&location.path)
@@ -655,7 +678,7 @@ fn ensure_wal(
     {
         return Ok(());
     }
-    let guard = match attachment.locker.acquire_by(deadline) {
+    let guard = match attachment.locker.acquire_until(deadline) {
         Ok(guard) => guard,
         Err(error) if error.is_not_permitted() => return Ok(()),
         Err(error) => return Err(error.into()),

@@ -9,7 +9,7 @@ use std::fmt::Display;
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
-use penholder_lock::WriteGuard;
+use penholder_core::Guard;
 use tracing::level_filters::LevelFilter;
 use tracing::span::EnteredSpan;
 use tracing::{Level, debug, debug_span, event_enabled, warn};
@@ -62,14 +62,14 @@ impl Wait {
     }
 
     /// The lock is ours.
-    pub(crate) fn ends(self, subject: Subject<'_>, guard: &WriteGuard) {
+    pub(crate) fn ends(self, subject: Subject<'_>, guard: &Guard) {
         let waited = self.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
         taken(subject, guard, waited);
     }
 }
 
 /// The lock is ours after so long.
-pub(crate) fn taken(subject: Subject<'_>, guard: &WriteGuard, waited: Duration) {
+pub(crate) fn taken(subject: Subject<'_>, guard: &Guard, waited: Duration) {
     if !is_heard() {
         return;
     }

@@ -15,7 +15,7 @@ use std::panic::Location as SourceLocation;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use penholder_lock::{Deadline, Process, WriteGuard, WriteLocker};
+use penholder_core::{Deadline, Guard, Locker, Process};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ffi};
 
@@ -183,7 +183,7 @@ pub(crate) struct Desk<'a> {
 }
 
 impl<'a> Desk<'a> {
-    pub(crate) fn locker(&self) -> &'a WriteLocker {
+    pub(crate) fn locker(&self) -> &'a Locker {
         &self.attachment.locker
     }
 
@@ -219,7 +219,7 @@ impl<'a> Desk<'a> {
     /// SQLite waits for afterwards.
     pub(crate) fn session(self, deadline: Deadline) -> Result<Session<'a>> {
         let waiting = Wait::begin(self.subject());
-        let guard = self.locker().acquire_by(&deadline).map_err(|error| {
+        let guard = self.locker().acquire_until(&deadline).map_err(|error| {
             let error = error.into();
             telemetry::failed(self.subject(), &error);
             error
@@ -241,7 +241,7 @@ pub(crate) struct Session<'a> {
     /// `None` only while it is being dropped.
     writer: Option<Box<Writer>>,
     /// `None` only while it is being dropped.
-    guard: Option<WriteGuard>,
+    guard: Option<Guard>,
     /// What another connection wrote under the same lock makes due.
     due: Cell<Due>,
     /// Nothing ran in it that may change the connection.
@@ -254,7 +254,7 @@ pub(crate) struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// With the lock in hand.
-    pub(crate) fn with(desk: Desk<'a>, deadline: Deadline, guard: WriteGuard) -> Result<Self> {
+    pub(crate) fn with(desk: Desk<'a>, deadline: Deadline, guard: Guard) -> Result<Self> {
         let hold = Hold::begin(desk.subject());
         let writer = match desk.attachment.take_writer() {
             Some(writer) => writer,
@@ -287,7 +287,7 @@ impl<'a> Session<'a> {
     }
 
     #[expect(clippy::expect_used, reason = "taken out only in `drop`")]
-    pub(crate) fn guard(&self) -> &WriteGuard {
+    pub(crate) fn guard(&self) -> &Guard {
         self.guard.as_ref().expect("ours until dropped")
     }
 
@@ -467,7 +467,9 @@ impl<'a> Session<'a> {
 
     fn ends_commit(&self, begun: Option<Instant>, members: usize) {
         if let Some(begun) = begun {
-            self.guard().note_pace(begun.elapsed(), members);
+            if let Some(stats) = self.guard().commit_stats() {
+                stats.note(begun.elapsed(), members);
+            }
         }
     }
 
@@ -589,7 +591,7 @@ impl Session<'_> {
         let slow = slow.then(|| guard.noted_statement().unwrap_or_default());
         // The write stands, whatever becomes of the record.
         let _ = if at_once {
-            guard.hand_over()
+            guard.release_fair()
         } else {
             guard.release()
         };
@@ -606,7 +608,7 @@ impl Drop for Session<'_> {
             return;
         }
         let writer = writer.and_then(Writer::reset);
-        let awaited = self.guard.as_ref().is_some_and(WriteGuard::is_awaited);
+        let awaited = self.guard.as_ref().is_some_and(Guard::is_awaited);
         let due = writer
             .as_deref()
             .map_or(Due::NotYet, |writer| writer.due(awaited))

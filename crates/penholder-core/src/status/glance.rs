@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::holder_record::Record;
-use crate::queue_file::{Found, Histogram, Person, Snapshot};
+use crate::queue_file::{Found, Histogram, Occupant, Snapshot};
 use crate::status::history::{Counters, Event, Percentiles};
 use crate::status::{self, Holder, PageState, ProcessState, Status};
 use crate::sys::{file, process};
@@ -65,9 +65,9 @@ pub struct News {
 /// Looks at the page and the record; creates, writes, locks and probes nothing.
 pub(crate) fn look(lock_file: &Path) -> io::Result<Glance> {
     let (state, page) = match Snapshot::read(lock_file) {
-        Ok(Found::Page(page)) => (PageState::InUse, Some(page)),
+        Ok(Found::Valid(page)) => (PageState::InUse, Some(page)),
         Ok(Found::Nothing) => (PageState::None, None),
-        Ok(Found::NoPage) | Err(_) => (PageState::Unusable, None),
+        Ok(Found::Invalid) | Err(_) => (PageState::Unusable, None),
     };
     let holder = holder(page.as_ref(), record(lock_file)?);
     let mut glance = Glance {
@@ -113,7 +113,7 @@ fn holder(page: Option<&Snapshot>, record: Option<Record>) -> Option<Holder> {
 
 /// The kernel gave the lock back if it died.
 fn through_turnstile(
-    person: Person,
+    person: Occupant,
     record: Option<Record>,
     own_pidns: Option<u64>,
 ) -> Option<Holder> {

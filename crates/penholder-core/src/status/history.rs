@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::queue_file::{BUCKETS, Counter, Entry, Histogram, Snapshot, bucket_starts};
+use crate::queue_file::{BUCKETS, Counter, EventRecord, Histogram, Snapshot, bucket_starts};
 use crate::time;
 
 /// How often things happened since the page was built.
@@ -142,7 +142,7 @@ impl EventKind {
 
 impl Event {
     /// `None` for what is garbage, or of a newer version.
-    fn of(number: u64, entry: Entry) -> Option<Self> {
+    fn of(number: u64, entry: EventRecord) -> Option<Self> {
         let kind = EventKind::of(entry.kind)?;
         let text = |text: String| Some(text).filter(|text| !text.is_empty());
         let is_carried = kind == EventKind::Carried;
@@ -206,7 +206,7 @@ impl Counters {
 impl Sizes {
     /// Kept in the same buckets as durations are.
     pub(crate) fn of(page: &Snapshot) -> Self {
-        let found = Percentiles::of(page, Histogram::Sizes);
+        let found = Percentiles::of(page, Histogram::BatchSizes);
         // The end of a bucket is one more than the most that it counts.
         let number = |end: Duration| {
             let end = u64::try_from(end.as_nanos()).unwrap_or(u64::MAX);

@@ -61,6 +61,9 @@ impl Drop for Descriptor {
 }
 
 /// Keeps every other thread from opening or closing one: for a fork.
+/// The table of descriptors, locked.
+pub(crate) type DescriptorsGuard = MutexGuard<'static, Vec<RawFd>>;
+
 pub(crate) fn lock() -> MutexGuard<'static, Vec<RawFd>> {
     // Nothing panics with it held, so what it guards is whole.
     DESCRIPTORS.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,8 +1,12 @@
 //! What can be known of a lock by looking at it.
 
 pub(crate) mod glance;
-pub(crate) mod history;
-pub(crate) mod openers;
+mod history;
+mod openers;
+
+pub use glance::{Glance, News};
+pub use history::{Counters, Event, EventKind, Percentiles, Sizes};
+pub use openers::{Opened, Opener, Openers};
 
 use std::fmt;
 use std::fs::File;
@@ -12,8 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::holder_record::{Record, printable};
-use crate::queue_file::{self, Histogram, Person, Snapshot};
-use crate::status::history::{Counters, Event, Percentiles, Sizes};
+use crate::queue_file::{self, Histogram, Occupant, Snapshot};
 use crate::sys::locks::{self, Seen};
 use crate::sys::{clock, file, process};
 use crate::time;
@@ -283,7 +286,7 @@ impl Holder {
     /// What the page says of it, if it names the same one.
     fn add(&mut self, page: &Snapshot) {
         let own_pidns = process::own_pidns();
-        let is_same = |person: &Person| {
+        let is_same = |person: &Occupant| {
             // The pid of one in another namespace may have been translated.
             let is_elsewhere = person.pidns.is_some() && person.pidns != own_pidns;
             self.pid == Some(person.pid) || (is_elsewhere && self.recorded)
@@ -326,7 +329,7 @@ impl fmt::Display for Holder {
 
 impl Waiter {
     /// `looks`: whether its process is looked at.
-    fn of(person: Person, own_pidns: Option<u64>, now: u64, looks: bool) -> Self {
+    fn of(person: Occupant, own_pidns: Option<u64>, now: u64, looks: bool) -> Self {
         let state = if looks {
             state_of(&person, own_pidns)
         } else {
@@ -350,7 +353,7 @@ impl Waiter {
 }
 
 /// What a process that stands in the page is doing.
-pub(crate) fn state_of(person: &Person, own_pidns: Option<u64>) -> ProcessState {
+pub(crate) fn state_of(person: &Occupant, own_pidns: Option<u64>) -> ProcessState {
     if person.pidns.is_none() || person.pidns == own_pidns {
         process::state(person.pid, person.start)
     } else {
@@ -425,7 +428,7 @@ impl serde::Serialize for Holder {
 pub(crate) fn holder(lock_file: &Path) -> io::Result<Option<Holder>> {
     let mut holder = holder_alone(lock_file)?;
     if let Some(holder) = &mut holder
-        && let Ok(queue_file::Found::Page(page)) = Snapshot::read(lock_file)
+        && let Ok(queue_file::Found::Valid(page)) = Snapshot::read(lock_file)
     {
         holder.add(&page);
     }
@@ -449,8 +452,8 @@ pub(crate) fn look(lock_file: &Path) -> io::Result<Status> {
     let mut status = Status::of(lock_file, holder_alone(lock_file)?);
     status.page = match Snapshot::read(lock_file) {
         Ok(queue_file::Found::Nothing) => PageState::None,
-        Ok(queue_file::Found::NoPage) | Err(_) => PageState::Unusable,
-        Ok(queue_file::Found::Page(page)) => {
+        Ok(queue_file::Found::Invalid) | Err(_) => PageState::Unusable,
+        Ok(queue_file::Found::Valid(page)) => {
             status.add(&page, usize::MAX);
             PageState::InUse
         }
