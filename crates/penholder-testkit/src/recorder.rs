@@ -1,4 +1,4 @@
-//! Listens to what a thread does: to `tracing` and to `metrics`.
+//! Records what a thread tells `tracing` and `metrics`.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -6,54 +6,54 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use metrics::{
-    Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
-    SharedString, Unit,
+    Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, SharedString, Unit,
 };
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
 
-/// What was heard.
-#[derive(Clone, Default)]
-pub(crate) struct Heard {
+/// The events, spans and metrics of a piece of work.
+#[derive(Debug, Clone, Default)]
+pub struct Recorder {
     lines: Arc<Mutex<String>>,
     numbers: Arc<Mutex<BTreeMap<String, u64>>>,
     spans: Arc<AtomicU64>,
 }
 
-impl Heard {
-    /// What this thread tells meanwhile.
-    pub(crate) fn during(work: impl FnOnce()) -> Self {
-        let heard = Self::default();
-        metrics::with_local_recorder(&heard, || {
-            tracing::subscriber::with_default(heard.clone(), work);
+impl Recorder {
+    /// Runs `work` and records what this thread reports meanwhile.
+    pub fn record(work: impl FnOnce()) -> Self {
+        let recorder = Self::default();
+        metrics::with_local_recorder(&recorder, || {
+            tracing::subscriber::with_default(recorder.clone(), work);
         });
-        heard
+        recorder
     }
 
-    /// All lines.
-    pub(crate) fn text(&self) -> String {
+    /// Returns all events and spans, one a line.
+    pub fn text(&self) -> String {
         self.lines.lock().unwrap().clone()
     }
 
-    /// What a counter counted, or how many values a histogram has.
-    pub(crate) fn number(&self, name: &str) -> u64 {
+    /// Returns the value of a counter, or how many values a histogram got.
+    pub fn number(&self, name: &str) -> u64 {
         let numbers = self.numbers.lock().unwrap();
         numbers.get(name).copied().unwrap_or(0)
     }
 
-    fn line(&self, mut line: String, record: impl FnOnce(&mut Line<'_>)) {
+    fn push_line(&self, mut line: String, record: impl FnOnce(&mut Line<'_>)) {
         record(&mut Line(&mut line));
         let mut lines = self.lines.lock().unwrap();
         writeln!(lines, "{line}").unwrap();
     }
 }
 
+/// Writes the fields of an event to a line.
 struct Line<'a>(&'a mut String);
 
 impl Visit for Line<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        // The message is the first field.
+        // The message comes first, so that a space separates every other field.
         match field.name() {
             "message" => write!(self.0, "{value:?}"),
             name => write!(self.0, " {name}={value:?}"),
@@ -62,14 +62,14 @@ impl Visit for Line<'_> {
     }
 }
 
-impl Subscriber for Heard {
-    fn enabled(&self, of: &tracing::Metadata<'_>) -> bool {
-        of.target() == "penholder"
+impl Subscriber for Recorder {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "penholder"
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {
         let name = span.metadata().name();
-        self.line(format!("span {name}"), |line| span.record(line));
+        self.push_line(format!("span {name}"), |line| span.record(line));
         Id::from_u64(self.spans.fetch_add(1, Relaxed) + 1)
     }
 
@@ -79,7 +79,7 @@ impl Subscriber for Heard {
 
     fn event(&self, event: &Event<'_>) {
         let level = event.metadata().level();
-        self.line(format!("{level} "), |line| event.record(line));
+        self.push_line(format!("{level} "), |line| event.record(line));
     }
 
     fn enter(&self, _span: &Id) {}
@@ -87,21 +87,22 @@ impl Subscriber for Heard {
     fn exit(&self, _span: &Id) {}
 }
 
+/// A counter or a histogram of a recorder.
 struct Number {
     name: String,
-    heard: Heard,
+    recorder: Recorder,
 }
 
 impl Number {
-    fn of(key: &Key, heard: &Heard) -> Arc<Self> {
+    fn new(key: &Key, recorder: &Recorder) -> Arc<Self> {
         Arc::new(Self {
             name: key.name().to_owned(),
-            heard: heard.clone(),
+            recorder: recorder.clone(),
         })
     }
 
     fn add(&self, value: u64) {
-        let mut numbers = self.heard.numbers.lock().unwrap();
+        let mut numbers = self.recorder.numbers.lock().unwrap();
         *numbers.entry(self.name.clone()).or_default() += value;
     }
 }
@@ -120,7 +121,7 @@ impl HistogramFn for Number {
     }
 }
 
-impl Recorder for Heard {
+impl metrics::Recorder for Recorder {
     fn describe_counter(&self, _name: KeyName, _unit: Option<Unit>, _text: SharedString) {}
 
     fn describe_gauge(&self, _name: KeyName, _unit: Option<Unit>, _text: SharedString) {}
@@ -128,7 +129,7 @@ impl Recorder for Heard {
     fn describe_histogram(&self, _name: KeyName, _unit: Option<Unit>, _text: SharedString) {}
 
     fn register_counter(&self, key: &Key, _metadata: &Metadata<'_>) -> Counter {
-        Counter::from_arc(Number::of(key, self))
+        Counter::from_arc(Number::new(key, self))
     }
 
     fn register_gauge(&self, _key: &Key, _metadata: &Metadata<'_>) -> Gauge {
@@ -136,6 +137,6 @@ impl Recorder for Heard {
     }
 
     fn register_histogram(&self, key: &Key, _metadata: &Metadata<'_>) -> Histogram {
-        Histogram::from_arc(Number::of(key, self))
+        Histogram::from_arc(Number::new(key, self))
     }
 }
