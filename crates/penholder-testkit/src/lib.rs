@@ -11,6 +11,9 @@
 //! | `database_fixture` | a directory with a database (feature `database`) |
 //! | `plain_sqlite` | SQLite without the write lock (feature `database`) |
 //! | `recorder` | what `tracing` and `metrics` were told (feature `database`) |
+//! | `command_fixture` | a directory with a database and the command (feature `command`) |
+//! | `terminal` | a command on a pseudo-terminal (feature `command`) |
+//! | `snapshot` | texts compared with their approved versions (feature `command`) |
 //!
 //! Unit tests inside `penholder-lock` and `penholder` must not pass this crate's types
 //! to the crate under test: a unit test is compiled into a second copy of its crate,
@@ -24,6 +27,8 @@
     reason = "a failed assumption of a test ends the test with a panic"
 )]
 
+#[cfg(feature = "command")]
+pub mod command_fixture;
 #[cfg(feature = "database")]
 pub mod database_fixture;
 pub mod file_size_limit;
@@ -34,5 +39,9 @@ pub mod plain_sqlite;
 #[cfg(feature = "database")]
 pub mod recorder;
 pub mod requirement;
+#[cfg(feature = "command")]
+pub mod snapshot;
+#[cfg(feature = "command")]
+pub mod terminal;
 pub mod tmpfs;
 pub mod wait;

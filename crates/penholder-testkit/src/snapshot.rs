@@ -1,52 +1,60 @@
-//! Texts as they were last approved, in `tests/snapshots`.
+//! Texts compared with their last approved versions.
 //!
-//! A test that finds another text shows both; `PENHOLDER_BLESS=1 cargo test`
-//! approves what it finds.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file is a crate of its own and uses a part of it"
-)]
+//! A test that finds another text shows the difference. `PENHOLDER_BLESS=1 cargo test`
+//! approves the text that the test finds.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Asserts that a text is as it was approved.
-#[track_caller]
-pub fn assert_approved(name: &str, actual: &str) {
-    let path = file(name);
-    if std::env::var_os("PENHOLDER_BLESS").is_some_and(|value| value == "1") {
-        fs::write(&path, actual).unwrap();
-        return;
+/// The directory of a crate's approved texts, one `.txt` file each.
+#[derive(Debug, Clone, Copy)]
+pub struct Snapshots {
+    directory: &'static str,
+}
+
+impl Snapshots {
+    /// Uses a directory, by an absolute path:
+    /// `concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshots")`.
+    pub const fn new(directory: &'static str) -> Self {
+        Self { directory }
     }
-    let approved = fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        approved == actual,
-        "{} differs (- approved, + found):\n{}\nPENHOLDER_BLESS=1 approves what was found",
-        path.display(),
-        difference(&approved, actual)
-    );
+
+    /// Asserts that a text is the approved one of this name.
+    #[track_caller]
+    pub fn assert_approved(&self, name: &str, actual: &str) {
+        let path = self.path(name);
+        if std::env::var_os("PENHOLDER_BLESS").is_some_and(|value| value == "1") {
+            fs::write(&path, actual).unwrap();
+            return;
+        }
+        let approved = fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            approved == actual,
+            "{} differs (- approved, + found):\n{}\nPENHOLDER_BLESS=1 approves what was found",
+            path.display(),
+            difference(&approved, actual)
+        );
+    }
+
+    /// Returns the names of all approved texts, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let name = |entry: fs::DirEntry| {
+            let path = entry.path();
+            path.file_stem().unwrap().to_string_lossy().into_owned()
+        };
+        let entries = fs::read_dir(self.directory).unwrap();
+        let mut names: Vec<String> = entries.map(|entry| name(entry.unwrap())).collect();
+        names.sort();
+        names
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        Path::new(self.directory).join(format!("{name}.txt"))
+    }
 }
 
-/// The names of all approved texts, sorted.
-pub fn names() -> Vec<String> {
-    let folder = file("x").parent().map(Path::to_path_buf).unwrap();
-    let name = |entry: fs::DirEntry| {
-        let path = entry.path();
-        path.file_stem().unwrap().to_string_lossy().into_owned()
-    };
-    let entries = fs::read_dir(folder).unwrap();
-    let mut names: Vec<String> = entries.map(|entry| name(entry.unwrap())).collect();
-    names.sort();
-    names
-}
-
-fn file(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots");
-    folder.join(format!("{name}.txt"))
-}
-
-/// The lines between the first and the last that differ, with two around them.
+/// Returns the lines from the first to the last that differ, with up to two equal lines
+/// before and after them.
 fn difference(approved: &str, found: &str) -> String {
     let approved: Vec<&str> = approved.split('\n').collect();
     let found: Vec<&str> = found.split('\n').collect();
@@ -67,10 +75,10 @@ fn difference(approved: &str, found: &str) -> String {
     lines.join("\n")
 }
 
-/// Replaces what differs from run to run: the folder, process ids, times, and
-/// whether a process happens to be on a processor.
-pub fn steady(text: &str, folder: &Path) -> String {
-    let text = text.replace(&*folder.to_string_lossy(), "FOLDER");
+/// Replaces what differs from run to run: the directory, process ids, times, and whether
+/// a process is on a processor at that moment.
+pub fn normalize(text: &str, directory: &Path) -> String {
+    let text = text.replace(&*directory.to_string_lossy(), "FOLDER");
     let text = replaced(&text, "pid:", "PID", |c| !c.is_ascii_digit());
     let text = replaced(&text, " since ", "TIME", |c| c == ' ');
     let text = replaced(&text, ", held ", "TIME", |c| c == ',' || c == ')');
@@ -82,14 +90,14 @@ pub fn steady(text: &str, folder: &Path) -> String {
             .any(|mark| line.starts_with(mark))
     };
     let lines = text.split('\n').map(|line| match measured(line) {
-        true => numberless(line).replace("µs", "ms"),
+        true => mask_numbers(line).replace("µs", "ms"),
         false => line.to_owned(),
     });
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Replaces all numbers.
-pub fn numberless(text: &str) -> String {
+/// Replaces every number by `N`.
+pub fn mask_numbers(text: &str) -> String {
     let is_digit = |c: char| c.is_ascii_digit();
     let mut out = String::new();
     let mut rest = text;
@@ -103,7 +111,7 @@ pub fn numberless(text: &str) -> String {
     out + rest
 }
 
-/// Replaces what stands between each `mark` and the `end` after it.
+/// Replaces the text between each `mark` and the next `end` after it.
 fn replaced(text: &str, mark: &str, by: &str, end: impl Fn(char) -> bool) -> String {
     let mut parts = text.split(mark);
     let mut out = parts.next().unwrap_or_default().to_owned();
