@@ -1,12 +1,12 @@
-//! The figures of a cell, and their median over several runs.
+//! The figures of a trial, and their median over several runs.
 
 use std::error::Error;
 
 use serde::Serialize;
 
-use crate::cell::Cell;
 use crate::clock;
 use crate::peer::{Peer, Sync};
+use crate::trial::Trial;
 use crate::worker::{self, Share};
 
 /// One object of the JSON file.
@@ -40,7 +40,7 @@ pub(crate) struct Figures {
 
 impl Figures {
     pub(crate) fn of(
-        cell: &Cell,
+        trial: &Trial,
         shares: &[Share],
         rows_ok: bool,
         wal_max_bytes: u64,
@@ -54,14 +54,14 @@ impl Figures {
         }
         let longest = shares.iter().map(|share| share.longest).max();
         let quantile = |q: f64| clock::micros(latencies.value_at_quantile(q));
-        let seconds = cell.seconds.as_secs_f64();
+        let seconds = trial.seconds.as_secs_f64();
         let rates: Vec<f64> = shares.iter().map(|share| share.rate(seconds)).collect();
         let processor: u64 = shares.iter().map(|share| share.processor).sum();
         Ok(Self {
-            peer: cell.peer,
-            sync: cell.sync,
-            processes: cell.processes,
-            think_us: cell.think.as_secs_f64() * 1e6,
+            peer: trial.peer,
+            sync: trial.sync,
+            processes: trial.processes,
+            think_us: trial.think.as_secs_f64() * 1e6,
             rate: rates.iter().sum(),
             failed: shares.iter().map(|share| share.failed).sum(),
             p50_us: quantile(0.5),
@@ -78,7 +78,7 @@ impl Figures {
         })
     }
 
-    /// Each figure's median over the runs of one cell; but what may not happen is
+    /// Each figure's median over the runs of one trial; but what may not happen is
     /// not outvoted: failures add up, one lost row is one too many, the largest
     /// log counts.
     pub(crate) fn median(runs: &[Self]) -> Option<Self> {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::python;
+use crate::peer::python;
 
 /// What the figures of a run depend on.
 pub(crate) struct Machine {

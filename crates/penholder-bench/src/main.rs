@@ -6,41 +6,31 @@
     reason = "a program that prints"
 )]
 
-mod axis;
-mod baton;
-mod cell;
+mod burst;
 mod clock;
-mod compare;
-mod execute;
+mod cpu;
 mod figures;
-mod handoff;
-mod import;
+mod fixed_rate;
+mod handoff_lock;
+mod lock_process;
 mod machine;
 mod matrix;
-mod naive;
 mod peer;
-mod pinned;
 mod plot;
 mod process;
-mod python;
 mod report;
 mod rounds;
-mod runner;
-mod rush;
-mod scale;
-mod steady;
 mod targets;
-mod threads;
-mod uncontended;
-mod waiting;
-mod watching;
+mod trial;
 mod word;
 mod worker;
-mod writer;
+mod workload;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use workload::{compare, execute, handoff, import, lock, scale, threads, waiting, watching};
 
 /// Benchmarks of penholder beside its peers.
 #[derive(Parser)]
@@ -70,16 +60,16 @@ enum Command {
     /// What it costs to watch busy writers with `penholder top`.
     Watching(watching::Args),
     #[command(hide = true)]
-    Runner(runner::Args),
+    LockProcess(lock_process::Args),
     #[command(hide = true)]
     Worker(worker::Args),
     #[command(hide = true)]
-    Steady(steady::Args),
+    FixedRate(fixed_rate::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Args::parse().command {
-        Command::Lock(plan) => uncontended::run(&plan),
+        Command::Lock(plan) => lock::run(&plan),
         Command::Execute(plan) => execute::run(&plan),
         Command::Compare(args) => compare::run(args),
         Command::Scale(args) => scale::run(args),
@@ -88,9 +78,9 @@ fn main() -> ExitCode {
         Command::Waiting(args) => waiting::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Watching(args) => watching::run(&args),
-        Command::Runner(args) => runner::run(&args),
+        Command::LockProcess(args) => lock_process::run(&args),
         Command::Worker(args) => worker::run(args),
-        Command::Steady(args) => steady::run(&args),
+        Command::FixedRate(args) => fixed_rate::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! All the cells of a comparison, measured in turns: the machine is shared and
+//! All the trials of a comparison, measured in turns: the machine is shared and
 //! noisy, so each run goes through the peers the other way round, and the median
 //! of the runs counts.
 
@@ -6,25 +6,25 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cell::Cell;
 use crate::clock;
 use crate::figures::Figures;
+use crate::peer::python;
 use crate::peer::{Peer, Sync};
-use crate::python;
+use crate::trial::Trial;
 
 /// How long, how often, where, and where the results go.
 #[derive(clap::Args)]
 pub(crate) struct Plan {
-    /// How long each cell is measured
+    /// How long each trial is measured
     #[arg(long, default_value = "5", value_parser = clock::parse_seconds)]
     pub(crate) seconds: Duration,
     /// How long each process sleeps between its writes, for example 200us
     #[arg(long, default_value = "0us", value_parser = clock::parse)]
     pub(crate) think: Duration,
-    /// How often each cell is measured; medians are reported
+    /// How often each trial is measured; medians are reported
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) runs: u32,
-    /// Writes the figures as a JSON array, one object a cell
+    /// Writes the figures as a JSON array, one object a trial
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
     /// Draws the figures into this folder
@@ -43,46 +43,46 @@ pub(crate) struct Matrix<'a> {
 }
 
 impl Matrix<'_> {
-    /// The median figures of each cell; the peers of a cell stand together.
+    /// The median figures of each trial; the peers of a trial stand together.
     pub(crate) fn measure(&self) -> Result<Vec<Figures>, Box<dyn Error>> {
         let mut runs = Vec::new();
         for run in 0..self.plan.runs {
-            for cell in self.cells(run) {
+            for trial in self.trials(run) {
                 eprintln!(
                     "run {} of {}: {}, {} processes, {}",
                     run + 1,
                     self.plan.runs,
-                    cell.sync,
-                    cell.processes,
-                    cell.peer
+                    trial.sync,
+                    trial.processes,
+                    trial.peer
                 );
-                let figures = cell.measure(&self.plan.folder);
-                let figures = figures.map_err(|e| format!("{}: {e}", cell.peer))?;
-                runs.push((cell, figures));
+                let figures = trial.measure(&self.plan.folder);
+                let figures = figures.map_err(|e| format!("{}: {e}", trial.peer))?;
+                runs.push((trial, figures));
             }
         }
         Ok(self.medians(&runs))
     }
 
-    fn medians(&self, runs: &[(Cell, Figures)]) -> Vec<Figures> {
-        let of = |cell: Cell| {
-            let same = runs.iter().filter(|(other, _)| *other == cell);
+    fn medians(&self, runs: &[(Trial, Figures)]) -> Vec<Figures> {
+        let of = |trial: Trial| {
+            let same = runs.iter().filter(|(other, _)| *other == trial);
             let figures: Vec<Figures> = same.map(|(_, figures)| figures.clone()).collect();
             Figures::median(&figures)
         };
-        self.cells(0).into_iter().filter_map(of).collect()
+        self.trials(0).into_iter().filter_map(of).collect()
     }
 
-    /// All cells in the order of a run.
-    fn cells(&self, run: u32) -> Vec<Cell> {
-        let mut cells = Vec::new();
+    /// All trials in the order of a run.
+    fn trials(&self, run: u32) -> Vec<Trial> {
+        let mut trials = Vec::new();
         for sync in self.syncs {
             for processes in self.processes {
                 let peers = self.in_turn(run).into_iter();
-                cells.extend(peers.map(|peer| self.cell(peer, *sync, *processes)));
+                trials.extend(peers.map(|peer| self.trial(peer, *sync, *processes)));
             }
         }
-        cells
+        trials
     }
 
     /// The peers, every other run the other way round.
@@ -94,8 +94,8 @@ impl Matrix<'_> {
         peers
     }
 
-    pub(crate) fn cell(&self, peer: Peer, sync: Sync, processes: u32) -> Cell {
-        Cell {
+    pub(crate) fn trial(&self, peer: Peer, sync: Sync, processes: u32) -> Trial {
+        Trial {
             peer,
             sync,
             processes,

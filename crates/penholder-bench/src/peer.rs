@@ -1,5 +1,9 @@
 //! Who is compared: the ways in which a process may write its row.
 
+pub(crate) mod naive;
+pub(crate) mod python;
+pub(crate) mod writer;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;

@@ -1,16 +1,18 @@
 //! The figures as SVG: the rate and the longest wait by the number of processes,
 //! as bars beside one another or as lines.
 
+mod axis;
+
 use std::error::Error;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use crate::axis::{Axis, Scale};
 use crate::figures::Figures;
 use crate::machine::Machine;
 use crate::matrix::Plan;
 use crate::peer::{Peer, Sync};
+use crate::plot::axis::{Axis, Scale};
 use crate::report;
 
 const WIDTH: f64 = 960.0;
@@ -23,7 +25,7 @@ const BOTTOM: f64 = 74.0;
 const ENTRY: f64 = 170.0;
 const ENTRIES: usize = 5;
 
-/// What is drawn of each cell.
+/// What is drawn of each trial.
 #[derive(Clone, Copy)]
 struct Measure {
     file: &'static str,
@@ -47,7 +49,7 @@ const MEASURES: [Measure; 2] = [
     },
 ];
 
-/// How a cell is drawn.
+/// How a trial is drawn.
 #[derive(Clone, Copy)]
 enum Shape {
     Bars,

@@ -11,7 +11,7 @@ use crate::figures::Figures;
 use crate::machine::Machine;
 use crate::matrix::Plan;
 
-/// The machine, how it was measured, and a table of all cells.
+/// The machine, how it was measured, and a table of all trials.
 pub(crate) fn print(machine: &Machine, plan: &Plan, figures: &[Figures]) {
     println!("{}", machine.hardware);
     println!("{}", machine.software);
@@ -29,7 +29,7 @@ pub(crate) fn print(machine: &Machine, plan: &Plan, figures: &[Figures]) {
 /// How it was measured, in a line.
 pub(crate) fn method(plan: &Plan) -> String {
     let mut text = format!(
-        "one row a transaction, {} s a cell",
+        "one row a transaction, {} s a trial",
         plan.seconds.as_secs_f64()
     );
     if plan.runs > 1 {

@@ -5,7 +5,7 @@ use crate::figures::Figures;
 use crate::peer::{Peer, Sync};
 use crate::report;
 
-/// Prints a line for each cell of penholder and each peer to compare it with.
+/// Prints a line for each trial of penholder and each peer to compare it with.
 pub(crate) fn print(figures: &[Figures]) {
     let mut lines = Vec::new();
     for own in figures.iter().filter(|row| is_own(row.peer)) {

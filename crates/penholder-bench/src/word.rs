@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::thread::futex::{self, Flags, Timespec};
 
 use crate::clock;
-use crate::writer;
+use crate::peer::writer;
 
 const FREE: u32 = 0;
 const TAKEN: u32 = 1;

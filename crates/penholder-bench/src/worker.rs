@@ -12,9 +12,9 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{self, Nanos};
+use crate::peer::writer::{self, Outcome, Setting};
 use crate::peer::{Peer, Sync};
 use crate::process;
-use crate::writer::{self, Outcome, Setting};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

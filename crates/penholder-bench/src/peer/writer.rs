@@ -11,7 +11,7 @@ use penholder::lock::Policy;
 use rusqlite::{Connection, ErrorCode};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::naive::Naive;
+use crate::peer::naive::Naive;
 use crate::peer::{Peer, Sync};
 
 pub(crate) const TABLE: &str = "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, worker, text)";

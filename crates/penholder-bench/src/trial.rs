@@ -1,4 +1,4 @@
-//! One cell of the comparison: one peer, so many processes, measured once in a
+//! One trial of the comparison: one peer, so many processes, measured once in a
 //! database of its own, and every acknowledged row looked for afterwards.
 
 use std::collections::HashMap;
@@ -10,16 +10,16 @@ use rusqlite::Connection;
 
 use crate::clock::{self, Nanos};
 use crate::figures::Figures;
+use crate::peer::python;
+use crate::peer::writer::{self, Setting};
 use crate::peer::{Peer, Sync};
 use crate::process::{self, Process};
-use crate::python;
 use crate::worker::{self, Share, Window};
-use crate::writer::{self, Setting};
 
 const WARM_UP: Duration = Duration::from_millis(300);
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Cell {
+pub(crate) struct Trial {
     pub(crate) peer: Peer,
     pub(crate) sync: Sync,
     pub(crate) processes: u32,
@@ -27,7 +27,7 @@ pub(crate) struct Cell {
     pub(crate) seconds: Duration,
 }
 
-impl Cell {
+impl Trial {
     pub(crate) fn measure(&self, folder: &Path) -> Result<Figures, Box<dyn Error>> {
         let folder = tempfile::tempdir_in(folder)?;
         let database = folder.path().canonicalize()?.join("bench.db");

@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::clock::{self, Nanos};
-use crate::writer::{self, Outcome, Setting};
+use crate::peer::writer::{self, Outcome, Setting};
 
 pub(crate) struct Naive {
     connection: Connection,

@@ -5,15 +5,15 @@ use std::error::Error;
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
-use crate::baton::{Baton, Kind};
 use crate::clock::{self, Nanos};
-use crate::pinned;
+use crate::cpu;
+use crate::handoff_lock::{HandoffLock, LockKind};
 use crate::process::{self, Process};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[arg(long)]
-    kind: Kind,
+    kind: LockKind,
     #[arg(long)]
     folder: PathBuf,
     #[arg(long)]
@@ -26,25 +26,25 @@ pub(crate) struct Args {
 /// much processor time it has used.
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     process::end_with_parent()?;
-    pinned::pin(args.cpu)?;
-    let mut baton = Baton::open(args.kind, &args.folder)?;
+    cpu::pin(args.cpu)?;
+    let mut lock = HandoffLock::open(args.kind, &args.folder)?;
     let mut output = std::io::stdout();
     for line in std::io::stdin().lock().lines() {
         let moment = match line?.as_str() {
             order @ ("take" | "pass") => {
                 writeln!(output, "taking")?;
                 output.flush()?;
-                baton.take()?;
+                lock.take()?;
                 let taken = clock::now();
                 if order == "pass" {
-                    baton.release()?;
+                    lock.release()?;
                 }
                 taken
             }
             "processor" => clock::processor(),
             _ => {
                 let begun = clock::now();
-                baton.release()?;
+                lock.release()?;
                 begun
             }
         };
@@ -55,13 +55,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 }
 
 /// Such a process, seen from the one that started it.
-pub(crate) struct Runner(Process);
+pub(crate) struct LockProcess(Process);
 
-impl Runner {
-    pub(crate) fn start(kind: Kind, folder: &Path, cpu: usize) -> Result<Self, Box<dyn Error>> {
+impl LockProcess {
+    pub(crate) fn start(kind: LockKind, folder: &Path, cpu: usize) -> Result<Self, Box<dyn Error>> {
         let folder = folder.display();
         let arguments = [
-            "runner".to_owned(),
+            "lock-process".to_owned(),
             format!("--kind={}", kind.name()),
             format!("--folder={folder}"),
             format!("--cpu={cpu}"),

@@ -12,8 +12,8 @@ use rusqlite::Connection;
 
 use crate::clock;
 use crate::peer::Sync;
+use crate::peer::writer::{self, INSERT, TEXT};
 use crate::report;
-use crate::writer::{self, INSERT, TEXT};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -30,7 +30,7 @@ pub(crate) struct Args {
         default_value = "penholder,penholder-write,penholder-off,mutex,mutex-autocommit"
     )]
     peers: Vec<Way>,
-    /// Seconds a cell
+    /// Seconds a trial
     #[arg(long, default_value = "4", value_parser = clock::parse_seconds)]
     seconds: Duration,
     /// Runs in turns; medians count
@@ -91,7 +91,7 @@ impl fmt::Display for Way {
     }
 }
 
-/// What came of one cell.
+/// What came of one trial.
 #[derive(Debug, Clone, Copy)]
 struct Figure {
     rate: f64,
@@ -113,19 +113,19 @@ type Write = Arc<dyn Fn(u32) -> Result<bool, Failure> + Send + std::marker::Sync
 
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     println!(
-        "threads of one process, one row a transaction, {} s a cell, medians of {} runs",
+        "threads of one process, one row a transaction, {} s a trial, medians of {} runs",
         args.seconds.as_secs_f64(),
         args.runs
     );
     for sync in &args.sync {
         for threads in &args.threads {
-            cell(args, *sync, *threads)?;
+            trial(args, *sync, *threads)?;
         }
     }
     Ok(())
 }
 
-fn cell(args: &Args, sync: Sync, threads: u32) -> Result<(), Box<dyn Error>> {
+fn trial(args: &Args, sync: Sync, threads: u32) -> Result<(), Box<dyn Error>> {
     let mut figures = vec![Vec::new(); args.peers.len()];
     for run in 0..args.runs {
         let mut order: Vec<usize> = (0..args.peers.len()).collect();

@@ -6,15 +6,15 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::cell::{self, Cell};
 use crate::clock::{self, Nanos};
 use crate::peer::Peer;
+use crate::peer::writer;
 use crate::process;
 use crate::report;
+use crate::trial::{self, Trial};
 use crate::worker::Share;
-use crate::writer;
 
-pub(crate) struct Rush {
+pub(crate) struct Burst {
     peer: Peer,
     processes: usize,
     failed: u64,
@@ -27,25 +27,25 @@ pub(crate) struct Rush {
     error: Option<String>,
 }
 
-impl Rush {
+impl Burst {
     /// The peers are given the same patience.
     pub(crate) fn measure(
-        cell: &Cell,
+        trial: &Trial,
         folder: &Path,
         patience: Duration,
     ) -> Result<Self, Box<dyn Error>> {
         let folder = tempfile::tempdir_in(folder)?;
         let database = folder.path().canonicalize()?.join("bench.db");
         writer::create(&database)?;
-        process::make_room(cell.processes)?;
-        let mut workers = cell.start(&database, patience, true)?;
-        let window = cell.launch(&mut workers)?;
+        process::make_room(trial.processes)?;
+        let mut workers = trial.start(&database, patience, true)?;
+        let window = trial.launch(&mut workers)?;
         let last = clock::after(patience * 2 + Duration::from_secs(60));
-        let shares = cell::shares(&mut workers, last)?;
-        cell::finish(workers)?;
+        let shares = trial::shares(&mut workers, last)?;
+        trial::finish(workers)?;
         let elapsed = Duration::from_nanos(clock::now() - window.start);
-        let rows_ok = cell::rows(&database)? == cell::acknowledged(&shares);
-        Ok(Self::of(cell.peer, shares, elapsed, rows_ok))
+        let rows_ok = trial::rows(&database)? == trial::acknowledged(&shares);
+        Ok(Self::of(trial.peer, shares, elapsed, rows_ok))
     }
 
     fn of(peer: Peer, shares: Vec<Share>, elapsed: Duration, rows_ok: bool) -> Self {
@@ -61,7 +61,7 @@ impl Rush {
     }
 }
 
-impl fmt::Display for Rush {
+impl fmt::Display for Burst {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,

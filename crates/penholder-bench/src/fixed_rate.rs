@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::clock;
+use crate::peer::writer::{self, Outcome, Setting};
 use crate::peer::{Peer, Sync};
 use crate::process::{self, Process};
 use crate::worker::{self, Share};
-use crate::writer::{self, Outcome, Setting};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -105,7 +105,7 @@ impl Writers {
     ) -> Result<Self, Box<dyn Error>> {
         let start = |number| {
             let mut writer = Process::of_this_program(&[
-                "steady".into(),
+                "fixed-rate".into(),
                 format!("--database={}", database.display()),
                 format!("--number={number}"),
                 format!("--every={}ns", every.as_nanos()),

@@ -11,14 +11,14 @@ use penholder::lock::{Policy, WriteGuard, WriteLocker};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use crate::peer::writer;
 use crate::word::Word;
-use crate::writer;
 
 /// Nobody waits longer in this benchmark.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum LockKind {
     /// A word in shared memory and the kernel's futex: the least that a wake-up
     /// of another process costs.
     Futex,
@@ -30,7 +30,7 @@ pub(crate) enum Kind {
     PenholderFifo,
 }
 
-impl Kind {
+impl LockKind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Futex => "futex",
@@ -42,7 +42,7 @@ impl Kind {
     }
 }
 
-impl FromStr for Kind {
+impl FromStr for LockKind {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
@@ -59,7 +59,7 @@ impl FromStr for Kind {
 }
 
 /// One process's end of it.
-pub(crate) enum Baton {
+pub(crate) enum HandoffLock {
     Futex(Word),
     Flock(File),
     Poller(File),
@@ -69,9 +69,9 @@ pub(crate) enum Baton {
     },
 }
 
-impl Baton {
-    /// All processes that name the same folder pass one baton.
-    pub(crate) fn open(kind: Kind, folder: &Path) -> Result<Self, Box<dyn Error>> {
+impl HandoffLock {
+    /// All processes that name the same folder pass one lock.
+    pub(crate) fn open(kind: LockKind, folder: &Path) -> Result<Self, Box<dyn Error>> {
         let database = folder.join("bench.db");
         let penholder = |policy| -> Result<Self, Box<dyn Error>> {
             let options = penholder::Options::new().policy(policy);
@@ -79,11 +79,11 @@ impl Baton {
             Ok(Self::Penholder { locker, held: None })
         };
         Ok(match kind {
-            Kind::Futex => Self::Futex(Word::shared(&folder.join("word"))?),
-            Kind::Flock => Self::Flock(writer::lock_file(&writer::lock_path(&database))?),
-            Kind::Poller => Self::Poller(writer::lock_file(&writer::lock_path(&database))?),
-            Kind::Penholder => penholder(Policy::default())?,
-            Kind::PenholderFifo => penholder(Policy::Fifo)?,
+            LockKind::Futex => Self::Futex(Word::shared(&folder.join("word"))?),
+            LockKind::Flock => Self::Flock(writer::lock_file(&writer::lock_path(&database))?),
+            LockKind::Poller => Self::Poller(writer::lock_file(&writer::lock_path(&database))?),
+            LockKind::Penholder => penholder(Policy::default())?,
+            LockKind::PenholderFifo => penholder(Policy::Fifo)?,
         })
     }
 

@@ -12,10 +12,11 @@ use hdrhistogram::Histogram;
 use rusqlite::Connection;
 
 use crate::clock;
+use crate::fixed_rate::Writers;
 use crate::machine::Machine;
-use crate::steady::Writers;
+use crate::matrix;
+use crate::peer::writer;
 use crate::worker::{self, Share};
-use crate::{matrix, writer};
 
 const IMPORTED: &str = "CREATE TABLE imported(id INTEGER PRIMARY KEY, name TEXT, price REAL)";
 /// Others have found their pace.

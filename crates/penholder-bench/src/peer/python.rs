@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::writer::{INSERT, Setting, TEXT};
+use crate::peer::writer::{INSERT, Setting, TEXT};
 
 const SCRIPT: &str = include_str!("worker.py");
 

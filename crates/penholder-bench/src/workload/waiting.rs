@@ -5,12 +5,12 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::baton::Kind;
 use crate::clock::{self, Nanos};
+use crate::handoff_lock::LockKind;
+use crate::lock_process::LockProcess;
 use crate::machine::Machine;
 use crate::process;
-use crate::runner::Runner;
-use crate::{matrix, pinned};
+use crate::{cpu, matrix};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -33,11 +33,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         "{} processes wait behind a hold of {:?}; of one processor they use together\n",
         args.waiters, args.seconds
     );
-    for kind in [Kind::Flock, Kind::Poller, Kind::Penholder] {
+    for kind in [LockKind::Flock, LockKind::Poller, LockKind::Penholder] {
         let used = clock::micros(measure(args, kind)?);
         let percent = used / args.seconds.as_secs_f64() / 10_000.0;
         let target = match kind {
-            Kind::Penholder => " (target 3%)",
+            LockKind::Penholder => " (target 3%)",
             _ => "",
         };
         println!("{:<20} {percent:.2}%{target}", kind.name());
@@ -45,11 +45,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn measure(args: &Args, kind: Kind) -> Result<Nanos, Box<dyn Error>> {
+fn measure(args: &Args, kind: LockKind) -> Result<Nanos, Box<dyn Error>> {
     let folder = tempfile::tempdir_in(&args.folder)?;
     let folder = folder.path().canonicalize()?;
-    let (first, second) = pinned::two()?;
-    let mut holder = Runner::start(kind, &folder, first)?;
+    let (first, second) = cpu::two()?;
+    let mut holder = LockProcess::start(kind, &folder, first)?;
     holder.take()?;
     let mut waiters = waiters(args.waiters, kind, &folder, (first, second))?;
     // What it took to start and to get in line is not counted.
@@ -70,14 +70,14 @@ fn measure(args: &Args, kind: Kind) -> Result<Nanos, Box<dyn Error>> {
 
 fn waiters(
     count: u32,
-    kind: Kind,
+    kind: LockKind,
     folder: &Path,
     (first, second): (usize, usize),
-) -> Result<Vec<Runner>, Box<dyn Error>> {
+) -> Result<Vec<LockProcess>, Box<dyn Error>> {
     (0..count)
         .map(|number| {
             let cpu = if number % 2 == 0 { second } else { first };
-            Runner::start(kind, folder, cpu)
+            LockProcess::start(kind, folder, cpu)
         })
         .collect()
 }

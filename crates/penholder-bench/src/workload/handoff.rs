@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::baton::Kind;
 use crate::clock::{self, Nanos};
+use crate::handoff_lock::LockKind;
+use crate::lock_process::LockProcess;
 use crate::machine::Machine;
-use crate::runner::Runner;
-use crate::{matrix, pinned, report};
+use crate::{cpu, matrix, report};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -30,9 +30,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     matrix::check_folder(&args.folder)?;
     let machine = Machine::here(&args.folder);
-    let (first, second) = pinned::two()?;
+    let (first, second) = cpu::two()?;
     // The orders come from the holder's processor: the heir's is left asleep.
-    pinned::pin(first)?;
+    cpu::pin(first)?;
     let mut relays = relays(&args.folder, (first, second))?;
     // Others use the machine too: all are measured in turns.
     for round in 0..=args.rounds {
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 }
 
 fn relays(folder: &Path, cpus: (usize, usize)) -> Result<Vec<Relay>, Box<dyn Error>> {
-    use Kind::{Flock, Futex, Penholder, PenholderFifo, Poller};
+    use LockKind::{Flock, Futex, Penholder, PenholderFifo, Poller};
     let relays = [
         ("futex", Futex, Futex, End::Release),
         ("blocking flock", Flock, Flock, End::Release),
@@ -77,19 +77,19 @@ enum End {
 /// Two processes, one of which takes over from the other again and again.
 struct Relay {
     name: &'static str,
-    kind: Kind,
+    kind: LockKind,
     end: End,
     cpu: usize,
     folder: tempfile::TempDir,
-    holder: Runner,
-    heir: Runner,
+    holder: LockProcess,
+    heir: LockProcess,
     times: Vec<Nanos>,
 }
 
 impl Relay {
     fn start(
         name: &'static str,
-        (holder, heir): (Kind, Kind),
+        (holder, heir): (LockKind, LockKind),
         end: End,
         folder: &Path,
         (first, second): (usize, usize),
@@ -101,8 +101,8 @@ impl Relay {
             kind: holder,
             end,
             cpu: first,
-            holder: Runner::start(holder, &path, first)?,
-            heir: Runner::start(heir, &path, second)?,
+            holder: LockProcess::start(holder, &path, first)?,
+            heir: LockProcess::start(heir, &path, second)?,
             folder,
             times: Vec::new(),
         })
@@ -129,7 +129,7 @@ impl Relay {
         self.heir.release()?;
         if self.end == End::Kill {
             let folder = self.folder.path().canonicalize()?;
-            self.holder = Runner::start(self.kind, &folder, self.cpu)?;
+            self.holder = LockProcess::start(self.kind, &folder, self.cpu)?;
         }
         Ok(owned.saturating_sub(ended))
     }
@@ -137,7 +137,7 @@ impl Relay {
     /// How long the heir has been waiting when the hold ends: it is asleep by
     /// then. At a random moment of the poller's pause.
     fn asleep(&self) -> Duration {
-        let longest = if self.kind == Kind::Poller {
+        let longest = if self.kind == LockKind::Poller {
             55_000
         } else {
             10_000

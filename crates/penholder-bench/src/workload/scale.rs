@@ -3,10 +3,10 @@
 use std::error::Error;
 use std::time::Duration;
 
+use crate::burst::Burst;
 use crate::machine::Machine;
 use crate::matrix::{self, Matrix, Plan};
 use crate::peer::{Peers, Sync};
-use crate::rush::Rush;
 use crate::{clock, plot, report, targets};
 
 #[derive(clap::Args)]
@@ -66,9 +66,9 @@ fn once(
     for run in 0..matrix.plan.runs {
         for sync in matrix.syncs {
             for peer in matrix.in_turn(run) {
-                let cell = matrix.cell(peer, *sync, processes);
-                let rush = Rush::measure(&cell, &matrix.plan.folder, timeout)?;
-                println!("{sync}, {rush}");
+                let trial = matrix.trial(peer, *sync, processes);
+                let burst = Burst::measure(&trial, &matrix.plan.folder, timeout)?;
+                println!("{sync}, {burst}");
             }
         }
     }

@@ -9,8 +9,8 @@ use penholder::Database;
 use penholder_lock::{DEFAULT_TIMEOUT, WriteLocker};
 use rusqlite::Connection;
 
+use crate::peer::writer::{INSERT, TABLE, TEXT};
 use crate::rounds::{self, Peer, Plan};
-use crate::writer::{INSERT, TABLE, TEXT};
 
 pub(crate) fn run(plan: &Plan) -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir_in(&plan.folder)?;
