@@ -9,6 +9,7 @@
 mod burst;
 mod clock;
 mod cpu;
+mod directory;
 mod figures;
 mod fixed_rate;
 mod handoff_lock;
@@ -22,6 +23,7 @@ mod report;
 mod rounds;
 mod targets;
 mod trial;
+mod turns;
 mod word;
 mod worker;
 mod workload;
@@ -42,9 +44,9 @@ struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// The uncontended lock beside a bare flock and unlock.
-    Lock(rounds::Plan),
+    Lock(rounds::Args),
     /// One-row writes of one process beside bare rusqlite.
-    Execute(rounds::Plan),
+    Execute(rounds::Args),
     /// Many processes that write one database, beside the peers.
     Compare(compare::Args),
     /// The same from one process to hundreds, or all at once.
@@ -69,8 +71,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Args::parse().command {
-        Command::Lock(plan) => lock::run(&plan),
-        Command::Execute(plan) => execute::run(&plan),
+        Command::Lock(args) => lock::run(&args),
+        Command::Execute(args) => execute::run(&args),
         Command::Compare(args) => compare::run(args),
         Command::Scale(args) => scale::run(args),
         Command::Threads(args) => threads::run(&args),

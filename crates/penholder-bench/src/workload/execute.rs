@@ -1,5 +1,5 @@
-//! Writes of one row by one process, beside bare rusqlite with the same
-//! settings (WAL, `synchronous=NORMAL`, prepared statements).
+//! One-row writes of one process, compared with bare rusqlite with the same settings
+//! (WAL, `synchronous=NORMAL`, prepared statements).
 
 use std::error::Error;
 use std::fs::File;
@@ -10,111 +10,115 @@ use penholder_lock::{DEFAULT_TIMEOUT, WriteLocker};
 use rusqlite::Connection;
 
 use crate::peer::writer::{INSERT, TABLE, TEXT};
-use crate::rounds::{self, Peer, Plan};
+use crate::rounds::{self, Args, Operation};
 
-pub(crate) fn run(plan: &Plan) -> Result<(), Box<dyn Error>> {
-    let folder = tempfile::tempdir_in(&plan.folder)?;
-    let path = |name: &str| folder.path().join(name).join("bench.db");
-    for name in [
-        "parsed",
-        "prepared",
-        "autocommit",
-        "locked",
-        "execute",
-        "write",
-    ] {
-        std::fs::create_dir(folder.path().join(name))?;
-    }
-    let parsed = bare(&path("parsed"))?;
-    let prepared = bare(&path("prepared"))?;
-    let autocommit = bare(&path("autocommit"))?;
-    let locked = bare(&path("locked"))?;
-    let locker = WriteLocker::new(folder.path().join("locked"))?;
-    locker.acquire(DEFAULT_TIMEOUT)?.release()?;
-    File::open(locker.lock_file())?.sync_all()?;
-    let execute = open(&path("execute"))?;
-    let write = open(&path("write"))?;
-    let mut peers = [
-        Peer {
-            name: "rusqlite BEGIN, INSERT, COMMIT",
-            operation: Box::new(|| {
-                parsed.execute_batch("BEGIN IMMEDIATE")?;
-                parsed.prepare_cached(INSERT)?.execute((1, TEXT))?;
-                Ok(parsed.execute_batch("COMMIT")?)
-            }),
-        },
-        Peer {
-            name: "the same, all prepared",
-            operation: Box::new(|| {
-                prepared.prepare_cached("BEGIN IMMEDIATE")?.execute(())?;
-                prepared.prepare_cached(INSERT)?.execute((1, TEXT))?;
-                prepared.prepare_cached("COMMIT")?.execute(())?;
-                Ok(())
-            }),
-        },
-        Peer {
-            name: "rusqlite INSERT, autocommit",
-            operation: Box::new(|| {
-                autocommit.prepare_cached(INSERT)?.execute((1, TEXT))?;
-                Ok(())
-            }),
-        },
-        Peer {
-            name: "the lock around such an INSERT",
-            operation: Box::new(|| {
-                let guard = locker.acquire(DEFAULT_TIMEOUT)?;
-                locked.prepare_cached(INSERT)?.execute((1, TEXT))?;
-                Ok(guard.release()?)
-            }),
-        },
-        Peer {
-            name: "penholder execute",
-            operation: Box::new(|| {
-                execute.execute(INSERT, (1, TEXT))?;
-                Ok(())
-            }),
-        },
-        Peer {
-            name: "penholder write",
-            operation: Box::new(|| {
-                write.write(|tx| -> penholder::Result<()> {
-                    tx.prepare_cached(INSERT)?.execute((1, TEXT))?;
-                    Ok(())
-                })?;
-                Ok(())
-            }),
-        },
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let directory = args.directory.temporary()?;
+    let place = |name: &str| {
+        let directory = directory.path().join(name);
+        std::fs::create_dir(&directory).map(|()| directory)
+    };
+    let mut operations = [
+        parsed(&place("parsed")?)?,
+        prepared(&place("prepared")?)?,
+        autocommit(&place("autocommit")?)?,
+        locked(&place("locked")?)?,
+        execute(&place("execute")?)?,
+        write(&place("write")?)?,
     ];
-    let times = rounds::measure(plan, &mut peers)?;
-    rounds::print(&peers, &times);
-    let rate = |peer: usize, beside: usize| times[beside].as_secs_f64() / times[peer].as_secs_f64();
+    let times = rounds::measure(args, &mut operations)?;
+    rounds::print(&operations, &times);
+    let rate = |peer: usize| times[peer].as_secs_f64() / times[4].as_secs_f64();
     println!(
         "\nexecute: {:.2} of the rate of BEGIN, INSERT, COMMIT (target 0.85)",
-        rate(4, 0)
+        rate(0)
     );
-    println!(
-        "execute: {:.2} of the rate of the same, prepared",
-        rate(4, 1)
-    );
+    println!("execute: {:.2} of the rate of the same, prepared", rate(1));
     println!(
         "execute: {:.2} of the rate of autocommit (target 0.70)",
-        rate(4, 2)
+        rate(2)
     );
     Ok(())
 }
 
-fn bare(path: &Path) -> Result<Connection, Box<dyn Error>> {
-    let connection = Connection::open(path)?;
+fn parsed(directory: &Path) -> Result<Operation<'static>> {
+    let connection = connect(directory)?;
+    let name = "rusqlite BEGIN, INSERT, COMMIT";
+    Ok(Operation::new(name, move || {
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        connection.prepare_cached(INSERT)?.execute((1, TEXT))?;
+        Ok(connection.execute_batch("COMMIT")?)
+    }))
+}
+
+fn prepared(directory: &Path) -> Result<Operation<'static>> {
+    let connection = connect(directory)?;
+    Ok(Operation::new("the same, all prepared", move || {
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute(())?;
+        connection.prepare_cached(INSERT)?.execute((1, TEXT))?;
+        connection.prepare_cached("COMMIT")?.execute(())?;
+        Ok(())
+    }))
+}
+
+fn autocommit(directory: &Path) -> Result<Operation<'static>> {
+    let connection = connect(directory)?;
+    Ok(Operation::new("rusqlite INSERT, autocommit", move || {
+        connection.prepare_cached(INSERT)?.execute((1, TEXT))?;
+        Ok(())
+    }))
+}
+
+fn locked(directory: &Path) -> Result<Operation<'static>> {
+    let connection = connect(directory)?;
+    let locker = WriteLocker::new(directory)?;
+    locker.acquire(DEFAULT_TIMEOUT)?.release()?;
+    sync_lock_file(locker.lock_file())?;
+    let name = "the lock around such an INSERT";
+    Ok(Operation::new(name, move || {
+        let guard = locker.acquire(DEFAULT_TIMEOUT)?;
+        connection.prepare_cached(INSERT)?.execute((1, TEXT))?;
+        Ok(guard.release()?)
+    }))
+}
+
+fn execute(directory: &Path) -> Result<Operation<'static>> {
+    let db = open(directory)?;
+    Ok(Operation::new("penholder execute", move || {
+        db.execute(INSERT, (1, TEXT))?;
+        Ok(())
+    }))
+}
+
+fn write(directory: &Path) -> Result<Operation<'static>> {
+    let db = open(directory)?;
+    Ok(Operation::new("penholder write", move || {
+        db.write(|tx| -> penholder::Result<()> {
+            tx.prepare_cached(INSERT)?.execute((1, TEXT))?;
+            Ok(())
+        })?;
+        Ok(())
+    }))
+}
+
+fn connect(directory: &Path) -> Result<Connection> {
+    let connection = Connection::open(directory.join("bench.db"))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.execute_batch(TABLE)?;
     Ok(connection)
 }
 
-fn open(path: &Path) -> Result<Database, Box<dyn Error>> {
-    let db = Database::open(path)?;
+fn open(directory: &Path) -> Result<Database> {
+    let db = Database::open(directory.join("bench.db"))?;
     db.execute(TABLE, ())?;
-    // Lock files are old: their block has long been given a place on the disk.
-    File::open(db.lock_file())?.sync_all()?;
+    sync_lock_file(&db.lock_file())?;
     Ok(db)
+}
+
+/// A lock file in use is old, and its block is allocated on disk.
+fn sync_lock_file(path: &Path) -> Result<()> {
+    Ok(File::open(path)?.sync_all()?)
 }

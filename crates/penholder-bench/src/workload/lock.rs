@@ -1,6 +1,6 @@
-//! The uncontended lock: acquire, record published, release, record emptied,
-//! beside a bare `flock` and unlock on the same file system, and beside the five
-//! system calls that it makes.
+//! The uncontended lock: acquire, write the record, release, clear the record. It is
+//! compared with a bare `flock` and unlock on the same file system, and with the
+//! five system calls that it makes.
 
 use std::error::Error;
 use std::fs::File;
@@ -9,49 +9,42 @@ use std::os::unix::fs::FileExt;
 use penholder_lock::{DEFAULT_TIMEOUT, WriteLocker};
 use rustix::fs::{AtFlags, FlockOperation, StatxFlags, flock, statx};
 
-use crate::rounds::{self, Peer, Plan};
+use crate::rounds::{self, Args, Operation};
 
-pub(crate) fn run(plan: &Plan) -> Result<(), Box<dyn Error>> {
-    let folder = tempfile::tempdir_in(&plan.folder)?;
-    let bare = File::create(folder.path().join("bare.lock"))?;
-    let five = File::create(folder.path().join("five.lock"))?;
-    let locker = WriteLocker::new(folder.path())?;
+pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    let directory = args.directory.temporary()?;
+    let bare = File::create(directory.path().join("bare.lock"))?;
+    let five = File::create(directory.path().join("five.lock"))?;
+    let locker = WriteLocker::new(directory.path())?;
     locker.acquire(DEFAULT_TIMEOUT)?.release()?;
     five.write_all_at(&[b' '; 512], 0)?;
-    // Lock files are old: their block has long been given a place on the disk.
+    // A lock file in use is old, and its block is allocated on disk.
     five.sync_all()?;
     File::open(locker.lock_file())?.sync_all()?;
-    let mut peers = [
-        Peer {
-            name: "flock and unlock",
-            operation: Box::new(|| {
-                flock(&bare, FlockOperation::NonBlockingLockExclusive)?;
-                flock(&bare, FlockOperation::Unlock)?;
-                Ok(())
-            }),
-        },
-        Peer {
-            name: "the five system calls alone",
-            operation: Box::new(|| {
-                flock(&five, FlockOperation::NonBlockingLockExclusive)?;
-                statx(
-                    &five,
-                    "",
-                    AtFlags::EMPTY_PATH,
-                    StatxFlags::NLINK | StatxFlags::SIZE,
-                )?;
-                five.write_all_at(&[b'x'; 512], 0)?;
-                five.write_all_at(&[b' '; 512], 0)?;
-                flock(&five, FlockOperation::Unlock)?;
-                Ok(())
-            }),
-        },
-        Peer {
-            name: "penholder acquire and release",
-            operation: Box::new(|| Ok(locker.acquire(DEFAULT_TIMEOUT)?.release()?)),
-        },
+    let mut operations = [
+        Operation::new("flock and unlock", || flock_and_unlock(&bare)),
+        Operation::new("the five system calls alone", || five_calls(&five)),
+        Operation::new("penholder acquire and release", || {
+            Ok(locker.acquire(DEFAULT_TIMEOUT)?.release()?)
+        }),
     ];
-    let times = rounds::measure(plan, &mut peers)?;
-    rounds::print(&peers, &times);
+    let times = rounds::measure(args, &mut operations)?;
+    rounds::print(&operations, &times);
+    Ok(())
+}
+
+fn flock_and_unlock(file: &File) -> Result<(), Box<dyn Error>> {
+    flock(file, FlockOperation::NonBlockingLockExclusive)?;
+    flock(file, FlockOperation::Unlock)?;
+    Ok(())
+}
+
+fn five_calls(file: &File) -> Result<(), Box<dyn Error>> {
+    flock(file, FlockOperation::NonBlockingLockExclusive)?;
+    let wanted = StatxFlags::NLINK | StatxFlags::SIZE;
+    statx(file, "", AtFlags::EMPTY_PATH, wanted)?;
+    file.write_all_at(&[b'x'; 512], 0)?;
+    file.write_all_at(&[b' '; 512], 0)?;
+    flock(file, FlockOperation::Unlock)?;
     Ok(())
 }
