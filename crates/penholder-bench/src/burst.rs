@@ -10,7 +10,7 @@ use crate::clock::{self, Nanos};
 use crate::peer::Peer;
 use crate::peer::writer;
 use crate::process;
-use crate::report;
+use crate::text;
 use crate::trial::{self, Trial};
 use crate::worker::Share;
 
@@ -37,7 +37,7 @@ impl Burst {
         let folder = tempfile::tempdir_in(folder)?;
         let database = folder.path().canonicalize()?.join("bench.db");
         writer::create(&database)?;
-        process::make_room(trial.processes)?;
+        process::raise_file_limit(trial.processes)?;
         let mut workers = trial.start(&database, patience, true)?;
         let window = trial.launch(&mut workers)?;
         let last = clock::after(patience * 2 + Duration::from_secs(60));
@@ -69,9 +69,9 @@ impl fmt::Display for Burst {
             self.peer,
             self.failed,
             self.processes,
-            report::duration(self.elapsed),
-            report::time(clock::micros(self.longest)),
-            if self.rows_ok { "ok" } else { "WRONG" }
+            text::duration(self.elapsed),
+            text::time(clock::micros(self.longest)),
+            text::rows(self.rows_ok)
         )?;
         match &self.error {
             Some(error) => write!(f, "\n  {error}"),

@@ -1,6 +1,6 @@
 //! The directory for the files of a benchmark.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use tempfile::TempDir;
@@ -15,6 +15,10 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
+    pub(crate) fn path(&self) -> &Path {
+        &self.directory
+    }
+
     /// Creates a temporary directory in it.
     pub(crate) fn temporary(&self) -> std::io::Result<TempDir> {
         tempfile::tempdir_in(&self.directory)

@@ -110,7 +110,7 @@ impl Writers {
                 format!("--number={number}"),
                 format!("--every={}ns", every.as_nanos()),
             ])?;
-            writer.hear(clock::after(Duration::from_secs(20)))?;
+            writer.receive(clock::after(Duration::from_secs(20)))?;
             Ok(writer)
         };
         (0..count).map(start).collect::<Result<_, _>>().map(Self)
@@ -119,16 +119,16 @@ impl Writers {
     pub(crate) fn count(&mut self) -> Result<(), Box<dyn Error>> {
         self.0
             .iter_mut()
-            .try_for_each(|writer| writer.tell("count"))
+            .try_for_each(|writer| writer.send("count"))
     }
 
     /// Ends them, and returns what each did since it counts.
     pub(crate) fn stop(mut self) -> Result<Vec<Share>, Box<dyn Error>> {
         for writer in &mut self.0 {
-            writer.tell("stop")?;
+            writer.send("stop")?;
         }
         let deadline = clock::after(Duration::from_secs(60));
-        let share = |writer: &mut Process| Ok(serde_json::from_str(&writer.hear(deadline)?)?);
+        let share = |writer: &mut Process| Ok(serde_json::from_str(&writer.receive(deadline)?)?);
         self.0.iter_mut().map(share).collect()
     }
 }

@@ -1,26 +1,26 @@
-//! What is handed from one process to another: the ways to wait for it and to
-//! give it up.
+//! The locks whose handoff is measured: each waits and releases in its own way.
 
 use std::error::Error;
+use std::fmt;
 use std::fs::File;
 use std::path::Path;
-use std::str::FromStr;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use penholder::lock::{Policy, WriteGuard, WriteLocker};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use crate::peer::writer;
 use crate::word::Word;
+use crate::{lock_file, names};
 
-/// Nobody waits longer in this benchmark.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Longer than any hold in these benchmarks.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LockKind {
-    /// A word in shared memory and the kernel's futex: the least that a wake-up
-    /// of another process costs.
+    /// A word in shared memory and the kernel's futex: the lowest possible cost of
+    /// waking another process.
     Futex,
     /// A blocking `flock`.
     Flock,
@@ -30,35 +30,13 @@ pub(crate) enum LockKind {
     PenholderFifo,
 }
 
-impl LockKind {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Futex => "futex",
-            Self::Flock => "flock",
-            Self::Poller => "poller",
-            Self::Penholder => "penholder",
-            Self::PenholderFifo => "penholder-fifo",
-        }
+impl fmt::Display for LockKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&names::name(self))
     }
 }
 
-impl FromStr for LockKind {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        let all = [
-            Self::Futex,
-            Self::Flock,
-            Self::Poller,
-            Self::Penholder,
-            Self::PenholderFifo,
-        ];
-        let known = all.into_iter().find(|kind| kind.name() == name);
-        known.ok_or_else(|| format!("no way to wait is called {name:?}"))
-    }
-}
-
-/// One process's end of it.
+/// A lock that one process can hand off to another.
 pub(crate) enum HandoffLock {
     Futex(Word),
     Flock(File),
@@ -70,29 +48,31 @@ pub(crate) enum HandoffLock {
 }
 
 impl HandoffLock {
-    /// All processes that name the same folder pass one lock.
-    pub(crate) fn open(kind: LockKind, folder: &Path) -> Result<Self, Box<dyn Error>> {
-        let database = folder.join("bench.db");
+    /// Opens the lock of a directory. All processes that name the same directory
+    /// share it.
+    pub(crate) fn open(kind: LockKind, directory: &Path) -> Result<Self, Box<dyn Error>> {
+        let database = directory.join("bench.db");
+        let lock_path = lock_file::path(&database);
         let penholder = |policy| -> Result<Self, Box<dyn Error>> {
             let options = penholder::Options::new().policy(policy);
             let locker = options.locker(&database)?;
             Ok(Self::Penholder { locker, held: None })
         };
         Ok(match kind {
-            LockKind::Futex => Self::Futex(Word::shared(&folder.join("word"))?),
-            LockKind::Flock => Self::Flock(writer::lock_file(&writer::lock_path(&database))?),
-            LockKind::Poller => Self::Poller(writer::lock_file(&writer::lock_path(&database))?),
+            LockKind::Futex => Self::Futex(Word::shared(&directory.join("word"))?),
+            LockKind::Flock => Self::Flock(lock_file::open(&lock_path)?),
+            LockKind::Poller => Self::Poller(lock_file::open(&lock_path)?),
             LockKind::Penholder => penholder(Policy::default())?,
             LockKind::PenholderFifo => penholder(Policy::Fifo)?,
         })
     }
 
-    pub(crate) fn take(&mut self) -> Result<(), Box<dyn Error>> {
+    pub(crate) fn acquire(&mut self) -> Result<(), Box<dyn Error>> {
         match self {
-            Self::Futex(word) => word.take(PATIENCE)?,
+            Self::Futex(word) => word.acquire(TIMEOUT)?,
             Self::Flock(file) => flock(file, FlockOperation::LockExclusive)?,
             Self::Poller(file) => poll(file)?,
-            Self::Penholder { locker, held } => *held = Some(locker.acquire(PATIENCE)?),
+            Self::Penholder { locker, held } => *held = Some(locker.acquire(TIMEOUT)?),
         }
         Ok(())
     }
@@ -101,7 +81,7 @@ impl HandoffLock {
         match self {
             Self::Futex(word) => word.release()?,
             Self::Flock(file) | Self::Poller(file) => flock(file, FlockOperation::Unlock)?,
-            Self::Penholder { held, .. } => held.take().ok_or("nothing to release")?.release()?,
+            Self::Penholder { held, .. } => held.take().ok_or("the lock is not held")?.release()?,
         }
         Ok(())
     }

@@ -1,9 +1,9 @@
-//! One of the two processes of a hand-off: it takes and releases when it is
-//! told, and says when that was.
+//! A process that acquires and releases a lock on request, and reports when it did.
 
 use std::error::Error;
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::clock::{self, Nanos};
 use crate::cpu;
@@ -15,110 +15,119 @@ pub(crate) struct Args {
     #[arg(long)]
     kind: LockKind,
     #[arg(long)]
-    folder: PathBuf,
+    directory: PathBuf,
     #[arg(long)]
     cpu: usize,
 }
 
-/// The role itself. On `take` it says `taking`, takes, and says when it had it; on
-/// `pass` the same, and gives it on at once;
-/// on `release` it says when it began to release, when it has; on `processor` how
-/// much processor time it has used.
+/// Answers requests from the standard input:
+///
+/// - `acquire`: prints `acquiring`, acquires, and prints when it had the lock;
+/// - `pass`: the same, but releases the lock at once;
+/// - `release`: releases, and prints when it began to;
+/// - `cpu-time`: prints the CPU time that it has used.
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     process::end_with_parent()?;
     cpu::pin(args.cpu)?;
-    let mut lock = HandoffLock::open(args.kind, &args.folder)?;
+    let mut lock = HandoffLock::open(args.kind, &args.directory)?;
     let mut output = std::io::stdout();
     for line in std::io::stdin().lock().lines() {
-        let moment = match line?.as_str() {
-            order @ ("take" | "pass") => {
-                writeln!(output, "taking")?;
+        let nanos = match line?.as_str() {
+            request @ ("acquire" | "pass") => {
+                writeln!(output, "acquiring")?;
                 output.flush()?;
-                lock.take()?;
-                let taken = clock::now();
-                if order == "pass" {
+                lock.acquire()?;
+                let acquired = clock::now();
+                if request == "pass" {
                     lock.release()?;
                 }
-                taken
+                acquired
             }
-            "processor" => clock::processor(),
+            "cpu-time" => clock::cpu_time(),
             _ => {
                 let begun = clock::now();
                 lock.release()?;
                 begun
             }
         };
-        writeln!(output, "{moment}")?;
+        writeln!(output, "{nanos}")?;
         output.flush()?;
     }
     Ok(())
 }
 
-/// Such a process, seen from the one that started it.
+/// Such a process, from the side of the process that started it.
 pub(crate) struct LockProcess(Process);
 
 impl LockProcess {
-    pub(crate) fn start(kind: LockKind, folder: &Path, cpu: usize) -> Result<Self, Box<dyn Error>> {
-        let folder = folder.display();
+    pub(crate) fn start(
+        kind: LockKind,
+        directory: &Path,
+        cpu: usize,
+    ) -> Result<Self, Box<dyn Error>> {
         let arguments = [
             "lock-process".to_owned(),
-            format!("--kind={}", kind.name()),
-            format!("--folder={folder}"),
+            format!("--kind={kind}"),
+            format!("--directory={}", directory.display()),
             format!("--cpu={cpu}"),
         ];
         Ok(Self(Process::of_this_program(&arguments)?))
     }
 
-    /// Tells it to take, and returns when it is about to.
-    pub(crate) fn begin_to_take(&mut self) -> Result<(), Box<dyn Error>> {
-        self.begin("take")
+    /// Requests the lock, and returns when the process is about to acquire it.
+    pub(crate) fn begin_to_acquire(&mut self) -> Result<(), Box<dyn Error>> {
+        self.begin("acquire")
     }
 
-    /// Tells it to take and to give on at once, and returns when it is about to.
+    /// Like [`begin_to_acquire`](Self::begin_to_acquire), but the process releases
+    /// the lock as soon as it has it.
     pub(crate) fn begin_to_pass(&mut self) -> Result<(), Box<dyn Error>> {
         self.begin("pass")
     }
 
-    fn begin(&mut self, order: &str) -> Result<(), Box<dyn Error>> {
-        self.0.tell(order)?;
-        match self.hear()?.as_str() {
-            "taking" => Ok(()),
-            other => Err(format!("a process said {other:?} instead of \"taking\"").into()),
+    fn begin(&mut self, request: &str) -> Result<(), Box<dyn Error>> {
+        self.0.send(request)?;
+        match self.receive()?.as_str() {
+            "acquiring" => Ok(()),
+            other => Err(format!("a process printed {other:?} instead of \"acquiring\"").into()),
         }
     }
 
-    /// When it had taken.
-    pub(crate) fn taken(&mut self) -> Result<Nanos, Box<dyn Error>> {
-        Ok(self.hear()?.parse()?)
+    /// Waits until the process has acquired the lock, and returns when that was.
+    pub(crate) fn acquired(&mut self) -> Result<Nanos, Box<dyn Error>> {
+        self.receive_nanos()
     }
 
-    pub(crate) fn take(&mut self) -> Result<(), Box<dyn Error>> {
-        self.begin_to_take()?;
-        self.taken()?;
+    pub(crate) fn acquire(&mut self) -> Result<(), Box<dyn Error>> {
+        self.begin_to_acquire()?;
+        self.acquired()?;
         Ok(())
     }
 
-    /// Tells it to release, and returns when it began to.
+    /// Releases the lock, and returns when the process began to.
     pub(crate) fn release(&mut self) -> Result<Nanos, Box<dyn Error>> {
-        self.0.tell("release")?;
-        Ok(self.hear()?.parse()?)
+        self.0.send("release")?;
+        self.receive_nanos()
     }
 
-    /// How much processor time it has used.
-    pub(crate) fn processor(&mut self) -> Result<Nanos, Box<dyn Error>> {
-        self.0.tell("processor")?;
-        Ok(self.hear()?.parse()?)
+    /// The CPU time that the process has used.
+    pub(crate) fn cpu_time(&mut self) -> Result<Nanos, Box<dyn Error>> {
+        self.0.send("cpu-time")?;
+        self.receive_nanos()
     }
 
-    /// `kill -9`; returns the moment before.
+    /// Sends `SIGKILL`, and returns the time just before.
     pub(crate) fn kill(&mut self) -> Result<Nanos, Box<dyn Error>> {
-        let moment = clock::now();
+        let before = clock::now();
         self.0.kill()?;
-        Ok(moment)
+        Ok(before)
     }
 
-    fn hear(&mut self) -> Result<String, Box<dyn Error>> {
-        self.0
-            .hear(clock::after(std::time::Duration::from_secs(20)))
+    fn receive_nanos(&mut self) -> Result<Nanos, Box<dyn Error>> {
+        Ok(self.receive()?.parse()?)
+    }
+
+    fn receive(&mut self) -> Result<String, Box<dyn Error>> {
+        self.0.receive(clock::after(Duration::from_secs(20)))
     }
 }

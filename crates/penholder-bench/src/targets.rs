@@ -3,7 +3,7 @@
 
 use crate::figures::Figures;
 use crate::peer::{Peer, Sync};
-use crate::report;
+use crate::text;
 
 /// Prints a line for each trial of penholder and each peer to compare it with.
 pub(crate) fn print(figures: &[Figures]) {
@@ -39,12 +39,8 @@ fn same_cell(one: &Figures, other: &Figures) -> bool {
 }
 
 fn place(row: &Figures) -> String {
-    let several = if row.processes == 1 {
-        "process"
-    } else {
-        "processes"
-    };
-    format!("{}, {} {several}: {}", row.sync, row.processes, row.peer)
+    let processes = text::processes(row.processes);
+    format!("{}, {processes}: {}", row.sync, row.peer)
 }
 
 /// What does not need a peer: fairness, failures, rows, the log.
@@ -65,8 +61,8 @@ fn alone(own: &Figures) -> String {
         place(own),
         own.jain,
         own.failed,
-        report::megabytes(own.wal_max_bytes),
-        if own.rows_ok { "ok" } else { "WRONG" }
+        text::megabytes(own.wal_max_bytes),
+        text::rows(own.rows_ok)
     )
 }
 

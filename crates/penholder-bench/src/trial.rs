@@ -32,7 +32,7 @@ impl Trial {
         let folder = tempfile::tempdir_in(folder)?;
         let database = folder.path().canonicalize()?.join("bench.db");
         writer::create(&database)?;
-        process::make_room(self.processes)?;
+        process::raise_file_limit(self.processes)?;
         let mut workers = self.start(&database, self.peer.patience(), false)?;
         let window = self.launch(&mut workers)?;
         let log = largest_log(&database, window.end);
@@ -75,14 +75,14 @@ impl Trial {
         // Opened in turn by so many processes on few processors.
         let ready = clock::after(Duration::from_secs(60));
         for worker in &mut *workers {
-            let line = worker.hear(ready)?;
+            let line = worker.receive(ready)?;
             if line != "ready" {
                 return Err(format!("{} said {line:?} instead of \"ready\"", self.peer).into());
             }
         }
         let window = self.window();
         for worker in workers {
-            worker.tell(&window.order())?;
+            worker.send(&window.order())?;
         }
         Ok(window)
     }
@@ -120,7 +120,7 @@ pub(crate) fn shares(
     workers: &mut [Process],
     deadline: Nanos,
 ) -> Result<Vec<Share>, Box<dyn Error>> {
-    let hear = |worker: &mut Process| Ok(serde_json::from_str(&worker.hear(deadline)?)?);
+    let hear = |worker: &mut Process| Ok(serde_json::from_str(&worker.receive(deadline)?)?);
     workers.iter_mut().map(hear).collect()
 }
 

@@ -133,7 +133,7 @@ fn once(setting: &Setting) -> Result<Share, Box<dyn Error>> {
         failed: (!written).into(),
         latencies: vec![(longest, 1)],
         longest,
-        processor: clock::processor(),
+        processor: clock::cpu_time(),
         error: outcome.err().map(|error| error.to_string()),
     })
 }
@@ -156,7 +156,7 @@ fn threaded(setting: &Setting, think: Duration) -> Result<Share, Box<dyn Error>>
         let mut write = || write().map_err(Into::into);
         repeat(window, think, &mut write).map_err(|error| error.to_string())
     };
-    let before = clock::processor();
+    let before = clock::cpu_time();
     let shares: Vec<Result<Share, String>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(one)).collect();
         let died = |_| Err("a thread panicked".to_owned());
@@ -174,7 +174,7 @@ fn threaded(setting: &Setting, think: Duration) -> Result<Share, Box<dyn Error>>
         sum.longest = sum.longest.max(share.longest);
     }
     // The warm-up among it: it is the whole process's.
-    sum.processor = clock::processor() - before;
+    sum.processor = clock::cpu_time() - before;
     Ok(sum)
 }
 
@@ -224,7 +224,7 @@ impl Tally {
         if ended < window.counted {
             return;
         }
-        self.before.get_or_insert_with(clock::processor);
+        self.before.get_or_insert_with(clock::cpu_time);
         self.latencies.saturating_record(ended - begun);
         self.share.longest = self.share.longest.max(ended - begun);
         match outcome {
@@ -235,7 +235,7 @@ impl Tally {
     }
 
     fn share(mut self) -> Share {
-        let now = clock::processor();
+        let now = clock::cpu_time();
         self.share.processor = now - self.before.unwrap_or(now);
         let recorded = self.latencies.iter_recorded();
         self.share.latencies = recorded

@@ -13,6 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::clock::{self, Nanos};
+use crate::lock_file;
 use crate::peer::writer::{self, Outcome, Setting};
 
 pub(crate) struct Naive {
@@ -26,14 +27,14 @@ impl Naive {
     pub(crate) fn open(connection: Connection, setting: &Setting) -> Self {
         Self {
             connection,
-            lock: writer::lock_path(&setting.database),
+            lock: lock_file::path(&setting.database),
             number: setting.number,
             patience: setting.patience,
         }
     }
 
     pub(crate) fn write(&mut self) -> Result<Outcome, Box<dyn Error>> {
-        let mut lock = writer::lock_file(&self.lock)?;
+        let mut lock = lock_file::open(&self.lock)?;
         if !take(&lock, clock::after(self.patience))? {
             return Ok(Outcome::Failed);
         }

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::error::Error;
-use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use penholder::lock::Policy;
 use rusqlite::{Connection, ErrorCode};
 use rustix::fs::{FlockOperation, flock};
 
+use crate::lock_file;
 use crate::peer::naive::Naive;
 use crate::peer::{Peer, Sync};
 
@@ -54,7 +54,7 @@ pub(crate) fn open(setting: &Setting) -> Result<Write, Box<dyn Error>> {
             Ok(Box::new(move || naive.write()))
         }
         Peer::FlockBlocking => {
-            let lock = lock_file(&lock_path(&setting.database))?;
+            let lock = lock_file::open(&lock_file::path(&setting.database))?;
             let connection = connect(setting)?;
             Ok(Box::new(move || {
                 flock(&lock, FlockOperation::LockExclusive)?;
@@ -184,17 +184,4 @@ fn retry_each_millisecond(attempt: i32) -> bool {
     }
     std::thread::sleep(Duration::from_millis(1));
     true
-}
-
-pub(crate) fn lock_path(database: &Path) -> PathBuf {
-    database.with_file_name("db.lock")
-}
-
-pub(crate) fn lock_file(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
 }

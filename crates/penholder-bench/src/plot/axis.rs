@@ -1,6 +1,6 @@
 //! The upright axis of a plot: where a value stands, and which are labelled.
 
-use crate::report;
+use crate::text;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scale {
@@ -68,7 +68,7 @@ impl Axis {
 
     pub(crate) fn label(&self, value: f64) -> String {
         match self.scale {
-            Scale::Time => report::time(value),
+            Scale::Time => text::time(value),
             Scale::Count if value >= 9_950.0 => format!("{:.0}k", value / 1e3),
             Scale::Count if value >= 1_000.0 => format!("{:.1}k", value / 1e3),
             Scale::Count => format!("{value:.0}"),

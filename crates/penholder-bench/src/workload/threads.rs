@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use crate::clock;
 use crate::peer::Sync;
 use crate::peer::writer::{self, INSERT, TEXT};
-use crate::report;
+use crate::text;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -150,13 +150,9 @@ fn trial(args: &Args, sync: Sync, threads: u32) -> Result<(), Box<dyn Error>> {
         println!(
             "  {:<18} {rate:>9.0} {times:>8} {failed:>7} {:>9} {:>6.3}  {}",
             way.name(),
-            report::time(median(runs, |one| one.longest)),
+            text::time(median(runs, |one| one.longest)),
             median(runs, |one| one.jain),
-            if runs.iter().all(|one| one.rows_ok) {
-                "ok"
-            } else {
-                "WRONG"
-            },
+            text::rows(runs.iter().all(|one| one.rows_ok)),
         );
     }
     Ok(())
