@@ -1,5 +1,5 @@
-//! One write of each of many processes, all at once: each is there, and opens
-//! the database and writes when all are told to.
+//! A burst: many processes that start at the same moment. Each opens the database,
+//! writes one row and exits.
 
 use std::error::Error;
 use std::fmt;
@@ -8,43 +8,41 @@ use std::time::Duration;
 
 use crate::clock::{self, Nanos};
 use crate::peer::Peer;
-use crate::peer::writer;
-use crate::process;
+use crate::share::{self, Share};
+use crate::table;
 use crate::text;
-use crate::trial::{self, Trial};
-use crate::worker::Share;
+use crate::trial::Trial;
+use crate::workers::Workers;
 
 pub(crate) struct Burst {
     peer: Peer,
     processes: usize,
     failed: u64,
-    /// From the common start until the last has written and ended.
+    /// From the common start until the last process has written and exited.
     elapsed: Duration,
-    /// The longest opening and writing.
+    /// The longest time that a process took to open the database and write.
     longest: Nanos,
     rows_ok: bool,
-    /// The first error that was not "busy", if any.
+    /// The first error other than "busy", if any.
     error: Option<String>,
 }
 
 impl Burst {
-    /// The peers are given the same patience.
+    /// Measures one burst. All peers get the same timeout.
     pub(crate) fn measure(
         trial: &Trial,
-        folder: &Path,
-        patience: Duration,
+        directory: &Path,
+        timeout: Duration,
     ) -> Result<Self, Box<dyn Error>> {
-        let folder = tempfile::tempdir_in(folder)?;
-        let database = folder.path().canonicalize()?.join("bench.db");
-        writer::create(&database)?;
-        process::raise_file_limit(trial.processes)?;
-        let mut workers = trial.start(&database, patience, true)?;
-        let window = trial.launch(&mut workers)?;
-        let last = clock::after(patience * 2 + Duration::from_secs(60));
-        let shares = trial::shares(&mut workers, last)?;
-        trial::finish(workers)?;
+        let directory = tempfile::tempdir_in(directory)?;
+        let database = directory.path().canonicalize()?.join("bench.db");
+        table::create(&database)?;
+        let mut workers = Workers::start(trial, &database, timeout, true)?;
+        let window = workers.launch(trial)?;
+        let last = clock::after(timeout * 2 + Duration::from_secs(60));
+        let shares = workers.finish(last)?;
         let elapsed = Duration::from_nanos(clock::now() - window.start);
-        let rows_ok = trial::rows(&database)? == trial::acknowledged(&shares);
+        let rows_ok = table::rows_by_worker(&database)? == share::acknowledged(&shares);
         Ok(Self::of(trial.peer, shares, elapsed, rows_ok))
     }
 
@@ -52,9 +50,9 @@ impl Burst {
         Self {
             peer,
             processes: shares.len(),
-            failed: shares.iter().map(|share| share.failed).sum(),
+            failed: share::failed(&shares),
             elapsed,
-            longest: shares.iter().map(|share| share.longest).max().unwrap_or(0),
+            longest: share::longest(&shares),
             rows_ok,
             error: shares.into_iter().find_map(|share| share.error),
         }

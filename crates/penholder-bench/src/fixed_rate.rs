@@ -1,5 +1,6 @@
-//! The role of a process that writes one row at fixed moments, whatever happens to
-//! the rows before: a write that comes late waits from the moment it was due.
+//! Processes that write one row at fixed times, even if earlier writes were late.
+//! The wait of a write counts from the time at which it was due, so a long hold
+//! shows in the latency of every write that it delays.
 
 use std::error::Error;
 use std::io::{BufRead, Write};
@@ -8,10 +9,12 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::clock;
-use crate::peer::writer::{self, Outcome, Setting};
-use crate::peer::{Peer, Sync};
+use crate::peer::setting::Setting;
+use crate::peer::transaction::Outcome;
+use crate::peer::{Peer, writer};
 use crate::process::{self, Process};
-use crate::worker::{self, Share};
+use crate::share::{self, Share};
+use crate::synchronous::Synchronous;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -27,15 +30,15 @@ const WRITE: u8 = 0;
 const COUNT: u8 = 1;
 const STOP: u8 = 2;
 
-/// The role itself: it writes from the beginning, counts from `count` on, and on
-/// `stop` says its share.
+/// Writes from the beginning, counts after the line `count`, and prints its share
+/// after the line `stop`.
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     process::end_with_parent()?;
-    let orders = AtomicU8::new(WRITE);
+    let phase = AtomicU8::new(WRITE);
     let share = std::thread::scope(|scope| {
-        scope.spawn(|| obey(&orders));
-        let share = write(args, &orders);
-        // Otherwise the thread would wait for an order.
+        scope.spawn(|| read_phase(&phase));
+        let share = write(args, &phase);
+        // The scope would wait for the thread, which waits for a line.
         if share.is_err() {
             std::process::exit(1);
         }
@@ -45,56 +48,53 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn obey(orders: &AtomicU8) {
+fn read_phase(phase: &AtomicU8) {
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         match line.as_str() {
-            "count" => orders.store(COUNT, Relaxed),
+            "count" => phase.store(COUNT, Relaxed),
             _ => break,
         }
     }
-    orders.store(STOP, Relaxed);
+    phase.store(STOP, Relaxed);
 }
 
-fn write(args: &Args, orders: &AtomicU8) -> Result<Share, Box<dyn Error>> {
+fn write(args: &Args, phase: &AtomicU8) -> Result<Share, Box<dyn Error>> {
     let setting = Setting {
         peer: Peer::Penholder,
-        sync: Sync::Normal,
+        sync: Synchronous::Normal,
         database: args.database.clone(),
         number: args.number,
-        patience: Peer::Penholder.patience(),
+        timeout: Peer::Penholder.timeout(),
     };
     let mut write = writer::open(&setting)?;
     let mut share = Share::default();
-    let mut latencies = worker::histogram()?;
+    let mut latencies = share::histogram()?;
     let mut output = std::io::stdout();
     writeln!(output, "ready")?;
     output.flush()?;
-    // Not all at the same moment.
+    // A random offset keeps the processes from all writing at the same time.
     let mut due = clock::after(args.every.mul_f64(fastrand::f64()));
     loop {
         std::thread::sleep(clock::left(due));
-        let order = orders.load(Relaxed);
-        if order == STOP {
+        let phase = phase.load(Relaxed);
+        if phase == STOP {
             break;
         }
         let outcome = write()?;
         let waited = clock::now() - due;
         due += clock::nanos(args.every);
-        if order == COUNT {
+        if phase == COUNT {
             share.writes += 1;
             share.failed += u64::from(outcome == Outcome::Failed);
             share.longest = share.longest.max(waited);
             latencies.saturating_record(waited);
         }
     }
-    let recorded = latencies.iter_recorded();
-    share.latencies = recorded
-        .map(|step| (step.value_iterated_to(), step.count_at_value()))
-        .collect();
+    share.latencies = share::latencies(&latencies);
     Ok(share)
 }
 
-/// Such processes, seen from the one that started them.
+/// Such processes, from the side of the process that started them.
 pub(crate) struct Writers(Vec<Process>);
 
 impl Writers {
@@ -103,6 +103,7 @@ impl Writers {
         every: Duration,
         database: &Path,
     ) -> Result<Self, Box<dyn Error>> {
+        process::raise_file_limit(count)?;
         let start = |number| {
             let mut writer = Process::of_this_program(&[
                 "fixed-rate".into(),
@@ -116,13 +117,14 @@ impl Writers {
         (0..count).map(start).collect::<Result<_, _>>().map(Self)
     }
 
+    /// Makes them count from now on.
     pub(crate) fn count(&mut self) -> Result<(), Box<dyn Error>> {
         self.0
             .iter_mut()
             .try_for_each(|writer| writer.send("count"))
     }
 
-    /// Ends them, and returns what each did since it counts.
+    /// Stops them, and returns what each wrote since it began to count.
     pub(crate) fn stop(mut self) -> Result<Vec<Share>, Box<dyn Error>> {
         for writer in &mut self.0 {
             writer.send("stop")?;

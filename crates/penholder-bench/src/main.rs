@@ -1,5 +1,5 @@
-//! Benchmarks of penholder beside its peers. Every figure is a ratio of two
-//! things measured in turns in one run; losses are printed like wins.
+//! Benchmarks that compare penholder with its peers. Every figure is a ratio of two
+//! things that alternate in one run; losses are printed like wins.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -8,6 +8,7 @@
 
 mod burst;
 mod clock;
+mod closed_loop;
 mod cpu;
 mod directory;
 mod figures;
@@ -20,16 +21,23 @@ mod matrix;
 mod names;
 mod peer;
 mod penholder_command;
+mod plan;
 mod plot;
 mod process;
 mod report;
 mod rounds;
+mod share;
+mod statistics;
+mod synchronous;
+mod table;
 mod targets;
 mod text;
 mod trial;
 mod turns;
+mod window;
 mod word;
 mod worker;
+mod workers;
 mod workload;
 
 use std::process::ExitCode;
@@ -38,7 +46,7 @@ use clap::{Parser, Subcommand};
 
 use workload::{compare, execute, handoff, import, lock, scale, threads, waiting, watching};
 
-/// Benchmarks of penholder beside its peers.
+/// Benchmarks that compare penholder with its peers
 #[derive(Parser)]
 struct Args {
     #[command(subcommand)]
@@ -47,28 +55,31 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The uncontended lock beside a bare flock and unlock.
+    /// Compare the uncontended lock with a bare flock and unlock
     Lock(rounds::Args),
-    /// One-row writes of one process beside bare rusqlite.
+    /// Compare one-row writes of one process with bare rusqlite
     Execute(rounds::Args),
-    /// Many processes that write one database, beside the peers.
-    Compare(compare::Args),
-    /// The same from one process to hundreds, or all at once.
+    /// Compare many processes that write to one database with the peers
+    Compare(plan::Plan),
+    /// Make the same comparison from one process to hundreds, or measure a burst
     Scale(scale::Args),
-    /// Threads of one process, beside one mutex around one connection.
+    /// Compare threads of one process with one mutex around one connection
     Threads(threads::Args),
-    /// The hand-off alone, beside the least that it can cost; and recovery.
+    /// Measure handoffs between processes, and the time to notice a dead holder
     Handoff(handoff::Args),
-    /// What it costs to wait behind a long hold.
+    /// Measure the CPU time that processes use while they wait behind a long hold
     Waiting(waiting::Args),
-    /// An import while others write, beside the sqlite3 shell's alone.
+    /// Compare an import while others write with the import of the sqlite3 shell
     Import(import::Args),
-    /// What it costs to watch busy writers with `penholder top`.
+    /// Measure the CPU time that `penholder top` uses while processes write
     Watching(watching::Args),
+    /// A process that a benchmark starts
     #[command(hide = true)]
     LockProcess(lock_process::Args),
+    /// A process that a benchmark starts
     #[command(hide = true)]
     Worker(worker::Args),
+    /// A process that a benchmark starts
     #[command(hide = true)]
     FixedRate(fixed_rate::Args),
 }
@@ -77,8 +88,8 @@ fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Lock(args) => lock::run(&args),
         Command::Execute(args) => execute::run(&args),
-        Command::Compare(args) => compare::run(args),
-        Command::Scale(args) => scale::run(args),
+        Command::Compare(plan) => compare::run(&plan),
+        Command::Scale(args) => scale::run(&args),
         Command::Threads(args) => threads::run(&args),
         Command::Handoff(args) => handoff::run(&args),
         Command::Waiting(args) => waiting::run(&args),

@@ -1,4 +1,4 @@
-//! The figures as a table on the terminal and as a JSON file.
+//! The figures of a comparison as a table on the terminal and as a JSON file.
 
 use std::error::Error;
 use std::fs;
@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use crate::figures::Figures;
 use crate::machine::Machine;
-use crate::matrix::Plan;
+use crate::plan::Plan;
 use crate::text;
 
-/// The machine, how it was measured, and a table of all trials.
+/// Prints the machine, the method, and a table of all trials.
 pub(crate) fn print(machine: &Machine, plan: &Plan, figures: &[Figures]) {
     println!("{}", machine.hardware);
     println!("{}", machine.software);
@@ -26,10 +26,10 @@ pub(crate) fn print(machine: &Machine, plan: &Plan, figures: &[Figures]) {
     }
 }
 
-/// How it was measured, in a line.
+/// Describes in one line how the figures were measured.
 pub(crate) fn method(plan: &Plan) -> String {
     let mut text = format!(
-        "one row a transaction, {} s a trial",
+        "one row per transaction, {} s per trial",
         plan.seconds.as_secs_f64()
     );
     if plan.runs > 1 {
@@ -56,7 +56,7 @@ fn heading(row: &Figures) {
         "Jain",
         "per process",
         "cpu s",
-        "log MB"
+        "WAL MB"
     );
 }
 
@@ -78,6 +78,7 @@ fn line(row: &Figures) {
     );
 }
 
+/// Writes figures of any kind to a JSON file.
 pub(crate) fn write_json<T: Serialize>(path: &Path, figures: &[T]) -> Result<(), Box<dyn Error>> {
     let text = serde_json::to_string_pretty(figures)? + "\n";
     fs::write(path, text).map_err(|e| format!("write {}: {e}", path.display()).into())

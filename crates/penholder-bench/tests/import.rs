@@ -14,7 +14,7 @@ fn an_import_is_measured_while_others_write() {
     };
     assert!(text.contains("run 1: import "), "{text}");
     assert!(text.contains("all: import "), "{text}");
-    assert!(text.contains("writes beside it: wait p50 "), "{text}");
+    assert!(text.contains("concurrent writes: wait p50 "), "{text}");
     assert!(
         text.contains("of the shell's") || text.contains("SKIPPED"),
         "{text}"

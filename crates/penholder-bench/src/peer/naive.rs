@@ -1,6 +1,6 @@
-//! The usual implementation of the single-writer pattern: for each write the lock
-//! file is opened, `flock` is tried with back-off for half a second, the holder's
-//! text is written and synced to the disk, and one row is written.
+//! The usual implementation of the single-writer pattern. For each write it opens
+//! the lock file, tries `flock` with back-off for half a second, writes the
+//! holder's text, syncs it to disk, and inserts one row.
 
 use std::error::Error;
 use std::fs::File;
@@ -14,41 +14,42 @@ use rustix::io::Errno;
 
 use crate::clock::{self, Nanos};
 use crate::lock_file;
-use crate::peer::writer::{self, Outcome, Setting};
+use crate::peer::setting::Setting;
+use crate::peer::transaction::{self, Outcome};
 
 pub(crate) struct Naive {
     connection: Connection,
     lock: PathBuf,
     number: u32,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Naive {
-    pub(crate) fn open(connection: Connection, setting: &Setting) -> Self {
-        Self {
-            connection,
+    pub(crate) fn open(setting: &Setting) -> Result<Self, Box<dyn Error>> {
+        Ok(Self {
+            connection: transaction::connect(setting)?,
             lock: lock_file::path(&setting.database),
             number: setting.number,
-            patience: setting.patience,
-        }
+            timeout: setting.timeout,
+        })
     }
 
     pub(crate) fn write(&mut self) -> Result<Outcome, Box<dyn Error>> {
         let mut lock = lock_file::open(&self.lock)?;
-        if !take(&lock, clock::after(self.patience))? {
+        if !acquire(&lock, clock::after(self.timeout))? {
             return Ok(Outcome::Failed);
         }
         record(&mut lock)?;
-        let written = writer::parsed(&self.connection, self.number);
-        let outcome = writer::settle(&self.connection, written);
+        let written = transaction::parsed(&self.connection, self.number);
+        let outcome = transaction::settle(&self.connection, written);
         lock.set_len(0)?;
         flock(&lock, FlockOperation::Unlock)?;
         outcome
     }
 }
 
-/// Tries until the deadline: after 5, 10, 20, 40, 50, 50 … ms.
-fn take(lock: &File, deadline: Nanos) -> Result<bool, Errno> {
+/// Tries until the deadline, with pauses of 5, 10, 20, 40, 50, 50 … ms.
+fn acquire(lock: &File, deadline: Nanos) -> Result<bool, Errno> {
     let mut pause = Duration::from_millis(5);
     loop {
         match flock(lock, FlockOperation::NonBlockingLockExclusive) {

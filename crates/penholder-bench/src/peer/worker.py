@@ -1,4 +1,4 @@
-"""One writing process in Python: see worker.rs, which does the same."""
+"""A worker in Python. It does the same as worker.rs."""
 
 import ctypes
 import json
@@ -6,10 +6,10 @@ import sqlite3
 import sys
 import time
 
-database, sync, number, patience, think, mode, insert, text = sys.argv[1:]
-number, patience, think = int(number), float(patience), float(think)
+database, sync, number, timeout, think, mode, insert, text = sys.argv[1:]
+number, timeout, think = int(number), float(timeout), float(think)
 
-# Ends with its parent: PR_SET_PDEATHSIG, SIGKILL.
+# The kernel kills this process when its parent ends: PR_SET_PDEATHSIG, SIGKILL.
 ctypes.CDLL(None).prctl(1, 9)
 
 
@@ -18,16 +18,16 @@ def now():
 
 
 def bucket(nanos):
-    """To a thousandth."""
+    """Rounds down to 11 significant bits: to a thousandth."""
     shift = max(0, nanos.bit_length() - 11)
     return nanos >> shift << shift
 
 
 def connect():
-    connection = sqlite3.connect(database, isolation_level=None, timeout=max(patience, 5))
+    connection = sqlite3.connect(database, isolation_level=None, timeout=max(timeout, 5))
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {sync}")
-    connection.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}")
+    connection.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
     return connection
 
 
@@ -45,7 +45,7 @@ def write(connection):
         return False
 
 
-share = dict(acknowledged=0, writes=0, failed=0, longest=0, processor=0, error=None)
+share = dict(acknowledged=0, writes=0, failed=0, longest=0, cpu_time=0, error=None)
 latencies = {}
 if mode == "once":
     print("ready", flush=True)
@@ -58,7 +58,7 @@ if mode == "once":
         written = False
         share["error"] = str(error)
     share.update(acknowledged=int(written), writes=int(written), failed=int(not written))
-    share.update(longest=now() - begun, processor=time.process_time_ns())
+    share.update(longest=now() - begun, cpu_time=time.process_time_ns())
     latencies[share["longest"]] = 1
 else:
     connection = connect()
@@ -87,6 +87,6 @@ else:
         if think:
             time.sleep(think)
     if before is not None:
-        share["processor"] = time.process_time_ns() - before
+        share["cpu_time"] = time.process_time_ns() - before
 share["latencies"] = sorted(latencies.items())
 print(json.dumps(share), flush=True)

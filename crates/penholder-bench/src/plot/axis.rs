@@ -1,12 +1,12 @@
-//! The upright axis of a plot: where a value stands, and which are labelled.
+//! The vertical axis of a plot: the position of a value, and the labelled ticks.
 
 use crate::text;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scale {
-    /// From zero, evenly.
+    /// Linear, from zero.
     Count,
-    /// Microseconds, logarithmic.
+    /// Logarithmic, in microseconds.
     Time,
 }
 
@@ -19,7 +19,7 @@ pub(crate) struct Axis {
 }
 
 impl Axis {
-    /// An axis on which these values fit, with room for a label over the largest.
+    /// Creates an axis that fits these values, with room for a label above the largest.
     pub(crate) fn over(scale: Scale, values: &[f64]) -> Self {
         let largest = values.iter().copied().fold(1.0, f64::max);
         let least = values.iter().copied().filter(|value| *value > 0.0);
@@ -44,13 +44,13 @@ impl Axis {
         }
     }
 
-    /// How high a value stands, from 0 to 1.
-    pub(crate) fn part(&self, value: f64) -> f64 {
-        let part = match self.scale {
+    /// The height of a value, from 0 to 1.
+    pub(crate) fn position(&self, value: f64) -> f64 {
+        let position = match self.scale {
             Scale::Count => value / self.high,
             Scale::Time => (value / self.low).log10() / (self.high / self.low).log10(),
         };
-        part.clamp(0.0, 1.0)
+        position.clamp(0.0, 1.0)
     }
 
     pub(crate) fn ticks(&self) -> Vec<(f64, String)> {
@@ -76,11 +76,12 @@ impl Axis {
     }
 }
 
-/// 1, 2 or 5 times a power of ten, no less than this.
+/// Returns the smallest of 1, 2, 5 or 10 times a power of ten that is at least `least`.
 fn round_step(least: f64) -> f64 {
     let power = 10_f64.powf(least.log10().floor());
-    let fits = [1.0, 2.0, 5.0, 10.0].map(|times| times * power);
-    fits.into_iter()
+    let steps = [1.0, 2.0, 5.0, 10.0].map(|times| times * power);
+    steps
+        .into_iter()
         .find(|step| *step >= least)
         .unwrap_or(power * 10.0)
 }
@@ -90,13 +91,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn round_ticks() {
+    fn ticks_are_round_numbers() {
         let axis = Axis::over(Scale::Count, &[85_000.0, 500.0]);
         let labels: Vec<String> = axis.ticks().into_iter().map(|(_, label)| label).collect();
         assert_eq!(labels, ["0", "20k", "40k", "60k", "80k", "100k"]);
         let axis = Axis::over(Scale::Time, &[300.0, 1_500_000.0]);
         let labels: Vec<String> = axis.ticks().into_iter().map(|(_, label)| label).collect();
         assert_eq!(labels, ["100us", "1.0ms", "10ms", "100ms", "1.0s", "10s"]);
-        assert!(axis.part(100.0) < 0.001 && axis.part(10_000_000.0) > 0.999);
+        assert!(axis.position(100.0) < 0.001 && axis.position(10_000_000.0) > 0.999);
     }
 }

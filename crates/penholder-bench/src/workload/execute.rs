@@ -9,8 +9,8 @@ use penholder::Database;
 use penholder_lock::{DEFAULT_TIMEOUT, WriteLocker};
 use rusqlite::Connection;
 
-use crate::peer::writer::{INSERT, TABLE, TEXT};
 use crate::rounds::{self, Args, Operation};
+use crate::table::{INSERT, TABLE, TEXT};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

@@ -1,73 +1,48 @@
-//! From one process to hundreds, and all at once.
+//! The comparison from one process to hundreds, or with a burst of processes.
 
 use std::error::Error;
 use std::time::Duration;
 
 use crate::burst::Burst;
+use crate::clock;
 use crate::machine::Machine;
-use crate::matrix::{self, Matrix, Plan};
-use crate::peer::{Peers, Sync};
-use crate::{clock, plot, report, targets};
+use crate::matrix::Matrix;
+use crate::plan::Plan;
+use crate::plot::Shape;
+use crate::workload::compare;
 
 #[derive(clap::Args)]
+#[command(mut_arg("processes", |arg| arg.default_value("1,2,4,8,16,32,64,128,256")))]
+#[command(mut_arg("sync", |arg| arg.default_value("normal")))]
+#[command(mut_arg("peers", |arg| arg.default_value("penholder,sqlite-busy")))]
 pub(crate) struct Args {
-    /// How many processes write at once; several numbers with commas between
-    #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16,32,64,128,256", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    processes: Vec<u32>,
-    /// What a commit waits for
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "normal")]
-    sync: Vec<Sync>,
-    /// Who is compared; all, or names as for `compare`
-    #[arg(long, default_value = "penholder,sqlite-busy")]
-    peers: Peers,
-    /// Instead: so many processes at once, each opens, writes one row and ends
+    /// Measure a burst instead: N processes start at the same time, and each opens
+    /// the database, writes one row and exits
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     once: Option<u32>,
-    /// How long each of those waits
+    /// How long each process of a burst waits for the write lock
     #[arg(long, default_value = "60s", value_parser = clock::parse, requires = "once")]
     timeout: Duration,
     #[command(flatten)]
     plan: Plan,
 }
 
-pub(crate) fn run(args: Args) -> Result<(), Box<dyn Error>> {
-    matrix::check_folder(&args.plan.folder)?;
-    let matrix = Matrix {
-        peers: matrix::present(args.peers.0),
-        processes: &args.processes,
-        syncs: &args.sync,
-        plan: &args.plan,
-    };
-    let machine = Machine::here(&args.plan.folder);
-    if let Some(processes) = args.once {
-        return once(&machine, &matrix, processes, args.timeout);
+pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    match args.once {
+        Some(processes) => bursts(&args.plan, processes, args.timeout),
+        None => compare::measure(&args.plan, Shape::Lines),
     }
-    let figures = matrix.measure()?;
-    report::print(&machine, &args.plan, &figures);
-    targets::print(&figures);
-    if let Some(path) = &args.plan.json {
-        report::write_json(path, &figures)?;
-    }
-    if let Some(folder) = &args.plan.svg {
-        plot::lines(folder, &machine, &args.plan, &figures)?;
-    }
-    Ok(())
 }
 
-/// Processes that all open at once, write one row and end.
-fn once(
-    machine: &Machine,
-    matrix: &Matrix<'_>,
-    processes: u32,
-    timeout: Duration,
-) -> Result<(), Box<dyn Error>> {
+fn bursts(plan: &Plan, processes: u32, timeout: Duration) -> Result<(), Box<dyn Error>> {
+    let machine = Machine::here(plan.directory.path());
     println!("{}\n{}", machine.hardware, machine.software);
     println!("{processes} processes at once, each opens and writes once, timeout {timeout:?}\n");
-    for run in 0..matrix.plan.runs {
-        for sync in matrix.syncs {
-            for peer in matrix.in_turn(run) {
-                let trial = matrix.trial(peer, *sync, processes);
-                let burst = Burst::measure(&trial, &matrix.plan.folder, timeout)?;
+    let matrix = Matrix::new(plan);
+    for run in 0..plan.runs {
+        for sync in &plan.sync {
+            for trial in matrix.peer_trials(run, *sync, processes) {
+                let burst = Burst::measure(&trial, plan.directory.path(), timeout)?;
                 println!("{sync}, {burst}");
             }
         }
