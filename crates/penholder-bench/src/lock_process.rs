@@ -23,7 +23,7 @@ pub(crate) struct Args {
 /// Answers requests from the standard input:
 ///
 /// - `acquire`: prints `acquiring`, acquires, and prints when it had the lock;
-/// - `pass`: the same, but releases the lock at once;
+/// - `pass`: the same, but then releases the lock immediately;
 /// - `release`: releases, and prints when it began to;
 /// - `cpu-time`: prints the CPU time that it has used.
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {

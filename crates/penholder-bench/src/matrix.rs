@@ -83,7 +83,7 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Removes the peers that cannot run here, and says so.
+/// Removes the peers that cannot run here, and prints why.
 fn available(mut peers: Vec<Peer>) -> Vec<Peer> {
     if peers.contains(&Peer::PythonSqlite3)
         && let Err(why) = python::version()

@@ -16,17 +16,17 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let directory = args.directory.temporary()?;
-    let place = |name: &str| {
+    let create = |name: &str| {
         let directory = directory.path().join(name);
         std::fs::create_dir(&directory).map(|()| directory)
     };
     let mut operations = [
-        parsed(&place("parsed")?)?,
-        prepared(&place("prepared")?)?,
-        autocommit(&place("autocommit")?)?,
-        locked(&place("locked")?)?,
-        execute(&place("execute")?)?,
-        write(&place("write")?)?,
+        parsed(&create("parsed")?)?,
+        prepared(&create("prepared")?)?,
+        autocommit(&create("autocommit")?)?,
+        locked(&create("locked")?)?,
+        execute(&create("execute")?)?,
+        write(&create("write")?)?,
     ];
     let times = rounds::measure(args, &mut operations)?;
     rounds::print(&operations, &times);

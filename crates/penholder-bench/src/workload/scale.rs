@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 fn bursts(plan: &Plan, processes: u32, timeout: Duration) -> Result<(), Box<dyn Error>> {
     let machine = Machine::here(plan.directory.path());
     println!("{}\n{}", machine.hardware, machine.software);
-    println!("{processes} processes at once, each opens and writes once, timeout {timeout:?}\n");
+    println!("burst of {processes} processes, each opens and writes once, timeout {timeout:?}\n");
     let matrix = Matrix::new(plan);
     for run in 0..plan.runs {
         for sync in &plan.sync {
