@@ -12,9 +12,9 @@ mod output;
 mod param;
 mod query;
 mod run;
-mod signals;
 mod status;
 mod stress;
+mod sys;
 mod top;
 
 use std::process::ExitCode;

@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use comfy_table::{Table, presets};
 use penholder::Value;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::sys::pipe;
 
 /// How rows are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,18 +48,12 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<ExitCode, Failure> {
     print(&text)
 }
 
-/// Waits for so long, unless whoever reads our output goes away first.
+/// Waits for this time, unless the reader of our output goes away first.
 pub(crate) fn pause(time: Duration) -> Result<(), Failure> {
-    let stdout = io::stdout();
-    // For nothing to be written or read: only its end is told.
-    let mut end = [PollFd::new(&stdout, PollFlags::empty())];
-    let time = Timespec::try_from(time).map_err(io::Error::other)?;
-    match poll(&mut end, Some(&time)) {
-        Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => Err(io::Error::from(error).into()),
-        Ok(_) if end[0].revents().is_empty() => Ok(()),
-        Ok(_) => Err(Failure::PipeClosed),
+    if pipe::stdout_closes_within(time)? {
+        return Err(Failure::PipeClosed);
     }
+    Ok(())
 }
 
 /// Prints rows as they come; only a table is kept until its end.

@@ -14,7 +14,7 @@ use penholder::{Database, Transaction};
 use super::progress::Progress;
 use super::row::{Broken, Row, Rows};
 use super::table::Table;
-use crate::signals::Asked;
+use crate::sys::signal::Interrupt;
 
 /// As many rows and bytes are read ahead: more than one batch writes.
 const AHEAD_ROWS: usize = 16_384;
@@ -53,7 +53,11 @@ pub(crate) struct Load<'a> {
 impl Load<'_> {
     /// Writes batches, each for about `hold`. Says how many rows are in, and why not
     /// all.
-    pub(crate) fn in_batches(&mut self, hold: Duration, asked: &Asked) -> (u64, Option<Stop>) {
+    pub(crate) fn in_batches(
+        &mut self,
+        hold: Duration,
+        interrupt: &Interrupt,
+    ) -> (u64, Option<Stop>) {
         let mut done = 0;
         let mut ahead = Ahead::default();
         loop {
@@ -63,7 +67,7 @@ impl Load<'_> {
             if ahead.rows.is_empty() {
                 return (done, None);
             }
-            if let Some(signal) = asked.to_end() {
+            if let Some(signal) = interrupt.signal() {
                 return (done, Some(Stop::Signal(signal)));
             }
             match self.batch(&ahead.rows, hold) {
@@ -96,7 +100,7 @@ impl Load<'_> {
     }
 
     /// Writes all rows in one transaction, or none.
-    pub(crate) fn at_once(&mut self, asked: &Asked) -> (u64, Option<Stop>) {
+    pub(crate) fn at_once(&mut self, interrupt: &Interrupt) -> (u64, Option<Stop>) {
         let Self {
             db,
             table,
@@ -113,7 +117,7 @@ impl Load<'_> {
                     start: row.start,
                     error,
                 })?;
-                if let Some(signal) = asked.to_end() {
+                if let Some(signal) = interrupt.signal() {
                     return Err(Stop::Signal(signal));
                 }
                 if number % 1024 == 0 {

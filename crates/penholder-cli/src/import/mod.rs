@@ -17,7 +17,7 @@ use penholder::Database;
 
 use crate::args::{Import, ImportFormat};
 use crate::failure::{FAILED, Failure, USAGE, say};
-use crate::signals::Asked;
+use crate::sys::signal::Interrupt;
 use csv::Dialect;
 use load::Load;
 use progress::Progress;
@@ -119,7 +119,7 @@ fn write(
         say("--atomic: nobody else writes until all rows are in");
     }
     let progress = Progress::of_rows(rows - args.skip);
-    let asked = Asked::watch()
+    let interrupt = Interrupt::watch()
         .map_err(|error| Failure::new(format!("import: watch for signals: {error}"), FAILED))?;
     let mut load = Load {
         db,
@@ -132,8 +132,8 @@ fn write(
     let begun = Instant::now();
     let (done, stop) = match load.skip(args.skip) {
         Err(stop) => (0, Some(stop)),
-        Ok(()) if args.atomic => load.at_once(&asked),
-        Ok(()) => load.in_batches(args.hold, &asked),
+        Ok(()) if args.atomic => load.at_once(&interrupt),
+        Ok(()) => load.in_batches(args.hold, &interrupt),
     };
     let seconds = begun.elapsed().as_secs_f64();
     drop(progress);

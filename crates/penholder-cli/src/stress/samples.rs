@@ -6,13 +6,9 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 
 use super::worker::{FAILED, READY};
-
-/// One call to the kernel waits no longer; then it waits again.
-const LONGEST_POLL: Duration = Duration::from_secs(3600);
+use crate::sys::pipe;
 
 /// The output of one worker.
 pub(super) struct Samples {
@@ -97,17 +93,7 @@ impl Samples {
         if !self.from.buffer().is_empty() {
             return Some(());
         }
-        let begun = Instant::now();
-        loop {
-            let left = self.patience.saturating_sub(begun.elapsed());
-            let left = Timespec::try_from(left.min(LONGEST_POLL)).ok()?;
-            let mut output = [PollFd::new(self.from.get_ref(), PollFlags::IN)];
-            match poll(&mut output, Some(&left)) {
-                Ok(0) if begun.elapsed() >= self.patience => return None,
-                Ok(0) | Err(Errno::INTR) => {}
-                Ok(_) => return Some(()),
-                Err(_) => return None,
-            }
-        }
+        let readable = pipe::is_readable_within(self.from.get_ref(), self.patience);
+        readable.ok()?.then_some(())
     }
 }

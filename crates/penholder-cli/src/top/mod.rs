@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Top) -> Result<ExitCode, Failure> {
     let ended = show(&mut screen, watch, interval);
     let closed = screen.close();
     if let Input::Signal(signal) = ended.map_err(failed)? {
-        return Err(screen::die_of(signal));
+        return Err(screen::end_by(signal));
     }
     closed.map_err(failed)?;
     Ok(ExitCode::SUCCESS)
@@ -89,7 +89,7 @@ fn show(screen: &mut Screen, mut watch: Watch, interval: Duration) -> io::Result
             Input::Key(key) if view.is_end(key) => return Ok(Input::Key(key)),
             Input::Key(key) => view.press(key, &watch),
             Input::Resized => {}
-            Input::Nothing => {
+            Input::Timeout => {
                 if !view.is_paused() {
                     view.tell(watch.look().err());
                 }
