@@ -298,7 +298,7 @@ fn malformed_json_is_reported_with_its_line_and_nothing_is_imported() {
         (
             "{\"id\":1}\n{\"id\":2,\"Id\":2}\n",
             2,
-            "the column \"id\" comes twice",
+            "the column \"id\" appears twice",
         ),
         ("{\"id\":1}\n{\"name\":\"\\ud800\"}\n", 2, "hex escape"),
         ("{\"id\":NaN}\n", 1, "expected"),
@@ -430,9 +430,9 @@ fn a_row_that_is_refused_stops_after_those_before_it() {
         message.contains("rows.csv: line 5: UNIQUE constraint failed: part.id\n"),
         "{message}"
     );
-    assert!(message.contains("\n  2 rows are in\n"), "{message}");
+    assert!(message.contains("\n  2 rows were imported\n"), "{message}");
     assert!(
-        message.contains("go on with --skip 2, or leave it out with --skip 3\n"),
+        message.contains("continue with --skip 2, or leave it out with --skip 3\n"),
         "{message}"
     );
     assert_eq!(count(&fixture), 2);
@@ -440,7 +440,7 @@ fn a_row_that_is_refused_stops_after_those_before_it() {
     let message = import(&fixture, "rows.csv", text, &["--skip", "2"]).expect_failure(1);
     assert!(message.contains("nothing was imported"), "{message}");
     assert!(
-        message.contains("go on with --skip 2, or leave it out with --skip 3\n"),
+        message.contains("continue with --skip 2, or leave it out with --skip 3\n"),
         "{message}"
     );
     import(&fixture, "rows.csv", text, &["--skip", "3"]).expect_success();
@@ -499,8 +499,8 @@ fn a_failure_at_the_commit_takes_its_batch_back() {
     assert!(message.contains("nothing was imported"), "{message}");
     // One row a batch.
     let message = import(&fixture, "rows.csv", text, &["--hold", "0s"]).expect_failure(3);
-    assert!(message.contains("2 rows are in"), "{message}");
-    assert!(message.contains("go on with --skip 2"), "{message}");
+    assert!(message.contains("2 rows were imported"), "{message}");
+    assert!(message.contains("continue with --skip 2"), "{message}");
     assert_eq!(count(&fixture), 2);
 }
 
@@ -511,19 +511,16 @@ fn atomic_is_all_or_nothing() {
     let done = import(&fixture, "rows.csv", text, &["--atomic"]);
     let message = done.expect_failure(1);
     assert!(
-        message.contains("nobody else writes until all rows are in"),
+        message.contains("no other process can write until all rows are in"),
         "{message}"
     );
     assert!(message.contains("line 4: UNIQUE"), "{message}");
     assert!(message.contains("nothing was imported"), "{message}");
     assert_eq!(count(&fixture), 0);
     let done = import(&fixture, "rows.csv", text, &["--atomic", "--skip", "1"]);
+    assert!(done.stderr.contains("2 rows imported into part"), "{done:?}");
     assert!(
-        done.stderr.contains("2 rows imported into part"),
-        "{done:?}"
-    );
-    assert!(
-        done.stderr.contains("nobody else wrote meanwhile"),
+        done.stderr.contains("no other process wrote meanwhile"),
         "{done:?}"
     );
     assert_eq!(parts(&fixture), ["1,c,,7", "2,b,,7"]);
@@ -574,7 +571,7 @@ fn a_holder_in_the_middle_leaves_what_is_in() {
         "{done:?}"
     );
     let rows = prefix(&fixture);
-    let state = format!("\n  {rows} rows are in\n  go on with --skip {rows}\n");
+    let state = format!("\n  {rows} rows were imported\n  continue with --skip {rows}\n");
     assert!(done.stderr.ends_with(&state), "{done:?}");
 }
 
@@ -660,7 +657,7 @@ fn an_interrupted_import_says_how_to_go_on() {
         assert_eq!(done.code, Some(code), "{done:?}");
         let rows = prefix(&fixture);
         assert!(rows < i64::from(MANY), "it was interrupted");
-        let state = format!("\n  {rows} rows are in\n  go on with --skip {rows}\n");
+        let state = format!("\n  {rows} rows were imported\n  continue with --skip {rows}\n");
         assert!(done.stderr.contains(&state), "{done:?}");
         let skip = rows.to_string();
         fixture
@@ -760,7 +757,7 @@ fn a_file_that_changes_after_the_check_is_noticed() {
         .rposition(|byte| *byte == b'\n')
         .unwrap();
     for (change, said) in [
-        (&text[..=cut], "it ends sooner"),
+        (&text[..=cut], "it is shorter"),
         (&vec![b','; text.len()], "fields"),
     ] {
         fixture.exec("DELETE FROM part");
@@ -775,13 +772,14 @@ fn a_file_that_changes_after_the_check_is_noticed() {
         let done = ended(import);
         assert_eq!(done.code, Some(3), "{done:?}");
         assert!(
-            done.stderr.contains("it was changed after it was checked"),
+            done.stderr.contains("it has changed since it was checked"),
             "{done:?}"
         );
         assert!(done.stderr.contains(said), "{done:?}");
         let rows = prefix(&fixture);
         assert!(
-            done.stderr.contains(&format!("\n  {rows} rows are in\n")),
+            done.stderr
+                .contains(&format!("\n  {rows} rows were imported\n")),
             "{done:?}"
         );
     }
