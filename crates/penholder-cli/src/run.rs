@@ -7,13 +7,13 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-use penholder::lock::{WriteGuard, WriteLocker};
+use penholder::lock::{LockError, WriteGuard, WriteLocker};
 
 use crate::args::Run;
-use crate::failure::{FAILED, Failure, NOT_EXECUTABLE, NOT_FOUND, say};
+use crate::failure::{FAILED, Failure, NOT_EXECUTABLE, NOT_FOUND, USAGE, say};
 use crate::sys::process::{self, SignalForwarder};
 
-/// Waiting longer than this is worth a word.
+/// A wait that takes longer is reported.
 const SILENCE: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(args: &Run) -> Result<ExitCode, Failure> {
@@ -28,29 +28,26 @@ pub(crate) fn run(args: &Run) -> Result<ExitCode, Failure> {
         args.wait
     };
     let guard = acquire(&locker, wait, &args.target.db).map_err(|error| {
-        let timeout = error
-            .lock_error()
-            .is_some_and(penholder::lock::LockError::is_timeout);
-        if timeout {
+        if error.lock_error().is_some_and(LockError::is_timeout) {
             Failure::new(error, args.conflict_exit_code)
         } else {
             error.into()
         }
     })?;
     let status = run_under(&guard, args)?;
-    // The command is done, whatever becomes of the record.
+    // The command has run, even if the record cannot be cleared.
     if let Err(error) = guard.release() {
         say(error);
     }
     Ok(process::exit_code(status).unwrap_or(FAILED).into())
 }
 
-/// Waits for the lock, and says so when it takes a while.
+/// Waits for the lock, and says so if that takes long.
 fn acquire(locker: &WriteLocker, wait: Duration, db: &Path) -> penholder::Result<WriteGuard> {
     thread::scope(|scope| {
         let (done, ended) = channel::<()>();
         scope.spawn(move || {
-            // Said once, as soon as a holder is seen.
+            // Once, as soon as there is a holder.
             while ended.recv_timeout(SILENCE) == Err(RecvTimeoutError::Timeout) {
                 if let Ok(Some(holder)) = locker.holder() {
                     let db = db.display();
@@ -69,10 +66,7 @@ fn acquire(locker: &WriteLocker, wait: Duration, db: &Path) -> penholder::Result
 
 fn run_under(guard: &WriteGuard, args: &Run) -> Result<ExitStatus, Failure> {
     let Some((program, words)) = args.command.split_first() else {
-        return Err(Failure::new(
-            "run: give a command after --",
-            crate::failure::USAGE,
-        ));
+        return Err(Failure::new("run: give a command after --", USAGE));
     };
     let failed = |error| Failure::new(format!("run: watch for signals: {error}"), FAILED);
     let signals = SignalForwarder::watch().map_err(failed)?;
@@ -87,10 +81,11 @@ fn run_under(guard: &WriteGuard, args: &Run) -> Result<ExitStatus, Failure> {
         .map_err(|error| Failure::new(format!("run: wait for the command: {error}"), FAILED))
 }
 
-/// As a shell says it: 127 if there is no such program, 126 if it cannot be run.
+/// The exit code is that of a shell: 127 if there is no such program, 126 if it cannot
+/// be started.
 fn cannot_start(program: &Path, error: &io::Error) -> Failure {
-    // The kernel says "permission denied" as well if a folder of the PATH may
-    // not be searched and no other has the program.
+    // The kernel also reports "permission denied" if a directory in the PATH may not be
+    // searched and no other one has the program.
     let missing = match error.kind() {
         io::ErrorKind::NotFound => true,
         io::ErrorKind::PermissionDenied => !is_in_path(program),
@@ -110,5 +105,5 @@ fn is_in_path(program: &Path) -> bool {
         return true;
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).exists())
+    std::env::split_paths(&path).any(|directory| directory.join(program).exists())
 }

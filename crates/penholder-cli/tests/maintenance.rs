@@ -41,14 +41,14 @@ fn a_checkpoint_empties_the_log() {
     assert!(size(&fixture, "x.db-wal") > 0);
     let said = fixture.run(["checkpoint", "x.db"]).expect_quiet_success();
     assert!(
-        said.ends_with("moved into the database; the log is empty\n"),
+        said.ends_with("moved into the database; the WAL is empty\n"),
         "{said}"
     );
     assert!(!said.starts_with('0'), "{said}");
     assert_eq!(size(&fixture, "x.db-wal"), 0);
-    assert_eq!(fixture.count_entries(), 100);
+    assert_eq!(fixture.entries(), 100);
     let again = fixture.run(["checkpoint", "x.db"]).expect_quiet_success();
-    assert!(again.starts_with("0 of 0 pages"), "{again}");
+    assert!(again.starts_with("0 of 0 WAL frames"), "{again}");
 }
 
 #[test]
@@ -63,12 +63,12 @@ fn a_checkpoint_does_not_wait_for_readers() {
         .run(["checkpoint", "x.db", "--timeout", "30s"])
         .expect_quiet_success();
     assert!(
-        said.contains("could not be emptied: somebody still reads"),
+        said.contains("could not be truncated: a reader uses it"),
         "{said}"
     );
     reader.execute_batch("COMMIT").unwrap();
     let said = fixture.run(["checkpoint", "x.db"]).expect_quiet_success();
-    assert!(said.contains("the log is empty"), "{said}");
+    assert!(said.contains("the WAL is empty"), "{said}");
 }
 
 #[test]

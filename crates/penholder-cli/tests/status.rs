@@ -440,7 +440,7 @@ fn the_queue_and_what_happened_are_described() {
     );
     assert_eq!(event["other_pid"], holder.pid());
     let text = fixture.run(["status", "x.db"]).expect_quiet_success();
-    let line = format!("  1. in line: pid:{} (", waiting.pid());
+    let line = format!("  waiter 1: pid:{} (", waiting.pid());
     assert!(
         text.contains(&line) && text.contains(" gave up after "),
         "{text}"

@@ -53,31 +53,31 @@ fn the_holder_and_the_line_are_shown_live() {
     let Some(mut top) = shown(&fixture) else {
         return;
     };
-    assert!(top.is_alternate_screen() && top.is_raw() && !top.is_cursor_visible());
-    top.wait_until("nobody", |shown| shown.contains("free, 0 in line"));
+    assert!(top.is_taken_over() && top.is_raw() && !top.shows_cursor());
+    top.until("nobody", |shown| shown.contains("free, 0 waiting"));
     let mut holder = fixture.hold_lock(&["--label", "nightly"]);
     let begin = format!("pen {}", holder.pid());
     top.wait_until("the holder", |shown| {
         let row = row(shown, &begin).unwrap_or_default();
         row.contains(" nightly ") && row.contains(" penholder run x.db")
     });
-    top.wait_until("its hold", |shown| shown.contains("held, 0 in line"));
+    top.until("its hold", |shown| shown.contains("held, 0 waiting"));
     let mut waiter = waits(&fixture, "patient");
     let begin = format!("1   {}", waiter.pid());
     top.wait_until("the waiter", |shown| {
         row(shown, &begin).is_some_and(|row| row.contains(" patient ") && row.contains(" 59."))
     });
-    top.wait_until("the line", |shown| shown.contains("held, 1 in line"));
+    top.until("the line", |shown| shown.contains("held, 1 waiting"));
     holder.stop();
     top.wait_until("the stop", |shown| {
         row(shown, "pen ").is_some_and(|row| row.contains(" STOPPED "))
     });
     holder.signal("CONT");
-    holder.send("go");
-    assert!(holder.wait().success() && waiter.wait().success());
-    top.wait_until("nobody again", |shown| shown.contains("free, 0 in line"));
-    top.wait_until("what was counted", |shown| {
-        shown.contains(" 1 waited for, 0 timeouts")
+    holder.tell("go");
+    assert!(holder.ended().success() && waiter.ended().success());
+    top.until("nobody again", |shown| shown.contains("free, 0 waiting"));
+    top.until("what was counted", |shown| {
+        shown.contains(" 1 after a wait, 0 timeouts")
     });
     top.type_keys("q");
     assert_eq!(top.wait().code(), Some(0));
@@ -105,11 +105,7 @@ fn what_happens_is_shown() {
         shown.contains(" (hasty) gave up after ")
     });
     let log = fs::metadata(fixture.join("x.db-wal")).map_or(0, |log| log.len());
-    assert!(
-        log == 0 || top.contents().contains("log (-wal) "),
-        "{}",
-        top.contents()
-    );
+    assert!(log == 0 || top.shows().contains("WAL "), "{}", top.shows());
 }
 
 #[test]
@@ -120,8 +116,8 @@ fn how_busy_it_is_is_drawn() {
     };
     let args = ["stress", "y.db", "--processes", "4", "--writes", "20000"];
     let mut stress = Peer::spawn(fixture.command(args));
-    top.wait_until("bars", |shown| {
-        shown.contains('█') && !shown.contains("taken 0/s")
+    top.until("bars", |shown| {
+        shown.contains('█') && !shown.contains("acquired 0/s")
     });
     stress.kill();
 }
@@ -143,39 +139,35 @@ fn keys_select_show_and_pause() {
     });
     top.type_keys("\x1b[B");
     let pid = format!("pid      {}", waiter.pid());
-    top.wait_until("the waiter's detail", |shown| {
-        shown.contains(&pid) && shown.contains("is number 1 in line")
+    top.until("the waiter's detail", |shown| {
+        shown.contains(&pid) && shown.contains("is number 1 in the queue")
     });
     // The last one stays selected.
-    top.type_keys("j\x1b[A\x1b[A");
-    top.wait_until("the first again", |shown| shown.contains("holds the lock"));
-    top.type_keys("j");
-    top.wait_until("the waiter's again", |shown| {
-        shown.contains("is number 1 in line")
+    top.types("j\x1b[A\x1b[A");
+    top.until("the first again", |shown| shown.contains("holds the lock"));
+    top.types("j");
+    top.until("the waiter's again", |shown| {
+        shown.contains("is number 1 in the queue")
     });
     drop(waiter);
     top.wait_until("its end", |shown| {
         shown.contains("neither holds the lock nor waits")
     });
     let waiter = waits(&fixture, "next");
-    top.type_keys("\x1b");
-    top.wait_until("no detail", |shown| !shown.contains("holds the lock"));
-    top.wait_until("the next", |shown| shown.contains("held, 1 in line"));
-    top.type_keys("p");
-    top.wait_until("the pause", |shown| shown.contains("PAUSED"));
+    top.types("\x1b");
+    top.until("no detail", |shown| !shown.contains("holds the lock"));
+    top.until("the next", |shown| shown.contains("held, 1 waiting"));
+    top.types("p");
+    top.until("the pause", |shown| shown.contains("PAUSED"));
     drop(waiter);
     wait::until("it is gone", || {
         fixture.status()["queue"].as_array().unwrap().is_empty()
     });
     std::thread::sleep(Duration::from_millis(200));
-    assert!(
-        top.contents().contains("held, 1 in line"),
-        "{}",
-        top.contents()
-    );
-    top.type_keys(" ");
-    top.wait_until("what became of it", |shown| {
-        shown.contains("held, 0 in line")
+    assert!(top.shows().contains("held, 1 waiting"), "{}", top.shows());
+    top.types(" ");
+    top.until("what became of it", |shown| {
+        shown.contains("held, 0 waiting")
     });
 }
 
@@ -196,11 +188,11 @@ fn any_size_will_do() {
     top.resize((40, 120));
     top.wait_until("all of it", |shown| {
         let wide = shown.lines().any(|line| line.chars().count() > 110);
-        wide && shown.lines().count() == 40 && shown.contains("held, 1 in line")
+        wide && shown.lines().count() == 40 && shown.contains("held, 1 waiting")
     });
-    top.resize((24, 80));
-    top.wait_until("as before", |shown| {
-        shown.lines().count() == 24 && shown.contains("held, 1 in line")
+    top.resizes((24, 80));
+    top.until("as before", |shown| {
+        shown.lines().count() == 24 && shown.contains("held, 1 waiting")
     });
     top.type_keys("q");
     assert_eq!(top.wait().code(), Some(0));
@@ -318,9 +310,12 @@ fn on_a_pipe_it_prints_one_text() {
             .expect_quiet_success();
         let begin = format!("held by pid:{} since ", holder.pid());
         assert!(text.starts_with(&begin), "{text}");
-        let line = format!("  1. in line: pid:{} (`penholder exec", waiter.pid());
+        let line = format!("  waiter 1: pid:{} (`penholder exec", waiter.pid());
         assert!(text.contains(&line), "{text}");
-        assert!(text.contains("  lately taken 0 times a second, "), "{text}");
+        assert!(
+            text.contains("  lately acquired 0 times per second, "),
+            "{text}"
+        );
         assert!(!text.contains('\x1b'), "{text}");
     }
 }
@@ -380,8 +375,11 @@ fn looking_makes_and_changes_nothing() {
     let text = fixture
         .run(["top", "x.db", "--once", "--interval", "50ms"])
         .expect_quiet_success();
-    assert!(text.contains("no queue: no process has made one"), "{text}");
-    assert_eq!(fixture.file_names(), before);
+    assert!(
+        text.contains("no queue: no process has created one"),
+        "{text}"
+    );
+    assert_eq!(fixture.files(), before);
 }
 
 /// To read the kernel's table of locks stalls all who lock: a pipe that nobody writes

@@ -85,7 +85,7 @@ pub fn normalize(text: &str, directory: &Path) -> String {
     let text = text.replace("running, ", "sleeping, ");
     let text = text.replace("running) ", "sleeping) ");
     let measured = |line: &str| {
-        ["  waits ", "  holds ", "  lately ", "  log "]
+        ["  waits ", "  holds ", "  lately ", "  WAL "]
             .iter()
             .any(|mark| line.starts_with(mark))
     };

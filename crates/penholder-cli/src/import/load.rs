@@ -1,7 +1,7 @@
 //! Writes rows under the write lock: in batches between which other processes get their
 //! turn, or all at once.
 //!
-//! Rows are read before the lock is taken: nobody waits for the file. A batch that fails
+//! Rows are read before the lock is taken: no process waits for the file. A batch that fails
 //! at a row is rolled back, even if the table has a conflict clause. Then the rows before
 //! the failed one are written again, as a batch of their own.
 

@@ -8,7 +8,7 @@
 //! | `signal` | notice signals, and end by one |
 //! | `terminal` | read from the terminal with a timeout |
 //!
-//! `--cfg penholder_unsupported` selects the last one on Linux too, so that it can be
+//! `--cfg penholder_unsupported` selects `unsupported` on Linux too, so that it can be
 //! compiled there.
 
 #[cfg(all(target_os = "linux", not(penholder_unsupported)))]

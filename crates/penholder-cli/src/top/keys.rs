@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_told_apart() {
+    fn keys_are_recognised() {
         let all = b"q \x1b[A\x1bOB\x1b[1;5A\r\x03\x1b[200~\x07\xc3\xa4d";
         let expected = [
             Key::Letter('q'),

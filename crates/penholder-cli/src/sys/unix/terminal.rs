@@ -1,4 +1,4 @@
-//! The terminal that somebody types on.
+//! The terminal as a source of keys.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};

@@ -1,5 +1,5 @@
-//! A platform that the command does not know: what needs the operating system fails
-//! and says so, or does without where that does no harm.
+//! Stubs for a platform without an implementation. A function fails with
+//! [`io::ErrorKind::Unsupported`], or gives an answer that does no harm.
 
 pub(crate) mod pipe;
 pub(crate) mod process;

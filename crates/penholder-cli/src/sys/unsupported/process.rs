@@ -8,17 +8,17 @@ use super::unsupported;
 
 /// Signals to this process that are meant for its child.
 pub(crate) struct SignalForwarder {
-    /// There is none of these.
+    /// No value of this type exists.
     none: Infallible,
 }
 
 impl SignalForwarder {
-    /// Fails.
+    /// Always fails.
     pub(crate) fn watch() -> io::Result<Self> {
         Err(unsupported("forwarding signals to a command"))
     }
 
-    /// Is never called.
+    /// Cannot be called.
     pub(crate) fn wait(self, _child: Child) -> io::Result<ExitStatus> {
         match self.none {}
     }

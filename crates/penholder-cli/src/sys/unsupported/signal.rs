@@ -30,7 +30,7 @@ pub(crate) enum ScreenSignal {
     End(i32),
 }
 
-/// Fails.
+/// Always fails.
 pub(crate) fn watch_screen(_notice: impl FnMut(ScreenSignal) + Send + 'static) -> io::Result<()> {
     Err(unsupported("drawing on the whole terminal"))
 }

@@ -1,4 +1,4 @@
-//! The terminal that somebody types on.
+//! The terminal as a source of keys.
 
 use std::convert::Infallible;
 use std::io;
@@ -8,22 +8,22 @@ use super::unsupported;
 
 /// The terminal, open for reading.
 pub(crate) struct Terminal {
-    /// There is none of these.
+    /// No value of this type exists.
     none: Infallible,
 }
 
 impl Terminal {
-    /// Fails.
+    /// Always fails.
     pub(crate) fn open() -> io::Result<Self> {
         Err(unsupported("reading keys from the terminal"))
     }
 
-    /// Is never called.
+    /// Cannot be called.
     pub(crate) fn is_readable_within(&self, _timeout: Duration) -> io::Result<bool> {
         match self.none {}
     }
 
-    /// Is never called.
+    /// Cannot be called.
     pub(crate) fn read(&mut self, _into: &mut [u8]) -> io::Result<usize> {
         match self.none {}
     }
