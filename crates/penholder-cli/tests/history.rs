@@ -136,7 +136,10 @@ fn events_are_filtered() {
     assert!(kinds(&fixture, &["--longer", "1h"]).is_empty());
     let done = fixture.run(["history", "x.db", "--longer", "1h"]);
     let note = "penholder: history: none of the kept events matches\n";
-    assert_eq!((done.code, &*done.stdout, &*done.stderr), (Some(0), "", note));
+    assert_eq!(
+        (done.code, &*done.stdout, &*done.stderr),
+        (Some(0), "", note)
+    );
 }
 
 #[test]

@@ -518,7 +518,10 @@ fn atomic_is_all_or_nothing() {
     assert!(message.contains("nothing was imported"), "{message}");
     assert_eq!(count(&fixture), 0);
     let done = import(&fixture, "rows.csv", text, &["--atomic", "--skip", "1"]);
-    assert!(done.stderr.contains("2 rows imported into part"), "{done:?}");
+    assert!(
+        done.stderr.contains("2 rows imported into part"),
+        "{done:?}"
+    );
     assert!(
         done.stderr.contains("no other process wrote meanwhile"),
         "{done:?}"

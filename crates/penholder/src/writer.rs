@@ -466,10 +466,8 @@ impl<'a> Session<'a> {
     }
 
     fn ends_commit(&self, begun: Option<Instant>, members: usize) {
-        if let Some(begun) = begun {
-            if let Some(stats) = self.guard().commit_stats() {
-                stats.note(begun.elapsed(), members);
-            }
+        if let (Some(begun), Some(stats)) = (begun, self.guard().commit_stats()) {
+            stats.note(begun.elapsed(), members);
         }
     }
 

@@ -245,9 +245,12 @@ fn carried_writes_are_heard() {
     let mut passenger = Peer::start("write when told", [fixture.path()]);
     passenger.expect("warm");
     // As if commits took long here: then it is worth while to carry.
-    let locker = database_fixture::options().locker(fixture.path()).unwrap();
+    let locker = penholder_core::Locker::in_directory(&fixture.directory()).unwrap();
     let guard = locker.acquire(LONG_TIMEOUT).unwrap();
-    guard.note_pace(Duration::from_secs(1), 1);
+    guard
+        .commit_stats()
+        .unwrap()
+        .note(Duration::from_secs(1), 1);
     guard.release().unwrap();
     let mut holder = database_fixture::start_holder("hold pen", &fixture.directory());
     let waiting = |count| {

@@ -14,9 +14,9 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use penholder::lock::{Canceller, Deadline, Fate, Offer, WriteGuard, WriteLocker};
 use penholder::rusqlite::functions::FunctionFlags;
 use penholder::{Database, Executed, Result, Synchronous, rusqlite};
+use penholder_core::{Canceller, Deadline, Guard, Locker, Offer, Outcome};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{database_fixture, peer, plain_sqlite, requirement, wait};
@@ -101,7 +101,7 @@ fn offer(args: &[OsString]) {
     let [folder, kind] = peer::text_args(args)[..] else {
         panic!("folder and kind");
     };
-    let locker = WriteLocker::new(folder).unwrap();
+    let locker = Locker::in_directory(Path::new(folder)).unwrap();
     peer::send("warm");
     for sql in std::io::stdin()
         .lock()
@@ -110,9 +110,9 @@ fn offer(args: &[OsString]) {
     {
         let bytes = request(&sql);
         let offer = Offer {
-            kind: kind.parse().unwrap(),
+            fingerprint: kind.parse().unwrap(),
             bytes: &bytes,
-            left: &|_, _| (),
+            on_left: &|_, _| (),
         };
         let (deadline, canceller) = (
             Deadline::after(database_fixture::LONG_TIMEOUT),
@@ -120,9 +120,9 @@ fn offer(args: &[OsString]) {
         );
         let waited = locker.acquire_with_request(&deadline, &canceller, Some(&offer));
         let had_lock = waited.lock.unwrap().is_some();
-        peer::send(match waited.fate {
-            Fate::Untouched if had_lock => "home",
-            Fate::Done { .. } => "done",
+        peer::send(match waited.outcome {
+            Outcome::Untouched if had_lock => "home",
+            Outcome::Done { .. } => "done",
             _ => "else",
         });
     }
@@ -187,7 +187,7 @@ fn unmixed(mut word: u64) -> u64 {
 struct Stage {
     fixture: DatabaseFixture,
     db: Database,
-    locker: WriteLocker,
+    locker: Locker,
     carrier: Peer,
 }
 
@@ -218,7 +218,7 @@ impl Stage {
     fn on(fixture: DatabaseFixture) -> Self {
         let db = database(&fixture);
         let carrier = writer_as(&fixture, "FULL", |_| ());
-        let locker = WriteLocker::new(fixture.directory()).unwrap();
+        let locker = Locker::in_directory(&fixture.directory()).unwrap();
         Self {
             fixture,
             db,
@@ -235,13 +235,13 @@ impl Stage {
         self.db.status().unwrap().counters.carried
     }
 
-    fn hold(&self) -> WriteGuard {
+    fn hold(&self) -> Guard {
         self.locker.acquire(database_fixture::LONG_TIMEOUT).unwrap()
     }
 
     /// Until so many wait and, if they can, have left their requests.
-    fn until_waiting(&self, guard: &WriteGuard, waiting: usize) {
-        wait::until("all wait", || guard.count_waiting() == waiting);
+    fn until_waiting(&self, guard: &Guard, waiting: usize) {
+        wait::until("all wait", || guard.count_waiters() == waiting);
         let begun = Instant::now();
         while guard.count_requests() < waiting && begun.elapsed() < Duration::from_millis(15) {
             thread::sleep(Duration::from_micros(200));
@@ -254,13 +254,14 @@ impl Stage {
         let before = self.carried();
         let guard = self.hold();
         self.carrier.send("execute INSERT INTO company VALUES (1)");
-        wait::until("the carrier waits", || guard.count_waiting() == 1);
+        wait::until("the carrier waits", || guard.count_waiters() == 1);
         for (place, (other, line)) in others.iter_mut().enumerate() {
             other.send(line);
             self.until_waiting(&guard, place + 2);
         }
         for _ in 0..50 {
-            guard.note_pace(Duration::from_millis(2), others.len() + 1);
+            let stats = guard.commit_stats().unwrap();
+            stats.note(Duration::from_millis(2), others.len() + 1);
         }
         guard.release().unwrap();
         let line = self.carrier.read_line();
