@@ -16,10 +16,10 @@ use std::time::Instant;
 
 use penholder_core::BatchSize;
 
+use crate::data::Statement;
 use crate::error::Error;
 use crate::group::{Answer, Claimed, Group, Room, Work};
 use crate::options::GroupLimits;
-use crate::value::Statement;
 use crate::writer::{Session, Verb};
 
 /// How one member went.

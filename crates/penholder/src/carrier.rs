@@ -26,11 +26,11 @@ use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode};
 
+use crate::data::{Executed, Statement};
 use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::options::Options;
 use crate::parcel::{LAYOUT, Reply};
-use crate::value::{Executed, Statement};
 use crate::writer::{Failed, Verb, Writer, first_word};
 
 /// The table that says which requests were carried out; made by the first batch that

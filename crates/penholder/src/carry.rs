@@ -23,13 +23,13 @@ use penholder_core::{
 
 use crate::batch;
 use crate::carrier::{Carried, Carrier, may_travel};
+use crate::data::Statement;
 use crate::error::{Error, Result};
 use crate::group::{Answer, Claimed, Group, Member, Room, Work};
 use crate::options::GroupCommit;
 use crate::pace::{self, DEAR};
 use crate::parcel::{self, Parcel, Reply};
 use crate::telemetry;
-use crate::value::Statement;
 use crate::writer::{Desk, Session, Writer};
 
 /// So many that wait are carried however cheap a commit is; and so many, once it is

@@ -12,16 +12,16 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use crate::carry::Carrying;
-use crate::connection;
+use crate::data::{Executed, IntoParams, Rows, Statement, refuse_nul};
 use crate::error::{Error, Result};
 use crate::group::{self, Entered, Group, Work, first};
 use crate::location::Location;
-use crate::log::{self, Mover};
 use crate::options::Options;
-use crate::readers::Readers;
+use crate::sqlite::connection;
+use crate::sqlite::reader_pool::Readers;
+use crate::sqlite::wal::{self, Mover};
 #[cfg(feature = "tokio")]
 use crate::telemetry::{self, Subject};
-use crate::value::{Executed, IntoParams, Rows, Statement, refuse_nul};
 use crate::writer::{self, Desk, Session, Transaction, Writer};
 
 /// One SQLite database, written by many processes, one at a time.
@@ -521,12 +521,12 @@ impl Attachment {
         }
         // First without the lock: others may write while we wait for the disk. Not at
         // all, if we are not the last: of many short processes each would wait.
-        if log::is_long(&self.log) && (self.locker.is_shared() || !log::moves_all(connection)) {
+        if wal::is_long(&self.log) && (self.locker.is_shared() || !wal::moves_all(connection)) {
             return None;
         }
         let guard = self.locker.try_acquire().unwrap_or(None)?;
         // They may have written.
-        let moved = !log::is_long(&self.log) || log::moves_all(connection);
+        let moved = !wal::is_long(&self.log) || wal::moves_all(connection);
         moved.then_some(guard)
     }
 

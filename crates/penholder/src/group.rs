@@ -32,11 +32,11 @@ use penholder_core::{Canceller, Deadline, Guard, Withdrawal, fork_generation};
 use tokio::sync::Notify;
 
 use crate::carry;
+use crate::data::{Executed, Statement};
 use crate::error::{Error, Result};
 use crate::options::GroupLimits;
 use crate::pace::Pace;
 use crate::telemetry;
-use crate::value::{Executed, Statement};
 use crate::writer::{CallSite, Desk, Session, Transaction};
 
 const QUEUED: u8 = 0;

@@ -116,30 +116,27 @@ mod failpoint;
 mod batch;
 mod carrier;
 mod carry;
-mod connection;
+mod data;
 mod database;
 mod doctor;
 mod error;
-mod ffi;
 #[cfg(test)]
 mod fire;
 mod group;
 mod location;
-mod log;
 mod maintenance;
 #[cfg(test)]
 mod meaning;
 mod options;
 mod pace;
 mod parcel;
-mod readers;
+mod sqlite;
 #[cfg(feature = "tokio")]
 mod task;
 mod telemetry;
-mod value;
-mod watch;
 mod writer;
 
+pub use data::{Executed, IntoParams, Rows, Statement, Value};
 pub use database::Database;
 pub use doctor::{Check, Doctor, Finding, Report, Severity};
 pub use error::{Error, Result};
@@ -149,7 +146,6 @@ pub use penholder_lock as lock;
 pub use rusqlite;
 #[cfg(feature = "tokio")]
 pub use task::AsyncDatabase;
-pub use value::{Executed, IntoParams, Rows, Statement, Value};
 pub use writer::Transaction;
 
 /// The version of the SQLite library in this program.

@@ -10,10 +10,10 @@ use rusqlite::Connection;
 
 use crate::carrier::{Carried, Carrier};
 use crate::carry::{Ran, run_parcel};
+use crate::data::{Executed, Statement, Value};
 use crate::location::Location;
 use crate::options::{Options, Synchronous};
 use crate::parcel::Reply;
-use crate::value::{Executed, Statement, Value};
 use crate::writer::{Verb, Writer};
 use crate::{Database, Error};
 
@@ -451,7 +451,7 @@ fn kinds_differ_by_what_statements_mean() {
     let location = Location::of(&path, "test").unwrap();
     let open = || {
         let deadline = Deadline::after(Duration::from_secs(10));
-        crate::connection::open_writer(&location, &Options::new(), &deadline).unwrap()
+        crate::sqlite::connection::open_writer(&location, &Options::new(), &deadline).unwrap()
     };
     let kind = |connection: &Connection| crate::carrier::kind(connection, &location).unwrap();
     let same = kind(&open());

@@ -20,17 +20,17 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ffi};
 
 use crate::carrier;
-use crate::connection;
+use crate::data::{Executed, Rows, Statement, Value};
 use crate::database::Attachment;
 use crate::error::{self, Error, Result};
-use crate::ffi::Counting;
 use crate::group::Group;
 use crate::location::Location;
-use crate::log::{self, Due};
 use crate::options::{GroupCommit, GroupLimits, Options};
+use crate::sqlite::connection;
+use crate::sqlite::ffi::Counting;
+use crate::sqlite::hooks::Watch;
+use crate::sqlite::wal::{self, Due};
 use crate::telemetry::{self, Hold, Subject, Wait};
-use crate::value::{Executed, Rows, Statement, Value};
-use crate::watch::Watch;
 
 /// The byte of the `-shm` file that SQLite locks to write (`WAL_WRITE_LOCK` at
 /// `UNIX_SHM_BASE`, see walformat.html).
@@ -167,7 +167,7 @@ impl Writer {
     /// Whether the log is to be moved after what was just written.
     pub(crate) fn due(&self, awaited: bool) -> Due {
         let frames = self.connection.log_frames();
-        if log::is_short(frames) {
+        if wal::is_short(frames) {
             return Due::NotYet;
         }
         Due::after(frames, self.connection.take_pages_written(), awaited)
@@ -620,7 +620,7 @@ impl Drop for Session<'_> {
             carrying.look_at(&self.desk, &self.deadline, writer);
         }
         if let (Due::UnderLock, Some(writer)) = (due, &writer) {
-            log::move_under_lock(&writer.connection, self.desk.location);
+            wal::move_under_lock(&writer.connection, self.desk.location);
         }
         self.desk.attachment.keep_writer(writer);
         // Moving takes a while: nobody waits for our next write.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use penholder_lock::Process;
 use rustix::fs::{Access, access, statvfs};
 
-use super::{Check, Finding, Subject, name_of, size};
+use super::report::{Check, Finding, Subject, name_of, size};
 
 /// With less room than this the next checkpoint or commit may fail.
 const ROOM_NEEDED: u64 = 16_000_000;

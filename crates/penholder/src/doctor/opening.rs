@@ -6,10 +6,10 @@ use std::time::Duration;
 use penholder_lock::Deadline;
 use rusqlite::{Connection, ErrorCode};
 
-use super::{Check, Finding, Subject, listed, size};
-use crate::connection;
+use super::report::{Check, Finding, Subject, listed, size};
 use crate::error::{Error, Result};
 use crate::options::Synchronous;
+use crate::sqlite::connection;
 
 /// So many faults of the content are asked for.
 const FAULTS: u32 = 20;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use penholder_lock::{Opener, Openers, Process, ProcessState};
 
+use super::report::{Check, Finding, Subject, listed};
 use super::version::{self, Detector, Version};
-use super::{Check, Finding, Subject, listed};
 
 /// How long a search through all processes may take.
 const SEARCH_MAX: Duration = Duration::from_secs(3);

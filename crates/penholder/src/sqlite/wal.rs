@@ -20,10 +20,10 @@ use std::time::Duration;
 use penholder_lock::Deadline;
 use rusqlite::Connection;
 
-use crate::connection;
 use crate::error::Result;
 use crate::location::Location;
 use crate::options::Options;
+use crate::sqlite::connection;
 use crate::telemetry;
 
 /// Frames after which they are moved while others wait for the lock, and write on

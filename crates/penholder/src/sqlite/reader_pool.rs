@@ -12,9 +12,9 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use penholder_lock::{Deadline, fork_generation};
 use rusqlite::Connection;
 
-use crate::connection;
 use crate::error::{Error, Result};
 use crate::location::Location;
+use crate::sqlite::connection;
 
 #[derive(Debug)]
 pub(crate) struct Readers {

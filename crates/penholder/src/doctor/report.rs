@@ -1,27 +1,11 @@
-//! What is wrong with a database, or may go wrong: each finding with why it matters
-//! and what to do. Only looks.
-//!
-//! | file | what it looks at |
-//! | --- | --- |
-//! | `opening` | what SQLite says of it: can it be read, its settings, its content |
-//! | `files` | the file system, permissions, room, names, a journal left behind |
-//! | `log` | the log and who keeps it from being started anew |
-//! | `lock` | the lock's holder, its page, the clock |
-//! | `processes` | who has it open: writers without the lock, their SQLite |
-//! | `version` | which version of SQLite a program contains, and which are affected |
-
-mod files;
-mod lock;
-mod log;
-mod opening;
-mod processes;
-mod version;
+//! What the examination of a database found.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use penholder_lock::WriteLocker;
 
+use super::{files, lock, opening, processes, wal};
 use crate::database;
 use crate::error::{Error, Result};
 use crate::location::Location;
@@ -160,10 +144,10 @@ pub enum Check {
 }
 
 /// What is examined, and how it is opened.
-struct Subject<'a> {
-    location: &'a Location,
-    options: &'a Options,
-    locker: &'a WriteLocker,
+pub(super) struct Subject<'a> {
+    pub(super) location: &'a Location,
+    pub(super) options: &'a Options,
+    pub(super) locker: &'a WriteLocker,
 }
 
 impl Doctor {
@@ -209,7 +193,7 @@ impl Doctor {
         if !files::is_refused(&subject) {
             findings.extend(opening::examine(&subject, self.integrity)?);
         }
-        findings.extend(log::examine(&subject));
+        findings.extend(wal::examine(&subject));
         findings.extend(lock::examine(&subject));
         findings.sort_by_key(|one| (std::cmp::Reverse(one.severity), one.check));
         Ok(Report {
@@ -230,7 +214,7 @@ impl Report {
 }
 
 impl Finding {
-    fn new(check: Check, severity: Severity, finding: impl Into<String>) -> Self {
+    pub(super) fn new(check: Check, severity: Severity, finding: impl Into<String>) -> Self {
         Self {
             check,
             severity,
@@ -240,23 +224,23 @@ impl Finding {
         }
     }
 
-    fn ok(check: Check, finding: impl Into<String>) -> Self {
+    pub(super) fn ok(check: Check, finding: impl Into<String>) -> Self {
         Self::new(check, Severity::Ok, finding)
     }
 
-    fn info(check: Check, finding: impl Into<String>) -> Self {
+    pub(super) fn info(check: Check, finding: impl Into<String>) -> Self {
         Self::new(check, Severity::Info, finding)
     }
 
-    fn warning(check: Check, finding: impl Into<String>) -> Self {
+    pub(super) fn warning(check: Check, finding: impl Into<String>) -> Self {
         Self::new(check, Severity::Warning, finding)
     }
 
-    fn error(check: Check, finding: impl Into<String>) -> Self {
+    pub(super) fn error(check: Check, finding: impl Into<String>) -> Self {
         Self::new(check, Severity::Error, finding)
     }
 
-    fn next(mut self, next: impl Into<String>) -> Self {
+    pub(super) fn next(mut self, next: impl Into<String>) -> Self {
         self.next = Some(next.into());
         self
     }
@@ -376,7 +360,7 @@ impl serde::Serialize for Report {
 }
 
 /// The name of a file, without its folder; it may hold anything.
-fn name_of(path: &Path) -> String {
+pub(super) fn name_of(path: &Path) -> String {
     let name = path.file_name().unwrap_or(path.as_os_str());
     let name = name.to_string_lossy();
     name.chars().flat_map(escaped).collect()
@@ -391,7 +375,7 @@ fn escaped(c: char) -> Vec<char> {
 }
 
 /// Bytes for people: `180 bytes`, `4.2 kB`, `32 MB`.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let unit = |unit: u64, name| match bytes / unit {
         whole @ 0..10 => format!("{whole}.{} {name}", bytes % unit * 10 / unit),
         whole => format!("{whole} {name}"),
@@ -405,7 +389,7 @@ fn size(bytes: u64) -> String {
 }
 
 /// The first few of many, and how many more there are.
-fn listed(all: &[impl fmt::Display]) -> String {
+pub(super) fn listed(all: &[impl fmt::Display]) -> String {
     const SHOWN: usize = 5;
     let mut text: Vec<String> = all.iter().take(SHOWN).map(ToString::to_string).collect();
     if all.len() > SHOWN {

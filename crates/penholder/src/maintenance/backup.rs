@@ -8,11 +8,11 @@ use std::time::Duration;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags, ffi};
 
+use crate::data::refuse_nul;
 use crate::database::Database;
 use crate::error::{Error, Result, is_sqlite_busy};
 use crate::location::Location;
-use crate::log;
-use crate::value::refuse_nul;
+use crate::sqlite::wal;
 use crate::writer::Session;
 
 /// Pages copied by one step of a backup.
@@ -179,10 +179,10 @@ impl Database {
 fn checkpoint(session: &Session<'_>) -> Result<Checkpoint> {
     let connection = session.connection();
     let failed = |e| session.explain("checkpoint", e);
-    let passive = log::checkpoint(connection, "PASSIVE").map_err(failed)?;
+    let passive = wal::checkpoint(connection, "PASSIVE").map_err(failed)?;
     // Whoever reads from the log is not waited for.
     session.wait_at_most(Duration::ZERO)?;
-    let truncated = match log::checkpoint(connection, "TRUNCATE") {
+    let truncated = match wal::checkpoint(connection, "TRUNCATE") {
         Ok(done) => !done.busy,
         // An answer here, not an error.
         Err(error) if is_sqlite_busy(&error) => false,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use penholder_lock::Process;
 
-use super::{Check, Finding, Subject, listed, size};
+use super::report::{Check, Finding, Subject, listed, size};
 
 /// The bytes of `-shm` on which readers have shared locks: `WAL_READ_LOCK(0)` to
 /// `WAL_READ_LOCK(4)`.

@@ -8,9 +8,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::fs::{Access, access};
 
 use crate::error::{Error, Result, is_sqlite_busy};
-use crate::ffi;
 use crate::location::Location;
 use crate::options::Options;
+use crate::sqlite::ffi;
 
 /// Statements kept prepared by each connection.
 const STATEMENTS: usize = 64;

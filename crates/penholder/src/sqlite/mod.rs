@@ -1,0 +1,15 @@
+//! What this crate asks of SQLite, apart from what a write does.
+//!
+//! | file | what it has |
+//! | --- | --- |
+//! | `connection` | one connection with the settings of the pattern |
+//! | `reader_pool` | a bounded pool of connections that only read |
+//! | `hooks` | SQLite's hooks on the writing connection |
+//! | `wal` | the WAL and its checkpoints |
+//! | `ffi` | what rusqlite does not wrap |
+
+pub(crate) mod connection;
+pub(crate) mod ffi;
+pub(crate) mod hooks;
+pub(crate) mod reader_pool;
+pub(crate) mod wal;
