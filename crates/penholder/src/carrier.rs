@@ -31,7 +31,8 @@ use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::options::Options;
 use crate::parcel::{LAYOUT, Reply};
-use crate::writer::{Failed, Verb, Writer, first_word};
+use crate::sqlite::sql::{StatementKind, first_word};
+use crate::writer::{Failed, Writer};
 
 /// The table that says which requests were carried out; made by the first batch that
 /// carries any.
@@ -161,7 +162,7 @@ impl Carrier {
         let changes = self.writer.connection.total_changes();
         let ran = self
             .writer
-            .run(&sql, Verb::of(statement.sql()), statement.params());
+            .run(&sql, StatementKind::of(statement.sql()), statement.params());
         self.guarded.store(false, Relaxed);
         self.ends.store(0, Relaxed);
         let changed = self.writer.connection.total_changes() != changes;
@@ -304,7 +305,7 @@ fn nanos(duration: Duration) -> u64 {
 /// the authorizer has the last word.
 pub(crate) fn may_travel(sql: &str) -> bool {
     let is_with = || first_word(sql).eq_ignore_ascii_case(b"WITH");
-    (Verb::of(sql) != Verb::Other || is_with()) && !sql.contains(TABLE)
+    (StatementKind::of(sql) != StatementKind::Other || is_with()) && !sql.contains(TABLE)
 }
 
 /// Functions whose result depends on what the connection did before.

@@ -14,7 +14,8 @@ use crate::data::{Executed, Statement, Value};
 use crate::location::Location;
 use crate::options::{Options, Synchronous};
 use crate::parcel::Reply;
-use crate::writer::{Verb, Writer};
+use crate::sqlite::sql::StatementKind;
+use crate::writer::Writer;
 use crate::{Database, Error};
 
 const SCHEMA: &str = "
@@ -633,7 +634,7 @@ fn touched_connections_are_told_apart() {
         change(writer.connection.for_setup()).unwrap();
         writer.forget_hooks();
         let insert = "INSERT INTO log(text) VALUES (1)";
-        writer.run(insert, Verb::Insert, &[]).unwrap();
+        writer.run(insert, StatementKind::Insert, &[]).unwrap();
         writer.is_of_kind(place.carrier.kind(), &location)
     };
     for (place, change) in harmless.into_iter().enumerate() {

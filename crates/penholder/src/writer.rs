@@ -29,6 +29,7 @@ use crate::options::{GroupCommit, GroupLimits, Options};
 use crate::sqlite::connection;
 use crate::sqlite::ffi::Counting;
 use crate::sqlite::hooks::Watch;
+use crate::sqlite::sql::{StatementKind, may_change_connection};
 use crate::sqlite::wal::{self, Due};
 use crate::telemetry::{self, Hold, Subject, Wait};
 
@@ -105,7 +106,12 @@ impl Writer {
     }
 
     /// Runs one statement to its end.
-    pub(crate) fn run(&self, sql: &str, verb: Verb, params: &[Value]) -> Result<Executed, Failed> {
+    pub(crate) fn run(
+        &self,
+        sql: &str,
+        kind: StatementKind,
+        params: &[Value],
+    ) -> Result<Executed, Failed> {
         let Self {
             connection, watch, ..
         } = self;
@@ -125,7 +131,8 @@ impl Writer {
         // A row may get the id that stood there before. An upsert that updates
         // leaves the id alone, and so does whatever a trigger inserts.
         let new_id = connection.last_insert_rowid();
-        let inserted = verb != Verb::Change && rows_changed > 0 && watch.has_inserted();
+        let inserted =
+            kind != StatementKind::UpdateOrDelete && rows_changed > 0 && watch.has_inserted();
         Ok(Executed {
             returned,
             rows_changed,
@@ -382,7 +389,7 @@ impl<'a> Session<'a> {
     /// `COMMIT` around a single INSERT, UPDATE or DELETE would only cost time.
     pub(crate) fn execute(&self, sql: &str, params: &[Value]) -> Result<Executed> {
         // What is not recognised takes the longer way, which is right too.
-        if Verb::of(sql) != Verb::Other {
+        if StatementKind::of(sql) != StatementKind::Other {
             let begun = self.begins_commit();
             let done = self.run_statement(sql, params, true);
             self.ends_commit(begun, 1);
@@ -409,7 +416,7 @@ impl<'a> Session<'a> {
             self.touch();
         }
         self.note_statement(sql);
-        let ran = self.writer().run(sql, Verb::of(sql), params);
+        let ran = self.writer().run(sql, StatementKind::of(sql), params);
         ran.map_err(|Failed { error, kept }| {
             if kept > 0 && keeps {
                 let error = self.desk.options.hide(error);
@@ -654,127 +661,4 @@ pub(crate) fn collect(
         return Ok(Rows::default());
     }
     Rows::of(&mut prepared)
-}
-
-/// Whether a statement may leave the connection different from others: a pragma, an
-/// attached database, something temporary. What is not recognised may.
-fn may_change_connection(sql: &str) -> bool {
-    const OF_THE_DATABASE: [&str; 6] = ["CREATE", "DROP", "ALTER", "REINDEX", "ANALYZE", "WITH"];
-    if Verb::of(sql) != Verb::Other {
-        return false;
-    }
-    let word = first_word(sql);
-    let is_known = OF_THE_DATABASE
-        .iter()
-        .any(|verb| word.eq_ignore_ascii_case(verb.as_bytes()));
-    let is_temporary = || {
-        sql.as_bytes()
-            .windows(4)
-            .any(|four| four.eq_ignore_ascii_case(b"TEMP"))
-    };
-    !is_known || is_temporary()
-}
-
-/// The first word of a statement.
-pub(crate) fn first_word(sql: &str) -> &[u8] {
-    let word = skip_comments(sql).as_bytes();
-    let end = word.iter().position(|byte| !byte.is_ascii_alphabetic());
-    &word[..end.unwrap_or(word.len())]
-}
-
-/// What comes after white space and comments.
-fn skip_comments(mut sql: &str) -> &str {
-    loop {
-        sql = sql.trim_start();
-        let ended = if let Some(comment) = sql.strip_prefix("--") {
-            comment.split_once('\n')
-        } else if let Some(comment) = sql.strip_prefix("/*") {
-            comment.split_once("*/")
-        } else {
-            return sql;
-        };
-        sql = ended.map_or("", |(_, rest)| rest);
-    }
-}
-
-/// What a statement begins with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verb {
-    /// INSERT or REPLACE.
-    Insert,
-    /// UPDATE or DELETE.
-    Change,
-    /// Anything else, also one that begins with WITH.
-    Other,
-}
-
-impl Verb {
-    pub(crate) fn of(sql: &str) -> Self {
-        let word = first_word(sql);
-        let is = |verb: &str| word.eq_ignore_ascii_case(verb.as_bytes());
-        match word.len() {
-            6 if is("INSERT") => Self::Insert,
-            7 if is("REPLACE") => Self::Insert,
-            6 if is("UPDATE") || is("DELETE") => Self::Change,
-            _ => Self::Other,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn statements_that_may_change_the_connection_are_recognised() {
-        for sql in [
-            "PRAGMA recursive_triggers = 1",
-            "attach 'a' AS a",
-            "CREATE TEMP TABLE a(a)",
-            "create temporary trigger a",
-            "CREATE TABLE temp.a(a)",
-            "DROP TABLE temp.a",
-            "SELECT load_extension('a')",
-            "/* x */ CREATE TEMP TABLE a(a)",
-            "/* x",
-            "",
-        ] {
-            assert!(may_change_connection(sql), "{sql}");
-        }
-        for sql in [
-            "INSERT INTO temp.a VALUES (1)",
-            "create table a(a)",
-            "DROP TABLE a",
-            "WITH a AS (SELECT 1) DELETE FROM b",
-        ] {
-            assert!(!may_change_connection(sql), "{sql}");
-        }
-    }
-
-    #[test]
-    fn statements_that_write_rows_are_recognised() {
-        for sql in [
-            "INSERT INTO a",
-            "\n replace into a",
-            "insert",
-            "/* x */--\nINSERT",
-        ] {
-            assert_eq!(Verb::of(sql), Verb::Insert, "{sql}");
-        }
-        for sql in ["  update a", "\nDelete from a"] {
-            assert_eq!(Verb::of(sql), Verb::Change, "{sql}");
-        }
-        for sql in [
-            "CREATE TABLE a",
-            "",
-            "INS",
-            "INSERTS",
-            "/* INSERT",
-            "-- INSERT",
-            "VACUUM",
-            "ä",
-        ] {
-            assert_eq!(Verb::of(sql), Verb::Other, "{sql}");
-        }
-    }
 }

@@ -5,6 +5,7 @@
 //! | `connection` | one connection with the settings of the pattern |
 //! | `reader_pool` | a bounded pool of connections that only read |
 //! | `hooks` | SQLite's hooks on the writing connection |
+//! | `sql` | what kind of statement a text is |
 //! | `wal` | the WAL and its checkpoints |
 //! | `ffi` | what rusqlite does not wrap |
 
@@ -12,4 +13,5 @@ pub(crate) mod connection;
 pub(crate) mod ffi;
 pub(crate) mod hooks;
 pub(crate) mod reader_pool;
+pub(crate) mod sql;
 pub(crate) mod wal;
