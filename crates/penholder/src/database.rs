@@ -17,9 +17,10 @@ use crate::error::{Error, Result};
 use crate::group::{self, Entered, Group, Work, first};
 use crate::location::Location;
 use crate::options::Options;
+use crate::sqlite::checkpointer::Checkpointer;
 use crate::sqlite::connection;
-use crate::sqlite::reader_pool::Readers;
-use crate::sqlite::wal::{self, Mover};
+use crate::sqlite::reader_pool::ReaderPool;
+use crate::sqlite::wal;
 #[cfg(feature = "tokio")]
 use crate::telemetry::{self, Subject};
 use crate::writer::{self, Desk, Session, Transaction, Writer};
@@ -75,12 +76,12 @@ pub(crate) struct Attachment {
     pub(crate) locker: Locker,
     /// Boxed, because each write takes it out and puts it back.
     writer: Mutex<Option<Box<Writer>>>,
-    readers: Readers,
-    pub(crate) mover: Mover,
+    readers: ReaderPool,
+    pub(crate) checkpointer: Checkpointer,
     pub(crate) group: Group,
     pub(crate) carrying: Carrying,
-    /// The path of SQLite's log; only to be looked at.
-    log: PathBuf,
+    /// The path of the WAL, which is only looked at.
+    wal: PathBuf,
 }
 
 impl Database {
@@ -492,11 +493,11 @@ impl Attachment {
             generation: fork_generation(),
             locker,
             writer: Mutex::new(None),
-            readers: Readers::new(options.readers),
-            mover: Mover::default(),
+            readers: ReaderPool::new(options.readers),
+            checkpointer: Checkpointer::default(),
             group: Group::default(),
             carrying: Carrying::default(),
-            log: location.sidecar("-wal"),
+            wal: location.sidecar("-wal"),
         }
     }
 
@@ -521,12 +522,13 @@ impl Attachment {
         }
         // First without the lock: others may write while we wait for the disk. Not at
         // all, if we are not the last: of many short processes each would wait.
-        if wal::is_long(&self.log) && (self.locker.is_shared() || !wal::moves_all(connection)) {
+        if wal::is_long(&self.wal) && (self.locker.is_shared() || !wal::checkpoint_all(connection))
+        {
             return None;
         }
         let guard = self.locker.try_acquire().unwrap_or(None)?;
         // They may have written.
-        let moved = !wal::is_long(&self.log) || wal::moves_all(connection);
+        let moved = !wal::is_long(&self.wal) || wal::checkpoint_all(connection);
         moved.then_some(guard)
     }
 
@@ -548,7 +550,7 @@ impl Drop for Attachment {
         let writer = self.writer.get_mut();
         let writer = writer.unwrap_or_else(PoisonError::into_inner).take();
         let carrier = self.carrying.drain();
-        let others = (self.readers.drain(), self.mover.take(), carrier);
+        let others = (self.readers.drain(), self.checkpointer.take(), carrier);
         if !self.is_ours() {
             std::mem::forget((writer, others));
             return;

@@ -182,7 +182,7 @@ pub(crate) fn carried(subject: Subject<'_>, requests: usize, writes: usize) {
 }
 
 /// The log is long, and a checkpoint could move only so much of it.
-pub(crate) fn log_is_pinned(database: &Database, frames: u64, moved: u64) {
+pub(crate) fn wal_is_pinned(database: &Database, frames: u64, moved: u64) {
     #[cfg(feature = "metrics")]
     metrics::counter!("penholder_wal_pinned_total").increment(1);
     warn!(

@@ -27,15 +27,12 @@ use crate::group::Group;
 use crate::location::Location;
 use crate::options::{GroupCommit, GroupLimits, Options};
 use crate::sqlite::connection;
-use crate::sqlite::ffi::Counting;
-use crate::sqlite::hooks::Watch;
+use crate::sqlite::ffi::WalCountingConnection;
+use crate::sqlite::hooks::Hooks;
+use crate::sqlite::lock_bytes;
 use crate::sqlite::sql::{StatementKind, may_change_connection};
 use crate::sqlite::wal::{self, Due};
 use crate::telemetry::{self, Hold, Subject, Wait};
-
-/// The byte of the `-shm` file that SQLite locks to write (`WAL_WRITE_LOCK` at
-/// `UNIX_SHM_BASE`, see walformat.html).
-const WRITE_BYTE: u64 = 120;
 
 /// Where a program asked for something.
 pub(crate) type CallSite = &'static SourceLocation<'static>;
@@ -80,8 +77,8 @@ pub(crate) struct Failed {
 /// The writing connection of a process, kept between writes.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    pub(crate) connection: Counting,
-    watch: Arc<Watch>,
+    pub(crate) connection: WalCountingConnection,
+    hooks: Arc<Hooks>,
     /// SQLite's patience as it was last set, in milliseconds, if nobody else may
     /// have changed it.
     patience_ms: Cell<Option<u64>>,
@@ -94,13 +91,13 @@ impl Writer {
         deadline: &Deadline,
     ) -> Result<Self> {
         let mut connection = connection::open_writer(location, options, deadline)?;
-        let watch = Watch::install(&mut connection)
+        let hooks = Hooks::install(&mut connection)
             .map_err(|e| Error::sqlite("open database", &location.path, e))?;
-        let connection = Counting::new(connection);
+        let connection = WalCountingConnection::new(connection);
         connection.set_canary();
         Ok(Self {
             connection,
-            watch,
+            hooks,
             patience_ms: Cell::new(None),
         })
     }
@@ -113,10 +110,10 @@ impl Writer {
         params: &[Value],
     ) -> Result<Executed, Failed> {
         let Self {
-            connection, watch, ..
+            connection, hooks, ..
         } = self;
         let (changes, id) = (connection.total_changes(), connection.last_insert_rowid());
-        watch.look_for(id);
+        hooks.look_for(id);
         let returned = collect(connection, sql, params).map_err(|error| Failed {
             error,
             // What `FAIL` asks for: SQLite keeps what the statement did until then. Of
@@ -132,7 +129,7 @@ impl Writer {
         // leaves the id alone, and so does whatever a trigger inserts.
         let new_id = connection.last_insert_rowid();
         let inserted =
-            kind != StatementKind::UpdateOrDelete && rows_changed > 0 && watch.has_inserted();
+            kind != StatementKind::UpdateOrDelete && rows_changed > 0 && hooks.has_inserted();
         Ok(Executed {
             returned,
             rows_changed,
@@ -147,19 +144,19 @@ impl Writer {
         let ask = "SELECT sqlite_compileoption_used('ENABLE_PREUPDATE_HOOK')";
         // There is no seeing whether that hook is set.
         let has_preupdate = || self.connection.query_row(ask, [], |row| row.get(0));
-        self.watch.saw_write()
-            && self.connection.log_frames() > 0
+        self.hooks.saw_write()
+            && self.connection.wal_frames() > 0
             && !self.connection.is_redefined()
             && !has_preupdate().unwrap_or(true)
             && self.connection.execute_batch("BEGIN; ROLLBACK").is_ok()
             && carrier::kind(&self.connection, location).is_ok_and(|found| found == kind)
-            && self.watch.saw_all()
+            && self.hooks.saw_all()
     }
 
     /// Rolls back what was not committed; `None` if that fails, and then the
     /// connection is closed, which does it too.
     fn reset(self: Box<Self>) -> Option<Box<Self>> {
-        self.watch.end();
+        self.hooks.end();
         let clean =
             self.connection.is_autocommit() || self.connection.execute_batch("ROLLBACK").is_ok();
         clean.then_some(self)
@@ -167,13 +164,13 @@ impl Writer {
 
     /// The session begins that may prove that the hooks are ours.
     pub(crate) fn forget_hooks(&self) {
-        self.watch.forget_hooks();
-        self.connection.forget_log_frames();
+        self.hooks.forget_calls();
+        self.connection.reset_wal_frames();
     }
 
     /// Whether the log is to be moved after what was just written.
     pub(crate) fn due(&self, awaited: bool) -> Due {
-        let frames = self.connection.log_frames();
+        let frames = self.connection.wal_frames();
         if wal::is_short(frames) {
             return Due::NotYet;
         }
@@ -451,14 +448,14 @@ impl<'a> Session<'a> {
     pub(crate) fn begin(&self) -> Result<()> {
         self.step("BEGIN IMMEDIATE")
             .map_err(|e| self.explain("begin transaction", e))?;
-        self.writer().watch.begin();
+        self.writer().hooks.begin();
         Ok(())
     }
 
     /// Commits for so many.
     pub(crate) fn commit(&self, members: usize) -> Result<()> {
         self.refuse_if_forked()?;
-        if !self.writer().watch.end() {
+        if !self.writer().hooks.end() {
             return Err(self.ended_early());
         }
         let begun = self.begins_commit();
@@ -496,11 +493,11 @@ impl<'a> Session<'a> {
 
     /// Whether the transaction that began is still there.
     pub(crate) fn is_open(&self) -> bool {
-        self.writer().watch.is_open() && !self.connection().is_autocommit()
+        self.writer().hooks.is_open() && !self.connection().is_autocommit()
     }
 
     pub(crate) fn roll_back(&self) {
-        self.writer().watch.end();
+        self.writer().hooks.end();
         if !self.connection().is_autocommit() {
             // If that fails, the next `BEGIN` does and says why.
             let _ = self.step("ROLLBACK");
@@ -575,7 +572,8 @@ impl<'a> Session<'a> {
         if !error::is_sqlite_busy(&error) {
             return Error::sqlite(what, path, self.desk.options.hide(error));
         }
-        let outsider = Process::with_posix_lock(&self.desk.location.sidecar("-shm"), WRITE_BYTE);
+        let outsider =
+            Process::with_posix_lock(&self.desk.location.sidecar("-shm"), lock_bytes::WAL_WRITE);
         let error = Error::busy(path, self.deadline, outsider, error);
         telemetry::failed(self.desk.subject(), &error);
         error
@@ -627,17 +625,17 @@ impl Drop for Session<'_> {
             carrying.look_at(&self.desk, &self.deadline, writer);
         }
         if let (Due::UnderLock, Some(writer)) = (due, &writer) {
-            wal::move_under_lock(&writer.connection, self.desk.location);
+            wal::checkpoint_under_lock(&writer.connection, self.desk.location);
         }
         self.desk.attachment.keep_writer(writer);
         // Moving takes a while: nobody waits for our next write.
-        self.let_go(due == Due::Outside);
-        if due != Due::Outside {
+        self.let_go(due == Due::AfterRelease);
+        if due != Due::AfterRelease {
             return;
         }
         self.desk
             .attachment
-            .mover
+            .checkpointer
             .run(self.desk.location, self.desk.options);
     }
 }

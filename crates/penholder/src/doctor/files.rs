@@ -10,13 +10,12 @@ use penholder_lock::Process;
 use rustix::fs::{Access, access, statvfs};
 
 use super::report::{Check, Finding, Subject, name_of, size};
+use crate::sqlite::lock_bytes;
 
 /// With less room than this the next checkpoint or commit may fail.
 const ROOM_NEEDED: u64 = 16_000_000;
 /// A vacuum or a backup needs as much room as the database, and the log some.
 const ROOM_WANTED: u64 = 64_000_000;
-/// The byte of the database that a writer outside WAL mode locks (`RESERVED_BYTE`).
-const RESERVED: u64 = 0x4000_0001;
 /// How a journal begins that is to be rolled back.
 const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 
@@ -129,7 +128,7 @@ fn journal(subject: &Subject<'_>) -> Finding {
             format!("{name} holds nothing to be rolled back"),
         );
     }
-    if let Some(writer) = Process::with_posix_lock(&subject.location.path, RESERVED) {
+    if let Some(writer) = Process::with_posix_lock(&subject.location.path, lock_bytes::RESERVED) {
         let found = format!("{name} is in use by {writer}");
         return Finding::info(Check::Journal, found).next("let it end its transaction");
     }

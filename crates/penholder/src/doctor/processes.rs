@@ -8,13 +8,12 @@ use penholder_lock::{Opener, Openers, Process, ProcessState};
 
 use super::report::{Check, Finding, Subject, listed};
 use super::version::{self, Detector, Version};
+use crate::sqlite::lock_bytes;
 
 /// How long a search through all processes may take.
 const SEARCH_MAX: Duration = Duration::from_secs(3);
 /// How long after the first look a second one is taken.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The byte of `-shm` that a writer locks in WAL mode.
-const WRITE_LOCK: u64 = 120;
 
 pub(super) fn examine(subject: &Subject<'_>) -> Vec<Finding> {
     let database = &subject.location.path;
@@ -105,7 +104,7 @@ fn outsiders(
     complete: bool,
 ) -> Vec<Finding> {
     let shm = subject.location.sidecar("-shm");
-    let writer = Process::with_posix_lock(&shm, WRITE_LOCK);
+    let writer = Process::with_posix_lock(&shm, lock_bytes::WAL_WRITE);
     let is_writer = |process: &Process| writer.as_ref().is_some_and(|one| one.pid == process.pid);
     let holder = subject.locker.holder().ok().flatten();
     let holder = holder.and_then(|holder| holder.pid);

@@ -1,6 +1,5 @@
 //! The log (`-wal`), and who keeps it from being started anew.
 
-use std::ops::RangeInclusive;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -8,10 +7,8 @@ use std::time::Duration;
 use penholder_lock::Process;
 
 use super::report::{Check, Finding, Subject, listed, size};
+use crate::sqlite::lock_bytes;
 
-/// The bytes of `-shm` on which readers have shared locks: `WAL_READ_LOCK(0)` to
-/// `WAL_READ_LOCK(4)`.
-const READERS: RangeInclusive<u64> = 123..=127;
 /// So long a log is only if somebody keeps it so, or a single write was that large.
 const LONG: u64 = 32_000_000;
 /// How often, and how far apart, readers are looked for: one that is there each time
@@ -28,13 +25,13 @@ pub(super) fn examine(subject: &Subject<'_>) -> Vec<Finding> {
 
 /// The processes that are seen to read at every look.
 fn lasting_readers(shm: &Path) -> Vec<Process> {
-    let mut readers = Process::with_shared_posix_lock(shm, &READERS);
+    let mut readers = Process::with_shared_posix_lock(shm, &lock_bytes::WAL_READ);
     for _ in 1..LOOKS {
         if readers.is_empty() {
             break;
         }
         thread::sleep(PAUSE);
-        let still = Process::with_shared_posix_lock(shm, &READERS);
+        let still = Process::with_shared_posix_lock(shm, &lock_bytes::WAL_READ);
         readers.retain(|reader| still.iter().any(|one| one.pid == reader.pid));
     }
     readers

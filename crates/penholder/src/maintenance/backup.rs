@@ -12,7 +12,7 @@ use crate::data::refuse_nul;
 use crate::database::Database;
 use crate::error::{Error, Result, is_sqlite_busy};
 use crate::location::Location;
-use crate::sqlite::wal;
+use crate::sqlite::wal::{self, Mode};
 use crate::writer::Session;
 
 /// Pages copied by one step of a backup.
@@ -179,18 +179,18 @@ impl Database {
 fn checkpoint(session: &Session<'_>) -> Result<Checkpoint> {
     let connection = session.connection();
     let failed = |e| session.explain("checkpoint", e);
-    let passive = wal::checkpoint(connection, "PASSIVE").map_err(failed)?;
+    let passive = wal::checkpoint(connection, Mode::Passive).map_err(failed)?;
     // Whoever reads from the log is not waited for.
     session.wait_at_most(Duration::ZERO)?;
-    let truncated = match wal::checkpoint(connection, "TRUNCATE") {
+    let truncated = match wal::checkpoint(connection, Mode::Truncate) {
         Ok(done) => !done.busy,
         // An answer here, not an error.
         Err(error) if is_sqlite_busy(&error) => false,
         Err(error) => return Err(failed(error)),
     };
     Ok(Checkpoint {
-        log_frames: passive.log,
-        moved_frames: passive.moved,
+        log_frames: passive.wal_frames,
+        moved_frames: passive.checkpointed,
         truncated,
     })
 }

@@ -45,7 +45,7 @@ pub(crate) fn open_reader(location: &Location, deadline: &Deadline) -> Result<Co
 
 fn open(location: &Location, flags: OpenFlags, deadline: &Deadline) -> Result<Connection> {
     let failed = |e| explain(location, deadline, e);
-    ffi::part_children().map_err(|why| {
+    ffi::separate_forked_children().map_err(|why| {
         let next = "use a 64-bit system and SQLite's own VFS";
         Error::refused("open database", &location.path, why, next)
     })?;

@@ -31,7 +31,7 @@ const NEVER: u64 = u64::MAX;
 /// # Errors
 ///
 /// SQLite's VFS has no system calls to replace, or this is not a 64-bit system.
-pub(crate) fn part_children() -> Result<(), &'static str> {
+pub(crate) fn separate_forked_children() -> Result<(), &'static str> {
     if REPLACED_IN.load(Ordering::Acquire) != NEVER {
         return Ok(());
     }
@@ -108,7 +108,7 @@ unsafe fn change_device(result: c_int, stat: *mut libc::stat) {
 ///
 /// rusqlite wraps this hook, but not in one way in all the versions that we take.
 #[derive(Debug)]
-pub(crate) struct Counting {
+pub(crate) struct WalCountingConnection {
     // First: closed before what its hook writes to is freed. Never moved out.
     connection: Connection,
     frames: Box<AtomicU32>,
@@ -117,14 +117,14 @@ pub(crate) struct Counting {
     canary: AtomicPtr<ffi::sqlite3_stmt>,
 }
 
-impl Drop for Counting {
+impl Drop for WalCountingConnection {
     fn drop(&mut self) {
         // SAFETY: ours, of a connection that is closed after this; null is harmless.
         unsafe { ffi::sqlite3_finalize(*self.canary.get_mut()) };
     }
 }
 
-impl Counting {
+impl WalCountingConnection {
     pub(crate) fn new(connection: Connection) -> Self {
         let frames = Box::new(AtomicU32::new(0));
         let target: *const AtomicU32 = &raw const *frames;
@@ -146,12 +146,12 @@ impl Counting {
     }
 
     /// Frames in the log after the last commit of this connection.
-    pub(crate) fn log_frames(&self) -> u32 {
+    pub(crate) fn wal_frames(&self) -> u32 {
         self.frames.load(Ordering::Relaxed)
     }
 
     /// So that the next commit is seen to be counted.
-    pub(crate) fn forget_log_frames(&self) {
+    pub(crate) fn reset_wal_frames(&self) {
         self.frames.store(0, Ordering::Relaxed);
     }
 
@@ -218,7 +218,7 @@ impl Counting {
     }
 }
 
-impl Deref for Counting {
+impl Deref for WalCountingConnection {
     type Target = Connection;
 
     fn deref(&self) -> &Connection {

@@ -37,7 +37,7 @@ const STEPS: i32 = 1000;
 /// Shared with the hooks of one connection. Only the thread that uses the
 /// connection touches it; the atomics are for Rust's sake.
 #[derive(Debug, Default)]
-pub(crate) struct Watch {
+pub(crate) struct Hooks {
     state: AtomicU8,
     /// Whether a row was inserted that has this id: into any table, also by triggers.
     inserted: AtomicBool,
@@ -45,7 +45,7 @@ pub(crate) struct Watch {
     seen: Seen,
 }
 
-impl Watch {
+impl Hooks {
     /// Sets the hooks of the connection.
     pub(crate) fn install(connection: &mut Connection) -> rusqlite::Result<Arc<Self>> {
         let watch = Arc::new(Self::default());
@@ -83,7 +83,7 @@ impl Watch {
     }
 
     /// From now on [`saw_write`](Self::saw_write) and [`saw_all`](Self::saw_all) look.
-    pub(crate) fn forget_hooks(&self) {
+    pub(crate) fn forget_calls(&self) {
         let Seen {
             commit,
             update,

@@ -17,7 +17,7 @@ use crate::location::Location;
 use crate::sqlite::connection;
 
 #[derive(Debug)]
-pub(crate) struct Readers {
+pub(crate) struct ReaderPool {
     size: usize,
     state: Mutex<State>,
     returned: Condvar,
@@ -33,13 +33,13 @@ struct State {
 /// A connection on loan.
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
-    pool: &'a Readers,
+    pool: &'a ReaderPool,
     generation: u64,
     /// `None` only while it is being returned.
     connection: Option<Connection>,
 }
 
-impl Readers {
+impl ReaderPool {
     pub(crate) fn new(size: usize) -> Self {
         Self {
             size,

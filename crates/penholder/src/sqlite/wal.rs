@@ -1,188 +1,163 @@
-//! Keeping the log (`-wal`) short, in the background of the writes of a process.
+//! The WAL: when it is checkpointed, and one checkpoint.
 //!
-//! | a write takes the log | what happens after it |
+//! | a write takes the WAL | what happens |
 //! | --- | --- |
-//! | past no multiple of [`GATHERED`] frames, or [`GATHERED_ALONE`] | nothing |
+//! | past no multiple of [`STEP`] frames, or [`STEP_ALONE`] | nothing |
 //! | past one, up to [`LONG`] | a passive checkpoint after the write lock is released |
-//! | past one, beyond | a passive checkpoint before, so that the next writer finds all moved and starts the log anew |
+//! | past one, beyond | a passive checkpoint before, so that the next writer finds all frames copied and starts the WAL from its beginning |
 //!
-//! So of all the processes that write, one does it each time, though none knows of
-//! the others, and also if each writes only once.
+//! So one of all the processes that write runs each checkpoint, although none knows of the
+//! others, and also if each writes only once.
 //!
-//! A passive checkpoint waits for nobody and keeps nobody out. Whatever goes wrong
-//! in one is left to the next: the write stands all the same.
+//! A passive checkpoint waits for no other connection and blocks none. If one fails, the next
+//! does its work: the write is committed in any case.
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError, TryLockError};
 use std::thread;
 use std::time::Duration;
 
 use penholder_lock::Deadline;
 use rusqlite::Connection;
 
-use crate::error::Result;
 use crate::location::Location;
-use crate::options::Options;
-use crate::sqlite::connection;
 use crate::telemetry;
 
-/// Frames after which they are moved while others wait for the lock, and write on
-/// meanwhile: about 2 MB.
-const GATHERED: u32 = 500;
-/// The same while nobody waits, and nobody is spared waiting for the disk.
-const GATHERED_ALONE: u32 = 1000;
-/// Frames after which writers wait until they are moved: about 16 MB.
+/// Frames between two checkpoints while others wait for the lock, who write on during the
+/// checkpoint: about 2 MB.
+const STEP: u32 = 500;
+/// The same while no process waits, so that none is spared waiting for the disk.
+const STEP_ALONE: u32 = 1000;
+/// Frames above which writers wait for the checkpoint: about 16 MB.
 const LONG: u32 = 4000;
-/// The length of a log file, in bytes, that SQLite moves in some milliseconds.
+/// The length of a WAL file, in bytes, that SQLite checkpoints in some milliseconds.
 const SHORT: u64 = 5_000_000;
-/// How long one write, its lock in hand, waits for a checkpoint of somebody else.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// How long one write that holds the lock waits for another connection's checkpoint.
+const OTHER_CHECKPOINT_MAX: Duration = Duration::from_millis(100);
 
-/// When the log is to be moved.
+/// When a checkpoint is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Due {
     NotYet,
-    /// While others may write.
-    Outside,
-    /// While nobody else does.
+    /// After the write lock is released, while others may write.
+    AfterRelease,
+    /// While the write lock is held and no other process writes.
     UnderLock,
 }
 
 impl Due {
-    /// What two connections make due.
+    /// Returns what is due after the writes of two connections.
     pub(crate) fn or(self, other: Self) -> Self {
         self.max(other)
     }
 
-    /// After a write of so many pages, which left so many frames in the log;
-    /// `awaited`: others wait for the lock.
+    /// Returns what is due after a write of `written` pages that left `frames` frames in the
+    /// WAL. `awaited`: others wait for the lock.
     pub(crate) fn after(frames: u32, written: u32, awaited: bool) -> Self {
-        let step = if awaited { GATHERED } else { GATHERED_ALONE };
+        let step = if awaited { STEP } else { STEP_ALONE };
         let before = frames.saturating_sub(written);
         if written == 0 || frames / step == before / step {
             Self::NotYet
         } else if frames <= LONG {
-            Self::Outside
+            Self::AfterRelease
         } else {
             Self::UnderLock
         }
     }
 }
 
-/// What became of a checkpoint, in frames.
+/// What a checkpoint does about readers and writers (`wal_checkpoint` in `pragma.html`).
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Moved {
-    /// Somebody was in the way.
+pub(crate) enum Mode {
+    /// Copies what it can without waiting.
+    Passive,
+    /// Waits for readers and writers, and then empties the WAL.
+    Truncate,
+}
+
+/// What a checkpoint did, in frames.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Progress {
+    /// Another connection was in the way.
     pub(crate) busy: bool,
-    pub(crate) log: u64,
-    pub(crate) moved: u64,
+    /// How many frames the WAL has.
+    pub(crate) wal_frames: u64,
+    /// How many of them are in the database file.
+    pub(crate) checkpointed: u64,
 }
 
-impl Moved {
-    /// The log is long, and whoever reads from it keeps it so.
+impl Progress {
+    /// Whether the WAL is long, and a reader keeps it so.
     pub(crate) fn is_pinned(self) -> bool {
-        !self.busy && self.log > u64::from(LONG) && self.moved < self.log
+        !self.busy && self.wal_frames > u64::from(LONG) && self.checkpointed < self.wal_frames
     }
 
-    fn is_all(self) -> bool {
-        !self.busy && self.moved >= self.log
+    fn is_complete(self) -> bool {
+        !self.busy && self.checkpointed >= self.wal_frames
     }
 }
 
-/// Runs a checkpoint of this mode.
-pub(crate) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<Moved> {
-    let sql = format!("PRAGMA wal_checkpoint({mode})");
-    let mut statement = connection.prepare_cached(&sql)?;
+/// Runs one checkpoint.
+pub(crate) fn checkpoint(connection: &Connection, mode: Mode) -> rusqlite::Result<Progress> {
+    let mut statement = connection.prepare_cached(match mode {
+        Mode::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
+        Mode::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
+    })?;
     statement.query_row([], |row| {
-        // -1 where there is no log.
+        // -1 if there is no WAL.
         let frames = |n: i64| u64::try_from(n).unwrap_or(0);
-        Ok(Moved {
+        Ok(Progress {
             busy: row.get::<_, i64>(0)? != 0,
-            log: frames(row.get(1)?),
-            moved: frames(row.get(2)?),
+            wal_frames: frames(row.get(1)?),
+            checkpointed: frames(row.get(2)?),
         })
     })
 }
 
-/// Whether a log of so many frames is too short to be moved in any case; asked at
-/// every write, before anything else is.
+/// Whether no checkpoint is due after a write that leaves `frames` frames, whatever it wrote.
+/// Cheap: it is asked at every write before anything else.
 pub(crate) fn is_short(frames: u32) -> bool {
-    frames < GATHERED
+    frames < STEP
 }
 
-/// Whether the log file is so long that to move all of it takes a while. Looks, but
-/// opens nothing.
-pub(crate) fn is_long(log: &Path) -> bool {
-    log.metadata().is_ok_and(|log| log.len() > SHORT)
+/// Whether the WAL file is so long that a checkpoint takes a while. Looks at the file's
+/// length only, and does not open it.
+pub(crate) fn is_long(wal: &Path) -> bool {
+    wal.metadata().is_ok_and(|wal| wal.len() > SHORT)
 }
 
-/// Moves what can be moved; says whether nothing is left.
-pub(crate) fn moves_all(connection: &Connection) -> bool {
+/// Runs a passive checkpoint without waiting; returns whether nothing is left to copy.
+pub(crate) fn checkpoint_all(connection: &Connection) -> bool {
     let done = connection
         .busy_timeout(Duration::ZERO)
-        .and_then(|()| checkpoint(connection, "PASSIVE"));
-    done.is_ok_and(Moved::is_all)
+        .and_then(|()| checkpoint(connection, Mode::Passive));
+    done.is_ok_and(Progress::is_complete)
 }
 
-/// Moves what can be moved while the caller, who has the write lock, keeps others
-/// from writing. Another's checkpoint may be under way since the log was shorter:
-/// until it is done nobody can move the rest, and if all wrote on meanwhile the log
-/// would grow without bounds on a slow disk.
-pub(crate) fn move_under_lock(connection: &Connection, location: &Location) {
-    let patience = Deadline::after(PATIENCE);
+/// Runs a passive checkpoint while the caller holds the write lock, so that no other process
+/// writes meanwhile.
+///
+/// Another connection's checkpoint may have begun when the WAL was shorter. Until it ends,
+/// the rest cannot be copied; if all wrote on meanwhile, the WAL would grow without bounds on
+/// a slow disk.
+pub(crate) fn checkpoint_under_lock(connection: &Connection, location: &Location) {
+    let longest = Deadline::after(OTHER_CHECKPOINT_MAX);
     loop {
-        let Ok(done) = checkpoint(connection, "PASSIVE") else {
+        let Ok(done) = checkpoint(connection, Mode::Passive) else {
             return;
         };
-        if !done.busy || patience.is_over() {
-            tell_if_pinned(done, location);
+        if !done.busy || longest.is_over() {
+            warn_if_pinned(done, location);
             return;
         }
         thread::sleep(Duration::from_millis(1));
     }
 }
 
-fn tell_if_pinned(done: Moved, location: &Location) {
+/// Emits an event if a reader keeps the WAL long.
+pub(super) fn warn_if_pinned(done: Progress, location: &Location) {
     if done.is_pinned() {
-        telemetry::log_is_pinned(location, done.log, done.moved);
+        telemetry::wal_is_pinned(location, done.wal_frames, done.checkpointed);
     }
-}
-
-/// The connection for checkpoints beside the writers of this process: the writing
-/// one is the next writer's as soon as the lock is free.
-#[derive(Debug, Default)]
-pub(crate) struct Mover {
-    connection: Mutex<Option<Connection>>,
-}
-
-impl Mover {
-    /// Moves what can be moved, unless another thread is at it.
-    pub(crate) fn run(&self, location: &Location, options: &Options) {
-        let mut connection = match self.connection.try_lock() {
-            Ok(connection) => connection,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
-        };
-        // One that fails is closed; the next time there is a new one.
-        let open = connection
-            .take()
-            .map_or_else(|| open(location, options), Ok);
-        *connection = open.ok().filter(|connection| {
-            let done = checkpoint(connection, "PASSIVE");
-            done.inspect(|done| tell_if_pinned(*done, location)).is_ok()
-        });
-    }
-
-    /// The connection, no longer ours.
-    pub(crate) fn take(&mut self) -> Option<Connection> {
-        let connection = self.connection.get_mut();
-        connection.unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-fn open(location: &Location, options: &Options) -> Result<Connection> {
-    let options = options.clone().create(false);
-    connection::open_writer(location, &options, &Deadline::after(Duration::ZERO))
 }
 
 #[cfg(test)]
@@ -190,19 +165,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_log_is_moved_when_enough_has_gathered() {
+    fn a_checkpoint_is_due_at_each_step() {
         for (frames, written, due) in [
             (0, 0, Due::NotYet),
             (499, 3, Due::NotYet),
-            (500, 1, Due::Outside),
+            (500, 1, Due::AfterRelease),
             (501, 1, Due::NotYet),
             (999, 400, Due::NotYet),
-            (3001, 2, Due::Outside),
-            (4000, 1, Due::Outside),
+            (3001, 2, Due::AfterRelease),
+            (4000, 1, Due::AfterRelease),
             (4500, 1, Due::UnderLock),
             // A reader keeps it long: not at every write.
             (50_250, 3, Due::NotYet),
-            // One large write, which started the log anew.
+            // One large write, which started the WAL from its beginning.
             (9000, 9000, Due::UnderLock),
             (10, 12, Due::NotYet),
             // Nothing was written.
@@ -211,6 +186,6 @@ mod tests {
             assert_eq!(Due::after(frames, written, true), due, "{frames} {written}");
         }
         assert_eq!(Due::after(500, 1, false), Due::NotYet);
-        assert_eq!(Due::after(1000, 1, false), Due::Outside);
+        assert_eq!(Due::after(1000, 1, false), Due::AfterRelease);
     }
 }
