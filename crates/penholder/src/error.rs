@@ -136,7 +136,7 @@ impl Error {
         })
     }
 
-    pub(crate) fn readers(path: &Path, deadline: Deadline, size: usize) -> Self {
+    pub(crate) fn no_reader(path: &Path, deadline: Deadline, size: usize) -> Self {
         let path = path.to_owned();
         Self::new(Kind::Readers {
             path,

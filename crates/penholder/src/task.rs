@@ -211,7 +211,7 @@ impl AsyncDatabase {
     }
 
     fn no_reader(&self, deadline: Deadline) -> Error {
-        Error::readers(self.db.path(), deadline, self.db.readers())
+        Error::no_reader(self.db.path(), deadline, self.db.readers())
     }
 
     /// Runs a write in the group of this process.

@@ -113,7 +113,7 @@ impl Writer {
             connection, hooks, ..
         } = self;
         let (changes, id) = (connection.total_changes(), connection.last_insert_rowid());
-        hooks.look_for(id);
+        hooks.watch_for_insert(id);
         let returned = collect(connection, sql, params).map_err(|error| Failed {
             error,
             // What `FAIL` asks for: SQLite keeps what the statement did until then. Of

@@ -1,4 +1,4 @@
-//! Opening one SQLite connection, with the settings of the pattern.
+//! Opening one SQLite connection with the settings that the single-writer pattern needs.
 
 use std::thread;
 use std::time::Duration;
@@ -12,10 +12,14 @@ use crate::location::Location;
 use crate::options::Options;
 use crate::sqlite::ffi;
 
-/// Statements kept prepared by each connection.
-const STATEMENTS: usize = 64;
+/// How many prepared statements each connection caches.
+const CACHED_STATEMENTS: usize = 64;
 
-/// A connection that may write.
+/// Opens a connection that may write.
+///
+/// # Errors
+///
+/// See [`explain`].
 pub(crate) fn open_writer(
     location: &Location,
     options: &Options,
@@ -33,7 +37,11 @@ pub(crate) fn open_writer(
     Ok(connection)
 }
 
-/// A connection that cannot write, whatever it is asked to do.
+/// Opens a connection that cannot write, whichever statement it is given.
+///
+/// # Errors
+///
+/// See [`explain`].
 pub(crate) fn open_reader(location: &Location, deadline: &Deadline) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = open(location, flags, deadline)?;
@@ -50,37 +58,37 @@ fn open(location: &Location, flags: OpenFlags, deadline: &Deadline) -> Result<Co
         Error::refused("open database", &location.path, why, next)
     })?;
     let connection = Connection::open_with_flags(&location.path, flags).map_err(failed)?;
-    // First of all: whatever follows may meet SQLite's locks.
+    // Before anything else, because every other statement may meet SQLite's locks.
     set_busy_timeout(&connection, deadline.remaining()).map_err(failed)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
     Ok(connection)
 }
 
-/// Sets SQLite's own patience, in whole milliseconds, rounded up: zero would
-/// switch it off.
+/// Sets the busy timeout, in whole milliseconds. It is rounded up, because zero would switch
+/// waiting off.
 pub(crate) fn set_busy_timeout(connection: &Connection, timeout: Duration) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::from_millis(busy_ms(timeout)))
 }
 
-/// `timeout` as SQLite takes it: an `int` of milliseconds.
+/// Converts a busy timeout to what SQLite takes: an `int` of milliseconds.
 pub(crate) fn busy_ms(timeout: Duration) -> u64 {
     let ms = timeout.as_micros().div_ceil(1000);
     u64::try_from(ms).unwrap_or(u64::MAX).min(i32::MAX as u64)
 }
 
-/// Whether the file is in WAL mode, read anew.
+/// Whether the file is in WAL mode, which is read from the file each time.
 pub(crate) fn is_wal(connection: &Connection, deadline: &Deadline) -> rusqlite::Result<bool> {
     set_busy_timeout(connection, deadline.remaining())?;
-    // Without a read of the file the pragma repeats what this connection knew.
+    // The pragma alone repeats what this connection last read.
     connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
     connection.pragma_query_value(None, "journal_mode", |row| {
         Ok(row.get::<_, String>(0)? == "wal")
     })
 }
 
-/// Switches the file to WAL; `false` if SQLite will not. The caller holds the
-/// write lock; connections that only look at the file can still be in the way,
-/// until the deadline.
+/// Switches the file to WAL mode; returns `false` if SQLite refuses. The caller holds the
+/// write lock. Connections that only read can still be in the way, and are waited for until
+/// the deadline.
 pub(crate) fn switch_to_wal(
     connection: &Connection,
     deadline: &Deadline,
@@ -98,7 +106,8 @@ pub(crate) fn switch_to_wal(
     }
 }
 
-/// What it means that SQLite cannot open or read this file.
+/// Explains an error of SQLite on opening or reading this file: what is in the way, and what
+/// to do.
 pub(crate) fn explain(location: &Location, deadline: &Deadline, error: rusqlite::Error) -> Error {
     let path = &location.path;
     if is_sqlite_busy(&error) {
@@ -108,32 +117,32 @@ pub(crate) fn explain(location: &Location, deadline: &Deadline, error: rusqlite:
     let code = error.sqlite_error().map(|error| error.extended_code);
     if code == Some(rusqlite::ffi::SQLITE_READONLY_ROLLBACK) {
         return refused(
-            "a transaction was cut off, and SQLite has to roll it back (-journal) before it is read",
+            "a transaction was interrupted, and SQLite has to roll it back (-journal) before reading",
             "open it once with a program that may write it",
         );
     }
     match error.sqlite_error_code() {
-        // Read-only, it answers, where it cannot create what it needs to read.
+        // SQLite says `ReadOnly` if it cannot create the -wal and -shm files for reading.
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) => {}
         _ => return Error::sqlite("open database", path, error),
     }
     if !path.exists() {
         return refused(
             "there is no such file, or it cannot be created",
-            "check the name and the permissions of its folder",
+            "check the name and the permissions of its directory",
         );
     }
-    // Not by opening it: closing it again would drop SQLite's locks.
+    // Opening the file would answer this too, but closing it would drop SQLite's locks.
     if access(path, Access::READ_OK).is_err() {
         return refused(
             "this user may not read it",
-            "give read permission on the file, and write permission to whoever writes",
+            "give this user read permission on the file, and users who write it write permission",
         );
     }
     if !location.sidecar("-shm").exists() {
         return refused(
-            "it can be read, but SQLite cannot create the -wal and -shm files that it needs beside it",
-            "make the folder writable, or copy the database to one that is",
+            "it can be read, but SQLite cannot create the -wal and -shm files that it needs next to it",
+            "make the directory writable, or copy the database to a directory that is",
         );
     }
     Error::sqlite("open database", path, error)

@@ -8,25 +8,23 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use penholder_lock::fork_generation;
 use rusqlite::{Connection, ffi};
 
-/// The fork generation in which the calls were replaced; `NEVER` before.
+/// The fork generation in which the system calls were replaced; `NEVER` before that.
 static REPLACED_IN: AtomicU64 = AtomicU64::new(NEVER);
 const NEVER: u64 = u64::MAX;
 
-/// Makes SQLite in forked children of this process see files that it has open
-/// as new ones.
+/// Makes SQLite in forked children of this process treat inherited open files as unknown.
 ///
-/// SQLite keeps one record of each open file for the whole process, found by
-/// device and inode, and takes a POSIX lock only once for all connections to
-/// it. A forked child inherits these records but not the locks: a new connection
-/// would believe to have locks that it has not, and another process could delete
-/// the WAL under it. So in a child the device number that SQLite sees is changed
-/// by the number of forks since: it finds no inherited record and opens
-/// everything anew. Inherited connections must not be used any more in any case,
-/// not even closed.
+/// SQLite keeps one record of each open file for the whole process, found by device and
+/// inode, and takes a POSIX lock only once for all connections to that file. A forked child
+/// inherits these records but not the locks: a new connection would rely on locks that it
+/// does not have, and another process could delete the WAL while it is in use. So in a child
+/// the device number that SQLite sees is changed by the number of forks since: SQLite finds
+/// no inherited record and opens the file again. Inherited connections must never be used in
+/// a child, not even to close them.
 ///
-/// It must not change in the middle of a process's life, or two records of one
-/// file would drop each other's locks: so this is called before a `Database`
-/// opens its first connection, and changes nothing in that process itself.
+/// The number must not change while a process runs, or two records of one file would drop
+/// each other's locks. So this is called before a `Database` opens its first connection, and
+/// it changes nothing in that process itself.
 ///
 /// # Errors
 ///
@@ -40,7 +38,7 @@ pub(crate) fn separate_forked_children() -> Result<(), &'static str> {
             "only on 64-bit systems: there `struct stat` is the same for SQLite and for us",
         );
     }
-    // SAFETY: asks for the default VFS by a null name; SQLite is threadsafe.
+    // SAFETY: a null name asks for the default VFS; SQLite is thread-safe.
     let vfs = unsafe { ffi::sqlite3_vfs_find(std::ptr::null()) };
     // SAFETY: a registered VFS lives as long as the program.
     let Some(vfs_ref) = (unsafe { vfs.as_ref() }) else {
@@ -49,7 +47,7 @@ pub(crate) fn separate_forked_children() -> Result<(), &'static str> {
     let Some(set) = vfs_ref.xSetSystemCall else {
         return Err("SQLite's VFS does not let its system calls be replaced");
     };
-    // SAFETY: SQLite calls back with the signature that the name stands for.
+    // SAFETY: SQLite calls it with the signature of the system call of this name.
     let fstat: ffi::sqlite3_syscall_ptr = Some(unsafe {
         std::mem::transmute::<
             unsafe extern "C" fn(c_int, *mut libc::stat) -> c_int,
@@ -70,8 +68,8 @@ pub(crate) fn separate_forked_children() -> Result<(), &'static str> {
     if first != ffi::SQLITE_OK || second != ffi::SQLITE_OK {
         return Err("SQLite's VFS does not know `fstat` and `stat`");
     }
-    // Two threads may both come here: they do the same. Until this is set the
-    // replacements change nothing.
+    // Two threads may both come here, and do the same. Until this is set, the replacements
+    // change nothing.
     REPLACED_IN.store(fork_generation(), Ordering::Release);
     Ok(())
 }
@@ -103,16 +101,17 @@ unsafe fn change_device(result: c_int, stat: *mut libc::stat) {
     }
 }
 
-/// A connection that knows how long the log was after its last commit, and
-/// leaves checkpoints of it to us.
+/// A connection that counts the frames in the WAL after each of its commits, and leaves
+/// checkpoints of the database to us.
 ///
-/// rusqlite wraps this hook, but not in one way in all the versions that we take.
+/// rusqlite wraps the WAL hook too, but not in the same way in all versions that we support.
 #[derive(Debug)]
 pub(crate) struct WalCountingConnection {
-    // First: closed before what its hook writes to is freed. Never moved out.
+    // Declared first, so that it is closed before `frames`, which its hook writes to, is
+    // freed. Never moved out.
     connection: Connection,
     frames: Box<AtomicU32>,
-    /// A statement of no table: SQLite prepares it anew only if a function, a
+    /// A statement that uses no table: SQLite prepares it again only if a function, a
     /// collation or the authorizer was replaced, or a setting changed.
     canary: AtomicPtr<ffi::sqlite3_stmt>,
 }
@@ -140,23 +139,23 @@ impl WalCountingConnection {
         }
     }
 
-    /// For hooks; not to be swapped with another.
+    /// Borrows the connection to set hooks; the caller must not swap it with another.
     pub(crate) fn for_setup(&mut self) -> &mut Connection {
         &mut self.connection
     }
 
-    /// Frames in the log after the last commit of this connection.
+    /// Returns the number of frames in the WAL after the last commit of this connection; 0
+    /// before the first.
     pub(crate) fn wal_frames(&self) -> u32 {
         self.frames.load(Ordering::Relaxed)
     }
 
-    /// So that the next commit is seen to be counted.
+    /// Sets the number to 0, so that the next commit shows whether the hook is still ours.
     pub(crate) fn reset_wal_frames(&self) {
         self.frames.store(0, Ordering::Relaxed);
     }
 
-    /// Whether a commit would fail now, because a foreign key is violated that is
-    /// looked at no sooner.
+    /// Whether a commit would fail now because a deferred foreign key is violated.
     pub(crate) fn has_deferred_violation(&self) -> bool {
         let (mut violations, mut highest) = (0, 0);
         // SAFETY: the handle is open and not closed here.
@@ -169,7 +168,7 @@ impl WalCountingConnection {
         violations > 0
     }
 
-    /// From now on [`is_redefined`](Self::is_redefined) looks.
+    /// Makes [`is_redefined`](Self::is_redefined) answer for what happens from now on.
     pub(crate) fn set_canary(&self) {
         let mut statement = std::ptr::null_mut();
         // SAFETY: the handle is open and not closed here.
@@ -182,7 +181,8 @@ impl WalCountingConnection {
         unsafe { ffi::sqlite3_finalize(before) };
     }
 
-    /// Whether a function, a collation or the authorizer may have been replaced since.
+    /// Whether a function, a collation or the authorizer may have been replaced since
+    /// [`set_canary`](Self::set_canary).
     pub(crate) fn is_redefined(&self) -> bool {
         let canary = self.canary.load(Ordering::Relaxed);
         if canary.is_null() {
@@ -198,7 +198,7 @@ impl WalCountingConnection {
         prepared > 0
     }
 
-    /// Sets what `last_insert_rowid()` returns.
+    /// Sets the value that `last_insert_rowid()` returns.
     pub(crate) fn set_last_insert_id(&self, id: i64) {
         // SAFETY: the handle is open and not closed here.
         let handle = unsafe { self.connection.handle() };
@@ -206,7 +206,8 @@ impl WalCountingConnection {
         unsafe { ffi::sqlite3_set_last_insert_rowid(handle, id) };
     }
 
-    /// Pages that this connection has written to the log since this was last asked.
+    /// Returns the number of pages that this connection has written to the WAL since the last
+    /// call.
     pub(crate) fn take_pages_written(&self) -> u32 {
         let (mut pages, mut highest) = (0, 0);
         // SAFETY: the handle is open and not closed here.
@@ -226,7 +227,8 @@ impl Deref for WalCountingConnection {
     }
 }
 
-/// What SQLite itself does with the log of an attached database.
+/// At how many frames the WAL of an attached database is checkpointed, as SQLite itself does
+/// by default.
 const ATTACHED_MAX: c_int = 1000;
 
 unsafe extern "C" fn count_frames(
@@ -237,7 +239,7 @@ unsafe extern "C" fn count_frames(
 ) -> c_int {
     // SAFETY: SQLite passes the name of the database as C text.
     if unsafe { CStr::from_ptr(name) } == c"main" {
-        // SAFETY: the target that the hook was set with, which lives.
+        // SAFETY: the target that the hook was set with, which outlives the connection.
         let target = unsafe { &*target.cast::<AtomicU32>() };
         target.store(u32::try_from(frames).unwrap_or(0), Ordering::Relaxed);
     } else if frames >= ATTACHED_MAX {

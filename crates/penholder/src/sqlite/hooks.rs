@@ -1,13 +1,13 @@
-//! What SQLite tells of a writing connection while it works, through its hooks.
+//! SQLite's hooks on a writing connection: what they report while it works.
 //!
 //! | state | meaning | leaves by |
 //! | --- | --- | --- |
 //! | `Outside` | no transaction of [`write`](crate::Database::write) | `begin` → `Open` |
 //! | `Open` | the closure runs | `end` → `Outside`; a rollback → `Ended` |
-//! | `Ended` | the transaction was ended under the closure's feet | `end` → `Outside` |
+//! | `Ended` | the transaction ended while the closure still ran | `end` → `Outside` |
 //!
-//! In `Open` and `Ended` every commit is vetoed (SQLite turns it into a
-//! rollback): nothing that the closure does stands before it has returned.
+//! In `Open` and `Ended` the commit hook vetoes every commit, and SQLite turns it into a
+//! rollback: nothing that the closure does is committed before the closure returns.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering::Relaxed};
@@ -19,10 +19,10 @@ const OUTSIDE: u8 = 0;
 const OPEN: u8 = 1;
 const ENDED: u8 = 2;
 
-/// Which hooks were called since this was last asked: those that were not may have
-/// been replaced by the application's own.
+/// Which hooks were called since [`Hooks::forget_calls`]. The application may have replaced
+/// those that were not.
 #[derive(Debug, Default)]
-struct Seen {
+struct Calls {
     commit: AtomicBool,
     update: AtomicBool,
     rollback: AtomicBool,
@@ -30,90 +30,95 @@ struct Seen {
     authorizer: AtomicBool,
 }
 
-/// So many steps of SQLite's virtual machine apart is it seen to progress: fewer than
-/// it takes to find out what kind a connection is.
+/// How many steps of SQLite's virtual machine lie between two calls of the progress handler:
+/// fewer than computing the fingerprint of a connection takes.
 const STEPS: i32 = 1000;
 
-/// Shared with the hooks of one connection. Only the thread that uses the
-/// connection touches it; the atomics are for Rust's sake.
+/// What the hooks of one connection share with its owner. Only the thread that uses the
+/// connection touches it; it has atomics because the hooks must be `Send`.
 #[derive(Debug, Default)]
 pub(crate) struct Hooks {
     state: AtomicU8,
-    /// Whether a row was inserted that has this id: into any table, also by triggers.
+    /// Whether a row with `watched_id` was inserted, into any table, also by a trigger.
     inserted: AtomicBool,
     watched_id: AtomicI64,
-    seen: Seen,
+    calls: Calls,
 }
 
 impl Hooks {
     /// Sets the hooks of the connection.
+    ///
+    /// # Errors
+    ///
+    /// Those of SQLite.
     pub(crate) fn install(connection: &mut Connection) -> rusqlite::Result<Arc<Self>> {
-        let watch = Arc::new(Self::default());
-        let hook = Arc::clone(&watch);
+        let hooks = Arc::new(Self::default());
+        let hook = Arc::clone(&hooks);
         connection.commit_hook(Some(move || {
-            hook.seen.commit.store(true, Relaxed);
+            hook.calls.commit.store(true, Relaxed);
             hook.state.load(Relaxed) != OUTSIDE
         }))?;
-        let hook = Arc::clone(&watch);
+        let hook = Arc::clone(&hooks);
         connection.rollback_hook(Some(move || {
-            hook.seen.rollback.store(true, Relaxed);
+            hook.calls.rollback.store(true, Relaxed);
             let _ = hook.state.compare_exchange(OPEN, ENDED, Relaxed, Relaxed);
         }))?;
-        let hook = Arc::clone(&watch);
+        let hook = Arc::clone(&hooks);
         connection.update_hook(Some(move |action, _: &str, _: &str, id| {
-            hook.seen.update.store(true, Relaxed);
+            hook.calls.update.store(true, Relaxed);
             if action == Action::SQLITE_INSERT && id == hook.watched_id.load(Relaxed) {
                 hook.inserted.store(true, Relaxed);
             }
         }))?;
-        let hook = Arc::clone(&watch);
+        let hook = Arc::clone(&hooks);
         connection.progress_handler(
             STEPS,
             Some(move || {
-                hook.seen.progress.store(true, Relaxed);
+                hook.calls.progress.store(true, Relaxed);
                 false
             }),
         )?;
-        let hook = Arc::clone(&watch);
+        let hook = Arc::clone(&hooks);
         connection.authorizer(Some(move |_: AuthContext<'_>| {
-            hook.seen.authorizer.store(true, Relaxed);
+            hook.calls.authorizer.store(true, Relaxed);
             Authorization::Allow
         }))?;
-        Ok(watch)
+        Ok(hooks)
     }
 
-    /// From now on [`saw_write`](Self::saw_write) and [`saw_all`](Self::saw_all) look.
+    /// Forgets which hooks were called: [`saw_write`](Self::saw_write) and
+    /// [`saw_all`](Self::saw_all) are about what follows.
     pub(crate) fn forget_calls(&self) {
-        let Seen {
+        let Calls {
             commit,
             update,
             rollback,
             progress,
             authorizer,
-        } = &self.seen;
+        } = &self.calls;
         for one in [commit, update, rollback, progress, authorizer] {
             one.store(false, Relaxed);
         }
     }
 
-    /// Whether those hooks were called that a write calls.
+    /// Whether the hooks that a write calls were called.
     pub(crate) fn saw_write(&self) -> bool {
-        self.seen.commit.load(Relaxed) && self.seen.update.load(Relaxed)
+        self.calls.commit.load(Relaxed) && self.calls.update.load(Relaxed)
     }
 
     /// Whether all hooks were called.
     pub(crate) fn saw_all(&self) -> bool {
-        let Seen {
+        let Calls {
             rollback,
             progress,
             authorizer,
             ..
-        } = &self.seen;
+        } = &self.calls;
         let others = [rollback, progress, authorizer];
         self.saw_write() && others.iter().all(|one| one.load(Relaxed))
     }
 
-    /// A transaction has begun, and a closure is about to run.
+    /// Notes that a transaction has begun and a closure is about to run.
     pub(crate) fn begin(&self) {
         debug_assert_eq!(
             self.state.load(Relaxed),
@@ -123,24 +128,24 @@ impl Hooks {
         self.state.store(OPEN, Relaxed);
     }
 
-    /// The closure has returned; says whether the transaction is still the one
+    /// Notes that the closure has returned; returns whether the transaction is still the one
     /// that began.
     pub(crate) fn end(&self) -> bool {
         self.state.swap(OUTSIDE, Relaxed) == OPEN
     }
 
-    /// Whether the transaction that began is still there.
+    /// Whether the transaction that began is still open.
     pub(crate) fn is_open(&self) -> bool {
         self.state.load(Relaxed) == OPEN
     }
 
-    /// A statement is about to run: looks out for a row of this id.
-    pub(crate) fn look_for(&self, id: i64) {
+    /// Notes that a statement is about to run, and watches for a row with this id.
+    pub(crate) fn watch_for_insert(&self, id: i64) {
         self.inserted.store(false, Relaxed);
         self.watched_id.store(id, Relaxed);
     }
 
-    /// Whether a row of that id was inserted since.
+    /// Whether a row with that id was inserted since.
     pub(crate) fn has_inserted(&self) -> bool {
         self.inserted.load(Relaxed)
     }

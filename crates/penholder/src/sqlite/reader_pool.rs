@@ -2,7 +2,7 @@
 //!
 //! | state of a connection | where | leaves by |
 //! | --- | --- | --- |
-//! | not open | counted in `room` | `take` opens it |
+//! | not open | counted in `unopened` | `take` opens it |
 //! | idle | in `idle`, no transaction | `take` lends it |
 //! | lent | with a caller | drop of [`Reader`]: idle again, or closed if it cannot be reset |
 
@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::sqlite::connection;
 
+/// Lends connections that only read, at most `size` at once.
 #[derive(Debug)]
 pub(crate) struct ReaderPool {
     size: usize,
@@ -26,11 +27,11 @@ pub(crate) struct ReaderPool {
 #[derive(Debug)]
 struct State {
     idle: Vec<Connection>,
-    /// How many more may be open.
-    room: usize,
+    /// How many more may be opened.
+    unopened: usize,
 }
 
-/// A connection on loan.
+/// A connection that the pool has lent; dropping it returns it.
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
     pool: &'a ReaderPool,
@@ -45,26 +46,30 @@ impl ReaderPool {
             size,
             state: Mutex::new(State {
                 idle: Vec::new(),
-                room: size,
+                unopened: size,
             }),
             returned: Condvar::new(),
         }
     }
 
-    /// Lends a connection, opening one where there is room.
+    /// Lends a connection, and opens one if fewer than `size` are open.
+    ///
+    /// # Errors
+    ///
+    /// The deadline passed before a connection was returned, or SQLite cannot open one.
     pub(crate) fn take(&self, location: &Location, deadline: &Deadline) -> Result<Reader<'_>> {
         let mut state = self.lock();
         loop {
             if let Some(connection) = state.idle.pop() {
                 return Ok(self.lend(connection));
             }
-            if state.room > 0 {
-                state.room -= 1;
+            if state.unopened > 0 {
+                state.unopened -= 1;
                 break;
             }
             let remaining = deadline.remaining();
             if remaining.is_zero() {
-                return Err(Error::readers(&location.path, *deadline, self.size));
+                return Err(Error::no_reader(&location.path, *deadline, self.size));
             }
             let (next, _timeout) = self
                 .returned
@@ -76,14 +81,14 @@ impl ReaderPool {
         match connection::open_reader(location, deadline) {
             Ok(connection) => Ok(self.lend(connection)),
             Err(error) => {
-                self.lock().room += 1;
+                self.lock().unopened += 1;
                 self.returned.notify_one();
                 Err(error)
             }
         }
     }
 
-    /// The connections that nobody has, taken out of the pool.
+    /// Takes the connections that are not lent out of the pool.
     pub(crate) fn drain(&mut self) -> Vec<Connection> {
         let state = self.state.get_mut();
         std::mem::take(&mut state.unwrap_or_else(PoisonError::into_inner).idle)
@@ -98,13 +103,13 @@ impl ReaderPool {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing in here panics with the mutex held.
+        // No code here panics while it holds the mutex.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Reader<'_> {
-    /// Whether the connection belongs to the parent of this forked process.
+    /// Whether the connection was lent in the parent of this forked process.
     pub(crate) fn is_inherited(&self) -> bool {
         self.generation != fork_generation()
     }
@@ -123,19 +128,19 @@ impl Drop for Reader<'_> {
     fn drop(&mut self) {
         let connection = self.connection.take();
         if self.is_inherited() {
-            // The parent's: not even to be closed here. Its pool is the
-            // parent's too.
+            // It belongs to the parent, as its pool does: closing it here would drop the
+            // parent's locks.
             std::mem::forget(connection);
             return;
         }
-        // Ends the snapshot, also after a panic.
+        // Ends the snapshot, also when the caller panics.
         let reset = connection.filter(|connection| {
             connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok()
         });
         let mut state = self.pool.lock();
         match reset {
             Some(connection) => state.idle.push(connection),
-            None => state.room += 1,
+            None => state.unopened += 1,
         }
         drop(state);
         self.pool.returned.notify_one();
