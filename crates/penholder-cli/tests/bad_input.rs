@@ -53,19 +53,19 @@ fn what_cannot_be_a_database_is_refused_by_all() {
     let long = "x".repeat(250);
     let deep = format!("{long}/{long}/x.db");
     for (db, words) in [
-        ("nowhere/x.db", "there is no folder"),
-        ("folder", "a folder"),
-        ("folder/", "a folder"),
-        (".", "a folder"),
-        ("..", "a folder"),
-        ("/", "a folder"),
+        ("nowhere/x.db", "there is no directory"),
+        ("folder", "a directory"),
+        ("folder/", "a directory"),
+        (".", "a directory"),
+        ("..", "a directory"),
+        ("/", "a directory"),
         ("/dev/null", "a device"),
         (":memory:", "memory"),
         ("file:x.db", "URI"),
         ("file:x.db?mode=memory&cache=shared", "URI"),
         ("plain.txt/x.db", "plain.txt"),
         ("loop.db", "too many symbolic links"),
-        (&deep, "there is no folder"),
+        (&deep, "there is no directory"),
     ] {
         assert_all_refuse(&fixture, db, words);
     }

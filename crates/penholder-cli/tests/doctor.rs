@@ -199,7 +199,7 @@ fn what_is_no_database_is_said_to_be_none() {
     fs::create_dir(fixture.join("folder")).unwrap();
     for (name, words) in [
         ("missing.db", "there is no such database"),
-        ("folder", "a folder"),
+        ("folder", "a directory"),
         ("letter.txt", "not a database"),
     ] {
         for format in [&[][..], &["--json"]] {
@@ -287,22 +287,26 @@ fn permissions_that_do_not_fit_are_found() {
     }
     set_mode(&fixture.join("x.db"), 0o666);
     let report = examine(&fixture);
-    report.assert_found("permissions", "warning", "anybody may write the database");
+    report.assert_found("permissions", "warning", "all users may write the database");
     set_mode(&fixture.join("x.db"), 0o444);
     let report = examine(&fixture);
     report.assert_found(
         "permissions",
         "warning",
-        "may be written by nobody (mode 0444",
+        "no user may write the database (mode 0444",
     );
     set_mode(&fixture.join("x.db"), 0o644);
     set_mode(&fixture.directory(), 0o777);
     let report = examine(&fixture);
-    report.assert_found("permissions", "warning", "anybody may write the folder");
+    report.assert_found(
+        "permissions",
+        "warning",
+        "all users may write the directory",
+    );
     set_mode(&fixture.directory(), 0o1777);
     let found = examine(&fixture);
-    let folder = |one: &(&str, &str)| one.1.contains("the folder");
-    assert!(!found.of_check("permissions").iter().any(folder));
+    let directory = |one: &(&str, &str)| one.1.contains("the directory");
+    assert!(!found.of_check("permissions").iter().any(directory));
     set_mode(&fixture.directory(), 0o700);
 }
 
@@ -335,7 +339,11 @@ fn what_stands_in_the_place_of_a_sidecar_is_found() {
         fs::remove_file(fixture.join(name)).unwrap();
         fs::create_dir(fixture.join(name)).unwrap();
         let report = examine(&fixture);
-        report.assert_found("permissions", "error", &format!("{name} is no file"));
+        report.assert_found(
+            "permissions",
+            "error",
+            &format!("{name} is not a regular file"),
+        );
         fs::remove_dir(fixture.join(name)).unwrap();
     }
     fs::create_dir(fixture.join("db.lock")).unwrap();
@@ -374,12 +382,16 @@ fn what_this_user_may_not_do_is_found() {
     report.assert_found(
         "permissions",
         "warning",
-        "may not write the folder (mode 0755",
+        "may not write the directory (mode 0755",
     );
     set_mode(&fixture.join("x.db"), 0o644);
     fixture.run(["doctor", "x.db"]);
     let report = Report::of(&as_nobody(&fixture, &args).unwrap());
-    report.assert_found("permissions", "warning", "may be written by not this user");
+    report.assert_found(
+        "permissions",
+        "warning",
+        "this user may not write the database",
+    );
     report.assert_found("outsiders", "ok", "root sees more");
     let Some(writer) = fixture.outsider() else {
         return;
@@ -417,7 +429,7 @@ fn a_full_disk_is_found() {
     let mut command = fixture.program("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c", script]);
     let report = Report::of(&run_command(&mut command, b"", wait::LIMIT));
-    report.assert_found("disk-space", "error", "no file can be made");
+    report.assert_found("disk-space", "error", "no file can be created");
 }
 
 #[test]
@@ -458,9 +470,9 @@ fn a_journal_left_behind_is_found() {
     report.assert_found(
         "journal",
         "error",
-        "x.db-journal is hot: a transaction was cut off",
+        "x.db-journal is hot: a transaction was interrupted",
     );
-    report.assert_found("database", "error", "a transaction was cut off");
+    report.assert_found("database", "error", "a transaction was interrupted");
     assert!(
         fixture.join("x.db-journal").exists(),
         "looking rolls nothing back"
@@ -472,20 +484,16 @@ fn a_journal_left_behind_is_found() {
 }
 
 #[test]
-fn a_journal_beside_a_log_is_found() {
+fn a_journal_next_to_a_wal_is_found() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let keeper = Connection::open(fixture.join("x.db")).unwrap();
     keeper
         .execute_batch("INSERT INTO entry VALUES (1, 1)")
         .unwrap();
     let magic = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
-    fs::write(
-        fixture.join("x.db-journal"),
-        [&magic[..], &[0; 504]].concat(),
-    )
-    .unwrap();
+    fs::write(fixture.join("x.db-journal"), [&magic[..], &[0; 504]].concat()).unwrap();
     let report = examine(&fixture);
-    report.assert_found("journal", "error", "one is not its own");
+    report.assert_found("journal", "error", "one of them is from another database");
     fs::write(fixture.join("x.db-journal"), [0; 512]).unwrap();
     let report = examine(&fixture);
     assert_eq!(report.of_check("journal")[0].0, "ok");

@@ -125,8 +125,8 @@ fn a_backup_never_replaces_a_file() {
     for (target, word) in [
         ("precious.txt", "exists already"),
         ("x.db", "exists already"),
-        (".", "folder"),
-        ("nowhere/copy.db", "no folder"),
+        (".", "directory"),
+        ("nowhere/copy.db", "no directory"),
         (":memory:", "memory"),
     ] {
         let message = fixture.run(["backup", "x.db", target]).expect_failure(1);

@@ -14,7 +14,6 @@
 use std::env;
 use std::fs;
 use std::hash::{Hash, Hasher};
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -32,6 +31,7 @@ use crate::location::Location;
 use crate::options::Options;
 use crate::parcel::{LAYOUT, Reply};
 use crate::sqlite::sql::{StatementKind, first_word};
+use crate::sys::{self, Identity};
 use crate::writer::{Failed, Writer};
 
 /// The table that says which requests were carried out; made by the first batch that
@@ -414,10 +414,13 @@ pub(crate) fn kind(connection: &Connection, location: &Location) -> rusqlite::Re
     LAYOUT.hash(&mut kind);
     env!("CARGO_PKG_VERSION").hash(&mut kind);
     let database = location.path.metadata();
-    let id = database.map(|meta| (meta.dev(), meta.ino()));
+    let id = database.and_then(|meta| sys::identity(&meta));
     // One that cannot be looked at is like no other.
-    id.unwrap_or((u64::MAX, penholder_lock::fork_generation()))
-        .hash(&mut kind);
+    id.unwrap_or(Identity {
+        device: u64::MAX,
+        inode: penholder_lock::fork_generation(),
+    })
+    .hash(&mut kind);
     rusqlite::version().hash(&mut kind);
     time_zone(&mut kind);
     // How SQLite understands the time zone, what `LIKE` was told about case, and how

@@ -1,6 +1,5 @@
 //! One handle on one database.
 
-use std::os::unix::fs::MetadataExt;
 use std::panic;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +20,7 @@ use crate::sqlite::checkpointer::Checkpointer;
 use crate::sqlite::connection;
 use crate::sqlite::reader_pool::ReaderPool;
 use crate::sqlite::wal;
+use crate::sys;
 #[cfg(feature = "tokio")]
 use crate::telemetry::{self, Subject};
 use crate::writer::{self, Desk, Session, Transaction, Writer};
@@ -497,7 +497,7 @@ impl Attachment {
             checkpointer: Checkpointer::default(),
             group: Group::default(),
             carrying: Carrying::default(),
-            wal: location.sidecar("-wal"),
+            wal: location.wal(),
         }
     }
 
@@ -574,7 +574,7 @@ impl Drop for Attachment {
 fn lock_path(location: &Location, options: &Options) -> Result<PathBuf> {
     let path = match &options.lock_path {
         Some(path) => path.clone(),
-        None => location.folder().join(LOCK_FILE_NAME),
+        None => location.directory().join(LOCK_FILE_NAME),
     };
     refuse_database_as_lock(location, &path)?;
     Ok(path)
@@ -616,16 +616,12 @@ pub(crate) fn locker(location: &Location, options: &Options) -> Result<WriteLock
 
 /// The lock's record would overwrite the database, or SQLite's files beside it.
 fn refuse_database_as_lock(location: &Location, lock_file: &Path) -> Result<()> {
-    let identity = |path: &Path| path.metadata().map(|meta| (meta.dev(), meta.ino())).ok();
+    let identity = |path: &Path| path.metadata().and_then(|meta| sys::identity(&meta)).ok();
     let lock_identity = identity(lock_file);
     let is_lock = |path: &Path| {
         path == lock_file || (lock_identity.is_some() && identity(path) == lock_identity)
     };
-    let suffixes = ["", "-wal", "-shm", "-journal"];
-    if !suffixes
-        .iter()
-        .any(|suffix| is_lock(&location.sidecar(suffix)))
-    {
+    if !location.files().any(|file| is_lock(&file)) {
         return Ok(());
     }
     Err(Error::refused(
@@ -643,7 +639,7 @@ fn refuse_network(location: &Location, options: &Options) -> Result<()> {
     if options.allow_network_fs {
         return Ok(());
     }
-    let found = penholder_lock::network_file_system(location.folder());
+    let found = penholder_lock::network_file_system(location.directory());
     let found = found.map_err(|e| {
         Error::io(
             "open database",

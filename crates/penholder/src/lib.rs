@@ -131,6 +131,7 @@ mod options;
 mod pace;
 mod parcel;
 mod sqlite;
+mod sys;
 #[cfg(feature = "tokio")]
 mod task;
 mod telemetry;

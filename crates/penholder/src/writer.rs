@@ -572,8 +572,7 @@ impl<'a> Session<'a> {
         if !error::is_sqlite_busy(&error) {
             return Error::sqlite(what, path, self.desk.options.hide(error));
         }
-        let outsider =
-            Process::with_posix_lock(&self.desk.location.sidecar("-shm"), lock_bytes::WAL_WRITE);
+        let outsider = Process::with_posix_lock(&self.desk.location.shm(), lock_bytes::WAL_WRITE);
         let error = Error::busy(path, self.deadline, outsider, error);
         telemetry::failed(self.desk.subject(), &error);
         error

@@ -223,22 +223,22 @@ fn names_without_a_file_are_refused() {
     assert_refused(":memory:", "memory");
     assert_refused("file:x.db", "URI");
     assert_refused("file:///tmp/x.db?vfs=unix-none", "URI");
-    assert_refused("/", "folder");
-    assert_refused("..", "folder");
+    assert_refused("/", "directory");
+    assert_refused("..", "directory");
 }
 
 #[test]
-fn folder_is_refused() {
+fn directory_is_refused() {
     let fixture = DatabaseFixture::new();
-    assert_refused(fixture.directory(), "folder");
+    assert_refused(fixture.directory(), "directory");
     let mut slash = fixture.path().into_os_string();
     slash.push("/");
-    assert_refused(slash, "folder");
+    assert_refused(slash, "directory");
     assert!(fixture.file_names().is_empty());
 }
 
 #[test]
-fn missing_folder_is_named() {
+fn missing_directory_is_named() {
     let fixture = DatabaseFixture::new();
     let missing = fixture.join("missing");
     let error = assert_refused(missing.join("x.db"), missing.to_str().unwrap());

@@ -103,7 +103,7 @@ fn outsiders(
     strangers: &[&Opener],
     complete: bool,
 ) -> Vec<Finding> {
-    let shm = subject.location.sidecar("-shm");
+    let shm = subject.location.shm();
     let writer = Process::with_posix_lock(&shm, lock_bytes::WAL_WRITE);
     let is_writer = |process: &Process| writer.as_ref().is_some_and(|one| one.pid == process.pid);
     let holder = subject.locker.holder().ok().flatten();

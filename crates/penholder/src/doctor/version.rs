@@ -9,11 +9,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use memchr::memmem;
+
+use crate::sys::{self, Identity};
 
 /// All that is read of programs and libraries together.
 const BYTES_MAX: u64 = 1 << 30;
@@ -72,7 +73,7 @@ pub(super) fn is_affected(version: Version) -> bool {
 pub(super) struct Detector {
     left: u64,
     end: Instant,
-    known: HashMap<(u64, u64), Content>,
+    known: HashMap<Identity, Content>,
 }
 
 /// What a file says of SQLite.
@@ -109,7 +110,7 @@ impl Detector {
     fn content_of(&mut self, path: &Path) -> io::Result<Content> {
         let mut file = File::open(path)?;
         let meta = file.metadata()?;
-        let id = (meta.dev(), meta.ino());
+        let id = sys::identity(&meta)?;
         if let Some(known) = self.known.get(&id) {
             return Ok(*known);
         }

@@ -17,9 +17,9 @@ const LOOKS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(50);
 
 pub(super) fn examine(subject: &Subject<'_>) -> Vec<Finding> {
-    let log = subject.location.sidecar("-wal");
+    let log = subject.location.wal();
     let length = log.metadata().map_or(0, |meta| meta.len());
-    let readers = lasting_readers(&subject.location.sidecar("-shm"));
+    let readers = lasting_readers(&subject.location.shm());
     vec![judge(length, &readers)]
 }
 

@@ -1,7 +1,6 @@
 //! Checkpoint, vacuum and migration under the write lock; backup beside it.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use crate::database::Database;
 use crate::error::{Error, Result, is_sqlite_busy};
 use crate::location::Location;
 use crate::sqlite::wal::{self, Mode};
+use crate::sys;
 use crate::writer::Session;
 
 /// Pages copied by one step of a backup.
@@ -84,7 +84,7 @@ impl Database {
         };
         let copy = tempfile::Builder::new()
             .prefix(".penholder-backup-")
-            .tempfile_in(target.folder())
+            .tempfile_in(target.directory())
             .map_err(failed)?;
         // The reader's transaction keeps one snapshot for all the steps.
         self.read(|source| {
@@ -97,7 +97,7 @@ impl Database {
         refuse_existing(&target)?;
         copy.persist_noclobber(&target.path)
             .map_err(|e| failed(e.error))?;
-        sync_folder(target.folder()).map_err(failed)
+        sys::sync_directory(target.directory()).map_err(failed)
     }
 
     /// Brings the schema up to date: runs those of `steps` that this database
@@ -198,13 +198,12 @@ fn checkpoint(session: &Session<'_>) -> Result<Checkpoint> {
 /// Nothing of a database may be there already: SQLite would take a log that was
 /// left behind for the new file's.
 fn refuse_existing(target: &Location) -> Result<()> {
-    let names = ["", "-wal", "-shm", "-journal"].map(|suffix| target.sidecar(suffix));
-    let Some(found) = names.iter().find(|name| name.symlink_metadata().is_ok()) else {
+    let Some(found) = target.files().find(|name| name.symlink_metadata().is_ok()) else {
         return Ok(());
     };
     let why = "it exists already";
     let next = "choose another name, or remove it first, with its -wal, -shm and -journal";
-    Err(Error::refused("back up", found, why, next))
+    Err(Error::refused("back up", &found, why, next))
 }
 
 fn copy_pages(source: &Connection, target: &Path) -> rusqlite::Result<()> {
@@ -228,8 +227,4 @@ fn copy_pages(source: &Connection, target: &Path) -> rusqlite::Result<()> {
             }
         }
     }
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    fs::File::open(folder)?.sync_all()
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use penholder_lock::Deadline;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use rustix::fs::{Access, access};
 
 use crate::error::{Error, Result, is_sqlite_busy};
 use crate::location::Location;
 use crate::options::Options;
 use crate::sqlite::ffi;
+use crate::sys;
 
 /// How many prepared statements each connection caches.
 const CACHED_STATEMENTS: usize = 64;
@@ -133,13 +133,13 @@ pub(crate) fn explain(location: &Location, deadline: &Deadline, error: rusqlite:
         );
     }
     // Opening the file would answer this too, but closing it would drop SQLite's locks.
-    if access(path, Access::READ_OK).is_err() {
+    if !sys::may_read(path) {
         return refused(
             "this user may not read it",
             "give this user read permission on the file, and users who write it write permission",
         );
     }
-    if !location.sidecar("-shm").exists() {
+    if !location.shm().exists() {
         return refused(
             "it can be read, but SQLite cannot create the -wal and -shm files that it needs next to it",
             "make the directory writable, or copy the database to a directory that is",
