@@ -570,6 +570,27 @@ impl Drop for Attachment {
     }
 }
 
+impl Options {
+    /// Returns the write lock of a database without opening the database, which need not
+    /// exist.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Database::open`] that are about the path.
+    pub fn locker(&self, path: impl AsRef<Path>) -> Result<WriteLocker> {
+        locker(&Location::of(path.as_ref(), "lock database")?, self)
+    }
+
+    /// Opens the database, as [`Database::open`] does, with these options.
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::open`].
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Database> {
+        Database::open_with(path.as_ref(), self)
+    }
+}
+
 /// The path of the lock file of a database.
 fn lock_path(location: &Location, options: &Options) -> Result<PathBuf> {
     let path = match &options.lock_path {

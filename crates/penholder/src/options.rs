@@ -1,13 +1,11 @@
 //! How a database is opened.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use penholder_lock::{DEFAULT_TIMEOUT, Policy, WriteLocker};
+use penholder_lock::{DEFAULT_TIMEOUT, Policy};
 
-use crate::database::{self, Database};
-use crate::error::{Result, without_sql};
-use crate::location::Location;
+use crate::error::without_sql;
 
 /// When SQLite asks the disk to make sure of its writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,7 +36,7 @@ pub enum GroupCommit {
     /// Those of the threads and tasks of this process that wait at the same time.
     WithinProcess,
     /// Those of other processes too, where it is the same for whoever wrote: what
-    /// [`Database::execute`] and [`Database::batch`] are given may be carried out by
+    /// [`Database::execute`](crate::Database::execute) and [`Database::batch`](crate::Database::batch) are given may be carried out by
     /// the process that holds the lock, and this process does the same for others. It
     /// is done where a commit takes long, or many wait.
     ///
@@ -226,7 +224,7 @@ impl Options {
     /// Members of a batch see what those before them wrote; each is atomic by
     /// itself, and none is acknowledged before all are committed. A closure may run
     /// on another thread of this process than the one that called
-    /// [`Database::write`].
+    /// [`Database::write`](crate::Database::write).
     pub fn group_commit(mut self, group_commit: GroupCommit) -> Self {
         self.group_commit = group_commit;
         self
@@ -300,24 +298,5 @@ impl Options {
         } else {
             without_sql(error)
         }
-    }
-
-    /// The write lock of a database, without opening the database, which need
-    /// not exist.
-    ///
-    /// # Errors
-    ///
-    /// As [`Database::open`], as far as the path is concerned.
-    pub fn locker(&self, path: impl AsRef<Path>) -> Result<WriteLocker> {
-        database::locker(&Location::of(path.as_ref(), "lock database")?, self)
-    }
-
-    /// Opens the database; [`Database::open`] with these options.
-    ///
-    /// # Errors
-    ///
-    /// As [`Database::open`].
-    pub fn open(self, path: impl AsRef<Path>) -> Result<Database> {
-        Database::open_with(path.as_ref(), self)
     }
 }

@@ -1,5 +1,8 @@
 //! Checkpoint, vacuum and migration under the write lock; backup without it.
 
 mod backup;
+mod checkpoint;
+mod migrate;
+mod vacuum;
 
-pub use backup::Checkpoint;
+pub use checkpoint::Checkpoint;
