@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use penholder_lock::Process;
 
-use super::report::{Check, Finding, Subject, name_of, size};
+use super::report::{Check, Finding};
+use super::subject::Subject;
+use super::text::{name_of, size};
 use crate::sqlite::lock_bytes;
 use crate::sys::{self, Ownership};
 
@@ -306,7 +308,7 @@ fn owner(file: Ownership) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Severity;
+    use crate::doctor::report::Severity;
 
     #[test]
     fn a_network_is_judged_by_what_was_allowed() {

@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use penholder_lock::{Holder, PageFault, PageHeader, ProcessState, Status};
 
-use super::report::{Check, Finding, Subject, name_of};
+use super::report::{Check, Finding};
+use super::subject::Subject;
+use super::text::name_of;
 
 /// Clocks may differ, and events be noted out of order, by so much.
 const SLACK: Duration = Duration::from_secs(5);

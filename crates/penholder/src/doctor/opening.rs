@@ -6,7 +6,9 @@ use std::time::Duration;
 use penholder_lock::Deadline;
 use rusqlite::{Connection, ErrorCode};
 
-use super::report::{Check, Finding, Subject, listed, size};
+use super::report::{Check, Finding};
+use super::subject::Subject;
+use super::text::{listed, size};
 use crate::error::{Error, Result};
 use crate::options::Synchronous;
 use crate::sqlite::connection;
@@ -143,31 +145,4 @@ fn references(reader: &Connection) -> rusqlite::Result<Finding> {
     let next = "mend or delete these rows, and switch `PRAGMA foreign_keys` on where they are \
                 written";
     Ok(Finding::warning(Check::ForeignKeys, listed(&faults)).next(next))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Database, Doctor, Options, Severity};
-
-    #[test]
-    fn synchronous_and_patience_are_what_an_opening_gives() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.db");
-        drop(Database::open(&path).unwrap());
-        let found = |options: Options, check| {
-            let report = Doctor::new(options).examine(&path).unwrap();
-            let finding = report.findings.into_iter().find(|one| one.check == check);
-            finding.unwrap()
-        };
-        let full = Options::new().synchronous(Synchronous::Full);
-        let finding = found(full, Check::Synchronous);
-        assert!(finding.finding.contains("with FULL (2)"), "{finding:?}");
-        let finding = found(Options::new(), Check::Synchronous);
-        assert!(finding.finding.contains("with NORMAL (1)"), "{finding:?}");
-        let finding = found(Options::new(), Check::BusyTimeout);
-        assert_eq!(finding.finding, "penholder waits 500 ms for SQLite's locks");
-        let none = Options::new().timeout(Duration::ZERO);
-        assert_eq!(found(none, Check::BusyTimeout).severity, Severity::Warning);
-    }
 }

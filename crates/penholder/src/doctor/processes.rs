@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use penholder_lock::{Opener, Openers, Process, ProcessState};
 
-use super::report::{Check, Finding, Subject, listed};
+use super::report::{Check, Finding};
+use super::subject::Subject;
+use super::text::listed;
 use super::version::{self, Detector, Version};
 use crate::sqlite::lock_bytes;
 
@@ -175,7 +177,7 @@ fn none_seen(attached: usize, complete: bool) -> String {
 
 /// Our own, and those of whoever may write the database.
 fn versions(openers: &[Opener], attached: &[&Opener], database: &Path) -> Vec<Finding> {
-    let mut findings = vec![bundled(crate::sqlite_version())];
+    let mut findings = vec![bundled(rusqlite::version())];
     let is_attached = |opener: &Opener| {
         let mut pids = attached.iter().map(|one| one.process.pid);
         pids.any(|pid| pid == opener.process.pid)
@@ -234,13 +236,13 @@ fn in_use(version: Option<Version>, processes: &[&Process]) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Severity;
+    use crate::doctor::report::Severity;
 
     #[test]
     fn the_bundled_version_is_judged() {
         assert_eq!(bundled("3.51.2").severity, Severity::Warning);
         assert_eq!(bundled("3.50.7").severity, Severity::Ok);
-        assert_eq!(bundled(crate::sqlite_version()).severity, Severity::Ok);
+        assert_eq!(bundled(rusqlite::version()).severity, Severity::Ok);
         assert_eq!(in_use(None, &[]).severity, Severity::Info);
     }
 }

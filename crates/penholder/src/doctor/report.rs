@@ -1,43 +1,7 @@
-//! What the examination of a database found.
+//! The report of an examination: its findings, each with a check and a severity.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
-
-use penholder_lock::WriteLocker;
-
-use super::{files, lock, opening, processes, wal};
-use crate::database;
-use crate::error::{Error, Result};
-use crate::location::Location;
-use crate::options::Options;
-
-/// Examines a database: what is wrong with it, or may go wrong.
-///
-/// Nothing is changed, and the write lock is neither taken nor probed. SQLite opens
-/// the database for reading, and for that makes the `-wal` and `-shm` files of one in
-/// WAL mode if they are missing. On a network file system that the options do not allow
-/// it is not opened.
-///
-/// ```
-/// use penholder::{Database, Doctor, Options, Severity};
-///
-/// # fn main() -> penholder::Result<()> {
-/// # let folder = tempfile::tempdir().unwrap();
-/// # let path = folder.path().join("app.db");
-/// # Database::open(&path)?;
-/// let report = Doctor::new(Options::new()).examine(path)?;
-/// for finding in report.findings.iter().filter(|one| one.severity > Severity::Info) {
-///     println!("{}: {}", finding.severity, finding.finding);
-/// }
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone)]
-#[must_use]
-pub struct Doctor {
-    options: Options,
-    integrity: bool,
-}
+use std::path::PathBuf;
 
 /// What was found.
 ///
@@ -141,67 +105,6 @@ pub enum Check {
     Integrity,
     /// `PRAGMA foreign_key_check`.
     ForeignKeys,
-}
-
-/// What is examined, and how it is opened.
-pub(super) struct Subject<'a> {
-    pub(super) location: &'a Location,
-    pub(super) options: &'a Options,
-    pub(super) locker: &'a WriteLocker,
-}
-
-impl Doctor {
-    /// Examines as a program does that opens the database with these options.
-    pub fn new(options: Options) -> Self {
-        Self {
-            options,
-            integrity: false,
-        }
-    }
-
-    /// Whether the whole content is checked too (`integrity_check` and
-    /// `foreign_key_check`), which reads all of it; no by default.
-    pub fn integrity(mut self, integrity: bool) -> Self {
-        self.integrity = integrity;
-        self
-    }
-
-    /// Looks at everything. It takes some seconds at most, unless the content is
-    /// checked.
-    ///
-    /// # Errors
-    ///
-    /// There is no database to be examined: no such file, a folder, a file that is
-    /// something else.
-    pub fn examine(&self, path: impl AsRef<Path>) -> Result<Report> {
-        let what = "examine database";
-        let location = Location::of(path.as_ref(), what)?;
-        if !location.exists {
-            let (why, next) = ("there is no such database", "check the name");
-            return Err(Error::refused(what, &location.path, why, next));
-        }
-        let locker = database::locker(&location, &self.options)?;
-        let subject = Subject {
-            location: &location,
-            options: &self.options,
-            locker: &locker,
-        };
-        // Before SQLite opens it here: what this process has open is not meant.
-        let mut findings = processes::examine(&subject);
-        // Before it too: it mends the mode of an empty file.
-        findings.extend(files::examine(&subject));
-        if !files::is_refused(&subject) {
-            findings.extend(opening::examine(&subject, self.integrity)?);
-        }
-        findings.extend(wal::examine(&subject));
-        findings.extend(lock::examine(&subject));
-        findings.sort_by_key(|one| (std::cmp::Reverse(one.severity), one.check));
-        Ok(Report {
-            database: location.path.clone(),
-            lock_file: locker.lock_file().to_owned(),
-            findings,
-        })
-    }
 }
 
 impl Report {
@@ -359,63 +262,9 @@ impl serde::Serialize for Report {
     }
 }
 
-/// The name of a file, without its folder; it may hold anything.
-pub(super) fn name_of(path: &Path) -> String {
-    let name = path.file_name().unwrap_or(path.as_os_str());
-    let name = name.to_string_lossy();
-    name.chars().flat_map(escaped).collect()
-}
-
-fn escaped(c: char) -> Vec<char> {
-    if c.is_control() {
-        c.escape_default().collect()
-    } else {
-        vec![c]
-    }
-}
-
-/// Bytes for people: `180 bytes`, `4.2 kB`, `32 MB`.
-pub(super) fn size(bytes: u64) -> String {
-    let unit = |unit: u64, name| match bytes / unit {
-        whole @ 0..10 => format!("{whole}.{} {name}", bytes % unit * 10 / unit),
-        whole => format!("{whole} {name}"),
-    };
-    match bytes {
-        0..1_000 => format!("{bytes} bytes"),
-        1_000..1_000_000 => unit(1_000, "kB"),
-        1_000_000..1_000_000_000 => unit(1_000_000, "MB"),
-        _ => unit(1_000_000_000, "GB"),
-    }
-}
-
-/// The first few of many, and how many more there are.
-pub(super) fn listed(all: &[impl fmt::Display]) -> String {
-    const SHOWN: usize = 5;
-    let mut text: Vec<String> = all.iter().take(SHOWN).map(ToString::to_string).collect();
-    if all.len() > SHOWN {
-        text.push(format!("{} more", all.len() - SHOWN));
-    }
-    text.join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_and_lists_read_well() {
-        for (bytes, text) in [
-            (7, "7 bytes"),
-            (4_200, "4.2 kB"),
-            (32_000_000, "32 MB"),
-            (1_000_000_000, "1.0 GB"),
-        ] {
-            assert_eq!(size(bytes), text);
-        }
-        assert_eq!(listed(&[1, 2]), "1, 2");
-        assert_eq!(listed(&[1, 2, 3, 4, 5, 6, 7]), "1, 2, 3, 4, 5, 2 more");
-        assert_eq!(name_of(Path::new("/a/b\n\x1b.db")), "b\\n\\u{1b}.db");
-    }
 
     #[test]
     fn severities_are_ordered() {

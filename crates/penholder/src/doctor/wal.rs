@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use penholder_lock::Process;
 
-use super::report::{Check, Finding, Subject, listed, size};
+use super::report::{Check, Finding};
+use super::subject::Subject;
+use super::text::{listed, size};
 use crate::sqlite::lock_bytes;
 
 /// So long a log is only if somebody keeps it so, or a single write was that large.
