@@ -514,7 +514,7 @@ fn a_log_that_a_reader_keeps_is_found() {
     report.assert_found("wal", "warning", " MB; held by");
     ask(&mut reader, "COMMIT; SELECT 'over';", "over");
     let report = examine(&fixture);
-    report.assert_found("wal", "info", "nobody reads from it for long");
+    report.assert_found("wal", "info", "no process reads from it for long");
     drop(reader);
 }
 
@@ -668,7 +668,7 @@ fn writers_without_the_lock_are_found() {
     examine(&fixture).assert_ok("outsiders");
     let writer = fixture.outsider().unwrap();
     let words = format!(
-        "pid:{} (`sqlite3 -batch x.db`, sleeping) writes this moment",
+        "pid:{} (`sqlite3 -batch x.db`, sleeping) is writing now",
         writer.pid()
     );
     wait::until("it sleeps", || {
@@ -680,7 +680,7 @@ fn writers_without_the_lock_are_found() {
     });
     examine(&fixture).assert_found("outsiders", "warning", &words);
     writer.stop();
-    examine(&fixture).assert_found("outsiders", "error", "stopped) writes this moment");
+    examine(&fixture).assert_found("outsiders", "error", "stopped) is writing now");
 }
 
 #[test]

@@ -21,8 +21,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// ```
 /// use penholder::Database;
 ///
-/// # let folder = tempfile::tempdir().unwrap();
-/// # let db = Database::open(folder.path().join("x.db")).unwrap();
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let db = Database::open(directory.path().join("x.db")).unwrap();
 /// let error = db.execute("INSERT INTO missing VALUES (1)", ()).unwrap_err();
 /// assert!(error.sqlite_error().is_some() && error.lock_error().is_none());
 /// assert!(error.to_string().contains("no such table: missing"));

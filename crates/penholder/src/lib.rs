@@ -11,8 +11,8 @@
 //! use penholder::{Database, Result};
 //!
 //! # fn main() -> Result<()> {
-//! # let folder = tempfile::tempdir().unwrap();
-//! # let path = folder.path().join("app.db");
+//! # let directory = tempfile::tempdir().unwrap();
+//! # let path = directory.path().join("app.db");
 //! let db = Database::open(path)?;
 //! db.execute("CREATE TABLE IF NOT EXISTS ticket(n INTEGER, owner TEXT)", ())?;
 //! let n = db.write(|tx| -> Result<i64> {

@@ -106,8 +106,8 @@ impl GroupLimits {
 /// use std::time::Duration;
 ///
 /// # fn main() -> penholder::Result<()> {
-/// # let folder = tempfile::tempdir().unwrap();
-/// # let path = folder.path().join("app.db");
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let path = directory.path().join("app.db");
 /// let db = Options::new()
 ///     .timeout(Duration::from_secs(5))
 ///     .synchronous(Synchronous::Full)
@@ -264,8 +264,8 @@ impl Options {
     /// use std::time::Duration;
     ///
     /// # fn main() -> penholder::Result<()> {
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// let db = Options::new().warn_hold(Duration::ZERO).open(folder.path().join("x.db"))?;
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// let db = Options::new().warn_hold(Duration::ZERO).open(directory.path().join("x.db"))?;
     /// db.execute("CREATE TABLE job(name)", ())?;
     /// let event = &db.status()?.events[0];
     /// assert_eq!(event.statement.as_deref(), Some("CREATE TABLE job(name)"));

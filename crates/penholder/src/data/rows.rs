@@ -72,8 +72,8 @@ impl Rows {
     ///
     /// ```
     /// # fn main() -> penholder::Result<()> {
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let db = penholder::Database::open(folder.path().join("x.db"))?;
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let db = penholder::Database::open(directory.path().join("x.db"))?;
     /// let rows = db.query("SELECT 6 * 7 AS answer", ())?;
     /// assert_eq!(rows.get::<i64>(0, "answer")?, 42);
     /// # Ok(())

@@ -11,19 +11,19 @@ use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::options::Options;
 
-/// Examines a database: what is wrong with it, or may go wrong.
+/// Examines a database: finds what is wrong with it or may go wrong.
 ///
-/// Nothing is changed, and the write lock is neither taken nor probed. SQLite opens
-/// the database for reading, and for that makes the `-wal` and `-shm` files of one in
-/// WAL mode if they are missing. On a network file system that the options do not allow
-/// it is not opened.
+/// It changes nothing, and it neither takes nor probes the write lock. SQLite opens the
+/// database for reading, and creates the `-wal` and `-shm` files of a database in WAL mode if
+/// they are missing. A database on a network file system that the options do not allow is not
+/// opened.
 ///
 /// ```
 /// use penholder::{Database, Doctor, Options, Severity};
 ///
 /// # fn main() -> penholder::Result<()> {
-/// # let folder = tempfile::tempdir().unwrap();
-/// # let path = folder.path().join("app.db");
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let path = directory.path().join("app.db");
 /// # Database::open(&path)?;
 /// let report = Doctor::new(Options::new()).examine(path)?;
 /// for finding in report.findings.iter().filter(|one| one.severity > Severity::Info) {
@@ -40,7 +40,7 @@ pub struct Doctor {
 }
 
 impl Doctor {
-    /// Examines as a program does that opens the database with these options.
+    /// Makes a doctor that opens databases with these options, as a program would.
     pub fn new(options: Options) -> Self {
         Self {
             options,
@@ -48,20 +48,19 @@ impl Doctor {
         }
     }
 
-    /// Whether the whole content is checked too (`integrity_check` and
-    /// `foreign_key_check`), which reads all of it; no by default.
+    /// Sets whether the whole content is checked too (`integrity_check` and
+    /// `foreign_key_check`), which reads all of it. Off by default.
     pub fn integrity(mut self, integrity: bool) -> Self {
         self.integrity = integrity;
         self
     }
 
-    /// Looks at everything. It takes some seconds at most, unless the content is
-    /// checked.
+    /// Runs all checks. It takes some seconds at most, unless the content is checked.
     ///
     /// # Errors
     ///
-    /// There is no database to be examined: no such file, a folder, a file that is
-    /// something else.
+    /// There is no database to examine: the file is missing, or is a directory, or is not a
+    /// database.
     pub fn examine(&self, path: impl AsRef<Path>) -> Result<Report> {
         let what = "examine database";
         let location = Location::of(path.as_ref(), what)?;
@@ -75,9 +74,9 @@ impl Doctor {
             options: &self.options,
             locker: &locker,
         };
-        // Before SQLite opens it here: what this process has open is not meant.
+        // Before SQLite opens the database here: this process is not to be found.
         let mut findings = processes::examine(&subject);
-        // Before it too: it mends the mode of an empty file.
+        // Before that too: SQLite corrects the mode of an empty file.
         findings.extend(files::examine(&subject));
         if !files::is_refused(&subject) {
             findings.extend(opening::examine(&subject, self.integrity)?);

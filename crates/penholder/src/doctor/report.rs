@@ -3,33 +3,33 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// What was found.
+/// What an examination found.
 ///
-/// With the feature `serde` it serialises to an object with these fields, which stay
-/// as they are within a major version; names of checks may be added:
+/// With the feature `serde` it serialises to an object with these fields. They stay as they
+/// are within a major version; checks may be added:
 ///
 /// | field | value |
 /// | --- | --- |
 /// | `database`, `lock_file` | paths |
 /// | `worst` | `"ok"`, `"info"`, `"warning"` or `"error"` |
-/// | `findings` | each `check, severity, finding, why, next`; `next` is `null` where there is nothing to do |
+/// | `findings` | each `check, severity, finding, why, next`; `next` is `null` if there is nothing to do |
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
-    /// The database, absolute, links resolved.
+    /// The absolute path of the database, with links resolved.
     pub database: PathBuf,
-    /// Its lock file.
+    /// The path of its lock file.
     pub lock_file: PathBuf,
-    /// Of each check at least one, if it could be made; the worst first.
+    /// At least one finding of each check that could run; the worst come first.
     pub findings: Vec<Finding>,
 }
 
-/// One thing that was found.
+/// One thing that an examination found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Finding {
-    /// What was looked at.
+    /// Which check found it.
     pub check: Check,
     /// How bad it is.
     pub severity: Severity,
@@ -37,7 +37,7 @@ pub struct Finding {
     pub finding: String,
     /// Why it matters.
     pub why: &'static str,
-    /// What to do, if there is something.
+    /// What to do, if there is something to do.
     pub next: Option<String>,
 }
 
@@ -60,7 +60,7 @@ pub enum Severity {
     Error,
 }
 
-/// What is looked at.
+/// What an examination checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(
     feature = "serde",
@@ -69,37 +69,37 @@ pub enum Severity {
 )]
 #[non_exhaustive]
 pub enum Check {
-    /// Can it be read.
+    /// Whether the database can be read.
     Database,
     /// `PRAGMA journal_mode`.
     JournalMode,
-    /// What a commit waits for.
+    /// What a commit waits for (`PRAGMA synchronous`).
     Synchronous,
-    /// How long SQLite waits for its own locks.
+    /// How long SQLite waits for its own locks (the busy timeout).
     BusyTimeout,
-    /// Is it on a network file system.
+    /// Whether it is on a network file system.
     FileSystem,
-    /// Who may write the database, its folder and the files beside it.
+    /// Who may write the database, its directory and the files next to it.
     Permissions,
-    /// Is there room.
+    /// Whether the disk has room.
     DiskSpace,
-    /// Has the file other names.
+    /// Whether the file has other names.
     HardLinks,
-    /// Has a transaction been cut off outside WAL mode.
+    /// Whether a transaction outside WAL mode was interrupted.
     Journal,
-    /// How long the log is, and who reads from it.
+    /// How long the WAL is, and which processes read from it.
     Wal,
-    /// Who holds the write lock.
+    /// Which process holds the write lock.
     Holder,
-    /// Do processes queue for it.
+    /// Whether processes can queue for it.
     QueueFile,
-    /// Has the wall clock been set.
+    /// Whether the wall clock was set.
     Clock,
-    /// Who writes without the write lock.
+    /// Which processes write without the write lock.
     Outsiders,
-    /// Who has a file open that is no longer this database.
+    /// Which processes have a file open that is no longer this database.
     Replaced,
-    /// Which versions of SQLite are at work.
+    /// Which versions of SQLite are in use.
     SqliteVersion,
     /// `PRAGMA integrity_check`.
     Integrity,
@@ -108,7 +108,7 @@ pub enum Check {
 }
 
 impl Report {
-    /// The worst severity of all findings.
+    /// Returns the worst severity of all findings; [`Severity::Ok`] if there are none.
     #[must_use]
     pub fn worst(&self) -> Severity {
         let severities = self.findings.iter().map(|finding| finding.severity);
@@ -150,54 +150,53 @@ impl Finding {
 }
 
 impl Check {
-    /// Why it matters.
+    /// Returns why a finding of this check matters.
     fn why(self) -> &'static str {
         match self {
             Self::Database => "what SQLite cannot read here, no program of this user can use",
             Self::JournalMode => {
-                "in WAL mode readers and the writer go on beside one another; in any other mode \
-                 each keeps the other out"
+                "in WAL mode readers and the writer do not block one another; in any other mode they do"
             }
             Self::Synchronous => {
-                "it decides what a power cut may take: with NORMAL the last writes, with FULL \
-                 none; the database stays whole with both"
+                "it decides what a power cut may lose: with NORMAL the last writes, with FULL \
+                 none; the database stays intact with both"
             }
             Self::BusyTimeout => {
-                "with none, whoever meets one of SQLite's locks fails at once with `database is \
-                 locked`"
+                "without one, a connection that meets one of SQLite's locks fails at once with \
+                 `database is locked`"
             }
             Self::FileSystem => {
-                "between machines SQLite's locks and its shared memory do not hold: two write at \
-                 once, and the database is corrupt"
+                "SQLite's locks and its shared memory do not work between machines: two write at \
+                 the same time, and the database gets corrupt"
             }
             Self::Permissions => {
-                "whoever writes needs to write the database, its folder and every file beside \
-                 it; one that belongs to somebody else locks the others out"
+                "a user who writes the database needs write permission on it, on its directory and \
+                 on every file next to it; a file of another user can lock the others out"
             }
             Self::DiskSpace => "without room the next commit or checkpoint fails",
             Self::HardLinks => {
-                "a writer that opens it under a name in another folder uses another log and \
+                "a writer that opens it under a name in another directory uses another WAL and \
                  another lock file, which corrupts it"
             }
             Self::Journal => {
-                "it undoes a transaction that was cut off; without it, or beside the wrong \
+                "it undoes a transaction that was interrupted; without it, or with the wrong \
                  database, content is lost"
             }
             Self::Wal => {
-                "a reader that stays in its transaction keeps the log from being started anew: \
-                 it grows with every write, and reading gets slow"
+                "while a reader stays in its transaction, the WAL cannot start from its beginning: \
+                 it grows with every write, and reads get slow"
             }
-            Self::Holder => "as long as it holds, nobody else writes",
+            Self::Holder => "while it holds the lock, no other process writes",
             Self::QueueFile => "without it processes poll for the lock, in no order",
             Self::Clock => {
-                "waits are right all the same, but the times in status, errors and events are not"
+                "waits are not affected, but the times in status, errors and events are wrong"
             }
             Self::Outsiders => {
-                "a writer that does not queue makes others wait inside SQLite, in no order, and \
-                 fails with `database is locked` itself"
+                "a writer that does not take the lock makes others wait inside SQLite, in no order, \
+                 and itself fails with `database is locked`"
             }
             Self::Replaced => {
-                "what it writes is lost, and its log may be mixed up with the new file's"
+                "what it writes is lost, and its WAL may be mixed up with that of the new file"
             }
             Self::SqliteVersion => {
                 "versions 3.7.0 to 3.51.2, except 3.44.6 and 3.50.7, can corrupt a database in \
@@ -207,7 +206,7 @@ impl Check {
                 "a corrupt database gives wrong answers, and loses more with each write"
             }
             Self::ForeignKeys => {
-                "rows that refer to nothing; SQLite checks only on connections that switched it on"
+                "rows refer to nothing; SQLite checks this only on connections that switch it on"
             }
         }
     }

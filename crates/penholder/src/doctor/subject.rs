@@ -5,7 +5,7 @@ use penholder_lock::WriteLocker;
 use crate::location::Location;
 use crate::options::Options;
 
-/// What is examined, and how it is opened.
+/// A database to examine, and how it is opened.
 pub(super) struct Subject<'a> {
     pub(super) location: &'a Location,
     pub(super) options: &'a Options,

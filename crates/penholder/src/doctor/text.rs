@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-/// The name of a file, without its folder; it may hold anything.
+/// Returns the name of a file without its directory, with control characters escaped.
 pub(super) fn name_of(path: &Path) -> String {
     let name = path.file_name().unwrap_or(path.as_os_str());
     let name = name.to_string_lossy();
@@ -18,7 +18,7 @@ fn escaped(c: char) -> Vec<char> {
     }
 }
 
-/// Bytes for people: `180 bytes`, `4.2 kB`, `32 MB`.
+/// Formats a number of bytes: `180 bytes`, `4.2 kB`, `32 MB`.
 pub(super) fn size(bytes: u64) -> String {
     let unit = |unit: u64, name| match bytes / unit {
         whole @ 0..10 => format!("{whole}.{} {name}", bytes % unit * 10 / unit),
@@ -32,7 +32,7 @@ pub(super) fn size(bytes: u64) -> String {
     }
 }
 
-/// The first few of many, and how many more there are.
+/// Lists the first few, and says how many more there are.
 pub(super) fn listed(all: &[impl fmt::Display]) -> String {
     const SHOWN: usize = 5;
     let mut text: Vec<String> = all.iter().take(SHOWN).map(ToString::to_string).collect();

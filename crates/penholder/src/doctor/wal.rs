@@ -1,4 +1,4 @@
-//! The log (`-wal`), and who keeps it from being started anew.
+//! The WAL, and which readers keep it long.
 
 use std::path::Path;
 use std::thread;
@@ -11,24 +11,25 @@ use super::subject::Subject;
 use super::text::{listed, size};
 use crate::sqlite::lock_bytes;
 
-/// So long a log is only if somebody keeps it so, or a single write was that large.
+/// Above this length, in bytes, a reader keeps the WAL long, or a single write was that large.
 const LONG: u64 = 32_000_000;
-/// How often, and how far apart, readers are looked for: one that is there each time
-/// stays, or comes again at once.
-const LOOKS: u32 = 5;
+/// How many times readers are searched for. A reader that is found each time stays, or comes
+/// back at once.
+const SEARCHES: u32 = 5;
+/// How long a pause lies between two searches.
 const PAUSE: Duration = Duration::from_millis(50);
 
 pub(super) fn examine(subject: &Subject<'_>) -> Vec<Finding> {
-    let log = subject.location.wal();
-    let length = log.metadata().map_or(0, |meta| meta.len());
+    let wal = subject.location.wal();
+    let length = wal.metadata().map_or(0, |meta| meta.len());
     let readers = lasting_readers(&subject.location.shm());
     vec![judge(length, &readers)]
 }
 
-/// The processes that are seen to read at every look.
+/// Returns the processes that read at every search.
 fn lasting_readers(shm: &Path) -> Vec<Process> {
     let mut readers = Process::with_shared_posix_lock(shm, &lock_bytes::WAL_READ);
-    for _ in 1..LOOKS {
+    for _ in 1..SEARCHES {
         if readers.is_empty() {
             break;
         }
@@ -50,14 +51,15 @@ fn judge(length: u64, readers: &[Process]) -> Finding {
     }
     if readers.is_empty() {
         let next = "`penholder checkpoint DB` shortens it";
-        return Finding::info(Check::Wal, found + ", and nobody reads from it for long").next(next);
+        return Finding::info(
+            Check::Wal,
+            found + ", and no process reads from it for long",
+        )
+        .next(next);
     }
-    let found = format!(
-        "{found}; held by {}, which reads all the while",
-        listed(readers)
-    );
+    let found = format!("{found}; held by {}, which keeps reading", listed(readers));
     if length < LONG {
-        return Finding::info(Check::Wal, found).next(format!("{end}, before the log is long"));
+        return Finding::info(Check::Wal, found).next(format!("{end}, before the WAL is long"));
     }
     let next = format!("{end}, then `penholder checkpoint DB`");
     Finding::warning(Check::Wal, found).next(next)

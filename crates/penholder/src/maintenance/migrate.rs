@@ -20,8 +20,8 @@ impl Database {
     /// ```
     /// # use penholder::{Database, Result};
     /// # fn main() -> Result<()> {
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let db = Database::open(folder.path().join("x.db"))?;
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let db = Database::open(directory.path().join("x.db"))?;
     /// let steps = [
     ///     "CREATE TABLE note(text)",
     ///     "ALTER TABLE note ADD COLUMN author; CREATE INDEX by_author ON note(author)",

@@ -113,7 +113,7 @@ pub(crate) fn checkpoint(connection: &Connection, mode: Mode) -> rusqlite::Resul
     })
 }
 
-/// Whether no checkpoint is due after a write that leaves `frames` frames, whatever it wrote.
+/// Whether a WAL of `frames` frames is too short for a checkpoint to be due.
 /// Cheap: it is asked at every write before anything else.
 pub(crate) fn is_short(frames: u32) -> bool {
     frames < STEP
