@@ -168,7 +168,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn is_across(desk: &Desk<'_>) -> bool {
-    desk.options.group_commit == GroupCommit::AcrossProcesses && desk.options.page
+    desk.options.group_commit == GroupCommit::AcrossProcesses && desk.options.queue_file
 }
 
 // ---- to be carried ---------------------------------------------------------------
@@ -359,14 +359,14 @@ fn unsettled(
         (Ok(Some(guard)), Some(id)) => (guard, id),
         (guard, _) => {
             let cause = guard.err();
-            left.leave_unknown(&|| Error::unknown(path, cause.as_ref()));
+            left.leave_unknown(&|| Error::outcome_unknown(path, cause.as_ref()));
             return Ok(());
         }
     };
     let session = match Session::with(*desk, leader.deadline, guard) {
         Ok(session) => session,
         Err(error) => {
-            left.leave_unknown(&|| Error::unknown(path, Some(&error)));
+            left.leave_unknown(&|| Error::outcome_unknown(path, Some(&error)));
             return Ok(());
         }
     };
@@ -378,8 +378,8 @@ fn unsettled(
             _ => left.leave_unknown(&|| Error::result_lost(path)),
         },
         Ok(Some(false)) => left.give_back(desk.group()),
-        Ok(None) => left.leave_unknown(&|| Error::unknown(path, None)),
-        Err(error) => left.leave_unknown(&|| Error::unknown(path, Some(&error))),
+        Ok(None) => left.leave_unknown(&|| Error::outcome_unknown(path, None)),
+        Err(error) => left.leave_unknown(&|| Error::outcome_unknown(path, Some(&error))),
     }
     run(&session);
     Ok(())

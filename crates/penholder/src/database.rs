@@ -624,7 +624,7 @@ pub(crate) fn locker(location: &Location, options: &Options) -> Result<WriteLock
         .allow_network_fs(options.allow_network_fs)
         .policy(options.policy)
         .warn_hold(options.warn_hold);
-    let locker = if options.page {
+    let locker = if options.queue_file {
         locker
     } else {
         locker.no_page()

@@ -488,7 +488,7 @@ impl<'a> Session<'a> {
 
     /// Another member of the batch ended the transaction.
     pub(crate) fn lost(&self) -> Error {
-        Error::lost(&self.desk.location.path)
+        Error::rolled_back(&self.desk.location.path)
     }
 
     /// Whether the transaction that began is still there.

@@ -287,7 +287,7 @@ fn a_pinned_log_is_heard() {
     });
     let heard = heard.unwrap();
     let text = heard.text();
-    assert!(text.contains("WARN the log (-wal) is long"), "{text}");
+    assert!(text.contains("WARN the WAL is long"), "{text}");
     assert_eq!(heard.number("penholder_wal_pinned_total"), 1);
 }
 

@@ -368,7 +368,7 @@ fn newer_database_is_an_error() {
     let error = db.migrate(&STEPS[..3]).unwrap_err();
     assert!(error.is_refused(), "{error}");
     assert!(error.to_string().contains("version is 4"), "{error}");
-    assert!(error.to_string().contains("newer program"), "{error}");
+    assert!(error.to_string().contains("newer version"), "{error}");
     assert_eq!(version(&db), 4);
     db.execute("PRAGMA user_version = -1", ()).unwrap();
     db.migrate(&STEPS).unwrap_err();
