@@ -491,7 +491,11 @@ fn a_journal_next_to_a_wal_is_found() {
         .execute_batch("INSERT INTO entry VALUES (1, 1)")
         .unwrap();
     let magic = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
-    fs::write(fixture.join("x.db-journal"), [&magic[..], &[0; 504]].concat()).unwrap();
+    fs::write(
+        fixture.join("x.db-journal"),
+        [&magic[..], &[0; 504]].concat(),
+    )
+    .unwrap();
     let report = examine(&fixture);
     report.assert_found("journal", "error", "one of them is from another database");
     fs::write(fixture.join("x.db-journal"), [0; 512]).unwrap();

@@ -610,7 +610,7 @@ fn core_locker(location: &Location, options: &Options) -> Result<Locker> {
         lock.allow_network_fs = options.allow_network_fs;
         lock.policy = options.policy;
         lock.long_hold = options.warn_hold;
-        lock.use_queue = options.page;
+        lock.use_queue = options.queue_file;
         lock.label.clone_from(&options.label);
     }))
 }
