@@ -111,8 +111,11 @@
 #[macro_use]
 mod failpoint;
 
+#[path = "group/batch.rs"]
 mod batch;
+#[path = "delegate/connection.rs"]
 mod carrier;
+#[path = "delegate/combiner.rs"]
 mod carry;
 mod data;
 mod database;
@@ -120,6 +123,7 @@ mod doctor;
 mod error;
 #[cfg(test)]
 mod fire;
+#[path = "group/queue.rs"]
 mod group;
 mod location;
 mod maintenance;
@@ -127,12 +131,15 @@ mod maintenance;
 mod meaning;
 mod options;
 mod pace;
+#[path = "delegate/wire.rs"]
 mod parcel;
 mod sqlite;
 mod sys;
 #[cfg(feature = "tokio")]
+#[path = "asynchronous.rs"]
 mod task;
 mod telemetry;
+#[path = "write/session.rs"]
 mod writer;
 
 pub use data::{Executed, IntoParams, Rows, Statement, Value};
