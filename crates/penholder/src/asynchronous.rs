@@ -2,30 +2,32 @@
 //!
 //! | state of a write | what waits | its future is dropped |
 //! | --- | --- | --- |
-//! | waiting for its turn in the group of the process | the task | it leaves, nothing happened |
-//! | called to lead, no blocking thread yet | the task | it leaves, and the next one is called |
-//! | leading: waiting for the lock | the task, and one blocking thread a process and database | it leaves; the thread ends its wait, and calls the next one |
-//! | running on a blocking thread, its own or another member's | the task | it runs on and commits or fails; nobody learns which |
+//! | waits for its turn in the group of the process | the task | it leaves, and nothing happened |
+//! | has the lead, which is handed over to a blocking thread | the task | the lead is taken back and passed on |
+//! | leads: waits for the lock | the task, and one blocking thread for each process and database | it leaves; the thread ends its wait, and passes the lead on |
+//! | runs on a blocking thread, its own or another member's | the task | it runs on and commits or fails; no one learns which |
 
 use std::panic::Location;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use penholder_lock::Deadline;
+use penholder_core::Deadline;
+use penholder_core::fair_queue::Wake;
+use penholder_core::handover::Handover;
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::timeout;
 
+use crate::attachment::Attachment;
 use crate::data::{Executed, IntoParams, Rows, Statement, refuse_nul};
-use crate::database::{Attachment, Database};
+use crate::database::Database;
 use crate::error::{Error, Result};
-use crate::group::{self, Answer, Member, Turn, Work};
+use crate::group::{self, Begun, Lead, Member, PendingWrite, Work, WriteResult};
 use crate::options::Options;
-use crate::writer::{self, CallSite, Transaction};
+use crate::sqlite::query;
+use crate::write::{CallSite, Transaction};
 
 /// A [`Database`] whose calls are futures: no thread of the runtime ever blocks.
 ///
@@ -119,9 +121,9 @@ impl AsyncDatabase {
                 *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
                 succeeded
             }));
-            let answer = self.grouped(closure, site).await;
+            let result = self.submit(closure, site).await;
             let output = output.lock().unwrap_or_else(PoisonError::into_inner).take();
-            group::settle(output, answer)
+            group::settle(output, result)
         }
     }
 
@@ -141,7 +143,7 @@ impl AsyncDatabase {
         async move {
             refuse_nul("write", &sql)?;
             let work = Work::Statement(Statement::new(sql, params));
-            self.grouped(work, site).await.and_then(group::first)
+            self.submit(work, site).await.and_then(group::only)
         }
     }
 
@@ -161,7 +163,7 @@ impl AsyncDatabase {
             statements
                 .iter()
                 .try_for_each(|one| refuse_nul("write", one.sql()))?;
-            self.grouped(Work::Batch(statements), site).await
+            self.submit(Work::Batch(statements), site).await
         }
     }
 
@@ -175,7 +177,7 @@ impl AsyncDatabase {
         refuse_nul("query", &sql)?;
         let (db, path) = (self.db.clone(), self.db.path().to_owned());
         self.read(move |connection| {
-            writer::collect(connection, &sql, &params)
+            query::query(connection, &sql, &params)
                 .map_err(|e| Error::sqlite("query", &path, db.hide(e)))
         })
         .await
@@ -205,7 +207,7 @@ impl AsyncDatabase {
         let db = self.db.clone();
         run("read", move || {
             let _permit = permit;
-            db.read_by(&deadline, work)
+            db.read_until(&deadline, work)
         })
         .await
     }
@@ -215,22 +217,22 @@ impl AsyncDatabase {
     }
 
     /// Runs a write in the group of this process.
-    async fn grouped(&self, work: Work, site: CallSite) -> Answer {
+    async fn submit(&self, work: Work, site: CallSite) -> WriteResult {
         self.db.refuse_read_only()?;
         let attachment = self.db.attachment();
-        // Awaited inside a closure it would wait for the thread that it is on.
+        // Awaited inside a closure it would wait for the thread that it runs on.
         if attachment.group.is_led_by_this_thread() {
-            return Err(attachment.locker.nested_error().into());
+            return Err(attachment.locker().nested_error().into());
         }
-        let member = Member::of_task(work, self.db.deadline(), site);
-        let place = Place::take(self.db.clone(), attachment, member);
+        let write = PendingWrite::new(work, self.db.deadline(), site);
+        let place = Place {
+            db: self.db.clone(),
+            attachment,
+            member: Member::of_task(write),
+        };
         place.wait().await
     }
 }
-
-/// How long a blocking thread may take to begin after the deadline: for a last
-/// try, and for the facts of the timeout's text.
-const GRACE: Duration = Duration::from_millis(250);
 
 /// A task's place in the group. Dropping it leaves, unless the write runs already.
 struct Place {
@@ -240,85 +242,66 @@ struct Place {
 }
 
 impl Place {
-    fn take(db: Database, attachment: Arc<Attachment>, member: Arc<Member>) -> Self {
-        attachment.group.join(&member);
-        Self {
-            db,
-            attachment,
-            member,
+    async fn wait(self) -> WriteResult {
+        let (group, member) = (&self.attachment.group, &self.member);
+        let deadline = &member.content.deadline;
+        if group.queue.join(member).is_err() {
+            return Err(self.attachment.locker().nested_error().into());
+        }
+        let mut wake = group.queue.wait_as_task(member, deadline).await;
+        loop {
+            wake = match wake {
+                Wake::Finished => return member.content.take_result(),
+                Wake::TimedOut { ahead } => return Err(self.timed_out(ahead).await),
+                Wake::Granted(()) => self.lead(Lead::new(group)).await?,
+            };
         }
     }
 
-    async fn wait(self) -> Answer {
-        let (group, member) = (&self.attachment.group, &self.member);
-        loop {
-            match member.turn() {
-                Turn::Answered(answer) => return answer,
-                Turn::ToLead => {
-                    let (db, attachment) = (self.db.clone(), Arc::clone(&self.attachment));
-                    let leader = Arc::clone(member);
-                    // It may be called again before this task looks.
-                    let has_begun = Arc::new(AtomicBool::new(false));
-                    let begins = Arc::clone(&has_begun);
-                    spawn_blocking(move || {
-                        if let Ok(desk) = db.desk(&attachment)
-                            && let Some(lead) = attachment.group.begin(&leader)
-                        {
-                            begins.store(true, Ordering::Release);
-                            group::run_as_leader(&desk, lead, None, &leader);
-                        }
-                    });
-                    let patience = member.deadline.remaining().max(GRACE);
-                    let begun = async {
-                        while member.is_called() && !has_begun.load(Ordering::Acquire) {
-                            member.called().await;
-                        }
-                    };
-                    // Every blocking thread is busy.
-                    if timeout(patience, begun).await.is_err()
-                        && member.is_called()
-                        && let Some(ahead) = group.leave(member)
-                    {
-                        return Err(self.timed_out(ahead).await);
-                    }
-                }
-                Turn::Running => {
-                    // It may be back in the queue without a call.
-                    let pause = member.deadline.remaining().max(group::LOOK);
-                    let _ = timeout(pause, member.called()).await;
-                }
-                Turn::Waiting => {
-                    let remaining = member.deadline.remaining();
-                    if timeout(remaining, member.called()).await.is_err()
-                        && member.is_queued()
-                        && let Some(ahead) = group.leave(member)
-                    {
-                        return Err(self.timed_out(ahead).await);
-                    }
-                }
+    /// Hands the lead to a blocking thread, and waits for what comes of this write.
+    async fn lead(&self, lead: Lead) -> Result<Wake<()>> {
+        let (handed_over, handover) = Handover::new(lead);
+        let (db, attachment) = (self.db.clone(), Arc::clone(&self.attachment));
+        let member = Arc::clone(&self.member);
+        spawn_blocking(move || {
+            let Some(lead) = handover.begin() else {
+                return;
+            };
+            lead.bind_to_this_thread();
+            if let Ok(context) = db.context(&attachment) {
+                context.lead(Begun { lead, guard: None }, &member);
             }
+        });
+        let deadline = &self.member.content.deadline;
+        let queue = &self.attachment.group.queue;
+        let waited = handed_over
+            .wait(deadline, queue.wait_as_task(&self.member, deadline))
+            .await;
+        match waited {
+            Ok(wake) => Ok(wake),
+            Err(_not_begun) => Err(self.timed_out(0).await),
         }
     }
 
     async fn timed_out(&self, ahead: usize) -> Error {
-        let (locker, deadline) = (&self.attachment.locker, &self.member.deadline);
+        let (locker, deadline) = (self.attachment.locker(), &self.member.content.deadline);
         let error = locker.timeout_error_async(deadline, ahead).await.into();
-        self.db.tell_failed(&error);
+        self.db.report_failed(&error);
         error
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // In a forked child the queue is the parent's, its mutex included.
+        // In a forked child the queue is the parent's, including its mutex.
         if self.attachment.is_ours() {
             self.attachment.group.abandon(&self.member);
         }
     }
 }
 
-/// Runs something that blocks. Not at all, if the future is dropped before a thread
-/// has begun.
+/// Runs work that blocks on a blocking thread. It does not run at all if the future is dropped
+/// before a thread has begun.
 async fn run<T, E>(
     what: &'static str,
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
@@ -341,8 +324,7 @@ where
     }
 }
 
-/// A thread that has begun is not stopped by this, and one that has ended not
-/// either.
+/// Aborts a thread that has not begun; it does not stop one that has.
 struct AbortOnDrop(AbortHandle);
 
 impl Drop for AbortOnDrop {

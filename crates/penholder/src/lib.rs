@@ -108,40 +108,29 @@
 //! and opens its own. A child forked inside a closure of [`Database::write`] gets an error, and
 //! the parent's transaction goes on.
 
-#[macro_use]
-mod failpoint;
-
-#[path = "group/batch.rs"]
-mod batch;
-#[path = "delegate/connection.rs"]
-mod carrier;
-#[path = "delegate/combiner.rs"]
-mod carry;
+#[cfg(feature = "tokio")]
+mod asynchronous;
+mod attachment;
 mod data;
 mod database;
+mod delegate;
 mod doctor;
 mod error;
-#[cfg(test)]
-mod fire;
-#[path = "group/queue.rs"]
 mod group;
+#[cfg(feature = "failpoints")]
+#[doc(hidden)]
+pub mod internals;
 mod location;
 mod maintenance;
-#[cfg(test)]
-mod meaning;
+mod opening;
 mod options;
-mod pace;
-#[path = "delegate/wire.rs"]
-mod parcel;
 mod sqlite;
 mod sys;
-#[cfg(feature = "tokio")]
-#[path = "asynchronous.rs"]
-mod task;
 mod telemetry;
-#[path = "write/session.rs"]
-mod writer;
+mod write;
 
+#[cfg(feature = "tokio")]
+pub use asynchronous::AsyncDatabase;
 pub use data::{Executed, IntoParams, Rows, Statement, Value};
 pub use database::Database;
 pub use doctor::{Check, Doctor, Finding, Report, Severity};
@@ -150,9 +139,7 @@ pub use maintenance::Checkpoint;
 pub use options::{GroupCommit, GroupLimits, Options, Synchronous};
 pub use penholder_lock as lock;
 pub use rusqlite;
-#[cfg(feature = "tokio")]
-pub use task::AsyncDatabase;
-pub use writer::Transaction;
+pub use write::Transaction;
 
 /// Returns the version of the SQLite library in this program.
 ///

@@ -193,3 +193,15 @@ pub(crate) fn wal_is_pinned(database: &Database, frames: u64, moved: u64) {
         "the WAL is long, and a reader keeps it from being checkpointed",
     );
 }
+
+/// Reports that a release failed: the lock is free, or will be when the process ends, and what
+/// was committed stays committed.
+pub(crate) fn release_failed(subject: Subject<'_>, error: &Error) {
+    warn!(
+        target: "penholder",
+        database = %subject.path(),
+        label = subject.label(),
+        %error,
+        "write lock released with an error",
+    );
+}

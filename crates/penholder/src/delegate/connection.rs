@@ -1,92 +1,78 @@
-//! The connection on which a process carries out writes of others, and its own that
-//! could as well have been carried out by others.
+//! The connection that executes requests of other processes, and writes of this process that
+//! another process might as well have executed.
 //!
-//! No closure ever sees it: so it has no functions, collations, hooks, temporary
-//! tables, attached databases or pragmas of the application's. A statement means the
-//! same on every such connection of the same [`kind`](Carrier::kind). What runs here
-//! was prepared under an authorizer that lets it change rows of `main` and nothing
-//! else.
-//!
-//! Every transaction that carries something leaves a row in a small table of the
-//! database, [`TABLE`]: number, id, and the ids of the requests. So whoever holds
-//! SQLite's write lock can tell what became of a request whose carrier died.
+//! No closure ever has it, so it has no functions, collations, hooks, temporary tables,
+//! attached databases or pragmas of the application. A statement means the same on every such
+//! connection with the same [`Fingerprint`]. What runs here is prepared under an authorizer
+//! that lets it change rows of `main` and nothing else.
 
-use std::env;
-use std::fs;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use penholder_core::{Deadline, RequestId};
-use rusqlite::config::DbConfig;
+use penholder_core::Deadline;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode};
 
+use super::batch_table::TABLE;
+use super::wire::LAYOUT;
 use crate::data::{Executed, Statement};
 use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::options::Options;
-use crate::parcel::{LAYOUT, Reply};
+use crate::sqlite::fingerprint::{self, Fingerprint};
+use crate::sqlite::query;
 use crate::sqlite::sql::{StatementKind, first_word};
-use crate::sys::{self, Identity};
-use crate::writer::{Failed, Writer};
+use crate::sqlite::write_connection::{FailedStatement, WriteConnection};
 
-/// The table that says which requests were carried out; made by the first batch that
-/// carries any.
-pub(crate) const TABLE: &str = "_penholder_batch";
-/// Rows of it that are kept at least: more than there are places in the queue.
-const KEPT: i64 = 1024;
-/// So many more before the oldest are deleted.
-const SPARE: i64 = 512;
-
-/// How long a statement may run in the transaction of others.
-const RUNS_AT_MOST: Duration = Duration::from_millis(5);
-/// How often SQLite's virtual machine is interrupted to look at that, in steps.
+/// How long a statement may run in a transaction that it shares with other processes.
+const TIME_LIMIT: Duration = Duration::from_millis(5);
+/// How many steps of SQLite's virtual machine lie between two looks at the clock.
 const STEPS: i32 = 1000;
-/// The longest value that is carried, in bytes.
+/// The longest value that is executed for another process, in bytes.
 const VALUE_MAX: i32 = 1 << 20;
 
-/// What stands for the last insert id before a statement, so that it never is by
-/// chance the one that the statement, or a trigger of it, inserts.
+/// Replaces the last insert id before a statement, so that it is never by chance the one that
+/// the statement, or a trigger of it, inserts.
 const NO_ID: i64 = -0x70e6_e686_f6c6_4657;
 
-/// What sets the text of a carried statement apart in the connection's cache from the
-/// connection's own. Before it: what follows the last expression of `RETURNING` is part
-/// of its column's name.
+/// Distinguishes the text of a delegated statement from the connection's own in its cache. It
+/// stands before the text: what follows the last expression of `RETURNING` is part of the name
+/// of a column.
 const MARK: &str = "--carried\n";
 
 /// A connection for plain data only.
 #[derive(Debug)]
-pub(crate) struct Carrier {
-    pub(crate) writer: Box<Writer>,
-    guarded: Arc<AtomicBool>,
+pub(crate) struct DelegateConnection {
+    connection: Box<WriteConnection>,
+    /// Whether the authorizer restricts what is prepared.
+    is_restricted: Arc<AtomicBool>,
     /// When what runs has to end, in nanoseconds since `origin`; zero for never.
     ends: Arc<AtomicU64>,
     origin: Instant,
-    /// How long a statement may run: [`RUNS_AT_MOST`], but for tests.
-    pub(crate) runs_at_most: Duration,
-    kind: u64,
+    /// How long a statement may run.
+    time_limit: Duration,
+    fingerprint: Fingerprint,
 }
 
 /// How one statement went.
-pub(crate) enum Carried {
+pub(crate) enum Delegated {
     Done(Executed),
-    /// As it would at home. Like after [`Home`](Self::Home), SQLite may have left some of
-    /// it standing: only the savepoint around it takes that back.
+    /// As on its owner's connection. SQLite may have left some of its changes, as after
+    /// [`Local`](Self::Local): only the savepoint around it takes them back.
     Failed {
         code: i32,
         text: Option<String>,
     },
-    /// It has to be run at home.
-    Home,
+    /// Its owner has to execute it.
+    Local,
     /// The transaction is gone, or has to go.
-    Spoiled,
+    Aborted,
 }
 
-impl Carrier {
+impl DelegateConnection {
     pub(crate) fn open(
         location: &Location,
         options: &Options,
@@ -94,225 +80,139 @@ impl Carrier {
     ) -> Result<Self> {
         let failed = |e| Error::sqlite("open database", &location.path, e);
         let options = options.clone().create(false);
-        let mut writer = Box::new(Writer::open(location, &options, deadline)?);
-        let kind = kind(&writer.connection, location).map_err(failed)?;
-        refuse_home_functions(&writer.connection).map_err(failed)?;
-        let guarded = Arc::new(AtomicBool::new(false));
+        let mut connection = Box::new(WriteConnection::open(location, &options, deadline)?);
+        let fingerprint = fingerprint::of(&connection, location, LAYOUT).map_err(failed)?;
+        replace_connection_functions(&connection).map_err(failed)?;
+        let is_restricted = Arc::new(AtomicBool::new(false));
         let ends = Arc::new(AtomicU64::new(0));
         let origin = Instant::now();
-        let connection = writer.connection.for_setup();
-        let guard = Arc::clone(&guarded);
-        connection
-            .authorizer(Some(move |context: AuthContext<'_>| {
-                if guard.load(Relaxed) {
-                    authorize(&context)
-                } else {
-                    Authorization::Allow
-                }
-            }))
-            .map_err(failed)?;
-        let end = Arc::clone(&ends);
-        connection
-            .progress_handler(
-                STEPS,
-                Some(move || match end.load(Relaxed) {
-                    0 => false,
-                    end => nanos(origin.elapsed()) > end,
-                }),
-            )
-            .map_err(failed)?;
-        connection
-            .set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_MAX)
-            .map_err(failed)?;
+        install_hooks(connection.for_setup(), &is_restricted, &ends, origin).map_err(failed)?;
         Ok(Self {
-            writer,
-            guarded,
+            connection,
+            is_restricted,
             ends,
             origin,
-            runs_at_most: RUNS_AT_MOST,
-            kind,
+            time_limit: TIME_LIMIT,
+            fingerprint,
         })
     }
 
-    /// What makes statements mean the same: requests are taken only from connections
-    /// of the same kind.
-    pub(crate) fn kind(&self) -> u64 {
-        self.kind
+    /// Returns its fingerprint: requests are taken only from connections with the same one.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// Changes how long a statement may run.
+    #[cfg(feature = "failpoints")]
+    pub(crate) fn set_time_limit(&mut self, limit: Duration) {
+        self.time_limit = limit;
+    }
+
+    pub(crate) fn write_connection(&self) -> &WriteConnection {
+        &self.connection
     }
 
     pub(crate) fn connection(&self) -> &Connection {
-        &self.writer.connection
+        &self.connection
     }
 
+    /// Runs a statement of this crate, such as `COMMIT`.
     pub(crate) fn step(&self, sql: &str) -> rusqlite::Result<()> {
-        let mut statement = self.connection().prepare_cached(sql)?;
-        statement.raw_execute().map(|_| ())
+        query::step(&self.connection, sql)
+    }
+
+    /// Rolls back the transaction, if one is open.
+    pub(super) fn roll_back(&self) -> rusqlite::Result<()> {
+        if self.connection().is_autocommit() {
+            return Ok(());
+        }
+        self.step("ROLLBACK")
     }
 
     /// Runs one statement in a savepoint of a transaction that it shares with others.
-    pub(crate) fn run(&self, statement: &Statement) -> Carried {
-        if !may_travel(statement.sql()) {
-            return Carried::Home;
+    pub(crate) fn run(&self, statement: &Statement) -> Delegated {
+        if !may_delegate(statement.sql()) {
+            return Delegated::Local;
         }
         let sql = format!("{MARK}{}", statement.sql());
-        self.guarded.store(true, Relaxed);
-        let end = nanos(self.origin.elapsed() + self.runs_at_most);
+        self.is_restricted.store(true, Relaxed);
+        let end = nanos(self.origin.elapsed() + self.time_limit);
         self.ends.store(end, Relaxed);
-        self.writer.connection.set_last_insert_id(NO_ID);
-        let changes = self.writer.connection.total_changes();
-        let ran = self
-            .writer
-            .run(&sql, StatementKind::of(statement.sql()), statement.params());
-        self.guarded.store(false, Relaxed);
+        self.connection.set_last_insert_id(NO_ID);
+        let changes = self.connection.total_changes();
+        let kind = StatementKind::of(statement.sql());
+        let done = self.connection.run(&sql, kind, statement.params());
+        self.is_restricted.store(false, Relaxed);
         self.ends.store(0, Relaxed);
-        let changed = self.writer.connection.total_changes() != changes;
-        self.judge(ran, changed)
+        let has_changed = self.connection.total_changes() != changes;
+        self.judge(done, has_changed)
     }
 
-    fn judge(&self, ran: Result<Executed, Failed>, changed: bool) -> Carried {
+    fn judge(&self, done: Result<Executed, FailedStatement>, has_changed: bool) -> Delegated {
         if self.connection().is_autocommit() {
-            return Carried::Spoiled;
+            return Delegated::Aborted;
         }
-        match ran {
-            Ok(done) => Carried::Done(done),
-            // `FAIL` may keep what the statement, or a trigger, did before it failed: that
-            // is for its owner's connection.
-            Err(_) if changed => Carried::Home,
-            Err(Failed { error, .. }) => match error {
+        match done {
+            Ok(done) => Delegated::Done(done),
+            // `FAIL` may keep what the statement, or a trigger, did before it failed. That is
+            // for its owner's connection.
+            Err(_) if has_changed => Delegated::Local,
+            Err(FailedStatement { error, .. }) => match error {
                 rusqlite::Error::SqliteFailure(code, text)
                     if code.code == ErrorCode::ConstraintViolation =>
                 {
                     let code = code.extended_code;
-                    Carried::Failed { code, text }
+                    Delegated::Failed { code, text }
                 }
-                // Whatever it is, its owner is told by its own SQLite.
-                _ => Carried::Home,
+                // For any other error its owner is told by its own SQLite.
+                _ => Delegated::Local,
             },
         }
     }
-
-    // ---- the table of batches ----------------------------------------------
-
-    /// The number of the next batch. Only inside a transaction.
-    pub(crate) fn next_sequence(&self) -> rusqlite::Result<i64> {
-        let sql = format!("SELECT max(seq) FROM main.{TABLE}");
-        let newest = self
-            .connection()
-            .prepare_cached(&sql)
-            .and_then(|mut ask| ask.query_row([], |row| row.get::<_, Option<i64>>(0)));
-        match newest {
-            Ok(newest) => Ok(newest.unwrap_or(0).saturating_add(1)),
-            Err(error) if is_missing(&error) => {
-                self.step(&format!(
-                    "CREATE TABLE IF NOT EXISTS main.{TABLE}(\
-                     seq INTEGER PRIMARY KEY, id BLOB NOT NULL, carried BLOB NOT NULL)"
-                ))?;
-                Ok(1)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Notes, in the transaction, what it carries.
-    pub(crate) fn note_batch(
-        &self,
-        sequence: i64,
-        batch: [u64; 2],
-        carried: &[RequestId],
-    ) -> rusqlite::Result<()> {
-        let sql = format!("INSERT INTO main.{TABLE}(seq, id, carried) VALUES (?1, ?2, ?3)");
-        let id: Vec<u8> = batch.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let ids: Vec<u8> = carried.iter().flat_map(|id| id.to_bytes()).collect();
-        self.connection()
-            .prepare_cached(&sql)?
-            .execute((sequence, id, ids))?;
-        if sequence % SPARE == 0 {
-            let sql = format!("DELETE FROM main.{TABLE} WHERE seq <= ?1");
-            self.connection()
-                .prepare_cached(&sql)?
-                .execute([sequence - KEPT])?;
-        }
-        Ok(())
-    }
-
-    /// Whether the batch of this number, or a later one, carried this request; `None` if
-    /// that cannot be told any more. Only inside a transaction.
-    ///
-    /// A later one: the claim may have been read before somebody else made it anew.
-    pub(crate) fn has_carried(
-        &self,
-        sequence: u64,
-        id: RequestId,
-    ) -> rusqlite::Result<Option<bool>> {
-        let Ok(sequence) = i64::try_from(sequence) else {
-            return Ok(Some(false));
-        };
-        let sql = format!("SELECT carried FROM main.{TABLE} WHERE seq >= ?1");
-        let mut ask = match self.connection().prepare_cached(&sql) {
-            Ok(ask) => ask,
-            Err(error) if is_missing(&error) => return Ok(Some(false)),
-            Err(error) => return Err(error),
-        };
-        let mut rows = ask.query([sequence])?;
-        while let Some(row) = rows.next()? {
-            if contains(&row.get::<_, Vec<u8>>(0)?, id) {
-                return Ok(Some(true));
-            }
-        }
-        let sql = format!("SELECT min(seq) FROM main.{TABLE}");
-        let mut ask = self.connection().prepare_cached(&sql)?;
-        let oldest: Option<i64> = ask.query_row([], |row| row.get(0))?;
-        let reaches_back = oldest.is_none_or(|oldest| oldest <= sequence);
-        Ok(reaches_back.then_some(false))
-    }
-
-    /// Whether any batch carried this request, which was made after the batch `since`;
-    /// `None` if that cannot be told any more. Only inside a transaction.
-    pub(crate) fn find_carried(&self, since: u64, id: RequestId) -> rusqlite::Result<Option<bool>> {
-        let sql = format!("SELECT seq, carried FROM main.{TABLE} ORDER BY seq");
-        let mut ask = match self.connection().prepare_cached(&sql) {
-            Ok(ask) => ask,
-            Err(error) if is_missing(&error) => return Ok(Some(false)),
-            Err(error) => return Err(error),
-        };
-        let mut rows = ask.query([])?;
-        let mut oldest = None;
-        while let Some(row) = rows.next()? {
-            oldest.get_or_insert(row.get::<_, i64>(0)?);
-            if contains(&row.get::<_, Vec<u8>>(1)?, id) {
-                return Ok(Some(true));
-            }
-        }
-        let since = i64::try_from(since).unwrap_or(i64::MAX);
-        let reaches_back = oldest.is_none_or(|oldest| oldest <= since.saturating_add(1));
-        Ok(reaches_back.then_some(false))
-    }
 }
 
-fn contains(carried: &[u8], id: RequestId) -> bool {
-    carried.chunks(16).any(|one| one == id.to_bytes())
-}
-
-fn is_missing(error: &rusqlite::Error) -> bool {
-    error.to_string().contains("no such table")
+fn install_hooks(
+    connection: &mut Connection,
+    is_restricted: &Arc<AtomicBool>,
+    ends: &Arc<AtomicU64>,
+    origin: Instant,
+) -> rusqlite::Result<()> {
+    let is_restricted = Arc::clone(is_restricted);
+    connection.authorizer(Some(move |context: AuthContext<'_>| {
+        if is_restricted.load(Relaxed) {
+            authorize(&context)
+        } else {
+            Authorization::Allow
+        }
+    }))?;
+    let ends = Arc::clone(ends);
+    connection.progress_handler(
+        STEPS,
+        Some(move || match ends.load(Relaxed) {
+            0 => false,
+            end => nanos(origin.elapsed()) > end,
+        }),
+    )?;
+    connection
+        .set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_MAX)
+        .map(drop)
 }
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Whether a statement looks like one that may be carried out by another process;
-/// the authorizer has the last word.
-pub(crate) fn may_travel(sql: &str) -> bool {
+/// Whether a statement looks like one that another process may execute; the authorizer decides.
+pub(super) fn may_delegate(sql: &str) -> bool {
     let is_with = || first_word(sql).eq_ignore_ascii_case(b"WITH");
     (StatementKind::of(sql) != StatementKind::Other || is_with()) && !sql.contains(TABLE)
 }
 
 /// Functions whose result depends on what the connection did before.
-const OF_THE_CONNECTION: [&str; 3] = ["last_insert_rowid", "changes", "total_changes"];
+const CONNECTION_FUNCTIONS: [&str; 3] = ["last_insert_rowid", "changes", "total_changes"];
 
 /// Functions that reach out of the connection.
-const HOME_FUNCTIONS: [&str; 5] = [
+const LOCAL_FUNCTIONS: [&str; 5] = [
     "load_extension",
     "readfile",
     "writefile",
@@ -320,10 +220,10 @@ const HOME_FUNCTIONS: [&str; 5] = [
     "fts3_tokenizer",
 ];
 
-/// Makes them fail wherever they are called: for those in a `CHECK` SQLite asks no
-/// authorizer.
-fn refuse_home_functions(connection: &Connection) -> rusqlite::Result<()> {
-    for name in OF_THE_CONNECTION {
+/// Makes these functions fail wherever they are called: SQLite does not ask the authorizer
+/// about those in a `CHECK`.
+fn replace_connection_functions(connection: &Connection) -> rusqlite::Result<()> {
+    for name in CONNECTION_FUNCTIONS {
         connection.create_scalar_function(
             name,
             0,
@@ -337,183 +237,26 @@ fn refuse_home_functions(connection: &Connection) -> rusqlite::Result<()> {
 /// Lets a statement change rows of the main database, and nothing else.
 fn authorize(context: &AuthContext<'_>) -> Authorization {
     let is_main = context.database_name.is_none_or(|name| name == "main");
-    let allowed = match context.action {
+    let is_allowed = match context.action {
         AuthAction::Select | AuthAction::Recursive | AuthAction::Read { .. } => true,
         AuthAction::Function { function_name } => {
             let is = |name: &&str| function_name.eq_ignore_ascii_case(name);
-            !OF_THE_CONNECTION.iter().chain(&HOME_FUNCTIONS).any(is)
+            !CONNECTION_FUNCTIONS.iter().chain(&LOCAL_FUNCTIONS).any(is)
         }
         AuthAction::Insert { table_name }
         | AuthAction::Delete { table_name }
         | AuthAction::Update { table_name, .. } => {
-            let ours = table_name.eq_ignore_ascii_case(TABLE);
-            let schema = table_name
+            let is_ours = table_name.eq_ignore_ascii_case(TABLE);
+            let is_schema = table_name
                 .get(..7)
                 .is_some_and(|start| start.eq_ignore_ascii_case("sqlite_"));
-            is_main && !ours && !schema
+            is_main && !is_ours && !is_schema
         }
         _ => false,
     };
-    if allowed {
+    if is_allowed {
         Authorization::Allow
     } else {
         Authorization::Deny
-    }
-}
-
-/// Settings that change what a statement means, what it returns, whether it may run, or
-/// what its commit is worth.
-const PRAGMAS: [&str; 18] = [
-    "foreign_keys",
-    "recursive_triggers",
-    "ignore_check_constraints",
-    "reverse_unordered_selects",
-    "trusted_schema",
-    "writable_schema",
-    "legacy_alter_table",
-    "defer_foreign_keys",
-    "cell_size_check",
-    "automatic_index",
-    "query_only",
-    "secure_delete",
-    "synchronous",
-    "fullfsync",
-    "max_page_count",
-    "count_changes",
-    "full_column_names",
-    "short_column_names",
-];
-
-/// What is too long, too many or too deep for a statement.
-const LIMITS: [Limit; 10] = [
-    Limit::SQLITE_LIMIT_LENGTH,
-    Limit::SQLITE_LIMIT_SQL_LENGTH,
-    Limit::SQLITE_LIMIT_COLUMN,
-    Limit::SQLITE_LIMIT_EXPR_DEPTH,
-    Limit::SQLITE_LIMIT_COMPOUND_SELECT,
-    Limit::SQLITE_LIMIT_VDBE_OP,
-    Limit::SQLITE_LIMIT_FUNCTION_ARG,
-    Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH,
-    Limit::SQLITE_LIMIT_VARIABLE_NUMBER,
-    Limit::SQLITE_LIMIT_TRIGGER_DEPTH,
-];
-
-/// Switches that no pragma shows.
-const SWITCHES: [DbConfig; 6] = [
-    DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER,
-    DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW,
-    DbConfig::SQLITE_DBCONFIG_DEFENSIVE,
-    DbConfig::SQLITE_DBCONFIG_DQS_DML,
-    DbConfig::SQLITE_DBCONFIG_DQS_DDL,
-    DbConfig::SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER,
-];
-
-/// All that decides what a statement means on a connection, as one number.
-pub(crate) fn kind(connection: &Connection, location: &Location) -> rusqlite::Result<u64> {
-    let mut kind = Kind(0x7065_6e68_6f6c_6465);
-    LAYOUT.hash(&mut kind);
-    env!("CARGO_PKG_VERSION").hash(&mut kind);
-    let database = location.path.metadata();
-    let id = database.and_then(|meta| sys::identity(&meta));
-    // One that cannot be looked at is like no other.
-    id.unwrap_or(Identity {
-        device: u64::MAX,
-        inode: penholder_lock::fork_generation(),
-    })
-    .hash(&mut kind);
-    rusqlite::version().hash(&mut kind);
-    time_zone(&mut kind);
-    // How SQLite understands the time zone, what `LIKE` was told about case, and how
-    // many digits a number is written with.
-    let questions = [
-        "SELECT sqlite_source_id()",
-        "WITH RECURSIVE days(at) AS (SELECT 0 UNION ALL SELECT at + 8640000 FROM days \
-         WHERE at < 2145916800) SELECT datetime(at, 'unixepoch', 'localtime') FROM days",
-        "SELECT 'a' LIKE 'A'",
-        "SELECT 1.0 / 3 || ''",
-        "SELECT count(*) FROM temp.sqlite_schema",
-    ];
-    for sql in questions {
-        answers(connection, sql, &mut kind)?;
-    }
-    for name in PRAGMAS {
-        answers(connection, &format!("PRAGMA {name}"), &mut kind)?;
-    }
-    for list in [
-        "compile_options",
-        "database_list",
-        "function_list",
-        "collation_list",
-    ] {
-        answers(connection, &format!("PRAGMA {list}"), &mut kind)?;
-    }
-    modules(connection, &mut kind)?;
-    for switch in SWITCHES {
-        connection.db_config(switch)?.hash(&mut kind);
-    }
-    for limit in LIMITS {
-        connection.limit(limit)?.hash(&mut kind);
-    }
-    Ok(kind.0)
-}
-
-/// What the time zone is read from. Two zones may differ on a few days of the year
-/// only.
-fn time_zone(kind: &mut Kind) {
-    env::var_os("TZ").hash(kind);
-    fs::read("/etc/localtime").ok().hash(kind);
-}
-
-/// Everything that a question is answered, in any order.
-fn answers(connection: &Connection, sql: &str, kind: &mut Kind) -> rusqlite::Result<()> {
-    let mut ask = connection.prepare(sql)?;
-    let width = ask.column_count();
-    let mut rows = ask.query([])?;
-    let mut sum = 0_u64;
-    while let Some(row) = rows.next()? {
-        let mut one = Kind(1);
-        for place in 0..width {
-            format!("{:?}", row.get_ref(place)?).hash(&mut one);
-        }
-        sum = sum.wrapping_add(one.0);
-    }
-    sum.hash(kind);
-    Ok(())
-}
-
-/// Virtual table modules. Those of the pragmas come by themselves as they are used.
-fn modules(connection: &Connection, kind: &mut Kind) -> rusqlite::Result<()> {
-    let mut ask = connection.prepare("PRAGMA module_list")?;
-    let names = ask.query_map([], |row| row.get::<_, String>(0))?;
-    let mut names: Vec<String> = names.collect::<rusqlite::Result<_>>()?;
-    names.retain(|name| !name.starts_with("pragma_"));
-    names.sort_unstable();
-    names.hash(kind);
-    Ok(())
-}
-
-/// A hash that is the same in every program: FNV-1a.
-struct Kind(u64);
-
-impl Hasher for Kind {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    }
-}
-
-/// The answer as it travels.
-impl From<Carried> for Reply {
-    fn from(carried: Carried) -> Self {
-        match carried {
-            Carried::Done(done) => Self::Done(vec![done]),
-            Carried::Failed { code, text } => Self::Failed { code, text },
-            Carried::Home | Carried::Spoiled => Self::Home,
-        }
     }
 }

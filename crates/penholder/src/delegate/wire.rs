@@ -1,49 +1,50 @@
-//! Writes and their answers as bytes, to travel to another process and back.
+//! The wire format: writes and their replies as bytes, for another process.
 //!
-//! Whoever reads them believes nothing: lengths are checked, and what is left over
-//! or missing makes the whole unreadable. Both sides run the same version of this
-//! crate (it is part of the request's kind), so the layout may change with it.
+//! The decoder trusts nothing: it checks lengths, and bytes that are left over or missing make
+//! the whole undecodable. Both sides run the same version of this crate, which is part of the
+//! fingerprint, so the layout may change with it.
 
 use rusqlite::ffi;
 
 use crate::data::{Executed, Rows, Statement, Value};
 
-/// Written anew when the layout changes.
+/// The version of the layout, to be changed with it.
 pub(crate) const LAYOUT: u64 = 1;
 
-/// One write: a statement by itself, or several, all or nothing.
+/// One write: a single statement, or several, all or nothing.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Parcel {
+pub(crate) struct RemoteWrite {
     pub(crate) is_batch: bool,
     pub(crate) statements: Vec<Statement>,
 }
 
-/// What came of one write.
+/// The outcome of one write.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Reply {
     Done(Vec<Executed>),
-    /// SQLite's own error, as it would be at home.
+    /// SQLite's own error, as its owner's connection would report it.
     Failed {
         code: i32,
         text: Option<String>,
     },
-    /// Nothing was done: its owner runs it by itself.
-    Home,
+    /// Nothing was done: its owner executes it.
+    Local,
 }
 
 impl Reply {
+    /// Returns the error of a failed write.
     pub(crate) fn failed(code: i32, text: Option<String>) -> rusqlite::Error {
         rusqlite::Error::SqliteFailure(ffi::Error::new(code), text)
     }
 }
 
-/// Bytes being written.
+/// Encodes writes and replies.
 #[derive(Debug, Default)]
-pub(crate) struct Writer {
+pub(crate) struct Encoder {
     bytes: Vec<u8>,
 }
 
-impl Writer {
+impl Encoder {
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -52,12 +53,12 @@ impl Writer {
         self.bytes
     }
 
-    /// Forgets what was written after this length.
-    pub(crate) fn cut(&mut self, length: usize) {
+    /// Discards what was encoded after this length.
+    pub(crate) fn truncate(&mut self, length: usize) {
         self.bytes.truncate(length);
     }
 
-    pub(crate) fn parcel(&mut self, is_batch: bool, statements: &[Statement]) {
+    pub(crate) fn remote_write(&mut self, is_batch: bool, statements: &[Statement]) {
         self.bytes.push(1);
         self.bytes.push(is_batch.into());
         self.length(statements.len());
@@ -69,7 +70,7 @@ impl Writer {
 
     pub(crate) fn reply(&mut self, reply: &Reply) {
         match reply {
-            Reply::Home => self.bytes.push(0),
+            Reply::Local => self.bytes.push(0),
             Reply::Done(all) => {
                 self.bytes.push(1);
                 self.length(all.len());
@@ -134,29 +135,29 @@ impl Writer {
     }
 
     fn length(&mut self, length: usize) {
-        // What is longer does not fit into a mailbox anyway.
+        // Anything longer does not fit into a mailbox.
         let length = u32::try_from(length).unwrap_or(u32::MAX);
         self.bytes.extend_from_slice(&length.to_le_bytes());
     }
 }
 
-/// Bytes being read; `None` wherever they make no sense.
+/// Decodes writes and replies; every function returns `None` for bytes that are not valid.
 #[derive(Debug)]
-pub(crate) struct Reader<'a> {
+pub(crate) struct Decoder<'a> {
     bytes: &'a [u8],
 }
 
-/// All the writes of a request.
-pub(crate) fn parcels(bytes: &[u8]) -> Option<Vec<Parcel>> {
-    Reader { bytes }.all(Reader::parcel)
+/// Decodes all writes of a request.
+pub(crate) fn remote_writes(bytes: &[u8]) -> Option<Vec<RemoteWrite>> {
+    Decoder { bytes }.all(Decoder::remote_write)
 }
 
-/// All the answers to one.
+/// Decodes all replies to a request.
 pub(crate) fn replies(bytes: &[u8]) -> Option<Vec<Reply>> {
-    Reader { bytes }.all(Reader::reply)
+    Decoder { bytes }.all(Decoder::reply)
 }
 
-impl Reader<'_> {
+impl Decoder<'_> {
     fn all<T>(mut self, one: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
         let mut all = Vec::new();
         while !self.bytes.is_empty() {
@@ -165,16 +166,16 @@ impl Reader<'_> {
         Some(all)
     }
 
-    fn parcel(&mut self) -> Option<Parcel> {
+    fn remote_write(&mut self) -> Option<RemoteWrite> {
         if self.byte()? != 1 {
             return None;
         }
         let is_batch = self.flag()?;
-        let statements = self.several(|reader| {
-            let sql = reader.string()?;
-            Some(Statement::new(sql, reader.values()?))
+        let statements = self.several(|decoder| {
+            let sql = decoder.string()?;
+            Some(Statement::new(sql, decoder.values()?))
         })?;
-        (is_batch || statements.len() == 1).then_some(Parcel {
+        (is_batch || statements.len() == 1).then_some(RemoteWrite {
             is_batch,
             statements,
         })
@@ -182,7 +183,7 @@ impl Reader<'_> {
 
     fn reply(&mut self) -> Option<Reply> {
         Some(match self.byte()? {
-            0 => Reply::Home,
+            0 => Reply::Local,
             1 => Reply::Done(self.several(Self::executed)?),
             2 => {
                 let code = i32::from_le_bytes(self.take()?);
@@ -209,13 +210,13 @@ impl Reader<'_> {
     }
 
     fn values(&mut self) -> Option<Vec<Value>> {
-        self.several(|reader| {
-            Some(match reader.byte()? {
+        self.several(|decoder| {
+            Some(match decoder.byte()? {
                 0 => Value::Null,
-                1 => Value::Integer(i64::from_le_bytes(reader.take()?)),
-                2 => Value::Real(f64::from_bits(u64::from_le_bytes(reader.take()?))),
-                3 => Value::Text(reader.string()?),
-                4 => Value::Blob(reader.bytes()?.to_vec()),
+                1 => Value::Integer(i64::from_le_bytes(decoder.take()?)),
+                2 => Value::Real(f64::from_bits(u64::from_le_bytes(decoder.take()?))),
+                3 => Value::Text(decoder.string()?),
+                4 => Value::Blob(decoder.bytes()?.to_vec()),
                 _ => return None,
             })
         })
@@ -223,7 +224,7 @@ impl Reader<'_> {
 
     fn several<T>(&mut self, one: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
         let length = self.length()?;
-        // Each takes a byte at least.
+        // Each takes at least one byte.
         if length > self.bytes.len() {
             return None;
         }
@@ -283,16 +284,16 @@ mod tests {
         proptest::collection::vec(value(), 0..5)
     }
 
-    fn parcel() -> impl Strategy<Value = Parcel> {
+    fn remote_write() -> impl Strategy<Value = RemoteWrite> {
         let statement =
             || (".{0,60}", values()).prop_map(|(sql, params)| Statement::new(sql, params));
         let several = proptest::collection::vec(statement(), 0..4);
         prop_oneof![
-            statement().prop_map(|one| Parcel {
+            statement().prop_map(|one| RemoteWrite {
                 is_batch: false,
                 statements: vec![one]
             }),
-            several.prop_map(|statements| Parcel {
+            several.prop_map(|statements| RemoteWrite {
                 is_batch: true,
                 statements
             }),
@@ -312,7 +313,7 @@ mod tests {
                 returned: Rows { columns, rows },
             });
         prop_oneof![
-            Just(Reply::Home),
+            Just(Reply::Local),
             proptest::collection::vec(executed, 0..3).prop_map(Reply::Done),
             (any::<i32>(), any::<Option<String>>())
                 .prop_map(|(code, text)| Reply::Failed { code, text }),
@@ -321,39 +322,39 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(all in proptest::collection::vec(parcel(), 0..5)) {
-            let mut writer = Writer::default();
+        fn an_encoded_write_is_decoded(all in proptest::collection::vec(remote_write(), 0..5)) {
+            let mut encoder = Encoder::default();
             for one in &all {
-                writer.parcel(one.is_batch, &one.statements);
+                encoder.remote_write(one.is_batch, &one.statements);
             }
-            prop_assert_eq!(parcels(&writer.into_bytes()), Some(all));
+            prop_assert_eq!(remote_writes(&encoder.into_bytes()), Some(all));
         }
 
         #[test]
-        fn what_is_answered_is_read(all in proptest::collection::vec(reply(), 0..5)) {
-            let mut writer = Writer::default();
+        fn an_encoded_reply_is_decoded(all in proptest::collection::vec(reply(), 0..5)) {
+            let mut encoder = Encoder::default();
             for one in &all {
-                writer.reply(one);
+                encoder.reply(one);
             }
-            prop_assert_eq!(replies(&writer.into_bytes()), Some(all));
+            prop_assert_eq!(replies(&encoder.into_bytes()), Some(all));
         }
 
-        /// Neither panics nor eats memory.
+        /// It neither panics nor allocates without bounds.
         #[test]
-        fn anything_can_be_read(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = (parcels(&bytes), replies(&bytes));
+        fn any_bytes_can_be_decoded(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = (remote_writes(&bytes), replies(&bytes));
         }
 
         #[test]
-        fn damaged_ones_can_be_read(
-            one in parcel(), place in any::<prop::sample::Index>(), byte: u8,
+        fn damaged_bytes_can_be_decoded(
+            one in remote_write(), place in any::<prop::sample::Index>(), byte: u8,
         ) {
-            let mut writer = Writer::default();
-            writer.parcel(one.is_batch, &one.statements);
-            let mut bytes = writer.into_bytes();
+            let mut encoder = Encoder::default();
+            encoder.remote_write(one.is_batch, &one.statements);
+            let mut bytes = encoder.into_bytes();
             let place = place.index(bytes.len());
             bytes[place] = byte;
-            let _ = parcels(&bytes);
+            let _ = remote_writes(&bytes);
         }
     }
 }

@@ -6,9 +6,9 @@ use std::path::Path;
 use super::report::Report;
 use super::subject::Subject;
 use super::{files, lock, opening, processes, wal};
-use crate::database;
 use crate::error::{Error, Result};
 use crate::location::Location;
+use crate::opening::public_locker;
 use crate::options::Options;
 
 /// Examines a database: finds what is wrong with it or may go wrong.
@@ -68,7 +68,7 @@ impl Doctor {
             let (why, next) = ("there is no such database", "check the name");
             return Err(Error::refused(what, &location.path, why, next));
         }
-        let locker = database::locker(&location, &self.options)?;
+        let locker = public_locker(&location, &self.options)?;
         let subject = Subject {
             location: &location,
             options: &self.options,

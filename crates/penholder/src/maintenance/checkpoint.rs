@@ -1,11 +1,12 @@
 //! Checkpoints that a program asks for.
 
+use std::panic::Location;
 use std::time::Duration;
 
 use crate::database::Database;
 use crate::error::{Result, is_sqlite_busy};
 use crate::sqlite::wal::{self, Mode};
-use crate::writer::Session;
+use crate::write::Session;
 
 /// What a [checkpoint](Database::checkpoint) did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,9 +41,8 @@ impl Database {
     /// As [`write`](Self::write).
     #[track_caller]
     pub fn checkpoint(&self) -> Result<Checkpoint> {
-        let attachment = self.attachment();
-        let session = self.session(&attachment)?;
-        checkpoint(&session)
+        let site = Location::caller();
+        self.with_session(self.deadline(), site, checkpoint)
     }
 }
 
@@ -52,7 +52,7 @@ pub(super) fn checkpoint(session: &Session<'_>) -> Result<Checkpoint> {
     let failed = |e| session.explain("checkpoint", e);
     let passive = wal::checkpoint(connection, Mode::Passive).map_err(failed)?;
     // Does not wait for connections that read from the WAL.
-    session.wait_at_most(Duration::ZERO)?;
+    session.set_busy_timeout(Duration::ZERO)?;
     let truncated = match wal::checkpoint(connection, Mode::Truncate) {
         Ok(done) => !done.busy,
         // Here this is an answer, not an error.

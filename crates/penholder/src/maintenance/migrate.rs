@@ -1,5 +1,7 @@
 //! Bringing the schema up to date.
 
+use std::panic::Location;
+
 use rusqlite::Connection;
 
 use crate::data::refuse_nul;
@@ -42,15 +44,16 @@ impl Database {
             .iter()
             .try_for_each(|sql| refuse_nul("migrate", sql))?;
         let known = steps.len();
+        let site = Location::caller();
         // One deadline for all steps, so that their waits do not add up.
         let deadline = self.deadline();
-        let before = self.read_by(&deadline, |connection| self.version(connection, known))?;
+        let before = self.read_until(&deadline, |connection| self.version(connection, known))?;
         for (number, sql) in steps.iter().enumerate().skip(before) {
-            let attachment = self.attachment();
-            let session = self.session_by(&attachment, deadline)?;
-            session.write(|tx| {
-                tx.note_statement(sql);
-                self.step(tx, known, number, sql)
+            self.with_session(deadline, site, |session| {
+                session.write(|tx| {
+                    tx.note_statement(sql);
+                    self.step(tx, known, number, sql)
+                })
             })?;
         }
         Ok((before, known))

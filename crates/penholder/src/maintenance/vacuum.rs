@@ -1,5 +1,7 @@
 //! Rebuilding the database file without its free pages.
 
+use std::panic::Location;
+
 use super::checkpoint::checkpoint;
 use crate::database::Database;
 use crate::error::Result;
@@ -16,12 +18,13 @@ impl Database {
     /// As [`write`](Self::write).
     #[track_caller]
     pub fn vacuum(&self) -> Result<()> {
-        let attachment = self.attachment();
-        let session = self.session(&attachment)?;
-        session.note_statement("VACUUM");
-        let done = session.connection().execute_batch("VACUUM");
-        done.map_err(|e| session.explain("vacuum", e))?;
-        // So far everything is in the WAL, and the file is as long as before.
-        checkpoint(&session).map(drop)
+        let site = Location::caller();
+        self.with_session(self.deadline(), site, |session| {
+            session.note_statement("VACUUM");
+            let done = session.connection().execute_batch("VACUUM");
+            done.map_err(|e| session.explain("vacuum", e))?;
+            // So far everything is in the WAL, and the file is as long as before.
+            checkpoint(session).map(drop)
+        })
     }
 }

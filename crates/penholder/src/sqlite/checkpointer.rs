@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
-use penholder_lock::Deadline;
+use penholder_core::Deadline;
 use rusqlite::Connection;
 
 use super::connection;

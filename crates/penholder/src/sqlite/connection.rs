@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use penholder_lock::Deadline;
+use penholder_core::Deadline;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::error::{Error, Result, is_sqlite_busy};

@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use penholder_lock::fork_generation;
+use penholder_core::fork_generation;
 use rusqlite::{Connection, ffi};
 
 /// The fork generation in which the system calls were replaced; `NEVER` before that.

@@ -10,7 +10,8 @@
 //! rollback: nothing that the closure does is committed before the closure returns.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use rusqlite::hooks::{Action, AuthContext, Authorization};
@@ -43,6 +44,32 @@ pub(crate) struct Hooks {
     inserted: AtomicBool,
     watched_id: AtomicI64,
     calls: Calls,
+    commit_timer: CommitTimer,
+}
+
+/// Times the commit of a statement that is its own transaction, without the statement.
+#[derive(Debug)]
+struct CommitTimer {
+    origin: Instant,
+    is_armed: AtomicBool,
+    /// When the commit began, in nanoseconds since `origin`; zero before.
+    begun: AtomicU64,
+}
+
+impl Default for CommitTimer {
+    fn default() -> Self {
+        Self {
+            origin: Instant::now(),
+            is_armed: AtomicBool::new(false),
+            begun: AtomicU64::new(0),
+        }
+    }
+}
+
+impl CommitTimer {
+    fn now(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
 }
 
 impl Hooks {
@@ -56,6 +83,10 @@ impl Hooks {
         let hook = Arc::clone(&hooks);
         connection.commit_hook(Some(move || {
             hook.calls.commit.store(true, Relaxed);
+            if hook.commit_timer.is_armed.swap(false, Relaxed) {
+                let now = hook.commit_timer.now();
+                hook.commit_timer.begun.store(now, Relaxed);
+            }
             hook.state.load(Relaxed) != OUTSIDE
         }))?;
         let hook = Arc::clone(&hooks);
@@ -137,6 +168,19 @@ impl Hooks {
     /// Whether the transaction that began is still open.
     pub(crate) fn is_open(&self) -> bool {
         self.state.load(Relaxed) == OPEN
+    }
+
+    /// Makes the next commit note when it begins.
+    pub(crate) fn time_commit(&self) {
+        self.commit_timer.begun.store(0, Relaxed);
+        self.commit_timer.is_armed.store(true, Relaxed);
+    }
+
+    /// Returns how long ago the commit began that was timed; `None` if there was none since.
+    pub(crate) fn commit_time(&self) -> Option<Duration> {
+        self.commit_timer.is_armed.store(false, Relaxed);
+        let begun = self.commit_timer.begun.swap(0, Relaxed);
+        (begun > 0).then(|| Duration::from_nanos(self.commit_timer.now().saturating_sub(begun)))
     }
 
     /// Notes that a statement is about to run, and watches for a row with this id.

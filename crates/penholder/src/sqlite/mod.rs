@@ -3,6 +3,9 @@
 //! | file | what it has |
 //! | --- | --- |
 //! | `connection` | one connection with the settings of the pattern |
+//! | `write_connection` | a connection that writes, with hooks on it |
+//! | `fingerprint` | what decides what a statement means on a connection |
+//! | `query`, `savepoint` | running one statement; the savepoint around one write |
 //! | `reader_pool` | a bounded pool of connections that only read |
 //! | `hooks` | SQLite's hooks on the writing connection |
 //! | `sql` | what kind of statement a text is |
@@ -14,8 +17,12 @@
 pub(crate) mod checkpointer;
 pub(crate) mod connection;
 pub(crate) mod ffi;
+pub(crate) mod fingerprint;
 pub(crate) mod hooks;
 pub(crate) mod lock_bytes;
+pub(crate) mod query;
 pub(crate) mod reader_pool;
+pub(crate) mod savepoint;
 pub(crate) mod sql;
 pub(crate) mod wal;
+pub(crate) mod write_connection;

@@ -9,7 +9,7 @@
 use std::ops::Deref;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use penholder_lock::{Deadline, fork_generation};
+use penholder_core::{Deadline, fork_generation};
 use rusqlite::Connection;
 
 use crate::error::{Error, Result};

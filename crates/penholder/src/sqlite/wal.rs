@@ -16,7 +16,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use penholder_lock::Deadline;
+use penholder_core::Deadline;
 use rusqlite::Connection;
 
 use crate::location::Location;

@@ -1,22 +1,18 @@
+//! A delegated statement has the same effect and the same result as on the connection of its
+//! owner: thousands of statements, made at random from a seed, run on the delegate connection
+//! of one database and on the writing connection of another.
 #![cfg(test)]
-//! What is carried out for others does what it would have done at home: thousands of
-//! statements, made by chance from a seed, run on the carrying connection in one
-//! database and at home in another.
 
 use std::time::Duration;
 
-use penholder_lock::Deadline;
-use rusqlite::Connection;
-
-use crate::carrier::{Carried, Carrier};
-use crate::carry::{Ran, run_parcel};
-use crate::data::{Executed, Statement, Value};
-use crate::location::Location;
-use crate::options::{Options, Synchronous};
-use crate::parcel::Reply;
-use crate::sqlite::sql::StatementKind;
-use crate::writer::Writer;
-use crate::{Database, Error};
+use penholder::internals::{
+    self, DelegateConnection, Delegated, WriteOutcome, fingerprint, is_found_unchanged,
+};
+use penholder::rusqlite::functions::FunctionFlags;
+use penholder::rusqlite::hooks::{AuthContext, Authorization, Wal};
+use penholder::rusqlite::limits::Limit;
+use penholder::rusqlite::{self, Connection};
+use penholder::{Database, Error, Executed, Options, Statement, Synchronous, Value};
 
 const SCHEMA: &str = "
     CREATE TABLE item(id INTEGER PRIMARY KEY, name TEXT UNIQUE, size INT CHECK (size < 100),
@@ -50,7 +46,7 @@ struct Chance(u64);
 impl Chance {
     fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        penholder_mix(self.0) % end
+        mix(self.0) % end
     }
 
     fn number(&mut self) -> i64 {
@@ -211,37 +207,37 @@ impl Chance {
     }
 }
 
-fn penholder_mix(mut word: u64) -> u64 {
+fn mix(mut word: u64) -> u64 {
     word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     word ^ word >> 31
 }
 
-/// A database, and its carrying connection.
-struct Place {
+/// A database, and its delegate connection.
+struct Subject {
     _folder: tempfile::TempDir,
     db: Database,
-    carrier: Carrier,
+    delegate: DelegateConnection,
 }
 
-impl Place {
+impl Subject {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.db");
         let options = Options::new();
         let db = options.clone().open(&path).unwrap();
-        db.with_write_lock(|connection| {
-            connection
-                .execute_batch(SCHEMA)
-                .map_err(|e| Error::sqlite("prepare", &path, e))
-        })
-        .unwrap();
-        let carrier = carrier(&path, &options);
+        db.with_write_lock(|connection| connection.execute_batch(SCHEMA).map_err(Error::from))
+            .unwrap();
+        let delegate = DelegateConnection::open(&path, &options).unwrap();
         Self {
             _folder: folder,
             db,
-            carrier,
+            delegate,
         }
+    }
+
+    fn step(&self, sql: &str) {
+        self.delegate.connection().execute_batch(sql).unwrap();
     }
 
     fn content(&self) -> Vec<Vec<Value>> {
@@ -255,7 +251,8 @@ impl Place {
             .collect()
     }
 
-    fn home(&self, (is_batch, all): &(bool, Vec<Statement>)) -> Outcome {
+    /// Runs a write on the connection of its owner.
+    fn run_locally(&self, (is_batch, all): &(bool, Vec<Statement>)) -> Outcome {
         let done = match &all[..] {
             [one] if !is_batch => {
                 let done = self.db.execute(one.sql(), one.params());
@@ -271,33 +268,31 @@ impl Place {
         })
     }
 
-    /// All in one transaction; those that cannot be carried are left out.
-    fn carried(&self, all: &[(bool, Vec<Statement>)]) -> Vec<Option<Outcome>> {
+    /// Runs all writes in one transaction; those that cannot be delegated are left out.
+    fn run_delegated(&self, all: &[(bool, Vec<Statement>)]) -> Vec<Option<Outcome>> {
         let mut outcomes: Vec<Option<Outcome>> = vec![None; all.len()];
-        let mut spoilers = vec![false; all.len()];
-        'anew: loop {
-            self.carrier.step("BEGIN IMMEDIATE").unwrap();
+        let mut culprits = vec![false; all.len()];
+        'again: loop {
+            self.step("BEGIN IMMEDIATE");
             for (place, (_, statements)) in all.iter().enumerate() {
-                if spoilers[place] {
+                if culprits[place] {
                     continue;
                 }
-                outcomes[place] = match run_parcel(&self.carrier, statements) {
-                    Ran::Stands(Reply::Done(done)) => Some(Ok(done)),
-                    Ran::Stands(Reply::Failed { code, text }) => {
-                        Some(Err((code, text.unwrap_or_default())))
-                    }
-                    Ran::Stands(Reply::Home) => None,
-                    Ran::Spoiled => {
-                        spoilers[place] = true;
+                outcomes[place] = match self.delegate.execute_write(statements) {
+                    WriteOutcome::Done(done) => Some(Ok(done)),
+                    WriteOutcome::Failed(code, text) => Some(Err((code, text.unwrap_or_default()))),
+                    WriteOutcome::Local => None,
+                    WriteOutcome::Aborted => {
+                        culprits[place] = true;
                         outcomes[place] = None;
-                        if !self.carrier.connection().is_autocommit() {
-                            self.carrier.step("ROLLBACK").unwrap();
+                        if !self.delegate.connection().is_autocommit() {
+                            self.step("ROLLBACK");
                         }
-                        continue 'anew;
+                        continue 'again;
                     }
                 };
             }
-            self.carrier.step("COMMIT").unwrap();
+            self.step("COMMIT");
             return outcomes;
         }
     }
@@ -305,65 +300,66 @@ impl Place {
 
 type Outcome = Result<Vec<Executed>, (i32, String)>;
 
-fn carrier(path: &std::path::Path, options: &Options) -> Carrier {
-    let location = Location::of(path, "test").unwrap();
-    Carrier::open(&location, options, &Deadline::after(options.timeout)).unwrap()
-}
-
 #[test]
-fn carried_and_at_home_is_the_same() {
+fn delegated_and_local_writes_are_equivalent() {
     let seed = std::env::var("PENHOLDER_SEED").map_or(1, |seed| seed.parse().unwrap());
     let mut chance = Chance(seed);
     let mut haste = Chance(!seed);
-    let (mut away, home) = (Place::new(), Place::new());
-    let (mut all, mut carried, mut failed) = (0, 0, 0);
+    let (mut delegated, local) = (Subject::new(), Subject::new());
+    let (mut all, mut executed, mut failed) = (0, 0, 0);
     for round in 0..1500 {
         let group: Vec<_> = (0..chance.below(4) + 1).map(|_| chance.write()).collect();
-        // So it is the same on every machine who takes too long.
+        // So that the same writes take too long on every machine.
         let is_hasty = haste.below(4) == 0;
-        away.carrier.runs_at_most = Duration::from_secs(if is_hasty { 0 } else { 60 });
-        let outcomes = away.carried(&group);
+        let limit = Duration::from_secs(if is_hasty { 0 } else { 60 });
+        delegated.delegate.set_time_limit(limit);
+        let outcomes = delegated.run_delegated(&group);
         for (write, outcome) in group.iter().zip(&outcomes) {
             all += 1;
             if let Some(outcome) = outcome {
-                carried += 1;
+                executed += 1;
                 failed += usize::from(outcome.is_err());
                 let context = format!("seed {seed}, round {round}: {write:?}");
-                assert_eq!(outcome, &home.home(write), "{context}");
+                assert_eq!(outcome, &local.run_locally(write), "{context}");
             }
         }
         if is_hasty || round % 20 == 0 {
             let context = format!("seed {seed}, round {round}: {group:?}, {outcomes:?}");
-            assert_eq!(away.content(), home.content(), "{context}");
+            assert_eq!(delegated.content(), local.content(), "{context}");
         }
         for (write, outcome) in group.iter().zip(&outcomes) {
             if outcome.is_none() {
-                let context = format!("seed {seed}, round {round}, at home: {write:?}");
-                assert_eq!(away.home(write), home.home(write), "{context}");
+                let context = format!("seed {seed}, round {round}, locally: {write:?}");
+                assert_eq!(
+                    delegated.run_locally(write),
+                    local.run_locally(write),
+                    "{context}"
+                );
             }
         }
     }
-    assert_eq!(away.content(), home.content(), "seed {seed}");
-    println!("{all} writes, {carried} carried, of those {failed} failed");
-    assert!(all > 2000 && carried > all / 2 && failed > all / 50);
+    assert_eq!(delegated.content(), local.content(), "seed {seed}");
+    println!("{all} writes, {executed} delegated, of those {failed} failed");
+    assert!(all > 2000 && executed > all / 2 && failed > all / 50);
 }
 
-fn in_transaction<T>(carrier: &Carrier, work: impl FnOnce() -> T) -> T {
-    carrier.step("BEGIN IMMEDIATE").unwrap();
+fn in_transaction<T>(delegate: &DelegateConnection, work: impl FnOnce() -> T) -> T {
+    let connection = delegate.connection();
+    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
     let done = work();
-    if !carrier.connection().is_autocommit() {
-        carrier.step("ROLLBACK").unwrap();
+    if !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK").unwrap();
     }
     done
 }
 
-fn run(carrier: &Carrier, sql: &str) -> Carried {
-    in_transaction(carrier, || carrier.run(&sql.into()))
+fn run(delegate: &DelegateConnection, sql: &str) -> Delegated {
+    in_transaction(delegate, || delegate.run(&sql.into()))
 }
 
 #[test]
-fn what_is_more_than_rows_is_not_carried_out() {
-    let place = Place::new();
+fn a_statement_that_does_more_than_change_rows_is_not_delegated() {
+    let subject = Subject::new();
     for sql in [
         "ATTACH 'y.db' AS y",
         "DETACH main",
@@ -405,25 +401,25 @@ fn what_is_more_than_rows_is_not_carried_out() {
         "WITH x AS (SELECT 1) DELETE FROM sqlite_schema",
     ] {
         for round in 0..2 {
-            let connection = place.carrier.connection();
+            let connection = subject.delegate.connection();
             if round == 1 {
                 connection
                     .execute_batch("PRAGMA writable_schema = 1")
                     .unwrap();
             }
-            let ran = run(&place.carrier, sql);
-            assert!(matches!(ran, Carried::Home), "{sql}");
+            let ran = run(&subject.delegate, sql);
+            assert!(matches!(ran, Delegated::Local), "{sql}");
             connection
                 .execute_batch("PRAGMA writable_schema = 0")
                 .unwrap();
         }
     }
-    assert_eq!(place.content(), Place::new().content());
+    assert_eq!(subject.content(), Subject::new().content());
 }
 
 #[test]
-fn poison_is_bounded() {
-    let place = Place::new();
+fn a_statement_without_an_end_is_bounded() {
+    let subject = Subject::new();
     let begun = std::time::Instant::now();
     for sql in [
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) \
@@ -436,28 +432,27 @@ fn poison_is_bounded() {
         "INSERT INTO log(text) VALUES (printf('%.*c', 100000000, 'x'))",
         "INSERT INTO log(text) VALUES (replace(hex(zeroblob(400000)), '0', 'aaaaaaaaaaaaaaaaa'))",
     ] {
-        let ran = run(&place.carrier, sql);
-        assert!(matches!(ran, Carried::Home | Carried::Spoiled), "{sql}");
+        let ran = run(&subject.delegate, sql);
+        assert!(
+            matches!(ran, Delegated::Local | Delegated::Aborted),
+            "{sql}"
+        );
     }
-    // Each may take 5 ms; this only catches what runs for ever.
+    // Each may take 5 ms; this only catches a statement that never ends.
     assert!(begun.elapsed() < Duration::from_secs(20));
-    assert_eq!(place.content(), Place::new().content());
+    assert_eq!(subject.content(), Subject::new().content());
 }
 
-/// What makes a connection another kind.
+/// Whatever changes what a statement means changes the fingerprint.
 #[test]
-fn kinds_differ_by_what_statements_mean() {
-    let place = Place::new();
-    let path = place.db.path().to_owned();
-    let location = Location::of(&path, "test").unwrap();
-    let open = || {
-        let deadline = Deadline::after(Duration::from_secs(10));
-        crate::sqlite::connection::open_writer(&location, &Options::new(), &deadline).unwrap()
-    };
-    let kind = |connection: &Connection| crate::carrier::kind(connection, &location).unwrap();
-    let same = kind(&open());
-    assert_eq!(kind(&open()), same);
-    assert_eq!(place.carrier.kind(), same, "as it is opened");
+fn fingerprints_differ_by_what_statements_mean() {
+    let subject = Subject::new();
+    let path = subject.db.path().to_owned();
+    let open = || internals::open_plain(&path, &Options::new()).unwrap();
+    let of = |connection: &Connection| fingerprint(connection, &path).unwrap();
+    let same = of(&open());
+    assert_eq!(of(&open()), same);
+    assert_eq!(subject.delegate.fingerprint(), same, "as it is opened");
     for sql in [
         "PRAGMA foreign_keys = 0",
         "PRAGMA recursive_triggers = 1",
@@ -476,51 +471,52 @@ fn kinds_differ_by_what_statements_mean() {
     ] {
         let connection = open();
         connection.execute_batch(sql).unwrap();
-        assert_ne!(kind(&connection), same, "{sql}");
+        assert_ne!(of(&connection), same, "{sql}");
     }
     let connection = open();
-    let flags = rusqlite::functions::FunctionFlags::SQLITE_UTF8;
+    let flags = FunctionFlags::SQLITE_UTF8;
     connection
         .create_scalar_function("mine", 0, flags, |_| Ok(1))
         .unwrap();
-    assert_ne!(kind(&connection), same);
+    assert_ne!(of(&connection), same);
     let connection = open();
     connection
-        .set_limit(rusqlite::limits::Limit::SQLITE_LIMIT_LENGTH, 1000)
+        .set_limit(Limit::SQLITE_LIMIT_LENGTH, 1000)
         .unwrap();
-    assert_ne!(kind(&connection), same);
+    assert_ne!(of(&connection), same);
     let full = Options::new().synchronous(Synchronous::Full);
-    assert_ne!(carrier(&path, &full).kind(), same, "less durable");
-    let other = Place::new();
-    assert_ne!(other.carrier.kind(), same, "another database");
+    let durable = DelegateConnection::open(&path, &full).unwrap();
+    assert_ne!(durable.fingerprint(), same, "more durable");
+    let other = Subject::new();
+    assert_ne!(other.delegate.fingerprint(), same, "another database");
 }
 
-/// A trigger may insert a row with the very id that the connection inserted last.
+/// A trigger may insert a row with the id that the connection inserted last.
 #[test]
-fn last_insert_id_is_not_a_triggers() {
-    let place = Place::new();
-    let carrier = &place.carrier;
-    in_transaction(carrier, || {
-        let first = carrier.run(&"INSERT INTO item(id, name) VALUES (1000001, 'a')".into());
-        assert!(matches!(first, Carried::Done(done) if done.last_insert_id == Some(1_000_001)));
+fn last_insert_id_is_not_that_of_a_trigger() {
+    let subject = Subject::new();
+    let delegate = &subject.delegate;
+    in_transaction(delegate, || {
+        let first = delegate.run(&"INSERT INTO item(id, name) VALUES (1000001, 'a')".into());
+        assert!(matches!(first, Delegated::Done(done) if done.last_insert_id == Some(1_000_001)));
         let sql =
             "INSERT INTO log(id, text) VALUES (1000000, 'x') ON CONFLICT DO UPDATE SET text = 1";
-        let second = carrier.run(&sql.into());
-        assert!(matches!(second, Carried::Done(done) if done.last_insert_id.is_none()));
-        carrier
+        let second = delegate.run(&sql.into());
+        assert!(matches!(second, Delegated::Done(done) if done.last_insert_id.is_none()));
+        delegate
             .connection()
             .execute_batch("DELETE FROM log WHERE id = 1000001")
             .unwrap();
         let sql = "INSERT INTO face(name) VALUES ('other')";
-        let third = carrier.run(&sql.into());
-        assert!(matches!(third, Carried::Done(done) if done.last_insert_id.is_none()));
+        let third = delegate.run(&sql.into());
+        assert!(matches!(third, Delegated::Done(done) if done.last_insert_id.is_none()));
     });
 }
 
-/// What is to be run at home leaves nothing behind where it was tried, and what failed
-/// neither: also where SQLite by itself would leave some of it.
+/// A write that is left to its owner or that failed leaves nothing behind where it was tried,
+/// also where SQLite by itself would leave some of it.
 #[test]
-fn what_does_not_stand_leaves_nothing_behind() {
+fn a_write_that_does_not_hold_leaves_nothing_behind() {
     const MORE: &str = "
         CREATE TABLE source(text, blob);
         INSERT INTO source VALUES ('1', zeroblob(9)), ('{', zeroblob(600000));
@@ -535,13 +531,13 @@ fn what_does_not_stand_leaves_nothing_behind() {
             INSERT INTO item(name) VALUES (new.a);
             INSERT INTO item(name) VALUES (new.a);
         END;";
-    let mut place = Place::new();
-    let connection = place.carrier.connection();
+    let mut subject = Subject::new();
+    let connection = subject.delegate.connection();
     connection.execute_batch(MORE).unwrap();
-    let left = |place: &Place| -> Vec<i64> {
+    let left = |subject: &Subject| -> Vec<i64> {
         let count = |table: &&str| {
             let sql = format!("SELECT count(*) FROM {table}");
-            let connection = place.carrier.connection();
+            let connection = subject.delegate.connection();
             connection.query_row(&sql, [], |row| row.get(0)).unwrap()
         };
         TABLES
@@ -550,7 +546,7 @@ fn what_does_not_stand_leaves_nothing_behind() {
             .map(count)
             .collect()
     };
-    // Those end at once, but for a look at the clock that may come after the last step.
+    // The time is over at once; the clock may be read after the last step.
     let interrupted = ["INSERT INTO face(name) VALUES (NULL)"; 2000];
     let failing = [
         "INSERT INTO strict VALUES (1), ('x')",
@@ -562,36 +558,35 @@ fn what_does_not_stand_leaves_nothing_behind() {
         "INSERT OR FAIL INTO before VALUES (2), (1)",
         "INSERT OR FAIL INTO twice VALUES ('x')",
     ];
-    let mut home = 0;
+    let mut local = 0;
     for (all, bound) in [
         (&interrupted[..], Duration::ZERO),
         (&failing[..], Duration::from_secs(60)),
     ] {
-        place.carrier.runs_at_most = bound;
+        subject.delegate.set_time_limit(bound);
         for sql in all {
-            in_transaction(&place.carrier, || {
-                let before = left(&place);
-                match run_parcel(&place.carrier, &[(*sql).into()]) {
-                    Ran::Stands(Reply::Done(_)) => assert!(bound.is_zero(), "{sql}"),
-                    Ran::Stands(reply) => {
-                        home += usize::from(bound.is_zero());
-                        assert_eq!(left(&place), before, "{sql}: {reply:?}");
+            in_transaction(&subject.delegate, || {
+                let before = left(&subject);
+                match subject.delegate.execute_write(&[(*sql).into()]) {
+                    WriteOutcome::Done(_) => assert!(bound.is_zero(), "{sql}"),
+                    WriteOutcome::Aborted => {}
+                    outcome => {
+                        local += usize::from(bound.is_zero());
+                        assert_eq!(left(&subject), before, "{sql}: {outcome:?}");
                     }
-                    Ran::Spoiled => {}
                 }
             });
         }
     }
-    assert!(home > 10, "interrupted after the last step: {home}");
+    assert!(local > 10, "interrupted after the last step: {local}");
 }
 
-/// A connection that a closure has had is like any other again only if nothing of the
-/// application's is left on it.
+/// A connection that a closure has had counts as unchanged only if nothing of the application
+/// is left on it.
 #[test]
-fn touched_connections_are_told_apart() {
+fn changed_connections_are_recognised() {
     type Change = fn(&mut Connection) -> rusqlite::Result<()>;
-    let place = Place::new();
-    let location = Location::of(place.db.path(), "test").unwrap();
+    let subject = Subject::new();
     let harmless: [Change; 3] = [
         |_| Ok(()),
         |c| c.execute_batch("CREATE TABLE IF NOT EXISTS made(a)"),
@@ -606,41 +601,30 @@ fn touched_connections_are_told_apart() {
         |c| c.execute_batch("CREATE TEMP TABLE made(a)"),
         |c| c.execute_batch("ATTACH ':memory:' AS other"),
         |c| {
-            let flags = rusqlite::functions::FunctionFlags::SQLITE_UTF8;
+            let flags = FunctionFlags::SQLITE_UTF8;
             c.create_scalar_function("mine", 0, flags, |_| Ok(1))
         },
         |c| {
-            let flags = rusqlite::functions::FunctionFlags::SQLITE_UTF8;
+            let flags = FunctionFlags::SQLITE_UTF8;
             c.create_scalar_function("upper", 1, flags, |_| Ok(1))
         },
         |c| c.commit_hook(Some(|| false)),
         |c| c.rollback_hook(Some(|| ())),
         |c| c.update_hook(Some(|_, _: &str, _: &str, _| ())),
-        |c| c.wal_hook(None::<fn(&mut rusqlite::hooks::Wal, i32) -> rusqlite::Result<()>>),
+        |c| c.wal_hook(None::<fn(&mut Wal, i32) -> rusqlite::Result<()>>),
         |c| c.progress_handler(10, Some(|| false)),
-        |c| {
-            c.authorizer(Some(|_: rusqlite::hooks::AuthContext<'_>| {
-                rusqlite::hooks::Authorization::Allow
-            }))
-        },
-        |c| {
-            c.set_limit(rusqlite::limits::Limit::SQLITE_LIMIT_LENGTH, 10_000)
-                .map(drop)
-        },
+        |c| c.authorizer(Some(|_: AuthContext<'_>| Authorization::Allow)),
+        |c| c.set_limit(Limit::SQLITE_LIMIT_LENGTH, 10_000).map(drop),
     ];
-    let is_like_others = |change: Change| {
-        let deadline = Deadline::after(Duration::from_secs(10));
-        let mut writer = Writer::open(&location, &Options::new(), &deadline).unwrap();
-        change(writer.connection.for_setup()).unwrap();
-        writer.forget_hooks();
+    let is_unchanged = |change: Change| {
         let insert = "INSERT INTO log(text) VALUES (1)";
-        writer.run(insert, StatementKind::Insert, &[]).unwrap();
-        writer.is_of_kind(place.carrier.kind(), &location)
+        let fingerprint = subject.delegate.fingerprint();
+        is_found_unchanged(subject.db.path(), fingerprint, change, insert).unwrap()
     };
     for (place, change) in harmless.into_iter().enumerate() {
-        assert!(is_like_others(change), "harmless {place}");
+        assert!(is_unchanged(change), "harmless {place}");
     }
     for (place, change) in others.into_iter().enumerate() {
-        assert!(!is_like_others(change), "change {place}");
+        assert!(!is_unchanged(change), "change {place}");
     }
 }

@@ -1,12 +1,11 @@
-//! Carrying under fire: writers in many processes, killed and stopped at every step
-//! and at random, with a page that is written into meanwhile. What was acknowledged is
-//! there once, what was said not to be written is not, and nothing is there twice.
+//! Combined writes survive faults: writers in many processes are killed and stopped at every
+//! step and at random, with a queue file that is overwritten meanwhile. Every acknowledged
+//! write is there once, a write that was reported as not written is not there, and nothing is
+//! there twice.
 //!
-//! The writers note what they were told in files of their own: one line a call, after
-//! the call has returned.
-
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
+//! The writers log what they were told in files of their own: one line for each call, after the
+//! call has returned.
+#![cfg(test)]
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -19,42 +18,44 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use penholder::rusqlite::{self, Connection};
 
-use self::peer::Peer;
-use crate::{Database, Error, Executed, Options, Result, Statement, Synchronous, failpoint};
+use penholder::{Database, Error, Executed, Options, Result, Statement, Synchronous};
+use penholder_core::{commit_stats, failpoint};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{peer, wait};
 
-/// The steps of whoever carries, and of whoever is carried.
+/// The steps of a combiner and of a requester.
 const STEPS: [&str; 7] = [
-    "boarded",
+    "requests_claimed",
     "executed",
     "before_commit",
     "committed",
     "half_acknowledged",
     "offered",
-    "answered",
+    "reply_received",
 ];
-/// Reached only after another one was killed or the page spoiled.
+/// Reached only after another process was killed or the queue file damaged.
 const RARE_STEP: &str = "looked_up";
-/// How long the doomed are waited for before they are killed wherever they are.
-const DOOM: Duration = Duration::from_secs(2);
-/// No working lock comes near it, even on a loaded machine.
-const PATIENT: Duration = Duration::from_secs(20);
-/// Of those who wait for a stopped one.
-const HASTY: Duration = Duration::from_millis(400);
+/// How long a victim may take to reach its step before it is killed wherever it is.
+const VICTIM_LIMIT: Duration = Duration::from_secs(2);
+/// No working lock takes this long, even on a loaded machine.
+const LONG_TIMEOUT: Duration = Duration::from_secs(20);
+/// The timeout of writers that wait for a stopped one.
+const SHORT_TIMEOUT: Duration = Duration::from_millis(400);
 /// How much later than its deadline a call may end on a loaded machine.
 const LATE: Duration = Duration::from_secs(4);
-/// Rows of a batch.
+/// The number of rows of a batch.
 const ROWS: i64 = 2;
 
 #[test]
 fn peer() {
-    peer::play(&[("write", write)]);
+    peer::run_role(&[("write", write)]);
 }
 
 // ---- a writer --------------------------------------------------------------------
 
-/// Writes until all is over, in so many threads: `path name threads timeout way`.
+/// Writes until the test is over: `path name threads timeout way`.
 fn write(args: &[OsString]) {
     let args: Vec<&str> = args.iter().map(|arg| arg.to_str().unwrap()).collect();
     let [path, name, threads, timeout, way] = args[..] else {
@@ -63,20 +64,20 @@ fn write(args: &[OsString]) {
     let path = Path::new(path);
     let timeout = Duration::from_millis(timeout.parse().unwrap());
     let db = open(path, timeout);
-    let notes = OpenOptions::new()
+    let log = OpenOptions::new()
         .create(true)
         .append(true)
-        .open(path.with_file_name(format!("notes-{name}")))
+        .open(path.with_file_name(format!("log-{name}")))
         .unwrap();
     // The end of the pipe ends the process.
-    thread::spawn(|| peer::hear("never said"));
+    thread::spawn(|| peer::expect("never sent"));
     thread::scope(|scope| {
         for thread in 0..threads.parse().unwrap() {
-            let (db, notes) = (&db, &notes);
-            scope.spawn(move || toil(db, notes, &format!("{name}-{thread}"), way));
+            let (db, log) = (&db, &log);
+            scope.spawn(move || write_until_over(db, log, &format!("{name}-{thread}"), way));
         }
     });
-    peer::say("done");
+    peer::send("done");
 }
 
 fn open(path: &Path, timeout: Duration) -> Database {
@@ -86,15 +87,15 @@ fn open(path: &Path, timeout: Duration) -> Database {
     options.open(path).unwrap()
 }
 
-fn toil(db: &Database, mut notes: &File, name: &str, way: &str) {
+fn write_until_over(db: &Database, mut log: &File, name: &str, way: &str) {
     let over = db.path().with_file_name("over");
     for number in 0.. {
         if over.exists() {
             return;
         }
         let key = format!("{name}-{number}");
-        if way == "spoils" && number % 8 == 7 {
-            spoil_the_transaction(db);
+        if way == "aborts" && number % 8 == 7 {
+            abort_the_transaction(db);
             continue;
         }
         let begun = Instant::now();
@@ -104,12 +105,12 @@ fn toil(db: &Database, mut notes: &File, name: &str, way: &str) {
             5 if way == "closures" => by_closure(db, &key),
             _ => by_batch(db, &key),
         };
-        let note = match told {
+        let line = match told {
             Ok(row) => format!("+ {key} {row}\n"),
             Err(error) => failed(&key, &error, begun.elapsed()),
         };
         // One write, so that it is whole or not there.
-        notes.write_all(note.as_bytes()).unwrap();
+        log.write_all(line.as_bytes()).unwrap();
     }
 }
 
@@ -120,16 +121,16 @@ fn failed(key: &str, error: &Error, took: Duration) -> String {
         error => return format!("! {key} {error:?}\n").replace("\n  ", "; "),
     };
     let holder = error.holder().and_then(|holder| holder.pid).unwrap_or(0);
-    // It is said aloud too.
+    // The text names it too.
     let text = error.to_string();
-    let said = holder == 0 || text.contains(&holder.to_string());
-    assert!(said, "{text}");
+    let is_named = holder == 0 || text.contains(&holder.to_string());
+    assert!(is_named, "{text}");
     format!("{sign} {key} {} {holder}\n", took.as_millis())
 }
 
-/// Takes everybody's transaction with it, wherever it is run.
-fn spoil_the_transaction(db: &Database) {
-    let sql = "INSERT OR ROLLBACK INTO owner VALUES ('nobody')";
+/// Makes SQLite roll back the whole transaction, in whichever process it runs.
+fn abort_the_transaction(db: &Database) {
+    let sql = "INSERT OR ROLLBACK INTO owner VALUES ('none')";
     let error = db.execute(sql, ()).unwrap_err();
     let code = error
         .sqlite_error()
@@ -142,7 +143,7 @@ fn spoil_the_transaction(db: &Database) {
 
 const INSERT: &str = "INSERT INTO entry(key, part) VALUES (?1, 0)";
 
-/// All of them say in which row the key stands, if they can.
+/// Each of these returns the row of the key, if it can.
 fn by_statement(db: &Database, key: &str) -> Result<i64> {
     let done = db.execute(INSERT, [key])?;
     assert_eq!(done.rows_changed, 1);
@@ -179,42 +180,42 @@ fn by_batch(db: &Database, key: &str) -> Result<i64> {
     Ok(0)
 }
 
-// ---- all of them -----------------------------------------------------------------
+// ---- all writers -----------------------------------------------------------------
 
-/// A database, and those that write to it.
-struct Crew {
+/// A database, and the processes that write to it.
+struct Writers {
     peers: Vec<Peer>,
-    hired: usize,
+    started: usize,
     timeout: Duration,
     db: Database,
     folder: tempfile::TempDir,
 }
 
-/// Threads and ways of those that are always there.
+/// The number of threads and the way of the writers that are always there.
 const WAYS: [(usize, &str); 6] = [
     (1, "plain"),
     (3, "plain"),
     (1, "plain"),
     (1, "closures"),
     (2, "plain"),
-    (2, "spoils"),
+    (2, "aborts"),
 ];
 
-impl Crew {
+impl Writers {
     fn new(timeout: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let db = open(&folder.path().join("x.db"), PATIENT);
-        // Nothing forbids a key to be there twice.
+        let db = open(&folder.path().join("x.db"), LONG_TIMEOUT);
+        // Nothing forbids that a key is there twice.
         for sql in [
             "CREATE TABLE owner(name TEXT PRIMARY KEY)",
-            "INSERT INTO owner VALUES ('nobody')",
+            "INSERT INTO owner VALUES ('none')",
             "CREATE TABLE entry(key TEXT, part INTEGER, owner TEXT REFERENCES owner(name))",
         ] {
             db.execute(sql, ()).unwrap();
         }
         Self {
             peers: Vec::new(),
-            hired: 0,
+            started: 0,
             timeout,
             db,
             folder,
@@ -225,67 +226,69 @@ impl Crew {
         self.db.path()
     }
 
-    /// Starts one more; `fate`: a step, a signal and which time.
-    fn start(&mut self, (threads, way): (usize, &str), fate: Option<&str>) -> Peer {
+    /// Starts a writer; `fault`: a step, a signal and the how-manieth time.
+    fn start(&mut self, (threads, way): (usize, &str), fault: Option<&str>) -> Peer {
         let args = [
             self.path().to_str().unwrap().to_owned(),
-            format!("w{}", self.hired),
+            format!("w{}", self.started),
             threads.to_string(),
             self.timeout.as_millis().to_string(),
             way.to_owned(),
         ];
-        self.hired += 1;
+        self.started += 1;
         let mut command = Peer::command("write", args);
-        if let Some(fate) = fate {
-            command.env(failpoint::VARIABLE, fate);
+        // Combining pays then, whatever the disk.
+        command.env(commit_stats::ALL_EXPENSIVE, "1");
+        if let Some(fault) = fault {
+            command.env(failpoint::VARIABLE, fault);
         }
         Peer::spawn(command)
     }
 
-    fn hire(&mut self) {
-        let way = WAYS[self.hired % WAYS.len()];
+    fn start_another(&mut self) {
+        let way = WAYS[self.started % WAYS.len()];
         let peer = self.start(way, None);
         self.peers.push(peer);
     }
 
-    /// The newest row; whoever only reads is in nobody's way.
+    /// Returns the newest row; a reader blocks no writer.
     fn newest(&self) -> i64 {
         let sql = "SELECT coalesce(max(rowid), 0) AS n FROM entry";
         self.db.query(sql, ()).unwrap().get(0, "n").unwrap()
     }
 
-    fn goes_on(&self) {
+    fn assert_progress(&self) {
         let before = self.newest();
-        peer::until("the others go on", || self.newest() > before);
+        wait::until("the others make progress", || self.newest() > before);
     }
 
-    /// The writer that holds the lock this moment, if one is seen to.
+    /// Returns a writer that holds the lock now, if one is seen to.
     fn holding(&self) -> Option<usize> {
         let pid = self.db.status().unwrap().holder?.pid?;
         self.peers.iter().position(|peer| peer.pid() == pid)
     }
 
-    fn notes(&self) -> Notes {
-        Notes::read(self.folder.path())
+    fn told(&self) -> Told {
+        Told::read(self.folder.path())
     }
 
-    /// All that live come to an end by themselves.
-    fn ends(&mut self) {
+    /// Lets all writers end by themselves.
+    fn finish(&mut self) {
         fs::write(self.path().with_file_name("over"), "").unwrap();
         for mut peer in self.peers.drain(..) {
             peer.expect("done");
-            assert!(peer.ended().success());
+            assert!(peer.wait().success());
         }
     }
 
-    /// Requests of others that were carried out in transactions of their holders.
+    /// Returns how many transactions executed requests of other processes.
     fn batches(&self) -> i64 {
         let sql = "SELECT coalesce(max(seq), 0) AS n FROM _penholder_batch";
         self.db.query(sql, ()).unwrap().get(0, "n").unwrap()
     }
 }
 
-/// The letter that the kernel has for what a process does.
+/// Returns the letter by which the kernel calls the state of a process.
 fn state(pid: u32) -> char {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat
@@ -295,9 +298,9 @@ fn state(pid: u32) -> char {
     state.unwrap_or('X')
 }
 
-fn dice(sides: usize) -> usize {
+fn random_below(bound: usize) -> usize {
     // Differs at each call, which is all that is asked of it.
-    let value = RandomState::new().hash_one(sides) % sides as u64;
+    let value = RandomState::new().hash_one(bound) % bound as u64;
     usize::try_from(value).unwrap()
 }
 
@@ -312,19 +315,19 @@ struct Failed {
 }
 
 #[derive(Debug, Default)]
-struct Notes {
-    /// And in which row, or zero.
+struct Told {
+    /// Each with its row, or zero.
     acknowledged: HashMap<String, i64>,
     not_written: Vec<Failed>,
     unknown: Vec<Failed>,
 }
 
-impl Notes {
+impl Told {
     fn read(folder: &Path) -> Self {
         let mut notes = Self::default();
         for entry in fs::read_dir(folder).unwrap().flatten() {
             let name = entry.file_name().into_string().unwrap();
-            if name.starts_with("notes-") {
+            if name.starts_with("log-") {
                 let text = fs::read_to_string(entry.path()).unwrap();
                 let lines = text.split_inclusive('\n');
                 lines.for_each(|line| notes.add(line));
@@ -334,7 +337,7 @@ impl Notes {
     }
 
     fn add(&mut self, line: &str) {
-        assert!(line.ends_with('\n'), "half a note: {line}");
+        assert!(line.ends_with('\n'), "half a line: {line}");
         let words: Vec<&str> = line.split_whitespace().collect();
         let failed = || Failed {
             key: words[1].to_owned(),
@@ -353,7 +356,7 @@ impl Notes {
         }
     }
 
-    /// How often one was told something, by its name.
+    /// Returns how often a writer was told of a success and of a failure.
     fn of(&self, name: &str) -> (usize, usize) {
         let is_its = |key: &str| key.starts_with(&format!("{name}-"));
         let failed = self.not_written.iter().chain(&self.unknown);
@@ -364,8 +367,8 @@ impl Notes {
     }
 }
 
-/// Asserts that the database is whole and everything in it once; says what is there.
-fn check(path: &Path, notes: &Notes) -> HashSet<String> {
+/// Asserts that the database is intact and that each key is there once; returns the keys.
+fn check(path: &Path, notes: &Told) -> HashSet<String> {
     let connection = Connection::open(path).unwrap();
     let verdict: String = connection
         .pragma_query_value(None, "integrity_check", |row| row.get(0))
@@ -404,72 +407,72 @@ fn check(path: &Path, notes: &Notes) -> HashSet<String> {
 
 // ---- kills -----------------------------------------------------------------------
 
-/// Half of the victims die at a step, the others at random or while they hold.
-fn fire(kills: usize, spoiled: bool) {
-    let mut crew = Crew::new(PATIENT);
-    (0..WAYS.len()).for_each(|_| crew.hire());
+/// Kills writers: half of them at a step, the others at random or while they hold the lock.
+fn run_storm(kills: usize, damaged: bool) {
+    let mut writers = Writers::new(LONG_TIMEOUT);
+    (0..WAYS.len()).for_each(|_| writers.start_another());
     let mut died_at: HashMap<&str, usize> = HashMap::new();
-    let page = crew.path().with_file_name("db.lockq");
+    let queue_file = writers.path().with_file_name("db.lockq");
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        // Ends with the scope, also if something fails.
+        // It ends with the scope, also if something fails.
         let _over = Over(&over);
-        if spoiled {
-            scope.spawn(|| spoil_until(&over, &page));
+        if damaged {
+            scope.spawn(|| damage_until(&over, &queue_file));
         }
         for kill in 0..kills {
             if kill % 2 == 0 {
                 let steps = || STEPS.into_iter().chain([RARE_STEP]);
                 let step = steps().nth(kill / 2 % steps().count()).unwrap();
-                let died = dies_at(&mut crew, step);
+                let died = dies_at(&mut writers, step);
                 *died_at.entry(step).or_default() += usize::from(died);
             } else {
-                let seen = (0..50).find_map(|_| crew.holding());
-                let victim = seen.unwrap_or_else(|| dice(crew.peers.len()));
-                crew.peers.swap_remove(victim).kill();
-                crew.goes_on();
-                crew.hire();
+                let seen = (0..50).find_map(|_| writers.holding());
+                let victim = seen.unwrap_or_else(|| random_below(writers.peers.len()));
+                writers.peers.swap_remove(victim).kill();
+                writers.assert_progress();
+                writers.start_another();
             }
         }
     });
-    crew.ends();
-    let notes = crew.notes();
-    let there = check(crew.path(), &notes);
-    let batches = crew.batches();
-    let counters = crew.db.status().unwrap().counters;
+    writers.finish();
+    let notes = writers.told();
+    let there = check(writers.path(), &notes);
+    let batches = writers.batches();
+    let counters = writers.db.status().unwrap().counters;
     eprintln!(
-        "{} acknowledged of {}, {} unknown, {} timeouts; {batches} batches for others, {} writes carried; died at {died_at:?}",
+        "{} acknowledged of {}, {} unknown, {} timeouts; {batches} batches for others, {} remote writes; died at {died_at:?}",
         notes.acknowledged.len(),
         there.len(),
         notes.unknown.len(),
         notes.not_written.len(),
         counters.carried,
     );
-    assert!(batches > 0, "nobody was carried");
-    if !spoiled {
+    assert!(batches > 0, "nothing was combined");
+    if !damaged {
         assert!(counters.carried > 0, "{counters:?}");
         assert!(notes.unknown.is_empty(), "{:?}", notes.unknown);
         assert!(notes.not_written.is_empty(), "{:?}", notes.not_written);
         for step in STEPS {
-            assert!(died_at[step] > 0, "nobody died at {step}: {died_at:?}");
+            assert!(died_at[step] > 0, "no writer died at {step}: {died_at:?}");
         }
     }
 }
 
-/// One more, that dies at this step, whether it does; if it does not come there it is
-/// killed where it is.
-fn dies_at(crew: &mut Crew, step: &str) -> bool {
-    // Not one with closures: it is not carried any more after the first.
-    let way = [(1, "plain"), (3, "plain")][dice(2)];
-    let fate = format!("{step} KILL {}", 1 + dice(8));
-    let mut doomed = crew.start(way, Some(&fate));
+/// Starts a victim that dies at this step; returns whether it did. If it does not reach the
+/// step, it is killed where it is.
+fn dies_at(writers: &mut Writers, step: &str) -> bool {
+    // Not one with closures: its writes are not delegated any more after the first.
+    let way = [(1, "plain"), (3, "plain")][random_below(2)];
+    let fault = format!("{step} KILL {}", 1 + random_below(8));
+    let mut victim = writers.start(way, Some(&fault));
     let begun = Instant::now();
-    while state(doomed.pid()) != 'Z' && begun.elapsed() < DOOM {
+    while state(victim.pid()) != 'Z' && begun.elapsed() < VICTIM_LIMIT {
         thread::sleep(Duration::from_millis(2));
     }
-    let died = state(doomed.pid()) == 'Z';
-    doomed.kill();
-    crew.goes_on();
+    let died = state(victim.pid()) == 'Z';
+    victim.kill();
+    writers.assert_progress();
     died
 }
 
@@ -481,33 +484,33 @@ impl Drop for Over<'_> {
     }
 }
 
-/// As many as `PENHOLDER_KILLS` asks for, but never fewer than each step takes.
+/// Returns how many kills `PENHOLDER_KILLS` asks for, but never fewer than each step needs.
 fn kills(at_least: usize) -> usize {
     let asked = std::env::var("PENHOLDER_KILLS").ok();
     asked.map_or(0, |text| text.parse().unwrap()).max(at_least)
 }
 
 #[test]
-fn what_is_carried_survives_kills() {
-    fire(kills(100), false);
+fn combined_writes_survive_kills() {
+    run_storm(kills(100), false);
 }
 
-// ---- a page that is written into -----------------------------------------------------
+// ---- a queue file that is overwritten -----------------------------------------------------
 
 const MAILBOX: u64 = 8192;
 const SLOTS: u64 = 512;
-const LINE: u64 = 192;
+const QUEUE: u64 = 192;
 
-fn spoil_until(over: &AtomicBool, page: &Path) {
+fn damage_until(over: &AtomicBool, page: &Path) {
     while !over.load(Ordering::Relaxed) {
-        // Nobody has built it, or it was just deleted.
-        let _ = spoil(page);
+        // No process has built it, or it was just deleted.
+        let _ = damage(page);
         thread::sleep(Duration::from_millis(2));
     }
 }
 
-/// Does something to the page.
-fn spoil(path: &Path) -> std::io::Result<()> {
+/// Damages the queue file in a random way.
+fn damage(path: &Path) -> std::io::Result<()> {
     let page = OpenOptions::new().read(true).write(true).open(path)?;
     let length = page.metadata()?.len();
     let mailboxes = length - SLOTS * MAILBOX;
@@ -524,9 +527,9 @@ fn spoil(path: &Path) -> std::io::Result<()> {
     let other = path.with_extension("other");
     match (below(200), some()) {
         (0, _) => fs::remove_file(path),
-        // Whoever holds the lock goes on, and another one takes the new file's.
+        // The holder continues, and another process takes the lock of the new file.
         (199, _) => fs::remove_file(path.with_file_name("db.lock")),
-        // A copy of this moment: what stands in it stands in the old one too.
+        // A copy of this moment: its requests are in the old file too.
         (1..3, _) => {
             fs::copy(path, &other)?;
             fs::rename(&other, path)
@@ -540,7 +543,7 @@ fn spoil(path: &Path) -> std::io::Result<()> {
         }
         (4..40, _) => page.write_all_at(&random().to_ne_bytes(), below(mailboxes / 8) * 8),
         (40..60, _) => page.write_all_at(&[0xFF; 3], below(length - 3)),
-        // Nothing, another state, another claim, another answer.
+        // No state, another state, another claim, another reply.
         (60..80, Some(at)) => page.write_all_at(&[0; 8], at),
         (80..100, Some(at)) => page.write_all_at(&random().to_ne_bytes(), at + below(16) * 8),
         (100..160, Some(at)) => {
@@ -551,15 +554,15 @@ fn spoil(path: &Path) -> std::io::Result<()> {
         (160..180, Some(at)) => {
             page.write_all_at(&random().to_ne_bytes(), at + below(MAILBOX / 8) * 8)
         }
-        // One request in two places, both in line. Never back into its own, also not by
-        // way of another: an older state of the very same request is no random damage,
-        // and nobody could tell that it was carried out.
+        // One request in two slots, both in the queue. Never back into its own slot, not even
+        // by way of another: an older state of the same request is no random damage, and no
+        // process could tell that it was executed.
         (_, Some(at)) if at < mailboxes + SLOTS / 2 * MAILBOX => {
             let slot = SLOTS / 2 + below(SLOTS / 2);
             let mut mailbox = [0; 8192];
             page.read_exact_at(&mut mailbox, at)?;
             page.write_all_at(&mailbox, mailboxes + slot * MAILBOX)?;
-            let line = LINE + slot / 64 * 8;
+            let line = QUEUE + slot / 64 * 8;
             let waiting = read_word(&page, line)? | 1 << (slot % 64);
             page.write_all_at(&waiting.to_ne_bytes(), line)
         }
@@ -574,84 +577,88 @@ fn read_word(page: &File, at: u64) -> std::io::Result<u64> {
 }
 
 #[test]
-fn what_is_carried_survives_a_spoiled_page() {
-    fire(kills(24), true);
+fn combined_writes_survive_a_damaged_queue_file() {
+    run_storm(kills(24), true);
 }
 
-// ---- a carrier that stands -------------------------------------------------------------
+// ---- a stopped combiner -------------------------------------------------------------
 
-/// How a standstill ends.
+/// How a stop ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
     Cont,
     Kill,
 }
 
-/// Its passengers are told in time, by its name, and what they are told is true.
-fn stands_at(step: &str, ending: Ending) {
-    eprintln!("stands at {step}, then {ending:?}");
-    let mut crew = Crew::new(HASTY);
+/// The owners of its requests time out in time, the error names the combiner, and what they are
+/// told is true.
+fn stop_at(step: &str, ending: Ending) {
+    eprintln!("stopped at {step}, then {ending:?}");
+    let mut writers = Writers::new(SHORT_TIMEOUT);
     let others: Vec<String> = (0..4).map(|n| format!("w{n}")).collect();
     for way in [(1, "plain"), (2, "plain"), (1, "plain"), (1, "plain")] {
-        let peer = crew.start(way, None);
-        crew.peers.push(peer);
+        let peer = writers.start(way, None);
+        writers.peers.push(peer);
     }
-    crew.goes_on();
-    let fate = format!("{step} STOP {}", 3 + dice(6));
-    let mut victim = crew.start((1, "plain"), Some(&fate));
-    peer::until("it stands", || state(victim.pid()) == 'T');
-    peer::until("all others are told", || {
-        let notes = crew.notes();
+    writers.assert_progress();
+    let fault = format!("{step} STOP {}", 3 + random_below(6));
+    let mut victim = writers.start((1, "plain"), Some(&fault));
+    wait::until("it is stopped", || state(victim.pid()) == 'T');
+    wait::until("all others are told", || {
+        let notes = writers.told();
         others.iter().all(|name| notes.of(name).1 > 0)
     });
-    let told = crew.notes();
+    let told = writers.told();
     for one in told.not_written.iter().chain(&told.unknown) {
-        assert!(one.took >= HASTY / 2 && one.took < HASTY + LATE, "{one:?}");
+        assert!(
+            one.took >= SHORT_TIMEOUT / 2 && one.took < SHORT_TIMEOUT + LATE,
+            "{one:?}"
+        );
         assert_eq!(one.holder, victim.pid(), "{one:?}");
     }
     assert!(
         !told.unknown.is_empty() || step == "half_acknowledged",
-        "nobody was on board"
+        "no request was claimed"
     );
-    check(crew.path(), &told);
+    check(writers.path(), &told);
     match ending {
         Ending::Cont => {
             victim.signal("CONT");
             let before = told.of("w4").0;
-            peer::until("it goes on", || crew.notes().of("w4").0 > before + 2);
-            crew.peers.push(victim);
+            wait::until("it continues", || writers.told().of("w4").0 > before + 2);
+            writers.peers.push(victim);
         }
         Ending::Kill => victim.kill(),
     }
-    let before = crew.notes();
-    peer::until("the others go on", || {
-        let now = crew.notes();
-        let goes_on = |name: &String| now.of(name).0 > before.of(name).0 + 2;
-        others.iter().all(goes_on)
+    let before = writers.told();
+    wait::until("the others make progress", || {
+        let now = writers.told();
+        let makes_progress = |name: &String| now.of(name).0 > before.of(name).0 + 2;
+        others.iter().all(makes_progress)
     });
-    crew.ends();
-    let notes = crew.notes();
-    let there = check(crew.path(), &notes);
-    // What stood in the transaction shares its fate.
+    writers.finish();
+    let notes = writers.told();
+    let there = check(writers.path(), &notes);
+    // A write of the transaction has the same outcome.
     let is_rolled_back =
-        ending == Ending::Kill && ["boarded", "executed", "before_commit"].contains(&step);
+        ending == Ending::Kill && ["requests_claimed", "executed", "before_commit"].contains(&step);
     for one in &told.unknown {
         assert_ne!(there.contains(&one.key), is_rolled_back, "{one:?}");
     }
 }
 
 #[test]
-fn passengers_of_one_that_stands_before_the_commit_are_told() {
-    for step in ["boarded", "executed", "before_commit"] {
-        stands_at(step, Ending::Cont);
-        stands_at(step, Ending::Kill);
+fn owners_are_told_about_a_combiner_that_is_stopped_before_its_commit() {
+    for step in ["requests_claimed", "executed", "before_commit"] {
+        stop_at(step, Ending::Cont);
+        stop_at(step, Ending::Kill);
     }
 }
 
 #[test]
-fn passengers_of_one_that_stands_after_the_commit_are_told() {
+fn owners_are_told_about_a_combiner_that_is_stopped_after_its_commit() {
     for step in ["committed", "half_acknowledged"] {
-        stands_at(step, Ending::Cont);
-        stands_at(step, Ending::Kill);
+        stop_at(step, Ending::Cont);
+        stop_at(step, Ending::Kill);
     }
 }

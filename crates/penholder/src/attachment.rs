@@ -1,0 +1,118 @@
+//! What one process has open of one database, and closing it.
+
+use std::mem;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use penholder_core::{Guard, Locker};
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+
+use crate::delegate::{Delegate, DelegateContext};
+use crate::group::{Group, GroupContext};
+use crate::location::Location;
+use crate::options::Options;
+use crate::sqlite::reader_pool::ReaderPool;
+use crate::sqlite::wal;
+use crate::write::{WriteContext, WriteResources};
+
+/// What one process has open of one database.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    pub(crate) write: WriteResources,
+    pub(crate) readers: ReaderPool,
+    pub(crate) group: Arc<Group>,
+    delegate: Delegate,
+    /// The path of the WAL, which is only looked at.
+    wal: PathBuf,
+}
+
+impl Attachment {
+    pub(crate) fn new(locker: Locker, location: &Location, options: &Options) -> Self {
+        Self {
+            write: WriteResources::new(locker),
+            readers: ReaderPool::new(options.readers),
+            group: Group::new(),
+            delegate: Delegate::default(),
+            wal: location.wal(),
+        }
+    }
+
+    /// Whether this process made it, not its parent.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.write.is_ours()
+    }
+
+    pub(crate) fn locker(&self) -> &Locker {
+        &self.write.locker
+    }
+
+    /// Returns what a write needs to know.
+    pub(crate) fn context<'a>(
+        &'a self,
+        location: &'a Location,
+        options: &'a Options,
+    ) -> DelegateContext<'a> {
+        DelegateContext {
+            group: GroupContext {
+                write: WriteContext {
+                    location,
+                    options,
+                    resources: &self.write,
+                },
+                group: &self.group,
+            },
+            delegate: &self.delegate,
+        }
+    }
+
+    /// Returns the write lock, if it is free and closing the connection will not take long.
+    fn guard_for_closing(&self, connection: &Connection) -> Option<Guard> {
+        let locker = self.locker();
+        if !locker.lock_file().exists() {
+            return None;
+        }
+        // First without the lock: others may write while this process waits for the disk. Not
+        // at all if it is not the last: of many short processes each would wait.
+        if wal::is_long(&self.wal) && (locker.is_shared() || !wal::checkpoint_all(connection)) {
+            return None;
+        }
+        let guard = locker.try_acquire().unwrap_or(None)?;
+        // Another process may have written meanwhile.
+        let is_short = !wal::is_long(&self.wal) || wal::checkpoint_all(connection);
+        is_short.then_some(guard)
+    }
+}
+
+/// The last connection to a database checkpoints and deletes the WAL when it closes, and keeps
+/// readers out until that is done. So a long WAL is checkpointed before, passively. The rest is
+/// maintenance and happens under the write lock; if the lock is not free, or frames are left,
+/// it does not happen: the process that is in the way closes later.
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        // Without locking: in a forked child, a thread that does not exist there may hold the
+        // mutexes for ever.
+        let connection = self.write.drain();
+        let others = (
+            self.readers.drain(),
+            self.write.checkpointer.take(),
+            self.delegate.drain(),
+        );
+        if !self.is_ours() {
+            mem::forget((connection, others));
+            return;
+        }
+        drop(others);
+        let Some(connection) = connection else {
+            return;
+        };
+        let guard = self.guard_for_closing(&connection);
+        if guard.is_none() {
+            // It cannot fail on an open connection; if it did, closing would checkpoint.
+            let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+            let _ = connection.set_db_config(no_checkpoint, true);
+        }
+        drop(connection);
+        drop(guard);
+    }
+}

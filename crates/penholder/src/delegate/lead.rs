@@ -1,0 +1,161 @@
+//! What the leader of a group does: enters, waits for the lock, serves its own process and
+//! others, and finishes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use penholder_core::{Deadline, Guard};
+
+use super::combiner;
+use super::policy::is_combining_worth_it;
+use super::requester::{Served, wait_for_lock};
+use super::state::DelegateContext;
+use crate::error::Result;
+use crate::group::{self, Begun, Lead, Member, PendingWrite};
+use crate::telemetry;
+use crate::write::Session;
+
+/// How a write begins.
+pub(crate) enum Entered<'a> {
+    /// No one else writes in this process, the lock was free, and nothing is to be combined.
+    Alone(Alone<'a>),
+    /// The write takes part in the group. This thread leads already, if no one else did.
+    Group(Option<Begun>),
+}
+
+/// The lock and the connection, and the lead, which is passed on once those are given back.
+pub(crate) struct Alone<'a> {
+    pub(crate) session: Session<'a>,
+    context: DelegateContext<'a>,
+    _lead: Lead,
+}
+
+impl Alone<'_> {
+    /// Ends the session.
+    pub(crate) fn finish(self) {
+        self.context.finish(self.session);
+    }
+}
+
+impl<'a> DelegateContext<'a> {
+    /// Begins a write without waiting.
+    pub(crate) fn enter(self, deadline: Deadline) -> Result<Entered<'a>> {
+        let Some(lead) = self.group.group.try_lead() else {
+            return self.group.refuse_nested().map(|()| Entered::Group(None));
+        };
+        let write = self.write();
+        let guard = match write.locker().acquire_without_waiting()? {
+            Some(guard) => guard,
+            None => return Ok(Entered::Group(Some(Begun { lead, guard: None }))),
+        };
+        telemetry::taken(write.subject(), &guard, Duration::ZERO);
+        if is_combining_worth_it(write, &guard) {
+            let guard = Some(guard);
+            return Ok(Entered::Group(Some(Begun { lead, guard })));
+        }
+        let session = write.session_with(deadline, guard)?;
+        Ok(Entered::Alone(Alone {
+            session,
+            context: self,
+            _lead: lead,
+        }))
+    }
+
+    /// Leads until this member is finished, and a little longer if others wait.
+    pub(crate) fn lead(&self, begun: Begun, member: &Arc<Member>) {
+        let (write, group) = (self.write(), self.group.group);
+        let Begun { lead, guard } = begun;
+        // Its future may have been dropped.
+        if !group.queue.rejoin(member) {
+            return;
+        }
+        let started = Instant::now();
+        let served = match guard {
+            Some(guard) => self.hold(member.content.deadline, guard),
+            None => self.serve(&member.content),
+        };
+        if let Err(error) = served
+            && write.is_ours()
+            && let Some(own) = group.claim_own(member)
+        {
+            telemetry::failed(write.subject(), &error);
+            own.finish(Err(error));
+        }
+        // Others are served without another thread having to wake up for it.
+        let longest = write.limits().latency;
+        while write.is_ours() && member.is_finished() && started.elapsed() < longest {
+            if !self.serve_waiting(longest) {
+                break;
+            }
+        }
+        drop(lead);
+    }
+
+    /// Serves those that wait, if the lock can be taken without waiting; `false` if not.
+    fn serve_waiting(&self, longest: Duration) -> bool {
+        let (write, group) = (self.write(), self.group.group);
+        if group.len() == 0 {
+            return false;
+        }
+        group
+            .commit_stats()
+            .wait_for_company(longest, || group.len());
+        let Some(deadline) = group.first_deadline() else {
+            return false;
+        };
+        let Ok(Some(guard)) = write.locker().acquire_without_waiting() else {
+            return false;
+        };
+        telemetry::taken(write.subject(), &guard, Duration::ZERO);
+        self.hold(deadline, guard).is_ok()
+    }
+
+    /// Waits for the lock, and serves those that wait.
+    fn serve(&self, leader: &PendingWrite) -> Result<()> {
+        match wait_for_lock(self, leader)? {
+            Served::Locked(guard) => self.hold(leader.deadline, guard),
+            Served::WithoutLock => Ok(()),
+            Served::Unsettled(unsettled) => {
+                if let Some(session) = unsettled.resolve(self, leader.deadline) {
+                    self.run(session);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Serves those that wait, with the lock held.
+    fn hold(&self, deadline: Deadline, guard: Guard) -> Result<()> {
+        let session = self.write().session_with(deadline, guard)?;
+        self.run(session);
+        Ok(())
+    }
+
+    /// Runs what is queued here and, if that pays, what other processes have left.
+    fn run(&self, session: Session<'_>) {
+        let (write, group) = (self.write(), self.group.group);
+        let guard = session.guard();
+        if is_combining_worth_it(write, guard) {
+            if let Some(stats) = guard.commit_stats() {
+                stats.wait_for_company(write.limits().latency, || {
+                    group.len() + guard.count_requests()
+                });
+            }
+            combiner::combine(self, &session);
+        }
+        group::run_queued(&session, group, write.limits());
+        self.finish(session);
+    }
+
+    /// Ends a session. A failed release is reported, not returned: what was committed is
+    /// committed.
+    pub(crate) fn finish(&self, session: Session<'_>) {
+        if !session.is_ours() {
+            return;
+        }
+        self.delegate.inspect(&session);
+        if let Err(error) = session.finish() {
+            telemetry::release_failed(self.write().subject(), &error);
+        }
+    }
+}

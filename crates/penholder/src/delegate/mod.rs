@@ -1,0 +1,47 @@
+//! Group commit across processes: the holder of the lock executes what waiting processes have
+//! left, in a transaction of its own, and commits once for all. (The technique is called flat
+//! combining.)
+//!
+//! A waiting process leaves its statements as a *remote request* in its slot of the queue
+//! file. The holder that executes requests is the *combiner*.
+//!
+//! | step of the combiner | what holds if it dies then | who finds out |
+//! | --- | --- | --- |
+//! | `BEGIN IMMEDIATE` | nothing | – |
+//! | resolves what an earlier combiner claimed and did not acknowledge | nothing new | – |
+//! | claims a request, executes it, leaves the reply | rolled back; the claim says in which batch | the next combiner, or the owner with the lock held: not in the table, so it is executed again |
+//! | records the batch and its requests in the table, in the same transaction | as above | as above |
+//! | `COMMIT` | all of it is committed | as above: it is in the table, so the reply is valid |
+//! | acknowledges | all of it | the owner, by the acknowledgement, or as above |
+//!
+//! Requests are claimed and looked up only inside `BEGIN IMMEDIATE`: SQLite's own write lock is
+//! the fence, whatever became of `db.lock`. See `docs/design.md`.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `wire` | writes and replies as bytes |
+//! | `connection` | the connection that executes requests: what may run on it |
+//! | `batch_table` | the table that records which requests were executed |
+//! | `state` | what a process keeps for both sides; when its own writes may be delegated |
+//! | `policy` | when combining pays |
+//! | `requester` | the waiting side: leaves a request, and settles it |
+//! | `combiner` | the holder's side: one transaction for its own and others' writes |
+//! | `lead` | what the leader of a group does: enter, wait, serve, finish |
+
+mod batch_table;
+mod combiner;
+mod connection;
+mod lead;
+mod policy;
+mod requester;
+mod state;
+mod wire;
+
+#[cfg(feature = "failpoints")]
+pub(crate) use combiner::{ExecutedWrite, execute_write};
+#[cfg(feature = "failpoints")]
+pub(crate) use connection::{DelegateConnection, Delegated};
+pub(crate) use lead::Entered;
+pub(crate) use state::{Delegate, DelegateContext};
+#[cfg(feature = "failpoints")]
+pub(crate) use wire::{LAYOUT, Reply};

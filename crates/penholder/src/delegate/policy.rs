@@ -1,0 +1,52 @@
+//! When it pays to execute what other processes have left.
+//!
+//! Combining pays if commits are expensive, or if many processes wait. Otherwise handing the
+//! lock over is faster, as was measured with 32 and 64 processes (`docs/design.md`).
+
+use penholder_core::Guard;
+
+use crate::options::GroupCommit;
+use crate::write::WriteContext;
+
+/// With at least this many waiters, requests are combined even if a commit is cheap.
+const MANY: usize = 48;
+/// The same while the last batch was large, so that combining does not stop and start.
+const STILL_MANY: usize = 40;
+/// A batch of at least this many writes is large.
+const LARGE_BATCH: usize = 8;
+
+/// Whether the options let processes execute each other's writes.
+pub(super) fn is_across_processes(context: &WriteContext<'_>) -> bool {
+    let options = context.options;
+    options.group_commit == GroupCommit::AcrossProcesses && options.queue_file
+}
+
+/// Whether the holder should execute what others have left.
+///
+/// It does not at the first write of a process: a second connection is not worth its cost for
+/// one write, and if hundreds of processes start at once, each gets its turn sooner.
+pub(super) fn is_combining_worth_it(context: &WriteContext<'_>, guard: &Guard) -> bool {
+    let has_written = context.resources.has_written();
+    if !is_across_processes(context) || !guard.is_awaited() || !has_written {
+        return false;
+    }
+    let Some(stats) = guard.commit_stats() else {
+        return false;
+    };
+    let many = if stats.last_batch() >= LARGE_BATCH {
+        STILL_MANY
+    } else {
+        MANY
+    };
+    stats.is_expensive() || guard.count_waiters() >= many
+}
+
+/// Whether writes of this process may be executed on another connection than its own.
+pub(super) fn may_delegate(context: &WriteContext<'_>) -> bool {
+    context.resources.has_written() && !context.resources.is_customized()
+}
+
+/// Whether this process may leave writes for others: a request is SQL in the queue file.
+pub(super) fn may_leave_requests(context: &WriteContext<'_>) -> bool {
+    context.options.record_sql && is_across_processes(context) && may_delegate(context)
+}

@@ -1,0 +1,155 @@
+//! What a process keeps for executing requests of others, and for having its own executed.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use penholder_core::Deadline;
+
+use super::connection::DelegateConnection;
+use super::policy::is_across_processes;
+use super::wire::LAYOUT;
+use crate::error::Result;
+use crate::group::GroupContext;
+use crate::sqlite::fingerprint::Fingerprint;
+use crate::write::{Session, WriteContext};
+
+/// At most one event in this time says that writes of others were executed.
+const EVENT_INTERVAL: Duration = Duration::from_secs(1);
+/// The shortest and the longest time between two inspections of a customized connection, each
+/// of which takes up to a millisecond.
+const INSPECTION_INTERVAL: (Duration, Duration) =
+    (Duration::from_millis(5), Duration::from_millis(100));
+/// At most one part in this many of the time is spent on inspections.
+const INSPECTION_SHARE: u32 = 50;
+
+/// What a process keeps for both sides.
+#[derive(Debug, Default)]
+pub(crate) struct Delegate {
+    connection: Mutex<Option<Box<DelegateConnection>>>,
+    /// The fingerprint of that connection; zero before there is one.
+    fingerprint: AtomicU64,
+    /// The sequence number of the newest batch that this process knows of.
+    newest: AtomicU64,
+    /// When an event last said that writes of others were executed.
+    last_event: Mutex<Option<Instant>>,
+    inspections: Mutex<Inspections>,
+}
+
+/// What a write needs to know that may be combined with writes of other processes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DelegateContext<'a> {
+    pub(crate) group: GroupContext<'a>,
+    pub(crate) delegate: &'a Delegate,
+}
+
+impl<'a> DelegateContext<'a> {
+    pub(super) fn write(&self) -> &WriteContext<'a> {
+        &self.group.write
+    }
+}
+
+/// When the writing connection may next be inspected, and how often it was.
+#[derive(Debug, Default)]
+struct Inspections {
+    not_before: Option<Instant>,
+    count: u32,
+}
+
+impl Delegate {
+    /// Takes the connection out; opens one if there is none.
+    pub(super) fn take_connection(
+        &self,
+        context: &WriteContext<'_>,
+        deadline: &Deadline,
+    ) -> Result<Box<DelegateConnection>> {
+        if let Some(connection) = lock(&self.connection).take() {
+            return Ok(connection);
+        }
+        let connection = DelegateConnection::open(context.location, context.options, deadline)?;
+        self.fingerprint.store(connection.fingerprint().0, Relaxed);
+        Ok(Box::new(connection))
+    }
+
+    /// Keeps the connection for the next time. One that cannot roll back is closed, which does
+    /// that too.
+    pub(super) fn keep_connection(&self, connection: Box<DelegateConnection>) {
+        if connection.roll_back().is_ok() {
+            *lock(&self.connection) = Some(connection);
+        }
+    }
+
+    /// Returns the fingerprint of the requests that this process makes and takes.
+    pub(super) fn fingerprint(
+        &self,
+        context: &WriteContext<'_>,
+        deadline: &Deadline,
+    ) -> Option<Fingerprint> {
+        if self.fingerprint.load(Relaxed) == 0 {
+            let connection = self.take_connection(context, deadline).ok()?;
+            self.keep_connection(connection);
+        }
+        let fingerprint = self.fingerprint.load(Relaxed);
+        (fingerprint != 0).then_some(Fingerprint(fingerprint))
+    }
+
+    /// Takes the connection out, to be closed.
+    pub(crate) fn drain(&mut self) -> Option<Box<DelegateConnection>> {
+        let connection = self.connection.get_mut();
+        connection.unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(super) fn newest_batch(&self) -> u64 {
+        self.newest.load(Relaxed)
+    }
+
+    pub(super) fn note_batch(&self, sequence: u64) {
+        self.newest.fetch_max(sequence, Relaxed);
+    }
+
+    /// Whether an event that says that writes of others were executed is due.
+    pub(super) fn is_event_due(&self) -> bool {
+        let mut last = lock(&self.last_event);
+        let is_due = last.is_none_or(|last| last.elapsed() >= EVENT_INTERVAL);
+        if is_due {
+            *last = Some(Instant::now());
+        }
+        is_due
+    }
+
+    /// Inspects a connection that a closure has had, after a write of plain data on it: if
+    /// statements mean the same on it as on any other, writes of this process may be delegated
+    /// again. Does nothing if there is nothing to inspect.
+    pub(super) fn inspect(&self, session: &Session<'_>) {
+        let context = session.context();
+        if !context.resources.is_customized() || !session.is_plain() {
+            return;
+        }
+        let mut inspections = lock(&self.inspections);
+        let begun = Instant::now();
+        let is_early = inspections.not_before.is_some_and(|due| begun < due);
+        if !is_across_processes(context) || is_early {
+            return;
+        }
+        let is_like_others =
+            self.fingerprint(context, session.deadline())
+                .is_some_and(|fingerprint| {
+                    let connection = session.write_connection();
+                    connection.has_fingerprint(fingerprint, context.location, LAYOUT)
+                });
+        if is_like_others {
+            context.resources.set_customized(false);
+        }
+        let (shortest, longest) = INSPECTION_INTERVAL;
+        // A connection that is customized again and again is inspected less and less often.
+        let pause = shortest * (1 << inspections.count.min(5));
+        let share = begun.elapsed() * INSPECTION_SHARE;
+        inspections.count += 1;
+        inspections.not_before = Some(begun + pause.min(longest).max(share));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics with one of these held.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,90 @@
+//! Queuing a write of a thread, and waiting for its result.
+
+use std::sync::Arc;
+use std::thread;
+
+use penholder_core::fair_queue::Wake;
+use penholder_core::{Deadline, Guard};
+
+use super::pending_write::{Member, PendingWrite};
+use super::queue::{GroupContext, Lead};
+use super::work::{Work, WriteResult};
+use crate::telemetry;
+use crate::write::CallSite;
+
+/// The lead, and the write lock if it could be taken without waiting.
+pub(crate) struct Begun {
+    pub(crate) lead: Lead,
+    pub(crate) guard: Option<Guard>,
+}
+
+/// Runs plain data in the group of its process. `lead` leads for a member.
+pub(crate) fn run_data(
+    context: GroupContext<'_>,
+    begun: Option<Begun>,
+    work: Work,
+    deadline: Deadline,
+    site: CallSite,
+    lead: impl Fn(Begun, &Arc<Member>),
+) -> WriteResult {
+    let member = Member::of_this_thread(PendingWrite::new(work, deadline, site));
+    wait(context, begun, &member, &lead)
+}
+
+/// Waits for the result of a write, and leads when it is the first. `begun`: this thread leads
+/// already.
+pub(super) fn wait(
+    context: GroupContext<'_>,
+    begun: Option<Begun>,
+    member: &Arc<Member>,
+    lead: &impl Fn(Begun, &Arc<Member>),
+) -> WriteResult {
+    let queue = &context.group.queue;
+    let _leave_on_panic = LeaveOnPanic { context, member };
+    match begun {
+        Some(begun) => lead(begun, member),
+        None if queue.join(member).is_err() => {
+            return Err(context.write.locker().nested_error().into());
+        }
+        None => {}
+    }
+    let deadline = &member.content.deadline;
+    loop {
+        if !context.write.is_ours() {
+            return Err(context.write.forked());
+        }
+        match queue.wait(member, deadline) {
+            Wake::Finished => return member.content.take_result(),
+            Wake::Granted(()) => {
+                let lead_of_ours = Lead::new(context.group);
+                let begun = Begun {
+                    lead: lead_of_ours,
+                    guard: None,
+                };
+                lead(begun, member);
+            }
+            Wake::TimedOut { ahead } => {
+                let locker = context.write.locker();
+                let error = locker.timeout_error(deadline, ahead).into();
+                telemetry::failed(context.write.subject(), &error);
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// Takes a member out of the queue if its thread panics while it leads: no thread would lead
+/// for it, and what its closure borrows is gone.
+struct LeaveOnPanic<'a> {
+    context: GroupContext<'a>,
+    member: &'a Arc<Member>,
+}
+
+impl Drop for LeaveOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() && self.context.write.is_ours() {
+            self.context.group.queue.abandon(self.member);
+            drop(self.member.content.take_work());
+        }
+    }
+}

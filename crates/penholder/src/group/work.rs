@@ -1,0 +1,61 @@
+//! What a writer wants done, and what it comes to.
+
+use std::fmt;
+
+use crate::data::{Executed, Statement};
+use crate::error::{Error, Result};
+use crate::write::Transaction;
+
+/// What a write comes to: what its statements did (nothing, for a closure).
+pub(crate) type WriteResult = Result<Vec<Executed>>;
+
+/// A closure as the leader runs it. Its own result stays with its owner; it returns whether it
+/// succeeded.
+pub(crate) type Closure<'a> = Box<dyn FnMut(&Transaction<'_>) -> bool + Send + 'a>;
+
+/// What a writer wants done.
+pub(crate) enum Work {
+    Closure(Closure<'static>),
+    /// One statement, which SQLite makes atomic.
+    Statement(Statement),
+    /// All or nothing.
+    Batch(Vec<Statement>),
+}
+
+impl Work {
+    /// Returns work that does nothing, to leave in the place of work that was taken out.
+    pub(super) fn nothing() -> Self {
+        Self::Batch(Vec::new())
+    }
+
+    pub(crate) fn statements(&self) -> &[Statement] {
+        match self {
+            Self::Closure(_) => &[],
+            Self::Statement(one) => std::slice::from_ref(one),
+            Self::Batch(all) => all,
+        }
+    }
+
+    pub(crate) fn is_closure(&self) -> bool {
+        matches!(self, Self::Closure(_))
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.statements().iter().map(Statement::bytes).sum()
+    }
+}
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closure(_) => f.write_str("Closure"),
+            _ => self.statements().fmt(f),
+        }
+    }
+}
+
+/// Returns what the only statement of a write did.
+pub(crate) fn only(all: Vec<Executed>) -> Result<Executed> {
+    let lost = || Error::misuse("write", "its result was lost", "report this as a fault");
+    all.into_iter().next().ok_or_else(lost)
+}

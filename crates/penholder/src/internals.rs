@@ -1,0 +1,146 @@
+//! What the tests of this crate need of its inside. No part of the API: it exists only with
+//! the feature `failpoints`, which only dev-dependencies enable.
+
+use std::path::Path;
+use std::time::Duration;
+
+use penholder_core::Deadline;
+use rusqlite::Connection;
+
+use crate::data::{Executed, Statement};
+use crate::delegate::{self, ExecutedWrite, Reply};
+use crate::error::Result;
+use crate::location::Location;
+use crate::options::Options;
+use crate::sqlite::connection::open_writer;
+use crate::sqlite::fingerprint::{self, Fingerprint};
+use crate::sqlite::sql::StatementKind;
+use crate::sqlite::write_connection::WriteConnection;
+
+fn locate(path: &Path) -> Result<(Location, Deadline)> {
+    let deadline = Deadline::after(Duration::from_secs(10));
+    Ok((Location::of(path, "test")?, deadline))
+}
+
+/// How one statement went on a [`DelegateConnection`].
+#[derive(Debug)]
+pub enum Delegated {
+    /// It ran.
+    Done(Executed),
+    /// It violated a constraint: SQLite's extended code and text.
+    Failed(i32, Option<String>),
+    /// Its owner has to execute it.
+    Local,
+    /// The transaction is gone.
+    Aborted,
+}
+
+/// How one write went in a shared transaction.
+#[derive(Debug)]
+pub enum WriteOutcome {
+    /// All of it ran.
+    Done(Vec<Executed>),
+    /// It violated a constraint: SQLite's extended code and text.
+    Failed(i32, Option<String>),
+    /// Its owner has to execute it.
+    Local,
+    /// The transaction is gone, or has to go.
+    Aborted,
+}
+
+/// The connection that executes requests of other processes.
+#[derive(Debug)]
+pub struct DelegateConnection(delegate::DelegateConnection);
+
+impl DelegateConnection {
+    /// Opens one.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be opened.
+    pub fn open(path: &Path, options: &Options) -> Result<Self> {
+        let (location, deadline) = locate(path)?;
+        delegate::DelegateConnection::open(&location, options, &deadline).map(Self)
+    }
+
+    /// Returns its fingerprint.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        self.0.fingerprint().0
+    }
+
+    /// Returns the connection itself.
+    #[must_use]
+    pub fn connection(&self) -> &Connection {
+        self.0.connection()
+    }
+
+    /// Changes how long a statement may run.
+    pub fn set_time_limit(&mut self, limit: Duration) {
+        self.0.set_time_limit(limit);
+    }
+
+    /// Runs one statement in the open transaction.
+    pub fn run(&self, statement: &Statement) -> Delegated {
+        match self.0.run(statement) {
+            delegate::Delegated::Done(done) => Delegated::Done(done),
+            delegate::Delegated::Failed { code, text } => Delegated::Failed(code, text),
+            delegate::Delegated::Local => Delegated::Local,
+            delegate::Delegated::Aborted => Delegated::Aborted,
+        }
+    }
+
+    /// Runs one write in a savepoint of the open transaction.
+    pub fn execute_write(&self, statements: &[Statement]) -> WriteOutcome {
+        match delegate::execute_write(&self.0, statements) {
+            ExecutedWrite::Settled(Reply::Done(done)) => WriteOutcome::Done(done),
+            ExecutedWrite::Settled(Reply::Failed { code, text }) => {
+                WriteOutcome::Failed(code, text)
+            }
+            ExecutedWrite::Settled(Reply::Local) => WriteOutcome::Local,
+            ExecutedWrite::Aborted => WriteOutcome::Aborted,
+        }
+    }
+}
+
+/// Opens a connection as it is before any hook is set on it.
+///
+/// # Errors
+///
+/// The database cannot be opened.
+pub fn open_plain(path: &Path, options: &Options) -> Result<Connection> {
+    let (location, deadline) = locate(path)?;
+    open_writer(&location, options, &deadline)
+}
+
+/// Returns the fingerprint of a connection.
+///
+/// # Errors
+///
+/// SQLite cannot answer.
+pub fn fingerprint(connection: &Connection, path: &Path) -> Result<u64> {
+    let (location, _) = locate(path)?;
+    Ok(fingerprint::of(connection, &location, delegate::LAYOUT)?.0)
+}
+
+/// Whether a writing connection that `change` has had, and that has written since, is found to
+/// have this fingerprint.
+///
+/// # Errors
+///
+/// The database cannot be opened or written, or `change` fails.
+pub fn is_found_unchanged(
+    path: &Path,
+    fingerprint: u64,
+    change: impl FnOnce(&mut Connection) -> rusqlite::Result<()>,
+    insert: &str,
+) -> Result<bool> {
+    let (location, deadline) = locate(path)?;
+    let mut connection = WriteConnection::open(&location, &Options::new(), &deadline)?;
+    change(connection.for_setup())?;
+    connection.forget_hook_calls();
+    let ran = connection.run(insert, StatementKind::Insert, &[]);
+    ran.map_err(|failed| failed.error)?;
+    let expected = Fingerprint(fingerprint);
+    Ok(connection.has_fingerprint(expected, &location, delegate::LAYOUT))
+}

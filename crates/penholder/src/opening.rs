@@ -1,0 +1,189 @@
+//! Opening a database: where it is, its lock, its journal mode.
+
+use std::path::{Path, PathBuf};
+
+use penholder_core::{Deadline, LOCK_FILE_NAME, Locker};
+use penholder_lock::WriteLocker;
+use rusqlite::Connection;
+
+use crate::attachment::Attachment;
+use crate::error::{Error, Result};
+use crate::location::Location;
+use crate::options::Options;
+use crate::sqlite::connection;
+use crate::sqlite::write_connection::WriteConnection;
+use crate::sys;
+
+/// Opens what a process needs of a database, and switches the database to WAL if it is not in
+/// WAL mode.
+pub(crate) fn open(
+    location: &Location,
+    options: &Options,
+    deadline: &Deadline,
+) -> Result<Attachment> {
+    if !location.exists && (options.read_only || !options.create) {
+        return Err(Error::refused(
+            "open database",
+            &location.path,
+            "there is no such database",
+            "check the name",
+        ));
+    }
+    refuse_network(location, options)?;
+    let locker = own_locker(location, options)?;
+    let attachment = Attachment::new(locker, location, options);
+    if options.read_only {
+        let reader = attachment.readers.take(location, deadline)?;
+        connection::is_wal(&reader, deadline)
+            .map_err(|e| connection::explain(location, deadline, e))?;
+        drop(reader);
+    } else {
+        let connection = WriteConnection::open(location, options, deadline)?;
+        ensure_wal(&connection, location, &attachment, deadline)?;
+        connection::set_busy_timeout(&connection, options.timeout)
+            .map_err(|e| Error::sqlite("open database", &location.path, e))?;
+        attachment.write.keep_connection(Some(Box::new(connection)));
+    }
+    Ok(attachment)
+}
+
+/// Returns the path of the lock file of a database.
+fn lock_path(location: &Location, options: &Options) -> Result<PathBuf> {
+    let path = match &options.lock_path {
+        Some(path) => path.clone(),
+        None => location.directory().join(LOCK_FILE_NAME),
+    };
+    refuse_database_as_lock(location, &path)?;
+    Ok(path)
+}
+
+/// Returns the write lock of a database, for this crate.
+fn own_locker(location: &Location, options: &Options) -> Result<Locker> {
+    let locker = Locker::at(&lock_path(location, options)?)?;
+    refuse_database_as_lock(location, locker.lock_file())?;
+    Ok(locker.with(|lock| {
+        lock.model = Some(location.path.clone());
+        lock.allow_network_fs = options.allow_network_fs;
+        lock.policy = options.policy;
+        lock.long_hold = options.warn_hold;
+        lock.use_queue = options.queue_file;
+        lock.label.clone_from(&options.label);
+    }))
+}
+
+/// Returns the same lock for users of the crate.
+pub(crate) fn public_locker(location: &Location, options: &Options) -> Result<WriteLocker> {
+    let locker = WriteLocker::at(lock_path(location, options)?)?;
+    refuse_database_as_lock(location, locker.lock_file())?;
+    let locker = locker
+        .permissions_like(&location.path)
+        .allow_network_fs(options.allow_network_fs)
+        .policy(options.policy)
+        .warn_hold(options.warn_hold);
+    let locker = if options.queue_file {
+        locker
+    } else {
+        locker.no_page()
+    };
+    Ok(match &options.label {
+        Some(label) => locker.label(label),
+        None => locker,
+    })
+}
+
+/// The lock's record would overwrite the database, or SQLite's files beside it.
+fn refuse_database_as_lock(location: &Location, lock_file: &Path) -> Result<()> {
+    let identity = |path: &Path| path.metadata().and_then(|meta| sys::identity(&meta)).ok();
+    let lock_identity = identity(lock_file);
+    let is_lock = |path: &Path| {
+        path == lock_file || (lock_identity.is_some() && identity(path) == lock_identity)
+    };
+    if !location.files().any(|file| is_lock(&file)) {
+        return Ok(());
+    }
+    Err(Error::refused(
+        "lock database",
+        &location.path,
+        format!(
+            "its lock file would be {}, a file of the database itself",
+            lock_file.display()
+        ),
+        "choose another lock path, or another name for the database",
+    ))
+}
+
+fn refuse_network(location: &Location, options: &Options) -> Result<()> {
+    if options.allow_network_fs {
+        return Ok(());
+    }
+    let found = penholder_lock::network_file_system(location.directory());
+    let found = found.map_err(|e| {
+        Error::io(
+            "open database",
+            &location.path,
+            e,
+            "check the permissions of its folder",
+        )
+    })?;
+    match found {
+        None => Ok(()),
+        Some(name) => Err(Error::refused(
+            "open database",
+            &location.path,
+            format!(
+                "on a network file system ({name}), where SQLite's locks are not to be trusted"
+            ),
+            "move it to a local disk, or allow it if no other machine writes there (`allow_network_fs`, on the command line `--allow-network-fs`)",
+        )),
+    }
+}
+
+/// Switches the database to WAL if it is not, under the write lock. Where the
+/// lock file cannot be written the database is left as it is: it can be read,
+/// and every write says why not.
+fn ensure_wal(
+    connection: &Connection,
+    location: &Location,
+    attachment: &Attachment,
+    deadline: &Deadline,
+) -> Result<()> {
+    let failed = |e| connection::explain(location, deadline, e);
+    if connection::is_wal(connection, deadline).map_err(failed)?
+        || connection.is_readonly("main").map_err(failed)?
+    {
+        return Ok(());
+    }
+    let guard = match attachment.locker().acquire_until(deadline) {
+        Ok(guard) => guard,
+        Err(error) if error.is_not_permitted() => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    // Another process may have switched it while we waited.
+    let done = connection::is_wal(connection, deadline).map_err(failed)?
+        || connection::switch_to_wal(connection, deadline).map_err(failed)?;
+    drop(guard);
+    if done {
+        return Ok(());
+    }
+    Err(Error::refused(
+        "open database",
+        &location.path,
+        "SQLite does not switch it to WAL",
+        "check for a program that has it open in another mode",
+    ))
+}
+
+/// Returns what is unwise about this database, in sentences for a person.
+pub(crate) fn warnings(location: &Location) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if location.links > 1 {
+        warnings.push(format!(
+            "{}: the file has {} names (hard links): a writer that opens it under a name in \
+             another directory uses another lock file and another WAL, which corrupts it: keep \
+             one name",
+            location.path.display(),
+            location.links
+        ));
+    }
+    warnings
+}

@@ -1,0 +1,40 @@
+//! Running one statement to its end.
+
+use rusqlite::Connection;
+
+use crate::data::{Rows, Value};
+
+/// Runs one statement and keeps its rows.
+///
+/// # Errors
+///
+/// Those of SQLite, and a number of parameters other than the statement has.
+pub(crate) fn query(
+    connection: &Connection,
+    sql: &str,
+    params: &[Value],
+) -> rusqlite::Result<Rows> {
+    let mut prepared = connection.prepare_cached(sql)?;
+    let (wanted, given) = (prepared.parameter_count(), params.len());
+    if wanted != given {
+        return Err(rusqlite::Error::InvalidParameterCount(given, wanted));
+    }
+    for (number, value) in params.iter().enumerate() {
+        prepared.raw_bind_parameter(number + 1, value)?;
+    }
+    if prepared.column_count() == 0 && prepared.readonly() && prepared.expanded_sql().is_none() {
+        // Nothing but white space and comments: SQLite has no statement for it.
+        return Ok(Rows::default());
+    }
+    Rows::of(&mut prepared)
+}
+
+/// Runs a statement without parameters and rows, such as `COMMIT`.
+///
+/// # Errors
+///
+/// Those of SQLite.
+pub(crate) fn step(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(sql)?;
+    statement.raw_execute().map(|_| ())
+}

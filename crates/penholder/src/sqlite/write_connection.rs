@@ -1,0 +1,221 @@
+//! A connection that writes, kept between writes.
+
+use std::cell::Cell;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use penholder_core::Deadline;
+use rusqlite::Connection;
+
+use super::connection::{self, busy_ms, set_busy_timeout};
+use super::ffi::WalCountingConnection;
+use super::fingerprint::{self, Fingerprint};
+use super::hooks::Hooks;
+use super::query::{query, step};
+use super::sql::StatementKind;
+use super::wal::{self, Due};
+use crate::data::{Executed, Value};
+use crate::error::{Error, Result};
+use crate::location::Location;
+use crate::options::Options;
+
+/// A connection that writes, with our hooks on it.
+#[derive(Debug)]
+pub(crate) struct WriteConnection {
+    connection: WalCountingConnection,
+    hooks: Arc<Hooks>,
+    /// The busy timeout as it was last set, in milliseconds; `None` if a closure may have
+    /// changed it.
+    busy_ms: Cell<Option<u64>>,
+}
+
+/// A statement that failed.
+#[derive(Debug)]
+pub(crate) struct FailedStatement {
+    pub(crate) error: rusqlite::Error,
+    /// How many changes remain all the same.
+    pub(crate) kept: u64,
+}
+
+impl WriteConnection {
+    pub(crate) fn open(
+        location: &Location,
+        options: &Options,
+        deadline: &Deadline,
+    ) -> Result<Self> {
+        let mut connection = connection::open_writer(location, options, deadline)?;
+        let hooks = Hooks::install(&mut connection)
+            .map_err(|e| Error::sqlite("open database", &location.path, e))?;
+        let connection = WalCountingConnection::new(connection);
+        connection.set_canary();
+        Ok(Self {
+            connection,
+            hooks,
+            busy_ms: Cell::new(None),
+        })
+    }
+
+    /// Borrows the connection to set hooks; the caller must not swap it with another.
+    pub(crate) fn for_setup(&mut self) -> &mut Connection {
+        self.connection.for_setup()
+    }
+
+    /// Runs one statement to its end.
+    pub(crate) fn run(
+        &self,
+        sql: &str,
+        kind: StatementKind,
+        params: &[Value],
+    ) -> Result<Executed, FailedStatement> {
+        let Self {
+            connection, hooks, ..
+        } = self;
+        let (changes, id) = (connection.total_changes(), connection.last_insert_rowid());
+        hooks.watch_for_insert(id);
+        let returned = query(connection, sql, params).map_err(|error| FailedStatement {
+            error,
+            // With `FAIL`, SQLite keeps what the statement did before it failed. If it was
+            // taken back, the changes of its triggers are still in the total.
+            kept: match connection.changes() {
+                0 => 0,
+                _ => connection.total_changes() - changes,
+            },
+        })?;
+        let has_changed = connection.total_changes() != changes;
+        let rows_changed = if has_changed { connection.changes() } else { 0 };
+        // A row may get the id that was there before. An upsert that updates leaves the id
+        // alone, and so does a trigger that inserts.
+        let new_id = connection.last_insert_rowid();
+        let has_inserted =
+            kind != StatementKind::UpdateOrDelete && rows_changed > 0 && hooks.has_inserted();
+        Ok(Executed {
+            returned,
+            rows_changed,
+            last_insert_id: (new_id != id || has_inserted).then_some(new_id),
+        })
+    }
+
+    // ---- transactions ----------------------------------------------------------
+
+    /// Begins a transaction that only [`commit`](Self::commit) can commit.
+    pub(crate) fn begin(&self) -> rusqlite::Result<()> {
+        step(self, "BEGIN IMMEDIATE")?;
+        self.hooks.begin();
+        Ok(())
+    }
+
+    /// Ends the protection of the transaction; `false` if the transaction has ended before.
+    pub(crate) fn end_protection(&self) -> bool {
+        self.hooks.end()
+    }
+
+    pub(crate) fn commit(&self) -> rusqlite::Result<()> {
+        step(self, "COMMIT")
+    }
+
+    /// Whether the transaction that began is still open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.hooks.is_open() && !self.is_autocommit()
+    }
+
+    /// Rolls back the transaction, if one is open.
+    pub(crate) fn roll_back(&self) -> rusqlite::Result<()> {
+        self.hooks.end();
+        if self.is_autocommit() {
+            return Ok(());
+        }
+        step(self, "ROLLBACK")
+    }
+
+    /// Rolls back what was not committed. Returns `None` if that fails; then the connection is
+    /// closed, which rolls back too.
+    pub(crate) fn reset(self: Box<Self>) -> Option<Box<Self>> {
+        self.roll_back().is_ok().then_some(self)
+    }
+
+    /// Makes the next commit note when it begins: see [`commit_time`](Self::commit_time).
+    pub(crate) fn time_commit(&self) {
+        self.hooks.time_commit();
+    }
+
+    /// Returns how long ago the commit began that was timed; `None` if none was, or if the
+    /// application replaced our hook.
+    pub(crate) fn commit_time(&self) -> Option<Duration> {
+        self.hooks.commit_time()
+    }
+
+    /// Whether a commit would fail now because a deferred foreign key is violated.
+    pub(crate) fn has_deferred_violation(&self) -> bool {
+        self.connection.has_deferred_violation()
+    }
+
+    // ---- settings --------------------------------------------------------------
+
+    /// Sets the busy timeout, unless it is set to that already.
+    pub(crate) fn set_busy_timeout(&self, timeout: Duration) -> rusqlite::Result<()> {
+        let ms = Some(busy_ms(timeout));
+        if self.busy_ms.get() != ms {
+            set_busy_timeout(self, timeout)?;
+            self.busy_ms.set(ms);
+        }
+        Ok(())
+    }
+
+    /// Notes that a closure is about to run, which may set another busy timeout.
+    pub(crate) fn forget_busy_timeout(&self) {
+        self.busy_ms.set(None);
+    }
+
+    /// Sets what `last_insert_rowid()` returns.
+    pub(crate) fn set_last_insert_id(&self, id: i64) {
+        self.connection.set_last_insert_id(id);
+    }
+
+    // ---- the WAL, and what a closure left --------------------------------------
+
+    /// Returns which checkpoint is due after what was just written. `awaited`: other
+    /// processes wait for the lock.
+    pub(crate) fn checkpoint_due(&self, awaited: bool) -> Due {
+        let frames = self.connection.wal_frames();
+        if wal::is_short(frames) {
+            return Due::NotYet;
+        }
+        Due::after(frames, self.connection.take_pages_written(), awaited)
+    }
+
+    /// Forgets which hooks were called, so that what follows shows whether they are ours.
+    pub(crate) fn forget_hook_calls(&self) {
+        self.hooks.forget_calls();
+        self.connection.reset_wal_frames();
+    }
+
+    /// Whether statements mean the same here as on a connection with this fingerprint, after
+    /// a closure of the application has used it: the application must have replaced neither
+    /// functions nor collations nor hooks.
+    pub(crate) fn has_fingerprint(
+        &self,
+        fingerprint: Fingerprint,
+        location: &Location,
+        layout: u64,
+    ) -> bool {
+        let ask = "SELECT sqlite_compileoption_used('ENABLE_PREUPDATE_HOOK')";
+        // Nothing shows whether that hook is set.
+        let may_have_preupdate_hook = || self.query_row(ask, [], |row| row.get(0));
+        self.hooks.saw_write()
+            && self.connection.wal_frames() > 0
+            && !self.connection.is_redefined()
+            && !may_have_preupdate_hook().unwrap_or(true)
+            && self.execute_batch("BEGIN; ROLLBACK").is_ok()
+            && fingerprint::of(self, location, layout).is_ok_and(|found| found == fingerprint)
+            && self.hooks.saw_all()
+    }
+}
+
+impl Deref for WriteConnection {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}

@@ -1,0 +1,149 @@
+//! What a process keeps for its writes to one database, and what one write needs to know.
+
+use std::panic::Location as SourceLocation;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use penholder_core::{Deadline, Guard, Locker, fork_generation};
+
+use super::session::Session;
+use crate::error::{Error, Result};
+use crate::location::Location;
+use crate::options::{GroupCommit, GroupLimits, Options};
+use crate::sqlite::checkpointer::Checkpointer;
+use crate::sqlite::write_connection::WriteConnection;
+use crate::telemetry::{self, Subject, Wait};
+
+/// Where a program asked for something.
+pub(crate) type CallSite = &'static SourceLocation<'static>;
+
+/// What a process keeps for its writes to one database.
+#[derive(Debug)]
+pub(crate) struct WriteResources {
+    generation: u64,
+    pub(crate) locker: Locker,
+    /// The writing connection; `None` while a write uses it. Boxed, because each write takes
+    /// it out and puts it back.
+    connection: Mutex<Option<Box<WriteConnection>>>,
+    pub(crate) checkpointer: Checkpointer,
+    /// Whether this process has written. Before that a second connection is not worth its
+    /// cost.
+    has_written: AtomicBool,
+    /// Whether the application may have changed what statements mean on the writing
+    /// connection: a closure or a pragma has had it.
+    is_customized: AtomicBool,
+}
+
+impl WriteResources {
+    pub(crate) fn new(locker: Locker) -> Self {
+        Self {
+            generation: fork_generation(),
+            locker,
+            connection: Mutex::new(None),
+            checkpointer: Checkpointer::default(),
+            has_written: AtomicBool::new(false),
+            is_customized: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether this process made them, not its parent.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.generation == fork_generation()
+    }
+
+    pub(crate) fn take_connection(&self) -> Option<Box<WriteConnection>> {
+        self.lock().take()
+    }
+
+    pub(crate) fn keep_connection(&self, connection: Option<Box<WriteConnection>>) {
+        *self.lock() = connection;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Box<WriteConnection>>> {
+        // Nothing panics with the mutex held.
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the connection out without locking: in a forked child, a thread that does not
+    /// exist there may hold the mutex for ever.
+    pub(crate) fn drain(&mut self) -> Option<Box<WriteConnection>> {
+        let connection = self.connection.get_mut();
+        connection.unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(crate) fn note_written(&self) {
+        self.has_written.store(true, Relaxed);
+    }
+
+    pub(crate) fn has_written(&self) -> bool {
+        self.has_written.load(Relaxed)
+    }
+
+    pub(crate) fn set_customized(&self, is_customized: bool) {
+        self.is_customized.store(is_customized, Relaxed);
+    }
+
+    pub(crate) fn is_customized(&self) -> bool {
+        self.is_customized.load(Relaxed)
+    }
+}
+
+/// What a write needs to know of its database in this process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WriteContext<'a> {
+    pub(crate) location: &'a Location,
+    pub(crate) options: &'a Options,
+    pub(crate) resources: &'a WriteResources,
+}
+
+impl<'a> WriteContext<'a> {
+    pub(crate) fn locker(&self) -> &'a Locker {
+        &self.resources.locker
+    }
+
+    pub(crate) fn subject(&self) -> Subject<'a> {
+        Subject {
+            database: self.location,
+            options: self.options,
+        }
+    }
+
+    /// Returns how far a shared transaction may grow.
+    pub(crate) fn limits(&self) -> GroupLimits {
+        match self.options.group_commit {
+            GroupCommit::Off => GroupLimits::default().statements(1).latency(Duration::ZERO),
+            GroupCommit::WithinProcess | GroupCommit::AcrossProcesses => self.options.group_limits,
+        }
+    }
+
+    /// Whether this process opened what it writes with. A process that was forked inside a
+    /// closure must not touch what its parent has open.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.resources.is_ours()
+    }
+
+    pub(crate) fn forked(&self) -> Error {
+        Error::forked("write", &self.location.path)
+    }
+
+    /// Waits for the write lock until the deadline, which also bounds what SQLite waits for
+    /// afterwards.
+    pub(crate) fn session(self, deadline: Deadline) -> Result<Session<'a>> {
+        let waiting = Wait::begin(self.subject());
+        let guard = self.locker().acquire_until(&deadline).map_err(|error| {
+            let error = error.into();
+            telemetry::failed(self.subject(), &error);
+            error
+        })?;
+        waiting.ends(self.subject(), &guard);
+        self.session_with(deadline, guard)
+    }
+
+    /// Begins a session with the lock held.
+    pub(crate) fn session_with(self, deadline: Deadline, guard: Guard) -> Result<Session<'a>> {
+        Session::begin(self, deadline, guard)
+    }
+}
