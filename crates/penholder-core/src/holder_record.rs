@@ -25,14 +25,13 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::printable::{COMMAND_MAX, printable};
 use crate::sys::file::write_at_start;
 use crate::sys::process::Identity;
 use crate::time;
 
 /// Length of the block, in bytes.
 pub(crate) const RECORD_LEN: usize = 512;
-/// Longest command line kept, in bytes.
-const CMD_MAX: usize = 160;
 /// Longest label kept, in bytes.
 const LABEL_MAX: usize = 64;
 /// How much of a foreign record is read, in bytes.
@@ -62,7 +61,7 @@ impl RecordWriter {
         let mut head = format!("pid:{}\ntime:", identity.pid);
         let time_at = head.len();
         head.push_str("0000-00-00T00:00:00.000Z\n");
-        head.push_str(&format!("cmd:{}\n", printable(&identity.cmd, CMD_MAX)));
+        head.push_str(&format!("cmd:{}\n", printable(&identity.cmd, COMMAND_MAX)));
         if let Some(label) = label {
             head.push_str(&format!("label:{}\n", printable(label, LABEL_MAX)));
         }
@@ -72,7 +71,10 @@ impl RecordWriter {
         if let Some(pidns) = identity.pidns {
             head.push_str(&format!("pidns:{pidns}\n"));
         }
-        debug_assert!(head.len() < RECORD_LEN, "bounded by CMD_MAX and LABEL_MAX");
+        debug_assert!(
+            head.len() < RECORD_LEN,
+            "bounded by COMMAND_MAX and LABEL_MAX"
+        );
         let mut block = BLANK;
         for (to, from) in block.iter_mut().zip(head.bytes()) {
             *to = from;
@@ -175,7 +177,7 @@ impl Record {
             match key.trim() {
                 "pid" => record.pid = value.parse().ok().filter(|&pid| pid > 0),
                 "time" => record.time = time::parse(value),
-                "cmd" => record.cmd = Some(printable(value, CMD_MAX)),
+                "cmd" => record.cmd = Some(printable(value, COMMAND_MAX)),
                 "label" => record.label = Some(printable(value, LABEL_MAX)),
                 "start" => record.start = value.parse().ok(),
                 "pidns" => record.pidns = value.parse().ok(),
@@ -228,34 +230,6 @@ fn read_start(file: &File) -> io::Result<Vec<u8>> {
     }
     text.truncate(read);
     Ok(text)
-}
-
-/// `text` with everything escaped that could forge a line or drive a terminal,
-/// cut to `max` bytes with `…`.
-pub(crate) fn printable(text: &str, max: usize) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        let before = out.len();
-        if c.is_control() || is_line_or_direction_mark(c) {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-        if out.len() > max {
-            out.truncate(before);
-            while out.len() + '…'.len_utf8() > max {
-                out.pop();
-            }
-            out.push('…');
-            break;
-        }
-    }
-    out
-}
-
-/// Line separators and the marks that turn the direction of a text.
-fn is_line_or_direction_mark(c: char) -> bool {
-    matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -340,7 +314,7 @@ mod tests {
             record.label.as_deref(),
             Some("a\\npid:1\\u{1b}[31m\\u{202e}")
         );
-        assert!(record.cmd.unwrap().len() <= CMD_MAX);
+        assert!(record.cmd.unwrap().len() <= COMMAND_MAX);
     }
 
     #[test]
@@ -359,13 +333,6 @@ mod tests {
         #[test]
         fn parsing_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
             let _ = Record::parse(&bytes);
-        }
-
-        #[test]
-        fn printable_is_bounded_and_has_no_control_characters(text in ".*", max in 8_usize..200) {
-            let out = printable(&text, max);
-            prop_assert!(out.len() <= max);
-            prop_assert!(!out.chars().any(char::is_control));
         }
     }
 }

@@ -16,6 +16,7 @@ mod holder_record;
 mod inherited_hold;
 mod locker;
 mod mailbox;
+mod printable;
 #[path = "queue_file/slot.rs"]
 mod queue_file;
 mod running_statement;

@@ -11,7 +11,7 @@ use std::str;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::holder_record::printable;
+use crate::printable::printable;
 
 /// Bytes of a slot: a word with the length, and the text.
 pub(crate) const LENGTH: usize = 128;

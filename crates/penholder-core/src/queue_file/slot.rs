@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use crate::holder_record::printable;
 use crate::mailbox::{self, Claim, Mailbox, Request, RequestId};
+use crate::printable::printable;
 use crate::running_statement::{self, Shown};
 use crate::sys::descriptor::Descriptor;
 use crate::sys::file::{self, FileId};

@@ -11,7 +11,8 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::holder_record::{Record, printable};
+use crate::holder_record::Record;
+use crate::printable::{COMMAND_MAX, printable};
 use crate::queue_file::{self, Histogram, Person, Snapshot};
 use crate::status::history::{Counters, Event, Percentiles, Sizes};
 use crate::sys::locks::{self, Seen};
@@ -20,8 +21,6 @@ use crate::time;
 
 /// How often the record and the kernel's table are read until they agree.
 const LOOKS: u32 = 3;
-/// Longest command line shown, in bytes.
-const CMD_MAX: usize = 160;
 
 /// A lock, seen from outside.
 ///
@@ -233,7 +232,7 @@ impl Process {
     pub(crate) fn of(pid: u32) -> Self {
         Self {
             pid,
-            cmd: process::cmd(pid).map(|cmd| printable(&cmd, CMD_MAX)),
+            cmd: process::cmd(pid).map(|cmd| printable(&cmd, COMMAND_MAX)),
             state: process::state(pid, None),
         }
     }
