@@ -123,6 +123,10 @@ impl LockError {
                 "the folder is mounted read-only: writing needs it writable"
             }
             io::ErrorKind::StorageFull => "make room on the disk",
+            // Of our own platform layer: an error of the system has a number.
+            io::ErrorKind::Unsupported if source.raw_os_error().is_none() => {
+                "run it on Linux, or add a platform module (`docs/platforms.md`)"
+            }
             _ => "check the lock file and its folder",
         };
         Self::new(lock_file, Kind::Io { what, next, source })

@@ -22,11 +22,10 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::printable::{COMMAND_MAX, printable};
-use crate::sys::file::write_at_start;
+use crate::sys::file::{read_at, write_at_start};
 use crate::sys::process::Identity;
 use crate::time;
 
@@ -219,16 +218,8 @@ pub(crate) fn found(file: &File) -> io::Result<Found> {
 
 fn read_start(file: &File) -> io::Result<Vec<u8>> {
     let mut text = vec![0; READ_MAX];
-    let mut read = 0;
-    while read < text.len() {
-        match file.read_at(&mut text[read..], read as u64) {
-            Ok(0) => break,
-            Ok(n) => read += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    text.truncate(read);
+    let length = read_at(file, &mut text, 0)?;
+    text.truncate(length);
     Ok(text)
 }
 
@@ -296,7 +287,7 @@ mod tests {
     #[test]
     fn a_longer_foreign_text_is_replaced_whole() {
         let file = tempfile::tempfile().unwrap();
-        file.write_all_at(&[b'x'; 3000], 0).unwrap();
+        write_at_start(&file, &[b'x'; 3000]).unwrap();
         let mut writer = RecordWriter::new(&identity("x"), None);
         writer.publish(&file, SystemTime::now(), 3000).unwrap();
         assert_eq!(file.metadata().unwrap().len(), RECORD_LEN as u64);

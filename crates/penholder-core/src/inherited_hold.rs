@@ -18,10 +18,10 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use crate::status::ProcessState;
 use crate::sys::file::{self, FileId};
 use crate::sys::locks::{self, TableName};
 use crate::sys::process;
+use crate::sys::process_state::ProcessState;
 
 /// The environment variable.
 pub(crate) const VARIABLE: &str = "PENHOLDER_HOLD";

@@ -16,7 +16,6 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::mem;
-use std::os::fd::RawFd;
 use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -35,7 +34,7 @@ use crate::mailbox::{Fate, RequestId};
 use crate::queue_file::{self, Counter, Entry, Histogram, NoPage, Seat, Withdrawal};
 use crate::running_statement;
 use crate::status::history::EventKind;
-use crate::sys::descriptor::{self, Descriptor};
+use crate::sys::descriptor::{self, Descriptor, DescriptorsGuard};
 use crate::sys::file::{self, FileId};
 use crate::sys::locks::{self, Seen, TableName};
 use crate::sys::process::Identity;
@@ -915,10 +914,7 @@ const HANDLERS: fork::Handlers = fork::Handlers {
     in_child,
 };
 
-type Held = (
-    MutexGuard<'static, Vec<Attached>>,
-    MutexGuard<'static, Vec<RawFd>>,
-);
+type Held = (MutexGuard<'static, Vec<Attached>>, DescriptorsGuard);
 
 thread_local! {
     /// What the forking thread holds across the fork.
@@ -942,7 +938,7 @@ fn after_fork() {
 fn in_child() {
     let _ = ACROSS_FORK.try_with(|held| {
         if let Some((mut pens, mut descriptors)) = held.borrow_mut().take() {
-            descriptor::close_inherited(&mut descriptors);
+            descriptors.close_inherited();
             // Not dropped: freeing memory is not for a fork handler.
             mem::forget(mem::take(&mut *pens));
         }

@@ -16,6 +16,7 @@ use crate::printable::{COMMAND_MAX, printable};
 use crate::queue_file::{self, Histogram, Person, Snapshot};
 use crate::status::history::{Counters, Event, Percentiles, Sizes};
 use crate::sys::locks::{self, Seen};
+pub use crate::sys::process_state::ProcessState;
 use crate::sys::{clock, file, process};
 use crate::time;
 
@@ -148,43 +149,6 @@ pub struct Holder {
     /// What it runs, or ran last, if it said so: the beginning of a statement, on one
     /// line, control characters escaped; or where the program called (`file:line`).
     pub statement: Option<String>,
-}
-
-/// What a process is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize),
-    serde(rename_all = "kebab-case")
-)]
-#[non_exhaustive]
-pub enum ProcessState {
-    /// On a processor, or ready to be.
-    Running,
-    /// Waiting for something.
-    Sleeping,
-    /// Stopped by a signal (SIGSTOP, Ctrl-Z) or a debugger. It holds on to the
-    /// lock until it is continued or killed.
-    Stopped,
-    /// No such process any more.
-    Gone,
-    /// In another pid namespace (a container, say), where we cannot look.
-    OtherNamespace,
-    /// It cannot be found out.
-    Unknown,
-}
-
-impl fmt::Display for ProcessState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Running => "running",
-            Self::Sleeping => "sleeping",
-            Self::Stopped => "stopped",
-            Self::Gone => "gone",
-            Self::OtherNamespace => "in another pid namespace",
-            Self::Unknown => "in an unknown state",
-        })
-    }
 }
 
 /// A process: who it is and what it is doing.
@@ -523,7 +487,7 @@ fn holder_of(file: &File, lock_file: &Path) -> io::Result<Option<Holder>> {
             continue;
         }
         let holders = locks::flock_holders(lock_file, &name);
-        let taker = taker.filter(|&pid| process::stat(pid).is_some());
+        let taker = taker.filter(|&pid| process::is_visible(pid));
         return Ok(Some(Holder::from_kernel(
             holders.first().copied().or(taker),
         )));
@@ -566,7 +530,7 @@ fn unseen(
     lock_file: &Path,
     name: &locks::TableName,
 ) -> Option<Holder> {
-    if own_pidns == Some(process::FIRST_PIDNS) {
+    if process::is_in_first_pidns() {
         // A very long table can pass a lock over: ask about the one on record.
         let record = record?;
         let pid = record.pid.filter(|_| record.pidns == own_pidns)?;

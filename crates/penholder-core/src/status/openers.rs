@@ -49,7 +49,7 @@ impl Openers {
     pub fn of(files: &[PathBuf], timeout: Duration) -> Self {
         let now = Instant::now();
         let (found, complete) = openers::openers(files, now.checked_add(timeout).unwrap_or(now));
-        let opened = |open: openers::Open| Opened {
+        let opened = |open: openers::OpenFile| Opened {
             path: files[open.file].clone(),
             writable: open.writable,
             deleted: open.deleted,
