@@ -22,10 +22,11 @@
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::printable::{COMMAND_MAX, printable};
-use crate::sys::file::{read_at, write_at_start};
+use crate::sys::file::{open_to_look, read_at, write_at_start};
 use crate::sys::process::Identity;
 use crate::time;
 
@@ -123,6 +124,23 @@ impl RecordWriter {
             // A digit is below ten.
             *place = b'0' + u8::try_from(digits / unit % 10).unwrap_or(0);
         }
+    }
+}
+
+/// Opens a lock file to read its record; `None` if it does not exist.
+///
+/// # Errors
+///
+/// It cannot be opened, or is not a regular file.
+pub(crate) fn open(lock_file: &Path) -> io::Result<Option<File>> {
+    match open_to_look(lock_file) {
+        Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        )),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -20,7 +20,6 @@ mod printable;
 #[path = "queue_file/slot.rs"]
 mod queue_file;
 mod running_statement;
-#[path = "status/holder.rs"]
 mod status;
 mod sys;
 mod time;
@@ -37,10 +36,10 @@ pub use locker::{DEFAULT_TIMEOUT, LOCK_FILE_NAME, Waited, WriteGuard, WriteLocke
 pub use mailbox::{Claim, Fate, Request, RequestId};
 pub use queue_file::header::{PageFault, PageHeader};
 pub use queue_file::{BatchSize, Withdrawal};
-pub use status::glance::{Glance, News};
-pub use status::history::{Counters, Event, EventKind, Percentiles, Sizes};
-pub use status::openers::{Opened, Opener, Openers};
-pub use status::{Holder, LockState, PageState, Process, ProcessState, Status, Waiter};
+pub use status::{
+    Counters, Event, EventKind, Glance, Holder, LockState, News, Opened, Opener, Openers,
+    PageState, Percentiles, Process, ProcessState, Sizes, Status, Waiter,
+};
 pub use turnstile::Policy;
 
 /// How many forks lie between the first process of this program and this one:

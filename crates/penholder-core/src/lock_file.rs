@@ -33,7 +33,7 @@ use crate::locker::LOCK_FILE_NAME;
 use crate::mailbox::{Fate, RequestId};
 use crate::queue_file::{self, Counter, Entry, Histogram, NoPage, Seat, Withdrawal};
 use crate::running_statement;
-use crate::status::history::EventKind;
+use crate::status::EventKind;
 use crate::sys::descriptor::{self, Descriptor, DescriptorsGuard};
 use crate::sys::file::{self, FileId};
 use crate::sys::locks::{self, Seen, TableName};

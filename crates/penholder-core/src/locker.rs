@@ -18,8 +18,7 @@ use crate::fair_queue::NoTurn;
 use crate::guard::{Held, Owned};
 use crate::mailbox::{Claim, Fate, Request};
 use crate::queue_file::{self, BatchSize, Seat, header::PageHeader};
-use crate::status::glance::{self, Glance};
-use crate::status::{self, Holder, Status};
+use crate::status::{Glance, Holder, Status};
 use crate::sys::fork;
 use crate::turnstile::{self, Policy};
 
@@ -367,7 +366,7 @@ impl WriteLocker {
     ///
     /// The lock file cannot be read.
     pub fn holder(&self) -> Result<Option<Holder>, LockError> {
-        status::holder(&self.request.path)
+        Holder::of_lock(&self.request.path)
             .map_err(|e| LockError::opening(&self.request.path, "read lock file", e))
     }
 
@@ -377,7 +376,7 @@ impl WriteLocker {
     ///
     /// The lock file cannot be read.
     pub fn status(&self) -> Result<Status, LockError> {
-        status::look(&self.request.path)
+        Status::of_lock(&self.request.path)
             .map_err(|e| LockError::opening(&self.request.path, "read lock file", e))
     }
 
@@ -388,7 +387,7 @@ impl WriteLocker {
     ///
     /// The lock file cannot be read.
     pub fn glance(&self) -> Result<Glance, LockError> {
-        glance::look(&self.request.path)
+        Glance::of_lock(&self.request.path)
             .map_err(|e| LockError::opening(&self.request.path, "read lock file", e))
     }
 
@@ -433,8 +432,8 @@ pub(crate) fn timed_out(
 ) -> LockError {
     let path = &request.path;
     let holder = match attachment::level(path) {
-        Some(level) => status::byte_holder(path, level.byte()),
-        None => status::holder(path).unwrap_or(None),
+        Some(level) => Holder::of_byte(path, level.byte()),
+        None => Holder::of_lock(path).unwrap_or(None),
     };
     LockError::new(
         path,

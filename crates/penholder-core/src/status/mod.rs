@@ -1,0 +1,24 @@
+//! What can be seen of a lock without taking it.
+
+mod counters;
+mod event;
+mod glance;
+mod holder;
+mod lock_status;
+mod openers;
+mod percentiles;
+mod process;
+mod sizes;
+mod waiter;
+
+pub use crate::sys::process_state::ProcessState;
+pub use counters::Counters;
+pub use event::{Event, EventKind};
+pub use glance::{Glance, News};
+pub use holder::Holder;
+pub use lock_status::{LockState, PageState, Status};
+pub use openers::{Opened, Opener, Openers};
+pub use percentiles::Percentiles;
+pub use process::Process;
+pub use sizes::Sizes;
+pub use waiter::Waiter;
