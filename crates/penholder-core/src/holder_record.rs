@@ -1,24 +1,24 @@
 //! The holder record: the text in the lock file that says who holds the lock.
 //!
-//! It is for people and for error messages; nothing in it grants the lock. One
-//! `key:value` a line, in this order:
+//! It is for people and for error messages; nothing in it grants the lock. Each line is
+//! a `key:value`, in this order:
 //!
 //! | line | value |
 //! | --- | --- |
 //! | `pid:` | process id, in the holder's own pid namespace |
 //! | `time:` | when the lock was taken, RFC 3339, UTC, milliseconds |
 //! | `cmd:` | command line, escaped, at most 160 bytes |
-//! | `label:` | the caller's label, escaped, at most 64 bytes; only if there is one |
+//! | `label:` | the caller's label, escaped, at most 64 bytes; omitted without a label |
 //! | `start:` | when the process started, in clock ticks since boot: with the pid it names one process, even after pids are reused |
 //! | `pidns:` | the pid namespace that the pid belongs to |
 //!
-//! The record is a block of fixed length, filled up with spaces: one positioned
-//! write replaces it, the file is never truncated first, and a waiter never reads
-//! nothing. Released, the block is blank. No `fsync`: after a power cut nobody
-//! holds the lock anyway. File systems let a reader see half of a write for an
-//! instant, and half of what stood there before, which may be the record of the
-//! holder before: [`Record::read`] waits for two readings that agree, and whoever uses
-//! the pid asks the kernel whether it holds.
+//! The record is a block of fixed length, padded with spaces: one positioned write
+//! replaces it, and the file is never truncated first, so a waiter never reads an empty
+//! record of a held lock. After the release the block is blank. There is no `fsync`:
+//! after a power failure the lock is free anyway. On some file systems a reader can see
+//! half of a write and half of the previous record for a moment: [`Record::read`] reads
+//! until two readings agree, and code that uses the pid asks the kernel whether that
+//! process holds the lock.
 
 use std::fs::File;
 use std::io;
@@ -34,7 +34,7 @@ use crate::time;
 pub(crate) const RECORD_LEN: usize = 512;
 /// Longest label kept, in bytes.
 const LABEL_MAX: usize = 64;
-/// How much of a foreign record is read, in bytes.
+/// How much of another program's record is read, in bytes.
 const READ_MAX: usize = 4096;
 /// A blank block.
 const BLANK: [u8; RECORD_LEN] = blank();
@@ -50,13 +50,14 @@ const fn blank() -> [u8; RECORD_LEN] {
 pub(crate) struct RecordWriter {
     label: Option<String>,
     block: [u8; RECORD_LEN],
-    /// Where the time stands in `block`.
+    /// The offset of the time in `block`, in bytes.
     time_at: usize,
-    /// The second that the time in `block` was formatted for.
+    /// The second that the time in `block` is of, since 1970.
     second: Option<u64>,
 }
 
 impl RecordWriter {
+    /// Formats everything but the time.
     pub(crate) fn new(identity: &Identity, label: Option<&str>) -> Self {
         let mut head = format!("pid:{}\ntime:", identity.pid);
         let time_at = head.len();
@@ -87,13 +88,17 @@ impl RecordWriter {
         }
     }
 
-    /// Whether this writer's record carries `label`.
+    /// Tells whether this writer's record has this label.
     pub(crate) fn carries(&self, label: Option<&str>) -> bool {
         self.label.as_deref() == label
     }
 
-    /// Writes the record with the time `now`; `len` is the file's length, and
-    /// what somebody else left behind the block is cut off.
+    /// Writes the record with the time `now`; `len` is the file's length in bytes. Text
+    /// of another program after the block is cut off.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
     pub(crate) fn publish(&mut self, file: &File, now: SystemTime, len: u64) -> io::Result<()> {
         self.set_time(now);
         write_at_start(file, &self.block)?;
@@ -103,8 +108,8 @@ impl RecordWriter {
         Ok(())
     }
 
-    /// Formats only the milliseconds while the second is the same: formatting
-    /// a date at every acquisition costs as much as a system call.
+    /// Formats only the milliseconds if the second is the same: formatting a date at
+    /// every acquisition costs as much as a system call.
     fn set_time(&mut self, now: SystemTime) {
         let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let second = since_epoch.as_secs();
@@ -121,7 +126,7 @@ impl RecordWriter {
             .iter_mut()
             .zip([100, 10, 1])
         {
-            // A digit is below ten.
+            // A digit is less than ten.
             *place = b'0' + u8::try_from(digits / unit % 10).unwrap_or(0);
         }
     }
@@ -145,11 +150,16 @@ pub(crate) fn open(lock_file: &Path) -> io::Result<Option<File>> {
 }
 
 /// Blanks the record.
+///
+/// # Errors
+///
+/// The file cannot be written.
 pub(crate) fn clear(file: &File) -> io::Result<()> {
     write_at_start(file, &BLANK)
 }
 
-/// What a lock file says, as far as it can be read; anybody may have written it.
+/// What a lock file says, as far as it is understood. It is untrusted: any program may
+/// have written it.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) pid: Option<u32>,
@@ -161,11 +171,14 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Reads the record; `None` if the file holds nothing but white space.
+    /// Reads the record; `None` if the file contains nothing but white space.
     ///
-    /// A writer may be at work: the text is read until two readings agree,
-    /// three times at most, so that it is not half of one holder and half of
-    /// the next.
+    /// Another process may be writing it: the text is read until two readings agree, at
+    /// most three times, so that it is not half of one holder and half of the next.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
     pub(crate) fn read(file: &File) -> io::Result<Option<Self>> {
         let mut text = read_start(file)?;
         for _ in 0..2 {
@@ -178,7 +191,7 @@ impl Record {
         Ok(Self::parse(&text))
     }
 
-    /// Takes what it understands and passes over the rest.
+    /// Parses the lines that it understands and ignores the others.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(bytes);
         let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
@@ -205,18 +218,22 @@ impl Record {
     }
 }
 
-/// What stands in a file that is to be a lock file.
+/// What a file contains that shall become a lock file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// Nothing, or a record.
+    /// White space, or a record.
     Record,
     /// A SQLite database, which a record would destroy.
     Database,
-    /// Anything else: somebody's letter.
+    /// Anything else, for example a user's text.
     Other,
 }
 
-/// Looks what a record would overwrite.
+/// Tells what a record would overwrite.
+///
+/// # Errors
+///
+/// The file cannot be read.
 pub(crate) fn found(file: &File) -> io::Result<Found> {
     let text = read_start(file)?;
     let blank = text
@@ -260,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_record_is_read_back() {
         let file = tempfile::tempfile().unwrap();
         let now = at("2026-01-15T10:30:45.123Z");
         let mut writer = RecordWriter::new(&identity("sync --all"), Some("nightly"));
@@ -287,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_is_right_within_a_second_and_across_one() {
+    fn time_is_exact_within_and_across_a_second() {
         let file = tempfile::tempfile().unwrap();
         let mut writer = RecordWriter::new(&identity("x"), None);
         for text in [
@@ -303,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_foreign_text_is_replaced_whole() {
+    fn longer_text_of_another_program_is_replaced() {
         let file = tempfile::tempfile().unwrap();
         write_at_start(&file, &[b'x'; 3000]).unwrap();
         let mut writer = RecordWriter::new(&identity("x"), None);
@@ -312,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_cannot_forge_a_line_or_drive_a_terminal() {
+    fn label_cannot_forge_a_line_or_drive_a_terminal() {
         let file = tempfile::tempfile().unwrap();
         let long = "y".repeat(5000);
         let mut writer = RecordWriter::new(&identity(&long), Some("a\npid:1\u{1b}[31m\u{202e}"));
@@ -327,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn other_implementations_records_are_understood() {
+    fn records_of_other_programs_are_parsed() {
         let record = Record::parse(b"pid:17\ntime:2026-01-15T10:30:45Z\nhost:box\n").unwrap();
         assert_eq!(record.pid, Some(17));
         assert_eq!(record.time, Some(at("2026-01-15T10:30:45Z")));

@@ -32,8 +32,8 @@ const EXAMINED_MAX: usize = 64;
 /// use penholder_lock::{DEFAULT_TIMEOUT, WriteLocker};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let folder = tempfile::tempdir()?;
-/// let locker = WriteLocker::new(folder.path())?;
+/// # let directory = tempfile::tempdir()?;
+/// let locker = WriteLocker::new(directory.path())?;
 /// locker.acquire(DEFAULT_TIMEOUT)?.release()?;
 /// let earlier = locker.glance()?;
 /// locker.acquire(DEFAULT_TIMEOUT)?.release()?;

@@ -2,7 +2,7 @@
 
 /// A process as other processes can recognise it.
 ///
-/// `Identity::of_this_process` stands in each platform's `process` module.
+/// `Identity::of_this_process` is in each platform's `process` module.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
     pub(crate) pid: u32,

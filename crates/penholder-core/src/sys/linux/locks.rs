@@ -99,8 +99,8 @@ fn parse_lock(line: &str) -> Option<Lock<'_>> {
 ///
 /// The table cannot be read.
 fn find(matches: impl Fn(&Lock<'_>) -> bool) -> io::Result<Option<i64>> {
-    const LOOKS: u32 = 5;
-    for _ in 0..LOOKS {
+    const READINGS_MAX: u32 = 5;
+    for _ in 0..READINGS_MAX {
         let (table, in_one_piece) = read_table()?;
         if let Some(lock) = table.lines().filter_map(parse_lock).find(&matches) {
             return Ok(Some(lock.taker));
