@@ -122,7 +122,7 @@ impl LockError {
             io::ErrorKind::ReadOnlyFilesystem => {
                 "the directory is mounted read-only; a writer needs it writable"
             }
-            io::ErrorKind::StorageFull => "free some space on the disk",
+            io::ErrorKind::StorageFull => "make room on the disk",
             // The error of our own platform layer; one of the system has a number.
             io::ErrorKind::Unsupported if source.raw_os_error().is_none() => {
                 "run it on Linux, or add a platform module (`docs/platforms.md`)"
