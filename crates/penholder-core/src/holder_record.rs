@@ -89,7 +89,7 @@ impl RecordWriter {
     }
 
     /// Tells whether this writer's record has this label.
-    pub(crate) fn carries(&self, label: Option<&str>) -> bool {
+    pub(crate) fn has_label(&self, label: Option<&str>) -> bool {
         self.label.as_deref() == label
     }
 

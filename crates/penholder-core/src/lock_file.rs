@@ -834,7 +834,7 @@ impl KernelSide {
     /// kernel holds it, and its tables name us; only the record is missing.
     fn publish(&mut self, request: &Request, now: u64, length: u64) {
         let label = request.label.as_deref();
-        if !self.record.carries(label) {
+        if !self.record.has_label(label) {
             self.record = RecordWriter::new(&self.identity, label);
         }
         let now = clock::wall(now, self.wall_offset);
