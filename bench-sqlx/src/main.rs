@@ -1,11 +1,11 @@
-//! A peer for the figures: many tasks of one process, each writing one row a
-//! transaction into one database through a sqlx pool, in a closed loop. The table
-//! and the row are those of `penholder-bench`.
+//! A peer for the figures: many tasks of one process that write to one database
+//! through a sqlx pool, one row per transaction, in a closed loop. The table and the
+//! row are those of `penholder-bench`.
 //!
 //! Prints one line of JSON for each variant:
 //!
-//! - `sqlx-pool-1`: a pool of one connection, the queue being the pool's;
-//! - `sqlx-pool-N`: a connection a task, a plain `INSERT`, the queue being
+//! - `sqlx-pool-1`: a pool of one connection; tasks queue in the pool;
+//! - `sqlx-pool-N`: a connection for each task and a plain `INSERT`; tasks wait in
 //!   SQLite's busy timeout;
 //! - `sqlx-pool-N-immediate`: the same with `BEGIN IMMEDIATE` and `COMMIT`;
 //! - `sqlx-pool-N-lock`: the plain `INSERT` under penholder's lock.
@@ -27,31 +27,33 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, worker
 const INSERT: &str = "INSERT INTO t(worker, text) VALUES (?1, ?2)";
 const TEXT: &str = "a row of forty bytes, as they really are";
 /// For SQLite, for the pool and for the lock.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 const WARM_UP: Duration = Duration::from_millis(300);
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// One process that writes through a sqlx pool.
+/// Benchmark of one process that writes through a sqlx pool
 #[derive(Parser)]
 struct Args {
-    /// How many tasks write at once
+    /// Number of tasks that write at the same time
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: u32,
-    /// What a commit waits for
-    #[arg(long, value_enum, default_value_t = Durability::Normal)]
-    sync: Durability,
-    /// How long each variant writes
+    /// Value of `PRAGMA synchronous`
+    #[arg(long, value_enum, default_value_t = Synchronous::Normal)]
+    sync: Synchronous,
+    /// Duration of the trial of each variant, in seconds
     #[arg(long, default_value_t = 4)]
     seconds: u64,
-    /// The folder for the databases; the system's for temporary files otherwise
-    #[arg(long)]
-    folder: Option<PathBuf>,
+    /// Directory for the databases [default: the system's for temporary files]
+    #[arg(long, alias = "folder")]
+    directory: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Durability {
+enum Synchronous {
+    /// `synchronous=NORMAL`: a commit survives the death of every process
     Normal,
+    /// `synchronous=FULL`: a commit also survives a power cut
     Full,
 }
 
@@ -74,8 +76,8 @@ impl Variant {
     }
 }
 
-/// What all tasks of a variant share.
-struct Cell {
+/// What the tasks of one variant share.
+struct Trial {
     variant: Variant,
     pool: SqlitePool,
     locker: WriteLocker,
@@ -84,26 +86,27 @@ struct Cell {
 /// What one task did.
 #[derive(Default)]
 struct Share {
-    /// Writes acknowledged, the warm-up's among them.
+    /// All acknowledged writes, including those of the warm-up.
     acknowledged: u64,
-    /// Writes that ended within the window, and how long the longest call took,
-    /// failed ones among them.
+    /// Writes that ended within the window.
     writes: u64,
+    /// Calls that ended after the warm-up and wrote nothing.
     failed: u64,
+    /// The longest call that ended after the warm-up, including failed ones.
     longest: Duration,
 }
 
-impl Cell {
-    async fn open(variant: Variant, folder: &Path, args: &Args) -> Result<Self> {
+impl Trial {
+    async fn open(variant: Variant, directory: &Path, args: &Args) -> Result<Self> {
         let options = SqliteConnectOptions::new()
-            .filename(folder.join("bench.db"))
+            .filename(directory.join("bench.db"))
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(match args.sync {
-                Durability::Normal => SqliteSynchronous::Normal,
-                Durability::Full => SqliteSynchronous::Full,
+                Synchronous::Normal => SqliteSynchronous::Normal,
+                Synchronous::Full => SqliteSynchronous::Full,
             })
-            .busy_timeout(PATIENCE);
+            .busy_timeout(TIMEOUT);
         let size = match variant {
             Variant::One => 1,
             _ => args.threads,
@@ -111,11 +114,11 @@ impl Cell {
         let pool = SqlitePoolOptions::new()
             .max_connections(size)
             .min_connections(size)
-            .acquire_timeout(PATIENCE)
+            .acquire_timeout(TIMEOUT)
             .connect_with(options)
             .await?;
         sqlx::query(TABLE).execute(&pool).await?;
-        let locker = WriteLocker::new(folder)?;
+        let locker = WriteLocker::new(directory)?;
         Ok(Self {
             variant,
             pool,
@@ -137,14 +140,14 @@ impl Cell {
             }
             Variant::ManyLock => {
                 let mut connection = self.pool.acquire().await?;
-                let _guard = self.locker.acquire_async(PATIENCE).await?;
+                let _guard = self.locker.acquire_async(TIMEOUT).await?;
                 insert.execute(&mut *connection).await?;
             }
         }
         Ok(())
     }
 
-    /// Writes until the end; what ended before `counted` was the warm-up.
+    /// Writes until the end. Calls that end before `counted` are the warm-up.
     async fn work(&self, number: u32, counted: Instant, end: Instant) -> Result<Share> {
         let mut share = Share::default();
         loop {
@@ -169,11 +172,11 @@ impl Cell {
     }
 }
 
-/// Busy, no connection in time, or no lock in time: the write was given up.
+/// Whether SQLite was busy, or the pool or the lock timed out.
 fn waited_too_long(error: &(dyn Error + 'static)) -> bool {
     match error.downcast_ref::<sqlx::Error>() {
         Some(sqlx::Error::PoolTimedOut) => return true,
-        // SQLITE_BUSY, also extended.
+        // SQLITE_BUSY and its extended codes.
         Some(sqlx::Error::Database(error)) => {
             let code = error.code().and_then(|code| code.parse::<u32>().ok());
             return code.is_some_and(|code| code & 0xff == 5);
@@ -185,17 +188,17 @@ fn waited_too_long(error: &(dyn Error + 'static)) -> bool {
 }
 
 async fn measure(variant: Variant, args: &Args) -> Result<serde_json::Value> {
-    let folder = match &args.folder {
-        Some(folder) => tempfile::tempdir_in(folder)?,
+    let directory = match &args.directory {
+        Some(directory) => tempfile::tempdir_in(directory)?,
         None => tempfile::tempdir()?,
     };
-    let cell = Arc::new(Cell::open(variant, folder.path(), args).await?);
+    let trial = Arc::new(Trial::open(variant, directory.path(), args).await?);
     let counted = Instant::now() + WARM_UP;
     let end = counted + Duration::from_secs(args.seconds);
     let tasks: Vec<_> = (0..args.threads)
         .map(|number| {
-            let cell = Arc::clone(&cell);
-            tokio::spawn(async move { cell.work(number, counted, end).await })
+            let trial = Arc::clone(&trial);
+            tokio::spawn(async move { trial.work(number, counted, end).await })
         })
         .collect();
     let mut shares = Vec::new();
@@ -203,27 +206,31 @@ async fn measure(variant: Variant, args: &Args) -> Result<serde_json::Value> {
         shares.push(task.await??);
     }
     let rows: i64 = sqlx::query("SELECT count(*) FROM t")
-        .fetch_one(&cell.pool)
+        .fetch_one(&trial.pool)
         .await?
         .get(0);
-    cell.pool.close().await;
+    trial.pool.close().await;
+    Ok(report(variant, args, &shares, u64::try_from(rows)?))
+}
+
+fn report(variant: Variant, args: &Args, shares: &[Share], rows: u64) -> serde_json::Value {
     let acknowledged: u64 = shares.iter().map(|share| share.acknowledged).sum();
     let writes: Vec<u64> = shares.iter().map(|share| share.writes).collect();
     let longest = shares.iter().map(|share| share.longest).max();
-    Ok(json!({
+    json!({
         "peer": variant.name(args.threads),
-        "sync": match args.sync { Durability::Normal => "normal", Durability::Full => "full" },
+        "sync": match args.sync { Synchronous::Normal => "normal", Synchronous::Full => "full" },
         "threads": args.threads,
         "seconds": args.seconds,
         "rate": writes.iter().sum::<u64>() as f64 / args.seconds as f64,
         "longest_ms": longest.unwrap_or_default().as_secs_f64() * 1e3,
         "failed": shares.iter().map(|share| share.failed).sum::<u64>(),
         "jain": jain(&writes),
-        "rows_ok": u64::try_from(rows)? == acknowledged,
-    }))
+        "rows_ok": rows == acknowledged,
+    })
 }
 
-/// Jain's index: 1 if all wrote alike, 1/n if one wrote alone.
+/// Jain's fairness index: 1 if all tasks wrote equally, 1/n if only one wrote.
 fn jain(writes: &[u64]) -> f64 {
     let sum: f64 = writes.iter().map(|writes| *writes as f64).sum();
     let squares: f64 = writes.iter().map(|writes| (*writes as f64).powi(2)).sum();

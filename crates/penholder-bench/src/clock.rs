@@ -1,19 +1,19 @@
-//! Time that all processes share: the monotonic clock, in nanoseconds.
+//! The monotonic clock, which all processes share, in nanoseconds.
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// A point of the monotonic clock.
+/// A reading of a clock, or a duration, in nanoseconds.
 pub(crate) type Nanos = u64;
 
-/// This moment.
+/// Reads the monotonic clock.
 pub(crate) fn now() -> Nanos {
     read(ClockId::Monotonic)
 }
 
-/// The processor time of this process so far, its own and the kernel's for it.
-pub(crate) fn processor() -> Nanos {
+/// The CPU time that this process has used, in user and kernel mode.
+pub(crate) fn cpu_time() -> Nanos {
     read(ClockId::ProcessCPUTime)
 }
 
@@ -23,41 +23,41 @@ fn read(clock: ClockId) -> Nanos {
     seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
-/// The moment that is `duration` from now.
+/// The time `duration` from now.
 pub(crate) fn after(duration: Duration) -> Nanos {
     now().saturating_add(nanos(duration))
 }
 
-/// What is left until `moment`; zero when it is over.
-pub(crate) fn left(moment: Nanos) -> Duration {
-    Duration::from_nanos(moment.saturating_sub(now()))
+/// How much time is left until `deadline`; zero if it has passed.
+pub(crate) fn left(deadline: Nanos) -> Duration {
+    Duration::from_nanos(deadline.saturating_sub(now()))
 }
 
-/// A duration in nanoseconds; centuries are cut.
+/// Converts a duration to nanoseconds; saturates after 584 years.
 pub(crate) fn nanos(duration: Duration) -> Nanos {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Nanoseconds as microseconds.
+/// Converts nanoseconds to microseconds.
 #[expect(clippy::cast_precision_loss, reason = "2^53 ns are 104 days")]
 pub(crate) fn micros(nanos: Nanos) -> f64 {
     nanos as f64 / 1_000.0
 }
 
-/// A duration as people write it: `0us`, `200us`, `1.5s`.
+/// Parses a duration with a unit: `0us`, `200us`, `1.5s`.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
-    let wanted = "give a number with a unit, like 200us, 2ms or 1.5s";
+    let wanted = "expected a number with a unit, like 200us, 2ms or 1.5s";
     let parsed: jiff::SignedDuration = text.parse().map_err(|_| wanted.to_owned())?;
-    Duration::try_from(parsed).map_err(|_| "it cannot be negative".to_owned())
+    Duration::try_from(parsed).map_err(|_| "a duration cannot be negative".to_owned())
 }
 
-/// A number of seconds, like `5` or `0.2`.
+/// Parses a number of seconds, like `5` or `0.2`.
 pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
     let number: f64 = text
         .parse()
-        .map_err(|_| "give a number of seconds, like 5 or 0.2")?;
+        .map_err(|_| "expected a number of seconds, like 5 or 0.2")?;
     if !(0.01..=3600.0).contains(&number) {
-        return Err("give between 0.01 and 3600 seconds".into());
+        return Err("expected between 0.01 and 3600 seconds".into());
     }
     Ok(Duration::from_secs_f64(number))
 }
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_as_people_write_them() {
+    fn durations_need_a_unit_and_seconds_do_not() {
         assert_eq!(parse("0us"), Ok(Duration::ZERO));
         assert_eq!(parse("200us"), Ok(Duration::from_micros(200)));
         assert_eq!(parse("2ms"), Ok(Duration::from_millis(2)));

@@ -1,18 +1,18 @@
-//! The machine, in a line or two: figures mean little without it.
+//! A description of the machine: figures mean little without it.
 
 use std::fs;
 use std::path::Path;
 
-use crate::python;
+use crate::peer::python;
 
-/// What the figures of a run depend on.
+/// The hardware and software on which figures depend.
 pub(crate) struct Machine {
     pub(crate) hardware: String,
     pub(crate) software: String,
 }
 
 impl Machine {
-    pub(crate) fn here(folder: &Path) -> Self {
+    pub(crate) fn here(directory: &Path) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let hardware = format!(
@@ -20,7 +20,7 @@ impl Machine {
             processor(),
             if cores == 1 { "core" } else { "cores" },
             kernel.trim(),
-            file_system(folder)
+            file_system(directory)
         );
         let sqlite = rusqlite::version();
         let python = python::version().unwrap_or_else(|why| why);
@@ -40,19 +40,20 @@ fn processor() -> String {
         .to_owned()
 }
 
-/// The type of the file system that a folder is on: of the longest mount point
+/// The type of the file system of a directory: that of the deepest mount point
 /// above it.
-fn file_system(folder: &Path) -> String {
+fn file_system(directory: &Path) -> String {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let folder = folder.canonicalize().unwrap_or_default();
+    let directory = directory.canonicalize().unwrap_or_default();
     let above = mounts.lines().filter_map(|line| {
         let (mount, source) = line.split_once(" - ")?;
         let point = Path::new(mount.split(' ').nth(4)?);
         let name = source.split(' ').next()?;
         let depth = point.components().count();
-        folder.starts_with(point).then_some((depth, name))
+        directory.starts_with(point).then_some((depth, name))
     });
-    // Of two mounted on one point the later one is seen.
+    // `max_by_key` returns the last of equals: a later mount on the same mount point
+    // hides an earlier one.
     let nearest = above.max_by_key(|(depth, _)| *depth);
     nearest
         .map_or("unknown file system", |(_, name)| name)

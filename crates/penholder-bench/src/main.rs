@@ -1,48 +1,52 @@
-//! Benchmarks of penholder beside its peers. Every figure is a ratio of two
-//! things measured in turns in one run; losses are printed like wins.
+//! Benchmarks that compare penholder with its peers. Every figure is a ratio of two
+//! things that alternate in one run; losses are printed like wins.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a program that prints"
 )]
 
-mod axis;
-mod baton;
-mod cell;
+mod burst;
 mod clock;
-mod compare;
-mod execute;
+mod closed_loop;
+mod cpu;
+mod directory;
 mod figures;
-mod handoff;
-mod import;
+mod fixed_rate;
+mod handoff_lock;
+mod lock_file;
+mod lock_process;
 mod machine;
 mod matrix;
-mod naive;
+mod names;
 mod peer;
-mod pinned;
+mod penholder_command;
+mod plan;
 mod plot;
 mod process;
-mod python;
 mod report;
 mod rounds;
-mod runner;
-mod rush;
-mod scale;
-mod steady;
+mod share;
+mod statistics;
+mod synchronous;
+mod table;
 mod targets;
-mod threads;
-mod uncontended;
-mod waiting;
-mod watching;
+mod text;
+mod trial;
+mod turns;
+mod window;
 mod word;
 mod worker;
-mod writer;
+mod workers;
+mod workload;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Benchmarks of penholder beside its peers.
+use workload::{compare, execute, handoff, import, lock, scale, threads, waiting, watching};
+
+/// Benchmarks that compare penholder with its peers
 #[derive(Parser)]
 struct Args {
     #[command(subcommand)]
@@ -51,46 +55,49 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The uncontended lock beside a bare flock and unlock.
-    Lock(rounds::Plan),
-    /// One-row writes of one process beside bare rusqlite.
-    Execute(rounds::Plan),
-    /// Many processes that write one database, beside the peers.
-    Compare(compare::Args),
-    /// The same from one process to hundreds, or all at once.
+    /// Compare the uncontended lock with a bare flock and unlock
+    Lock(rounds::Args),
+    /// Compare one-row writes of one process with bare rusqlite
+    Execute(rounds::Args),
+    /// Compare many processes that write to one database with the peers
+    Compare(plan::Plan),
+    /// Make the same comparison from one process to hundreds, or measure a burst
     Scale(scale::Args),
-    /// Threads of one process, beside one mutex around one connection.
+    /// Compare threads of one process with one mutex around one connection
     Threads(threads::Args),
-    /// The hand-off alone, beside the least that it can cost; and recovery.
+    /// Measure handoffs between processes, and the time to notice a dead holder
     Handoff(handoff::Args),
-    /// What it costs to wait behind a long hold.
+    /// Measure the CPU time that processes use while they wait behind a long hold
     Waiting(waiting::Args),
-    /// An import while others write, beside the sqlite3 shell's alone.
+    /// Compare an import while others write with the import of the sqlite3 shell
     Import(import::Args),
-    /// What it costs to watch busy writers with `penholder top`.
+    /// Measure the CPU time that `penholder top` uses while processes write
     Watching(watching::Args),
+    /// A process that a benchmark starts
     #[command(hide = true)]
-    Runner(runner::Args),
+    LockProcess(lock_process::Args),
+    /// A process that a benchmark starts
     #[command(hide = true)]
     Worker(worker::Args),
+    /// A process that a benchmark starts
     #[command(hide = true)]
-    Steady(steady::Args),
+    FixedRate(fixed_rate::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Args::parse().command {
-        Command::Lock(plan) => uncontended::run(&plan),
-        Command::Execute(plan) => execute::run(&plan),
-        Command::Compare(args) => compare::run(args),
-        Command::Scale(args) => scale::run(args),
+        Command::Lock(args) => lock::run(&args),
+        Command::Execute(args) => execute::run(&args),
+        Command::Compare(plan) => compare::run(&plan),
+        Command::Scale(args) => scale::run(&args),
         Command::Threads(args) => threads::run(&args),
         Command::Handoff(args) => handoff::run(&args),
         Command::Waiting(args) => waiting::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Watching(args) => watching::run(&args),
-        Command::Runner(args) => runner::run(&args),
+        Command::LockProcess(args) => lock_process::run(&args),
         Command::Worker(args) => worker::run(args),
-        Command::Steady(args) => steady::run(&args),
+        Command::FixedRate(args) => fixed_rate::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

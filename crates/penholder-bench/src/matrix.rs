@@ -1,112 +1,90 @@
-//! All the cells of a comparison, measured in turns: the machine is shared and
-//! noisy, so each run goes through the peers the other way round, and the median
-//! of the runs counts.
+//! All the trials of a plan. The machine is shared and noisy, so trials of different
+//! peers alternate, every second run measures the peers in reverse order, and the
+//! median of the runs counts.
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use crate::cell::Cell;
-use crate::clock;
+use crate::closed_loop;
 use crate::figures::Figures;
-use crate::peer::{Peer, Sync};
-use crate::python;
-
-/// How long, how often, where, and where the results go.
-#[derive(clap::Args)]
-pub(crate) struct Plan {
-    /// How long each cell is measured
-    #[arg(long, default_value = "5", value_parser = clock::parse_seconds)]
-    pub(crate) seconds: Duration,
-    /// How long each process sleeps between its writes, for example 200us
-    #[arg(long, default_value = "0us", value_parser = clock::parse)]
-    pub(crate) think: Duration,
-    /// How often each cell is measured; medians are reported
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) runs: u32,
-    /// Writes the figures as a JSON array, one object a cell
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-    /// Draws the figures into this folder
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) svg: Option<PathBuf>,
-    /// Where the databases go: the file system decides the figures
-    #[arg(long, default_value = ".")]
-    pub(crate) folder: PathBuf,
-}
+use crate::peer::{Peer, python};
+use crate::plan::Plan;
+use crate::synchronous::Synchronous;
+use crate::trial::Trial;
+use crate::turns;
 
 pub(crate) struct Matrix<'a> {
-    pub(crate) peers: Vec<Peer>,
-    pub(crate) processes: &'a [u32],
-    pub(crate) syncs: &'a [Sync],
-    pub(crate) plan: &'a Plan,
+    plan: &'a Plan,
+    peers: Vec<Peer>,
 }
 
-impl Matrix<'_> {
-    /// The median figures of each cell; the peers of a cell stand together.
+impl<'a> Matrix<'a> {
+    pub(crate) fn new(plan: &'a Plan) -> Self {
+        let peers = available(plan.peers.0.clone());
+        Self { plan, peers }
+    }
+
+    /// Returns the median figures of each trial, grouped by `synchronous` and the
+    /// number of processes.
     pub(crate) fn measure(&self) -> Result<Vec<Figures>, Box<dyn Error>> {
         let mut runs = Vec::new();
         for run in 0..self.plan.runs {
-            for cell in self.cells(run) {
+            for trial in self.trials(run) {
                 eprintln!(
                     "run {} of {}: {}, {} processes, {}",
                     run + 1,
                     self.plan.runs,
-                    cell.sync,
-                    cell.processes,
-                    cell.peer
+                    trial.sync,
+                    trial.processes,
+                    trial.peer
                 );
-                let figures = cell.measure(&self.plan.folder);
-                let figures = figures.map_err(|e| format!("{}: {e}", cell.peer))?;
-                runs.push((cell, figures));
+                let figures = closed_loop::measure(&trial, self.plan.directory.path());
+                let figures = figures.map_err(|e| format!("{}: {e}", trial.peer))?;
+                runs.push((trial, figures));
             }
         }
         Ok(self.medians(&runs))
     }
 
-    fn medians(&self, runs: &[(Cell, Figures)]) -> Vec<Figures> {
-        let of = |cell: Cell| {
-            let same = runs.iter().filter(|(other, _)| *other == cell);
+    fn medians(&self, runs: &[(Trial, Figures)]) -> Vec<Figures> {
+        let of = |trial: Trial| {
+            let same = runs.iter().filter(|(other, _)| *other == trial);
             let figures: Vec<Figures> = same.map(|(_, figures)| figures.clone()).collect();
             Figures::median(&figures)
         };
-        self.cells(0).into_iter().filter_map(of).collect()
+        self.trials(0).into_iter().filter_map(of).collect()
     }
 
-    /// All cells in the order of a run.
-    fn cells(&self, run: u32) -> Vec<Cell> {
-        let mut cells = Vec::new();
-        for sync in self.syncs {
-            for processes in self.processes {
-                let peers = self.in_turn(run).into_iter();
-                cells.extend(peers.map(|peer| self.cell(peer, *sync, *processes)));
+    /// All trials in the order of a run.
+    fn trials(&self, run: u32) -> Vec<Trial> {
+        let mut trials = Vec::new();
+        for sync in &self.plan.sync {
+            for processes in &self.plan.processes {
+                trials.extend(self.peer_trials(run, *sync, *processes));
             }
         }
-        cells
+        trials
     }
 
-    /// The peers, every other run the other way round.
-    pub(crate) fn in_turn(&self, run: u32) -> Vec<Peer> {
-        let mut peers = self.peers.clone();
-        if run % 2 == 1 {
-            peers.reverse();
-        }
-        peers
-    }
-
-    pub(crate) fn cell(&self, peer: Peer, sync: Sync, processes: u32) -> Cell {
-        Cell {
-            peer,
+    /// One trial for each peer, in the order of a run.
+    pub(crate) fn peer_trials(
+        &self,
+        run: u32,
+        sync: Synchronous,
+        processes: u32,
+    ) -> impl Iterator<Item = Trial> {
+        let order = turns::order(self.peers.len(), run as usize).into_iter();
+        order.map(move |number| Trial {
+            peer: self.peers[number],
             sync,
             processes,
             think: self.plan.think,
             seconds: self.plan.seconds,
-        }
+        })
     }
 }
 
-/// Those of the peers that can take part here; the others are named aloud.
-pub(crate) fn present(mut peers: Vec<Peer>) -> Vec<Peer> {
+/// Removes the peers that cannot run here, and prints why.
+fn available(mut peers: Vec<Peer>) -> Vec<Peer> {
     if peers.contains(&Peer::PythonSqlite3)
         && let Err(why) = python::version()
     {
@@ -114,12 +92,4 @@ pub(crate) fn present(mut peers: Vec<Peer>) -> Vec<Peer> {
         peers.retain(|peer| *peer != Peer::PythonSqlite3);
     }
     peers
-}
-
-/// The folder must exist before anything is measured.
-pub(crate) fn check_folder(folder: &Path) -> Result<(), Box<dyn Error>> {
-    match folder.is_dir() {
-        true => Ok(()),
-        false => Err(format!("{} is no folder", folder.display()).into()),
-    }
 }

@@ -1,71 +1,53 @@
-//! Who is compared: the ways in which a process may write its row.
+//! The peers that are compared: the ways in which a process can write its row.
+
+pub(crate) mod naive;
+pub(crate) mod python;
+pub(crate) mod setting;
+pub(crate) mod transaction;
+pub(crate) mod writer;
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use serde::{Serialize, Serializer};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+use crate::names;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
 pub(crate) enum Peer {
     /// The usual implementation of the pattern: see `naive.rs`.
     Naive,
-    /// `BEGIN IMMEDIATE`, `INSERT`, `COMMIT` and a busy timeout; BEGIN and COMMIT
-    /// are parsed each time, as most programs have it.
+    /// `BEGIN IMMEDIATE`, `INSERT`, `COMMIT` and a busy timeout. `BEGIN` and
+    /// `COMMIT` are parsed each time, as in most programs.
     SqliteBusy,
-    /// The same with prepared BEGIN and COMMIT.
+    /// The same with prepared `BEGIN` and `COMMIT`.
     SqliteBusyPrepared,
-    /// One prepared `INSERT` without a transaction around it.
+    /// One prepared `INSERT` without an explicit transaction.
     SqliteAutocommit,
-    /// As `SqliteBusy`, but tries again every millisecond, as Rails does.
+    /// Like `SqliteBusy`, but retries every millisecond, as Rails does.
+    #[value(name = "sqlite-busy-1ms")]
     SqliteBusy1ms,
     /// A blocking `flock` around a prepared transaction.
     FlockBlocking,
-    /// As `SqliteBusy`, by Python's `sqlite3`: see `python.rs`.
+    /// Like `SqliteBusy`, with Python's `sqlite3` module: see `python.rs`.
+    #[value(name = "python-sqlite3")]
     PythonSqlite3,
-    /// penholder as it comes.
+    /// penholder with its default options.
     Penholder,
-    /// penholder, strictly in the order they came.
+    /// penholder with `Policy::Fifo`.
     PenholderFifo,
-    /// penholder, each write a transaction of its own.
+    /// penholder without group commit.
     PenholderAlone,
-    /// penholder, eight threads in each process.
+    /// penholder with eight threads in each process.
+    #[value(name = "penholder-8-threads")]
     PenholderThreads,
 }
 
 impl Peer {
-    pub(crate) const ALL: [Self; 11] = [
-        Self::Naive,
-        Self::SqliteBusy,
-        Self::SqliteBusyPrepared,
-        Self::SqliteAutocommit,
-        Self::SqliteBusy1ms,
-        Self::FlockBlocking,
-        Self::PythonSqlite3,
-        Self::Penholder,
-        Self::PenholderFifo,
-        Self::PenholderAlone,
-        Self::PenholderThreads,
-    ];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Naive => "naive",
-            Self::SqliteBusy => "sqlite-busy",
-            Self::SqliteBusyPrepared => "sqlite-busy-prepared",
-            Self::SqliteAutocommit => "sqlite-autocommit",
-            Self::SqliteBusy1ms => "sqlite-busy-1ms",
-            Self::FlockBlocking => "flock-blocking",
-            Self::PythonSqlite3 => "python-sqlite3",
-            Self::Penholder => "penholder",
-            Self::PenholderFifo => "penholder-fifo",
-            Self::PenholderAlone => "penholder-alone",
-            Self::PenholderThreads => "penholder-8-threads",
-        }
-    }
-
-    /// How long a write waits before it fails, unless the benchmark says.
-    pub(crate) fn patience(self) -> Duration {
+    /// How long a write waits before it fails, if the benchmark sets no timeout.
+    pub(crate) fn timeout(self) -> Duration {
         match self {
             Self::Naive => Duration::from_millis(500),
             Self::Penholder
@@ -79,44 +61,44 @@ impl Peer {
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for Peer {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        let known = Self::ALL.into_iter().find(|peer| peer.name() == name);
-        known.ok_or_else(|| {
-            format!(
-                "{name:?} is none of {}",
-                Self::ALL.map(Self::name).join(", ")
-            )
-        })
+        f.pad(&names::name(self))
     }
 }
 
 impl Serialize for Peer {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
+        serializer.collect_str(self)
     }
 }
 
-/// A list of peers on the command line: `all`, or names with commas between.
+/// A list of peers on the command line.
 #[derive(Debug, Clone)]
 pub(crate) struct Peers(pub(crate) Vec<Peer>);
+
+impl Peers {
+    /// The help text of an option that takes such a list.
+    pub(crate) fn help() -> String {
+        let all = known();
+        format!("Peers to compare: `all`, or names separated by commas, of {all}")
+    }
+}
+
+fn known() -> String {
+    let names: Vec<String> = Peer::value_variants().iter().map(names::name).collect();
+    names.join(", ")
+}
 
 impl FromStr for Peers {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text == "all" {
-            return Ok(Self(Peer::ALL.to_vec()));
+            return Ok(Self(Peer::value_variants().to_vec()));
         }
         let mut peers = Vec::new();
-        for name in text.split(',') {
-            let peer = name.trim().parse()?;
+        for name in text.split(',').map(str::trim) {
+            let peer = <Peer as ValueEnum>::from_str(name, false);
+            let peer = peer.map_err(|_| format!("{name:?} is none of {}", known()))?;
             if !peers.contains(&peer) {
                 peers.push(peer);
             }
@@ -125,52 +107,28 @@ impl FromStr for Peers {
     }
 }
 
-/// What a commit waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Sync {
-    /// `synchronous=NORMAL`: survives the death of every process
-    Normal,
-    /// `synchronous=FULL`: survives a power cut too
-    Full,
-}
-
-impl Sync {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Normal => "normal",
-            Self::Full => "full",
-        }
-    }
-}
-
-impl fmt::Display for Sync {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl From<Sync> for penholder::Synchronous {
-    fn from(sync: Sync) -> Self {
-        match sync {
-            Sync::Normal => Self::Normal,
-            Sync::Full => Self::Full,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn lists_of_peers() {
+    fn a_list_of_peers_is_all_or_names_without_repeats() {
         let peers = |text: &str| text.parse::<Peers>().map(|peers| peers.0);
-        assert_eq!(peers("all"), Ok(Peer::ALL.to_vec()));
+        assert_eq!(peers("all").unwrap().len(), 11);
         assert_eq!(
             peers("penholder, naive,penholder"),
             Ok(vec![Peer::Penholder, Peer::Naive])
         );
-        assert!(peers("nobody").unwrap_err().contains("sqlite-busy-1ms"));
+        assert!(peers("unknown").unwrap_err().contains("sqlite-busy-1ms"));
+    }
+
+    #[test]
+    fn the_names_of_peers_are_those_in_published_figures() {
+        assert_eq!(
+            known(),
+            "naive, sqlite-busy, sqlite-busy-prepared, sqlite-autocommit, sqlite-busy-1ms, \
+             flock-blocking, python-sqlite3, penholder, penholder-fifo, penholder-alone, \
+             penholder-8-threads"
+        );
     }
 }

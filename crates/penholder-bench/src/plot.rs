@@ -1,17 +1,20 @@
-//! The figures as SVG: the rate and the longest wait by the number of processes,
-//! as bars beside one another or as lines.
+//! Plots of the figures as SVG: the rate and the longest wait by the number of
+//! processes, as grouped bars or as lines.
+
+mod axis;
 
 use std::error::Error;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use crate::axis::{Axis, Scale};
 use crate::figures::Figures;
 use crate::machine::Machine;
-use crate::matrix::Plan;
-use crate::peer::{Peer, Sync};
+use crate::peer::Peer;
+use crate::plan::Plan;
+use crate::plot::axis::{Axis, Scale};
 use crate::report;
+use crate::synchronous::Synchronous;
 
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 480.0;
@@ -19,11 +22,11 @@ const LEFT: f64 = 76.0;
 const RIGHT: f64 = 20.0;
 const TOP: f64 = 88.0;
 const BOTTOM: f64 = 74.0;
-/// One entry of the legend, and how many stand in a row.
-const ENTRY: f64 = 170.0;
+/// The width of an entry of the legend, and the number of entries in a row.
+const ENTRY_WIDTH: f64 = 170.0;
 const ENTRIES: usize = 5;
 
-/// What is drawn of each cell.
+/// The figure that a plot shows of each trial.
 #[derive(Clone, Copy)]
 struct Measure {
     file: &'static str,
@@ -35,55 +38,47 @@ struct Measure {
 const MEASURES: [Measure; 2] = [
     Measure {
         file: "rate",
-        title: "Writes a second, all processes together (more is better)",
+        title: "Writes per second, all processes together (more is better)",
         scale: Scale::Count,
         value: |row| row.rate,
     },
     Measure {
         file: "longest",
-        title: "Longest wait of one write, logarithmic (less is better)",
+        title: "Longest wait of one write, logarithmic scale (less is better)",
         scale: Scale::Time,
         value: |row| row.max_us,
     },
 ];
 
-/// How a cell is drawn.
+/// How a plot shows the trials.
 #[derive(Clone, Copy)]
-enum Shape {
+pub(crate) enum Shape {
+    /// A group of bars for each number of processes.
     Bars,
+    /// A line for each peer.
     Lines,
 }
 
-/// Bars, a group for each number of processes: `rate-normal.svg` and so on.
-pub(crate) fn bars(
-    folder: &Path,
-    machine: &Machine,
-    plan: &Plan,
-    figures: &[Figures],
-) -> Result<(), Box<dyn Error>> {
-    draw(folder, "", machine, plan, figures, Shape::Bars)
+impl Shape {
+    /// The beginning of the file names: `rate-normal.svg`, `scale-rate-normal.svg`.
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Bars => "",
+            Self::Lines => "scale-",
+        }
+    }
 }
 
-/// A line for each peer: `scale-rate-normal.svg` and so on.
-pub(crate) fn lines(
-    folder: &Path,
-    machine: &Machine,
-    plan: &Plan,
-    figures: &[Figures],
-) -> Result<(), Box<dyn Error>> {
-    draw(folder, "scale-", machine, plan, figures, Shape::Lines)
-}
-
-fn draw(
-    folder: &Path,
-    prefix: &str,
-    machine: &Machine,
-    plan: &Plan,
-    figures: &[Figures],
+/// Writes the plots to a directory.
+pub(crate) fn write(
+    directory: &Path,
     shape: Shape,
+    machine: &Machine,
+    plan: &Plan,
+    figures: &[Figures],
 ) -> Result<(), Box<dyn Error>> {
-    fs::create_dir_all(folder)?;
-    for sync in [Sync::Normal, Sync::Full] {
+    fs::create_dir_all(directory)?;
+    for sync in [Synchronous::Normal, Synchronous::Full] {
         let rows: Vec<&Figures> = figures.iter().filter(|row| row.sync == sync).collect();
         if rows.is_empty() {
             continue;
@@ -95,8 +90,8 @@ fn draw(
                 Shape::Bars => plot.bars(),
                 Shape::Lines => plot.lines(),
             }
-            let path = folder.join(format!("{prefix}{}-{sync}.svg", measure.file));
-            fs::write(path, plot.svg + "</svg>\n")?;
+            let name = format!("{}{}-{sync}.svg", shape.prefix(), measure.file);
+            fs::write(directory.join(name), plot.svg + "</svg>\n")?;
         }
     }
     Ok(())
@@ -134,15 +129,15 @@ impl<'a> Plot<'a> {
         }
     }
 
-    /// Everything but the figures themselves.
-    fn frame(&mut self, sync: Sync, machine: &Machine, plan: &Plan) {
+    /// Draws everything but the figures themselves.
+    fn frame(&mut self, sync: Synchronous, machine: &Machine, plan: &Plan) {
         let title = format!("{}, synchronous={sync}", self.measure.title);
         self.text(LEFT, 24.0, "title", &title);
         self.text(
             WIDTH / 2.0,
             HEIGHT - 40.0,
             "middle",
-            "processes writing at once",
+            "processes that write at the same time",
         );
         let method = format!("{}; {}", machine.software, report::method(plan));
         self.text(LEFT, HEIGHT - 21.0, "foot", &machine.hardware);
@@ -156,40 +151,40 @@ impl<'a> Plot<'a> {
             ));
             self.text(LEFT - 8.0, y + 4.0, "end", &label);
         }
-        for place in 0..self.processes.len() {
-            let processes = self.processes[place].to_string();
-            let x = self.middle(place);
+        for group in 0..self.processes.len() {
+            let processes = self.processes[group].to_string();
+            let x = self.middle(group);
             self.text(x, HEIGHT - BOTTOM + 17.0, "middle", &processes);
         }
     }
 
     fn legend(&mut self) {
         for (number, peer) in self.peers.clone().into_iter().enumerate() {
-            let x = LEFT + ENTRY * float(number % ENTRIES);
+            let x = LEFT + ENTRY_WIDTH * float(number % ENTRIES);
             let y = 38.0 + 18.0 * float(number / ENTRIES);
             let colour = colour(peer);
             self.shape(format_args!(
                 r#"<rect x="{x}" y="{y}" width="12" height="12" rx="2" fill="{colour}"/>"#
             ));
-            self.text(x + 18.0, y + 10.5, "entry", peer.name());
+            self.text(x + 18.0, y + 10.5, "entry", &peer.to_string());
         }
     }
 
     fn bars(&mut self) {
         let width = (self.group() * 0.86 / float(self.peers.len())).min(44.0);
-        let whole = width * float(self.peers.len());
+        let total = width * float(self.peers.len());
         for row in self.rows {
-            let (Some(group), Some(place)) = (self.group_of(row), self.place_of(row)) else {
+            let (Some(group), Some(position)) = (self.group_of(row), self.position_of(row)) else {
                 continue;
             };
-            let x = self.middle(group) - whole / 2.0 + width * float(place);
+            let x = self.middle(group) - total / 2.0 + width * float(position);
             let value = (self.measure.value)(row);
             let y = self.y(value);
             let (height, inner) = ((HEIGHT - BOTTOM - y).max(1.0), (width - 2.0).max(1.0));
             let colour = colour(row.peer);
-            let about = self.about(row);
+            let tooltip = self.tooltip(row);
             self.shape(format_args!(
-                r#"<rect x="{x:.1}" y="{y:.1}" width="{inner:.1}" height="{height:.1}" rx="1.5" fill="{colour}"><title>{about}</title></rect>"#
+                r#"<rect x="{x:.1}" y="{y:.1}" width="{inner:.1}" height="{height:.1}" rx="1.5" fill="{colour}"><title>{tooltip}</title></rect>"#
             ));
             let (x, y) = (x + width / 2.0 + 2.0, y - 5.0);
             let label = self.axis.label(value);
@@ -205,7 +200,7 @@ impl<'a> Plot<'a> {
             for row in self.rows.iter().filter(|row| row.peer == peer) {
                 let group = self.group_of(row).unwrap_or(0);
                 let y = self.y((self.measure.value)(row));
-                points.push((self.middle(group), y, self.about(row)));
+                points.push((self.middle(group), y, self.tooltip(row)));
             }
             self.line(colour(peer), &points);
         }
@@ -220,15 +215,15 @@ impl<'a> Plot<'a> {
         self.shape(format_args!(
             r#"<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2.5" stroke-linejoin="round"/>"#
         ));
-        for (x, y, about) in points {
+        for (x, y, tooltip) in points {
             self.shape(format_args!(
-                r#"<circle cx="{x:.1}" cy="{y:.1}" r="4" fill="{colour}"><title>{about}</title></circle>"#
+                r#"<circle cx="{x:.1}" cy="{y:.1}" r="4" fill="{colour}"><title>{tooltip}</title></circle>"#
             ));
         }
     }
 
-    /// What is shown when one points at it.
-    fn about(&self, row: &Figures) -> String {
+    /// The text that a browser shows for the element under the pointer.
+    fn tooltip(&self, row: &Figures) -> String {
         let value = self.axis.label((self.measure.value)(row));
         format!("{}, {} processes: {value}", row.peer, row.processes)
     }
@@ -237,7 +232,8 @@ impl<'a> Plot<'a> {
         self.processes.iter().position(|n| *n == row.processes)
     }
 
-    fn place_of(&self, row: &Figures) -> Option<usize> {
+    /// The position of a bar in its group.
+    fn position_of(&self, row: &Figures) -> Option<usize> {
         self.peers.iter().position(|peer| *peer == row.peer)
     }
 
@@ -251,7 +247,7 @@ impl<'a> Plot<'a> {
     }
 
     fn y(&self, value: f64) -> f64 {
-        HEIGHT - BOTTOM - self.axis.part(value) * (HEIGHT - TOP - BOTTOM)
+        HEIGHT - BOTTOM - self.axis.position(value) * (HEIGHT - TOP - BOTTOM)
     }
 
     fn text(&mut self, x: f64, y: f64, class: &str, text: &str) {
@@ -284,8 +280,7 @@ text {{ font-size: 12px; fill: #333 }}
     )
 }
 
-/// penholder in strong colours, SQLite's ways in blues, the others in greys and
-/// browns.
+/// penholder has strong colours, SQLite blues, and the other peers greys and browns.
 fn colour(peer: Peer) -> &'static str {
     match peer {
         Peer::Penholder => "#d9480f",
@@ -302,7 +297,7 @@ fn colour(peer: Peer) -> &'static str {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a few dozen things on a page")]
+#[expect(clippy::cast_precision_loss, reason = "a few dozen elements in a plot")]
 fn float(number: usize) -> f64 {
     number as f64
 }

@@ -1,6 +1,5 @@
-//! A process that this program started: told what to do by lines on its standard
-//! input, heard by lines from its standard output, waited for no longer than a
-//! deadline, and killed when it is no longer wanted.
+//! A child process that exchanges lines with this program over its standard input
+//! and output. Every wait for it has a deadline, and dropping it kills it.
 
 use std::error::Error;
 use std::io::{Read, Write};
@@ -17,12 +16,12 @@ pub(crate) struct Process {
     child: Child,
     input: Option<ChildStdin>,
     output: ChildStdout,
-    /// What was read and not yet handed out.
-    heard: Vec<u8>,
+    /// Output that was read but is not yet returned as a line.
+    received: Vec<u8>,
 }
 
 impl Process {
-    /// This program again, in another role.
+    /// Starts this program with other arguments.
     pub(crate) fn of_this_program(arguments: &[String]) -> Result<Self, Box<dyn Error>> {
         Self::start(Command::new(std::env::current_exe()?).args(arguments))
     }
@@ -34,34 +33,37 @@ impl Process {
             .spawn()
             .map_err(|e| format!("start {}: {e}", command.get_program().display()))?;
         let input = child.stdin.take();
-        let output = child.stdout.take().ok_or("a process without output")?;
+        let output = child.stdout.take().ok_or("the process has no output")?;
         Ok(Self {
             child,
             input,
             output,
-            heard: Vec::new(),
+            received: Vec::new(),
         })
     }
 
     /// Sends a line.
-    pub(crate) fn tell(&mut self, line: &str) -> Result<(), Box<dyn Error>> {
-        let input = self.input.as_mut().ok_or("its input is closed")?;
+    pub(crate) fn send(&mut self, line: &str) -> Result<(), Box<dyn Error>> {
+        let input = self
+            .input
+            .as_mut()
+            .ok_or("the input of the process is closed")?;
         Ok(input.write_all(format!("{line}\n").as_bytes())?)
     }
 
-    /// The next line that it says.
-    pub(crate) fn hear(&mut self, deadline: Nanos) -> Result<String, Box<dyn Error>> {
+    /// Receives the next line.
+    pub(crate) fn receive(&mut self, deadline: Nanos) -> Result<String, Box<dyn Error>> {
         loop {
-            if let Some(end) = self.heard.iter().position(|byte| *byte == b'\n') {
-                let rest = self.heard.split_off(end + 1);
-                let line = std::mem::replace(&mut self.heard, rest);
+            if let Some(end) = self.received.iter().position(|byte| *byte == b'\n') {
+                let rest = self.received.split_off(end + 1);
+                let line = std::mem::replace(&mut self.received, rest);
                 return Ok(String::from_utf8(line)?.trim_end().to_owned());
             }
             self.wait_for_output(deadline)?;
-            let mut piece = [0; 4096];
-            match self.output.read(&mut piece)? {
-                0 => return Err(self.end().into()),
-                length => self.heard.extend_from_slice(&piece[..length]),
+            let mut chunk = [0; 4096];
+            match self.output.read(&mut chunk)? {
+                0 => return Err(self.exit_status().into()),
+                length => self.received.extend_from_slice(&chunk[..length]),
             }
         }
     }
@@ -72,7 +74,11 @@ impl Process {
             let mut output = [PollFd::new(&self.output, PollFlags::IN)];
             match poll(&mut output, Some(&Timespec::try_from(left)?)) {
                 Ok(0) if left.is_zero() => {
-                    return Err(format!("process {} says nothing", self.child.id()).into());
+                    return Err(format!(
+                        "process {} printed nothing before the deadline",
+                        self.child.id()
+                    )
+                    .into());
                 }
                 Ok(0) | Err(rustix::io::Errno::INTR) => {}
                 Ok(_) => return Ok(()),
@@ -81,31 +87,35 @@ impl Process {
         }
     }
 
-    /// How it ended, when its output has.
-    fn end(&mut self) -> String {
+    /// Describes how the process ended. It is called when the output has ended.
+    fn exit_status(&mut self) -> String {
         for _ in 0..100 {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return match status.signal() {
-                    Some(signal) => format!("a worker was ended by signal {signal}"),
-                    None => format!("a worker ended: {status}"),
+                    Some(signal) => format!("a worker was killed by signal {signal}"),
+                    None => format!("a worker exited: {status}"),
                 };
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        "a worker closed its output".into()
+        "a worker closed its output and did not exit".into()
     }
 
-    /// `kill -9`, without waiting for its end.
+    /// Sends `SIGKILL` and does not wait for the process to end.
     pub(crate) fn kill(&mut self) -> Result<(), Box<dyn Error>> {
         Ok(self.child.kill()?)
     }
 
-    /// Closes its input, which ends it, and waits for that.
+    /// Closes the input, on which the process exits, and waits for that.
     pub(crate) fn finish(mut self, deadline: Nanos) -> Result<(), Box<dyn Error>> {
         self.input = None;
         while self.child.try_wait()?.is_none() {
             if clock::left(deadline).is_zero() {
-                return Err(format!("process {} does not end", self.child.id()).into());
+                return Err(format!(
+                    "process {} did not exit before the deadline",
+                    self.child.id()
+                )
+                .into());
             }
             std::thread::sleep(Duration::from_micros(200));
         }
@@ -115,23 +125,23 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended long ago: both calls know.
+        // Both calls are safe if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// For a process in another role: it ends when this program's main thread does,
-/// whatever it is doing. (One whose parent was gone before this reads an end of
-/// its input instead of an order.)
+/// Makes the kernel kill this child process when the main thread of its parent ends.
+///
+/// A child whose parent has ended before this call reads the end of its input.
 pub(crate) fn end_with_parent() -> Result<(), Box<dyn Error>> {
     Ok(rustix::process::set_parent_process_death_signal(Some(
         Signal::KILL,
     ))?)
 }
 
-/// Room for the pipes of so many processes.
-pub(crate) fn make_room(processes: u32) -> Result<(), Box<dyn Error>> {
+/// Raises the limit of open files for the pipes of this number of processes.
+pub(crate) fn raise_file_limit(processes: u32) -> Result<(), Box<dyn Error>> {
     let limit = getrlimit(Resource::Nofile);
     let wanted = u64::from(processes) * 2 + 64;
     if limit.current.is_none_or(|current| current >= wanted) {

@@ -1,50 +1,57 @@
-//! Measuring several peers in turns: machines are shared and noisy, so each
-//! round runs every peer once, briefly, the next round the other way round, and
-//! the median of many rounds counts.
+//! Measures operations of one process in rounds. The machine is shared and noisy,
+//! so each round runs every operation briefly, every second round in reverse order,
+//! and the median of many rounds counts.
 
 use std::error::Error;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::directory::Directory;
+use crate::turns;
+
 /// How much to measure.
-#[derive(clap::Args, Clone)]
-pub(crate) struct Plan {
-    /// Rounds; the median counts.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Number of rounds; the median is reported
     #[arg(long, default_value_t = 101)]
     pub(crate) rounds: usize,
-    /// Operations of each peer in each round.
+    /// Number of calls of each operation in a round
     #[arg(long, default_value_t = 1_000)]
     pub(crate) count: u32,
-    /// Where the files go: the file system decides the figures.
-    #[arg(long, default_value = ".")]
-    pub(crate) folder: PathBuf,
+    #[command(flatten)]
+    pub(crate) directory: Directory,
 }
 
-/// One of the things compared: its name and one operation.
-pub(crate) struct Peer<'a> {
+/// One of the operations that are compared.
+pub(crate) struct Operation<'a> {
     pub(crate) name: &'static str,
-    pub(crate) operation: Box<dyn FnMut() -> Result<(), Box<dyn Error>> + 'a>,
+    pub(crate) run: Box<dyn FnMut() -> Result<(), Box<dyn Error>> + 'a>,
 }
 
-/// The median time of one operation of each peer, in the order given.
+impl<'a> Operation<'a> {
+    pub(crate) fn new(
+        name: &'static str,
+        run: impl FnMut() -> Result<(), Box<dyn Error>> + 'a,
+    ) -> Self {
+        let run = Box::new(run);
+        Self { name, run }
+    }
+}
+
+/// Returns the median time of one call of each operation, in the order given.
 pub(crate) fn measure(
-    plan: &Plan,
-    peers: &mut [Peer<'_>],
+    args: &Args,
+    operations: &mut [Operation<'_>],
 ) -> Result<Vec<Duration>, Box<dyn Error>> {
-    let mut times = vec![Vec::new(); peers.len()];
+    let mut times = vec![Vec::new(); operations.len()];
     // The first round warms up and does not count.
-    for round in 0..=plan.rounds {
-        let mut order: Vec<usize> = (0..peers.len()).collect();
-        if round % 2 == 1 {
-            order.reverse();
-        }
-        for number in order {
+    for round in 0..=args.rounds {
+        for number in turns::order(operations.len(), round) {
             let begun = Instant::now();
-            for _ in 0..plan.count {
-                (peers[number].operation)()?;
+            for _ in 0..args.count {
+                (operations[number].run)()?;
             }
             if round > 0 {
-                times[number].push(begun.elapsed() / plan.count);
+                times[number].push(begun.elapsed() / args.count);
             }
         }
     }
@@ -56,19 +63,19 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-/// Prints a line for each peer, with its time as a multiple of the first's.
-pub(crate) fn print(peers: &[Peer<'_>], times: &[Duration]) {
+/// Prints a line for each operation, with its time as a multiple of the first's.
+pub(crate) fn print(operations: &[Operation<'_>], times: &[Duration]) {
     let first = times.first().map_or(1.0, Duration::as_secs_f64);
     println!(
         "{:<34} {:>12} {:>10} {:>10}",
         "", "ns each", "times", "rate"
     );
-    for (peer, time) in peers.iter().zip(times) {
+    for (operation, time) in operations.iter().zip(times) {
         let ratio = time.as_secs_f64() / first;
         let nanos = time.as_nanos();
         println!(
             "{:<34} {nanos:>12} {ratio:>10.2} {:>10.2}",
-            peer.name,
+            operation.name,
             1.0 / ratio
         );
     }

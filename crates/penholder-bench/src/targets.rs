@@ -1,19 +1,23 @@
-//! penholder beside its peers as ratios, each with what was aimed at. Losses are
-//! printed like wins.
+//! The figures of penholder as ratios to those of its peers, each with its target.
+//! Losses are printed like wins.
 
 use crate::figures::Figures;
-use crate::peer::{Peer, Sync};
-use crate::report;
+use crate::peer::Peer;
+use crate::synchronous::Synchronous;
+use crate::text;
 
-/// Prints a line for each cell of penholder and each peer to compare it with.
+/// Prints a line for each trial of penholder, and one for each peer in the same trial.
 pub(crate) fn print(figures: &[Figures]) {
     let mut lines = Vec::new();
     for own in figures.iter().filter(|row| is_own(row.peer)) {
         lines.push(alone(own));
-        let beside = |peer: &&Figures| same_cell(own, peer) && is_beside(own.peer, peer.peer);
-        lines.extend(figures.iter().filter(beside).map(|peer| pair(own, peer)));
+        let compared = |peer: &&Figures| {
+            (peer.sync, peer.processes) == (own.sync, own.processes)
+                && is_compared(own.peer, peer.peer)
+        };
+        lines.extend(figures.iter().filter(compared).map(|peer| pair(own, peer)));
     }
-    lines.extend(beside_eight(figures));
+    lines.extend(compared_with_eight(figures));
     if !lines.is_empty() {
         println!("\n{}", lines.join("\n"));
     }
@@ -26,28 +30,21 @@ fn is_own(peer: Peer) -> bool {
     )
 }
 
-/// The table has all of them; the stricter order is compared with the main peer.
-fn is_beside(own: Peer, peer: Peer) -> bool {
+/// The variants of penholder are compared only with the main peer: the table shows
+/// the others.
+fn is_compared(own: Peer, peer: Peer) -> bool {
     match own {
         Peer::Penholder => !is_own(peer),
         _ => peer == Peer::SqliteBusy,
     }
 }
 
-fn same_cell(one: &Figures, other: &Figures) -> bool {
-    (one.sync, one.processes) == (other.sync, other.processes)
+fn trial(row: &Figures) -> String {
+    let processes = text::processes(row.processes);
+    format!("{}, {processes}: {}", row.sync, row.peer)
 }
 
-fn place(row: &Figures) -> String {
-    let several = if row.processes == 1 {
-        "process"
-    } else {
-        "processes"
-    };
-    format!("{}, {} {several}: {}", row.sync, row.processes, row.peer)
-}
-
-/// What does not need a peer: fairness, failures, rows, the log.
+/// The figures that need no peer: fairness, failures, rows, the size of the WAL.
 fn alone(own: &Figures) -> String {
     let many = matches!(own.processes, 8 | 32) && own.think_us == 0.0;
     let jain = match own.peer {
@@ -55,25 +52,24 @@ fn alone(own: &Figures) -> String {
         _ if many => " (target 0.990)",
         _ => "",
     };
-    let log = if own.processes == 32 {
-        " (target 32)"
-    } else {
-        ""
+    let wal = match own.processes {
+        32 => " (target 32)",
+        _ => "",
     };
     format!(
-        "{} Jain {:.3}{jain}, failed {} (target 0), log {:.1} MB{log}, rows {}",
-        place(own),
+        "{} Jain {:.3}{jain}, failed {} (target 0), WAL {:.1} MB{wal}, rows {}",
+        trial(own),
         own.jain,
         own.failed,
-        report::megabytes(own.wal_max_bytes),
-        if own.rows_ok { "ok" } else { "WRONG" }
+        text::megabytes(own.wal_max_bytes),
+        text::rows(own.rows_ok)
     )
 }
 
 fn pair(own: &Figures, peer: &Figures) -> String {
     let mut line = format!(
         "{}/{} rate {:.2}",
-        place(own),
+        trial(own),
         peer.peer,
         own.rate / peer.rate
     );
@@ -87,7 +83,7 @@ fn pair(own: &Figures, peer: &Figures) -> String {
     line
 }
 
-/// How much of a peer's rate is aimed at.
+/// The target for the ratio of rates.
 fn rate_target(own: &Figures, peer: Peer) -> Option<f64> {
     if own.peer != Peer::Penholder {
         return None;
@@ -98,32 +94,32 @@ fn rate_target(own: &Figures, peer: Peer) -> Option<f64> {
         _ if thinks => None,
         (Peer::SqliteBusy, _, 1) => Some(0.85),
         (Peer::SqliteAutocommit, _, 1) => Some(0.7),
-        (Peer::SqliteBusy, Sync::Normal, 8) => Some(0.95),
-        (Peer::SqliteBusy, Sync::Normal, 32) => Some(1.2),
-        (Peer::SqliteBusy, Sync::Normal, 256) => Some(2.0),
-        (Peer::SqliteBusyPrepared, Sync::Normal, 8 | 32) => Some(0.8),
-        (Peer::SqliteBusy, Sync::Full, 8) => Some(3.0),
-        (Peer::SqliteBusy, Sync::Full, 32) => Some(6.0),
-        (Peer::Naive, Sync::Normal, 8 | 32) => Some(10.0),
-        (Peer::Naive, Sync::Full, 8 | 32) => Some(2.0),
+        (Peer::SqliteBusy, Synchronous::Normal, 8) => Some(0.95),
+        (Peer::SqliteBusy, Synchronous::Normal, 32) => Some(1.2),
+        (Peer::SqliteBusy, Synchronous::Normal, 256) => Some(2.0),
+        (Peer::SqliteBusyPrepared, Synchronous::Normal, 8 | 32) => Some(0.8),
+        (Peer::SqliteBusy, Synchronous::Full, 8) => Some(3.0),
+        (Peer::SqliteBusy, Synchronous::Full, 32) => Some(6.0),
+        (Peer::Naive, Synchronous::Normal, 8 | 32) => Some(10.0),
+        (Peer::Naive, Synchronous::Full, 8 | 32) => Some(2.0),
         _ => None,
     }
 }
 
-/// The part of a peer's longest wait that is aimed at.
+/// The target for the ratio of longest waits, as a divisor.
 fn wait_target(own: &Figures, peer: Peer) -> Option<u32> {
     if own.peer != Peer::Penholder || peer != Peer::SqliteBusy || own.think_us > 0.0 {
         return None;
     }
     match (own.sync, own.processes) {
-        (Sync::Normal, 8 | 32 | 256) => Some(30),
-        (Sync::Full, 8 | 32) => Some(100),
+        (Synchronous::Normal, 8 | 32 | 256) => Some(30),
+        (Synchronous::Full, 8 | 32) => Some(100),
         _ => None,
     }
 }
 
-/// 256 processes beside 8 of the same peer.
-fn beside_eight(figures: &[Figures]) -> Vec<String> {
+/// The rate of 256 processes compared with that of 8 of the same peer.
+fn compared_with_eight(figures: &[Figures]) -> Vec<String> {
     let crowds = figures
         .iter()
         .filter(|row| is_own(row.peer) && row.processes == 256);
@@ -134,13 +130,13 @@ fn beside_eight(figures: &[Figures]) -> Vec<String> {
         let ratio = crowd.rate / eight.rate;
         Some(format!(
             "{} rate {ratio:.2} of that of 8 processes (target 0.80)",
-            place(crowd)
+            trial(crowd)
         ))
     });
     lines.collect()
 }
 
-/// `1/45` for what is less, `3.2` for what is more.
+/// Formats a ratio: `1/45` if it is less than 1, otherwise `3.2 times`.
 fn fraction(ratio: f64) -> String {
     if ratio < 1.0 {
         let times = 1.0 / ratio;
@@ -158,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fractions() {
+    fn a_ratio_below_one_is_a_fraction() {
         assert_eq!(fraction(0.5), "1/2.0");
         assert_eq!(fraction(1.0 / 45.0), "1/45");
         assert_eq!(fraction(3.24), "3.2 times");

@@ -1,4 +1,4 @@
-//! A word that processes share, with the kernel's futex: free or taken.
+//! A futex word in memory that processes share: the cheapest lock between processes.
 
 use std::error::Error;
 use std::path::Path;
@@ -9,50 +9,52 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::io::Errno;
 use rustix::thread::futex::{self, Flags, Timespec};
 
-use crate::clock;
-use crate::writer;
+use crate::{clock, lock_file};
 
 const FREE: u32 = 0;
-const TAKEN: u32 = 1;
+const HELD: u32 = 1;
 
 pub(crate) struct Word {
-    page: MmapRaw,
+    map: MmapRaw,
 }
 
 impl Word {
-    /// All who name the same file share the word.
+    /// Maps the word of a file. All processes that map the same file share it.
     pub(crate) fn shared(path: &Path) -> Result<Self, Box<dyn Error>> {
-        let file = writer::lock_file(path)?;
+        let file = lock_file::open(path)?;
         file.set_len(4096)?;
-        let page = MmapOptions::new().len(4096).map_raw(&file)?;
-        Ok(Self { page })
+        let map = MmapOptions::new().len(4096).map_raw(&file)?;
+        Ok(Self { map })
     }
 
     fn word(&self) -> &AtomicU32 {
-        let start = self.page.as_mut_ptr().cast::<u32>();
-        #[expect(unsafe_code, reason = "no safe view of memory shared by processes")]
-        // SAFETY: the mapping begins at a page's border, is a page long, and
-        // lives as long as `self`; nobody shortens the file; every process looks
-        // at these four bytes through an atomic only.
+        let start = self.map.as_mut_ptr().cast::<u32>();
+        #[expect(
+            unsafe_code,
+            reason = "there is no safe view of memory that processes share"
+        )]
+        // SAFETY: the mapping is aligned to a memory page, is a page long, and lives
+        // as long as `self`; no process truncates the file; every process accesses
+        // these four bytes only through an atomic.
         unsafe {
             AtomicU32::from_ptr(start)
         }
     }
 
-    pub(crate) fn take(&self, patience: Duration) -> Result<(), Box<dyn Error>> {
-        let deadline = clock::after(patience);
-        let free = || {
+    pub(crate) fn acquire(&self, timeout: Duration) -> Result<(), Box<dyn Error>> {
+        let deadline = clock::after(timeout);
+        let acquired = || {
             let order = (Ordering::Acquire, Ordering::Relaxed);
             let word = self.word();
-            word.compare_exchange(FREE, TAKEN, order.0, order.1).is_ok()
+            word.compare_exchange(FREE, HELD, order.0, order.1).is_ok()
         };
-        while !free() {
+        while !acquired() {
             let left = clock::left(deadline);
             if left.is_zero() {
-                return Err("the word was not free in time".into());
+                return Err("the word was not free before the deadline".into());
             }
             let left = Timespec::try_from(left)?;
-            match futex::wait(self.word(), Flags::empty(), TAKEN, Some(&left)) {
+            match futex::wait(self.word(), Flags::empty(), HELD, Some(&left)) {
                 Ok(()) | Err(Errno::AGAIN | Errno::INTR | Errno::TIMEDOUT) => {}
                 Err(error) => return Err(error.into()),
             }

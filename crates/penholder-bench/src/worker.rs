@@ -1,102 +1,58 @@
-//! The role of one writing process: opens, says `ready`, hears when to start,
-//! writes in a closed loop until the end, and says its share of the result as
-//! one line of JSON. With `--once` it opens when it is told, and writes one row.
+//! A worker: one process that writes in a closed loop.
+//!
+//! It opens the database, prints `ready`, reads the window from its standard input,
+//! writes until the end, and prints its share as one line of JSON. With `--once` it
+//! opens the database only when the window starts, and writes one row.
 
 use std::error::Error;
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde::{Deserialize, Serialize};
 
 use crate::clock::{self, Nanos};
-use crate::peer::{Peer, Sync};
+use crate::peer::setting::Setting;
+use crate::peer::transaction::Outcome;
+use crate::peer::{Peer, writer};
 use crate::process;
-use crate::writer::{self, Outcome, Setting};
+use crate::share::{self, Share};
+use crate::synchronous::Synchronous;
+use crate::window::Window;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[arg(long)]
     peer: Peer,
     #[arg(long)]
-    sync: Sync,
+    sync: Synchronous,
     #[arg(long)]
     database: PathBuf,
     #[arg(long)]
     number: u32,
     #[arg(long, value_parser = clock::parse)]
-    patience: Duration,
+    timeout: Duration,
     #[arg(long, value_parser = clock::parse)]
     think: Duration,
     #[arg(long)]
     once: bool,
 }
 
-/// The arguments that start a worker; it reads them as [`Args`].
-pub(crate) fn arguments(setting: &Setting, think: Duration) -> Vec<String> {
-    vec![
+/// The arguments that start a worker, which parses them as [`Args`].
+pub(crate) fn arguments(setting: &Setting, think: Duration, once: bool) -> Vec<String> {
+    let mut arguments = vec![
         "worker".into(),
         format!("--peer={}", setting.peer),
         format!("--sync={}", setting.sync),
         format!("--database={}", setting.database.display()),
         format!("--number={}", setting.number),
-        format!("--patience={}ms", setting.patience.as_millis()),
+        format!("--timeout={}ms", setting.timeout.as_millis()),
         format!("--think={}ns", think.as_nanos()),
-    ]
-}
-
-/// When to start, from when on to count, and when to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Window {
-    pub(crate) start: Nanos,
-    pub(crate) counted: Nanos,
-    pub(crate) end: Nanos,
-}
-
-impl Window {
-    /// The line that a worker waits for.
-    pub(crate) fn order(self) -> String {
-        format!("{} {} {}", self.start, self.counted, self.end)
+    ];
+    if once {
+        arguments.push("--once".into());
     }
-}
-
-impl FromStr for Window {
-    type Err = Box<dyn Error>;
-
-    fn from_str(line: &str) -> Result<Self, Self::Err> {
-        let mut words = line.split_whitespace();
-        let mut next = || -> Result<Nanos, Self::Err> {
-            Ok(words.next().ok_or("no order to start came")?.parse()?)
-        };
-        Ok(Self {
-            start: next()?,
-            counted: next()?,
-            end: next()?,
-        })
-    }
-}
-
-/// What one process did. The Python worker says the same.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Share {
-    /// Writes acknowledged, those of the warm-up and after the end among them:
-    /// so many rows must be there.
-    pub(crate) acknowledged: u64,
-    /// Writes that ended within the window.
-    pub(crate) writes: u64,
-    /// Calls that ended after the warm-up and wrote nothing.
-    pub(crate) failed: u64,
-    /// How long calls took that ended after the warm-up, failed ones among them:
-    /// nanoseconds, and how often.
-    pub(crate) latencies: Vec<(u64, u64)>,
-    /// The longest of them, exactly.
-    pub(crate) longest: Nanos,
-    /// Processor time from the end of the warm-up on.
-    pub(crate) processor: Nanos,
-    /// What must not happen, if it did.
-    pub(crate) error: Option<String>,
+    arguments
 }
 
 pub(crate) fn run(args: Args) -> Result<(), Box<dyn Error>> {
@@ -106,7 +62,7 @@ pub(crate) fn run(args: Args) -> Result<(), Box<dyn Error>> {
         sync: args.sync,
         database: args.database,
         number: args.number,
-        patience: args.patience,
+        timeout: args.timeout,
     };
     let share = if args.once {
         once(&setting)?
@@ -115,14 +71,14 @@ pub(crate) fn run(args: Args) -> Result<(), Box<dyn Error>> {
     } else {
         looped(&setting, args.think)?
     };
-    say(&serde_json::to_string(&share)?)
+    print_line(&serde_json::to_string(&share)?)
 }
 
-/// One opening and one write, when all have been started; whatever goes wrong is
-/// a failure.
+/// Opens the database and writes once when the window starts. Every error counts
+/// as a failed write.
 fn once(setting: &Setting) -> Result<Share, Box<dyn Error>> {
-    say("ready")?;
-    std::thread::sleep(clock::left(order()?.start));
+    print_line("ready")?;
+    std::thread::sleep(clock::left(read_window()?.start));
     let begun = clock::now();
     let outcome = writer::open(setting).and_then(|mut write| write());
     let longest = clock::now() - begun;
@@ -133,35 +89,35 @@ fn once(setting: &Setting) -> Result<Share, Box<dyn Error>> {
         failed: (!written).into(),
         latencies: vec![(longest, 1)],
         longest,
-        processor: clock::processor(),
+        cpu_time: clock::cpu_time(),
         error: outcome.err().map(|error| error.to_string()),
     })
 }
 
 fn looped(setting: &Setting, think: Duration) -> Result<Share, Box<dyn Error>> {
     let mut write = writer::open(setting)?;
-    say("ready")?;
-    repeat(order()?, think, &mut *write)
+    print_line("ready")?;
+    repeat(read_window()?, think, &mut *write)
 }
 
-/// Threads of this process.
+/// Threads of a worker of [`Peer::PenholderThreads`].
 const THREADS: usize = 8;
 
-/// The same by several threads, counted together.
+/// Writes from several threads, and counts them together.
 fn threaded(setting: &Setting, think: Duration) -> Result<Share, Box<dyn Error>> {
     let write = writer::penholder(setting)?;
-    say("ready")?;
-    let window = order()?;
+    print_line("ready")?;
+    let window = read_window()?;
     let one = || {
         let mut write = || write().map_err(Into::into);
         repeat(window, think, &mut write).map_err(|error| error.to_string())
     };
-    let before = clock::processor();
+    let before = clock::cpu_time();
     let shares: Vec<Result<Share, String>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(one)).collect();
-        let died = |_| Err("a thread panicked".to_owned());
+        let panicked = |_| Err("a thread panicked".to_owned());
         let join =
-            |thread: std::thread::ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(died);
+            |thread: std::thread::ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(panicked);
         threads.into_iter().map(join).collect()
     });
     let mut sum = Share::default();
@@ -173,12 +129,12 @@ fn threaded(setting: &Setting, think: Duration) -> Result<Share, Box<dyn Error>>
         sum.latencies.extend(share.latencies);
         sum.longest = sum.longest.max(share.longest);
     }
-    // The warm-up among it: it is the whole process's.
-    sum.processor = clock::processor() - before;
+    // The clock is that of the whole process, so this includes the warm-up.
+    sum.cpu_time = clock::cpu_time() - before;
     Ok(sum)
 }
 
-/// Writes in a closed loop until the end.
+/// Writes in a closed loop until the end of the window.
 fn repeat(
     window: Window,
     think: Duration,
@@ -199,11 +155,11 @@ fn repeat(
     }
 }
 
-/// What a worker counts as it goes.
+/// The counts of a worker that is running.
 struct Tally {
     share: Share,
     latencies: Histogram<u64>,
-    /// Processor time at the end of the warm-up.
+    /// CPU time at the end of the warm-up.
     before: Option<Nanos>,
 }
 
@@ -211,7 +167,7 @@ impl Tally {
     fn new() -> Result<Self, Box<dyn Error>> {
         Ok(Self {
             share: Share::default(),
-            latencies: histogram()?,
+            latencies: share::histogram()?,
             before: None,
         })
     }
@@ -224,7 +180,7 @@ impl Tally {
         if ended < window.counted {
             return;
         }
-        self.before.get_or_insert_with(clock::processor);
+        self.before.get_or_insert_with(clock::cpu_time);
         self.latencies.saturating_record(ended - begun);
         self.share.longest = self.share.longest.max(ended - begun);
         match outcome {
@@ -235,46 +191,21 @@ impl Tally {
     }
 
     fn share(mut self) -> Share {
-        let now = clock::processor();
-        self.share.processor = now - self.before.unwrap_or(now);
-        let recorded = self.latencies.iter_recorded();
-        self.share.latencies = recorded
-            .map(|step| (step.value_iterated_to(), step.count_at_value()))
-            .collect();
+        let now = clock::cpu_time();
+        self.share.cpu_time = now - self.before.unwrap_or(now);
+        self.share.latencies = share::latencies(&self.latencies);
         self.share
     }
 }
 
-/// Latencies from a nanosecond to two minutes, to a thousandth.
-pub(crate) fn histogram() -> Result<Histogram<u64>, Box<dyn Error>> {
-    Ok(Histogram::new_with_bounds(1, 120_000_000_000, 3)?)
-}
-
-fn say(line: &str) -> Result<(), Box<dyn Error>> {
+fn print_line(line: &str) -> Result<(), Box<dyn Error>> {
     let mut output = std::io::stdout().lock();
     writeln!(output, "{line}")?;
     Ok(output.flush()?)
 }
 
-fn order() -> Result<Window, Box<dyn Error>> {
+fn read_window() -> Result<Window, Box<dyn Error>> {
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line)?;
     line.parse()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn orders_are_read_as_written() {
-        let window = Window {
-            start: 1,
-            counted: 2,
-            end: 3,
-        };
-        assert_eq!(window.order().parse::<Window>().unwrap(), window);
-        assert!("".parse::<Window>().is_err());
-        assert!("1 2 x".parse::<Window>().is_err());
-    }
 }

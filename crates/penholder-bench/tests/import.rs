@@ -1,11 +1,11 @@
-//! The import is measured beside the shell, and without one it says what it skips.
+//! `import` compares with the sqlite3 shell, and says so if there is none.
 
 #![cfg(test)]
 
-use std::io::Read;
+mod child;
+
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 #[test]
 fn an_import_is_measured_while_others_write() {
@@ -14,7 +14,7 @@ fn an_import_is_measured_while_others_write() {
     };
     assert!(text.contains("run 1: import "), "{text}");
     assert!(text.contains("all: import "), "{text}");
-    assert!(text.contains("writes beside it: wait p50 "), "{text}");
+    assert!(text.contains("concurrent writes: wait p50 "), "{text}");
     assert!(
         text.contains("of the shell's") || text.contains("SKIPPED"),
         "{text}"
@@ -22,7 +22,7 @@ fn an_import_is_measured_while_others_write() {
 }
 
 #[test]
-fn without_a_shell_the_ratio_is_skipped_aloud() {
+fn without_a_shell_the_ratio_is_reported_as_skipped() {
     let Some(text) = measured(Some("")) else {
         return;
     };
@@ -34,31 +34,19 @@ fn without_a_shell_the_ratio_is_skipped_aloud() {
     assert!(text.contains("all: import "), "{text}");
 }
 
-/// What a short run says; nothing where the command was not built.
+/// Returns what a short run prints, or `None` if the command `penholder` is not built.
 fn measured(path: Option<&str>) -> Option<String> {
     let bench = Path::new(env!("CARGO_BIN_EXE_penholder-bench"));
     if !bench.with_file_name("penholder").exists() {
         eprintln!("SKIPPED: this test needs the command penholder, which is not built");
         return None;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let mut command = Command::new(bench);
     command.args(["import", "--rows=20000", "--writers=2", "--runs=1"]);
-    command.arg("--folder").arg(folder.path());
+    command.arg("--directory").arg(directory.path());
     if let Some(path) = path {
         command.env("PATH", path);
     }
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while child.try_wait().unwrap().is_none() {
-        if Instant::now() > deadline {
-            let _ = child.kill();
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let mut text = String::new();
-    let mut output = child.stdout.take().unwrap();
-    output.read_to_string(&mut text).unwrap();
-    assert!(child.wait().unwrap().success(), "{text}");
-    Some(text)
+    Some(child::printed(&mut command))
 }

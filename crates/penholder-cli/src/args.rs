@@ -1,20 +1,23 @@
-//! The interface: every command, option and default.
+//! The interface: every subcommand, option and default.
 
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValue;
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use penholder::lock::EventKind;
+use penholder::lock::{EventKind, WriteLocker};
 use penholder::{Options, Synchronous};
+
+use crate::failure::{FAILED, Failure};
 
 /// Many processes, one SQLite database, one pen.
 ///
-/// penholder takes a lock file beside the database (db.lock) before it writes,
-/// so that programs wait for one another instead of failing with "database is
-/// locked", and a timeout says who is in the way.
+/// penholder locks a file next to the database (db.lock) before it writes.
+/// Programs wait for one another instead of failing with "database is locked",
+/// and a timeout names the process that is in the way.
 #[derive(Debug, Parser)]
 #[command(
     name = "penholder",
@@ -30,25 +33,25 @@ pub(crate) struct Args {
 
 const AFTER_HELP: &str = "\
 Examples:
-  penholder stress demo.db                     see it work: 8 processes at once
+  penholder stress demo.db                     try it: 8 processes write at once
   penholder exec app.db 'INSERT INTO t VALUES (?1)' 42
   penholder query app.db 'SELECT * FROM t' --json
-  penholder import app.db t rows.csv           others get their turn meanwhile
+  penholder import app.db t rows.csv           others write in between
   penholder status app.db                      who holds the pen?
-  penholder doctor app.db                      what is wrong, and what to do?
   penholder top app.db                         the same, live
+  penholder doctor app.db                      what is wrong, and what to do?
   penholder run app.db -- ./nightly-import     hold the pen while a program runs
 
 Exit codes:
-  0    done
+  0    success
   1    SQL failed, a check failed, or a file cannot be used
-  2    the command line was not understood
-  3    an import stopped halfway: it says how many rows are in, how to go on;
-       or the worst finding of doctor is a warning
-  4    the worst finding of doctor is an error
-  75   the write lock (or SQLite's own lock) was not free in time
-  run  exits with the command's own code; 126 it cannot be started, 127 it is
-       not found, 128+N it was ended by signal N";
+  2    the command line is invalid
+  3    import: stopped halfway; the message says how to continue
+       doctor: the worst finding is a warning
+  4    doctor: the worst finding is an error
+  75   the write lock, or SQLite's own lock, was not free in time
+  run exits with the code of its command, with 126 if it cannot be started, with
+  127 if it is not found, and with 128+N if signal N ended it";
 
 fn version() -> String {
     let own = env!("CARGO_PKG_VERSION");
@@ -57,32 +60,32 @@ fn version() -> String {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Write one database from many processes at once, and check the result
+    /// Write to one database from many processes at once, and check the result
     Stress(Stress),
     #[command(hide = true)]
     StressWorker(StressWorker),
-    /// Run SQL that writes, under the write lock; creates a missing database
+    /// Run SQL that writes, under the write lock; a missing database is created
     Exec(Exec),
     /// Run SQL that reads; never waits for the write lock
     Query(Query),
-    /// Write the rows of a CSV or JSON lines file into a table, in short batches,
-    /// between which others write
+    /// Import rows from a CSV or JSON lines file, in short batches between which
+    /// others write
     Import(Import),
-    /// Say who holds the write lock; only looks
+    /// Show who holds the write lock and who waits; changes nothing
     Status(Status),
-    /// Say what is wrong with a database, or may go wrong, and what to do; only looks
+    /// Find problems with a database, and say what to do; changes nothing
     Doctor(Doctor),
-    /// Say what was notable lately: timeouts, recoveries, long holds; only looks
+    /// Show recent events, such as timeouts, recoveries and long holds; changes nothing
     History(History),
-    /// Watch who holds the write lock and who waits, live; only looks
+    /// Show who holds the write lock and who waits, live; changes nothing
     Top(Top),
     /// Hold the write lock while a command runs
     Run(Run),
-    /// Move the log (-wal) into the database and empty it
+    /// Move the WAL into the database and truncate it
     Checkpoint(Maintain),
-    /// Copy the database as it is this moment; writers go on meanwhile
+    /// Copy the database in its current state; others may write meanwhile
     Backup(Backup),
-    /// Rebuild the database file without its free pages; everybody waits
+    /// Rebuild the database file without free pages; others wait meanwhile
     Vacuum(Maintain),
     /// Print a completion script for a shell
     Completions {
@@ -91,23 +94,23 @@ pub(crate) enum Command {
     },
 }
 
-/// Which database, and how it is locked.
+/// The database, and how it is locked.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Target {
     /// The database file
     #[arg(value_name = "DB")]
     pub(crate) db: PathBuf,
-    /// Use this lock file instead of db.lock in the database's folder; everybody
-    /// who writes the database must name the same
+    /// Use this lock file instead of db.lock in the directory of the database; the
+    /// programs that write to the database must all use the same one
     #[arg(long, value_name = "FILE")]
     pub(crate) lock_file: Option<PathBuf>,
-    /// Work on a network file system too: right only if no other machine writes
+    /// Allow a network file system; safe only if no other machine writes
     #[arg(long)]
     pub(crate) allow_network_fs: bool,
 }
 
 impl Target {
-    /// The library's options for this database.
+    /// The options to open this database with.
     pub(crate) fn options(&self) -> Options {
         let options = Options::new().allow_network_fs(self.allow_network_fs);
         match &self.lock_file {
@@ -115,12 +118,25 @@ impl Target {
             None => options,
         }
     }
+
+    /// The lock of an existing database, for a subcommand that changes nothing.
+    pub(crate) fn existing_locker(&self, command: &str) -> Result<WriteLocker, Failure> {
+        let locker = self.options().locker(&self.db)?;
+        if self.db.exists() || locker.lock_file().exists() {
+            return Ok(locker);
+        }
+        let message = format!(
+            "{command}: {}: there is no such database and no lock file: check the name",
+            self.db.display()
+        );
+        Err(Failure::new(message, FAILED))
+    }
 }
 
 /// How long to wait.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Timeout {
-    /// How long to wait for everybody else, for example 500ms, 10s, 1.5m
+    /// How long to wait for other processes, for example 500ms, 10s, 1.5m
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = duration, allow_hyphen_values = true)]
     pub(crate) timeout: Duration,
 }
@@ -129,22 +145,22 @@ pub(crate) struct Timeout {
 pub(crate) struct Stress {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// How many processes write at once
+    /// Number of processes that write at once
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) processes: u32,
-    /// How many rows each of them writes, each in a transaction of its own
+    /// Number of rows that each process writes, each in its own transaction
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) writes: u32,
-    /// What a commit waits for: with `full` it survives a power cut
+    /// What a commit survives
     #[arg(long, value_enum, default_value = "normal")]
     pub(crate) sync: Sync,
-    /// How long each write may wait, for example 10s
+    /// How long each write waits, for example 10s
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration, allow_hyphen_values = true)]
     pub(crate) timeout: Duration,
     /// Print the report as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
-    /// Write into a database that has other tables too
+    /// Use a database that has other tables too
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -167,9 +183,9 @@ pub(crate) struct StressWorker {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Sync {
-    /// Survives the death of every process
+    /// The death of any process
     Normal,
-    /// Survives a power cut too
+    /// A power cut too
     Full,
 }
 
@@ -196,8 +212,8 @@ impl Sync {
 pub(crate) struct Exec {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// One statement, or several separated by `;` (all or nothing); `-` reads
-    /// them from standard input
+    /// One statement, or several separated by `;` that run in one transaction; `-`
+    /// reads standard input
     #[arg(value_name = "SQL")]
     pub(crate) sql: String,
     /// Values for ?1, ?2 … of a single statement
@@ -205,22 +221,22 @@ pub(crate) struct Exec {
     pub(crate) params: Vec<String>,
     #[command(flatten)]
     pub(crate) timeout: Timeout,
-    /// What this is for: shown to whoever waits
+    /// Purpose of this hold, shown to processes that wait
     #[arg(long)]
     pub(crate) label: Option<String>,
 }
 
 const PARAM_HELP: &str = "\
-A PARAM that reads as an integer or a real number is bound as one; null: is
-NULL; text:… is always text; anything else is text. Put -- before a PARAM that
-begins with a dash.";
+A PARAM that reads as an integer or a real number is bound as one. `null:` is
+bound as NULL, `text:42` as the text 42, and everything else as text. Put --
+before a PARAM that begins with a dash.";
 
 const EXEC_HELP: &str = "\
-A database that is new, or was not yet in WAL mode, is waited for twice, each
-time up to the timeout: to set that mode, and to write.
+A database that is new, or not yet in WAL mode, needs two waits, each up to the
+timeout: one to set WAL mode, and one to write.
 
-Statements run in one transaction, where SQLite ignores PRAGMA foreign_keys=…:
-it is refused.";
+The statements run in one transaction. SQLite ignores PRAGMA foreign_keys=… in
+a transaction; exec refuses it.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = PARAM_HELP)]
@@ -236,10 +252,10 @@ pub(crate) struct Query {
     /// Print one JSON array of objects
     #[arg(long, group = "format")]
     pub(crate) json: bool,
-    /// Print CSV with a header (the default on a pipe)
+    /// Print CSV with a header (default on a pipe)
     #[arg(long, group = "format")]
     pub(crate) csv: bool,
-    /// Print a table (the default on a terminal)
+    /// Print a table (default on a terminal)
     #[arg(long, group = "format")]
     pub(crate) table: bool,
     #[command(flatten)]
@@ -251,75 +267,75 @@ pub(crate) struct Query {
 pub(crate) struct Import {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// The table; it must exist
+    /// The table to import into; it must exist
     #[arg(value_name = "TABLE")]
     pub(crate) table: String,
-    /// The file; `-` reads standard input
+    /// The file to import; `-` reads standard input
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
-    /// What is in the file, if its name does not end in .csv, .tsv, .jsonl,
-    /// .ndjson or .json
+    /// Format of the file [default: by its extension: .csv, .tsv, .jsonl, .ndjson
+    /// or .json]
     #[arg(long, value_enum)]
     pub(crate) format: Option<ImportFormat>,
-    /// What stands between the fields of a CSV file: one ASCII character, or
-    /// `tab` [default: a comma; a tab for .tsv]
+    /// Field delimiter of a CSV file: one ASCII character, or `tab` [default: a
+    /// comma; a tab for .tsv]
     #[arg(long, value_name = "CHAR", value_parser = delimiter, allow_hyphen_values = true)]
     pub(crate) delimiter: Option<u8>,
-    /// Store an empty CSV field as NULL, not as empty text
+    /// Store an empty CSV field as NULL instead of empty text
     #[arg(long)]
     pub(crate) empty_as_null: bool,
-    /// Leave out the first N rows of the file: to go on where an import stopped
+    /// Skip the first N rows of the file, to continue where an import stopped
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) skip: u64,
-    /// How long a batch writes at most before others get their turn; one row at
-    /// least
+    /// How long a batch may write before others get their turn; it has at least
+    /// one row
     #[arg(long, value_name = "TIME", default_value = "2ms", value_parser = duration, allow_hyphen_values = true)]
     pub(crate) hold: Duration,
-    /// All rows in one transaction, or none: nobody else writes until all are in
+    /// Import all rows in one transaction; others wait until it ends
     #[arg(long, conflicts_with = "hold")]
     pub(crate) atomic: bool,
-    /// What a commit waits for: with `full` it survives a power cut
+    /// What a commit survives
     #[arg(long, value_enum, default_value = "normal")]
     pub(crate) sync: Sync,
-    /// How long each batch waits for everybody else, for example 500ms, 10s
+    /// How long each batch waits for other processes, for example 500ms, 10s
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration, allow_hyphen_values = true)]
     pub(crate) timeout: Duration,
-    /// What this is for: shown to whoever waits
+    /// Purpose of this hold, shown to processes that wait
     #[arg(long, default_value = "import")]
     pub(crate) label: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ImportFormat {
-    /// Rows of fields, the first with the names of the columns
+    /// Rows of fields; the first row has the names of the columns
     Csv,
     /// One JSON object on each line
     Jsonl,
 }
 
 const IMPORT_HELP: &str = "\
-The file is read twice (standard input is kept in a temporary file, in TMPDIR).
-First every row is checked: UTF-8, columns that the table has, as many fields as
-the header, one JSON object a line. A row that is malformed is reported with its
-line, and nothing is imported. Empty lines are left out. Then the rows are
-written. Columns that the file does not name, and keys that an object does not
-have, get their default.
+The file is read twice; standard input is copied to a temporary file in TMPDIR
+for that. First, every row is checked: it must be UTF-8 and use columns that the
+table has. A CSV row must have as many fields as the header; a JSON line must be
+one object. If a row is malformed, the message names its line, and nothing is
+imported. Empty lines are skipped. Then the rows are written. A column without a
+value gets its default.
 
-CSV values are text, which SQLite converts as the type of the column asks. JSON
-numbers and text are stored as they are, null as NULL, true and false as 1 and
-0, arrays and objects as JSON text.
+CSV values are text, which SQLite converts to the type of the column. JSON
+numbers and strings are stored as they are, null as NULL, true and false as 1
+and 0, arrays and objects as JSON text.
 
-At a row that the database refuses (a constraint, a trigger) the import stops:
-the rows before it are in. So are those of finished batches after Ctrl-C, a
-timeout or a kill. The message says how many, and the --skip to go on with. A
-second Ctrl-C ends it at once, without a message.
+If the database refuses a row, for example because of a constraint, the import
+stops and keeps the rows before it. After Ctrl-C, a timeout or a kill it keeps
+the finished batches. The message says how many rows were imported, and which
+--skip continues the import. A second Ctrl-C ends it at once, without a message.
 
 Exit codes:
-  0    all rows are in
+  0    all rows were imported
   1    nothing was imported
-  3    it stopped halfway; the rows before are in
-  75   the lock was not free in time; the rows before are in
-  130  it was interrupted (143: asked to end); the rows before are in";
+  3    stopped halfway; earlier rows stay
+  75   the lock was not free in time; earlier rows stay
+  130  interrupted (143: terminated); earlier rows stay";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Status {
@@ -332,52 +348,51 @@ pub(crate) struct Status {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Nothing is changed, and the write lock is not taken. Processes of other users are
-seen by root only.
+doctor does not take the write lock. Only root sees the processes of other users.
 
 Exit codes:
   0  nothing is wrong
-  1  there is no database to be examined
-  3  the worst finding is a warning: it works, and may fail later, or for others
+  1  there is no database to examine
+  3  the worst finding is a warning: it works now, but may fail later or for others
   4  the worst finding is an error: it does not work now")]
 pub(crate) struct Doctor {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// Read the whole content too, for corruption and unmet foreign keys
+    /// Also read the whole database, to find corruption and foreign key violations
     #[arg(long)]
     pub(crate) integrity: bool,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
-    /// The timeout that your programs write with; a longer hold is a warning
+    /// The timeout of your programs; a longer hold is a warning
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = duration, allow_hyphen_values = true)]
     pub(crate) timeout: Duration,
 }
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-It stands in the queue's file (db.lockq), which keeps the last 64 events. It
-ends with that file: when the machine starts anew, or when somebody deletes it.
-An event is about a process if it did something, or something was done to it.")]
+The events come from the queue file (db.lockq), which keeps the last 64. They are
+lost when the machine reboots, or when the file is deleted. An event is about a
+process if the process caused it or was affected by it.")]
 pub(crate) struct History {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// Only events about this process
+    /// Show only events about this process
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) pid: Option<u32>,
-    /// Only events of this kind; may be given several times
+    /// Show only events of this kind; may be given several times
     #[arg(long, value_enum)]
     pub(crate) kind: Vec<Kind>,
-    /// Only what took at least so long, for example 500ms, 10s, 1.5m
+    /// Show only events that took at least this long, for example 500ms, 10s, 1.5m
     #[arg(long, value_name = "TIME", default_value = "0s", hide_default_value = true, value_parser = duration, allow_hyphen_values = true)]
     pub(crate) longer: Duration,
-    /// Only the last so many
+    /// Show only the last N events
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) limit: Option<usize>,
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     pub(crate) json: bool,
-    /// Print the earliest first, and further ones as they come, until Ctrl-C
+    /// Print the oldest event first, and new ones as they happen, until Ctrl-C
     #[arg(short, long)]
     pub(crate) follow: bool,
 }
@@ -386,74 +401,95 @@ pub(crate) struct History {
 #[command(after_help = "\
 Keys:
   up, down     select a process
-  d, Enter     show all that is known of it
+  d, Enter     show all details of the process
   p, space     pause
   q, Esc       quit
 
-It looks at the queue's file (db.lockq), which costs next to nothing and is in
-nobody's way. So it does not see a holder that does not queue, like a plain
-flock: 'penholder status' does.
+top reads the queue file (db.lockq), which costs almost nothing and does not
+disturb other processes. It does not see a holder that does not queue, such as
+plain flock; 'penholder status' does.
 
-On a pipe it prints one text, after one interval; with --interval one after
-each, until Ctrl-C or nobody reads them.")]
+On a pipe, top prints one report after one interval. With --interval it prints
+one after each interval, until Ctrl-C or until its reader is gone.")]
 pub(crate) struct Top {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// How often it looks, for example 200ms, 5s; 1s if not said
+    /// Time between two updates, for example 200ms, 5s [default: 1s]
     #[arg(short, long, value_name = "TIME", value_parser = interval, allow_hyphen_values = true)]
     pub(crate) interval: Option<Duration>,
-    /// Print one text and end, on a terminal too
+    /// Print one report and exit, on a terminal too
     #[arg(long)]
     pub(crate) once: bool,
 }
 
-/// What kind of event.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum Kind {
-    /// The lock was held for longer than 500ms
-    LongHold,
-    /// Somebody gave up at its deadline
-    Timeout,
-    /// The lock was taken from a holder that had died
-    Recovery,
-    /// Somebody who does not queue held the lock
-    Bypass,
-    /// A waiter did not come when it was its turn
-    PassedOver,
-    /// A process did writes of others that waited
-    Carried,
+/// A kind of event, as a value of `history --kind`.
+#[derive(Debug, Clone)]
+pub(crate) struct Kind {
+    pub(crate) event: EventKind,
+    name: &'static str,
+    help: &'static str,
 }
 
-impl From<Kind> for EventKind {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::LongHold => Self::LongHold,
-            Kind::Timeout => Self::Timeout,
-            Kind::Recovery => Self::Recovery,
-            Kind::Bypass => Self::Bypass,
-            Kind::PassedOver => Self::PassedOver,
-            Kind::Carried => Self::Carried,
-        }
+const KINDS: [Kind; 6] = [
+    Kind {
+        event: EventKind::LongHold,
+        name: "long-hold",
+        help: "A process held the lock for longer than 500ms",
+    },
+    Kind {
+        event: EventKind::Timeout,
+        name: "timeout",
+        help: "A process gave up at its deadline",
+    },
+    Kind {
+        event: EventKind::Recovery,
+        name: "recovery",
+        help: "The lock was taken over from a holder that had died",
+    },
+    Kind {
+        event: EventKind::Bypass,
+        name: "bypass",
+        help: "A process that does not queue held the lock",
+    },
+    Kind {
+        event: EventKind::PassedOver,
+        name: "passed-over",
+        help: "A waiter did not take the lock when it was its turn",
+    },
+    Kind {
+        event: EventKind::Carried,
+        name: "carried",
+        help: "A process did the writes of waiting processes",
+    },
+];
+
+impl ValueEnum for Kind {
+    fn value_variants<'a>() -> &'a [Self] {
+        &KINDS
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name).help(self.help))
     }
 }
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-penholder used inside CMD works under this hold: it does not wait for it, and
-several inside exclude one another. Signals sent to penholder are passed on.")]
+Programs inside CMD that use penholder work under this hold: they do not wait for
+it, and exclude one another. Signals to penholder are forwarded to CMD.")]
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) target: Target,
     /// Wait at most this many seconds for the lock
     #[arg(short, long, value_name = "SECONDS", default_value = "10", value_parser = seconds, allow_hyphen_values = true, conflicts_with = "nonblock")]
     pub(crate) wait: Duration,
-    /// Do not wait at all
+    /// Fail at once if the lock is not free
     #[arg(short, long)]
     pub(crate) nonblock: bool,
-    /// The exit code when the lock was not free in time
+    /// Exit code if the lock was not free in time
     #[arg(short = 'E', long, value_name = "CODE", default_value_t = 75)]
     pub(crate) conflict_exit_code: u8,
-    /// What this is for: shown to whoever waits
+    /// Purpose of this hold, shown to processes that wait
     #[arg(long)]
     pub(crate) label: Option<String>,
     /// The command and its arguments
@@ -510,7 +546,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .parse()
         .map_err(|_| "give a number of seconds, like 2 or 0.5")?;
     Duration::try_from_secs_f64(number)
-        .map_err(|_| "it must be zero or more, and not absurd".to_owned())
+        .map_err(|_| "the number must be zero or more, and less than 2^64".to_owned())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `penholder doctor`: what is wrong with a database, or may go wrong.
+//! `penholder doctor`: find problems with a database.
 
 use std::process::ExitCode;
 
@@ -7,9 +7,9 @@ use penholder::{Doctor, Finding, Report, Severity};
 
 use crate::args;
 use crate::failure::{DOCTOR_ERROR, DOCTOR_WARNING, Failure};
-use crate::output;
+use crate::{output, text};
 
-/// Columns of the table, on a terminal and on a pipe.
+/// The width of the table, on a terminal and on a pipe.
 const WIDTH: u16 = 80;
 
 pub(crate) fn run(args: &args::Doctor) -> Result<ExitCode, Failure> {
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &args::Doctor) -> Result<ExitCode, Failure> {
     })
 }
 
-/// For people: the findings in a table, and how many there are to be done.
+/// The findings as a table, and the number of errors and warnings.
 fn describe(report: &Report) -> String {
     let mut table = Table::new();
     table
@@ -38,22 +38,22 @@ fn describe(report: &Report) -> String {
         .set_header(["", "check", "finding"]);
     for finding in &report.findings {
         let severity = finding.severity.to_string();
-        table.add_row([severity, finding.check.to_string(), text(finding)]);
+        table.add_row([severity, finding.check.to_string(), details(finding)]);
     }
     for (column, width) in table.column_iter_mut().zip([9, 16]) {
         column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(width)));
     }
-    let database = output::printable(&report.database.to_string_lossy());
-    let lock_file = output::printable(&report.lock_file.to_string_lossy());
+    let database = text::printable(&report.database.to_string_lossy());
+    let lock_file = text::printable(&report.lock_file.to_string_lossy());
     format!(
         "{database}\nlock file: {lock_file}\n{table}\n{}\n",
-        sum(report)
+        summary(report)
     )
 }
 
-/// Why it matters is said where it does.
-fn text(finding: &Finding) -> String {
-    let mut lines = vec![output::printable(&finding.finding)];
+/// The finding; if it is a problem, also why it matters and what to do.
+fn details(finding: &Finding) -> String {
+    let mut lines = vec![text::printable(&finding.finding)];
     if finding.severity > Severity::Ok {
         lines.push(format!("why: {}", finding.why));
         lines.extend(finding.next.as_ref().map(|next| format!("do: {next}")));
@@ -61,7 +61,7 @@ fn text(finding: &Finding) -> String {
     lines.join("\n")
 }
 
-fn sum(report: &Report) -> String {
+fn summary(report: &Report) -> String {
     let count = |severity| {
         let findings = report.findings.iter();
         findings.filter(|one| one.severity == severity).count()

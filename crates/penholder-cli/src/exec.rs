@@ -1,4 +1,4 @@
-//! `penholder exec`: SQL that writes.
+//! `penholder exec`: run SQL that writes.
 
 use std::io::{self, Read};
 use std::process::ExitCode;
@@ -9,11 +9,11 @@ use penholder::{Database, Executed, Rows, Transaction, Value};
 
 use crate::args::Exec;
 use crate::failure::{FAILED, Failure, USAGE, say};
-use crate::output::{Format, RowPrinter};
 use crate::param;
+use crate::row_printer::{Format, RowPrinter};
 
 pub(crate) fn run(args: &Exec) -> Result<ExitCode, Failure> {
-    // Before the lock is taken: nobody waits for our standard input.
+    // Comes before the lock: no process waits for our standard input.
     let sql = match args.sql.as_str() {
         "-" => read_script()?,
         sql => sql.to_owned(),
@@ -46,7 +46,7 @@ fn read_script() -> Result<String, Failure> {
     Ok(script)
 }
 
-/// SQLite would stop reading there, and run what came before as if it were all.
+/// Refuses a NUL byte: SQLite would run only what stands before it.
 fn refuse_nul(sql: &str) -> Result<(), Failure> {
     let Some(place) = sql.find('\0') else {
         return Ok(());
@@ -56,8 +56,8 @@ fn refuse_nul(sql: &str) -> Result<(), Failure> {
     Err(Failure::new(message, FAILED))
 }
 
-/// One statement with values as plain data; otherwise whatever is in the text,
-/// in one transaction.
+/// Runs one statement with parameters, or any number of statements without, in one
+/// transaction.
 fn execute(db: &Database, sql: &str, params: Vec<Value>) -> Result<Executed, Failure> {
     if params.is_empty() {
         return db.write(|tx| run_script(tx, sql));
@@ -66,14 +66,14 @@ fn execute(db: &Database, sql: &str, params: Vec<Value>) -> Result<Executed, Fai
         .map_err(|error| match error.sqlite_error() {
             Some(rusqlite::Error::MultipleStatement) => {
                 let message =
-                    "values go with a single statement: split the SQL, or write them into it";
+                    "parameters need a single statement: split the SQL or write the values into it";
                 Failure::new(message, USAGE)
             }
             _ => error.into(),
         })
 }
 
-/// Runs the statements in order; the rows of the last are kept.
+/// Runs the statements in order. Keeps the rows of the last one.
 fn run_script(tx: &Transaction<'_>, sql: &str) -> Result<Executed, Failure> {
     let mut done = Executed::default();
     let mut batch = Batch::new(tx, sql);
@@ -109,11 +109,11 @@ fn sets_foreign_keys(sql: &str) -> bool {
         return false;
     };
     let name = pragma.split_once(['=', '(']).map(|(name, _value)| name);
-    // It may stand behind the name of a database.
+    // The name of a database may precede it.
     name.and_then(|name| name.rsplit('.').next()) == Some("foreign_keys")
 }
 
-/// Only for statements that have no text with `--` or `/*` in it, like pragmas.
+/// Removes comments from SQL without strings that contain `--` or `/*`, like a pragma.
 fn without_comments(mut sql: &str) -> String {
     let mut bare = String::new();
     while let Some(start) = [sql.find("--"), sql.find("/*")].into_iter().flatten().min() {
@@ -131,9 +131,9 @@ fn without_comments(mut sql: &str) -> String {
 
 fn ignored_pragma(number: u32) -> Failure {
     let message = format!(
-        "statement {number}: PRAGMA foreign_keys: SQLite ignores it in a transaction, in which the \
-         statements run, with foreign keys enforced; nothing was written: leave it out, or use \
-         `penholder run DB -- sqlite3 DB`"
+        "statement {number}: PRAGMA foreign_keys: SQLite ignores it in a transaction, and the \
+         statements run in one, with foreign keys enforced; nothing was written: leave it out, or \
+         use `penholder run DB -- sqlite3 DB`"
     );
     Failure::new(message, FAILED)
 }
@@ -142,7 +142,7 @@ fn explain(number: u32, error: rusqlite::Error) -> Failure {
     let nested = error.to_string().contains("within a transaction");
     let error = penholder::Error::from(error);
     let hint = if nested && !error.to_string().contains("VACUUM") {
-        "the statements run in one transaction already: leave BEGIN and COMMIT out"
+        "the statements already run in one transaction: leave BEGIN and COMMIT out"
     } else {
         "nothing was written"
     };

@@ -1,30 +1,32 @@
-//! How a command fails: the message on standard error, and the exit code.
+//! Failures of a command: the message on standard error, and the exit code.
 
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-/// SQL or a check failed, or a file cannot be used.
+/// SQL failed, a check failed, or a file cannot be used.
 pub(crate) const FAILED: u8 = 1;
-/// The command line was not understood.
+/// The command line is invalid.
 pub(crate) const USAGE: u8 = 2;
-/// An import stopped at a row that failed; the rows before it are in.
+/// An import stopped halfway; earlier rows stay.
 pub(crate) const HALFWAY: u8 = 3;
-/// The worst finding of `doctor` is a warning, and an error.
+/// The worst finding of `doctor` is a warning.
 pub(crate) const DOCTOR_WARNING: u8 = 3;
+/// The worst finding of `doctor` is an error.
 pub(crate) const DOCTOR_ERROR: u8 = 4;
 /// The write lock was not free in time (`EX_TEMPFAIL` of sysexits.h).
 pub(crate) const TIMEOUT: u8 = 75;
-/// The command of `run` cannot be started, and is not found, as in a shell.
+/// The command of `run` cannot be started; the code is that of a shell.
 pub(crate) const NOT_EXECUTABLE: u8 = 126;
+/// The command of `run` is not found; the code is that of a shell.
 pub(crate) const NOT_FOUND: u8 = 127;
 
-/// Why a command ends before its time.
+/// Why a command fails.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Say this and exit with this code.
+    /// Print this message and exit with this code.
     Said { message: String, code: u8 },
-    /// Whoever read our output went away: no error, nothing to say.
+    /// The reader of standard output is gone. This is no error.
     PipeClosed,
 }
 
@@ -45,9 +47,9 @@ impl Failure {
     }
 }
 
-/// A message for the person; if standard error is closed, nobody is there.
+/// Prints a message on standard error. If that is closed, the message is lost.
 pub(crate) fn say(message: impl Display) {
-    // In one piece, so that the messages of several processes do not mix.
+    // One write, so that the messages of several processes do not mix.
     let line = format!("penholder: {message}\n");
     let _ = io::stderr().write_all(line.as_bytes());
 }
@@ -72,7 +74,7 @@ impl From<penholder::lock::LockError> for Failure {
 }
 
 impl From<io::Error> for Failure {
-    /// For errors of our own standard output.
+    /// An error of standard output.
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::PipeClosed,

@@ -1,4 +1,4 @@
-//! `penholder history`: what was notable lately.
+//! `penholder history`: recent events.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,56 +7,53 @@ use penholder::lock::{Event, EventKind, Glance, PageState, WriteLocker};
 
 use crate::args::History;
 use crate::failure::{Failure, say};
-use crate::{output, status};
+use crate::output;
+use crate::summary::UNUSABLE_QUEUE_FILE;
 
-/// How often the page is looked at for further events.
+/// The queue file is read this often for new events.
 const PAUSE: Duration = Duration::from_millis(200);
 
 pub(crate) fn run(args: &History) -> Result<ExitCode, Failure> {
-    let locker = status::locker("history", &args.target)?;
-    let glance = locker.glance()?;
+    let locker = args.target.existing_locker("history")?;
+    let snapshot = locker.glance()?;
     let filter = Filter::of(args);
-    let mut events: Vec<&Event> = glance.status.events.iter().collect();
-    events.retain(|event| filter.lets(event));
+    let mut events = filter.apply(&snapshot.status.events);
     events.truncate(args.limit.unwrap_or(usize::MAX));
     if args.follow {
         events.reverse();
         print(&events, args.json)?;
-        return follow(args, &locker, &filter, glance);
+        return follow(args, &locker, &filter, snapshot);
     }
     if events.is_empty() {
-        say(nothing(&glance));
+        say(why_empty(&snapshot));
     }
     print(&events, args.json)
 }
 
-/// Prints what happens, until somebody ends it or nobody reads it.
+/// Prints events as they happen, until this process is ended or its reader is gone.
 fn follow(
     args: &History,
     locker: &WriteLocker,
     filter: &Filter,
-    mut seen: Glance,
+    mut earlier: Glance,
 ) -> Result<ExitCode, Failure> {
     loop {
         output::pause(PAUSE)?;
-        let now = locker.glance()?;
-        // Deleted, and not yet built anew.
-        if now.status.page != PageState::InUse {
+        let snapshot = locker.glance()?;
+        // The queue file was deleted, and is not yet created again.
+        if snapshot.status.page != PageState::InUse {
             continue;
         }
-        let news = now.news_since(&seen);
-        if news.missed > 0 {
-            let missed = news.missed;
-            say(format!("history: {missed} events came and went unseen"));
+        let new = snapshot.news_since(&earlier);
+        if new.missed > 0 {
+            say(format!("history: {} events were missed", new.missed));
         }
-        let mut events: Vec<&Event> = news.events.iter().collect();
-        events.retain(|event| filter.lets(event));
-        print(&events, args.json)?;
-        seen = now;
+        print(&filter.apply(&new.events), args.json)?;
+        earlier = snapshot;
     }
 }
 
-/// Which events are wanted.
+/// Which events to print.
 struct Filter {
     pid: Option<u32>,
     kinds: Vec<EventKind>,
@@ -67,14 +64,18 @@ impl Filter {
     fn of(args: &History) -> Self {
         Self {
             pid: args.pid,
-            kinds: args.kind.iter().copied().map(EventKind::from).collect(),
+            kinds: args.kind.iter().map(|kind| kind.event).collect(),
             longer: args.longer,
         }
     }
 
-    fn lets(&self, event: &Event) -> bool {
-        let about = |pid| event.pid == pid || event.other == Some(pid);
-        self.pid.is_none_or(about)
+    fn apply<'e>(&self, events: &'e [Event]) -> Vec<&'e Event> {
+        events.iter().filter(|event| self.accepts(event)).collect()
+    }
+
+    fn accepts(&self, event: &Event) -> bool {
+        let is_about = |pid| event.pid == pid || event.other == Some(pid);
+        self.pid.is_none_or(is_about)
             && (self.kinds.is_empty() || self.kinds.contains(&event.kind))
             && event.duration >= self.longer
     }
@@ -93,14 +94,13 @@ fn print(events: &[&Event], json: bool) -> Result<ExitCode, Failure> {
     output::print(&text)
 }
 
-/// Why nothing is printed, for a person who wonders.
-fn nothing(glance: &Glance) -> &'static str {
-    match glance.status.page {
-        PageState::InUse if glance.status.events.is_empty() => "history: nothing notable happened",
-        PageState::InUse => "history: none of the events kept is like that",
-        PageState::None => "history: nothing is kept: no process has queued here yet, or none can",
-        _ => {
-            "history: nothing is kept: what stands in the queue's place is none, or may not be read"
-        }
-    }
+/// Why there are no events to print.
+fn why_empty(snapshot: &Glance) -> String {
+    let why = match snapshot.status.page {
+        PageState::InUse if snapshot.status.events.is_empty() => "no events so far",
+        PageState::InUse => "none of the kept events matches",
+        PageState::None => "no events are kept: no process has queued here yet, or none can",
+        _ => return format!("history: no events are kept: {UNUSABLE_QUEUE_FILE}"),
+    };
+    format!("history: {why}")
 }

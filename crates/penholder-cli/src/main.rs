@@ -1,5 +1,5 @@
-//! The command `penholder`. `args.rs` is its whole interface; each command has a
-//! file of its own.
+//! The command `penholder`. `args.rs` is its whole interface; each subcommand has a
+//! module of its own.
 
 mod args;
 mod doctor;
@@ -11,10 +11,13 @@ mod maintain;
 mod output;
 mod param;
 mod query;
+mod row_printer;
 mod run;
-mod signals;
 mod status;
 mod stress;
+mod summary;
+mod sys;
+mod text;
 mod top;
 
 use std::process::ExitCode;
@@ -55,7 +58,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     }
 }
 
-/// The interface without what is not for people: completions would offer it.
+/// The interface without hidden subcommands, which completions would offer otherwise.
 fn visible() -> clap::Command {
     let all = Args::command();
     let visible = all

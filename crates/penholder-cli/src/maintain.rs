@@ -12,13 +12,13 @@ use crate::output;
 
 pub(crate) fn checkpoint(args: &Maintain) -> Result<ExitCode, Failure> {
     let done = open(&args.target, &args.timeout)?.checkpoint()?;
-    let end = if done.truncated {
-        "the log is empty"
+    let wal = if done.truncated {
+        "the WAL is empty"
     } else {
-        "the log could not be emptied: somebody still reads from it, or writes without the lock"
+        "the WAL could not be truncated: a reader uses it, or a process writes without the lock"
     };
     let text = format!(
-        "{} of {} pages moved into the database; {end}\n",
+        "{} of {} WAL frames moved into the database; {wal}\n",
         done.moved_frames, done.log_frames
     );
     output::print(text.as_bytes())
@@ -26,7 +26,7 @@ pub(crate) fn checkpoint(args: &Maintain) -> Result<ExitCode, Failure> {
 
 pub(crate) fn vacuum(args: &Maintain) -> Result<ExitCode, Failure> {
     let db = open(&args.target, &args.timeout)?;
-    // Not of the file: a part may stand in the log.
+    // The size of the file is not enough: a part of the database may be in the WAL.
     let pages = "SELECT page_count * page_size AS bytes FROM pragma_page_count, pragma_page_size";
     let before: i64 = db.query(pages, ())?.get(0, "bytes")?;
     db.vacuum()?;

@@ -1,8 +1,8 @@
-//! Values on the command line.
+//! SQL parameters on the command line.
 
 use penholder::Value;
 
-/// What a word of the command line is bound as.
+/// The value that a word of the command line stands for.
 pub(crate) fn value(word: &str) -> Value {
     if word == "null:" {
         return Value::Null;
@@ -19,8 +19,8 @@ pub(crate) fn value(word: &str) -> Value {
     }
 }
 
-/// Digits with a point or an exponent: not `inf` or `nan`, and not an integer
-/// that is too large, which would lose digits as a real.
+/// Whether it is digits with a point or an exponent. `inf` and `nan` are not, and an
+/// integer that is too large is not: it would lose digits as a real number.
 fn is_written_as_real(word: &str) -> bool {
     word.contains(|c: char| c.is_ascii_digit()) && word.contains(['.', 'e', 'E'])
 }
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_bound_as_what_they_read_as() {
+    fn words_become_typed_values() {
         for (word, expected) in [
             ("42", Value::Integer(42)),
             ("-7", Value::Integer(-7)),

@@ -1,4 +1,4 @@
-//! `penholder query`: SQL that reads.
+//! `penholder query`: run SQL that reads.
 
 use std::process::ExitCode;
 
@@ -7,8 +7,8 @@ use penholder::rusqlite::{Connection, Error as SqliteError};
 
 use crate::args::Query;
 use crate::failure::{FAILED, Failure};
-use crate::output::{Format, RowPrinter};
 use crate::param;
+use crate::row_printer::{Format, RowPrinter};
 
 pub(crate) fn run(args: &Query) -> Result<ExitCode, Failure> {
     let options = args.target.options().timeout(args.timeout.timeout);
@@ -18,12 +18,13 @@ pub(crate) fn run(args: &Query) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints rows as SQLite finds them, so that a large result needs no memory.
+/// Prints rows as SQLite returns them, so that a large result needs little memory.
 fn print(connection: &Connection, args: &Query, params: &[Value]) -> Result<(), Failure> {
     let mut statement = connection.prepare(&args.sql).map_err(|error| match error {
-        SqliteError::MultipleStatement => {
-            Failure::new("query: several statements: give one at a time", FAILED)
-        }
+        SqliteError::MultipleStatement => Failure::new(
+            "query: there are several statements: give one at a time",
+            FAILED,
+        ),
         error => error.into(),
     })?;
     if statement.parameter_count() != params.len() {
@@ -45,7 +46,8 @@ fn print(connection: &Connection, args: &Query, params: &[Value]) -> Result<(), 
     }
     let width = columns.len();
     let mut rows = statement.raw_query();
-    // The first row before the header: a statement that fails prints nothing.
+    // The first row is read before the header is printed: a statement that fails prints
+    // nothing.
     let mut row = rows.next()?;
     let mut printer = RowPrinter::new(columns, format(args))?;
     while let Some(found) = row {

@@ -2,17 +2,17 @@
 //! own and the right exit code, changes nothing, and never panics.
 #![cfg(test)]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::symlink;
 
-use peer::PATIENCE;
-use site::{PROMPT, Site, finish, timed};
+use penholder_testkit::command_fixture::{CommandFixture, PROMPT, run_command};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::wait;
+
+/// The command under test.
+const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
 /// Every command that takes a database, with what else it needs.
 const COMMANDS: [(&str, &[&str]); 12] = [
@@ -33,68 +33,72 @@ const COMMANDS: [(&str, &[&str]); 12] = [
 /// Runs every command on something that is no database, and asserts that each
 /// refuses it with these words.
 #[track_caller]
-fn assert_all_refuse(site: &Site, db: &str, words: &str) {
-    let before = site.files();
+fn assert_all_refuse(fixture: &CommandFixture, db: &str, words: &str) {
+    let before = fixture.file_names();
     for (command, rest) in COMMANDS {
         let args = [command, db].into_iter().chain(rest.iter().copied());
-        let message = site.run(args).failed(1);
+        let message = fixture.run(args).expect_failure(1);
         assert!(message.contains(words), "{command} {db}: {message}");
         assert_eq!(message.lines().count(), 1, "{message}");
     }
-    assert_eq!(site.files(), before, "nothing is made");
+    assert_eq!(fixture.file_names(), before, "nothing is made");
 }
 
 #[test]
 fn what_cannot_be_a_database_is_refused_by_all() {
-    let site = Site::new();
-    fs::create_dir(site.at("folder")).unwrap();
-    fs::write(site.at("plain.txt"), "text").unwrap();
-    symlink("loop.db", site.at("loop.db")).unwrap();
+    let fixture = CommandFixture::new(PENHOLDER);
+    fs::create_dir(fixture.join("folder")).unwrap();
+    fs::write(fixture.join("plain.txt"), "text").unwrap();
+    symlink("loop.db", fixture.join("loop.db")).unwrap();
     let long = "x".repeat(250);
     let deep = format!("{long}/{long}/x.db");
     for (db, words) in [
-        ("nowhere/x.db", "there is no folder"),
-        ("folder", "a folder"),
-        ("folder/", "a folder"),
-        (".", "a folder"),
-        ("..", "a folder"),
-        ("/", "a folder"),
+        ("nowhere/x.db", "there is no directory"),
+        ("folder", "a directory"),
+        ("folder/", "a directory"),
+        (".", "a directory"),
+        ("..", "a directory"),
+        ("/", "a directory"),
         ("/dev/null", "a device"),
         (":memory:", "memory"),
         ("file:x.db", "URI"),
         ("file:x.db?mode=memory&cache=shared", "URI"),
         ("plain.txt/x.db", "plain.txt"),
         ("loop.db", "too many symbolic links"),
-        (&deep, "there is no folder"),
+        (&deep, "there is no directory"),
     ] {
-        assert_all_refuse(&site, db, words);
+        assert_all_refuse(&fixture, db, words);
     }
 }
 
 #[test]
 fn an_empty_name_is_a_usage_error() {
-    let site = Site::new();
+    let fixture = CommandFixture::new(PENHOLDER);
     for (command, rest) in COMMANDS {
         let args = [command, ""].into_iter().chain(rest.iter().copied());
-        assert!(site.run(args).failed(2).contains("<DB>"));
+        assert!(fixture.run(args).expect_failure(2).contains("<DB>"));
     }
-    assert!(site.files().is_empty());
+    assert!(fixture.file_names().is_empty());
 }
 
 #[test]
 fn only_commands_that_write_make_a_database() {
     for (command, rest) in COMMANDS {
-        let site = Site::new();
+        let fixture = CommandFixture::new(PENHOLDER);
         let args = [command, "new.db"].into_iter().chain(rest.iter().copied());
-        let done = site.run(args);
-        let made = site.at("new.db").exists();
+        let done = fixture.run(args);
+        let made = fixture.join("new.db").exists();
         match command {
             "stress" | "exec" => assert!(made && done.code == Some(0), "{command}"),
             "run" => assert!(!made && done.code == Some(0), "{command}"),
             _ => {
-                let message = done.failed(1);
+                let message = done.expect_failure(1);
                 assert!(message.contains("new.db"), "{message}");
-                assert!(site.files().is_empty(), "{command}: {:?}", site.files());
+                assert!(
+                    fixture.file_names().is_empty(),
+                    "{command}: {:?}",
+                    fixture.file_names()
+                );
             }
         }
     }
@@ -102,24 +106,27 @@ fn only_commands_that_write_make_a_database() {
 
 #[test]
 fn a_file_that_is_no_database_stays_as_it_is() {
-    let site = Site::new();
+    let fixture = CommandFixture::new(PENHOLDER);
     for text in [
         &b"Dear reader"[..],
         &[0xAA; 5000],
         b"SQLite format 3\0 but not really",
     ] {
-        fs::write(site.at("x.db"), text).unwrap();
+        fs::write(fixture.join("x.db"), text).unwrap();
         for (command, rest) in COMMANDS {
             let args = [command, "x.db"].into_iter().chain(rest.iter().copied());
-            let done = site.run(args);
+            let done = fixture.run(args);
             match command {
                 // These only deal with the lock.
                 "run" | "status" | "history" | "top" => assert_eq!(done.code, Some(0), "{done:?}"),
-                _ => assert!(done.failed(1).contains("not a database"), "{command}"),
+                _ => assert!(
+                    done.expect_failure(1).contains("not a database"),
+                    "{command}"
+                ),
             }
-            assert_eq!(fs::read(site.at("x.db")).unwrap(), text, "{command}");
+            assert_eq!(fs::read(fixture.join("x.db")).unwrap(), text, "{command}");
         }
-        let mut files = site.files();
+        let mut files = fixture.file_names();
         files.retain(|name| !name.starts_with("db.lock"));
         assert_eq!(files, ["x.db"]);
     }
@@ -127,11 +134,11 @@ fn a_file_that_is_no_database_stays_as_it_is() {
 
 #[test]
 fn sql_that_says_nothing_or_nonsense() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     for sql in ["", " ", ";", "/* nothing */"] {
-        let done = site.run(["exec", "x.db", sql]);
-        assert_eq!(done.err, "penholder: 0 rows changed\n", "{sql:?}");
-        let message = site.run(["query", "x.db", sql]).failed(1);
+        let done = fixture.run(["exec", "x.db", sql]);
+        assert_eq!(done.stderr, "penholder: 0 rows changed\n", "{sql:?}");
+        let message = fixture.run(["query", "x.db", sql]).expect_failure(1);
         assert!(message.contains("give a SELECT"), "{message}");
     }
     for (sql, words) in [
@@ -143,12 +150,12 @@ fn sql_that_says_nothing_or_nonsense() {
         ("SELECT abs(-9223372036854775808)", "integer overflow"),
     ] {
         for command in ["exec", "query"] {
-            let message = site.run([command, "x.db", sql]).failed(1);
+            let message = fixture.run([command, "x.db", sql]).expect_failure(1);
             assert!(message.contains(words), "{command} {sql}: {message}");
         }
     }
     let script = "SELECT 1; SELECT \0 2;";
-    let done = site.feed(["exec", "x.db", "-"], script);
+    let done = fixture.run_with_input(["exec", "x.db", "-"], script);
     assert!(matches!(done.code, Some(0 | 1)), "{done:?}");
     for control in [
         "BEGIN",
@@ -157,34 +164,39 @@ fn sql_that_says_nothing_or_nonsense() {
         "VACUUM",
         "SAVEPOINT a; RELEASE b",
     ] {
-        site.run(["exec", "x.db", control]).failed(1);
+        fixture.run(["exec", "x.db", control]).expect_failure(1);
     }
-    let message = site.run(["query", "x.db", "SELECT 1; SELECT 2"]).failed(1);
+    let message = fixture
+        .run(["query", "x.db", "SELECT 1; SELECT 2"])
+        .expect_failure(1);
     assert!(message.contains("one at a time"), "{message}");
-    assert_eq!(site.entries(), 0);
+    assert_eq!(fixture.count_entries(), 0);
 }
 
 #[test]
 fn what_is_not_text() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let odd = || OsString::from_vec(vec![b'a', 0xFF]);
-    let mut command = site.command(["exec", "x.db"]);
-    finish(command.arg(odd()), b"", PATIENCE).failed(2);
+    let mut command = fixture.command(["exec", "x.db"]);
+    run_command(command.arg(odd()), b"", wait::LIMIT).expect_failure(2);
     let sql = "INSERT INTO entry VALUES (?1, 1)";
-    let mut command = site.command(["exec", "x.db", sql]);
-    finish(command.arg(odd()), b"", PATIENCE).failed(2);
-    let mut command = site.command(["exec", "x.db", "-"]);
-    let message = finish(&mut command, b"SELECT '\xFF'", PATIENCE).failed(1);
+    let mut command = fixture.command(["exec", "x.db", sql]);
+    run_command(command.arg(odd()), b"", wait::LIMIT).expect_failure(2);
+    let mut command = fixture.command(["exec", "x.db", "-"]);
+    let message = run_command(&mut command, b"SELECT '\xFF'", wait::LIMIT).expect_failure(1);
     assert!(message.contains("UTF-8"), "{message}");
-    let mut command = site.command(["run", "x.db", "--", "printf", "%s"]);
+    let mut command = fixture.command(["run", "x.db", "--", "printf", "%s"]);
     let echo = command.arg(odd());
-    assert_eq!(finish(echo, b"", PATIENCE).quiet(), "a\u{FFFD}");
-    assert_eq!(site.entries(), 0);
+    assert_eq!(
+        run_command(echo, b"", wait::LIMIT).expect_quiet_success(),
+        "a\u{FFFD}"
+    );
+    assert_eq!(fixture.count_entries(), 0);
 }
 
 #[test]
 fn absurd_timeouts_are_usage_errors() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     for timeout in [
         "-1s",
         "-5ms",
@@ -205,8 +217,8 @@ fn absurd_timeouts_are_usage_errors() {
                 continue;
             }
             let args = [command, "x.db", "--timeout", timeout];
-            let done = site.run(args.into_iter().chain(rest.iter().copied()));
-            let message = done.failed(2);
+            let done = fixture.run(args.into_iter().chain(rest.iter().copied()));
+            let message = done.expect_failure(2);
             assert!(message.contains("--timeout"), "{timeout}: {message}");
         }
     }
@@ -214,7 +226,7 @@ fn absurd_timeouts_are_usage_errors() {
 
 #[test]
 fn odd_but_clear_timeouts_are_taken() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let insert = "INSERT INTO entry VALUES (1, 1)";
     let timeouts = [
         "0s",
@@ -226,58 +238,61 @@ fn odd_but_clear_timeouts_are_taken() {
     ];
     for timeout in timeouts {
         let args = ["exec", "x.db", "--timeout", timeout, insert];
-        let (done, time) = timed(|| site.run(args));
-        done.ok();
+        let (done, time) = wait::timed(|| fixture.run(args));
+        done.expect_success();
         assert!(time < PROMPT, "{timeout} took {time:?}");
     }
-    assert_eq!(usize::try_from(site.entries()).unwrap(), timeouts.len());
+    assert_eq!(
+        usize::try_from(fixture.count_entries()).unwrap(),
+        timeouts.len()
+    );
 }
 
 #[test]
 fn a_stress_takes_the_same_timeouts() {
     for timeout in ["1m 30s", "1.5m", "300h", "99999999999h"] {
-        let site = Site::new();
+        let fixture = CommandFixture::new(PENHOLDER);
         let args = ["stress", "x.db", "--processes", "2", "--timeout", timeout];
-        let report = site.run(args).quiet();
+        let report = fixture.run(args).expect_quiet_success();
         assert!(report.contains("wrote 200 of 200 rows"), "{report}");
     }
 }
 
 #[test]
 fn a_huge_timeout_is_a_long_wait() {
-    let site = Site::with_table();
-    let mut holder = site.hold(&[]);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let mut holder = fixture.hold_lock(&[]);
     let insert = "INSERT INTO entry VALUES (1, 1)";
     let args = ["exec", "x.db", "--timeout", "99999999999h", insert];
-    let mut writer = peer::Peer::spawn(site.command(args));
-    let mut waiter = peer::Peer::spawn(site.command(["run", "x.db", "-w", "1e18", "--", "true"]));
+    let mut writer = Peer::spawn(fixture.command(args));
+    let mut waiter = Peer::spawn(fixture.command(["run", "x.db", "-w", "1e18", "--", "true"]));
     std::thread::sleep(std::time::Duration::from_millis(300));
-    assert_eq!(site.entries(), 0, "it waits");
-    holder.tell("go");
-    assert!(writer.end().success());
-    assert!(waiter.end().success());
-    assert_eq!(site.entries(), 1);
+    assert_eq!(fixture.count_entries(), 0, "it waits");
+    holder.send("go");
+    assert!(writer.close().success());
+    assert!(waiter.close().success());
+    assert_eq!(fixture.count_entries(), 1);
 }
 
 #[test]
 fn absurd_waits_are_usage_errors() {
-    let site = Site::new();
+    let fixture = CommandFixture::new(PENHOLDER);
     for wait in [
         "-1", "nan", "NaN", "inf", "-inf", "1e30", "", "soon", "5s", "0x10",
     ] {
         let args = ["run", "x.db", "-w", wait, "--", "echo", "never"];
-        let message = site.run(args).failed(2);
+        let message = fixture.run(args).expect_failure(2);
         assert!(message.contains("--wait"), "{wait}: {message}");
     }
     for wait in ["0", "0.0001", "1e18", "99999999999999999"] {
         let args = ["run", "x.db", "-w", wait, "--", "echo", "ran"];
-        assert_eq!(site.run(args).quiet(), "ran\n", "{wait}");
+        assert_eq!(fixture.run(args).expect_quiet_success(), "ran\n", "{wait}");
     }
 }
 
 #[test]
 fn wrong_command_lines_are_usage_errors() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     for args in [
         &["nonsense"][..],
         &["--nonsense"],
@@ -312,7 +327,7 @@ fn wrong_command_lines_are_usage_errors() {
         &["stress", "x.db", "--writes", "many"],
         &["stress", "x.db", "--sync", "off"],
     ] {
-        let message = site.run(args).failed(2);
+        let message = fixture.run(args).expect_failure(2);
         assert!(message.starts_with("error: "), "{args:?}: {message}");
         assert!(message.contains("--help"), "{args:?}: {message}");
     }
@@ -320,29 +335,30 @@ fn wrong_command_lines_are_usage_errors() {
 
 #[test]
 fn a_lock_file_that_cannot_be_one() {
-    let site = Site::with_table();
-    fs::create_dir(site.at("folder")).unwrap();
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    fs::create_dir(fixture.join("folder")).unwrap();
     for lock_file in ["folder", "nowhere/db.lock", "/dev/null"] {
         for (command, rest) in [("exec", "SELECT 1"), ("stress", "--force")] {
             let args = [command, "x.db", "--lock-file", lock_file, rest];
-            site.run(args).failed(1);
+            fixture.run(args).expect_failure(1);
         }
         let args = ["run", "x.db", "--lock-file", lock_file, "--", "true"];
-        site.run(args).failed(1);
+        fixture.run(args).expect_failure(1);
     }
-    site.run(["exec", "x.db", "--lock-file", "", "SELECT 1"])
-        .failed(2);
+    fixture
+        .run(["exec", "x.db", "--lock-file", "", "SELECT 1"])
+        .expect_failure(2);
 }
 
 #[test]
 fn the_database_is_never_the_lock_file() {
     for lock_file in ["x.db", "./x.db", "x.db-wal", "x.db-shm", "link.db"] {
-        let site = Site::with_table();
-        site.exec("INSERT INTO entry VALUES (1, 1)");
-        symlink("x.db", site.at("link.db")).unwrap();
+        let fixture = CommandFixture::with_table(PENHOLDER);
+        fixture.exec("INSERT INTO entry VALUES (1, 1)");
+        symlink("x.db", fixture.join("link.db")).unwrap();
         for (command, rest) in COMMANDS {
             let args = [command, "x.db", "--lock-file", lock_file].into_iter();
-            let done = site.run(args.chain(rest.iter().copied()));
+            let done = fixture.run(args.chain(rest.iter().copied()));
             // What stands there is a finding.
             let found = command == "doctor" && matches!(done.code, Some(3 | 4));
             assert!(
@@ -350,47 +366,58 @@ fn the_database_is_never_the_lock_file() {
                 "{command}: {done:?}"
             );
         }
-        let entries = site.run(["query", "x.db", "SELECT count(*) AS n FROM entry"]);
-        assert_eq!(entries.quiet(), "n\n1\n", "--lock-file {lock_file}");
+        let entries = fixture.run(["query", "x.db", "SELECT count(*) AS n FROM entry"]);
+        assert_eq!(
+            entries.expect_quiet_success(),
+            "n\n1\n",
+            "--lock-file {lock_file}"
+        );
     }
 }
 
 #[test]
 fn a_database_called_as_the_lock_file() {
-    let site = Site::new();
-    let done = site.run(["exec", "db.lock", "CREATE TABLE t(a)"]);
+    let fixture = CommandFixture::new(PENHOLDER);
+    let done = fixture.run(["exec", "db.lock", "CREATE TABLE t(a)"]);
     if done.code == Some(0) {
-        let rows = site.run(["query", "db.lock", "SELECT count(*) AS n FROM t"]);
-        assert_eq!(rows.quiet(), "n\n0\n");
+        let rows = fixture.run(["query", "db.lock", "SELECT count(*) AS n FROM t"]);
+        assert_eq!(rows.expect_quiet_success(), "n\n0\n");
         return;
     }
-    assert!(done.clone().failed(1).contains("lock"), "{done:?}");
-    assert!(site.files().is_empty(), "{:?}", site.files());
+    assert!(done.clone().expect_failure(1).contains("lock"), "{done:?}");
+    assert!(
+        fixture.file_names().is_empty(),
+        "{:?}",
+        fixture.file_names()
+    );
 }
 
 #[test]
 fn somebody_elses_file_is_not_overwritten_by_a_lock() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let letter = "Dear reader,\n".repeat(100);
-    fs::write(site.at("letter.txt"), &letter).unwrap();
+    fs::write(fixture.join("letter.txt"), &letter).unwrap();
     let args = ["exec", "x.db", "--lock-file", "letter.txt", "SELECT 1"];
-    site.run(args);
-    assert_eq!(fs::read_to_string(site.at("letter.txt")).unwrap(), letter);
+    fixture.run(args);
+    assert_eq!(
+        fs::read_to_string(fixture.join("letter.txt")).unwrap(),
+        letter
+    );
 }
 
 #[test]
 fn a_lock_file_full_of_garbage_is_no_obstacle() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     for garbage in [
         &[0xFF; 4000][..],
         b"pid:1\ntime:never\n",
         b"pid:99999999999999\n",
         b"\0\0",
     ] {
-        fs::write(site.at("db.lock"), garbage).unwrap();
-        assert_eq!(site.status()["state"], "free");
-        site.run(["status", "x.db"]).quiet();
-        site.exec("INSERT INTO entry VALUES (1, 1)");
+        fs::write(fixture.join("db.lock"), garbage).unwrap();
+        assert_eq!(fixture.status()["state"], "free");
+        fixture.run(["status", "x.db"]).expect_quiet_success();
+        fixture.exec("INSERT INTO entry VALUES (1, 1)");
     }
-    assert_eq!(site.entries(), 4);
+    assert_eq!(fixture.count_entries(), 4);
 }

@@ -2,20 +2,22 @@
 //! real, and changes nothing by looking.
 #![cfg(test)]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use peer::{PATIENCE, Peer};
 use penholder::rusqlite::Connection;
+use penholder_testkit::command_fixture::{
+    CommandFixture, CommandOutput, PROMPT, field_names, parse_json, run_command,
+};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{requirement, wait};
 use serde_json::{Value, json};
-use site::{Done, Site, fields, finish, is_root, timed};
+
+/// The command under test.
+const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
 /// Every check that is made without `--integrity` of a sound database.
 const CHECKS: [&str; 15] = [
@@ -44,11 +46,11 @@ struct Report {
 
 impl Report {
     #[track_caller]
-    fn of(done: &Done) -> Self {
-        assert_eq!(done.err, "", "{done:?}");
-        let json = site::json(&done.out);
+    fn of(done: &CommandOutput) -> Self {
+        assert_eq!(done.stderr, "", "{done:?}");
+        let json = parse_json(&done.stdout);
         assert_eq!(
-            fields(&json),
+            field_names(&json),
             ["database", "findings", "lock_file", "worst"]
         );
         let worst = ["ok", "info", "warning", "error"]
@@ -103,20 +105,20 @@ fn severity_field(severity: &str) -> String {
 }
 
 #[track_caller]
-fn examine(site: &Site) -> Report {
-    examine_with(site, &[])
+fn examine(fixture: &CommandFixture) -> Report {
+    examine_with(fixture, &[])
 }
 
 #[track_caller]
-fn examine_with(site: &Site, options: &[&str]) -> Report {
+fn examine_with(fixture: &CommandFixture, options: &[&str]) -> Report {
     let args = ["doctor", "x.db", "--json"].into_iter();
-    Report::of(&site.run(args.chain(options.iter().copied())))
+    Report::of(&fixture.run(args.chain(options.iter().copied())))
 }
 
 /// The `sqlite3` shell on the database, idle; says aloud if it is not installed.
-fn shell(site: &Site, options: &[&str]) -> Option<Peer> {
-    peer::has("sqlite3").then(|| {
-        let mut command = site.program("sqlite3");
+fn shell(fixture: &CommandFixture, options: &[&str]) -> Option<Peer> {
+    requirement::has_program("sqlite3").then(|| {
+        let mut command = fixture.program("sqlite3");
         command.arg("-batch").args(options).arg("x.db");
         let mut shell = Peer::spawn(command);
         ask(&mut shell, "SELECT count(*) * 0 FROM sqlite_schema;", "0");
@@ -126,7 +128,7 @@ fn shell(site: &Site, options: &[&str]) -> Option<Peer> {
 
 /// Lets the shell run something, which says this.
 fn ask(shell: &mut Peer, sql: &str, answer: &str) {
-    shell.tell(sql);
+    shell.send(sql);
     shell.expect(answer);
 }
 
@@ -135,8 +137,8 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 /// A database that plain SQLite made, in its default mode.
-fn plain(site: &Site) -> Connection {
-    let connection = Connection::open(site.at("x.db")).unwrap();
+fn plain(fixture: &CommandFixture) -> Connection {
+    let connection = Connection::open(fixture.join("x.db")).unwrap();
     connection
         .execute_batch("CREATE TABLE entry(key, value)")
         .unwrap();
@@ -145,118 +147,125 @@ fn plain(site: &Site) -> Connection {
 
 #[test]
 fn a_sound_database_is_all_right() {
-    let site = Site::with_table();
-    let report = examine(&site);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let report = examine(&fixture);
     assert_eq!((report.code, &report.json["worst"]), (0, &json!("ok")));
-    assert_eq!(report.json["database"], json!(site.at("x.db")));
-    assert_eq!(report.json["lock_file"], json!(site.at("db.lock")));
+    assert_eq!(report.json["database"], json!(fixture.join("x.db")));
+    assert_eq!(report.json["lock_file"], json!(fixture.join("db.lock")));
     let mut checks: Vec<&str> = Vec::new();
     for finding in report.json["findings"].as_array().unwrap() {
         let names = ["check", "finding", "next", "severity", "why"];
-        assert_eq!(fields(finding), names);
+        assert_eq!(field_names(finding), names);
         checks.push(finding["check"].as_str().unwrap());
     }
     checks.sort_unstable();
     assert_eq!(checks, CHECKS);
     checks.iter().for_each(|check| report.assert_ok(check));
-    let text = site.run(["doctor", "x.db"]).quiet();
+    let text = fixture.run(["doctor", "x.db"]).expect_quiet_success();
     assert!(text.ends_with("nothing is wrong\n"), "{text}");
 }
 
 #[test]
 fn the_table_fits_its_width() {
-    let site = Site::with_table();
-    fs::hard_link(site.at("x.db"), site.at("second.db")).unwrap();
-    set_mode(&site.at("db.lock"), 0o600);
-    let done = site.run(["doctor", "x.db", "--timeout", "0ms"]);
-    assert_eq!((done.code, &*done.err), (Some(3), ""));
-    let table = done.out.lines().skip(2);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    fs::hard_link(fixture.join("x.db"), fixture.join("second.db")).unwrap();
+    set_mode(&fixture.join("db.lock"), 0o600);
+    let done = fixture.run(["doctor", "x.db", "--timeout", "0ms"]);
+    assert_eq!((done.code, &*done.stderr), (Some(3), ""));
+    let table = done.stdout.lines().skip(2);
     let longest = table.map(|line| line.chars().count()).max();
-    assert!(longest.unwrap() <= 80, "{}", done.out);
+    assert!(longest.unwrap() <= 80, "{}", done.stdout);
     for words in ["warning", "why: ", "do: ", "0 errors, 3 warnings\n"] {
-        assert!(done.out.contains(words), "{words}: {}", done.out);
+        assert!(done.stdout.contains(words), "{words}: {}", done.stdout);
     }
     let script = "\"$PENHOLDER\" doctor x.db --timeout 0ms || true";
-    if let Some(shown) = site.terminal(script, &[("TERM", "xterm")]) {
-        assert_eq!(shown.replace("\r\n", "\n"), done.out);
+    if let Some(shown) = fixture.run_on_terminal(script, &[("TERM", "xterm")]) {
+        assert_eq!(shown.replace("\r\n", "\n"), done.stdout);
     }
 }
 
 #[test]
 fn whoever_reads_no_further_is_no_error() {
-    let site = Site::with_table();
-    let done = site.shell("\"$PENHOLDER\" doctor x.db | true; \"$PENHOLDER\" doctor x.db >&-");
-    assert!(!done.err.contains("panic"), "{done:?}");
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let done =
+        fixture.run_script("\"$PENHOLDER\" doctor x.db | true; \"$PENHOLDER\" doctor x.db >&-");
+    assert!(!done.stderr.contains("panic"), "{done:?}");
 }
 
 #[test]
 fn what_is_no_database_is_said_to_be_none() {
-    let site = Site::new();
-    fs::write(site.at("letter.txt"), "Dear reader").unwrap();
-    fs::create_dir(site.at("folder")).unwrap();
+    let fixture = CommandFixture::new(PENHOLDER);
+    fs::write(fixture.join("letter.txt"), "Dear reader").unwrap();
+    fs::create_dir(fixture.join("folder")).unwrap();
     for (name, words) in [
         ("missing.db", "there is no such database"),
-        ("folder", "a folder"),
+        ("folder", "a directory"),
         ("letter.txt", "not a database"),
     ] {
         for format in [&[][..], &["--json"]] {
             let args = ["doctor", name].into_iter();
-            let message = site.run(args.chain(format.iter().copied())).failed(1);
+            let message = fixture
+                .run(args.chain(format.iter().copied()))
+                .expect_failure(1);
             assert!(message.contains(words), "{message}");
         }
     }
-    assert_eq!(site.files(), ["folder", "letter.txt"], "nothing is made");
+    assert_eq!(
+        fixture.file_names(),
+        ["folder", "letter.txt"],
+        "nothing is made"
+    );
 }
 
 #[test]
 fn another_journal_mode_is_found() {
-    let site = Site::new();
-    drop(plain(&site));
-    let report = examine(&site);
+    let fixture = CommandFixture::new(PENHOLDER);
+    drop(plain(&fixture));
+    let report = examine(&fixture);
     report.assert_found("journal-mode", "warning", "DELETE, not WAL");
-    assert_eq!(site.files(), ["x.db"], "nothing is made");
+    assert_eq!(fixture.file_names(), ["x.db"], "nothing is made");
 }
 
 #[test]
 fn no_patience_is_found() {
-    let site = Site::with_table();
-    let report = examine_with(&site, &["--timeout", "0ms"]);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let report = examine_with(&fixture, &["--timeout", "0ms"]);
     report.assert_found("busy-timeout", "warning", "waits 0 ms");
-    let report = examine_with(&site, &["--timeout", "2.5s"]);
+    let report = examine_with(&fixture, &["--timeout", "2.5s"]);
     assert_eq!(report.of_check("busy-timeout")[0].0, "ok");
     assert!(report.of_check("busy-timeout")[0].1.contains("2500 ms"));
 }
 
 #[test]
 fn a_database_that_somebody_keeps_for_himself_is_found() {
-    let site = Site::new();
-    let connection = plain(&site);
+    let fixture = CommandFixture::new(PENHOLDER);
+    let connection = plain(&fixture);
     connection.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    let report = examine_with(&site, &["--timeout", "20ms"]);
+    let report = examine_with(&fixture, &["--timeout", "20ms"]);
     report.assert_found("database", "error", "database busy after 20ms");
 }
 
 #[test]
 fn a_network_file_system_is_found() {
-    if !peer::has("bindfs") {
+    if !requirement::has_program("bindfs") {
         return;
     }
-    let site = Site::new();
+    let fixture = CommandFixture::new(PENHOLDER);
     for name in ["real", "seen"] {
-        fs::create_dir(site.at(name)).unwrap();
+        fs::create_dir(fixture.join(name)).unwrap();
     }
-    let mounted = site.program("bindfs").args(["real", "seen"]).status();
+    let mounted = fixture.program("bindfs").args(["real", "seen"]).status();
     if !mounted.unwrap().success() {
-        peer::skip("to mount FUSE, which is not allowed here");
+        requirement::skip("to mount FUSE, which is not allowed here");
         return;
     }
     let db = "seen/x.db";
     let allowed = "--allow-network-fs";
-    let made = site.run(["exec", db, allowed, "CREATE TABLE t(a)"]);
-    let refused = site.run(["doctor", db, "--json"]);
-    let lenient = site.run(["doctor", db, "--json", allowed]);
-    let _ = site.program("umount").arg("seen").status();
-    made.ok();
+    let made = fixture.run(["exec", db, allowed, "CREATE TABLE t(a)"]);
+    let refused = fixture.run(["doctor", db, "--json"]);
+    let lenient = fixture.run(["doctor", db, "--json", allowed]);
+    let _ = fixture.program("umount").arg("seen").status();
+    made.expect_success();
     let refused = Report::of(&refused);
     refused.assert_found("file-system", "error", "network file system (fuse");
     assert!(refused.of_check("database").is_empty(), "it is not opened");
@@ -265,94 +274,102 @@ fn a_network_file_system_is_found() {
 
 #[test]
 fn permissions_that_do_not_fit_are_found() {
-    let site = Site::with_table();
-    site.run(["doctor", "x.db"]).ok();
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    fixture.run(["doctor", "x.db"]).expect_success();
     for name in ["x.db-wal", "x.db-shm", "db.lock", "db.lockq"] {
-        set_mode(&site.at(name), 0o400);
-        let report = examine(&site);
+        set_mode(&fixture.join(name), 0o400);
+        let report = examine(&fixture);
         let words = format!("{name} has mode 0400, the database 0");
         report.assert_found("permissions", "warning", &words);
-        let database = fs::metadata(site.at("x.db")).unwrap();
-        fs::set_permissions(site.at(name), database.permissions()).unwrap();
-        examine(&site).assert_ok("permissions");
+        let database = fs::metadata(fixture.join("x.db")).unwrap();
+        fs::set_permissions(fixture.join(name), database.permissions()).unwrap();
+        examine(&fixture).assert_ok("permissions");
     }
-    set_mode(&site.at("x.db"), 0o666);
-    let report = examine(&site);
-    report.assert_found("permissions", "warning", "anybody may write the database");
-    set_mode(&site.at("x.db"), 0o444);
-    let report = examine(&site);
+    set_mode(&fixture.join("x.db"), 0o666);
+    let report = examine(&fixture);
+    report.assert_found("permissions", "warning", "all users may write the database");
+    set_mode(&fixture.join("x.db"), 0o444);
+    let report = examine(&fixture);
     report.assert_found(
         "permissions",
         "warning",
-        "may be written by nobody (mode 0444",
+        "no user may write the database (mode 0444",
     );
-    set_mode(&site.at("x.db"), 0o644);
-    set_mode(&site.folder(), 0o777);
-    let report = examine(&site);
-    report.assert_found("permissions", "warning", "anybody may write the folder");
-    set_mode(&site.folder(), 0o1777);
-    let found = examine(&site);
-    let folder = |one: &(&str, &str)| one.1.contains("the folder");
-    assert!(!found.of_check("permissions").iter().any(folder));
-    set_mode(&site.folder(), 0o700);
+    set_mode(&fixture.join("x.db"), 0o644);
+    set_mode(&fixture.directory(), 0o777);
+    let report = examine(&fixture);
+    report.assert_found(
+        "permissions",
+        "warning",
+        "all users may write the directory",
+    );
+    set_mode(&fixture.directory(), 0o1777);
+    let found = examine(&fixture);
+    let directory = |one: &(&str, &str)| one.1.contains("the directory");
+    assert!(!found.of_check("permissions").iter().any(directory));
+    set_mode(&fixture.directory(), 0o700);
 }
 
 #[test]
 fn owners_that_differ_are_found() {
-    if !is_root() {
+    if !requirement::is_root() {
         return;
     }
-    let site = Site::with_table();
-    site.run(["doctor", "x.db"]).ok();
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    fixture.run(["doctor", "x.db"]).expect_success();
     for name in ["x.db-wal", "x.db-shm", "db.lock", "db.lockq"] {
-        chown(site.at(name), Some(12_345), None).unwrap();
+        chown(fixture.join(name), Some(12_345), None).unwrap();
         let words = format!("{name} belongs to user 12345 and group 0, the database to user 0");
-        examine(&site).assert_found("permissions", "warning", &words);
-        chown(site.at(name), Some(0), None).unwrap();
+        examine(&fixture).assert_found("permissions", "warning", &words);
+        chown(fixture.join(name), Some(0), None).unwrap();
     }
-    examine(&site).assert_ok("permissions");
+    examine(&fixture).assert_ok("permissions");
 }
 
 #[test]
 fn what_stands_in_the_place_of_a_sidecar_is_found() {
-    let site = Site::with_table();
-    fs::write(site.at("other"), "").unwrap();
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    fs::write(fixture.join("other"), "").unwrap();
     for name in ["x.db-wal", "x.db-shm", "db.lock", "db.lockq"] {
-        let _ = fs::remove_file(site.at(name));
-        symlink("other", site.at(name)).unwrap();
-        let report = examine(&site);
+        let _ = fs::remove_file(fixture.join(name));
+        symlink("other", fixture.join(name)).unwrap();
+        let report = examine(&fixture);
         let words = format!("{name} is a symbolic link");
         report.assert_found("permissions", "error", &words);
-        fs::remove_file(site.at(name)).unwrap();
-        fs::create_dir(site.at(name)).unwrap();
-        let report = examine(&site);
-        report.assert_found("permissions", "error", &format!("{name} is no file"));
-        fs::remove_dir(site.at(name)).unwrap();
+        fs::remove_file(fixture.join(name)).unwrap();
+        fs::create_dir(fixture.join(name)).unwrap();
+        let report = examine(&fixture);
+        report.assert_found(
+            "permissions",
+            "error",
+            &format!("{name} is not a regular file"),
+        );
+        fs::remove_dir(fixture.join(name)).unwrap();
     }
-    fs::create_dir(site.at("db.lock")).unwrap();
-    examine(&site).assert_found("holder", "error", "not a regular file");
+    fs::create_dir(fixture.join("db.lock")).unwrap();
+    examine(&fixture).assert_found("holder", "error", "not a regular file");
 }
 
 /// As a user who is not root, in a folder that all may enter.
-fn as_nobody(site: &Site, args: &[&str]) -> Option<Done> {
-    if !is_root() || !peer::has("setpriv") {
+fn as_nobody(fixture: &CommandFixture, args: &[&str]) -> Option<CommandOutput> {
+    if !requirement::is_root() || !requirement::has_program("setpriv") {
         return None;
     }
-    set_mode(&site.folder(), 0o755);
+    set_mode(&fixture.directory(), 0o755);
     // The build may be where nobody may go.
-    fs::copy(site::PENHOLDER, site.at("penholder")).unwrap();
-    let mut command = site.program("setpriv");
+    fs::copy(PENHOLDER, fixture.join("penholder")).unwrap();
+    let mut command = fixture.program("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
     command.arg("./penholder").args(args);
-    Some(finish(&mut command, b"", PATIENCE))
+    Some(run_command(&mut command, b"", wait::LIMIT))
 }
 
 #[test]
 fn what_this_user_may_not_do_is_found() {
-    let site = Site::with_table();
-    set_mode(&site.at("x.db"), 0o600);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    set_mode(&fixture.join("x.db"), 0o600);
     let args = ["doctor", "x.db", "--json"];
-    let Some(done) = as_nobody(&site, &args) else {
+    let Some(done) = as_nobody(&fixture, &args) else {
         return;
     };
     let report = Report::of(&done);
@@ -365,36 +382,43 @@ fn what_this_user_may_not_do_is_found() {
     report.assert_found(
         "permissions",
         "warning",
-        "may not write the folder (mode 0755",
+        "may not write the directory (mode 0755",
     );
-    set_mode(&site.at("x.db"), 0o644);
-    site.run(["doctor", "x.db"]);
-    let report = Report::of(&as_nobody(&site, &args).unwrap());
-    report.assert_found("permissions", "warning", "may be written by not this user");
+    set_mode(&fixture.join("x.db"), 0o644);
+    fixture.run(["doctor", "x.db"]);
+    let report = Report::of(&as_nobody(&fixture, &args).unwrap());
+    report.assert_found(
+        "permissions",
+        "warning",
+        "this user may not write the database",
+    );
     report.assert_found("outsiders", "ok", "root sees more");
-    let Some(writer) = site.outsider() else {
+    let Some(writer) = fixture.outsider() else {
         return;
     };
-    let report = Report::of(&as_nobody(&site, &args).unwrap());
+    let report = Report::of(&as_nobody(&fixture, &args).unwrap());
     let words = format!("pid:{} (`sqlite3 ", writer.pid());
     report.assert_found("outsiders", "info", &words);
 }
 
 #[test]
 fn a_full_disk_is_found() {
-    if !is_root() || !peer::has("unshare") || !peer::has("mount") {
+    if !requirement::is_root()
+        || !requirement::has_program("unshare")
+        || !requirement::has_program("mount")
+    {
         return;
     }
-    let site = Site::new();
+    let fixture = CommandFixture::new(PENHOLDER);
     for (size, severity) in [("8m", "error"), ("40m", "warning"), ("200m", "ok")] {
         let script = format!(
             "mount -t tmpfs -o size={size} small . && cd \"$PWD\" && \
              \"$PENHOLDER\" exec x.db 'CREATE TABLE t(a)' 2>/dev/null && \
              \"$PENHOLDER\" doctor x.db --json"
         );
-        let mut command = site.program("unshare");
+        let mut command = fixture.program("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
-        let report = Report::of(&finish(&mut command, b"", PATIENCE));
+        let report = Report::of(&run_command(&mut command, b"", wait::LIMIT));
         report.assert_found("disk-space", severity, " free");
     }
     let script = "mount -t tmpfs -o size=200m,nr_inodes=6 small . && cd \"$PWD\" && \
@@ -402,35 +426,35 @@ fn a_full_disk_is_found() {
                   \"$PENHOLDER\" query x.db 'SELECT 1' >/dev/null && \
                   (i=0; while : 2>/dev/null >\"f$i\"; do i=$((i+1)); done) 2>/dev/null; \
                   \"$PENHOLDER\" doctor x.db --json";
-    let mut command = site.program("unshare");
+    let mut command = fixture.program("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c", script]);
-    let report = Report::of(&finish(&mut command, b"", PATIENCE));
-    report.assert_found("disk-space", "error", "no file can be made");
+    let report = Report::of(&run_command(&mut command, b"", wait::LIMIT));
+    report.assert_found("disk-space", "error", "no file can be created");
 }
 
 #[test]
 fn a_second_name_is_found() {
-    let site = Site::with_table();
-    fs::hard_link(site.at("x.db"), site.at("second.db")).unwrap();
-    examine(&site).assert_found("hard-links", "warning", "the file has 2 names");
-    if peer::has("sqlite3") {
-        let mut command = site.program("sqlite3");
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    fs::hard_link(fixture.join("x.db"), fixture.join("second.db")).unwrap();
+    examine(&fixture).assert_found("hard-links", "warning", "the file has 2 names");
+    if requirement::has_program("sqlite3") {
+        let mut command = fixture.program("sqlite3");
         command.args(["-batch", "second.db"]);
         let mut other = Peer::spawn(command);
         ask(&mut other, "SELECT count(*) FROM sqlite_schema;", "1");
         let words = format!("not attached to the lock: pid:{}", other.pid());
-        examine(&site).assert_found("outsiders", "warning", &words);
+        examine(&fixture).assert_found("outsiders", "warning", &words);
     }
-    fs::remove_file(site.at("second.db")).unwrap();
-    symlink("x.db", site.at("link.db")).unwrap();
-    examine(&site).assert_ok("hard-links");
+    fs::remove_file(fixture.join("second.db")).unwrap();
+    symlink("x.db", fixture.join("link.db")).unwrap();
+    examine(&fixture).assert_ok("hard-links");
 }
 
 #[test]
 fn a_journal_left_behind_is_found() {
-    let site = Site::new();
-    drop(plain(&site));
-    let Some(mut writer) = shell(&site, &[]) else {
+    let fixture = CommandFixture::new(PENHOLDER);
+    drop(plain(&fixture));
+    let Some(mut writer) = shell(&fixture, &[]) else {
         return;
     };
     // More than its cache takes, so that a part is written before the commit.
@@ -438,70 +462,74 @@ fn a_journal_left_behind_is_found() {
                INSERT INTO entry SELECT value, randomblob(2000) FROM generate_series(1, 500); \
                SELECT 'written';";
     ask(&mut writer, sql, "written");
-    let report = examine_with(&site, &["--timeout", "20ms"]);
+    let report = examine_with(&fixture, &["--timeout", "20ms"]);
     let words = format!("x.db-journal is in use by pid:{}", writer.pid());
     report.assert_found("journal", "info", &words);
     writer.kill();
-    let report = examine(&site);
+    let report = examine(&fixture);
     report.assert_found(
         "journal",
         "error",
-        "x.db-journal is hot: a transaction was cut off",
+        "x.db-journal is hot: a transaction was interrupted",
     );
-    report.assert_found("database", "error", "a transaction was cut off");
+    report.assert_found("database", "error", "a transaction was interrupted");
     assert!(
-        site.at("x.db-journal").exists(),
+        fixture.join("x.db-journal").exists(),
         "looking rolls nothing back"
     );
     let next = report.json["findings"].to_string();
     assert!(next.contains("never delete it by hand"), "{next}");
-    assert_eq!(site.entries(), 0, "plain SQLite rolls it back");
-    examine(&site).assert_ok("journal");
+    assert_eq!(fixture.count_entries(), 0, "plain SQLite rolls it back");
+    examine(&fixture).assert_ok("journal");
 }
 
 #[test]
-fn a_journal_beside_a_log_is_found() {
-    let site = Site::with_table();
-    let keeper = Connection::open(site.at("x.db")).unwrap();
+fn a_journal_next_to_a_wal_is_found() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let keeper = Connection::open(fixture.join("x.db")).unwrap();
     keeper
         .execute_batch("INSERT INTO entry VALUES (1, 1)")
         .unwrap();
     let magic = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
-    fs::write(site.at("x.db-journal"), [&magic[..], &[0; 504]].concat()).unwrap();
-    let report = examine(&site);
-    report.assert_found("journal", "error", "one is not its own");
-    fs::write(site.at("x.db-journal"), [0; 512]).unwrap();
-    let report = examine(&site);
+    fs::write(
+        fixture.join("x.db-journal"),
+        [&magic[..], &[0; 504]].concat(),
+    )
+    .unwrap();
+    let report = examine(&fixture);
+    report.assert_found("journal", "error", "one of them is from another database");
+    fs::write(fixture.join("x.db-journal"), [0; 512]).unwrap();
+    let report = examine(&fixture);
     assert_eq!(report.of_check("journal")[0].0, "ok");
 }
 
 #[test]
 fn a_log_that_a_reader_keeps_is_found() {
-    let site = Site::with_table();
-    let Some(mut reader) = shell(&site, &["-readonly"]) else {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let Some(mut reader) = shell(&fixture, &["-readonly"]) else {
         return;
     };
     ask(&mut reader, "BEGIN; SELECT count(*) FROM entry;", "0");
     let words = format!("held by pid:{} (`sqlite3 ", reader.pid());
-    examine(&site).assert_found("wal", "info", &words);
-    site.exec("INSERT INTO entry VALUES (1, randomblob(40000000))");
-    let report = examine(&site);
+    examine(&fixture).assert_found("wal", "info", &words);
+    fixture.exec("INSERT INTO entry VALUES (1, randomblob(40000000))");
+    let report = examine(&fixture);
     report.assert_found("wal", "warning", &words);
     report.assert_found("wal", "warning", " MB; held by");
     ask(&mut reader, "COMMIT; SELECT 'over';", "over");
-    let report = examine(&site);
-    report.assert_found("wal", "info", "nobody reads from it for long");
+    let report = examine(&fixture);
+    report.assert_found("wal", "info", "no process reads from it for long");
     drop(reader);
 }
 
 #[test]
 fn a_stopped_holder_is_found() {
-    let site = Site::with_table();
-    let holder = site.hold(&["--label", "nightly"]);
-    let report = examine_with(&site, &["--timeout", "1m"]);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let holder = fixture.hold_lock(&["--label", "nightly"]);
+    let report = examine_with(&fixture, &["--timeout", "1m"]);
     report.assert_found("holder", "ok", "label: nightly");
     holder.stop();
-    let report = examine_with(&site, &["--timeout", "1m"]);
+    let report = examine_with(&fixture, &["--timeout", "1m"]);
     report.assert_found("holder", "error", ", stopped, held ");
     let next = report.json["findings"][0]["next"].as_str().unwrap();
     assert!(
@@ -513,8 +541,8 @@ fn a_stopped_holder_is_found() {
 
 #[test]
 fn a_long_hold_is_found() {
-    let site = Site::with_table();
-    let holder = site.hold(&[]);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let holder = fixture.hold_lock(&[]);
     let insert = [
         "exec",
         "x.db",
@@ -522,14 +550,14 @@ fn a_long_hold_is_found() {
         "1m",
         "INSERT INTO entry VALUES (1, 1)",
     ];
-    let _waiting = Peer::spawn(site.command(insert));
-    peer::until("somebody waits", || {
-        !site.status()["queue"].as_array().unwrap().is_empty()
+    let _waiting = Peer::spawn(fixture.command(insert));
+    wait::until("somebody waits", || {
+        !fixture.status()["queue"].as_array().unwrap().is_empty()
     });
-    peer::until("it has held for long", || {
-        site.status()["holder"]["held_s"].as_f64().unwrap() > 0.1
+    wait::until("it has held for long", || {
+        fixture.status()["holder"]["held_s"].as_f64().unwrap() > 0.1
     });
-    let report = examine_with(&site, &["--timeout", "100ms"]);
+    let report = examine_with(&fixture, &["--timeout", "100ms"]);
     report.assert_found(
         "holder",
         "warning",
@@ -540,47 +568,49 @@ fn a_long_hold_is_found() {
 
 #[test]
 fn a_holder_without_a_record_is_found() {
-    if !peer::has("flock") {
+    if !requirement::has_program("flock") {
         return;
     }
-    let site = Site::with_table();
-    let mut command = site.program("flock");
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let mut command = fixture.program("flock");
     command.args(["db.lock", "sh", "-c", "echo held; read line"]);
     let plain = Peer::spawn(command);
     plain.expect("held");
-    examine(&site).assert_found("holder", "info", "it left no record");
+    examine(&fixture).assert_found("holder", "info", "it left no record");
 }
 
 /// Changes one word of the page.
-fn set_word(site: &Site, at: u64, word: u64) {
-    let page = fs::File::options().write(true).open(site.at("db.lockq"));
+fn set_word(fixture: &CommandFixture, at: u64, word: u64) {
+    let page = fs::File::options()
+        .write(true)
+        .open(fixture.join("db.lockq"));
     page.unwrap().write_all_at(&word.to_ne_bytes(), at).unwrap();
 }
 
 #[test]
 fn a_page_that_is_none_is_found() {
-    let site = Site::with_table();
-    let page = fs::read(site.at("db.lockq")).unwrap();
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let page = fs::read(fixture.join("db.lockq")).unwrap();
     for (at, word, words) in [
         (0, 7, "db.lockq is no page"),
         (8, 9, "db.lockq is of version 9"),
         (32, 7, "db.lockq is of another boot"),
     ] {
-        fs::write(site.at("db.lockq"), &page).unwrap();
-        set_word(&site, at, word);
-        let report = examine(&site);
+        fs::write(fixture.join("db.lockq"), &page).unwrap();
+        set_word(&fixture, at, word);
+        let report = examine(&fixture);
         report.assert_found("queue-file", "warning", words);
         assert_eq!(report.of_check("queue-file").len(), 1);
     }
-    fs::write(site.at("db.lockq"), "short").unwrap();
-    examine(&site).assert_found("queue-file", "warning", "db.lockq is too short");
-    fs::remove_file(site.at("db.lockq")).unwrap();
-    fs::create_dir(site.at("db.lockq")).unwrap();
-    examine(&site).assert_found("queue-file", "warning", "db.lockq is not a regular file");
-    fs::remove_dir(site.at("db.lockq")).unwrap();
-    examine(&site).assert_found("queue-file", "ok", "no db.lockq");
-    fs::write(site.at("db.lockq"), &page[..]).unwrap();
-    examine(&site).assert_found("queue-file", "ok", "in use");
+    fs::write(fixture.join("db.lockq"), "short").unwrap();
+    examine(&fixture).assert_found("queue-file", "warning", "db.lockq is too short");
+    fs::remove_file(fixture.join("db.lockq")).unwrap();
+    fs::create_dir(fixture.join("db.lockq")).unwrap();
+    examine(&fixture).assert_found("queue-file", "warning", "db.lockq is not a regular file");
+    fs::remove_dir(fixture.join("db.lockq")).unwrap();
+    examine(&fixture).assert_found("queue-file", "ok", "no db.lockq");
+    fs::write(fixture.join("db.lockq"), &page[..]).unwrap();
+    examine(&fixture).assert_found("queue-file", "ok", "in use");
 }
 
 fn nanos(time: SystemTime) -> u64 {
@@ -593,86 +623,88 @@ fn a_clock_that_jumped_is_found() {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     const BUILT: u64 = 40;
     const EVENTS: u64 = 8192;
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let now = SystemTime::now();
-    set_word(&site, BUILT, nanos(now + DAY));
-    examine(&site).assert_found("clock", "warning", "built in the future");
-    set_word(&site, BUILT, nanos(now - 20 * 365 * DAY));
-    examine(&site).assert_found("clock", "warning", "older than this boot");
-    set_word(&site, BUILT, nanos(now));
-    examine(&site).assert_ok("clock");
+    set_word(&fixture, BUILT, nanos(now + DAY));
+    examine(&fixture).assert_found("clock", "warning", "built in the future");
+    set_word(&fixture, BUILT, nanos(now - 20 * 365 * DAY));
+    examine(&fixture).assert_found("clock", "warning", "older than this boot");
+    set_word(&fixture, BUILT, nanos(now));
+    examine(&fixture).assert_ok("clock");
     // Two timeouts; the clock was set back between them.
     for (number, at) in [(1, now - DAY), (2, now - 2 * DAY)] {
         let event = EVENTS + (number - 1) * 128;
         for (place, word) in [number, 2, nanos(at), 4242].into_iter().enumerate() {
-            set_word(&site, event + place as u64 * 8, word);
+            set_word(&fixture, event + place as u64 * 8, word);
         }
     }
-    examine(&site).assert_found("clock", "warning", "events are out of order");
+    examine(&fixture).assert_found("clock", "warning", "events are out of order");
 }
 
 #[test]
 fn a_hold_from_the_future_is_found() {
-    if !peer::has("flock") {
+    if !requirement::has_program("flock") {
         return;
     }
-    let site = Site::with_table();
-    let mut command = site.program("flock");
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let mut command = fixture.program("flock");
     command.args(["--no-fork", "db.lock", "sh", "-c", "echo held; read line"]);
     let plain = Peer::spawn(command);
     plain.expect("held");
     let record = format!("pid:{}\ntime:2999-01-01T00:00:00.000Z\n", plain.pid());
-    let lock = fs::File::options().write(true).open(site.at("db.lock"));
+    let lock = fs::File::options()
+        .write(true)
+        .open(fixture.join("db.lock"));
     lock.unwrap().write_all_at(record.as_bytes(), 0).unwrap();
-    examine(&site).assert_found("clock", "warning", "took the lock in the future");
+    examine(&fixture).assert_found("clock", "warning", "took the lock in the future");
 }
 
 #[test]
 fn writers_without_the_lock_are_found() {
-    let site = Site::with_table();
-    let Some(idle) = shell(&site, &[]) else {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let Some(idle) = shell(&fixture, &[]) else {
         return;
     };
-    let report = examine(&site);
+    let report = examine(&fixture);
     let words = format!("not attached to the lock: pid:{} (`sqlite3 ", idle.pid());
     report.assert_found("outsiders", "warning", &words);
     drop(idle);
-    examine(&site).assert_ok("outsiders");
-    let writer = site.outsider().unwrap();
+    examine(&fixture).assert_ok("outsiders");
+    let writer = fixture.outsider().unwrap();
     let words = format!(
-        "pid:{} (`sqlite3 -batch x.db`, sleeping) writes this moment",
+        "pid:{} (`sqlite3 -batch x.db`, sleeping) is writing now",
         writer.pid()
     );
-    peer::until("it sleeps", || {
-        let report = examine(&site);
+    wait::until("it sleeps", || {
+        let report = examine(&fixture);
         report
             .of_check("outsiders")
             .iter()
             .any(|one| one.1.starts_with(&words))
     });
-    examine(&site).assert_found("outsiders", "warning", &words);
+    examine(&fixture).assert_found("outsiders", "warning", &words);
     writer.stop();
-    examine(&site).assert_found("outsiders", "error", "stopped) writes this moment");
+    examine(&fixture).assert_found("outsiders", "error", "stopped) is writing now");
 }
 
 #[test]
 fn readers_and_those_inside_are_no_outsiders() {
-    let site = Site::with_table();
-    let Some(reader) = shell(&site, &["-readonly"]) else {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let Some(reader) = shell(&fixture, &["-readonly"]) else {
         return;
     };
-    examine(&site).assert_ok("outsiders");
+    examine(&fixture).assert_ok("outsiders");
     drop(reader);
     let inside = |mut command: Command| {
         command.args(["sqlite3", "-batch", "x.db"]);
         let mut inside = Peer::spawn(command);
         ask(&mut inside, "SELECT count(*) FROM sqlite_schema;", "1");
-        examine(&site).assert_ok("outsiders");
-        inside.end();
+        examine(&fixture).assert_ok("outsiders");
+        inside.close();
     };
-    inside(site.command(["run", "x.db", "--"]));
-    if peer::has("flock") {
-        let mut command = site.program("flock");
+    inside(fixture.command(["run", "x.db", "--"]));
+    if requirement::has_program("flock") {
+        let mut command = fixture.program("flock");
         command.arg("db.lock");
         inside(command);
     }
@@ -680,61 +712,61 @@ fn readers_and_those_inside_are_no_outsiders() {
 
 #[test]
 fn a_child_of_a_program_with_the_lock_is_inside_only_while_that_holds() {
-    if !peer::has("sqlite3") || !peer::has("flock") {
+    if !requirement::has_program("sqlite3") || !requirement::has_program("flock") {
         return;
     }
-    let site = Site::with_table();
-    let mut command = site.program("sh");
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let mut command = fixture.program("sh");
     let script = "exec 9>>db.lock; sqlite3 -batch x.db 9>&-";
     command.args(["-c", script]);
     let mut parent = Peer::spawn(command);
     ask(&mut parent, "SELECT count(*) FROM sqlite_schema;", "1");
-    examine(&site).assert_found("outsiders", "warning", "not attached to the lock: pid:");
-    parent.end();
+    examine(&fixture).assert_found("outsiders", "warning", "not attached to the lock: pid:");
+    parent.close();
 }
 
 #[test]
 fn processes_that_come_and_go_are_no_outsiders() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let script = "\
         (while [ ! -e enough ]; do \"$PENHOLDER\" exec x.db --timeout 1m \
            'INSERT INTO entry VALUES (1, 1)' 2>/dev/null; done) &\n\
         (while [ ! -e enough ]; do \"$PENHOLDER\" query x.db --timeout 1m \
            'SELECT count(*) FROM entry' >/dev/null; done) &\n\
         echo busy; read line; touch enough; wait";
-    let mut command = site.program("sh");
+    let mut command = fixture.program("sh");
     command.args(["-c", script]);
     let mut busy = Peer::spawn(command);
     busy.expect("busy");
     for _ in 0..20 {
-        let report = examine_with(&site, &["--timeout", "1m"]);
+        let report = examine_with(&fixture, &["--timeout", "1m"]);
         assert_eq!(report.code, 0, "{}", report.json);
     }
-    busy.tell("enough");
-    busy.ended();
-    assert!(site.entries() > 0);
+    busy.send("enough");
+    busy.wait();
+    assert!(fixture.count_entries() > 0);
 }
 
 #[test]
 fn whoever_has_a_deleted_file_open_is_found() {
-    let site = Site::with_table();
-    let Some(old) = shell(&site, &[]) else {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let Some(old) = shell(&fixture, &[]) else {
         return;
     };
-    fs::copy(site.at("x.db"), site.at("new.db")).unwrap();
-    fs::rename(site.at("new.db"), site.at("x.db")).unwrap();
+    fs::copy(fixture.join("x.db"), fixture.join("new.db")).unwrap();
+    fs::rename(fixture.join("new.db"), fixture.join("x.db")).unwrap();
     let words = format!("is open in pid:{} ", old.pid());
-    examine(&site).assert_found("replaced", "error", &words);
+    examine(&fixture).assert_found("replaced", "error", &words);
 }
 
 #[test]
 fn affected_versions_of_sqlite_are_found() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     for program in ["sqlite3", "python3"] {
-        if !peer::has(program) {
+        if !requirement::has_program(program) {
             continue;
         }
-        let mut command = site.program(program);
+        let mut command = fixture.program(program);
         let script = "import sqlite3\nc = sqlite3.connect('x.db')\nc.execute('SELECT * FROM entry')\n\
                       print(sqlite3.sqlite_version, flush=True)\ninput()";
         match program {
@@ -743,70 +775,70 @@ fn affected_versions_of_sqlite_are_found() {
         };
         let mut other = Peer::spawn(command);
         if program == "sqlite3" {
-            other.tell("SELECT sqlite_version() FROM (SELECT count(*) FROM entry);");
+            other.send("SELECT sqlite_version() FROM (SELECT count(*) FROM entry);");
         }
-        let version = other.line();
+        let version = other.read_line();
         let mut numbers = version.split('.').map(|n| n.parse::<u32>().unwrap());
         let number = [(); 3].map(|()| numbers.next().unwrap());
         let affected = number < [3, 51, 3] && ![[3, 44, 6], [3, 50, 7]].contains(&number);
         let severity = if affected { "warning" } else { "ok" };
         let words = format!("{version} in pid:{} (`", other.pid());
-        examine(&site).assert_found("sqlite-version", severity, &words);
+        examine(&fixture).assert_found("sqlite-version", severity, &words);
     }
-    let holder = site.hold(&[]);
+    let holder = fixture.hold_lock(&[]);
     let words = format!("{} in pid:{}", penholder::sqlite_version(), holder.pid());
-    examine_with(&site, &["--timeout", "1m"]).assert_found("sqlite-version", "ok", &words);
+    examine_with(&fixture, &["--timeout", "1m"]).assert_found("sqlite-version", "ok", &words);
 }
 
 #[test]
 fn a_version_that_cannot_be_told_is_said_to_be_unknown() {
-    let site = Site::with_table();
-    let mut command = site.program("sh");
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let mut command = fixture.program("sh");
     command.args(["-c", "exec 3<>x.db; echo open; read line"]);
     let odd = Peer::spawn(command);
     odd.expect("open");
     let words = format!("unknown in pid:{}", odd.pid());
-    examine(&site).assert_found("sqlite-version", "info", &words);
+    examine(&fixture).assert_found("sqlite-version", "info", &words);
 }
 
 #[test]
 fn corruption_is_found_when_asked_for() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let sql = "INSERT INTO entry VALUES (NULL, 1); PRAGMA writable_schema=1; \
                UPDATE sqlite_schema SET sql='CREATE TABLE entry(key NOT NULL, value)'";
-    let connection = Connection::open(site.at("x.db")).unwrap();
+    let connection = Connection::open(fixture.join("x.db")).unwrap();
     connection.execute_batch(sql).unwrap();
     drop(connection);
-    let report = examine(&site);
+    let report = examine(&fixture);
     assert!(report.of_check("integrity").is_empty(), "not asked for");
-    let report = examine_with(&site, &["--integrity"]);
+    let report = examine_with(&fixture, &["--integrity"]);
     report.assert_found("integrity", "error", "NULL value in entry.key");
     report.assert_ok("foreign-keys");
 
-    let site = Site::with_table();
-    site.exec("CREATE INDEX by_key ON entry(key)");
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    fixture.exec("CREATE INDEX by_key ON entry(key)");
     let sql = "SELECT rootpage - 1 FROM sqlite_schema WHERE name = 'by_key'";
-    let page = u64::try_from(site.number(sql)).unwrap();
-    let file = fs::File::options().write(true).open(site.at("x.db"));
+    let page = u64::try_from(fixture.number(sql)).unwrap();
+    let file = fs::File::options().write(true).open(fixture.join("x.db"));
     file.unwrap()
         .write_all_at(&[0xAA; 4096], page * 4096)
         .unwrap();
-    let report = examine_with(&site, &["--integrity"]);
+    let report = examine_with(&fixture, &["--integrity"]);
     assert_eq!(report.of_check("integrity")[0].0, "error");
     assert_eq!(report.code, 4);
 }
 
 #[test]
 fn rows_that_refer_to_nothing_are_found_when_asked_for() {
-    let site = Site::with_table();
-    site.exec("CREATE TABLE owner(id INTEGER PRIMARY KEY)");
-    site.exec("CREATE TABLE thing(owner REFERENCES owner)");
-    let connection = Connection::open(site.at("x.db")).unwrap();
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    fixture.exec("CREATE TABLE owner(id INTEGER PRIMARY KEY)");
+    fixture.exec("CREATE TABLE thing(owner REFERENCES owner)");
+    let connection = Connection::open(fixture.join("x.db")).unwrap();
     connection
         .execute_batch("PRAGMA foreign_keys=0; INSERT INTO thing VALUES (7)")
         .unwrap();
     drop(connection);
-    let report = examine_with(&site, &["--integrity"]);
+    let report = examine_with(&fixture, &["--integrity"]);
     report.assert_ok("integrity");
     report.assert_found(
         "foreign-keys",
@@ -817,37 +849,37 @@ fn rows_that_refer_to_nothing_are_found_when_asked_for() {
 
 #[test]
 fn a_schema_that_cannot_be_checked_is_found() {
-    let site = Site::with_table();
-    site.exec("CREATE TABLE thing(owner REFERENCES entry(key))");
-    let report = examine_with(&site, &["--integrity"]);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    fixture.exec("CREATE TABLE thing(owner REFERENCES entry(key))");
+    let report = examine_with(&fixture, &["--integrity"]);
     report.assert_found("foreign-keys", "error", "foreign key mismatch");
 }
 
 #[test]
 fn looking_takes_no_lock_and_waits_for_nobody() {
-    let site = Site::with_table();
-    let holder = site.hold(&[]);
-    let (report, took) = timed(|| examine_with(&site, &["--timeout", "1m"]));
-    assert!(took < site::PROMPT, "{took:?}");
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let holder = fixture.hold_lock(&[]);
+    let (report, took) = wait::timed(|| examine_with(&fixture, &["--timeout", "1m"]));
+    assert!(took < PROMPT, "{took:?}");
     assert_eq!(report.code, 0, "{}", report.json);
     drop(holder);
-    if !peer::has("flock") {
+    if !requirement::has_program("flock") {
         return;
     }
     let script = "\
         (while [ ! -e enough ]; do \"$PENHOLDER\" doctor x.db >/dev/null || echo bad; done) &\n\
         for i in $(seq 100); do flock -n db.lock true || echo refused; done\n\
         touch enough; wait";
-    assert_eq!(site.shell(script).quiet(), "");
+    assert_eq!(fixture.run_script(script).expect_quiet_success(), "");
 }
 
 #[test]
 fn another_lock_file_is_looked_at() {
-    let site = Site::with_table();
-    let holder = site.hold(&["--lock-file", "other.lock"]);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let holder = fixture.hold_lock(&["--lock-file", "other.lock"]);
     let other = ["--lock-file", "other.lock", "--timeout", "1m"];
-    let report = examine_with(&site, &other);
+    let report = examine_with(&fixture, &other);
     report.assert_found("holder", "ok", &format!("pid:{}", holder.pid()));
-    assert_eq!(report.json["lock_file"], json!(site.at("other.lock")));
-    examine(&site).assert_found("holder", "ok", "free");
+    assert_eq!(report.json["lock_file"], json!(fixture.join("other.lock")));
+    examine(&fixture).assert_found("holder", "ok", "free");
 }

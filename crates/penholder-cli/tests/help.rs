@@ -2,14 +2,15 @@
 //! and that colours stay on terminals.
 #![cfg(test)]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-mod snapshot;
+use penholder_testkit::command_fixture::{CommandFixture, run_command};
+use penholder_testkit::snapshot::Snapshots;
+use penholder_testkit::{requirement, wait};
 
-use peer::PATIENCE;
-use site::{Site, finish};
-use snapshot::assert_approved;
+/// The command under test.
+const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
+/// The approved texts.
+const SNAPSHOTS: Snapshots =
+    Snapshots::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshots"));
 
 const COMMANDS: [&str; 13] = [
     "stress",
@@ -30,28 +31,28 @@ const SHELLS: [&str; 5] = ["bash", "elvish", "fish", "powershell", "zsh"];
 
 #[test]
 fn the_help_is_as_approved() {
-    let site = Site::new();
-    let help = site.run(["--help"]).quiet();
-    assert_approved("help", &help);
-    assert_approved("help-short", &site.run(["-h"]).quiet());
-    assert_eq!(site.run(["help"]).quiet(), help);
+    let fixture = CommandFixture::new(PENHOLDER);
+    let help = fixture.run(["--help"]).expect_quiet_success();
+    SNAPSHOTS.assert_approved("help", &help);
+    SNAPSHOTS.assert_approved("help-short", &fixture.run(["-h"]).expect_quiet_success());
+    assert_eq!(fixture.run(["help"]).expect_quiet_success(), help);
 }
 
 #[test]
 fn the_help_of_each_command_is_as_approved() {
-    let site = Site::new();
+    let fixture = CommandFixture::new(PENHOLDER);
     for command in COMMANDS {
-        let help = site.run([command, "--help"]).quiet();
-        assert_approved(&format!("help-{command}"), &help);
-        assert_eq!(site.run(["help", command]).quiet(), help);
+        let help = fixture.run([command, "--help"]).expect_quiet_success();
+        SNAPSHOTS.assert_approved(&format!("help-{command}"), &help);
+        assert_eq!(fixture.run(["help", command]).expect_quiet_success(), help);
     }
 }
 
 #[test]
 fn the_help_fits_its_width() {
-    let site = Site::new();
+    let fixture = CommandFixture::new(PENHOLDER);
     for command in COMMANDS {
-        let help = site.run([command, "--help"]).quiet();
+        let help = fixture.run([command, "--help"]).expect_quiet_success();
         let longest = help.lines().map(|line| line.chars().count()).max();
         assert!(longest.unwrap() <= 80, "{help}");
     }
@@ -59,46 +60,46 @@ fn the_help_fits_its_width() {
 
 #[test]
 fn nothing_asked_for_gets_the_help_as_a_usage_error() {
-    let site = Site::new();
+    let fixture = CommandFixture::new(PENHOLDER);
     let none: [&str; 0] = [];
-    let done = site.run(none);
+    let done = fixture.run(none);
     assert_eq!(done.code, Some(2));
-    assert_eq!(done.out, "");
-    assert_eq!(done.err, site.run(["-h"]).quiet());
+    assert_eq!(done.stdout, "");
+    assert_eq!(done.stderr, fixture.run(["-h"]).expect_quiet_success());
 }
 
 #[test]
 fn the_version_names_sqlite() {
-    let site = Site::with_table();
-    let sqlite = site.query("SELECT sqlite_version()").remove(0);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let sqlite = fixture.query("SELECT sqlite_version()").remove(0);
     let own = env!("CARGO_PKG_VERSION");
     let expected = format!("penholder {own} (SQLite {sqlite})\n");
     for flag in ["--version", "-V"] {
-        assert_eq!(site.run([flag]).quiet(), expected);
+        assert_eq!(fixture.run([flag]).expect_quiet_success(), expected);
     }
 }
 
 #[test]
 fn colours_stay_on_terminals() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     for args in [
         &["--help"][..],
         &["exec"],
         &["exec", "x.db", "SELEC"],
         &["nonsense"],
     ] {
-        let done = site.run(args);
-        assert!(!(done.out + &done.err).contains('\x1b'), "{args:?}");
+        let done = fixture.run(args);
+        assert!(!(done.stdout + &done.stderr).contains('\x1b'), "{args:?}");
     }
     let coloured = "\"$PENHOLDER\" --help";
-    if let Some(shown) = site.terminal(coloured, &[("TERM", "xterm")]) {
+    if let Some(shown) = fixture.run_on_terminal(coloured, &[("TERM", "xterm")]) {
         assert!(shown.contains('\x1b'), "{shown}");
     }
 }
 
 #[test]
 fn no_color_is_respected() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let bare = [("TERM", "xterm"), ("NO_COLOR", "1")];
     for script in [
         "\"$PENHOLDER\" --help",
@@ -108,7 +109,7 @@ fn no_color_is_respected() {
         "\"$PENHOLDER\" status x.db",
         "\"$PENHOLDER\" query x.db 'SELECT 1'",
     ] {
-        let Some(shown) = site.terminal(script, &bare) else {
+        let Some(shown) = fixture.run_on_terminal(script, &bare) else {
             return;
         };
         assert!(!shown.is_empty() && !shown.contains('\x1b'), "{shown:?}");
@@ -117,43 +118,43 @@ fn no_color_is_respected() {
 
 #[test]
 fn completions_know_every_command() {
-    let site = Site::new();
+    let fixture = CommandFixture::new(PENHOLDER);
     for shell in SHELLS {
-        let script = site.run(["completions", shell]).quiet();
+        let script = fixture.run(["completions", shell]).expect_quiet_success();
         for command in COMMANDS {
             assert!(script.contains(command), "{shell}: {command}");
         }
     }
-    let message = site.run(["completions", "tcsh"]).failed(2);
+    let message = fixture.run(["completions", "tcsh"]).expect_failure(2);
     assert!(message.contains("bash, elvish, fish, powershell, zsh"));
 }
 
 #[test]
 fn completions_do_not_offer_what_the_help_hides() {
-    let site = Site::new();
+    let fixture = CommandFixture::new(PENHOLDER);
     for shell in SHELLS {
-        let script = site.run(["completions", shell]).quiet();
+        let script = fixture.run(["completions", shell]).expect_quiet_success();
         assert!(!script.contains("stress-worker"), "{shell}");
     }
 }
 
 #[test]
 fn completions_are_scripts_that_the_shells_understand() {
-    let site = Site::new();
+    let fixture = CommandFixture::new(PENHOLDER);
     for shell in ["bash", "zsh", "fish"] {
-        if !peer::has(shell) {
+        if !requirement::has_program(shell) {
             continue;
         }
-        let script = site.run(["completions", shell]).quiet();
-        std::fs::write(site.at("script"), script).unwrap();
-        let mut check = site.program(shell);
-        finish(check.args(["-n", "script"]), b"", PATIENCE).quiet();
+        let script = fixture.run(["completions", shell]).expect_quiet_success();
+        std::fs::write(fixture.join("script"), script).unwrap();
+        let mut check = fixture.program(shell);
+        run_command(check.args(["-n", "script"]), b"", wait::LIMIT).expect_quiet_success();
     }
-    if peer::has("bash") {
+    if requirement::has_program("bash") {
         let ask = "source <(\"$PENHOLDER\" completions bash); COMP_WORDS=(penholder che); \
                    COMP_CWORD=1; _penholder penholder che penholder; echo \"${COMPREPLY[@]}\"";
-        let mut bash = site.program("bash");
-        let offered = finish(bash.args(["-c", ask]), b"", PATIENCE).quiet();
+        let mut bash = fixture.program("bash");
+        let offered = run_command(bash.args(["-c", ask]), b"", wait::LIMIT).expect_quiet_success();
         assert_eq!(offered, "checkpoint\n");
     }
 }

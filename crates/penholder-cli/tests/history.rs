@@ -2,17 +2,17 @@
 //! goes on telling it with `--follow`.
 #![cfg(test)]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
-use peer::Peer;
+use penholder_testkit::command_fixture::{CommandFixture, field_names, parse_json};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::wait;
 use serde_json::{Value, json};
-use site::{Site, fields};
+
+/// The command under test.
+const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
 const INSERT: &str = "INSERT INTO entry VALUES (1, 1)";
 
@@ -20,52 +20,52 @@ const INSERT: &str = "INSERT INTO entry VALUES (1, 1)";
 ///
 /// The kernel frees the lock a moment before it says that its holder is gone: whoever
 /// takes it just then cannot know, and all is done again.
-fn trouble(site: &Site) -> [u32; 3] {
+fn trouble(fixture: &CommandFixture) -> [u32; 3] {
     loop {
-        let mut holder = site.hold(&["--label", "nightly"]);
-        let hasty = gives_up(site);
+        let mut holder = fixture.hold_lock(&["--label", "nightly"]);
+        let hasty = gives_up(fixture);
         let patient = ["run", "x.db", "--label", "heir", "--", "true"];
-        let mut patient = Peer::spawn(site.command(patient));
-        peer::until("it is in line", || {
-            site.status()["queue"].as_array().unwrap().len() == 1
+        let mut patient = Peer::spawn(fixture.command(patient));
+        wait::until("it is in line", || {
+            fixture.status()["queue"].as_array().unwrap().len() == 1
         });
         holder.kill();
-        assert!(patient.ended().success());
-        if site.status()["counters"]["recoveries"] == 1 {
+        assert!(patient.wait().success());
+        if fixture.status()["counters"]["recoveries"] == 1 {
             return [hasty, holder.pid(), patient.pid()];
         }
-        fs::remove_file(site.at("db.lockq")).unwrap();
+        fs::remove_file(fixture.join("db.lockq")).unwrap();
     }
 }
 
 /// Somebody waits for the lock in vain; its pid.
-fn gives_up(site: &Site) -> u32 {
+fn gives_up(fixture: &CommandFixture) -> u32 {
     let hasty = ["exec", "x.db", INSERT, "--timeout", "50ms"];
-    let mut hasty = Peer::spawn(site.command(hasty));
-    assert_eq!(hasty.ended().code(), Some(75));
+    let mut hasty = Peer::spawn(fixture.command(hasty));
+    assert_eq!(hasty.wait().code(), Some(75));
     hasty.pid()
 }
 
 /// All but long holds, which any hold is on a busy machine.
-fn history(site: &Site, options: &[&str]) -> Vec<Value> {
+fn history(fixture: &CommandFixture, options: &[&str]) -> Vec<Value> {
     let args = ["history", "x.db", "--json"].iter().chain(options);
-    let lines = site.run(args).ok();
-    let mut events: Vec<Value> = lines.lines().map(site::json).collect();
+    let lines = fixture.run(args).expect_success();
+    let mut events: Vec<Value> = lines.lines().map(parse_json).collect();
     events.retain(|event| event["kind"] != "long-hold");
     events
 }
 
 /// The kinds of the events that these options leave over.
-fn kinds(site: &Site, options: &[&str]) -> Vec<String> {
+fn kinds(fixture: &CommandFixture, options: &[&str]) -> Vec<String> {
     let kind = |event: &Value| event["kind"].as_str().unwrap().to_owned();
-    history(site, options).iter().map(kind).collect()
+    history(fixture, options).iter().map(kind).collect()
 }
 
 #[test]
 fn what_happened_is_told_the_latest_first() {
-    let site = Site::with_table();
-    let [hasty, holder, heir] = trouble(&site);
-    let events = history(&site, &[]);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let [hasty, holder, heir] = trouble(&fixture);
+    let events = history(&fixture, &[]);
     let [recovery, timeout] = &events[..] else {
         panic!("{events:?}");
     };
@@ -81,7 +81,7 @@ fn what_happened_is_told_the_latest_first() {
             "statement",
             "writes",
         ];
-        assert_eq!(fields(event), names);
+        assert_eq!(field_names(event), names);
     }
     assert_eq!(
         (&recovery["kind"], &timeout["kind"]),
@@ -98,7 +98,9 @@ fn what_happened_is_told_the_latest_first() {
     );
     assert!(timeout["duration_s"].as_f64().unwrap() < 60.0);
     let both = ["--kind", "timeout", "--kind", "recovery"];
-    let text = site.run(["history", "x.db"].iter().chain(&both)).quiet();
+    let text = fixture
+        .run(["history", "x.db"].iter().chain(&both))
+        .expect_quiet_success();
     let lines: Vec<&str> = text.lines().collect();
     let first = format!(" pid:{heir} (heir) recovered the lock from pid:{holder}, which had died");
     assert!(lines[0].ends_with(&first), "{text}");
@@ -111,36 +113,48 @@ fn what_happened_is_told_the_latest_first() {
 
 #[test]
 fn events_are_filtered() {
-    let site = Site::with_table();
-    let [hasty, holder, heir] = trouble(&site).map(|pid| pid.to_string());
-    assert_eq!(kinds(&site, &["--kind", "timeout"]), ["timeout"]);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let [hasty, holder, heir] = trouble(&fixture).map(|pid| pid.to_string());
+    assert_eq!(kinds(&fixture, &["--kind", "timeout"]), ["timeout"]);
     let both = ["--kind", "timeout", "--kind", "recovery"];
-    assert_eq!(kinds(&site, &both), ["recovery", "timeout"]);
-    assert_eq!(kinds(&site, &["--pid", &hasty]), ["timeout"]);
-    assert_eq!(kinds(&site, &["--pid", &heir]), ["recovery"]);
+    assert_eq!(kinds(&fixture, &both), ["recovery", "timeout"]);
+    assert_eq!(kinds(&fixture, &["--pid", &hasty]), ["timeout"]);
+    assert_eq!(kinds(&fixture, &["--pid", &heir]), ["recovery"]);
     // It did neither, and had a part in both.
-    assert_eq!(kinds(&site, &["--pid", &holder]), ["recovery", "timeout"]);
-    let last = ["-n", "1", "--kind", "timeout", "--kind", "recovery"];
-    assert_eq!(kinds(&site, &last), ["recovery"]);
-    let last = ["--limit", "1", "--kind", "timeout"];
-    assert_eq!(kinds(&site, &last), ["timeout"]);
     assert_eq!(
-        kinds(&site, &["--longer", "20ms", "--kind", "timeout"]),
+        kinds(&fixture, &["--pid", &holder]),
+        ["recovery", "timeout"]
+    );
+    let last = ["-n", "1", "--kind", "timeout", "--kind", "recovery"];
+    assert_eq!(kinds(&fixture, &last), ["recovery"]);
+    let last = ["--limit", "1", "--kind", "timeout"];
+    assert_eq!(kinds(&fixture, &last), ["timeout"]);
+    assert_eq!(
+        kinds(&fixture, &["--longer", "20ms", "--kind", "timeout"]),
         ["timeout"]
     );
-    assert!(kinds(&site, &["--longer", "1h"]).is_empty());
-    let done = site.run(["history", "x.db", "--longer", "1h"]);
-    let note = "penholder: history: none of the events kept is like that\n";
-    assert_eq!((done.code, &*done.out, &*done.err), (Some(0), "", note));
+    assert!(kinds(&fixture, &["--longer", "1h"]).is_empty());
+    let done = fixture.run(["history", "x.db", "--longer", "1h"]);
+    let note = "penholder: history: none of the kept events matches\n";
+    assert_eq!(
+        (done.code, &*done.stdout, &*done.stderr),
+        (Some(0), "", note)
+    );
 }
 
 #[test]
 fn a_long_hold_is_told() {
-    let site = Site::with_table();
-    site.run(["run", "x.db", "--label", "slow", "--", "sleep", "0.6"])
-        .quiet();
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    fixture
+        .run(["run", "x.db", "--label", "slow", "--", "sleep", "0.6"])
+        .expect_quiet_success();
     let args = ["history", "x.db", "--json", "--longer", "600ms"];
-    let events: Vec<Value> = site.run(args).quiet().lines().map(site::json).collect();
+    let events: Vec<Value> = fixture
+        .run(args)
+        .expect_quiet_success()
+        .lines()
+        .map(parse_json)
+        .collect();
     assert_eq!(events.len(), 1);
     assert_eq!(
         (&events[0]["kind"], &events[0]["label"]),
@@ -151,33 +165,32 @@ fn a_long_hold_is_told() {
 #[test]
 fn nothing_to_tell_is_said_and_is_no_error() {
     let site = Site::with_table();
-    let done = site.run(["history", "x.db"]);
-    assert_eq!((done.code, &*done.out), (Some(0), ""));
-    assert_eq!(done.err, "penholder: history: nothing notable happened\n");
-    fs::remove_file(site.at("db.lockq")).unwrap();
-    let before = site.files();
-    let done = site.run(["history", "x.db", "--json"]);
-    assert_eq!((done.code, &*done.out), (Some(0), ""));
+    let done = fixture.run(["history", "x.db"]);
+    assert_eq!((done.code, &*done.stdout), (Some(0), ""));
+    assert_eq!(done.stderr, "penholder: history: no events so far\n");
+    fs::remove_file(fixture.join("db.lockq")).unwrap();
+    let before = fixture.files();
+    let done = fixture.run(["history", "x.db", "--json"]);
+    assert_eq!((done.code, &*done.stdout), (Some(0), ""));
     assert!(
-        done.err
-            .contains("nothing is kept: no process has queued here yet")
+        done.stderr
+            .contains("no events are kept: no process has queued here yet")
     );
-    assert_eq!(site.files(), before, "looking creates nothing");
-    fs::write(site.at("db.lockq"), "nonsense").unwrap();
-    let done = site.run(["history", "x.db"]);
-    assert_eq!((done.code, &*done.out), (Some(0), ""));
-    assert!(
-        done.err
-            .contains("what stands in the queue's place is none")
-    );
+    assert_eq!(fixture.files(), before, "looking creates nothing");
+    fs::write(fixture.join("db.lockq"), "nonsense").unwrap();
+    let done = fixture.run(["history", "x.db"]);
+    assert_eq!((done.code, &*done.stdout), (Some(0), ""));
+    assert!(done.stderr.contains("the queue file is invalid"));
 }
 
 #[test]
 fn bad_input_is_refused() {
-    let site = Site::with_table();
-    let message = site.run(["history", "nowhere.db"]).ok();
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let message = fixture.run(["history", "nowhere.db"]).expect_success();
     assert_eq!(message, "", "its folder has a lock file");
-    let message = Site::new().run(["history", "x.db"]).failed(1);
+    let message = CommandFixture::new(PENHOLDER)
+        .run(["history", "x.db"])
+        .expect_failure(1);
     assert!(message.contains("history: x.db: there is no such database"));
     for bad in [
         &["--kind", "murder"][..],
@@ -186,51 +199,60 @@ fn bad_input_is_refused() {
         &["--pid", "0"],
         &["--limit", "-1"],
     ] {
-        site.run(["history", "x.db"].iter().chain(bad)).failed(2);
+        fixture
+            .run(["history", "x.db"].iter().chain(bad))
+            .expect_failure(2);
     }
 }
 
 #[test]
 fn what_happens_is_told_as_it_comes() {
-    let site = Site::with_table();
-    let mut holder = site.hold(&[]);
-    gives_up(&site);
-    let first = gives_up(&site);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let mut holder = fixture.hold_lock(&[]);
+    gives_up(&fixture);
+    let first = gives_up(&fixture);
     let args = [
         "history", "x.db", "--follow", "-n", "1", "--kind", "timeout",
     ];
-    let mut following = Peer::spawn(site.command(args));
+    let mut following = Peer::spawn(fixture.command(args));
     let expect = |following: &Peer, pid| {
-        let line = following.line();
+        let line = following.read_line();
         let gave_up = format!(" pid:{pid} gave up after ");
         assert!(line.contains(&gave_up), "{line}");
     };
     expect(&following, first);
     for _ in 0..3 {
-        expect(&following, gives_up(&site));
+        expect(&following, gives_up(&fixture));
     }
-    holder.tell("go");
-    assert!(holder.ended().success());
+    holder.send("go");
+    assert!(holder.wait().success());
     // A page built anew begins anew, and is followed.
-    fs::remove_file(site.at("db.lockq")).unwrap();
-    let _holder = site.hold(&[]);
-    expect(&following, gives_up(&site));
-    assert_eq!(following.line_within(Duration::from_millis(500)), None);
+    fs::remove_file(fixture.join("db.lockq")).unwrap();
+    let _holder = fixture.hold_lock(&[]);
+    expect(&following, gives_up(&fixture));
+    assert_eq!(following.read_line_within(Duration::from_millis(500)), None);
     following.signal("INT");
-    assert_eq!(following.ended().signal(), Some(2));
+    assert_eq!(following.wait().signal(), Some(2));
 }
 
 #[test]
 fn following_ends_with_its_reader() {
-    let site = Site::with_table();
-    let _holder = site.hold(&[]);
-    gives_up(&site);
-    gives_up(&site);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let _holder = fixture.hold_lock(&[]);
+    gives_up(&fixture);
+    gives_up(&fixture);
     for options in ["", "--json"] {
         let script = format!("\"$PENHOLDER\" history x.db --follow {options} | head -n 2");
-        assert_eq!(site.shell(&script).quiet().lines().count(), 2);
+        assert_eq!(
+            fixture
+                .run_script(&script)
+                .expect_quiet_success()
+                .lines()
+                .count(),
+            2
+        );
     }
     // Also if there is nothing to print by which to notice it.
     let script = "\"$PENHOLDER\" history x.db -f --kind bypass | true";
-    assert_eq!(site.shell(script).quiet(), "");
+    assert_eq!(fixture.run_script(script).expect_quiet_success(), "");
 }

@@ -2,79 +2,81 @@
 //! under the lock where they need it and beside it where they do not.
 #![cfg(test)]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-
 use std::fs;
 use std::process::Stdio;
 
-use peer::Peer;
 use penholder::rusqlite::Connection;
-use site::{Site, assert_whole, is_worker, number, workers};
+use penholder_testkit::command_fixture::{CommandFixture, is_stress_worker, stress_workers};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{plain_sqlite, wait};
+
+/// The command under test.
+const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
 /// Fills the table `entry` with rows of about a kilobyte.
-fn fill(site: &Site, rows: u32) {
-    site.exec(&format!(
+fn fill(fixture: &CommandFixture, rows: u32) {
+    fixture.exec(&format!(
         "INSERT INTO entry WITH RECURSIVE n(a) AS (SELECT 1 UNION ALL SELECT a + 1 FROM n \
          WHERE a < {rows}) SELECT a, hex(randomblob(500)) FROM n"
     ));
 }
 
 /// A connection from outside that keeps the log from being removed.
-fn visitor(site: &Site) -> Connection {
-    let visitor = Connection::open(site.at("x.db")).unwrap();
+fn visitor(fixture: &CommandFixture) -> Connection {
+    let visitor = Connection::open(fixture.join("x.db")).unwrap();
     let entries = "SELECT count(*) FROM entry";
     let _: i64 = visitor.query_row(entries, [], |row| row.get(0)).unwrap();
     visitor
 }
 
-fn size(site: &Site, name: &str) -> u64 {
-    fs::metadata(site.at(name)).unwrap().len()
+fn size(fixture: &CommandFixture, name: &str) -> u64 {
+    fs::metadata(fixture.join(name)).unwrap().len()
 }
 
 #[test]
 fn a_checkpoint_empties_the_log() {
-    let site = Site::with_table();
-    let _visitor = visitor(&site);
-    fill(&site, 100);
-    assert!(size(&site, "x.db-wal") > 0);
-    let said = site.run(["checkpoint", "x.db"]).quiet();
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let _visitor = visitor(&fixture);
+    fill(&fixture, 100);
+    assert!(size(&fixture, "x.db-wal") > 0);
+    let said = fixture.run(["checkpoint", "x.db"]).expect_quiet_success();
     assert!(
-        said.ends_with("moved into the database; the log is empty\n"),
+        said.ends_with("moved into the database; the WAL is empty\n"),
         "{said}"
     );
     assert!(!said.starts_with('0'), "{said}");
-    assert_eq!(size(&site, "x.db-wal"), 0);
-    assert_eq!(site.entries(), 100);
-    let again = site.run(["checkpoint", "x.db"]).quiet();
-    assert!(again.starts_with("0 of 0 pages"), "{again}");
+    assert_eq!(size(&fixture, "x.db-wal"), 0);
+    assert_eq!(fixture.entries(), 100);
+    let again = fixture.run(["checkpoint", "x.db"]).expect_quiet_success();
+    assert!(again.starts_with("0 of 0 WAL frames"), "{again}");
 }
 
 #[test]
 fn a_checkpoint_does_not_wait_for_readers() {
-    let site = Site::with_table();
-    let reader = visitor(&site);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let reader = visitor(&fixture);
     reader.execute_batch("BEGIN; SELECT * FROM entry").unwrap();
     let entries = "SELECT count(*) FROM entry";
     let _: i64 = reader.query_row(entries, [], |row| row.get(0)).unwrap();
-    fill(&site, 100);
-    let said = site.run(["checkpoint", "x.db", "--timeout", "30s"]).quiet();
+    fill(&fixture, 100);
+    let said = fixture
+        .run(["checkpoint", "x.db", "--timeout", "30s"])
+        .expect_quiet_success();
     assert!(
-        said.contains("could not be emptied: somebody still reads"),
+        said.contains("could not be truncated: a reader uses it"),
         "{said}"
     );
     reader.execute_batch("COMMIT").unwrap();
-    let said = site.run(["checkpoint", "x.db"]).quiet();
-    assert!(said.contains("the log is empty"), "{said}");
+    let said = fixture.run(["checkpoint", "x.db"]).expect_quiet_success();
+    assert!(said.contains("the WAL is empty"), "{said}");
 }
 
 #[test]
 fn a_vacuum_shrinks_the_file() {
-    let site = Site::with_table();
-    fill(&site, 500);
-    site.exec("DELETE FROM entry WHERE key > 5");
-    let said = site.run(["vacuum", "x.db"]).quiet();
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    fill(&fixture, 500);
+    fixture.exec("DELETE FROM entry WHERE key > 5");
+    let said = fixture.run(["vacuum", "x.db"]).expect_quiet_success();
     let sizes: Vec<u64> = said
         .split_whitespace()
         .filter_map(|word| word.parse().ok())
@@ -84,115 +86,137 @@ fn a_vacuum_shrinks_the_file() {
         format!("{} bytes before, {} after\n", sizes[0], sizes[1])
     );
     assert!(sizes[0] > 400_000 && sizes[1] < 50_000, "{said}");
-    assert_eq!(size(&site, "x.db"), sizes[1]);
-    assert_eq!(site.entries(), 5);
-    assert_whole(&site.at("x.db"));
+    assert_eq!(size(&fixture, "x.db"), sizes[1]);
+    assert_eq!(fixture.count_entries(), 5);
+    plain_sqlite::assert_integrity(&fixture.join("x.db"));
 }
 
 #[test]
 fn a_backup_is_a_whole_database() {
-    let site = Site::with_table();
-    fill(&site, 200);
-    let said = site.run(["backup", "x.db", "copy.db"]).quiet();
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    fill(&fixture, 200);
+    let said = fixture
+        .run(["backup", "x.db", "copy.db"])
+        .expect_quiet_success();
     assert_eq!(
         said,
-        format!("{} bytes in copy.db\n", size(&site, "copy.db"))
+        format!("{} bytes in copy.db\n", size(&fixture, "copy.db"))
     );
     let entries = "SELECT count(*) FROM entry";
-    assert_eq!(number(&site.at("copy.db"), entries), 200);
-    assert_whole(&site.at("copy.db"));
-    assert!(!site.files().iter().any(|name| name.contains("backup-")));
+    assert_eq!(plain_sqlite::number(&fixture.join("copy.db"), entries), 200);
+    plain_sqlite::assert_integrity(&fixture.join("copy.db"));
+    assert!(
+        !fixture
+            .file_names()
+            .iter()
+            .any(|name| name.contains("backup-"))
+    );
     // It is a database like any other.
-    site.run(["exec", "copy.db", "DELETE FROM entry"]).ok();
-    assert_eq!(site.entries(), 200);
+    fixture
+        .run(["exec", "copy.db", "DELETE FROM entry"])
+        .expect_success();
+    assert_eq!(fixture.count_entries(), 200);
 }
 
 #[test]
 fn a_backup_never_replaces_a_file() {
-    let site = Site::with_table();
-    fs::write(site.at("precious.txt"), "mine").unwrap();
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    fs::write(fixture.join("precious.txt"), "mine").unwrap();
     for (target, word) in [
         ("precious.txt", "exists already"),
         ("x.db", "exists already"),
-        (".", "folder"),
-        ("nowhere/copy.db", "no folder"),
+        (".", "directory"),
+        ("nowhere/copy.db", "no directory"),
         (":memory:", "memory"),
     ] {
-        let message = site.run(["backup", "x.db", target]).failed(1);
+        let message = fixture.run(["backup", "x.db", target]).expect_failure(1);
         assert!(message.contains(word), "{target}: {message}");
     }
-    assert_eq!(fs::read(site.at("precious.txt")).unwrap(), b"mine");
-    site.exec("INSERT INTO entry VALUES (1, 1)");
-    assert_eq!(site.entries(), 1);
+    assert_eq!(fs::read(fixture.join("precious.txt")).unwrap(), b"mine");
+    fixture.exec("INSERT INTO entry VALUES (1, 1)");
+    assert_eq!(fixture.count_entries(), 1);
 }
 
 #[test]
 fn only_the_backup_does_without_the_lock() {
-    let site = Site::with_table();
-    let holder = site.hold(&[]);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let holder = fixture.hold_lock(&[]);
     for command in ["checkpoint", "vacuum"] {
-        let message = site.run([command, "x.db", "--timeout", "20ms"]).failed(75);
+        let message = fixture
+            .run([command, "x.db", "--timeout", "20ms"])
+            .expect_failure(75);
         let named = format!("holder: pid:{} since ", holder.pid());
         assert!(message.contains(&named), "{message}");
         assert!(message.contains("timeout after 20ms"), "{message}");
     }
-    site.run(["backup", "x.db", "copy.db", "--timeout", "1ms"])
-        .quiet();
-    assert_whole(&site.at("copy.db"));
+    fixture
+        .run(["backup", "x.db", "copy.db", "--timeout", "1ms"])
+        .expect_quiet_success();
+    plain_sqlite::assert_integrity(&fixture.join("copy.db"));
 }
 
 #[test]
 fn a_stranger_inside_sqlite_keeps_the_vacuum_out() {
-    let site = Site::with_table();
-    let Some(stranger) = site.outsider() else {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let Some(stranger) = fixture.outsider() else {
         return;
     };
-    let message = site
+    let message = fixture
         .run(["vacuum", "x.db", "--timeout", "100ms"])
-        .failed(75);
+        .expect_failure(75);
     assert!(message.contains(&format!("pid:{} (`sqlite3 ", stranger.pid())));
-    site.run(["backup", "x.db", "copy.db"]).quiet();
+    fixture
+        .run(["backup", "x.db", "copy.db"])
+        .expect_quiet_success();
 }
 
 #[test]
 fn all_of_it_goes_on_beside_writers() {
-    let site = Site::new();
+    let fixture = CommandFixture::new(PENHOLDER);
     let args = ["stress", "x.db", "--processes", "2", "--writes", "10000000"];
-    let mut command = site.command(args);
+    let mut command = fixture.command(args);
     command.stderr(Stdio::null());
     let writers = Peer::spawn(command);
     let rows = "SELECT count(*) FROM penholder_stress";
-    peer::until("the first rows", || {
-        let seen = site.run(["query", "x.db", rows]);
-        seen.code == Some(0) && !seen.out.ends_with("\n0\n")
+    wait::until("the first rows", || {
+        let seen = fixture.run(["query", "x.db", rows]);
+        seen.code == Some(0) && !seen.stdout.ends_with("\n0\n")
     });
     for round in 0..3 {
-        site.run(["checkpoint", "x.db", "--timeout", "30s"]).quiet();
-        site.run(["vacuum", "x.db", "--timeout", "30s"]).quiet();
+        fixture
+            .run(["checkpoint", "x.db", "--timeout", "30s"])
+            .expect_quiet_success();
+        fixture
+            .run(["vacuum", "x.db", "--timeout", "30s"])
+            .expect_quiet_success();
         let copy = format!("copy{round}.db");
-        site.run(["backup", "x.db", &copy]).quiet();
-        assert_whole(&site.at(&copy));
-        assert!(number(&site.at(&copy), rows) > 0);
+        fixture
+            .run(["backup", "x.db", &copy])
+            .expect_quiet_success();
+        plain_sqlite::assert_integrity(&fixture.join(&copy));
+        assert!(plain_sqlite::number(&fixture.join(&copy), rows) > 0);
     }
-    let pids = workers(&writers);
+    let pids = stress_workers(&writers);
     assert_eq!(pids.len(), 2);
     drop(writers);
-    peer::until("the workers' end", || {
-        pids.iter().all(|(pid, _)| !is_worker(*pid))
+    wait::until("the workers' end", || {
+        pids.iter().all(|(pid, _)| !is_stress_worker(*pid))
     });
 }
 
 /// SQLite would take a log that was left behind for the copy's own.
 #[test]
 fn a_backup_beside_a_leftover_log_is_refused() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     for suffix in ["-wal", "-shm", "-journal"] {
-        let leftover = site.at(format!("copy.db{suffix}"));
+        let leftover = fixture.join(format!("copy.db{suffix}"));
         std::fs::write(&leftover, "left behind").unwrap();
-        let message = site.run(["backup", "x.db", "copy.db"]).failed(1);
+        let message = fixture.run(["backup", "x.db", "copy.db"]).expect_failure(1);
         assert!(message.contains(suffix), "{message}");
-        assert!(!site.at("copy.db").exists());
+        assert!(!fixture.join("copy.db").exists());
         std::fs::remove_file(leftover).unwrap();
     }
-    site.run(["backup", "x.db", "copy.db"]).quiet();
+    fixture
+        .run(["backup", "x.db", "copy.db"])
+        .expect_quiet_success();
 }

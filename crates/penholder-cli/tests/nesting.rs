@@ -3,14 +3,14 @@
 //! and that nobody joins a hold that is not above it.
 #![cfg(test)]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-
 use std::fs;
 
-use peer::{PATIENCE, Peer};
-use site::{PENHOLDER, Site, finish};
+use penholder_testkit::command_fixture::{CommandFixture, run_command};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::wait;
+
+/// The command under test.
+const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
 /// `penholder run x.db -n --`, as often as asked for.
 fn levels(number: usize) -> Vec<&'static str> {
@@ -30,19 +30,19 @@ const INSERT: [&str; 6] = [
 
 #[test]
 fn exec_inside_joins_at_every_level() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     for number in 1..=4 {
         let args = levels(number).into_iter().chain(INSERT);
-        let done = site.run(args);
-        assert_eq!(done.err, "penholder: 1 row changed\n", "{number} levels");
-        assert_eq!(site.entries(), i64::try_from(number).unwrap());
+        let done = fixture.run(args);
+        assert_eq!(done.stderr, "penholder: 1 row changed\n", "{number} levels");
+        assert_eq!(fixture.count_entries(), i64::try_from(number).unwrap());
     }
-    assert!(site.is_free());
+    assert!(fixture.is_lock_free());
 }
 
 #[test]
 fn every_command_inside_joins() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     for inner in [
         &[
             "stress",
@@ -60,38 +60,40 @@ fn every_command_inside_joins() {
         &["run", "x.db", "-n", "--", "true"],
     ] {
         let args = levels(1).into_iter().chain([PENHOLDER]);
-        site.run(args.chain(inner.iter().copied())).quiet();
+        fixture
+            .run(args.chain(inner.iter().copied()))
+            .expect_quiet_success();
     }
-    assert_eq!(site.number("SELECT count(*) FROM penholder_stress"), 100);
+    assert_eq!(fixture.number("SELECT count(*) FROM penholder_stress"), 100);
     let args = levels(3).into_iter().chain([PENHOLDER, "stress", "x.db"]);
-    let report = site.run(args.chain(["--force", "--json"])).json();
+    let report = fixture.run(args.chain(["--force", "--json"])).expect_json();
     assert_eq!(report["rows_found"], 800);
     assert_eq!(report["failed"], 0);
 }
 
 #[test]
 fn the_outermost_still_holds_after_the_inner_ones() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let script = "\"$PENHOLDER\" run x.db -n -- \"$PENHOLDER\" run x.db -n -- true; \
                   echo $?; read line";
-    let outer = Peer::spawn(site.command(["run", "x.db", "--", "sh", "-c", script]));
+    let outer = Peer::spawn(fixture.command(["run", "x.db", "--", "sh", "-c", script]));
     outer.expect("0");
-    assert!(!site.is_free());
-    assert_eq!(site.status()["holder"]["pid"], outer.pid());
+    assert!(!fixture.is_lock_free());
+    assert_eq!(fixture.status()["holder"]["pid"], outer.pid());
 }
 
 #[test]
 fn a_different_lock_inside_is_taken_as_usual() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let inner = ["exec", "x.db", "--lock-file", "other.lock", "SELECT 1"];
     let args = levels(1).into_iter().chain([PENHOLDER]);
-    site.run(args.chain(inner)).ok();
-    let mut other = site.hold(&["--lock-file", "other.lock"]);
+    fixture.run(args.chain(inner)).expect_success();
+    let mut other = fixture.hold_lock(&["--lock-file", "other.lock"]);
     let args = levels(1).into_iter().chain([PENHOLDER]);
-    let message = site.run(args.chain(inner)).failed(75);
+    let message = fixture.run(args.chain(inner)).expect_failure(75);
     assert!(message.contains("other.lock"), "{message}");
-    other.tell("go");
-    assert!(other.end().success());
+    other.send("go");
+    assert!(other.close().success());
 }
 
 /// Adds one to a number in a file, and notices company.
@@ -104,51 +106,56 @@ const FIVE: &str = "for i in 1 2 3 4 5; do \"$PENHOLDER\" run x.db -w 50 -- sh s
 
 #[test]
 fn several_inside_exclude_one_another_and_everybody_outside() {
-    let site = Site::with_table();
-    fs::write(site.at("section.sh"), SECTION).unwrap();
-    fs::write(site.at("five.sh"), FIVE).unwrap();
-    fs::write(site.at("count"), "0\n").unwrap();
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    fs::write(fixture.join("section.sh"), SECTION).unwrap();
+    fs::write(fixture.join("five.sh"), FIVE).unwrap();
+    fs::write(fixture.join("count"), "0\n").unwrap();
     let crowd = "sh five.sh & sh five.sh & sh five.sh & wait";
-    fs::write(site.at("crowd.sh"), crowd).unwrap();
+    fs::write(fixture.join("crowd.sh"), crowd).unwrap();
     let script = "\
         \"$PENHOLDER\" run x.db -w 50 -- sh crowd.sh &\n\
         \"$PENHOLDER\" run x.db -w 50 -- \"$PENHOLDER\" run x.db -- sh crowd.sh &\n\
         sh five.sh & sh five.sh & wait";
-    let mut shell = site.program("sh");
-    let done = finish(shell.args(["-c", script]), b"", PATIENCE);
-    assert_eq!(done.out, "", "{done:?}");
-    assert_eq!(peer::text(&site.at("overlaps")), "");
+    let mut shell = fixture.program("sh");
+    let done = run_command(shell.args(["-c", script]), b"", wait::LIMIT);
+    assert_eq!(done.stdout, "", "{done:?}");
+    assert_eq!(fixture.read("overlaps"), "");
     // 15 in each crowd, 10 outside.
-    assert_eq!(peer::text(&site.at("count")), "40\n");
+    assert_eq!(fixture.read("count"), "40\n");
 }
 
 #[test]
 fn one_inside_waits_for_another_inside_and_names_it() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let script = "\"$PENHOLDER\" run x.db -- sh -c 'echo held; read line' <&3 & \
                   while [ ! -e go ] && kill -0 $PPID; do sleep 0.02; done; \
                   \"$PENHOLDER\" run x.db -n -- echo never 2>said; echo $?; wait";
     let script = format!("exec 3<&0; {script}");
-    let outer = Peer::spawn(site.command(["run", "x.db", "--", "sh", "-c", &script]));
+    let outer = Peer::spawn(fixture.command(["run", "x.db", "--", "sh", "-c", &script]));
     outer.expect("held");
-    fs::write(site.at("go"), "").unwrap();
+    fs::write(fixture.join("go"), "").unwrap();
     outer.expect("75");
-    let said = peer::text(&site.at("said"));
+    let said = fixture.read("said");
     assert!(said.contains("write lock timeout after 0ms"), "{said}");
     assert!(said.contains("(`penholder run x.db"), "{said}");
 }
 
 #[test]
 fn an_old_or_forged_hold_is_not_believed() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let show = ["sh", "-c", "echo \"$PENHOLDER_HOLD\""];
-    let old = site.run(levels(1).into_iter().chain(show)).quiet();
+    let old = fixture
+        .run(levels(1).into_iter().chain(show))
+        .expect_quiet_success();
     assert!(old.contains('='), "{old}");
-    let _holder = site.hold(&[]);
+    let _holder = fixture.hold_lock(&[]);
     for forged in [old.trim(), "", ";;=", "1-1=1@1", "\u{1}\u{2}"] {
-        let mut command = site.command(["run", "x.db", "-n", "--", "true"]);
-        let done = finish(command.env("PENHOLDER_HOLD", forged), b"", PATIENCE);
-        assert!(done.failed(75).contains("write lock timeout"), "{forged:?}");
+        let mut command = fixture.command(["run", "x.db", "-n", "--", "true"]);
+        let done = run_command(command.env("PENHOLDER_HOLD", forged), b"", wait::LIMIT);
+        assert!(
+            done.expect_failure(75).contains("write lock timeout"),
+            "{forged:?}"
+        );
     }
 }
 
@@ -156,7 +163,7 @@ fn an_old_or_forged_hold_is_not_believed() {
 /// hold of its own below: whoever comes next waits for that one.
 #[test]
 fn what_a_killed_run_left_at_work_is_waited_for() {
-    let site = Site::new();
+    let fixture = CommandFixture::new(PENHOLDER);
     let script = r#"
         "$P" run x.db -- sh -c 'echo $PPID > middle; exec "$P" run x.db -- sh -c "echo in > inner; while [ ! -e enough ]; do sleep 0.02; done"' &
         n=0; until [ -s inner ]; do sleep 0.02; n=$((n+1)); [ $n -lt 1000 ] || exit 9; done
@@ -165,14 +172,14 @@ fn what_a_killed_run_left_at_work_is_waited_for() {
         touch enough
         "$P" run x.db -w 20 -- true; echo after $?
     "#;
-    std::fs::write(site.at("script.sh"), script).unwrap();
+    std::fs::write(fixture.join("script.sh"), script).unwrap();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_penholder"));
     command
         .args(["run", "x.db", "--", "sh", "script.sh"])
         .env("P", env!("CARGO_BIN_EXE_penholder"))
-        .current_dir(site.folder());
-    let mut run = peer::Peer::spawn(command);
+        .current_dir(fixture.directory());
+    let mut run = Peer::spawn(command);
     run.expect("during 75");
     run.expect("after 0");
-    assert!(run.end().success());
+    assert!(run.close().success());
 }

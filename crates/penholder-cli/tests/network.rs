@@ -2,11 +2,10 @@
 //! that none does. A FUSE mount (`bindfs`) stands for all of them.
 #![cfg(test)]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-
 use std::path::Path;
 use std::process::{Command, Output};
+
+use penholder_testkit::requirement;
 
 /// A folder seen through FUSE, until dropped.
 struct Mount {
@@ -16,7 +15,7 @@ struct Mount {
 impl Mount {
     /// `None`, said aloud, where this cannot be done.
     fn new() -> Option<Self> {
-        if !peer::has("bindfs") {
+        if !requirement::has_program("bindfs") {
             return None;
         }
         let folder = tempfile::tempdir().unwrap();
@@ -28,7 +27,7 @@ impl Mount {
             .arg(folder.path().join("seen"))
             .status();
         if !mounted.unwrap().success() {
-            peer::skip("to mount FUSE, which is not allowed here");
+            requirement::skip("to mount FUSE, which is not allowed here");
             return None;
         }
         Some(Self { folder })

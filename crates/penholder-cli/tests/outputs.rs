@@ -2,152 +2,169 @@
 //! the texts that people read and search for.
 #![cfg(test)]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-mod snapshot;
+use penholder_testkit::command_fixture::{CommandFixture, CommandOutput};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::snapshot::{Snapshots, mask_numbers, normalize};
+use penholder_testkit::{requirement, wait};
 
-use site::{Done, Site};
-use snapshot::{assert_approved, numberless, steady};
+/// The command under test.
+const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
+/// The approved texts.
+const SNAPSHOTS: Snapshots =
+    Snapshots::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshots"));
 
 /// What a command said, with its exit code.
-fn shown(site: &Site, done: &Done) -> String {
+fn shown(fixture: &CommandFixture, done: &CommandOutput) -> String {
     let text = format!(
         "exit code {}\n--- standard output\n{}--- standard error\n{}",
         done.code.unwrap(),
-        done.out,
-        done.err
+        done.stdout,
+        done.stderr
     );
-    steady(&text, &site.folder())
+    normalize(&text, &fixture.directory())
 }
 
 #[track_caller]
-fn assert_shown(name: &str, site: &Site, args: &[&str]) {
-    assert_approved(name, &shown(site, &site.run(args)));
+fn assert_shown(name: &str, fixture: &CommandFixture, args: &[&str]) {
+    SNAPSHOTS.assert_approved(name, &shown(fixture, &fixture.run(args)));
 }
 
 #[test]
 fn status() {
-    let site = Site::with_table();
-    assert_shown("status-free", &site, &["status", "x.db"]);
-    let holder = site.hold(&["--label", "nightly"]);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    assert_shown("status-free", &fixture, &["status", "x.db"]);
+    let holder = fixture.hold_lock(&["--label", "nightly"]);
     holder.signal("STOP");
-    peer::until("the stop", || site.status()["holder"]["state"] == "stopped");
-    assert_shown("status-stopped", &site, &["status", "x.db"]);
+    wait::until("the stop", || {
+        fixture.status()["holder"]["state"] == "stopped"
+    });
+    assert_shown("status-stopped", &fixture, &["status", "x.db"]);
     let sql = "INSERT INTO entry VALUES (1, 1)";
     assert_shown(
         "timeout",
-        &site,
+        &fixture,
         &["exec", "x.db", "--timeout", "20ms", sql],
     );
-    assert_shown("run-timeout", &site, &["run", "x.db", "-n", "--", "true"]);
+    assert_shown(
+        "run-timeout",
+        &fixture,
+        &["run", "x.db", "-n", "--", "true"],
+    );
     holder.signal("CONT");
 }
 
 #[test]
 fn top() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let top = ["top", "x.db", "--interval", "50ms", "--once"];
-    assert_shown("top-free", &site, &top);
-    let _holder = site.hold(&["--label", "nightly"]);
+    assert_shown("top-free", &fixture, &top);
+    let _holder = fixture.hold_lock(&["--label", "nightly"]);
     let insert = "INSERT INTO entry VALUES (1, 1)";
     let patient = ["exec", "x.db", insert, "--timeout", "60s"];
-    let _waiter = peer::Peer::spawn(site.command(patient));
-    peer::until("it is in line", || {
-        site.status()["queue"].as_array().unwrap().len() == 1
+    let _waiter = Peer::spawn(fixture.command(patient));
+    wait::until("it is in line", || {
+        fixture.status()["queue"].as_array().unwrap().len() == 1
     });
-    let text = shown(&site, &site.run(top));
-    let lines = text.lines().map(|line| match line.contains("in line") {
+    let text = shown(&fixture, &fixture.run(top));
+    let lines = text.lines().map(|line| match line.contains("waiter 1") {
         true => numberless(line).replace("N s", "Nms").replace("Ns", "Nms") + "\n",
         false => line.to_owned() + "\n",
     });
-    assert_approved("top-held", &lines.collect::<String>());
+    SNAPSHOTS.assert_approved("top-held", &lines.collect::<String>());
 }
 
 #[test]
 fn history() {
-    let site = Site::with_table();
-    let nothing = site.run(["history", "x.db"]);
-    assert_approved("history-nothing", &shown(&site, &nothing));
-    let holder = site.hold(&["--label", "nightly"]);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let nothing = fixture.run(["history", "x.db"]);
+    SNAPSHOTS.assert_approved("history-nothing", &shown(&fixture, &nothing));
+    let holder = fixture.hold_lock(&["--label", "nightly"]);
     let sql = "INSERT INTO entry VALUES (1, 1)";
     let hasty = ["exec", "x.db", "--timeout", "20ms", "--label", "hasty", sql];
-    site.run(hasty).failed(75);
+    fixture.run(hasty).expect_failure(75);
     drop(holder);
-    let done = site.run(["history", "x.db", "--kind", "timeout"]);
-    assert_approved("history", &numberless(&shown(&site, &done)));
+    let done = fixture.run(["history", "x.db", "--kind", "timeout"]);
+    SNAPSHOTS.assert_approved("history", &mask_numbers(&shown(&fixture, &done)));
 }
 
 #[test]
 fn a_holder_without_a_record() {
-    if !peer::has("flock") {
+    if !requirement::has_program("flock") {
         return;
     }
-    let site = Site::with_table();
-    let mut command = site.program("flock");
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let mut command = fixture.program("flock");
     command.args(["db.lock", "sh", "-c", "echo held; read line"]);
-    let plain = peer::Peer::spawn(command);
+    let plain = Peer::spawn(command);
     plain.expect("held");
     assert_shown(
         "timeout-no-record",
-        &site,
+        &fixture,
         &["checkpoint", "x.db", "--timeout", "1.5ms"],
     );
 }
 
 #[test]
 fn a_stranger_inside_sqlite() {
-    let site = Site::with_table();
-    let Some(_stranger) = site.outsider() else {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let Some(_stranger) = fixture.outsider() else {
         return;
     };
     let sql = "INSERT INTO entry VALUES (1, 1)";
-    assert_shown("busy", &site, &["exec", "x.db", "--timeout", "20ms", sql]);
+    assert_shown(
+        "busy",
+        &fixture,
+        &["exec", "x.db", "--timeout", "20ms", sql],
+    );
 }
 
 #[test]
 fn sql() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let returning = "INSERT INTO entry VALUES (?1, ?2) RETURNING key, value";
     assert_shown(
         "exec",
-        &site,
+        &fixture,
         &["exec", "x.db", returning, "1", "two words"],
     );
     let insert = "INSERT INTO entry VALUES (2, NULL)";
-    assert_shown("exec-nothing-returned", &site, &["exec", "x.db", insert]);
+    assert_shown("exec-nothing-returned", &fixture, &["exec", "x.db", insert]);
     let select = "SELECT * FROM entry";
-    assert_shown("query-csv", &site, &["query", "x.db", select]);
-    assert_shown("query-json", &site, &["query", "x.db", select, "--json"]);
-    assert_shown("query-table", &site, &["query", "x.db", select, "--table"]);
+    assert_shown("query-csv", &fixture, &["query", "x.db", select]);
+    assert_shown("query-json", &fixture, &["query", "x.db", select, "--json"]);
+    assert_shown(
+        "query-table",
+        &fixture,
+        &["query", "x.db", select, "--table"],
+    );
     assert_shown(
         "sql-error",
-        &site,
+        &fixture,
         &["exec", "x.db", "INSERT INTO entry VALUE (1)"],
     );
-    assert_shown("query-writes", &site, &["query", "x.db", insert]);
+    assert_shown("query-writes", &fixture, &["query", "x.db", insert]);
     let script = "INSERT INTO entry VALUES (3, 3); INSERT INTO nowhere VALUES (1)";
-    assert_shown("script-error", &site, &["exec", "x.db", script]);
+    assert_shown("script-error", &fixture, &["exec", "x.db", script]);
 }
 
 #[test]
 fn import() {
-    let site = Site::with_table();
-    site.exec("CREATE TABLE part(id INTEGER PRIMARY KEY, name TEXT)");
-    let write = |name: &str, text: &str| std::fs::write(site.at(name), text).unwrap();
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    fixture.exec("CREATE TABLE part(id INTEGER PRIMARY KEY, name TEXT)");
+    let write = |name: &str, text: &str| std::fs::write(fixture.join(name), text).unwrap();
     write("good.csv", "id,name\n1,bolt\n2,nut\n");
     write("refused.csv", "id,name\n3,screw\n2,nut\n4,washer\n");
     write("malformed.csv", "id,name\n5,bolt\n6\n");
     write("malformed.jsonl", "{\"id\": 7}\n{\"id\": 8, \"size\": 1}\n");
     let assert_steady = |name: &str, args: &[&str]| {
-        let done = shown(&site, &site.run(args));
+        let done = shown(&fixture, &fixture.run(args));
         let lines = done
             .lines()
             .map(|line| match line.contains("imported into") {
-                true => numberless(line) + "\n",
+                true => mask_numbers(line) + "\n",
                 false => line.to_owned() + "\n",
             });
-        let text = lines.collect::<String>().replace(", N a second", "");
+        let text = lines.collect::<String>().replace(", N per second", "");
         assert_approved(name, &text);
     };
     assert_steady("import", &["import", "x.db", "part", "good.csv"]);
@@ -164,75 +181,79 @@ fn import() {
 
 #[test]
 fn maintenance() {
-    let site = Site::with_table();
-    assert_shown("checkpoint", &site, &["checkpoint", "x.db"]);
-    assert_shown("vacuum", &site, &["vacuum", "x.db"]);
-    assert_shown("backup", &site, &["backup", "x.db", "copy.db"]);
-    assert_shown("backup-exists", &site, &["backup", "x.db", "copy.db"]);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    assert_shown("checkpoint", &fixture, &["checkpoint", "x.db"]);
+    assert_shown("vacuum", &fixture, &["vacuum", "x.db"]);
+    assert_shown("backup", &fixture, &["backup", "x.db", "copy.db"]);
+    assert_shown("backup-exists", &fixture, &["backup", "x.db", "copy.db"]);
 }
 
 #[test]
 fn stress() {
-    let site = Site::with_table();
-    assert_shown("stress-refused", &site, &["stress", "x.db"]);
-    let done = site.run(["stress", "new.db", "--processes", "2", "--writes", "5"]);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    assert_shown("stress-refused", &fixture, &["stress", "x.db"]);
+    let done = fixture.run(["stress", "new.db", "--processes", "2", "--writes", "5"]);
     // Whether a time is in µs, ms or s is chance.
     let unitless = |line: &str| line.replace("N ms", "N µs").replace("N s", "N µs");
-    let text = numberless(&shown(&site, &done));
+    let text = mask_numbers(&shown(&fixture, &done));
     let lines = text.lines().map(|line| match line.contains("longest") {
         true => unitless(line) + "\n",
         false => line.to_owned() + "\n",
     });
-    assert_approved("stress", &lines.collect::<String>());
+    SNAPSHOTS.assert_approved("stress", &lines.collect::<String>());
 }
 
 /// Without the lines that differ between machines.
 #[test]
 fn doctor() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let machine = |line: &&str| !line.contains("disk space") && !line.contains("SQLite version");
     let approve = |name: &str, args: &[&str]| {
-        let shown = shown(&site, &site.run(args));
+        let shown = shown(&fixture, &fixture.run(args));
         let lines: Vec<&str> = shown.split('\n').filter(machine).collect();
-        assert_approved(name, &lines.join("\n"));
+        SNAPSHOTS.assert_approved(name, &lines.join("\n"));
     };
     approve("doctor-sound", &["doctor", "x.db", "--integrity"]);
-    std::fs::hard_link(site.at("x.db"), site.at("second.db")).unwrap();
-    std::fs::write(site.at("db.lockq"), "nonsense").unwrap();
-    std::os::unix::fs::symlink("elsewhere", site.at("x.db-journal")).unwrap();
+    std::fs::hard_link(fixture.join("x.db"), fixture.join("second.db")).unwrap();
+    std::fs::write(fixture.join("db.lockq"), "nonsense").unwrap();
+    std::os::unix::fs::symlink("elsewhere", fixture.join("x.db-journal")).unwrap();
     approve("doctor-sick", &["doctor", "x.db"]);
-    assert_shown("doctor-missing", &site, &["doctor", "missing.db"]);
+    assert_shown("doctor-missing", &fixture, &["doctor", "missing.db"]);
 }
 
 #[test]
 fn mistakes() {
-    let site = Site::with_table();
-    std::fs::write(site.at("letter.txt"), "Dear reader").unwrap();
-    assert_shown("no-folder", &site, &["exec", "nowhere/x.db", "SELECT 1"]);
-    assert_shown("no-database", &site, &["query", "letter.txt", "SELECT 1"]);
-    assert_shown("in-memory", &site, &["exec", ":memory:", "SELECT 1"]);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    std::fs::write(fixture.join("letter.txt"), "Dear reader").unwrap();
+    assert_shown("no-folder", &fixture, &["exec", "nowhere/x.db", "SELECT 1"]);
+    assert_shown(
+        "no-database",
+        &fixture,
+        &["query", "letter.txt", "SELECT 1"],
+    );
+    assert_shown("in-memory", &fixture, &["exec", ":memory:", "SELECT 1"]);
     assert_shown(
         "no-unit",
-        &site,
+        &fixture,
         &["exec", "x.db", "SELECT 1", "--timeout", "5"],
     );
-    assert_shown("no-command", &site, &["run", "x.db"]);
+    assert_shown("no-command", &fixture, &["run", "x.db"]);
     assert_shown(
         "not-found",
-        &site,
+        &fixture,
         &["run", "x.db", "--", "no-such-program"],
     );
 }
 
 #[test]
 fn every_approved_text_is_used() {
-    let site = Site::new();
+    let fixture = CommandFixture::new(PENHOLDER);
     let sources = ["help.rs", "outputs.rs"].map(|name| {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
         std::fs::read_to_string(folder.join(name)).unwrap()
     });
-    drop(site);
-    for name in snapshot::names() {
+    drop(fixture);
+    for name in SNAPSHOTS.names() {
         let command = name.strip_prefix("help-").unwrap_or(&name);
         let used = |word: &str| {
             sources

@@ -2,21 +2,21 @@
 //! values, formats, all or nothing, the write lock, and closed pipes.
 #![cfg(test)]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-
 use std::io::Read;
 use std::process::Stdio;
 use std::time::Duration;
 
-use peer::{PATIENCE, Peer};
+use penholder_testkit::command_fixture::{CommandFixture, PROMPT, run_command, wait_for_exit};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{requirement, wait};
 use serde_json::json;
-use site::{PROMPT, Site, timed, wait};
+
+/// The command under test.
+const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
 #[test]
 fn exec_says_how_many_rows_changed() {
-    let site = Site::new();
+    let fixture = CommandFixture::new(PENHOLDER);
     for (sql, said) in [
         ("CREATE TABLE t(a)", "0 rows"),
         ("INSERT INTO t VALUES (1)", "1 row"),
@@ -25,66 +25,70 @@ fn exec_says_how_many_rows_changed() {
         ("DELETE FROM t WHERE a = 77", "0 rows"),
         ("INSERT INTO t VALUES (5); DELETE FROM t", "5 rows"),
     ] {
-        let done = site.run(["exec", "x.db", sql]);
-        assert_eq!(done.err, format!("penholder: {said} changed\n"), "{sql}");
-        assert_eq!(done.ok(), "");
+        let done = fixture.run(["exec", "x.db", sql]);
+        assert_eq!(done.stderr, format!("penholder: {said} changed\n"), "{sql}");
+        assert_eq!(done.expect_success(), "");
     }
 }
 
 #[test]
 fn exec_prints_returned_rows() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let sql = "INSERT INTO entry VALUES (?1, ?2), (3, 'x') RETURNING key, value AS v";
-    let done = site.run(["exec", "x.db", sql, "1", "a,b"]);
-    assert_eq!(done.err, "penholder: 2 rows changed\n");
-    assert_eq!(done.ok(), "key,v\n1,\"a,b\"\n3,x\n");
-    assert_eq!(site.entries(), 2);
+    let done = fixture.run(["exec", "x.db", sql, "1", "a,b"]);
+    assert_eq!(done.stderr, "penholder: 2 rows changed\n");
+    assert_eq!(done.expect_success(), "key,v\n1,\"a,b\"\n3,x\n");
+    assert_eq!(fixture.count_entries(), 2);
 }
 
 #[test]
 fn a_script_is_all_or_nothing() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let script = "INSERT INTO entry VALUES (1, 'a;b');\n-- a remark; really\n\
                   INSERT INTO entry VALUES (2, 2), (3, 3);\nUPDATE entry SET value = 0;\n";
-    let done = site.feed(["exec", "x.db", "-"], script);
-    assert_eq!(done.err, "penholder: 6 rows changed\n");
-    assert_eq!(site.entries(), 3);
+    let done = fixture.run_with_input(["exec", "x.db", "-"], script);
+    assert_eq!(done.stderr, "penholder: 6 rows changed\n");
+    assert_eq!(fixture.count_entries(), 3);
     let broken = "DELETE FROM entry; INSERT INTO nowhere VALUES (1); DELETE FROM entry";
-    let message = site.feed(["exec", "x.db", "-"], broken).failed(1);
+    let message = fixture
+        .run_with_input(["exec", "x.db", "-"], broken)
+        .expect_failure(1);
     assert!(message.contains("statement 2") && message.contains("nowhere"));
-    let message = site.run(["exec", "x.db", broken]).failed(1);
+    let message = fixture.run(["exec", "x.db", broken]).expect_failure(1);
     assert!(message.contains("no such table: nowhere"), "{message}");
-    assert_eq!(site.entries(), 3);
+    assert_eq!(fixture.count_entries(), 3);
     let unfinished = "DELETE FROM entry; INSERT INTO entry VALUES (";
-    site.feed(["exec", "x.db", "-"], unfinished).failed(1);
-    assert_eq!(site.entries(), 3);
+    fixture
+        .run_with_input(["exec", "x.db", "-"], unfinished)
+        .expect_failure(1);
+    assert_eq!(fixture.count_entries(), 3);
 }
 
 /// SQLite reads SQL up to a NUL: here that would delete everything.
 #[test]
 fn a_script_with_a_nul_is_not_run_by_half() {
-    let site = Site::with_table();
-    site.exec("INSERT INTO entry VALUES (1, 1), (2, 2)");
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    fixture.exec("INSERT INTO entry VALUES (1, 1), (2, 2)");
     // Refused without waiting, though somebody holds the lock.
-    let _holder = site.hold(&[]);
+    let _holder = fixture.hold_lock(&[]);
     for script in ["DELETE FROM entry\0 WHERE key = 99", "\0", "SELECT 1;\0"] {
-        let done = site.feed(["exec", "x.db", "--timeout", "50s", "-"], script);
-        let message = done.failed(1);
+        let done = fixture.run_with_input(["exec", "x.db", "--timeout", "50s", "-"], script);
+        let message = done.expect_failure(1);
         assert!(message.contains("NUL byte"), "{message}");
         assert!(message.contains("nothing was run: remove it"), "{message}");
     }
-    assert_eq!(site.entries(), 2);
+    assert_eq!(fixture.count_entries(), 2);
 }
 
 #[test]
 fn a_pragma_without_effect_is_refused() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     for script in [
         "PRAGMA foreign_keys=OFF",
         "DELETE FROM entry; -- then\nPRAGMA main.foreign_keys(0); DELETE FROM entry",
     ] {
-        site.exec("INSERT INTO entry VALUES (1, 1)");
-        let message = site.run(["exec", "x.db", script]).failed(1);
+        fixture.exec("INSERT INTO entry VALUES (1, 1)");
+        let message = fixture.run(["exec", "x.db", script]).expect_failure(1);
         assert!(
             message.contains("PRAGMA foreign_keys: SQLite ignores"),
             "{message}"
@@ -94,55 +98,67 @@ fn a_pragma_without_effect_is_refused() {
             "{message}"
         );
     }
-    assert_eq!(site.entries(), 2);
+    assert_eq!(fixture.count_entries(), 2);
     // To ask is no change, and others have an effect.
-    let asked = site.run(["exec", "x.db", "PRAGMA foreign_keys"]).ok();
+    let asked = fixture
+        .run(["exec", "x.db", "PRAGMA foreign_keys"])
+        .expect_success();
     assert_eq!(asked, "foreign_keys\n1\n");
-    site.exec("PRAGMA defer_foreign_keys=ON");
+    fixture.exec("PRAGMA defer_foreign_keys=ON");
 }
 
 #[test]
 fn a_script_cannot_end_its_transaction_halfway() {
     for end in ["COMMIT", "END", "COMMIT; BEGIN", "ROLLBACK"] {
-        let site = Site::with_table();
+        let fixture = CommandFixture::with_table(PENHOLDER);
         let script = format!(
             "INSERT INTO entry VALUES (1, 1); {end}; INSERT INTO entry VALUES (2, 2); \
              INSERT INTO nowhere VALUES (3)"
         );
-        site.feed(["exec", "x.db", "-"], &script).failed(1);
-        assert_eq!(site.entries(), 0, "all or nothing, whatever {end} says");
+        fixture
+            .run_with_input(["exec", "x.db", "-"], &script)
+            .expect_failure(1);
+        assert_eq!(
+            fixture.count_entries(),
+            0,
+            "all or nothing, whatever {end} says"
+        );
     }
 }
 
 #[test]
 fn a_script_prints_returned_rows() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let script = "INSERT INTO entry VALUES (1, 1); UPDATE entry SET value = 2 RETURNING value";
-    let out = site.feed(["exec", "x.db", "-"], script).ok();
+    let out = fixture
+        .run_with_input(["exec", "x.db", "-"], script)
+        .expect_success();
     assert_eq!(out, "value\n2\n");
 }
 
 #[test]
 fn a_script_with_its_first_table_needs_no_second_call() {
-    let site = Site::new();
+    let fixture = CommandFixture::new(PENHOLDER);
     let script = "CREATE TABLE t(a); CREATE INDEX i ON t(a); INSERT INTO t VALUES (1), (2)";
-    site.feed(["exec", "x.db", "-"], script).ok();
-    assert_eq!(site.number("SELECT sum(a) FROM t"), 3);
+    fixture
+        .run_with_input(["exec", "x.db", "-"], script)
+        .expect_success();
+    assert_eq!(fixture.number("SELECT sum(a) FROM t"), 3);
 }
 
 #[test]
 fn an_empty_script_does_nothing() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     for script in ["", ";", " \n", "-- nothing here\n", ";;  ;"] {
-        let done = site.feed(["exec", "x.db", "-"], script);
-        assert_eq!(done.err, "penholder: 0 rows changed\n", "{script:?}");
-        assert_eq!(done.ok(), "");
+        let done = fixture.run_with_input(["exec", "x.db", "-"], script);
+        assert_eq!(done.stderr, "penholder: 0 rows changed\n", "{script:?}");
+        assert_eq!(done.expect_success(), "");
     }
 }
 
 #[test]
 fn values_are_bound_as_what_they_read_as() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let cases = [
         ("42", "integer", json!(42)),
         ("-7", "integer", json!(-7)),
@@ -170,62 +186,74 @@ fn values_are_bound_as_what_they_read_as() {
     ];
     for (word, kind, value) in cases {
         let sql = "SELECT typeof(?1) AS kind, ?1 AS value";
-        let rows = site.run(["query", "x.db", "--json", sql, word]).json();
+        let rows = fixture
+            .run(["query", "x.db", "--json", sql, word])
+            .expect_json();
         assert_eq!(rows, json!([{"kind": kind, "value": value}]), "{word}");
-        site.run([
-            "exec",
-            "x.db",
-            "INSERT INTO entry VALUES (?2, ?1)",
-            word,
-            "1",
-        ])
-        .ok();
+        fixture
+            .run([
+                "exec",
+                "x.db",
+                "INSERT INTO entry VALUES (?2, ?1)",
+                word,
+                "1",
+            ])
+            .expect_success();
         let stored = "SELECT typeof(value) FROM entry ORDER BY rowid DESC LIMIT 1";
-        assert_eq!(site.query(stored), [kind], "{word}");
+        assert_eq!(fixture.query(stored), [kind], "{word}");
     }
 }
 
 #[test]
 fn options_stand_anywhere_and_dashes_end_them() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let sql = "INSERT INTO entry VALUES (?1, ?2)";
-    site.run([
-        "exec",
-        "--timeout",
-        "9s",
-        "x.db",
-        sql,
-        "1",
-        "2",
-        "--label",
-        "l",
-    ])
-    .ok();
-    site.run(["exec", "x.db", sql, "--", "-a", "--label"]).ok();
+    fixture
+        .run([
+            "exec",
+            "--timeout",
+            "9s",
+            "x.db",
+            sql,
+            "1",
+            "2",
+            "--label",
+            "l",
+        ])
+        .expect_success();
+    fixture
+        .run(["exec", "x.db", sql, "--", "-a", "--label"])
+        .expect_success();
     assert_eq!(
-        site.query("SELECT key, value FROM entry"),
+        fixture.query("SELECT key, value FROM entry"),
         ["1,2", "-a,--label"]
     );
-    let message = site.run(["exec", "x.db", sql, "-a", "b"]).failed(2);
+    let message = fixture
+        .run(["exec", "x.db", sql, "-a", "b"])
+        .expect_failure(2);
     assert!(message.contains("-- -a"), "{message}");
 }
 
 #[test]
 fn the_number_of_values_must_fit() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let sql = "INSERT INTO entry VALUES (?1, ?2)";
     for params in [&["1"][..], &[], &["1", "2", "3"]] {
         for (command, sql) in [("exec", sql), ("query", "SELECT ?1, ?2")] {
             let args = [command, "x.db", sql].into_iter();
-            let message = site.run(args.chain(params.iter().copied())).failed(1);
+            let message = fixture
+                .run(args.chain(params.iter().copied()))
+                .expect_failure(1);
             let why = ["needed 2", "it has parameters"];
             assert!(why.iter().any(|why| message.contains(why)), "{message}");
         }
     }
     let several = "DELETE FROM entry; INSERT INTO entry VALUES (?1, ?1)";
-    let message = site.run(["exec", "x.db", several, "1"]).failed(2);
+    let message = fixture
+        .run(["exec", "x.db", several, "1"])
+        .expect_failure(2);
     assert!(message.contains("single statement"), "{message}");
-    assert_eq!(site.entries(), 0);
+    assert_eq!(fixture.count_entries(), 0);
 }
 
 /// A row of every kind of value, with everything in the text that needs quotes.
@@ -234,59 +262,73 @@ const KINDS: &str = "SELECT 1 AS i, 0.5 AS r, 2.0 AS whole, 'a,\"b\"\n\u{1b}ü' 
 
 #[test]
 fn json_is_an_array_of_objects() {
-    let site = Site::with_table();
-    let rows = site.run(["query", "x.db", "--json", KINDS]).json();
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let rows = fixture
+        .run(["query", "x.db", "--json", KINDS])
+        .expect_json();
     let row = json!({
         "i": 1, "r": 0.5, "whole": 2.0, "t": "a,\"b\"\n\u{1b}ü", "n": null, "b": "X'0AFF'",
         "empty": "", "big": 9_007_199_254_740_993_i64,
     });
     assert_eq!(rows, json!([row]));
-    let none = site.run(["query", "x.db", "--json", "SELECT 1 WHERE 0"]);
-    assert_eq!(none.quiet(), "[]\n");
+    let none = fixture.run(["query", "x.db", "--json", "SELECT 1 WHERE 0"]);
+    assert_eq!(none.expect_quiet_success(), "[]\n");
     let twice = "SELECT 1 AS a, 2 AS a UNION ALL SELECT 3, 4";
-    let rows = site.run(["query", "x.db", "--json", twice]).json();
+    let rows = fixture
+        .run(["query", "x.db", "--json", twice])
+        .expect_json();
     assert_eq!(rows, json!([{"a": 1, "a:1": 2}, {"a": 3, "a:1": 4}]));
 }
 
 #[test]
 fn csv_is_what_a_pipe_gets() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let csv = "i,r,whole,t,n,b,empty,big\n\
                1,0.5,2.0,\"a,\"\"b\"\"\n\u{1b}ü\",,X'0AFF',,9007199254740993\n";
-    assert_eq!(site.run(["query", "x.db", KINDS]).quiet(), csv);
-    assert_eq!(site.run(["query", "x.db", "--csv", KINDS]).quiet(), csv);
-    let none = site.run(["query", "x.db", "SELECT 1 AS a WHERE 0"]);
-    assert_eq!(none.quiet(), "a\n");
+    assert_eq!(
+        fixture.run(["query", "x.db", KINDS]).expect_quiet_success(),
+        csv
+    );
+    assert_eq!(
+        fixture
+            .run(["query", "x.db", "--csv", KINDS])
+            .expect_quiet_success(),
+        csv
+    );
+    let none = fixture.run(["query", "x.db", "SELECT 1 AS a WHERE 0"]);
+    assert_eq!(none.expect_quiet_success(), "a\n");
 }
 
 #[test]
 fn a_table_is_what_a_terminal_gets() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let sql = "SELECT 1 AS number, NULL AS absent";
-    let table = site.run(["query", "x.db", "--table", sql]).quiet();
+    let table = fixture
+        .run(["query", "x.db", "--table", sql])
+        .expect_quiet_success();
     assert!(table.contains("│ 1      ┆ NULL   │"), "{table}");
     assert!(!table.contains('\x1b'));
     let query = format!("\"$PENHOLDER\" query x.db '{sql}'");
-    if let Some(shown) = site.terminal(&query, &[]) {
+    if let Some(shown) = fixture.run_on_terminal(&query, &[]) {
         assert_eq!(shown.replace("\r\n", "\n"), table);
         let csv = format!("{query} --csv");
-        let shown = site.terminal(&csv, &[]).unwrap();
+        let shown = fixture.run_on_terminal(&csv, &[]).unwrap();
         assert_eq!(shown, "number,absent\r\n1,\r\n");
     }
 }
 
 #[test]
 fn only_one_format_at_a_time() {
-    let site = Site::with_table();
-    let message = site
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let message = fixture
         .run(["query", "x.db", "SELECT 1", "--json", "--csv"])
-        .failed(2);
+        .expect_failure(2);
     assert!(message.contains("cannot be used with"), "{message}");
 }
 
 #[test]
 fn query_only_reads() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     for sql in [
         "INSERT INTO entry VALUES (1, 1)",
         "DELETE FROM entry RETURNING key",
@@ -295,130 +337,132 @@ fn query_only_reads() {
         "VACUUM",
         "WITH a AS (SELECT 1) INSERT INTO entry SELECT 1, * FROM a",
     ] {
-        let message = site.run(["query", "x.db", sql]).failed(1);
+        let message = fixture.run(["query", "x.db", sql]).expect_failure(1);
         assert!(message.contains("penholder exec"), "{sql}: {message}");
     }
-    assert_eq!(site.entries(), 0);
-    assert_eq!(site.query("PRAGMA user_version"), ["0"]);
+    assert_eq!(fixture.count_entries(), 0);
+    assert_eq!(fixture.query("PRAGMA user_version"), ["0"]);
 }
 
 #[test]
 fn reading_does_not_wait_for_the_lock() {
-    let site = Site::with_table();
-    let _holder = site.hold(&[]);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let _holder = fixture.hold_lock(&[]);
     let args = ["query", "x.db", "--timeout", "1ms", "SELECT 7 AS a"];
-    assert_eq!(site.run(args).quiet(), "a\n7\n");
+    assert_eq!(fixture.run(args).expect_quiet_success(), "a\n7\n");
 }
 
 #[test]
 fn writing_waits_for_the_lock() {
-    let site = Site::with_table();
-    let mut holder = site.hold(&[]);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let mut holder = fixture.hold_lock(&[]);
     let sql = "INSERT INTO entry VALUES (1, 1)";
-    let mut writer = Peer::spawn(site.command(["exec", "x.db", "--timeout", "50s", sql]));
+    let mut writer = Peer::spawn(fixture.command(["exec", "x.db", "--timeout", "50s", sql]));
     std::thread::sleep(Duration::from_millis(200));
-    assert_eq!(site.entries(), 0);
-    holder.tell("go");
-    assert!(writer.end().success());
-    assert_eq!(site.entries(), 1);
+    assert_eq!(fixture.count_entries(), 0);
+    holder.send("go");
+    assert!(writer.close().success());
+    assert_eq!(fixture.count_entries(), 1);
 }
 
 #[test]
 fn nobody_waits_for_somebody_elses_typing() {
-    let site = Site::with_table();
-    let mut typist = Peer::spawn(site.command(["exec", "x.db", "-"]));
-    typist.tell("INSERT INTO entry VALUES (1, 1);");
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let mut typist = Peer::spawn(fixture.command(["exec", "x.db", "-"]));
+    typist.send("INSERT INTO entry VALUES (1, 1);");
     std::thread::sleep(Duration::from_millis(200));
-    assert!(site.is_free());
-    typist.tell("INSERT INTO entry VALUES (2, 2);");
-    assert!(typist.end().success());
-    assert_eq!(site.entries(), 2);
+    assert!(fixture.is_lock_free());
+    typist.send("INSERT INTO entry VALUES (2, 2);");
+    assert!(typist.close().success());
+    assert_eq!(fixture.count_entries(), 2);
 }
 
 #[test]
 fn many_writers_at_once_all_get_their_turn() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let write = |n: i32| {
         let sql = format!("INSERT INTO entry VALUES ({n}, 0)");
-        Peer::spawn(site.command(["exec", "x.db", "--timeout", "50s", &sql]))
+        Peer::spawn(fixture.command(["exec", "x.db", "--timeout", "50s", &sql]))
     };
     let mut writers: Vec<Peer> = (0..20).map(write).collect();
     for writer in &mut writers {
-        assert!(writer.end().success());
+        assert!(writer.close().success());
     }
-    assert_eq!(site.number("SELECT count(DISTINCT key) FROM entry"), 20);
+    assert_eq!(fixture.number("SELECT count(DISTINCT key) FROM entry"), 20);
 }
 
 #[test]
 fn a_timeout_names_the_holder() {
-    let site = Site::with_table();
-    let holder = site.hold(&["--label", "nightly import"]);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let holder = fixture.hold_lock(&["--label", "nightly import"]);
     let sql = "INSERT INTO entry VALUES (1, 1)";
-    let message = site
+    let message = fixture
         .run(["exec", "x.db", "--timeout", "150ms", sql])
-        .failed(75);
+        .expect_failure(75);
     let lines: Vec<&str> = message.lines().collect();
     assert_eq!(lines[0], "penholder: write lock timeout after 150ms");
     assert!(lines[1].starts_with(&format!("  holder: pid:{} since 2", holder.pid())));
     assert!(lines[1].contains("nightly import"), "{message}");
     let last = "  try again or check if holder process is stuck";
     assert_eq!(lines.last(), Some(&last));
-    assert_eq!(site.entries(), 0);
+    assert_eq!(fixture.count_entries(), 0);
 }
 
 #[test]
 fn without_a_wait_the_answer_comes_at_once() {
-    let site = Site::with_table();
-    let _holder = site.hold(&[]);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let _holder = fixture.hold_lock(&[]);
     let sql = "INSERT INTO entry VALUES (1, 1)";
     for timeout in ["0s", "0ms"] {
         let args = ["exec", "x.db", "--timeout", timeout, sql];
-        let (done, time) = timed(|| site.run(args));
-        assert!(done.failed(75).contains("timeout after 0ms"));
+        let (done, time) = wait::timed(|| fixture.run(args));
+        assert!(done.expect_failure(75).contains("timeout after 0ms"));
         assert!(time < PROMPT, "{time:?}");
     }
 }
 
 #[test]
 fn a_stranger_inside_sqlite_is_named() {
-    let site = Site::with_table();
-    let Some(stranger) = site.outsider() else {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let Some(stranger) = fixture.outsider() else {
         return;
     };
     let sql = "INSERT INTO entry VALUES (1, 1)";
-    let message = site
+    let message = fixture
         .run(["exec", "x.db", "--timeout", "100ms", sql])
-        .failed(75);
+        .expect_failure(75);
     let name = format!("pid:{} (`sqlite3 ", stranger.pid());
     assert!(message.contains(&name), "{message}");
     assert!(message.contains("100ms"), "{message}");
     let script = "INSERT INTO entry VALUES (1, 1); INSERT INTO entry VALUES (1, 1)";
     let args = ["exec", "x.db", "--timeout", "100ms", "-"];
-    let message = site.feed(args, script).failed(75);
+    let message = fixture.run_with_input(args, script).expect_failure(75);
     assert!(message.contains(&name), "{message}");
     let args = ["stress", "x.db", "--force", "--timeout", "100ms"];
-    let message = site.run(args).failed(75);
+    let message = fixture.run(args).expect_failure(75);
     assert!(message.contains(&name), "{message}");
     assert_eq!(
-        site.run(["query", "x.db", "SELECT 7 AS a"]).quiet(),
+        fixture
+            .run(["query", "x.db", "SELECT 7 AS a"])
+            .expect_quiet_success(),
         "a\n7\n"
     );
 }
 
 #[test]
 fn a_label_is_shown_and_a_killed_write_leaves_nothing() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let endless = "INSERT INTO entry WITH RECURSIVE n(a) AS (SELECT 1 UNION ALL SELECT a + 1 \
                    FROM n WHERE a < 1000000000000) SELECT count(*), 1 FROM n";
     let args = ["exec", "x.db", "--label", "endless", endless];
-    let mut writer = Peer::spawn(site.command(args));
-    peer::until("the label", || {
-        site.status()["holder"]["label"] == "endless"
+    let mut writer = Peer::spawn(fixture.command(args));
+    wait::until("the label", || {
+        fixture.status()["holder"]["label"] == "endless"
     });
     writer.kill();
-    assert_eq!(site.status()["state"], "free");
-    site.exec("INSERT INTO entry VALUES (1, 1)");
-    assert_eq!(site.entries(), 1);
+    assert_eq!(fixture.status()["state"], "free");
+    fixture.exec("INSERT INTO entry VALUES (1, 1)");
+    assert_eq!(fixture.count_entries(), 1);
 }
 
 /// Far more rows than a pipe holds.
@@ -427,7 +471,7 @@ const LONG: &str = "WITH RECURSIVE n(a) AS (SELECT 1 UNION ALL SELECT a + 1 FROM
 
 #[test]
 fn a_closed_pipe_is_no_error() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let insert = format!("INSERT INTO entry {LONG} RETURNING *");
     for args in [
         &["query", "x.db", LONG, "--csv"][..],
@@ -436,24 +480,24 @@ fn a_closed_pipe_is_no_error() {
         &["completions", "zsh"],
         &["completions", "bash"],
     ] {
-        let said = read_a_little(&site, args);
+        let said = read_a_little(&fixture, args);
         assert_eq!(said, "", "{args:?}");
     }
-    let said = read_a_little(&site, &["exec", "x.db", &insert, "--timeout", "30s"]);
+    let said = read_a_little(&fixture, &["exec", "x.db", &insert, "--timeout", "30s"]);
     assert_eq!(said, "penholder: 20000 rows changed\n");
-    assert_eq!(site.entries(), 20_000);
+    assert_eq!(fixture.count_entries(), 20_000);
 }
 
 /// Reads the first bytes only, as `head` does; returns what was said on
 /// standard error.
-fn read_a_little(site: &Site, args: &[&str]) -> String {
-    let mut command = site.command(args);
+fn read_a_little(fixture: &CommandFixture, args: &[&str]) -> String {
+    let mut command = fixture.command(args);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.stdin(Stdio::null()).spawn().unwrap();
     let mut out = child.stdout.take().unwrap();
     out.read_exact(&mut [0; 10]).unwrap();
     drop(out);
-    let status = wait(&mut child, PATIENCE);
+    let status = wait_for_exit(&mut child, wait::LIMIT);
     let mut said = String::new();
     child
         .stderr
@@ -467,14 +511,14 @@ fn read_a_little(site: &Site, args: &[&str]) -> String {
 
 #[test]
 fn a_closed_pipe_in_a_shell_is_no_error() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     for format in ["--csv", "--json", "--table"] {
         let script = format!(
             "{{ \"$PENHOLDER\" query x.db \"$LONG\" {format}; echo $? >code; }} | head -1; cat code"
         );
-        let mut shell = site.program("sh");
+        let mut shell = fixture.program("sh");
         shell.args(["-c", &script]).env("LONG", LONG);
-        let out = site::finish(&mut shell, b"", PATIENCE).quiet();
+        let out = run_command(&mut shell, b"", wait::LIMIT).expect_quiet_success();
         assert_eq!(out.lines().count(), 2, "{out}");
         assert!(out.ends_with("\n0\n"), "{format}: {out}");
     }
@@ -482,9 +526,9 @@ fn a_closed_pipe_in_a_shell_is_no_error() {
 
 #[test]
 fn a_full_disk_behind_standard_output_is_an_error() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     if !std::path::Path::new("/dev/full").exists() {
-        peer::skip("/dev/full");
+        requirement::skip("/dev/full");
         return;
     }
     for args in [
@@ -492,8 +536,8 @@ fn a_full_disk_behind_standard_output_is_an_error() {
         "query x.db --json 'SELECT 1'",
         "status x.db",
     ] {
-        let done = site.shell(&format!("\"$PENHOLDER\" {args} >/dev/full"));
-        let message = done.failed(1);
+        let done = fixture.run_script(&format!("\"$PENHOLDER\" {args} >/dev/full"));
+        let message = done.expect_failure(1);
         assert!(message.contains("write to standard output"), "{message}");
     }
 }

@@ -2,17 +2,17 @@
 //! only looks: it creates nothing, changes nothing and is in nobody's way.
 #![cfg(test)]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-
 use std::fs::{self, File, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use peer::Peer;
+use penholder_testkit::command_fixture::{CommandFixture, field_names, parse_json, run_command};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{requirement, wait};
 use serde_json::json;
-use site::{Site, fields, has_namespaces};
+
+/// The command under test.
+const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
 /// The schema of `status --json`: it stays as it is within a major version.
 const FIELDS: [&str; 10] = [
@@ -30,12 +30,12 @@ const FIELDS: [&str; 10] = [
 
 #[test]
 fn free_is_said_and_is_no_error() {
-    let site = Site::with_table();
-    let lock_file = site.at("db.lock");
-    let text = site.run(["status", "x.db"]).quiet();
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let lock_file = fixture.join("db.lock");
+    let text = fixture.run(["status", "x.db"]).expect_quiet_success();
     let start = format!("free\n  lock file: {}\n", lock_file.display());
     assert!(text.starts_with(&start), "{text}");
-    let status = site.status();
+    let status = fixture.status();
     assert_eq!(status["state"], "free");
     assert_eq!(status["holder"], json!(null));
     assert_eq!(status["lock_file"], json!(lock_file));
@@ -43,12 +43,12 @@ fn free_is_said_and_is_no_error() {
 
 #[test]
 fn the_holder_is_described() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let begun = SystemTime::now();
-    let mut holder = site.hold(&["--label", "nightly"]);
-    let done = site.run(["status", "x.db", "--json"]);
-    let status = site::json(&done.quiet());
-    assert_eq!(fields(&status), FIELDS);
+    let mut holder = fixture.hold_lock(&["--label", "nightly"]);
+    let done = fixture.run(["status", "x.db", "--json"]);
+    let status = parse_json(&done.expect_quiet_success());
+    assert_eq!(field_names(&status), FIELDS);
     assert_eq!(status["state"], "held");
     let seen = &status["holder"];
     let names = [
@@ -60,7 +60,7 @@ fn the_holder_is_described() {
         "state",
         "statement",
     ];
-    assert_eq!(fields(seen), names);
+    assert_eq!(field_names(seen), names);
     assert_eq!(seen["pid"], holder.pid());
     assert_eq!(seen["label"], "nightly");
     assert!(
@@ -74,43 +74,53 @@ fn the_holder_is_described() {
     assert!(since.len() == 24 && since.ends_with('Z'), "{since}");
     let held = seen["held_s"].as_f64().unwrap();
     assert!(held >= 0.0 && held <= begun.elapsed().unwrap().as_secs_f64());
-    let text = site.run(["status", "x.db"]).quiet();
+    let text = fixture.run(["status", "x.db"]).expect_quiet_success();
     let start = format!(
         "held by pid:{} since {since} (`penholder run ",
         holder.pid()
     );
     assert!(text.starts_with(&start) && text.contains("label: nightly"));
-    holder.tell("go");
+    holder.send("go");
     holder.expect("released");
-    assert!(holder.end().success());
-    assert_eq!(site.status()["state"], "free");
+    assert!(holder.close().success());
+    assert_eq!(fixture.status()["state"], "free");
 }
 
 #[test]
 fn the_statement_of_the_holder_is_shown_everywhere() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let endless = "UPDATE entry SET key = (WITH RECURSIVE n(i) AS \
                    (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n)";
-    site.exec("INSERT INTO entry VALUES (1, 1)");
-    let _holder = Peer::spawn(site.command(["exec", "x.db", endless]));
+    fixture.exec("INSERT INTO entry VALUES (1, 1)");
+    let _holder = Peer::spawn(fixture.command(["exec", "x.db", endless]));
     let shown = "UPDATE entry SET key = (WITH RECURSIVE";
-    peer::until("the statement", || {
-        let last = site.status()["holder"]["statement"].clone();
+    wait::until("the statement", || {
+        let last = fixture.status()["holder"]["statement"].clone();
         last.as_str().is_some_and(|last| last.starts_with(shown))
     });
     let last = format!(", last: {shown}");
-    assert!(site.run(["status", "x.db"]).quiet().contains(&last));
-    assert!(site.run(["top", "x.db", "--once"]).quiet().contains(&last));
+    assert!(
+        fixture
+            .run(["status", "x.db"])
+            .expect_quiet_success()
+            .contains(&last)
+    );
+    assert!(
+        fixture
+            .run(["top", "x.db", "--once"])
+            .expect_quiet_success()
+            .contains(&last)
+    );
     let hasty = ["exec", "x.db", "--timeout", "50ms", "DELETE FROM entry"];
-    let message = site.run(hasty).failed(75);
+    let message = fixture.run(hasty).expect_failure(75);
     assert!(message.contains(&last), "{message}");
 }
 
 #[test]
 fn held_time_grows() {
-    let site = Site::with_table();
-    let _holder = site.hold(&[]);
-    let held = || site.status()["holder"]["held_s"].as_f64().unwrap();
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let _holder = fixture.hold_lock(&[]);
+    let held = || fixture.status()["holder"]["held_s"].as_f64().unwrap();
     let first = held();
     thread::sleep(Duration::from_millis(50));
     assert!(held() >= first + 0.05);
@@ -118,30 +128,32 @@ fn held_time_grows() {
 
 #[test]
 fn a_stopped_holder_is_said_to_be_stopped() {
-    let site = Site::with_table();
-    let holder = site.hold(&[]);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let holder = fixture.hold_lock(&[]);
     holder.signal("STOP");
-    peer::until("the stop", || site.status()["holder"]["state"] == "stopped");
-    let text = site.run(["status", "x.db"]).quiet();
+    wait::until("the stop", || {
+        fixture.status()["holder"]["state"] == "stopped"
+    });
+    let text = fixture.run(["status", "x.db"]).expect_quiet_success();
     assert!(text.contains(", stopped, held "), "{text}");
     let sql = "INSERT INTO entry VALUES (1, 1)";
-    let message = site
+    let message = fixture
         .run(["exec", "x.db", "--timeout", "50ms", sql])
-        .failed(75);
+        .expect_failure(75);
     assert!(message.contains(", stopped, held "), "{message}");
     holder.signal("CONT");
-    peer::until("the going on", || {
-        site.status()["holder"]["state"] != "stopped"
+    wait::until("the going on", || {
+        fixture.status()["holder"]["state"] != "stopped"
     });
 }
 
 #[test]
 fn the_death_of_the_holder_is_noticed_at_once() {
-    let site = Site::with_table();
-    let mut holder = site.hold(&[]);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let mut holder = fixture.hold_lock(&[]);
     holder.kill();
-    assert!(peer::text(&site.at("db.lock")).contains("pid:"));
-    let text = site.run(["status", "x.db"]).quiet();
+    assert!(fixture.read("db.lock").contains("pid:"));
+    let text = fixture.run(["status", "x.db"]).expect_quiet_success();
     assert!(
         text.starts_with("free\n"),
         "its record still stands: {text}"
@@ -150,15 +162,15 @@ fn the_death_of_the_holder_is_noticed_at_once() {
 
 #[test]
 fn a_holder_without_a_record_is_named() {
-    if !peer::has("flock") {
+    if !requirement::has_program("flock") {
         return;
     }
-    let site = Site::with_table();
-    let mut command = site.program("flock");
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let mut command = fixture.program("flock");
     command.args(["db.lock", "sh", "-c", "echo held; read line"]);
     let plain = Peer::spawn(command);
     plain.expect("held");
-    let seen = site.status();
+    let seen = fixture.status();
     assert_eq!(seen["state"], "held");
     let holder = &seen["holder"];
     assert_eq!(holder["pid"], plain.pid());
@@ -166,110 +178,111 @@ fn a_holder_without_a_record_is_named() {
     for unknown in ["since", "held_s", "label"] {
         assert!(holder[unknown].is_null(), "{seen}");
     }
-    let text = site.run(["status", "x.db"]).quiet();
+    let text = fixture.run(["status", "x.db"]).expect_quiet_success();
     assert!(text.contains("left no record"), "{text}");
 }
 
 #[test]
 fn a_holder_in_a_container_is_there() {
-    if !has_namespaces() {
+    if !requirement::has_pid_namespaces() {
         return;
     }
-    let site = Site::with_table();
-    let mut command = site.program("unshare");
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let mut command = fixture.program("unshare");
     command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
-    command.args([site::PENHOLDER, "run", "x.db", "--label", "inside", "--"]);
+    command.args([PENHOLDER, "run", "x.db", "--label", "inside", "--"]);
     command.args(["sh", "-c", "echo held; read line"]);
     let inside = Peer::spawn(command);
     inside.expect("held");
-    let seen = site.status();
+    let seen = fixture.status();
     assert_eq!(seen["state"], "held");
     assert_eq!(seen["holder"]["label"], "inside");
-    let text = site.run(["status", "x.db"]).quiet();
+    let text = fixture.run(["status", "x.db"]).expect_quiet_success();
     assert!(text.starts_with("held by pid:") && text.contains("inside"));
 }
 
 #[test]
 fn a_holder_outside_the_container_is_there() {
-    if !has_namespaces() {
+    if !requirement::has_pid_namespaces() {
         return;
     }
-    let site = Site::with_table();
-    let _outside = site.hold(&["--label", "outside"]);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let _outside = fixture.hold_lock(&["--label", "outside"]);
     let look = |format: &[&str]| {
-        let mut command = site.program("unshare");
+        let mut command = fixture.program("unshare");
         command.args(["--pid", "--fork", "--mount-proc"]);
-        command.args([site::PENHOLDER, "status", "x.db"]);
-        site::finish(command.args(format), b"", peer::PATIENCE)
+        command.args([PENHOLDER, "status", "x.db"]);
+        run_command(command.args(format), b"", wait::LIMIT)
     };
-    let seen = look(&["--json"]).json();
+    let seen = look(&["--json"]).expect_json();
     assert_eq!(seen["state"], "held");
     assert_eq!(seen["holder"]["state"], "other-namespace");
     assert_eq!(seen["holder"]["label"], "outside");
-    let text = look(&[]).quiet();
+    let text = look(&[]).expect_quiet_success();
     assert!(text.contains("in another pid namespace"), "{text}");
 }
 
 #[test]
 fn a_label_cannot_drive_the_terminal() {
-    let site = Site::with_table();
-    let _holder = site.hold(&["--label", "a\nstate: free\x1b[31m\u{202e}"]);
-    let text = site.run(["status", "x.db"]).quiet();
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let _holder = fixture.hold_lock(&["--label", "a\nstate: free\x1b[31m\u{202e}"]);
+    let text = fixture.run(["status", "x.db"]).expect_quiet_success();
     let forged = text.lines().filter(|line| line.contains("free"));
     assert_eq!(forged.count(), 1, "{text}");
     assert!(!text.contains(['\x1b', '\u{202e}']), "{text:?}");
-    let label = site.status()["holder"]["label"].clone();
+    let label = fixture.status()["holder"]["label"].clone();
     assert_eq!(label, "a\\nstate: free\\u{1b}[31m\\u{202e}");
 }
 
 #[test]
 fn looking_creates_nothing() {
-    let site = Site::new();
-    fs::write(site.at("x.db"), "").unwrap();
-    let text = site.run(["status", "x.db"]).quiet();
+    let fixture = CommandFixture::new(PENHOLDER);
+    fs::write(fixture.join("x.db"), "").unwrap();
+    let text = fixture.run(["status", "x.db"]).expect_quiet_success();
     assert!(text.starts_with("free\n"), "{text}");
-    assert_eq!(site.files(), ["x.db"]);
-    let message = site.run(["status", "missing.db"]).failed(1);
+    assert_eq!(fixture.file_names(), ["x.db"]);
+    let message = fixture.run(["status", "missing.db"]).expect_failure(1);
     assert!(message.contains("no such database"), "{message}");
-    assert_eq!(site.files(), ["x.db"]);
+    assert_eq!(fixture.file_names(), ["x.db"]);
 }
 
 #[test]
 fn looking_changes_nothing() {
-    let site = Site::with_table();
-    let _holder = site.hold(&[]);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let _holder = fixture.hold_lock(&[]);
     let facts = || {
-        site.files()
+        fixture
+            .file_names()
             .into_iter()
             .map(|name| {
-                let meta = fs::metadata(site.at(&name)).unwrap();
+                let meta = fs::metadata(fixture.join(&name)).unwrap();
                 (
                     name.clone(),
                     meta.modified().unwrap(),
-                    fs::read(site.at(&name)).unwrap(),
+                    fs::read(fixture.join(&name)).unwrap(),
                 )
             })
             .collect::<Vec<_>>()
     };
     let before = facts();
     for _ in 0..5 {
-        site.run(["status", "x.db"]).quiet();
-        site.status();
+        fixture.run(["status", "x.db"]).expect_quiet_success();
+        fixture.status();
     }
     assert!(facts() == before);
 }
 
 #[test]
 fn looking_disturbs_nobody() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let file = File::options()
         .read(true)
         .write(true)
-        .open(site.at("db.lock"))
+        .open(fixture.join("db.lock"))
         .unwrap();
     let deadline = Instant::now() + Duration::from_secs(2);
     let looks = thread::scope(|scope| {
-        let look = scope.spawn(|| look_until(&site, deadline));
+        let look = scope.spawn(|| look_until(&fixture, deadline));
         let mut tries = 0;
         while Instant::now() < deadline {
             // As `flock -n`: whoever else held it for a moment would be seen.
@@ -286,11 +299,11 @@ fn looking_disturbs_nobody() {
 }
 
 /// Looks again and again; returns how often.
-fn look_until(site: &Site, deadline: Instant) -> u32 {
+fn look_until(fixture: &CommandFixture, deadline: Instant) -> u32 {
     let mut looks = 0;
     while Instant::now() < deadline {
-        site.run(["status", "x.db"]).quiet();
-        site.status();
+        fixture.run(["status", "x.db"]).expect_quiet_success();
+        fixture.status();
         looks += 2;
     }
     looks
@@ -298,17 +311,17 @@ fn look_until(site: &Site, deadline: Instant) -> u32 {
 
 #[test]
 fn a_holder_is_seen_whatever_others_lock() {
-    let site = Site::with_table();
-    let holder = site.hold(&[]);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let holder = fixture.hold_lock(&[]);
     let deadline = Instant::now() + Duration::from_secs(3);
     let mut wrong = Vec::new();
     thread::scope(|scope| {
         for number in 0..3 {
-            let site = &site;
-            scope.spawn(move || lock_others(site, number, deadline));
+            let fixture = &fixture;
+            scope.spawn(move || lock_others(fixture, number, deadline));
         }
         while Instant::now() < deadline {
-            let status = site.status();
+            let status = fixture.status();
             if status["holder"]["pid"] != holder.pid() {
                 wrong.push(status);
             }
@@ -318,8 +331,8 @@ fn a_holder_is_seen_whatever_others_lock() {
 }
 
 /// Takes and gives back locks of its own, as busy neighbours do.
-fn lock_others(site: &Site, number: u32, deadline: Instant) {
-    let open = |n: u32| File::create(site.at(format!("{number}-{n}.lock"))).unwrap();
+fn lock_others(fixture: &CommandFixture, number: u32, deadline: Instant) {
+    let open = |n: u32| File::create(fixture.join(format!("{number}-{n}.lock"))).unwrap();
     let files: Vec<File> = (0..20).map(open).collect();
     while Instant::now() < deadline {
         files.iter().for_each(|file| file.lock().unwrap());
@@ -329,36 +342,36 @@ fn lock_others(site: &Site, number: u32, deadline: Instant) {
 
 #[test]
 fn a_plain_flock_is_never_refused_because_somebody_looks() {
-    if !peer::has("flock") {
+    if !requirement::has_program("flock") {
         return;
     }
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let script = "\
         (while [ ! -e enough ]; do \"$PENHOLDER\" status x.db >/dev/null || echo bad; done) &\n\
         for i in $(seq 100); do flock -n db.lock true || echo refused; done\n\
         touch enough; wait";
-    assert_eq!(site.shell(script).quiet(), "");
+    assert_eq!(fixture.run_script(script).expect_quiet_success(), "");
 }
 
 #[test]
 fn another_lock_file_is_looked_at() {
-    let site = Site::with_table();
-    let _holder = site.hold(&["--lock-file", "other.lock"]);
-    assert_eq!(site.status()["state"], "free");
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let _holder = fixture.hold_lock(&["--lock-file", "other.lock"]);
+    assert_eq!(fixture.status()["state"], "free");
     let args = ["status", "x.db", "--lock-file", "other.lock", "--json"];
-    let seen = site.run(args).json();
+    let seen = fixture.run(args).expect_json();
     assert_eq!(seen["state"], "held");
-    assert_eq!(seen["lock_file"], json!(site.at("other.lock")));
+    assert_eq!(seen["lock_file"], json!(fixture.join("other.lock")));
 }
 
 /// Every field of the schema, where there is something to say in each.
 #[test]
 fn the_queue_and_what_happened_are_described() {
-    let site = Site::with_table();
-    let mut holder = site.hold(&["--label", "nightly"]);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let mut holder = fixture.hold_lock(&["--label", "nightly"]);
     let sql = "INSERT INTO entry VALUES (1, 1)";
     let hasty = ["exec", "x.db", sql, "--timeout", "50ms", "--label", "hasty"];
-    site.run(hasty).failed(75);
+    fixture.run(hasty).expect_failure(75);
     let patient = [
         "exec",
         "x.db",
@@ -368,19 +381,19 @@ fn the_queue_and_what_happened_are_described() {
         "--label",
         "patient",
     ];
-    let mut waiting = Peer::spawn(site.command(patient));
+    let mut waiting = Peer::spawn(fixture.command(patient));
     // It may have been seen between its place in line and its sleep.
-    peer::until("it sleeps in line", || {
-        site.status()["queue"][0]["state"] == "sleeping"
+    wait::until("it sleeps in line", || {
+        fixture.status()["queue"][0]["state"] == "sleeping"
     });
-    let status = site.status();
-    assert_eq!(fields(&status), FIELDS);
+    let status = fixture.status();
+    assert_eq!(field_names(&status), FIELDS);
     assert_eq!(status["queue_file"], "in-use");
     let first = &status["queue"][0];
     let names = [
         "cmd", "label", "left_s", "pid", "since", "state", "waited_s",
     ];
-    assert_eq!(fields(first), names);
+    assert_eq!(field_names(first), names);
     assert_eq!(first["pid"], waiting.pid());
     assert_eq!(first["label"], "patient");
     assert!(first["cmd"].as_str().unwrap().starts_with("penholder exec"));
@@ -400,11 +413,11 @@ fn the_queue_and_what_happened_are_described() {
         "recoveries",
         "timeouts",
     ];
-    assert_eq!(fields(&status["counters"]), names);
+    assert_eq!(field_names(&status["counters"]), names);
     assert_eq!(status["counters"]["timeouts"], 1);
     for times in ["wait_us", "hold_us", "batch_writes"] {
         assert_eq!(
-            fields(&status[times]),
+            field_names(&status[times]),
             ["count", "max", "p50", "p90", "p99"]
         );
     }
@@ -420,22 +433,22 @@ fn the_queue_and_what_happened_are_described() {
         "statement",
         "writes",
     ];
-    assert_eq!(fields(event), names);
+    assert_eq!(field_names(event), names);
     assert_eq!(
         (&event["kind"], &event["label"]),
         (&json!("timeout"), &json!("hasty"))
     );
     assert_eq!(event["other_pid"], holder.pid());
-    let text = site.run(["status", "x.db"]).quiet();
-    let line = format!("  1. in line: pid:{} (", waiting.pid());
+    let text = fixture.run(["status", "x.db"]).expect_quiet_success();
+    let line = format!("  waiter 1: pid:{} (", waiting.pid());
     assert!(
         text.contains(&line) && text.contains(" gave up after "),
         "{text}"
     );
-    holder.tell("go");
+    holder.send("go");
     holder.expect("released");
-    assert!(waiting.end().success());
-    let counters = &site.status()["counters"];
+    assert!(waiting.close().success());
+    let counters = &fixture.status()["counters"];
     assert_eq!(counters["contended"], 1);
-    assert!(site.status()["queue"].as_array().unwrap().is_empty());
+    assert!(fixture.status()["queue"].as_array().unwrap().is_empty());
 }

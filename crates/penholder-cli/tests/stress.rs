@@ -2,23 +2,25 @@
 //! really there, says so in a stable form, and fails if anything is missing.
 #![cfg(test)]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::process::{Command, Stdio};
 
-use peer::Peer;
+use penholder_testkit::command_fixture::{
+    CommandFixture, field_names, is_stress_worker, parse_json, run_command, stress_workers,
+};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{peer, plain_sqlite, wait};
 use serde_json::Value;
-use site::{Site, assert_whole, fields, is_worker, json, number, workers};
+
+/// The command under test.
+const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
 /// Runs a stress that must succeed, and checks its report against the table.
-fn stress(site: &Site, processes: i64, writes: i64) -> Value {
-    let before = rows(site);
+fn stress(fixture: &CommandFixture, processes: i64, writes: i64) -> Value {
+    let before = rows(fixture);
     let numbers = [processes.to_string(), writes.to_string()];
-    let report = site
+    let report = fixture
         .run([
             "stress",
             "x.db",
@@ -30,42 +32,42 @@ fn stress(site: &Site, processes: i64, writes: i64) -> Value {
             "50s",
             "--json",
         ])
-        .json();
+        .expect_json();
     let expected = processes * writes;
     assert_eq!(report["processes"], processes, "{report}");
     assert_eq!(report["writes_expected"], expected, "{report}");
     assert_eq!(report["rows_found"], expected, "{report}");
     assert_eq!(report["failed"], 0, "{report}");
     assert_eq!(report["integrity"], "ok", "{report}");
-    assert_eq!(rows(site) - before, expected);
+    assert_eq!(rows(fixture) - before, expected);
     report
 }
 
-fn rows(site: &Site) -> i64 {
-    if !site.at("x.db").exists() {
+fn rows(fixture: &CommandFixture) -> i64 {
+    if !fixture.join("x.db").exists() {
         return 0;
     }
-    site.number("SELECT count(*) FROM penholder_stress")
+    fixture.number("SELECT count(*) FROM penholder_stress")
 }
 
 #[test]
 fn the_default_is_8_processes_with_100_writes() {
-    let site = Site::new();
-    let report = site.run(["stress", "x.db", "--json"]).json();
+    let fixture = CommandFixture::new(PENHOLDER);
+    let report = fixture.run(["stress", "x.db", "--json"]).expect_json();
     assert_eq!(report["processes"], 8);
     assert_eq!(report["rows_found"], 800);
     let each = "SELECT count(DISTINCT process) FROM penholder_stress";
-    assert_eq!(site.number(each), 8);
+    assert_eq!(fixture.number(each), 8);
     let even = "SELECT count(*) FROM (SELECT 1 FROM penholder_stress GROUP BY process \
                 HAVING count(*) = 100)";
-    assert_eq!(site.number(even), 8);
-    assert_whole(&site.at("x.db"));
+    assert_eq!(fixture.number(even), 8);
+    plain_sqlite::assert_integrity(&fixture.join("x.db"));
 }
 
 #[test]
 fn the_report_has_its_fields_and_they_fit_together() {
-    let site = Site::new();
-    let report = stress(&site, 3, 50);
+    let fixture = CommandFixture::new(PENHOLDER);
+    let report = stress(&fixture, 3, 50);
     let expected = [
         "elapsed_s",
         "failed",
@@ -78,13 +80,13 @@ fn the_report_has_its_fields_and_they_fit_together() {
         "writes_expected",
         "writes_per_s",
     ];
-    assert_eq!(fields(&report), expected);
+    assert_eq!(field_names(&report), expected);
     let wait = &report["wait_us"];
-    assert_eq!(fields(wait), ["max", "p50", "p90", "p99", "p999"]);
+    assert_eq!(field_names(wait), ["max", "p50", "p90", "p99", "p999"]);
     let times = ["p50", "p90", "p99", "p999", "max"].map(|name| wait[name].as_u64().unwrap());
     assert!(times.is_sorted() && times[4] > 0, "{report}");
     let range = &report["per_process"];
-    assert_eq!(fields(range), ["max", "min"]);
+    assert_eq!(field_names(range), ["max", "min"]);
     let [min, max] = ["min", "max"].map(|name| range[name].as_f64().unwrap());
     assert!(0.0 < min && min <= max, "{report}");
     let jain = report["jain"].as_f64().unwrap();
@@ -95,113 +97,118 @@ fn the_report_has_its_fields_and_they_fit_together() {
 
 #[test]
 fn many_writes_are_all_found() {
-    stress(&Site::new(), 8, 200);
+    stress(&CommandFixture::new(PENHOLDER), 8, 200);
 }
 
 #[test]
 fn many_processes_are_all_found() {
-    let site = Site::new();
-    stress(&site, 64, 20);
-    stress(&site, 300, 1);
+    let fixture = CommandFixture::new(PENHOLDER);
+    stress(&fixture, 64, 20);
+    stress(&fixture, 300, 1);
 }
 
 #[test]
 fn runs_on_one_file_do_not_mix() {
-    let site = Site::new();
+    let fixture = CommandFixture::new(PENHOLDER);
     for _ in 0..3 {
-        stress(&site, 2, 10);
+        stress(&fixture, 2, 10);
     }
-    assert_eq!(rows(&site), 60);
+    assert_eq!(rows(&fixture), 60);
 }
 
 #[test]
 fn every_commit_may_be_synced() {
-    let site = Site::new();
+    let fixture = CommandFixture::new(PENHOLDER);
     let args = ["stress", "x.db", "--processes", "2", "--writes", "20"];
-    let report = site.run(args.into_iter().chain(["--sync", "full"])).quiet();
+    let report = fixture
+        .run(args.into_iter().chain(["--sync", "full"]))
+        .expect_quiet_success();
     assert!(report.contains("wrote 40 of 40 rows"), "{report}");
     assert!(report.contains("synchronous=full"), "{report}");
 }
 
 #[test]
 fn on_a_pipe_nothing_moves() {
-    let site = Site::new();
-    let report = site.run(["stress", "x.db"]).quiet();
+    let fixture = CommandFixture::new(PENHOLDER);
+    let report = fixture.run(["stress", "x.db"]).expect_quiet_success();
     assert!(report.starts_with("8 processes wrote 800 of 800 rows in "));
     assert!(!report.contains(['\x1b', '\r']), "{report:?}");
 }
 
 #[test]
 fn any_name_of_a_database_will_do() {
-    let site = Site::new();
+    let fixture = CommandFixture::new(PENHOLDER);
     let odd = std::ffi::OsString::from_vec(b"caf\xe9 x.db".to_vec());
     for name in [odd, "-x.db".into(), "x y.db".into()] {
         let args = ["stress", "--processes", "2", "--writes", "3", "--"];
-        let mut command = site.command(args);
-        let done = site::finish(command.arg(&name), b"", peer::PATIENCE);
-        assert!(done.quiet().contains("wrote 6 of 6 rows"));
+        let mut command = fixture.command(args);
+        let done = run_command(command.arg(&name), b"", wait::LIMIT);
+        assert!(done.expect_quiet_success().contains("wrote 6 of 6 rows"));
         let rows = "SELECT count(*) FROM penholder_stress";
-        assert_eq!(number(&site.at(&name), rows), 6);
+        assert_eq!(plain_sqlite::number(&fixture.join(&name), rows), 6);
     }
 }
 
 #[test]
 fn somebody_elses_database_is_refused_but_by_force() {
-    let site = Site::with_table();
-    site.exec("INSERT INTO entry VALUES (1, 2)");
-    let before = fs::read(site.at("x.db")).unwrap();
-    let message = site.run(["stress", "x.db"]).failed(1);
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    fixture.exec("INSERT INTO entry VALUES (1, 2)");
+    let before = fs::read(fixture.join("x.db")).unwrap();
+    let message = fixture.run(["stress", "x.db"]).expect_failure(1);
     assert!(message.contains("entry") && message.contains("--force"));
-    assert_eq!(fs::read(site.at("x.db")).unwrap(), before);
+    assert_eq!(fs::read(fixture.join("x.db")).unwrap(), before);
     let forced = ["stress", "x.db", "--force", "--processes", "2"];
-    let report = site.run(forced).quiet();
+    let report = fixture.run(forced).expect_quiet_success();
     assert!(report.contains("wrote 200 of 200 rows"), "{report}");
-    assert_eq!(site.entries(), 1);
-    let again = site.run(["stress", "x.db"]).failed(1);
+    assert_eq!(fixture.count_entries(), 1);
+    let again = fixture.run(["stress", "x.db"]).expect_failure(1);
     assert!(again.contains("entry"), "{again}");
 }
 
 #[test]
 fn writes_that_time_out_are_failures() {
-    let site = Site::new();
-    stress(&site, 1, 1);
-    let _holder = site.hold(&[]);
+    let fixture = CommandFixture::new(PENHOLDER);
+    stress(&fixture, 1, 1);
+    let _holder = fixture.hold_lock(&[]);
     let args = ["stress", "x.db", "--processes", "2", "--writes", "3"];
-    let done = site.run(args.into_iter().chain(["--timeout", "1ms", "--json"]));
+    let done = fixture.run(args.into_iter().chain(["--timeout", "1ms", "--json"]));
     assert_eq!(done.code, Some(1), "{done:?}");
-    let report = json(&done.out);
+    let report = parse_json(&done.stdout);
     assert_eq!(report["failed"], 6);
     assert_eq!(report["rows_found"], 0);
     assert_eq!(report["writes_expected"], 6);
     assert_eq!(report["writes_per_s"], 0.0);
     assert_eq!(report["integrity"], "ok");
     let words = "write lock timeout after 1ms";
-    assert_eq!(done.err.matches(words).count(), 2, "once each: {done:?}");
+    assert_eq!(done.stderr.matches(words).count(), 2, "once each: {done:?}");
 }
 
 /// As in `penholder stress x.db | true`: the report is lost, the result is not.
 #[test]
 fn a_closed_pipe_hides_no_failure() {
-    let site = Site::new();
-    stress(&site, 1, 1);
-    let holder = site.hold(&[]);
+    let fixture = CommandFixture::new(PENHOLDER);
+    stress(&fixture, 1, 1);
+    let holder = fixture.hold_lock(&[]);
     let failing = "\"$PENHOLDER\" stress x.db --processes 2 --writes 3 --timeout 1ms";
     for json in ["", " --json"] {
-        assert_eq!(code_without_reader(&site, &format!("{failing}{json}")), 1);
+        assert_eq!(
+            code_without_reader(&fixture, &format!("{failing}{json}")),
+            1
+        );
     }
     drop(holder);
     let whole = "\"$PENHOLDER\" stress x.db --processes 2 --writes 3";
-    assert_eq!(code_without_reader(&site, whole), 0);
+    assert_eq!(code_without_reader(&fixture, whole), 0);
 }
 
 /// The exit code of a shell command whose output nobody reads.
-fn code_without_reader(site: &Site, command: &str) -> i32 {
+fn code_without_reader(fixture: &CommandFixture, command: &str) -> i32 {
     // The pipe has no reader left when the command starts.
     let script = format!("mkfifo p; exec 3<>p 4>p; rm p; exec 3>&-; {command} >&4 2>/dev/null");
-    let done = site::finish(
-        site.program("sh").args(["-c", &script]),
+    let done = run_command(
+        fixture.program("sh").args(["-c", &script]),
         b"",
-        peer::PATIENCE,
+        wait::LIMIT,
     );
     done.code.unwrap()
 }
@@ -209,9 +216,9 @@ fn code_without_reader(site: &Site, command: &str) -> i32 {
 /// The bar moves on the terminal, and is gone before the report.
 #[test]
 fn on_a_terminal_a_bar_moves() {
-    let site = Site::new();
+    let fixture = CommandFixture::new(PENHOLDER);
     let script = "exec \"$PENHOLDER\" stress x.db --processes 2 --writes 3000";
-    let Some(shown) = site.terminal(script, &[("TERM", "xterm")]) else {
+    let Some(shown) = fixture.run_on_terminal(script, &[("TERM", "xterm")]) else {
         return;
     };
     let (bar, report) = shown
@@ -227,71 +234,72 @@ fn on_a_terminal_a_bar_moves() {
 
 #[test]
 fn what_the_workers_say_does_not_mix() {
-    let site = Site::new();
-    stress(&site, 1, 1);
-    let _holder = site.hold(&[]);
+    let fixture = CommandFixture::new(PENHOLDER);
+    stress(&fixture, 1, 1);
+    let _holder = fixture.hold_lock(&[]);
     let args = ["stress", "x.db", "--processes", "24", "--writes", "1"];
-    let done = site.run(args.into_iter().chain(["--timeout", "100ms"]));
+    let done = fixture.run(args.into_iter().chain(["--timeout", "100ms"]));
     assert_eq!(done.code, Some(1), "{done:?}");
-    for line in done.err.lines() {
+    for line in done.stderr.lines() {
         let whole = line.starts_with("penholder: process ")
             && line.ends_with(": write lock timeout after 100ms");
         let more = line.starts_with("  ") && !line.contains("penholder: process");
-        assert!(whole || more, "{line:?} in {}", done.err);
+        assert!(whole || more, "{line:?} in {}", done.stderr);
     }
 }
 
 #[test]
 fn a_new_database_cannot_be_made_while_the_lock_is_held() {
-    let site = Site::new();
-    let holder = site.hold(&[]);
-    let done = site.run(["stress", "x.db", "--timeout", "1ms"]);
-    let message = done.failed(75);
+    let fixture = CommandFixture::new(PENHOLDER);
+    let holder = fixture.hold_lock(&[]);
+    let done = fixture.run(["stress", "x.db", "--timeout", "1ms"]);
+    let message = done.expect_failure(75);
     let pid = format!("holder: pid:{} since ", holder.pid());
     assert!(message.contains(&pid), "{message}");
 }
 
 #[test]
 fn another_lock_file_is_another_lock() {
-    let site = Site::new();
-    let _holder = site.hold(&[]);
+    let fixture = CommandFixture::new(PENHOLDER);
+    let _holder = fixture.hold_lock(&[]);
     let args = ["stress", "x.db", "--lock-file", "other.lock"];
-    site.run(
-        args.into_iter()
-            .chain(["--processes", "2", "--writes", "5"]),
-    )
-    .quiet();
-    assert_eq!(rows(&site), 10);
+    fixture
+        .run(
+            args.into_iter()
+                .chain(["--processes", "2", "--writes", "5"]),
+        )
+        .expect_quiet_success();
+    assert_eq!(rows(&fixture), 10);
 }
 
 /// A stress that writes until it is disturbed.
-fn long_stress(site: &Site, args: &[&str]) -> Peer {
-    let mut command = site.command(["stress", "x.db", "--timeout", "30s", "--json"]);
+fn long_stress(fixture: &CommandFixture, args: &[&str]) -> Peer {
+    let mut command = fixture.command(["stress", "x.db", "--timeout", "30s", "--json"]);
     command.args(args).stderr(Stdio::null());
     Peer::spawn(command)
 }
 
-fn rows_of(site: &Site, process: i64) -> i64 {
-    if rows(site) == 0 {
+fn rows_of(fixture: &CommandFixture, process: i64) -> i64 {
+    if rows(fixture) == 0 {
         return 0;
     }
-    site.number(&format!(
+    fixture.number(&format!(
         "SELECT count(*) FROM penholder_stress WHERE process = {process}"
     ))
 }
 
 #[test]
 fn a_killed_worker_is_missed() {
-    let site = Site::new();
-    stress(&site, 1, 1);
-    let mut long = long_stress(&site, &["--processes", "4", "--writes", "5000"]);
-    peer::until("four workers", || workers(&long).len() == 4);
-    let (pid, process) = workers(&long)[2];
-    peer::until("its first rows", || rows_of(&site, process) > 10);
+    let fixture = CommandFixture::new(PENHOLDER);
+    stress(&fixture, 1, 1);
+    let mut long = long_stress(&fixture, &["--processes", "4", "--writes", "5000"]);
+    wait::until("four workers", || stress_workers(&long).len() == 4);
+    let (pid, process) = stress_workers(&long)[2];
+    wait::until("its first rows", || rows_of(&fixture, process) > 10);
     peer::signal(pid, "KILL");
-    let report = json(&long.line());
-    assert_eq!(long.end().code(), Some(1));
-    let lost = 5000 - rows_of(&site, process);
+    let report = parse_json(&long.read_line());
+    assert_eq!(long.close().code(), Some(1));
+    let lost = 5000 - rows_of(&fixture, process);
     assert!(lost > 0, "killed too late: {report}");
     assert_eq!(report["rows_found"], 20_000 - lost);
     assert_eq!(report["writes_expected"], 20_000);
@@ -303,27 +311,30 @@ fn a_killed_worker_is_missed() {
 #[test]
 fn no_worker_outlives_a_killed_stress() {
     for signal in ["KILL", "TERM", "INT"] {
-        let site = Site::new();
-        let mut long = long_stress(&site, &["--processes", "3", "--writes", "10000000"]);
-        peer::until("three workers", || workers(&long).len() == 3);
-        let pids: Vec<u32> = workers(&long).into_iter().map(|(pid, _)| pid).collect();
-        peer::until("the first rows", || {
-            site.at("x.db-wal").exists() && rows(&site) > 0
+        let fixture = CommandFixture::new(PENHOLDER);
+        let mut long = long_stress(&fixture, &["--processes", "3", "--writes", "10000000"]);
+        wait::until("three workers", || stress_workers(&long).len() == 3);
+        let pids: Vec<u32> = stress_workers(&long)
+            .into_iter()
+            .map(|(pid, _)| pid)
+            .collect();
+        wait::until("the first rows", || {
+            fixture.join("x.db-wal").exists() && rows(&fixture) > 0
         });
         long.signal(signal);
-        assert!(!long.end().success());
-        peer::until("the workers' end", || {
-            pids.iter().all(|pid| !is_worker(*pid))
+        assert!(!long.close().success());
+        wait::until("the workers' end", || {
+            pids.iter().all(|pid| !is_stress_worker(*pid))
         });
-        assert_eq!(site.status()["state"], "free");
-        assert_whole(&site.at("x.db"));
+        assert_eq!(fixture.status()["state"], "free");
+        plain_sqlite::assert_integrity(&fixture.join("x.db"));
     }
 }
 
 /// One process that says nothing does not keep the report back for ever.
 #[test]
 fn a_stopped_worker_is_given_up() {
-    let site = Site::new();
+    let fixture = CommandFixture::new(PENHOLDER);
     let mut command = Command::new(env!("CARGO_BIN_EXE_penholder"));
     command
         .args([
@@ -335,7 +346,7 @@ fn a_stopped_worker_is_given_up() {
             "100000000",
         ])
         .args(["--timeout", "1s"])
-        .current_dir(site.folder());
+        .current_dir(fixture.directory());
     let mut stress = Peer::spawn(command);
     let worker = |stress: &Peer| {
         let children = format!("/proc/{0}/task/{0}/children", stress.pid());
@@ -344,9 +355,9 @@ fn a_stopped_worker_is_given_up() {
             .map(|pid| pid.parse().unwrap())
             .collect::<Vec<u32>>()
     };
-    peer::until("both work", || worker(&stress).len() == 2);
+    wait::until("both work", || worker(&stress).len() == 2);
     for pid in worker(&stress) {
         peer::signal(pid, "STOP");
     }
-    assert_eq!(stress.end().code(), Some(1));
+    assert_eq!(stress.close().code(), Some(1));
 }

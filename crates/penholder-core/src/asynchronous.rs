@@ -1,319 +1,226 @@
-//! Taking the lock without blocking a thread of the runtime.
+//! Taking the lock from tasks, without blocking a thread of the runtime.
 //!
-//! | state | the task | who else works | its future is dropped |
+//! | state | the task | what else works | its future is dropped |
 //! | --- | --- | --- | --- |
 //! | attaching | first use of a locker only | a blocking thread opens the lock file | the file stays open for the next one |
-//! | queued | waits for its turn among the threads and tasks of this process | – | leaves the queue; a turn just granted goes on |
-//! | trying | has the turn; a few system calls that wait for nobody | – | cannot be: there is no `.await` in it |
-//! | handed over | waits for a blocking thread to begin | the turn lies in the [`Errand`] | takes the turn back and gives it on |
-//! | in line | waits for the thread | one blocking thread sleeps in this process's slot of the page | the thread is called, leaves the line, passes on what was promised to it, and gives the turn on |
-//! | held | is about to be woken | the lock lies in the thread's answer | the answer is dropped, and the lock released |
-//! | owned | has the guard | – | releases |
+//! | queued | waits for its turn among the threads and tasks of this process | – | it leaves the queue; a turn that was just granted is passed on |
+//! | trying | has the turn; a few system calls that wait for nothing | – | cannot happen: there is no `.await` in it |
+//! | handed over | waits for a blocking thread to begin | the turn lies in the [`Handover`] | the turn is taken back and passed on |
+//! | waiting | waits for the thread | one blocking thread sleeps in this process's slot | the thread is woken, leaves the queue of processes, passes on what was promised to it, and passes the turn on |
+//! | held | is about to be woken | the guard lies in the thread's outcome | the guard is dropped, and the lock released |
+//! | done | has the guard | – | releases |
 //!
-//! Only the task whose turn it is waits in the line of processes: so there is at
-//! most one such thread a process and lock file, however many tasks wait.
+//! Only the task that has the turn waits in the queue of processes, so there is at most one
+//! such thread for each process and lock file, however many tasks wait.
 
 use std::panic::resume_unwind;
-use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
 
-use crate::attachment::{Ended, Pen, Request};
+use crate::acquirer::Acquired;
+use crate::attachment::Attachment;
 use crate::canceller::Canceller;
 use crate::deadline::Deadline;
 use crate::error::{Kind, LockError};
-use crate::fair_queue::NoTurn;
-use crate::guard::{Held, Owned};
-use crate::locker::{WriteGuard, WriteLocker, timed_out};
+use crate::fair_queue::{Waiter, Wake};
+use crate::guard::{Guard, Turn};
+use crate::handover::{GRACE, Handover};
+use crate::lock_options::LockOptions;
+use crate::locker::{Locker, timed_out};
 use crate::sys::fork;
 
-/// How long a blocking thread may take to begin after the deadline: for a last
-/// try, and for the facts of the timeout's text.
-const GRACE: Duration = Duration::from_millis(250);
-
-impl WriteLocker {
-    /// Takes the lock, waiting up to `timeout` from now without blocking the
-    /// thread: what [`acquire`](Self::acquire) does, for tasks of a tokio runtime.
+impl Locker {
+    /// Takes the lock, waiting until a deadline without blocking the thread: what
+    /// [`acquire_until`](Self::acquire_until) does, for tasks of a tokio runtime.
     ///
-    /// Threads and tasks of this process are served in the order they came. A
-    /// task that holds the lock and asks for it again waits for itself until its
-    /// timeout: unlike a thread it cannot be recognised. So does a thread that
-    /// holds it and blocks on this.
-    ///
-    /// No thread of the runtime waits. What runs on one is a few short system
-    /// calls, as at the release; opening files, waiting for other processes and
-    /// finding out who is in the way are for a blocking thread of the runtime's
-    /// pool, at most one for the waiting.
-    ///
-    /// Dropping the future gives its place back, and the lock if it has just
-    /// come. A future that is kept but not polled may hold both: poll it until it
-    /// is ready, or drop it.
+    /// A task that holds the lock and asks for it again waits for itself until its deadline:
+    /// unlike a thread, it cannot be recognised.
     ///
     /// # Errors
     ///
-    /// As [`acquire`](Self::acquire), but for nesting; and an error if the runtime
-    /// shuts down meanwhile.
+    /// As [`acquire`](Self::acquire), except for nesting; and an error if the runtime shuts
+    /// down meanwhile.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime, or in one whose time is not enabled.
-    pub fn acquire_async(
-        &self,
-        timeout: Duration,
-    ) -> impl Future<Output = Result<AsyncWriteGuard, LockError>> + Send {
-        let deadline = Deadline::after(timeout);
-        self.acquire_as_task(deadline)
-    }
-
-    /// Takes the lock, waiting up to a deadline that the caller shares with
-    /// whatever else it waits for.
-    ///
-    /// # Errors
-    ///
-    /// As [`acquire_async`](Self::acquire_async).
-    ///
-    /// # Panics
-    ///
-    /// As [`acquire_async`](Self::acquire_async).
-    pub fn acquire_async_by(
-        &self,
-        deadline: &Deadline,
-    ) -> impl Future<Output = Result<AsyncWriteGuard, LockError>> + Send {
-        self.acquire_as_task(*deadline)
-    }
-
-    /// What [`timeout_error`](Self::timeout_error) does, for tasks: finding out who
-    /// holds is for a blocking thread. If there is none to be had in time, the holder
-    /// is not named.
-    ///
-    /// # Panics
-    ///
-    /// As [`acquire_async`](Self::acquire_async).
-    pub async fn timeout_error_async(&self, deadline: &Deadline, ahead: usize) -> LockError {
-        look_who_holds(&self.request, *deadline, ahead).await
-    }
-
-    async fn acquire_as_task(&self, deadline: Deadline) -> Result<AsyncWriteGuard, LockError> {
-        let known = self.attached();
-        // What was just opened has no place in the page yet: a thread takes it.
+    /// Outside a tokio runtime, or in one without a timer.
+    pub async fn acquire_until_async(&self, deadline: Deadline) -> Result<Guard, LockError> {
+        let known = self.known_attachment();
+        // A file that was just opened has no slot yet: a thread occupies one.
         let may_try = known.is_some();
-        let pen = match known {
-            Some(pen) => pen,
+        let attachment = match known {
+            Some(attachment) => attachment,
             None => self.attach_as_task().await?,
         };
-        let file = match pen.turn.take_as_task(&deadline).await {
-            Ok(file) => file,
-            Err(NoTurn::Nested) => return Err(self.error(Kind::Nested)),
-            Err(NoTurn::Timeout { ahead }) => {
-                return Err(look_who_holds(&self.request, deadline, ahead).await);
-            }
-        };
-        let mut turn = Owned::new(pen, file);
-        if may_try && let Some(hold) = turn.file().try_take(&self.request, false)? {
-            let held = Held::new(Arc::clone(&self.request), turn, hold);
-            return Ok(AsyncWriteGuard { held });
+        let mut turn = self.wait_for_turn_as_task(attachment, &deadline).await?;
+        if may_try && let Some(hold) = turn.acquirer().try_take(&self.options, true)? {
+            return Ok(self.guard(turn, hold));
         }
-        let held = wait(Errand::new(&self.request, deadline, turn)).await?;
-        Ok(AsyncWriteGuard { held })
+        wait(&self.options, deadline, turn).await
     }
 
-    async fn attach_as_task(&self) -> Result<Arc<Pen>, LockError> {
+    /// Does what [`timeout_error`](Self::timeout_error) does, for tasks: a blocking thread
+    /// finds out who holds the lock. If no thread is free in time, the holder is not named.
+    ///
+    /// # Panics
+    ///
+    /// As [`acquire_until_async`](Self::acquire_until_async).
+    pub async fn timeout_error_async(&self, deadline: &Deadline, ahead: usize) -> LockError {
+        find_holder(&self.options, *deadline, ahead).await
+    }
+
+    async fn attach_as_task(&self) -> Result<Arc<Attachment>, LockError> {
         let _one_at_a_time = self.attaching.lock().await;
-        if let Some(pen) = self.attached() {
-            return Ok(pen);
+        if let Some(attachment) = self.known_attachment() {
+            return Ok(attachment);
         }
-        let request = Arc::clone(&self.request);
-        let attached = spawn_blocking(move || Pen::attach(&request)).await;
-        let pen = attached.map_err(|e| self.lost(e))??;
-        Ok(self.attach(pen))
+        let options = Arc::clone(&self.options);
+        let attached = spawn_blocking(move || Attachment::attach(&options)).await;
+        let attachment = attached.map_err(|e| lost(&self.options, e))??;
+        Ok(self.keep(attachment))
     }
 
-    fn lost(&self, error: JoinError) -> LockError {
-        lost(&self.request, error)
-    }
-}
-
-/// Has a blocking thread wait in the line of processes.
-async fn wait(errand: Arc<Errand>) -> Result<Held, LockError> {
-    let kept = CancelOnDrop(Arc::clone(&errand));
-    let mut thread = spawn_blocking(move || errand.run());
-    let errand = &kept.0;
-    let patience = errand.deadline.remaining().max(GRACE);
-    let answer = match timeout(patience, &mut thread).await {
-        Ok(answer) => answer,
-        // A thread that has begun keeps the deadline itself.
-        Err(_) if !errand.is_taken_back() => thread.await,
-        Err(_) => return Err(look_who_holds(&errand.request, errand.deadline, 0).await),
-    };
-    match answer {
-        Ok(Some(held)) => held,
-        Ok(None) => Err(gone(&errand.request)),
-        Err(error) => Err(lost(&errand.request, error)),
+    async fn wait_for_turn_as_task(
+        &self,
+        attachment: Arc<Attachment>,
+        deadline: &Deadline,
+    ) -> Result<Turn, LockError> {
+        let place = Place {
+            attachment,
+            waiter: Waiter::of_task(()),
+        };
+        let queue = &place.attachment.queue;
+        queue
+            .join(&place.waiter)
+            .map_err(|_nested| self.nested_error())?;
+        match queue.wait_as_task(&place.waiter, deadline).await {
+            Wake::Granted(acquirer) => Ok(Turn::new(Arc::clone(&place.attachment), acquirer)),
+            Wake::TimedOut { ahead } => Err(find_holder(&self.options, *deadline, ahead).await),
+            Wake::Finished => Err(gone(&self.options)),
+        }
     }
 }
 
-/// A wait in the line of processes, done by a blocking thread.
-#[derive(Debug)]
-struct Errand {
-    request: Arc<Request>,
+/// A task's place in the queue of this process. Dropping it leaves the queue.
+struct Place {
+    attachment: Arc<Attachment>,
+    waiter: Arc<Waiter<()>>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // In a forked child the queue is the parent's, including its mutex.
+        if self.attachment.is_ours() {
+            self.attachment.queue.abandon(&self.waiter);
+        }
+    }
+}
+
+/// Has a blocking thread wait in the queue of processes.
+async fn wait(
+    options: &Arc<LockOptions>,
     deadline: Deadline,
-    /// Until a thread begins. Not in the closure: who gives up before that takes
-    /// it back at once, even if every blocking thread is busy.
-    turn: Mutex<Option<Owned>>,
-    canceller: Canceller,
+    turn: Turn,
+) -> Result<Guard, LockError> {
+    let (handed_over, handover) = Handover::new(turn);
+    let cancel = CancelOnDrop::new();
+    let thread = spawn_blocking({
+        let (options, canceller) = (Arc::clone(options), Arc::clone(&cancel.canceller));
+        move || {
+            Some(wait_on_thread(
+                &options,
+                &deadline,
+                &canceller,
+                handover.begin()?,
+            ))
+        }
+    });
+    match handed_over.wait(&deadline, thread).await {
+        Ok(Ok(Some(guard))) => guard,
+        Ok(Ok(None)) => Err(gone(options)),
+        Ok(Err(error)) => Err(lost(options, error)),
+        Err(_not_begun) => Err(find_holder(options, deadline, 0).await),
+    }
+}
+
+fn wait_on_thread(
+    options: &Arc<LockOptions>,
+    deadline: &Deadline,
+    canceller: &Canceller,
+    mut turn: Turn,
+) -> Result<Guard, LockError> {
+    let (ended, _) = turn
+        .acquirer()
+        .wait(options, deadline, Some(canceller), None);
+    match ended? {
+        Acquired::Held(hold) => Ok(Guard::new(options, turn, hold)),
+        Acquired::TimedOut { ahead } => {
+            // Naming the holder may take a while: not at the cost of other threads.
+            drop(turn);
+            Err(timed_out(options, deadline, 0, ahead))
+        }
+        Acquired::Cancelled => Err(gone(options)),
+    }
+}
+
+/// Ends the wait of a thread whose task does not wait for it any more.
+struct CancelOnDrop {
+    canceller: Arc<Canceller>,
     generation: u64,
 }
 
-impl Errand {
-    fn new(request: &Arc<Request>, deadline: Deadline, turn: Owned) -> Arc<Self> {
-        Arc::new(Self {
-            request: Arc::clone(request),
-            deadline,
-            turn: Mutex::new(Some(turn)),
-            canceller: Canceller::default(),
+impl CancelOnDrop {
+    fn new() -> Self {
+        Self {
+            canceller: Arc::default(),
             generation: fork::generation(),
-        })
-    }
-
-    /// What the blocking thread does; `None` if nobody wants it any more.
-    fn run(&self) -> Option<Result<Held, LockError>> {
-        let mut turn = self.take_turn()?;
-        let ended = turn
-            .file()
-            .wait(&self.request, &self.deadline, Some(&self.canceller));
-        match ended {
-            Ok(Ended::Held(hold)) => Some(Ok(Held::new(Arc::clone(&self.request), turn, hold))),
-            Ok(Ended::TimedOut { ahead }) => {
-                // Finding out who holds may take a while: not at others' cost.
-                drop(turn);
-                Some(Err(timed_out(&self.request, &self.deadline, 0, ahead)))
-            }
-            Ok(Ended::Cancelled) => None,
-            Err(error) => Some(Err(error)),
         }
     }
-
-    fn take_turn(&self) -> Option<Owned> {
-        self.turn
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-    }
-
-    /// Whether no thread had begun; none will, and the turn is given on.
-    fn is_taken_back(&self) -> bool {
-        self.take_turn().is_some()
-    }
 }
-
-/// Ends an errand whose future is dropped.
-struct CancelOnDrop(Arc<Errand>);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        // In a forked child the thread is the parent's, and so are the mutexes.
-        if self.0.generation == fork::generation() && !self.0.is_taken_back() {
-            self.0.canceller.cancel();
+        // In a forked child the thread and the mutexes are the parent's.
+        if self.generation == fork::generation() {
+            self.canceller.cancel();
         }
     }
 }
 
-/// The error of whom the deadline overtook; who holds is looked up on a blocking
-/// thread, if there is one to be had.
-async fn look_who_holds(request: &Arc<Request>, deadline: Deadline, threads: usize) -> LockError {
-    let asked = Arc::clone(request);
-    let looks = spawn_blocking(move || timed_out(&asked, &deadline, threads, 0));
-    match timeout(GRACE, looks).await {
+/// Returns the timeout error; a blocking thread finds out who holds the lock, if one is free.
+async fn find_holder(options: &Arc<LockOptions>, deadline: Deadline, threads: usize) -> LockError {
+    let asked = Arc::clone(options);
+    let found = spawn_blocking(move || timed_out(&asked, &deadline, threads, 0));
+    match timeout(GRACE, found).await {
         Ok(Ok(error)) => error,
         Ok(Err(_)) | Err(_) => {
-            let holder = None;
-            let processes = 0;
             let kind = Kind::Timeout {
                 deadline,
-                holder,
+                holder: None,
                 threads,
-                processes,
+                processes: 0,
             };
-            LockError::new(&request.path, kind)
+            LockError::new(&options.path, kind)
         }
     }
 }
 
-/// A blocking thread that panicked, or was never started.
-fn lost(request: &Request, error: JoinError) -> LockError {
+/// Returns the error for a blocking thread that was never started; resumes its panic if it
+/// panicked.
+fn lost(options: &LockOptions, error: JoinError) -> LockError {
     match error.try_into_panic() {
         Ok(panic) => resume_unwind(panic),
-        Err(_cancelled) => gone(request),
+        Err(_cancelled) => gone(options),
     }
 }
 
-fn gone(request: &Request) -> LockError {
+fn gone(options: &LockOptions) -> LockError {
     let kind = Kind::Io {
         what: "wait for write lock",
         next: "take it before the runtime ends, or without one (`acquire`)",
         source: std::io::Error::other("the async runtime shuts down"),
     };
-    LockError::new(&request.path, kind)
-}
-
-/// The lock, held by a task. Dropping it releases, which takes a few short system
-/// calls; so does the kernel when the process dies.
-///
-/// It may cross an `.await` and move to another thread. Everybody else waits
-/// meanwhile, so keep that short, and never wait for something that itself needs
-/// the lock. To be told of every place, add to `clippy.toml`:
-///
-/// ```toml
-/// await-holding-invalid-types = ["penholder_lock::AsyncWriteGuard"]
-/// ```
-///
-/// In a forked child it is nobody's, as a [`WriteGuard`] is.
-#[derive(Debug)]
-#[must_use = "the lock is released as soon as the guard is dropped"]
-pub struct AsyncWriteGuard {
-    held: Held,
-}
-
-impl AsyncWriteGuard {
-    /// Gives the lock back and says how that went. Dropping does the same and
-    /// keeps silent.
-    ///
-    /// # Errors
-    ///
-    /// As [`WriteGuard::release`].
-    pub fn release(self) -> Result<(), LockError> {
-        self.held.release()
-    }
-
-    /// Ties the hold to this thread: for blocking work under the lock, on a
-    /// blocking thread, where a nested acquisition is then recognised.
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use penholder_lock::{DEFAULT_TIMEOUT, WriteLocker};
-    /// # let folder = tempfile::tempdir()?;
-    /// # let locker = WriteLocker::new(folder.path())?;
-    /// let guard = locker.acquire_async(DEFAULT_TIMEOUT).await?;
-    /// tokio::task::spawn_blocking(move || {
-    ///     let guard = guard.into_blocking();
-    ///     // … write to the database …
-    ///     guard.release()
-    /// })
-    /// .await??;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn into_blocking(self) -> WriteGuard {
-        self.held.is_this_threads();
-        WriteGuard::new(self.held)
-    }
-
-    /// Lets a child process work under this hold: [`WriteGuard::lend_to`].
-    pub fn lend_to(&self, child: &mut Command) {
-        self.held.lend_to(child);
-    }
+    LockError::new(&options.path, kind)
 }

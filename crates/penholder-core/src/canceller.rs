@@ -2,17 +2,17 @@
 //!
 //! | state | the waiting thread | `cancel` |
 //! | --- | --- | --- |
-//! | no alarm | has not begun, is on its way, or is in [`sleep`](Canceller::sleep) | the next look at `is_cancelled` says so; `sleep` ends |
-//! | alarm | is in line, and may sleep in its slot | the same, and the alarm is rung |
+//! | no waker | has not begun, is on its way, or is in [`sleep`](Canceller::sleep) | its next look at `is_cancelled` says so; `sleep` ends |
+//! | waker | waits in the queue, and may sleep in its slot | the same, and the waker is used |
 //! | cancelled | leaves | nothing more |
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::queue_file::{Alarm, Seat};
+use crate::queue_file::Waker;
 
-/// Ends the one wait that it is given to, from another thread: see
-/// [`WriteLocker::acquire_with_request`](crate::WriteLocker::acquire_with_request).
+/// Ends the one wait that it is passed to, from another thread: see
+/// [`Locker::acquire_with_request`](crate::Locker::acquire_with_request).
 #[derive(Debug, Default)]
 pub struct Canceller {
     state: Mutex<State>,
@@ -22,11 +22,11 @@ pub struct Canceller {
 #[derive(Debug, Default)]
 struct State {
     is_cancelled: bool,
-    /// Of the slot in which the thread waits this moment.
-    alarm: Option<Alarm>,
+    /// Of the slot in which the thread waits now.
+    waker: Option<Waker>,
 }
 
-/// The thread waits in its slot, for as long as this lives.
+/// The thread waits in its slot for as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Watched<'a>(&'a Canceller);
 
@@ -35,9 +35,9 @@ impl Canceller {
     pub fn cancel(&self) {
         let mut state = self.lock();
         state.is_cancelled = true;
-        // With the mutex held, so that no ring falls into a later wait.
-        if let Some(alarm) = state.alarm.take() {
-            alarm.ring();
+        // With the mutex held, so that no wake-up reaches a later wait.
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
         }
         drop(state);
         self.cancelled.notify_all();
@@ -56,10 +56,10 @@ impl Canceller {
             .wait_timeout_while(self.lock(), pause, not_yet);
     }
 
-    /// From now on the thread waits in this seat. It looks at `is_cancelled`
-    /// after that and before it sleeps.
-    pub(crate) fn watch(&self, seat: &Seat) -> Watched<'_> {
-        self.lock().alarm = Some(seat.alarm());
+    /// From now on the thread waits in the slot of this waker. It looks at `is_cancelled`
+    /// after this call and before it sleeps.
+    pub(crate) fn watch(&self, waker: Waker) -> Watched<'_> {
+        self.lock().waker = Some(waker);
         Watched(self)
     }
 
@@ -71,6 +71,6 @@ impl Canceller {
 
 impl Drop for Watched<'_> {
     fn drop(&mut self) {
-        self.0.lock().alarm = None;
+        self.0.lock().waker = None;
     }
 }

@@ -1,149 +1,298 @@
-//! The turn and the lock, in the hands of whoever works with them.
+//! The turn and the lock, in the hands of the thread or task that works with them.
 
 use std::mem;
 use std::panic::Location;
 use std::process::Command;
 use std::sync::Arc;
 
-use crate::attachment::{Hold, LockFile, Pen, Request};
+use crate::acquirer::Acquirer;
+use crate::attachment::Attachment;
+use crate::commit_stats::CommitStats;
 use crate::error::{Kind, LockError};
 use crate::inherited_hold::VARIABLE;
-use crate::queue_file::Seat;
-use crate::turnstile::Policy;
+use crate::lock_file::Hold;
+use crate::lock_options::LockOptions;
+use crate::mailbox::{Claim, RemoteRequest};
+use crate::queue_file::{BatchSize, Slot};
+use crate::turnstile::{self, Policy};
 
-/// The turn within this process, and with it the lock file: given on when it is
-/// dropped, on every way out of an acquisition.
+/// The turn within this process. Dropping it passes the turn on, on every way out of an
+/// acquisition.
 #[derive(Debug)]
-pub(crate) struct Owned {
-    pen: Arc<Pen>,
-    /// `None` once it is given on.
-    file: Option<Box<LockFile>>,
+pub(crate) struct Turn {
+    attachment: Arc<Attachment>,
+    /// `None` once the turn is passed on.
+    acquirer: Option<Box<Acquirer>>,
 }
 
-impl Owned {
-    pub(crate) fn new(pen: Arc<Pen>, file: Box<LockFile>) -> Self {
-        let file = Some(file);
-        Self { pen, file }
+impl Turn {
+    pub(crate) fn new(attachment: Arc<Attachment>, acquirer: Box<Acquirer>) -> Self {
+        let acquirer = Some(acquirer);
+        Self {
+            attachment,
+            acquirer,
+        }
     }
 
     #[expect(clippy::expect_used, reason = "taken out only in `drop`")]
-    pub(crate) fn file(&mut self) -> &mut LockFile {
-        self.file.as_mut().expect("ours until dropped")
+    pub(crate) fn acquirer(&mut self) -> &mut Acquirer {
+        self.acquirer.as_mut().expect("ours until dropped")
+    }
+
+    fn is_ours(&self) -> bool {
+        self.attachment.is_ours()
     }
 }
 
-impl Drop for Owned {
+impl Drop for Turn {
     fn drop(&mut self) {
-        let Some(file) = self.file.take() else {
+        let Some(acquirer) = self.acquirer.take() else {
             return;
         };
-        if self.pen.is_ours() {
-            self.pen.turn.give(file);
+        if self.is_ours() {
+            self.attachment.queue.give(acquirer);
         } else {
-            // A forked child's copy of what is its parent's, and not even to be
-            // dropped here.
-            mem::forget(file);
+            // A forked child's copy of what is its parent's, not even to be dropped here.
+            mem::forget(acquirer);
         }
     }
 }
 
-/// The lock, held; what every guard is made of. Dropping it releases.
+/// The lock, held. Dropping it releases.
+///
+/// Unlike [`release`](Self::release), dropping it cannot report a failure.
 #[derive(Debug)]
-pub(crate) struct Held {
-    request: Arc<Request>,
-    /// Given on after the release.
-    turn: Owned,
-    /// `None` once it is released.
+#[must_use = "the lock is released as soon as the guard is dropped"]
+pub struct Guard {
+    options: Arc<LockOptions>,
+    /// Passed on after the release.
+    turn: Turn,
+    /// `None` once the lock is released.
     hold: Option<Hold>,
     /// Where the program asked for what is done.
     call_site: Option<&'static Location<'static>>,
 }
 
-impl Held {
-    pub(crate) fn new(request: Arc<Request>, turn: Owned, hold: Hold) -> Self {
+impl Guard {
+    pub(crate) fn new(options: &Arc<LockOptions>, turn: Turn, hold: Hold) -> Self {
         Self {
-            request,
+            options: Arc::clone(options),
             turn,
             hold: Some(hold),
             call_site: None,
         }
     }
 
-    pub(crate) fn is_awaited(&self) -> bool {
-        self.turn
-            .file
-            .as_ref()
-            .is_some_and(|file| file.is_awaited())
+    /// Releases the lock.
+    ///
+    /// # Errors
+    ///
+    /// The record could not be blanked (the lock is free all the same), the kernel refused
+    /// to unlock, or this is a forked child ([`is_forked`](LockError::is_forked)), whose
+    /// parent still holds the lock.
+    pub fn release(mut self) -> Result<(), LockError> {
+        let policy = self.options.policy;
+        self.release_with(policy)
     }
 
-    /// Our place in the page, while we hold the kernel's lock itself.
-    pub(crate) fn seat(&self) -> Option<&Seat> {
-        if self.hold != Some(Hold::Flock) || !self.turn.pen.is_ours() {
-            return None;
-        }
-        self.turn.file.as_ref()?.seat()
+    /// Releases the lock to the first waiter, even within the slice of this process: for a
+    /// caller that does not want the lock again at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`release`](Self::release).
+    pub fn release_fair(mut self) -> Result<(), LockError> {
+        self.release_with(Policy::Fifo)
     }
 
-    pub(crate) fn note_call_site(&mut self, site: &'static Location<'static>) {
-        self.call_site = Some(site);
-    }
-
-    /// Who had died with the lock.
-    pub(crate) fn recovered(&self) -> Option<u32> {
-        self.seat()?;
-        self.turn.file.as_ref()?.recovered()
-    }
-
-    pub(crate) fn tell_carried(&self, other: u32, writes: u64) {
-        if let (Some(file), Some(_)) = (&self.turn.file, self.seat()) {
-            file.tell_carried(&self.request, other, writes);
-        }
-    }
-
-    pub(crate) fn lend_to(&self, child: &mut Command) {
-        if let (Some(file), Some(hold)) = (&self.turn.file, self.hold) {
-            child.env(VARIABLE, file.inheritance(hold));
-        }
-    }
-
-    /// From now on the turn is this thread's, which a task had.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn is_this_threads(&self) {
-        if self.turn.pen.is_ours() {
-            self.turn.pen.turn.is_this_threads();
-        }
-    }
-
-    pub(crate) fn release(mut self) -> Result<(), LockError> {
-        let policy = self.request.policy;
-        self.give_back(policy)
-    }
-
-    pub(crate) fn hand_over(mut self) -> Result<(), LockError> {
-        self.give_back(Policy::Fifo)
-    }
-
-    fn give_back(&mut self, policy: Policy) -> Result<(), LockError> {
+    fn release_with(&mut self, policy: Policy) -> Result<(), LockError> {
         let Some(hold) = self.hold.take() else {
             return Ok(());
         };
-        let Owned { pen, file } = &mut self.turn;
-        if !pen.is_ours() {
-            return Err(LockError::new(pen.path(), Kind::Forked));
+        let Turn {
+            attachment,
+            acquirer,
+        } = &mut self.turn;
+        if !attachment.is_ours() {
+            return Err(LockError::new(attachment.path(), Kind::Forked));
         }
-        let Some(file) = file else {
+        let Some(acquirer) = acquirer else {
             return Ok(());
         };
-        let turn = &pen.turn;
-        let site = self.call_site;
-        file.release(&self.request, hold, policy, site, || turn.is_wanted())
+        let queue = &attachment.queue;
+        acquirer.release(&self.options, hold, policy, self.call_site, || {
+            !queue.is_empty()
+        })
+    }
+
+    /// Lets a child process work under this hold: penholder used inside it joins instead of
+    /// waiting for this process. Several such children exclude one another.
+    pub fn lend_to(&self, child: &mut Command) {
+        if let (Some(acquirer), Some(hold)) = (&self.turn.acquirer, self.hold) {
+            child.env(VARIABLE, acquirer.inheritance(hold));
+        }
+    }
+
+    /// Makes the hold, which a task had, the calling thread's.
+    #[cfg(feature = "tokio")]
+    pub fn bind_to_this_thread(&self) {
+        if self.turn.is_ours() {
+            self.turn.attachment.queue.bind_to_this_thread();
+        }
+    }
+
+    /// Our slot, while we hold the kernel's lock itself.
+    fn slot(&self) -> Option<&Slot> {
+        if self.hold != Some(Hold::Flock) || !self.turn.is_ours() {
+            return None;
+        }
+        self.turn.acquirer.as_ref()?.slot()
+    }
+
+    // ---- what others see -------------------------------------------------------
+
+    /// Notes the statement that runs, for waiting processes: shown in the status and in the
+    /// error of a timeout until the next one is noted or the lock is released. The first 120
+    /// bytes are kept. It costs some nanoseconds, and does nothing without a queue file or
+    /// under an ancestor's hold.
+    pub fn note_statement(&self, statement: &str) {
+        if let Some(slot) = self.slot() {
+            slot.note_statement(statement);
+        }
+    }
+
+    /// Notes a place in the program instead of a statement.
+    pub fn note_place(&self, place: &Location<'_>) {
+        if let Some(slot) = self.slot() {
+            slot.note_place(place);
+        }
+    }
+
+    /// Returns the statement that was noted last, as it is shown; `None` for a place.
+    #[must_use]
+    pub fn noted_statement(&self) -> Option<String> {
+        let noted = self.slot()?.noted()?;
+        (!noted.is_place).then_some(noted.text)
+    }
+
+    /// Notes where the program asked for what is done, for the event of a long hold.
+    pub fn note_call_site(&mut self, site: &'static Location<'static>) {
+        self.call_site = Some(site);
+    }
+
+    /// Returns the pid of the process that had died with the lock, if this hold began by
+    /// recovering it.
+    #[must_use]
+    pub fn recovered_from(&self) -> Option<u32> {
+        self.slot()?;
+        self.turn.acquirer.as_ref()?.recovered()
+    }
+
+    // ---- waiting processes -----------------------------------------------------
+
+    /// Whether another process waits in the queue.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        let acquirer = self.turn.acquirer.as_ref();
+        acquirer.is_some_and(|acquirer| acquirer.is_awaited())
+    }
+
+    /// Returns how many processes wait, approximately.
+    #[must_use]
+    pub fn count_waiters(&self) -> usize {
+        let slot = self.slot();
+        slot.map_or(0, |slot| turnstile::waiters(slot).count())
+    }
+
+    /// Returns how many waiting processes have left a request, approximately.
+    #[must_use]
+    pub fn count_requests(&self) -> usize {
+        self.slot().map_or(0, Slot::count_requests)
+    }
+
+    /// Returns the requests with this fingerprint that waiting processes have left, in the
+    /// order of the queue.
+    ///
+    /// To execute one: in a transaction that excludes every other holder (the lock file may
+    /// have been deleted under us), [`claim`](Self::claim) it, execute it, leave the
+    /// [`reply`](Self::reply), record in the same transaction that it was executed, commit,
+    /// and only then [`acknowledge`](Self::acknowledge) it. One that
+    /// [was claimed](RemoteRequest::claimed) before must be looked up first.
+    #[must_use]
+    pub fn requests(&self, fingerprint: u64) -> Vec<RemoteRequest> {
+        let slot = self.slot();
+        slot.map_or_else(Vec::new, |slot| slot.requests(fingerprint))
+    }
+
+    /// Claims a request, unless its owner has withdrawn it.
+    #[must_use]
+    pub fn claim(&self, request: &RemoteRequest, sequence: u64, batch: [u64; 2]) -> bool {
+        let claim = Claim {
+            sequence,
+            batch,
+            pid: std::process::id(),
+        };
+        let slot = self.slot();
+        slot.is_some_and(|slot| slot.claim_request(request, claim))
+    }
+
+    /// Leaves the reply to a claimed request, which is valid once it is acknowledged. Returns
+    /// `false` if it is longer than [`REPLY_MAX`](crate::REPLY_MAX) bytes.
+    #[must_use]
+    pub fn reply(&self, request: &RemoteRequest, reply: &[u8]) -> bool {
+        let slot = self.slot();
+        slot.is_some_and(|slot| slot.reply(request, reply))
+    }
+
+    /// Says that claimed requests were committed, and wakes their owners.
+    pub fn acknowledge(&self, requests: &[RemoteRequest]) {
+        if let Some(slot) = self.slot() {
+            slot.acknowledge(requests);
+        }
+    }
+
+    /// Says that no holder will execute a request: its owner waits for the lock.
+    pub fn refuse(&self, request: &RemoteRequest) {
+        if let Some(slot) = self.slot() {
+            slot.refuse(request);
+        }
+    }
+
+    /// Returns a random id that is never returned again; `None` without a queue file.
+    #[must_use]
+    pub fn unique_id(&self) -> Option<[u64; 2]> {
+        self.slot().map(|slot| slot.unique_id().0)
+    }
+
+    // ---- statistics ------------------------------------------------------------
+
+    /// Returns what the processes that share this lock know of their commits; `None` without
+    /// a queue file.
+    #[must_use]
+    pub fn commit_stats(&self) -> Option<CommitStats<'_>> {
+        self.slot().map(Slot::commit_stats)
+    }
+
+    /// Counts a transaction that several writes shared.
+    pub fn count_batch(&self, size: BatchSize) {
+        if let Some(slot) = self.slot() {
+            slot.count_batch(size);
+        }
+    }
+
+    /// Records that this process executed `writes` writes of others, the first of which has
+    /// the pid `other`.
+    pub fn record_remote_writes(&self, other: u32, writes: u64) {
+        if let (Some(acquirer), Some(_)) = (&self.turn.acquirer, self.slot()) {
+            acquirer.record_remote_writes(&self.options, other, writes);
+        }
     }
 }
 
-impl Drop for Held {
+impl Drop for Guard {
     fn drop(&mut self) {
-        // Nobody to tell: `release` is for those who want to know.
-        let policy = self.request.policy;
-        let _ = self.give_back(policy);
+        // A caller that wants to know of a failure calls `release`.
+        let policy = self.options.policy;
+        let _ = self.release_with(policy);
     }
 }

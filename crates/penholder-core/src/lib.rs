@@ -1,49 +1,69 @@
-//! The plumbing of penholder. No stability promise: use `penholder-lock` or `penholder`.
+//! The plumbing of penholder: what its crates share and no program should use directly.
+//!
+//! There is no stability promise: any release may change anything here. Programs use
+//! `penholder` (a database over rusqlite) or `penholder-lock` (the lock by itself), which
+//! re-export those types of this crate that their own promise covers.
+//!
+//! Each layer imports only those below it:
+//!
+//! | layer | modules |
+//! | --- | --- |
+//! | taking the lock | `locker`, `asynchronous`, `handover`, `guard` |
+//! | one process and one lock file | `attachment`, `forks`, `acquirer`, `pending_request`, `membership`, `lock_file`, `canceller` |
+//! | what can be seen | `status`, `error` |
+//! | the queue of processes | `queue_file`, `mailbox`, `turnstile`, `commit_stats` |
+//! | the queue of threads and tasks | `fair_queue` |
+//! | texts | `holder_record`, `running_statement`, `inherited_hold`, `printable`, `time` |
+//! | the platform | `sys` |
 
-pub mod failpoint;
-
+mod acquirer;
 #[cfg(feature = "tokio")]
 mod asynchronous;
-#[path = "lock_file.rs"]
 mod attachment;
 mod backoff;
 mod canceller;
+pub mod commit_stats;
 mod deadline;
 mod error;
-mod fair_queue;
+pub mod failpoint;
+pub mod fair_queue;
+mod forks;
 mod guard;
+#[cfg(feature = "tokio")]
+pub mod handover;
 mod holder_record;
 mod inherited_hold;
+mod lock_file;
+mod lock_options;
 mod locker;
 mod mailbox;
+mod membership;
+mod pending_request;
 mod printable;
-#[path = "queue_file/slot.rs"]
 mod queue_file;
 mod running_statement;
 mod status;
 mod sys;
 mod time;
-#[path = "turnstile/participant.rs"]
 mod turnstile;
 
-#[cfg(feature = "tokio")]
-pub use asynchronous::AsyncWriteGuard;
-pub use attachment::Offer;
 pub use canceller::Canceller;
 pub use deadline::Deadline;
 pub use error::LockError;
-pub use locker::{DEFAULT_TIMEOUT, LOCK_FILE_NAME, Waited, WriteGuard, WriteLocker};
-pub use mailbox::{Claim, Fate, Request, RequestId};
-pub use queue_file::header::{PageFault, PageHeader};
-pub use queue_file::{BatchSize, Withdrawal};
+pub use guard::Guard;
+pub use lock_options::{DEFAULT_TIMEOUT, LOCK_FILE_NAME, LockOptions};
+pub use locker::{Locker, Waited};
+pub use mailbox::{Claim, Outcome, REPLY_MAX, REQUEST_MAX, RemoteRequest, RequestId};
+pub use pending_request::Offer;
+pub use queue_file::{BatchSize, PageFault, PageHeader, Withdrawal};
 pub use status::{
     Counters, Event, EventKind, Glance, Holder, LockState, News, Opened, Opener, Openers,
     PageState, Percentiles, Process, ProcessState, Sizes, Status, Waiter,
 };
 pub use turnstile::Policy;
 
-/// How many forks lie between the first process of this program and this one:
-/// whoever keeps something that a forked child must not touch compares it.
+/// Returns how many forks lie between the first process of this program and this one. Code
+/// that keeps something that a forked child must not touch compares it.
 ///
 /// ```
 /// let ours = penholder_core::fork_generation();
@@ -55,13 +75,13 @@ pub fn fork_generation() -> u64 {
     sys::fork::generation()
 }
 
-/// The name of the network (or otherwise shared) file system that a path is on,
-/// where a lock on this machine does not hold on another; `None` on a local one.
+/// Returns the name of the network (or otherwise shared) file system that a path is on, where
+/// a lock on this machine does not hold on another; `None` on a local one.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
-/// # let folder = tempfile::tempdir()?;
-/// assert_eq!(penholder_core::network_file_system(folder.path())?, None);
+/// # let directory = tempfile::tempdir()?;
+/// assert_eq!(penholder_core::network_file_system(directory.path())?, None);
 /// # Ok(())
 /// # }
 /// ```

@@ -1,24 +1,25 @@
-//! A request that a waiter leaves in its slot of the page, and the reply.
+//! A request that a waiter leaves in its slot of the queue file, and the reply.
 //!
-//! Whoever holds the lock may do what the request says, in a transaction of its own,
-//! and answer it. What the bytes mean is the users' affair; here is only how they
-//! change hands. Everything that stands in a mailbox may be garbage.
+//! The holder of the lock may execute the request in a transaction of its own, and reply.
+//! What the bytes mean is the business of the two sides; this module only hands them over.
+//! Everything in a mailbox may be garbage.
 //!
 //! | state | meaning | leaves by |
 //! | --- | --- | --- |
 //! | `Empty` | no request | its owner → `Offered` |
-//! | `Offered` | to be taken | a holder → `Claimed`, in its transaction; its owner takes it back → `Empty` |
-//! | `Claimed` | in somebody's transaction, or was: the claim says in which | acknowledged after the commit → `Done`; refused → `Home`; another holder, who finds that the transaction came to nothing, claims it anew; its owner gives up → `Empty` |
-//! | `Done` | committed, the reply stands | its owner → `Empty` |
-//! | `Home` | nobody will take it | its owner → `Empty` |
-//! | `Withdrawn` | another thread of its owner's process took it back | its owner → `Empty` |
+//! | `Offered` | may be claimed | a holder, in its transaction → `Claimed`; refused → `Local`; its owner withdraws it → `Withdrawn` or `Empty` |
+//! | `Claimed` | is, or was, in a holder's transaction; the claim says in which | acknowledged after the commit → `Done`; refused → `Local`; another holder, which finds that the transaction was not committed, claims it again; its owner gives up → `Empty` |
+//! | `Done` | committed, and the reply is there | its owner → `Empty` |
+//! | `Local` | no holder will execute it: its owner has to | its owner → `Empty` |
+//! | `Withdrawn` | another thread of its owner's process withdrew it | its owner → `Empty` |
 //!
-//! An empty mailbox where there should be something is garbage like any other.
+//! If a mailbox is empty although its owner left a request there, that is garbage like any
+//! other.
 //!
-//! The claim is written before the state says so, and both only by whoever holds
-//! the lock of the database itself, in a transaction: so of two claims one is over
-//! before the other is made. Each state of each request is a number of its own,
-//! made from the request's id: a few flipped bits lead to no other state.
+//! The claim is written before the state says so. Both are written only by a process that
+//! holds the write lock of the database itself, in a transaction, so of two claims one is
+//! over before the other is made. Each state of each request has a number of its own, which
+//! is made from the id of the request: a few flipped bits do not lead to another state.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -30,7 +31,7 @@ const STATE: usize = 0;
 const ID: usize = 1;
 const REQUEST_LENGTH: usize = 3;
 const REQUEST_SUM: usize = 4;
-const KIND: usize = 5;
+const FINGERPRINT: usize = 5;
 const CLAIM: usize = 6;
 const CLAIM_SUM: usize = 10;
 const REPLY_LENGTH: usize = 11;
@@ -40,16 +41,16 @@ const REPLY: usize = 512;
 const END: usize = LENGTH / 8;
 
 /// The longest request, in bytes.
-pub(crate) const REQUEST_MAX: usize = (REPLY - REQUEST) * 8;
+pub const REQUEST_MAX: usize = (REPLY - REQUEST) * 8;
 /// The longest reply, in bytes.
-pub(crate) const REPLY_MAX: usize = (END - REPLY) * 8;
+pub const REPLY_MAX: usize = (END - REPLY) * 8;
 
-/// Names one request: random, and never used again.
+/// The id of one request: random, and never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId(pub(crate) [u64; 2]);
 
 impl RequestId {
-    /// Its 16 bytes.
+    /// Returns its 16 bytes.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 16] {
         let mut bytes = [0; 16];
@@ -59,53 +60,53 @@ impl RequestId {
     }
 }
 
-/// In which transaction a request was, or is, carried out.
+/// In which transaction a request is, or was, executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
-    /// The number of the batch; the next one has a higher number.
+    /// The sequence number of the batch; later batches have higher ones.
     pub sequence: u64,
-    /// Names the batch: random.
+    /// The id of the batch: random.
     pub batch: [u64; 2],
-    /// The pid of whoever carries it out, in its own pid namespace.
+    /// The pid of the process that executes it, in its own pid namespace.
     pub pid: u32,
 }
 
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Fate {
-    /// Nobody took it, and nobody will.
+pub enum Outcome {
+    /// No holder executed it, and none will.
     Untouched,
-    /// It was carried out and committed.
+    /// It was executed and committed.
     Done {
         /// In which transaction.
         claim: Option<Claim>,
-        /// The answer.
+        /// The reply.
         reply: Vec<u8>,
     },
-    /// Somebody took it, and has not acknowledged it.
+    /// A holder claimed it and has not acknowledged it.
     Claimed {
         /// In which transaction, if that can be read.
         claim: Option<Claim>,
-        /// The answer, true if that transaction was committed.
+        /// The reply, which is valid if that transaction was committed.
         reply: Option<Vec<u8>>,
     },
-    /// Its mailbox was overwritten: it may have been carried out or not.
+    /// Its mailbox was overwritten: it may have been executed or not.
     Lost,
 }
 
-/// A request in somebody's mailbox, as the holder of the lock reads it.
+/// A request in the mailbox of a waiter, as the holder of the lock reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
-    pub(crate) slot: crate::turnstile::Index,
-    /// Names it.
+pub struct RemoteRequest {
+    pub(crate) slot: crate::turnstile::SlotIndex,
+    /// Its id.
     pub id: RequestId,
     /// What it asks for.
     pub bytes: Vec<u8>,
-    /// Set if somebody claimed it before, whose transaction is over by now: it was
-    /// committed or not.
+    /// The claim of an earlier holder, whose transaction is over by now: committed or
+    /// not.
     pub claimed: Option<Claim>,
-    /// The pid of whoever asks, in its own pid namespace.
+    /// The pid of the waiter, in its own pid namespace.
     pub pid: u32,
 }
 
@@ -114,7 +115,7 @@ enum State {
     Offered = 1,
     Claimed = 2,
     Done = 3,
-    Home = 4,
+    Local = 4,
     Withdrawn = 5,
 }
 
@@ -132,31 +133,30 @@ impl<'a> Mailbox<'a> {
 
     // ---- its owner ---------------------------------------------------------
 
-    /// Whatever stands here is nobody's.
+    /// Empties the mailbox, whatever is in it.
     pub(crate) fn clear(self) {
         self.words[STATE].store(0, SeqCst);
     }
 
-    /// Leaves a request, which is not too long.
-    pub(crate) fn offer(self, id: RequestId, kind: u64, request: &[u8]) {
+    /// Leaves a request of at most [`REQUEST_MAX`] bytes.
+    pub(crate) fn offer(self, id: RequestId, fingerprint: u64, request: &[u8]) {
         debug_assert!(request.len() <= REQUEST_MAX, "checked before");
         self.words[STATE].store(0, SeqCst);
         self.store(ID, id.0[0]);
         self.store(ID + 1, id.0[1]);
-        self.store(KIND, kind);
+        self.store(FINGERPRINT, fingerprint);
         self.store(REQUEST_LENGTH, request.len() as u64);
         self.write(REQUEST, request);
-        self.store(REQUEST_SUM, sum(id, kind, request));
+        self.store(REQUEST_SUM, sum(id, fingerprint, request));
         self.store(REPLY_LENGTH, u64::MAX);
         self.store(CLAIM_SUM, 0);
         self.words[STATE].store(word(id, State::Offered), SeqCst);
     }
 
-    /// Whether nothing more is to come of waiting for an answer: there is one, or
-    /// the request is not there any more.
+    /// Whether waiting for a reply is over: there is one, or the request is gone.
     pub(crate) fn is_settled(self, id: RequestId) -> bool {
         let state = self.words[STATE].load(SeqCst);
-        ![State::Offered, State::Claimed, State::Home]
+        ![State::Offered, State::Claimed, State::Local]
             .iter()
             .any(|&one| state == word(id, one))
     }
@@ -165,41 +165,41 @@ impl<'a> Mailbox<'a> {
         self.words[STATE].load(SeqCst) == word(id, State::Claimed)
     }
 
-    /// Takes the request back if nobody has claimed it, for its owner to see; says
-    /// whether it is taken back now.
+    /// Withdraws the request unless it is claimed; its owner sees that. Returns whether
+    /// it is withdrawn now.
     pub(crate) fn withdraw(self, id: RequestId) -> bool {
         let withdrawn = word(id, State::Withdrawn);
         self.change(id, State::Offered, withdrawn)
-            || self.change(id, State::Home, withdrawn)
+            || self.change(id, State::Local, withdrawn)
             || self.words[STATE].load(SeqCst) == withdrawn
     }
 
-    /// Takes back whatever there is.
-    pub(crate) fn settle(self, id: RequestId) -> Fate {
+    /// Ends the request, and returns what became of it.
+    pub(crate) fn settle(self, id: RequestId) -> Outcome {
         loop {
             let state = self.words[STATE].load(SeqCst);
             if state == word(id, State::Done) {
                 let reply = self.reply_to(id);
                 let claim = self.claim_of(id);
                 self.words[STATE].store(0, SeqCst);
-                return reply.map_or(Fate::Lost, |reply| Fate::Done { claim, reply });
+                return reply.map_or(Outcome::Lost, |reply| Outcome::Done { claim, reply });
             }
             if state == word(id, State::Claimed) {
                 let (claim, reply) = (self.claim_of(id), self.reply_to(id));
                 if self.change(id, State::Claimed, 0) {
-                    return Fate::Claimed { claim, reply };
+                    return Outcome::Claimed { claim, reply };
                 }
             } else if state == word(id, State::Offered) {
                 if self.change(id, State::Offered, 0) {
-                    return Fate::Untouched;
+                    return Outcome::Untouched;
                 }
             } else {
                 self.words[STATE].store(0, SeqCst);
-                let free = [State::Home, State::Withdrawn];
+                let free = [State::Local, State::Withdrawn];
                 return if free.iter().any(|&one| state == word(id, one)) {
-                    Fate::Untouched
+                    Outcome::Untouched
                 } else {
-                    Fate::Lost
+                    Outcome::Lost
                 };
             }
         }
@@ -212,28 +212,30 @@ impl<'a> Mailbox<'a> {
         self.words[STATE].load(SeqCst) != 0
     }
 
-    /// The request that stands here, if it is whole and of this kind.
-    pub(crate) fn read(self, kind: u64) -> Option<(RequestId, Vec<u8>, Option<Claim>)> {
+    /// Returns the request if it is complete and has this fingerprint.
+    pub(crate) fn read(self, fingerprint: u64) -> Option<(RequestId, Vec<u8>, Option<Claim>)> {
         let state = self.words[STATE].load(SeqCst);
         let id = RequestId([self.load(ID), self.load(ID + 1)]);
         let is_claimed = state == word(id, State::Claimed);
-        if self.load(KIND) != kind || !(is_claimed || state == word(id, State::Offered)) {
+        if self.load(FINGERPRINT) != fingerprint
+            || !(is_claimed || state == word(id, State::Offered))
+        {
             return None;
         }
         let length = usize::try_from(self.load(REQUEST_LENGTH)).ok()?;
         let request = self.copy(REQUEST, length, REQUEST_MAX)?;
-        if self.load(REQUEST_SUM) != sum(id, kind, &request) {
+        if self.load(REQUEST_SUM) != sum(id, fingerprint, &request) {
             return None;
         }
         let claim = is_claimed.then(|| self.claim_of(id));
         match claim {
-            // Whose, cannot be read: its owner finds out what became of it.
+            // The claim cannot be read: the owner finds out what became of the request.
             Some(None) => None,
             claim => Some((id, request, claim.flatten())),
         }
     }
 
-    /// Claims it, also from a claim before.
+    /// Claims the request, also if an earlier holder claimed it. Returns whether it did.
     pub(crate) fn claim(self, id: RequestId, claim: Claim) -> bool {
         let facts = claim_words(claim);
         for (place, fact) in facts.into_iter().enumerate() {
@@ -245,8 +247,8 @@ impl<'a> Mailbox<'a> {
         self.words[STATE].load(SeqCst) == claimed || self.change(id, State::Offered, claimed)
     }
 
-    /// Leaves the answer, true once the transaction is committed; `false` if it is
-    /// too long.
+    /// Leaves the reply, which is valid once the transaction is committed. Returns `false`
+    /// if it is longer than [`REPLY_MAX`] bytes.
     pub(crate) fn reply(self, id: RequestId, reply: &[u8]) -> bool {
         if reply.len() > REPLY_MAX {
             return false;
@@ -261,10 +263,10 @@ impl<'a> Mailbox<'a> {
         self.change(id, State::Claimed, word(id, State::Done))
     }
 
-    /// Its owner has to do it by itself.
+    /// Refuses the request: its owner has to execute it.
     pub(crate) fn refuse(self, id: RequestId) {
-        let home = word(id, State::Home);
-        let _ = self.change(id, State::Claimed, home) || self.change(id, State::Offered, home);
+        let local = word(id, State::Local);
+        let _ = self.change(id, State::Claimed, local) || self.change(id, State::Offered, local);
     }
 
     // ---- both --------------------------------------------------------------
@@ -304,7 +306,7 @@ impl<'a> Mailbox<'a> {
         }
     }
 
-    /// A copy, made once and checked afterwards.
+    /// Copies bytes out once; the caller checks the copy.
     fn copy(self, at: usize, length: usize, longest: usize) -> Option<Vec<u8>> {
         if length > longest {
             return None;
@@ -329,21 +331,21 @@ fn padded(chunk: &[u8]) -> [u8; 8] {
     word
 }
 
-/// The number that stands for a state of a request; never zero, which is `Empty`.
+/// Returns the number for a state of a request; never zero, which is `Empty`.
 fn word(id: RequestId, state: State) -> u64 {
     sum_of(id, state as u64, []).max(1)
 }
 
-/// A checksum of bytes that nobody has by chance who does not know the id.
-fn sum(id: RequestId, kind: u64, bytes: &[u8]) -> u64 {
+/// Returns a checksum that depends on the id of the request.
+fn sum(id: RequestId, part: u64, bytes: &[u8]) -> u64 {
     let words = bytes
         .chunks(8)
         .map(|chunk| u64::from_le_bytes(padded(chunk)));
-    sum_of(id, kind ^ mix(bytes.len() as u64), words)
+    sum_of(id, part ^ mix(bytes.len() as u64), words)
 }
 
-fn sum_of(id: RequestId, kind: u64, words: impl IntoIterator<Item = u64>) -> u64 {
-    let begin = mix(id.0[0] ^ mix(id.0[1] ^ mix(kind)));
+fn sum_of(id: RequestId, part: u64, words: impl IntoIterator<Item = u64>) -> u64 {
+    let begin = mix(id.0[0] ^ mix(id.0[1] ^ mix(part)));
     words
         .into_iter()
         .fold(begin, |sum, word| mix(sum.rotate_left(23) ^ word))
@@ -363,7 +365,7 @@ mod tests {
     use proptest::prelude::*;
 
     const ID: RequestId = RequestId([7, 9]);
-    const KIND: u64 = 5;
+    const FINGERPRINT: u64 = 5;
 
     fn claim(sequence: u64) -> Claim {
         Claim {
@@ -378,89 +380,92 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_carried_out_once() {
+    fn a_request_is_executed_once() {
         let words = words();
         let mailbox = Mailbox::new(&words);
-        assert!(mailbox.read(KIND).is_none());
-        mailbox.offer(ID, KIND, b"do it");
+        assert!(mailbox.read(FINGERPRINT).is_none());
+        mailbox.offer(ID, FINGERPRINT, b"do it");
         assert!(!mailbox.is_settled(ID));
-        assert_eq!(mailbox.read(KIND + 1), None);
-        assert_eq!(mailbox.read(KIND), Some((ID, b"do it".to_vec(), None)));
+        assert_eq!(mailbox.read(FINGERPRINT + 1), None);
+        assert_eq!(
+            mailbox.read(FINGERPRINT),
+            Some((ID, b"do it".to_vec(), None))
+        );
         assert!(mailbox.claim(ID, claim(1)));
         assert!(!mailbox.withdraw(ID), "claimed");
         assert!(mailbox.reply(ID, b"done"));
         assert!(!mailbox.is_settled(ID), "not before it is acknowledged");
         assert!(mailbox.acknowledge(ID));
         assert!(mailbox.is_settled(ID));
-        let done = Fate::Done {
+        let done = Outcome::Done {
             claim: Some(claim(1)),
             reply: b"done".to_vec(),
         };
         assert_eq!(mailbox.settle(ID), done);
-        assert_eq!(mailbox.settle(ID), Fate::Lost, "it is gone");
+        assert_eq!(mailbox.settle(ID), Outcome::Lost, "it is gone");
         assert!(!mailbox.is_used());
     }
 
     #[test]
-    fn what_was_taken_back_cannot_be_claimed() {
+    fn a_withdrawn_request_cannot_be_claimed() {
         let words = words();
         let mailbox = Mailbox::new(&words);
-        mailbox.offer(ID, KIND, b"");
+        mailbox.offer(ID, FINGERPRINT, b"");
         assert!(mailbox.withdraw(ID));
         assert!(!mailbox.claim(ID, claim(1)));
-        assert_eq!(mailbox.settle(ID), Fate::Untouched);
+        assert_eq!(mailbox.settle(ID), Outcome::Untouched);
     }
 
     #[test]
     fn a_claim_without_acknowledgement_says_in_which_batch() {
         let words = words();
         let mailbox = Mailbox::new(&words);
-        mailbox.offer(ID, KIND, b"x");
+        mailbox.offer(ID, FINGERPRINT, b"x");
         assert!(mailbox.claim(ID, claim(1)));
-        let (_, _, seen) = mailbox.read(KIND).unwrap();
+        let (_, _, seen) = mailbox.read(FINGERPRINT).unwrap();
         assert_eq!(seen, Some(claim(1)));
         assert!(mailbox.claim(ID, claim(2)), "claimed anew");
         assert!(mailbox.reply(ID, b"y"));
-        let fate = Fate::Claimed {
+        let outcome = Outcome::Claimed {
             claim: Some(claim(2)),
             reply: Some(b"y".to_vec()),
         };
-        assert_eq!(mailbox.settle(ID), fate);
+        assert_eq!(mailbox.settle(ID), outcome);
         assert!(!mailbox.acknowledge(ID), "given up");
     }
 
     #[test]
-    fn an_old_claim_or_reply_is_not_a_new_requests() {
+    fn an_old_claim_or_reply_does_not_apply_to_a_new_request() {
         let words = words();
         let mailbox = Mailbox::new(&words);
-        mailbox.offer(ID, KIND, b"x");
+        mailbox.offer(ID, FINGERPRINT, b"x");
         assert!(mailbox.claim(ID, claim(1)) && mailbox.reply(ID, b"y"));
         let _ = mailbox.settle(ID);
         let next = RequestId([8, 9]);
-        mailbox.offer(next, KIND, b"x");
-        // The old holder goes on, late.
+        mailbox.offer(next, FINGERPRINT, b"x");
+        // The old holder continues, late.
         assert!(!mailbox.acknowledge(ID));
         assert!(mailbox.reply(ID, b"late"));
         mailbox.refuse(ID);
-        assert_eq!(mailbox.read(KIND).unwrap().0, next);
+        assert_eq!(mailbox.read(FINGERPRINT).unwrap().0, next);
         assert!(mailbox.claim(next, claim(2)));
         assert_eq!(mailbox.reply_to(next), None);
     }
 
     #[test]
-    fn what_is_too_long_is_not_replied() {
+    fn a_reply_that_is_too_long_is_refused() {
         let words = words();
         let mailbox = Mailbox::new(&words);
-        mailbox.offer(ID, KIND, &[1; REQUEST_MAX]);
+        mailbox.offer(ID, FINGERPRINT, &[1; REQUEST_MAX]);
         assert!(mailbox.claim(ID, claim(1)));
         assert!(!mailbox.reply(ID, &[0; REPLY_MAX + 1]));
         assert!(mailbox.reply(ID, &[2; REPLY_MAX]));
-        assert_eq!(mailbox.read(KIND).unwrap().1, [1; REQUEST_MAX]);
+        assert_eq!(mailbox.read(FINGERPRINT).unwrap().1, [1; REQUEST_MAX]);
     }
 
     proptest! {
-        /// Whatever is flipped in it, a request is read as it was left or not at
-        /// all, and never looks done.
+        /// Whatever bits are flipped, a request is read as it was left or not at all,
+        /// and never looks done.
         #[test]
         fn garbage_is_not_believed(
             flips in proptest::collection::vec((0..200_usize, any::<u64>()), 1..8),
@@ -468,14 +473,14 @@ mod tests {
         ) {
             let words = words();
             let mailbox = Mailbox::new(&words);
-            mailbox.offer(ID, KIND, &request);
+            mailbox.offer(ID, FINGERPRINT, &request);
             for (place, bits) in flips {
                 words[place].fetch_xor(bits, SeqCst);
             }
-            if let Some((id, read, claim)) = mailbox.read(KIND) {
+            if let Some((id, read, claim)) = mailbox.read(FINGERPRINT) {
                 prop_assert_eq!((id, read, claim), (ID, request, None));
             }
-            let is_done = matches!(mailbox.settle(ID), Fate::Done { .. });
+            let is_done = matches!(mailbox.settle(ID), Outcome::Done { .. });
             prop_assert!(!is_done);
         }
     }

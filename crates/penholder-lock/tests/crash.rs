@@ -2,33 +2,31 @@
 //! not taken for a holder.
 #![cfg(test)]
 
-mod peer;
-mod stage;
-
 use std::ffi::OsString;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use peer::Peer;
 use penholder_lock::{LockState, WriteLocker};
-use stage::{Actor, LONG, lock_file};
+use penholder_testkit::lock_fixture::{LONG_TIMEOUT, LockPeer, lock_file};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{lock_fixture, peer};
 
 /// What "at once" may take on a busy machine. A waiter looks every 50 ms.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 #[test]
 fn peer() {
-    peer::play(&[stage::OBEY, ("work", work)]);
+    peer::run_role(&[lock_fixture::LOCK_PEER_ROLE, ("work", work)]);
 }
 
 /// Takes the lock again and again, most of the time holding it.
 fn work(args: &[OsString]) {
     let locker = WriteLocker::new(&args[0]).unwrap();
-    thread::spawn(|| peer::hear("never said"));
-    drop(locker.acquire(LONG).unwrap());
-    peer::say("working");
+    thread::spawn(|| peer::expect("never said"));
+    drop(locker.acquire(LONG_TIMEOUT).unwrap());
+    peer::send("working");
     loop {
-        let guard = locker.acquire(LONG).unwrap();
+        let guard = locker.acquire(LONG_TIMEOUT).unwrap();
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_micros(20) {}
         drop(guard);
@@ -51,7 +49,7 @@ fn a_hundred_killed_holders_leave_a_free_lock() {
         thread::sleep(Duration::from_micros(random >> 52));
         worker.kill();
 
-        let left = peer::text(&lock_file(folder.path()));
+        let left = lock_fixture::record_text(&lock_file(folder.path()));
         stale += u32::from(left.starts_with(&format!("pid:{}\n", worker.pid())));
         assert_eq!(locker.holder().unwrap(), None, "{left}");
         assert_eq!(locker.status().unwrap().state, LockState::Free);
@@ -71,11 +69,14 @@ fn a_waiter_gets_the_lock_of_a_killed_holder() {
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
     for stopped in [false, true] {
-        let mut holder = Actor::holding(&path);
-        let mut waiter = Actor::start(&path);
-        waiter.peer.tell("take 60000");
+        let mut holder = LockPeer::holding(&path);
+        let mut waiter = LockPeer::start(&path);
+        waiter.start_acquire(LONG_TIMEOUT);
         // It waits, and does not get what is held.
-        assert_eq!(waiter.peer.line_within(Duration::from_millis(150)), None);
+        assert_eq!(
+            waiter.peer.read_line_within(Duration::from_millis(150)),
+            None
+        );
         if stopped {
             holder.peer.signal("STOP");
         }
@@ -85,6 +86,6 @@ fn a_waiter_gets_the_lock_of_a_killed_holder() {
         let waited = begun.elapsed();
         eprintln!("{waited:?} after the kill");
         assert!(waited < AT_ONCE, "{waited:?}");
-        waiter.releases();
+        waiter.release();
     }
 }

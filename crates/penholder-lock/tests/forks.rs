@@ -4,9 +4,6 @@
 #![cfg(test)]
 #![allow(unsafe_code, reason = "a test of fork has to fork")]
 
-mod peer;
-mod stage;
-
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -15,14 +12,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use peer::Peer;
 use penholder_lock::{LockState, WriteGuard, WriteLocker};
-use stage::{Actor, Counter, LONG, lock_file};
+use penholder_testkit::lock_fixture::{Counter, LONG_TIMEOUT, LockPeer, lock_file};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{lock_fixture, peer, wait};
 
 #[test]
 fn peer() {
-    peer::play(&[
-        stage::OBEY,
+    peer::run_role(&[
+        lock_fixture::LOCK_PEER_ROLE,
         ("drops", drops),
         ("waits", waits),
         ("leaves_a_fork", leaves_a_fork),
@@ -62,7 +60,7 @@ fn locker(args: &[OsString]) -> WriteLocker {
 /// Holds; its children try to give back what they inherited.
 fn drops(args: &[OsString]) {
     let locker = locker(args);
-    let mut guard = Some(locker.acquire(LONG).unwrap());
+    let mut guard = Some(locker.acquire(LONG_TIMEOUT).unwrap());
     let drops: fn(WriteGuard) = drop;
     let releases = |guard: WriteGuard| {
         assert!(guard.release().unwrap_err().is_forked());
@@ -71,40 +69,40 @@ fn drops(args: &[OsString]) {
     for (what, way) in ways {
         let child = fork(|| {
             way(guard.take().unwrap());
-            peer::say(what);
-            peer::hear("go on");
+            peer::send(what);
+            peer::expect("go on");
             // The locker that it inherited goes too.
             drop(locker.clone());
         });
         wait(child);
-        peer::say("child gone");
+        peer::send("child gone");
     }
-    peer::hear("release");
+    peer::expect("release");
     guard.unwrap().release().unwrap();
-    peer::say("released");
+    peer::send("released");
 }
 
 #[test]
 fn a_forked_child_gives_nothing_back() {
     let folder = tempfile::tempdir().unwrap();
     let mut holder = Peer::start("drops", [folder.path()]);
-    let mut other = Actor::start(&lock_file(folder.path()));
+    let mut other = LockPeer::start(&lock_file(folder.path()));
     for way in ["dropped", "released"] {
         holder.expect(way);
-        other.is_kept_out_by(holder.pid());
-        holder.tell("go on");
+        other.assert_blocked_by(holder.pid());
+        holder.send("go on");
         holder.expect("child gone");
-        other.is_kept_out_by(holder.pid());
+        other.assert_blocked_by(holder.pid());
     }
-    holder.tell("release");
+    holder.send("release");
     holder.expect("released");
-    other.takes();
+    other.acquire();
 }
 
 /// Holds; its child waits for it, by the locker it inherited and by its own.
 fn waits(args: &[OsString]) {
     let inherited = locker(args);
-    let guard = inherited.acquire(LONG).unwrap();
+    let guard = inherited.acquire(LONG_TIMEOUT).unwrap();
     let parent = std::process::id();
     let generation = penholder_lock::fork_generation();
     let child = fork(|| {
@@ -116,22 +114,22 @@ fn waits(args: &[OsString]) {
             assert_eq!(holder.pid, Some(parent));
             assert!(!holder.is_this_process());
         }
-        peer::say("child timed out");
+        peer::send("child timed out");
         for locker in [&inherited, &locker(args)] {
-            let guard = locker.acquire(LONG).unwrap();
+            let guard = locker.acquire(LONG_TIMEOUT).unwrap();
             let holder = locker.holder().unwrap().unwrap();
             assert_eq!(holder.pid, Some(std::process::id()));
             assert!(holder.recorded);
             guard.release().unwrap();
         }
-        peer::say("child had it");
+        peer::send("child had it");
     });
-    peer::hear("release");
+    peer::expect("release");
     guard.release().unwrap();
     wait(child);
     // The parent's own attachment has not suffered.
-    drop(inherited.acquire(LONG).unwrap());
-    peer::say("done");
+    drop(inherited.acquire(LONG_TIMEOUT).unwrap());
+    peer::send("done");
 }
 
 #[test]
@@ -139,8 +137,8 @@ fn a_forked_child_waits_for_its_parent() {
     let folder = tempfile::tempdir().unwrap();
     let mut holder = Peer::start("waits", [folder.path()]);
     holder.expect("child timed out");
-    Actor::start(&lock_file(folder.path())).is_kept_out_by(holder.pid());
-    holder.tell("release");
+    LockPeer::start(&lock_file(folder.path())).assert_blocked_by(holder.pid());
+    holder.send("release");
     holder.expect("child had it");
     holder.expect("done");
 }
@@ -149,20 +147,20 @@ fn a_forked_child_waits_for_its_parent() {
 fn waits_and_forks(args: &[OsString]) {
     let locker = locker(args);
     thread::scope(|scope| {
-        let waiter = scope.spawn(|| locker.acquire(LONG).unwrap().release().unwrap());
-        peer::hear("fork");
+        let waiter = scope.spawn(|| locker.acquire(LONG_TIMEOUT).unwrap().release().unwrap());
+        peer::expect("fork");
         let child = fork(|| {
-            peer::say(&std::process::id().to_string());
-            let guard = locker.acquire(LONG).unwrap();
-            peer::say("child has it");
-            peer::hear("end");
+            peer::send(&std::process::id().to_string());
+            let guard = locker.acquire(LONG_TIMEOUT).unwrap();
+            peer::send("child has it");
+            peer::expect("end");
             drop(guard);
         });
         waiter.join().unwrap();
-        peer::say("parent had it");
+        peer::send("parent had it");
         wait(child);
     });
-    peer::say("done");
+    peer::send("done");
 }
 
 /// Those that the page shows in line.
@@ -176,29 +174,29 @@ fn a_fork_leaves_its_parent_its_place_in_line() {
     for killed in [false, true] {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
-        let mut holder = Actor::holding(&lock_file(folder));
+        let mut holder = LockPeer::holding(&lock_file(folder));
         let mut parent = Peer::start("waits_and_forks", [folder]);
         let first = parent.pid();
-        peer::until("the parent stands in line", || in_line(folder) == [first]);
-        parent.tell("fork");
-        let child: u32 = parent.line().parse().unwrap();
-        peer::until("the child does too", || in_line(folder) == [first, child]);
+        wait::until("the parent stands in line", || in_line(folder) == [first]);
+        parent.send("fork");
+        let child: u32 = parent.read_line().parse().unwrap();
+        wait::until("the child does too", || in_line(folder) == [first, child]);
         if killed {
             parent.kill();
             // Its place is not kept by the child, which is next.
-            peer::until("it is gone", || in_line(folder) == [child]);
-            holder.releases();
+            wait::until("it is gone", || in_line(folder) == [child]);
+            holder.release();
             parent.expect("child has it");
             let status = WriteLocker::new(folder).unwrap().status().unwrap();
             assert_eq!(status.holder.unwrap().pid, Some(child));
             assert_eq!(status.counters.passed_over, 0, "the dead is not waited for");
             continue;
         }
-        holder.releases();
-        let mut said = [parent.line(), parent.line()];
+        holder.release();
+        let mut said = [parent.read_line(), parent.read_line()];
         said.sort_unstable();
         assert_eq!(said, ["child has it", "parent had it"]);
-        parent.tell("end");
+        parent.send("end");
         parent.expect("done");
     }
 }
@@ -206,10 +204,10 @@ fn a_fork_leaves_its_parent_its_place_in_line() {
 /// Holds, with a forked child that lives on.
 fn leaves_a_fork(args: &[OsString]) {
     let locker = locker(args);
-    let _guard = locker.acquire(LONG).unwrap();
+    let _guard = locker.acquire(LONG_TIMEOUT).unwrap();
     let child = fork(|| {
-        peer::say(&std::process::id().to_string());
-        peer::hear("end");
+        peer::send(&std::process::id().to_string());
+        peer::expect("end");
     });
     wait(child);
 }
@@ -217,13 +215,13 @@ fn leaves_a_fork(args: &[OsString]) {
 /// Holds, with another program running that was started meanwhile.
 fn leaves_a_program(args: &[OsString]) {
     let locker = locker(args);
-    let _guard = locker.acquire(LONG).unwrap();
+    let _guard = locker.acquire(LONG_TIMEOUT).unwrap();
     // It inherits our input, so it ends with the test.
     let mut child = Command::new("sh")
         .args(["-c", "read line"])
         .spawn()
         .unwrap();
-    peer::say(&child.id().to_string());
+    peer::send(&child.id().to_string());
     child.wait().unwrap();
 }
 
@@ -231,7 +229,7 @@ fn leaves_a_program(args: &[OsString]) {
 fn does_not_keep_it(role: &str) {
     let folder = tempfile::tempdir().unwrap();
     let mut holder = Peer::start(role, [folder.path()]);
-    let child: u32 = holder.line().parse().unwrap();
+    let child: u32 = holder.read_line().parse().unwrap();
     let locker = WriteLocker::new(folder.path()).unwrap();
     let seen = locker.holder().unwrap().unwrap();
     assert_eq!(seen.pid, Some(holder.pid()));
@@ -240,8 +238,8 @@ fn does_not_keep_it(role: &str) {
     drop(locker.acquire(Duration::ZERO).expect("free at once"));
     assert!(lives(child), "else this test shows nothing");
     // The end of its input ends the child.
-    holder.end();
-    peer::until("the child is gone", || !lives(child));
+    holder.close();
+    wait::until("the child is gone", || !lives(child));
 }
 
 fn lives(pid: u32) -> bool {
@@ -267,8 +265,8 @@ fn forks_often(args: &[OsString]) {
     let counter = Counter::new(folder);
     let over = AtomicBool::new(false);
     let add_one = || {
-        let guard = locker.acquire(LONG).unwrap();
-        counter.add_one();
+        let guard = locker.acquire(LONG_TIMEOUT).unwrap();
+        counter.increment();
         guard.release().unwrap();
     };
     let by_threads: u64 = thread::scope(|scope| {
@@ -292,7 +290,7 @@ fn forks_often(args: &[OsString]) {
         threads.map(|thread| thread.join().unwrap()).iter().sum()
     });
     assert_eq!(counter.read(), by_threads + 20 * 4 * 2);
-    peer::say("done");
+    peer::send("done");
 }
 
 /// In a forked child: one itself, one by a child of its own.

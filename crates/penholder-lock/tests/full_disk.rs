@@ -2,36 +2,35 @@
 //! is missing, and the kernel's tables name the holder instead.
 #![cfg(test)]
 
-mod peer;
-mod stage;
-
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::Command;
 
-use stage::{Actor, lock_file};
+use penholder_testkit::lock_fixture::{LockPeer, lock_file};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{lock_fixture, peer, requirement};
 
 #[test]
 fn peer() {
-    peer::play(&[stage::OBEY, ("fill", fill)]);
+    peer::run_role(&[lock_fixture::LOCK_PEER_ROLE, ("fill", fill)]);
 }
 
-fn holds_without_a_record(actor: &mut Actor, path: &Path) {
-    actor.takes();
-    assert_eq!(peer::text(path).trim(), "");
-    let mut other = Actor::start(path);
-    other.is_kept_out_by(actor.pid());
-    assert!(other.looks().ends_with(" recorded:false"));
+fn holds_without_a_record(lock_peer: &mut LockPeer, path: &Path) {
+    lock_peer.acquire();
+    assert_eq!(lock_fixture::record_text(path).trim(), "");
+    let mut other = LockPeer::start(path);
+    other.assert_blocked_by(lock_peer.pid());
+    assert!(other.status().ends_with(" recorded:false"));
     // It is free all the same, but whoever asks is told that something failed.
-    let told = actor.ask("release");
+    let told = lock_peer.ask("release");
     assert!(
         told.starts_with("empty the record of the write lock: "),
         "{told}"
     );
-    assert_eq!(other.looks(), "Free");
-    other.takes();
+    assert_eq!(other.status(), "Free");
+    other.acquire();
     // Not killed while it holds, which would leave a record.
     other.ask("release");
 }
@@ -41,20 +40,20 @@ fn holds_without_a_record(actor: &mut Actor, path: &Path) {
 fn a_process_that_may_write_no_file_holds_the_lock() {
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
-    let command = stage::under(
+    let command = peer::wrapped(
         &["sh", "-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh"],
-        &Actor::command(&path, &[]),
+        &LockPeer::command(&path, &[]),
     );
-    let mut actor = Actor::spawn(command);
+    let mut lock_peer = LockPeer::spawn(command);
     for _ in 0..2 {
-        holds_without_a_record(&mut actor, &path);
+        holds_without_a_record(&mut lock_peer, &path);
     }
     // A record of somebody who was killed is not taken for its own.
-    let mut killed = Actor::holding(&path);
+    let mut killed = LockPeer::holding(&path);
     killed.peer.kill();
-    assert!(peer::text(&path).starts_with(&format!("pid:{}\n", killed.pid())));
-    actor.takes();
-    Actor::start(&path).is_kept_out_by(actor.pid());
+    assert!(lock_fixture::record_text(&path).starts_with(&format!("pid:{}\n", killed.pid())));
+    lock_peer.acquire();
+    LockPeer::start(&path).assert_blocked_by(lock_peer.pid());
 }
 
 /// In a mount namespace of its own, which goes with it: fills a disk.
@@ -71,24 +70,29 @@ fn fill(args: &[OsString]) {
     assert_eq!(error.unwrap().kind(), ErrorKind::StorageFull);
 
     let path = lock_file(folder);
-    let mut actor = Actor::start(&path);
-    holds_without_a_record(&mut actor, &path);
+    let mut lock_peer = LockPeer::start(&path);
+    holds_without_a_record(&mut lock_peer, &path);
     // With room again there are records again.
     fs::remove_file(&filling).unwrap();
     drop(file);
-    actor.takes();
-    assert!(peer::text(&path).starts_with(&format!("pid:{}\ntime:", actor.pid())));
-    actor.releases();
-    peer::say("done");
+    lock_peer.acquire();
+    assert!(
+        lock_fixture::record_text(&path).starts_with(&format!("pid:{}\ntime:", lock_peer.pid()))
+    );
+    lock_peer.release();
+    peer::send("done");
 }
 
 #[test]
 fn on_a_full_disk_the_lock_is_held() {
-    if !stage::are_root() || !peer::has("unshare") || !peer::has("mount") {
+    if !requirement::is_root()
+        || !requirement::has_program("unshare")
+        || !requirement::has_program("mount")
+    {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let command = peer::Peer::command("fill", [folder.path()]);
+    let command = Peer::command("fill", [folder.path()]);
     let wrapper = ["unshare", "--mount", "--propagation", "private"];
-    peer::Peer::spawn(stage::under(&wrapper, &command)).expect("done");
+    Peer::spawn(peer::wrapped(&wrapper, &command)).expect("done");
 }

@@ -5,9 +5,6 @@
 #![cfg(feature = "tokio")]
 #![allow(unsafe_code, reason = "a test of fork has to fork")]
 
-mod peer;
-mod stage;
-
 use std::ffi::OsString;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
@@ -18,9 +15,10 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use peer::Peer;
 use penholder_lock::{AsyncWriteGuard, LockError, WriteLocker};
-use stage::{Actor, Counter, LONG, lock_file};
+use penholder_testkit::lock_fixture::{Counter, LONG_TIMEOUT, LockPeer, lock_file};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{lock_fixture, peer, wait};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
@@ -31,9 +29,9 @@ const STILL: Duration = Duration::from_millis(200);
 
 #[test]
 fn peer() {
-    peer::play(&[
-        stage::OBEY,
-        stage::COUNT,
+    peer::run_role(&[
+        lock_fixture::LOCK_PEER_ROLE,
+        lock_fixture::COUNT_ROLE,
         ("crowd", crowd),
         ("forks", forks),
     ]);
@@ -79,7 +77,7 @@ fn in_process(locker: &WriteLocker) -> usize {
 
 fn is_soon(what: &str, mut so: impl FnMut() -> bool) {
     let begun = Instant::now();
-    peer::until(what, &mut so);
+    wait::until(what, &mut so);
     assert!(begun.elapsed() < SOON, "{what}: {:?}", begun.elapsed());
 }
 
@@ -89,7 +87,7 @@ fn future_and_guard_may_move_to_another_thread() {
     fn is_sync<T: Send + Sync>() {}
     let folder = tempfile::tempdir().unwrap();
     let locker = WriteLocker::new(folder.path()).unwrap();
-    is_send(&locker.acquire_async(LONG));
+    is_send(&locker.acquire_async(LONG_TIMEOUT));
     is_sync::<AsyncWriteGuard>();
 }
 
@@ -99,7 +97,7 @@ fn is_taken_released_and_recorded_as_by_a_thread() {
     let locker = locker(folder.path());
     one_thread().block_on(async {
         // The first one of a locker opens the file, the second one finds it open.
-        for timeout in [Duration::ZERO, LONG, Duration::MAX] {
+        for timeout in [Duration::ZERO, LONG_TIMEOUT, Duration::MAX] {
             let guard = locker.acquire_async(timeout).await.unwrap();
             let holder = locker.holder().unwrap().unwrap();
             assert!(holder.is_this_process());
@@ -110,7 +108,7 @@ fn is_taken_released_and_recorded_as_by_a_thread() {
         fs::create_dir(&folder).unwrap();
         let lost = WriteLocker::new(&folder).unwrap();
         fs::remove_dir(&folder).unwrap();
-        let error = lost.acquire_async(LONG).await.unwrap_err();
+        let error = lost.acquire_async(LONG_TIMEOUT).await.unwrap_err();
         assert!(!error.is_timeout(), "{error}");
     });
 }
@@ -119,7 +117,7 @@ fn is_taken_released_and_recorded_as_by_a_thread() {
 #[test]
 fn the_runtime_goes_on_while_a_task_waits() {
     let folder = tempfile::tempdir().unwrap();
-    let mut actor = Actor::holding(&lock_file(folder.path()));
+    let mut lock_peer = LockPeer::holding(&lock_file(folder.path()));
     let locker = locker(folder.path());
     let runtime = one_thread();
     let pauses = Arc::new(Mutex::new(vec![Duration::ZERO; 3]));
@@ -127,7 +125,7 @@ fn the_runtime_goes_on_while_a_task_waits() {
     let two = Duration::from_secs(2);
     let releases = thread::spawn(move || {
         thread::sleep(two + two);
-        actor.releases();
+        lock_peer.release();
     });
     runtime.block_on(async {
         // In line, behind another task, and looking for who is in the way.
@@ -135,7 +133,7 @@ fn the_runtime_goes_on_while_a_task_waits() {
         let second = locker.acquire_async(two);
         let (first, second) = tokio::join!(first, second);
         assert!(first.unwrap_err().is_timeout() && second.unwrap_err().is_timeout());
-        drop(locker.acquire_async(LONG).await.unwrap());
+        drop(locker.acquire_async(LONG_TIMEOUT).await.unwrap());
     });
     releases.join().unwrap();
     assert!(!heartbeat.is_finished());
@@ -166,7 +164,7 @@ fn fifty_tasks_and_four_processes_count_right() {
     let folder = tempfile::tempdir().unwrap();
     let counter = Arc::new(Counter::new(folder.path()));
     let args = [folder.path().as_os_str(), "500".as_ref()];
-    let mut others = [(); 4].map(|()| Peer::start(stage::COUNT.0, args));
+    let mut others = [(); 4].map(|()| Peer::start(lock_fixture::COUNT_ROLE.0, args));
     let runtime = two_threads();
     let locker = locker(folder.path());
     let tasks: Vec<_> = (0..50)
@@ -174,16 +172,16 @@ fn fifty_tasks_and_four_processes_count_right() {
             let (locker, counter) = (Arc::clone(&locker), Arc::clone(&counter));
             runtime.spawn(async move {
                 for _ in 0..20 {
-                    let guard = locker.acquire_async(LONG).await.unwrap();
-                    counter.add_one();
+                    let guard = locker.acquire_async(LONG_TIMEOUT).await.unwrap();
+                    counter.increment();
                     tokio::task::yield_now().await;
-                    counter.add_one();
+                    counter.increment();
                     drop(guard);
                 }
             })
         })
         .collect();
-    stage::race(&mut others);
+    lock_fixture::run_together(&mut others);
     runtime.block_on(async {
         for task in tasks {
             task.await.unwrap();
@@ -197,26 +195,28 @@ fn tasks_and_threads_are_served_in_the_order_they_came() {
     let folder = tempfile::tempdir().unwrap();
     let locker = locker(folder.path());
     let runtime = two_threads();
-    let guard = runtime.block_on(locker.acquire_async(LONG)).unwrap();
+    let guard = runtime
+        .block_on(locker.acquire_async(LONG_TIMEOUT))
+        .unwrap();
     let order = Arc::new(Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for number in 0..10 {
             let (locker_there, order) = (Arc::clone(&locker), Arc::clone(&order));
             if number % 3 == 0 {
                 scope.spawn(move || {
-                    let _guard = locker_there.acquire(LONG).unwrap();
+                    let _guard = locker_there.acquire(LONG_TIMEOUT).unwrap();
                     order.lock().unwrap().push(number);
                 });
             } else {
                 runtime.spawn(async move {
-                    let _guard = locker_there.acquire_async(LONG).await.unwrap();
+                    let _guard = locker_there.acquire_async(LONG_TIMEOUT).await.unwrap();
                     order.lock().unwrap().push(number);
                 });
             }
-            peer::until("it stands in line", || in_process(&locker) == number + 2);
+            wait::until("it stands in line", || in_process(&locker) == number + 2);
         }
         drop(guard);
-        peer::until("all had it", || order.lock().unwrap().len() == 10);
+        wait::until("all had it", || order.lock().unwrap().len() == 10);
     });
     assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
 }
@@ -224,7 +224,7 @@ fn tasks_and_threads_are_served_in_the_order_they_came() {
 #[test]
 fn a_timeout_names_the_holder_and_comes_in_time() {
     let folder = tempfile::tempdir().unwrap();
-    let mut actor = Actor::holding(&lock_file(folder.path()));
+    let mut lock_peer = LockPeer::holding(&lock_file(folder.path()));
     let locker = locker(folder.path());
     let runtime = one_thread();
     let timeout = Duration::from_millis(200);
@@ -234,7 +234,7 @@ fn a_timeout_names_the_holder_and_comes_in_time() {
     for task in waits {
         let error = runtime.block_on(task).unwrap().unwrap_err();
         assert!(error.is_timeout());
-        assert_eq!(error.holder().unwrap().pid, Some(actor.pid()));
+        assert_eq!(error.holder().unwrap().pid, Some(lock_peer.pid()));
         let text = error.to_string();
         assert!(
             text.starts_with("write lock timeout after 200ms\n"),
@@ -243,9 +243,16 @@ fn a_timeout_names_the_holder_and_comes_in_time() {
     }
     assert!((timeout..timeout + SOON).contains(&begun.elapsed()));
     let error = runtime.block_on(locker.acquire_async(Duration::ZERO));
-    assert_eq!(error.unwrap_err().holder().unwrap().pid, Some(actor.pid()));
-    actor.releases();
-    drop(runtime.block_on(locker.acquire_async(LONG)).unwrap());
+    assert_eq!(
+        error.unwrap_err().holder().unwrap().pid,
+        Some(lock_peer.pid())
+    );
+    lock_peer.release();
+    drop(
+        runtime
+            .block_on(locker.acquire_async(LONG_TIMEOUT))
+            .unwrap(),
+    );
 }
 
 #[test]
@@ -253,7 +260,7 @@ fn a_task_that_asks_again_waits_for_itself_and_no_longer_than_it_said() {
     let folder = tempfile::tempdir().unwrap();
     let locker = locker(folder.path());
     one_thread().block_on(async {
-        let _guard = locker.acquire_async(LONG).await.unwrap();
+        let _guard = locker.acquire_async(LONG_TIMEOUT).await.unwrap();
         let again = locker.acquire_async(Duration::from_millis(50)).await;
         let error = again.unwrap_err();
         assert!(error.is_timeout() && error.holder().unwrap().is_this_process());
@@ -263,33 +270,33 @@ fn a_task_that_asks_again_waits_for_itself_and_no_longer_than_it_said() {
 #[test]
 fn a_dropped_future_leaves_no_trace() {
     let folder = tempfile::tempdir().unwrap();
-    let mut holder = Actor::holding(&lock_file(folder.path()));
-    let mut next = Actor::start(&lock_file(folder.path()));
+    let mut holder = LockPeer::holding(&lock_file(folder.path()));
+    let mut next = LockPeer::start(&lock_file(folder.path()));
     let locker = locker(folder.path());
     let runtime = two_threads();
     // Three tasks: one in line, two behind it in the process.
-    let tasks = [(); 3].map(|()| spawn_acquire(&runtime, &locker, LONG));
-    peer::until("it stands in line", || in_page(&locker) == 1);
-    peer::until("the others stand behind", || in_process(&locker) == 3);
-    next.peer.tell("take 60000");
-    peer::until("the next one stands in line", || in_page(&locker) == 2);
+    let tasks = [(); 3].map(|()| spawn_acquire(&runtime, &locker, LONG_TIMEOUT));
+    wait::until("it stands in line", || in_page(&locker) == 1);
+    wait::until("the others stand behind", || in_process(&locker) == 3);
+    next.start_acquire(LONG_TIMEOUT);
+    wait::until("the next one stands in line", || in_page(&locker) == 2);
 
     tasks[1].abort();
     is_soon("one behind is gone", || in_process(&locker) == 2);
     tasks[0].abort();
     // The other task goes on, now behind the other process.
     is_soon("the first is gone", || in_process(&locker) == 1);
-    peer::until("the other one stands in line", || in_page(&locker) == 2);
+    wait::until("the other one stands in line", || in_page(&locker) == 2);
     tasks[2].abort();
     is_soon("nobody but the next one waits", || {
         let queue = locker.status().unwrap().queue;
         queue.len() == 1 && queue[0].pid == next.pid()
     });
-    holder.releases();
+    holder.release();
     let begun = Instant::now();
     next.peer.expect("held");
     assert!(begun.elapsed() < SOON);
-    next.releases();
+    next.release();
     drop(locker.try_acquire().unwrap().expect("free"));
 }
 
@@ -298,21 +305,21 @@ fn a_dropped_future_leaves_no_trace() {
 #[test]
 fn the_place_in_line_is_given_back_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    let _holder = Actor::holding(&lock_file(folder.path()));
-    let mut next = Actor::start(&lock_file(folder.path()));
-    next.peer.tell("take 60000");
+    let _holder = LockPeer::holding(&lock_file(folder.path()));
+    let mut next = LockPeer::start(&lock_file(folder.path()));
+    next.start_acquire(LONG_TIMEOUT);
     let locker = locker(folder.path());
-    peer::until("one stands in line", || in_page(&locker) == 1);
+    wait::until("one stands in line", || in_page(&locker) == 1);
     let runtime = one_thread();
     let fastest = (0..20).map(|_| {
         let begun = runtime.block_on(async {
-            let mut waits = Box::pin(locker.acquire_async(LONG));
+            let mut waits = Box::pin(locker.acquire_async(LONG_TIMEOUT));
             while in_page(&locker) < 2 {
                 let _ = tokio::time::timeout(Duration::from_millis(1), &mut waits).await;
             }
             Instant::now()
         });
-        peer::until("it is gone", || in_page(&locker) == 1);
+        wait::until("it is gone", || in_page(&locker) == 1);
         begun.elapsed()
     });
     let fastest = fastest.min().unwrap();
@@ -324,30 +331,30 @@ fn the_place_in_line_is_given_back_at_once() {
 #[test]
 fn a_dropped_future_leaves_no_trace_without_a_page() {
     let folder = tempfile::tempdir().unwrap();
-    let mut holder = Actor::holding(&lock_file(folder.path()));
+    let mut holder = LockPeer::holding(&lock_file(folder.path()));
     let locker = WriteLocker::new(folder.path()).unwrap().no_page();
     let locker = Arc::new(locker);
     let runtime = two_threads();
     let fastest = (0..10).map(|_| {
-        let task = spawn_acquire(&runtime, &locker, LONG);
+        let task = spawn_acquire(&runtime, &locker, LONG_TIMEOUT);
         // By then it sleeps for 50 ms.
         thread::sleep(Duration::from_millis(80));
-        holder.releases();
+        holder.release();
         let begun = Instant::now();
         task.abort();
         // And the guard, if it got it meanwhile.
         drop(task);
-        peer::until("the turn is free", || {
+        wait::until("the turn is free", || {
             locker.try_acquire().unwrap().is_some()
         });
         let elapsed = begun.elapsed();
-        holder.takes();
+        holder.acquire();
         elapsed
     });
     let fastest = fastest.min().unwrap();
     eprintln!("without a page the fastest was gone after {fastest:?}");
     assert!(fastest < Duration::from_millis(20), "{fastest:?}");
-    holder.releases();
+    holder.release();
     drop(locker.try_acquire().unwrap().expect("free"));
 }
 
@@ -359,7 +366,7 @@ fn futures_dropped_at_any_moment_neither_lose_nor_keep_the_lock() {
     let folder = tempfile::tempdir().unwrap();
     let counter = Arc::new(Counter::new(folder.path()));
     let args = [folder.path().as_os_str(), "3000".as_ref()];
-    let mut others = [(); 2].map(|()| Peer::start(stage::COUNT.0, args));
+    let mut others = [(); 2].map(|()| Peer::start(lock_fixture::COUNT_ROLE.0, args));
     let runtime = two_threads();
     let locker = locker(folder.path());
     let tasks: Vec<_> = (0..TASKS)
@@ -371,11 +378,11 @@ fn futures_dropped_at_any_moment_neither_lose_nor_keep_the_lock() {
                     // Most of them about as long as a hold or a hand-off takes.
                     let random = random.hash_one((task, time));
                     let patience = Duration::from_micros(random % (1 << ((random >> 32) % 13)));
-                    let acquires = locker.acquire_async(LONG);
+                    let acquires = locker.acquire_async(LONG_TIMEOUT);
                     // The inner timeout drops the future, wherever it stands.
                     if let Ok(guard) = tokio::time::timeout(patience, acquires).await {
                         let _guard = guard.unwrap();
-                        counter.add_one();
+                        counter.increment();
                         counted += 1;
                     }
                 }
@@ -383,7 +390,7 @@ fn futures_dropped_at_any_moment_neither_lose_nor_keep_the_lock() {
             })
         })
         .collect();
-    stage::race(&mut others);
+    lock_fixture::run_together(&mut others);
     let counted: u64 = runtime.block_on(async {
         let mut counted = 0;
         for task in tasks {
@@ -401,10 +408,10 @@ fn futures_dropped_at_any_moment_neither_lose_nor_keep_the_lock() {
 fn a_runtime_that_shuts_down_takes_its_futures_along() {
     for (name, runtime) in [("one thread", one_thread()), ("two", two_threads())] {
         let folder = tempfile::tempdir().unwrap();
-        let mut holder = Actor::holding(&lock_file(folder.path()));
+        let mut holder = LockPeer::holding(&lock_file(folder.path()));
         let locker = locker(folder.path());
         let tasks: Vec<_> = (0..10)
-            .map(|_| spawn_acquire(&runtime, &locker, LONG))
+            .map(|_| spawn_acquire(&runtime, &locker, LONG_TIMEOUT))
             .collect();
         runtime.block_on(async {
             while in_page(&locker) == 0 {
@@ -416,7 +423,7 @@ fn a_runtime_that_shuts_down_takes_its_futures_along() {
         assert!(begun.elapsed() < SOON, "{name}: {:?}", begun.elapsed());
         assert!(tasks.iter().all(JoinHandle::is_finished));
         assert_eq!(in_page(&locker), 0);
-        holder.releases();
+        holder.release();
         drop(locker.try_acquire().unwrap().expect("free"));
     }
 }
@@ -424,31 +431,37 @@ fn a_runtime_that_shuts_down_takes_its_futures_along() {
 #[test]
 fn a_guard_is_dropped_by_whoever_has_it() {
     let folder = tempfile::tempdir().unwrap();
-    let mut other = Actor::start(&lock_file(folder.path()));
+    let mut other = LockPeer::start(&lock_file(folder.path()));
     let locker = locker(folder.path());
     let runtime = two_threads();
     for _ in 0..20 {
-        let guard = runtime.block_on(locker.acquire_async(LONG)).unwrap();
-        other.is_kept_out_by(std::process::id());
+        let guard = runtime
+            .block_on(locker.acquire_async(LONG_TIMEOUT))
+            .unwrap();
+        other.assert_blocked_by(std::process::id());
         let there = runtime.spawn(async move {
             tokio::task::yield_now().await;
             drop(guard);
         });
         runtime.block_on(there).unwrap();
-        other.takes();
-        other.releases();
+        other.acquire();
+        other.release();
         // Unfinished, and a thread that belongs to no runtime.
-        let guard = runtime.block_on(locker.acquire_async(LONG)).unwrap();
+        let guard = runtime
+            .block_on(locker.acquire_async(LONG_TIMEOUT))
+            .unwrap();
         let never = runtime.spawn(async move {
             let _guard = guard;
             std::future::pending::<()>().await;
         });
         never.abort();
         runtime.block_on(never).unwrap_err();
-        let guard = runtime.block_on(locker.acquire_async(LONG)).unwrap();
+        let guard = runtime
+            .block_on(locker.acquire_async(LONG_TIMEOUT))
+            .unwrap();
         thread::spawn(|| drop(guard)).join().unwrap();
-        other.takes();
-        other.releases();
+        other.acquire();
+        other.release();
     }
 }
 
@@ -457,13 +470,15 @@ fn blocking_work_under_the_lock_is_told_of_nesting() {
     let folder = tempfile::tempdir().unwrap();
     let locker = locker(folder.path());
     let runtime = two_threads();
-    let guard = runtime.block_on(locker.acquire_async(LONG)).unwrap();
+    let guard = runtime
+        .block_on(locker.acquire_async(LONG_TIMEOUT))
+        .unwrap();
     let there = Arc::clone(&locker);
     let work = runtime.spawn_blocking(move || {
         let guard = guard.into_blocking();
-        assert!(there.acquire(LONG).unwrap_err().is_nested());
+        assert!(there.acquire(LONG_TIMEOUT).unwrap_err().is_nested());
         guard.release().unwrap();
-        there.acquire(LONG).unwrap().release().unwrap();
+        there.acquire(LONG_TIMEOUT).unwrap().release().unwrap();
     });
     runtime.block_on(work).unwrap();
 }
@@ -473,7 +488,7 @@ fn blocking_work_under_the_lock_is_told_of_nesting() {
 #[test]
 fn a_busy_pool_of_threads_holds_up_nobody_else() {
     let folder = tempfile::tempdir().unwrap();
-    let mut holder = Actor::holding(&lock_file(folder.path()));
+    let mut holder = LockPeer::holding(&lock_file(folder.path()));
     let locker = locker(folder.path());
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(1).max_blocking_threads(1);
@@ -489,30 +504,34 @@ fn a_busy_pool_of_threads_holds_up_nobody_else() {
     let error = runtime.block_on(locker.acquire_async(timeout)).unwrap_err();
     assert!(error.is_timeout() && begun.elapsed() < timeout + 2 * SOON);
 
-    let tasks = [(); 2].map(|()| spawn_acquire(&runtime, &locker, LONG));
-    peer::until("one is behind the other", || in_process(&locker) == 2);
+    let tasks = [(); 2].map(|()| spawn_acquire(&runtime, &locker, LONG_TIMEOUT));
+    wait::until("one is behind the other", || in_process(&locker) == 2);
     for task in tasks {
         task.abort();
     }
-    holder.releases();
+    holder.release();
     is_soon("the turn is free", || {
         locker.try_acquire().unwrap().is_some()
     });
     free.send(()).unwrap();
     runtime.block_on(keeps).unwrap().unwrap();
-    drop(runtime.block_on(locker.acquire_async(LONG)).unwrap());
+    drop(
+        runtime
+            .block_on(locker.acquire_async(LONG_TIMEOUT))
+            .unwrap(),
+    );
 }
 
 /// Two hundred tasks wait; it takes one thread.
 #[test]
 fn one_thread_waits_for_all_tasks() {
     let folder = tempfile::tempdir().unwrap();
-    let mut holder = Actor::holding(&lock_file(folder.path()));
+    let mut holder = LockPeer::holding(&lock_file(folder.path()));
     let mut crowd = Peer::start("crowd", [folder.path()]);
     crowd.expect("hardly a thread more");
-    holder.releases();
+    holder.release();
     crowd.expect("all had it");
-    assert!(crowd.end().success());
+    assert!(crowd.close().success());
 }
 
 fn threads() -> usize {
@@ -525,7 +544,7 @@ fn crowd(args: &[OsString]) {
     let locker = locker(folder);
     let before = threads();
     let tasks: Vec<_> = (0..200)
-        .map(|_| spawn_acquire(&runtime, &locker, LONG))
+        .map(|_| spawn_acquire(&runtime, &locker, LONG_TIMEOUT))
         .collect();
     runtime.block_on(async {
         while in_page(&locker) == 0 {
@@ -534,13 +553,13 @@ fn crowd(args: &[OsString]) {
     });
     // The one that waits; the one that opened the file may have been another.
     assert!(threads() <= before + 2);
-    peer::say("hardly a thread more");
+    peer::send("hardly a thread more");
     runtime.block_on(async {
         for task in tasks {
             drop(task.await.unwrap().unwrap());
         }
     });
-    peer::say("all had it");
+    peer::send("all had it");
 }
 
 /// A forked child drops what its parent holds and waits for: nothing happens.
@@ -548,17 +567,17 @@ fn crowd(args: &[OsString]) {
 fn a_forked_child_gives_nothing_back() {
     let folder = tempfile::tempdir().unwrap();
     let other = folder.path().join("other.lock");
-    let mut holder = Actor::holding(&other);
+    let mut holder = LockPeer::holding(&other);
     let mut forks = Peer::start("forks", [folder.path()]);
     forks.expect("child gone");
-    let mut outside = Actor::start(&lock_file(folder.path()));
-    outside.is_kept_out_by(forks.pid());
+    let mut outside = LockPeer::start(&lock_file(folder.path()));
+    outside.assert_blocked_by(forks.pid());
     assert_eq!(in_page(&WriteLocker::at(&other).unwrap()), 1);
-    holder.releases();
+    holder.release();
     forks.expect("has both");
-    forks.tell("release");
-    assert!(forks.end().success());
-    outside.takes();
+    forks.send("release");
+    assert!(forks.close().success());
+    outside.acquire();
 }
 
 fn forks(args: &[OsString]) {
@@ -566,8 +585,8 @@ fn forks(args: &[OsString]) {
     let runtime = one_thread();
     let held = WriteLocker::new(folder).unwrap();
     let other = WriteLocker::at(folder.join("other.lock")).unwrap();
-    let guard = runtime.block_on(held.acquire_async(LONG)).unwrap();
-    let mut both = Some((guard, Box::pin(other.acquire_async(LONG))));
+    let guard = runtime.block_on(held.acquire_async(LONG_TIMEOUT)).unwrap();
+    let mut both = Some((guard, Box::pin(other.acquire_async(LONG_TIMEOUT))));
     runtime.block_on(async {
         while in_page(&other) == 0 {
             let (_, waits) = both.as_mut().unwrap();
@@ -588,11 +607,11 @@ fn forks(args: &[OsString]) {
     // SAFETY: `status` is ours, and all that is written to.
     let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
     assert_eq!((waited, status), (pid, 0));
-    peer::say("child gone");
+    peer::send("child gone");
     let (guard, waits) = both.unwrap();
     let second = runtime.block_on(waits).unwrap();
-    peer::say("has both");
-    peer::hear("release");
+    peer::send("has both");
+    peer::expect("release");
     second.release().unwrap();
     guard.release().unwrap();
 }
@@ -604,13 +623,15 @@ fn a_future_that_was_polled_once_and_dropped_passes_the_turn_on() {
     let folder = tempfile::tempdir().unwrap();
     let locker = locker(folder.path());
     let runtime = two_threads();
-    let guard = runtime.block_on(locker.acquire_async(LONG)).unwrap();
+    let guard = runtime
+        .block_on(locker.acquire_async(LONG_TIMEOUT))
+        .unwrap();
     let _entered = runtime.enter();
-    let mut idle = Box::pin(locker.acquire_async(LONG));
+    let mut idle = Box::pin(locker.acquire_async(LONG_TIMEOUT));
     let mut now = Context::from_waker(Waker::noop());
     assert!(matches!(idle.as_mut().poll(&mut now), Poll::Pending));
-    let task = spawn_acquire(&runtime, &locker, LONG);
-    peer::until("both stand in line", || in_process(&locker) == 3);
+    let task = spawn_acquire(&runtime, &locker, LONG_TIMEOUT);
+    wait::until("both stand in line", || in_process(&locker) == 3);
     drop(guard);
     thread::sleep(Duration::from_millis(20));
     assert!(!task.is_finished());

@@ -3,28 +3,30 @@
 //! believed only while the lender lives and holds the lock.
 #![cfg(test)]
 
-mod peer;
-mod stage;
-
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
-use peer::Peer;
 use penholder_lock::WriteLocker;
-use stage::{Actor, Counter, LONG, lock_file};
+use penholder_testkit::lock_fixture::{Counter, LONG_TIMEOUT, LockPeer, lock_file};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{lock_fixture, peer};
 
 #[test]
 fn peer() {
-    peer::play(&[stage::OBEY, stage::COUNT, ("lends_on", lends_on)]);
+    peer::run_role(&[
+        lock_fixture::LOCK_PEER_ROLE,
+        lock_fixture::COUNT_ROLE,
+        ("lends_on", lends_on),
+    ]);
 }
 
-/// An actor with an environment variable (`NAME value`).
-fn actor_with(folder: &Path, variable: &str) -> Actor {
+/// Starts a lock peer with an environment variable (`NAME value`).
+fn lock_peer_with(folder: &Path, variable: &str) -> LockPeer {
     let (name, value) = variable.split_once(' ').unwrap();
-    let mut command = Actor::command(&lock_file(folder), &[]);
+    let mut command = LockPeer::command(&lock_file(folder), &[]);
     command.env(name, value);
-    Actor::spawn(command)
+    LockPeer::spawn(command)
 }
 
 #[test]
@@ -32,21 +34,21 @@ fn a_child_joins_and_an_outsider_waits() {
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
     let locker = WriteLocker::new(folder.path()).unwrap();
-    let guard = locker.acquire(LONG).unwrap();
-    let mut command = Actor::command(&path, &[]);
+    let guard = locker.acquire(LONG_TIMEOUT).unwrap();
+    let mut command = LockPeer::command(&path, &[]);
     guard.lend_to(&mut command);
-    let mut child = Actor::spawn(command);
+    let mut child = LockPeer::spawn(command);
     for _ in 0..3 {
-        child.takes();
+        child.acquire();
         // To the outside the lender holds, whatever the child does.
-        Actor::start(&path).is_kept_out_by(std::process::id());
-        child.releases();
+        LockPeer::start(&path).assert_blocked_by(std::process::id());
+        child.release();
     }
-    Actor::start(&path).is_kept_out_by(std::process::id());
+    LockPeer::start(&path).assert_blocked_by(std::process::id());
     guard.release().unwrap();
     // Nothing is lent any more: the child takes the lock itself.
-    child.takes();
-    Actor::start(&path).is_kept_out_by(child.pid());
+    child.acquire();
+    LockPeer::start(&path).assert_blocked_by(child.pid());
     assert!(locker.try_acquire().unwrap().is_none());
 }
 
@@ -55,14 +57,14 @@ fn children_exclude_one_another() {
     let folder = tempfile::tempdir().unwrap();
     let counter = Counter::new(folder.path());
     let locker = WriteLocker::new(folder.path()).unwrap();
-    let guard = locker.acquire(LONG).unwrap();
+    let guard = locker.acquire(LONG_TIMEOUT).unwrap();
     let mut children = [(); 3].map(|()| {
         let args = [folder.path().as_os_str(), "500".as_ref()];
-        let mut command = Peer::command(stage::COUNT.0, args);
+        let mut command = Peer::command(lock_fixture::COUNT_ROLE.0, args);
         guard.lend_to(&mut command);
         Peer::spawn(command)
     });
-    stage::race(&mut children);
+    lock_fixture::run_together(&mut children);
     assert_eq!(counter.read(), 3 * 500);
     guard.release().unwrap();
 }
@@ -70,29 +72,29 @@ fn children_exclude_one_another() {
 #[test]
 fn a_child_that_times_out_is_told_of_its_sibling() {
     let folder = tempfile::tempdir().unwrap();
-    let mut lender = Actor::holding(&lock_file(folder.path()));
+    let mut lender = LockPeer::holding(&lock_file(folder.path()));
     let variable = lender.ask("lend");
-    let [mut one, mut other] = [(); 2].map(|()| actor_with(folder.path(), &variable));
-    one.takes();
-    other.is_kept_out_by(one.pid());
+    let [mut one, mut other] = [(); 2].map(|()| lock_peer_with(folder.path(), &variable));
+    one.acquire();
+    other.assert_blocked_by(one.pid());
     one.peer.kill();
-    other.takes();
+    other.acquire();
 }
 
 /// Takes the lock under its parent's hold and lends it on to two who count.
 fn lends_on(args: &[OsString]) {
     let locker = WriteLocker::new(&args[0]).unwrap();
-    let guard = locker.acquire(LONG).unwrap();
+    let guard = locker.acquire(LONG_TIMEOUT).unwrap();
     let mut grandchildren = [(); 2].map(|()| {
-        let mut command = Peer::command(stage::COUNT.0, args);
+        let mut command = Peer::command(lock_fixture::COUNT_ROLE.0, args);
         guard.lend_to(&mut command);
         Peer::spawn(command)
     });
-    peer::say("ready");
-    peer::hear("go");
-    stage::race(&mut grandchildren);
+    peer::send("ready");
+    peer::expect("go");
+    lock_fixture::run_together(&mut grandchildren);
     guard.release().unwrap();
-    peer::say("done");
+    peer::send("done");
 }
 
 /// Two children that lend on exclude one another, so do all four grandchildren.
@@ -101,12 +103,12 @@ fn grandchildren_join_too() {
     let folder = tempfile::tempdir().unwrap();
     let counter = Counter::new(folder.path());
     let locker = WriteLocker::new(folder.path()).unwrap();
-    let guard = locker.acquire(LONG).unwrap();
+    let guard = locker.acquire(LONG_TIMEOUT).unwrap();
     for _ in 0..2 {
         let args = [folder.path().as_os_str(), "300".as_ref()];
         let mut command = Peer::command("lends_on", args);
         guard.lend_to(&mut command);
-        stage::race(&mut [Peer::spawn(command)]);
+        lock_fixture::run_together(&mut [Peer::spawn(command)]);
     }
     assert_eq!(counter.read(), 2 * 2 * 300);
     guard.release().unwrap();
@@ -116,36 +118,36 @@ fn grandchildren_join_too() {
 fn a_killed_lender_is_not_believed() {
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
-    let mut lender = Actor::holding(&path);
+    let mut lender = LockPeer::holding(&path);
     let variable = lender.ask("lend");
-    let mut child = actor_with(folder.path(), &variable);
-    child.takes();
-    child.releases();
+    let mut child = lock_peer_with(folder.path(), &variable);
+    child.acquire();
+    child.release();
     lender.peer.kill();
-    let mut other = Actor::holding(&path);
-    child.is_kept_out_by(other.pid());
+    let mut other = LockPeer::holding(&path);
+    child.assert_blocked_by(other.pid());
     // One that comes new believes it no more than one that did once.
-    actor_with(folder.path(), &variable).is_kept_out_by(other.pid());
-    other.releases();
-    child.takes();
-    other.is_kept_out_by(child.pid());
+    lock_peer_with(folder.path(), &variable).assert_blocked_by(other.pid());
+    other.release();
+    child.acquire();
+    other.assert_blocked_by(child.pid());
 }
 
 #[test]
 fn a_lender_that_has_released_is_not_believed() {
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
-    let mut lender = Actor::holding(&path);
+    let mut lender = LockPeer::holding(&path);
     let variable = lender.ask("lend");
-    lender.releases();
-    let other = Actor::holding(&path);
-    actor_with(folder.path(), &variable).is_kept_out_by(other.pid());
+    lender.release();
+    let other = LockPeer::holding(&path);
+    lock_peer_with(folder.path(), &variable).assert_blocked_by(other.pid());
 }
 
 #[test]
 fn a_forged_variable_is_not_believed() {
     let folder = tempfile::tempdir().unwrap();
-    let mut lender = Actor::holding(&lock_file(folder.path()));
+    let mut lender = LockPeer::holding(&lock_file(folder.path()));
     let variable = lender.ask("lend");
     let (name, value) = variable.split_once(' ').unwrap();
     let (file, process) = value.split_once('=').unwrap();
@@ -163,32 +165,32 @@ fn a_forged_variable_is_not_believed() {
         "x".repeat(10_000),
         format!("{file}={}", vec![process; 1000].join("/")),
     ] {
-        let mut liar = actor_with(folder.path(), &format!("{name} {forged}"));
-        liar.is_kept_out_by(lender.pid());
+        let mut liar = lock_peer_with(folder.path(), &format!("{name} {forged}"));
+        liar.assert_blocked_by(lender.pid());
     }
     // And the true one is: else this test would show nothing.
-    actor_with(folder.path(), &variable).takes();
+    lock_peer_with(folder.path(), &variable).acquire();
 }
 
 /// A chain whose middle died works one level further up.
 #[test]
 fn a_grandchild_outlives_the_child_that_lent() {
     let folder = tempfile::tempdir().unwrap();
-    let mut lender = Actor::holding(&lock_file(folder.path()));
-    let mut child = actor_with(folder.path(), &lender.ask("lend"));
-    child.takes();
-    let mut grandchild = actor_with(folder.path(), &child.ask("lend"));
-    grandchild.takes();
-    grandchild.releases();
+    let mut lender = LockPeer::holding(&lock_file(folder.path()));
+    let mut child = lock_peer_with(folder.path(), &lender.ask("lend"));
+    child.acquire();
+    let mut grandchild = lock_peer_with(folder.path(), &child.ask("lend"));
+    grandchild.acquire();
+    grandchild.release();
     child.peer.kill();
-    grandchild.takes();
+    grandchild.acquire();
     // Now it is a child like any other: its siblings wait for it.
-    let mut sibling = actor_with(folder.path(), &lender.ask("lend"));
-    sibling.is_kept_out_by(grandchild.pid());
+    let mut sibling = lock_peer_with(folder.path(), &lender.ask("lend"));
+    sibling.assert_blocked_by(grandchild.pid());
     let timeout = Duration::from_millis(200).as_millis();
     assert!(
         grandchild
-            .ask(&format!("take {timeout}"))
+            .ask(&format!("acquire {timeout}"))
             .contains("holds it already")
     );
 }

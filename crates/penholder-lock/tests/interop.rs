@@ -2,22 +2,24 @@
 //! exclude us and are excluded by us, counted over many critical sections.
 #![cfg(test)]
 
-mod peer;
-mod stage;
-
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use peer::Peer;
 use penholder_lock::WriteLocker;
-use stage::{Actor, Counter, LONG, lock_file};
+use penholder_testkit::lock_fixture::{Counter, LONG_TIMEOUT, LockPeer, lock_file};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{lock_fixture, peer, requirement};
 
 #[test]
 fn peer() {
-    peer::play(&[stage::OBEY, stage::COUNT, ("bustle", bustle)]);
+    peer::run_role(&[
+        lock_fixture::LOCK_PEER_ROLE,
+        lock_fixture::COUNT_ROLE,
+        ("bustle", bustle),
+    ]);
 }
 
 /// The shell's counted critical section; opening the lock file for writing
@@ -77,22 +79,22 @@ fn count_with(program: &str, script: &str, times: u64) {
     let theirs = (0..2).map(|_| Peer::spawn(command(program, &args, folder.path())));
     let ours_text = OURS.to_string();
     let ours_args = [folder.path().as_os_str(), ours_text.as_ref()];
-    let ours = (0..4).map(|_| Peer::start(stage::COUNT.0, ours_args));
+    let ours = (0..4).map(|_| Peer::start(lock_fixture::COUNT_ROLE.0, ours_args));
     let mut peers: Vec<Peer> = theirs.chain(ours).collect();
-    stage::race(&mut peers);
+    lock_fixture::run_together(&mut peers);
     assert_eq!(counter.read(), 4 * OURS + 2 * times);
 }
 
 #[test]
 fn counts_right_with_flock() {
-    if peer::has("flock") {
+    if requirement::has_program("flock") {
         count_with("sh", SHELL, 300);
     }
 }
 
 #[test]
 fn counts_right_with_python() {
-    if peer::has("python3") {
+    if requirement::has_program("python3") {
         count_with("python3", PYTHON, 2000);
     }
 }
@@ -100,18 +102,18 @@ fn counts_right_with_python() {
 /// Takes the lock and gives it back as fast as it can until its input ends.
 fn bustle(args: &[OsString]) {
     let locker = WriteLocker::new(&args[0]).unwrap();
-    drop(locker.acquire(LONG).unwrap());
-    peer::say("ready");
-    thread::spawn(|| peer::hear("never said"));
+    drop(locker.acquire(LONG_TIMEOUT).unwrap());
+    peer::send("ready");
+    thread::spawn(|| peer::expect("never said"));
     loop {
-        drop(locker.acquire(LONG).unwrap());
+        drop(locker.acquire(LONG_TIMEOUT).unwrap());
     }
 }
 
 /// Eight of ours leave a plain peer that blocks its chance.
 #[test]
 fn a_flock_that_blocks_gets_in_beside_eight_busy_ones() {
-    if !peer::has("flock") {
+    if !requirement::has_program("flock") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -124,7 +126,7 @@ fn a_flock_that_blocks_gets_in_beside_eight_busy_ones() {
     let mut times = [(); 7].map(|()| {
         let begun = Instant::now();
         let flock = command("flock", &["db.lock", "true"], folder.path());
-        assert!(Peer::spawn(flock).end().success());
+        assert!(Peer::spawn(flock).close().success());
         begun.elapsed()
     });
     times.sort_unstable();
@@ -135,26 +137,26 @@ fn a_flock_that_blocks_gets_in_beside_eight_busy_ones() {
 /// `holds` says `held` and lets go at the end of its input; `tries` fails if it
 /// does not get the lock at once.
 fn exclude_one_another(folder: &Path, holds: Command, mut tries: Command) {
-    let mut actor = Actor::holding(&lock_file(folder));
+    let mut lock_peer = LockPeer::holding(&lock_file(folder));
     assert!(
         !tries.status().unwrap().success(),
         "they were excluded by us"
     );
-    actor.releases();
+    lock_peer.release();
     assert!(tries.status().unwrap().success(), "free for them");
 
     let locker = WriteLocker::new(folder).unwrap();
     let mut theirs = Peer::spawn(holds);
     theirs.expect("held");
     assert!(locker.try_acquire().unwrap().is_none(), "we by them");
-    actor.is_kept_out_by(theirs.pid());
-    theirs.end();
+    lock_peer.assert_blocked_by(theirs.pid());
+    theirs.close();
     drop(locker.try_acquire().unwrap().expect("free for us"));
 }
 
 #[test]
 fn flock_and_we_exclude_one_another() {
-    if !peer::has("flock") {
+    if !requirement::has_program("flock") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -169,7 +171,7 @@ fn flock_and_we_exclude_one_another() {
 
 #[test]
 fn python_and_we_exclude_one_another() {
-    if !peer::has("python3") {
+    if !requirement::has_program("python3") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -2,9 +2,6 @@
 //! that may stand in its place; and the paths that lead to it.
 #![cfg(test)]
 
-mod peer;
-mod stage;
-
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -13,62 +10,66 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use peer::Peer;
 use penholder_lock::{Deadline, LockError, WriteLocker};
+use penholder_testkit::lock_fixture::{LONG_TIMEOUT, LockPeer, lock_file};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{lock_fixture, peer};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use stage::{Actor, LONG, lock_file};
 
 /// After this time a replaced lock file is noticed: 100 ms and a bit.
 const NOTICED: Duration = Duration::from_millis(150);
 
 #[test]
 fn peer() {
-    peer::play(&[stage::OBEY, ("change_folder", change_folder)]);
+    peer::run_role(&[
+        lock_fixture::LOCK_PEER_ROLE,
+        ("change_folder", change_folder),
+    ]);
 }
 
 #[test]
 fn deleted_while_free_is_created_anew() {
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
-    let [mut one, mut other] = [(); 2].map(|()| Actor::holding_and_releasing(&path));
+    let [mut one, mut other] = [(); 2].map(|()| holding_and_releasing(&path));
     fs::remove_file(&path).unwrap();
-    one.takes();
+    one.acquire();
     assert!(path.exists());
-    other.is_kept_out_by(one.pid());
-    one.releases();
-    other.takes();
-    one.is_kept_out_by(other.pid());
+    other.assert_blocked_by(one.pid());
+    one.release();
+    other.acquire();
+    one.assert_blocked_by(other.pid());
 }
 
 #[test]
 fn deleted_while_held_is_left_for_the_new_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
-    let mut one = Actor::holding(&path);
+    let mut one = LockPeer::holding(&path);
     fs::remove_file(&path).unwrap();
-    assert_eq!(one.looks(), "Free", "the path names nothing");
-    let mut other = Actor::holding(&path);
+    assert_eq!(one.status(), "Free", "the path names nothing");
+    let mut other = LockPeer::holding(&path);
     // What it held is nobody's file any more; of the new one there is one holder.
-    one.releases();
-    one.is_kept_out_by(other.pid());
-    other.releases();
-    one.takes();
-    other.is_kept_out_by(one.pid());
+    one.release();
+    one.assert_blocked_by(other.pid());
+    other.release();
+    one.acquire();
+    other.assert_blocked_by(one.pid());
 }
 
 #[test]
 fn replaced_while_free_is_noticed_soon() {
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
-    let mut old = Actor::holding_and_releasing(&path);
+    let mut old = holding_and_releasing(&path);
     fs::rename(&path, folder.path().join("away")).unwrap();
     fs::write(&path, "").unwrap();
-    let mut new = Actor::holding(&path);
+    let mut new = LockPeer::holding(&path);
     thread::sleep(NOTICED);
-    old.is_kept_out_by(new.pid());
-    new.releases();
-    old.takes();
-    new.is_kept_out_by(old.pid());
+    old.assert_blocked_by(new.pid());
+    new.release();
+    old.acquire();
+    new.assert_blocked_by(old.pid());
 }
 
 /// One process, two lockers, one file with two names, until one name is given
@@ -81,16 +82,16 @@ fn two_names_of_one_file_part_when_one_is_replaced() {
     fs::hard_link(&kept, &replaced).unwrap();
     let lockers = [&kept, &replaced].map(|path| WriteLocker::at(path).unwrap());
     for locker in &lockers {
-        drop(locker.acquire(LONG).unwrap());
+        drop(locker.acquire(LONG_TIMEOUT).unwrap());
     }
     replace(&replaced);
     thread::sleep(NOTICED);
     for (mine, path, neighbour) in [(0, &kept, 1), (1, &replaced, 0)] {
-        let mut outsider = Actor::start(path);
+        let mut outsider = LockPeer::start(path);
         // What the neighbour saw under its name says nothing of the other name.
-        drop(lockers[neighbour].acquire(LONG).unwrap());
-        let guard = lockers[mine].acquire(LONG).unwrap();
-        outsider.is_kept_out_by(std::process::id());
+        drop(lockers[neighbour].acquire(LONG_TIMEOUT).unwrap());
+        let guard = lockers[mine].acquire(LONG_TIMEOUT).unwrap();
+        outsider.assert_blocked_by(std::process::id());
         drop(guard);
     }
 }
@@ -101,11 +102,11 @@ fn replaced_while_a_thread_waits_in_line_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
     let locker = WriteLocker::at(&path).unwrap();
-    let guard = locker.acquire(LONG).unwrap();
+    let guard = locker.acquire(LONG_TIMEOUT).unwrap();
     thread::scope(|scope| {
         let waiter = scope.spawn(|| {
-            let _guard = locker.acquire(LONG).unwrap();
-            Actor::start(&path).is_kept_out_by(std::process::id());
+            let _guard = locker.acquire(LONG_TIMEOUT).unwrap();
+            LockPeer::start(&path).assert_blocked_by(std::process::id());
         });
         // Long enough for it to stand in line; if not, the test is only easier.
         thread::sleep(Duration::from_millis(20));
@@ -122,12 +123,12 @@ fn replaced_between_two_acquisitions_by_one_deadline_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
     let locker = WriteLocker::at(&path).unwrap();
-    let deadline = Deadline::after(LONG);
+    let deadline = Deadline::after(LONG_TIMEOUT);
     drop(locker.acquire_by(&deadline).unwrap());
     replace(&path);
     thread::sleep(NOTICED);
     let _guard = locker.acquire_by(&deadline).unwrap();
-    Actor::start(&path).is_kept_out_by(std::process::id());
+    LockPeer::start(&path).assert_blocked_by(std::process::id());
 }
 
 /// Renames another file over it: at no moment is the path empty. The old one
@@ -145,13 +146,16 @@ fn replace(path: &Path) {
 fn replaced_while_waited_for_is_followed() {
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
-    let holder = Actor::holding(&path);
-    let mut waiter = Actor::start(&path);
-    waiter.peer.tell("take 60000");
-    assert_eq!(waiter.peer.line_within(Duration::from_millis(100)), None);
+    let holder = LockPeer::holding(&path);
+    let mut waiter = LockPeer::start(&path);
+    waiter.start_acquire(LONG_TIMEOUT);
+    assert_eq!(
+        waiter.peer.read_line_within(Duration::from_millis(100)),
+        None
+    );
     replace(&path);
     waiter.peer.expect("held");
-    Actor::start(&path).is_kept_out_by(waiter.pid());
+    LockPeer::start(&path).assert_blocked_by(waiter.pid());
     drop(holder);
 }
 
@@ -159,18 +163,18 @@ fn replaced_while_waited_for_is_followed() {
 fn truncated_while_held_is_still_held() {
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
-    let mut one = Actor::holding(&path);
-    let mut other = Actor::start(&path);
+    let mut one = LockPeer::holding(&path);
+    let mut other = LockPeer::start(&path);
     // What `: > db.lock` does.
     fs::File::create(&path).unwrap();
-    assert_eq!(peer::text(&path), "");
-    other.is_kept_out_by(one.pid());
-    assert!(other.looks().ends_with("recorded:false"));
-    one.releases();
-    assert_eq!(peer::text(&path).trim(), "");
-    other.takes();
-    assert!(peer::text(&path).starts_with(&format!("pid:{}\ntime:", other.pid())));
-    one.is_kept_out_by(other.pid());
+    assert_eq!(lock_fixture::record_text(&path), "");
+    other.assert_blocked_by(one.pid());
+    assert!(other.status().ends_with("recorded:false"));
+    one.release();
+    assert_eq!(lock_fixture::record_text(&path).trim(), "");
+    other.acquire();
+    assert!(lock_fixture::record_text(&path).starts_with(&format!("pid:{}\ntime:", other.pid())));
+    one.assert_blocked_by(other.pid());
 }
 
 #[test]
@@ -184,22 +188,20 @@ fn garbage_in_it_harms_nobody() {
         "pid:0\ntime:\n".to_owned(),
     ] {
         fs::write(&path, garbage).unwrap();
-        let mut one = Actor::start(&path);
-        assert_eq!(one.looks(), "Free");
-        one.takes();
-        assert_eq!(peer::text(&path).len(), 512);
-        Actor::start(&path).is_kept_out_by(one.pid());
-        one.releases();
+        let mut one = LockPeer::start(&path);
+        assert_eq!(one.status(), "Free");
+        one.acquire();
+        assert_eq!(lock_fixture::record_text(&path).len(), 512);
+        LockPeer::start(&path).assert_blocked_by(one.pid());
+        one.release();
     }
 }
 
-impl Actor {
-    /// One that has the lock file open.
-    fn holding_and_releasing(lock_file: &Path) -> Self {
-        let mut actor = Self::holding(lock_file);
-        actor.releases();
-        actor
-    }
+/// Starts a process that has the lock file open and does not hold the lock.
+fn holding_and_releasing(lock_file: &Path) -> LockPeer {
+    let mut lock_peer = LockPeer::holding(lock_file);
+    lock_peer.release();
+    lock_peer
 }
 
 /// It gets a clear error, at once, as one that had the lock file open and as
@@ -207,22 +209,22 @@ impl Actor {
 fn is_refused(put_there: impl Fn(&Path), why: &str) {
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
-    let old = Actor::holding_and_releasing(&path);
+    let old = holding_and_releasing(&path);
     fs::remove_file(&path).unwrap();
     put_there(&path);
-    for mut actor in [old, Actor::start(&path)] {
+    for mut lock_peer in [old, LockPeer::start(&path)] {
         let begun = Instant::now();
-        let told = actor.take(LONG);
+        let told = lock_peer.acquire_within(LONG_TIMEOUT);
         assert!(begun.elapsed() < Duration::from_secs(5), "it waited");
         let expected = format!("open lock file: {}: {why}", path.display());
         assert!(told.starts_with(&expected), "{told}");
         // Looking fails too or finds nobody, but does not hang.
-        assert!(!actor.looks().starts_with("Held"));
+        assert!(!lock_peer.status().starts_with("Held"));
     }
     fs::remove_file(&path)
         .or_else(|_| fs::remove_dir(&path))
         .unwrap();
-    Actor::start(&path).takes();
+    LockPeer::start(&path).acquire();
 }
 
 #[test]
@@ -248,7 +250,7 @@ fn a_symbolic_link_in_its_place_is_refused_and_its_target_untouched() {
     let why = "it is a symbolic link: remove it";
     is_refused(|path| symlink(&target, path).unwrap(), why);
     is_refused(|path| symlink(&missing, path).unwrap(), why);
-    assert_eq!(peer::text(&target), "precious");
+    assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
     assert!(!missing.exists());
 }
 
@@ -269,7 +271,7 @@ fn a_path_that_leads_nowhere_is_an_error() {
     assert!(error.ends_with("create the directory first"), "{error}");
     let error = WriteLocker::new(&file).unwrap_err().to_string();
     assert!(
-        error.contains("what should be its folder is a file"),
+        error.contains("what should be its directory is a file"),
         "{error}"
     );
     for path in ["", "/", ".."] {
@@ -284,13 +286,13 @@ fn a_folder_that_is_deleted_later_is_an_error_until_it_is_back() {
     let deeper = folder.path().join("deeper");
     fs::create_dir(&deeper).unwrap();
     let locker = WriteLocker::new(&deeper).unwrap();
-    drop(locker.acquire(LONG).unwrap());
+    drop(locker.acquire(LONG_TIMEOUT).unwrap());
     fs::remove_dir_all(&deeper).unwrap();
-    let error = locker.acquire(LONG).unwrap_err();
+    let error = locker.acquire(LONG_TIMEOUT).unwrap_err();
     assert!(!error.is_timeout() && error.to_string().ends_with("create the directory first"));
     assert_eq!(locker.holder().unwrap(), None);
     fs::create_dir(&deeper).unwrap();
-    drop(locker.acquire(LONG).unwrap());
+    drop(locker.acquire(LONG_TIMEOUT).unwrap());
 }
 
 /// Two relative lockers made in one folder, used in another.
@@ -300,9 +302,9 @@ fn change_folder(args: &[OsString]) {
     std::env::set_current_dir("/").unwrap();
     let _guards = lockers
         .each_ref()
-        .map(|locker| locker.acquire(LONG).unwrap());
-    peer::say("held");
-    peer::hear("release");
+        .map(|locker| locker.acquire(LONG_TIMEOUT).unwrap());
+    peer::send("held");
+    peer::expect("release");
 }
 
 #[test]
@@ -312,10 +314,10 @@ fn a_relative_path_means_what_it_meant_at_first() {
     wanderer.expect("held");
     for name in ["db.lock", "other.lock"] {
         let path = folder.path().join(name);
-        Actor::start(&path).is_kept_out_by(wanderer.pid());
+        LockPeer::start(&path).assert_blocked_by(wanderer.pid());
     }
-    wanderer.tell("release");
-    assert!(wanderer.end().success());
+    wanderer.send("release");
+    assert!(wanderer.close().success());
 }
 
 #[test]
@@ -326,12 +328,12 @@ fn a_path_may_be_any_bytes() {
         .join(OsStr::from_bytes(b"\xff odd: (deleted)"));
     fs::create_dir(&odd).unwrap();
     let path = odd.join(OsStr::from_bytes(b"\xfe\x80.lock"));
-    let mut actor = Actor::holding(&path);
-    Actor::start(&path).is_kept_out_by(actor.pid());
+    let mut lock_peer = LockPeer::holding(&path);
+    LockPeer::start(&path).assert_blocked_by(lock_peer.pid());
     // Also where only the descriptor's name tells who holds.
     fs::File::create(&path).unwrap();
     let locker = WriteLocker::at(&path).unwrap();
-    assert_eq!(locker.holder().unwrap().unwrap().pid, Some(actor.pid()));
-    actor.releases();
-    drop(locker.acquire(LONG).unwrap());
+    assert_eq!(locker.holder().unwrap().unwrap().pid, Some(lock_peer.pid()));
+    lock_peer.release();
+    drop(locker.acquire(LONG_TIMEOUT).unwrap());
 }

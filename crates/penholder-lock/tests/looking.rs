@@ -2,20 +2,22 @@
 //! however busy other locks are.
 #![cfg(test)]
 
-mod peer;
-mod stage;
-
 use std::ffi::OsString;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use peer::Peer;
 use penholder_lock::{LockState, WriteLocker};
-use stage::{Actor, LONG, lock_file};
+use penholder_testkit::lock_fixture::{LONG_TIMEOUT, LockPeer, lock_file};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{lock_fixture, peer, wait};
 
 #[test]
 fn peer() {
-    peer::play(&[stage::OBEY, ("look_often", look_often), ("bustle", bustle)]);
+    peer::run_role(&[
+        lock_fixture::LOCK_PEER_ROLE,
+        ("look_often", look_often),
+        ("bustle", bustle),
+    ]);
 }
 
 /// Looks many times, and until the lock was seen both held and free.
@@ -27,7 +29,7 @@ fn look_often(args: &[OsString]) {
         held += u32::from(locker.holder().unwrap().is_some());
         free += u32::from(locker.status().unwrap().state == LockState::Free);
     }
-    peer::say(&format!("{looks} looks, held {held}, free {free}"));
+    peer::send(&format!("{looks} looks, held {held}, free {free}"));
 }
 
 #[test]
@@ -45,9 +47,11 @@ fn looking_disturbs_nobody() {
             taken += 1;
         }
         for (looker, seen) in lookers.iter().zip(&mut seen) {
-            *seen = seen.take().or_else(|| looker.line_within(Duration::ZERO));
+            *seen = seen
+                .take()
+                .or_else(|| looker.read_line_within(Duration::ZERO));
         }
-        assert!(begun.elapsed() < peer::PATIENCE);
+        assert!(begun.elapsed() < wait::LIMIT);
     }
     eprintln!("taken {taken} times; {seen:?}");
     assert!(taken > 1000, "{taken}");
@@ -56,10 +60,10 @@ fn looking_disturbs_nobody() {
 /// Takes and gives back a lock of its own until its input ends.
 fn bustle(args: &[OsString]) {
     let locker = WriteLocker::at(&args[0]).unwrap();
-    peer::say("ready");
-    thread::spawn(|| peer::hear("never said"));
+    peer::send("ready");
+    thread::spawn(|| peer::expect("never said"));
     loop {
-        drop(locker.acquire(LONG).unwrap());
+        drop(locker.acquire(LONG_TIMEOUT).unwrap());
     }
 }
 
@@ -72,7 +76,7 @@ fn a_holder_is_seen_among_busy_locks() {
     for bustler in &bustlers {
         bustler.expect("ready");
     }
-    let holder = Actor::holding(&path);
+    let holder = LockPeer::holding(&path);
     let locker = WriteLocker::at(&path).unwrap();
     // Some hundred looks; a busy machine takes milliseconds for each.
     let begun = Instant::now();

@@ -2,28 +2,28 @@
 //! outside is seen from inside. Needs root, to make the namespaces.
 #![cfg(test)]
 
-mod peer;
-mod stage;
-
 use std::fs;
 use std::path::Path;
 
-use stage::{Actor, lock_file};
+use penholder_testkit::lock_fixture::{LONG_TIMEOUT, LockPeer, lock_file};
+use penholder_testkit::{lock_fixture, peer, requirement, wait};
 
 #[test]
 fn peer() {
-    peer::play(&[stage::OBEY]);
+    peer::run_role(&[lock_fixture::LOCK_PEER_ROLE]);
 }
 
 const CONTAINER: [&str; 5] = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
 
 fn can_contain() -> bool {
-    stage::are_root() && stage::is_first_pid_namespace() && peer::has("unshare")
+    requirement::is_root()
+        && requirement::is_first_pid_namespace()
+        && requirement::has_program("unshare")
 }
 
-/// An actor that is the first process of a namespace of its own.
-fn inside(path: &Path) -> Actor {
-    Actor::spawn(stage::under(&CONTAINER, &Actor::command(path, &[])))
+/// Starts a lock peer that is the first process of a pid namespace of its own.
+fn inside(path: &Path) -> LockPeer {
+    LockPeer::spawn(peer::wrapped(&CONTAINER, &LockPeer::command(path, &[])))
 }
 
 /// Out here, the pid of the one process that `unshare` started.
@@ -44,23 +44,26 @@ fn a_holder_inside_is_named_from_outside() {
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
     let mut contained = inside(&path);
-    contained.takes();
-    assert!(peer::text(&path).starts_with("pid:1\n"), "its pid in there");
+    contained.acquire();
+    assert!(
+        lock_fixture::record_text(&path).starts_with("pid:1\n"),
+        "its pid in there"
+    );
     let pid = pid_out_here(contained.pid());
-    let mut outside = Actor::start(&path);
-    outside.is_kept_out_by(pid);
-    let seen = outside.looks();
+    let mut outside = LockPeer::start(&path);
+    outside.assert_blocked_by(pid);
+    let seen = outside.status();
     assert_eq!(seen, format!("Held pid:{pid} Sleeping recorded:true"));
     peer::signal(pid, "STOP");
-    peer::until("it is seen stopped", || {
-        outside.looks().contains(" Stopped ")
+    wait::until("it is seen stopped", || {
+        outside.status().contains(" Stopped ")
     });
 
     // Killed in there, it is gone out here, whatever its record says.
     contained.peer.kill();
-    outside.takes();
-    outside.releases();
-    assert_eq!(outside.looks(), "Free");
+    outside.acquire();
+    outside.release();
+    assert_eq!(outside.status(), "Free");
 }
 
 #[test]
@@ -70,15 +73,15 @@ fn a_holder_outside_is_seen_from_inside() {
     }
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
-    let mut outside = Actor::holding(&path);
+    let mut outside = LockPeer::holding(&path);
     let mut contained = inside(&path);
-    contained.is_kept_out_by(outside.pid());
+    contained.assert_blocked_by(outside.pid());
     let there = format!("Held pid:{} OtherNamespace recorded:true", outside.pid());
-    assert_eq!(contained.looks(), there);
-    outside.releases();
-    assert_eq!(contained.looks(), "Free");
-    contained.takes();
-    assert_eq!(contained.looks().split(' ').nth(1), Some("pid:1"));
+    assert_eq!(contained.status(), there);
+    outside.release();
+    assert_eq!(contained.status(), "Free");
+    contained.acquire();
+    assert_eq!(contained.status().split(' ').nth(1), Some("pid:1"));
 }
 
 #[test]
@@ -89,16 +92,16 @@ fn two_containers_exclude_one_another() {
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
     let [mut one, mut other] = [(); 2].map(|()| inside(&path));
-    one.takes();
+    one.acquire();
     // Both are the first process in there: the pid alone would say "you".
-    other.is_kept_out_by(1);
-    assert_eq!(other.looks(), "Held pid:1 OtherNamespace recorded:true");
-    one.releases();
-    other.takes();
+    other.assert_blocked_by(1);
+    assert_eq!(other.status(), "Held pid:1 OtherNamespace recorded:true");
+    one.release();
+    other.acquire();
 }
 
 /// In a container as elsewhere: the taker is gone, the shell (`sleep` by then)
-/// holds on. Ends with the first process in there, which is the actor.
+/// holds on. Ends with the first process in there, which is the lock peer.
 const IDIOM: &str = r#"
 mkfifo fifo
 ( flock 9; read pid rest </proc/self/stat; echo $pid >fifo; exec sleep 60 ) 9>db.lock &
@@ -109,17 +112,17 @@ exec "$@"
 
 #[test]
 fn a_shell_that_had_flock_take_the_lock_is_named_inside() {
-    if !can_contain() || !peer::has("flock") {
+    if !can_contain() || !requirement::has_program("flock") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let actor = Actor::command(&lock_file(folder.path()), &[]);
-    let actor = stage::under(&["sh", "-c", IDIOM, "sh"], &actor);
-    let mut command = stage::under(&CONTAINER, &actor);
+    let lock_peer = LockPeer::command(&lock_file(folder.path()), &[]);
+    let lock_peer = peer::wrapped(&["sh", "-c", IDIOM, "sh"], &lock_peer);
+    let mut command = peer::wrapped(&CONTAINER, &lock_peer);
     command.current_dir(folder.path());
-    let mut contained = Actor::spawn(command);
-    let pid = peer::text(&folder.path().join("pid"));
-    contained.is_kept_out_by(pid.trim().parse().unwrap());
+    let mut contained = LockPeer::spawn(command);
+    let pid = fs::read_to_string(folder.path().join("pid")).unwrap_or_default();
+    contained.assert_blocked_by(pid.trim().parse().unwrap());
 }
 
 /// The same pid in each namespace, and no way to look into the other: whether a
@@ -131,23 +134,23 @@ fn containers_queue_with_everybody_else() {
     }
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
-    let mut outside = Actor::holding(&path);
+    let mut outside = LockPeer::holding(&path);
     let locker = penholder_lock::WriteLocker::at(&path).unwrap();
     let queue = || locker.status().unwrap().queue;
     let [mut first, mut second] = [(); 2].map(|()| inside(&path));
     for (place, contained) in [&mut first, &mut second].into_iter().enumerate() {
-        contained.peer.tell("take 60000");
-        peer::until("it stands in line", || queue().len() == place + 1);
+        contained.start_acquire(LONG_TIMEOUT);
+        wait::until("it stands in line", || queue().len() == place + 1);
     }
     let states = queue().into_iter().map(|waiter| (waiter.pid, waiter.state));
     let elsewhere = penholder_lock::ProcessState::OtherNamespace;
     assert_eq!(states.collect::<Vec<_>>(), [(1, elsewhere); 2]);
     // The first is killed where it stands: the second is served.
     first.peer.kill();
-    outside.releases();
+    outside.release();
     second.peer.expect("held");
     let counters = locker.status().unwrap().counters;
     assert_eq!((counters.contended, counters.timeouts), (1, 0));
-    second.releases();
-    outside.takes();
+    second.release();
+    outside.acquire();
 }

@@ -2,24 +2,22 @@
 //! however it names the lock file.
 #![cfg(test)]
 
-mod peer;
-mod stage;
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
 use penholder_lock::WriteLocker;
-use stage::{Actor, LONG, lock_file};
+use penholder_testkit::lock_fixture::{LONG_TIMEOUT, LockPeer, lock_file};
+use penholder_testkit::{lock_fixture, peer};
 
 #[test]
 fn peer() {
-    peer::play(&[stage::OBEY]);
+    peer::run_role(&[lock_fixture::LOCK_PEER_ROLE]);
 }
 
 fn is_told_at_once(locker: &WriteLocker) {
     let begun = Instant::now();
-    let error = locker.acquire(LONG).unwrap_err();
+    let error = locker.acquire(LONG_TIMEOUT).unwrap_err();
     assert!(begun.elapsed() < Duration::from_secs(5), "it waited");
     assert!(error.is_nested() && !error.is_timeout(), "{error}");
     assert!(error.to_string().contains("this thread holds it already"));
@@ -34,7 +32,7 @@ fn is_an_error_at_once_under_every_name() {
     fs::create_dir(&real).unwrap();
     symlink(&real, &alias).unwrap();
     let locker = WriteLocker::new(&real).unwrap();
-    let guard = locker.acquire(LONG).unwrap();
+    let guard = locker.acquire(LONG_TIMEOUT).unwrap();
     let hard_link = folder.path().join("hard.lock");
     fs::hard_link(lock_file(&real), &hard_link).unwrap();
 
@@ -46,12 +44,17 @@ fn is_an_error_at_once_under_every_name() {
     is_told_at_once(&WriteLocker::at(&hard_link).unwrap());
 
     // Being told so took nothing from the one that holds.
-    let mut other = Actor::start(&lock_file(&real));
-    other.is_kept_out_by(std::process::id());
+    let mut other = LockPeer::start(&lock_file(&real));
+    other.assert_blocked_by(std::process::id());
     guard.release().unwrap();
-    other.takes();
-    other.releases();
-    drop(WriteLocker::new(&alias).unwrap().acquire(LONG).unwrap());
+    other.acquire();
+    other.release();
+    drop(
+        WriteLocker::new(&alias)
+            .unwrap()
+            .acquire(LONG_TIMEOUT)
+            .unwrap(),
+    );
 }
 
 /// Two locks are two locks: holding one says nothing of the other.
@@ -60,6 +63,6 @@ fn another_lock_is_not_nested() {
     let folder = tempfile::tempdir().unwrap();
     let [one, other] =
         ["one.lock", "other.lock"].map(|name| WriteLocker::at(folder.path().join(name)).unwrap());
-    let _one = one.acquire(LONG).unwrap();
-    let _other = other.acquire(LONG).unwrap();
+    let _one = one.acquire(LONG_TIMEOUT).unwrap();
+    let _other = other.acquire(LONG_TIMEOUT).unwrap();
 }

@@ -4,9 +4,6 @@
 #![cfg(test)]
 #![allow(unsafe_code, reason = "a lock on one byte has no safe wrapper")]
 
-mod peer;
-mod stage;
-
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsRawFd;
@@ -15,10 +12,11 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use peer::Peer;
 use penholder_lock::{PageState, WriteLocker};
+use penholder_testkit::lock_fixture::{Counter, LONG_TIMEOUT, LockPeer, lock_file};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{lock_fixture, peer, wait};
 use proptest::prelude::*;
-use stage::{Actor, Counter, LONG, lock_file};
 
 const LENGTH: usize = 192_512;
 /// How long one that comes afterwards may wait on a busy machine.
@@ -26,9 +24,9 @@ const PROMPTLY: Duration = Duration::from_secs(5);
 
 #[test]
 fn peer() {
-    peer::play(&[
-        stage::OBEY,
-        stage::COUNT,
+    peer::run_role(&[
+        lock_fixture::LOCK_PEER_ROLE,
+        lock_fixture::COUNT_ROLE,
         ("toil", toil),
         ("come_and_go", come_and_go),
     ]);
@@ -38,19 +36,19 @@ fn peer() {
 fn toil(args: &[OsString]) {
     let folder = Path::new(&args[0]);
     let locker = WriteLocker::new(folder).unwrap();
-    let counter = Counter::of(folder);
+    let counter = Counter::open(folder);
     let mut times = 0;
-    peer::say("ready");
-    peer::hear("go");
+    peer::send("ready");
+    peer::expect("go");
     // The end of the pipe ends the process.
-    thread::spawn(|| peer::hear("never said"));
+    thread::spawn(|| peer::expect("never said"));
     while !folder.join("over").exists() {
-        let guard = locker.acquire(LONG).unwrap();
-        counter.add_one();
+        let guard = locker.acquire(LONG_TIMEOUT).unwrap();
+        counter.increment();
         guard.release().unwrap();
         times += 1;
     }
-    peer::say(&times.to_string());
+    peer::send(&times.to_string());
 }
 
 /// The same without counting, until it is over: for a lock file that is deleted,
@@ -59,15 +57,15 @@ fn come_and_go(args: &[OsString]) {
     let folder = Path::new(&args[0]);
     let locker = WriteLocker::new(folder).unwrap();
     let mut times = 0;
-    peer::say("ready");
-    peer::hear("go");
+    peer::send("ready");
+    peer::expect("go");
     // The end of the pipe ends the process.
-    thread::spawn(|| peer::hear("never said"));
+    thread::spawn(|| peer::expect("never said"));
     while !folder.join("over").exists() {
-        drop(locker.acquire(LONG).unwrap());
+        drop(locker.acquire(LONG_TIMEOUT).unwrap());
         times += 1;
     }
-    peer::say(&times.to_string());
+    peer::send(&times.to_string());
 }
 
 /// A linear congruence is random enough.
@@ -124,7 +122,7 @@ fn attack(
         peer.expect("ready");
     }
     for peer in &mut peers {
-        peer.tell("go");
+        peer.send("go");
     }
     let begun = Instant::now();
     while begun.elapsed() < time {
@@ -134,10 +132,10 @@ fn attack(
     fs::write(folder.join("over"), "").unwrap();
     let times: Vec<u64> = peers
         .iter()
-        .map(|peer| peer.line().parse().unwrap())
+        .map(|peer| peer.read_line().parse().unwrap())
         .collect();
     for peer in &mut peers {
-        assert!(peer.ended().success());
+        assert!(peer.wait().success());
     }
     eprintln!("inside {times:?}");
     times.iter().sum()
@@ -146,18 +144,18 @@ fn attack(
 /// Those that come now are served soon, and queue.
 fn all_is_well(folder: &Path) {
     let path = lock_file(folder);
-    let mut holder = Actor::start(&path);
+    let mut holder = LockPeer::start(&path);
     let begun = Instant::now();
-    holder.takes();
+    holder.acquire();
     assert!(begun.elapsed() < PROMPTLY, "{:?}", begun.elapsed());
     assert_eq!(
         WriteLocker::at(&path).unwrap().status().unwrap().page,
         PageState::InUse
     );
-    let mut waiter = Actor::start(&path);
-    waiter.queues(&path, LONG);
+    let mut waiter = LockPeer::start(&path);
+    waiter.enqueue(&path, LONG_TIMEOUT);
     let begun = Instant::now();
-    holder.releases();
+    holder.release();
     waiter.peer.expect("held");
     assert!(begun.elapsed() < PROMPTLY, "{:?}", begun.elapsed());
 }
@@ -281,19 +279,19 @@ fn a_truncated_page_costs_at_most_those_who_use_it() {
     let folder = folder.path();
     for length in [0, 4096] {
         let path = lock_file(folder);
-        let mut holder = Actor::holding(&path);
-        let mut waiters = [(); 2].map(|()| Actor::start(&path));
+        let mut holder = LockPeer::holding(&path);
+        let mut waiters = [(); 2].map(|()| LockPeer::start(&path));
         for waiter in &mut waiters {
-            waiter.queues(&path, LONG);
+            waiter.enqueue(&path, LONG_TIMEOUT);
         }
         let page = open(&page_of(folder)).unwrap();
         page.set_len(length).unwrap();
-        let mut newcomer = Actor::start(&path);
-        newcomer.peer.tell("take 60000");
+        let mut newcomer = LockPeer::start(&path);
+        newcomer.start_acquire(LONG_TIMEOUT);
         // Whether it lives or dies of it, it does not keep the lock.
-        holder.peer.tell("release");
+        holder.peer.send("release");
         newcomer.peer.expect("held");
-        newcomer.releases();
+        newcomer.release();
         drop((holder, waiters));
         all_is_well(folder);
     }
@@ -336,14 +334,19 @@ fn whoever_finds_no_slot_gets_in_all_the_same() {
     let folder = folder.path();
     let counter = Counter::new(folder);
     let path = lock_file(folder);
-    Actor::holding(&path).releases();
+    LockPeer::holding(&path).release();
     let page = open(&page_of(folder)).unwrap();
     // Two are left.
     occupy(&page, 1..511);
     let mut peers: Vec<Peer> = (0..8)
-        .map(|_| Peer::start(stage::COUNT.0, [folder.as_os_str(), "100".as_ref()]))
+        .map(|_| {
+            Peer::start(
+                lock_fixture::COUNT_ROLE.0,
+                [folder.as_os_str(), "100".as_ref()],
+            )
+        })
         .collect();
-    stage::race(&mut peers);
+    lock_fixture::run_together(&mut peers);
     assert_eq!(counter.read(), 800);
     let counted = WriteLocker::at(&path).unwrap().status().unwrap().counters;
     eprintln!("{counted:?}");
@@ -354,25 +357,25 @@ fn whoever_finds_no_slot_gets_in_all_the_same() {
 fn without_a_page_all_get_in() {
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
-    let polls = || Actor::spawn(Actor::command(&path, &["page=no"]));
+    let polls = || LockPeer::spawn(LockPeer::command(&path, &["queue-file=no"]));
     let mut one = polls();
-    one.takes();
+    one.acquire();
     assert!(!page_of(folder.path()).exists());
     let locker = WriteLocker::at(&path).unwrap();
     assert_eq!(locker.status().unwrap().page, PageState::None);
     let mut other = polls();
-    other.is_kept_out_by(one.pid());
+    other.assert_blocked_by(one.pid());
     // Beside those that queue, and past them at a release.
-    let mut queues = Actor::start(&path);
-    queues.queues(&path, LONG);
+    let mut queues = LockPeer::start(&path);
+    queues.enqueue(&path, LONG_TIMEOUT);
     assert_eq!(locker.status().unwrap().page, PageState::InUse);
-    one.releases();
+    one.release();
     queues.peer.expect("held");
-    other.is_kept_out_by(queues.pid());
-    other.peer.tell("take 60000");
-    queues.releases();
+    other.assert_blocked_by(queues.pid());
+    other.start_acquire(LONG_TIMEOUT);
+    queues.release();
     other.peer.expect("held");
-    queues.is_kept_out_by(other.pid());
+    queues.assert_blocked_by(other.pid());
 }
 
 /// Nothing that is no file is put away.
@@ -382,8 +385,10 @@ fn where_a_folder_stands_in_the_place_of_the_page_all_get_in() {
     let counter = Counter::new(folder.path());
     fs::create_dir(page_of(folder.path())).unwrap();
     let args = [folder.path().as_os_str(), "50".as_ref()];
-    let mut peers: Vec<Peer> = (0..4).map(|_| Peer::start(stage::COUNT.0, args)).collect();
-    stage::race(&mut peers);
+    let mut peers: Vec<Peer> = (0..4)
+        .map(|_| Peer::start(lock_fixture::COUNT_ROLE.0, args))
+        .collect();
+    lock_fixture::run_together(&mut peers);
     assert_eq!(counter.read(), 200);
     let status = WriteLocker::new(folder.path()).unwrap().status().unwrap();
     assert_eq!(status.page, PageState::Unusable);
@@ -397,17 +402,20 @@ fn a_page_that_another_has_mended_is_left_alone() {
     let path = lock_file(folder.path());
     let page = page_of(folder.path());
     for _ in 0..5 {
-        let mut holder = Actor::holding(&path);
+        let mut holder = LockPeer::holding(&path);
         poke(&page, 8, &[0xFF; 8]);
-        let mut waiters = [(); 2].map(|()| Actor::start(&path));
+        let mut waiters = [(); 2].map(|()| LockPeer::start(&path));
         for waiter in &mut waiters {
-            waiter.peer.tell("take 60000");
+            waiter.start_acquire(LONG_TIMEOUT);
         }
         // Both find it broken, and poll.
         thread::sleep(Duration::from_millis(30));
-        holder.releases();
+        holder.release();
         let [one, other] = &mut waiters;
-        let first_is_one = one.peer.line_within(Duration::from_millis(200)).is_some();
+        let first_is_one = one
+            .peer
+            .read_line_within(Duration::from_millis(200))
+            .is_some();
         let (first, second) = if first_is_one {
             (one, other)
         } else {
@@ -415,7 +423,7 @@ fn a_page_that_another_has_mended_is_left_alone() {
             (other, one)
         };
         let mended = fs::metadata(&page).unwrap().ino();
-        first.releases();
+        first.release();
         second.peer.expect("held");
         assert_eq!(fs::metadata(&page).unwrap().ino(), mended);
     }
@@ -428,35 +436,35 @@ fn forged_tickets_do_not_let_others_pass() {
     let path = lock_file(folder.path());
     let page = page_of(folder.path());
     for own in [false, true] {
-        let mut holder = Actor::holding(&path);
+        let mut holder = LockPeer::holding(&path);
         poke(&page, 128, &1_000_000_u64.to_ne_bytes());
-        let fifo = || Actor::spawn(Actor::command(&path, &["policy=fifo"]));
+        let fifo = || LockPeer::spawn(LockPeer::command(&path, &["policy=fifo"]));
         let [mut first, mut second] = [fifo(), fifo()];
-        first.queues(&path, LONG);
+        first.enqueue(&path, LONG_TIMEOUT);
         if !own {
             poke(&page, 128, &0_u64.to_ne_bytes());
         }
-        second.queues(&path, LONG);
+        second.enqueue(&path, LONG_TIMEOUT);
         if own {
             let bytes = fs::read(&page).unwrap();
             let pid = |slot: &u64| {
                 let at = usize::try_from(53_248 + slot * 256).unwrap();
                 u64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap())
             };
-            let slot = (0..512).find(|slot| pid(slot) == first.pid().into());
+            let slot = (0..512).find(|slot| pid(slot) == u64::from(first.pid()));
             let ticket = 16_384 + slot.unwrap() * 8;
             poke(&page, ticket, &u64::MAX.to_ne_bytes());
             // It puts that right when it wakes.
             let file = open(&page).unwrap();
-            peer::until("it has its ticket again", || {
+            wait::until("it has its ticket again", || {
                 let mut word = [0; 8];
                 file.read_exact_at(&mut word, ticket).unwrap();
                 u64::from_ne_bytes(word) != u64::MAX
             });
         }
-        holder.releases();
+        holder.release();
         first.peer.expect("held");
-        first.releases();
+        first.release();
         second.peer.expect("held");
     }
 }
@@ -466,22 +474,22 @@ fn forged_tickets_do_not_let_others_pass() {
 fn a_forged_word_does_not_spare_the_record() {
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
-    Actor::holding(&path).releases();
+    LockPeer::holding(&path).release();
     for state in 0..4_u64 {
-        let mut actor = Actor::start(&path);
+        let mut lock_peer = LockPeer::start(&path);
         let page = open(&page_of(folder.path())).unwrap();
         let mut rotor = [0; 8];
         page.read_exact_at(&mut rotor, 136).unwrap();
         let next = u64::from_ne_bytes(rotor) % 512;
         page.write_all_at(&(state | next << 2 | 1 << 18).to_ne_bytes(), 64)
             .unwrap();
-        actor.takes();
-        let text = peer::text(&path);
+        lock_peer.acquire();
+        let text = lock_fixture::record_text(&path);
         assert!(
-            text.starts_with(&format!("pid:{}\n", actor.pid())),
+            text.starts_with(&format!("pid:{}\n", lock_peer.pid())),
             "{state}: {text}"
         );
-        actor.releases();
+        lock_peer.release();
     }
 }
 
@@ -494,7 +502,7 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let locker = WriteLocker::new(folder.path()).unwrap();
         let path = page_of(folder.path());
-        drop(locker.acquire(LONG).unwrap());
+        drop(locker.acquire(LONG_TIMEOUT).unwrap());
         let valid = fs::read(&path).unwrap();
         let mut random = Random(seed);
         let mut bytes = if header { valid.clone() } else { random.bytes(length) };
@@ -520,6 +528,6 @@ proptest! {
             + status.events.iter().map(|event| event.to_string().len()).sum::<usize>();
         prop_assert!(shown < 1 << 20);
         // And the page is used, or built anew, whatever stands in it.
-        drop(locker.acquire(LONG).unwrap());
+        drop(locker.acquire(LONG_TIMEOUT).unwrap());
     }
 }

@@ -2,16 +2,14 @@
 //! is told so. Needs root, to play the users.
 #![cfg(test)]
 
-mod peer;
-mod stage;
-
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use penholder_lock::{PageState, WriteLocker};
-use stage::Actor;
+use penholder_testkit::lock_fixture::{LONG_TIMEOUT, LockPeer};
+use penholder_testkit::{lock_fixture, peer, requirement};
 use tempfile::TempDir;
 
 const GROUP: u32 = 64_321;
@@ -19,7 +17,7 @@ const USERS: [u32; 2] = [64_322, 64_323];
 
 #[test]
 fn peer() {
-    peer::play(&[stage::OBEY]);
+    peer::run_role(&[lock_fixture::LOCK_PEER_ROLE]);
 }
 
 /// A folder that the group may write, with a model database in it.
@@ -32,7 +30,7 @@ struct Shared {
 impl Shared {
     /// `None` if we cannot play other users.
     fn new(folder_bits: u32) -> Option<Self> {
-        if !stage::are_root() || !peer::has("setpriv") {
+        if !requirement::is_root() || !requirement::has_program("setpriv") {
             return None;
         }
         let folder = tempfile::tempdir().unwrap();
@@ -56,9 +54,9 @@ impl Shared {
     }
 
     /// A user who is in the group, but whose own group is another.
-    fn user(&self, id: u32, options: &[&str]) -> Actor {
-        let command = Actor::command(&self.path("db.lock"), options);
-        let mut command = stage::under(
+    fn user(&self, id: u32, options: &[&str]) -> LockPeer {
+        let command = LockPeer::command(&self.path("db.lock"), options);
+        let mut command = peer::wrapped(
             &[
                 "setpriv",
                 &format!("--reuid={id}"),
@@ -69,7 +67,7 @@ impl Shared {
             &without_program(&command),
         );
         command.current_dir("/");
-        Actor::spawn(command)
+        LockPeer::spawn(command)
     }
 }
 
@@ -98,16 +96,16 @@ fn can_share(folder_bits: u32) {
     };
     let model = format!("model={}", shared.path("db").display());
     let mut one = shared.user(USERS[0], &[&model, "umask=077"]);
-    one.takes();
+    one.acquire();
     let made = fs::metadata(shared.path("db.lock")).unwrap();
     assert_eq!((made.mode() & 0o777, made.uid()), (0o664, USERS[0]));
     assert_eq!(made.gid(), GROUP);
 
     let mut other = shared.user(USERS[1], &[&model, "umask=077"]);
-    other.is_kept_out_by(one.pid());
-    one.releases();
-    other.takes();
-    one.is_kept_out_by(other.pid());
+    other.assert_blocked_by(one.pid());
+    one.release();
+    other.acquire();
+    one.assert_blocked_by(other.pid());
 }
 
 #[test]
@@ -128,8 +126,8 @@ fn without_a_model_the_umask_keeps_the_second_user_out() {
         return;
     };
     let mut one = shared.user(USERS[0], &["umask=077"]);
-    one.takes();
-    let told = shared.user(USERS[1], &[]).take(stage::LONG);
+    one.acquire();
+    let told = shared.user(USERS[1], &[]).acquire_within(LONG_TIMEOUT);
     assert!(told.starts_with("open lock file: "), "{told}");
     assert!(told.contains("Permission denied"), "{told}");
     assert!(told.ends_with("read and write permission on the lock file and its directory"));
@@ -144,8 +142,8 @@ fn in_a_folder_that_may_not_be_written_all_get_in() {
     let model = format!("model={}", shared.path("db").display());
     let [mut one, mut other] = {
         let mut maker = shared.user(USERS[0], &[&model]);
-        maker.takes();
-        maker.releases();
+        maker.acquire();
+        maker.release();
         drop(maker);
         fs::remove_file(shared.path("db.lockq")).unwrap();
         set(shared.folder.path(), 0o2550);
@@ -153,13 +151,13 @@ fn in_a_folder_that_may_not_be_written_all_get_in() {
     };
     let locker = WriteLocker::at(shared.path("db.lock")).unwrap();
     for _ in 0..5 {
-        one.takes();
-        other.is_kept_out_by(one.pid());
-        other.peer.tell("take 60000");
-        one.releases();
+        one.acquire();
+        other.assert_blocked_by(one.pid());
+        other.start_acquire(LONG_TIMEOUT);
+        one.release();
         other.peer.expect("held");
-        one.is_kept_out_by(other.pid());
-        other.releases();
+        one.assert_blocked_by(other.pid());
+        other.release();
     }
     assert_eq!(locker.status().unwrap().page, PageState::None);
 }
@@ -170,18 +168,18 @@ fn a_lock_file_made_unreadable_is_an_error_until_it_is_readable() {
         return;
     };
     let mut user = shared.user(USERS[0], &[]);
-    user.takes();
-    user.releases();
+    user.acquire();
+    user.release();
     fs::set_permissions(shared.path("db.lock"), Permissions::from_mode(0o000)).unwrap();
     // Whoever has it open works on; whoever comes new is told.
-    user.takes();
+    user.acquire();
     let mut newcomer = shared.user(USERS[0], &[]);
-    for told in [newcomer.take(stage::LONG), newcomer.looks()] {
+    for told in [newcomer.acquire_within(LONG_TIMEOUT), newcomer.status()] {
         assert!(told.contains("Permission denied"), "{told}");
         assert!(!told.contains("timeout"), "{told}");
     }
     fs::set_permissions(shared.path("db.lock"), Permissions::from_mode(0o600)).unwrap();
-    newcomer.is_kept_out_by(user.pid());
-    user.releases();
-    newcomer.takes();
+    newcomer.assert_blocked_by(user.pid());
+    user.release();
+    newcomer.acquire();
 }

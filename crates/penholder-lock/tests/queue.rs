@@ -2,25 +2,27 @@
 //! is told of it afterwards.
 #![cfg(test)]
 
-mod peer;
-mod stage;
-
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use peer::Peer;
 use penholder_lock::{Event, EventKind, WriteLocker};
-use stage::{Actor, Counter, LONG, lock_file};
+use penholder_testkit::lock_fixture::{Counter, LONG_TIMEOUT, LockPeer, lock_file};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{lock_fixture, peer, requirement, wait};
 
 /// What "at once" may take at the median on a busy machine; meant are 2 ms.
 const AT_ONCE: Duration = Duration::from_millis(50);
 
 #[test]
 fn peer() {
-    peer::play(&[stage::OBEY, ("share", share), ("bustle", bustle)]);
+    peer::run_role(&[
+        lock_fixture::LOCK_PEER_ROLE,
+        ("share", share),
+        ("bustle", bustle),
+    ]);
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {
@@ -29,14 +31,14 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-fn waiting(path: &Path, number: usize) -> Vec<Actor> {
-    let mut actors: Vec<_> = (0..number)
-        .map(|_| Actor::spawn(Actor::command(path, &["policy=fifo"])))
+fn waiting(path: &Path, number: usize) -> Vec<LockPeer> {
+    let mut lock_peers: Vec<_> = (0..number)
+        .map(|_| LockPeer::spawn(LockPeer::command(path, &["policy=fifo"])))
         .collect();
-    for actor in &mut actors {
-        actor.queues(path, LONG);
+    for lock_peer in &mut lock_peers {
+        lock_peer.enqueue(path, LONG_TIMEOUT);
     }
-    actors
+    lock_peers
 }
 
 fn events(path: &Path, kind: EventKind) -> Vec<Event> {
@@ -49,39 +51,39 @@ fn events(path: &Path, kind: EventKind) -> Vec<Event> {
 fn first_come_first_served() {
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
-    let mut last = Actor::holding(&path);
+    let mut last = LockPeer::holding(&path);
     let mut line = waiting(&path, 6);
     let queue = WriteLocker::at(&path).unwrap().status().unwrap().queue;
     let in_line: Vec<u32> = queue.iter().map(|waiter| waiter.pid).collect();
-    let came: Vec<u32> = line.iter().map(Actor::pid).collect();
+    let came: Vec<u32> = line.iter().map(LockPeer::pid).collect();
     assert_eq!(in_line, came);
     while !line.is_empty() {
-        last.releases();
+        last.release();
         last = line.remove(0);
         last.peer.expect("held");
         for other in &line {
-            assert_eq!(other.peer.line_within(Duration::ZERO), None);
+            assert_eq!(other.peer.read_line_within(Duration::ZERO), None);
         }
     }
-    last.releases();
+    last.release();
 }
 
 /// Is inside as often as it can for a while.
 fn share(args: &[OsString]) {
     let folder = Path::new(&args[0]);
     let locker = WriteLocker::new(folder).unwrap();
-    let counter = Counter::of(folder);
-    peer::say("ready");
-    peer::hear("go");
+    let counter = Counter::open(folder);
+    peer::send("ready");
+    peer::expect("go");
     let begun = Instant::now();
     let mut times = 0;
     while begun.elapsed() < Duration::from_millis(1500) {
-        let guard = locker.acquire(LONG).unwrap();
-        counter.add_one();
+        let guard = locker.acquire(LONG_TIMEOUT).unwrap();
+        counter.increment();
         guard.release().unwrap();
         times += 1;
     }
-    peer::say(&times.to_string());
+    peer::send(&times.to_string());
 }
 
 #[test]
@@ -95,14 +97,14 @@ fn eight_that_want_all_they_can_get_have_about_the_same() {
         peer.expect("ready");
     }
     for peer in &mut peers {
-        peer.tell("go");
+        peer.send("go");
     }
     let shares: Vec<u64> = peers
         .iter()
-        .map(|peer| peer.line().parse().unwrap())
+        .map(|peer| peer.read_line().parse().unwrap())
         .collect();
     eprintln!("{shares:?}");
-    assert_eq!(counter.read(), shares.iter().sum());
+    assert_eq!(counter.read(), shares.iter().sum::<u64>());
     assert!(shares.iter().min().unwrap() * 4 >= *shares.iter().max().unwrap());
 }
 
@@ -112,14 +114,14 @@ fn a_killed_waiter_costs_those_behind_it_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
     let times = [(); 10].map(|()| {
-        let mut holder = Actor::holding(&path);
+        let mut holder = LockPeer::holding(&path);
         let mut line = waiting(&path, 2);
         line[0].peer.kill();
         let begun = Instant::now();
-        holder.releases();
+        holder.release();
         line[1].peer.expect("held");
         let time = begun.elapsed();
-        line[1].releases();
+        line[1].release();
         time
     });
     assert!(median(times.into()) < AT_ONCE);
@@ -130,19 +132,22 @@ fn a_stopped_heir_is_passed_over_and_served_when_it_wakes() {
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
     for stopped in [0, 1] {
-        let mut holder = Actor::holding(&path);
+        let mut holder = LockPeer::holding(&path);
         let mut line = waiting(&path, 3);
         let sleeper = line.remove(stopped);
         sleeper.peer.stop();
-        holder.releases();
+        holder.release();
         for other in &mut line {
             other.peer.expect("held");
-            other.releases();
+            other.release();
         }
-        holder.takes();
+        holder.acquire();
         sleeper.peer.signal("CONT");
-        assert_eq!(sleeper.peer.line_within(Duration::from_millis(50)), None);
-        holder.releases();
+        assert_eq!(
+            sleeper.peer.read_line_within(Duration::from_millis(50)),
+            None
+        );
+        holder.release();
         sleeper.peer.expect("held");
     }
     let passed = events(&path, EventKind::PassedOver);
@@ -153,22 +158,22 @@ fn a_stopped_heir_is_passed_over_and_served_when_it_wakes() {
 fn nothing_is_stolen_from_a_stopped_holder() {
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
-    let mut holder = Actor::holding(&path);
+    let mut holder = LockPeer::holding(&path);
     holder.peer.stop();
-    let mut line = [(); 3].map(|()| Actor::start(&path));
-    for (place, actor) in line.iter_mut().enumerate() {
-        actor.queues(&path, Duration::from_millis(800 + 100 * place as u64));
+    let mut line = [(); 3].map(|()| LockPeer::start(&path));
+    for (place, lock_peer) in line.iter_mut().enumerate() {
+        lock_peer.enqueue(&path, Duration::from_millis(800 + 100 * place as u64));
     }
-    let mut last = Actor::start(&path);
-    let told = last.take(Duration::from_millis(300));
+    let mut last = LockPeer::start(&path);
+    let told = last.acquire_within(Duration::from_millis(300));
     let named = format!("  holder: pid:{} since ", holder.pid());
     assert!(
         told.contains(&named) && told.contains(", stopped, held "),
         "{told}"
     );
     assert!(told.contains("|  queue: 3 ahead of you|"), "{told}");
-    for actor in &line {
-        let told = actor.peer.line();
+    for lock_peer in &line {
+        let told = lock_peer.peer.read_line();
         assert!(
             told.contains(&named) && told.contains(", stopped, held "),
             "{told}"
@@ -181,8 +186,8 @@ fn nothing_is_stolen_from_a_stopped_holder() {
         assert_eq!(event.other, Some(holder.pid()));
     }
     holder.peer.signal("CONT");
-    holder.releases();
-    last.takes();
+    holder.release();
+    last.acquire();
 }
 
 /// Takes it for random short times, and gives up after random ones.
@@ -190,7 +195,7 @@ fn bustle(args: &[OsString]) {
     let folder = Path::new(&args[0]);
     let hasty = args[1] == "hasty";
     let locker = WriteLocker::new(folder).unwrap();
-    let counter = Counter::of(folder);
+    let counter = Counter::open(folder);
     let mut random = u64::from(std::process::id());
     // A linear congruence is random enough.
     let mut micros = |below: u64| {
@@ -199,15 +204,15 @@ fn bustle(args: &[OsString]) {
             .wrapping_add(1);
         Duration::from_micros((random >> 33) % below)
     };
-    peer::say("ready");
-    peer::hear("go");
+    peer::send("ready");
+    peer::expect("go");
     let begun = Instant::now();
     let mut times = 0;
     while begun.elapsed() < Duration::from_millis(1500) {
-        let timeout = if hasty { micros(4000) } else { LONG };
+        let timeout = if hasty { micros(4000) } else { LONG_TIMEOUT };
         match locker.acquire(timeout) {
             Ok(guard) => {
-                counter.add_one();
+                counter.increment();
                 times += 1;
                 if !hasty {
                     thread::sleep(micros(2000));
@@ -218,7 +223,7 @@ fn bustle(args: &[OsString]) {
         }
         thread::sleep(micros(500));
     }
-    peer::say(&times.to_string());
+    peer::send(&times.to_string());
 }
 
 #[test]
@@ -235,11 +240,11 @@ fn giving_up_at_the_hand_off_loses_nothing() {
         peer.expect("ready");
     }
     for peer in &mut peers {
-        peer.tell("go");
+        peer.send("go");
     }
     let times: u64 = peers
         .iter()
-        .map(|peer| peer.line().parse::<u64>().unwrap())
+        .map(|peer| peer.read_line().parse::<u64>().unwrap())
         .sum();
     assert_eq!(counter.read(), times);
     let locker = WriteLocker::at(&path).unwrap();
@@ -254,45 +259,45 @@ fn giving_up_at_the_hand_off_loses_nothing() {
 fn a_try_passes_nobody_who_waits() {
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
-    let mut holder = Actor::holding(&path);
-    let mut waiter = Actor::start(&path);
-    let mut trier = Actor::start(&path);
-    assert!(!trier.tries(), "it is held");
+    let mut holder = LockPeer::holding(&path);
+    let mut waiter = LockPeer::start(&path);
+    let mut trier = LockPeer::start(&path);
+    assert!(!trier.try_acquire(), "it is held");
     // Stopped, but within its time.
-    waiter.queues(&path, LONG);
+    waiter.enqueue(&path, LONG_TIMEOUT);
     waiter.peer.stop();
-    holder.releases();
+    holder.release();
     for _ in 0..20 {
-        assert!(!trier.tries() && !holder.tries());
+        assert!(!trier.try_acquire() && !holder.try_acquire());
     }
     waiter.peer.signal("CONT");
     waiter.peer.expect("held");
     // Past its time.
     let timeout = Duration::from_millis(500);
     let begun = Instant::now();
-    holder.queues(&path, timeout);
+    holder.enqueue(&path, timeout);
     holder.peer.stop();
-    waiter.releases();
-    peer::until("it is over time", || trier.tries());
+    waiter.release();
+    wait::until("it is over time", || trier.try_acquire());
     assert!(begun.elapsed() > timeout);
-    trier.releases();
+    trier.release();
     holder.peer.signal("CONT");
-    let told = holder.peer.line();
+    let told = holder.peer.read_line();
     assert!(
         told == "held" || told.starts_with("write lock timeout"),
         "{told}"
     );
     if told == "held" {
-        holder.releases();
+        holder.release();
     }
     // Dead.
-    trier.takes();
-    waiter.queues(&path, LONG);
+    trier.acquire();
+    waiter.enqueue(&path, LONG_TIMEOUT);
     waiter.peer.stop();
-    trier.releases();
-    assert!(!trier.tries());
+    trier.release();
+    assert!(!trier.try_acquire());
     waiter.peer.kill();
-    assert!(trier.tries());
+    assert!(trier.try_acquire());
 }
 
 #[test]
@@ -300,22 +305,22 @@ fn the_next_in_line_has_what_a_killed_holder_had() {
     const KILLS: usize = 20;
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
-    let [mut next, mut behind] = [(); 2].map(|()| Actor::start(&path));
+    let [mut next, mut behind] = [(); 2].map(|()| LockPeer::start(&path));
     let mut dead = Vec::new();
     let mut times = Vec::new();
     for _ in 0..KILLS {
-        let mut holder = Actor::holding(&path);
-        next.queues(&path, LONG);
-        behind.queues(&path, LONG);
+        let mut holder = LockPeer::holding(&path);
+        next.enqueue(&path, LONG_TIMEOUT);
+        behind.enqueue(&path, LONG_TIMEOUT);
         let begun = Instant::now();
         holder.peer.signal("KILL");
         next.peer.expect("held");
         times.push(begun.elapsed());
         holder.peer.kill();
         dead.push(holder.pid());
-        next.releases();
+        next.release();
         behind.peer.expect("held");
-        behind.releases();
+        behind.release();
     }
     assert!(median(times) < AT_ONCE);
     let told = events(&path, EventKind::Recovery);
@@ -336,12 +341,12 @@ fn the_next_in_line_has_what_a_killed_holder_had() {
 fn a_long_hold_is_told_with_its_label() {
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
-    let mut holder = Actor::spawn(Actor::command(&path, &["label=nightly import"]));
-    holder.takes();
+    let mut holder = LockPeer::spawn(LockPeer::command(&path, &["label=nightly import"]));
+    holder.acquire();
     thread::sleep(Duration::from_millis(510));
-    holder.releases();
-    holder.takes();
-    holder.releases();
+    holder.release();
+    holder.acquire();
+    holder.release();
     let told = events(&path, EventKind::LongHold);
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!(told[0].pid, holder.pid());
@@ -356,39 +361,39 @@ fn a_pause_is_not_told_as_a_hold() {
     let path = lock_file(folder.path());
     let queues = WriteLocker::at(&path).unwrap();
     let polls = WriteLocker::at(&path).unwrap().no_page();
-    drop(queues.acquire(LONG).unwrap());
+    drop(queues.acquire(LONG_TIMEOUT).unwrap());
     thread::sleep(Duration::from_millis(510));
-    drop(polls.acquire(LONG).unwrap());
+    drop(polls.acquire(LONG_TIMEOUT).unwrap());
     assert_eq!(events(&path, EventKind::LongHold), []);
     assert_eq!(queues.status().unwrap().holds.count, 1);
 }
 
 #[test]
 fn a_holder_that_does_not_queue_is_told() {
-    if !peer::has("flock") {
+    if !requirement::has_program("flock") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
-    let mut waiter = Actor::holding(&path);
-    waiter.releases();
+    let mut waiter = LockPeer::holding(&path);
+    waiter.release();
     let flock = flock(folder.path());
-    waiter.queues(&path, LONG);
+    waiter.enqueue(&path, LONG_TIMEOUT);
     is_told(&path, &mut waiter, flock);
 }
 
 /// It has taken the lock that the first in line was to have.
 #[test]
 fn one_that_does_not_queue_is_told_by_the_heir() {
-    if !peer::has("flock") {
+    if !requirement::has_program("flock") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
-    let mut holder = Actor::holding(&path);
+    let mut holder = LockPeer::holding(&path);
     let mut heir = waiting(&path, 1).remove(0);
     heir.peer.stop();
-    holder.releases();
+    holder.release();
     let flock = flock(folder.path());
     heir.peer.signal("CONT");
     is_told(&path, &mut heir, flock);
@@ -404,10 +409,10 @@ fn flock(folder: &Path) -> Peer {
     flock
 }
 
-fn is_told(path: &Path, waiter: &mut Actor, mut flock: Peer) {
+fn is_told(path: &Path, waiter: &mut LockPeer, mut flock: Peer) {
     // It has to find out first.
     thread::sleep(Duration::from_millis(100));
-    flock.end();
+    flock.close();
     waiter.peer.expect("held");
     let told = events(path, EventKind::Bypass);
     assert_eq!(told.len(), 1, "{told:?}");
@@ -424,21 +429,21 @@ fn many_threads_of_one_process_leave_others_their_turn() {
     let folder = tempfile::tempdir().unwrap();
     let path = lock_file(folder.path());
     let locker = WriteLocker::at(&path).unwrap();
-    let mut other = Actor::start(&path);
+    let mut other = LockPeer::start(&path);
     let over = std::sync::atomic::AtomicBool::new(false);
     let takes = thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
                 while !over.load(std::sync::atomic::Ordering::Relaxed) {
-                    drop(locker.acquire(LONG).unwrap());
+                    drop(locker.acquire(LONG_TIMEOUT).unwrap());
                 }
             });
         }
         let takes: Vec<_> = (0..21)
             .map(|_| {
                 let begun = Instant::now();
-                other.takes();
-                other.releases();
+                other.acquire();
+                other.release();
                 begun.elapsed()
             })
             .collect();

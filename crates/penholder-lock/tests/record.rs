@@ -2,9 +2,6 @@
 //! blank after every way out, and is whole whenever somebody reads it.
 #![cfg(test)]
 
-mod peer;
-mod stage;
-
 use std::ffi::OsString;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -12,17 +9,20 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use peer::Peer;
 use penholder_lock::{LockError, WriteLocker};
-use stage::{LONG, lock_file};
+use penholder_testkit::lock_fixture::{LONG_TIMEOUT, lock_file};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{lock_fixture, peer};
 
 #[test]
 fn peer() {
-    peer::play(&[("rewrite", rewrite)]);
+    peer::run_role(&[("rewrite", rewrite)]);
 }
 
 fn is_blank(folder: &Path) -> bool {
-    peer::text(&lock_file(folder)).trim().is_empty()
+    lock_fixture::record_text(&lock_file(folder))
+        .trim()
+        .is_empty()
 }
 
 fn time_of(line: &str) -> SystemTime {
@@ -36,9 +36,9 @@ fn says_who_holds_and_since_when() {
     let folder = tempfile::tempdir().unwrap();
     let locker = WriteLocker::new(folder.path()).unwrap();
     let before = SystemTime::now();
-    let guard = locker.acquire(LONG).unwrap();
+    let guard = locker.acquire(LONG_TIMEOUT).unwrap();
     let after = SystemTime::now();
-    let text = peer::text(&lock_file(folder.path()));
+    let text = lock_fixture::record_text(&lock_file(folder.path()));
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], format!("pid:{}", std::process::id()));
     // Milliseconds are written: rounded down, at most one early.
@@ -51,8 +51,8 @@ fn says_who_holds_and_since_when() {
 #[test]
 fn is_blank_after_every_way_out() {
     fn returns_early(locker: &WriteLocker) -> Result<(), LockError> {
-        let _guard = locker.acquire(LONG)?;
-        locker.acquire(LONG)?.release()
+        let _guard = locker.acquire(LONG_TIMEOUT)?;
+        locker.acquire(LONG_TIMEOUT)?.release()
     }
 
     let folder = tempfile::tempdir().unwrap();
@@ -63,12 +63,12 @@ fn is_blank_after_every_way_out() {
         assert!(locker.holder().unwrap().is_none());
     };
 
-    let guard = locker.acquire(LONG).unwrap();
+    let guard = locker.acquire(LONG_TIMEOUT).unwrap();
     was_held();
     guard.release().unwrap();
     is_out();
 
-    let guard = locker.acquire(LONG).unwrap();
+    let guard = locker.acquire(LONG_TIMEOUT).unwrap();
     was_held();
     drop(guard);
     is_out();
@@ -78,24 +78,24 @@ fn is_blank_after_every_way_out() {
     is_out();
 
     let panicked = catch_unwind(AssertUnwindSafe(|| {
-        let _guard = locker.acquire(LONG).unwrap();
+        let _guard = locker.acquire(LONG_TIMEOUT).unwrap();
         was_held();
         // A panic without its message on the screen.
         resume_unwind(Box::new("on purpose"));
     }));
     assert_eq!(panicked.unwrap_err().downcast_ref(), Some(&"on purpose"));
     is_out();
-    drop(locker.acquire(LONG).unwrap());
+    drop(locker.acquire(LONG_TIMEOUT).unwrap());
 }
 
 /// Takes and gives back until its input ends; its label says its pid.
 fn rewrite(args: &[OsString]) {
     let label = format!("of {}", std::process::id());
     let locker = WriteLocker::new(&args[0]).unwrap().label(label);
-    peer::say("ready");
-    thread::spawn(|| peer::hear("never said"));
+    peer::send("ready");
+    thread::spawn(|| peer::expect("never said"));
     loop {
-        let guard = locker.acquire(LONG).unwrap();
+        let guard = locker.acquire(LONG_TIMEOUT).unwrap();
         // `holder()` is to meet a holder, and the other one to get in between.
         thread::sleep(Duration::from_micros(50));
         guard.release().unwrap();

@@ -2,22 +2,20 @@
 //! came, and are told when it is their own process that they wait for.
 #![cfg(test)]
 
-mod peer;
-mod stage;
-
 use std::panic::resume_unwind;
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use peer::Peer;
 use penholder_lock::WriteLocker;
-use stage::{Actor, Counter, LONG, lock_file};
+use penholder_testkit::lock_fixture::{Counter, LONG_TIMEOUT, LockPeer, lock_file};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{lock_fixture, peer, wait};
 
 #[test]
 fn peer() {
-    peer::play(&[stage::OBEY, stage::COUNT]);
+    peer::run_role(&[lock_fixture::LOCK_PEER_ROLE, lock_fixture::COUNT_ROLE]);
 }
 
 #[test]
@@ -26,7 +24,7 @@ fn sixteen_threads_and_another_process_count_right() {
     let counter = Counter::new(folder.path());
     let locker = WriteLocker::new(folder.path()).unwrap();
     let args = [folder.path().as_os_str(), "1000".as_ref()];
-    let mut others = [Peer::start(stage::COUNT.0, args)];
+    let mut others = [Peer::start(lock_fixture::COUNT_ROLE.0, args)];
     thread::scope(|scope| {
         for number in 0..16 {
             let (locker, folder, counter) = (&locker, folder.path(), &counter);
@@ -35,12 +33,12 @@ fn sixteen_threads_and_another_process_count_right() {
                 let own = WriteLocker::new(folder).unwrap();
                 let locker = if number % 2 == 0 { locker } else { &own };
                 for _ in 0..300 {
-                    let _guard = locker.acquire(LONG).unwrap();
-                    counter.add_one();
+                    let _guard = locker.acquire(LONG_TIMEOUT).unwrap();
+                    counter.increment();
                 }
             });
         }
-        stage::race(&mut others);
+        lock_fixture::run_together(&mut others);
     });
     assert_eq!(counter.read(), 16 * 300 + 1000);
 }
@@ -68,7 +66,7 @@ fn are_served_in_the_order_they_came() {
         let (release, released) = channel::<()>();
         let first = &locker;
         scope.spawn(move || {
-            let guard = first.acquire(LONG).unwrap();
+            let guard = first.acquire(LONG_TIMEOUT).unwrap();
             say_held.send(()).unwrap();
             released.recv().unwrap();
             guard.release().unwrap();
@@ -77,10 +75,10 @@ fn are_served_in_the_order_they_came() {
         for number in 0..8 {
             let (locker, order) = (&locker, &order);
             scope.spawn(move || {
-                let _guard = locker.acquire(LONG).unwrap();
+                let _guard = locker.acquire(LONG_TIMEOUT).unwrap();
                 order.lock().unwrap().push(number);
             });
-            peer::until("it stands in line", || in_line(locker) == number + 2);
+            wait::until("it stands in line", || in_line(locker) == number + 2);
         }
         release.send(()).unwrap();
     });
@@ -91,7 +89,7 @@ fn are_served_in_the_order_they_came() {
 fn a_timeout_behind_another_thread_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let locker = WriteLocker::new(folder.path()).unwrap();
-    let guard = locker.acquire(LONG).unwrap();
+    let guard = locker.acquire(LONG_TIMEOUT).unwrap();
     let timeout = Duration::from_millis(200);
     thread::scope(|scope| {
         let waiter = scope.spawn(|| {
@@ -118,15 +116,15 @@ fn a_timeout_behind_another_thread_says_so() {
 #[test]
 fn a_timeout_in_line_names_the_process_that_holds() {
     let folder = tempfile::tempdir().unwrap();
-    let mut actor = Actor::holding(&lock_file(folder.path()));
+    let mut lock_peer = LockPeer::holding(&lock_file(folder.path()));
     let locker = WriteLocker::new(folder.path()).unwrap();
     thread::scope(|scope| {
-        let first = scope.spawn(|| drop(locker.acquire(LONG).unwrap()));
+        let first = scope.spawn(|| drop(locker.acquire(LONG_TIMEOUT).unwrap()));
         for timeout in [1, 100].map(Duration::from_millis) {
             let error = locker.acquire(timeout).unwrap_err();
-            assert_eq!(error.holder().unwrap().pid, Some(actor.pid()));
+            assert_eq!(error.holder().unwrap().pid, Some(lock_peer.pid()));
         }
-        actor.releases();
+        lock_peer.release();
         first.join().unwrap();
     });
 }
@@ -136,13 +134,13 @@ fn a_thread_that_panics_passes_the_lock_on() {
     let folder = tempfile::tempdir().unwrap();
     let locker = WriteLocker::new(folder.path()).unwrap();
     thread::scope(|scope| {
-        let guard = locker.acquire(LONG).unwrap();
+        let guard = locker.acquire(LONG_TIMEOUT).unwrap();
         let panics = scope.spawn(|| {
-            let _guard = locker.acquire(LONG).unwrap();
+            let _guard = locker.acquire(LONG_TIMEOUT).unwrap();
             // A panic without its message on the screen.
             resume_unwind(Box::new("on purpose"));
         });
-        let next = scope.spawn(|| drop(locker.acquire(LONG).unwrap()));
+        let next = scope.spawn(|| drop(locker.acquire(LONG_TIMEOUT).unwrap()));
         guard.release().unwrap();
         assert!(panics.join().is_err());
         next.join().unwrap();

@@ -2,17 +2,15 @@
 //! do; it comes when it was asked for, whoever holds and whatever the timeout.
 #![cfg(test)]
 
-mod peer;
-mod stage;
-
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use peer::Peer;
 use penholder_lock::{LockError, ProcessState, WriteLocker};
-use stage::{Actor, lock_file};
+use penholder_testkit::lock_fixture::{LONG_TIMEOUT, LockPeer, lock_file};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{lock_fixture, peer, requirement};
 
 /// How late a timeout may come.
 const LATE: Duration = Duration::from_millis(100);
@@ -21,7 +19,7 @@ const EVER: Duration = Duration::from_secs(2);
 
 #[test]
 fn peer() {
-    peer::play(&[stage::OBEY]);
+    peer::run_role(&[lock_fixture::LOCK_PEER_ROLE]);
 }
 
 /// Times out, and says how late.
@@ -63,17 +61,17 @@ fn time_out(folder: &Path, timeout: Duration, first_line: &str) -> (LockError, S
 #[test]
 fn names_a_running_holder() {
     let folder = tempfile::tempdir().unwrap();
-    let command = Actor::command(&lock_file(folder.path()), &["label=nightly import"]);
-    let mut actor = Actor::spawn(command);
-    actor.takes();
+    let command = LockPeer::command(&lock_file(folder.path()), &["label=nightly import"]);
+    let mut lock_peer = LockPeer::spawn(command);
+    lock_peer.acquire();
     let half = Duration::from_millis(500);
     let (error, line) = time_out(folder.path(), half, "write lock timeout after 500ms");
-    let named = format!("  holder: pid:{} since ", actor.pid());
+    let named = format!("  holder: pid:{} since ", lock_peer.pid());
     assert!(line.starts_with(&named), "{line}");
     assert!(line.contains(", label: nightly import, "), "{line}");
     assert!(!line.contains("stopped"), "{line}");
     let holder = error.holder().unwrap();
-    assert_eq!(holder.pid, Some(actor.pid()));
+    assert_eq!(holder.pid, Some(lock_peer.pid()));
     assert_eq!(holder.label.as_deref(), Some("nightly import"));
     assert!(holder.recorded && !holder.is_this_process());
     assert!(holder.held.unwrap() >= half);
@@ -82,20 +80,20 @@ fn names_a_running_holder() {
 #[test]
 fn says_that_the_holder_is_stopped() {
     let folder = tempfile::tempdir().unwrap();
-    let mut actor = Actor::holding(&lock_file(folder.path()));
-    actor.peer.signal("STOP");
+    let mut lock_peer = LockPeer::holding(&lock_file(folder.path()));
+    lock_peer.peer.signal("STOP");
     let timeout = Duration::from_millis(1500);
     let (error, line) = time_out(folder.path(), timeout, "write lock timeout after 1.5s");
-    assert!(line.starts_with(&format!("  holder: pid:{} since ", actor.pid())));
+    assert!(line.starts_with(&format!("  holder: pid:{} since ", lock_peer.pid())));
     assert!(line.contains(", stopped, held "), "{line}");
     assert_eq!(error.holder().unwrap().state, ProcessState::Stopped);
     // It is still a holder like any other.
-    actor.peer.signal("CONT");
-    actor.releases();
+    lock_peer.peer.signal("CONT");
+    lock_peer.release();
     drop(
         WriteLocker::new(folder.path())
             .unwrap()
-            .acquire(stage::LONG)
+            .acquire(LONG_TIMEOUT)
             .unwrap(),
     );
 }
@@ -108,7 +106,7 @@ fn foreign(program: &str, args: &[&str], folder: &Path) -> Peer {
 }
 
 fn check_foreign(folder: &Path, timeout: Duration, first_line: &str, pid: u32) {
-    let (error, line) = stage::until_named(|| {
+    let (error, line) = lock_fixture::until_named(|| {
         let (error, line) = time_out(folder, timeout, first_line);
         (error.holder().is_some(), (error, line))
     });
@@ -123,7 +121,7 @@ fn check_foreign(folder: &Path, timeout: Duration, first_line: &str, pid: u32) {
 
 #[test]
 fn names_a_flock_that_left_no_record() {
-    if !peer::has("flock") {
+    if !requirement::has_program("flock") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -142,14 +140,14 @@ fn names_a_flock_that_left_no_record() {
 /// In `( flock 9; … ) 9>db.lock` the taker is gone and the shell holds on.
 #[test]
 fn names_the_shell_that_had_flock_take_the_lock() {
-    if !peer::has("flock") {
+    if !requirement::has_program("flock") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     // `read` opens its input in the subshell itself, so this is its pid.
     let script = "( flock 9; read pid rest </proc/self/stat; echo $pid; read line ) 9>db.lock";
     let shell = foreign("sh", &["-c", script], folder.path());
-    let pid = shell.line().parse().unwrap();
+    let pid = shell.read_line().parse().unwrap();
     let timeout = Duration::from_millis(250);
     check_foreign(
         folder.path(),
@@ -162,7 +160,7 @@ fn names_the_shell_that_had_flock_take_the_lock() {
 /// A shared lock keeps us out as well as an exclusive one.
 #[test]
 fn names_whoever_holds_a_shared_lock() {
-    if !peer::has("flock") {
+    if !requirement::has_program("flock") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -183,15 +181,15 @@ fn names_whoever_holds_a_shared_lock() {
 #[test]
 fn timeouts_come_in_time() {
     let folder = tempfile::tempdir().unwrap();
-    let mut actor = Actor::holding(&lock_file(folder.path()));
+    let mut lock_peer = LockPeer::holding(&lock_file(folder.path()));
     for timeout in [0, 30, 300].map(Duration::from_millis) {
         assert_on_time(folder.path(), timeout);
     }
-    actor.peer.signal("STOP");
+    lock_peer.peer.signal("STOP");
     assert_on_time(folder.path(), Duration::from_millis(30));
-    actor.peer.signal("CONT");
-    actor.releases();
-    if !peer::has("flock") {
+    lock_peer.peer.signal("CONT");
+    lock_peer.release();
+    if !requirement::has_program("flock") {
         return;
     }
     let args = ["db.lock", "sh", "-c", "echo held; read line"];
@@ -205,13 +203,13 @@ fn zero_tries_once() {
     let folder = tempfile::tempdir().unwrap();
     let locker = WriteLocker::new(folder.path()).unwrap();
     drop(locker.acquire(Duration::ZERO).unwrap());
-    let mut actor = Actor::holding(&lock_file(folder.path()));
+    let mut lock_peer = LockPeer::holding(&lock_file(folder.path()));
     let begun = Instant::now();
     let error = locker.acquire(Duration::ZERO).unwrap_err();
     assert!(error.is_timeout() && begun.elapsed() < EVER);
-    assert_eq!(error.holder().unwrap().pid, Some(actor.pid()));
+    assert_eq!(error.holder().unwrap().pid, Some(lock_peer.pid()));
     assert!(locker.try_acquire().unwrap().is_none());
-    actor.releases();
+    lock_peer.release();
     drop(locker.acquire(Duration::ZERO).unwrap());
 }
 
@@ -223,12 +221,12 @@ fn for_ever_is_a_timeout_too() {
     drop(locker.acquire(Duration::MAX).unwrap());
     thread::scope(|scope| {
         // In here, so that it ends and the waiters with it if something fails.
-        let mut actor = Actor::holding(&lock_file(folder.path()));
+        let mut lock_peer = LockPeer::holding(&lock_file(folder.path()));
         let waiters =
             [(); 2].map(|()| scope.spawn(|| drop(locker.acquire(Duration::MAX).unwrap())));
         // Long enough for both to wait; if not, the test is only easier.
         thread::sleep(Duration::from_millis(50));
-        actor.releases();
+        lock_peer.release();
         for waiter in waiters {
             waiter.join().unwrap();
         }

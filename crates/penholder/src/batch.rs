@@ -14,13 +14,14 @@
 
 use std::time::Instant;
 
-use penholder_lock::BatchSize;
+use penholder_core::BatchSize;
 
+use crate::data::Statement;
 use crate::error::Error;
 use crate::group::{Answer, Claimed, Group, Room, Work};
 use crate::options::GroupLimits;
-use crate::value::Statement;
-use crate::writer::{Session, Verb};
+use crate::sqlite::sql::StatementKind;
+use crate::writer::Session;
 
 /// How one member went.
 enum Went {
@@ -159,7 +160,7 @@ fn statement(session: &Session<'_>, one: &Statement) -> Went {
         let done = session.run_statement(one.sql(), one.params(), true);
         done.map(|done| vec![done])
     };
-    if Verb::of(one.sql()) == Verb::Other {
+    if StatementKind::of(one.sql()) == StatementKind::Other {
         return in_savepoint(session, run);
     }
     // It may leave a violation behind that only the commit would find, or rows that SQLite

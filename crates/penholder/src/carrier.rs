@@ -14,24 +14,25 @@
 use std::env;
 use std::fs;
 use std::hash::{Hash, Hasher};
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use penholder_lock::{Deadline, RequestId};
+use penholder_core::{Deadline, RequestId};
 use rusqlite::config::DbConfig;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode};
 
+use crate::data::{Executed, Statement};
 use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::options::Options;
 use crate::parcel::{LAYOUT, Reply};
-use crate::value::{Executed, Statement};
-use crate::writer::{Failed, Verb, Writer, first_word};
+use crate::sqlite::sql::{StatementKind, first_word};
+use crate::sys::{self, Identity};
+use crate::writer::{Failed, Writer};
 
 /// The table that says which requests were carried out; made by the first batch that
 /// carries any.
@@ -161,7 +162,7 @@ impl Carrier {
         let changes = self.writer.connection.total_changes();
         let ran = self
             .writer
-            .run(&sql, Verb::of(statement.sql()), statement.params());
+            .run(&sql, StatementKind::of(statement.sql()), statement.params());
         self.guarded.store(false, Relaxed);
         self.ends.store(0, Relaxed);
         let changed = self.writer.connection.total_changes() != changes;
@@ -304,7 +305,7 @@ fn nanos(duration: Duration) -> u64 {
 /// the authorizer has the last word.
 pub(crate) fn may_travel(sql: &str) -> bool {
     let is_with = || first_word(sql).eq_ignore_ascii_case(b"WITH");
-    (Verb::of(sql) != Verb::Other || is_with()) && !sql.contains(TABLE)
+    (StatementKind::of(sql) != StatementKind::Other || is_with()) && !sql.contains(TABLE)
 }
 
 /// Functions whose result depends on what the connection did before.
@@ -413,10 +414,13 @@ pub(crate) fn kind(connection: &Connection, location: &Location) -> rusqlite::Re
     LAYOUT.hash(&mut kind);
     env!("CARGO_PKG_VERSION").hash(&mut kind);
     let database = location.path.metadata();
-    let id = database.map(|meta| (meta.dev(), meta.ino()));
+    let id = database.and_then(|meta| sys::identity(&meta));
     // One that cannot be looked at is like no other.
-    id.unwrap_or((u64::MAX, penholder_lock::fork_generation()))
-        .hash(&mut kind);
+    id.unwrap_or(Identity {
+        device: u64::MAX,
+        inode: penholder_lock::fork_generation(),
+    })
+    .hash(&mut kind);
     rusqlite::version().hash(&mut kind);
     time_zone(&mut kind);
     // How SQLite understands the time zone, what `LIKE` was told about case, and how

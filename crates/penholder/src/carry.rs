@@ -17,17 +17,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use penholder_lock::{BatchSize, Deadline, Fate, Offer, Request, RequestId, WriteGuard};
+use penholder_core::{
+    BatchSize, Deadline, Guard, Offer, Outcome as Fate, RemoteRequest as Request, RequestId,
+};
 
 use crate::batch;
 use crate::carrier::{Carried, Carrier, may_travel};
+use crate::data::Statement;
 use crate::error::{Error, Result};
 use crate::group::{Answer, Claimed, Group, Member, Room, Work};
 use crate::options::GroupCommit;
 use crate::pace::{self, DEAR};
 use crate::parcel::{self, Parcel, Reply};
 use crate::telemetry;
-use crate::value::Statement;
 use crate::writer::{Desk, Session, Writer};
 
 /// So many that wait are carried however cheap a commit is; and so many, once it is
@@ -166,7 +168,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn is_across(desk: &Desk<'_>) -> bool {
-    desk.options.group_commit == GroupCommit::AcrossProcesses && desk.options.page
+    desk.options.group_commit == GroupCommit::AcrossProcesses && desk.options.queue_file
 }
 
 // ---- to be carried ---------------------------------------------------------------
@@ -195,9 +197,9 @@ pub(crate) fn serve(desk: &Desk<'_>, leader: &Member) -> Result<()> {
         group.offered(withdrawal);
     };
     let offer = kind.filter(|_| !left.members.is_empty()).map(|kind| Offer {
-        kind,
+        fingerprint: kind,
         bytes: &bytes,
-        left: &note,
+        on_left: &note,
     });
     let waiting = telemetry::Wait::begin(desk.subject());
     let waited =
@@ -207,11 +209,11 @@ pub(crate) fn serve(desk: &Desk<'_>, leader: &Member) -> Result<()> {
     if let Ok(Some(guard)) = &waited.lock {
         waiting.ends(desk.subject(), guard);
     }
-    if !waited.commit.is_zero() {
-        group.pace.note_commit(waited.commit);
+    if !waited.commit_time.is_zero() {
+        group.pace.note_commit(waited.commit_time);
     }
     let id = *lock(&id);
-    match waited.fate {
+    match waited.outcome {
         Fate::Done { claim, reply } => {
             if let Some(claim) = claim {
                 carrying.newest.fetch_max(claim.sequence, Relaxed);
@@ -240,7 +242,7 @@ pub(crate) fn serve(desk: &Desk<'_>, leader: &Member) -> Result<()> {
 }
 
 /// With the lock in hand: serves whoever waits, here and elsewhere.
-pub(crate) fn hold(desk: &Desk<'_>, deadline: Deadline, guard: WriteGuard) -> Result<()> {
+pub(crate) fn hold(desk: &Desk<'_>, deadline: Deadline, guard: Guard) -> Result<()> {
     let session = Session::with(*desk, deadline, guard)?;
     run(&session);
     Ok(())
@@ -252,7 +254,7 @@ pub(crate) fn run(session: &Session<'_>) {
     let group = desk.group();
     if is_worth_it(desk, session.guard()) {
         let guard = session.guard();
-        let (commit, company) = guard.pace();
+        let (commit, company) = pace_of(guard);
         pace::gather(company, commit, desk.limits().latency, || {
             group.len() + guard.count_requests()
         });
@@ -338,7 +340,7 @@ fn unsettled(
     desk: &Desk<'_>,
     leader: &Member,
     left: Left,
-    lock: Result<Option<WriteGuard>>,
+    lock: Result<Option<Guard>>,
     fate: &Fate,
     id: Option<RequestId>,
     since: u64,
@@ -348,7 +350,7 @@ fn unsettled(
         // The wait ended because the request was gone: now for the lock itself.
         Ok(None) => desk
             .locker()
-            .acquire_by(&leader.deadline)
+            .acquire_until(&leader.deadline)
             .map(Some)
             .map_err(Error::from),
         lock => lock,
@@ -357,14 +359,14 @@ fn unsettled(
         (Ok(Some(guard)), Some(id)) => (guard, id),
         (guard, _) => {
             let cause = guard.err();
-            left.leave_unknown(&|| Error::unknown(path, cause.as_ref()));
+            left.leave_unknown(&|| Error::outcome_unknown(path, cause.as_ref()));
             return Ok(());
         }
     };
     let session = match Session::with(*desk, leader.deadline, guard) {
         Ok(session) => session,
         Err(error) => {
-            left.leave_unknown(&|| Error::unknown(path, Some(&error)));
+            left.leave_unknown(&|| Error::outcome_unknown(path, Some(&error)));
             return Ok(());
         }
     };
@@ -376,8 +378,8 @@ fn unsettled(
             _ => left.leave_unknown(&|| Error::result_lost(path)),
         },
         Ok(Some(false)) => left.give_back(desk.group()),
-        Ok(None) => left.leave_unknown(&|| Error::unknown(path, None)),
-        Err(error) => left.leave_unknown(&|| Error::unknown(path, Some(&error))),
+        Ok(None) => left.leave_unknown(&|| Error::outcome_unknown(path, None)),
+        Err(error) => left.leave_unknown(&|| Error::outcome_unknown(path, Some(&error))),
     }
     run(&session);
     Ok(())
@@ -410,18 +412,24 @@ fn look_up(session: &Session<'_>, fate: &Fate, id: RequestId, since: u64) -> Res
 /// Whether to do what others have left: where a commit is dear, or many wait. Not at the
 /// first write of a process: a second connection is not worth it for one, and where
 /// hundreds begin at once each gets its turn sooner.
-pub(crate) fn is_worth_it(desk: &Desk<'_>, guard: &WriteGuard) -> bool {
+pub(crate) fn is_worth_it(desk: &Desk<'_>, guard: &Guard) -> bool {
     let is_warm = || desk.attachment.carrying.is_warm.load(Relaxed);
     if !is_across(desk) || !guard.is_awaited() || !is_warm() {
         return false;
     }
-    let (commit, company) = guard.pace();
+    let (commit, company) = pace_of(guard);
     let many = if company >= MANY_LAST {
         STILL_MANY
     } else {
         MANY_WAIT
     };
-    commit >= DEAR || guard.count_waiting() >= many
+    commit >= DEAR || guard.count_waiters() >= many
+}
+
+fn pace_of(guard: &Guard) -> (Duration, usize) {
+    guard.commit_stats().map_or((Duration::ZERO, 0), |stats| {
+        (stats.commit_time(), stats.last_batch())
+    })
 }
 
 /// A request being carried out.
@@ -460,7 +468,7 @@ fn share(session: &Session<'_>, group: &Group) {
     let Ok(carrier) = carrying.take_carrier(desk, session.deadline()) else {
         return;
     };
-    let Some(batch) = session.guard().unique() else {
+    let Some(batch) = session.guard().unique_id() else {
         carrying.keep_carrier(carrier);
         return;
     };
@@ -695,13 +703,15 @@ impl Shared<'_> {
             .newest
             .fetch_max(self.sequence.unsigned_abs(), Relaxed);
         let own = self.own.iter().filter(|own| own.answer.is_some()).count();
-        guard.note_pace(commit, own + done.len());
+        if let Some(stats) = guard.commit_stats() {
+            stats.note(commit, own + done.len());
+        }
         desk.group().pace.note_commit(commit);
         let carried: usize = done.iter().map(|one| one.parcels.len()).sum();
         guard.count_batch(BatchSize {
             writes: (own + carried) as u64,
             requests: done.len() as u64,
-            carried: carried as u64,
+            remote_writes: carried as u64,
         });
         if carried > 0 {
             telemetry::carried(desk.subject(), done.len(), carried);
@@ -709,7 +719,7 @@ impl Shared<'_> {
         if let Some(first) = done.first()
             && carrying.may_tell()
         {
-            guard.tell_carried(first.request.pid, carried as u64);
+            guard.record_remote_writes(first.request.pid, carried as u64);
         }
     }
 
@@ -740,7 +750,7 @@ impl Shared<'_> {
 }
 
 /// In the unit tests in two halves, with a step between them.
-fn acknowledge(guard: &WriteGuard, requests: &[Request]) {
+fn acknowledge(guard: &Guard, requests: &[Request]) {
     #[cfg(test)]
     let requests = {
         let (first, rest) = requests.split_at(requests.len().div_ceil(2));

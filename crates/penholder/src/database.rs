@@ -1,26 +1,28 @@
 //! One handle on one database.
 
-use std::os::unix::fs::MetadataExt;
 use std::panic;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use penholder_lock::{Deadline, LOCK_FILE_NAME, Status, WriteGuard, WriteLocker, fork_generation};
+use penholder_core::{Deadline, Guard, LOCK_FILE_NAME, Locker, Status, fork_generation};
+use penholder_lock::WriteLocker;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use crate::carry::Carrying;
-use crate::connection;
+use crate::data::{Executed, IntoParams, Rows, Statement, refuse_nul};
 use crate::error::{Error, Result};
 use crate::group::{self, Entered, Group, Work, first};
 use crate::location::Location;
-use crate::log::{self, Mover};
 use crate::options::Options;
-use crate::readers::Readers;
+use crate::sqlite::checkpointer::Checkpointer;
+use crate::sqlite::connection;
+use crate::sqlite::reader_pool::ReaderPool;
+use crate::sqlite::wal;
+use crate::sys;
 #[cfg(feature = "tokio")]
 use crate::telemetry::{self, Subject};
-use crate::value::{Executed, IntoParams, Rows, Statement, refuse_nul};
 use crate::writer::{self, Desk, Session, Transaction, Writer};
 
 /// One SQLite database, written by many processes, one at a time.
@@ -71,15 +73,15 @@ struct Inner {
 #[derive(Debug)]
 pub(crate) struct Attachment {
     generation: u64,
-    pub(crate) locker: WriteLocker,
+    pub(crate) locker: Locker,
     /// Boxed, because each write takes it out and puts it back.
     writer: Mutex<Option<Box<Writer>>>,
-    readers: Readers,
-    pub(crate) mover: Mover,
+    readers: ReaderPool,
+    pub(crate) checkpointer: Checkpointer,
     pub(crate) group: Group,
     pub(crate) carrying: Carrying,
-    /// The path of SQLite's log; only to be looked at.
-    log: PathBuf,
+    /// The path of the WAL, which is only looked at.
+    wal: PathBuf,
 }
 
 impl Database {
@@ -113,7 +115,7 @@ impl Database {
             ));
         }
         refuse_network(&location, &options)?;
-        let locker = locker(&location, &options)?;
+        let locker = core_locker(&location, &options)?;
         let attachment = Attachment::new(locker, &location, &options);
         if options.read_only {
             let reader = attachment.readers.take(&location, &deadline)?;
@@ -486,16 +488,16 @@ impl Inner {
 }
 
 impl Attachment {
-    fn new(locker: WriteLocker, location: &Location, options: &Options) -> Self {
+    fn new(locker: Locker, location: &Location, options: &Options) -> Self {
         Self {
             generation: fork_generation(),
             locker,
             writer: Mutex::new(None),
-            readers: Readers::new(options.readers),
-            mover: Mover::default(),
+            readers: ReaderPool::new(options.readers),
+            checkpointer: Checkpointer::default(),
             group: Group::default(),
             carrying: Carrying::default(),
-            log: location.sidecar("-wal"),
+            wal: location.wal(),
         }
     }
 
@@ -514,18 +516,19 @@ impl Attachment {
 
     /// The write lock, if it is free this moment and nothing is left to move that
     /// would take long.
-    fn guard_for_closing(&self, connection: &Connection) -> Option<WriteGuard> {
+    fn guard_for_closing(&self, connection: &Connection) -> Option<Guard> {
         if !self.locker.lock_file().exists() {
             return None;
         }
         // First without the lock: others may write while we wait for the disk. Not at
         // all, if we are not the last: of many short processes each would wait.
-        if log::is_long(&self.log) && (self.locker.is_shared() || !log::moves_all(connection)) {
+        if wal::is_long(&self.wal) && (self.locker.is_shared() || !wal::checkpoint_all(connection))
+        {
             return None;
         }
         let guard = self.locker.try_acquire().unwrap_or(None)?;
         // They may have written.
-        let moved = !log::is_long(&self.log) || log::moves_all(connection);
+        let moved = !wal::is_long(&self.wal) || wal::checkpoint_all(connection);
         moved.then_some(guard)
     }
 
@@ -547,7 +550,7 @@ impl Drop for Attachment {
         let writer = self.writer.get_mut();
         let writer = writer.unwrap_or_else(PoisonError::into_inner).take();
         let carrier = self.carrying.drain();
-        let others = (self.readers.drain(), self.mover.take(), carrier);
+        let others = (self.readers.drain(), self.checkpointer.take(), carrier);
         if !self.is_ours() {
             std::mem::forget((writer, others));
             return;
@@ -567,18 +570,61 @@ impl Drop for Attachment {
     }
 }
 
-pub(crate) fn locker(location: &Location, options: &Options) -> Result<WriteLocker> {
-    let locker = match &options.lock_path {
-        Some(path) => WriteLocker::at(path)?,
-        None => WriteLocker::at(location.folder().join(LOCK_FILE_NAME))?,
+impl Options {
+    /// Returns the write lock of a database without opening the database, which need not
+    /// exist.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Database::open`] that are about the path.
+    pub fn locker(&self, path: impl AsRef<Path>) -> Result<WriteLocker> {
+        locker(&Location::of(path.as_ref(), "lock database")?, self)
+    }
+
+    /// Opens the database, as [`Database::open`] does, with these options.
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::open`].
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Database> {
+        Database::open_with(path.as_ref(), self)
+    }
+}
+
+/// The path of the lock file of a database.
+fn lock_path(location: &Location, options: &Options) -> Result<PathBuf> {
+    let path = match &options.lock_path {
+        Some(path) => path.clone(),
+        None => location.directory().join(LOCK_FILE_NAME),
     };
+    refuse_database_as_lock(location, &path)?;
+    Ok(path)
+}
+
+/// The write lock of a database, for this crate.
+fn core_locker(location: &Location, options: &Options) -> Result<Locker> {
+    let locker = Locker::at(&lock_path(location, options)?)?;
+    refuse_database_as_lock(location, locker.lock_file())?;
+    Ok(locker.with(|lock| {
+        lock.model = Some(location.path.clone());
+        lock.allow_network_fs = options.allow_network_fs;
+        lock.policy = options.policy;
+        lock.long_hold = options.warn_hold;
+        lock.use_queue = options.queue_file;
+        lock.label.clone_from(&options.label);
+    }))
+}
+
+/// The same for users.
+pub(crate) fn locker(location: &Location, options: &Options) -> Result<WriteLocker> {
+    let locker = WriteLocker::at(lock_path(location, options)?)?;
     refuse_database_as_lock(location, locker.lock_file())?;
     let locker = locker
         .permissions_like(&location.path)
         .allow_network_fs(options.allow_network_fs)
         .policy(options.policy)
         .warn_hold(options.warn_hold);
-    let locker = if options.page {
+    let locker = if options.queue_file {
         locker
     } else {
         locker.no_page()
@@ -591,16 +637,12 @@ pub(crate) fn locker(location: &Location, options: &Options) -> Result<WriteLock
 
 /// The lock's record would overwrite the database, or SQLite's files beside it.
 fn refuse_database_as_lock(location: &Location, lock_file: &Path) -> Result<()> {
-    let identity = |path: &Path| path.metadata().map(|meta| (meta.dev(), meta.ino())).ok();
+    let identity = |path: &Path| path.metadata().and_then(|meta| sys::identity(&meta)).ok();
     let lock_identity = identity(lock_file);
     let is_lock = |path: &Path| {
         path == lock_file || (lock_identity.is_some() && identity(path) == lock_identity)
     };
-    let suffixes = ["", "-wal", "-shm", "-journal"];
-    if !suffixes
-        .iter()
-        .any(|suffix| is_lock(&location.sidecar(suffix)))
-    {
+    if !location.files().any(|file| is_lock(&file)) {
         return Ok(());
     }
     Err(Error::refused(
@@ -618,7 +660,7 @@ fn refuse_network(location: &Location, options: &Options) -> Result<()> {
     if options.allow_network_fs {
         return Ok(());
     }
-    let found = penholder_lock::network_file_system(location.folder());
+    let found = penholder_lock::network_file_system(location.directory());
     let found = found.map_err(|e| {
         Error::io(
             "open database",
@@ -655,7 +697,7 @@ fn ensure_wal(
     {
         return Ok(());
     }
-    let guard = match attachment.locker.acquire_by(deadline) {
+    let guard = match attachment.locker.acquire_until(deadline) {
         Ok(guard) => guard,
         Err(error) if error.is_not_permitted() => return Ok(()),
         Err(error) => return Err(error.into()),

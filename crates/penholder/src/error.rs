@@ -1,4 +1,4 @@
-//! The one error of this crate.
+//! The error of this crate.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -13,16 +13,16 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why something could not be done.
 ///
-/// Opaque: ask its predicates. Errors of the lock and errors of SQLite are told
-/// apart ([`lock_error`](Self::lock_error), [`sqlite_error`](Self::sqlite_error))
-/// and keep their causes. The text says what failed, where, why, and ends with
-/// what to do next.
+/// It is opaque, and its predicates tell the cases apart. Errors of the write lock and errors
+/// of SQLite keep their causes ([`lock_error`](Self::lock_error),
+/// [`sqlite_error`](Self::sqlite_error)). The text says what failed, where and why, and ends
+/// with what to do next.
 ///
 /// ```
 /// use penholder::Database;
 ///
-/// # let folder = tempfile::tempdir().unwrap();
-/// # let db = Database::open(folder.path().join("x.db")).unwrap();
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let db = Database::open(directory.path().join("x.db")).unwrap();
 /// let error = db.execute("INSERT INTO missing VALUES (1)", ()).unwrap_err();
 /// assert!(error.sqlite_error().is_some() && error.lock_error().is_none());
 /// assert!(error.to_string().contains("no such table: missing"));
@@ -38,17 +38,18 @@ enum Kind {
         what: &'static str,
         path: Option<PathBuf>,
         source: rusqlite::Error,
-        /// Changes that stand although the statement failed.
+        /// How many changes stand although the statement failed.
         kept: u64,
     },
-    /// SQLite's own locks were in the way, not the write lock.
+    /// SQLite's own locks were not free.
     Busy {
         path: PathBuf,
         deadline: Deadline,
         outsider: Option<Process>,
         source: rusqlite::Error,
     },
-    Readers {
+    /// All reader connections were in use until the deadline.
+    NoReader {
         path: PathBuf,
         deadline: Deadline,
         size: usize,
@@ -74,16 +75,16 @@ enum Kind {
         what: &'static str,
         path: PathBuf,
     },
-    /// Another member of the batch ended its transaction.
-    Lost {
+    /// Another write of the same batch made SQLite roll the transaction back.
+    RolledBack {
         path: PathBuf,
     },
-    /// Another process took it, and it cannot be told whether it was committed.
-    Unknown {
+    /// Another process claimed the write, and whether it was committed is not known.
+    OutcomeUnknown {
         path: PathBuf,
         cause: Option<Box<Error>>,
     },
-    /// Committed, but what it returned is gone.
+    /// The write was committed, but its result is lost.
     ResultLost {
         path: PathBuf,
     },
@@ -96,7 +97,7 @@ impl Error {
         }
     }
 
-    /// An error of SQLite itself; `BUSY` is told apart with [`busy`](Self::busy).
+    /// Makes an error of SQLite itself. `SQLITE_BUSY` has [`busy`](Self::busy).
     pub(crate) fn sqlite(what: &'static str, path: &Path, source: rusqlite::Error) -> Self {
         Self::new(Kind::Sqlite {
             what,
@@ -106,7 +107,8 @@ impl Error {
         })
     }
 
-    /// A statement failed, and SQLite keeps what it did before, as it asked.
+    /// Makes the error of a statement that failed while SQLite keeps its first `kept` changes,
+    /// as the statement asks for.
     pub(crate) fn partly_written(path: &Path, kept: u64, source: rusqlite::Error) -> Self {
         Self::new(Kind::Sqlite {
             what: "write",
@@ -116,7 +118,7 @@ impl Error {
         })
     }
 
-    /// Whether it says that some of what failed stands.
+    /// Whether a part of what failed stands.
     pub(crate) fn keeps_changes(&self) -> bool {
         matches!(&*self.kind, Kind::Sqlite { kept, .. } if *kept > 0)
     }
@@ -136,9 +138,9 @@ impl Error {
         })
     }
 
-    pub(crate) fn readers(path: &Path, deadline: Deadline, size: usize) -> Self {
+    pub(crate) fn no_reader(path: &Path, deadline: Deadline, size: usize) -> Self {
         let path = path.to_owned();
-        Self::new(Kind::Readers {
+        Self::new(Kind::NoReader {
             path,
             deadline,
             size,
@@ -184,13 +186,13 @@ impl Error {
         Self::new(Kind::Forked { what, path })
     }
 
-    pub(crate) fn lost(path: &Path) -> Self {
+    pub(crate) fn rolled_back(path: &Path) -> Self {
         let path = path.to_owned();
-        Self::new(Kind::Lost { path })
+        Self::new(Kind::RolledBack { path })
     }
 
-    pub(crate) fn unknown(path: &Path, cause: Option<&Self>) -> Self {
-        Self::new(Kind::Unknown {
+    pub(crate) fn outcome_unknown(path: &Path, cause: Option<&Self>) -> Self {
+        Self::new(Kind::OutcomeUnknown {
             path: path.to_owned(),
             cause: cause.map(|cause| Box::new(cause.for_another())),
         })
@@ -201,7 +203,7 @@ impl Error {
         Self::new(Kind::ResultLost { path })
     }
 
-    /// The same error for another member of a batch: `COMMIT` failed for all.
+    /// Copies the error for another write of the same batch, for which `COMMIT` failed too.
     pub(crate) fn for_another(&self) -> Self {
         Self::new(match &*self.kind {
             Kind::Sqlite {
@@ -212,7 +214,7 @@ impl Error {
             } => Kind::Sqlite {
                 what,
                 path: path.clone(),
-                source: same(source),
+                source: copy_of(source),
                 kept: *kept,
             },
             Kind::Busy {
@@ -224,10 +226,10 @@ impl Error {
                 path: path.clone(),
                 deadline: *deadline,
                 outsider: outsider.clone(),
-                source: same(source),
+                source: copy_of(source),
             },
             Kind::Lock(error) => Kind::Lock(error.clone()),
-            Kind::Unknown { path, cause } => Kind::Unknown {
+            Kind::OutcomeUnknown { path, cause } => Kind::OutcomeUnknown {
                 path: path.clone(),
                 cause: cause.as_ref().map(|cause| Box::new(cause.for_another())),
             },
@@ -239,46 +241,50 @@ impl Error {
         })
     }
 
-    /// Nothing was written, and not because of this write: another one of the same
-    /// batch (see [`Options::group_commit`](crate::Options::group_commit)) made
-    /// SQLite roll all of it back after the closure had run. Call again.
+    /// Returns whether nothing was written because of another write of the same batch, which
+    /// made SQLite roll all of it back after the closure had run (see
+    /// [`Options::group_commit`](crate::Options::group_commit)). Call again.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(&*self.kind, Kind::Lost { .. })
+        matches!(&*self.kind, Kind::RolledBack { .. })
     }
 
-    /// Another process had begun to carry out this write, and did not say how it went
-    /// in time: it is stopped, or the page through which they speak was damaged. It
-    /// was written once or not at all, or will be; look before you write it again.
+    /// Returns whether the outcome of this write, or its result, is not known.
     ///
-    /// Or it was written, and what it returned is lost: the text says which.
+    /// Either another process claimed the write and did not report the outcome in time: that
+    /// process is stopped, or the queue file was damaged. The write happens once or not at
+    /// all, perhaps later; look at the data before you write again.
+    /// [`lock_error`](Self::lock_error) and [`holder`](Self::holder) name the process.
     ///
-    /// [`lock_error`](Self::lock_error) and [`holder`](Self::holder) say who has it.
+    /// Or the write was committed, and what it returned is lost. The text says which.
     #[must_use]
     pub fn is_outcome_unknown(&self) -> bool {
-        matches!(&*self.kind, Kind::Unknown { .. } | Kind::ResultLost { .. })
+        matches!(
+            &*self.kind,
+            Kind::OutcomeUnknown { .. } | Kind::ResultLost { .. }
+        )
     }
 
-    /// The deadline came first, whatever the call was waiting for: the write
-    /// lock, SQLite's own locks, or a free reader. Nothing was written, but for what
-    /// a closure of `with_write_lock` committed before.
+    /// Returns whether the deadline passed while the call waited for the write lock, for
+    /// SQLite's own locks or for a free reader connection. Nothing was written, except for
+    /// what a closure of `with_write_lock` committed before.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         match &*self.kind {
             Kind::Lock(error) => error.is_timeout(),
-            Kind::Readers { .. } => true,
+            Kind::NoReader { .. } => true,
             _ => self.is_busy(),
         }
     }
 
-    /// Not the write lock but SQLite's own was in the way: somebody writes without
-    /// the write lock (or SQLite recovers, or closes and checkpoints).
+    /// Returns whether SQLite's own locks were not free, while the write lock was: a process
+    /// writes without the write lock, or SQLite recovers, or it closes and checkpoints.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.sqlite_error().is_some_and(is_sqlite_busy)
     }
 
-    /// This is a forked child and the work belongs to its parent.
+    /// Returns whether this process is a forked child and the work belongs to its parent.
     #[must_use]
     pub fn is_forked(&self) -> bool {
         match &*self.kind {
@@ -288,7 +294,7 @@ impl Error {
         }
     }
 
-    /// The database was refused before anything was opened or changed.
+    /// Returns whether the database was refused before anything was opened or changed.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         match &*self.kind {
@@ -298,13 +304,13 @@ impl Error {
         }
     }
 
-    /// Who held the write lock when the deadline came.
+    /// Returns the process that held the write lock when the deadline passed.
     #[must_use]
     pub fn holder(&self) -> Option<&Holder> {
         self.lock_error()?.holder()
     }
 
-    /// Who wrote without the write lock, if the kernel's tables prove one.
+    /// Returns the process that writes without the write lock, if the kernel's tables show one.
     #[must_use]
     pub fn outsider(&self) -> Option<&Process> {
         match &*self.kind {
@@ -313,19 +319,19 @@ impl Error {
         }
     }
 
-    /// The error of the write lock, if it is one.
+    /// Returns the error of the write lock, if it is one.
     #[must_use]
     pub fn lock_error(&self) -> Option<&LockError> {
         match &*self.kind {
             Kind::Lock(error) => Some(error),
-            Kind::Unknown {
+            Kind::OutcomeUnknown {
                 cause: Some(cause), ..
             } => cause.lock_error(),
             _ => None,
         }
     }
 
-    /// The error of SQLite, if it is one.
+    /// Returns the error of SQLite, if it is one.
     #[must_use]
     pub fn sqlite_error(&self) -> Option<&rusqlite::Error> {
         match &*self.kind {
@@ -335,7 +341,7 @@ impl Error {
     }
 }
 
-/// The same error, without what SQLite says of the text of a statement.
+/// Removes what SQLite says about the text of a statement from an error.
 pub(crate) fn without_sql(error: rusqlite::Error) -> rusqlite::Error {
     let code = match &error {
         rusqlite::Error::SqlInputError { error, .. } => *error,
@@ -373,8 +379,8 @@ impl fmt::Debug for Error {
     }
 }
 
-/// Of the failure of a statement, what another statement can be told of it.
-fn same(error: &rusqlite::Error) -> rusqlite::Error {
+/// Copies an error of SQLite, as far as it can be copied.
+fn copy_of(error: &rusqlite::Error) -> rusqlite::Error {
     match error {
         rusqlite::Error::SqliteFailure(code, text) => {
             rusqlite::Error::SqliteFailure(*code, text.clone())
@@ -412,7 +418,7 @@ impl fmt::Display for Text<'_> {
                 if *kept > 0 {
                     return write!(
                         f,
-                        ": the {kept} changes before it stand, as FAIL asks: `batch` takes them back"
+                        ": the {kept} changes before it stand, as FAIL asks: `batch` rolls them back"
                     );
                 }
                 match next_step(source) {
@@ -431,12 +437,12 @@ impl fmt::Display for Text<'_> {
                 match outsider {
                     Some(process) => writeln!(f, "{process} writes without the write lock")?,
                     None => f.write_str(
-                        "somebody writes without the write lock, or SQLite recovers or checkpoints\n",
+                        "a process writes without the write lock, or SQLite recovers or checkpoints\n",
                     )?,
                 }
                 f.write_str("  try again, or let that program write through penholder")
             }
-            Kind::Readers {
+            Kind::NoReader {
                 path,
                 deadline,
                 size,
@@ -466,34 +472,34 @@ impl fmt::Display for Text<'_> {
             Kind::Forked { what, path } => write!(
                 f,
                 "{what}: {}: this process was forked inside the closure, and the connection is its \
-                 parent's: nothing was done here; use the database anew in the child",
+                 parent's: nothing was done here; use the database again in the child, outside the \
+                 closure",
                 path.display()
             ),
-            Kind::Unknown { path, cause } => {
+            Kind::OutcomeUnknown { path, cause } => {
                 write!(
                     f,
-                    "write: {}: another process had begun to carry it out, and did not say how it \
-                     went: ",
+                    "write: {}: another process had claimed it, and did not report the outcome: ",
                     path.display()
                 )?;
                 if let Some(cause) = cause {
                     write!(f, "{cause}\n  ")?;
                 }
                 f.write_str(
-                    "it is written once or not at all, and stays open for as long as that process \
-                     holds the lock: look after that, before you write it again",
+                    "it is written once or not at all, which is open while that process holds the \
+                     lock: look at the data after that, before you write it again",
                 )
             }
             Kind::ResultLost { path } => write!(
                 f,
-                "write: {}: it was written by another process, but the page that carried its \
-                 result was damaged: do not write it again",
+                "write: {}: it was written by another process, but the queue file, through which \
+                 the result came, was damaged: do not write it again",
                 path.display()
             ),
-            Kind::Lost { path } => write!(
+            Kind::RolledBack { path } => write!(
                 f,
                 "write: {}: another write of the same batch made SQLite roll all of it back: \
-                 nothing was written: call it again",
+                 nothing was written: try again",
                 path.display()
             ),
         }
@@ -511,12 +517,12 @@ impl StdError for Error {
     }
 }
 
-/// Whether SQLite says that somebody else has one of its locks.
+/// Whether SQLite says that another connection has one of its locks.
 pub(crate) fn is_sqlite_busy(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }
 
-/// What to do about an error of SQLite, where there is something.
+/// Returns what to do about an error of SQLite, if there is something to do.
 fn next_step(error: &rusqlite::Error) -> Option<&'static str> {
     if matches!(error, rusqlite::Error::MultipleStatement) {
         return Some("give one statement at a time; `batch` runs several, all or nothing");
@@ -527,24 +533,24 @@ fn next_step(error: &rusqlite::Error) -> Option<&'static str> {
     let code = error.sqlite_error().map(|error| error.extended_code);
     if code == Some(rusqlite::ffi::SQLITE_CONSTRAINT_COMMITHOOK) {
         return Some(
-            "the transaction is ended by whoever began it: leave COMMIT out; nothing was written",
+            "`write` ends the transaction that it began: leave COMMIT out; nothing was written",
         );
     }
     Some(match error.sqlite_error_code()? {
         ErrorCode::NotADatabase => "nothing was changed; check the path",
         ErrorCode::DiskFull => "nothing was written; make room on the disk and try again",
         ErrorCode::SystemIoFailure => {
-            "make room on the disk, look at quota and file size limits, and at the disk itself"
+            "make room on the disk, and check quotas, file size limits and the disk itself"
         }
         ErrorCode::ReadOnly => {
-            "writing needs write permission on the database and its folder, and not a reader's \
-             connection"
+            "writing needs write permission on the database and its directory, and a connection \
+             that is not a reader's"
         }
         ErrorCode::DatabaseCorrupt => {
             "stop writing and restore a backup, or try `.recover` of the sqlite3 shell"
         }
         ErrorCode::CannotOpen => {
-            "check the permissions of the database, of its folder and of its -wal and -shm files"
+            "check the permissions of the database, of its directory and of its -wal and -shm files"
         }
         ErrorCode::DatabaseBusy => "try again",
         _ => return None,

@@ -27,16 +27,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread, ThreadId};
 use std::time::{Duration, Instant};
 
-use penholder_lock::{Canceller, Deadline, Withdrawal, WriteGuard, fork_generation};
+use penholder_core::{Canceller, Deadline, Guard, Withdrawal, fork_generation};
 #[cfg(feature = "tokio")]
 use tokio::sync::Notify;
 
 use crate::carry;
+use crate::data::{Executed, Statement};
 use crate::error::{Error, Result};
 use crate::options::GroupLimits;
 use crate::pace::Pace;
 use crate::telemetry;
-use crate::value::{Executed, Statement};
 use crate::writer::{CallSite, Desk, Session, Transaction};
 
 const QUEUED: u8 = 0;
@@ -598,7 +598,7 @@ pub(crate) enum Entered<'a> {
 /// The lead, and the lock if it was to be had at once.
 pub(crate) struct Begun<'a> {
     lead: Lead<'a>,
-    guard: Option<WriteGuard>,
+    guard: Option<Guard>,
 }
 
 /// The lock and the connection, and then, once those are given back, the lead.
@@ -613,7 +613,7 @@ impl<'a> Desk<'a> {
         let Some(lead) = self.group().try_lead() else {
             return self.refuse_nested().map(|()| Entered::Group(None));
         };
-        let guard = self.locker().acquire_at_once()?;
+        let guard = self.locker().acquire_without_waiting()?;
         if let Some(guard) = &guard {
             telemetry::taken(self.subject(), guard, Duration::ZERO);
         }
@@ -712,7 +712,7 @@ fn answer_of(member: &Member) -> Answer {
 pub(crate) fn run_as_leader(
     desk: &Desk<'_>,
     lead: Lead<'_>,
-    guard: Option<WriteGuard>,
+    guard: Option<Guard>,
     member: &Arc<Member>,
 ) {
     let group = desk.group();
@@ -739,7 +739,7 @@ pub(crate) fn run_as_leader(
         let Some(deadline) = group.first_deadline() else {
             break;
         };
-        let Ok(Some(guard)) = desk.locker().acquire_at_once() else {
+        let Ok(Some(guard)) = desk.locker().acquire_without_waiting() else {
             break;
         };
         telemetry::taken(desk.subject(), &guard, Duration::ZERO);

@@ -1,18 +1,17 @@
 //! Many processes, one SQLite database, one pen.
 //!
-//! SQLite lets one connection write at a time. Programs that start several
-//! processes on one file meet `database is locked`: SQLite waits by polling,
-//! nobody is first, and the error names the victim, never the culprit. This
-//! crate is the *single-writer pattern* done properly: whoever writes takes a
-//! lock beside the database first, waits no longer than it said, and a timeout
-//! says who is in the way.
+//! SQLite lets one connection write at a time. Programs that start several processes on one
+//! file meet `database is locked`: SQLite waits by polling, serves waiters in no order, and
+//! its error names neither the process that is in the way nor how long it has been there. This
+//! crate is the *single-writer pattern*: every writer takes a lock next to the database first,
+//! waits no longer than its timeout, and a timeout names the process that holds the lock.
 //!
 //! ```
 //! use penholder::{Database, Result};
 //!
 //! # fn main() -> Result<()> {
-//! # let folder = tempfile::tempdir().unwrap();
-//! # let path = folder.path().join("app.db");
+//! # let directory = tempfile::tempdir().unwrap();
+//! # let path = directory.path().join("app.db");
 //! let db = Database::open(path)?;
 //! db.execute("CREATE TABLE IF NOT EXISTS ticket(n INTEGER, owner TEXT)", ())?;
 //! let n = db.write(|tx| -> Result<i64> {
@@ -27,9 +26,9 @@
 //!
 //! # The one type to know
 //!
-//! [`Database`] is a handle on one database: cheap to clone, shared between threads.
-//! Any number of processes may have one on the same file. What it writes, it writes
-//! in one transaction under the lock: [`write`](Database::write) runs a closure,
+//! [`Database`] is a handle on one database. It is cheap to clone and shared between threads,
+//! and any number of processes may have one on the same file. Every write is a transaction
+//! under the write lock: [`write`](Database::write) runs a closure,
 //! [`execute`](Database::execute) and [`batch`](Database::batch) take plain data.
 //! [`query`](Database::query) and [`read`](Database::read) never wait for the lock.
 //!
@@ -37,78 +36,77 @@
 //!
 //! | for | see |
 //! | --- | --- |
-//! | timeout, `synchronous`, label, order, other lock file | [`Options`] |
+//! | timeout, `synchronous`, label, order, another lock file | [`Options`] |
 //! | which writes share a commit | [`GroupCommit`], [`GroupLimits`] |
-//! | what went wrong, and who was in the way | [`Error`] |
+//! | what went wrong, and which process was in the way | [`Error`] |
 //! | what is wrong with a database, or may go wrong | [`Doctor`] |
 //! | values and rows as plain data | [`Value`], [`Statement`], [`Rows`], [`Executed`], [`params!`] |
 //! | the connection of a [`write`](Database::write) | [`Transaction`] |
 //! | what cannot run in a transaction | [`with_write_lock`](Database::with_write_lock) |
-//! | the schema, brought up to date once | [`migrate`](Database::migrate) |
+//! | running each schema change once | [`migrate`](Database::migrate) |
 //! | maintenance | [`checkpoint`](Database::checkpoint), [`vacuum`](Database::vacuum), [`backup_to`](Database::backup_to) |
-//! | who holds, who waits, what happened | [`status`](Database::status) |
+//! | the holder, the queue, what happened | [`status`](Database::status) |
 //! | what is slow; what others may see of it | [`Options::warn_hold`], [`Options::record_sql`] |
-//! | the write lock by itself, beside another SQLite library | [`lock`] |
+//! | the write lock by itself, for use with another SQLite library | [`lock`] |
 //! | futures (feature `tokio`) | `AsyncDatabase` |
 //!
 //! # What it does not do
 //!
-//! It is no new engine and has no several writers at once. It does not work over
-//! a network file system and refuses one. It needs no daemon. Programs that
-//! write without it are not stopped: SQLite's own lock still guards the data,
-//! and the error says that an outsider was in the way. It runs on Linux with 64 bits
-//! only, so far.
+//! It is not a new engine, and it does not let several writers write at once. It does not work
+//! over a network file system, and refuses one. It needs no daemon. It does not stop programs
+//! that write without the lock: SQLite's own lock still protects the data, and the error says
+//! that a process writes without the lock. It runs only on 64-bit Linux so far.
 //!
 //! # What an acknowledgement means
 //!
-//! When a writing call returns `Ok`, the write is committed and survives the
-//! death of every process. With `synchronous=NORMAL`, the default, it may not
-//! survive a power cut; [`Synchronous::Full`] is for that.
+//! When a writing call returns `Ok`, the write is committed and survives the death of every
+//! process. With `synchronous=NORMAL`, the default, it may not survive a power cut; with
+//! [`Synchronous::Full`] it does.
 //!
 //! # Async
 //!
-//! With the feature `tokio` there is an `AsyncDatabase` with the same operations as
-//! futures. No thread of the runtime blocks, and a future that is dropped before it
-//! has the lock leaves no trace.
+//! With the feature `tokio` there is an `AsyncDatabase` with the same operations as futures.
+//! No thread of the runtime blocks, and a future that is dropped before it has the lock has no
+//! effect.
 //!
 //! # Telemetry
 //!
-//! Everything is told by `tracing` with the target `penholder`. Each span and each warning has
-//! the fields `database` and `label`; times are seconds, fields with `_s` at their end.
+//! Spans and events of `tracing` have the target `penholder`. Each span and each warning has
+//! the fields `database` and `label`; fields that end in `_s` are seconds.
 //!
 //! | level, name | when | further fields |
 //! | --- | --- | --- |
 //! | DEBUG span `wait` | a thread waits for the write lock, for itself or for a group | |
-//! | DEBUG span `hold` | the lock is held; the closure of a [`write`](Database::write) runs in it, on the thread that leads | |
+//! | DEBUG span `hold` | the lock is held; the closure of a [`write`](Database::write) runs in it, on the thread that runs the batch | |
 //! | DEBUG `write lock taken` | | `waited_s` |
 //! | DEBUG `write lock released` | | `held_s` |
-//! | DEBUG `carried writes of other processes` | after the commit | `requests`, `writes` |
+//! | DEBUG `carried writes of other processes` | after a commit with writes of other processes | `requests`, `writes` |
 //! | WARN `write lock held for long` | [`Options::warn_hold`] or longer | `held_s`, `statement`, `call_site` |
-//! | WARN `timeout` | of the lock, or of SQLite's own | `error` |
+//! | WARN `timeout` | of the write lock, or of SQLite's own locks | `error` |
 //! | WARN `write lock recovered from a process that had died` | | `dead_pid` |
-//! | WARN `the log (-wal) is long, …` | over 16 MB, and a checkpoint cannot move it for a reader | `frames`, `moved` |
+//! | WARN `the WAL is long, …` | over 16 MB, and a reader keeps a checkpoint from copying all of it; no field `label` | `frames`, `moved` |
 //!
-//! With the feature `metrics` the recorder of the program gets, of all its databases together:
+//! With the feature `metrics` the program's recorder gets, for all its databases together:
 //!
 //! | name | is |
 //! | --- | --- |
-//! | `penholder_wait_seconds` | histogram: until the lock was taken, those included that did not wait |
-//! | `penholder_hold_seconds` | histogram: how long it was held |
+//! | `penholder_wait_seconds` | histogram: time until the lock was taken, also if that was at once |
+//! | `penholder_hold_seconds` | histogram: how long the lock was held |
 //! | `penholder_timeouts_total` | counter: calls that ended at their deadline |
 //! | `penholder_recoveries_total` | counter: locks taken from a process that had died |
 //! | `penholder_carried_batches_total` | counter: transactions with writes of other processes |
 //! | `penholder_carried_writes_total` | counter: writes of other processes in them |
 //! | `penholder_slow_holds_total` | counter: holds of [`Options::warn_hold`] or longer |
-//! | `penholder_wal_pinned_total` | counter: checkpoints that a reader kept from moving a long log |
+//! | `penholder_wal_pinned_total` | counter: checkpoints that a reader kept from copying all of a long WAL |
 //!
-//! The example `events` prints both. While nobody listens no clock is read; the feature `metrics` reads it at
-//! each write.
+//! The example `events` prints both. Without a subscriber no clock is read; the feature
+//! `metrics` reads it at each write.
 //!
 //! # Forks
 //!
-//! A `Database` may be used in a forked child: it leaves the parent's
-//! connections alone and opens its own. A child forked inside a closure of
-//! [`Database::write`] gets an error, and the parent's transaction goes on.
+//! A `Database` may be used in a forked child: the child leaves the parent's connections alone
+//! and opens its own. A child forked inside a closure of [`Database::write`] gets an error, and
+//! the parent's transaction goes on.
 
 #[macro_use]
 mod failpoint;
@@ -116,30 +114,28 @@ mod failpoint;
 mod batch;
 mod carrier;
 mod carry;
-mod connection;
+mod data;
 mod database;
 mod doctor;
 mod error;
-mod ffi;
 #[cfg(test)]
 mod fire;
 mod group;
 mod location;
-mod log;
 mod maintenance;
 #[cfg(test)]
 mod meaning;
 mod options;
 mod pace;
 mod parcel;
-mod readers;
+mod sqlite;
+mod sys;
 #[cfg(feature = "tokio")]
 mod task;
 mod telemetry;
-mod value;
-mod watch;
 mod writer;
 
+pub use data::{Executed, IntoParams, Rows, Statement, Value};
 pub use database::Database;
 pub use doctor::{Check, Doctor, Finding, Report, Severity};
 pub use error::{Error, Result};
@@ -149,10 +145,13 @@ pub use penholder_lock as lock;
 pub use rusqlite;
 #[cfg(feature = "tokio")]
 pub use task::AsyncDatabase;
-pub use value::{Executed, IntoParams, Rows, Statement, Value};
 pub use writer::Transaction;
 
-/// The version of the SQLite library in this program.
+/// Returns the version of the SQLite library in this program.
+///
+/// ```
+/// assert!(penholder::sqlite_version().starts_with("3."));
+/// ```
 #[must_use]
 pub fn sqlite_version() -> &'static str {
     rusqlite::version()

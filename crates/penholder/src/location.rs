@@ -1,52 +1,60 @@
-//! Where a database is: one absolute path for all its names.
+//! Where a database is: one absolute path for all its names, and the files next to it.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{self, Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::sys;
 
-/// SQLite's `MAX_PATHNAME` (`os_unix.c`) less what it appends (`-journal`).
-const PATH_MAX: usize = 512 - 8;
-/// Links followed before giving up, as in SQLite (`SQLITE_MAX_SYMLINK`).
+/// What SQLite appends to the path of a database for the files that it keeps next to it.
+const WAL: &str = "-wal";
+const SHM: &str = "-shm";
+const JOURNAL: &str = "-journal";
+
+/// The longest path in bytes: SQLite's `MAX_PATHNAME` (`os_unix.c`) less the longest suffix.
+const PATH_MAX: usize = 512 - JOURNAL.len();
+/// How many links are followed, as in SQLite (`SQLITE_MAX_SYMLINK`).
 const LINKS_MAX: u32 = 100;
 
-/// The absolute path of a database, links resolved, so that every alias of it
+/// The absolute path of a database with links resolved, so that every alias of the database
 /// uses one lock file.
 #[derive(Debug, Clone)]
 pub(crate) struct Location {
     pub(crate) path: PathBuf,
-    /// How many names the file has; more than one is worth a warning.
+    /// How many names (hard links) the file has; more than one is worth a warning.
     pub(crate) links: u64,
     /// Whether there is such a file.
     pub(crate) exists: bool,
 }
 
 impl Location {
-    /// Resolves a path as the user wrote it. Looks, but opens nothing: closing a
-    /// database file drops SQLite's locks on it.
-    /// `what` is what fails if that fails.
+    /// Resolves a path as the user wrote it. `what` is the operation that an error names.
+    ///
+    /// Only looks at the file: opening and closing it would drop SQLite's locks on it.
+    ///
+    /// # Errors
+    ///
+    /// No database can be at this path, or the path cannot be looked at.
     pub(crate) fn of(given: &Path, what: &'static str) -> Result<Self> {
         refuse_names(given, what)?;
         let path = resolve(given, what)?;
         if path.as_os_str().len() > PATH_MAX {
             let why = format!("the path has {} bytes", path.as_os_str().len());
             let next = format!(
-                "SQLite takes at most {PATH_MAX}: move it, or open it from nearer by a bind mount"
+                "SQLite takes at most {PATH_MAX}: move it, or shorten its path with a bind mount"
             );
             return Err(Error::refused(what, given, why, next));
         }
         match fs::metadata(&path) {
             Ok(meta) if meta.is_file() => Ok(Self {
                 path,
-                links: meta.nlink(),
+                links: sys::links(&meta),
                 exists: true,
             }),
             Ok(meta) => {
-                let kind = kind_of(meta.file_type());
+                let kind = sys::kind(meta.file_type());
                 let why = format!("it is {kind}, not a database");
                 Err(Error::refused(what, given, why, "give the path of a file"))
             }
@@ -56,26 +64,49 @@ impl Location {
                 exists: false,
             }),
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-                let folder = path.parent().unwrap_or(&path).display().to_string();
-                let why = format!("{folder} is a file, not a folder");
-                Err(Error::refused(what, given, why, "check the path"))
+                let directory = path.parent().unwrap_or(&path);
+                Err(not_a_directory(what, given, directory))
             }
             Err(error) => Err(Error::io(
                 what,
                 given,
                 error,
-                "check the permissions of its folder",
+                "check the permissions of its directory",
             )),
         }
     }
 
-    /// The folder that the database is in.
-    pub(crate) fn folder(&self) -> &Path {
+    /// Returns the directory that the database is in.
+    pub(crate) fn directory(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new("/"))
     }
 
-    /// The path of a file that SQLite keeps beside the database.
-    pub(crate) fn sidecar(&self, suffix: &str) -> PathBuf {
+    /// Returns the path of the WAL.
+    pub(crate) fn wal(&self) -> PathBuf {
+        self.sidecar(WAL)
+    }
+
+    /// Returns the path of the shared memory of WAL mode.
+    pub(crate) fn shm(&self) -> PathBuf {
+        self.sidecar(SHM)
+    }
+
+    /// Returns the path of the rollback journal, which SQLite uses outside WAL mode.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.sidecar(JOURNAL)
+    }
+
+    /// Returns the paths of all files that SQLite keeps next to the database.
+    pub(crate) fn sidecars(&self) -> [PathBuf; 3] {
+        [WAL, SHM, JOURNAL].map(|suffix| self.sidecar(suffix))
+    }
+
+    /// Returns the path of the database and those of its [`sidecars`](Self::sidecars).
+    pub(crate) fn files(&self) -> impl Iterator<Item = PathBuf> {
+        std::iter::once(self.path.clone()).chain(self.sidecars())
+    }
+
+    fn sidecar(&self, suffix: &str) -> PathBuf {
         let mut name = self.path.clone().into_os_string();
         name.push(suffix);
         name.into()
@@ -84,30 +115,30 @@ impl Location {
 
 fn refuse_names(given: &Path, what: &'static str) -> Result<()> {
     let refuse = |why: &str, next: &str| Err(Error::refused(what, given, why, next));
-    let bytes = given.as_os_str().as_bytes();
+    let bytes = given.as_os_str().as_encoded_bytes();
     if bytes.is_empty() {
         return refuse(
             "the name is empty",
-            "give the path of a file: a lock needs one",
+            "give the path of a file: the write lock needs one",
         );
     }
     if bytes == b":memory:" {
         return refuse(
             "a database in memory belongs to one connection",
-            "give the path of a file: a lock needs one",
+            "give the path of a file: the write lock needs one",
         );
     }
     if bytes.starts_with(b"file:") {
         return refuse(
             "URI file names can change the locking",
-            "give a plain path (./file:… if the file is really called so)",
+            "give a plain path (`./file:…` if that is the name of the file)",
         );
     }
     if bytes.contains(&0) {
         return refuse("the path contains a NUL byte", "give the path of a file");
     }
     if bytes.ends_with(b"/") || given.file_name().is_none() {
-        return refuse("it names a folder", "give the path of a file in it");
+        return refuse("it names a directory", "give the path of a file in it");
     }
     Ok(())
 }
@@ -117,22 +148,19 @@ fn resolve(given: &Path, what: &'static str) -> Result<PathBuf> {
     let failed = |error| Error::io(what, given, error, "check the path");
     let mut path = path::absolute(given).map_err(failed)?;
     for _ in 0..LINKS_MAX {
-        let folder = path.parent().unwrap_or(Path::new("/"));
+        let directory = path.parent().unwrap_or(Path::new("/"));
         let name = path.file_name().unwrap_or(OsStr::new(""));
-        let folder = fs::canonicalize(folder).map_err(|error| match error.kind() {
+        let directory = fs::canonicalize(directory).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => {
-                let why = format!("there is no folder {}", folder.display());
+                let why = format!("there is no directory {}", directory.display());
                 Error::refused(what, given, why, "create it first")
             }
-            io::ErrorKind::NotADirectory => {
-                let why = format!("{} is a file, not a folder", folder.display());
-                Error::refused(what, given, why, "check the path")
-            }
+            io::ErrorKind::NotADirectory => not_a_directory(what, given, directory),
             _ => failed(error),
         })?;
-        path = folder.join(name);
+        path = directory.join(name);
         match fs::read_link(&path) {
-            Ok(target) => path = folder.join(target),
+            Ok(target) => path = directory.join(target),
             Err(_not_a_link) => return Ok(path),
         }
     }
@@ -144,47 +172,40 @@ fn resolve(given: &Path, what: &'static str) -> Result<PathBuf> {
     ))
 }
 
-fn kind_of(kind: fs::FileType) -> &'static str {
-    if kind.is_dir() {
-        "a folder"
-    } else if kind.is_fifo() {
-        "a pipe"
-    } else if kind.is_socket() {
-        "a socket"
-    } else {
-        "a device"
-    }
+fn not_a_directory(what: &'static str, given: &Path, file: &Path) -> Error {
+    let why = format!("{} is a file, not a directory", file.display());
+    Error::refused(what, given, why, "check the path")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use crate::sys::symlink;
 
     #[test]
     fn every_alias_is_one_path() {
-        let folder = tempfile::tempdir().unwrap();
-        let real = folder.path().canonicalize().unwrap().join("real.db");
-        let link = folder.path().join("link.db");
+        let directory = tempfile::tempdir().unwrap();
+        let real = directory.path().canonicalize().unwrap().join("real.db");
+        let link = directory.path().join("link.db");
         let dangling = Location::of(&link, "open").unwrap();
         assert!(!dangling.exists);
         symlink("./real.db", &link).unwrap();
         assert_eq!(
             Location::of(&link, "open").unwrap().path,
             real,
-            "a link to nothing yet"
+            "a link to a file that does not exist yet"
         );
         fs::write(&real, b"").unwrap();
         assert_eq!(Location::of(&link, "open").unwrap().path, real);
-        let dotted = folder
+        let dotted = directory
             .path()
             .join("../")
-            .join(folder.path().file_name().unwrap())
+            .join(directory.path().file_name().unwrap())
             .join("real.db");
         assert_eq!(Location::of(&dotted, "open").unwrap().path, real);
-        symlink("loop.db", folder.path().join("loop.db")).unwrap();
+        symlink("loop.db", directory.path().join("loop.db")).unwrap();
         assert!(
-            Location::of(&folder.path().join("loop.db"), "open")
+            Location::of(&directory.path().join("loop.db"), "open")
                 .unwrap_err()
                 .is_refused()
         );
@@ -208,5 +229,21 @@ mod tests {
         let long = format!("/tmp/{}", "x".repeat(600));
         let error = Location::of(Path::new(&long), "open").unwrap_err();
         assert!(error.to_string().contains("504"), "{error}");
+    }
+
+    #[test]
+    fn the_files_of_a_database_are_next_to_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let location = Location::of(&directory.path().join("x.db"), "open").unwrap();
+        let names: Vec<_> = location
+            .files()
+            .map(|path| path.file_name().unwrap().to_owned())
+            .collect();
+        assert_eq!(names, ["x.db", "x.db-wal", "x.db-shm", "x.db-journal"]);
+        let [wal, shm, journal] = location.sidecars();
+        assert_eq!(
+            (wal, shm, journal),
+            (location.wal(), location.shm(), location.journal())
+        );
     }
 }

@@ -10,11 +10,12 @@ use rusqlite::Connection;
 
 use crate::carrier::{Carried, Carrier};
 use crate::carry::{Ran, run_parcel};
+use crate::data::{Executed, Statement, Value};
 use crate::location::Location;
 use crate::options::{Options, Synchronous};
 use crate::parcel::Reply;
-use crate::value::{Executed, Statement, Value};
-use crate::writer::{Verb, Writer};
+use crate::sqlite::sql::StatementKind;
+use crate::writer::Writer;
 use crate::{Database, Error};
 
 const SCHEMA: &str = "
@@ -451,7 +452,7 @@ fn kinds_differ_by_what_statements_mean() {
     let location = Location::of(&path, "test").unwrap();
     let open = || {
         let deadline = Deadline::after(Duration::from_secs(10));
-        crate::connection::open_writer(&location, &Options::new(), &deadline).unwrap()
+        crate::sqlite::connection::open_writer(&location, &Options::new(), &deadline).unwrap()
     };
     let kind = |connection: &Connection| crate::carrier::kind(connection, &location).unwrap();
     let same = kind(&open());
@@ -633,7 +634,7 @@ fn touched_connections_are_told_apart() {
         change(writer.connection.for_setup()).unwrap();
         writer.forget_hooks();
         let insert = "INSERT INTO log(text) VALUES (1)";
-        writer.run(insert, Verb::Insert, &[]).unwrap();
+        writer.run(insert, StatementKind::Insert, &[]).unwrap();
         writer.is_of_kind(place.carrier.kind(), &location)
     };
     for (place, change) in harmless.into_iter().enumerate() {

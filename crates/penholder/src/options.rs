@@ -1,19 +1,17 @@
 //! How a database is opened.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use penholder_lock::{DEFAULT_TIMEOUT, Policy, WriteLocker};
+use penholder_lock::{DEFAULT_TIMEOUT, Policy};
 
-use crate::database::{self, Database};
-use crate::error::{Result, without_sql};
-use crate::location::Location;
+use crate::error::without_sql;
 
-/// When SQLite asks the disk to make sure of its writes.
+/// When SQLite syncs its writes to the disk (`PRAGMA synchronous`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Synchronous {
-    /// At checkpoints only. An acknowledged write survives the death of every
-    /// process, but a power cut may take the last ones; the database stays whole.
+    /// At checkpoints only. An acknowledged write survives the death of every process, but a
+    /// power cut may lose the last writes. The database stays intact.
     #[default]
     Normal,
     /// At every commit. An acknowledged write survives a power cut too.
@@ -21,6 +19,7 @@ pub enum Synchronous {
 }
 
 impl Synchronous {
+    /// Returns the value as SQLite's pragma takes it.
     pub(crate) fn pragma(self) -> &'static str {
         match self {
             Self::Normal => "NORMAL",
@@ -37,14 +36,15 @@ pub enum GroupCommit {
     Off,
     /// Those of the threads and tasks of this process that wait at the same time.
     WithinProcess,
-    /// Those of other processes too, where it is the same for whoever wrote: what
-    /// [`Database::execute`] and [`Database::batch`] are given may be carried out by
-    /// the process that holds the lock, and this process does the same for others. It
-    /// is done where a commit takes long, or many wait.
+    /// Those of other processes too, if the result is the same. The process that holds the lock
+    /// may run the calls of [`Database::execute`](crate::Database::execute) and
+    /// [`Database::batch`](crate::Database::batch) that wait in other processes, and this
+    /// process does the same for others. Writes are combined only if commits are slow or many
+    /// processes wait.
     ///
-    /// A table `_penholder_batch` appears in the database with the first such
-    /// transaction: the last thousand or so, and what they carried. Deleting it while
-    /// nobody writes is safe.
+    /// The first such transaction creates the table `_penholder_batch` in the database. It has
+    /// about the last thousand of these transactions, with the writes in each. Deleting it is
+    /// safe while no process writes.
     #[default]
     AcrossProcesses,
 }
@@ -79,22 +79,22 @@ impl Default for GroupLimits {
 }
 
 impl GroupLimits {
-    /// At most so many statements; a closure counts as one.
+    /// Sets how many statements share a commit at most; a closure counts as one.
     pub fn statements(mut self, statements: usize) -> Self {
         self.statements = statements;
         self
     }
 
-    /// At most so many bytes of SQL and values.
+    /// Sets how many bytes of SQL and values share a commit at most.
     pub fn bytes(mut self, bytes: usize) -> Self {
         self.bytes = bytes;
         self
     }
 
-    /// How long a write may have to wait for the sake of others: for as many as came
-    /// the last time, for those that join the batch before it commits, and until its
-    /// thread, if it led, is its own again; each of them at most for this long. Where
-    /// nobody else writes nothing waits.
+    /// Sets how long a write may wait for other writes. There are three such waits, each at
+    /// most this long: until as many writes have come as the last time, until those that join
+    /// the batch are done, and until the thread that runs the batch returns to its caller. If
+    /// no other thread or process writes, nothing waits.
     pub fn latency(mut self, latency: Duration) -> Self {
         self.latency = latency;
         self
@@ -108,8 +108,8 @@ impl GroupLimits {
 /// use std::time::Duration;
 ///
 /// # fn main() -> penholder::Result<()> {
-/// # let folder = tempfile::tempdir().unwrap();
-/// # let path = folder.path().join("app.db");
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let path = directory.path().join("app.db");
 /// let db = Options::new()
 ///     .timeout(Duration::from_secs(5))
 ///     .synchronous(Synchronous::Full)
@@ -129,7 +129,7 @@ pub struct Options {
     pub(crate) readers: usize,
     pub(crate) allow_network_fs: bool,
     pub(crate) policy: Policy,
-    pub(crate) page: bool,
+    pub(crate) queue_file: bool,
     pub(crate) group_commit: GroupCommit,
     pub(crate) group_limits: GroupLimits,
     pub(crate) record_sql: bool,
@@ -145,8 +145,8 @@ impl Default for Options {
 }
 
 impl Options {
-    /// A timeout of 500 ms, `synchronous=NORMAL`, four readers, `db.lock` in the
-    /// database's folder.
+    /// Makes the default options: a timeout of 500 ms, `synchronous=NORMAL`, four readers,
+    /// `db.lock` in the directory of the database.
     pub fn new() -> Self {
         Self {
             timeout: DEFAULT_TIMEOUT,
@@ -156,7 +156,7 @@ impl Options {
             readers: 4,
             allow_network_fs: false,
             policy: Policy::default(),
-            page: true,
+            queue_file: true,
             group_commit: GroupCommit::default(),
             group_limits: GroupLimits::default(),
             record_sql: true,
@@ -166,108 +166,105 @@ impl Options {
         }
     }
 
-    /// How long a call waits, for everything together: other threads, other
-    /// processes, SQLite's own locks. It does not bound the work itself.
+    /// Sets how long a call waits for everything together: other threads, other processes and
+    /// SQLite's own locks. 500 ms by default. It does not bound the work itself.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// What a commit waits for on the disk; [`Synchronous::Normal`] by default.
+    /// Sets what a commit waits for on the disk; [`Synchronous::Normal`] by default.
     pub fn synchronous(mut self, synchronous: Synchronous) -> Self {
         self.synchronous = synchronous;
         self
     }
 
-    /// Another lock file than `db.lock` in the database's folder. Every process
-    /// that writes this database must name the same. Two databases in one folder
-    /// share `db.lock` unless this separates them.
+    /// Uses another lock file than `db.lock` in the directory of the database. Every process
+    /// that writes this database must use the same. Two databases in one directory share
+    /// `db.lock` unless this separates them.
     pub fn lock_path(mut self, path: impl Into<PathBuf>) -> Self {
         self.lock_path = Some(path.into());
         self
     }
 
-    /// Says for what this program writes: shown to whoever waits for it.
+    /// Says what this program writes for. Processes that wait for it see this label.
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());
         self
     }
 
-    /// How many reads run at once, each on a connection of its own; at least one.
+    /// Sets how many reads run at once, each on a connection of its own; at least one, four by
+    /// default.
     pub fn readers(mut self, readers: usize) -> Self {
         self.readers = readers.max(1);
         self
     }
 
-    /// Opens a database on a network file system too, where SQLite's own locks
-    /// are not to be trusted. Off by default: right only if no other machine
-    /// writes there.
+    /// Sets whether a database on a network file system is opened, where SQLite's own locks
+    /// are unreliable. Off by default. Switch it on only if no other machine writes there.
     pub fn allow_network_fs(mut self, allow: bool) -> Self {
         self.allow_network_fs = allow;
         self
     }
 
-    /// In which order waiting processes are served; [`Policy::Slices`] by default.
-    /// It is for what happens when this process lets go of the lock.
+    /// Sets in which order waiting processes get the lock when this process releases it;
+    /// [`Policy::Slices`] by default.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Does not queue through `db.lockq`: the lock is polled instead, after 5 to
-    /// 50 ms. Where that file cannot be created this happens by itself.
+    /// Polls the lock every 5 to 50 ms instead of using the queue file `db.lockq`. This also
+    /// happens if the queue file cannot be created.
     pub fn no_page(mut self) -> Self {
-        self.page = false;
+        self.queue_file = false;
         self
     }
 
-    /// Which writes share a commit; all that can by default.
+    /// Sets which writes share a commit; by default all that can.
     ///
-    /// Members of a batch see what those before them wrote; each is atomic by
-    /// itself, and none is acknowledged before all are committed. A closure may run
-    /// on another thread of this process than the one that called
-    /// [`Database::write`].
+    /// Each write of a batch sees what those before it wrote. Each is atomic by itself, and
+    /// none is acknowledged before all are committed. A closure may run on another thread of
+    /// this process than the one that called [`Database::write`](crate::Database::write).
     pub fn group_commit(mut self, group_commit: GroupCommit) -> Self {
         self.group_commit = group_commit;
         self
     }
 
-    /// How far a shared commit may grow.
+    /// Sets how far a shared commit may grow.
     pub fn group_limits(mut self, limits: GroupLimits) -> Self {
         self.group_limits = limits;
         self
     }
 
-    /// Whether the text of the statements of this program may be shown to others: in
-    /// the status, in the timeout of whoever waits for it, in events and in errors.
-    /// Yes by default; of a statement at most the first 120 bytes are kept.
+    /// Sets whether the text of this program's statements may be shown to others: in the
+    /// status, in the timeout errors of waiters, in events and in errors. On by default. At
+    /// most the first 120 bytes of a statement are kept.
     ///
-    /// Without it no SQL of this program reaches the page, an event, `tracing` or an
-    /// error of this crate: where the statement would stand there is the place in the
-    /// program's source that asked for it, and an error of wrong SQL has no text of
-    /// SQLite's. As a request for another process is SQL in the page, this program's
-    /// writes are not carried out by others ([`GroupCommit::AcrossProcesses`]).
+    /// Without it no SQL of this program reaches the queue file, an event, `tracing` or an
+    /// error of this crate. They show the call site in the program's source instead of the
+    /// statement, and an error about wrong SQL has no text of SQLite. A request to another
+    /// process is SQL in the queue file, so other processes do not run this program's writes
+    /// ([`GroupCommit::AcrossProcesses`]).
     ///
-    /// What it cannot hide: the command line, which is in the lock file (so no
-    /// `penholder exec` with secrets on it), labels, and what a closure of the program
-    /// puts into its own errors.
+    /// It does not hide the command line, which is in the lock file (so give `penholder exec`
+    /// no secrets), labels, and what a closure of the program puts into its own errors.
     pub fn record_sql(mut self, record: bool) -> Self {
         self.record_sql = record;
         self
     }
 
-    /// A hold of the write lock of this length or longer is told as an event, with
-    /// the label, the statement and the place in the program that asked for it: in the
-    /// page's history (`penholder history`), and as a warning of `tracing`. 500 ms by
-    /// default, as long as others wait by default.
+    /// Sets from which length on a hold of the write lock is reported as slow, with the label, the
+    /// statement and its call site: as an event in the history (`penholder history`) and as a
+    /// warning of `tracing`. 500 ms by default, which is as long as others wait by default.
     ///
     /// ```
     /// use penholder::Options;
     /// use std::time::Duration;
     ///
     /// # fn main() -> penholder::Result<()> {
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// let db = Options::new().warn_hold(Duration::ZERO).open(folder.path().join("x.db"))?;
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// let db = Options::new().warn_hold(Duration::ZERO).open(directory.path().join("x.db"))?;
     /// db.execute("CREATE TABLE job(name)", ())?;
     /// let event = &db.status()?.events[0];
     /// assert_eq!(event.statement.as_deref(), Some("CREATE TABLE job(name)"));
@@ -280,44 +277,25 @@ impl Options {
         self
     }
 
-    /// Whether a missing database is created; yes by default.
+    /// Sets whether a missing database is created. On by default.
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
         self
     }
 
-    /// Opens for reading only: no lock is taken, the journal mode is left as it
-    /// is, and writing is an error.
+    /// Sets whether the database is opened for reading only: then no lock is taken, the journal
+    /// mode stays as it is, and writing is an error. Off by default.
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
         self
     }
 
-    /// An error as it may be seen.
+    /// Removes the text of the statement from an error, unless it may be shown.
     pub(crate) fn hide(&self, error: rusqlite::Error) -> rusqlite::Error {
         if self.record_sql {
             error
         } else {
             without_sql(error)
         }
-    }
-
-    /// The write lock of a database, without opening the database, which need
-    /// not exist.
-    ///
-    /// # Errors
-    ///
-    /// As [`Database::open`], as far as the path is concerned.
-    pub fn locker(&self, path: impl AsRef<Path>) -> Result<WriteLocker> {
-        database::locker(&Location::of(path.as_ref(), "lock database")?, self)
-    }
-
-    /// Opens the database; [`Database::open`] with these options.
-    ///
-    /// # Errors
-    ///
-    /// As [`Database::open`].
-    pub fn open(self, path: impl AsRef<Path>) -> Result<Database> {
-        Database::open_with(path.as_ref(), self)
     }
 }

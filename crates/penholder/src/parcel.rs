@@ -6,7 +6,7 @@
 
 use rusqlite::ffi;
 
-use crate::value::{Executed, Rows, Statement, Value};
+use crate::data::{Executed, Rows, Statement, Value};
 
 /// Written anew when the layout changes.
 pub(crate) const LAYOUT: u64 = 1;

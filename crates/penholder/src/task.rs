@@ -20,11 +20,11 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::timeout;
 
+use crate::data::{Executed, IntoParams, Rows, Statement, refuse_nul};
 use crate::database::{Attachment, Database};
 use crate::error::{Error, Result};
 use crate::group::{self, Answer, Member, Turn, Work};
 use crate::options::Options;
-use crate::value::{Executed, IntoParams, Rows, Statement, refuse_nul};
 use crate::writer::{self, CallSite, Transaction};
 
 /// A [`Database`] whose calls are futures: no thread of the runtime ever blocks.
@@ -211,7 +211,7 @@ impl AsyncDatabase {
     }
 
     fn no_reader(&self, deadline: Deadline) -> Error {
-        Error::readers(self.db.path(), deadline, self.db.readers())
+        Error::no_reader(self.db.path(), deadline, self.db.readers())
     }
 
     /// Runs a write in the group of this process.

@@ -1,15 +1,13 @@
-//! What a program hears of its writes: spans and events of `tracing`, and, with the
-//! feature `metrics`, counters and histograms. The names are in the crate's
-//! documentation ("Telemetry").
+//! Telemetry of writes: spans and events of `tracing` and, with the feature `metrics`,
+//! counters and histograms. The names are in the crate's documentation ("Telemetry").
 //!
-//! While nobody listens it costs a comparison of one number in each place: no clock
-//! is read and no text is made.
+//! Without a subscriber each call costs one comparison: it reads no clock and makes no text.
 
 use std::fmt::Display;
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
-use penholder_lock::WriteGuard;
+use penholder_core::Guard;
 use tracing::level_filters::LevelFilter;
 use tracing::span::EnteredSpan;
 use tracing::{Level, debug, debug_span, event_enabled, warn};
@@ -18,7 +16,7 @@ use crate::error::Error;
 use crate::location::Location as Database;
 use crate::options::Options;
 
-/// Of whom there is something to be told.
+/// The database that spans and events are about.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Subject<'a> {
     pub(crate) database: &'a Database,
@@ -35,12 +33,12 @@ impl Subject<'_> {
     }
 }
 
-/// Whether times are to be taken.
-fn is_heard() -> bool {
+/// Whether a recorder or a subscriber wants times.
+fn is_observed() -> bool {
     cfg!(feature = "metrics") || LevelFilter::current() > LevelFilter::OFF
 }
 
-/// From the moment that the lock is asked for.
+/// The wait for the write lock, from the request on.
 #[derive(Debug)]
 pub(crate) struct Wait {
     begun: Option<Instant>,
@@ -56,21 +54,21 @@ impl Wait {
             label = subject.label(),
         );
         Self {
-            begun: is_heard().then(Instant::now),
+            begun: is_observed().then(Instant::now),
             _span: span.entered(),
         }
     }
 
-    /// The lock is ours.
-    pub(crate) fn ends(self, subject: Subject<'_>, guard: &WriteGuard) {
+    /// Reports that the lock was taken.
+    pub(crate) fn ends(self, subject: Subject<'_>, guard: &Guard) {
         let waited = self.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
         taken(subject, guard, waited);
     }
 }
 
-/// The lock is ours after so long.
-pub(crate) fn taken(subject: Subject<'_>, guard: &WriteGuard, waited: Duration) {
-    if !is_heard() {
+/// Reports that the lock was taken after a wait of this length.
+pub(crate) fn taken(subject: Subject<'_>, guard: &Guard, waited: Duration) {
+    if !is_observed() {
         return;
     }
     #[cfg(feature = "metrics")]
@@ -89,7 +87,7 @@ pub(crate) fn taken(subject: Subject<'_>, guard: &WriteGuard, waited: Duration) 
     }
 }
 
-/// From the moment that the lock is ours.
+/// The hold of the write lock, from the moment that it was taken.
 #[derive(Debug)]
 pub(crate) struct Hold {
     begun: Option<Instant>,
@@ -105,18 +103,19 @@ impl Hold {
             label = subject.label(),
         );
         Self {
-            begun: is_heard().then(Instant::now),
+            begun: is_observed().then(Instant::now),
             _span: span.entered(),
         }
     }
 
-    /// Whether it has been too long, and somebody listens.
+    /// Whether the lock was held for [`Options::warn_hold`] or longer, if times are wanted.
     pub(crate) fn is_slow(&self, options: &Options) -> bool {
         let held = self.begun.map(|begun| begun.elapsed());
         held.is_some_and(|held| held >= options.warn_hold)
     }
 
-    /// The lock is free again; `slow`: what was run last, if it was held for long.
+    /// Reports that the lock was released. `slow` is the statement that ran last, if the hold
+    /// was slow.
     pub(crate) fn ends(
         self,
         subject: Subject<'_>,
@@ -146,7 +145,7 @@ impl Hold {
     }
 }
 
-/// A call ended at its deadline, if that is what the error says.
+/// Reports a call that ended at its deadline; other errors are not reported.
 pub(crate) fn failed(subject: Subject<'_>, error: &Error) {
     if !error.is_timeout() {
         return;
@@ -162,7 +161,7 @@ pub(crate) fn failed(subject: Subject<'_>, error: &Error) {
     );
 }
 
-/// So many writes of other processes were committed with our own.
+/// Reports that writes of other processes were committed together with our own.
 pub(crate) fn carried(subject: Subject<'_>, requests: usize, writes: usize) {
     #[cfg(feature = "metrics")]
     {
@@ -181,8 +180,9 @@ pub(crate) fn carried(subject: Subject<'_>, requests: usize, writes: usize) {
     }
 }
 
-/// The log is long, and a checkpoint could move only so much of it.
-pub(crate) fn log_is_pinned(database: &Database, frames: u64, moved: u64) {
+/// Reports that the WAL is long and a reader keeps a checkpoint from copying all of it;
+/// `moved` of its `frames` frames were copied.
+pub(crate) fn wal_is_pinned(database: &Database, frames: u64, moved: u64) {
     #[cfg(feature = "metrics")]
     metrics::counter!("penholder_wal_pinned_total").increment(1);
     warn!(
@@ -190,6 +190,6 @@ pub(crate) fn log_is_pinned(database: &Database, frames: u64, moved: u64) {
         database = %database.path.display(),
         frames,
         moved,
-        "the log (-wal) is long, and somebody who reads keeps it from being moved",
+        "the WAL is long, and a reader keeps it from being checkpointed",
     );
 }

@@ -15,26 +15,24 @@ use std::panic::Location as SourceLocation;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use penholder_lock::{Deadline, Process, WriteGuard, WriteLocker};
+use penholder_core::{Deadline, Guard, Locker, Process};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ffi};
 
 use crate::carrier;
-use crate::connection;
+use crate::data::{Executed, Rows, Statement, Value};
 use crate::database::Attachment;
 use crate::error::{self, Error, Result};
-use crate::ffi::Counting;
 use crate::group::Group;
 use crate::location::Location;
-use crate::log::{self, Due};
 use crate::options::{GroupCommit, GroupLimits, Options};
+use crate::sqlite::connection;
+use crate::sqlite::ffi::WalCountingConnection;
+use crate::sqlite::hooks::Hooks;
+use crate::sqlite::lock_bytes;
+use crate::sqlite::sql::{StatementKind, may_change_connection};
+use crate::sqlite::wal::{self, Due};
 use crate::telemetry::{self, Hold, Subject, Wait};
-use crate::value::{Executed, Rows, Statement, Value};
-use crate::watch::Watch;
-
-/// The byte of the `-shm` file that SQLite locks to write (`WAL_WRITE_LOCK` at
-/// `UNIX_SHM_BASE`, see walformat.html).
-const WRITE_BYTE: u64 = 120;
 
 /// Where a program asked for something.
 pub(crate) type CallSite = &'static SourceLocation<'static>;
@@ -79,8 +77,8 @@ pub(crate) struct Failed {
 /// The writing connection of a process, kept between writes.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    pub(crate) connection: Counting,
-    watch: Arc<Watch>,
+    pub(crate) connection: WalCountingConnection,
+    hooks: Arc<Hooks>,
     /// SQLite's patience as it was last set, in milliseconds, if nobody else may
     /// have changed it.
     patience_ms: Cell<Option<u64>>,
@@ -93,24 +91,29 @@ impl Writer {
         deadline: &Deadline,
     ) -> Result<Self> {
         let mut connection = connection::open_writer(location, options, deadline)?;
-        let watch = Watch::install(&mut connection)
+        let hooks = Hooks::install(&mut connection)
             .map_err(|e| Error::sqlite("open database", &location.path, e))?;
-        let connection = Counting::new(connection);
+        let connection = WalCountingConnection::new(connection);
         connection.set_canary();
         Ok(Self {
             connection,
-            watch,
+            hooks,
             patience_ms: Cell::new(None),
         })
     }
 
     /// Runs one statement to its end.
-    pub(crate) fn run(&self, sql: &str, verb: Verb, params: &[Value]) -> Result<Executed, Failed> {
+    pub(crate) fn run(
+        &self,
+        sql: &str,
+        kind: StatementKind,
+        params: &[Value],
+    ) -> Result<Executed, Failed> {
         let Self {
-            connection, watch, ..
+            connection, hooks, ..
         } = self;
         let (changes, id) = (connection.total_changes(), connection.last_insert_rowid());
-        watch.look_for(id);
+        hooks.watch_for_insert(id);
         let returned = collect(connection, sql, params).map_err(|error| Failed {
             error,
             // What `FAIL` asks for: SQLite keeps what the statement did until then. Of
@@ -125,7 +128,8 @@ impl Writer {
         // A row may get the id that stood there before. An upsert that updates
         // leaves the id alone, and so does whatever a trigger inserts.
         let new_id = connection.last_insert_rowid();
-        let inserted = verb != Verb::Change && rows_changed > 0 && watch.has_inserted();
+        let inserted =
+            kind != StatementKind::UpdateOrDelete && rows_changed > 0 && hooks.has_inserted();
         Ok(Executed {
             returned,
             rows_changed,
@@ -140,19 +144,19 @@ impl Writer {
         let ask = "SELECT sqlite_compileoption_used('ENABLE_PREUPDATE_HOOK')";
         // There is no seeing whether that hook is set.
         let has_preupdate = || self.connection.query_row(ask, [], |row| row.get(0));
-        self.watch.saw_write()
-            && self.connection.log_frames() > 0
+        self.hooks.saw_write()
+            && self.connection.wal_frames() > 0
             && !self.connection.is_redefined()
             && !has_preupdate().unwrap_or(true)
             && self.connection.execute_batch("BEGIN; ROLLBACK").is_ok()
             && carrier::kind(&self.connection, location).is_ok_and(|found| found == kind)
-            && self.watch.saw_all()
+            && self.hooks.saw_all()
     }
 
     /// Rolls back what was not committed; `None` if that fails, and then the
     /// connection is closed, which does it too.
     fn reset(self: Box<Self>) -> Option<Box<Self>> {
-        self.watch.end();
+        self.hooks.end();
         let clean =
             self.connection.is_autocommit() || self.connection.execute_batch("ROLLBACK").is_ok();
         clean.then_some(self)
@@ -160,14 +164,14 @@ impl Writer {
 
     /// The session begins that may prove that the hooks are ours.
     pub(crate) fn forget_hooks(&self) {
-        self.watch.forget_hooks();
-        self.connection.forget_log_frames();
+        self.hooks.forget_calls();
+        self.connection.reset_wal_frames();
     }
 
     /// Whether the log is to be moved after what was just written.
     pub(crate) fn due(&self, awaited: bool) -> Due {
-        let frames = self.connection.log_frames();
-        if log::is_short(frames) {
+        let frames = self.connection.wal_frames();
+        if wal::is_short(frames) {
             return Due::NotYet;
         }
         Due::after(frames, self.connection.take_pages_written(), awaited)
@@ -183,7 +187,7 @@ pub(crate) struct Desk<'a> {
 }
 
 impl<'a> Desk<'a> {
-    pub(crate) fn locker(&self) -> &'a WriteLocker {
+    pub(crate) fn locker(&self) -> &'a Locker {
         &self.attachment.locker
     }
 
@@ -219,7 +223,7 @@ impl<'a> Desk<'a> {
     /// SQLite waits for afterwards.
     pub(crate) fn session(self, deadline: Deadline) -> Result<Session<'a>> {
         let waiting = Wait::begin(self.subject());
-        let guard = self.locker().acquire_by(&deadline).map_err(|error| {
+        let guard = self.locker().acquire_until(&deadline).map_err(|error| {
             let error = error.into();
             telemetry::failed(self.subject(), &error);
             error
@@ -241,7 +245,7 @@ pub(crate) struct Session<'a> {
     /// `None` only while it is being dropped.
     writer: Option<Box<Writer>>,
     /// `None` only while it is being dropped.
-    guard: Option<WriteGuard>,
+    guard: Option<Guard>,
     /// What another connection wrote under the same lock makes due.
     due: Cell<Due>,
     /// Nothing ran in it that may change the connection.
@@ -254,7 +258,7 @@ pub(crate) struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// With the lock in hand.
-    pub(crate) fn with(desk: Desk<'a>, deadline: Deadline, guard: WriteGuard) -> Result<Self> {
+    pub(crate) fn with(desk: Desk<'a>, deadline: Deadline, guard: Guard) -> Result<Self> {
         let hold = Hold::begin(desk.subject());
         let writer = match desk.attachment.take_writer() {
             Some(writer) => writer,
@@ -287,7 +291,7 @@ impl<'a> Session<'a> {
     }
 
     #[expect(clippy::expect_used, reason = "taken out only in `drop`")]
-    pub(crate) fn guard(&self) -> &WriteGuard {
+    pub(crate) fn guard(&self) -> &Guard {
         self.guard.as_ref().expect("ours until dropped")
     }
 
@@ -382,7 +386,7 @@ impl<'a> Session<'a> {
     /// `COMMIT` around a single INSERT, UPDATE or DELETE would only cost time.
     pub(crate) fn execute(&self, sql: &str, params: &[Value]) -> Result<Executed> {
         // What is not recognised takes the longer way, which is right too.
-        if Verb::of(sql) != Verb::Other {
+        if StatementKind::of(sql) != StatementKind::Other {
             let begun = self.begins_commit();
             let done = self.run_statement(sql, params, true);
             self.ends_commit(begun, 1);
@@ -409,7 +413,7 @@ impl<'a> Session<'a> {
             self.touch();
         }
         self.note_statement(sql);
-        let ran = self.writer().run(sql, Verb::of(sql), params);
+        let ran = self.writer().run(sql, StatementKind::of(sql), params);
         ran.map_err(|Failed { error, kept }| {
             if kept > 0 && keeps {
                 let error = self.desk.options.hide(error);
@@ -444,14 +448,14 @@ impl<'a> Session<'a> {
     pub(crate) fn begin(&self) -> Result<()> {
         self.step("BEGIN IMMEDIATE")
             .map_err(|e| self.explain("begin transaction", e))?;
-        self.writer().watch.begin();
+        self.writer().hooks.begin();
         Ok(())
     }
 
     /// Commits for so many.
     pub(crate) fn commit(&self, members: usize) -> Result<()> {
         self.refuse_if_forked()?;
-        if !self.writer().watch.end() {
+        if !self.writer().hooks.end() {
             return Err(self.ended_early());
         }
         let begun = self.begins_commit();
@@ -466,8 +470,8 @@ impl<'a> Session<'a> {
     }
 
     fn ends_commit(&self, begun: Option<Instant>, members: usize) {
-        if let Some(begun) = begun {
-            self.guard().note_pace(begun.elapsed(), members);
+        if let (Some(begun), Some(stats)) = (begun, self.guard().commit_stats()) {
+            stats.note(begun.elapsed(), members);
         }
     }
 
@@ -484,16 +488,16 @@ impl<'a> Session<'a> {
 
     /// Another member of the batch ended the transaction.
     pub(crate) fn lost(&self) -> Error {
-        Error::lost(&self.desk.location.path)
+        Error::rolled_back(&self.desk.location.path)
     }
 
     /// Whether the transaction that began is still there.
     pub(crate) fn is_open(&self) -> bool {
-        self.writer().watch.is_open() && !self.connection().is_autocommit()
+        self.writer().hooks.is_open() && !self.connection().is_autocommit()
     }
 
     pub(crate) fn roll_back(&self) {
-        self.writer().watch.end();
+        self.writer().hooks.end();
         if !self.connection().is_autocommit() {
             // If that fails, the next `BEGIN` does and says why.
             let _ = self.step("ROLLBACK");
@@ -568,7 +572,7 @@ impl<'a> Session<'a> {
         if !error::is_sqlite_busy(&error) {
             return Error::sqlite(what, path, self.desk.options.hide(error));
         }
-        let outsider = Process::with_posix_lock(&self.desk.location.sidecar("-shm"), WRITE_BYTE);
+        let outsider = Process::with_posix_lock(&self.desk.location.shm(), lock_bytes::WAL_WRITE);
         let error = Error::busy(path, self.deadline, outsider, error);
         telemetry::failed(self.desk.subject(), &error);
         error
@@ -589,7 +593,7 @@ impl Session<'_> {
         let slow = slow.then(|| guard.noted_statement().unwrap_or_default());
         // The write stands, whatever becomes of the record.
         let _ = if at_once {
-            guard.hand_over()
+            guard.release_fair()
         } else {
             guard.release()
         };
@@ -606,7 +610,7 @@ impl Drop for Session<'_> {
             return;
         }
         let writer = writer.and_then(Writer::reset);
-        let awaited = self.guard.as_ref().is_some_and(WriteGuard::is_awaited);
+        let awaited = self.guard.as_ref().is_some_and(Guard::is_awaited);
         let due = writer
             .as_deref()
             .map_or(Due::NotYet, |writer| writer.due(awaited))
@@ -620,17 +624,17 @@ impl Drop for Session<'_> {
             carrying.look_at(&self.desk, &self.deadline, writer);
         }
         if let (Due::UnderLock, Some(writer)) = (due, &writer) {
-            log::move_under_lock(&writer.connection, self.desk.location);
+            wal::checkpoint_under_lock(&writer.connection, self.desk.location);
         }
         self.desk.attachment.keep_writer(writer);
         // Moving takes a while: nobody waits for our next write.
-        self.let_go(due == Due::Outside);
-        if due != Due::Outside {
+        self.let_go(due == Due::AfterRelease);
+        if due != Due::AfterRelease {
             return;
         }
         self.desk
             .attachment
-            .mover
+            .checkpointer
             .run(self.desk.location, self.desk.options);
     }
 }
@@ -654,127 +658,4 @@ pub(crate) fn collect(
         return Ok(Rows::default());
     }
     Rows::of(&mut prepared)
-}
-
-/// Whether a statement may leave the connection different from others: a pragma, an
-/// attached database, something temporary. What is not recognised may.
-fn may_change_connection(sql: &str) -> bool {
-    const OF_THE_DATABASE: [&str; 6] = ["CREATE", "DROP", "ALTER", "REINDEX", "ANALYZE", "WITH"];
-    if Verb::of(sql) != Verb::Other {
-        return false;
-    }
-    let word = first_word(sql);
-    let is_known = OF_THE_DATABASE
-        .iter()
-        .any(|verb| word.eq_ignore_ascii_case(verb.as_bytes()));
-    let is_temporary = || {
-        sql.as_bytes()
-            .windows(4)
-            .any(|four| four.eq_ignore_ascii_case(b"TEMP"))
-    };
-    !is_known || is_temporary()
-}
-
-/// The first word of a statement.
-pub(crate) fn first_word(sql: &str) -> &[u8] {
-    let word = skip_comments(sql).as_bytes();
-    let end = word.iter().position(|byte| !byte.is_ascii_alphabetic());
-    &word[..end.unwrap_or(word.len())]
-}
-
-/// What comes after white space and comments.
-fn skip_comments(mut sql: &str) -> &str {
-    loop {
-        sql = sql.trim_start();
-        let ended = if let Some(comment) = sql.strip_prefix("--") {
-            comment.split_once('\n')
-        } else if let Some(comment) = sql.strip_prefix("/*") {
-            comment.split_once("*/")
-        } else {
-            return sql;
-        };
-        sql = ended.map_or("", |(_, rest)| rest);
-    }
-}
-
-/// What a statement begins with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verb {
-    /// INSERT or REPLACE.
-    Insert,
-    /// UPDATE or DELETE.
-    Change,
-    /// Anything else, also one that begins with WITH.
-    Other,
-}
-
-impl Verb {
-    pub(crate) fn of(sql: &str) -> Self {
-        let word = first_word(sql);
-        let is = |verb: &str| word.eq_ignore_ascii_case(verb.as_bytes());
-        match word.len() {
-            6 if is("INSERT") => Self::Insert,
-            7 if is("REPLACE") => Self::Insert,
-            6 if is("UPDATE") || is("DELETE") => Self::Change,
-            _ => Self::Other,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn statements_that_may_change_the_connection_are_recognised() {
-        for sql in [
-            "PRAGMA recursive_triggers = 1",
-            "attach 'a' AS a",
-            "CREATE TEMP TABLE a(a)",
-            "create temporary trigger a",
-            "CREATE TABLE temp.a(a)",
-            "DROP TABLE temp.a",
-            "SELECT load_extension('a')",
-            "/* x */ CREATE TEMP TABLE a(a)",
-            "/* x",
-            "",
-        ] {
-            assert!(may_change_connection(sql), "{sql}");
-        }
-        for sql in [
-            "INSERT INTO temp.a VALUES (1)",
-            "create table a(a)",
-            "DROP TABLE a",
-            "WITH a AS (SELECT 1) DELETE FROM b",
-        ] {
-            assert!(!may_change_connection(sql), "{sql}");
-        }
-    }
-
-    #[test]
-    fn statements_that_write_rows_are_recognised() {
-        for sql in [
-            "INSERT INTO a",
-            "\n replace into a",
-            "insert",
-            "/* x */--\nINSERT",
-        ] {
-            assert_eq!(Verb::of(sql), Verb::Insert, "{sql}");
-        }
-        for sql in ["  update a", "\nDelete from a"] {
-            assert_eq!(Verb::of(sql), Verb::Change, "{sql}");
-        }
-        for sql in [
-            "CREATE TABLE a",
-            "",
-            "INS",
-            "INSERTS",
-            "/* INSERT",
-            "-- INSERT",
-            "VACUUM",
-            "ä",
-        ] {
-            assert_eq!(Verb::of(sql), Verb::Other, "{sql}");
-        }
-    }
 }

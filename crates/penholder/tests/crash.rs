@@ -4,20 +4,17 @@
 //! `PENHOLDER_KILLS` sets how many processes are killed.
 #![cfg(test)]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use peer::Peer;
 use penholder::lock::WriteLocker;
 use penholder::{Database, Result, Statement};
-use site::Site;
+use penholder_testkit::database_fixture::DatabaseFixture;
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
 
 /// Processes that write at the same time.
 const WRITERS: usize = 5;
@@ -26,22 +23,25 @@ const ROWS: i64 = 3;
 
 #[test]
 fn peer() {
-    peer::play(&[("write", write), ("hold", site::hold)]);
+    peer::run_role(&[
+        ("write", write),
+        ("hold", database_fixture::hold_transaction),
+    ]);
 }
 
 /// Writes for ever, each key in several rows, and says each acknowledgement.
 fn write(args: &[OsString]) {
-    let [path, name] = site::texts(args)[..] else {
+    let [path, name] = peer::text_args(args)[..] else {
         panic!("path and name");
     };
-    let db = site::open(Path::new(path));
+    let db = database_fixture::open(Path::new(path));
     for number in 0.. {
         let key = format!("{name}-{number}");
         match number % 8 {
             0..5 => by_closure(&db, &key).unwrap(),
             _ => by_batch(&db, &key).unwrap(),
         }
-        peer::say(&key);
+        peer::send(&key);
         if number % 64 == 63 {
             db.checkpoint().unwrap();
         }
@@ -94,7 +94,7 @@ impl Crew {
         let mut victim = self.peers.swap_remove(number);
         victim.kill();
         // Ends at the end of its pipe.
-        while let Some(key) = victim.line_within(peer::PATIENCE) {
+        while let Some(key) = victim.read_line_within(wait::LIMIT) {
             self.acknowledged.push(key);
         }
     }
@@ -102,7 +102,7 @@ impl Crew {
     /// Hears what was said meanwhile, so that no pipe fills up.
     fn listen(&mut self) {
         for peer in &self.peers {
-            while let Some(key) = peer.line_within(Duration::ZERO) {
+            while let Some(key) = peer.read_line_within(Duration::ZERO) {
                 self.acknowledged.push(key);
             }
         }
@@ -128,10 +128,13 @@ fn kills() -> usize {
 
 /// Waits until somebody has committed something new.
 fn progress(db: &Database) {
-    let last = || site::number(db, "SELECT coalesce(max(rowid), 0) AS n FROM entry");
+    let last = || database_fixture::number(db, "SELECT coalesce(max(rowid), 0) AS n FROM entry");
     let before = last();
-    let ((), took) = site::timed(|| peer::until("the next writer", || last() > before));
-    assert!(took < site::PROMPT, "the next writer took {took:?}");
+    let ((), took) = wait::timed(|| wait::until("the next writer", || last() > before));
+    assert!(
+        took < database_fixture::PROMPT,
+        "the next writer took {took:?}"
+    );
 }
 
 fn table(db: &Database) {
@@ -141,11 +144,11 @@ fn table(db: &Database) {
 
 #[test]
 fn what_was_acknowledged_survives_kills() {
-    let site = Site::new();
-    let db = site::open(&site.path());
+    let fixture = DatabaseFixture::new();
+    let db = database_fixture::open(&fixture.path());
     table(&db);
-    let locker = WriteLocker::new(site.folder()).unwrap();
-    let mut crew = Crew::start(site.path());
+    let locker = WriteLocker::new(fixture.directory()).unwrap();
+    let mut crew = Crew::start(fixture.path());
     let mut mid_hold = 0;
     for kill in 0..kills() {
         progress(&db);
@@ -167,13 +170,13 @@ fn what_was_acknowledged_survives_kills() {
     );
     assert!(mid_hold * 4 >= kills(), "too few were killed holding");
     drop(db);
-    check(&site.path(), &crew.acknowledged);
+    check(&fixture.path(), &crew.acknowledged);
 }
 
 /// Each acknowledged key is there once and whole; others whole or not at all.
 fn check(path: &Path, acknowledged: &[String]) {
-    site::assert_whole(path);
-    let db = site::open(path);
+    plain_sqlite::assert_integrity(path);
+    let db = database_fixture::open(path);
     let sql = "SELECT key, count(*) AS n, count(DISTINCT part) AS parts FROM entry GROUP BY key";
     let rows = db.query(sql, ()).unwrap();
     let mut there = HashSet::new();
@@ -193,15 +196,15 @@ fn check(path: &Path, acknowledged: &[String]) {
 
 #[test]
 fn killed_holder_leaves_nothing_behind() {
-    let site = Site::new();
-    let db = site.database();
-    let mut holder = site::holder("hold", &site.path());
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    let mut holder = database_fixture::start_holder("hold", &fixture.path());
     assert!(db.status().unwrap().holder.is_some());
     holder.kill();
-    let (done, took) = site::timed(|| site::insert(&db, "next"));
+    let (done, took) = wait::timed(|| database_fixture::insert(&db, "next"));
     done.unwrap();
-    assert!(took < site::PROMPT, "{took:?}");
-    assert_eq!(site::keys(&db), ["next"]);
+    assert!(took < database_fixture::PROMPT, "{took:?}");
+    assert_eq!(database_fixture::keys(&db), ["next"]);
     drop(db);
-    site::assert_whole(&site.path());
+    plain_sqlite::assert_integrity(&fixture.path());
 }

@@ -1,25 +1,22 @@
 //! Plain data: what `execute`, `batch` and `query` are given, do and return.
 #![cfg(test)]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-
 use penholder::{Database, Executed, IntoParams, Result, Statement, Value, params};
+use penholder_testkit::database_fixture;
+use penholder_testkit::database_fixture::DatabaseFixture;
 use proptest::prelude::*;
 use rusqlite::ErrorCode;
-use site::Site;
 
 /// A database with two tables of numbered items.
-fn items() -> (Site, Database) {
-    let site = Site::new();
-    let db = site::open(&site.path());
+fn items() -> (DatabaseFixture, Database) {
+    let fixture = DatabaseFixture::new();
+    let db = database_fixture::open(&fixture.path());
     db.batch([
         "CREATE TABLE item(id INTEGER PRIMARY KEY, name UNIQUE, size)",
         "CREATE TABLE note(id INTEGER PRIMARY KEY, item)",
     ])
     .unwrap();
-    (site, db)
+    (fixture, db)
 }
 
 /// What `execute` says: rows changed, last insert id.
@@ -100,13 +97,16 @@ fn triggers_and_cascades_are_not_counted() {
         (2, Some(2))
     );
     assert_eq!(execute(&db, "DELETE FROM item"), (1, None));
-    assert_eq!(site::number(&db, "SELECT count(*) FROM part"), 0);
+    assert_eq!(
+        database_fixture::number(&db, "SELECT count(*) FROM part"),
+        0
+    );
     assert_eq!(
         execute(&db, "INSERT INTO face(name) VALUES ('x')"),
         (0, None)
     );
     assert_eq!(
-        site::number(&db, "SELECT count(*) FROM note WHERE id = 80"),
+        database_fixture::number(&db, "SELECT count(*) FROM note WHERE id = 80"),
         1
     );
 }
@@ -185,7 +185,10 @@ fn later_statements_find_the_last_insert_id() {
         facts,
         [(1, Some(41)), (1, None), (1, Some(7)), (0, None), (1, None)]
     );
-    assert_eq!(site::number(&db, "SELECT item FROM note"), 41 + 7);
+    assert_eq!(
+        database_fixture::number(&db, "SELECT item FROM note"),
+        41 + 7
+    );
 }
 
 /// The statement itself need not mention `last_insert_rowid()`: what it sets off
@@ -207,7 +210,7 @@ fn hidden_uses_of_the_last_insert_id_find_it() {
     let insert = "INSERT INTO item(id, name) VALUES (41, 'a') ON CONFLICT DO UPDATE SET id = id";
     db.batch([insert, "UPDATE item SET size = 1"]).unwrap();
     assert_eq!(
-        site::number(&db, "SELECT item FROM note"),
+        database_fixture::number(&db, "SELECT item FROM note"),
         41,
         "by a trigger"
     );
@@ -218,7 +221,7 @@ fn hidden_uses_of_the_last_insert_id_find_it() {
     ])
     .unwrap();
     assert_eq!(
-        site::number(&db, "SELECT item FROM origin"),
+        database_fixture::number(&db, "SELECT item FROM origin"),
         41,
         "by a default"
     );
@@ -228,7 +231,11 @@ fn hidden_uses_of_the_last_insert_id_find_it() {
         "UPDATE origin SET a = (SELECT id FROM latest)",
     ])
     .unwrap();
-    assert_eq!(site::number(&db, "SELECT a FROM origin"), 41, "by a view");
+    assert_eq!(
+        database_fixture::number(&db, "SELECT a FROM origin"),
+        41,
+        "by a view"
+    );
 }
 
 #[test]
@@ -272,7 +279,10 @@ fn wrong_number_of_parameters_is_an_error() {
         db.query("SELECT ?1, ?2", values.clone()).unwrap_err();
         db.batch([Statement::new(insert, values)]).unwrap_err();
     }
-    assert_eq!(site::number(&db, "SELECT count(*) FROM item"), 0);
+    assert_eq!(
+        database_fixture::number(&db, "SELECT count(*) FROM item"),
+        0
+    );
 }
 
 #[test]
@@ -291,9 +301,12 @@ fn several_statements_in_one_are_refused() {
         db.batch([sql]).unwrap_err();
         db.query(sql, ()).unwrap_err();
     }
-    assert_eq!(site::number(&db, "SELECT count(*) FROM item"), 0);
     assert_eq!(
-        site::number(&db, "SELECT count(*) FROM sqlite_schema WHERE name = 'no'"),
+        database_fixture::number(&db, "SELECT count(*) FROM item"),
+        0
+    );
+    assert_eq!(
+        database_fixture::number(&db, "SELECT count(*) FROM sqlite_schema WHERE name = 'no'"),
         0
     );
     // One, with what may follow it.
@@ -336,7 +349,11 @@ fn batch_is_all_or_nothing() {
             // What was committed by hand stands; the error says so.
             db.execute("DELETE FROM item", ()).unwrap();
         }
-        assert_eq!(site::number(&db, "SELECT count(*) FROM item"), 0, "{bad}");
+        assert_eq!(
+            database_fixture::number(&db, "SELECT count(*) FROM item"),
+            0,
+            "{bad}"
+        );
     }
     let error = db.batch(["BEGIN"]).unwrap_err();
     assert!(
@@ -357,19 +374,25 @@ fn failing_statement_takes_its_rows_with_it() {
         .and_then(rusqlite::Error::sqlite_error_code);
     assert_eq!(code, Some(ErrorCode::ConstraintViolation), "{error}");
     assert!(error.lock_error().is_none() && !error.is_timeout());
-    assert_eq!(site::number(&db, "SELECT count(*) FROM item"), 0);
+    assert_eq!(
+        database_fixture::number(&db, "SELECT count(*) FROM item"),
+        0
+    );
     // Also where it has an own opinion on conflicts.
     db.execute("INSERT INTO item(name) VALUES ('a')", ())
         .unwrap();
     db.execute("INSERT OR ROLLBACK INTO item(name) VALUES ('b'), ('a')", ())
         .unwrap_err();
-    assert_eq!(site::number(&db, "SELECT count(*) FROM item"), 1);
+    assert_eq!(
+        database_fixture::number(&db, "SELECT count(*) FROM item"),
+        1
+    );
 }
 
 #[test]
 fn parameters_come_in_many_forms() {
-    let site = Site::new();
-    let db = Database::open(site.path()).unwrap();
+    let fixture = DatabaseFixture::new();
+    let db = Database::open(fixture.path()).unwrap();
     let first = |params: Vec<Value>| {
         let marks: Vec<String> = (1..=params.len()).map(|n| format!("?{n}")).collect();
         let sql = format!("SELECT {}", marks.join(", "));
@@ -458,8 +481,8 @@ fn round_trip(db: &Database, values: &[Value]) -> Vec<Value> {
 
 #[test]
 fn values_come_back_as_they_were() {
-    let site = Site::new();
-    let db = site.database();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
     let many = prop::collection::vec(value(), 0..10);
     proptest!(ProptestConfig::with_cases(40), |(values in many)| {
         prop_assert_eq!(round_trip(&db, &values), values);
@@ -469,8 +492,8 @@ fn values_come_back_as_they_were() {
 /// `FAIL` keeps what the statement did before it failed, and the error says so.
 #[test]
 fn what_fail_keeps_is_said() {
-    let site = Site::new();
-    let db = site.database();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
     db.execute("CREATE TABLE once(a UNIQUE)", ()).unwrap();
     let sql = "INSERT OR FAIL INTO once VALUES (1), (2), (1)";
     let text = db.execute(sql, ()).unwrap_err().to_string();
@@ -484,9 +507,9 @@ fn what_fail_keeps_is_said() {
 /// SQLite reads SQL up to a NUL: here that would delete everything.
 #[test]
 fn sql_with_a_nul_is_refused_before_anything_is_waited_for() {
-    let (site, db) = items();
+    let (fixture, db) = items();
     execute(&db, "INSERT INTO item(name) VALUES ('a'), ('b')");
-    let other = site::open(&site.path());
+    let other = database_fixture::open(&fixture.path());
     let cut = "DELETE FROM item\0 WHERE name = 'z'";
     let ways: [&(dyn Fn() -> Result<()> + Sync); 5] = [
         &|| db.execute(cut, ()).map(drop),
@@ -529,7 +552,10 @@ fn what_triggers_did_before_a_failure_does_not_stand() {
     let sql = "INSERT INTO item(name) VALUES ('a'), ('b'), ('a')";
     let text = db.execute(sql, ()).unwrap_err().to_string();
     assert!(!text.contains("stand"), "{text}");
-    assert_eq!(site::number(&db, "SELECT count(*) FROM note"), 0);
+    assert_eq!(
+        database_fixture::number(&db, "SELECT count(*) FROM note"),
+        0
+    );
 }
 
 /// Also where that id stood there before, and a trigger inserts something else.

@@ -2,23 +2,22 @@
 //! written, the lock is free, and with room again writing goes on.
 #![cfg(test)]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use peer::Peer;
 use penholder::{Database, Error, Result, Statement};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use site::{Site, Tmpfs};
+use penholder_testkit::database_fixture::DatabaseFixture;
+use penholder_testkit::peer::Peer;
+use penholder_testkit::tmpfs::Tmpfs;
+use penholder_testkit::{database_fixture, file_size_limit, peer, plain_sqlite};
 
 #[test]
 fn peer() {
-    peer::play(&[("limited", limited), ("hold pen", site::hold_pen)]);
+    peer::run_role(&[
+        ("limited", limited),
+        ("hold pen", database_fixture::hold_lock),
+    ]);
 }
 
 /// Two rows of one transaction, the second of them large.
@@ -40,11 +39,11 @@ fn by_closure(db: &Database) -> Result<()> {
 
 /// Asserts that no pair is there by half, and counts them.
 fn assert_pairs(db: &Database) -> i64 {
-    let keys = site::number(
+    let keys = database_fixture::number(
         db,
         "SELECT count(*) FROM entry WHERE typeof(key) = 'integer'",
     );
-    assert_eq!(site::entries(db), 2 * keys);
+    assert_eq!(database_fixture::count_entries(db), 2 * keys);
     keys
 }
 
@@ -84,26 +83,26 @@ fn full_disk_is_survived() {
     let Some(small) = Tmpfs::mount("2m") else {
         return;
     };
-    let path = small.at("x.db");
-    let db = site::open(&path);
+    let path = small.join("x.db");
+    let db = database_fixture::open(&path);
     db.execute("CREATE TABLE entry(key)", ()).unwrap();
-    fs::write(small.at("ballast"), vec![1; 600_000]).unwrap();
+    fs::write(small.join("ballast"), vec![1; 600_000]).unwrap();
     let (written, error) = write_until_full(&db);
     assert!(written > 5);
     assert_says_what_to_do(&error);
     assert_full(&db);
     assert_eq!(assert_pairs(&db), i64::from(written));
-    let mut other = Peer::start("hold pen", [small.at("")]);
+    let mut other = Peer::start("hold pen", [small.join("")]);
     other.expect("held");
-    other.tell("release");
+    other.send("release");
     other.expect("released");
-    assert!(other.end().success());
-    fs::remove_file(small.at("ballast")).unwrap();
+    assert!(other.close().success());
+    fs::remove_file(small.join("ballast")).unwrap();
     write_pair(&db, 1).unwrap();
     by_closure(&db).unwrap();
     assert_eq!(assert_pairs(&db), i64::from(written) + 2);
     drop(db);
-    site::assert_whole(&path);
+    plain_sqlite::assert_integrity(&path);
 }
 
 /// Not a byte is free, not even for the record in the lock file: who holds is
@@ -113,13 +112,13 @@ fn disk_without_a_free_byte() {
     let Some(small) = Tmpfs::mount("1m") else {
         return;
     };
-    let path = small.at("x.db");
-    let db = site::open(&path);
+    let path = small.join("x.db");
+    let db = database_fixture::open(&path);
     db.execute("CREATE TABLE entry(key)", ()).unwrap();
     drop(db);
-    fs::remove_file(small.at("db.lock")).unwrap();
+    fs::remove_file(small.join("db.lock")).unwrap();
     small.fill("ballast");
-    let opened = site::patient().open(&path);
+    let opened = database_fixture::options().open(&path);
     if let Err(error) = &opened {
         // There is no room for SQLite's own sidecars.
         assert!(error.sqlite_error().is_some(), "{error}");
@@ -129,8 +128,8 @@ fn disk_without_a_free_byte() {
         assert_full(db);
     }
     drop(opened);
-    fs::remove_file(small.at("ballast")).unwrap();
-    let db = site::open(&path);
+    fs::remove_file(small.join("ballast")).unwrap();
+    let db = database_fixture::open(&path);
     write_pair(&db, 1).unwrap();
     assert_eq!(assert_pairs(&db), 1);
 }
@@ -141,32 +140,26 @@ fn disk_too_full_to_create_a_database() {
         return;
     };
     small.fill("ballast");
-    let path = small.at("x.db");
-    let error = site::patient().open(&path).unwrap_err();
+    let path = small.join("x.db");
+    let error = database_fixture::options().open(&path).unwrap_err();
     assert!(error.to_string().contains("room"), "{error}");
-    fs::remove_file(small.at("ballast")).unwrap();
-    let db = site::open(&path);
+    fs::remove_file(small.join("ballast")).unwrap();
+    let db = database_fixture::open(&path);
     db.execute("CREATE TABLE entry(key)", ()).unwrap();
     write_pair(&db, 1).unwrap();
     drop(db);
-    site::assert_whole(&path);
+    plain_sqlite::assert_integrity(&path);
 }
 
 // ---- a limit for each file: the same without root, by another error ------------
 
-fn set_limit(bytes: Option<u64>) {
-    let maximum = getrlimit(Resource::Fsize).maximum;
-    let current = bytes.or(maximum);
-    setrlimit(Resource::Fsize, Rlimit { current, maximum }).unwrap();
-}
-
 /// Writes up to the limit, and on after it was lifted.
 fn limited(args: &[OsString]) {
-    let db = site::open(Path::new(&args[0]));
+    let db = database_fixture::open(Path::new(&args[0]));
     db.execute("CREATE TABLE entry(key)", ()).unwrap();
-    set_limit(Some(500_000));
+    file_size_limit::set(Some(500_000));
     let (written, error) = write_until_full(&db);
-    peer::say(&error.to_string());
+    peer::send(&error.to_string());
     assert!(error.sqlite_error().is_some() && error.lock_error().is_none());
     for _ in 0..3 {
         write_pair(&db, 0).unwrap_err();
@@ -174,30 +167,22 @@ fn limited(args: &[OsString]) {
         assert!(db.status().unwrap().holder.is_none());
     }
     assert_eq!(assert_pairs(&db), i64::from(written));
-    set_limit(None);
+    file_size_limit::set(None);
     write_pair(&db, 1).unwrap();
     by_closure(&db).unwrap();
     assert_eq!(assert_pairs(&db), i64::from(written) + 2);
-    peer::say("done");
+    peer::send("done");
 }
 
 #[test]
 fn file_size_limit_is_survived() {
-    let site = Site::new();
-    let role = Peer::command("limited", [site.path()]);
-    // What the shell ignores stays ignored: the write fails, and kills nobody.
-    let mut command = Command::new("sh");
-    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
-    command.arg(role.get_program()).args(role.get_args());
-    command.envs(
-        role.get_envs()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
-    let mut peer = Peer::spawn(command);
-    let complaint = peer.line();
+    let fixture = DatabaseFixture::new();
+    let role = Peer::command("limited", [fixture.path()]);
+    let mut peer = Peer::spawn(file_size_limit::with_signal_ignored(&role));
+    let complaint = peer.read_line();
     peer.expect("done");
-    assert!(peer.end().success());
-    site::assert_whole(&site.path());
+    assert!(peer.close().success());
+    plain_sqlite::assert_integrity(&fixture.path());
     // That is SQLite's text; what to do is to follow, as for a full disk.
     assert!(!complaint.ends_with("disk I/O error"), "{complaint}");
 }

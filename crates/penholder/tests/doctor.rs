@@ -2,8 +2,10 @@
 //! locks stay, work goes on, and what is examined is what others have open.
 #![cfg(test)]
 
+use std::time::Duration;
+
 use penholder::lock::Process;
-use penholder::{Check, Database, Doctor, Options, Report, Severity};
+use penholder::{Check, Database, Doctor, Options, Report, Severity, Synchronous};
 
 fn severity(report: &Report, check: Check) -> Severity {
     let findings = report.findings.iter().filter(|one| one.check == check);
@@ -53,4 +55,25 @@ fn what_cannot_be_examined_is_refused() {
     std::fs::write(&text, "Dear reader, this is text and no database at all.").unwrap();
     let error = doctor.examine(&text).unwrap_err();
     assert!(error.to_string().contains("not a database"), "{error}");
+}
+
+#[test]
+fn settings_are_those_of_an_opening() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.db");
+    drop(Database::open(&path).unwrap());
+    let found = |options: Options, check| {
+        let report = Doctor::new(options).examine(&path).unwrap();
+        let finding = report.findings.into_iter().find(|one| one.check == check);
+        finding.unwrap()
+    };
+    let full = Options::new().synchronous(Synchronous::Full);
+    let finding = found(full, Check::Synchronous);
+    assert!(finding.finding.contains("with FULL (2)"), "{finding:?}");
+    let finding = found(Options::new(), Check::Synchronous);
+    assert!(finding.finding.contains("with NORMAL (1)"), "{finding:?}");
+    let finding = found(Options::new(), Check::BusyTimeout);
+    assert_eq!(finding.finding, "penholder waits 500 ms for SQLite's locks");
+    let none = Options::new().timeout(Duration::ZERO);
+    assert_eq!(found(none, Check::BusyTimeout).severity, Severity::Warning);
 }

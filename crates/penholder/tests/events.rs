@@ -3,11 +3,6 @@
 //! of what happens, and that none of it has SQL in it where SQL is not recorded.
 #![cfg(test)]
 
-mod ear;
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-
 use std::ffi::OsString;
 use std::fs;
 use std::panic::Location;
@@ -15,11 +10,12 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use ear::Heard;
-use peer::Peer;
 use penholder::lock::{Event, EventKind};
 use penholder::{AsyncDatabase, Database, Options, Result, Statement};
-use site::{PATIENT, Site};
+use penholder_testkit::database_fixture::{DatabaseFixture, LONG_TIMEOUT};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::recorder::Recorder;
+use penholder_testkit::{database_fixture, peer, wait};
 
 /// Stands in SQL that nobody is to see.
 const SECRET: &str = "S3CR3T";
@@ -30,28 +26,28 @@ const ENDLESS: &str = "UPDATE entry\n  SET key = (WITH RECURSIVE n(i) AS
 
 #[test]
 fn peer() {
-    peer::play(&[
+    peer::run_role(&[
         ("run for ever", run_for_ever),
-        ("hold", site::hold),
-        ("hold pen", site::hold_pen),
+        ("hold", database_fixture::hold_transaction),
+        ("hold pen", database_fixture::hold_lock),
         ("write when told", write_when_told),
     ]);
 }
 
 fn run_for_ever(args: &[OsString]) {
-    let db = site::open(Path::new(&args[0]));
-    site::insert(&db, "one").unwrap();
-    peer::say("begins");
+    let db = database_fixture::open(Path::new(&args[0]));
+    database_fixture::insert(&db, "one").unwrap();
+    peer::send("begins");
     let _ = db.execute(ENDLESS, ());
 }
 
 fn write_when_told(args: &[OsString]) {
-    let db = site::open(Path::new(&args[0]));
-    site::insert(&db, "first").unwrap();
-    peer::say("warm");
-    peer::hear("go");
-    site::insert(&db, "second").unwrap();
-    peer::say("written");
+    let db = database_fixture::open(Path::new(&args[0]));
+    database_fixture::insert(&db, "first").unwrap();
+    peer::send("warm");
+    peer::expect("go");
+    database_fixture::insert(&db, "second").unwrap();
+    peer::send("written");
 }
 
 fn statement_of_holder(db: &Database) -> Option<String> {
@@ -60,16 +56,16 @@ fn statement_of_holder(db: &Database) -> Option<String> {
 
 #[test]
 fn whoever_waits_is_shown_what_the_holder_runs() {
-    let site = Site::new();
-    let db = site.database();
-    let holder = Peer::start("run for ever", [site.path()]);
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    let holder = Peer::start("run for ever", [fixture.path()]);
     holder.expect("begins");
     let shown = "UPDATE entry SET key = (WITH RECURSIVE";
-    peer::until("the statement", || {
+    wait::until("the statement", || {
         statement_of_holder(&db).is_some_and(|last| last.starts_with(shown))
     });
     let hasty = Options::new().timeout(Duration::from_millis(50));
-    let error = site::insert(&hasty.open(site.path()).unwrap(), "no").unwrap_err();
+    let error = database_fixture::insert(&hasty.open(fixture.path()).unwrap(), "no").unwrap_err();
     let text = error.to_string();
     assert!(text.contains(&format!(", last: {shown}")), "{text}");
     let last = error.holder().unwrap().statement.as_deref().unwrap();
@@ -78,20 +74,23 @@ fn whoever_waits_is_shown_what_the_holder_runs() {
 
 #[test]
 fn of_a_closure_its_place_in_the_program_is_shown() {
-    let site = Site::new();
-    let db = site.database();
-    let mut holder = site::holder("hold", &site.path());
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    let mut holder = database_fixture::start_holder("hold", &fixture.path());
     let place = statement_of_holder(&db).unwrap();
-    assert!(place.contains("tests/site/mod.rs:"), "{place}");
-    holder.tell("release");
+    assert!(
+        place.contains("penholder-testkit/src/database_fixture.rs:"),
+        "{place}"
+    );
+    holder.send("release");
     holder.expect("released");
     assert_eq!(statement_of_holder(&db), None);
 }
 
 #[test]
 fn a_closure_may_say_what_it_does() {
-    let site = Site::new();
-    let db = site.database();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
     let shown = db.write(|tx| -> Result<_> {
         tx.note_statement("DELETE FROM entry");
         Ok(statement_of_holder(&db))
@@ -99,23 +98,25 @@ fn a_closure_may_say_what_it_does() {
     assert_eq!(shown.unwrap().unwrap(), "DELETE FROM entry");
 }
 
-fn alert(site: &Site) -> Options {
-    let options = site::patient().warn_hold(Duration::ZERO).label("nightly");
-    drop(site.database());
+fn alert(fixture: &DatabaseFixture) -> Options {
+    let options = database_fixture::options()
+        .warn_hold(Duration::ZERO)
+        .label("nightly");
+    drop(fixture.database());
     options
 }
 
 /// The latest long hold that was asked for in this line: a task has its answer before
 /// the thread that led gives the lock back.
 fn long_hold(db: &Database, line: u32) -> Event {
-    let site = format!("tests/events.rs:{line}");
+    let fixture = format!("tests/events.rs:{line}");
     let mut told = None;
-    peer::until("the long hold", || {
+    wait::until("the long hold", || {
         let events = db.status().unwrap().events;
         let mut long = events.into_iter();
         told = long.find(|event| {
             let asked = event.call_site.as_ref();
-            event.kind == EventKind::LongHold && asked.is_some_and(|at| at.ends_with(&site))
+            event.kind == EventKind::LongHold && asked.is_some_and(|at| at.ends_with(&fixture))
         });
         told.is_some()
     });
@@ -137,8 +138,8 @@ fn line() -> u32 {
 
 #[test]
 fn a_long_hold_is_told_with_statement_and_call_site() {
-    let site = Site::new();
-    let db = alert(&site).open(site.path()).unwrap();
+    let fixture = DatabaseFixture::new();
+    let db = alert(&fixture).open(fixture.path()).unwrap();
     let sql = "INSERT INTO entry VALUES (1)";
     let (_, here) = (db.execute(sql, ()).unwrap(), line());
     assert_told(&db, Some(sql), here);
@@ -157,8 +158,8 @@ fn a_long_hold_is_told_with_statement_and_call_site() {
 
 #[tokio::test]
 async fn of_a_task_too() {
-    let site = Site::new();
-    let db = alert(&site).open(site.path()).unwrap();
+    let fixture = DatabaseFixture::new();
+    let db = alert(&fixture).open(fixture.path()).unwrap();
     let tasks = AsyncDatabase::from(db.clone());
     let sql = "INSERT INTO entry VALUES (1)";
     let (done, here) = (tasks.execute(sql, ()), line());
@@ -174,10 +175,10 @@ async fn of_a_task_too() {
 
 #[test]
 fn a_short_hold_is_not_told() {
-    let site = Site::new();
-    let options = site::patient().warn_hold(Duration::from_secs(3600));
-    let db = options.open(site.path()).unwrap();
-    let heard = Heard::during(|| {
+    let fixture = DatabaseFixture::new();
+    let options = database_fixture::options().warn_hold(Duration::from_secs(3600));
+    let db = options.open(fixture.path()).unwrap();
+    let heard = Recorder::record(|| {
         db.execute("CREATE TABLE entry(key)", ()).unwrap();
     });
     assert_eq!(db.status().unwrap().events, []);
@@ -186,9 +187,9 @@ fn a_short_hold_is_not_told() {
 
 #[test]
 fn waits_holds_and_slow_holds_are_heard() {
-    let site = Site::new();
-    let db = alert(&site).open(site.path()).unwrap();
-    let heard = Heard::during(|| {
+    let fixture = DatabaseFixture::new();
+    let db = alert(&fixture).open(fixture.path()).unwrap();
+    let heard = Recorder::record(|| {
         db.execute("INSERT INTO entry VALUES (1)", ()).unwrap();
     });
     let text = heard.text();
@@ -207,13 +208,13 @@ fn waits_holds_and_slow_holds_are_heard() {
 
 #[test]
 fn a_timeout_is_heard() {
-    let site = Site::new();
-    drop(site.database());
-    let _holder = site::holder("hold", &site.path());
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let _holder = database_fixture::start_holder("hold", &fixture.path());
     let options = Options::new().timeout(Duration::from_millis(50));
-    let db = options.open(site.path()).unwrap();
-    let heard = Heard::during(|| {
-        site::insert(&db, "no").unwrap_err();
+    let db = options.open(fixture.path()).unwrap();
+    let heard = Recorder::record(|| {
+        database_fixture::insert(&db, "no").unwrap_err();
         db.with_write_lock(|_| -> Result<()> { Ok(()) })
             .unwrap_err();
     });
@@ -225,11 +226,11 @@ fn a_timeout_is_heard() {
 
 #[test]
 fn a_recovery_is_heard() {
-    let site = Site::new();
-    let db = site.database();
-    let mut holder = site::holder("hold", &site.path());
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    let mut holder = database_fixture::start_holder("hold", &fixture.path());
     holder.kill();
-    let heard = Heard::during(|| site::insert(&db, "mine").unwrap());
+    let heard = Recorder::record(|| database_fixture::insert(&db, "mine").unwrap());
     let text = heard.text();
     let dead = format!("dead_pid={}", holder.pid());
     assert!(text.contains("WARN write lock recovered"), "{text}");
@@ -239,25 +240,29 @@ fn a_recovery_is_heard() {
 
 #[test]
 fn carried_writes_are_heard() {
-    let site = Site::new();
-    let db = site.database();
-    let mut passenger = Peer::start("write when told", [site.path()]);
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    let mut passenger = Peer::start("write when told", [fixture.path()]);
     passenger.expect("warm");
     // As if commits took long here: then it is worth while to carry.
-    let locker = site::patient().locker(site.path()).unwrap();
-    let guard = locker.acquire(PATIENT).unwrap();
-    guard.note_pace(Duration::from_secs(1), 1);
+    let locker = penholder_core::Locker::in_directory(&fixture.directory()).unwrap();
+    let guard = locker.acquire(LONG_TIMEOUT).unwrap();
+    guard
+        .commit_stats()
+        .unwrap()
+        .note(Duration::from_secs(1), 1);
     guard.release().unwrap();
-    let mut holder = site::holder("hold pen", &site.folder());
+    let mut holder = database_fixture::start_holder("hold pen", &fixture.directory());
     let waiting = |count| {
-        peer::until("the line", || db.status().unwrap().queue.len() == count);
+        wait::until("the line", || db.status().unwrap().queue.len() == count);
     };
     let heard = thread::scope(|scope| {
-        let ours = scope.spawn(|| Heard::during(|| site::insert(&db, "ours").unwrap()));
+        let ours =
+            scope.spawn(|| Recorder::record(|| database_fixture::insert(&db, "ours").unwrap()));
         waiting(1);
-        passenger.tell("go");
+        passenger.send("go");
         waiting(2);
-        holder.tell("release");
+        holder.send("release");
         ours.join().unwrap()
     });
     passenger.expect("written");
@@ -271,25 +276,25 @@ fn carried_writes_are_heard() {
 
 #[test]
 fn a_pinned_log_is_heard() {
-    let site = Site::new();
-    let db = site.database();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
     let heard = db.read(|reader| -> Result<_> {
         reader.query_row("SELECT count(*) FROM entry", [], |_| Ok(()))?;
-        Ok(Heard::during(|| {
+        Ok(Recorder::record(|| {
             let large = "INSERT INTO entry VALUES (randomblob(20000000))";
             db.execute(large, ()).unwrap();
         }))
     });
     let heard = heard.unwrap();
     let text = heard.text();
-    assert!(text.contains("WARN the log (-wal) is long"), "{text}");
+    assert!(text.contains("WARN the WAL is long"), "{text}");
     assert_eq!(heard.number("penholder_wal_pinned_total"), 1);
 }
 
 /// What stands in the files that others read.
-fn is_secret_told(site: &Site) -> bool {
+fn is_secret_told(fixture: &DatabaseFixture) -> bool {
     ["db.lock", "db.lockq"].iter().any(|name| {
-        let bytes = fs::read(site.at(name)).unwrap();
+        let bytes = fs::read(fixture.join(name)).unwrap();
         let secret = SECRET.as_bytes();
         bytes.windows(secret.len()).any(|at| at == secret)
     })
@@ -322,14 +327,14 @@ fn whisper(db: &Database) -> String {
 }
 
 /// Whether the secret stands in the page while a write of it waits.
-fn is_told_while_waiting(site: &Site, db: &Database) -> bool {
-    let mut holder = site::holder("hold pen", &site.folder());
+fn is_told_while_waiting(fixture: &DatabaseFixture, db: &Database) -> bool {
+    let mut holder = database_fixture::start_holder("hold pen", &fixture.directory());
     thread::scope(|scope| {
         let insert = format!("INSERT INTO entry VALUES ('{SECRET}')");
         let waiting = scope.spawn(move || db.execute(&insert, ()).map(drop));
-        peer::until("it waits", || !db.status().unwrap().queue.is_empty());
-        let told = is_secret_told(site);
-        holder.tell("release");
+        wait::until("it waits", || !db.status().unwrap().queue.is_empty());
+        let told = is_secret_told(fixture);
+        holder.send("release");
         waiting.join().unwrap().unwrap();
         told
     })
@@ -337,36 +342,39 @@ fn is_told_while_waiting(site: &Site, db: &Database) -> bool {
 
 #[test]
 fn sql_that_is_not_recorded_reaches_nobody() {
-    let site = Site::new();
-    let options = alert(&site).record_sql(false).timeout(PATIENT);
-    let db = options.open(site.path()).unwrap();
+    let fixture = DatabaseFixture::new();
+    let options = alert(&fixture).record_sql(false).timeout(LONG_TIMEOUT);
+    let db = options.open(fixture.path()).unwrap();
     let mut errors = String::new();
-    let heard = Heard::during(|| errors = whisper(&db));
+    let heard = Recorder::record(|| errors = whisper(&db));
     assert!(!errors.contains(SECRET), "{errors}");
     assert!(errors.contains("its text is not recorded"), "{errors}");
     assert!(heard.text().contains("held for long"));
     assert!(!heard.text().contains(SECRET), "{}", heard.text());
-    assert!(!is_secret_told(&site));
+    assert!(!is_secret_told(&fixture));
     let events = db.status().unwrap().events;
     assert!(!events.is_empty());
     for event in events {
         assert_eq!(event.statement, None);
         assert!(event.call_site.unwrap().contains("tests/events.rs:"));
     }
-    assert!(!is_told_while_waiting(&site, &db));
-    assert!(!is_secret_told(&site));
-    assert_eq!(site::number(&db, "SELECT count(*) FROM entry"), 4);
+    assert!(!is_told_while_waiting(&fixture, &db));
+    assert!(!is_secret_told(&fixture));
+    assert_eq!(
+        database_fixture::number(&db, "SELECT count(*) FROM entry"),
+        4
+    );
 }
 
 /// Or the test above would prove nothing.
 #[test]
 fn sql_is_recorded_otherwise() {
-    let site = Site::new();
-    let db = alert(&site).open(site.path()).unwrap();
-    site::insert(&db, "first").unwrap();
-    assert!(is_told_while_waiting(&site, &db));
+    let fixture = DatabaseFixture::new();
+    let db = alert(&fixture).open(fixture.path()).unwrap();
+    database_fixture::insert(&db, "first").unwrap();
+    assert!(is_told_while_waiting(&fixture, &db));
     let mut errors = String::new();
-    let heard = Heard::during(|| errors = whisper(&db));
+    let heard = Recorder::record(|| errors = whisper(&db));
     assert!(errors.contains(SECRET) && heard.text().contains(SECRET));
-    assert!(is_secret_told(&site));
+    assert!(is_secret_told(&fixture));
 }

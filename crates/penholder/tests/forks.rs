@@ -4,10 +4,6 @@
 #![cfg(test)]
 #![allow(unsafe_code, reason = "fork and _exit are what is tested")]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-
 use std::ffi::OsString;
 use std::fs;
 use std::io::{PipeReader, PipeWriter, Read, Write};
@@ -16,16 +12,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
 
-use peer::Peer;
 use penholder::{Database, Error, Options, Result};
-use site::Site;
+use penholder_testkit::database_fixture::DatabaseFixture;
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
 
 /// How many rows each process of a family writes.
 const ROWS: usize = 40;
 
 #[test]
 fn peer() {
-    peer::play(&[
+    peer::run_role(&[
         ("family", family),
         ("deserter", deserter),
         ("orphan", orphan),
@@ -97,20 +94,20 @@ impl Signal {
 
 fn write_rows(db: &Database, name: &str) {
     for number in 0..ROWS {
-        site::insert(db, &format!("{name}-{number:02}")).unwrap();
+        database_fixture::insert(db, &format!("{name}-{number:02}")).unwrap();
     }
 }
 
 /// The database of a role, open and in use.
 fn database(args: &[OsString], first_key: &str) -> Database {
-    let db = site::open(Path::new(&args[0]));
-    site::insert(&db, first_key).unwrap();
-    site::entries(&db);
+    let db = database_fixture::open(Path::new(&args[0]));
+    database_fixture::insert(&db, first_key).unwrap();
+    database_fixture::count_entries(&db);
     db
 }
 
 /// Asserts that these are the rows, and that SQLite finds nothing wrong.
-fn assert_rows(site: &Site, names: &[&str], more: &[&str]) {
+fn assert_rows(fixture: &DatabaseFixture, names: &[&str], more: &[&str]) {
     let rows = |name: &&str| -> Vec<String> {
         (0..ROWS)
             .map(|number| format!("{name}-{number:02}"))
@@ -119,12 +116,15 @@ fn assert_rows(site: &Site, names: &[&str], more: &[&str]) {
     let mut wanted: Vec<String> = names.iter().flat_map(rows).collect();
     wanted.extend(more.iter().map(|&key| key.to_owned()));
     wanted.sort();
-    assert_eq!(site::keys(&site::open(&site.path())), wanted);
-    site::assert_whole(&site.path());
+    assert_eq!(
+        database_fixture::keys(&database_fixture::open(&fixture.path())),
+        wanted
+    );
+    plain_sqlite::assert_integrity(&fixture.path());
 }
 
-fn start(role: &str, site: &Site) -> Peer {
-    Peer::start(role, [site.path()])
+fn start(role: &str, fixture: &DatabaseFixture) -> Peer {
+    Peer::start(role, [fixture.path()])
 }
 
 // ---- parent, child and grandchild write at once ------------------------------
@@ -146,18 +146,18 @@ fn family(args: &[OsString]) {
     write_rows(&db, "parent");
     join(son);
     write_rows(&db, "childless parent");
-    peer::say("done");
+    peer::send("done");
 }
 
 #[test]
 fn relatives_write_at_once() {
-    let site = Site::new();
-    drop(site.database());
-    let mut peer = start("family", &site);
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let mut peer = start("family", &fixture);
     peer.expect("done");
-    assert!(peer.end().success());
+    assert!(peer.close().success());
     assert_rows(
-        &site,
+        &fixture,
         &[
             "grandchild",
             "child",
@@ -179,17 +179,17 @@ fn deserter(args: &[OsString]) {
         write_rows(&db, "before");
         wrote.give();
         closed.wait();
-        peer::hear("write");
+        peer::expect("write");
         write_rows(&db, "after");
-        peer::say("child wrote");
-        peer::hear("end");
+        peer::send("child wrote");
+        peer::expect("end");
     });
     wrote.wait();
     drop(db);
-    peer::say("parent closed");
+    peer::send("parent closed");
     closed.give();
     join(son);
-    peer::say("joined");
+    peer::send("joined");
 }
 
 /// The device and inode of a file, if there is one.
@@ -201,36 +201,40 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 /// Plain SQLite opens, reads and closes: if it were the last one, it would
 /// delete the log.
 fn visit(path: &Path) -> i64 {
-    let connection = site::stranger(path);
+    let connection = plain_sqlite::open(path);
     let count = "SELECT count(*) FROM entry";
     connection.query_row(count, [], |row| row.get(0)).unwrap()
 }
 
 #[test]
 fn log_is_not_deleted_under_a_child() {
-    let site = Site::new();
-    drop(site.database());
-    let mut peer = start("deserter", &site);
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let mut peer = start("deserter", &fixture);
     peer.expect("parent closed");
     let (log, shm) = (
-        site::beside(&site.path(), "-wal"),
-        site::beside(&site.path(), "-shm"),
+        database_fixture::with_suffix(&fixture.path(), "-wal"),
+        database_fixture::with_suffix(&fixture.path(), "-shm"),
     );
     let before = (identity(&log), identity(&shm));
     assert!(before.0.is_some() && before.1.is_some(), "{before:?}");
     // Everybody else opens and closes: not one of them is the last.
-    assert_eq!(visit(&site.path()), 1 + 40);
-    drop(site::open(&site.path()));
+    assert_eq!(visit(&fixture.path()), 1 + 40);
+    drop(database_fixture::open(&fixture.path()));
     assert_eq!((identity(&log), identity(&shm)), before);
-    peer.tell("write");
+    peer.send("write");
     peer.expect("child wrote");
     assert_eq!((identity(&log), identity(&shm)), before);
-    assert_eq!(visit(&site.path()), 1 + 80, "acknowledged, so it is seen");
+    assert_eq!(
+        visit(&fixture.path()),
+        1 + 80,
+        "acknowledged, so it is seen"
+    );
     assert_eq!((identity(&log), identity(&shm)), before);
-    peer.tell("end");
+    peer.send("end");
     peer.expect("joined");
-    assert!(peer.end().success());
-    assert_rows(&site, &["before", "after"], &["first"]);
+    assert!(peer.close().success());
+    assert_rows(&fixture, &["before", "after"], &["first"]);
 }
 
 /// The parent ends altogether while the child goes on.
@@ -245,28 +249,28 @@ fn orphan(args: &[OsString]) {
     let work = || {
         write_rows(&db, "before");
         ready.give();
-        peer::hear("write");
+        peer::expect("write");
         write_rows(&db, "after");
-        peer::say("orphan wrote");
-        peer::hear("end");
+        peer::send("orphan wrote");
+        peer::expect("end");
     };
     exit(catch_unwind(AssertUnwindSafe(work)).is_ok());
 }
 
 #[test]
 fn orphan_goes_on() {
-    let site = Site::new();
-    drop(site.database());
-    let mut peer = start("orphan", &site);
-    peer::until("the parent to end", || is_gone(peer.pid()));
-    visit(&site.path());
-    drop(site::open(&site.path()));
-    peer.tell("write");
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let mut peer = start("orphan", &fixture);
+    wait::until("the parent to end", || is_gone(peer.pid()));
+    visit(&fixture.path());
+    drop(database_fixture::open(&fixture.path()));
+    peer.send("write");
     peer.expect("orphan wrote");
-    assert_eq!(visit(&site.path()), 1 + 80);
-    peer.tell("end");
-    assert!(peer.end().success());
-    assert_rows(&site, &["before", "after"], &["first"]);
+    assert_eq!(visit(&fixture.path()), 1 + 80);
+    peer.send("end");
+    assert!(peer.close().success());
+    assert_rows(&fixture, &["before", "after"], &["first"]);
 }
 
 /// Whether a child of ours has ended, without taking its status.
@@ -285,36 +289,36 @@ fn child_holds(args: &[OsString]) {
     let son = child(|| {
         let done = db.write(|tx| -> Result<()> {
             tx.execute("INSERT INTO entry VALUES ('child')", [])?;
-            peer::say(&format!("held by {}", std::process::id()));
-            peer::hear("release");
+            peer::send(&format!("held by {}", std::process::id()));
+            peer::expect("release");
             Ok(())
         });
         done.unwrap();
     });
     join(son);
-    peer::say(&format!("{}", site::entries(&db)));
+    peer::send(&format!("{}", database_fixture::count_entries(&db)));
 }
 
 #[test]
 fn locks_of_a_child_are_real() {
-    let site = Site::new();
-    drop(site.database());
-    let mut peer = start("child holds", &site);
-    let said = peer.line();
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let mut peer = start("child holds", &fixture);
+    let said = peer.read_line();
     let pid: u32 = said.strip_prefix("held by ").unwrap().parse().unwrap();
     assert_ne!(pid, peer.pid());
     let options = Options::new().timeout(Duration::from_millis(200));
-    let error = site::insert(&options.open(site.path()).unwrap(), "no").unwrap_err();
+    let error = database_fixture::insert(&options.open(fixture.path()).unwrap(), "no").unwrap_err();
     assert_eq!(error.holder().unwrap().pid, Some(pid), "{error}");
-    let stranger = site::stranger(&site.path());
+    let stranger = plain_sqlite::open(&fixture.path());
     stranger.busy_timeout(Duration::ZERO).unwrap();
     let busy = stranger.execute_batch("BEGIN IMMEDIATE").unwrap_err();
     let code = busy.sqlite_error_code();
     assert_eq!(code, Some(rusqlite::ErrorCode::DatabaseBusy), "{busy}");
     drop(stranger);
-    peer.tell("release");
+    peer.send("release");
     peer.expect("2");
-    assert!(peer.end().success());
+    assert!(peer.close().success());
 }
 
 /// The child opens a `Database` of its own by the path, and leaves its
@@ -322,23 +326,23 @@ fn locks_of_a_child_are_real() {
 fn child_opens_anew(args: &[OsString]) {
     let db = database(args, "first");
     join(child(|| {
-        let own = site::open(Path::new(&args[0]));
+        let own = database_fixture::open(Path::new(&args[0]));
         write_rows(&own, "child");
         drop(own);
-        write_rows(&site::open(Path::new(&args[0])), "child again");
+        write_rows(&database_fixture::open(Path::new(&args[0])), "child again");
     }));
     write_rows(&db, "parent");
-    peer::say("done");
+    peer::send("done");
 }
 
 #[test]
 fn child_opens_a_database_of_its_own() {
-    let site = Site::new();
-    drop(site.database());
-    let mut peer = start("child opens anew", &site);
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let mut peer = start("child opens anew", &fixture);
     peer.expect("done");
-    assert!(peer.end().success());
-    assert_rows(&site, &["child", "child again", "parent"], &["first"]);
+    assert!(peer.close().success());
+    assert_rows(&fixture, &["child", "child again", "parent"], &["first"]);
 }
 
 /// The child has a plain connection of its own in a transaction, and opens and
@@ -346,36 +350,36 @@ fn child_opens_a_database_of_its_own() {
 fn child_beside_plain_sqlite(args: &[OsString]) {
     let path = Path::new(&args[0]);
     // Another database, so that only the library is known to the parent.
-    drop(site::open(&path.with_file_name("other.db")));
+    drop(database_fixture::open(&path.with_file_name("other.db")));
     join(child(|| {
-        let plain = site::stranger(path);
+        let plain = plain_sqlite::open(path);
         plain
             .execute_batch("BEGIN IMMEDIATE; INSERT INTO entry VALUES ('plain')")
             .unwrap();
-        drop(site::open(path));
-        peer::say("held");
-        peer::hear("commit");
+        drop(database_fixture::open(path));
+        peer::send("held");
+        peer::expect("commit");
         plain.execute_batch("COMMIT").unwrap();
     }));
-    peer::say("done");
+    peer::send("done");
 }
 
 #[test]
 fn locks_of_plain_connections_in_a_child_stay() {
-    let site = Site::new();
-    drop(site.database());
-    let mut peer = start("child beside plain SQLite", &site);
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let mut peer = start("child beside plain SQLite", &fixture);
     peer.expect("held");
-    let stranger = site::stranger(&site.path());
+    let stranger = plain_sqlite::open(&fixture.path());
     stranger.busy_timeout(Duration::ZERO).unwrap();
     let busy = stranger.execute_batch("BEGIN IMMEDIATE").unwrap_err();
     let code = busy.sqlite_error_code();
     assert_eq!(code, Some(rusqlite::ErrorCode::DatabaseBusy), "{busy}");
-    peer.tell("commit");
+    peer.send("commit");
     peer.expect("done");
-    assert!(peer.end().success());
+    assert!(peer.close().success());
     drop(stranger);
-    assert_rows(&site, &[], &["plain"]);
+    assert_rows(&fixture, &[], &["plain"]);
 }
 
 /// The child closes what it inherited, used or not; the parent's locks stay.
@@ -391,34 +395,34 @@ fn child_closes(args: &[OsString]) {
         let unused = db.clone();
         join(child(|| drop(unused)));
         join(child(|| {
-            site::entries(&db);
-            drop(site::open(Path::new(&args[0])));
+            database_fixture::count_entries(&db);
+            drop(database_fixture::open(Path::new(&args[0])));
         }));
-        peer::say("children closed");
-        peer::hear("release");
+        peer::send("children closed");
+        peer::expect("release");
         Ok(())
     });
     done.unwrap();
-    peer::say("done");
+    peer::send("done");
 }
 
 #[test]
 fn children_that_close_do_not_unlock() {
-    let site = Site::new();
-    drop(site.database());
-    let mut peer = start("child closes", &site);
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let mut peer = start("child closes", &fixture);
     peer.expect("children closed");
-    let stranger = site::stranger(&site.path());
+    let stranger = plain_sqlite::open(&fixture.path());
     stranger.busy_timeout(Duration::ZERO).unwrap();
     assert!(stranger.execute_batch("BEGIN IMMEDIATE").is_err());
     drop(stranger);
     let options = Options::new().timeout(Duration::from_millis(100));
-    let error = site::insert(&options.open(site.path()).unwrap(), "no").unwrap_err();
+    let error = database_fixture::insert(&options.open(fixture.path()).unwrap(), "no").unwrap_err();
     assert_eq!(error.holder().unwrap().pid, Some(peer.pid()), "{error}");
-    peer.tell("release");
+    peer.send("release");
     peer.expect("done");
-    assert!(peer.end().success());
-    assert_rows(&site, &[], &["first", "parent"]);
+    assert!(peer.close().success());
+    assert_rows(&fixture, &[], &["first", "parent"]);
 }
 
 // ---- forked in the middle of something -----------------------------------------
@@ -428,15 +432,19 @@ fn assert_outside(db: &Database, parent: u32, done: &Result<(), Error>) {
     let error = done.as_ref().unwrap_err();
     assert!(error.is_forked(), "{error}");
     assert!(!error.is_timeout());
-    let error = site::insert(db, "child").unwrap_err();
+    let error = database_fixture::insert(db, "child").unwrap_err();
     assert_eq!(error.holder().unwrap().pid, Some(parent), "{error}");
-    assert_eq!(site::keys(db), ["first"], "not the parent's transaction");
+    assert_eq!(
+        database_fixture::keys(db),
+        ["first"],
+        "not the parent's transaction"
+    );
 }
 
 fn impatient(args: &[OsString]) -> Database {
     let options = Options::new().timeout(Duration::from_millis(300));
     let db = options.open(&args[0]).unwrap();
-    site::insert(&db, "first").unwrap();
+    database_fixture::insert(&db, "first").unwrap();
     db
 }
 
@@ -456,8 +464,8 @@ fn fork_inside_write(args: &[OsString]) {
         exit(catch_unwind(AssertUnwindSafe(check)).is_ok());
     }
     done.unwrap();
-    site::insert(&db, "parent again").unwrap();
-    peer::say("done");
+    database_fixture::insert(&db, "parent again").unwrap();
+    peer::send("done");
 }
 
 fn fork_inside_lock(args: &[OsString]) {
@@ -476,20 +484,20 @@ fn fork_inside_lock(args: &[OsString]) {
         exit(catch_unwind(AssertUnwindSafe(check)).is_ok());
     }
     done.unwrap();
-    site::insert(&db, "parent again").unwrap();
-    peer::say("done");
+    database_fixture::insert(&db, "parent again").unwrap();
+    peer::send("done");
 }
 
 #[test]
 fn transaction_stays_with_the_parent() {
     for role in ["fork inside write", "fork inside lock"] {
-        let site = Site::new();
-        drop(site.database());
-        let mut peer = start(role, &site);
+        let fixture = DatabaseFixture::new();
+        drop(fixture.database());
+        let mut peer = start(role, &fixture);
         peer.expect("done");
-        assert!(peer.end().success());
+        assert!(peer.close().success());
         assert_rows(
-            &site,
+            &fixture,
             &[],
             &["first", "parent", "parent again", "parent too"],
         );
@@ -522,17 +530,17 @@ fn fork_with_spilt_pages(args: &[OsString]) {
         exit(done.is_err_and(|error| error.is_forked()));
     }
     done.unwrap();
-    peer::say("done");
+    peer::send("done");
 }
 
 #[test]
 fn child_does_not_undo_what_stands_in_the_log() {
-    let site = Site::new();
-    drop(site.database());
-    let mut peer = start("fork with spilt pages", &site);
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let mut peer = start("fork with spilt pages", &fixture);
     peer.expect("done");
-    assert!(peer.end().success());
-    assert_rows(&site, &[], &["first", "parent"]);
+    assert!(peer.close().success());
+    assert_rows(&fixture, &[], &["first", "parent"]);
 }
 
 fn fork_inside_read(args: &[OsString]) {
@@ -558,15 +566,15 @@ fn fork_inside_read(args: &[OsString]) {
     }
     assert_eq!(read.unwrap(), 1, "the parent's snapshot stands");
     write_rows(&db, "parent");
-    peer::say("done");
+    peer::send("done");
 }
 
 #[test]
 fn snapshot_stays_with_the_parent() {
-    let site = Site::new();
-    drop(site.database());
-    let mut peer = start("fork inside read", &site);
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let mut peer = start("fork inside read", &fixture);
     peer.expect("done");
-    assert!(peer.end().success());
-    assert_rows(&site, &["child", "parent"], &["first"]);
+    assert!(peer.close().success());
+    assert_rows(&fixture, &["child", "parent"], &["first"]);
 }

@@ -3,28 +3,23 @@
 #![cfg(test)]
 #![allow(unsafe_code, reason = "fork and _exit are what is tested")]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use peer::Peer;
 use penholder::{Database, Error, GroupCommit, GroupLimits, Options, Result, Statement};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use site::Site;
+use penholder_testkit::database_fixture::DatabaseFixture;
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{database_fixture, file_size_limit, peer, plain_sqlite, wait};
 
 #[test]
 fn peer() {
-    peer::play(&[
-        ("hold pen", site::hold_pen),
+    peer::run_role(&[
+        ("hold pen", database_fixture::hold_lock),
         ("limited", limited),
         ("fork in a batch", fork_in_a_batch),
     ]);
@@ -37,7 +32,7 @@ fn write<'a, T>(run: impl FnOnce(&Database) -> T + Send + 'a) -> Write<'a, T> {
 }
 
 fn insert<'a>(key: &'a str) -> Write<'a, Result<()>> {
-    write(move |db| site::insert(db, key))
+    write(move |db| database_fixture::insert(db, key))
 }
 
 fn closure<'a>(sql: &'a str) -> Write<'a, Result<()>> {
@@ -58,14 +53,14 @@ fn batch<'a>(all: &'a [&'a str]) -> Write<'a, Result<()>> {
 
 /// All that queue are in one batch, however slow the machine is.
 fn roomy() -> Options {
-    let limits = GroupLimits::default().latency(site::PROMPT);
-    let options = Options::new().timeout(site::ENDLESS);
+    let limits = GroupLimits::default().latency(database_fixture::PROMPT);
+    let options = Options::new().timeout(database_fixture::ENDLESS_TIMEOUT);
     options.group_limits(limits)
 }
 
-fn opened(site: &Site) -> Database {
-    drop(site.database());
-    roomy().open(site.path()).unwrap()
+fn opened(fixture: &DatabaseFixture) -> Database {
+    drop(fixture.database());
+    roomy().open(fixture.path()).unwrap()
 }
 
 /// Whether a thread of this process sleeps.
@@ -102,7 +97,7 @@ fn queued<'a, T: Send + 'a>(
             });
             let thread = has_begun.recv().unwrap();
             let thread = thread.to_str().unwrap();
-            peer::until("the writer to queue", || {
+            wait::until("the writer to queue", || {
                 let asleep = sleeps(thread);
                 thread::sleep(Duration::from_millis(3));
                 asleep && sleeps(thread)
@@ -146,7 +141,7 @@ fn shared(db: &Database) -> (u64, u64) {
 fn assert_idle(db: &Database) {
     let status = db.status().unwrap();
     assert!(status.holder.is_none() && status.queue.is_empty());
-    site::insert(db, "later").unwrap();
+    database_fixture::insert(db, "later").unwrap();
 }
 
 fn says(error: &Result<()>, text: &str) -> bool {
@@ -159,15 +154,15 @@ fn says(error: &Result<()>, text: &str) -> bool {
 
 #[test]
 fn order_of_arrival_is_the_order_of_execution_in_one_transaction() {
-    let site = Site::new();
-    let db = opened(&site);
+    let fixture = DatabaseFixture::new();
+    let db = opened(&fixture);
     let keys: Vec<String> = (0..21).map(|number| format!("{number:02}")).collect();
     let returned = AtomicUsize::new(0);
     let writes = keys.iter().enumerate().map(|(number, key)| {
         let returned = &returned;
         write(move |db| {
             let done = match number % 3 {
-                0 => site::insert(db, key),
+                0 => database_fixture::insert(db, key),
                 1 => db
                     .batch([Statement::new("INSERT INTO entry VALUES (?1)", [key])])
                     .map(drop),
@@ -177,7 +172,10 @@ fn order_of_arrival_is_the_order_of_execution_in_one_transaction() {
                         // Those before are there, uncommitted and not told.
                         let rows = "SELECT count(*) FROM entry";
                         seen = tx.query_row(rows, [], |row| row.get(0))?;
-                        assert_eq!((site::entries(db), returned.load(SeqCst)), (0, 0));
+                        assert_eq!(
+                            (database_fixture::count_entries(db), returned.load(SeqCst)),
+                            (0, 0)
+                        );
                         tx.execute("INSERT INTO entry VALUES (?1)", [key])?;
                         Ok(())
                     });
@@ -204,8 +202,8 @@ fn order_of_arrival_is_the_order_of_execution_in_one_transaction() {
 
 #[test]
 fn an_error_or_a_panic_reaches_its_caller_alone() {
-    let site = Site::new();
-    let db = opened(&site);
+    let fixture = DatabaseFixture::new();
+    let db = opened(&fixture);
     let writes = [
         insert("a"),
         closure("INSERT INTO entry VALUES ('lost'); nonsense"),
@@ -240,8 +238,8 @@ fn a_closure_that_ends_the_transaction_is_told_and_costs_closures_a_retry() {
         "RELEASE penholder_member",
     ];
     for ending in endings {
-        let site = Site::new();
-        let db = opened(&site);
+        let fixture = DatabaseFixture::new();
+        let db = opened(&fixture);
         let swallowed = write(move |db| {
             db.write(|tx| -> Result<()> {
                 tx.execute("INSERT INTO entry VALUES ('lost')", [])?;
@@ -270,8 +268,8 @@ fn a_closure_that_ends_the_transaction_is_told_and_costs_closures_a_retry() {
 
 #[test]
 fn begin_and_open_savepoints_disturb_nobody() {
-    let site = Site::new();
-    let db = opened(&site);
+    let fixture = DatabaseFixture::new();
+    let db = opened(&fixture);
     let writes = [
         insert("a"),
         closure("INSERT INTO entry VALUES ('lost'); BEGIN"),
@@ -289,8 +287,8 @@ fn begin_and_open_savepoints_disturb_nobody() {
 
 const TAKEN: &str = "INSERT OR ROLLBACK INTO one VALUES (1)";
 
-fn with_one(site: &Site) -> Database {
-    let db = opened(site);
+fn with_one(fixture: &DatabaseFixture) -> Database {
+    let db = opened(fixture);
     let tables = [
         "CREATE TABLE one(id INTEGER PRIMARY KEY)",
         "INSERT INTO one VALUES (1)",
@@ -315,8 +313,8 @@ fn who_makes_sqlite_roll_back_pays_alone() {
         (|| closure("INSERT INTO guarded VALUES (1)"), "guarded"),
     ];
     for (culprit, text) in culprits {
-        let site = Site::new();
-        let db = with_one(&site);
+        let fixture = DatabaseFixture::new();
+        let db = with_one(&fixture);
         let writes = [
             insert("a"),
             closure("INSERT INTO entry VALUES ('lost')"),
@@ -344,8 +342,8 @@ fn who_makes_sqlite_roll_back_pays_alone() {
 /// closure wrote for the one, and against the other, is gone.
 #[test]
 fn what_runs_again_sees_what_is_there_now() {
-    let site = Site::new();
-    let db = with_one(&site);
+    let fixture = DatabaseFixture::new();
+    let db = with_one(&fixture);
     let writes = [
         closure("INSERT INTO one VALUES (2); CREATE TABLE brief(key)"),
         batch(&[
@@ -371,15 +369,15 @@ fn what_runs_again_sees_what_is_there_now() {
         ["a", "b", "c"],
         "acknowledged, so it is there"
     );
-    assert_eq!(site::number(&db, "SELECT sum(id) FROM one"), 3);
+    assert_eq!(database_fixture::number(&db, "SELECT sum(id) FROM one"), 3);
     assert_idle(&db);
 }
 
 /// `FAIL` keeps what stood before it, also if all of it had to be run again.
 #[test]
 fn what_fail_keeps_is_kept() {
-    let site = Site::new();
-    let db = with_one(&site);
+    let fixture = DatabaseFixture::new();
+    let db = with_one(&fixture);
     let fails = "INSERT OR FAIL INTO one VALUES (7), (1)";
     let writes = [
         insert("a"),
@@ -391,15 +389,15 @@ fn what_fail_keeps_is_kept() {
         done[0].is_ok() && says(&done[1], "1 changes before it stand"),
         "{done:?}"
     );
-    assert_eq!(site::number(&db, "SELECT sum(id) FROM one"), 8);
+    assert_eq!(database_fixture::number(&db, "SELECT sum(id) FROM one"), 8);
 }
 
 /// What failed leaves nothing behind, also where SQLite would in a transaction.
 #[test]
 fn what_failed_is_gone() {
     for foreign_keys in ["ON", "OFF"] {
-        let site = Site::new();
-        let db = with_one(&site);
+        let fixture = DatabaseFixture::new();
+        let db = with_one(&fixture);
         let tables = [
             "CREATE TABLE typed(number INT) STRICT",
             "CREATE TABLE text(value)",
@@ -426,15 +424,18 @@ fn what_failed_is_gone() {
             "{done:?}"
         );
         assert_eq!(in_order(&db), ["a", "b"]);
-        assert_eq!(site::number(&db, "SELECT count(*) FROM typed"), 0);
-        assert_eq!(site::number(&db, "SELECT count(*) FROM one"), 1);
+        assert_eq!(
+            database_fixture::number(&db, "SELECT count(*) FROM typed"),
+            0
+        );
+        assert_eq!(database_fixture::number(&db, "SELECT count(*) FROM one"), 1);
     }
 }
 
 // ---- foreign keys -----------------------------------------------------------------
 
-fn with_families(site: &Site) -> Database {
-    let db = opened(site);
+fn with_families(fixture: &DatabaseFixture) -> Database {
+    let db = opened(fixture);
     let tables = [
         "CREATE TABLE parent(id INTEGER PRIMARY KEY)",
         "CREATE TABLE child(of REFERENCES parent DEFERRABLE INITIALLY DEFERRED)",
@@ -462,8 +463,8 @@ fn a_deferred_violation_is_neither_healed_nor_blamed_by_a_neighbour() {
         || closure("INSERT INTO child VALUES (7)"),
     ];
     for orphan in orphans {
-        let site = Site::new();
-        let db = with_families(&site);
+        let fixture = DatabaseFixture::new();
+        let db = with_families(&fixture);
         let writes = [
             insert("a"),
             orphan(),
@@ -473,8 +474,11 @@ fn a_deferred_violation_is_neither_healed_nor_blamed_by_a_neighbour() {
         let done = results(&db, writes);
         assert!(says(&done[1], "FOREIGN KEY"), "{done:?}");
         assert!([0, 2, 3].iter().all(|&one| done[one].is_ok()), "{done:?}");
-        assert_eq!(site::number(&db, "SELECT sum(of) FROM child"), 8);
-        assert_eq!(site::keys(&db), ["a"]);
+        assert_eq!(
+            database_fixture::number(&db, "SELECT sum(of) FROM child"),
+            8
+        );
+        assert_eq!(database_fixture::keys(&db), ["a"]);
     }
 }
 
@@ -485,8 +489,8 @@ fn deferring_foreign_keys_holds_for_one_member() {
     let deferring = format!("{pragma}; {whole}");
     let failing = format!("{pragma}; nonsense");
     for first in [deferring.as_str(), failing.as_str()] {
-        let site = Site::new();
-        let db = with_families(&site);
+        let fixture = DatabaseFixture::new();
+        let db = with_families(&fixture);
         let second = "INSERT INTO strict VALUES (9); INSERT INTO parent VALUES (9)";
         let done = results(
             &db,
@@ -500,16 +504,10 @@ fn deferring_foreign_keys_holds_for_one_member() {
 
 // ---- a commit that fails ------------------------------------------------------------
 
-fn set_limit(bytes: Option<u64>) {
-    let maximum = getrlimit(Resource::Fsize).maximum;
-    let current = bytes.or(maximum);
-    setrlimit(Resource::Fsize, Rlimit { current, maximum }).unwrap();
-}
-
 fn limited(args: &[OsString]) {
     let db = roomy().open(Path::new(&args[0])).unwrap();
-    site::insert(&db, "before").unwrap();
-    let log = fs::metadata(site::beside(Path::new(&args[0]), "-wal")).unwrap();
+    database_fixture::insert(&db, "before").unwrap();
+    let log = fs::metadata(database_fixture::with_suffix(Path::new(&args[0]), "-wal")).unwrap();
     let large = "INSERT INTO entry VALUES (hex(zeroblob(20000)))";
     let members = || {
         [
@@ -519,80 +517,72 @@ fn limited(args: &[OsString]) {
         ]
     };
     for _ in 0..3 {
-        set_limit(Some(log.len() + 5000));
+        file_size_limit::set(Some(log.len() + 5000));
         let done = results(&db, members());
-        set_limit(None);
+        file_size_limit::set(None);
         let is_told = |done: &Result<()>| done.as_ref().is_err_and(|e| e.sqlite_error().is_some());
         assert!(done.iter().all(is_told), "{done:?}");
-        assert_eq!(site::entries(&db), 1);
+        assert_eq!(database_fixture::count_entries(&db), 1);
     }
     results(&db, members())
         .into_iter()
         .for_each(|done| done.unwrap());
-    assert_eq!(site::entries(&db), 4);
-    peer::say("done");
+    assert_eq!(database_fixture::count_entries(&db), 4);
+    peer::send("done");
 }
 
 #[test]
 fn a_commit_that_fails_fails_for_all_and_the_next_one_works() {
-    let site = Site::new();
-    drop(site.database());
-    let role = Peer::command("limited", [site.path()]);
-    // What the shell ignores stays ignored: the write fails, and kills nobody.
-    let mut command = Command::new("sh");
-    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
-    command.arg(role.get_program()).args(role.get_args());
-    command.envs(
-        role.get_envs()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
-    let mut peer = Peer::spawn(command);
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let role = Peer::command("limited", [fixture.path()]);
+    let mut peer = Peer::spawn(file_size_limit::with_signal_ignored(&role));
     peer.expect("done");
-    assert!(peer.end().success());
-    site::assert_whole(&site.path());
+    assert!(peer.close().success());
+    plain_sqlite::assert_integrity(&fixture.path());
 }
 
 /// An outsider is in the way of one member until its deadline: the others have their
 /// own.
 #[test]
 fn a_leader_that_gives_up_takes_nobody_with_it() {
-    let site = Site::new();
-    drop(site.database());
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
     let db = Options::new()
         .timeout(Duration::from_secs(2))
-        .open(site.path())
+        .open(fixture.path())
         .unwrap();
-    let Some(mut outsider) = site::outsider(&site.path()) else {
+    let Some(mut outsider) = plain_sqlite::outsider(&fixture.path()) else {
         return;
     };
     thread::scope(|scope| {
-        let first = scope.spawn(|| site::insert(&db, "first"));
+        let first = scope.spawn(|| database_fixture::insert(&db, "first"));
         thread::sleep(Duration::from_millis(1200));
         let others: Vec<_> = (0..5)
-            .map(|_| scope.spawn(|| site::insert(&db, "later")))
+            .map(|_| scope.spawn(|| database_fixture::insert(&db, "later")))
             .collect();
         assert!(first.join().unwrap().unwrap_err().is_busy());
-        outsider.tell("COMMIT; SELECT 'gone';");
+        outsider.send("COMMIT; SELECT 'gone';");
         outsider.expect("gone");
         others
             .into_iter()
             .for_each(|other| other.join().unwrap().unwrap());
     });
-    assert_eq!(site::entries(&db), 5);
+    assert_eq!(database_fixture::count_entries(&db), 5);
 }
 
 // ---- deadlines --------------------------------------------------------------------
 
 #[test]
 fn who_queues_too_long_leaves_no_trace_and_is_told_who_holds() {
-    let site = Site::new();
-    drop(site.database());
-    let mut holder = site::holder("hold pen", &site.folder());
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let mut holder = database_fixture::start_holder("hold pen", &fixture.directory());
     let impatient = Options::new().timeout(Duration::from_millis(300));
-    let db = impatient.open(site.path()).unwrap();
+    let db = impatient.open(fixture.path()).unwrap();
     thread::scope(|scope| {
         let all: Vec<_> = (0..6)
-            .map(|_| scope.spawn(|| site::insert(&db, "late")))
+            .map(|_| scope.spawn(|| database_fixture::insert(&db, "late")))
             .collect();
         for one in all {
             let error = one.join().unwrap().unwrap_err();
@@ -600,20 +590,20 @@ fn who_queues_too_long_leaves_no_trace_and_is_told_who_holds() {
             assert_eq!(error.holder().unwrap().pid, Some(holder.pid()));
         }
     });
-    holder.tell("release");
+    holder.send("release");
     holder.expect("released");
-    site::insert(&db, "kept").unwrap();
-    assert_eq!(site::keys(&db), ["kept"]);
+    database_fixture::insert(&db, "kept").unwrap();
+    assert_eq!(database_fixture::keys(&db), ["kept"]);
 }
 
 /// It runs on: its caller waits for the end, deadline or not.
 #[test]
 fn what_is_claimed_comes_to_its_end() {
-    let site = Site::new();
-    drop(site.database());
-    let limits = GroupLimits::default().latency(site::PROMPT);
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let limits = GroupLimits::default().latency(database_fixture::PROMPT);
     let options = Options::new().timeout(Duration::from_secs(1));
-    let db = options.group_limits(limits).open(site.path()).unwrap();
+    let db = options.group_limits(limits).open(fixture.path()).unwrap();
     let slow = write(|db| {
         db.write(|tx| -> Result<()> {
             thread::sleep(Duration::from_millis(1500));
@@ -627,7 +617,7 @@ fn what_is_claimed_comes_to_its_end() {
     let is_late = |error: &Error| error.is_timeout();
     assert!(done[2].as_ref().map_or_else(is_late, |()| true), "{done:?}");
     let kept = 2 + i64::from(done[2].is_ok());
-    assert_eq!(site::entries(&db), kept);
+    assert_eq!(database_fixture::count_entries(&db), kept);
 }
 
 // ---- nested ---------------------------------------------------------------------
@@ -640,13 +630,13 @@ fn assert_nested(done: &Result<()>, since: Instant) {
             .is_some_and(penholder::lock::LockError::is_nested),
         "{error}"
     );
-    assert!(since.elapsed() < site::PROMPT);
+    assert!(since.elapsed() < database_fixture::PROMPT);
 }
 
 #[test]
 fn a_write_inside_a_closure_is_an_error_at_once_whoever_runs_it() {
-    let site = Site::new();
-    let db = opened(&site);
+    let fixture = DatabaseFixture::new();
+    let db = opened(&fixture);
     let nests = || {
         write(|db: &Database| {
             let caller = thread::current().id();
@@ -654,7 +644,7 @@ fn a_write_inside_a_closure_is_an_error_at_once_whoever_runs_it() {
             let done = db.write(|_| -> Result<()> {
                 ran_by = thread::current().id();
                 let since = Instant::now();
-                assert_nested(&site::insert(db, "no"), since);
+                assert_nested(&database_fixture::insert(db, "no"), since);
                 assert_nested(&db.with_write_lock(|_| -> Result<()> { Ok(()) }), since);
                 Ok(())
             });
@@ -668,25 +658,25 @@ fn a_write_inside_a_closure_is_an_error_at_once_whoever_runs_it() {
         .filter(|ran| *ran.as_ref().unwrap())
         .count();
     assert_eq!(elsewhere, 2, "the first leads");
-    assert_eq!(site::entries(&db), 0);
+    assert_eq!(database_fixture::count_entries(&db), 0);
 }
 
 #[test]
 fn a_write_inside_with_write_lock_is_an_error_while_others_wait_for_the_lock() {
-    let site = Site::new();
-    let db = opened(&site);
+    let fixture = DatabaseFixture::new();
+    let db = opened(&fixture);
     thread::scope(|scope| {
         let done = db.with_write_lock(|_| -> Result<()> {
-            scope.spawn(|| site::insert(&db, "waits").unwrap());
+            scope.spawn(|| database_fixture::insert(&db, "waits").unwrap());
             thread::sleep(Duration::from_millis(200));
             let since = Instant::now();
-            assert_nested(&site::insert(&db, "no"), since);
+            assert_nested(&database_fixture::insert(&db, "no"), since);
             assert_nested(&db.write(|_| -> Result<()> { Ok(()) }), since);
             Ok(())
         });
         done.unwrap();
     });
-    assert_eq!(site::keys(&db), ["waits"]);
+    assert_eq!(database_fixture::keys(&db), ["waits"]);
 }
 
 // ---- forks ----------------------------------------------------------------------
@@ -719,7 +709,7 @@ fn fork_in_a_batch(args: &[OsString]) {
             if std::process::id() != parent {
                 let is_told = done.is_err_and(|error: Error| error.is_forked());
                 // From now on it is a process like others.
-                let is_told = is_told && site::insert(db, "child").is_ok();
+                let is_told = is_told && database_fixture::insert(db, "child").is_ok();
                 // SAFETY: ends the child at once.
                 unsafe { libc::_exit(i32::from(!is_told)) }
             }
@@ -731,34 +721,34 @@ fn fork_in_a_batch(args: &[OsString]) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.load(SeqCst)).unwrap());
     let ended = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty());
     assert_eq!(ended.unwrap().unwrap().1.exit_status(), Some(0));
-    site::insert(&db, "after").unwrap();
-    peer::say("done");
+    database_fixture::insert(&db, "after").unwrap();
+    peer::send("done");
 }
 
 #[test]
 fn a_fork_in_a_batch_leaves_it_to_the_parent() {
     for forks in ["0", "1", "2"] {
-        let site = Site::new();
-        drop(site.database());
-        let path = site.path();
+        let fixture = DatabaseFixture::new();
+        drop(fixture.database());
+        let path = fixture.path();
         let mut peer = Peer::start("fork in a batch", [path.to_str().unwrap(), forks]);
         peer.expect("done");
-        assert!(peer.end().success());
+        assert!(peer.close().success());
         assert_eq!(
-            in_order(&site::open(&site.path())),
+            in_order(&database_fixture::open(&fixture.path())),
             ["0", "1", "2", "child", "after"]
         );
-        site::assert_whole(&site.path());
+        plain_sqlite::assert_integrity(&fixture.path());
     }
 }
 
 // ---- bounds -----------------------------------------------------------------------
 
 fn commits_of_six(group: GroupCommit, limits: GroupLimits) -> (u64, u64) {
-    let site = Site::new();
-    drop(site.database());
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
     let options = roomy().group_commit(group).group_limits(limits);
-    let db = options.open(site.path()).unwrap();
+    let db = options.open(fixture.path()).unwrap();
     let keys = ["a", "b", "c", "d", "e", "f"];
     results(&db, keys.map(insert))
         .into_iter()
@@ -770,7 +760,7 @@ fn commits_of_six(group: GroupCommit, limits: GroupLimits) -> (u64, u64) {
 #[test]
 fn a_batch_grows_no_further_than_its_limits() {
     let within = GroupCommit::WithinProcess;
-    let roomy = GroupLimits::default().latency(site::PROMPT);
+    let roomy = GroupLimits::default().latency(database_fixture::PROMPT);
     assert_eq!(commits_of_six(within, roomy), (1, 6));
     assert_eq!(commits_of_six(GroupCommit::Off, roomy), (0, 0));
     assert_eq!(commits_of_six(within, roomy.statements(2)), (3, 6));
@@ -787,10 +777,10 @@ fn a_batch_grows_no_further_than_its_limits() {
 /// for it, and nobody else's commit does.
 #[test]
 fn a_slow_closure_ends_its_batch() {
-    let site = Site::new();
-    drop(site.database());
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
     let limits = GroupLimits::default().latency(Duration::from_millis(250));
-    let db = roomy().group_limits(limits).open(site.path()).unwrap();
+    let db = roomy().group_limits(limits).open(fixture.path()).unwrap();
     let slow = write(|db| {
         db.write(|tx| -> Result<()> {
             tx.execute("INSERT INTO entry VALUES ('slow')", [])?;
@@ -800,7 +790,10 @@ fn a_slow_closure_ends_its_batch() {
     });
     let looks = write(|db| {
         db.write(|tx| -> Result<()> {
-            assert!(site::entries(db) > 0, "those before are committed");
+            assert!(
+                database_fixture::count_entries(db) > 0,
+                "those before are committed"
+            );
             tx.execute("INSERT INTO entry VALUES ('c')", [])?;
             Ok(())
         })
@@ -816,15 +809,15 @@ fn a_slow_closure_ends_its_batch() {
 /// each is told what became of it, and nobody waits for ever.
 #[test]
 fn a_crowd_is_told_the_truth() {
-    let site = Site::new();
-    drop(site.database());
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
     let patient = roomy()
         .group_limits(GroupLimits::default())
-        .open(site.path())
+        .open(fixture.path())
         .unwrap();
     let hasty = Options::new()
         .timeout(Duration::from_millis(2))
-        .open(site.path())
+        .open(fixture.path())
         .unwrap();
     let told: Vec<String> = thread::scope(|scope| {
         let (patient, hasty) = (&patient, &hasty);
@@ -840,8 +833,8 @@ fn a_crowd_is_told_the_truth() {
     });
     let mut told = told;
     told.sort();
-    assert_eq!(site::keys(&patient), told);
-    site::assert_whole(&site.path());
+    assert_eq!(database_fixture::keys(&patient), told);
+    plain_sqlite::assert_integrity(&fixture.path());
 }
 
 /// The keys whose writes were acknowledged.
@@ -881,7 +874,7 @@ fn crowd(writer: u64, db: &Database) -> Vec<String> {
             4 => db
                 .batch([Statement::new("INSERT INTO entry VALUES (?1)", [&key])])
                 .map(drop),
-            _ => site::insert(db, &key),
+            _ => database_fixture::insert(db, &key),
         };
         if done.is_ok() {
             told.push(key);
@@ -917,16 +910,17 @@ mod tasks {
 
     #[test]
     fn tasks_and_threads_share_a_group_with_one_blocking_thread() {
-        let site = Site::new();
-        let db = opened(&site);
+        let fixture = DatabaseFixture::new();
+        let db = opened(&fixture);
         let tasks = AsyncDatabase::from(db.clone());
         let runtime = narrow();
         thread::scope(|scope| {
             for writer in 0..4 {
                 let db = &db;
                 scope.spawn(move || {
-                    (0..50)
-                        .for_each(|n| site::insert(db, &format!("thread {writer} {n}")).unwrap());
+                    for n in 0..50 {
+                        database_fixture::insert(db, &format!("thread {writer} {n}")).unwrap();
+                    }
                 });
             }
             runtime.block_on(async {
@@ -953,8 +947,8 @@ mod tasks {
                 }
             });
         });
-        assert_eq!(site::entries(&db), 4 * 50 + 20 * 20);
-        let once = site::number(&db, "SELECT count(DISTINCT key) FROM entry");
+        assert_eq!(database_fixture::count_entries(&db), 4 * 50 + 20 * 20);
+        let once = database_fixture::number(&db, "SELECT count(DISTINCT key) FROM entry");
         assert_eq!(once, 4 * 50 + 20 * 20);
     }
 
@@ -962,8 +956,8 @@ mod tasks {
     /// others who are patient.
     #[test]
     fn futures_dropped_at_any_moment_hold_nobody_up() {
-        let site = Site::new();
-        let db = opened(&site);
+        let fixture = DatabaseFixture::new();
+        let db = opened(&fixture);
         let tasks = AsyncDatabase::from(db.clone());
         let told: BTreeSet<String> = narrow().block_on(async {
             let mut all = JoinSet::new();
@@ -975,7 +969,7 @@ mod tasks {
                         let key = format!("{writer} {number}");
                         let write = db.execute(INSERT, [key.clone()]);
                         let patience = match writer % 2 {
-                            0 => site::ENDLESS,
+                            0 => database_fixture::ENDLESS_TIMEOUT,
                             _ => Duration::from_micros(number * 97 % 3000),
                         };
                         if let Ok(done) = timeout(patience, write).await {
@@ -992,8 +986,8 @@ mod tasks {
             }
             told
         });
-        site::insert(&db, "last").unwrap();
-        let keys = site::keys(&db);
+        database_fixture::insert(&db, "last").unwrap();
+        let keys = database_fixture::keys(&db);
         let once: BTreeSet<String> = keys.iter().cloned().collect();
         assert_eq!(keys.len(), once.len(), "nothing twice");
         assert!(told.is_subset(&once) && told.len() >= 8 * 60);
@@ -1001,11 +995,11 @@ mod tasks {
 
     #[test]
     fn a_runtime_that_ends_while_it_leads_leaves_the_group_to_others() {
-        let site = Site::new();
-        drop(site.database());
-        let db = roomy().open(site.path()).unwrap();
+        let fixture = DatabaseFixture::new();
+        drop(fixture.database());
+        let db = roomy().open(fixture.path()).unwrap();
         let tasks = AsyncDatabase::from(db.clone());
-        let mut holder = site::holder("hold pen", &site.folder());
+        let mut holder = database_fixture::start_holder("hold pen", &fixture.directory());
         let runtime = narrow();
         for number in 0..5 {
             let db = tasks.clone();
@@ -1013,23 +1007,23 @@ mod tasks {
         }
         thread::sleep(Duration::from_millis(50));
         thread::scope(|scope| {
-            let waits = scope.spawn(|| site::insert(&db, "waits"));
+            let waits = scope.spawn(|| database_fixture::insert(&db, "waits"));
             thread::sleep(Duration::from_millis(50));
             runtime.shutdown_background();
             thread::sleep(Duration::from_millis(50));
-            holder.tell("release");
+            holder.send("release");
             holder.expect("released");
             waits.join().unwrap().unwrap();
         });
-        site::insert(&db, "after").unwrap();
+        database_fixture::insert(&db, "after").unwrap();
         let keys = in_order(&db);
         assert_eq!(keys[keys.len() - 2..], ["waits", "after"]);
     }
 
     #[test]
     fn a_future_awaited_inside_a_closure_is_an_error_at_once() {
-        let site = Site::new();
-        let tasks = AsyncDatabase::from(opened(&site));
+        let fixture = DatabaseFixture::new();
+        let tasks = AsyncDatabase::from(opened(&fixture));
         let runtime = narrow();
         let (inner, handle) = (tasks.clone(), runtime.handle().clone());
         let write = tasks.write(move |_| -> Result<()> {
@@ -1039,7 +1033,7 @@ mod tasks {
             Ok(())
         });
         runtime.block_on(write).unwrap();
-        assert_eq!(site::entries(tasks.blocking()), 0);
+        assert_eq!(database_fixture::count_entries(tasks.blocking()), 0);
     }
 
     /// A closure that never runs is dropped by the thread that leads.
@@ -1051,11 +1045,11 @@ mod tasks {
                 assert!(thread::panicking(), "on purpose");
             }
         }
-        let site = Site::new();
-        drop(site.database());
+        let fixture = DatabaseFixture::new();
+        drop(fixture.database());
         let hasty = Options::new().timeout(Duration::from_millis(300));
-        let tasks = AsyncDatabase::from(hasty.open(site.path()).unwrap());
-        let Some(mut outsider) = site::outsider(&site.path()) else {
+        let tasks = AsyncDatabase::from(hasty.open(fixture.path()).unwrap());
+        let Some(mut outsider) = plain_sqlite::outsider(&fixture.path()) else {
             return;
         };
         narrow().block_on(async {
@@ -1064,12 +1058,12 @@ mod tasks {
                 std::mem::forget(bomb);
                 Ok(())
             });
-            let told = timeout(site::PROMPT, write).await;
+            let told = timeout(database_fixture::PROMPT, write).await;
             assert!(told.expect("an answer").unwrap_err().is_timeout());
             sleep(Duration::from_millis(10)).await;
         });
-        outsider.tell("COMMIT; SELECT 'gone';");
+        outsider.send("COMMIT; SELECT 'gone';");
         outsider.expect("gone");
-        site::insert(tasks.blocking(), "after").unwrap();
+        database_fixture::insert(tasks.blocking(), "after").unwrap();
     }
 }

@@ -2,10 +2,6 @@
 //! database keeps nobody out: not a reader, not even at the close.
 #![cfg(test)]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
@@ -13,22 +9,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use peer::Peer;
 use penholder::{Database, Options, Result, Statement};
-use site::Site;
+use penholder_testkit::database_fixture::DatabaseFixture;
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
 
 #[test]
 fn peer() {
-    peer::play(&[("pin", pin), ("poll", poll), ("write", write)]);
+    peer::run_role(&[("pin", pin), ("poll", poll), ("write", write)]);
 }
 
 /// Holds a snapshot until killed.
 fn pin(args: &[OsString]) {
-    let db = site::open(Path::new(&args[0]));
+    let db = database_fixture::open(Path::new(&args[0]));
     let done = db.read(|connection| -> Result<()> {
         connection.query_row("SELECT count(*) FROM entry", [], |_| Ok(()))?;
-        peer::say("held");
-        peer::hear("never");
+        peer::send("held");
+        peer::expect("never");
         Ok(())
     });
     done.unwrap();
@@ -42,12 +39,12 @@ fn poll(args: &[OsString]) {
         db.query("SELECT count(*) FROM entry", ()).map(drop)
     };
     read().unwrap();
-    peer::say("ready");
-    peer::hear("go");
+    peer::send("ready");
+    peer::expect("go");
     let over = AtomicBool::new(false);
     let (polls, failed) = thread::scope(|scope| {
         scope.spawn(|| {
-            peer::hear("stop");
+            peer::expect("stop");
             over.store(true, Ordering::Relaxed);
         });
         let (mut polls, mut failed) = (0, 0);
@@ -58,19 +55,19 @@ fn poll(args: &[OsString]) {
         (polls, failed)
     });
     eprintln!("{polls} polls");
-    peer::say(&format!("{failed} failed"));
+    peer::send(&format!("{failed} failed"));
 }
 
 /// Writes so many small rows, and waits.
 fn write(args: &[OsString]) {
-    let db = site::open(Path::new(&args[0]));
-    peer::say("ready");
-    peer::hear("go");
+    let db = database_fixture::open(Path::new(&args[0]));
+    peer::send("ready");
+    peer::expect("go");
     for _ in 0..args[1].to_str().unwrap().parse().unwrap() {
-        site::insert(&db, "small").unwrap();
+        database_fixture::insert(&db, "small").unwrap();
     }
-    peer::say("done");
-    peer::hear("end");
+    peer::send("done");
+    peer::expect("end");
 }
 
 fn size(path: &Path) -> u64 {
@@ -86,60 +83,66 @@ fn fill(db: &Database, megabytes: usize) {
 
 /// Leaves a log behind that nobody could move: a reader, which was killed, was in
 /// the way.
-fn leave_log(site: &Site, db: &Database, megabytes: usize) {
-    let mut reader = Peer::start("pin", [site.path()]);
+fn leave_log(fixture: &DatabaseFixture, db: &Database, megabytes: usize) {
+    let mut reader = Peer::start("pin", [fixture.path()]);
     reader.expect("held");
     fill(db, megabytes);
     reader.kill();
-    assert!(size(&site::beside(&site.path(), "-wal")) > megabytes as u64 * 1_000_000);
+    assert!(
+        size(&database_fixture::with_suffix(&fixture.path(), "-wal"))
+            > megabytes as u64 * 1_000_000
+    );
 }
 
 #[test]
 fn closing_keeps_no_reader_out() {
-    let site = Site::new();
-    let db = site.database();
-    leave_log(&site, &db, 60);
-    let mut reader = Peer::start("poll", [site.path()]);
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    leave_log(&fixture, &db, 60);
+    let mut reader = Peer::start("poll", [fixture.path()]);
     reader.expect("ready");
     thread::scope(|scope| {
-        let closing = scope.spawn(|| site::timed(|| drop(db)).1);
+        let closing = scope.spawn(|| wait::timed(|| drop(db)).1);
         // Into the middle of it; later, and the test is only easier.
         thread::sleep(Duration::from_millis(5));
-        reader.tell("go");
+        reader.send("go");
         eprintln!("closing took {:?}", closing.join().unwrap());
     });
-    reader.tell("stop");
+    reader.send("stop");
     reader.expect("0 failed");
-    drop(site.database());
-    assert_eq!(site::entries(&site::open(&site.path())), 600);
-    site::assert_whole(&site.path());
+    drop(fixture.database());
+    assert_eq!(
+        database_fixture::count_entries(&database_fixture::open(&fixture.path())),
+        600
+    );
+    plain_sqlite::assert_integrity(&fixture.path());
 }
 
 /// However many write: each of these writes adds two or three pages to the log.
 #[test]
 fn log_stays_short_while_many_write() {
-    let site = Site::new();
-    let db = site.database();
-    let path = site.path().to_str().unwrap().to_owned();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    let path = fixture.path().to_str().unwrap().to_owned();
     let mut peers = [(); 4].map(|()| Peer::start("write", [path.clone(), "5000".into()]));
     peers.iter().for_each(|peer| peer.expect("ready"));
-    peers.iter_mut().for_each(|peer| peer.tell("go"));
+    peers.iter_mut().for_each(|peer| peer.send("go"));
     peers.iter().for_each(|peer| peer.expect("done"));
-    let log = size(&site::beside(&site.path(), "-wal"));
+    let log = size(&database_fixture::with_suffix(&fixture.path(), "-wal"));
     eprintln!("{log} bytes of log");
     assert!(log < 32_000_000, "{log} bytes of log");
-    assert_eq!(site::entries(&db), 20_000);
+    assert_eq!(database_fixture::count_entries(&db), 20_000);
 }
 
 /// A process alone moves what it wrote, though it never closes.
 #[test]
 fn log_of_a_single_process_stays_short() {
-    let site = Site::new();
-    let db = site.database();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
     for _ in 0..5000 {
-        site::insert(&db, "small").unwrap();
+        database_fixture::insert(&db, "small").unwrap();
     }
-    let log = size(&site::beside(&site.path(), "-wal"));
+    let log = size(&database_fixture::with_suffix(&fixture.path(), "-wal"));
     assert!(log < 6_000_000, "{log} bytes of log");
 }
 
@@ -147,10 +150,10 @@ fn log_of_a_single_process_stays_short() {
 /// used again from its beginning.
 #[test]
 fn log_is_used_again_after_the_reader() {
-    let site = Site::new();
-    let db = site.database();
-    leave_log(&site, &db, 20);
-    let log = site::beside(&site.path(), "-wal");
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    leave_log(&fixture, &db, 20);
+    let log = database_fixture::with_suffix(&fixture.path(), "-wal");
     let before = size(&log);
     fill(&db, 20);
     let after = size(&log);

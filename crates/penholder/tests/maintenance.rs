@@ -2,24 +2,22 @@
 //! a backup takes none, and is of one moment.
 #![cfg(test)]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use peer::Peer;
 use penholder::{Database, Options, Result, Statement, params};
-use site::{Site, Tmpfs};
+use penholder_testkit::database_fixture::DatabaseFixture;
+use penholder_testkit::peer::Peer;
+use penholder_testkit::tmpfs::Tmpfs;
+use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
 
 #[test]
 fn peer() {
-    peer::play(&[
-        ("hold", site::hold),
+    peer::run_role(&[
+        ("hold", database_fixture::hold_transaction),
         ("read", read),
         ("write pairs", write_pairs),
         ("migrate", migrate),
@@ -28,15 +26,15 @@ fn peer() {
 
 /// Holds a snapshot until told.
 fn read(args: &[OsString]) {
-    let db = site::open(Path::new(&args[0]));
+    let db = database_fixture::open(Path::new(&args[0]));
     let done = db.read(|connection| -> Result<()> {
         connection.query_row("SELECT count(*) FROM entry", [], |_| Ok(()))?;
-        peer::say("held");
-        peer::hear("release");
+        peer::send("held");
+        peer::expect("release");
         Ok(())
     });
     done.unwrap();
-    peer::say("released");
+    peer::send("released");
 }
 
 fn size(path: &Path) -> u64 {
@@ -52,9 +50,9 @@ fn fill(db: &Database, rows: usize) {
 
 #[test]
 fn checkpoint_empties_the_log() {
-    let site = Site::new();
-    let db = site.database();
-    let log = site::beside(&site.path(), "-wal");
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    let log = database_fixture::with_suffix(&fixture.path(), "-wal");
     for _ in 0..2 {
         fill(&db, 20);
         assert!(size(&log) > 20_000);
@@ -65,51 +63,53 @@ fn checkpoint_empties_the_log() {
     }
     let nothing = db.checkpoint().unwrap();
     assert!(nothing.truncated && nothing.log_frames == 0, "{nothing:?}");
-    assert_eq!(site::entries(&db), 40);
+    assert_eq!(database_fixture::count_entries(&db), 40);
 }
 
 /// Asserts that a checkpoint comes back at once, the log being in use.
-fn assert_in_the_way(site: &Site) {
-    let db = Options::new().timeout(site::ENDLESS).open(site.path());
+fn assert_in_the_way(fixture: &DatabaseFixture) {
+    let db = Options::new()
+        .timeout(database_fixture::ENDLESS_TIMEOUT)
+        .open(fixture.path());
     let db = db.unwrap();
     fill(&db, 20);
-    let (done, took) = site::timed(|| db.checkpoint());
+    let (done, took) = wait::timed(|| db.checkpoint());
     let done = done.unwrap();
     assert!(!done.truncated && done.log_frames > 0, "{done:?}");
-    assert!(took < site::PROMPT, "{took:?}");
-    assert!(size(&site::beside(&site.path(), "-wal")) > 0);
+    assert!(took < database_fixture::PROMPT, "{took:?}");
+    assert!(size(&database_fixture::with_suffix(&fixture.path(), "-wal")) > 0);
     // Writing goes on, as patiently as before.
-    site::insert(&db, "after").unwrap();
+    database_fixture::insert(&db, "after").unwrap();
 }
 
 #[test]
 fn checkpoint_waits_for_no_reader() {
-    let site = Site::new();
-    let db = site.database();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
     fill(&db, 20);
     let done = db.read(|connection| -> Result<()> {
         connection.query_row("SELECT count(*) FROM entry", [], |_| Ok(()))?;
         fill(&db, 1);
-        assert_in_the_way(&site);
+        assert_in_the_way(&fixture);
         Ok(())
     });
     done.unwrap();
     assert!(db.checkpoint().unwrap().truncated);
-    let mut reader = site::holder("read", &site.path());
-    assert_in_the_way(&site);
-    reader.tell("release");
+    let mut reader = database_fixture::start_holder("read", &fixture.path());
+    assert_in_the_way(&fixture);
+    reader.send("release");
     reader.expect("released");
-    assert!(reader.end().success());
+    assert!(reader.close().success());
     assert!(db.checkpoint().unwrap().truncated);
 }
 
 #[test]
 fn maintenance_waits_for_its_turn() {
-    let site = Site::new();
-    site.database();
+    let fixture = DatabaseFixture::new();
+    fixture.database();
     let options = Options::new().timeout(Duration::from_millis(200));
-    let db = options.open(site.path()).unwrap();
-    let holder = site::holder("hold", &site.path());
+    let db = options.open(fixture.path()).unwrap();
+    let holder = database_fixture::start_holder("hold", &fixture.path());
     let ways: [&dyn Fn() -> Result<()>; 3] =
         [&|| db.checkpoint().map(drop), &|| db.vacuum(), &|| {
             db.migrate(&["CREATE TABLE no(a)"]).map(drop)
@@ -123,11 +123,11 @@ fn maintenance_waits_for_its_turn() {
 
 #[test]
 fn maintenance_names_an_outsider() {
-    let site = Site::new();
-    site::insert(&site.database(), "1").unwrap();
+    let fixture = DatabaseFixture::new();
+    database_fixture::insert(&fixture.database(), "1").unwrap();
     let options = Options::new().timeout(Duration::from_millis(200));
-    let db = options.open(site.path()).unwrap();
-    let Some(outsider) = site::outsider(&site.path()) else {
+    let db = options.open(fixture.path()).unwrap();
+    let Some(outsider) = plain_sqlite::outsider(&fixture.path()) else {
         return;
     };
     let error = db.vacuum().unwrap_err();
@@ -141,41 +141,41 @@ fn maintenance_names_an_outsider() {
 
 #[test]
 fn vacuum_shrinks_the_file() {
-    let site = Site::new();
-    let db = site.database();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
     fill(&db, 2000);
     db.checkpoint().unwrap();
-    let full = size(&site.path());
+    let full = size(&fixture.path());
     db.execute("DELETE FROM entry WHERE rowid > 10", ())
         .unwrap();
     db.vacuum().unwrap();
     db.checkpoint().unwrap();
-    let small = size(&site.path());
+    let small = size(&fixture.path());
     assert!(small * 10 < full, "{full} to {small}");
-    assert_eq!(site::entries(&db), 10);
+    assert_eq!(database_fixture::count_entries(&db), 10);
     assert!(db.status().unwrap().holder.is_none());
     drop(db);
-    site::assert_whole(&site.path());
+    plain_sqlite::assert_integrity(&fixture.path());
 }
 
 // ---- backup ----------------------------------------------------------------------
 
 /// Writes pairs until told to stop: two rows a transaction.
 fn write_pairs(args: &[OsString]) {
-    let db = site::open(Path::new(&args[0]));
+    let db = database_fixture::open(Path::new(&args[0]));
     for number in 0.. {
         let pair = |key| Statement::new("INSERT INTO entry VALUES (?1)", params![key]);
         db.batch([pair(number), pair(-number)]).unwrap();
         if number == 20 {
-            peer::say("writing");
+            peer::send("writing");
         }
     }
 }
 
 /// Asserts that a backup is whole and of one moment, and counts its rows.
 fn pairs(copy: &Path) -> i64 {
-    site::assert_whole(copy);
-    let connection = site::stranger(copy);
+    plain_sqlite::assert_integrity(copy);
+    let connection = plain_sqlite::open(copy);
     let sql = "SELECT count(*), coalesce(sum(key), 0) FROM entry WHERE typeof(key) = 'integer'";
     let (rows, sum): (i64, i64) = connection
         .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -186,61 +186,75 @@ fn pairs(copy: &Path) -> i64 {
 
 #[test]
 fn backup_is_of_one_moment_while_others_write() {
-    let site = Site::new();
-    let db = site.database();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
     // Several steps of a backup long.
     fill(&db, 6000);
     let peers: Vec<Peer> = (0..2)
-        .map(|_| Peer::start("write pairs", [site.path()]))
+        .map(|_| Peer::start("write pairs", [fixture.path()]))
         .collect();
     peers.iter().for_each(|peer| peer.expect("writing"));
     let mut last = 0;
     for number in 0..4 {
-        let copy = site.at(&format!("copy{number}.db"));
+        let copy = fixture.join(&format!("copy{number}.db"));
         db.backup_to(&copy).unwrap();
         let rows = pairs(&copy);
         assert!(rows > last, "the writers go on: {last} to {rows}");
         last = rows;
-        let before = site::entries(&db);
-        peer::until("the writers", || site::entries(&db) > before);
+        let before = database_fixture::count_entries(&db);
+        wait::until("the writers", || {
+            database_fixture::count_entries(&db) > before
+        });
     }
 }
 
 #[test]
 fn backup_takes_no_lock() {
-    let site = Site::new();
-    site::insert(&site.database(), "committed").unwrap();
-    let db = Options::new().timeout(site::ENDLESS).open(site.path());
+    let fixture = DatabaseFixture::new();
+    database_fixture::insert(&fixture.database(), "committed").unwrap();
+    let db = Options::new()
+        .timeout(database_fixture::ENDLESS_TIMEOUT)
+        .open(fixture.path());
     let db = db.unwrap();
-    let _holder = site::holder("hold", &site.path());
-    let (done, took) = site::timed(|| db.backup_to(site.at("copy.db")));
+    let _holder = database_fixture::start_holder("hold", &fixture.path());
+    let (done, took) = wait::timed(|| db.backup_to(fixture.join("copy.db")));
     done.unwrap();
-    assert!(took < site::PROMPT, "{took:?}");
+    assert!(took < database_fixture::PROMPT, "{took:?}");
     // In another folder, because there the lock is held.
-    let elsewhere = Site::new();
-    fs::copy(site.at("copy.db"), elsewhere.path()).unwrap();
-    assert_eq!(site::keys(&site::open(&elsewhere.path())), ["committed"]);
+    let elsewhere = DatabaseFixture::new();
+    fs::copy(fixture.join("copy.db"), elsewhere.path()).unwrap();
+    assert_eq!(
+        database_fixture::keys(&database_fixture::open(&elsewhere.path())),
+        ["committed"]
+    );
 }
 
 #[test]
 fn backup_may_run_inside_a_write() {
-    let site = Site::new();
-    let db = site.database();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
     let done = db.write(|tx| -> Result<()> {
         tx.execute("INSERT INTO entry VALUES ('not yet')", [])?;
-        db.backup_to(site.at("copy.db"))
+        db.backup_to(fixture.join("copy.db"))
     });
     done.unwrap();
-    assert_eq!(site::entries(&site::open(&site.at("copy.db"))), 0);
+    assert_eq!(
+        database_fixture::count_entries(&database_fixture::open(&fixture.join("copy.db"))),
+        0
+    );
 }
 
 #[test]
 fn backup_replaces_nothing() {
-    let site = Site::new();
-    let db = site.database();
-    let target = site.at("precious");
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    let target = fixture.join("precious");
     fs::write(&target, "precious").unwrap();
-    for taken in [&target, &site.path(), &site::beside(&site.path(), "-wal")] {
+    for taken in [
+        &target,
+        &fixture.path(),
+        &database_fixture::with_suffix(&fixture.path(), "-wal"),
+    ] {
         let before = fs::read(taken).unwrap();
         let error = db.backup_to(taken).unwrap_err();
         assert!(error.is_refused(), "{error}");
@@ -248,22 +262,22 @@ fn backup_replaces_nothing() {
         assert!(error.to_string().starts_with("back up: "), "{error}");
         assert_eq!(fs::read(taken).unwrap(), before);
     }
-    let error = db.backup_to(site.at("missing/copy.db")).unwrap_err();
+    let error = db.backup_to(fixture.join("missing/copy.db")).unwrap_err();
     assert!(error.to_string().contains("missing"), "{error}");
-    db.backup_to(site.folder()).unwrap_err();
+    db.backup_to(fixture.directory()).unwrap_err();
     let all = [
         "db.lock", "db.lockq", "precious", "x.db", "x.db-shm", "x.db-wal",
     ];
-    assert_eq!(site.files(), all);
+    assert_eq!(fixture.file_names(), all);
 }
 
 #[test]
 fn backup_is_as_private_as_the_database() {
-    let site = Site::new();
-    let db = site.database();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
     for mode in [0o600, 0o640, 0o664] {
-        fs::set_permissions(site.path(), fs::Permissions::from_mode(mode)).unwrap();
-        let copy = site.at(&format!("copy{mode:o}.db"));
+        fs::set_permissions(fixture.path(), fs::Permissions::from_mode(mode)).unwrap();
+        let copy = fixture.join(&format!("copy{mode:o}.db"));
         db.backup_to(&copy).unwrap();
         assert_eq!(fs::metadata(&copy).unwrap().mode() & 0o777, mode);
     }
@@ -271,22 +285,22 @@ fn backup_is_as_private_as_the_database() {
 
 #[test]
 fn failed_backup_leaves_nothing_behind() {
-    let site = Site::new();
+    let fixture = DatabaseFixture::new();
     let Some(small) = Tmpfs::mount("256k") else {
         return;
     };
-    let db = site.database();
+    let db = fixture.database();
     fill(&db, 1000);
-    let error = db.backup_to(small.at("copy.db")).unwrap_err();
+    let error = db.backup_to(small.join("copy.db")).unwrap_err();
     assert!(error.to_string().contains("full"), "{error}");
     assert!(error.to_string().contains("copy.db"), "{error}");
-    assert!(site::files(&small.at("")).is_empty());
+    assert!(database_fixture::file_names(&small.join("")).is_empty());
     // The reader that it used is whole.
-    assert_eq!(site::entries(&db), 1000);
+    assert_eq!(database_fixture::count_entries(&db), 1000);
     db.execute("DELETE FROM entry", ()).unwrap();
     db.vacuum().unwrap();
-    db.backup_to(small.at("copy.db")).unwrap();
-    assert_eq!(site::files(&small.at("")), ["copy.db"]);
+    db.backup_to(small.join("copy.db")).unwrap();
+    assert_eq!(database_fixture::file_names(&small.join("")), ["copy.db"]);
 }
 
 // ---- migration -------------------------------------------------------------------
@@ -300,27 +314,27 @@ const STEPS: [&str; 4] = [
 ];
 
 fn migrate(args: &[OsString]) {
-    peer::say("ready");
-    peer::hear("go");
-    let db = site::open(Path::new(&args[0]));
+    peer::send("ready");
+    peer::expect("go");
+    let db = database_fixture::open(Path::new(&args[0]));
     let (before, after) = db.migrate(&STEPS).unwrap();
     assert!(before <= after && after == STEPS.len());
-    peer::say("done");
+    peer::send("done");
 }
 
 #[test]
 fn each_step_runs_in_one_of_many_processes() {
     for _ in 0..3 {
-        let site = Site::new();
-        let start = |_| Peer::start("migrate", [site.path()]);
+        let fixture = DatabaseFixture::new();
+        let start = |_| Peer::start("migrate", [fixture.path()]);
         let mut peers: Vec<Peer> = (0..8).map(start).collect();
         peers.iter().for_each(|peer| peer.expect("ready"));
-        peers.iter_mut().for_each(|peer| peer.tell("go"));
+        peers.iter_mut().for_each(|peer| peer.send("go"));
         for peer in &mut peers {
             peer.expect("done");
-            assert!(peer.end().success());
+            assert!(peer.close().success());
         }
-        let db = site::open(&site.path());
+        let db = database_fixture::open(&fixture.path());
         let steps = db
             .query("SELECT number FROM step ORDER BY rowid", ())
             .unwrap();
@@ -333,13 +347,13 @@ fn each_step_runs_in_one_of_many_processes() {
 }
 
 fn version(db: &Database) -> i64 {
-    site::number(db, "PRAGMA user_version")
+    database_fixture::number(db, "PRAGMA user_version")
 }
 
 #[test]
 fn migration_goes_on_where_it_was() {
-    let site = Site::new();
-    let db = site::open(&site.path());
+    let fixture = DatabaseFixture::new();
+    let db = database_fixture::open(&fixture.path());
     assert_eq!(db.migrate(&[]).unwrap(), (0, 0));
     assert_eq!(db.migrate(&STEPS[..2]).unwrap(), (0, 2));
     assert_eq!(db.migrate(&STEPS).unwrap(), (2, 4));
@@ -348,13 +362,13 @@ fn migration_goes_on_where_it_was() {
 
 #[test]
 fn newer_database_is_an_error() {
-    let site = Site::new();
-    let db = site::open(&site.path());
+    let fixture = DatabaseFixture::new();
+    let db = database_fixture::open(&fixture.path());
     db.migrate(&STEPS).unwrap();
     let error = db.migrate(&STEPS[..3]).unwrap_err();
     assert!(error.is_refused(), "{error}");
     assert!(error.to_string().contains("version is 4"), "{error}");
-    assert!(error.to_string().contains("newer program"), "{error}");
+    assert!(error.to_string().contains("newer version"), "{error}");
     assert_eq!(version(&db), 4);
     db.execute("PRAGMA user_version = -1", ()).unwrap();
     db.migrate(&STEPS).unwrap_err();
@@ -362,15 +376,18 @@ fn newer_database_is_an_error() {
 
 #[test]
 fn failing_step_takes_no_effect() {
-    let site = Site::new();
-    let db = site::open(&site.path());
+    let fixture = DatabaseFixture::new();
+    let db = database_fixture::open(&fixture.path());
     let mut steps = STEPS;
     steps[2] = "INSERT INTO step VALUES (3); CREATE TABLE third(a); INSERT INTO missing VALUES (1)";
     let error = db.migrate(&steps).unwrap_err();
     assert!(error.sqlite_error().is_some(), "{error}");
     assert!(error.to_string().contains("missing"), "{error}");
     assert_eq!(version(&db), 2);
-    assert_eq!(site::number(&db, "SELECT count(*) FROM step"), 1);
+    assert_eq!(
+        database_fixture::number(&db, "SELECT count(*) FROM step"),
+        1
+    );
     assert_eq!(db.migrate(&STEPS).unwrap(), (2, 4));
 }
 
@@ -378,9 +395,9 @@ fn failing_step_takes_no_effect() {
 /// effect.
 #[test]
 fn step_that_commits_takes_no_effect() {
-    let site = Site::new();
-    let db = site::open(&site.path());
+    let fixture = DatabaseFixture::new();
+    let db = database_fixture::open(&fixture.path());
     db.migrate(&["CREATE TABLE a(a); COMMIT"]).unwrap_err();
     let made = "SELECT count(*) FROM sqlite_schema WHERE name = 'a'";
-    assert_eq!((version(&db), site::number(&db, made)), (0, 0));
+    assert_eq!((version(&db), database_fixture::number(&db, made)), (0, 0));
 }

@@ -5,10 +5,6 @@
 //! told that commits are dear: so it carries whatever it may.
 #![cfg(test)]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-
 use std::ffi::OsString;
 use std::fs;
 use std::io::BufRead;
@@ -18,11 +14,12 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use peer::Peer;
-use penholder::lock::{Canceller, Deadline, Fate, Offer, WriteGuard, WriteLocker};
 use penholder::rusqlite::functions::FunctionFlags;
 use penholder::{Database, Executed, Result, Synchronous, rusqlite};
-use site::Site;
+use penholder_core::{Canceller, Deadline, Guard, Locker, Offer, Outcome};
+use penholder_testkit::database_fixture::DatabaseFixture;
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{database_fixture, peer, plain_sqlite, requirement, wait};
 
 const SCHEMA: [&str; 11] = [
     "CREATE TABLE item(id INTEGER PRIMARY KEY, name UNIQUE, size CHECK (size < 100))",
@@ -42,22 +39,22 @@ const SCHEMA: [&str; 11] = [
 
 #[test]
 fn peer() {
-    peer::play(&[("write", write), ("offer", offer)]);
+    peer::run_role(&[("write", write), ("offer", offer)]);
 }
 
 /// Role: does what it is told, line by line, on one `Database`.
 fn write(args: &[OsString]) {
-    let [path, synchronous] = site::texts(args)[..] else {
+    let [path, synchronous] = peer::text_args(args)[..] else {
         panic!("path and FULL or NORMAL");
     };
     let synchronous = match synchronous {
         "FULL" => Synchronous::Full,
         _ => Synchronous::Normal,
     };
-    let options = site::patient().synchronous(synchronous);
+    let options = database_fixture::options().synchronous(synchronous);
     let db = options.open(path).unwrap();
     db.execute("INSERT INTO company VALUES (0)", ()).unwrap();
-    peer::say("warm");
+    peer::send("warm");
     for line in std::io::stdin()
         .lock()
         .lines()
@@ -65,9 +62,9 @@ fn write(args: &[OsString]) {
     {
         let (verb, rest) = line.split_once(' ').unwrap();
         match verb {
-            "execute" => peer::say(&outcome(db.execute(rest, ()).map(|done| vec![done]))),
-            "batch" => peer::say(&outcome(db.batch(rest.split(";;")))),
-            "closure" => peer::say(&outcome(closure(&db, rest))),
+            "execute" => peer::send(&outcome(db.execute(rest, ()).map(|done| vec![done]))),
+            "batch" => peer::send(&outcome(db.batch(rest.split(";;")))),
+            "closure" => peer::send(&outcome(closure(&db, rest))),
             _ => panic!("{line}"),
         }
     }
@@ -101,11 +98,11 @@ fn outcome(done: Result<Vec<Executed>>) -> String {
 
 /// Role: leaves a request as no `Database` would, and says what became of it.
 fn offer(args: &[OsString]) {
-    let [folder, kind] = site::texts(args)[..] else {
+    let [folder, kind] = peer::text_args(args)[..] else {
         panic!("folder and kind");
     };
-    let locker = WriteLocker::new(folder).unwrap();
-    peer::say("warm");
+    let locker = Locker::in_directory(Path::new(folder)).unwrap();
+    peer::send("warm");
     for sql in std::io::stdin()
         .lock()
         .lines()
@@ -113,16 +110,19 @@ fn offer(args: &[OsString]) {
     {
         let bytes = request(&sql);
         let offer = Offer {
-            kind: kind.parse().unwrap(),
+            fingerprint: kind.parse().unwrap(),
             bytes: &bytes,
-            left: &|_, _| (),
+            on_left: &|_, _| (),
         };
-        let (deadline, canceller) = (Deadline::after(site::PATIENT), Canceller::default());
+        let (deadline, canceller) = (
+            Deadline::after(database_fixture::LONG_TIMEOUT),
+            Canceller::default(),
+        );
         let waited = locker.acquire_with_request(&deadline, &canceller, Some(&offer));
         let had_lock = waited.lock.unwrap().is_some();
-        peer::say(match waited.fate {
-            Fate::Untouched if had_lock => "home",
-            Fate::Done { .. } => "done",
+        peer::send(match waited.outcome {
+            Outcome::Untouched if had_lock => "home",
+            Outcome::Done { .. } => "done",
             _ => "else",
         });
     }
@@ -142,14 +142,14 @@ fn request(sql: &str) -> Vec<u8> {
 /// The kind of the request with this SQL, as it stands in the page: some words
 /// before it.
 /// The kind of a request that stands in the page, which is bound to page and slot.
-fn kind_of_request(site: &Site, sql: &str) -> u64 {
+fn kind_of_request(fixture: &DatabaseFixture, sql: &str) -> u64 {
     use std::os::unix::fs::MetadataExt;
 
     /// Where the mailboxes begin, and how long each is.
     const MAILBOXES: [usize; 2] = [PAGE_LENGTH - 512 * 8192, 8192];
     const PAGE_LENGTH: usize = 4_460_544;
 
-    let path = site.at("db.lockq");
+    let path = fixture.join("db.lockq");
     let page = fs::read(&path).unwrap();
     assert_eq!(page.len(), PAGE_LENGTH, "the layout of this test");
     let is_sql = |at: &usize| page[*at..].starts_with(sql.as_bytes());
@@ -185,18 +185,18 @@ fn unmixed(mut word: u64) -> u64 {
 
 /// A database, and a process that carries the writes of others.
 struct Stage {
-    site: Site,
+    fixture: DatabaseFixture,
     db: Database,
-    locker: WriteLocker,
+    locker: Locker,
     carrier: Peer,
 }
 
 fn writer_as(
-    site: &Site,
+    fixture: &DatabaseFixture,
     synchronous: &str,
     change: impl FnOnce(&mut std::process::Command),
 ) -> Peer {
-    let path = site.path().to_str().unwrap().to_owned();
+    let path = fixture.path().to_str().unwrap().to_owned();
     let mut command = Peer::command("write", [path, synchronous.to_owned()]);
     change(&mut command);
     let peer = Peer::spawn(command);
@@ -204,23 +204,23 @@ fn writer_as(
     peer
 }
 
-fn database(site: &Site) -> Database {
-    let db = site::open(&site.path());
+fn database(fixture: &DatabaseFixture) -> Database {
+    let db = database_fixture::open(&fixture.path());
     db.batch(SCHEMA).unwrap();
     db
 }
 
 impl Stage {
     fn new() -> Self {
-        Self::on(Site::new())
+        Self::on(DatabaseFixture::new())
     }
 
-    fn on(site: Site) -> Self {
-        let db = database(&site);
-        let carrier = writer_as(&site, "FULL", |_| ());
-        let locker = WriteLocker::new(site.folder()).unwrap();
+    fn on(fixture: DatabaseFixture) -> Self {
+        let db = database(&fixture);
+        let carrier = writer_as(&fixture, "FULL", |_| ());
+        let locker = Locker::in_directory(&fixture.directory()).unwrap();
         Self {
-            site,
+            fixture,
             db,
             locker,
             carrier,
@@ -228,20 +228,20 @@ impl Stage {
     }
 
     fn writer(&self) -> Peer {
-        writer_as(&self.site, "FULL", |_| ())
+        writer_as(&self.fixture, "FULL", |_| ())
     }
 
     fn carried(&self) -> u64 {
         self.db.status().unwrap().counters.carried
     }
 
-    fn hold(&self) -> WriteGuard {
-        self.locker.acquire(site::PATIENT).unwrap()
+    fn hold(&self) -> Guard {
+        self.locker.acquire(database_fixture::LONG_TIMEOUT).unwrap()
     }
 
     /// Until so many wait and, if they can, have left their requests.
-    fn until_waiting(&self, guard: &WriteGuard, waiting: usize) {
-        peer::until("all wait", || guard.count_waiting() == waiting);
+    fn until_waiting(&self, guard: &Guard, waiting: usize) {
+        wait::until("all wait", || guard.count_waiters() == waiting);
         let begun = Instant::now();
         while guard.count_requests() < waiting && begun.elapsed() < Duration::from_millis(15) {
             thread::sleep(Duration::from_micros(200));
@@ -253,17 +253,18 @@ impl Stage {
     fn round(&mut self, others: &mut [(&mut Peer, String)]) -> u64 {
         let before = self.carried();
         let guard = self.hold();
-        self.carrier.tell("execute INSERT INTO company VALUES (1)");
-        peer::until("the carrier waits", || guard.count_waiting() == 1);
+        self.carrier.send("execute INSERT INTO company VALUES (1)");
+        wait::until("the carrier waits", || guard.count_waiters() == 1);
         for (place, (other, line)) in others.iter_mut().enumerate() {
-            other.tell(line);
+            other.send(line);
             self.until_waiting(&guard, place + 2);
         }
         for _ in 0..50 {
-            guard.note_pace(Duration::from_millis(2), others.len() + 1);
+            let stats = guard.commit_stats().unwrap();
+            stats.note(Duration::from_millis(2), others.len() + 1);
         }
         guard.release().unwrap();
-        let line = self.carrier.line();
+        let line = self.carrier.read_line();
         assert!(line.contains("rows_changed: 1"), "{line}");
         self.carried() - before
     }
@@ -271,21 +272,21 @@ impl Stage {
     /// One other, and what it was told.
     fn one(&mut self, other: &mut Peer, line: &str) -> (String, u64) {
         let carried = self.round(&mut [(other, line.to_owned())]);
-        (other.line(), carried)
+        (other.read_line(), carried)
     }
 }
 
 /// At home in a database of its own.
 struct Home {
-    _site: Site,
+    _site: DatabaseFixture,
     db: Database,
 }
 
 impl Home {
     fn new() -> Self {
-        let site = Site::new();
-        let db = database(&site);
-        Self { _site: site, db }
+        let fixture = DatabaseFixture::new();
+        let db = database(&fixture);
+        Self { _site: fixture, db }
     }
 
     fn run(&self, line: &str) -> String {
@@ -384,7 +385,7 @@ fn results_and_errors_are_as_at_home() {
     }
     assert!(were * 4 >= might * 3, "{were} of {might}");
     assert_eq!(content(&stage.db), content(&home.db));
-    site::assert_whole(&stage.site.path());
+    plain_sqlite::assert_integrity(&stage.fixture.path());
 }
 
 /// Some hundred, made by chance, by three at once.
@@ -423,7 +424,7 @@ fn many_statements_are_as_at_home() {
         carried += stage.round(&mut all);
         for ((other, _), line) in all.iter().zip(&lines) {
             let context = format!("seed {first}, round {round}: {lines:?}");
-            assert_eq!(other.line(), home.run(line), "{line}, {context}");
+            assert_eq!(other.read_line(), home.run(line), "{line}, {context}");
         }
     }
     assert!(carried > 250, "{carried}");
@@ -493,8 +494,8 @@ fn what_means_something_else_stays_home() {
     ];
     for (before, sql, wanted) in cases {
         let mut other = stage.writer();
-        other.tell(before);
-        let line = other.line();
+        other.send(before);
+        let line = other.read_line();
         assert!(line.starts_with('['), "{before}: {line}");
         let (there, carried) = stage.one(&mut other, &format!("execute {sql}"));
         assert!(there.contains(wanted), "{before}: {there}");
@@ -502,9 +503,16 @@ fn what_means_something_else_stays_home() {
     }
     for depth in [5, 6] {
         let sql = format!("SELECT count(*) FROM pair WHERE b = {depth}");
-        assert_eq!(site::number(&stage.db, &sql), 4, "recursive triggers");
+        assert_eq!(
+            database_fixture::number(&stage.db, &sql),
+            4,
+            "recursive triggers"
+        );
     }
-    assert_eq!(site::number(&stage.db, "SELECT count(*) FROM shadowed"), 0);
+    assert_eq!(
+        database_fixture::number(&stage.db, "SELECT count(*) FROM shadowed"),
+        0
+    );
 }
 
 /// A closure that leaves nothing behind, as a migration at the start, costs nobody the
@@ -513,18 +521,21 @@ fn what_means_something_else_stays_home() {
 fn a_closure_that_leaves_nothing_behind_is_forgiven() {
     let mut stage = Stage::new();
     let mut other = stage.writer();
-    other.tell("closure CREATE TABLE made(a); INSERT INTO made VALUES (1)");
-    other.line();
+    other.send("closure CREATE TABLE made(a); INSERT INTO made VALUES (1)");
+    other.read_line();
     let line = "execute INSERT INTO log(text) VALUES (1)";
-    peer::until("it is carried", || stage.one(&mut other, line).1 == 1);
+    wait::until("it is carried", || stage.one(&mut other, line).1 == 1);
     // One that does leave something stays home.
-    other.tell("closure CREATE TEMP TABLE shadowed(a)");
-    other.line();
+    other.send("closure CREATE TEMP TABLE shadowed(a)");
+    other.read_line();
     for _ in 0..20 {
         let (_, carried) = stage.one(&mut other, "execute INSERT INTO shadowed VALUES (1)");
         assert_eq!(carried, 0);
     }
-    assert_eq!(site::number(&stage.db, "SELECT count(*) FROM shadowed"), 0);
+    assert_eq!(
+        database_fixture::number(&stage.db, "SELECT count(*) FROM shadowed"),
+        0
+    );
 }
 
 /// Whoever carries does so on a connection that no closure has seen.
@@ -538,8 +549,8 @@ fn what_the_carrier_made_of_its_connection_changes_nothing() {
         "closure CREATE TEMP TABLE shadowed(a)",
         "execute CREATE TEMP TRIGGER t AFTER INSERT ON log BEGIN SELECT RAISE(ABORT, 'mine'); END",
     ] {
-        stage.carrier.tell(change);
-        stage.carrier.line();
+        stage.carrier.send(change);
+        stage.carrier.read_line();
     }
     let home = Home::new();
     for line in [
@@ -551,20 +562,23 @@ fn what_the_carrier_made_of_its_connection_changes_nothing() {
         let (there, carried) = stage.one(&mut other, line);
         assert_eq!((there, carried), (home.run(line), 1), "{line}");
     }
-    assert_eq!(site::number(&stage.db, "SELECT count(*) FROM shadowed"), 1);
+    assert_eq!(
+        database_fixture::number(&stage.db, "SELECT count(*) FROM shadowed"),
+        1
+    );
 }
 
 #[test]
 fn other_zones_and_durabilities_are_not_carried() {
     let mut stage = Stage::new();
     let sql = "execute INSERT INTO log(text) VALUES (datetime(0, 'unixepoch', 'localtime')) RETURNING text";
-    let mut east = writer_as(&stage.site, "FULL", |command| {
+    let mut east = writer_as(&stage.fixture, "FULL", |command| {
         command.env("TZ", "EAST-9");
     });
     let (there, carried) = stage.one(&mut east, sql);
     assert!(there.contains("1970-01-01 09:00:00"), "{there}");
     assert_eq!(carried, 0);
-    let mut normal = writer_as(&stage.site, "NORMAL", |_| ());
+    let mut normal = writer_as(&stage.fixture, "NORMAL", |_| ());
     let line = "execute INSERT INTO log(text) VALUES (1)";
     assert_eq!(stage.one(&mut normal, line).1, 0);
     let mut full = stage.writer();
@@ -573,10 +587,10 @@ fn other_zones_and_durabilities_are_not_carried() {
 
 #[test]
 fn nobody_is_carried_where_others_may_write_the_page() {
-    let site = Site::new();
-    fs::write(site.path(), "").unwrap();
-    fs::set_permissions(site.path(), fs::Permissions::from_mode(0o666)).unwrap();
-    let mut stage = Stage::on(site);
+    let fixture = DatabaseFixture::new();
+    fs::write(fixture.path(), "").unwrap();
+    fs::set_permissions(fixture.path(), fs::Permissions::from_mode(0o666)).unwrap();
+    let mut stage = Stage::on(fixture);
     let mut other = stage.writer();
     let (there, carried) = stage.one(&mut other, "execute INSERT INTO log(text) VALUES (1)");
     assert!(there.contains("rows_changed: 1"), "{there}");
@@ -585,19 +599,22 @@ fn nobody_is_carried_where_others_may_write_the_page() {
 
 #[test]
 fn users_do_not_carry_each_other() {
-    if !site::is_root() {
+    if !requirement::is_root() {
         return;
     }
-    let site = Site::new();
-    for folder in [site.folder(), site.folder().parent().unwrap().to_owned()] {
+    let fixture = DatabaseFixture::new();
+    for folder in [
+        fixture.directory(),
+        fixture.directory().parent().unwrap().to_owned(),
+    ] {
         if fs::metadata(&folder).unwrap().permissions().mode() & 0o1000 == 0 {
             fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
         }
     }
-    fs::write(site.path(), "").unwrap();
-    std::os::unix::fs::chown(site.path(), Some(61_001), None).unwrap();
-    let mut stage = Stage::on(site);
-    let mut ann = writer_as(&stage.site, "FULL", |command| {
+    fs::write(fixture.path(), "").unwrap();
+    std::os::unix::fs::chown(fixture.path(), Some(61_001), None).unwrap();
+    let mut stage = Stage::on(fixture);
+    let mut ann = writer_as(&stage.fixture, "FULL", |command| {
         command.uid(61_001);
     });
     let (there, carried) = stage.one(&mut ann, "execute INSERT INTO log(text) VALUES (1)");
@@ -611,13 +628,13 @@ fn more_than_rows_is_refused_from_anybody() {
     let mut other = stage.writer();
     let guard = stage.hold();
     let marked = "INSERT INTO log(text) VALUES ('marked')";
-    other.tell(&format!("execute {marked}"));
+    other.send(&format!("execute {marked}"));
     stage.until_waiting(&guard, 1);
-    let kind = kind_of_request(&stage.site, marked);
+    let kind = kind_of_request(&stage.fixture, marked);
     guard.release().unwrap();
-    other.line();
+    other.read_line();
     let fake = |kind: u64| {
-        let folder = stage.site.folder().to_str().unwrap().to_owned();
+        let folder = stage.fixture.directory().to_str().unwrap().to_owned();
         let peer = Peer::start("offer", [folder, kind.to_string()]);
         peer.expect("warm");
         peer
@@ -659,11 +676,14 @@ fn more_than_rows_is_refused_from_anybody() {
         assert_eq!(stage.one(&mut same, sql), ("home".to_owned(), 0), "{sql}");
     }
     assert_eq!(content(&stage.db), before);
-    assert_eq!(site::number(&stage.db, "PRAGMA user_version"), 0);
+    assert_eq!(
+        database_fixture::number(&stage.db, "PRAGMA user_version"),
+        0
+    );
     let created = "SELECT count(*) FROM sqlite_schema WHERE name IN ('created', 'thing')";
-    assert_eq!(site::number(&stage.db, created), 0);
-    assert!(!stage.site.at("attached.db").exists() && !Path::new("attached.db").exists());
-    site::assert_whole(&stage.site.path());
+    assert_eq!(database_fixture::number(&stage.db, created), 0);
+    assert!(!stage.fixture.join("attached.db").exists() && !Path::new("attached.db").exists());
+    plain_sqlite::assert_integrity(&stage.fixture.path());
 }
 
 #[test]
@@ -687,10 +707,10 @@ fn poison_is_its_owners_alone() {
         ]);
         assert_eq!(carried, 2, "{poison}");
         for good in [a, b] {
-            let line = good.line();
+            let line = good.read_line();
             assert!(line.contains("rows_changed: 1"), "{line}");
         }
-        let line = bad.line();
+        let line = bad.read_line();
         assert!(line.contains("rows_changed: 1"), "{poison}: {line}");
     }
 }

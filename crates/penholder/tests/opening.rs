@@ -2,33 +2,33 @@
 //! to WAL under the lock, and the settings of every connection.
 #![cfg(test)]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use penholder::{Database, Options, Result, Synchronous};
+use penholder_testkit::database_fixture::DatabaseFixture;
+use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
 use rusqlite::Connection;
-use site::Site;
 
 #[test]
 fn peer() {
-    peer::play(&[("hold", site::hold), ("hold pen", site::hold_pen)]);
+    peer::run_role(&[
+        ("hold", database_fixture::hold_transaction),
+        ("hold pen", database_fixture::hold_lock),
+    ]);
 }
 
 /// A database as plain SQLite makes it, in rollback mode, with one row.
 fn rollback_mode(path: &Path) {
-    let connection = site::stranger(path);
+    let connection = plain_sqlite::open(path);
     connection
         .execute_batch("CREATE TABLE entry(key); INSERT INTO entry VALUES ('old')")
         .unwrap();
 }
 
 fn mode_in_file(path: &Path) -> String {
-    pragma(&site::stranger(path), "journal_mode")
+    pragma(&plain_sqlite::open(path), "journal_mode")
 }
 
 fn pragma(connection: &Connection, name: &str) -> String {
@@ -44,97 +44,106 @@ fn pragma(connection: &Connection, name: &str) -> String {
 
 #[test]
 fn wal_database_opens_while_another_process_writes() {
-    let site = Site::new();
-    let db = site.database();
-    site::insert(&db, "before").unwrap();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    database_fixture::insert(&db, "before").unwrap();
     drop(db);
-    let holder = site::holder("hold", &site.path());
-    let options = Options::new().timeout(site::ENDLESS);
+    let holder = database_fixture::start_holder("hold", &fixture.path());
+    let options = Options::new().timeout(database_fixture::ENDLESS_TIMEOUT);
     for options in [options.clone(), options.read_only(true)] {
-        let (keys, took) = site::timed(|| {
-            let db = options.open(site.path()).unwrap();
+        let (keys, took) = wait::timed(|| {
+            let db = options.open(fixture.path()).unwrap();
             let seen = db.status().unwrap().holder.unwrap();
             assert_eq!(seen.pid, Some(holder.pid()));
-            site::keys(&db)
+            database_fixture::keys(&db)
         });
         assert_eq!(keys, ["before"], "what is not committed is not seen");
-        assert!(took < site::PROMPT, "{took:?}");
+        assert!(took < database_fixture::PROMPT, "{took:?}");
     }
 }
 
 #[test]
 fn rollback_database_is_switched_under_the_lock() {
-    let site = Site::new();
-    rollback_mode(&site.path());
-    let mut holder = site::holder("hold pen", &site.folder());
+    let fixture = DatabaseFixture::new();
+    rollback_mode(&fixture.path());
+    let mut holder = database_fixture::start_holder("hold pen", &fixture.directory());
     let options = Options::new().timeout(Duration::from_millis(300));
-    let error = options.clone().open(site.path()).unwrap_err();
+    let error = options.clone().open(fixture.path()).unwrap_err();
     assert!(error.is_timeout(), "{error}");
     assert_eq!(error.holder().unwrap().pid, Some(holder.pid()), "{error}");
-    assert_eq!(mode_in_file(&site.path()), "delete");
-    holder.tell("release");
+    assert_eq!(mode_in_file(&fixture.path()), "delete");
+    holder.send("release");
     holder.expect("released");
-    let db = options.open(site.path()).unwrap();
-    assert_eq!(site::keys(&db), ["old"]);
+    let db = options.open(fixture.path()).unwrap();
+    assert_eq!(database_fixture::keys(&db), ["old"]);
     assert!(db.status().unwrap().holder.is_none(), "given back");
     drop(db);
-    assert_eq!(mode_in_file(&site.path()), "wal");
+    assert_eq!(mode_in_file(&fixture.path()), "wal");
 }
 
 #[test]
 fn switch_waits_for_an_outsider_until_the_deadline() {
-    let site = Site::new();
-    rollback_mode(&site.path());
-    let Some(mut outsider) = site::outsider(&site.path()) else {
+    let fixture = DatabaseFixture::new();
+    rollback_mode(&fixture.path());
+    let Some(mut outsider) = plain_sqlite::outsider(&fixture.path()) else {
         return;
     };
     let options = Options::new().timeout(Duration::from_millis(300));
-    let (opened, took) = site::timed(|| options.clone().open(site.path()));
+    let (opened, took) = wait::timed(|| options.clone().open(fixture.path()));
     let error = opened.unwrap_err();
     assert!(error.is_busy() && error.is_timeout(), "{error}");
-    assert!(took < site::PROMPT, "{took:?}");
-    outsider.tell("COMMIT; SELECT 'done';");
+    assert!(took < database_fixture::PROMPT, "{took:?}");
+    outsider.send("COMMIT; SELECT 'done';");
     outsider.expect("done");
-    assert_eq!(site::keys(&options.open(site.path()).unwrap()), ["old"]);
+    assert_eq!(
+        database_fixture::keys(&options.open(fixture.path()).unwrap()),
+        ["old"]
+    );
 }
 
 #[test]
 fn read_only_leaves_everything_as_it_is() {
-    let site = Site::new();
-    rollback_mode(&site.path());
-    let holder = site::holder("hold pen", &site.folder());
-    let options = Options::new().timeout(site::ENDLESS).read_only(true);
-    let (keys, took) = site::timed(|| {
-        let db = options.clone().open(site.path()).unwrap();
-        site::keys(&db)
+    let fixture = DatabaseFixture::new();
+    rollback_mode(&fixture.path());
+    let holder = database_fixture::start_holder("hold pen", &fixture.directory());
+    let options = Options::new()
+        .timeout(database_fixture::ENDLESS_TIMEOUT)
+        .read_only(true);
+    let (keys, took) = wait::timed(|| {
+        let db = options.clone().open(fixture.path()).unwrap();
+        database_fixture::keys(&db)
     });
     assert_eq!(keys, ["old"]);
-    assert!(took < site::PROMPT, "{took:?}");
+    assert!(took < database_fixture::PROMPT, "{took:?}");
     drop(holder);
-    let db = options.open(site.path()).unwrap();
-    let error = site::insert(&db, "no").unwrap_err();
+    let db = options.open(fixture.path()).unwrap();
+    let error = database_fixture::insert(&db, "no").unwrap_err();
     assert!(error.to_string().contains("reading only"), "{error}");
     drop(db);
-    assert_eq!(site.files(), ["db.lock", "db.lockq", "x.db"]);
-    assert_eq!(mode_in_file(&site.path()), "delete");
+    assert_eq!(fixture.file_names(), ["db.lock", "db.lockq", "x.db"]);
+    assert_eq!(mode_in_file(&fixture.path()), "delete");
 }
 
 #[test]
 fn missing_database_is_created_only_if_wanted() {
-    let site = Site::new();
+    let fixture = DatabaseFixture::new();
     for options in [
         Options::new().create(false),
         Options::new().read_only(true),
         Options::new().create(true).read_only(true),
     ] {
-        let error = options.open(site.path()).unwrap_err();
+        let error = options.open(fixture.path()).unwrap_err();
         assert!(error.is_refused(), "{error}");
         assert!(error.to_string().contains("no such database"), "{error}");
-        assert!(site.files().is_empty(), "{:?}", site.files());
+        assert!(
+            fixture.file_names().is_empty(),
+            "{:?}",
+            fixture.file_names()
+        );
     }
-    drop(Database::open(site.path()).unwrap());
-    assert_eq!(mode_in_file(&site.path()), "wal");
-    Options::new().create(false).open(site.path()).unwrap();
+    drop(Database::open(fixture.path()).unwrap());
+    assert_eq!(mode_in_file(&fixture.path()), "wal");
+    Options::new().create(false).open(fixture.path()).unwrap();
 }
 
 /// What each writing connection must have, in a transaction and outside.
@@ -183,13 +192,13 @@ fn assert_reader(db: &Database, timeout: Duration) {
         Ok(())
     });
     read.unwrap();
-    assert_eq!(site::entries(db), 0);
+    assert_eq!(database_fixture::count_entries(db), 0);
 }
 
 #[test]
 fn settings_hold_at_every_open() {
-    let site = Site::new();
-    site.database();
+    let fixture = DatabaseFixture::new();
+    fixture.database();
     let timeout = Duration::from_secs(30);
     for (synchronous, value) in [
         (Synchronous::Normal, "1"),
@@ -197,7 +206,7 @@ fn settings_hold_at_every_open() {
         (Synchronous::Normal, "1"),
     ] {
         let options = Options::new().timeout(timeout).synchronous(synchronous);
-        let db = options.open(site.path()).unwrap();
+        let db = options.open(fixture.path()).unwrap();
         for _ in 0..2 {
             assert_writer(&db, timeout, value);
             assert_reader(&db, timeout);
@@ -207,8 +216,8 @@ fn settings_hold_at_every_open() {
 
 #[test]
 fn default_timeout_is_half_a_second() {
-    let site = Site::new();
-    let db = Database::open(site.path()).unwrap();
+    let fixture = DatabaseFixture::new();
+    let db = Database::open(fixture.path()).unwrap();
     let patience = db.with_write_lock(|connection| -> Result<u64> {
         Ok(pragma(connection, "busy_timeout").parse().unwrap())
     });
@@ -218,12 +227,12 @@ fn default_timeout_is_half_a_second() {
 
 #[test]
 fn settings_hold_for_a_new_database() {
-    let site = Site::new();
+    let fixture = DatabaseFixture::new();
     let timeout = Duration::from_secs(20);
     let options = Options::new()
         .timeout(timeout)
         .synchronous(Synchronous::Full);
-    let db = options.open(site.path()).unwrap();
+    let db = options.open(fixture.path()).unwrap();
     assert_writer(&db, timeout, "2");
     db.execute("CREATE TABLE entry(key)", ()).unwrap();
     assert_reader(&db, timeout);
@@ -231,9 +240,9 @@ fn settings_hold_for_a_new_database() {
 
 #[test]
 fn patience_is_what_is_left_of_the_deadline() {
-    let site = Site::new();
-    let db = site.database();
-    let mut holder = site::holder("hold", &site.path());
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    let mut holder = database_fixture::start_holder("hold", &fixture.path());
     let left = std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             db.with_write_lock(|connection| -> Result<u64> {
@@ -242,18 +251,18 @@ fn patience_is_what_is_left_of_the_deadline() {
         });
         // The time that is spent waiting is what is measured.
         std::thread::sleep(Duration::from_millis(300));
-        holder.tell("release");
+        holder.send("release");
         writer.join().unwrap()
     });
     let left = left.unwrap();
-    let most = u64::try_from(site::PATIENT.as_millis()).unwrap() - 250;
+    let most = u64::try_from(database_fixture::LONG_TIMEOUT.as_millis()).unwrap() - 250;
     assert!(left > 0 && left <= most, "{left}");
 }
 
 #[test]
 fn label_is_shown_to_whoever_waits() {
-    let site = Site::new();
-    let db = Options::new().label("nightly sync").open(site.path());
+    let fixture = DatabaseFixture::new();
+    let db = Options::new().label("nightly sync").open(fixture.path());
     let db = db.unwrap();
     let seen = db.write(|_| -> Result<_> { db.status() }).unwrap();
     assert_eq!(seen.holder.unwrap().label.unwrap(), "nightly sync");
@@ -265,24 +274,24 @@ fn label_is_shown_to_whoever_waits() {
 /// the whole database: together they take one timeout, and the error says so.
 #[test]
 fn waits_of_opening_do_not_add_up() {
-    let site = Site::new();
-    let stranger = site::stranger(&site.path());
+    let fixture = DatabaseFixture::new();
+    let stranger = plain_sqlite::open(&fixture.path());
     stranger.execute_batch("CREATE TABLE entry(key)").unwrap();
     drop(stranger);
-    let Some(mut shell) = site::shell(&site.path()) else {
+    let Some(mut shell) = plain_sqlite::shell(&fixture.path()) else {
         return;
     };
     let (timeout, held) = (Duration::from_secs(3), Duration::from_millis(2500));
-    let mut holder = site::holder("hold pen", &site.folder());
+    let mut holder = database_fixture::start_holder("hold pen", &fixture.directory());
     let (done, took) = thread::scope(|scope| {
         let options = Options::new().timeout(timeout);
-        let opener = scope.spawn(|| site::timed(|| options.open(site.path())));
+        let opener = scope.spawn(|| wait::timed(|| options.open(fixture.path())));
         // Part of what is measured: by then the opener waits for the write lock.
         thread::sleep(held / 2);
-        shell.tell("BEGIN EXCLUSIVE; SELECT 'alone';");
+        shell.send("BEGIN EXCLUSIVE; SELECT 'alone';");
         shell.expect("alone");
         thread::sleep(held / 2);
-        holder.tell("release");
+        holder.send("release");
         opener.join().unwrap()
     });
     let error = done.unwrap_err();

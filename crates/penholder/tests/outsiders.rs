@@ -2,28 +2,25 @@
 //! open opens and closes its files past SQLite, which would drop them.
 #![cfg(test)]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use peer::Peer;
 use penholder::lock::{Process, WriteLocker};
 use penholder::{Database, Options, Result};
+use penholder_testkit::database_fixture::DatabaseFixture;
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
 use rusqlite::ErrorCode;
-use site::Site;
 
 #[test]
 fn peer() {
-    peer::play(&[
+    peer::run_role(&[
         ("look around", look_around),
         ("keep open", keep_open),
-        ("hold", site::hold),
+        ("hold", database_fixture::hold_transaction),
     ]);
 }
 
@@ -34,15 +31,15 @@ fn look(db: &Database) {
     db.status().unwrap();
     assert!(db.warnings().is_empty());
     WriteLocker::at(db.lock_file()).unwrap().holder().unwrap();
-    let _ = Process::with_posix_lock(&site::beside(&path, "-shm"), 120);
+    let _ = Process::with_posix_lock(&database_fixture::with_suffix(&path, "-shm"), 120);
     let link = path.with_file_name("link.db");
     let _ = fs::remove_file(&link);
     std::os::unix::fs::symlink(&path, &link).unwrap();
     for path in [&path, &link] {
-        site::entries(&site::open(path));
+        database_fixture::count_entries(&database_fixture::open(path));
         drop(Database::open(path).unwrap());
         let reader = Options::new().read_only(true).open(path).unwrap();
-        site::entries(&reader);
+        database_fixture::count_entries(&reader);
     }
     Database::open(path.join("below")).unwrap_err();
     let copy = path.with_file_name("copy.db");
@@ -55,19 +52,19 @@ fn look(db: &Database) {
 
 /// Looks around in the middle of a transaction, then waits.
 fn look_around(args: &[OsString]) {
-    let db = site::open(Path::new(&args[0]));
+    let db = database_fixture::open(Path::new(&args[0]));
     let done = db.write(|tx| -> Result<()> {
         tx.execute("INSERT INTO entry VALUES ('ours')", [])?;
         look(&db);
         // Nested, so it fails; it must not drop anything either.
-        site::insert(&db, "nested").unwrap_err();
-        peer::say("looked");
-        peer::hear("release");
+        database_fixture::insert(&db, "nested").unwrap_err();
+        peer::send("looked");
+        peer::expect("release");
         Ok(())
     });
     done.unwrap();
-    peer::say("released");
-    peer::hear("end");
+    peer::send("released");
+    peer::expect("end");
 }
 
 /// The first byte that a connection locks in the database (`SHARED_FIRST`), and
@@ -92,64 +89,72 @@ fn holds(peer: &Peer, path: &Path, byte: u64) -> bool {
 
 /// Asserts that plain SQLite in another process finds the write lock held.
 fn assert_locked(path: &Path) {
-    let stranger = site::stranger(path);
+    let stranger = plain_sqlite::open(path);
     stranger.busy_timeout(Duration::ZERO).unwrap();
     let error = stranger.execute_batch("BEGIN IMMEDIATE").unwrap_err();
     assert_eq!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy));
-    if let Some(mut shell) = site::shell(path) {
-        shell.tell("INSERT INTO entry VALUES ('theirs'); SELECT 'tried';");
-        let complaint = shell.line();
+    if let Some(mut shell) = plain_sqlite::shell(path) {
+        shell.send("INSERT INTO entry VALUES ('theirs'); SELECT 'tried';");
+        let complaint = shell.read_line();
         assert!(complaint.contains("locked"), "{complaint}");
     }
 }
 
 #[test]
 fn looking_around_keeps_the_write_lock() {
-    let site = Site::new();
-    drop(site.database());
-    let mut peer = Peer::start("look around", [site.path()]);
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let mut peer = Peer::start("look around", [fixture.path()]);
     peer.expect("looked");
-    let pid = Process::with_posix_lock(&site::beside(&site.path(), "-shm"), 120);
+    let pid =
+        Process::with_posix_lock(&database_fixture::with_suffix(&fixture.path(), "-shm"), 120);
     assert_eq!(pid.unwrap().pid, peer.pid());
-    assert_locked(&site.path());
-    peer.tell("release");
+    assert_locked(&fixture.path());
+    peer.send("release");
     peer.expect("released");
-    let stranger = site::stranger(&site.path());
+    let stranger = plain_sqlite::open(&fixture.path());
     stranger
         .execute_batch("INSERT INTO entry VALUES ('theirs')")
         .unwrap();
     drop(stranger);
-    peer.tell("end");
-    assert!(peer.end().success());
-    assert_eq!(site::keys(&site::open(&site.path())), ["ours", "theirs"]);
-    site::assert_whole(&site.path());
+    peer.send("end");
+    assert!(peer.close().success());
+    assert_eq!(
+        database_fixture::keys(&database_fixture::open(&fixture.path())),
+        ["ours", "theirs"]
+    );
+    plain_sqlite::assert_integrity(&fixture.path());
 }
 
 /// Keeps the database open, at rest, and looks around.
 fn keep_open(args: &[OsString]) {
-    let db = site::open(Path::new(&args[0]));
-    site::insert(&db, "before").unwrap();
+    let db = database_fixture::open(Path::new(&args[0]));
+    database_fixture::insert(&db, "before").unwrap();
     look(&db);
-    peer::say("looked");
-    peer::hear("write");
-    site::insert(&db, "after").unwrap();
-    peer::say("wrote");
-    peer::hear("end");
+    peer::send("looked");
+    peer::expect("write");
+    database_fixture::insert(&db, "after").unwrap();
+    peer::send("wrote");
+    peer::expect("end");
 }
 
 #[test]
 fn looking_around_keeps_the_log() {
-    let site = Site::new();
-    drop(site.database());
-    let mut peer = Peer::start("keep open", [site.path()]);
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let mut peer = Peer::start("keep open", [fixture.path()]);
     peer.expect("looked");
-    let log = site::beside(&site.path(), "-wal");
+    let log = database_fixture::with_suffix(&fixture.path(), "-wal");
     let inode = fs::metadata(&log).unwrap().ino();
-    assert!(holds(&peer, &site.path(), SHARED), "on the database");
-    assert!(holds(&peer, &site::beside(&site.path(), "-shm"), DMS));
+    assert!(holds(&peer, &fixture.path(), SHARED), "on the database");
+    assert!(holds(
+        &peer,
+        &database_fixture::with_suffix(&fixture.path(), "-shm"),
+        DMS
+    ));
     // It would switch to another journal, were it alone with the database, and
     // its closing would delete the log.
-    let stranger = site::stranger(&site.path());
+    let stranger = plain_sqlite::open(&fixture.path());
     stranger.busy_timeout(Duration::ZERO).unwrap();
     let switch = stranger.pragma_update_and_check(None, "journal_mode", "DELETE", |row| {
         row.get::<_, String>(0)
@@ -157,37 +162,40 @@ fn looking_around_keeps_the_log() {
     assert!(switch.is_err(), "{switch:?}");
     drop(stranger);
     assert_eq!(fs::metadata(&log).unwrap().ino(), inode);
-    peer.tell("write");
+    peer.send("write");
     peer.expect("wrote");
-    assert_eq!(site::keys(&site::open(&site.path())), ["after", "before"]);
-    peer.tell("end");
-    assert!(peer.end().success());
+    assert_eq!(
+        database_fixture::keys(&database_fixture::open(&fixture.path())),
+        ["after", "before"]
+    );
+    peer.send("end");
+    assert!(peer.close().success());
 }
 
 #[test]
 fn the_last_to_close_tidies_up() {
-    let site = Site::new();
-    let db = site.database();
-    let second = site.database();
-    site::insert(&db, "1").unwrap();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    let second = fixture.database();
+    database_fixture::insert(&db, "1").unwrap();
     drop(db);
-    assert!(site.files().contains(&"x.db-wal".to_owned()));
+    assert!(fixture.file_names().contains(&"x.db-wal".to_owned()));
     drop(second);
-    assert_eq!(site.files(), ["db.lock", "db.lockq", "x.db"]);
-    assert_eq!(site::keys(&site.database()), ["1"]);
+    assert_eq!(fixture.file_names(), ["db.lock", "db.lockq", "x.db"]);
+    assert_eq!(database_fixture::keys(&fixture.database()), ["1"]);
 }
 
 #[test]
 fn closing_does_not_wait_for_a_holder() {
-    let site = Site::new();
-    let db = site.database();
-    site::insert(&db, "1").unwrap();
-    let mut holder = site::holder("hold", &site.path());
-    let ((), took) = site::timed(|| drop(db));
-    assert!(took < site::PROMPT, "{took:?}");
-    holder.tell("release");
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    database_fixture::insert(&db, "1").unwrap();
+    let mut holder = database_fixture::start_holder("hold", &fixture.path());
+    let ((), took) = wait::timed(|| drop(db));
+    assert!(took < database_fixture::PROMPT, "{took:?}");
+    holder.send("release");
     holder.expect("released");
-    holder.tell("end");
-    assert!(holder.end().success());
-    assert_eq!(site::keys(&site.database()), ["1", "held"]);
+    holder.send("end");
+    assert!(holder.close().success());
+    assert_eq!(database_fixture::keys(&fixture.database()), ["1", "held"]);
 }

@@ -2,10 +2,6 @@
 //! is refused with the reason, and nothing is created or changed.
 #![cfg(test)]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -14,23 +10,27 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use peer::Peer;
 use penholder::{Database, Error, Options};
+use penholder_testkit::database_fixture::DatabaseFixture;
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
 use rusqlite::ErrorCode;
-use site::Site;
 
 #[test]
 fn peer() {
-    peer::play(&[("hold", site::hold), ("wander", wander)]);
+    peer::run_role(&[
+        ("hold", database_fixture::hold_transaction),
+        ("wander", wander),
+    ]);
 }
 
 /// Asserts that a name is refused, for this reason, at once.
 fn assert_refused(path: impl AsRef<Path>, why: &str) -> Error {
-    let (opened, took) = site::timed(|| Database::open(&path));
+    let (opened, took) = wait::timed(|| Database::open(&path));
     let error = opened.unwrap_err();
     assert!(error.is_refused(), "{:?}: {error}", path.as_ref());
     assert!(error.to_string().contains(why), "{error}");
-    assert!(took < site::PROMPT, "{took:?}");
+    assert!(took < database_fixture::PROMPT, "{took:?}");
     error
 }
 
@@ -39,11 +39,11 @@ fn assert_refused(path: impl AsRef<Path>, why: &str) -> Error {
 fn assert_excluded(path: &Path, holder_path: &Path) {
     let options = Options::new().timeout(Duration::from_millis(100));
     let db = options.open(path).unwrap();
-    let mut holder = site::holder("hold", holder_path);
-    let error = site::insert(&db, "no").unwrap_err();
+    let mut holder = database_fixture::start_holder("hold", holder_path);
+    let error = database_fixture::insert(&db, "no").unwrap_err();
     assert!(error.is_timeout() && !error.is_busy(), "{error}");
     assert_eq!(error.holder().unwrap().pid, Some(holder.pid()), "{error}");
-    holder.tell("release");
+    holder.send("release");
     holder.expect("released");
 }
 
@@ -51,40 +51,40 @@ fn assert_excluded(path: &Path, holder_path: &Path) {
 
 #[test]
 fn symbolic_links_lead_to_one_lock() {
-    let (site, elsewhere) = (Site::new(), Site::new());
-    drop(site.database());
-    let (direct, relative) = (elsewhere.at("direct.db"), site.at("relative.db"));
-    symlink(site.path(), &direct).unwrap();
+    let (fixture, elsewhere) = (DatabaseFixture::new(), DatabaseFixture::new());
+    drop(fixture.database());
+    let (direct, relative) = (elsewhere.join("direct.db"), fixture.join("relative.db"));
+    symlink(fixture.path(), &direct).unwrap();
     symlink("./x.db", &relative).unwrap();
-    let folder = elsewhere.at("folder");
-    symlink(site.folder(), &folder).unwrap();
+    let folder = elsewhere.join("folder");
+    symlink(fixture.directory(), &folder).unwrap();
     for name in [direct.clone(), relative, folder.join("x.db")] {
-        let db = site::open(&name);
-        assert_eq!(db.path(), site.path());
-        assert_eq!(db.lock_file(), site.at("db.lock"));
+        let db = database_fixture::open(&name);
+        assert_eq!(db.path(), fixture.path());
+        assert_eq!(db.lock_file(), fixture.join("db.lock"));
         drop(db);
-        assert_excluded(&name, &site.path());
-        assert_excluded(&site.path(), &name);
+        assert_excluded(&name, &fixture.path());
+        assert_excluded(&fixture.path(), &name);
     }
-    assert_eq!(elsewhere.files(), ["direct.db", "folder"]);
+    assert_eq!(elsewhere.file_names(), ["direct.db", "folder"]);
 }
 
 #[test]
 fn dangling_link_creates_what_it_names() {
-    let (site, elsewhere) = (Site::new(), Site::new());
-    let link = elsewhere.at("link.db");
-    symlink(site.path(), &link).unwrap();
-    let db = site::open(&link);
-    assert_eq!(db.path(), site.path());
+    let (fixture, elsewhere) = (DatabaseFixture::new(), DatabaseFixture::new());
+    let link = elsewhere.join("link.db");
+    symlink(fixture.path(), &link).unwrap();
+    let db = database_fixture::open(&link);
+    assert_eq!(db.path(), fixture.path());
     db.execute("CREATE TABLE entry(key)", ()).unwrap();
     drop(db);
-    assert_eq!(site.files(), ["db.lock", "db.lockq", "x.db"]);
-    assert_eq!(elsewhere.files(), ["link.db"]);
-    assert_excluded(&link, &site.path());
-    let nowhere = elsewhere.at("nowhere.db");
-    symlink(elsewhere.at("missing/x.db"), &nowhere).unwrap();
+    assert_eq!(fixture.file_names(), ["db.lock", "db.lockq", "x.db"]);
+    assert_eq!(elsewhere.file_names(), ["link.db"]);
+    assert_excluded(&link, &fixture.path());
+    let nowhere = elsewhere.join("nowhere.db");
+    symlink(elsewhere.join("missing/x.db"), &nowhere).unwrap();
     assert_refused(&nowhere, "missing");
-    let circle = elsewhere.at("circle.db");
+    let circle = elsewhere.join("circle.db");
     symlink(&circle, &circle).unwrap();
     assert_refused(&circle, "links");
 }
@@ -92,47 +92,47 @@ fn dangling_link_creates_what_it_names() {
 /// Opens by a relative path, and goes elsewhere.
 fn wander(args: &[OsString]) {
     std::env::set_current_dir(&args[0]).unwrap();
-    let db = site::open(Path::new("x.db"));
+    let db = database_fixture::open(Path::new("x.db"));
     std::env::set_current_dir("/").unwrap();
-    site::insert(&db, "from afar").unwrap();
-    assert_eq!(site::keys(&db), ["from afar"]);
+    database_fixture::insert(&db, "from afar").unwrap();
+    assert_eq!(database_fixture::keys(&db), ["from afar"]);
     // Each opens one more connection.
-    let all = db.read(|_| -> penholder::Result<i64> { Ok(site::entries(&db)) });
+    let all = db.read(|_| -> penholder::Result<i64> { Ok(database_fixture::count_entries(&db)) });
     assert_eq!(all.unwrap(), 1);
     db.checkpoint().unwrap();
-    peer::say(db.path().to_str().unwrap());
-    peer::say(db.lock_file().to_str().unwrap());
+    peer::send(db.path().to_str().unwrap());
+    peer::send(db.lock_file().to_str().unwrap());
 }
 
 #[test]
 fn relative_path_outlives_a_change_of_folder() {
-    let site = Site::new();
-    drop(site.database());
-    let mut peer = Peer::start("wander", [site.folder()]);
-    peer.expect(site.path().to_str().unwrap());
-    peer.expect(site.at("db.lock").to_str().unwrap());
-    assert!(peer.end().success());
-    assert_eq!(site::keys(&site.database()), ["from afar"]);
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let mut peer = Peer::start("wander", [fixture.directory()]);
+    peer.expect(fixture.path().to_str().unwrap());
+    peer.expect(fixture.join("db.lock").to_str().unwrap());
+    assert!(peer.close().success());
+    assert_eq!(database_fixture::keys(&fixture.database()), ["from afar"]);
 }
 
 #[test]
 fn dots_and_slashes_change_nothing() {
-    let site = Site::new();
-    drop(site.database());
-    let name = site.folder().file_name().unwrap().to_owned();
-    let roundabout = site.folder().join("..").join(name).join(".//x.db");
-    assert_eq!(site::open(&roundabout).path(), site.path());
-    assert_excluded(&roundabout, &site.path());
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let name = fixture.directory().file_name().unwrap().to_owned();
+    let roundabout = fixture.directory().join("..").join(name).join(".//x.db");
+    assert_eq!(database_fixture::open(&roundabout).path(), fixture.path());
+    assert_excluded(&roundabout, &fixture.path());
 }
 
 #[test]
 fn hard_link_is_warned_about() {
-    let site = Site::new();
-    let db = site.database();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
     assert!(db.warnings().is_empty());
     drop(db);
-    fs::hard_link(site.path(), site.at("second.db")).unwrap();
-    let db = site::open(&site.path());
+    fs::hard_link(fixture.path(), fixture.join("second.db")).unwrap();
+    let db = database_fixture::open(&fixture.path());
     let [warning] = db.warnings() else {
         panic!("{:?}", db.warnings());
     };
@@ -140,12 +140,12 @@ fn hard_link_is_warned_about() {
         warning.contains("2 names") && warning.contains("x.db"),
         "{warning}"
     );
-    site::insert(&db, "works").unwrap();
+    database_fixture::insert(&db, "works").unwrap();
 }
 
 #[test]
 fn any_bytes_are_a_name() {
-    let site = Site::new();
+    let fixture = DatabaseFixture::new();
     for name in [
         &b"\xff\xfe.db"[..],
         b"new\nline.db",
@@ -155,58 +155,64 @@ fn any_bytes_are_a_name() {
         b"-wal",
         "größe.db".as_bytes(),
     ] {
-        let path = site.folder().join(OsStr::from_bytes(name));
-        let db = site::open(&path);
+        let path = fixture.directory().join(OsStr::from_bytes(name));
+        let db = database_fixture::open(&path);
         db.execute("CREATE TABLE entry(key)", ()).unwrap();
-        site::insert(&db, "1").unwrap();
-        assert_eq!(site::keys(&db), ["1"], "{path:?}");
-        let copy = site.folder().join(OsStr::from_bytes(b"copy\xff"));
+        database_fixture::insert(&db, "1").unwrap();
+        assert_eq!(database_fixture::keys(&db), ["1"], "{path:?}");
+        let copy = fixture.directory().join(OsStr::from_bytes(b"copy\xff"));
         db.backup_to(&copy).unwrap();
         drop(db);
         assert!(path.is_file());
         fs::remove_file(path).unwrap();
-        assert_eq!(site::keys(&site::open(&copy)), ["1"]);
+        assert_eq!(
+            database_fixture::keys(&database_fixture::open(&copy)),
+            ["1"]
+        );
         fs::remove_file(copy).unwrap();
     }
     let ours = ["db.lock", "db.lockq"];
-    assert_eq!(site.files(), ours, "nothing else was created");
+    assert_eq!(fixture.file_names(), ours, "nothing else was created");
 }
 
 // ---- two databases, one folder --------------------------------------------------
 
 #[test]
 fn databases_of_one_folder_share_a_lock() {
-    let site = Site::new();
-    drop(site.database());
-    let second = site::open(&site.at("y.db"));
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let second = database_fixture::open(&fixture.join("y.db"));
     second.execute("CREATE TABLE entry(key)", ()).unwrap();
-    assert_eq!(second.lock_file(), site.at("db.lock"));
+    assert_eq!(second.lock_file(), fixture.join("db.lock"));
     drop(second);
-    assert_excluded(&site.at("y.db"), &site.path());
+    assert_excluded(&fixture.join("y.db"), &fixture.path());
 }
 
 #[test]
 fn lock_path_separates_them() {
-    let site = Site::new();
-    drop(site.database());
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
     let second = Options::new()
-        .timeout(site::PATIENT)
-        .lock_path(site.at("y.lock"));
-    let second = second.open(site.at("y.db")).unwrap();
-    assert_eq!(second.lock_file(), site.at("y.lock"));
+        .timeout(database_fixture::LONG_TIMEOUT)
+        .lock_path(fixture.join("y.lock"));
+    let second = second.open(fixture.join("y.db")).unwrap();
+    assert_eq!(second.lock_file(), fixture.join("y.lock"));
     second.execute("CREATE TABLE entry(key)", ()).unwrap();
-    let _holder = site::holder("hold", &site.path());
-    site::insert(&second, "meanwhile").unwrap();
+    let _holder = database_fixture::start_holder("hold", &fixture.path());
+    database_fixture::insert(&second, "meanwhile").unwrap();
     assert!(second.status().unwrap().holder.is_none());
-    assert_eq!(site::keys(&second), ["meanwhile"]);
+    assert_eq!(database_fixture::keys(&second), ["meanwhile"]);
     // A lock path in another folder does as well.
-    let third = Options::new().lock_path(Site::new().at("z.lock"));
-    third.open(site.at("z.db")).unwrap_err();
-    let third = Options::new().lock_path(site.at("below/z.lock"));
-    fs::create_dir(site.at("below")).unwrap();
-    let third = third.open(site.at("z.db")).unwrap();
+    let third = Options::new().lock_path(DatabaseFixture::new().join("z.lock"));
+    third.open(fixture.join("z.db")).unwrap_err();
+    let third = Options::new().lock_path(fixture.join("below/z.lock"));
+    fs::create_dir(fixture.join("below")).unwrap();
+    let third = third.open(fixture.join("z.db")).unwrap();
     third.execute("CREATE TABLE entry(key)", ()).unwrap();
-    assert_eq!(site::files(&site.at("below")), ["z.lock", "z.lockq"]);
+    assert_eq!(
+        database_fixture::file_names(&fixture.join("below")),
+        ["z.lock", "z.lockq"]
+    );
 }
 
 // ---- no database ------------------------------------------------------------------
@@ -217,34 +223,34 @@ fn names_without_a_file_are_refused() {
     assert_refused(":memory:", "memory");
     assert_refused("file:x.db", "URI");
     assert_refused("file:///tmp/x.db?vfs=unix-none", "URI");
-    assert_refused("/", "folder");
-    assert_refused("..", "folder");
+    assert_refused("/", "directory");
+    assert_refused("..", "directory");
 }
 
 #[test]
-fn folder_is_refused() {
-    let site = Site::new();
-    assert_refused(site.folder(), "folder");
-    let mut slash = site.path().into_os_string();
+fn directory_is_refused() {
+    let fixture = DatabaseFixture::new();
+    assert_refused(fixture.directory(), "directory");
+    let mut slash = fixture.path().into_os_string();
     slash.push("/");
-    assert_refused(slash, "folder");
-    assert!(site.files().is_empty());
+    assert_refused(slash, "directory");
+    assert!(fixture.file_names().is_empty());
 }
 
 #[test]
-fn missing_folder_is_named() {
-    let site = Site::new();
-    let missing = site.at("missing");
+fn missing_directory_is_named() {
+    let fixture = DatabaseFixture::new();
+    let missing = fixture.join("missing");
     let error = assert_refused(missing.join("x.db"), missing.to_str().unwrap());
     assert!(error.to_string().contains("create it"), "{error}");
     fs::write(&missing, "a file").unwrap();
     assert_refused(missing.join("x.db"), "is a file");
-    assert_eq!(site.files(), ["missing"]);
+    assert_eq!(fixture.file_names(), ["missing"]);
 }
 
 /// A path of exactly this many bytes, in a folder that exists.
-fn path_of(len: usize, site: &Site) -> PathBuf {
-    let mut path = site.folder();
+fn path_of(len: usize, fixture: &DatabaseFixture) -> PathBuf {
+    let mut path = fixture.directory();
     while path.as_os_str().len() + 250 < len {
         path.push("d".repeat(100));
     }
@@ -255,72 +261,72 @@ fn path_of(len: usize, site: &Site) -> PathBuf {
 
 #[test]
 fn long_path_works_up_to_what_sqlite_takes() {
-    let site = Site::new();
-    let longest = path_of(504, &site);
-    let db = site::open(&longest);
+    let fixture = DatabaseFixture::new();
+    let longest = path_of(504, &fixture);
+    let db = database_fixture::open(&longest);
     db.execute("CREATE TABLE entry(key)", ()).unwrap();
-    site::insert(&db, "1").unwrap();
-    assert_eq!(site::keys(&db), ["1"]);
+    database_fixture::insert(&db, "1").unwrap();
+    assert_eq!(database_fixture::keys(&db), ["1"]);
     drop(db);
-    site::assert_whole(&longest);
-    let error = assert_refused(path_of(505, &site), "505 bytes");
+    plain_sqlite::assert_integrity(&longest);
+    let error = assert_refused(path_of(505, &fixture), "505 bytes");
     assert!(error.to_string().contains("504"), "{error}");
-    assert_refused(path_of(700, &site), "700 bytes");
+    assert_refused(path_of(700, &fixture), "700 bytes");
     // Longer than the system itself takes.
-    Database::open(site.at(&"x".repeat(300))).unwrap_err();
-    Database::open(site.at(&"x/".repeat(3000)).join("x")).unwrap_err();
+    Database::open(fixture.join(&"x".repeat(300))).unwrap_err();
+    Database::open(fixture.join(&"x/".repeat(3000)).join("x")).unwrap_err();
 }
 
 #[test]
 fn garbage_is_left_as_it_is() {
-    let site = Site::new();
+    let fixture = DatabaseFixture::new();
     let short = b"short".to_vec();
     let long: Vec<u8> = (0..20_000u32).map(|n| n.to_le_bytes()[0] ^ 0x5a).collect();
     for garbage in [short, long] {
-        fs::write(site.path(), &garbage).unwrap();
+        fs::write(fixture.path(), &garbage).unwrap();
         for options in [Options::new(), Options::new().read_only(true)] {
-            let error = options.open(site.path()).unwrap_err();
+            let error = options.open(fixture.path()).unwrap_err();
             let code = error
                 .sqlite_error()
                 .and_then(rusqlite::Error::sqlite_error_code);
             assert_eq!(code, Some(ErrorCode::NotADatabase), "{error}");
             assert!(error.to_string().contains("nothing was changed"), "{error}");
-            assert_eq!(fs::read(site.path()).unwrap(), garbage);
-            assert_eq!(site.files(), ["x.db"]);
+            assert_eq!(fs::read(fixture.path()).unwrap(), garbage);
+            assert_eq!(fixture.file_names(), ["x.db"]);
         }
     }
 }
 
 #[test]
 fn empty_file_becomes_a_database() {
-    let site = Site::new();
-    fs::write(site.path(), "").unwrap();
-    site::insert(&site.database(), "1").unwrap();
-    assert_eq!(site::keys(&site.database()), ["1"]);
+    let fixture = DatabaseFixture::new();
+    fs::write(fixture.path(), "").unwrap();
+    database_fixture::insert(&fixture.database(), "1").unwrap();
+    assert_eq!(database_fixture::keys(&fixture.database()), ["1"]);
 }
 
 #[test]
 fn pipes_sockets_and_devices_are_refused_at_once() {
-    let site = Site::new();
+    let fixture = DatabaseFixture::new();
     let fifo = rustix::fs::FileType::Fifo;
-    rustix::fs::mknodat(rustix::fs::CWD, site.at("pipe"), fifo, 0o644.into(), 0).unwrap();
-    assert_refused(site.at("pipe"), "pipe");
-    let _socket = UnixListener::bind(site.at("socket")).unwrap();
-    assert_refused(site.at("socket"), "socket");
+    rustix::fs::mknodat(rustix::fs::CWD, fixture.join("pipe"), fifo, 0o644.into(), 0).unwrap();
+    assert_refused(fixture.join("pipe"), "pipe");
+    let _socket = UnixListener::bind(fixture.join("socket")).unwrap();
+    assert_refused(fixture.join("socket"), "socket");
     assert_refused("/dev/null", "device");
-    assert_eq!(site.files(), ["pipe", "socket"]);
+    assert_eq!(fixture.file_names(), ["pipe", "socket"]);
 }
 
 #[test]
 fn lock_file_is_never_a_link_or_a_folder() {
-    let site = Site::new();
-    fs::create_dir(site.at("db.lock")).unwrap();
-    let error = Database::open(site.path()).unwrap_err();
+    let fixture = DatabaseFixture::new();
+    fs::create_dir(fixture.join("db.lock")).unwrap();
+    let error = Database::open(fixture.path()).unwrap_err();
     assert!(error.lock_error().is_some(), "{error}");
     assert!(error.to_string().contains("folder"), "{error}");
-    fs::remove_dir(site.at("db.lock")).unwrap();
-    symlink(site.at("elsewhere"), site.at("db.lock")).unwrap();
-    let error = Database::open(site.path()).unwrap_err();
+    fs::remove_dir(fixture.join("db.lock")).unwrap();
+    symlink(fixture.join("elsewhere"), fixture.join("db.lock")).unwrap();
+    let error = Database::open(fixture.path()).unwrap_err();
     assert!(error.to_string().contains("symbolic link"), "{error}");
-    assert!(!site.at("elsewhere").exists());
+    assert!(!fixture.join("elsewhere").exists());
 }

@@ -1,21 +1,18 @@
 //! Reading: one snapshot a call, a bounded pool, never the write lock.
 #![cfg(test)]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-
 use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
 use penholder::{Database, Error, Options, Result};
+use penholder_testkit::database_fixture::DatabaseFixture;
+use penholder_testkit::{database_fixture, peer, wait};
 use rusqlite::{Connection, ErrorCode};
-use site::Site;
 
 #[test]
 fn peer() {
-    peer::play(&[("hold", site::hold)]);
+    peer::run_role(&[("hold", database_fixture::hold_transaction)]);
 }
 
 fn count(connection: &Connection) -> Result<i64> {
@@ -25,24 +22,29 @@ fn count(connection: &Connection) -> Result<i64> {
 
 #[test]
 fn reads_do_not_wait_for_a_writer() {
-    let site = Site::new();
-    drop(site.database());
-    let options = Options::new().timeout(site::ENDLESS);
-    let db = options.open(site.path()).unwrap();
-    let _holder = site::holder("hold", &site.path());
-    let (seen, took) = site::timed(|| (db.read(count).unwrap(), site::entries(&db)));
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let options = Options::new().timeout(database_fixture::ENDLESS_TIMEOUT);
+    let db = options.open(fixture.path()).unwrap();
+    let _holder = database_fixture::start_holder("hold", &fixture.path());
+    let (seen, took) = wait::timed(|| {
+        (
+            db.read(count).unwrap(),
+            database_fixture::count_entries(&db),
+        )
+    });
     assert_eq!(seen, (0, 0));
-    assert!(took < site::PROMPT, "{took:?}");
+    assert!(took < database_fixture::PROMPT, "{took:?}");
 }
 
 #[test]
 fn a_read_sees_one_moment() {
-    let site = Site::new();
-    let db = site.database();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
     let seen = db.read(|connection| -> Result<(i64, i64)> {
         let before = count(connection)?;
         // A write inside a read works, and is not seen by it.
-        site::insert(&db, "1")?;
+        database_fixture::insert(&db, "1")?;
         Ok((before, count(connection)?))
     });
     assert_eq!(seen.unwrap(), (0, 0));
@@ -51,8 +53,8 @@ fn a_read_sees_one_moment() {
 
 #[test]
 fn a_read_inside_a_write_sees_what_is_committed() {
-    let site = Site::new();
-    let db = site.database();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
     let seen = db.write(|tx| -> Result<(i64, i64)> {
         tx.execute("INSERT INTO entry VALUES (1)", [])?;
         Ok((db.read(count)?, count(tx)?))
@@ -62,11 +64,11 @@ fn a_read_inside_a_write_sees_what_is_committed() {
 
 #[test]
 fn a_read_inside_a_read_takes_a_second_connection() {
-    let site = Site::new();
-    let db = site.database();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
     let seen = db.read(|outer| -> Result<(i64, i64)> {
         let before = count(outer)?;
-        site::insert(&db, "1")?;
+        database_fixture::insert(&db, "1")?;
         Ok((before, db.read(count)?))
     });
     assert_eq!(seen.unwrap(), (0, 1));
@@ -74,28 +76,34 @@ fn a_read_inside_a_read_takes_a_second_connection() {
 
 #[test]
 fn too_many_reads_time_out() {
-    let site = Site::new();
-    site.database();
+    let fixture = DatabaseFixture::new();
+    fixture.database();
     let timeout = Duration::from_millis(300);
     let options = Options::new().timeout(timeout).readers(1);
-    let db = options.open(site.path()).unwrap();
+    let db = options.open(fixture.path()).unwrap();
     let done = db.read(|_| -> Result<(Error, Duration)> {
-        let (inner, took) = site::timed(|| db.read(count));
+        let (inner, took) = wait::timed(|| db.read(count));
         Ok((inner.unwrap_err(), took))
     });
     let (error, took) = done.unwrap();
     assert!(error.is_timeout() && !error.is_busy(), "{error}");
     assert!(error.lock_error().is_none() && error.sqlite_error().is_none());
     assert!(error.to_string().contains("all 1 reader"), "{error}");
-    assert!(took >= timeout && took < site::PROMPT, "{took:?}");
+    assert!(
+        took >= timeout && took < database_fixture::PROMPT,
+        "{took:?}"
+    );
     assert_eq!(db.read(count).unwrap(), 0, "the outer one was given back");
 }
 
 #[test]
 fn a_reader_is_waited_for() {
-    let site = Site::new();
-    site.database();
-    let db = site::patient().readers(1).open(site.path()).unwrap();
+    let fixture = DatabaseFixture::new();
+    fixture.database();
+    let db = database_fixture::options()
+        .readers(1)
+        .open(fixture.path())
+        .unwrap();
     let met = Barrier::new(2);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -116,9 +124,12 @@ fn a_reader_is_waited_for() {
 
 #[test]
 fn readers_are_used_again_after_errors() {
-    let site = Site::new();
-    site.database();
-    let db = site::patient().readers(1).open(site.path()).unwrap();
+    let fixture = DatabaseFixture::new();
+    fixture.database();
+    let db = database_fixture::options()
+        .readers(1)
+        .open(fixture.path())
+        .unwrap();
     for _ in 0..3 {
         let done: Result<()> = db.read(|connection| {
             count(connection)?;
@@ -133,7 +144,7 @@ fn readers_are_used_again_after_errors() {
             Ok(())
         });
         done.unwrap();
-        site::insert(&db, "1").unwrap();
+        database_fixture::insert(&db, "1").unwrap();
     }
     assert_eq!(db.read(count).unwrap(), 3);
 }
@@ -144,8 +155,8 @@ fn code(error: &Error) -> Option<ErrorCode> {
 
 #[test]
 fn readers_cannot_write() {
-    let site = Site::new();
-    let db = site.database();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
     for sql in [
         "INSERT INTO entry VALUES (1)",
         "CREATE TABLE no(a)",
@@ -155,13 +166,13 @@ fn readers_cannot_write() {
         assert_eq!(code(&error), Some(ErrorCode::ReadOnly), "{sql}: {error}");
         assert!(error.to_string().contains("permission"), "{error}");
     }
-    assert_eq!(site::entries(&db), 0);
+    assert_eq!(database_fixture::count_entries(&db), 0);
 }
 
 #[test]
 fn rows_are_asked_by_name_and_type() {
-    let site = Site::new();
-    let db = Database::open(site.path()).unwrap();
+    let fixture = DatabaseFixture::new();
+    let db = Database::open(fixture.path()).unwrap();
     let rows = db.query("SELECT 1 AS a, 'x' AS b", ()).unwrap();
     assert_eq!(rows.columns(), ["a", "b"]);
     assert_eq!(rows.get::<String>(0, "b").unwrap(), "x");

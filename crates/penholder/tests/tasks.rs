@@ -3,18 +3,15 @@
 #![cfg(test)]
 #![cfg(feature = "tokio")]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use peer::Peer;
 use penholder::{AsyncDatabase, Error, Options, Result, Statement, Synchronous};
-use site::Site;
+use penholder_testkit::database_fixture::DatabaseFixture;
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -24,8 +21,8 @@ const BLOCKED: Duration = Duration::from_secs(1);
 
 #[test]
 fn peer() {
-    peer::play(&[
-        ("hold", site::hold_pen),
+    peer::run_role(&[
+        ("hold", database_fixture::hold_lock),
         ("write", write),
         ("write_durably", write_durably),
     ]);
@@ -33,39 +30,39 @@ fn peer() {
 
 /// Writes until it is over, each write durable: so it carries others, and is carried.
 fn write_durably(args: &[OsString]) {
-    let [path, name] = site::texts(args)[..] else {
+    let [path, name] = peer::text_args(args)[..] else {
         panic!("path and name");
     };
     let path = Path::new(path);
     let db = durable().open(path).unwrap();
-    peer::say("writes");
+    peer::send("writes");
     for number in 0.. {
         if path.with_file_name("over").exists() {
             break;
         }
-        site::insert(&db, &format!("{name}-{number}")).unwrap();
+        database_fixture::insert(&db, &format!("{name}-{number}")).unwrap();
     }
-    peer::say("done");
+    peer::send("done");
 }
 
 fn durable() -> Options {
-    site::patient().synchronous(Synchronous::Full)
+    database_fixture::options().synchronous(Synchronous::Full)
 }
 
 /// Writes its rows, as a process beside the tasks.
 fn write(args: &[OsString]) {
-    let [path, writes] = site::texts(args)[..] else {
+    let [path, writes] = peer::text_args(args)[..] else {
         panic!("path and number of writes");
     };
-    let db = site::open(Path::new(path));
+    let db = database_fixture::open(Path::new(path));
     for number in 0..writes.parse().unwrap() {
-        site::insert(&db, &format!("process-{number}")).unwrap();
+        database_fixture::insert(&db, &format!("process-{number}")).unwrap();
     }
-    peer::say("done");
+    peer::send("done");
 }
 
-async fn opened(site: &Site) -> AsyncDatabase {
-    let db = AsyncDatabase::open_with(site::patient(), site.path()).await;
+async fn opened(fixture: &DatabaseFixture) -> AsyncDatabase {
+    let db = AsyncDatabase::open_with(database_fixture::options(), fixture.path()).await;
     let db = db.unwrap();
     db.execute("CREATE TABLE IF NOT EXISTS entry(key)", ())
         .await
@@ -74,7 +71,7 @@ async fn opened(site: &Site) -> AsyncDatabase {
 }
 
 fn count(db: &AsyncDatabase) -> i64 {
-    site::entries(db.blocking())
+    database_fixture::count_entries(db.blocking())
 }
 
 /// Runs beside a test, and says for how long at most it was not polled.
@@ -91,8 +88,8 @@ async fn heartbeat() -> Duration {
 
 #[tokio::test]
 async fn every_call_does_what_it_does_without_async() {
-    let site = Site::new();
-    let db = opened(&site).await;
+    let fixture = DatabaseFixture::new();
+    let db = opened(&fixture).await;
     let done = db.execute(INSERT, ["a"]).await.unwrap();
     assert_eq!(done.rows_changed, 1);
     let both = [
@@ -124,17 +121,19 @@ async fn every_call_does_what_it_does_without_async() {
     assert!(error.unwrap_err().to_string().contains("NUL"));
     assert_eq!(count(&db), 3);
     let reader = Options::new().read_only(true);
-    let reader = AsyncDatabase::open_with(reader, site.path()).await.unwrap();
+    let reader = AsyncDatabase::open_with(reader, fixture.path())
+        .await
+        .unwrap();
     let error = reader.execute(INSERT, ["e"]).await.unwrap_err();
     assert!(error.to_string().contains("reading only"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tasks_and_processes_lose_nothing() {
-    let site = Site::new();
-    let db = opened(&site).await;
+    let fixture = DatabaseFixture::new();
+    let db = opened(&fixture).await;
     let mut peers: Vec<Peer> = (0..2)
-        .map(|_| Peer::start("write", [site.path().to_str().unwrap(), "100"]))
+        .map(|_| Peer::start("write", [fixture.path().to_str().unwrap(), "100"]))
         .collect();
     let mut tasks = JoinSet::new();
     for task in 0..50 {
@@ -151,18 +150,18 @@ async fn tasks_and_processes_lose_nothing() {
     }
     for peer in &mut peers {
         peer.expect("done");
-        assert!(peer.end().success());
+        assert!(peer.close().success());
     }
     assert_eq!(count(&db), 50 * 10 + 2 * 100);
-    site::assert_whole(&site.path());
+    plain_sqlite::assert_integrity(&fixture.path());
 }
 
 /// One thread for everything: if it blocked, the heart would stop.
 #[tokio::test]
 async fn no_thread_of_the_runtime_blocks() {
-    let site = Site::new();
-    let db = opened(&site).await;
-    let mut holder = site::holder("hold", &site.folder());
+    let fixture = DatabaseFixture::new();
+    let db = opened(&fixture).await;
+    let mut holder = database_fixture::start_holder("hold", &fixture.directory());
     let mut tasks = JoinSet::new();
     for number in 0..20 {
         let db = db.clone();
@@ -183,7 +182,7 @@ async fn no_thread_of_the_runtime_blocks() {
     let longest = heartbeat().await;
     assert!(longest < BLOCKED, "{longest:?}");
     assert_eq!(count(&db), 0, "the lock is held");
-    holder.tell("release");
+    holder.send("release");
     while let Some(done) = tasks.join_next().await {
         done.unwrap().unwrap();
     }
@@ -192,11 +191,11 @@ async fn no_thread_of_the_runtime_blocks() {
 
 #[tokio::test]
 async fn a_timeout_names_the_holder() {
-    let site = Site::new();
-    opened(&site).await;
-    let holder = site::holder("hold", &site.folder());
+    let fixture = DatabaseFixture::new();
+    opened(&fixture).await;
+    let holder = database_fixture::start_holder("hold", &fixture.directory());
     let impatient = Options::new().timeout(Duration::from_millis(100));
-    let db = AsyncDatabase::open_with(impatient, site.path()).await;
+    let db = AsyncDatabase::open_with(impatient, fixture.path()).await;
     let error = db.unwrap().execute(INSERT, ["late"]).await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
     assert_eq!(error.holder().unwrap().pid, Some(holder.pid()));
@@ -204,12 +203,12 @@ async fn a_timeout_names_the_holder() {
 
 #[tokio::test]
 async fn readers_that_never_come_back_are_a_timeout() {
-    let site = Site::new();
-    opened(&site).await;
+    let fixture = DatabaseFixture::new();
+    opened(&fixture).await;
     let options = Options::new()
         .timeout(Duration::from_millis(100))
         .readers(1);
-    let db = AsyncDatabase::open_with(options, site.path())
+    let db = AsyncDatabase::open_with(options, fixture.path())
         .await
         .unwrap();
     let slow = db.read(|_| -> Result<()> {
@@ -229,15 +228,15 @@ async fn readers_that_never_come_back_are_a_timeout() {
 
 #[tokio::test]
 async fn what_is_dropped_before_its_turn_leaves_no_trace() {
-    let site = Site::new();
-    let db = opened(&site).await;
-    let mut holder = site::holder("hold", &site.folder());
+    let fixture = DatabaseFixture::new();
+    let db = opened(&fixture).await;
+    let mut holder = database_fixture::start_holder("hold", &fixture.directory());
     for number in 0..20 {
         let write = db.execute(INSERT, [number.to_string()]);
         let patience = Duration::from_millis(number % 7);
         assert!(timeout(patience, write).await.is_err(), "the lock is held");
     }
-    holder.tell("release");
+    holder.send("release");
     holder.expect("released");
     db.execute(INSERT, ["kept"]).await.unwrap();
     assert_eq!(count(&db), 1);
@@ -248,10 +247,10 @@ async fn what_is_dropped_before_its_turn_leaves_no_trace() {
 /// and everybody else goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_dropped_at_any_moment_happens_once_or_not_at_all() {
-    let site = Site::new();
-    let db = opened(&site).await;
+    let fixture = DatabaseFixture::new();
+    let db = opened(&fixture).await;
     let mut acknowledged = BTreeSet::new();
-    let mut other = Peer::start("write", [site.path().to_str().unwrap(), "300"]);
+    let mut other = Peer::start("write", [fixture.path().to_str().unwrap(), "300"]);
     for number in 0..400_u64 {
         let write = db.execute(INSERT, [format!("task-{number}")]);
         if let Ok(done) = timeout(Duration::from_micros(number * 7 % 600), write).await {
@@ -260,14 +259,14 @@ async fn what_is_dropped_at_any_moment_happens_once_or_not_at_all() {
         }
     }
     other.expect("done");
-    assert!(other.end().success());
+    assert!(other.close().success());
     db.execute(INSERT, ["last"]).await.unwrap();
-    let keys = site::keys(db.blocking());
+    let keys = database_fixture::keys(db.blocking());
     let once: BTreeSet<_> = keys.iter().cloned().collect();
     assert_eq!(keys.len(), once.len(), "nothing twice");
     assert!(acknowledged.is_subset(&once), "nothing lost");
     assert!(!acknowledged.is_empty() && acknowledged.len() < 400);
-    site::assert_whole(&site.path());
+    plain_sqlite::assert_integrity(&fixture.path());
 }
 
 /// The same while other processes carry what is dropped, and are carried.
@@ -276,12 +275,12 @@ async fn what_is_dropped_while_others_carry_it_happens_once_or_not_at_all() {
     const WRITERS: usize = 4;
     const TASKS: u64 = 4;
     const WRITES: u64 = 250;
-    let site = Site::new();
-    opened(&site).await;
-    let db = AsyncDatabase::open_with(durable(), site.path())
+    let fixture = DatabaseFixture::new();
+    opened(&fixture).await;
+    let db = AsyncDatabase::open_with(durable(), fixture.path())
         .await
         .unwrap();
-    let path = site.path().to_str().unwrap().to_owned();
+    let path = fixture.path().to_str().unwrap().to_owned();
     let mut others: Vec<Peer> = (0..WRITERS)
         .map(|n| Peer::start("write_durably", [path.clone(), format!("process-{n}")]))
         .collect();
@@ -313,16 +312,16 @@ async fn what_is_dropped_while_others_carry_it_happens_once_or_not_at_all() {
     }
     let acknowledged: Vec<(String, bool)> = tasks.join_all().await.into_iter().flatten().collect();
     // They are not held up by what was dropped.
-    let newest = || site::number(db.blocking(), "SELECT max(rowid) AS n FROM entry");
+    let newest = || database_fixture::number(db.blocking(), "SELECT max(rowid) AS n FROM entry");
     let before = newest();
-    peer::until("the others go on", || newest() > before + 20);
-    std::fs::write(site.at("over"), "").unwrap();
+    wait::until("the others go on", || newest() > before + 20);
+    std::fs::write(fixture.join("over"), "").unwrap();
     for other in &mut others {
         other.expect("done");
-        assert!(other.end().success());
+        assert!(other.close().success());
     }
     db.execute(INSERT, ["last"]).await.unwrap();
-    let keys = site::keys(db.blocking());
+    let keys = database_fixture::keys(db.blocking());
     let once: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
     assert_eq!(keys.len(), once.len(), "nothing twice");
     for (key, is_batch) in &acknowledged {
@@ -344,15 +343,15 @@ async fn what_is_dropped_while_others_carry_it_happens_once_or_not_at_all() {
         status.counters.carried
     );
     // Where the disk makes a commit dear.
-    let ((), commit) = site::timed(|| site::insert(db.blocking(), "timed").unwrap());
+    let ((), commit) = wait::timed(|| database_fixture::insert(db.blocking(), "timed").unwrap());
     assert!(status.counters.carried > 0 || commit < Duration::from_micros(200));
-    site::assert_whole(&site.path());
+    plain_sqlite::assert_integrity(&fixture.path());
 }
 
 #[tokio::test]
 async fn a_panic_reaches_its_own_task_alone() {
-    let site = Site::new();
-    let db = opened(&site).await;
+    let fixture = DatabaseFixture::new();
+    let db = opened(&fixture).await;
     let own = db.clone();
     let panics = tokio::spawn(async move {
         let panics = own.write(|tx| -> Result<()> {
@@ -363,31 +362,33 @@ async fn a_panic_reaches_its_own_task_alone() {
     });
     assert!(panics.await.unwrap_err().is_panic());
     db.execute(INSERT, ["next"]).await.unwrap();
-    assert_eq!(site::keys(db.blocking()), ["next"]);
+    assert_eq!(database_fixture::keys(db.blocking()), ["next"]);
 }
 
 #[test]
 fn a_runtime_that_shuts_down_gives_the_lock_back() {
-    let site = Site::new();
+    let fixture = DatabaseFixture::new();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let db = runtime.block_on(opened(&site));
-    let mut holder = site::holder("hold", &site.folder());
+    let db = runtime.block_on(opened(&fixture));
+    let mut holder = database_fixture::start_holder("hold", &fixture.directory());
     for number in 0..5 {
         let db = db.clone();
         runtime.spawn(async move { db.execute(INSERT, [number]).await });
     }
     std::thread::sleep(Duration::from_millis(50));
     runtime.shutdown_timeout(Duration::from_secs(20));
-    holder.tell("release");
+    holder.send("release");
     holder.expect("released");
-    site::insert(db.blocking(), "after").unwrap();
-    assert_eq!(site::keys(db.blocking()), ["after"]);
+    database_fixture::insert(db.blocking(), "after").unwrap();
+    assert_eq!(database_fixture::keys(db.blocking()), ["after"]);
 }
 
 #[tokio::test]
 async fn a_missing_folder_is_an_error() {
-    let site = Site::new();
-    let error = AsyncDatabase::open(site.at("no/x.db")).await.unwrap_err();
+    let fixture = DatabaseFixture::new();
+    let error = AsyncDatabase::open(fixture.join("no/x.db"))
+        .await
+        .unwrap_err();
     assert!(error.is_refused(), "{error}");
     // Errors of one's own type come back as they are.
     #[derive(Debug)]
@@ -397,7 +398,7 @@ async fn a_missing_folder_is_an_error() {
             Self(Some(error))
         }
     }
-    let db = opened(&site).await;
+    let db = opened(&fixture).await;
     let own = db.write(|_| -> Result<(), Own> { Err(Own(None)) }).await;
     assert!(own.unwrap_err().0.is_none());
 }

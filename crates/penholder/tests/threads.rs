@@ -1,17 +1,14 @@
 //! One `Database` in many threads: shared, cloned, written and read at once.
 #![cfg(test)]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use penholder::{Database, Options, Result};
-use site::Site;
+use penholder_testkit::database_fixture::DatabaseFixture;
+use penholder_testkit::{database_fixture, plain_sqlite};
 
 const THREADS: usize = 16;
 const WRITES: i64 = 30;
@@ -37,8 +34,8 @@ fn look(db: &Database) {
     assert_eq!(n, entries);
 }
 
-fn counter(site: &Site) -> Database {
-    let db = site.database();
+fn counter(fixture: &DatabaseFixture) -> Database {
+    let db = fixture.database();
     db.batch(["CREATE TABLE counter(n)", "INSERT INTO counter VALUES (0)"])
         .unwrap();
     db
@@ -59,34 +56,34 @@ fn run(databases: &[Database]) {
     });
     let db = &databases[0];
     let all = i64::try_from(databases.len()).unwrap() * WRITES;
-    assert_eq!(site::number(db, "SELECT n FROM counter"), all);
+    assert_eq!(database_fixture::number(db, "SELECT n FROM counter"), all);
     assert_eq!(
-        site::number(db, "SELECT count(DISTINCT key) FROM entry"),
+        database_fixture::number(db, "SELECT count(DISTINCT key) FROM entry"),
         all
     );
 }
 
 #[test]
 fn threads_share_clones() {
-    let site = Site::new();
-    let db = counter(&site);
+    let fixture = DatabaseFixture::new();
+    let db = counter(&fixture);
     run(&vec![db; THREADS]);
-    site::assert_whole(&site.path());
+    plain_sqlite::assert_integrity(&fixture.path());
 }
 
 #[test]
 fn threads_open_their_own() {
-    let site = Site::new();
-    drop(counter(&site));
-    let own = |_| site::open(&site.path());
+    let fixture = DatabaseFixture::new();
+    drop(counter(&fixture));
+    let own = |_| database_fixture::open(&fixture.path());
     run(&(0..THREADS).map(own).collect::<Vec<_>>());
-    site::assert_whole(&site.path());
+    plain_sqlite::assert_integrity(&fixture.path());
 }
 
 #[test]
 fn readers_look_while_others_write() {
-    let site = Site::new();
-    let db = counter(&site);
+    let fixture = DatabaseFixture::new();
+    let db = counter(&fixture);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let looks: Vec<_> = (0..THREADS / 2)
@@ -108,33 +105,34 @@ fn readers_look_while_others_write() {
 
 #[test]
 fn a_thread_that_waits_names_its_own_process() {
-    let site = Site::new();
-    site.database();
+    let fixture = DatabaseFixture::new();
+    fixture.database();
     let options = Options::new().timeout(Duration::from_millis(200));
-    let db = options.open(site.path()).unwrap();
+    let db = options.open(fixture.path()).unwrap();
     let done = db.write(|tx| -> Result<()> {
         tx.execute("INSERT INTO entry VALUES ('first')", [])?;
-        let second = thread::scope(|scope| scope.spawn(|| site::insert(&db, "no")).join());
+        let second =
+            thread::scope(|scope| scope.spawn(|| database_fixture::insert(&db, "no")).join());
         let error = second.unwrap().unwrap_err();
         assert!(error.is_timeout() && !error.lock_error().unwrap().is_nested());
         assert!(error.holder().unwrap().is_this_process(), "{error}");
         Ok(())
     });
     done.unwrap();
-    assert_eq!(site::keys(&db), ["first"]);
+    assert_eq!(database_fixture::keys(&db), ["first"]);
 }
 
 #[test]
 fn handles_may_travel_and_come_to_an_end_anywhere() {
     fn assert_shared<T: Send + Sync + Clone>(_: &T) {}
-    let site = Site::new();
-    let db = site.database();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
     assert_shared(&db);
     let clone = db.clone();
     thread::spawn(move || drop(db)).join().unwrap();
     let written = thread::spawn(move || {
-        site::insert(&clone, "1").unwrap();
+        database_fixture::insert(&clone, "1").unwrap();
         clone
     });
-    assert_eq!(site::keys(&written.join().unwrap()), ["1"]);
+    assert_eq!(database_fixture::keys(&written.join().unwrap()), ["1"]);
 }

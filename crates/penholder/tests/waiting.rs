@@ -3,19 +3,16 @@
 //! without it.
 #![cfg(test)]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use peer::Peer;
 use penholder::lock::ProcessState;
 use penholder::rusqlite::Connection;
 use penholder::{Database, Error, Options, Result};
-use site::Site;
+use penholder_testkit::database_fixture::DatabaseFixture;
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
 
 /// The timeout that these tests wait for.
 const TIMEOUT: Duration = Duration::from_millis(500);
@@ -26,11 +23,17 @@ const EVER: Duration = Duration::from_secs(4);
 
 #[test]
 fn peer() {
-    peer::play(&[("hold", site::hold), ("hold pen", site::hold_pen)]);
+    peer::run_role(&[
+        ("hold", database_fixture::hold_transaction),
+        ("hold pen", database_fixture::hold_lock),
+    ]);
 }
 
-fn impatient(site: &Site) -> Database {
-    Options::new().timeout(TIMEOUT).open(site.path()).unwrap()
+fn impatient(fixture: &DatabaseFixture) -> Database {
+    Options::new()
+        .timeout(TIMEOUT)
+        .open(fixture.path())
+        .unwrap()
 }
 
 /// Asserts that these took the timeout, and not much more. The median, for the
@@ -49,7 +52,7 @@ fn times(failures: &[(Error, Duration)]) -> Vec<Duration> {
 /// Every way to write fails in the same way.
 fn failures(db: &Database) -> Vec<(Error, Duration)> {
     let ways: [&dyn Fn() -> Result<()>; 5] = [
-        &|| site::insert(db, "no"),
+        &|| database_fixture::insert(db, "no"),
         &|| db.batch(["INSERT INTO entry VALUES ('no')"]).map(drop),
         &|| db.execute("CREATE TABLE no(a)", ()).map(drop),
         &|| {
@@ -67,7 +70,7 @@ fn failures(db: &Database) -> Vec<(Error, Duration)> {
     ];
     ways.iter()
         .map(|way| {
-            let (done, took) = site::timed(way);
+            let (done, took) = wait::timed(way);
             (done.unwrap_err(), took)
         })
         .collect()
@@ -89,29 +92,33 @@ fn assert_names(error: &Error, holder: &Peer, state: &str) {
 
 #[test]
 fn timeout_names_the_process_that_holds() {
-    let site = Site::new();
-    site.database();
-    let db = impatient(&site);
-    let mut holder = site::holder("hold", &site.path());
+    let fixture = DatabaseFixture::new();
+    fixture.database();
+    let db = impatient(&fixture);
+    let mut holder = database_fixture::start_holder("hold", &fixture.path());
     let failures = failures(&db);
     assert_on_time(times(&failures));
     for (error, _) in failures {
         assert_names(&error, &holder, "sleeping");
     }
-    holder.tell("release");
+    holder.send("release");
     holder.expect("released");
-    assert_eq!(site::keys(&db), ["held"], "nothing of ours was written");
-    site::insert(&db, "now").unwrap();
+    assert_eq!(
+        database_fixture::keys(&db),
+        ["held"],
+        "nothing of ours was written"
+    );
+    database_fixture::insert(&db, "now").unwrap();
 }
 
 #[test]
 fn stopped_holder_is_named_and_not_robbed() {
-    let site = Site::new();
-    site.database();
-    let db = impatient(&site);
-    let mut holder = site::holder("hold", &site.path());
+    let fixture = DatabaseFixture::new();
+    fixture.database();
+    let db = impatient(&fixture);
+    let mut holder = database_fixture::start_holder("hold", &fixture.path());
     holder.signal("STOP");
-    peer::until("the holder to stop", || {
+    wait::until("the holder to stop", || {
         let status = db.status().unwrap();
         status.holder.unwrap().state == ProcessState::Stopped
     });
@@ -121,26 +128,26 @@ fn stopped_holder_is_named_and_not_robbed() {
         assert_names(&error, &holder, "stopped");
     }
     holder.signal("CONT");
-    holder.tell("release");
+    holder.send("release");
     holder.expect("released");
-    assert_eq!(site::keys(&db), ["held"]);
+    assert_eq!(database_fixture::keys(&db), ["held"]);
 }
 
 /// The kernel's table of locks changes while it is read, because others take
 /// and give back theirs; a holder that holds all the time is seen all the time.
 #[test]
 fn holder_is_seen_whatever_others_do() {
-    let site = Site::new();
-    let db = site.database();
-    let holder = site::holder("hold", &site.path());
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    let holder = database_fixture::start_holder("hold", &fixture.path());
     let over = AtomicBool::new(false);
     let missed = thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
-                let elsewhere = Site::new();
+                let elsewhere = DatabaseFixture::new();
                 let other = elsewhere.database();
                 while !over.load(Ordering::Relaxed) {
-                    site::insert(&other, "busy").unwrap();
+                    database_fixture::insert(&other, "busy").unwrap();
                 }
             });
         }
@@ -154,10 +161,10 @@ fn holder_is_seen_whatever_others_do() {
 
 #[test]
 fn outsider_is_named() {
-    let site = Site::new();
-    site.database();
-    let db = impatient(&site);
-    let Some(mut outsider) = site::outsider(&site.path()) else {
+    let fixture = DatabaseFixture::new();
+    fixture.database();
+    let db = impatient(&fixture);
+    let Some(mut outsider) = plain_sqlite::outsider(&fixture.path()) else {
         return;
     };
     let mut failures = failures(&db);
@@ -174,48 +181,51 @@ fn outsider_is_named() {
         assert!(text.contains(&outsider.pid().to_string()), "{text}");
         assert!(text.contains("without the write lock"), "{text}");
     }
-    outsider.tell("COMMIT; SELECT 'done';");
+    outsider.send("COMMIT; SELECT 'done';");
     outsider.expect("done");
-    assert_eq!(site::entries(&db), 0);
-    site::insert(&db, "now").unwrap();
+    assert_eq!(database_fixture::count_entries(&db), 0);
+    database_fixture::insert(&db, "now").unwrap();
 }
 
 #[test]
 fn outsider_is_waited_for() {
-    let site = Site::new();
-    let db = site.database();
-    let Some(mut outsider) = site::outsider(&site.path()) else {
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    let Some(mut outsider) = plain_sqlite::outsider(&fixture.path()) else {
         return;
     };
     thread::scope(|scope| {
-        let writer = scope.spawn(|| site::insert(&db, "ours"));
+        let writer = scope.spawn(|| database_fixture::insert(&db, "ours"));
         // It holds the write lock, so it is at SQLite's.
-        peer::until("the writer to hold", || {
+        wait::until("the writer to hold", || {
             db.status().unwrap().holder.is_some()
         });
-        outsider.tell("INSERT INTO entry VALUES ('theirs'); COMMIT;");
+        outsider.send("INSERT INTO entry VALUES ('theirs'); COMMIT;");
         writer.join().unwrap().unwrap();
     });
-    assert_eq!(site::keys(&db), ["ours", "theirs"]);
+    assert_eq!(database_fixture::keys(&db), ["ours", "theirs"]);
 }
 
 /// First the write lock is held for most of the timeout, then an outsider holds
 /// SQLite's own: together they take one timeout, not two waits in a row.
 #[test]
 fn waits_do_not_add_up() {
-    let site = Site::new();
-    site.database();
+    let fixture = DatabaseFixture::new();
+    fixture.database();
     let (timeout, held) = (Duration::from_secs(3), Duration::from_millis(2500));
-    let db = Options::new().timeout(timeout).open(site.path()).unwrap();
-    let Some(_outsider) = site::outsider(&site.path()) else {
+    let db = Options::new()
+        .timeout(timeout)
+        .open(fixture.path())
+        .unwrap();
+    let Some(_outsider) = plain_sqlite::outsider(&fixture.path()) else {
         return;
     };
-    let mut holder = site::holder("hold pen", &site.folder());
+    let mut holder = database_fixture::start_holder("hold pen", &fixture.directory());
     let (done, took) = thread::scope(|scope| {
-        let writer = scope.spawn(|| site::timed(|| site::insert(&db, "no")));
+        let writer = scope.spawn(|| wait::timed(|| database_fixture::insert(&db, "no")));
         // Part of what is measured.
         thread::sleep(held);
-        holder.tell("release");
+        holder.send("release");
         writer.join().unwrap()
     });
     let error = done.unwrap_err();
@@ -228,10 +238,13 @@ fn waits_do_not_add_up() {
 /// any two, for less than the timeout.
 #[test]
 fn waits_of_a_migration_do_not_add_up() {
-    let site = Site::new();
-    let other = site.database();
+    let fixture = DatabaseFixture::new();
+    let other = fixture.database();
     let timeout = Duration::from_secs(1);
-    let db = Options::new().timeout(timeout).open(site.path()).unwrap();
+    let db = Options::new()
+        .timeout(timeout)
+        .open(fixture.path())
+        .unwrap();
     let steps: Vec<String> = (0..12)
         .map(|number| format!("CREATE TABLE step{number}(a)"))
         .collect();
@@ -250,7 +263,7 @@ fn waits_of_a_migration_do_not_add_up() {
         // Two, so that one is in the queue whenever the other has held.
         scope.spawn(hold);
         scope.spawn(hold);
-        peer::until("the first to hold", || {
+        wait::until("the first to hold", || {
             db.status().unwrap().holder.is_some()
         });
         // Long enough for the second to queue; if not, it does at the next turn.
@@ -265,15 +278,15 @@ fn waits_of_a_migration_do_not_add_up() {
 
 #[test]
 fn zero_timeout_tries_once() {
-    let site = Site::new();
-    site.database();
+    let fixture = DatabaseFixture::new();
+    fixture.database();
     let db = Options::new()
         .timeout(Duration::ZERO)
-        .open(site.path())
+        .open(fixture.path())
         .unwrap();
-    site::insert(&db, "free").unwrap();
-    let holder = site::holder("hold", &site.path());
-    let (done, took) = site::timed(|| site::insert(&db, "no"));
+    database_fixture::insert(&db, "free").unwrap();
+    let holder = database_fixture::start_holder("hold", &fixture.path());
+    let (done, took) = wait::timed(|| database_fixture::insert(&db, "no"));
     let error = done.unwrap_err();
     assert_eq!(error.holder().unwrap().pid, Some(holder.pid()), "{error}");
     assert!(took < EVER, "{took:?}");
@@ -281,10 +294,10 @@ fn zero_timeout_tries_once() {
 
 #[test]
 fn endless_timeout_is_taken() {
-    let site = Site::new();
-    site.database();
-    let db = Options::new().timeout(Duration::MAX).open(site.path());
+    let fixture = DatabaseFixture::new();
+    fixture.database();
+    let db = Options::new().timeout(Duration::MAX).open(fixture.path());
     let db = db.unwrap();
-    site::insert(&db, "1").unwrap();
-    assert_eq!(site::keys(&db), ["1"]);
+    database_fixture::insert(&db, "1").unwrap();
+    assert_eq!(database_fixture::keys(&db), ["1"]);
 }

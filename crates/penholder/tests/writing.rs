@@ -2,17 +2,14 @@
 //! reaches its own caller, and the next write goes on.
 #![cfg(test)]
 
-#[path = "../../penholder-lock/tests/peer/mod.rs"]
-mod peer;
-mod site;
-
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use penholder::{Database, Error, Options, Result};
+use penholder_testkit::database_fixture::DatabaseFixture;
+use penholder_testkit::{database_fixture, plain_sqlite, wait};
 use rusqlite::{Connection, ErrorCode};
-use site::Site;
 
 /// An application's own error.
 #[derive(Debug)]
@@ -45,14 +42,14 @@ impl From<rusqlite::Error> for Failure {
 /// Asserts that the lock is free, and that the next writes go well.
 fn assert_goes_on(db: &Database, keys: &[&str]) {
     assert!(db.status().unwrap().holder.is_none());
-    assert_eq!(site::keys(db), keys);
-    site::insert(db, "next").unwrap();
+    assert_eq!(database_fixture::keys(db), keys);
+    database_fixture::insert(db, "next").unwrap();
     db.write(|tx| {
         tx.execute("DELETE FROM entry WHERE key = 'next'", [])
             .map_err(Error::from)
     })
     .unwrap();
-    assert_eq!(site::keys(db), keys);
+    assert_eq!(database_fixture::keys(db), keys);
 }
 
 fn put(connection: &Connection, key: &str) -> rusqlite::Result<usize> {
@@ -61,8 +58,8 @@ fn put(connection: &Connection, key: &str) -> rusqlite::Result<usize> {
 
 #[test]
 fn own_error_is_returned_and_rolls_back() {
-    let site = Site::new();
-    let db = site.database();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
     let done: Result<(), Failure> = db.write(|tx| {
         put(tx, "no")?;
         Err(Failure::Ours("changed my mind"))
@@ -89,10 +86,10 @@ fn own_error_is_returned_and_rolls_back() {
 
 #[test]
 fn our_errors_reach_the_application() {
-    let site = Site::new();
-    site.database();
+    let fixture = DatabaseFixture::new();
+    fixture.database();
     let options = Options::new().read_only(true);
-    let db = options.open(site.path()).unwrap();
+    let db = options.open(fixture.path()).unwrap();
     let done: Result<(), Failure> = db.write(|_| Ok(()));
     let Err(Failure::Database(error)) = done else {
         panic!("{done:?}");
@@ -102,9 +99,9 @@ fn our_errors_reach_the_application() {
 
 #[test]
 fn panic_rolls_back_and_poisons_nothing() {
-    let site = Site::new();
-    let db = site.database();
-    site::insert(&db, "before").unwrap();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    database_fixture::insert(&db, "before").unwrap();
     let panics: [&dyn Fn(); 4] = [
         &|| {
             let _: Result<()> = db.write(|tx| {
@@ -147,8 +144,8 @@ fn panic_rolls_back_and_poisons_nothing() {
 
 #[test]
 fn ended_transaction_is_reported() {
-    let site = Site::new();
-    let db = site.database();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
     for sql in ["COMMIT", "END", "COMMIT; BEGIN; COMMIT", "COMMIT; BEGIN"] {
         let done = db.write(|tx| -> Result<()> {
             put(tx, "first part")?;
@@ -171,8 +168,8 @@ fn ended_transaction_is_reported() {
 /// another, in which its last part would be committed as if nothing had happened.
 #[test]
 fn restarted_transaction_is_reported() {
-    let site = Site::new();
-    let db = site.database();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
     for sql in ["COMMIT", "ROLLBACK", "ROLLBACK; BEGIN IMMEDIATE"] {
         let done = db.write(|tx| -> Result<()> {
             put(tx, "first part")?;
@@ -191,8 +188,8 @@ fn restarted_transaction_is_reported() {
 /// Savepoints are the closure's own business.
 #[test]
 fn savepoints_in_a_closure_work() {
-    let site = Site::new();
-    let db = site.database();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
     db.write(|tx| -> Result<()> {
         put(tx, "kept")?;
         tx.execute_batch("SAVEPOINT inner")?;
@@ -206,8 +203,8 @@ fn savepoints_in_a_closure_work() {
 
 #[test]
 fn sqlites_own_rollback_is_reported() {
-    let site = Site::new();
-    let db = site.database();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
     db.execute("CREATE TABLE single(a UNIQUE)", ()).unwrap();
     db.execute("INSERT INTO single VALUES (1)", ()).unwrap();
     let done = db.write(|tx| -> Result<()> {
@@ -223,8 +220,8 @@ fn sqlites_own_rollback_is_reported() {
 
 #[test]
 fn open_transaction_is_rolled_back_and_reported() {
-    let site = Site::new();
-    let db = site.database();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
     let done = db.with_write_lock(|connection| -> Result<()> {
         connection.execute_batch("BEGIN; INSERT INTO entry VALUES ('no')")?;
         Ok(())
@@ -245,8 +242,8 @@ fn open_transaction_is_rolled_back_and_reported() {
 
 #[test]
 fn several_transactions_run_under_one_lock() {
-    let site = Site::new();
-    let db = site.database();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
     let done = db.with_write_lock(|connection| -> Result<u32> {
         for key in ["1", "2"] {
             connection.execute_batch("BEGIN IMMEDIATE")?;
@@ -264,8 +261,8 @@ fn several_transactions_run_under_one_lock() {
 
 #[test]
 fn closure_borrows_and_returns() {
-    let site = Site::new();
-    let db = site.database();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
     let keys = [String::from("a"), String::from("b")];
     let mut seen = Vec::new();
     let longest = db.write(|tx| -> Result<&str> {
@@ -282,21 +279,30 @@ fn closure_borrows_and_returns() {
 
 #[test]
 fn nothing_is_seen_before_the_commit() {
-    let site = Site::new();
-    let db = site.database();
-    let other = site::open(&site.path());
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    let other = database_fixture::open(&fixture.path());
     let seen = db.write(|tx| -> Result<(i64, i64)> {
         put(tx, "1")?;
-        Ok((site::entries(&db), site::entries(&other)))
+        Ok((
+            database_fixture::count_entries(&db),
+            database_fixture::count_entries(&other),
+        ))
     });
     assert_eq!(seen.unwrap(), (0, 0));
-    assert_eq!((site::entries(&db), site::entries(&other)), (1, 1));
+    assert_eq!(
+        (
+            database_fixture::count_entries(&db),
+            database_fixture::count_entries(&other)
+        ),
+        (1, 1)
+    );
 }
 
 /// Every way to write, nested, is an error at once.
 fn assert_nested(inner: &Database) {
     let ways: [&dyn Fn() -> Result<()>; 6] = [
-        &|| site::insert(inner, "no"),
+        &|| database_fixture::insert(inner, "no"),
         &|| inner.batch(["INSERT INTO entry VALUES ('no')"]).map(drop),
         &|| inner.write(|_| Ok(())),
         &|| inner.with_write_lock(|_| Ok(())),
@@ -304,20 +310,23 @@ fn assert_nested(inner: &Database) {
         &|| inner.vacuum(),
     ];
     for way in ways {
-        let (done, took) = site::timed(way);
+        let (done, took) = wait::timed(way);
         let error = done.unwrap_err();
         assert!(error.lock_error().unwrap().is_nested(), "{error}");
-        assert!(!error.is_timeout() && took < site::PROMPT, "{took:?}");
+        assert!(
+            !error.is_timeout() && took < database_fixture::PROMPT,
+            "{took:?}"
+        );
     }
 }
 
 #[test]
 fn nested_write_is_an_error_at_once() {
-    let site = Site::new();
-    site.database();
-    let options = Options::new().timeout(site::ENDLESS);
-    let db = options.clone().open(site.path()).unwrap();
-    let second = options.open(site.path()).unwrap();
+    let fixture = DatabaseFixture::new();
+    fixture.database();
+    let options = Options::new().timeout(database_fixture::ENDLESS_TIMEOUT);
+    let db = options.clone().open(fixture.path()).unwrap();
+    let second = options.open(fixture.path()).unwrap();
     for inner in [&db, &db.clone(), &second] {
         let done = db.write(|tx| -> Result<()> {
             put(tx, "outer")?;
@@ -337,21 +346,21 @@ fn nested_write_is_an_error_at_once() {
 
 #[test]
 fn write_in_another_folder_is_not_nested() {
-    let (site, elsewhere) = (Site::new(), Site::new());
-    let (db, other) = (site.database(), elsewhere.database());
+    let (fixture, elsewhere) = (DatabaseFixture::new(), DatabaseFixture::new());
+    let (db, other) = (fixture.database(), elsewhere.database());
     let done = db.write(|tx| -> Result<()> {
         put(tx, "here")?;
-        site::insert(&other, "there")
+        database_fixture::insert(&other, "there")
     });
     done.unwrap();
-    assert_eq!(site::keys(&db), ["here"]);
-    assert_eq!(site::keys(&other), ["there"]);
+    assert_eq!(database_fixture::keys(&db), ["here"]);
+    assert_eq!(database_fixture::keys(&other), ["there"]);
 }
 
 #[test]
 fn failed_commit_is_an_error_and_rolls_back() {
-    let site = Site::new();
-    let db = site.database();
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
     let foreign_keys = |connection: &Connection| -> Result<()> {
         connection.pragma_update(None, "foreign_keys", true)?;
         Ok(())
@@ -380,7 +389,10 @@ fn failed_commit_is_an_error_and_rolls_back() {
     ]);
     assert!(error.unwrap_err().sqlite_error().is_some());
     db.execute("INSERT INTO child VALUES (7)", ()).unwrap_err();
-    assert_eq!(site::number(&db, "SELECT count(*) FROM child"), 0);
+    assert_eq!(
+        database_fixture::number(&db, "SELECT count(*) FROM child"),
+        0
+    );
     assert_goes_on(&db, &[]);
-    site::assert_whole(Path::new(db.path()));
+    plain_sqlite::assert_integrity(Path::new(db.path()));
 }

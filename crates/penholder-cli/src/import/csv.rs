@@ -1,38 +1,36 @@
-//! Rows of fields, the first with the names of the columns.
+//! CSV: rows of fields, the first with the names of the columns.
 
 use std::fs::File;
 use std::io::{self, Chain, Read, Take};
 
 use csv::{ErrorKind, ReaderBuilder, StringRecord};
 
-use super::row::{Broken, LONGEST, Row, Values};
+use super::format::Dialect;
+use super::row::{MAX_ROW_BYTES, ReadError, Row, Values};
 use super::source::Source;
 use super::table::Table;
 
-/// How fields are told apart, and what an empty one means.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Dialect {
-    pub(crate) delimiter: u8,
-    pub(crate) empty_as_null: bool,
-}
-
 /// Reads rows and checks each.
 #[derive(Debug)]
-pub(crate) struct Reader {
-    text: Text,
-    /// The columns that the header names, in its order.
+pub(crate) struct CsvReader {
+    records: Records,
+    /// The numbers of the columns that the header names, in its order.
     columns: Vec<usize>,
     dialect: Dialect,
 }
 
-impl Reader {
-    pub(crate) fn open(source: &Source, dialect: Dialect, table: &Table) -> Result<Self, Broken> {
-        let mut text = Text::open(source, dialect)?;
-        let start = text.place();
-        let header = text.header()?;
-        let columns = columns(&header, table).map_err(|why| Broken::Malformed { start, why })?;
+impl CsvReader {
+    pub(crate) fn open(
+        source: &Source,
+        dialect: Dialect,
+        table: &Table,
+    ) -> Result<Self, ReadError> {
+        let mut records = Records::open(source, dialect)?;
+        let start = records.offset();
+        let header = records.header()?;
+        let columns = columns(&header, table).map_err(|why| ReadError::Malformed { start, why })?;
         Ok(Self {
-            text,
+            records,
             columns,
             dialect,
         })
@@ -49,18 +47,18 @@ impl Reader {
         }
     }
 
-    pub(crate) fn read(&mut self, row: &mut Row) -> Result<bool, Broken> {
+    pub(crate) fn read(&mut self, row: &mut Row) -> Result<bool, ReadError> {
         let Values::Text { fields, .. } = &mut row.values else {
             return Ok(false);
         };
-        row.start = self.text.place();
-        if !self.text.read(fields)? {
+        row.start = self.records.offset();
+        if !self.records.read(fields)? {
             return Ok(false);
         }
         let (found, named) = (fields.len(), self.columns.len());
         if found != named {
             let plural = if found == 1 { "field" } else { "fields" };
-            return Err(Broken::Malformed {
+            return Err(ReadError::Malformed {
                 start: row.start,
                 why: format!("{found} {plural}, but the header names {named} columns"),
             });
@@ -68,14 +66,14 @@ impl Reader {
         Ok(true)
     }
 
-    pub(crate) fn place(&self) -> u64 {
-        self.text.place()
+    pub(crate) fn offset(&self) -> u64 {
+        self.records.offset()
     }
 }
 
-/// The names that a file begins with.
-pub(crate) fn header(source: &Source, dialect: Dialect) -> Result<StringRecord, Broken> {
-    Text::open(source, dialect)?.header()
+/// Reads the names of the columns.
+pub(crate) fn header(source: &Source, dialect: Dialect) -> Result<StringRecord, ReadError> {
+    Records::open(source, dialect)?.header()
 }
 
 fn columns(header: &StringRecord, table: &Table) -> Result<Vec<usize>, String> {
@@ -90,78 +88,78 @@ fn columns(header: &StringRecord, table: &Table) -> Result<Vec<usize>, String> {
     Ok(columns)
 }
 
-/// After the end there are two line ends more. Only a quote that is still open
-/// takes in the second: that is how it is noticed.
+/// Follows the end of the file: two more line ends. The reader takes in the second one
+/// only inside a quote, which is how a quote that is never closed is noticed.
 const END: &[u8] = b"\n\n";
 
-/// Records, whatever they mean.
+/// Records that are not yet checked against a table.
 #[derive(Debug)]
-struct Text {
-    records: csv::Reader<Bounded<Chain<Take<File>, &'static [u8]>>>,
+struct Records {
+    reader: csv::Reader<Bounded<Chain<Take<File>, &'static [u8]>>>,
     start: u64,
     length: u64,
 }
 
-impl Text {
+impl Records {
     fn open(source: &Source, dialect: Dialect) -> io::Result<Self> {
         let input = Bounded {
             input: source.read()?.chain(END),
-            left: LONGEST,
+            left: MAX_ROW_BYTES,
         };
-        let records = ReaderBuilder::new()
+        let reader = ReaderBuilder::new()
             .has_headers(false)
-            // Counted by us: the message is clearer.
+            // `CsvReader` counts the fields: its message is clearer.
             .flexible(true)
             .delimiter(dialect.delimiter)
             .buffer_capacity(1 << 16)
             .from_reader(input);
         Ok(Self {
-            records,
+            reader,
             start: source.start(),
             length: source.len(),
         })
     }
 
-    fn header(&mut self) -> Result<StringRecord, Broken> {
-        let start = self.place();
+    fn header(&mut self) -> Result<StringRecord, ReadError> {
+        let start = self.offset();
         let mut header = StringRecord::new();
         if self.read(&mut header)? {
             return Ok(header);
         }
         let why = "it is empty: there is no header with the names of the columns".to_owned();
-        Err(Broken::Malformed { start, why })
+        Err(ReadError::Malformed { start, why })
     }
 
-    fn read(&mut self, record: &mut StringRecord) -> Result<bool, Broken> {
-        let start = self.place();
-        self.records.get_mut().left = LONGEST;
-        let malformed = |why: &str| Broken::Malformed {
-            start,
-            why: why.to_owned(),
-        };
-        let found = self.records.read_record(record);
-        let found = found.map_err(|error| match error.into_kind() {
-            ErrorKind::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
-                malformed("it is longer than 100 MB; probably a quote is not closed")
-            }
-            ErrorKind::Io(error) => Broken::Io(error),
-            ErrorKind::Utf8 { err, .. } => {
-                malformed(&format!("field {} is not UTF-8", err.field() + 1))
-            }
-            other => malformed(&format!("{other:?}")),
-        })?;
-        if found && self.records.position().byte() > self.length + 1 {
-            return Err(malformed("a quote is not closed until the end of the file"));
+    fn read(&mut self, record: &mut StringRecord) -> Result<bool, ReadError> {
+        let start = self.offset();
+        self.reader.get_mut().left = MAX_ROW_BYTES;
+        let found = self.reader.read_record(record);
+        let found = found.map_err(|error| read_error(error, start))?;
+        if found && self.reader.position().byte() > self.length + 1 {
+            let why = "a quote is not closed before the end of the file".to_owned();
+            return Err(ReadError::Malformed { start, why });
         }
         Ok(found)
     }
 
-    fn place(&self) -> u64 {
-        self.start + self.records.position().byte()
+    fn offset(&self) -> u64 {
+        self.start + self.reader.position().byte()
     }
 }
 
-/// Ends with an error when a row takes more than `left`.
+fn read_error(error: csv::Error, start: u64) -> ReadError {
+    let why = match error.into_kind() {
+        ErrorKind::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            "it is longer than 100 MB; probably a quote is not closed".to_owned()
+        }
+        ErrorKind::Io(error) => return ReadError::Io(error),
+        ErrorKind::Utf8 { err, .. } => format!("field {} is not UTF-8", err.field() + 1),
+        other => format!("{other:?}"),
+    };
+    ReadError::Malformed { start, why }
+}
+
+/// Fails when a row takes more than `left` bytes.
 #[derive(Debug)]
 struct Bounded<R> {
     input: R,

@@ -1,4 +1,4 @@
-//! One JSON object on each line.
+//! JSON lines: one JSON object on each line.
 
 use std::fmt;
 use std::fs::File;
@@ -8,16 +8,16 @@ use penholder::Value;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::row::{Broken, LONGEST, Row, Values};
+use super::row::{MAX_ROW_BYTES, ReadError, Row, Values};
 use super::source::Source;
 use super::table::Table;
 
 /// Reads objects and checks each.
 #[derive(Debug)]
-pub(crate) struct Reader<'a> {
+pub(crate) struct JsonLinesReader<'a> {
     text: BufReader<Take<File>>,
     line: Vec<u8>,
-    place: u64,
+    offset: u64,
     table: &'a Table,
 }
 
@@ -29,29 +29,29 @@ pub(crate) fn new_row() -> Row {
     }
 }
 
-impl<'a> Reader<'a> {
+impl<'a> JsonLinesReader<'a> {
     pub(crate) fn open(source: &Source, table: &'a Table) -> io::Result<Self> {
         Ok(Self {
             text: BufReader::with_capacity(1 << 16, source.read()?),
             line: Vec::new(),
-            place: source.start(),
+            offset: source.start(),
             table,
         })
     }
 
-    pub(crate) fn place(&self) -> u64 {
-        self.place
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
     }
 
-    pub(crate) fn read(&mut self, row: &mut Row) -> Result<bool, Broken> {
+    pub(crate) fn read(&mut self, row: &mut Row) -> Result<bool, ReadError> {
         let Values::Typed(values) = &mut row.values else {
             return Ok(false);
         };
-        row.start = self.place;
+        row.start = self.offset;
         while self.next_line()? {
             let line = self.line.trim_ascii_end();
             if line.is_empty() {
-                row.start = self.place;
+                row.start = self.offset;
                 continue;
             }
             row.columns.clear();
@@ -62,7 +62,7 @@ impl<'a> Reader<'a> {
                 values,
             };
             let read = object.read(line);
-            return read.map(|()| true).map_err(|why| Broken::Malformed {
+            return read.map(|()| true).map_err(|why| ReadError::Malformed {
                 start: row.start,
                 why,
             });
@@ -70,22 +70,22 @@ impl<'a> Reader<'a> {
         Ok(false)
     }
 
-    fn next_line(&mut self) -> Result<bool, Broken> {
+    fn next_line(&mut self) -> Result<bool, ReadError> {
         self.line.clear();
-        let mut bounded = (&mut self.text).take(LONGEST);
+        let mut bounded = (&mut self.text).take(MAX_ROW_BYTES);
         let length = bounded.read_until(b'\n', &mut self.line)? as u64;
-        if length == LONGEST {
-            return Err(Broken::Malformed {
-                start: self.place,
+        if length == MAX_ROW_BYTES {
+            return Err(ReadError::Malformed {
+                start: self.offset,
                 why: "it is longer than 100 MB".to_owned(),
             });
         }
-        self.place += length;
+        self.offset += length;
         Ok(length > 0)
     }
 }
 
-/// Where the members of one object go.
+/// Reads one object into a row.
 struct Object<'o> {
     table: &'o Table,
     columns: &'o mut Vec<usize>,
@@ -97,12 +97,12 @@ impl Object<'_> {
         let text = str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned())?;
         let mut json = serde_json::Deserializer::from_str(text);
         let read = json.deserialize_map(self).and_then(|()| json.end());
-        read.map_err(|error| place_in_line(&error))
+        read.map_err(|error| without_line(&error))
     }
 }
 
-/// The message without its line, which is another one in the file.
-fn place_in_line(error: &serde_json::Error) -> String {
+/// The message without its line number, which is always 1 and not that of the file.
+fn without_line(error: &serde_json::Error) -> String {
     let message = error.to_string();
     match message.rsplit_once(" at line 1 column ") {
         Some((why, byte)) => format!("{why} (at byte {byte})"),
@@ -119,14 +119,18 @@ impl<'de> Visitor<'de> for Object<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         loop {
-            let likely = self.columns.len();
-            let key = Key(self.table, likely);
+            let key = Key {
+                table: self.table,
+                likely: self.columns.len(),
+            };
             let Some(column) = members.next_key_seed(key)? else {
                 return Ok(());
             };
             if self.columns.contains(&column) {
                 let name = self.table.name(column);
-                return Err(A::Error::custom(format!("the column {name:?} comes twice")));
+                return Err(A::Error::custom(format!(
+                    "the column {name:?} appears twice"
+                )));
             }
             let raw: &RawValue = members.next_value()?;
             self.columns.push(column);
@@ -136,8 +140,12 @@ impl<'de> Visitor<'de> for Object<'_> {
     }
 }
 
-/// A key, read as the number of its column, which is probably the second.
-struct Key<'o>(&'o Table, usize);
+/// Reads a key as the number of its column.
+struct Key<'o> {
+    table: &'o Table,
+    /// Probably the number.
+    likely: usize,
+}
 
 impl<'de> DeserializeSeed<'de> for Key<'_> {
     type Value = usize;
@@ -155,11 +163,11 @@ impl Visitor<'_> for Key<'_> {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<usize, E> {
-        self.0.column(name, self.1).map_err(E::custom)
+        self.table.column(name, self.likely).map_err(E::custom)
     }
 }
 
-/// What is stored for a value that is known to be JSON.
+/// The value to store for valid JSON.
 fn value(json: &str) -> serde_json::Result<Value> {
     Ok(match json.as_bytes().first() {
         Some(b'n') => Value::Null,
@@ -171,7 +179,7 @@ fn value(json: &str) -> serde_json::Result<Value> {
     })
 }
 
-/// As SQLite reads it: an integer that is too large becomes a real number.
+/// Reads a number as SQLite does: an integer that is too large becomes a real number.
 fn number(json: &str) -> Value {
     match json.parse() {
         Ok(integer) => Value::Integer(integer),

@@ -1,9 +1,9 @@
-//! Writing rows under the pen: in batches between which others get their turn, or
-//! all at once.
+//! Writes rows under the write lock: in batches between which other processes get their
+//! turn, or all at once.
 //!
-//! Rows are read before the pen is taken: nobody waits for the file. A batch that
-//! fails at a row is rolled back, whatever the table does about conflicts, and the
-//! rows before that one are written again as a batch of their own.
+//! Rows are read before the lock is taken: no process waits for the file. A batch that fails
+//! at a row is rolled back, even if the table has a conflict clause. Then the rows before
+//! the failed one are written again, as a batch of their own.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -12,24 +12,25 @@ use penholder::rusqlite::{self, CachedStatement};
 use penholder::{Database, Transaction};
 
 use super::progress::Progress;
-use super::row::{Broken, Row, Rows};
+use super::row::{ReadError, Row};
+use super::rows::Rows;
 use super::table::Table;
-use crate::signals::Asked;
+use crate::sys::signal::Interrupt;
 
-/// As many rows and bytes are read ahead: more than one batch writes.
+/// Rows and bytes to read ahead: more than one batch writes.
 const AHEAD_ROWS: usize = 16_384;
 const AHEAD_BYTES: usize = 8 << 20;
 
-/// Why not all rows are in.
+/// Why an import stopped before its end.
 #[derive(Debug)]
 pub(crate) enum Stop {
-    /// The database refused the row that begins there.
+    /// The database refused the row that begins at `start`.
     Row { start: u64, error: rusqlite::Error },
     /// The rows of a batch could not be written for another reason.
     Database(penholder::Error),
-    /// The file is not as it was when it was checked.
+    /// The file has changed since it was checked.
     Changed(String),
-    /// A signal of this number.
+    /// The signal of this number came.
     Signal(u8),
 }
 
@@ -39,23 +40,27 @@ impl From<penholder::Error> for Stop {
     }
 }
 
-/// What is written where.
+/// Rows, and where to write them.
 #[derive(Debug)]
 pub(crate) struct Load<'a> {
     pub(crate) db: &'a Database,
     pub(crate) table: &'a Table,
     pub(crate) rows: Rows<'a>,
-    /// How many rows there are still, as was counted.
+    /// How many rows are left, according to the check.
     pub(crate) left: u64,
     pub(crate) progress: &'a Progress,
 }
 
 impl Load<'_> {
-    /// Writes batches, each for about `hold`. Says how many rows are in, and why not
-    /// all.
-    pub(crate) fn in_batches(&mut self, hold: Duration, asked: &Asked) -> (u64, Option<Stop>) {
+    /// Writes batches, each for about `hold`. Returns how many rows were written, and
+    /// why not all of them.
+    pub(crate) fn in_batches(
+        &mut self,
+        hold: Duration,
+        interrupt: &Interrupt,
+    ) -> (u64, Option<Stop>) {
         let mut done = 0;
-        let mut ahead = Ahead::default();
+        let mut ahead = ReadAhead::default();
         loop {
             if let Err(stop) = self.fill(&mut ahead) {
                 return (done, Some(stop));
@@ -63,12 +68,12 @@ impl Load<'_> {
             if ahead.rows.is_empty() {
                 return (done, None);
             }
-            if let Some(signal) = asked.to_end() {
+            if let Some(signal) = interrupt.signal() {
                 return (done, Some(Stop::Signal(signal)));
             }
             match self.batch(&ahead.rows, hold) {
                 Ok(written) => {
-                    ahead.give_back(written);
+                    ahead.remove(written);
                     done += written as u64;
                     self.progress.add(written as u64);
                 }
@@ -81,7 +86,7 @@ impl Load<'_> {
     }
 
     /// Writes the rows before the one at which a batch was refused.
-    fn rows_before(&self, refused: Refused, ahead: &mut Ahead) -> (u64, Stop) {
+    fn rows_before(&self, refused: Refused, ahead: &mut ReadAhead) -> (u64, Stop) {
         let (number, stop) = match refused {
             Refused::At { number: 0, stop } => return (0, stop),
             Refused::At { number, stop } => (number, stop),
@@ -96,7 +101,7 @@ impl Load<'_> {
     }
 
     /// Writes all rows in one transaction, or none.
-    pub(crate) fn at_once(&mut self, asked: &Asked) -> (u64, Option<Stop>) {
+    pub(crate) fn atomically(&mut self, interrupt: &Interrupt) -> (u64, Option<Stop>) {
         let Self {
             db,
             table,
@@ -113,7 +118,7 @@ impl Load<'_> {
                     start: row.start,
                     error,
                 })?;
-                if let Some(signal) = asked.to_end() {
+                if let Some(signal) = interrupt.signal() {
                     return Err(Stop::Signal(signal));
                 }
                 if number % 1024 == 0 {
@@ -128,7 +133,7 @@ impl Load<'_> {
         }
     }
 
-    /// Passes over rows.
+    /// Skips rows.
     pub(crate) fn skip(&mut self, count: u64) -> Result<(), Stop> {
         let mut row = self.rows.new_row();
         for _ in 0..count {
@@ -138,7 +143,7 @@ impl Load<'_> {
         Ok(())
     }
 
-    fn fill(&mut self, ahead: &mut Ahead) -> Result<(), Stop> {
+    fn fill(&mut self, ahead: &mut ReadAhead) -> Result<(), Stop> {
         while self.left > 0 && !ahead.is_full() {
             let mut row = ahead.spare.pop().unwrap_or_else(|| self.rows.new_row());
             next(&mut self.rows, &mut row)?;
@@ -149,7 +154,7 @@ impl Load<'_> {
         Ok(())
     }
 
-    /// Writes rows until `hold` is over, one at least, and says how many.
+    /// Writes rows until `hold` is over, at least one, and returns how many.
     fn batch(&self, rows: &VecDeque<Row>, hold: Duration) -> Result<usize, Refused> {
         self.db.write(|tx| {
             let begun = Instant::now();
@@ -171,19 +176,19 @@ impl Load<'_> {
     }
 }
 
-/// The next row, of which it is known that there is one.
+/// Reads a row that the check has found.
 fn next(rows: &mut Rows<'_>, row: &mut Row) -> Result<(), Stop> {
     match rows.read(row) {
         Ok(true) => Ok(()),
-        Ok(false) => Err(Stop::Changed("it ends sooner".to_owned())),
-        Err(Broken::Malformed { why, .. }) => Err(Stop::Changed(why)),
-        Err(Broken::Io(error)) => Err(Stop::Changed(error.to_string())),
+        Ok(false) => Err(Stop::Changed("it is shorter".to_owned())),
+        Err(ReadError::Malformed { why, .. }) => Err(Stop::Changed(why)),
+        Err(ReadError::Io(error)) => Err(Stop::Changed(error.to_string())),
     }
 }
 
 /// Why a batch was rolled back.
 enum Refused {
-    /// At its row of this number.
+    /// The database refused its row of this number.
     At {
         number: usize,
         stop: Stop,
@@ -197,26 +202,26 @@ impl From<penholder::Error> for Refused {
     }
 }
 
-/// Rows that are read and not yet written.
+/// Rows that were read and are not yet written.
 #[derive(Debug, Default)]
-struct Ahead {
+struct ReadAhead {
     rows: VecDeque<Row>,
     bytes: usize,
-    /// Rows whose memory is used again.
+    /// Written rows, whose memory is reused.
     spare: Vec<Row>,
 }
 
-impl Ahead {
+impl ReadAhead {
     fn is_full(&self) -> bool {
         self.rows.len() >= AHEAD_ROWS || self.bytes >= AHEAD_BYTES
     }
 
-    /// The first `count` rows are written.
-    fn give_back(&mut self, count: usize) {
+    /// Removes the first `count` rows, which are written.
+    fn remove(&mut self, count: usize) {
         for row in self.rows.drain(..count) {
             let size = row.size();
             self.bytes -= size;
-            // One that is large would keep its memory for ever.
+            // A large row would keep its memory until the end.
             if size < AHEAD_BYTES / AHEAD_ROWS {
                 self.spare.push(row);
             }
@@ -224,8 +229,8 @@ impl Ahead {
     }
 }
 
-/// The statement for the rows of one transaction: another only when a row has other
-/// columns than the one before.
+/// The statement for the rows of one transaction. It is replaced when a row has other
+/// columns than the row before.
 struct Insert<'a> {
     tx: &'a Transaction<'a>,
     table: &'a Table,

@@ -1,14 +1,14 @@
-//! What an import says at its end: how many rows are in, and how to go on.
+//! The messages at the end of an import: how many rows are in, and how to go on.
 
 use std::fmt::Write;
-use std::io;
 
 use penholder::Database;
 
+use super::csv;
+use super::format::Format;
 use super::load::Stop;
-use super::row::Broken;
+use super::row::ReadError;
 use super::source::Source;
-use super::{Layout, csv};
 use crate::args::Import;
 use crate::failure::{FAILED, Failure, HALFWAY, TIMEOUT};
 
@@ -16,34 +16,37 @@ use crate::failure::{FAILED, Failure, HALFWAY, TIMEOUT};
 pub(super) fn finished(args: &Import, rows: u64, seconds: f64) -> String {
     let table = &args.table;
     let rate = per_second(rows, seconds);
-    let mut text = format!("{} imported into {table} in {seconds:.2} s", plural(rows));
+    let mut text = format!(
+        "{} imported into {table} in {seconds:.2} s",
+        row_count(rows)
+    );
     if args.atomic {
-        text += "; nobody else wrote meanwhile";
+        text += "; no other process wrote meanwhile";
     } else if let Some(rate) = rate {
-        let _ = write!(text, ", {rate} a second");
+        let _ = write!(text, ", {rate} per second");
     }
     text
 }
 
-/// Nothing, where the time is too short to mean anything.
+/// `None` if the time is too short to tell.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "for people, and neither negative nor near 2^53"
+    reason = "a rate for people, neither negative nor near 2^53"
 )]
 fn per_second(rows: u64, seconds: f64) -> Option<u64> {
     (seconds >= 0.001).then(|| (rows as f64 / seconds) as u64)
 }
 
-/// The table is missing: with the columns of the file, if it names them.
-pub(super) fn no_table(args: &Import, db: &Database, source: &Source, layout: &Layout) -> Failure {
-    let header = match layout {
-        Layout::Csv(dialect) => csv::header(source, *dialect).ok(),
-        Layout::JsonLines => None,
+/// The table is missing. The suggestion names the columns of the file, if it has a header.
+pub(super) fn no_table(args: &Import, db: &Database, source: &Source, format: Format) -> Failure {
+    let header = match format {
+        Format::Csv(dialect) => csv::header(source, dialect).ok(),
+        Format::JsonLines => None,
     };
     let names: Vec<&str> = header.iter().flatten().collect();
-    // Only names that need no quotes, in SQL and in a shell.
+    // Only names that need no quotes in SQL and in a shell.
     let is_plain = |name: &&str| {
         let is_letter = |c: char| c.is_ascii_alphabetic() || c == '_';
         name.starts_with(is_letter) && name.chars().all(|c| is_letter(c) || c.is_ascii_digit())
@@ -60,76 +63,86 @@ pub(super) fn no_table(args: &Import, db: &Database, source: &Source, layout: &L
     Failure::new(message, FAILED)
 }
 
-/// The check found a row that is not as it should be, or could not go on.
-pub(super) fn malformed(source: &Source, broken: Broken) -> Failure {
+/// The check found a malformed row, or could not read the file.
+pub(super) fn malformed(source: &Source, error: ReadError) -> Failure {
     let file = &source.name;
-    let message = match broken {
-        Broken::Malformed { start, why } => {
+    let message = match error {
+        ReadError::Malformed { start, why } => {
             let line = line(source, start);
             format!("import: {file}: {line}: {why}: nothing was imported: correct it and try again")
         }
-        Broken::Io(error) => {
+        ReadError::Io(error) => {
             format!("import: {file}: {error}: nothing was imported: try again")
         }
     };
     Failure::new(message, FAILED)
 }
 
-/// The import ended before its time, with so many rows in.
+/// The import stopped before its end, after `done` rows.
 pub(super) fn stopped(args: &Import, source: &Source, done: u64, stop: Stop) -> Failure {
-    let file = &source.name;
-    let skip = args.skip + done;
-    let state = if done > 0 {
-        format!("{} in", plural_are(done))
-    } else {
-        "nothing was imported".to_owned()
+    let state = match done {
+        0 => "nothing was imported".to_owned(),
+        1 => "1 row was imported".to_owned(),
+        done => format!("{done} rows were imported"),
     };
-    let go_on = match skip {
-        0 => "try again".to_owned(),
-        skip => format!("go on with --skip {skip}"),
-    };
-    let (why, next, code) = match stop {
-        Stop::Row { start, error } => {
-            let why = format!("import: {file}: {}: {error}", line(source, start));
-            let next = match args.atomic {
-                true => format!("correct it and {go_on}"),
-                false => format!(
-                    "correct it and {go_on}, or leave it out with --skip {}",
-                    skip + 1
-                ),
-            };
-            (why, next, FAILED)
+    let (next, code) = match &stop {
+        Stop::Row { .. } => (correct(args, done), FAILED),
+        Stop::Changed(_) => {
+            let again = again(args, done);
+            (format!("find out what changed, then {again}"), FAILED)
         }
-        Stop::Database(error) if error.is_timeout() => (error.to_string(), go_on, TIMEOUT),
-        Stop::Database(error) => (error.to_string(), go_on, FAILED),
-        Stop::Changed(why) => {
-            let why = format!("import: {file}: it was changed after it was checked: {why}");
-            (why, format!("see what changed, then {go_on}"), FAILED)
-        }
-        Stop::Signal(number) => {
-            let why = format!("import: {file}: ended by signal {number}");
-            (why, go_on, 128 + number)
-        }
+        Stop::Database(error) if error.is_timeout() => (again(args, done), TIMEOUT),
+        Stop::Database(_) => (again(args, done), FAILED),
+        Stop::Signal(number) => (again(args, done), 128 + number),
     };
-    let code = if code == FAILED && done > 0 {
-        HALFWAY
-    } else {
-        code
+    let code = match code {
+        FAILED if done > 0 => HALFWAY,
+        code => code,
     };
+    let why = why(source, stop);
     Failure::new(format!("{why}\n  {state}\n  {next}"), code)
 }
 
-fn line(source: &Source, start: u64) -> String {
-    let line: io::Result<u64> = source.line_at(start);
-    line.map_or_else(|_| format!("byte {start}"), |line| format!("line {line}"))
+fn why(source: &Source, stop: Stop) -> String {
+    let file = &source.name;
+    match stop {
+        Stop::Row { start, error } => {
+            format!("import: {file}: {}: {error}", line(source, start))
+        }
+        Stop::Database(error) => error.to_string(),
+        Stop::Changed(why) => {
+            format!("import: {file}: it has changed since it was checked: {why}")
+        }
+        Stop::Signal(number) => format!("import: {file}: ended by signal {number}"),
+    }
 }
 
-fn plural(rows: u64) -> String {
+/// The next step after `done` rows.
+fn again(args: &Import, done: u64) -> String {
+    match args.skip + done {
+        0 => "try again".to_owned(),
+        skip => format!("continue with --skip {skip}"),
+    }
+}
+
+/// The next step if the database refused the row after `done` rows.
+fn correct(args: &Import, done: u64) -> String {
+    let again = again(args, done);
+    if args.atomic {
+        return format!("correct it and {again}");
+    }
+    let after = args.skip + done + 1;
+    format!("correct it and {again}, or leave it out with --skip {after}")
+}
+
+fn line(source: &Source, start: u64) -> String {
+    match source.line_at(start) {
+        Ok(line) => format!("line {line}"),
+        Err(_) => format!("byte {start}"),
+    }
+}
+
+fn row_count(rows: u64) -> String {
     let word = if rows == 1 { "row" } else { "rows" };
     format!("{rows} {word}")
-}
-
-fn plural_are(rows: u64) -> String {
-    let verb = if rows == 1 { "is" } else { "are" };
-    format!("{} {verb}", plural(rows))
 }

@@ -1,27 +1,27 @@
-//! How far it is: on standard error, and only if that is a terminal.
+//! Progress bars. indicatif draws them on standard error, if that is a terminal.
 
 use std::fmt::Write;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
-/// A bar that goes away when it is dropped.
+/// A bar that disappears when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: ProgressBar,
 }
 
 impl Progress {
-    /// Bytes that are checked.
+    /// Counts bytes that were checked.
     pub(crate) fn of_check(bytes: u64) -> Self {
         Self::new(bytes, "checking {wide_bar} {percent}%  {eta} left")
     }
 
-    /// Rows that are written.
+    /// Counts rows that were written.
     pub(crate) fn of_rows(rows: u64) -> Self {
         Self::new(
             rows,
-            "{wide_bar} {pos}/{len} rows  {rate} a second  {eta} left",
+            "{wide_bar} {pos}/{len} rows  {rate} per second  {eta} left",
         )
     }
 
@@ -49,7 +49,7 @@ impl Drop for Progress {
     }
 }
 
-/// Without the decimals of indicatif's own.
+/// The rate without decimals, which indicatif's own has.
 fn rate(state: &ProgressState, out: &mut dyn Write) {
     let _ = write!(out, "{:.0}", state.per_sec());
 }

@@ -1,4 +1,4 @@
-//! One row of a file, and the rows of a file one after the other.
+//! One row of a file.
 
 use std::io;
 
@@ -6,20 +6,16 @@ use csv::StringRecord;
 use penholder::Value;
 use penholder::rusqlite::{self, Statement};
 
-use super::source::Source;
-use super::table::Table;
-use super::{Layout, csv as sheet, jsonl};
+/// The longest row, in bytes. A file without line ends, or with a quote that is never
+/// closed, must not fill the memory.
+pub(crate) const MAX_ROW_BYTES: u64 = 100_000_000;
 
-/// The longest row, in bytes: what comes without a line end, or in a quote that
-/// nobody closes, must not fill the memory.
-pub(crate) const LONGEST: u64 = 100_000_000;
-
-/// A row, to be read into again and again: it keeps its memory.
+/// A row to read into. It is reused for many rows and keeps its memory.
 #[derive(Debug)]
 pub(crate) struct Row {
     /// Where it begins in the file, in bytes.
     pub(crate) start: u64,
-    /// The columns that it has values for.
+    /// The numbers of the columns that it has values for.
     pub(crate) columns: Vec<usize>,
     pub(crate) values: Values,
 }
@@ -34,7 +30,7 @@ pub(crate) enum Values {
 }
 
 impl Row {
-    /// Hands its values to a statement that has a parameter for each.
+    /// Binds its values to a statement that has a parameter for each.
     pub(crate) fn bind(&self, statement: &mut Statement<'_>) -> rusqlite::Result<()> {
         match &self.values {
             Values::Text {
@@ -51,7 +47,7 @@ impl Row {
         }
     }
 
-    /// About how much memory it takes.
+    /// Estimates the memory that it takes, in bytes.
     pub(crate) fn size(&self) -> usize {
         let text = match &self.values {
             Values::Text { fields, .. } => fields.as_slice().len() + 8 * fields.len(),
@@ -69,58 +65,17 @@ fn size(value: &Value) -> usize {
     size_of::<Value>() + text
 }
 
-/// Why the next row cannot be had.
+/// Why a row cannot be read.
 #[derive(Debug)]
-pub(crate) enum Broken {
-    /// The row that begins there is not as it should be.
+pub(crate) enum ReadError {
+    /// The row that begins at `start` is malformed.
     Malformed { start: u64, why: String },
     /// The file cannot be read.
     Io(io::Error),
 }
 
-impl From<io::Error> for Broken {
+impl From<io::Error> for ReadError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
-    }
-}
-
-/// The rows of a file, one after the other.
-#[derive(Debug)]
-pub(crate) enum Rows<'a> {
-    Csv(sheet::Reader),
-    JsonLines(jsonl::Reader<'a>),
-}
-
-impl<'a> Rows<'a> {
-    /// From the first on.
-    pub(crate) fn of(source: &Source, layout: &Layout, table: &'a Table) -> Result<Self, Broken> {
-        match layout {
-            Layout::Csv(dialect) => sheet::Reader::open(source, *dialect, table).map(Self::Csv),
-            Layout::JsonLines => Ok(Self::JsonLines(jsonl::Reader::open(source, table)?)),
-        }
-    }
-
-    /// A row that [`read`](Self::read) can read into.
-    pub(crate) fn new_row(&self) -> Row {
-        match self {
-            Self::Csv(reader) => reader.new_row(),
-            Self::JsonLines(_) => jsonl::new_row(),
-        }
-    }
-
-    /// Reads and checks the next row; `false` if there is none.
-    pub(crate) fn read(&mut self, row: &mut Row) -> Result<bool, Broken> {
-        match self {
-            Self::Csv(reader) => reader.read(row),
-            Self::JsonLines(reader) => reader.read(row),
-        }
-    }
-
-    /// How many bytes of the file were read.
-    pub(crate) fn place(&self) -> u64 {
-        match self {
-            Self::Csv(reader) => reader.place(),
-            Self::JsonLines(reader) => reader.place(),
-        }
     }
 }

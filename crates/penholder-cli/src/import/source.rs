@@ -1,4 +1,4 @@
-//! What is imported: a file that can be read twice.
+//! The file to import. It can be read twice.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -6,23 +6,23 @@ use std::path::Path;
 
 use crate::failure::{FAILED, Failure};
 
-/// The mark that some programs write at the beginning of UTF-8 text.
+/// Some programs write it at the beginning of UTF-8 text.
 const BYTE_ORDER_MARK: [u8; 3] = *b"\xEF\xBB\xBF";
 
-/// A file of which the part that was there at the beginning is read.
+/// A file, up to the length that it had when it was opened.
 #[derive(Debug)]
 pub(crate) struct Source {
-    /// As messages call it.
+    /// Its name in messages.
     pub(crate) name: String,
     file: File,
-    /// Where its text begins, and where it ends.
+    /// Where its text begins and ends.
     start: u64,
     end: u64,
 }
 
 impl Source {
-    /// Opens a file. Standard input, and whatever else can be read only once, is
-    /// copied into a temporary file without a name.
+    /// Opens a file. Input that can be read only once, like standard input, is copied
+    /// into a temporary file without a name.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let name = match path.to_str() {
             Some("-") => "standard input".to_owned(),
@@ -31,13 +31,13 @@ impl Source {
         let failed = |next: &str, error: io::Error| {
             Failure::new(format!("import: {name}: {error}: {next}"), FAILED)
         };
-        let permitted = |error| failed("check its name and permissions", error);
-        let roomy = |error| failed("make room in TMPDIR, where it is copied first", error);
-        let file = match open_file(path).map_err(permitted)? {
-            Input::Twice(file) => file,
-            Input::Once(mut input) => spool(&mut input).map_err(roomy)?,
+        let cannot_open = |error| failed("check its name and permissions", error);
+        let cannot_copy = |error| failed("make room in TMPDIR, where a copy is kept", error);
+        let file = match open_file(path).map_err(cannot_open)? {
+            Input::File(file) => file,
+            Input::Stream(mut input) => spool(&mut input).map_err(cannot_copy)?,
         };
-        let (start, end) = bounds(&file).map_err(permitted)?;
+        let (start, end) = bounds(&file).map_err(cannot_open)?;
         Ok(Self {
             name,
             file,
@@ -46,40 +46,38 @@ impl Source {
         })
     }
 
-    /// Where its text begins.
+    /// Where its text begins, in bytes.
     pub(crate) fn start(&self) -> u64 {
         self.start
     }
 
-    /// How many bytes of text there are.
+    /// The length of its text in bytes.
     pub(crate) fn len(&self) -> u64 {
         self.end - self.start
     }
 
-    /// Its text from the beginning. There is one such reader at a time: they share
-    /// the place in the file.
+    /// Reads its text from the beginning. Use one such reader at a time: they share the
+    /// position in the file.
     pub(crate) fn read(&self) -> io::Result<io::Take<File>> {
         let mut file = self.file.try_clone()?;
         file.seek(SeekFrom::Start(self.start))?;
         Ok(file.take(self.len()))
     }
 
-    /// The number of the line on which stands what comes next at this place; line
-    /// ends there are passed over.
-    pub(crate) fn line_at(&self, place: u64) -> io::Result<u64> {
-        let before = place.saturating_sub(self.start);
+    /// The number of the line at this offset. Line ends at the offset are skipped.
+    pub(crate) fn line_at(&self, offset: u64) -> io::Result<u64> {
         let mut text = BufReader::new(self.read()?);
         let mut lines = Lines::default();
-        let mut left = before;
+        let mut left = offset.saturating_sub(self.start);
         loop {
-            let piece = text.fill_buf()?;
-            let length = piece.len();
-            for &byte in piece {
+            let chunk = text.fill_buf()?;
+            let length = chunk.len();
+            for &byte in chunk {
                 if left == 0 && !matches!(byte, b'\r' | b'\n') {
                     return Ok(lines.number());
                 }
                 left = left.saturating_sub(1);
-                lines.pass(byte);
+                lines.add(byte);
             }
             if length == 0 {
                 return Ok(lines.number());
@@ -97,7 +95,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn pass(&mut self, byte: u8) {
+    fn add(&mut self, byte: u8) {
         let ends = byte == b'\r' || (byte == b'\n' && !self.after_cr);
         self.ended += u64::from(ends);
         self.after_cr = byte == b'\r';
@@ -108,15 +106,16 @@ impl Lines {
     }
 }
 
-/// How often something can be read.
 enum Input {
-    Twice(File),
-    Once(Box<dyn Read>),
+    /// Can be read twice.
+    File(File),
+    /// Can be read only once.
+    Stream(Box<dyn Read>),
 }
 
 fn open_file(path: &Path) -> io::Result<Input> {
     if path == Path::new("-") {
-        return Ok(Input::Once(Box::new(io::stdin())));
+        return Ok(Input::Stream(Box::new(io::stdin())));
     }
     let file = File::open(path)?;
     let kind = file.metadata()?.file_type();
@@ -124,12 +123,12 @@ fn open_file(path: &Path) -> io::Result<Input> {
         return Err(io::ErrorKind::IsADirectory.into());
     }
     Ok(match kind.is_file() {
-        true => Input::Twice(file),
-        false => Input::Once(Box::new(file)),
+        true => Input::File(file),
+        false => Input::Stream(Box::new(file)),
     })
 }
 
-/// Gone when it is closed, or when this process dies.
+/// Copies a stream into a file that exists until it is closed, or this process dies.
 fn spool(input: &mut impl Read) -> io::Result<File> {
     let mut file = tempfile::tempfile()?;
     io::copy(input, &mut file)?;
@@ -161,18 +160,18 @@ mod tests {
         for text in ["a\nb\nc", "a\r\nb\r\nc", "a\rb\rc", "\u{feff}a\nb\nc"] {
             let source = source(text);
             for (letter, line) in [('a', 1), ('b', 2), ('c', 3)] {
-                let place = u64::try_from(text.find(letter).unwrap()).unwrap();
-                assert_eq!(source.line_at(place).unwrap(), line, "{text:?} {letter}");
+                let offset = u64::try_from(text.find(letter).unwrap()).unwrap();
+                assert_eq!(source.line_at(offset).unwrap(), line, "{text:?} {letter}");
             }
         }
-        // The place may be anywhere among the line ends before.
-        for place in 1..5 {
-            assert_eq!(source("a\r\n\r\nb").line_at(place).unwrap(), 3);
+        // The offset may be anywhere among the line ends before.
+        for offset in 1..5 {
+            assert_eq!(source("a\r\n\r\nb").line_at(offset).unwrap(), 3);
         }
     }
 
     #[test]
-    fn a_mark_at_the_beginning_is_no_text() {
+    fn a_byte_order_mark_is_no_text() {
         assert_eq!(
             (source("\u{feff}a").start(), source("\u{feff}a").len()),
             (3, 1)

@@ -1,4 +1,4 @@
-//! The table that rows are written into.
+//! The table to import into.
 
 use penholder::Database;
 
@@ -14,20 +14,20 @@ pub(crate) struct Table {
 #[derive(Debug)]
 struct Column {
     name: String,
-    /// Its value is computed, or it belongs to a virtual table itself.
-    given: bool,
+    /// Whether rows may give it a value: it is neither computed nor hidden.
+    is_writable: bool,
 }
 
 impl Table {
-    /// `None` if there is no such table.
+    /// Looks a table up. Returns `None` if there is no such table.
     pub(crate) fn find(db: &Database, name: &str) -> Result<Option<Self>, Failure> {
         // 0: an ordinary column; others are computed or hidden.
-        let sql = "SELECT name, hidden = 0 AS given FROM pragma_table_xinfo(?1)";
+        let sql = "SELECT name, hidden = 0 AS is_writable FROM pragma_table_xinfo(?1)";
         let rows = db.query(sql, [name])?;
         let column = |row| {
             Ok(Column {
                 name: rows.get(row, "name")?,
-                given: rows.get(row, "given")?,
+                is_writable: rows.get(row, "is_writable")?,
             })
         };
         let columns: penholder::Result<Vec<Column>> = (0..rows.len()).map(column).collect();
@@ -42,29 +42,29 @@ impl Table {
         Ok(Some(table))
     }
 
-    /// SQLite knows when it is asked to prepare: a view without a trigger, a table
-    /// of its own.
+    /// Lets SQLite prepare an insert. That fails for a view without a trigger, and for
+    /// a table of SQLite itself.
     fn refuse_unwritable(&self, db: &Database) -> Result<(), Failure> {
         db.read(|connection| {
             let sql = self.insert(&[]);
             connection.prepare(&sql).map(drop).map_err(|error| {
                 let db = db.path().display();
-                let next = "give a table that takes rows";
+                let next = "choose a table that accepts rows";
                 Failure::new(format!("import: {db}: {error}: {next}"), FAILED)
             })
         })
     }
 
-    /// The number of the column with this name; capitals are as small letters, as
-    /// in SQL. It is looked for at `likely` first.
+    /// The number of the column with this name. As in SQL, case does not matter. The
+    /// search begins at `likely`.
     pub(crate) fn column(&self, name: &str, likely: usize) -> Result<usize, String> {
-        let is_it = |column: &Column| column.name.eq_ignore_ascii_case(name);
+        let matches = |column: &Column| column.name.eq_ignore_ascii_case(name);
         let found = match self.columns.get(likely) {
-            Some(column) if is_it(column) => Some(likely),
-            _ => self.columns.iter().position(is_it),
+            Some(column) if matches(column) => Some(likely),
+            _ => self.columns.iter().position(matches),
         };
         match found {
-            Some(number) if self.columns[number].given => Ok(number),
+            Some(number) if self.columns[number].is_writable => Ok(number),
             Some(_) => Err(format!("the column {name:?} is computed by the table")),
             None => Err(format!("the table {} has no column {name:?}", self.name)),
         }
@@ -102,9 +102,9 @@ mod tests {
     use super::*;
 
     fn table() -> Table {
-        let column = |name: &str, given| Column {
+        let column = |name: &str, is_writable| Column {
             name: name.to_owned(),
-            given,
+            is_writable,
         };
         Table {
             name: "odd \"name\"".to_owned(),

@@ -1,13 +1,13 @@
-//! `penholder stress`: many real processes write one database, and the result
-//! is checked.
+//! `penholder stress`: many processes write to one database, and the result is checked.
 
 mod report;
+mod sample;
 mod samples;
 mod table;
 pub(crate) mod worker;
+mod workers;
 
-use std::io::{self, PipeReader};
-use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,10 +15,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use penholder::Database;
 
 use crate::args::Stress;
-use crate::failure::{FAILED, Failure, say};
+use crate::failure::{Failure, say};
 use crate::output;
 use report::Report;
 use samples::{Counted, Samples};
+use workers::Workers;
 
 pub(crate) fn run(args: &Stress) -> Result<ExitCode, Failure> {
     let options = args
@@ -41,17 +42,17 @@ pub(crate) fn run(args: &Stress) -> Result<ExitCode, Failure> {
         output::print(report.to_string().as_bytes())
     };
     match printed {
-        // Whoever does not read the report may still ask for the result.
+        // Without a reader for the report, the exit code still tells the result.
         Ok(_) | Err(Failure::PipeClosed) => Ok(report.exit_code()),
         Err(failure) => Err(failure),
     }
 }
 
-/// A process that says nothing for longer than a write may take and this is
-/// stuck: its writes count as failed.
+/// A worker that reports nothing for longer than a write may take plus this time is
+/// stuck. Its writes count as failed.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// Tells the rows of this run from those of earlier ones.
+/// Distinguishes the rows of this run from those of earlier ones.
 fn run_number() -> i64 {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -59,36 +60,31 @@ fn run_number() -> i64 {
     i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Starts the processes, lets them go at once, and counts what they say.
+/// Starts the processes, lets them write at the same time, and collects their samples.
 fn write(args: &Stress, run: i64) -> Result<Counted, Failure> {
-    // Whoever has this for standard input waits until its other end is closed.
-    let (gate, gatekeeper) = io::pipe().map_err(|e| failed("open a pipe", &e))?;
-    let mut workers = Workers::start(args, run, &gate)?;
-    drop(gate);
+    let (mut workers, start_signal) = Workers::start(args, run)?;
     let progress = progress_bar(u64::from(args.processes) * u64::from(args.writes));
-    let mut readers: Vec<_> = workers
-        .take_outputs()
-        .into_iter()
-        .map(|output| Samples::new(output, args.timeout.saturating_add(SILENCE)))
+    let timeout = args.timeout.saturating_add(SILENCE);
+    let outputs = workers.take_outputs().into_iter();
+    let mut samples: Vec<_> = outputs
+        .map(|output| Samples::new(output, timeout))
         .collect();
-    for reader in &mut readers {
-        reader.wait_until_ready();
-    }
+    samples.iter_mut().for_each(Samples::wait_until_ready);
     let begun = Instant::now();
-    drop(gatekeeper);
+    drop(start_signal);
     let mut total = Counted::default();
     thread::scope(|scope| {
         let progress = &progress;
-        let threads: Vec<_> = readers
+        let threads: Vec<_> = samples
             .into_iter()
-            .map(|reader| {
+            .map(|samples| {
                 thread::Builder::new()
                     .stack_size(256 << 10)
-                    .spawn_scoped(scope, move || reader.count(begun, progress))
+                    .spawn_scoped(scope, move || samples.count(begun, progress))
             })
             .collect();
         for thread in threads {
-            let thread = thread.map_err(|e| failed("start a thread", &e))?;
+            let thread = thread.map_err(|e| workers::failed("start a thread", &e))?;
             if let Ok(counted) = thread.join() {
                 total.add(&counted);
             }
@@ -106,11 +102,6 @@ fn check(args: &Stress, db: &Database, run: i64, counted: &Counted) -> Result<Re
     Ok(Report::new(args, rows_found, integrity, counted))
 }
 
-/// A duration as the workers' command line takes it, nothing lost.
-fn exactly(timeout: Duration) -> String {
-    format!("{}s {}ns", timeout.as_secs(), timeout.subsec_nanos())
-}
-
 fn progress_bar(writes: u64) -> ProgressBar {
     // Drawn on standard error, and only if that is a terminal.
     let bar = ProgressBar::new(writes);
@@ -118,62 +109,4 @@ fn progress_bar(writes: u64) -> ProgressBar {
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(Duration::from_millis(100));
     bar
-}
-
-fn failed(what: &str, error: &io::Error) -> Failure {
-    Failure::new(
-        format!("stress: {what}: {error}: try fewer processes"),
-        FAILED,
-    )
-}
-
-/// The processes. Those whose output has ended end by themselves; one that was
-/// given up is killed when this is dropped.
-struct Workers {
-    children: Vec<Child>,
-}
-
-impl Workers {
-    fn start(args: &Stress, run: i64, gate: &PipeReader) -> Result<Self, Failure> {
-        let program = std::env::current_exe().map_err(|e| failed("find this program", &e))?;
-        let mut workers = Self {
-            children: Vec::new(),
-        };
-        for process in 0..args.processes {
-            let gate = gate.try_clone().map_err(|e| failed("open a pipe", &e))?;
-            let mut command = Command::new(&program);
-            command
-                .args(["stress-worker", "--run", &run.to_string()])
-                .args(["--process", &process.to_string()])
-                .args(["--writes", &args.writes.to_string()])
-                .args(["--sync", args.sync.name()])
-                .args(["--timeout", &exactly(args.timeout)])
-                .stdin(gate)
-                .stdout(Stdio::piped());
-            if let Some(path) = &args.target.lock_file {
-                command.arg("--lock-file").arg(path);
-            }
-            if args.target.allow_network_fs {
-                command.arg("--allow-network-fs");
-            }
-            command.arg("--").arg(&args.target.db);
-            let child = command.spawn().map_err(|e| failed("start a process", &e))?;
-            workers.children.push(child);
-        }
-        Ok(workers)
-    }
-
-    fn take_outputs(&mut self) -> Vec<ChildStdout> {
-        let outputs = self.children.iter_mut().map(|child| child.stdout.take());
-        outputs.flatten().collect()
-    }
-}
-
-impl Drop for Workers {
-    fn drop(&mut self) {
-        for child in &mut self.children {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! What `penholder stress` found.
+//! The result of `penholder stress`.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -8,9 +8,9 @@ use serde::Serialize;
 use super::samples::Counted;
 use crate::args::Stress;
 use crate::failure::FAILED;
-use crate::output::time;
+use crate::text::micros;
 
-/// The report; with `--json` these are its fields.
+/// The report. The fields are also the keys of `--json`.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     processes: u32,
@@ -20,11 +20,11 @@ pub(super) struct Report {
     failed: u64,
     elapsed_s: f64,
     writes_per_s: f64,
-    /// From asking to acknowledgement, in microseconds.
+    /// From the call to the acknowledgement, in microseconds.
     wait_us: Wait,
-    /// Writes a second of the slowest and of the fastest process.
+    /// Writes per second of the slowest and of the fastest process.
     per_process: Range,
-    /// Jain's index over the processes' writes a second: 1 is perfectly fair.
+    /// Jain's index over the writes per second of each process: 1 is perfectly fair.
     jain: f64,
     integrity: String,
     #[serde(skip)]
@@ -83,7 +83,7 @@ impl Report {
         }
     }
 
-    /// Whether nothing is missing and nothing is broken.
+    /// Whether every row is there, and the database is sound.
     fn is_whole(&self) -> bool {
         self.failed == 0 && self.rows_found == self.writes_expected && self.integrity == "ok"
     }
@@ -130,21 +130,21 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "  writes     {failed}, {:.0} a second",
+            "  writes     {failed}, {:.0} per second",
             self.writes_per_s
         )?;
         writeln!(
             f,
             "  each took  p50 {}, p90 {}, p99 {}, p99.9 {}, longest {}",
-            time(*p50),
-            time(*p90),
-            time(*p99),
-            time(*p999),
-            time(*max)
+            micros(*p50),
+            micros(*p90),
+            micros(*p99),
+            micros(*p999),
+            micros(*max)
         )?;
         writeln!(
             f,
-            "  fairness   {:.3} (Jain), processes at {:.0} to {:.0} writes a second",
+            "  fairness   {:.3} (Jain), processes at {:.0} to {:.0} writes per second",
             self.jain, self.per_process.min, self.per_process.max
         )?;
         writeln!(f, "  integrity  {}", self.integrity)

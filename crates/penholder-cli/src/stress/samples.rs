@@ -1,4 +1,4 @@
-//! What a worker says about its writes.
+//! Reads the samples of a worker.
 
 use std::io::{BufReader, Read};
 use std::process::ChildStdout;
@@ -6,19 +6,15 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 
-use super::worker::{FAILED, READY};
-
-/// One call to the kernel waits no longer; then it waits again.
-const LONGEST_POLL: Duration = Duration::from_secs(3600);
+use super::sample::{FAILED, READY};
+use crate::sys::pipe;
 
 /// The output of one worker.
 pub(super) struct Samples {
     from: BufReader<ChildStdout>,
-    /// A worker that says nothing for longer is given up: it was stopped, say.
-    patience: Duration,
+    /// A worker that reports nothing for longer is given up. It was stopped, for example.
+    timeout: Duration,
 }
 
 /// What the workers did.
@@ -27,9 +23,9 @@ pub(super) struct Counted {
     pub(super) acknowledged: u64,
     /// Time of each acknowledged write, in microseconds.
     pub(super) times: Histogram<u64>,
-    /// Writes a second of each process.
+    /// Writes per second of each process.
     pub(super) rates: Vec<f64>,
-    /// From the start to the last end.
+    /// From the start to the end of the last process.
     pub(super) elapsed: Duration,
 }
 
@@ -48,24 +44,24 @@ impl Default for Counted {
 impl Counted {
     pub(super) fn add(&mut self, other: &Self) {
         self.acknowledged += other.acknowledged;
-        // Both resize themselves, so every value fits.
+        // The histogram resizes itself, so every value fits.
         let _ = self.times.add(&other.times);
         self.rates.extend(&other.rates);
     }
 }
 
 impl Samples {
-    pub(super) fn new(output: ChildStdout, patience: Duration) -> Self {
+    pub(super) fn new(output: ChildStdout, timeout: Duration) -> Self {
         let from = BufReader::new(output);
-        Self { from, patience }
+        Self { from, timeout }
     }
 
-    /// Until the worker has opened the database, or ended.
+    /// Waits until the worker has opened the database, or ended.
     pub(super) fn wait_until_ready(&mut self) {
         while self.next().is_some_and(|sample| sample != READY) {}
     }
 
-    /// Counts until the worker ends.
+    /// Counts the writes until the worker ends.
     pub(super) fn count(mut self, begun: Instant, progress: &ProgressBar) -> Counted {
         let mut counted = Counted::default();
         while let Some(sample) = self.next() {
@@ -85,29 +81,19 @@ impl Samples {
 
     fn next(&mut self) -> Option<u32> {
         let mut bytes = [0; 4];
-        for place in 0..bytes.len() {
+        for index in 0..bytes.len() {
             self.wait()?;
-            self.from.read_exact(&mut bytes[place..=place]).ok()?;
+            self.from.read_exact(&mut bytes[index..=index]).ok()?;
         }
         Some(u32::from_le_bytes(bytes))
     }
 
-    /// Until there is something to read, or the end; `None` if patience ends.
+    /// Waits for something to read, or the end. Returns `None` if the time is up.
     fn wait(&mut self) -> Option<()> {
         if !self.from.buffer().is_empty() {
             return Some(());
         }
-        let begun = Instant::now();
-        loop {
-            let left = self.patience.saturating_sub(begun.elapsed());
-            let left = Timespec::try_from(left.min(LONGEST_POLL)).ok()?;
-            let mut output = [PollFd::new(self.from.get_ref(), PollFlags::IN)];
-            match poll(&mut output, Some(&left)) {
-                Ok(0) if begun.elapsed() >= self.patience => return None,
-                Ok(0) | Err(Errno::INTR) => {}
-                Ok(_) => return Some(()),
-                Err(_) => return None,
-            }
-        }
+        let readable = pipe::is_readable_within(self.from.get_ref(), self.timeout);
+        readable.ok()?.then_some(())
     }
 }

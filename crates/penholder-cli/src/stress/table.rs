@@ -1,5 +1,5 @@
-//! The table that `penholder stress` writes. Its rows carry the number of the
-//! run, so that runs on one file do not mix.
+//! The table that `penholder stress` writes to. Its rows have the number of the run, so
+//! that runs on one database do not mix.
 
 use penholder::{Database, params};
 
@@ -30,26 +30,26 @@ pub(super) fn insert(db: &Database, run: i64, process: u32, number: u32) -> penh
     Ok(())
 }
 
-/// The rows of one run.
+/// Counts the rows of one run.
 pub(super) fn count(db: &Database, run: i64) -> penholder::Result<i64> {
     let sql = "SELECT count(*) AS n FROM penholder_stress WHERE run = ?1";
     db.query(sql, [run])?.get(0, "n")
 }
 
-/// `ok`, or what is wrong.
+/// Checks the database. Returns `ok`, or what is wrong.
 pub(super) fn integrity(db: &Database) -> penholder::Result<String> {
     db.query("PRAGMA integrity_check(1)", ())?
         .get(0, "integrity_check")
 }
 
-/// An empty database, or one of ours, may be filled; another may not.
+/// Refuses a database that has other tables.
 pub(super) fn refuse_foreign(target: &Target) -> Result<(), Failure> {
     let path = &target.db;
     if !path.exists() {
         return Ok(());
     }
     let db = target.options().read_only(true).open(path)?;
-    // The second is where group commit keeps what it carried.
+    // The second table is that of group commit for combined writes.
     let sql = "SELECT name FROM sqlite_schema \
                WHERE tbl_name NOT IN ('penholder_stress', '_penholder_batch') LIMIT 1";
     let found = db.query(sql, ())?;
@@ -58,8 +58,8 @@ pub(super) fn refuse_foreign(target: &Target) -> Result<(), Failure> {
     }
     let name: String = found.get(0, "name")?;
     let message = format!(
-        "stress: {}: this is somebody's database (it has a table {name}): take another file, or \
-         say --force to add a table penholder_stress to it",
+        "stress: {}: the database has other tables (for example {name}): choose another file, or \
+         give --force to add a table penholder_stress to it",
         path.display()
     );
     Err(Failure::new(message, FAILED))

@@ -1,18 +1,15 @@
 //! Keys, as a terminal sends them.
 //!
-//! Not crossterm's reader: it reads from a terminal that is gone again and again, for
-//! ever, and a key that comes together with a new size it leaves unread until the next.
+//! This is not crossterm's reader, which reads from a closed terminal in an endless loop,
+//! and leaves a key that comes together with a new size unread until the next key.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, IsTerminal, Read};
-use std::os::fd::AsFd;
+use std::io;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use crate::sys::terminal::Terminal;
 
-/// How long after an escape the rest of an arrow key may come.
+/// The rest of an arrow key comes within this time after its escape.
 const REST: Duration = Duration::from_millis(30);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,36 +18,30 @@ pub(crate) enum Key {
     Down,
     Enter,
     Escape,
-    /// Ctrl-C, which is no signal on a terminal that is ours.
+    /// Ctrl-C, which is no signal in raw mode.
     Interrupt,
     Letter(char),
 }
 
-/// Who types.
+/// Reads keys from the terminal.
 pub(crate) struct Keyboard {
-    terminal: File,
+    terminal: Terminal,
     typed: VecDeque<Key>,
 }
 
 impl Keyboard {
-    /// Standard input, if it is the terminal.
     pub(crate) fn open() -> io::Result<Self> {
-        let stdin = io::stdin();
-        let terminal = if stdin.is_terminal() {
-            File::from(stdin.as_fd().try_clone_to_owned()?)
-        } else {
-            File::open("/dev/tty")?
-        };
+        let terminal = Terminal::open()?;
         let typed = VecDeque::new();
         Ok(Self { terminal, typed })
     }
 
     /// The next key, if one comes within this time.
     pub(crate) fn wait(&mut self, time: Duration) -> io::Result<Option<Key>> {
-        if self.typed.is_empty() && self.is_ready(time)? {
+        if self.typed.is_empty() && self.terminal.is_readable_within(time)? {
             let mut bytes = Vec::new();
             self.read(&mut bytes)?;
-            if bytes.ends_with(b"\x1b") && self.is_ready(REST)? {
+            if bytes.ends_with(b"\x1b") && self.terminal.is_readable_within(REST)? {
                 self.read(&mut bytes)?;
             }
             self.typed.extend(keys(&bytes));
@@ -58,24 +49,9 @@ impl Keyboard {
         Ok(self.typed.pop_front())
     }
 
-    fn is_ready(&self, time: Duration) -> io::Result<bool> {
-        let mut ready = [PollFd::new(&self.terminal, PollFlags::IN)];
-        let time = Timespec::try_from(time).map_err(io::Error::other)?;
-        match poll(&mut ready, Some(&time)) {
-            Err(Errno::INTR) => return Ok(false),
-            polled => polled?,
-        };
-        let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
-        if ready[0].revents().intersects(gone) {
-            return Err(gone_away());
-        }
-        Ok(!ready[0].revents().is_empty())
-    }
-
     fn read(&mut self, into: &mut Vec<u8>) -> io::Result<()> {
         let mut bytes = [0; 256];
         match self.terminal.read(&mut bytes) {
-            Ok(0) => Err(gone_away()),
             Ok(length) => {
                 into.extend_from_slice(&bytes[..length]);
                 Ok(())
@@ -86,11 +62,7 @@ impl Keyboard {
     }
 }
 
-fn gone_away() -> io::Error {
-    io::Error::other("it is gone")
-}
-
-/// The keys that were typed; what is none of ours is passed over.
+/// The keys that were typed; others are skipped.
 fn keys(mut bytes: &[u8]) -> Vec<Key> {
     let mut keys = Vec::new();
     loop {
@@ -127,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_told_apart() {
+    fn keys_are_recognised() {
         let all = b"q \x1b[A\x1bOB\x1b[1;5A\r\x03\x1b[200~\x07\xc3\xa4d";
         let expected = [
             Key::Letter('q'),

@@ -1,4 +1,4 @@
-//! `penholder top`: the write lock, live.
+//! `penholder top`: who holds the write lock and who waits, live.
 
 mod keys;
 #[cfg(test)]
@@ -18,17 +18,17 @@ use watch::Watch;
 
 use crate::args::Top;
 use crate::failure::{FAILED, Failure};
-use crate::{output, status};
+use crate::{output, summary, text};
 
-/// How often it looks, if it is not told.
+/// The default of `--interval`.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(args: &Top) -> Result<ExitCode, Failure> {
     let watch = Watch::of(&args.target)?;
     let interval = args.interval.unwrap_or(INTERVAL);
     if args.once || !can_draw() {
-        let again = args.interval.is_some() && !args.once;
-        return print(watch, interval, again);
+        let repeat = args.interval.is_some() && !args.once;
+        return print(watch, interval, repeat);
     }
     let failed = |error| {
         let next = "use --once for plain text";
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Top) -> Result<ExitCode, Failure> {
     let ended = show(&mut screen, watch, interval);
     let closed = screen.close();
     if let Input::Signal(signal) = ended.map_err(failed)? {
-        return Err(screen::die_of(signal));
+        return Err(screen::end_by(signal));
     }
     closed.map_err(failed)?;
     Ok(ExitCode::SUCCESS)
@@ -48,50 +48,50 @@ fn can_draw() -> bool {
     io::stdout().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
 }
 
-/// As plain text, each after an interval, of which it tells the rates.
-fn print(mut watch: Watch, interval: Duration, again: bool) -> Result<ExitCode, Failure> {
+/// Prints plain text after each interval: the rates are those of the interval.
+fn print(mut watch: Watch, interval: Duration, repeat: bool) -> Result<ExitCode, Failure> {
     loop {
         output::pause(interval)?;
-        watch.look()?;
-        output::print(text(&watch).as_bytes())?;
-        if !again {
+        watch.update()?;
+        output::print(describe(&watch).as_bytes())?;
+        if !repeat {
             return Ok(ExitCode::SUCCESS);
         }
     }
 }
 
-/// What `status` says, as far as the page knows it, and how busy it was.
-fn text(watch: &Watch) -> String {
-    let status = &watch.glance().status;
-    let mut lines = status::people(status);
+/// The text of `status`, as far as the queue file has it, and the latest rates.
+fn describe(watch: &Watch) -> String {
+    let status = &watch.snapshot().status;
+    let mut lines = summary::holder_and_queue(status);
     let sample = watch.trend().latest().map(|sample| {
         format!(
-            "lately taken {} times a second, {} waited for, waits p99 {}, longest {}",
-            sample.taken,
-            sample.waited,
-            output::duration(sample.p99),
-            output::duration(sample.longest)
+            "lately acquired {} times per second, {} after a wait, waits p99 {}, longest {}",
+            sample.acquired,
+            sample.contended,
+            text::duration(sample.p99),
+            text::duration(sample.longest)
         )
     });
-    let more = sample.into_iter().chain(watch.figures());
-    let more = more.chain(status::events(status));
-    lines.extend(more.map(|line| format!("  {line}")));
+    let details = sample.into_iter().chain(watch.figures());
+    let details = details.chain(summary::events(status));
+    lines.extend(details.map(|line| format!("  {line}")));
     lines.join("\n") + "\n"
 }
 
-/// On the screen, until somebody ends it.
+/// Draws on the terminal until a key or a signal ends it.
 fn show(screen: &mut Screen, mut watch: Watch, interval: Duration) -> io::Result<Input> {
     let mut view = View::new(interval);
     let mut next = Instant::now() + interval;
     loop {
         screen.draw(|frame| view.draw(frame, &watch))?;
         match screen.wait(next)? {
-            Input::Key(key) if view.is_end(key) => return Ok(Input::Key(key)),
+            Input::Key(key) if view.ends_by(key) => return Ok(Input::Key(key)),
             Input::Key(key) => view.press(key, &watch),
             Input::Resized => {}
-            Input::Nothing => {
+            Input::Timeout => {
                 if !view.is_paused() {
-                    view.tell(watch.look().err());
+                    view.set_error(watch.update().err());
                 }
                 next = Instant::now() + interval;
             }

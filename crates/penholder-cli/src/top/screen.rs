@@ -1,4 +1,4 @@
-//! The terminal: taken over, and given back as it was on every way out.
+//! The terminal: taken over, and restored on every way out.
 
 use std::io;
 use std::mem::ManuallyDrop;
@@ -10,53 +10,49 @@ use std::time::{Duration, Instant};
 
 use ratatui::crossterm::terminal::disable_raw_mode;
 use ratatui::{DefaultTerminal, Frame};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
-use signal_hook::iterator::Signals;
-use signal_hook::low_level::emulate_default_handler;
 
 use super::keys::{Key, Keyboard};
 use crate::failure::{FAILED, Failure};
+use crate::sys::signal::{self, ScreenSignal};
 
-/// What ends it.
-const ENDS: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 /// A signal is noticed within this time.
 const NOTICED: Duration = Duration::from_millis(50);
-/// How long giving the terminal back may take after a signal: it may take nothing
-/// more, and keep whoever writes to it waiting for ever.
+/// Restoring the terminal may take this long after a signal. A terminal that accepts
+/// nothing more would block the write for ever.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What a person, the terminal or time wants.
+/// What happened while the screen waited.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Input {
     Key(Key),
     Resized,
     Signal(i32),
-    /// Only time passed.
-    Nothing,
+    /// The time is up.
+    Timeout,
 }
 
-/// What signals told.
+/// The signals that came.
 #[derive(Default)]
-struct Told {
-    /// The signal that ends us, or zero.
-    ends: AtomicI32,
+struct Pending {
+    /// The signal that asks this process to end, or zero.
+    end: AtomicI32,
     resized: AtomicBool,
 }
 
-/// The terminal while it is ours.
+/// The terminal while this process draws on it.
 pub(crate) struct Screen {
-    /// Never dropped: that would panic where the terminal is gone.
+    /// Is never dropped: that would panic if the terminal is gone.
     terminal: ManuallyDrop<DefaultTerminal>,
     keyboard: Keyboard,
-    told: Arc<Told>,
+    pending: Arc<Pending>,
     is_open: bool,
 }
 
 impl Screen {
-    /// A panic gives the terminal back too.
+    /// Takes the terminal over. A panic restores it too.
     pub(crate) fn open() -> io::Result<Self> {
-        // First of all: from now on no signal ends us with the terminal as we use it.
-        let told = watch_for_signals()?;
+        // Comes first: then no signal ends this process without restoring the terminal.
+        let pending = watch_for_signals()?;
         let keyboard = Keyboard::open()?;
         let terminal = ratatui::try_init().inspect_err(|_| {
             let _ = ratatui::try_restore();
@@ -64,7 +60,7 @@ impl Screen {
         Ok(Self {
             terminal: ManuallyDrop::new(terminal),
             keyboard,
-            told,
+            pending,
             is_open: true,
         })
     }
@@ -73,20 +69,20 @@ impl Screen {
         self.terminal.draw(draw).map(|_| ())
     }
 
-    /// What comes first, until then.
+    /// Waits for the next input, until this moment at most.
     pub(crate) fn wait(&mut self, until: Instant) -> io::Result<Input> {
         loop {
-            let signal = self.told.ends.load(SeqCst);
+            let signal = self.pending.end.load(SeqCst);
             if signal != 0 {
                 return Ok(Input::Signal(signal));
             }
-            if self.told.resized.swap(false, SeqCst) {
+            if self.pending.resized.swap(false, SeqCst) {
                 return Ok(Input::Resized);
             }
             let left = until.saturating_duration_since(Instant::now());
             match self.keyboard.wait(left.min(NOTICED))? {
                 Some(key) => return Ok(Input::Key(key)),
-                None if left.is_zero() => return Ok(Input::Nothing),
+                None if left.is_zero() => return Ok(Input::Timeout),
                 None => {}
             }
         }
@@ -105,37 +101,33 @@ impl Drop for Screen {
             return;
         }
         let _ = self.terminal.show_cursor();
-        // In a panic the hook has done it: once more would put the cursor back onto what
-        // the panic said.
+        // In a panic the hook has done it. A second time would put the cursor onto the
+        // message of the panic.
         if !thread::panicking() {
             let _ = ratatui::try_restore();
         }
     }
 }
 
-/// Keeps what signals say for [`Screen::wait`], and sees to it that we end by those that
-/// end us.
-fn watch_for_signals() -> io::Result<Arc<Told>> {
-    let told = Arc::new(Told::default());
-    let news = Arc::clone(&told);
-    let mut signals = Signals::new(ENDS.iter().chain(&[SIGWINCH]))?;
-    thread::spawn(move || {
-        for signal in &mut signals {
-            if signal == SIGWINCH {
-                news.resized.store(true, SeqCst);
-                continue;
-            }
-            news.ends.store(signal, SeqCst);
+/// Keeps signals for [`Screen::wait`], and ends this process if that does not act on
+/// them.
+fn watch_for_signals() -> io::Result<Arc<Pending>> {
+    let pending = Arc::new(Pending::default());
+    let noted = Arc::clone(&pending);
+    signal::watch_screen(move |signal| match signal {
+        ScreenSignal::Resized => noted.resized.store(true, SeqCst),
+        ScreenSignal::End(number) => {
+            noted.end.store(number, SeqCst);
             thread::sleep(GRACE);
             let _ = disable_raw_mode();
-            let _ = emulate_default_handler(signal);
+            signal::end_by(number);
         }
-    });
-    Ok(told)
+    })?;
+    Ok(pending)
 }
 
-/// Ends this process as the signal would have, so that whoever started it knows.
-pub(crate) fn die_of(signal: i32) -> Failure {
-    let _ = emulate_default_handler(signal);
+/// Ends this process as the signal would have.
+pub(crate) fn end_by(signal: i32) -> Failure {
+    signal::end_by(signal);
     Failure::new(format!("top: ended by signal {signal}"), FAILED)
 }

@@ -1,33 +1,33 @@
-//! How busy the lock was from look to look, as far as it is shown.
+//! How busy the lock was between successive updates.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use penholder::lock::Glance;
 
-/// So many looks are kept: more than the widest terminal shows.
+/// More samples than the widest terminal shows.
 const KEPT: usize = 512;
 
-/// What happened between two looks.
+/// What happened between two updates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Sample {
-    /// How often a second the lock was taken.
-    pub(crate) taken: u64,
-    /// How often a second it was waited for before it was taken.
-    pub(crate) waited: u64,
-    /// How long it took to get it: ninety-nine of a hundred took no longer.
+    /// Acquisitions of the lock per second.
+    pub(crate) acquired: u64,
+    /// Acquisitions per second that had to wait.
+    pub(crate) contended: u64,
+    /// The 99th percentile of the waits.
     pub(crate) p99: Duration,
-    /// The longest.
+    /// The longest wait.
     pub(crate) longest: Duration,
 }
 
 impl Sample {
-    pub(crate) fn between(earlier: &Glance, now: &Glance, passed: Duration) -> Self {
-        let counted = now.counted_since(earlier);
-        let waits = now.waits_since(earlier);
+    pub(crate) fn between(earlier: &Glance, later: &Glance, elapsed: Duration) -> Self {
+        let counters = later.counted_since(earlier);
+        let waits = later.waits_since(earlier);
         Self {
-            taken: per_second(counted.acquisitions, passed),
-            waited: per_second(counted.contended, passed),
+            acquired: per_second(counters.acquisitions, elapsed),
+            contended: per_second(counters.contended, elapsed),
             p99: waits.p99,
             longest: waits.max,
         }
@@ -38,8 +38,8 @@ impl Sample {
     }
 }
 
-fn per_second(count: u64, passed: Duration) -> u64 {
-    let nanos = passed.as_nanos().max(1);
+fn per_second(count: u64, elapsed: Duration) -> u64 {
+    let nanos = elapsed.as_nanos().max(1);
     u64::try_from(u128::from(count) * 1_000_000_000 / nanos).unwrap_or(u64::MAX)
 }
 
@@ -61,7 +61,7 @@ impl Trend {
         self.samples.back()
     }
 
-    /// The last so many, the earliest first.
+    /// The last `count` samples, the earliest first.
     pub(crate) fn last(&self, count: usize) -> impl Iterator<Item = &Sample> {
         let skipped = self.samples.len().saturating_sub(count);
         self.samples.iter().skip(skipped)
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_are_per_second_whatever_the_interval() {
+    fn rates_are_per_second_for_any_interval() {
         assert_eq!(per_second(50, Duration::from_millis(100)), 500);
         assert_eq!(per_second(50, Duration::from_secs(10)), 5);
         assert_eq!(per_second(u64::MAX, Duration::ZERO), u64::MAX);
@@ -82,15 +82,15 @@ mod tests {
     #[test]
     fn only_the_latest_are_kept() {
         let mut trend = Trend::default();
-        for taken in 0..2 * KEPT as u64 {
+        for acquired in 0..2 * KEPT as u64 {
             trend.add(Sample {
-                taken,
+                acquired,
                 ..Sample::default()
             });
         }
-        assert_eq!(trend.latest().unwrap().taken, 2 * KEPT as u64 - 1);
+        assert_eq!(trend.latest().unwrap().acquired, 2 * KEPT as u64 - 1);
         assert_eq!(trend.last(usize::MAX).count(), KEPT);
-        let last: Vec<u64> = trend.last(2).map(|sample| sample.taken).collect();
+        let last: Vec<u64> = trend.last(2).map(|sample| sample.acquired).collect();
         assert_eq!(last, [1022, 1023]);
     }
 }

@@ -1,4 +1,4 @@
-//! What stands on the screen, and what the keys change of it.
+//! What is on the screen, and how keys change it.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,27 +12,28 @@ use ratatui::widgets::{Block, Borders, Clear, Paragraph, Row, Sparkline, Table, 
 use super::keys::Key;
 use super::trend::Sample;
 use super::watch::Watch;
-use crate::output;
+use crate::summary::UNUSABLE_QUEUE_FILE;
+use crate::text;
 
-/// So many lines of events, if there are so many.
+/// The number of events to show.
 const EVENTS: usize = 6;
-const KEYS: &str = "q quit   p pause   up/down select   d detail";
+const KEYS: &str = "q quit   p pause   up/down select   d details";
 
 pub(crate) struct View {
     interval: Duration,
     has_colours: bool,
     is_paused: bool,
-    shows_detail: bool,
-    /// The process that is selected; the first one if it is gone, or none was.
+    shows_details: bool,
+    /// The selected process. If there is none, or it is gone, the first one is selected.
     selected: Option<u32>,
-    /// Why the last look failed.
-    trouble: Option<String>,
+    /// Why the last update failed.
+    error: Option<String>,
 }
 
-/// A process that holds or waits, as a row shows it.
+/// A process that holds the lock or waits for it.
 struct Entry {
-    /// `pen` for the holder, the place in line of the others.
-    place: String,
+    /// The place in the queue, or zero for the holder.
+    place: usize,
     pid: Option<u32>,
     state: ProcessState,
     since: Option<SystemTime>,
@@ -40,7 +41,7 @@ struct Entry {
     left: Option<Duration>,
     label: String,
     cmd: String,
-    /// What it runs, or ran last.
+    /// The statement that it runs, or ran last.
     statement: Option<String>,
 }
 
@@ -50,9 +51,9 @@ impl View {
             interval,
             has_colours: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
             is_paused: false,
-            shows_detail: false,
+            shows_details: false,
             selected: None,
-            trouble: None,
+            error: None,
         }
     }
 
@@ -60,16 +61,16 @@ impl View {
         self.is_paused
     }
 
-    /// What became of the last look.
-    pub(crate) fn tell(&mut self, trouble: Option<LockError>) {
-        self.trouble = trouble.map(|error| error.to_string());
+    /// Sets the error of the last update.
+    pub(crate) fn set_error(&mut self, error: Option<LockError>) {
+        self.error = error.map(|error| error.to_string());
     }
 
-    /// Whether this key ends it. Escape closes the detail first.
-    pub(crate) fn is_end(&self, key: Key) -> bool {
+    /// Whether this key ends `top`. Escape closes the details first.
+    pub(crate) fn ends_by(&self, key: Key) -> bool {
         match key {
             Key::Interrupt | Key::Letter('q') => true,
-            Key::Escape => !self.shows_detail,
+            Key::Escape => !self.shows_details,
             _ => false,
         }
     }
@@ -78,27 +79,26 @@ impl View {
         match key {
             Key::Letter('p' | ' ') => self.is_paused = !self.is_paused,
             Key::Letter('d') | Key::Enter => {
-                self.shows_detail = !self.shows_detail;
-                // It stays the one shown when others come and go.
-                self.select(watch, |place| place);
+                self.shows_details = !self.shows_details;
+                // Keeps this process selected when others come and go.
+                self.select(watch, |index| index);
             }
-            Key::Escape => self.shows_detail = false,
-            Key::Up | Key::Letter('k') => self.select(watch, |place| place.saturating_sub(1)),
-            Key::Down | Key::Letter('j') => self.select(watch, |place| place + 1),
+            Key::Escape => self.shows_details = false,
+            Key::Up | Key::Letter('k') => self.select(watch, |index| index.saturating_sub(1)),
+            Key::Down | Key::Letter('j') => self.select(watch, |index| index + 1),
             Key::Interrupt | Key::Letter(_) => {}
         }
     }
 
     fn select(&mut self, watch: &Watch, next: impl FnOnce(usize) -> usize) {
-        let entries = entries(&watch.glance().status);
-        let next = next(self.place(&entries)).min(entries.len().saturating_sub(1));
+        let entries = entries(&watch.snapshot().status);
+        let next = next(self.selected_index(&entries)).min(entries.len().saturating_sub(1));
         self.selected = entries.get(next).and_then(|entry| entry.pid);
     }
 
-    /// Where the selected process stands.
-    fn place(&self, entries: &[Entry]) -> usize {
-        let place = entries.iter().position(|entry| self.is_selected(entry));
-        place.unwrap_or(0)
+    fn selected_index(&self, entries: &[Entry]) -> usize {
+        let index = entries.iter().position(|entry| self.is_selected(entry));
+        index.unwrap_or(0)
     }
 
     fn is_selected(&self, entry: &Entry) -> bool {
@@ -106,33 +106,33 @@ impl View {
     }
 
     pub(crate) fn draw(&self, frame: &mut Frame<'_>, watch: &Watch) {
-        let status = &watch.glance().status;
+        let status = &watch.snapshot().status;
         let figures = watch.figures();
         let lines = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
-        let [head, people, busy, counted, events, keys] = Layout::vertical([
+        let [head, processes, trend, counted, events, foot] = Layout::vertical([
             Constraint::Length(1),
             Constraint::Fill(1),
             Constraint::Length(4),
             Constraint::Length(lines(figures.len())),
             Constraint::Length(lines(1 + status.events.len().clamp(1, EVENTS))),
-            Constraint::Length(if self.trouble.is_some() { 2 } else { 1 }),
+            Constraint::Length(if self.error.is_some() { 2 } else { 1 }),
         ])
         .areas(frame.area());
         self.draw_head(frame, head, watch);
-        self.draw_people(frame, people, status);
-        self.draw_trend(frame, busy, watch);
+        self.draw_processes(frame, processes, status);
+        self.draw_trend(frame, trend, watch);
         frame.render_widget(Paragraph::new(figures.join("\n")), counted);
         self.draw_events(frame, events, status);
-        frame.render_widget(self.foot(), keys);
-        if self.shows_detail {
-            self.draw_detail(frame, status);
+        frame.render_widget(self.foot(), foot);
+        if self.shows_details {
+            self.draw_details(frame, status);
         }
     }
 
-    /// What the keys do, or why the last look failed.
+    /// The keys, or why the last update failed.
     fn foot(&self) -> Paragraph<'_> {
-        match &self.trouble {
-            Some(trouble) => Paragraph::new(trouble.as_str())
+        match &self.error {
+            Some(error) => Paragraph::new(error.as_str())
                 .wrap(Wrap { trim: true })
                 .style(Style::new().add_modifier(Modifier::REVERSED)),
             None => Paragraph::new(KEYS).style(dim()),
@@ -143,7 +143,7 @@ impl View {
         let right = if self.is_paused {
             " PAUSED ".to_owned()
         } else {
-            format!(" every {} ", output::duration(self.interval))
+            format!(" every {} ", text::duration(self.interval))
         };
         let width = u16::try_from(right.chars().count()).unwrap_or(u16::MAX);
         let [left, end] =
@@ -156,21 +156,9 @@ impl View {
         frame.render_widget(Paragraph::new(right).style(style), end);
     }
 
-    fn draw_people(&self, frame: &mut Frame<'_>, area: Rect, status: &Status) {
+    fn draw_processes(&self, frame: &mut Frame<'_>, area: Rect, status: &Status) {
         let entries = entries(status);
-        let title = match (&status.holder, status.page) {
-            (_, PageState::None) => {
-                "free, or held by one who does not queue: no queue yet".to_owned()
-            }
-            (None, PageState::InUse) => format!("free, {} in line", status.queue.len()),
-            (Some(holder), PageState::InUse) => {
-                let last = holder.statement.as_ref();
-                let last = last.map(|last| format!(", last: {last}"));
-                let waiting = status.queue.len();
-                format!("held, {waiting} in line{}", last.unwrap_or_default())
-            }
-            _ => "what stands in the queue's place is none, or may not be read".to_owned(),
-        };
+        let title = title(status);
         let rows = entries.iter().map(|entry| self.row(entry));
         let widths = [
             Constraint::Length(3),
@@ -186,17 +174,21 @@ impl View {
             .header(Row::new(names).style(dim()))
             .block(titled(&title))
             .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
-        let selected = Some(self.place(&entries)).filter(|_| !entries.is_empty());
+        let selected = Some(self.selected_index(&entries)).filter(|_| !entries.is_empty());
         let mut state = TableState::new().with_selected(selected);
         frame.render_stateful_widget(table, area, &mut state);
     }
 
     fn row(&self, entry: &Entry) -> Row<'static> {
-        let time = |time: Option<Duration>| time.map(output::duration).unwrap_or_default();
+        let time = |time: Option<Duration>| time.map(text::duration).unwrap_or_default();
         let pid = entry.pid.map(|pid| pid.to_string());
         let state = short(entry.state);
+        let place = match entry.place {
+            HOLDER => "pen".to_owned(),
+            place => place.to_string(),
+        };
         let cells = [
-            entry.place.clone(),
+            place,
             pid.unwrap_or_default(),
             state.to_owned(),
             time(entry.time),
@@ -207,7 +199,7 @@ impl View {
         let row = Row::new(cells);
         match entry.state {
             ProcessState::Stopped => row.style(self.coloured(Color::Red)),
-            _ if entry.place == PEN => row.style(self.coloured(Color::Green)),
+            _ if entry.place == HOLDER => row.style(self.coloured(Color::Green)),
             _ => row,
         }
     }
@@ -217,16 +209,19 @@ impl View {
         let [left, right] = halves.areas(area);
         let samples = |area: Rect| watch.trend().last(usize::from(area.width));
         let now = watch.trend().latest().copied().unwrap_or_default();
-        let title = format!("taken {}/s, {} waited for", now.taken, now.waited);
-        let taken = samples(left).map(|sample| sample.taken);
-        frame.render_widget(self.line(&title, Color::Green, taken), left);
-        let (p99, longest) = (output::duration(now.p99), output::duration(now.longest));
+        let title = format!(
+            "acquired {}/s, {} after a wait",
+            now.acquired, now.contended
+        );
+        let acquired = samples(left).map(|sample| sample.acquired);
+        frame.render_widget(self.sparkline(&title, Color::Green, acquired), left);
+        let (p99, longest) = (text::duration(now.p99), text::duration(now.longest));
         let title = format!("longest wait {longest}, p99 {p99}");
         let waits = samples(right).map(Sample::longest_micros);
-        frame.render_widget(self.line(&title, Color::Yellow, waits), right);
+        frame.render_widget(self.sparkline(&title, Color::Yellow, waits), right);
     }
 
-    fn line(
+    fn sparkline(
         &self,
         title: &str,
         colour: Color,
@@ -244,8 +239,8 @@ impl View {
         frame.render_widget(Paragraph::new(lines).block(titled("lately")), area);
     }
 
-    /// All that is known of the selected process.
-    fn draw_detail(&self, frame: &mut Frame<'_>, status: &Status) {
+    /// Shows all that is known of the selected process.
+    fn draw_details(&self, frame: &mut Frame<'_>, status: &Status) {
         let entries = entries(status);
         let shown = entries.iter().find(|entry| self.is_selected(entry));
         let lines = match (shown, self.selected) {
@@ -253,7 +248,7 @@ impl View {
             (None, Some(pid)) => vec![Line::from(format!(
                 "pid:{pid} neither holds the lock nor waits for it now"
             ))],
-            (None, None) => vec![Line::from("nobody holds the lock or waits for it")],
+            (None, None) => vec![Line::from("no process holds the lock or waits for it")],
         };
         let [middle] = Layout::vertical([Constraint::Max(12)])
             .flex(Flex::Center)
@@ -275,10 +270,10 @@ impl View {
     }
 }
 
-/// What stands in the place of the holder.
-const PEN: &str = "pen";
+/// The place of the holder.
+const HOLDER: usize = 0;
 
-/// The holder, then the line.
+/// The holder, then the queue.
 fn entries(status: &Status) -> Vec<Entry> {
     let waiters = status.queue.iter().enumerate();
     let waiters = waiters.map(|(place, waiter)| Entry::waiting(place + 1, waiter));
@@ -289,7 +284,7 @@ fn entries(status: &Status) -> Vec<Entry> {
 impl Entry {
     fn holding(holder: &Holder) -> Self {
         Self {
-            place: PEN.to_owned(),
+            place: HOLDER,
             pid: holder.pid,
             state: holder.state,
             since: holder.since,
@@ -303,7 +298,7 @@ impl Entry {
 
     fn waiting(place: usize, waiter: &Waiter) -> Self {
         Self {
-            place: place.to_string(),
+            place,
             pid: Some(waiter.pid),
             state: waiter.state,
             since: Some(waiter.since),
@@ -316,17 +311,17 @@ impl Entry {
     }
 
     fn lines(&self) -> Vec<Line<'static>> {
-        let does = match &*self.place {
-            PEN => "holds the lock".to_owned(),
-            place => format!("is number {place} in line"),
+        let does = match self.place {
+            HOLDER => "holds the lock".to_owned(),
+            place => format!("is number {place} in the queue"),
         };
         let mut facts = vec![
             ("pid", self.pid.map(|pid| pid.to_string())),
             ("does", Some(does)),
             ("state", Some(self.state.to_string())),
-            ("since", self.since.map(output::timestamp)),
-            ("for", self.time.map(output::duration)),
-            ("left", self.left.map(output::duration)),
+            ("since", self.since.map(text::timestamp)),
+            ("for", self.time.map(text::duration)),
+            ("left", self.left.map(text::duration)),
             ("label", Some(self.label.clone())),
             ("command", Some(self.cmd.clone())),
             ("last", self.statement.clone()),
@@ -339,6 +334,20 @@ impl Entry {
             ])
         };
         facts.into_iter().map(line).collect()
+    }
+}
+
+/// The title of the table of processes.
+fn title(status: &Status) -> String {
+    let waiting = status.queue.len();
+    match (&status.holder, status.page) {
+        (_, PageState::None) => "no queue yet: free, or the holder does not queue".to_owned(),
+        (None, PageState::InUse) => format!("free, {waiting} waiting"),
+        (Some(holder), PageState::InUse) => match &holder.statement {
+            Some(last) => format!("held, {waiting} waiting, last: {last}"),
+            None => format!("held, {waiting} waiting"),
+        },
+        _ => UNUSABLE_QUEUE_FILE.to_owned(),
     }
 }
 

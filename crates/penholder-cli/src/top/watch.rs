@@ -1,4 +1,4 @@
-//! What `top` looks at: the page of the lock, and the length of the log.
+//! What `top` observes: the queue file of the lock, and the length of the WAL.
 
 use std::ffi::OsString;
 use std::fs;
@@ -10,44 +10,45 @@ use penholder::lock::{Glance, LockError, WriteLocker};
 use super::trend::{Sample, Trend};
 use crate::args::Target;
 use crate::failure::Failure;
-use crate::{output, status};
+use crate::{summary, text};
 
-/// A log that is longer does not shrink as it should: somebody keeps reading from an
-/// old state of the database, or writes without the lock.
-const LOG_MAX: u64 = 32 << 20;
+/// A longer WAL does not shrink as it should: a reader keeps an old snapshot of the
+/// database, or a process writes without the lock.
+const MAX_WAL: u64 = 32 << 20;
 
 pub(crate) struct Watch {
     locker: WriteLocker,
     database: PathBuf,
-    /// The latest look, and when it was.
-    glance: Glance,
-    looked: Instant,
+    /// The latest snapshot, and when it was taken.
+    snapshot: Glance,
+    updated: Instant,
     trend: Trend,
-    log: Option<u64>,
+    wal: Option<u64>,
 }
 
 impl Watch {
     pub(crate) fn of(target: &Target) -> Result<Self, Failure> {
-        let locker = status::locker("top", target)?;
+        let locker = target.existing_locker("top")?;
         let database = fs::canonicalize(&target.db).unwrap_or_else(|_| target.db.clone());
         Ok(Self {
-            glance: locker.glance()?,
-            looked: Instant::now(),
+            snapshot: locker.glance()?,
+            updated: Instant::now(),
             trend: Trend::default(),
-            log: log_length(&database),
+            wal: wal_length(&database),
             locker,
             database,
         })
     }
 
-    /// Looks again.
-    pub(crate) fn look(&mut self) -> Result<(), LockError> {
-        let now = self.locker.glance()?;
-        let passed = self.looked.elapsed();
-        self.looked = Instant::now();
-        self.trend.add(Sample::between(&self.glance, &now, passed));
-        self.glance = now;
-        self.log = log_length(&self.database);
+    /// Takes another snapshot.
+    pub(crate) fn update(&mut self) -> Result<(), LockError> {
+        let snapshot = self.locker.glance()?;
+        let elapsed = self.updated.elapsed();
+        self.updated = Instant::now();
+        let sample = Sample::between(&self.snapshot, &snapshot, elapsed);
+        self.trend.add(sample);
+        self.snapshot = snapshot;
+        self.wal = wal_length(&self.database);
         Ok(())
     }
 
@@ -55,35 +56,36 @@ impl Watch {
         &self.database
     }
 
-    pub(crate) fn glance(&self) -> &Glance {
-        &self.glance
+    pub(crate) fn snapshot(&self) -> &Glance {
+        &self.snapshot
     }
 
     pub(crate) fn trend(&self) -> &Trend {
         &self.trend
     }
 
-    /// What was counted and measured, a line each.
+    /// What was counted and measured, as lines.
     pub(crate) fn figures(&self) -> Vec<String> {
-        let mut lines: Vec<String> = status::figures(&self.glance.status).collect();
-        lines.extend(self.log.map(describe_log));
+        let mut lines: Vec<String> = summary::figures(&self.snapshot.status).collect();
+        lines.extend(self.wal.map(describe_wal));
         lines
     }
 }
 
-/// By its name, never opened: closing it would drop SQLite's own locks.
-fn log_length(database: &Path) -> Option<u64> {
+/// The length of the WAL by its path. It is never opened: closing it would drop SQLite's
+/// own locks.
+fn wal_length(database: &Path) -> Option<u64> {
     let mut name = OsString::from(database);
     name.push("-wal");
     fs::metadata(name).ok().map(|meta| meta.len())
 }
 
-/// Who reads from it stands in the kernel's table of locks, which is too dear to be read
-/// again and again.
-fn describe_log(length: u64) -> String {
-    let size = output::size(length);
-    if length <= LOG_MAX {
-        return format!("log (-wal) {size}");
+/// Does not name the readers: the kernel's table of locks, which has them, is too
+/// expensive to read at every update.
+fn describe_wal(length: u64) -> String {
+    let size = text::size(length);
+    if length <= MAX_WAL {
+        return format!("WAL {size}");
     }
-    format!("log (-wal) {size}, and does not shrink: see `penholder doctor` for who reads it")
+    format!("WAL {size}, and does not shrink: `penholder doctor` shows who reads it")
 }

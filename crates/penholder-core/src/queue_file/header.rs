@@ -1,4 +1,4 @@
-//! The beginning of the page, for whoever wants to know why it is not used.
+//! The beginning of the queue file, and why a file is not used.
 
 use std::fmt;
 use std::fs::File;
@@ -6,44 +6,43 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{
-    AT_BOOT, AT_BUILT, AT_LENGTH, AT_MAGIC, AT_SLOTS, AT_VERSION, LENGTH, MAGIC, SLOTS, VERSION,
+use super::layout::{
+    AT_BOOT, AT_BUILT, AT_LENGTH, AT_MAGIC, AT_SLOTS, AT_VERSION, HEADER_LEN, LENGTH, MAGIC,
+    VERSION,
 };
 use crate::sys::{clock, file, process};
+use crate::turnstile::SLOTS;
 
-/// Bytes of the page that are looked at.
-const HEADER_LEN: usize = AT_BUILT + 8;
-/// Clocks may differ by so much.
+/// Clocks may differ by this much.
 const SLACK: Duration = Duration::from_secs(60);
 
-/// What the beginning of the page says.
+/// What the beginning of a queue file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PageHeader {
-    /// Why no process uses it, if none does; the next to get the lock builds
-    /// another.
+    /// Why no process uses the file, if none does. The next holder of the lock builds
+    /// another one.
     pub fault: Option<PageFault>,
-    /// When it was built, by the wall clock of that moment; only of a page that is
-    /// one.
+    /// When the file was built, by the wall clock of that moment; only of a valid file.
     pub built: Option<SystemTime>,
-    /// It was built in this boot of the machine, and yet, by the wall clock, before
-    /// it: the clock was set forward since.
+    /// The file was built in this boot of the machine, and yet before it by the wall
+    /// clock: the clock was set forward since.
     pub built_before_boot: bool,
 }
 
-/// Why a page is not used.
+/// Why a queue file is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PageFault {
-    /// A folder or a device stands in its place.
+    /// A directory or a device stands in its place.
     NotAFile,
-    /// It has fewer bytes than a page.
+    /// It has fewer bytes than a queue file.
     TooShort,
-    /// It does not begin as a page does.
+    /// It does not begin as a queue file does.
     NotAPage,
-    /// It is one of another version of penholder.
+    /// It was built by another version of penholder.
     OtherVersion(u64),
-    /// It was built before the machine was started anew, or on another machine.
+    /// It was built before the machine was restarted, or on another machine.
     OtherBoot,
 }
 
@@ -52,11 +51,14 @@ impl fmt::Display for PageFault {
         match self {
             Self::NotAFile => f.write_str("is not a regular file"),
             Self::TooShort => f.write_str("is too short"),
-            Self::NotAPage => f.write_str("is no page, but something else"),
+            Self::NotAPage => f.write_str("is not a queue file"),
             Self::OtherVersion(version) => {
-                write!(f, "is of version {version}, this program's is {VERSION}")
+                write!(
+                    f,
+                    "has version {version}, and this program uses version {VERSION}"
+                )
             }
-            Self::OtherBoot => f.write_str("is of another boot of the machine"),
+            Self::OtherBoot => f.write_str("was built in another boot of the machine"),
         }
     }
 }
@@ -113,10 +115,20 @@ impl PageHeader {
     }
 }
 
+/// Whether a file begins as a queue file of this version and boot does. `word` reads the
+/// word at an offset.
+pub(super) fn is_valid(word: impl Fn(usize) -> u64) -> bool {
+    word(AT_MAGIC) == MAGIC
+        && word(AT_VERSION) == VERSION
+        && word(AT_SLOTS) == SLOTS as u64
+        && word(AT_LENGTH) == LENGTH as u64
+        && word(AT_BOOT) == process::boot()
+}
+
 fn first_bytes(mut file: &File) -> io::Result<[u8; HEADER_LEN]> {
     let mut header = [0; HEADER_LEN];
     match file.read_exact(&mut header) {
-        // Truncated meanwhile: zeros are no page.
+        // Truncated meanwhile: zeros are not a queue file.
         Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(error),
         _ => Ok(header),
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::queue_file::{Entry, Snapshot};
+use crate::queue_file::{EventRecord, Snapshot};
 use crate::time;
 
 /// What kind of event it is.
@@ -84,31 +84,31 @@ impl Event {
     pub(super) fn all_of(snapshot: &Snapshot) -> Vec<Self> {
         let events = snapshot.events().into_iter();
         events
-            .filter_map(|(number, entry)| Self::of(number, entry))
+            .filter_map(|(number, record)| Self::of(number, record))
             .collect()
     }
 
     /// Returns `None` for garbage, and for an event of a newer version.
-    fn of(number: u64, entry: Entry) -> Option<Self> {
-        let kind = EventKind::of(entry.kind)?;
+    fn of(number: u64, record: EventRecord) -> Option<Self> {
+        let kind = EventKind::of(record.kind)?;
         let text = |text: String| Some(text).filter(|text| !text.is_empty());
         let is_carried = kind == EventKind::Carried;
         let (nanos, writes) = if is_carried {
-            (0, entry.nanos)
+            (0, record.nanos)
         } else {
-            (entry.nanos, 0)
+            (record.nanos, 0)
         };
         Some(Self {
             number,
-            at: UNIX_EPOCH.checked_add(Duration::from_nanos(entry.at))?,
+            at: UNIX_EPOCH.checked_add(Duration::from_nanos(record.at))?,
             kind,
-            pid: u32::try_from(entry.pid).ok()?,
-            other: u32::try_from(entry.other).ok().filter(|&pid| pid > 0),
+            pid: u32::try_from(record.pid).ok()?,
+            other: u32::try_from(record.other).ok().filter(|&pid| pid > 0),
             duration: Duration::from_nanos(nanos),
             writes,
-            label: text(entry.label),
-            statement: text(entry.statement),
-            call_site: text(entry.call_site),
+            label: text(record.label),
+            statement: text(record.statement),
+            call_site: text(record.call_site),
         })
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use super::process::{Process, state_of};
 use crate::holder_record::{self, Record};
-use crate::queue_file::{self, Person, Snapshot};
+use crate::queue_file::{self, Occupant, Snapshot};
 use crate::sys::locks::{self, Seen, TableName};
 use crate::sys::process;
 use crate::sys::process_state::ProcessState;
@@ -59,7 +59,7 @@ impl Holder {
     pub(crate) fn of_lock(lock_file: &Path) -> io::Result<Option<Self>> {
         let mut holder = Self::from_tables(lock_file)?;
         if let Some(holder) = &mut holder
-            && let Ok(queue_file::Found::Page(snapshot)) = Snapshot::read(lock_file)
+            && let Ok(queue_file::Found::Valid(snapshot)) = Snapshot::read(lock_file)
         {
             holder.add_statement(&snapshot);
         }
@@ -114,7 +114,7 @@ impl Holder {
     /// Adds what the process runs, if the queue file names the same process as holder.
     pub(super) fn add_statement(&mut self, snapshot: &Snapshot) {
         let own_pidns = process::own_pidns();
-        let is_same = |occupant: &Person| {
+        let is_same = |occupant: &Occupant| {
             // The pid of a process in another namespace may have been translated.
             let is_elsewhere = occupant.pidns.is_some() && occupant.pidns != own_pidns;
             self.pid == Some(occupant.pid) || (is_elsewhere && self.recorded)
@@ -162,7 +162,7 @@ impl Holder {
     /// Makes the holder that the queue file names; `None` if it has died, because the
     /// kernel has released its lock then.
     fn from_occupant(
-        occupant: Person,
+        occupant: Occupant,
         record: Option<Record>,
         own_pidns: Option<u64>,
     ) -> Option<Self> {

@@ -151,9 +151,9 @@ impl PageState {
     /// Reads the queue file that belongs to a lock file.
     pub(super) fn of_lock(lock_file: &Path) -> (Self, Option<Snapshot>) {
         match Snapshot::read(lock_file) {
-            Ok(Found::Page(snapshot)) => (Self::InUse, Some(snapshot)),
+            Ok(Found::Valid(snapshot)) => (Self::InUse, Some(snapshot)),
             Ok(Found::Nothing) => (Self::None, None),
-            Ok(Found::NoPage) | Err(_) => (Self::Unusable, None),
+            Ok(Found::Invalid) | Err(_) => (Self::Unusable, None),
         }
     }
 }

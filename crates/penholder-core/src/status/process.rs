@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use crate::printable::{COMMAND_MAX, printable};
-use crate::queue_file::Person;
+use crate::queue_file::Occupant;
 use crate::sys::process_state::ProcessState;
 use crate::sys::{locks, process};
 
@@ -61,7 +61,7 @@ impl Process {
 }
 
 /// Returns what the process that occupies a slot of the queue file is doing.
-pub(super) fn state_of(occupant: &Person, own_pidns: Option<u64>) -> ProcessState {
+pub(super) fn state_of(occupant: &Occupant, own_pidns: Option<u64>) -> ProcessState {
     if occupant.pidns.is_none() || occupant.pidns == own_pidns {
         process::state(occupant.pid, occupant.start)
     } else {

@@ -25,7 +25,7 @@ pub struct Sizes {
 impl Sizes {
     pub(super) fn of(snapshot: &Snapshot) -> Self {
         // Sizes are counted in the same buckets as durations in nanoseconds.
-        let found = Percentiles::of(snapshot, Histogram::Sizes);
+        let found = Percentiles::of(snapshot, Histogram::BatchSizes);
         // The end of a bucket is one more than the largest number in it.
         let number = |end: Duration| {
             let end = u64::try_from(end.as_nanos()).unwrap_or(u64::MAX);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use super::process::state_of;
-use crate::queue_file::Person;
+use crate::queue_file::Occupant;
 use crate::sys::process_state::ProcessState;
 use crate::time;
 
@@ -32,7 +32,7 @@ impl Waiter {
     /// Describes the occupant of a slot at `now` (monotonic clock, nanoseconds). Its
     /// state is asked for only if `is_examined`.
     pub(super) fn of(
-        occupant: Person,
+        occupant: Occupant,
         own_pidns: Option<u64>,
         now: u64,
         is_examined: bool,

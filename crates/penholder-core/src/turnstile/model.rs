@@ -1,31 +1,32 @@
-//! The turnstile under thousands of schedules, each step of them chosen.
+//! The turnstile under thousands of schedules, with each step chosen.
 //!
-//! The shared memory and the kernel's lock are replaced by ones at whose every use
-//! `shuttle` may run another member: at random, or by priority with a few changes
-//! (PCT). It is a search, not a proof: what is said below holds in every schedule
-//! that was tried, with three or four members, and memory that is sequentially
-//! consistent, as [`Memory`] demands.
+//! The shared memory and the kernel's lock are replaced. At each use of them `shuttle` may
+//! run another participant: at random, or by priority with a few changes (PCT). This is a
+//! search, not a proof: what is said below holds in every schedule that was tried, with
+//! three or four participants, and for memory that is sequentially consistent, as
+//! [`Memory`] demands.
 //!
 //! | scenario | pauses that end by themselves | what it shows |
 //! | --- | --- | --- |
-//! | [`everybody_is_served`] | any, at any moment | never two inside; all are served, by either policy and by both at once |
-//! | [`fifo_needs_no_pause`] | none | no wake-up is lost: nobody is stuck, though only calls end a sleep |
-//! | [`slices_need_only_the_pause_before_a_kept_lock`] | of the first in line, while the word is `Kept` | the same by slices: only a lock that is kept and not retaken is not announced by a call |
-//! | [`a_deadline_at_any_moment`] | of members with a deadline | who gives up, even at the hand-over, passes on what it got: patient members, whom only calls wake, are served, and in the end the lock is there for a polite newcomer |
-//! | [`a_death_at_any_step`] | any | the others are served; in the end no dead one is in a newcomer's way |
-//! | [`a_stop_at_any_step`] | any | the others are all served without it; it is served when it goes on |
-//! | [`garbage_at_any_step`] | any | with random words in the page still never two inside, and all are served |
-//! | [`fifo_keeps_order`] | none | who is served next after a release came no later than anybody who was in line when that release began |
+//! | [`everybody_is_served`] | any, at any moment | never two inside; all are served, with either policy and with both at once |
+//! | [`fifo_needs_no_pause`] | none | no wake-up is lost: no participant is stuck, although only wake-ups end a sleep |
+//! | [`slices_need_only_the_pause_before_a_kept_lock`] | of the first waiter, while the word is `Kept` | the same with time slices: only a lock that is kept and not taken again is not announced by a wake-up |
+//! | [`a_deadline_at_any_moment`] | of participants with a deadline | a waiter that gives up, even at the handoff, passes on what it got: patient participants, which only wake-ups wake, are served, and in the end a newcomer that does not barge gets the lock |
+//! | [`a_death_at_any_step`] | any | the others are served; in the end no dead participant is in a newcomer's way |
+//! | [`a_stop_at_any_step`] | any | the others are all served without it; it is served when it continues |
+//! | [`garbage_at_any_step`] | any | with random words in the queue file there are still never two inside, and all are served |
+//! | [`fifo_keeps_order`] | none | the participant that is served next after a release came no later than any that waited when that release began |
 //!
-//! Everywhere the clock jumps: by nothing, by less and by more than each of the
-//! turnstile's bounds. `PENHOLDER_SCHEDULES=100` tries a hundred times as many,
-//! and others; a failure prints its schedule, for `shuttle::replay`.
+//! The clock jumps everywhere: by nothing, by less and by more than each bound of the
+//! turnstile. `PENHOLDER_SCHEDULES=100` tries a hundred times as many schedules, and
+//! different ones. A failure prints its schedule, for `shuttle::replay`.
 
 use std::cell::{Cell, RefCell};
 use std::env;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::time::Duration;
 
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
@@ -33,52 +34,55 @@ use shuttle::sync::{Arc, Condvar, Mutex};
 use shuttle::thread::{self, JoinHandle};
 use shuttle::{Config, MaxSteps, Runner};
 
-use super::*;
+use super::memory::{KernelLock, Memory, SlotIndex, Word};
+use super::participant::{Participant, WaitEnd, WaitLimits};
+use super::policy::{BACK_PAUSE, Policy, nanos};
+use super::word::{TurnState, TurnWord};
 
-/// As many as the model has; the words of others are nowhere.
-const SEATS: usize = 4;
+/// The number of slots of the model; the words of others do not exist.
+const SLOTS: usize = 4;
 const NOBODY: usize = usize::MAX;
 const NEVER: u64 = u64::MAX;
 /// Most steps of one schedule: what takes longer does not end.
 const STEPS_MAX: usize = 200_000;
-/// How much of a story that ends badly is printed.
-const STORY_MAX: usize = 200;
+/// How much of a history that ends badly is printed.
+const HISTORY_MAX: usize = 200;
 
 // ---- the world -------------------------------------------------------------
 
-/// The page, the kernel and the clock.
+/// The queue file, the kernel and the clock.
 struct World {
-    /// Used before each use of a word: there another member may run, and nowhere
-    /// else, so the words themselves can be ordinary ones.
+    /// Used before each use of a word. Another participant may run there and nowhere
+    /// else, so the words themselves can be ordinary atomics.
     point: shuttle::sync::atomic::AtomicBool,
     turnstile: AtomicU64,
     last_ticket: AtomicU64,
     line: AtomicU64,
-    tickets: [AtomicU64; SEATS],
-    since: [AtomicU64; SEATS],
-    until: [AtomicU64; SEATS],
-    called: [AtomicU64; SEATS],
-    /// How often each was called.
-    calls: Mutex<[u32; SEATS]>,
-    /// Rings at each call, and when the lock is kept.
-    bell: Condvar,
-    /// Who has the kernel's lock.
+    tickets: [AtomicU64; SLOTS],
+    since: [AtomicU64; SLOTS],
+    until: [AtomicU64; SLOTS],
+    called: [AtomicU64; SLOTS],
+    /// How often each slot was woken.
+    wakes: Mutex<[u32; SLOTS]>,
+    /// Notified at each wake-up, and when the lock is kept.
+    woken: Condvar,
+    /// The slot that has the kernel's lock.
     owner: AtomicUsize,
-    /// Who is in the critical section.
+    /// The slot that is in the critical section.
     inside: AtomicUsize,
-    dead: [AtomicBool; SEATS],
+    dead: [AtomicBool; SLOTS],
     clock: AtomicU64,
     can_spin: bool,
-    /// How many members are through, for those who are stopped until then.
-    through: Mutex<usize>,
+    /// How many participants are done; stopped ones wait for that.
+    done: Mutex<usize>,
     goes_on: Condvar,
-    /// The lowest ticket in line when the last release began.
+    /// The lowest ticket in the queue when the last release began.
     promised: AtomicU64,
 }
 
 impl World {
     fn new() -> Arc<Self> {
-        STORY.with_borrow_mut(Vec::clear);
+        HISTORY.with_borrow_mut(Vec::clear);
         let words = || std::array::from_fn(|_| AtomicU64::new(0));
         Arc::new(Self {
             point: shuttle::sync::atomic::AtomicBool::new(false),
@@ -89,14 +93,14 @@ impl World {
             since: words(),
             until: words(),
             called: words(),
-            calls: Mutex::new([0; SEATS]),
-            bell: Condvar::new(),
+            wakes: Mutex::new([0; SLOTS]),
+            woken: Condvar::new(),
             owner: AtomicUsize::new(NOBODY),
             inside: AtomicUsize::new(NOBODY),
             dead: std::array::from_fn(|_| AtomicBool::new(false)),
             clock: AtomicU64::new(1_000_000_000),
             can_spin: thread_rng().gen_bool(0.5),
-            through: Mutex::new(0),
+            done: Mutex::new(0),
             goes_on: Condvar::new(),
             promised: AtomicU64::new(NEVER),
         })
@@ -110,111 +114,111 @@ impl World {
         match word {
             Word::Turnstile => Some(&self.turnstile),
             Word::LastTicket => Some(&self.last_ticket),
-            Word::Line(group) => (group == 0).then_some(&self.line),
+            Word::Queue(group) => (group == 0).then_some(&self.line),
             Word::Ticket(slot) => self.tickets.get(slot.number()),
             Word::Since(slot) => self.since.get(slot.number()),
             Word::Until(slot) => self.until.get(slot.number()),
-            Word::Called(slot) => self.called.get(slot.number()),
+            Word::WokenAt(slot) => self.called.get(slot.number()),
         }
     }
 
-    fn turn(&self) -> Turn {
-        Turn(self.turnstile.load(SeqCst))
+    fn turn(&self) -> TurnWord {
+        TurnWord::from_raw(self.turnstile.load(SeqCst))
     }
 
-    /// The lowest ticket in line, at one moment.
+    /// Returns the lowest ticket in the queue at one moment.
     fn lowest_ticket(&self) -> Option<u64> {
         let line = self.line.load(SeqCst);
-        (0..SEATS)
-            .filter(|seat| line >> seat & 1 == 1)
-            .map(|seat| self.tickets[seat].load(SeqCst))
+        (0..SLOTS)
+            .filter(|occupant| line >> occupant & 1 == 1)
+            .map(|occupant| self.tickets[occupant].load(SeqCst))
             .min()
     }
 
-    fn is_through(&self) {
-        *self.through.lock().unwrap() += 1;
+    fn is_done(&self) {
+        *self.done.lock().unwrap() += 1;
         self.goes_on.notify_all();
     }
 }
 
-// ---- the story -------------------------------------------------------------
+// ---- the history -------------------------------------------------------------
 
 /// What happened; printed if it ends badly.
 #[derive(Debug, Clone, Copy)]
 #[expect(dead_code, reason = "printed only")]
 enum Event {
     Sets(Word, u64),
-    Turns(State, Option<Index>),
+    Turns(TurnState, Option<SlotIndex>),
     Joins(u64),
     Removes(u64),
     Locks(bool),
     Unlocks,
-    Calls(usize),
+    Wakes(usize),
     Sleeps(Duration),
-    Wakes,
+    TimesOut,
     Dies,
     Stops,
 }
 
 std::thread_local! {
-    // All members of a schedule run on the test's own thread.
-    static STORY: RefCell<Vec<(usize, Event)>> = const { RefCell::new(Vec::new()) };
+    // All participants of a schedule run on the test's own thread.
+    static HISTORY: RefCell<Vec<(usize, Event)>> = const { RefCell::new(Vec::new()) };
 }
 
-fn print_story() {
-    STORY.with_borrow(|story| {
-        let skipped = story.len().saturating_sub(STORY_MAX);
-        for (seat, event) in &story[skipped..] {
-            println!("{seat}: {event:?}");
+fn print_history() {
+    HISTORY.with_borrow(|history| {
+        let skipped = history.len().saturating_sub(HISTORY_MAX);
+        for (occupant, event) in &history[skipped..] {
+            println!("{occupant}: {event:?}");
         }
     });
 }
 
-// ---- a member --------------------------------------------------------------
+// ---- a participant --------------------------------------------------------------
 
-/// Which sleeps end without a call.
+/// Which sleeps end without a wake-up.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pauses {
     Any,
-    /// Of the first in line, while the lock is kept.
+    /// Those of the first waiter, while the lock is kept.
     BeforeKept,
     Never,
 }
 
-/// What becomes of a member, after so many steps.
+/// How a participant ends, after a number of steps.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum Ending {
     Lives,
     Dies(u32),
     Dead,
-    /// Stops, if it has not the kernel's lock, until so many others are through.
+    /// Stops, unless it has the kernel's lock, until that many others are done.
     Stops(u32, usize),
 }
 
-/// The lock was not released: its member died.
+/// The lock was not released: its participant died.
 #[derive(Debug)]
 struct Killed;
 
-/// A member's view of the world.
-struct Seat {
+/// A participant's view of the world.
+struct Occupant {
     world: Arc<World>,
-    slot: Index,
+    slot: SlotIndex,
     pauses: Pauses,
-    fate: Cell<Fate>,
+    ending: Cell<Ending>,
 }
 
-impl Seat {
-    fn new(world: &Arc<World>, seat: usize, pauses: Pauses) -> Self {
+impl Occupant {
+    fn new(world: &Arc<World>, occupant: usize, pauses: Pauses) -> Self {
         Self {
             world: Arc::clone(world),
-            slot: Index::new(seat).unwrap(),
+            slot: SlotIndex::new(occupant).unwrap(),
             pauses,
-            fate: Cell::new(Fate::Lives),
+            ending: Cell::new(Ending::Lives),
         }
     }
 
-    fn tell(&self, event: Event) {
-        STORY.with_borrow_mut(|story| story.push((self.slot.number(), event)));
+    fn record(&self, event: Event) {
+        HISTORY.with_borrow_mut(|history| history.push((self.slot.number(), event)));
     }
 
     fn has_kernel(&self) -> bool {
@@ -222,46 +226,47 @@ impl Seat {
     }
 
     fn is_dead(&self) -> bool {
-        self.fate.get() == Fate::Dead
+        self.ending.get() == Ending::Dead
     }
 
-    /// One step; `false` if this member is dead, and does nothing any more.
+    /// Makes one step; `false` if this participant is dead and does nothing any more.
     fn step(&self) -> bool {
         self.world.point();
         if thread_rng().gen_ratio(1, 64) {
             self.lose_the_processor();
         }
-        match self.fate.get() {
-            Fate::Lives => {}
-            Fate::Dead => return false,
-            Fate::Dies(0) => {
+        match self.ending.get() {
+            Ending::Lives => {}
+            Ending::Dead => return false,
+            Ending::Dies(0) => {
                 self.die();
                 return false;
             }
-            Fate::Dies(steps) => self.fate.set(Fate::Dies(steps - 1)),
-            Fate::Stops(0, others) if !self.has_kernel() => {
-                self.fate.set(Fate::Lives);
+            Ending::Dies(steps) => self.ending.set(Ending::Dies(steps - 1)),
+            Ending::Stops(0, others) if !self.has_kernel() => {
+                self.ending.set(Ending::Lives);
                 self.stop(others);
             }
-            Fate::Stops(steps, others) => {
-                self.fate.set(Fate::Stops(steps.saturating_sub(1), others));
+            Ending::Stops(steps, others) => {
+                self.ending
+                    .set(Ending::Stops(steps.saturating_sub(1), others));
             }
         }
         true
     }
 
-    /// For longer than others try something again, whatever we hold.
+    /// Pauses for longer than others retry, whatever we hold.
     fn lose_the_processor(&self) {
         for _ in 0..thread_rng().gen_range(0..80) {
             thread::yield_now();
         }
     }
 
-    /// The kernel clears up after a dead process in no particular order.
+    /// Dies: the kernel releases the locks of a dead process in no particular order.
     fn die(&self) {
         let slot = self.slot.number();
-        self.fate.set(Fate::Dead);
-        self.tell(Event::Dies);
+        self.ending.set(Ending::Dead);
+        self.record(Event::Dies);
         if self.world.inside.load(SeqCst) == slot {
             self.world.inside.store(NOBODY, SeqCst);
         }
@@ -276,10 +281,10 @@ impl Seat {
     }
 
     fn stop(&self, others: usize) {
-        self.tell(Event::Stops);
-        let mut through = self.world.through.lock().unwrap();
-        while *through < others {
-            through = self.world.goes_on.wait(through).unwrap();
+        self.record(Event::Stops);
+        let mut done = self.world.done.lock().unwrap();
+        while *done < others {
+            done = self.world.goes_on.wait(done).unwrap();
         }
     }
 
@@ -287,7 +292,9 @@ impl Seat {
     fn can_pause(&self, pause: Duration) -> bool {
         match self.pauses {
             Pauses::Any => true,
-            Pauses::BeforeKept => pause < PATIENCE && self.world.turn().state() == State::Kept,
+            Pauses::BeforeKept => {
+                pause < BACK_PAUSE && self.world.turn().state() == TurnState::Kept
+            }
             Pauses::Never => false,
         }
     }
@@ -306,13 +313,13 @@ impl Seat {
     }
 }
 
-impl Memory for Seat {
+impl Memory for Occupant {
     fn groups(&self) -> usize {
         1
     }
 
-    // A dead member sees zeros, and its changes are lost; the kernel's lock then
-    // ends what it does.
+    // A dead participant sees zeros, and its changes are lost; its next use of the
+    // kernel's lock ends it.
     fn load(&self, word: Word) -> u64 {
         let word = self.step().then(|| self.world.word(word)).flatten();
         word.map_or(0, |word| word.load(SeqCst))
@@ -320,27 +327,30 @@ impl Memory for Seat {
 
     fn store(&self, of: Word, value: u64) {
         if let (true, Some(word)) = (self.step(), self.world.word(of)) {
-            self.tell(Event::Sets(of, value));
+            self.record(Event::Sets(of, value));
             word.store(value, SeqCst);
         }
     }
 
-    fn exchange(&self, word: Word, old: u64, new: u64) -> Result<(), u64> {
+    fn compare_exchange(&self, word: Word, old: u64, new: u64) -> Result<(), u64> {
         if !self.step() {
             return Ok(());
         }
         let of = self.world.word(word).unwrap();
         of.compare_exchange(old, new, SeqCst, SeqCst)?;
-        self.tell(Event::Turns(Turn(new).state(), Turn(new).slot()));
-        if word == Word::Turnstile && Turn(new).state() == State::Kept {
-            // Those who may pause before it look again.
-            let _calls = self.world.calls.lock().unwrap();
-            self.world.bell.notify_all();
+        self.record(Event::Turns(
+            TurnWord::from_raw(new).state(),
+            TurnWord::from_raw(new).slot(),
+        ));
+        if word == Word::Turnstile && TurnWord::from_raw(new).state() == TurnState::Kept {
+            // Participants that may pause before it look again.
+            let _wakes = self.world.wakes.lock().unwrap();
+            self.world.woken.notify_all();
         }
         Ok(())
     }
 
-    fn count_up(&self, word: Word) -> u64 {
+    fn increment(&self, word: Word) -> u64 {
         if !self.step() {
             return 0;
         }
@@ -350,59 +360,59 @@ impl Memory for Seat {
 
     fn set_bits(&self, word: Word, bits: u64) {
         if let (true, Some(word)) = (self.step(), self.world.word(word)) {
-            self.tell(Event::Joins(bits));
+            self.record(Event::Joins(bits));
             word.fetch_or(bits, SeqCst);
         }
     }
 
     fn clear_bits(&self, word: Word, bits: u64) {
         if let (true, Some(word)) = (self.step(), self.world.word(word)) {
-            self.tell(Event::Removes(bits));
+            self.record(Event::Removes(bits));
             word.fetch_and(!bits, SeqCst);
         }
     }
 
-    fn calls(&self, slot: Index) -> u32 {
+    fn wakes(&self, slot: SlotIndex) -> u32 {
         if !self.step() {
             return 0;
         }
-        self.world.calls.lock().unwrap()[slot.number()]
+        self.world.wakes.lock().unwrap()[slot.number()]
     }
 
-    fn call(&self, slot: Index) {
-        if slot.number() < SEATS && self.step() {
-            let mut calls = self.world.calls.lock().unwrap();
-            self.tell(Event::Calls(slot.number()));
-            calls[slot.number()] += 1;
-            self.world.bell.notify_all();
+    fn wake(&self, slot: SlotIndex) {
+        if slot.number() < SLOTS && self.step() {
+            let mut wakes = self.world.wakes.lock().unwrap();
+            self.record(Event::Wakes(slot.number()));
+            wakes[slot.number()] += 1;
+            self.world.woken.notify_all();
         }
     }
 
-    fn sleep(&self, slot: Index, seen: u32, pause: Duration) {
+    fn sleep(&self, slot: SlotIndex, seen: u32, pause: Duration) {
         if !self.step() {
             return;
         }
         let mut moments = thread_rng().gen_range(1..6);
-        let mut calls = self.world.calls.lock().unwrap();
-        self.tell(Event::Sleeps(pause));
-        while calls[slot.number()] == seen {
+        let mut wakes = self.world.wakes.lock().unwrap();
+        self.record(Event::Sleeps(pause));
+        while wakes[slot.number()] == seen {
             if !self.can_pause(pause) {
-                calls = self.world.bell.wait(calls).unwrap();
+                wakes = self.world.woken.wait(wakes).unwrap();
                 continue;
             }
             if moments == 0 {
-                self.tell(Event::Wakes);
+                self.record(Event::TimesOut);
                 self.world.clock.fetch_add(nanos(pause), SeqCst);
                 return;
             }
             moments -= 1;
-            drop(calls);
+            drop(wakes);
             thread::yield_now();
-            calls = self.world.calls.lock().unwrap();
+            wakes = self.world.wakes.lock().unwrap();
         }
     }
 
-    fn lives(&self, slot: Index) -> bool {
+    fn lives(&self, slot: SlotIndex) -> bool {
         self.step();
         let dead = self.world.dead.get(slot.number());
         slot == self.slot || dead.is_some_and(|dead| !dead.load(SeqCst))
@@ -414,7 +424,7 @@ impl Memory for Seat {
         self.world.clock.fetch_add(jump, SeqCst) + jump
     }
 
-    fn about_now(&self) -> u64 {
+    fn coarse_now(&self) -> u64 {
         // Behind by up to a tick.
         self.now()
             .saturating_sub(thread_rng().gen_range(0..4_000_000))
@@ -424,16 +434,16 @@ impl Memory for Seat {
         self.world.can_spin
     }
 
-    fn relax(&self) {
-        // Spinning is no promise that another one runs.
+    fn spin(&self) {
+        // Spinning does not promise that another participant runs.
         self.step();
     }
 }
 
-/// The kernel's lock, as a member takes it.
-struct Lock<'a>(&'a Seat);
+/// The kernel's lock, as a participant takes it.
+struct Lock<'a>(&'a Occupant);
 
-impl Kernel for Lock<'_> {
+impl KernelLock for Lock<'_> {
     type Error = Killed;
 
     fn try_lock(&mut self, _now: u64) -> Result<bool, Killed> {
@@ -442,7 +452,7 @@ impl Kernel for Lock<'_> {
         }
         let (slot, owner) = (self.0.slot.number(), &self.0.world.owner);
         let locked = owner.compare_exchange(NOBODY, slot, SeqCst, SeqCst).is_ok();
-        self.0.tell(Event::Locks(locked));
+        self.0.record(Event::Locks(locked));
         Ok(locked)
     }
 
@@ -450,27 +460,27 @@ impl Kernel for Lock<'_> {
         if !self.0.step() {
             return Err(Killed);
         }
-        assert!(self.0.has_kernel(), "released by somebody else");
-        self.0.tell(Event::Unlocks);
+        assert!(self.0.has_kernel(), "released by another participant");
+        self.0.record(Event::Unlocks);
         self.0.world.owner.store(NOBODY, SeqCst);
         Ok(())
     }
 
-    fn met_foreigner(&mut self) {}
+    fn met_unqueued_holder(&mut self) {}
 }
 
-// ---- what members do -------------------------------------------------------
+// ---- what participants do -------------------------------------------------------
 
-/// What a member does, and how often.
+/// What a participant does, and how often.
 #[derive(Clone, Copy)]
 struct Plan {
     policy: Policy,
     times: usize,
-    /// Tries first, as a locker does; otherwise only waits in line.
+    /// Tries first, as a locker does; otherwise it only waits in the queue.
     tries: bool,
     /// How long it waits at most.
     until: Option<u64>,
-    fate: Fate,
+    ending: Ending,
     pauses: Pauses,
 }
 
@@ -481,97 +491,104 @@ impl Plan {
             times: 2,
             tries: true,
             until: None,
-            fate: Fate::Lives,
+            ending: Ending::Lives,
             pauses,
         }
     }
 
-    fn start(self, world: &Arc<World>, seat: usize) -> JoinHandle<()> {
-        let seat = Seat::new(world, seat, self.pauses);
-        thread::spawn(move || self.run(&seat))
+    fn start(self, world: &Arc<World>, occupant: usize) -> JoinHandle<()> {
+        let occupant = Occupant::new(world, occupant, self.pauses);
+        thread::spawn(move || self.run(&occupant))
     }
 
-    fn run(self, seat: &Seat) {
-        seat.fate.set(self.fate);
-        let mut member = Member::new(seat.slot);
+    fn run(self, occupant: &Occupant) {
+        occupant.ending.set(self.ending);
+        let mut participant = Participant::new(occupant.slot);
         for _ in 0..self.times {
-            // Who gives up comes again.
-            if self.serve(seat, &mut member).is_err() || seat.is_dead() {
+            // A participant that gives up comes again.
+            if self.serve(occupant, &mut participant).is_err() || occupant.is_dead() {
                 return;
             }
         }
-        // Otherwise it lives on, and wants nothing any more.
+        // Otherwise it lives on without wanting the lock.
         if thread_rng().gen_bool(0.5) {
-            member.leave(seat);
+            participant.leave(occupant);
         }
-        seat.world.is_through();
+        occupant.world.is_done();
     }
 
-    /// Takes the lock, works, and gives it back; says whether it got it.
-    fn serve(self, seat: &Seat, member: &mut Member) -> Result<bool, Killed> {
-        if !self.take(seat, member)? {
+    /// Takes the lock, works, and releases it; returns whether it got the lock.
+    fn serve(self, occupant: &Occupant, participant: &mut Participant) -> Result<bool, Killed> {
+        if !self.take(occupant, participant)? {
             return Ok(false);
         }
-        if seat.is_dead() {
+        if occupant.is_dead() {
             return Err(Killed);
         }
-        seat.critical_section();
-        member.ends(seat);
+        occupant.critical_section();
+        participant.end_hold(occupant);
         let more = || thread_rng().gen_bool(0.3);
-        let promised = seat.world.lowest_ticket();
-        seat.world.promised.store(promised.unwrap_or(NEVER), SeqCst);
-        member.release(seat, &mut Lock(seat), self.policy, more)?;
+        let promised = occupant.world.lowest_ticket();
+        occupant
+            .world
+            .promised
+            .store(promised.unwrap_or(NEVER), SeqCst);
+        participant.release(occupant, &mut Lock(occupant), self.policy, more)?;
         Ok(true)
     }
 
     /// As a locker does.
-    fn take(self, seat: &Seat, member: &mut Member) -> Result<bool, Killed> {
-        let mut kernel = Lock(seat);
-        let begun = member.begins(seat);
-        if self.tries && member.try_take(seat, &mut kernel, begun, false)?.is_some() {
+    fn take(self, occupant: &Occupant, participant: &mut Participant) -> Result<bool, Killed> {
+        let mut kernel = Lock(occupant);
+        let begun = participant.begin(occupant);
+        if self.tries
+            && participant
+                .try_take(occupant, &mut kernel, begun, true)?
+                .is_some()
+        {
             return Ok(true);
         }
         let left = self.until.map(|most| thread_rng().gen_range(0..=most));
-        let patience = Patience {
-            until: left.map_or(NEVER, |left| seat.now() + left),
+        let limits = WaitLimits {
+            until: left.map_or(NEVER, |left| occupant.now() + left),
             is_cancelled: &|| false,
             is_outdated: &|| false,
         };
-        match member.wait(seat, &mut kernel, &patience)? {
-            Waited::Taken(_) => Ok(true),
-            Waited::TimedOut { .. } if self.until.is_some() => Ok(false),
+        match participant.wait(occupant, &mut kernel, &limits)? {
+            WaitEnd::Taken(_) => Ok(true),
+            WaitEnd::TimedOut { .. } if self.until.is_some() => Ok(false),
             otherwise => panic!("waited until {otherwise:?}"),
         }
     }
 }
 
-/// Somebody who was not there takes the lock at once, politely, and then again as
-/// one who may wait; only if all the others are gone.
-fn newcomer_takes(world: &Arc<World>, seat: usize) {
-    let seat = Seat::new(world, seat, Pauses::Never);
-    let (mut member, mut kernel) = (Member::new(seat.slot), Lock(&seat));
-    let begun = member.begins(&seat);
-    let taken = member.try_take(&seat, &mut kernel, begun, true);
+/// A newcomer takes the lock at once, without barging, and then again as one that may
+/// wait; only if all the others are gone.
+fn newcomer_takes(world: &Arc<World>, occupant: usize) {
+    let occupant = Occupant::new(world, occupant, Pauses::Never);
+    let (mut participant, mut kernel) = (Participant::new(occupant.slot), Lock(&occupant));
+    let begun = participant.begin(&occupant);
+    let taken = participant.try_take(&occupant, &mut kernel, begun, false);
     assert!(taken.unwrap().is_some(), "the lock is lost");
-    seat.critical_section();
-    member.ends(&seat);
-    member
-        .release(&seat, &mut kernel, Policy::Fifo, || false)
+    occupant.critical_section();
+    participant.end_hold(&occupant);
+    participant
+        .release(&occupant, &mut kernel, Policy::Fifo, || false)
         .unwrap();
     let plan = Plan {
         tries: false,
         ..Plan::new(Policy::Fifo, Pauses::Never)
     };
-    plan.run(&seat);
+    plan.run(&occupant);
 }
 
 // ---- schedules -------------------------------------------------------------
 
-/// Tries a scenario with so many schedules, half of them random, half of them PCT.
+/// Tries a scenario with a number of schedules, half of them random, half of them PCT.
 fn check(schedules: usize, scenario: fn()) {
     let asked = env::var("PENHOLDER_SCHEDULES").ok();
     let factor = asked.and_then(|factor| factor.parse().ok()).unwrap_or(1);
-    // The usual ones are always the same, so that no change is blamed for the
+    // The default schedules are always the same, so that no change is blamed for the
     // bug of another.
     let seed = 0x7075_7368 + factor as u64;
     let half = schedules * factor / 2;
@@ -587,20 +604,20 @@ fn run(scheduler: impl Scheduler + 'static, scenario: fn()) {
     let runner = Runner::new(scheduler, config);
     let ended = panic::catch_unwind(AssertUnwindSafe(|| runner.run(scenario)));
     if let Err(why) = ended {
-        print_story();
+        print_history();
         panic::resume_unwind(why);
     }
 }
 
 fn all(members: impl IntoIterator<Item = JoinHandle<()>>) {
-    for member in members.into_iter().collect::<Vec<_>>() {
-        member.join().unwrap();
+    for participant in members.into_iter().collect::<Vec<_>>() {
+        participant.join().unwrap();
     }
 }
 
 /// Three or four.
-fn crowd() -> std::ops::Range<usize> {
-    0..thread_rng().gen_range(SEATS - 1..=SEATS)
+fn participants() -> std::ops::Range<usize> {
+    0..thread_rng().gen_range(SLOTS - 1..=SLOTS)
 }
 
 fn any_policy() -> Policy {
@@ -617,7 +634,8 @@ fn any_policy() -> Policy {
 fn everybody_is_served() {
     check(1000, || {
         let world = World::new();
-        all(crowd().map(|seat| Plan::new(any_policy(), Pauses::Any).start(&world, seat)));
+        all(participants()
+            .map(|occupant| Plan::new(any_policy(), Pauses::Any).start(&world, occupant)));
     });
 }
 
@@ -625,7 +643,8 @@ fn everybody_is_served() {
 fn fifo_needs_no_pause() {
     check(2000, || {
         let world = World::new();
-        all(crowd().map(|seat| Plan::new(Policy::Fifo, Pauses::Never).start(&world, seat)));
+        all(participants()
+            .map(|occupant| Plan::new(Policy::Fifo, Pauses::Never).start(&world, occupant)));
     });
 }
 
@@ -633,7 +652,8 @@ fn fifo_needs_no_pause() {
 fn slices_need_only_the_pause_before_a_kept_lock() {
     check(2000, || {
         let world = World::new();
-        all(crowd().map(|seat| Plan::new(any_policy(), Pauses::BeforeKept).start(&world, seat)));
+        all(participants()
+            .map(|occupant| Plan::new(any_policy(), Pauses::BeforeKept).start(&world, occupant)));
     });
 }
 
@@ -641,13 +661,13 @@ fn slices_need_only_the_pause_before_a_kept_lock() {
 fn a_deadline_at_any_moment() {
     check(2000, || {
         let world = World::new();
-        all((0..SEATS).map(|seat| {
+        all((0..SLOTS).map(|occupant| {
             let patient = Plan::new(any_policy(), Pauses::BeforeKept);
             let hasty = Plan {
                 until: Some(3_000_000),
                 ..Plan::new(any_policy(), Pauses::Any)
             };
-            (if seat < 2 { patient } else { hasty }).start(&world, seat)
+            (if occupant < 2 { patient } else { hasty }).start(&world, occupant)
         }));
         newcomer_takes(&world, 0);
     });
@@ -657,14 +677,14 @@ fn a_deadline_at_any_moment() {
 fn a_death_at_any_step() {
     check(2000, || {
         let world = World::new();
-        all((0..SEATS - 1).map(|seat| {
+        all((0..SLOTS - 1).map(|occupant| {
             let mut plan = Plan::new(any_policy(), Pauses::Any);
-            if seat < 2 {
-                plan.fate = Fate::Dies(thread_rng().gen_range(0..150));
+            if occupant < 2 {
+                plan.ending = Ending::Dies(thread_rng().gen_range(0..150));
             }
-            plan.start(&world, seat)
+            plan.start(&world, occupant)
         }));
-        newcomer_takes(&world, SEATS - 1);
+        newcomer_takes(&world, SLOTS - 1);
     });
 }
 
@@ -672,14 +692,14 @@ fn a_death_at_any_step() {
 fn a_stop_at_any_step() {
     check(2000, || {
         let world = World::new();
-        all((0..SEATS - 1).map(|seat| {
+        all((0..SLOTS - 1).map(|occupant| {
             let mut plan = Plan::new(any_policy(), Pauses::Any);
-            if seat == 0 {
-                plan.fate = Fate::Stops(thread_rng().gen_range(0..150), SEATS - 2);
+            if occupant == 0 {
+                plan.ending = Ending::Stops(thread_rng().gen_range(0..150), SLOTS - 2);
             }
-            plan.start(&world, seat)
+            plan.start(&world, occupant)
         }));
-        newcomer_takes(&world, SEATS - 1);
+        newcomer_takes(&world, SLOTS - 1);
     });
 }
 
@@ -687,28 +707,28 @@ fn a_stop_at_any_step() {
 fn garbage_at_any_step() {
     check(1000, || {
         let world = World::new();
-        let vandal = Seat::new(&world, SEATS - 1, Pauses::Any);
-        let vandal = thread::spawn(move || {
+        let writer = Occupant::new(&world, SLOTS - 1, Pauses::Any);
+        let writer = thread::spawn(move || {
             for _ in 0..thread_rng().gen_range(1..20) {
-                vandal.store(any_word(), any_value());
+                writer.store(any_word(), any_value());
             }
         });
-        all((0..SEATS - 1)
-            .map(|seat| Plan::new(any_policy(), Pauses::Any).start(&world, seat))
-            .chain([vandal]));
+        all((0..SLOTS - 1)
+            .map(|occupant| Plan::new(any_policy(), Pauses::Any).start(&world, occupant))
+            .chain([writer]));
     });
 }
 
 fn any_word() -> Word {
-    let slot = Index::new(thread_rng().gen_range(0..SEATS)).unwrap();
+    let slot = SlotIndex::new(thread_rng().gen_range(0..SLOTS)).unwrap();
     let words = [
         Word::Turnstile,
         Word::LastTicket,
-        Word::Line(0),
+        Word::Queue(0),
         Word::Ticket(slot),
         Word::Since(slot),
         Word::Until(slot),
-        Word::Called(slot),
+        Word::WokenAt(slot),
     ];
     words[thread_rng().gen_range(0..words.len())]
 }
@@ -727,30 +747,33 @@ fn any_value() -> u64 {
 fn fifo_keeps_order() {
     check(2000, || {
         let world = World::new();
-        all((0..SEATS).map(|seat| {
+        all((0..SLOTS).map(|occupant| {
             let plan = Plan {
                 tries: false,
                 ..Plan::new(Policy::Fifo, Pauses::Never)
             };
-            let seat = Seat::new(&world, seat, plan.pauses);
-            thread::spawn(move || serve_in_order(plan, &seat))
+            let occupant = Occupant::new(&world, occupant, plan.pauses);
+            thread::spawn(move || serve_in_order(plan, &occupant))
         }));
     });
 }
 
-fn serve_in_order(plan: Plan, seat: &Seat) {
-    let mut member = Member::new(seat.slot);
+fn serve_in_order(plan: Plan, occupant: &Occupant) {
+    let mut participant = Participant::new(occupant.slot);
     for _ in 0..plan.times {
-        assert!(plan.take(seat, &mut member).unwrap());
-        let promised = seat.world.promised.load(SeqCst);
-        let ours = seat.world.tickets[seat.slot.number()].load(SeqCst);
+        assert!(plan.take(occupant, &mut participant).unwrap());
+        let promised = occupant.world.promised.load(SeqCst);
+        let ours = occupant.world.tickets[occupant.slot.number()].load(SeqCst);
         assert!(ours <= promised, "{ours} before {promised}");
-        seat.critical_section();
-        member.ends(seat);
-        let promised = seat.world.lowest_ticket();
-        seat.world.promised.store(promised.unwrap_or(NEVER), SeqCst);
-        member
-            .release(seat, &mut Lock(seat), plan.policy, || false)
+        occupant.critical_section();
+        participant.end_hold(occupant);
+        let promised = occupant.world.lowest_ticket();
+        occupant
+            .world
+            .promised
+            .store(promised.unwrap_or(NEVER), SeqCst);
+        participant
+            .release(occupant, &mut Lock(occupant), plan.policy, || false)
             .unwrap();
     }
 }

@@ -1,24 +1,32 @@
-//! The database as a file among files. Looks at names, owners and sizes; of all
-//! files, only a journal is opened, on which SQLite has no locks.
+//! The database as a file: where it is, who may use it, and what is next to it. Looks at names,
+//! owners and sizes. Of all files only a journal is opened, because SQLite has no locks on it.
 
 use std::fs::{self, File, Metadata};
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use penholder_lock::Process;
-use rustix::fs::{Access, access, statvfs};
 
-use super::{Check, Finding, Subject, name_of, size};
+use super::report::{Check, Finding};
+use super::subject::Subject;
+use super::text::{name_of, size};
+use crate::sqlite::lock_bytes;
+use crate::sys::{self, Ownership};
 
-/// With less room than this the next checkpoint or commit may fail.
+/// With less room than this, in bytes, the next checkpoint or commit may fail.
 const ROOM_NEEDED: u64 = 16_000_000;
-/// A vacuum or a backup needs as much room as the database, and the log some.
+/// A vacuum or a backup needs as much room as the database, and the WAL needs some too.
 const ROOM_WANTED: u64 = 64_000_000;
-/// The byte of the database that a writer outside WAL mode locks (`RESERVED_BYTE`).
-const RESERVED: u64 = 0x4000_0001;
-/// How a journal begins that is to be rolled back.
+/// The first bytes of a journal that SQLite has to roll back.
 const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+/// Mode bit: users who are neither the owner nor in the group may write.
+const OTHERS_WRITE: u32 = 0o002;
+/// Mode bit of a directory: only its owner may remove a file.
+const STICKY: u32 = 0o1000;
+/// Mode bits of which one is set if any user may write.
+const ANY_WRITE: u32 = 0o222;
+/// Mode bits for reading and writing.
+const READ_WRITE: u32 = 0o666;
 
 pub(super) fn examine(subject: &Subject<'_>) -> Vec<Finding> {
     let mut findings = vec![
@@ -31,13 +39,13 @@ pub(super) fn examine(subject: &Subject<'_>) -> Vec<Finding> {
     findings
 }
 
-/// The network file system that it is on, if it is on one.
+/// Returns the name of the network file system that the database is on, if it is on one.
 fn network(subject: &Subject<'_>) -> Option<String> {
-    let found = penholder_lock::network_file_system(subject.location.folder());
+    let found = penholder_lock::network_file_system(subject.location.directory());
     found.ok().flatten()
 }
 
-/// Whether penholder would not open it: then we do not either.
+/// Whether penholder refuses to open the database; then it is not opened here either.
 pub(super) fn is_refused(subject: &Subject<'_>) -> bool {
     !subject.options.allow_network_fs && network(subject).is_some()
 }
@@ -55,7 +63,7 @@ fn judge_file_system(network: Option<String>, allowed: bool) -> Finding {
         let next = "make sure that no other machine writes there, or move it to a local disk";
         return Finding::warning(Check::FileSystem, found + ", allowed").next(next);
     }
-    let next = "move it to a local disk; `--allow-network-fs` is right only if no other machine \
+    let next = "move it to a local disk; use `--allow-network-fs` only if no other machine \
                 writes there";
     Finding::error(Check::FileSystem, found + ": penholder refuses it").next(next)
 }
@@ -66,14 +74,10 @@ fn disk_space(subject: &Subject<'_>) -> Finding {
         .path
         .metadata()
         .map_or(0, |meta| meta.len());
-    match statvfs(subject.location.folder()) {
-        Ok(disk) => {
-            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-            // Some file systems do not count files.
-            judge_room(free, length, disk.f_files == 0 || disk.f_favail > 0)
-        }
+    match sys::free_space(subject.location.directory()) {
+        Ok(space) => judge_room(space.bytes, length, space.has_files),
         Err(error) => {
-            Finding::info(Check::DiskSpace, format!("unknown: {error}")).next("look with `df`")
+            Finding::info(Check::DiskSpace, format!("unknown: {error}")).next("check with `df`")
         }
     }
 }
@@ -81,16 +85,16 @@ fn disk_space(subject: &Subject<'_>) -> Finding {
 fn judge_room(free: u64, database: u64, has_files: bool) -> Finding {
     let found = format!("{} free", size(free));
     if !has_files {
-        let next = "remove files: the file system has room for bytes, but for no more files";
-        return Finding::error(Check::DiskSpace, found + ", but no file can be made").next(next);
+        let next = "remove files: the file system has room for bytes, but not for another file";
+        return Finding::error(Check::DiskSpace, found + ", but no file can be created").next(next);
     }
     if free < ROOM_NEEDED {
         let next = "make room, or move the database to a larger disk";
         return Finding::error(Check::DiskSpace, found).next(next);
     }
     if free < database.max(ROOM_WANTED) {
-        let next = "make room: a vacuum or a backup beside it needs as much as the database has, \
-                    and the log grows while others read";
+        let next = "make room: a vacuum, or a backup on the same disk, needs as much as the \
+                    database has, and the WAL grows while others read";
         return Finding::warning(Check::DiskSpace, found).next(next);
     }
     Finding::ok(Check::DiskSpace, found)
@@ -106,46 +110,45 @@ fn hard_links(subject: &Subject<'_>) -> Finding {
 }
 
 fn journal(subject: &Subject<'_>) -> Finding {
-    let path = subject.location.sidecar("-journal");
+    let path = subject.location.journal();
     let name = name_of(&path);
     let mut magic = [0; 8];
-    // Neither through a link nor from a pipe; what else stands there is found with the
-    // permissions.
+    // Not through a link and not from a pipe; `permissions` reports those.
     if !fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file()) {
         return Finding::ok(Check::Journal, "none is left");
     }
     match File::open(&path).and_then(|mut file| file.read_exact(&mut magic)) {
-        // Shorter than its beginning.
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {}
+        // Too short to be a journal with content.
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {}
         Err(error) => {
             let found = format!("{name} cannot be read: {error}");
-            return Finding::error(Check::Journal, found).next("make it readable for its users");
+            let next = "give the users of the database read permission on it";
+            return Finding::error(Check::Journal, found).next(next);
         }
         Ok(()) => {}
     }
     if magic != JOURNAL_MAGIC {
-        return Finding::ok(
-            Check::Journal,
-            format!("{name} holds nothing to be rolled back"),
-        );
+        let found = format!("{name} has nothing to roll back");
+        return Finding::ok(Check::Journal, found);
     }
-    if let Some(writer) = Process::with_posix_lock(&subject.location.path, RESERVED) {
+    if let Some(writer) = Process::with_posix_lock(&subject.location.path, lock_bytes::RESERVED) {
         let found = format!("{name} is in use by {writer}");
-        return Finding::info(Check::Journal, found).next("let it end its transaction");
+        return Finding::info(Check::Journal, found).next("wait until it ends its transaction");
     }
-    hot_journal(&name, has_content(&subject.location.sidecar("-wal")))
+    hot_journal(&name, has_content(&subject.location.wal()))
 }
 
-fn hot_journal(name: &str, beside_log: bool) -> Finding {
-    if beside_log {
-        let found = format!("{name} is hot, and there is a log (-wal) too: one is not its own");
-        let next = "stop all programs, copy all files of the database aside, and find out which \
-                    of the two came with a copy or a backup before anything opens it";
+fn hot_journal(name: &str, has_wal: bool) -> Finding {
+    if has_wal {
+        let found =
+            format!("{name} is hot, and there is a WAL too: one of them is from another database");
+        let next = "stop all programs, copy all files of the database to another place, and find \
+                    out which of the two came with a copy or a backup before a program opens it";
         return Finding::error(Check::Journal, found).next(next);
     }
-    let found = format!("{name} is hot: a transaction was cut off");
-    let next = "copy all files aside, then open it with a program that may write it, which rolls \
-                it back; never delete it by hand";
+    let found = format!("{name} is hot: a transaction was interrupted");
+    let next = "copy all files to another place, then open the database with a program that may \
+                write it, which rolls the transaction back; never delete it by hand";
     Finding::error(Check::Journal, found).next(next)
 }
 
@@ -154,83 +157,97 @@ fn has_content(path: &Path) -> bool {
 }
 
 fn permissions(subject: &Subject<'_>) -> Vec<Finding> {
-    let database = &subject.location.path;
+    let location = subject.location;
     let mut findings = Vec::new();
-    let mut say = |finding: Finding| findings.push(finding);
-    if let Ok(folder) = subject.location.folder().metadata() {
-        of_folder(subject.location.folder(), &folder).map(&mut say);
+    if let Some(directory) = ownership(location.directory()) {
+        findings.extend(of_directory(location.directory(), directory));
     }
     let mut files = 0;
-    if let Ok(own) = database.metadata() {
-        of_database(database, &own).into_iter().for_each(&mut say);
-        for path in sidecars(subject) {
+    if let Some(database) = ownership(&location.path) {
+        findings.extend(of_database(&location.path, database));
+        for path in neighbours(subject) {
             let Ok(meta) = fs::symlink_metadata(&path) else {
                 continue;
             };
             files += 1;
-            of_sidecar(&path, &meta, &own)
-                .into_iter()
-                .for_each(&mut say);
+            findings.extend(of_neighbour(&path, &meta, database));
         }
     }
     if findings.is_empty() {
-        let found = format!("its folder and the {files} files beside it fit");
+        let found = format!("its directory and the {files} files next to it fit");
         findings.push(Finding::ok(Check::Permissions, found));
     }
     findings
 }
 
-fn sidecars(subject: &Subject<'_>) -> Vec<PathBuf> {
-    let own = ["-wal", "-shm", "-journal"].map(|suffix| subject.location.sidecar(suffix));
+fn ownership(path: &Path) -> Option<Ownership> {
+    sys::ownership(&path.metadata().ok()?)
+}
+
+/// Returns the paths of SQLite's files next to the database, of the lock file and of the queue
+/// file.
+fn neighbours(subject: &Subject<'_>) -> Vec<PathBuf> {
     let locks = [
         subject.locker.lock_file().to_owned(),
         subject.locker.page_file(),
     ];
-    own.into_iter().chain(locks).collect()
+    subject
+        .location
+        .sidecars()
+        .into_iter()
+        .chain(locks)
+        .collect()
 }
 
-fn of_folder(path: &Path, meta: &Metadata) -> Option<Finding> {
-    const STICKY: u32 = 0o1000;
-    if access(path, Access::WRITE_OK | Access::EXEC_OK).is_err() {
-        let found = format!("this user may not write the folder ({})", told(meta));
-        let next = "give write permission on the folder to whoever writes the database";
+fn of_directory(path: &Path, directory: Ownership) -> Option<Finding> {
+    let described = describe(directory);
+    if !sys::may_add_files(path) {
+        let found = format!("this user may not write the directory ({described})");
+        let next = "give write permission on the directory to all users who write the database";
         return Some(Finding::warning(Check::Permissions, found).next(next));
     }
-    if meta.mode() & 0o002 != 0 && meta.mode() & STICKY == 0 {
-        let found = format!("anybody may write the folder ({})", told(meta));
-        let next = "take that from others (`chmod o-w`): they may replace every file in it";
+    if directory.mode & OTHERS_WRITE != 0 && directory.mode & STICKY == 0 {
+        let found = format!("all users may write the directory ({described})");
+        let next = "remove that permission (`chmod o-w`): they may replace every file in it";
         return Some(Finding::warning(Check::Permissions, found).next(next));
     }
     None
 }
 
-fn of_database(path: &Path, meta: &Metadata) -> Vec<Finding> {
-    let told = told(meta);
-    if access(path, Access::READ_OK).is_err() {
-        let found = format!("this user may not read the database ({told})");
-        let next = "give read permission on it, and write permission to whoever writes";
+fn of_database(path: &Path, database: Ownership) -> Vec<Finding> {
+    let described = describe(database);
+    if !sys::may_read(path) {
+        let found = format!("this user may not read the database ({described})");
+        let next = "give this user read permission on it, and users who write it write permission";
         return vec![Finding::error(Check::Permissions, found).next(next)];
     }
     let mut findings = Vec::new();
-    if meta.mode() & 0o222 == 0 || access(path, Access::WRITE_OK).is_err() {
-        let whom = if meta.mode() & 0o222 == 0 {
-            "nobody"
-        } else {
-            "not this user"
-        };
-        let found = format!("the database may be written by {whom} ({told})");
-        let next = "give write permission on it to whoever writes";
+    let mut warn = |found, next: &str| {
         findings.push(Finding::warning(Check::Permissions, found).next(next));
+    };
+    let to_writers = "give write permission on it to the users who write it";
+    if database.mode & ANY_WRITE == 0 {
+        warn(
+            format!("no user may write the database ({described})"),
+            to_writers,
+        );
+    } else if !sys::may_write(path) {
+        warn(
+            format!("this user may not write the database ({described})"),
+            to_writers,
+        );
     }
-    if meta.mode() & 0o002 != 0 {
-        let found = format!("anybody may write the database ({told})");
-        let next = "take that from others (`chmod o-w`), or give it to a group";
-        findings.push(Finding::warning(Check::Permissions, found).next(next));
+    if database.mode & OTHERS_WRITE != 0 {
+        let found = format!("all users may write the database ({described})");
+        warn(
+            found,
+            "remove that permission (`chmod o-w`), or give it to a group",
+        );
     }
     findings
 }
 
-fn of_sidecar(path: &Path, meta: &Metadata, own: &Metadata) -> Vec<Finding> {
+fn of_neighbour(path: &Path, meta: &Metadata, database: Ownership) -> Vec<Finding> {
     let name = name_of(path);
     if meta.file_type().is_symlink() {
         let found = format!("{name} is a symbolic link");
@@ -238,55 +255,60 @@ fn of_sidecar(path: &Path, meta: &Metadata, own: &Metadata) -> Vec<Finding> {
         return vec![Finding::error(Check::Permissions, found).next(next)];
     }
     if !meta.is_file() {
-        let found = format!("{name} is no file");
-        let next = "stop the programs that use the database, and move away what stands there";
+        let found = format!("{name} is not a regular file");
+        let next = "stop the programs that use the database, and move it to another place";
         return vec![Finding::error(Check::Permissions, found).next(next)];
     }
     let mut findings = Vec::new();
+    let Some(own) = sys::ownership(meta) else {
+        return findings;
+    };
     let mut warn = |found, next: &str| {
         findings.push(Finding::warning(Check::Permissions, found).next(next));
     };
-    if (meta.uid(), meta.gid()) != (own.uid(), own.gid()) {
-        let theirs = format!("{name} belongs to {}", owner(meta));
-        let found = format!("{theirs}, the database to {}", owner(own));
+    if (own.user, own.group) != (database.user, database.group) {
+        let found = format!(
+            "{name} belongs to {}, the database to {}",
+            owner(own),
+            owner(database)
+        );
         warn(
             found,
             "give it to the database's owner (`chown --reference=DB FILE`)",
         );
     }
-    // What may be executed is not meant.
-    if meta.mode() & 0o666 != own.mode() & 0o666 {
-        let found = format!("{name} has mode {}, the database {}", mode(meta), mode(own));
+    // Execute permission does not matter.
+    if own.mode & READ_WRITE != database.mode & READ_WRITE {
+        let (own, database) = (mode(own), mode(database));
+        let found = format!("{name} has mode {own}, the database {database}");
         warn(
             found,
             "give it the database's mode (`chmod --reference=DB FILE`)",
         );
-    } else if access(path, Access::WRITE_OK).is_err() && access(path, Access::READ_OK).is_err() {
-        let found = format!(
-            "this user may neither read nor write {name} ({})",
-            told(meta)
-        );
+    } else if !sys::may_write(path) && !sys::may_read(path) {
+        let described = describe(own);
+        let found = format!("this user may neither read nor write {name} ({described})");
         warn(found, "give the same permissions on it as on the database");
     }
     findings
 }
 
-fn told(meta: &Metadata) -> String {
-    format!("mode {}, {}", mode(meta), owner(meta))
+fn describe(file: Ownership) -> String {
+    format!("mode {}, {}", mode(file), owner(file))
 }
 
-fn mode(meta: &Metadata) -> String {
-    format!("{:04o}", meta.mode() & 0o7777)
+fn mode(file: Ownership) -> String {
+    format!("{:04o}", file.mode)
 }
 
-fn owner(meta: &Metadata) -> String {
-    format!("user {} and group {}", meta.uid(), meta.gid())
+fn owner(file: Ownership) -> String {
+    format!("user {} and group {}", file.user, file.group)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Severity;
+    use crate::doctor::report::Severity;
 
     #[test]
     fn a_network_is_judged_by_what_was_allowed() {
@@ -299,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn room_is_judged_beside_the_database() {
+    fn room_is_compared_with_the_size_of_the_database() {
         for (free, database, has_files, severity) in [
             (1_000_000_000, 4096, true, Severity::Ok),
             (1_000_000_000, 4096, false, Severity::Error),

@@ -1,17 +1,19 @@
-//! What SQLite says of the database. Never by opening a file of it ourselves: closing
-//! that would drop SQLite's own locks.
+//! What SQLite says about the database. No file of it is opened without SQLite: closing it
+//! would drop SQLite's locks.
 
 use std::time::Duration;
 
 use penholder_lock::Deadline;
 use rusqlite::{Connection, ErrorCode};
 
-use super::{Check, Finding, Subject, listed, size};
-use crate::connection;
+use super::report::{Check, Finding};
+use super::subject::Subject;
+use super::text::{listed, size};
 use crate::error::{Error, Result};
 use crate::options::Synchronous;
+use crate::sqlite::connection;
 
-/// So many faults of the content are asked for.
+/// How many faults of the content SQLite is asked for.
 const FAULTS: u32 = 20;
 
 pub(super) fn examine(subject: &Subject<'_>, integrity: bool) -> Result<Vec<Finding>> {
@@ -20,17 +22,17 @@ pub(super) fn examine(subject: &Subject<'_>, integrity: bool) -> Result<Vec<Find
     let opened = reader.and_then(|reader| settings(subject, reader, &deadline));
     let (reader, mut findings) = match opened {
         Ok(opened) => opened,
-        Err(error) if is_something_else(&error) => return Err(error),
+        Err(error) if is_not_a_database(&error) => return Err(error),
         Err(error) => return Ok(vec![unreadable(&error)]),
     };
     if integrity {
-        findings.push(whole(&reader).unwrap_or_else(|e| failed(Check::Integrity, &e)));
-        findings.push(references(&reader).unwrap_or_else(|e| failed(Check::ForeignKeys, &e)));
+        findings.push(integrity_of(&reader).unwrap_or_else(|e| failed(Check::Integrity, &e)));
+        findings.push(foreign_keys(&reader).unwrap_or_else(|e| failed(Check::ForeignKeys, &e)));
     }
     Ok(findings)
 }
 
-/// The reader, which found what can be known without reading all.
+/// Checks what can be known without reading the whole content; returns the reader too.
 fn settings(
     subject: &Subject<'_>,
     reader: Connection,
@@ -47,8 +49,8 @@ fn settings(
     Ok((reader, findings))
 }
 
-/// Whether the file is no database at all.
-fn is_something_else(error: &Error) -> bool {
+/// Whether the file is not a database at all.
+fn is_not_a_database(error: &Error) -> bool {
     let code = error
         .sqlite_error()
         .and_then(rusqlite::Error::sqlite_error_code);
@@ -56,13 +58,13 @@ fn is_something_else(error: &Error) -> bool {
 }
 
 fn unreadable(error: &Error) -> Finding {
-    let next = "follow what it says and what stands beside it here, then ask again";
+    let next = "do what it says and what the other findings say, then run this again";
     Finding::error(Check::Database, error.to_string()).next(next)
 }
 
 fn failed(check: Check, error: &rusqlite::Error) -> Finding {
     let next = match check {
-        Check::ForeignKeys => "mend the schema as it says",
+        Check::ForeignKeys => "repair the schema as it says",
         _ => "stop writing and restore a backup, or try `.recover` of the sqlite3 shell",
     };
     Finding::error(check, format!("it cannot be checked: {error}")).next(next)
@@ -86,7 +88,7 @@ fn journal_mode(reader: &Connection, is_wal: bool) -> rusqlite::Result<Finding> 
     Ok(Finding::warning(Check::JournalMode, found).next(next))
 }
 
-/// As a writer sets it, on a connection that does not write.
+/// Sets `synchronous` as a writer does, on a connection that does not write, and reads it back.
 fn synchronous(subject: &Subject<'_>, reader: &Connection) -> rusqlite::Result<Finding> {
     let chosen = subject.options.synchronous;
     reader.pragma_update(None, "synchronous", chosen.pragma())?;
@@ -107,25 +109,25 @@ fn busy_timeout(subject: &Subject<'_>, reader: &Connection) -> rusqlite::Result<
     let ms: i64 = reader.pragma_query_value(None, "busy_timeout", |row| row.get(0))?;
     let found = format!("penholder waits {ms} ms for SQLite's locks");
     Ok(if subject.options.timeout == Duration::ZERO {
-        Finding::warning(Check::BusyTimeout, found).next("give a timeout of some 100 ms or more")
+        Finding::warning(Check::BusyTimeout, found).next("set a timeout of 100 ms or more")
     } else {
         Finding::ok(Check::BusyTimeout, found)
     })
 }
 
-fn whole(reader: &Connection) -> rusqlite::Result<Finding> {
+fn integrity_of(reader: &Connection) -> rusqlite::Result<Finding> {
     let mut statement = reader.prepare(&format!("PRAGMA integrity_check({FAULTS})"))?;
     let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
     let faults = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     if faults == ["ok"] {
         return Ok(Finding::ok(Check::Integrity, "SQLite finds nothing wrong"));
     }
-    let next = "stop writing and restore a backup, or try `.recover` of the sqlite3 shell; an \
-                index alone is mended by `REINDEX`";
+    let next = "stop writing and restore a backup, or try `.recover` of the sqlite3 shell; if only an \
+                index is corrupt, `REINDEX` repairs it";
     Ok(Finding::error(Check::Integrity, listed(&faults)).next(next))
 }
 
-fn references(reader: &Connection) -> rusqlite::Result<Finding> {
+fn foreign_keys(reader: &Connection) -> rusqlite::Result<Finding> {
     let mut statement = reader.prepare("PRAGMA foreign_key_check")?;
     let rows = statement.query_map([], |row| {
         let row_id: Option<i64> = row.get(1)?;
@@ -140,34 +142,7 @@ fn references(reader: &Connection) -> rusqlite::Result<Finding> {
     if faults.is_empty() {
         return Ok(Finding::ok(Check::ForeignKeys, "every reference is met"));
     }
-    let next = "mend or delete these rows, and switch `PRAGMA foreign_keys` on where they are \
-                written";
+    let next = "correct or delete these rows, and switch `PRAGMA foreign_keys` on in the programs that \
+                write them";
     Ok(Finding::warning(Check::ForeignKeys, listed(&faults)).next(next))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Database, Doctor, Options, Severity};
-
-    #[test]
-    fn synchronous_and_patience_are_what_an_opening_gives() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.db");
-        drop(Database::open(&path).unwrap());
-        let found = |options: Options, check| {
-            let report = Doctor::new(options).examine(&path).unwrap();
-            let finding = report.findings.into_iter().find(|one| one.check == check);
-            finding.unwrap()
-        };
-        let full = Options::new().synchronous(Synchronous::Full);
-        let finding = found(full, Check::Synchronous);
-        assert!(finding.finding.contains("with FULL (2)"), "{finding:?}");
-        let finding = found(Options::new(), Check::Synchronous);
-        assert!(finding.finding.contains("with NORMAL (1)"), "{finding:?}");
-        let finding = found(Options::new(), Check::BusyTimeout);
-        assert_eq!(finding.finding, "penholder waits 500 ms for SQLite's locks");
-        let none = Options::new().timeout(Duration::ZERO);
-        assert_eq!(found(none, Check::BusyTimeout).severity, Severity::Warning);
-    }
 }

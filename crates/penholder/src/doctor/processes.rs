@@ -1,4 +1,4 @@
-//! Who has the database open, from the kernel's tables.
+//! Which processes have the database open, from the kernel's tables.
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -6,46 +6,52 @@ use std::time::Duration;
 
 use penholder_lock::{Opener, Openers, Process, ProcessState};
 
+use super::report::{Check, Finding};
+use super::subject::Subject;
+use super::text::listed;
 use super::version::{self, Detector, Version};
-use super::{Check, Finding, Subject, listed};
+use crate::sqlite::lock_bytes;
 
 /// How long a search through all processes may take.
 const SEARCH_MAX: Duration = Duration::from_secs(3);
-/// How long after the first look a second one is taken.
+/// How long after the first search a second one follows.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The byte of `-shm` that a writer locks in WAL mode.
-const WRITE_LOCK: u64 = 120;
 
 pub(super) fn examine(subject: &Subject<'_>) -> Vec<Finding> {
     let database = &subject.location.path;
-    let mut openers = look(subject);
+    let mut openers = search(subject);
     if openers
         .found
         .iter()
-        .any(|opener| is_stranger(subject, opener))
+        .any(|opener| is_unlocked(subject, opener))
     {
-        // One that has just started opens the database first, and then the lock.
+        // A process that has just started opens the database first and the lock next.
         thread::sleep(PAUSE);
-        let again = look(subject);
+        let again = search(subject);
         openers.found.retain(|opener| {
             let mut same = again.found.iter();
-            !is_stranger(subject, opener)
+            !is_unlocked(subject, opener)
                 || same
-                    .any(|one| one.process.pid == opener.process.pid && is_stranger(subject, one))
+                    .any(|one| one.process.pid == opener.process.pid && is_unlocked(subject, one))
         });
     }
-    let (strangers, attached): (Vec<&Opener>, Vec<_>) = openers
+    let (unlocked, attached): (Vec<&Opener>, Vec<_>) = openers
         .found
         .iter()
-        .partition(|opener| is_stranger(subject, opener));
+        .partition(|opener| is_unlocked(subject, opener));
     let mut findings = replaced(&openers.found, database);
-    findings.extend(outsiders(subject, &attached, &strangers, openers.complete));
+    findings.extend(unlocked_writers(
+        subject,
+        &attached,
+        &unlocked,
+        openers.complete,
+    ));
     findings.extend(versions(&openers.found, &attached, database));
     findings
 }
 
-/// Who has the database or its lock open; of ourselves we know.
-fn look(subject: &Subject<'_>) -> Openers {
+/// Finds the other processes that have the database or its lock open.
+fn search(subject: &Subject<'_>) -> Openers {
     let database = subject.location.path.clone();
     let files: Vec<PathBuf> = std::iter::once(database).chain(locks(subject)).collect();
     let mut openers = Openers::of(&files, SEARCH_MAX);
@@ -60,8 +66,8 @@ fn locks(subject: &Subject<'_>) -> [PathBuf; 2] {
     [lock_file, subject.locker.page_file()]
 }
 
-/// Whether it has the database open and not the lock.
-fn is_stranger(subject: &Subject<'_>, opener: &Opener) -> bool {
+/// Whether it has the database open but not the lock.
+fn is_unlocked(subject: &Subject<'_>, opener: &Opener) -> bool {
     !locks(subject).iter().any(|lock| has_open(opener, lock))
 }
 
@@ -70,7 +76,7 @@ fn has_open(opener: &Opener, path: &Path) -> bool {
     open.any(|open| open.path == path && !open.deleted)
 }
 
-/// Whether it can write the database itself.
+/// Whether it has the database open for writing.
 fn may_write(opener: &Opener, database: &Path) -> bool {
     let mut open = opener.open.iter();
     open.any(|open| open.path == database && open.writable && !open.deleted)
@@ -93,41 +99,41 @@ fn replaced(openers: &[Opener], database: &Path) -> Vec<Finding> {
         "an older file of this name, which was deleted, is open in {}",
         listed(&old)
     );
-    let next = "restart these processes; replace a database only while nobody has it open";
+    let next = "restart these processes; replace a database only while no process has it open";
     vec![Finding::error(Check::Replaced, found).next(next)]
 }
 
-/// Those who can write the database and do not take the lock.
-fn outsiders(
+/// Finds processes that can write the database and do not take the lock.
+fn unlocked_writers(
     subject: &Subject<'_>,
     attached: &[&Opener],
-    strangers: &[&Opener],
+    unlocked: &[&Opener],
     complete: bool,
 ) -> Vec<Finding> {
-    let shm = subject.location.sidecar("-shm");
-    let writer = Process::with_posix_lock(&shm, WRITE_LOCK);
+    let shm = subject.location.shm();
+    let writer = Process::with_posix_lock(&shm, lock_bytes::WAL_WRITE);
     let is_writer = |process: &Process| writer.as_ref().is_some_and(|one| one.pid == process.pid);
     let holder = subject.locker.holder().ok().flatten();
     let holder = holder.and_then(|holder| holder.pid);
-    // What `penholder run` started writes under its hold.
+    // A program under `penholder run` writes under its hold.
     let is_inside = |opener: &Opener| holder.is_some_and(|pid| opener.ancestors.contains(&pid));
-    let (at_it, idle): (Vec<&Process>, Vec<_>) = strangers
+    let (writing, idle): (Vec<&Process>, Vec<_>) = unlocked
         .iter()
         .filter(|opener| may_write(opener, &subject.location.path) && !is_inside(opener))
         .map(|opener| &opener.process)
         .partition(|process| is_writer(process));
     let is_seen = |process: &Process| {
-        let mut seen = attached.iter().chain(strangers);
+        let mut seen = attached.iter().chain(unlocked);
         seen.any(|opener| opener.process.pid == process.pid)
     };
     let is_own = |process: &Process| process.pid == std::process::id();
     let hidden = writer
         .iter()
         .filter(|one| !complete && !is_seen(one) && !is_own(one) && holder != Some(one.pid));
-    let mut findings: Vec<Finding> = at_it.iter().map(|one| writes(one)).collect();
-    findings.extend(hidden.map(may_be_inside));
+    let mut findings: Vec<Finding> = writing.iter().map(|one| writes(one)).collect();
+    findings.extend(hidden.map(may_hold_the_lock));
     if !idle.is_empty() {
-        findings.push(may_come(&idle));
+        findings.push(may_write_later(&idle));
     }
     if findings.is_empty() {
         let found = none_seen(attached.len(), complete);
@@ -136,47 +142,49 @@ fn outsiders(
     findings
 }
 
-const LET_IT_QUEUE: &str =
+const USE_THE_LOCK: &str =
     "let it write through penholder, or under `penholder run DB -- …` or `flock db.lock …`";
 
 fn writes(process: &Process) -> Finding {
-    let found = format!("{process} writes this moment without the write lock");
+    let found = format!("{process} is writing now without the write lock");
     if process.state == ProcessState::Stopped {
         let pid = process.pid;
-        let next = format!("let it go on (`kill -CONT {pid}`) or end it: nobody else can write");
+        let next =
+            format!("continue it (`kill -CONT {pid}`) or end it: no other process can write");
         return Finding::error(Check::Outsiders, found).next(next);
     }
-    Finding::warning(Check::Outsiders, found).next(LET_IT_QUEUE)
+    Finding::warning(Check::Outsiders, found).next(USE_THE_LOCK)
 }
 
-/// Another user's: the kernel names it, but does not show what it has open.
-fn may_be_inside(process: &Process) -> Finding {
-    let found = format!("{process} writes this moment; whether under the lock is not to be seen");
-    Finding::info(Check::Outsiders, found).next("ask again as root")
+/// A process of another user: the kernel names it, but does not show what it has open.
+fn may_hold_the_lock(process: &Process) -> Finding {
+    let found = format!("{process} is writing now; whether it holds the lock is not visible");
+    Finding::info(Check::Outsiders, found).next("run this again as root")
 }
 
-fn may_come(processes: &[&Process]) -> Finding {
+fn may_write_later(processes: &[&Process]) -> Finding {
     let processes = listed(processes);
     let found = format!("open for writing, but not attached to the lock: {processes}");
-    let next =
-        format!("{LET_IT_QUEUE}; a program of penholder that has not written yet looks the same");
+    let next = format!(
+        "{USE_THE_LOCK}; a program that uses penholder and has not written yet looks the same"
+    );
     Finding::warning(Check::Outsiders, found).next(next)
 }
 
 fn none_seen(attached: usize, complete: bool) -> String {
     let seen = match attached {
-        0 => "no process has it open to write".to_owned(),
+        0 => "no process has it open for writing".to_owned(),
         attached => format!("none; {attached} attached to the lock"),
     };
     match complete {
         true => seen,
-        false => seen + " (not every process may be looked at: root sees more)",
+        false => seen + " (not every process is visible: root sees more)",
     }
 }
 
-/// Our own, and those of whoever may write the database.
+/// Judges our own version of SQLite, and those of the processes that may write the database.
 fn versions(openers: &[Opener], attached: &[&Opener], database: &Path) -> Vec<Finding> {
-    let mut findings = vec![bundled(crate::sqlite_version())];
+    let mut findings = vec![bundled(rusqlite::version())];
     let is_attached = |opener: &Opener| {
         let mut pids = attached.iter().map(|one| one.process.pid);
         pids.any(|pid| pid == opener.process.pid)
@@ -185,7 +193,7 @@ fn versions(openers: &[Opener], attached: &[&Opener], database: &Path) -> Vec<Fi
     let mut groups: Vec<(Option<Version>, Vec<&Process>)> = Vec::new();
     for opener in openers {
         let writes = may_write(opener, database);
-        // `flock(1)` and a shell have no SQLite in them.
+        // `flock(1)` and a shell contain no SQLite.
         if !writes && !is_attached(opener) {
             continue;
         }
@@ -210,7 +218,7 @@ fn bundled(version: &str) -> Finding {
     let found = format!("{version} in this program");
     match version::parse(version.as_bytes()) {
         Some(version) if version::is_affected(version) => {
-            let next = "build it with a newer one";
+            let next = "build it with a newer version";
             Finding::warning(Check::SqliteVersion, found + ", which is affected").next(next)
         }
         _ => Finding::ok(Check::SqliteVersion, found),
@@ -221,12 +229,12 @@ fn in_use(version: Option<Version>, processes: &[&Process]) -> Finding {
     let processes = listed(processes);
     let Some(version) = version else {
         let found = format!("unknown in {processes}");
-        let next = "look for 3.51.3 or newer there (`SELECT sqlite_version()`)";
+        let next = "make sure that it is 3.51.3 or newer (`SELECT sqlite_version()`)";
         return Finding::info(Check::SqliteVersion, found).next(next);
     };
     let found = format!("{version} in {processes}");
     if version::is_affected(version) {
-        let next = "use 3.51.3 or newer there, unless its distributor has mended this one";
+        let next = "use 3.51.3 or newer there, unless its distributor has repaired this version";
         return Finding::warning(Check::SqliteVersion, found + ", which is affected").next(next);
     }
     Finding::ok(Check::SqliteVersion, found)
@@ -235,13 +243,13 @@ fn in_use(version: Option<Version>, processes: &[&Process]) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Severity;
+    use crate::doctor::report::Severity;
 
     #[test]
     fn the_bundled_version_is_judged() {
         assert_eq!(bundled("3.51.2").severity, Severity::Warning);
         assert_eq!(bundled("3.50.7").severity, Severity::Ok);
-        assert_eq!(bundled(crate::sqlite_version()).severity, Severity::Ok);
+        assert_eq!(bundled(rusqlite::version()).severity, Severity::Ok);
         assert_eq!(in_use(None, &[]).severity, Severity::Info);
     }
 }

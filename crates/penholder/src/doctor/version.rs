@@ -1,33 +1,35 @@
-//! Which version of SQLite a program has in it, and whether that is an affected one.
+//! Which version of SQLite a program contains, and whether that version is affected.
 //!
 //! A program or library that contains SQLite contains the identity of its source
-//! (`2022-12-28 14:03:47 df5c253c…`), and its version as text that ends in a zero
-//! byte. Other versions may stand there in the same form, Python's above all; where
-//! more than one is left that could be SQLite's, it is not known.
+//! (`2022-12-28 14:03:47 df5c253c…`), and its version as text that ends in a zero byte. The
+//! versions of other libraries may have the same form, for instance Python's. If more than
+//! one could be SQLite's, the version is unknown.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use memchr::memmem;
 
-/// All that is read of programs and libraries together.
+use crate::sys::{self, Identity};
+
+/// How many bytes of programs and libraries are read together.
 const BYTES_MAX: u64 = 1 << 30;
+/// How long all of them are read.
 const TIME_MAX: Duration = Duration::from_secs(3);
-/// What is read at once, and how much of it is kept to join it to the next.
+/// How many bytes are read at once, and how many of them are kept to be searched with the next.
 const PIECE: usize = 1 << 20;
 const OVERLAP: usize = 128;
-/// Bytes of `2022-12-28 14:03:47 ` and the shortest hash behind it.
+/// The length of `2022-12-28 14:03:47 `, and of the shortest hash after it.
 const STAMP_LEN: usize = 20;
 const HASH_LEN: usize = 40;
-/// In this year came 3.22.0: what is built from a source of that year or later is
-/// none older, and a lower number is another program's.
+/// Version 3.22.0 is of this year: a source of that year or later has no lower version, so a
+/// lower number belongs to another library.
 const YEAR: (u32, u32) = (2018, 22);
-/// The first version with WAL.
+/// The minor number of the first version with WAL.
 const OLDEST: u32 = 7;
 
 /// A version of SQLite 3.
@@ -68,14 +70,15 @@ pub(super) fn is_affected(version: Version) -> bool {
     ((OLDEST, 0)..=(51, 2)).contains(&number) && !is_repaired
 }
 
-/// Looks into the files that processes run, each file once, with bounded effort.
+/// Searches the files that processes run, each file once, and stops at a limit of bytes and
+/// time.
 pub(super) struct Detector {
     left: u64,
     end: Instant,
-    known: HashMap<(u64, u64), Content>,
+    known: HashMap<Identity, Content>,
 }
 
-/// What a file says of SQLite.
+/// What a file says about SQLite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Content {
     Absent,
@@ -92,8 +95,7 @@ impl Detector {
         }
     }
 
-    /// The version in the first of these files that has one; `None` if that cannot be
-    /// told.
+    /// Returns the version in the first of these files that has one; `None` if it is unknown.
     pub(super) fn version_of(&mut self, files: &[PathBuf]) -> Option<Version> {
         let (likely, others): (Vec<_>, Vec<_>) = files.iter().partition(|path| is_likely(path));
         for path in likely.into_iter().chain(others) {
@@ -109,7 +111,7 @@ impl Detector {
     fn content_of(&mut self, path: &Path) -> io::Result<Content> {
         let mut file = File::open(path)?;
         let meta = file.metadata()?;
-        let id = (meta.dev(), meta.ino());
+        let id = sys::identity(&meta)?;
         if let Some(known) = self.known.get(&id) {
             return Ok(*known);
         }
@@ -140,7 +142,7 @@ impl Detector {
     }
 }
 
-/// A library that is called so, before the program and other libraries.
+/// Whether a file has SQLite in its name. Such libraries are searched before other files.
 fn is_likely(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
     name.to_string_lossy().contains("sqlite")
@@ -149,7 +151,7 @@ fn is_likely(path: &Path) -> bool {
 /// What was found in a file so far.
 #[derive(Debug, Default)]
 struct Traces {
-    /// Of the latest source.
+    /// The year of the latest source.
     year: Option<u32>,
     versions: BTreeSet<Version>,
 }
@@ -159,8 +161,8 @@ impl Traces {
         let sources = memmem::find_iter(bytes, b"20").filter_map(|at| year_of(&bytes[at..]));
         self.year = self.year.max(sources.max());
         for at in memmem::find_iter(bytes, b"3.") {
-            // At the very beginning of a piece it was seen in the one before; behind a
-            // dash it is that of something with a name (`tempfile-3.27.0`).
+            // At the very beginning of a piece it was found in the piece before. After a
+            // dash it is the version of another library (`tempfile-3.27.0`).
             let before = at.checked_sub(1).map(|at| bytes[at]);
             if before.is_some_and(|byte| !byte.is_ascii_digit() && !b".-".contains(&byte)) {
                 self.versions
@@ -185,7 +187,7 @@ impl Traces {
     }
 }
 
-/// The year of a source identity that begins here.
+/// Returns the year of a source identity that begins here.
 fn year_of(bytes: &[u8]) -> Option<u32> {
     let stamp = bytes.get(..STAMP_LEN)?;
     let hash = bytes.get(STAMP_LEN..STAMP_LEN + HASH_LEN)?;
@@ -201,7 +203,7 @@ fn year_of(bytes: &[u8]) -> Option<u32> {
     (fits && is_hash).then(|| year.parse().ok()).flatten()
 }
 
-/// The text up to the next zero byte, if that is near.
+/// Returns the text up to the next zero byte, if that is near.
 fn ended_by_zero(bytes: &[u8]) -> Option<&[u8]> {
     let near = &bytes[..bytes.len().min(b"3.999.999".len() + 1)];
     let end = near.iter().position(|&byte| byte == 0)?;
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_affected_are_told_from_the_repaired() {
+    fn affected_versions_are_told_from_repaired_ones() {
         for (text, affected) in [
             ("3.6.23", false),
             ("3.7.0", true),
@@ -249,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_is_found_beside_the_source() {
+    fn the_version_is_found_with_the_source() {
         let found = content(&[b"\0\x013.50.4\0", SOURCE, b"\0"]);
         assert_eq!(found, Content::Version(version("3.50.4")));
         let python = content(&[b"\x003.14.2\0x3.50.4\0", SOURCE]);
@@ -271,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_is_found_wherever_it_stands() {
+    fn the_version_is_found_at_any_offset() {
         for at in [PIECE - 70, PIECE - 3, PIECE, 2 * PIECE - 200] {
             let padding = vec![b'x'; at];
             let found = content(&[&padding, b"\x003.50.4\0", SOURCE, b"\0"]);

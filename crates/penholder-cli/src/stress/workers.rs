@@ -1,0 +1,85 @@
+//! The worker processes of `penholder stress`.
+
+use std::io::{self, PipeReader, PipeWriter};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use crate::args::Stress;
+use crate::failure::{FAILED, Failure};
+
+/// The processes. They end by themselves; one that does not is killed when this is
+/// dropped.
+pub(super) struct Workers {
+    children: Vec<Child>,
+}
+
+/// Workers write when it is dropped: it is the other end of their standard input.
+pub(super) struct StartSignal {
+    _pipe: PipeWriter,
+}
+
+impl Workers {
+    /// Starts the processes. They open the database and wait for the start signal.
+    pub(super) fn start(args: &Stress, run: i64) -> Result<(Self, StartSignal), Failure> {
+        let program = std::env::current_exe().map_err(|e| failed("find this program", &e))?;
+        let (stdin, pipe) = io::pipe().map_err(|e| failed("open a pipe", &e))?;
+        let mut workers = Self {
+            children: Vec::new(),
+        };
+        for process in 0..args.processes {
+            let stdin = stdin.try_clone().map_err(|e| failed("open a pipe", &e))?;
+            let mut command = command(&program, args, run, process, stdin);
+            let child = command.spawn().map_err(|e| failed("start a process", &e))?;
+            workers.children.push(child);
+        }
+        Ok((workers, StartSignal { _pipe: pipe }))
+    }
+
+    pub(super) fn take_outputs(&mut self) -> Vec<ChildStdout> {
+        let outputs = self.children.iter_mut().map(|child| child.stdout.take());
+        outputs.flatten().collect()
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn command(program: &Path, args: &Stress, run: i64, process: u32, stdin: PipeReader) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(["stress-worker", "--run", &run.to_string()])
+        .args(["--process", &process.to_string()])
+        .args(["--writes", &args.writes.to_string()])
+        .args(["--sync", args.sync.name()])
+        .args(["--timeout", &exactly(args.timeout)])
+        .stdin(stdin)
+        .stdout(Stdio::piped());
+    if let Some(path) = &args.target.lock_file {
+        command.arg("--lock-file").arg(path);
+    }
+    if args.target.allow_network_fs {
+        command.arg("--allow-network-fs");
+    }
+    command.arg("--").arg(&args.target.db);
+    command
+}
+
+/// A duration as the command line takes it, without loss.
+fn exactly(timeout: Duration) -> String {
+    format!("{}s {}ns", timeout.as_secs(), timeout.subsec_nanos())
+}
+
+/// Too many processes or threads.
+pub(super) fn failed(what: &str, error: &io::Error) -> Failure {
+    Failure::new(
+        format!("stress: {what}: {error}: try fewer processes"),
+        FAILED,
+    )
+}

@@ -1,0 +1,68 @@
+//! The state of a lock as lines of text, for `status` and `top`.
+
+use penholder::lock::{PageState, Percentiles, Status};
+
+use crate::text;
+
+/// The number of events to show. `status --json` shows all of them.
+const EVENTS: usize = 8;
+
+/// The holder, the lock file, and the waiters in their order.
+pub(crate) fn holder_and_queue(status: &Status) -> Vec<String> {
+    let mut lines = vec![match &status.holder {
+        None => "free".to_owned(),
+        Some(holder) => format!("held by {holder}"),
+    }];
+    lines.push(format!("  lock file: {}", status.lock_file.display()));
+    lines.extend(match status.page {
+        PageState::InUse => None,
+        PageState::None => {
+            Some("  no queue: no process has created one, or none can be created here".to_owned())
+        }
+        _ => Some(format!("  no queue: {UNUSABLE_QUEUE_FILE}")),
+    });
+    for (index, waiter) in status.queue.iter().enumerate() {
+        lines.push(format!("  waiter {}: {waiter}", index + 1));
+    }
+    lines
+}
+
+/// Why there is no queue although there is a file for it.
+pub(crate) const UNUSABLE_QUEUE_FILE: &str = "the queue file is invalid, or may not be read";
+
+/// What was counted and measured since the queue file was created.
+pub(crate) fn figures(status: &Status) -> impl Iterator<Item = String> + use<> {
+    let counters = &status.counters;
+    let acquisitions = (counters.acquisitions > 0).then(|| {
+        format!(
+            "acquired {} times, {} after a wait, {} timeouts, {} recoveries",
+            counters.acquisitions, counters.contended, counters.timeouts, counters.recoveries
+        )
+    });
+    let waits =
+        (counters.acquisitions > 0).then(|| format!("waits {}", percentiles(&status.waits)));
+    let holds = (status.holds.count > 0).then(|| format!("holds {}", percentiles(&status.holds)));
+    let batches = (counters.batches > 0).then(|| {
+        let size = &status.batches;
+        format!(
+            "{} writes in {} shared transactions, {} for other processes; p50 {}, p99 {}, most {}",
+            counters.grouped, counters.batches, counters.carried, size.p50, size.p99, size.max
+        )
+    });
+    [acquisitions, waits, holds, batches].into_iter().flatten()
+}
+
+/// The latest events.
+pub(crate) fn events(status: &Status) -> impl Iterator<Item = String> + '_ {
+    status.events.iter().take(EVENTS).map(ToString::to_string)
+}
+
+fn percentiles(times: &Percentiles) -> String {
+    format!(
+        "p50 {}, p90 {}, p99 {}, longest {}",
+        text::duration(times.p50),
+        text::duration(times.p90),
+        text::duration(times.p99),
+        text::duration(times.max)
+    )
+}

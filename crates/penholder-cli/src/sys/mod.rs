@@ -1,0 +1,22 @@
+//! Operating-system calls, behind one platform switch. Every platform offers the same
+//! modules, which import nothing from the rest of the command:
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | `pipe` | wait until a pipe has something to read, or has lost its reader |
+//! | `process` | run a child process and forward signals to it |
+//! | `signal` | notice signals, and end by one |
+//! | `terminal` | read from the terminal with a timeout |
+//!
+//! `--cfg penholder_unsupported` selects `unsupported` on Linux too, so that it can be
+//! compiled there.
+
+#[cfg(all(target_os = "linux", not(penholder_unsupported)))]
+mod unix;
+#[cfg(all(target_os = "linux", not(penholder_unsupported)))]
+pub(crate) use unix::{pipe, process, signal, terminal};
+
+#[cfg(not(all(target_os = "linux", not(penholder_unsupported))))]
+mod unsupported;
+#[cfg(not(all(target_os = "linux", not(penholder_unsupported))))]
+pub(crate) use unsupported::{pipe, process, signal, terminal};

@@ -1,0 +1,23 @@
+//! Pipes to and from other processes.
+
+use std::io;
+use std::process::ChildStdout;
+use std::time::Duration;
+
+use rustix::event::PollFlags;
+
+use super::poll::poll;
+
+/// Waits for this time. Returns `true` as soon as the reader of standard output is gone.
+pub(crate) fn stdout_closes_within(time: Duration) -> io::Result<bool> {
+    // A hang-up is reported without being asked for.
+    let events = poll(&io::stdout(), PollFlags::empty(), time)?;
+    Ok(!events.is_empty())
+}
+
+/// Waits until the child has written something, or has closed its output. Returns
+/// `false` if neither happens in time.
+pub(crate) fn is_readable_within(output: &ChildStdout, timeout: Duration) -> io::Result<bool> {
+    let events = poll(output, PollFlags::IN, timeout)?;
+    Ok(!events.is_empty())
+}

@@ -1,0 +1,75 @@
+//! Times, sizes and other text for people.
+
+use std::time::{Duration, SystemTime};
+
+/// Escapes characters that could control a terminal, except line breaks and tabs.
+pub(crate) fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' && c != '\t' {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// A duration: `14 µs`, `1.2 ms`, `3.3 s`.
+pub(crate) fn duration(duration: Duration) -> String {
+    micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// A time of the wall clock, in the format of the lock record.
+pub(crate) fn timestamp(time: SystemTime) -> String {
+    jiff::Timestamp::try_from(time)
+        .map_or_else(|_| "unknown".to_owned(), |time| format!("{time:.3}"))
+}
+
+/// A size: `512 bytes`, `4.1 MB`.
+pub(crate) fn size(bytes: u64) -> String {
+    match bytes {
+        0..10_000 => format!("{bytes} bytes"),
+        10_000..1_000_000 => format!("{} kB", bytes / 1000),
+        1_000_000..1_000_000_000 => {
+            format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
+        }
+        _ => format!("{}.{} GB", bytes / 1_000_000_000, bytes / 100_000_000 % 10),
+    }
+}
+
+/// A duration in microseconds: `14 µs`, `1.2 ms`, `3.3 s`.
+pub(crate) fn micros(us: u64) -> String {
+    match us {
+        0..1000 => format!("{us} µs"),
+        1000..10_000 => format!("{}.{} ms", us / 1000, us % 1000 / 100),
+        10_000..1_000_000 => format!("{} ms", us / 1000),
+        _ => format!("{}.{} s", us / 1_000_000, us % 1_000_000 / 100_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_cannot_control_a_terminal() {
+        assert_eq!(printable("a\u{1b}[31m\nb"), "a\\u{1b}[31m\nb");
+    }
+
+    #[test]
+    fn sizes_read_well() {
+        assert_eq!(size(0), "0 bytes");
+        assert_eq!(size(45_678), "45 kB");
+        assert_eq!(size(4_152_000), "4.1 MB");
+        assert_eq!(size(2_000_000_000), "2.0 GB");
+    }
+
+    #[test]
+    fn times_read_well() {
+        assert_eq!(micros(7), "7 µs");
+        assert_eq!(micros(1_250), "1.2 ms");
+        assert_eq!(micros(45_000), "45 ms");
+        assert_eq!(micros(3_300_000), "3.3 s");
+    }
+}

@@ -1,0 +1,372 @@
+//! Taking and releasing the lock for this process: the kernel's lock, the queue of
+//! processes, the record.
+//!
+//! A process has one `Acquirer` for each lock file; the thread or task that has the turn
+//! within the process has it in its hands.
+//!
+//! | state | turn | `flock` or byte lock | record |
+//! | --- | --- | --- | --- |
+//! | at rest | free | not ours | blank, or another process's, or ours if others wait |
+//! | waiting | the asking thread's | not ours | the holder's |
+//! | held | the holding thread's | ours, on the file that the path names | ours |
+//! | held under an ancestor | the holding thread's | the byte of our level is ours | the ancestor's |
+//! | releasing | the holding thread's | ours, then not | blank if no process waits, otherwise left to the next holder |
+
+use std::panic::Location;
+use std::thread;
+use std::time::Duration;
+
+use crate::backoff::Backoff;
+use crate::canceller::Canceller;
+use crate::deadline::Deadline;
+use crate::error::LockError;
+use crate::lock_file::{Hold, KernelAttempt, LockFile, SharedId};
+use crate::lock_options::LockOptions;
+use crate::mailbox::Outcome;
+use crate::membership::Membership;
+use crate::pending_request::{Offer, PendingRequest};
+use crate::queue_file::{Counter, EventRecord, Histogram, Slot};
+use crate::running_statement;
+use crate::status::EventKind;
+use crate::sys::clock;
+use crate::turnstile::{self, KernelLock, Policy, Taken, WaitEnd, WaitLimits};
+
+/// How waiting for the lock ended.
+#[derive(Debug)]
+pub(crate) enum Acquired {
+    Held(Hold),
+    /// The deadline passed while `ahead` processes were before us in the queue.
+    TimedOut {
+        ahead: usize,
+    },
+    /// The wait was cancelled, or ended because its request was settled.
+    Cancelled,
+}
+
+/// The lock of one process on one lock file.
+#[derive(Debug)]
+pub(crate) struct Acquirer {
+    file: LockFile,
+    membership: Membership,
+    /// The pid of the holder that had died with the lock when it was last taken.
+    recovered: Option<u32>,
+}
+
+impl Acquirer {
+    pub(crate) fn open(options: &LockOptions) -> Result<Self, LockError> {
+        Ok(Self {
+            file: LockFile::open(options)?,
+            membership: Membership::default(),
+            recovered: None,
+        })
+    }
+
+    pub(crate) fn file_id(&self) -> &SharedId {
+        self.file.shared_id()
+    }
+
+    // ---- acquiring -------------------------------------------------------------
+
+    /// Takes the lock if it is free and our turn; with `may_barge`, also where the policy
+    /// lets a running process pass waiters.
+    pub(crate) fn try_take(
+        &mut self,
+        options: &LockOptions,
+        may_barge: bool,
+    ) -> Result<Option<Hold>, LockError> {
+        if let Some(level) = self.file.level(&options.path) {
+            return self.file.try_lock_under(options, level);
+        }
+        self.membership.join(options, self.file.identity());
+        let mut kernel = KernelAttempt::new(&mut self.file, options);
+        let (now, taken) = match self.membership.member(options) {
+            Some((slot, participant)) => {
+                let now = participant.begin(slot);
+                let taken = participant.try_take(slot, &mut kernel, now, may_barge)?;
+                (now.nanos, taken)
+            }
+            None => {
+                let now = clock::monotonic();
+                let taken = kernel.try_lock(now)?.then_some(Taken {
+                    fresh: true,
+                    recovered: None,
+                    passed_over: None,
+                });
+                (now, taken)
+            }
+        };
+        let length = kernel.length;
+        let Some(taken) = taken else {
+            return Ok(None);
+        };
+        self.enter(options, &taken, now, length, 0);
+        Ok(Some(Hold::Flock))
+    }
+
+    /// Waits for the lock until the deadline, or until it is cancelled. A request is left
+    /// meanwhile: if it is settled, the wait ends as if it was cancelled. Returns what became
+    /// of the request in any case.
+    pub(crate) fn wait(
+        &mut self,
+        options: &LockOptions,
+        deadline: &Deadline,
+        canceller: Option<&Canceller>,
+        offer: Option<&Offer<'_>>,
+    ) -> (Result<Acquired, LockError>, Outcome) {
+        let mut pending = PendingRequest::new(offer);
+        let ended = self.wait_with(options, deadline, canceller, &mut pending);
+        if let Some(slot) = self.membership.slot() {
+            pending.settle(slot);
+        }
+        if matches!(pending.outcome(), Outcome::Done { .. }) {
+            self.membership.note_served();
+        }
+        (ended, pending.into_outcome())
+    }
+
+    fn wait_with(
+        &mut self,
+        options: &LockOptions,
+        deadline: &Deadline,
+        canceller: Option<&Canceller>,
+        pending: &mut PendingRequest<'_>,
+    ) -> Result<Acquired, LockError> {
+        let mut backoff = Backoff::new();
+        loop {
+            if let Some(hold) = self.try_take(options, true)? {
+                return Ok(Acquired::Held(hold));
+            }
+            let remaining = deadline.remaining();
+            if remaining.is_zero() {
+                return Ok(Acquired::TimedOut { ahead: 0 });
+            }
+            if canceller.is_some_and(Canceller::is_cancelled) {
+                return Ok(Acquired::Cancelled);
+            }
+            let may_queue = self.file.level(&options.path).is_none();
+            if may_queue && self.membership.member(options).is_some() {
+                let ended = self.wait_in_queue(options, remaining, canceller, pending)?;
+                if let Some(ended) = ended {
+                    return Ok(ended);
+                }
+                if *pending.outcome() != Outcome::Untouched {
+                    return Ok(Acquired::Cancelled);
+                }
+                continue;
+            }
+            let pause = backoff.pause(remaining);
+            match canceller {
+                Some(canceller) => canceller.sleep(pause),
+                None => thread::sleep(pause),
+            }
+        }
+    }
+
+    /// Returns `None` if the queue file turns out not to be the one that the others use.
+    fn wait_in_queue(
+        &mut self,
+        options: &LockOptions,
+        remaining: Duration,
+        canceller: Option<&Canceller>,
+        pending: &mut PendingRequest<'_>,
+    ) -> Result<Option<Acquired>, LockError> {
+        self.membership.introduce(options);
+        let Some((slot, participant)) = self.membership.member(options) else {
+            return Ok(None);
+        };
+        pending.leave_in(slot);
+        let begun = clock::monotonic();
+        let remaining = u64::try_from(remaining.as_nanos()).unwrap_or(u64::MAX);
+        let limits = WaitLimits {
+            until: begun.saturating_add(remaining),
+            is_cancelled: &|| {
+                canceller.is_some_and(Canceller::is_cancelled) || pending.is_settled(slot)
+            },
+            is_outdated: &|| !slot.is_current(),
+        };
+        let mut kernel = KernelAttempt::new(&mut self.file, options);
+        let watched = canceller.map(|canceller| canceller.watch(slot.waker()));
+        let ended = participant.wait(slot, &mut kernel, &limits)?;
+        drop(watched);
+        let (length, unqueued_holder) = (kernel.length, kernel.unqueued_holder);
+        let is_replied = match ended {
+            WaitEnd::TimedOut { .. } => {
+                pending.wait_for_claimant(slot);
+                pending.is_settled(slot)
+            }
+            WaitEnd::Outdated => {
+                pending.settle(slot);
+                false
+            }
+            WaitEnd::Taken(_) | WaitEnd::Cancelled => false,
+        };
+        if let Some(pid) = unqueued_holder {
+            let waited = clock::monotonic().saturating_sub(begun);
+            self.record_event(options, EventKind::Bypass, pid, waited);
+        }
+        Ok(match ended {
+            WaitEnd::Taken(taken) => {
+                let now = self.membership.taken_at();
+                self.enter(options, &taken, now, length, now.saturating_sub(begun));
+                Some(Acquired::Held(Hold::Flock))
+            }
+            WaitEnd::TimedOut { .. } if is_replied => Some(Acquired::Cancelled),
+            WaitEnd::TimedOut { ahead } => {
+                let in_the_way =
+                    unqueued_holder.unwrap_or_else(|| self.membership.pid_at_turnstile());
+                self.record_event(options, EventKind::Timeout, in_the_way, remaining);
+                Some(Acquired::TimedOut { ahead })
+            }
+            WaitEnd::Cancelled => Some(Acquired::Cancelled),
+            WaitEnd::Outdated => {
+                self.membership.reset();
+                None
+            }
+        })
+    }
+
+    /// The lock is ours, after waiting `waited` nanoseconds in the queue: says so in the lock
+    /// file and in the queue file.
+    fn enter(&mut self, options: &LockOptions, taken: &Taken, now: u64, length: u64, waited: u64) {
+        if taken.fresh {
+            self.file.publish(options, now, length);
+            crate::failpoint!("published");
+        }
+        self.membership.mend(options, self.file.identity());
+        self.recovered = None;
+        let Some(slot) = self.membership.slot() else {
+            return;
+        };
+        slot.clear_statement();
+        slot.count_as_holder(Counter::Acquisitions);
+        slot.record(Histogram::Waits, waited);
+        if waited > 0 {
+            slot.count_as_holder(Counter::Contended);
+        }
+        let pid = |index| slot.pid(index);
+        let (dead, absent) = (taken.recovered.map(pid), taken.passed_over.map(pid));
+        if let Some(dead) = dead {
+            self.record_event(options, EventKind::Recovery, dead, waited);
+            self.recovered = u32::try_from(dead).ok();
+        }
+        if let Some(absent) = absent {
+            self.record_event(options, EventKind::PassedOver, absent, waited);
+        }
+    }
+
+    // ---- while the lock is held ------------------------------------------------
+
+    /// Whether another process waits in the queue.
+    pub(crate) fn is_awaited(&self) -> bool {
+        let slot = self.membership.slot();
+        slot.is_some_and(|slot| !turnstile::is_empty(slot))
+    }
+
+    /// Returns our slot in the queue file, if we have one.
+    pub(crate) fn slot(&self) -> Option<&Slot> {
+        self.membership.slot()
+    }
+
+    /// Whether other processes queue here, as far as that is known.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.membership.slot().is_none_or(Slot::is_shared)
+    }
+
+    /// Returns the pid of the holder that had died with the lock when it was last taken.
+    pub(crate) fn recovered(&self) -> Option<u32> {
+        self.recovered
+    }
+
+    /// Returns the value of the environment variable for a child of ours.
+    pub(crate) fn inheritance(&self, hold: Hold) -> String {
+        self.file.inheritance(hold)
+    }
+
+    // ---- events ----------------------------------------------------------------
+
+    /// Records that this process executed `writes` writes of others, the first of which
+    /// has the pid `other`.
+    pub(crate) fn record_remote_writes(&self, options: &LockOptions, other: u32, writes: u64) {
+        self.record_event(options, EventKind::Carried, other.into(), writes);
+    }
+
+    fn record_event(&self, options: &LockOptions, kind: EventKind, other: u64, nanos: u64) {
+        let Some(slot) = self.membership.slot() else {
+            return;
+        };
+        match kind {
+            EventKind::Timeout => slot.count(Counter::Timeouts),
+            EventKind::Recovery => slot.count(Counter::Recoveries),
+            EventKind::Bypass => slot.count(Counter::Foreign),
+            EventKind::PassedOver => slot.count(Counter::PassedOver),
+            EventKind::LongHold | EventKind::Carried => {}
+        }
+        slot.record_event(&self.event(options, kind, other, nanos));
+    }
+
+    /// Records a long hold. The statement that ran stands in our slot until we take the lock
+    /// again.
+    fn record_long_hold(&self, options: &LockOptions, nanos: u64, site: Option<&Location<'_>>) {
+        let Some(slot) = self.membership.slot() else {
+            return;
+        };
+        let statement = slot.noted().filter(|noted| !noted.is_place);
+        slot.record_event(&EventRecord {
+            statement: statement.map_or_else(String::new, |noted| noted.text),
+            call_site: site.map(running_statement::text_of).unwrap_or_default(),
+            ..self.event(options, EventKind::LongHold, 0, nanos)
+        });
+    }
+
+    fn event(&self, options: &LockOptions, kind: EventKind, other: u64, nanos: u64) -> EventRecord {
+        EventRecord {
+            kind: kind.number(),
+            at: self.file.wall_now(),
+            pid: self.file.identity().pid.into(),
+            other,
+            nanos,
+            label: options.label.clone().unwrap_or_default(),
+            statement: String::new(),
+            call_site: String::new(),
+        }
+    }
+
+    // ---- releasing -------------------------------------------------------------
+
+    /// Releases the lock. `site`: where the program asked for what was done. `more`: another
+    /// thread of this process waits for the lock.
+    pub(crate) fn release(
+        &mut self,
+        options: &LockOptions,
+        hold: Hold,
+        policy: Policy,
+        site: Option<&Location<'_>>,
+        more: impl FnOnce() -> bool,
+    ) -> Result<(), LockError> {
+        if let Hold::Under(level) = hold {
+            return self.file.unlock_under(options, level);
+        }
+        let mut kernel = KernelAttempt::new(&mut self.file, options);
+        let Some((slot, participant)) = self.membership.holding_member() else {
+            return kernel.unlock(true);
+        };
+        let (held, is_exact) = participant.end_hold(slot);
+        if is_exact {
+            slot.record(Histogram::Holds, held);
+        }
+        let released = participant.release(slot, &mut kernel, policy, more);
+        if Duration::from_nanos(held) >= options.long_hold {
+            self.record_long_hold(options, held, site);
+        }
+        released
+    }
+}
+
+impl Drop for Acquirer {
+    fn drop(&mut self) {
+        // In a forked child the slot is the parent's.
+        if self.file.is_ours() {
+            self.membership.leave();
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! This process's one attachment to a lock file.
+//!
+//! A process has one attachment for each lock file (device and inode), so two lockers of
+//! one file share a descriptor and see each other's turns.
+
+use std::mem;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::acquirer::Acquirer;
+use crate::error::LockError;
+use crate::fair_queue::FairQueue;
+use crate::lock_file::SharedId;
+use crate::lock_options::LockOptions;
+use crate::sys::{file, fork};
+
+/// One process's attachment to one lock file.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    generation: u64,
+    /// The path that it was attached by.
+    path: PathBuf,
+    /// Whose turn it is among the threads and tasks of this process.
+    pub(crate) queue: FairQueue<Box<Acquirer>>,
+}
+
+/// What this process is attached to. A fork locks it first, so that the child finds it whole;
+/// it is never held while waiting for anything. Locked before the table of descriptors.
+static ATTACHMENTS: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
+
+/// An attachment, found by its file or by its path.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// The identity of the file that its descriptor is open on, always: one that lagged
+    /// behind could be another lock file's by now.
+    id: SharedId,
+    path: PathBuf,
+    attachment: Weak<Attachment>,
+}
+
+impl Attachment {
+    /// Returns the process's attachment to the lock file of these options. The first call
+    /// opens the file, and creates it if it is missing.
+    pub(crate) fn attach(options: &LockOptions) -> Result<Arc<Self>, LockError> {
+        let path = &options.path;
+        let mut entries = lock_entries();
+        entries.retain(|entry| entry.attachment.strong_count() > 0);
+        let find = |entries: &[Entry], id| {
+            let is_same = |entry: &&Entry| entry.path == *path || Some(entry.id.get()) == id;
+            entries
+                .iter()
+                .find(is_same)
+                .and_then(|entry| entry.attachment.upgrade())
+        };
+        let id = file::facts_of_path(path).ok().map(|facts| facts.id);
+        if let Some(attachment) = find(&entries, id) {
+            return Ok(attachment);
+        }
+        let acquirer = Acquirer::open(options)?;
+        let id = acquirer.file_id().clone();
+        // Another process may have replaced the file since we looked.
+        if let Some(attachment) = find(&entries, Some(id.get())) {
+            return Ok(attachment);
+        }
+        let attachment = Arc::new(Self {
+            generation: fork::generation(),
+            path: path.clone(),
+            queue: FairQueue::new(Box::new(acquirer)),
+        });
+        entries.push(Entry {
+            id,
+            path: path.clone(),
+            attachment: Arc::downgrade(&attachment),
+        });
+        Ok(attachment)
+    }
+
+    /// Returns the path that it was attached by: where a guard's errors say they happened.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether this process made the attachment, not its parent.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.generation == fork::generation()
+    }
+}
+
+/// Locks the table of attachments, also for a fork.
+pub(crate) fn lock_entries() -> MutexGuard<'static, Vec<Entry>> {
+    // Nothing panics with it held, so what it guards is whole.
+    ATTACHMENTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Forgets the attachments that a forked child inherited. They are not dropped: freeing
+/// memory is not for a fork handler.
+pub(crate) fn forget(entries: &mut Vec<Entry>) {
+    mem::forget(mem::take(entries));
+}

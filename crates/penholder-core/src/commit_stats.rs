@@ -1,0 +1,162 @@
+//! How long commits take, whether that is expensive, and waiting for company.
+//!
+//! Writes that wait for the same disk share one commit. The writers of the last batch are
+//! likely to write again soon, so a leader waits until as many are there, for at most the
+//! duration of one commit. If commits are cheap, or the last batch had one writer, it does
+//! not wait at all.
+//!
+//! The same two words are kept in two places: in each process, and in the queue file for
+//! all processes of a lock. There they are hints that may be garbage.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A commit that takes at least this long is worth sharing.
+const EXPENSIVE: Duration = Duration::from_micros(40);
+/// A mean that is longer than this is garbage.
+const PLAUSIBLE: u64 = 1_000_000_000;
+
+/// A view of the two words that commit statistics are kept in.
+#[derive(Debug, Clone, Copy)]
+pub struct CommitStats<'a> {
+    /// A smoothed duration of a commit, in nanoseconds.
+    mean: &'a AtomicU64,
+    /// How many writes shared the last commit.
+    batch: &'a AtomicU64,
+}
+
+/// The commit statistics of one process.
+#[derive(Debug, Default)]
+pub struct OwnCommitStats {
+    mean: AtomicU64,
+    batch: AtomicU64,
+}
+
+impl OwnCommitStats {
+    /// Returns a view of them.
+    #[must_use]
+    pub fn view(&self) -> CommitStats<'_> {
+        CommitStats::new(&self.mean, &self.batch)
+    }
+}
+
+impl<'a> CommitStats<'a> {
+    pub(crate) fn new(mean: &'a AtomicU64, batch: &'a AtomicU64) -> Self {
+        Self { mean, batch }
+    }
+
+    /// Returns the smoothed duration of a commit; zero if none is known.
+    #[must_use]
+    pub fn commit_time(self) -> Duration {
+        Duration::from_nanos(self.mean.load(Relaxed))
+    }
+
+    /// Returns how many writes shared the last commit; zero if none is known.
+    #[must_use]
+    pub fn last_batch(self) -> usize {
+        usize::try_from(self.batch.load(Relaxed)).unwrap_or(0)
+    }
+
+    /// Whether a commit takes so long that sharing it pays.
+    #[must_use]
+    pub fn is_expensive(self) -> bool {
+        self.commit_time() >= threshold()
+    }
+
+    /// Notes that a commit took `duration` and that `writes` shared it.
+    pub fn note(self, duration: Duration, writes: usize) {
+        self.note_batch(writes);
+        self.note_duration(duration);
+    }
+
+    /// Notes that `writes` shared a commit.
+    pub fn note_batch(self, writes: usize) {
+        self.batch.store(writes as u64, Relaxed);
+    }
+
+    /// Notes that a commit took `duration`.
+    pub fn note_duration(self, duration: Duration) {
+        let new = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let old = match self.mean.load(Relaxed) {
+            0 => new,
+            old => old.min(PLAUSIBLE),
+        };
+        // A process that lost the processor during its commit says nothing about the disk.
+        let new = new.min(old.saturating_mul(2));
+        self.mean.store(old / 8 * 7 + new / 8, Relaxed);
+    }
+
+    /// Waits until as many writes are there as shared the last commit, for at most the
+    /// duration of one commit and at most `longest`. `present` returns how many are there.
+    pub fn wait_for_company(self, longest: Duration, present: impl Fn() -> usize) {
+        let wanted = self.last_batch();
+        if wanted <= 1 || !self.is_expensive() {
+            return;
+        }
+        let begun = Instant::now();
+        let limit = self.commit_time().min(longest);
+        while present() < wanted && begun.elapsed() < limit {
+            thread::yield_now();
+        }
+    }
+}
+
+#[cfg(not(feature = "failpoints"))]
+fn threshold() -> Duration {
+    EXPENSIVE
+}
+
+/// The environment variable by which a test makes every commit expensive, whatever the
+/// disk.
+#[cfg(feature = "failpoints")]
+pub const ALL_EXPENSIVE: &str = "PENHOLDER_TEST_ALL_EXPENSIVE";
+
+#[cfg(feature = "failpoints")]
+fn threshold() -> Duration {
+    use std::sync::OnceLock;
+
+    static THRESHOLD: OnceLock<Duration> = OnceLock::new();
+    *THRESHOLD.get_or_init(|| match std::env::var_os(ALL_EXPENSIVE) {
+        Some(_) => Duration::ZERO,
+        None => EXPENSIVE,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_slow_commit_does_not_make_commits_expensive() {
+        let stats = OwnCommitStats::default();
+        stats.view().note(Duration::from_micros(8), 1);
+        stats.view().note(Duration::from_secs(5), 1);
+        assert!(stats.view().commit_time() < Duration::from_micros(10));
+        assert!(!stats.view().is_expensive());
+        for _ in 0..100 {
+            stats.view().note(Duration::from_micros(200), 2);
+        }
+        assert!(stats.view().is_expensive());
+    }
+
+    #[test]
+    fn garbage_is_forgotten() {
+        let (mean, batch) = (AtomicU64::new(u64::MAX), AtomicU64::new(u64::MAX));
+        let stats = CommitStats::new(&mean, &batch);
+        for _ in 0..300 {
+            stats.note(Duration::from_micros(10), 1);
+        }
+        assert!(stats.commit_time() < Duration::from_micros(20), "{stats:?}");
+        assert_eq!(stats.last_batch(), 1);
+    }
+
+    #[test]
+    fn company_is_not_waited_for_longer_than_a_commit_takes() {
+        let stats = OwnCommitStats::default();
+        stats.view().note(Duration::from_millis(1), 8);
+        let begun = Instant::now();
+        stats.view().wait_for_company(Duration::from_secs(9), || 1);
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+}

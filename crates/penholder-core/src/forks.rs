@@ -1,0 +1,51 @@
+//! What happens to attachments and descriptors when this process forks.
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::MutexGuard;
+
+use crate::attachment::{self, Entry};
+use crate::sys::descriptor;
+use crate::sys::fork;
+
+/// Makes sure that forked children are told from their parents from now on.
+pub(crate) fn watch() -> io::Result<()> {
+    fork::install(fork::Handlers {
+        before,
+        in_parent,
+        in_child,
+    })
+}
+
+/// What the forking thread holds across the fork.
+type Held = (
+    MutexGuard<'static, Vec<Entry>>,
+    descriptor::DescriptorsGuard,
+);
+
+thread_local! {
+    static ACROSS_FORK: RefCell<Option<Held>> = const { RefCell::new(None) };
+}
+
+fn before() {
+    // A thread that is past its thread-locals cannot fork cleanly. Its child then keeps the
+    // descriptors, and nothing worse.
+    let _ = ACROSS_FORK.try_with(|held| {
+        *held.borrow_mut() = Some((attachment::lock_entries(), descriptor::lock()));
+    });
+}
+
+fn in_parent() {
+    let _ = ACROSS_FORK.try_with(|held| held.borrow_mut().take());
+}
+
+/// The child does not hold what its parent holds: it closes the descriptors without
+/// unlocking, and forgets the attachments. It attaches again on first use.
+fn in_child() {
+    let _ = ACROSS_FORK.try_with(|held| {
+        if let Some((mut entries, mut descriptors)) = held.borrow_mut().take() {
+            descriptors.close_inherited();
+            attachment::forget(&mut entries);
+        }
+    });
+}

@@ -1,0 +1,41 @@
+//! The queue file `db.lockq`: shared memory of all processes that queue for a lock.
+//!
+//! The file is disposable. If it is deleted, truncated or filled with garbage, waiters
+//! lose their place in the queue and nothing else; the next holder builds it again.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `layout` | where each word stands: an ABI, described in `docs/design.md`, "The queue file" |
+//! | `slot` | this process's slot: the turnstile's memory, and what others read of us |
+//! | `requests` | remote requests in the mailboxes of the slots |
+//! | `waker` | waking a thread of this process that sleeps in its slot |
+//! | `build` | building the file, and building it again |
+//! | `header` | the beginning of the file, and why a file is not used |
+//! | `counter`, `histogram`, `event` | what the file records |
+//! | `snapshot` | the file as it was at one moment, for readers that only look |
+
+mod build;
+mod counter;
+mod event;
+mod header;
+mod histogram;
+mod layout;
+mod requests;
+mod slot;
+mod snapshot;
+mod waker;
+
+pub(crate) use build::rebuild;
+pub use counter::BatchSize;
+pub(crate) use counter::Counter;
+pub(crate) use event::EventRecord;
+pub use header::{PageFault, PageHeader};
+pub(crate) use histogram::{BUCKETS, Histogram, bucket_starts};
+pub(crate) use layout::path_of;
+pub use requests::Withdrawal;
+pub(crate) use slot::{NoQueueFile, Slot};
+pub(crate) use snapshot::{Found, Occupant, Snapshot};
+pub(crate) use waker::Waker;
+
+#[cfg(test)]
+pub(crate) use histogram::bucket;

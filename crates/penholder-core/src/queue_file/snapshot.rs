@@ -1,0 +1,179 @@
+//! The queue file as it was at one moment, more or less: for readers that only look.
+
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::counter::Counter;
+use super::event::EventRecord;
+use super::header;
+use super::histogram::{BUCKETS, Histogram};
+use super::layout::{
+    self, AT_BUILT, AT_MAILBOXES, AT_TURNSTILE, CMD_AT, CMD_LEN, EVENT_LABEL_AT, EVENT_LABEL_LEN,
+    EVENT_TEXT_LEN, EVENTS, LABEL_AT, LABEL_LEN, LENGTH, path_of,
+};
+use crate::printable::printable;
+use crate::running_statement;
+use crate::sys::file;
+use crate::turnstile::{SLOTS, SlotIndex, TurnState, TurnWord, Word};
+
+/// A copy of the queue file without the mailboxes: requests are not for readers.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    words: Vec<u64>,
+}
+
+/// What stands in the place of the queue file.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Nothing,
+    /// Not a queue file of this version and boot.
+    Invalid,
+    Valid(Snapshot),
+}
+
+/// The occupant of a slot as the slot describes it. Any process may have written it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Occupant {
+    pub(crate) pid: u32,
+    pub(crate) start: Option<u64>,
+    pub(crate) pidns: Option<u64>,
+    pub(crate) cmd: String,
+    pub(crate) label: String,
+    /// What it ran last with the lock held.
+    pub(crate) statement: Option<String>,
+    pub(crate) ticket: u64,
+    /// Since when it waits: monotonic clock, nanoseconds.
+    pub(crate) since: u64,
+    /// Its deadline, likewise; `u64::MAX` for none.
+    pub(crate) until: u64,
+}
+
+impl Snapshot {
+    /// Reads the queue file of a lock file. It is read, not mapped: a file that is
+    /// truncated meanwhile does no harm to a reader.
+    pub(crate) fn read(lock_file: &Path) -> io::Result<Found> {
+        let file = match file::open_to_look(&path_of(lock_file)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = Vec::new();
+        let meta = file.metadata()?;
+        if meta.is_file() && meta.len() >= LENGTH as u64 {
+            file.take(AT_MAILBOXES as u64).read_to_end(&mut bytes)?;
+        }
+        let words: Vec<u64> = bytes
+            .chunks_exact(8)
+            .filter_map(|bytes| Some(u64::from_ne_bytes(bytes.try_into().ok()?)))
+            .collect();
+        let snapshot = Self { words };
+        let is_valid = bytes.len() == AT_MAILBOXES && header::is_valid(|at| snapshot.word(at));
+        Ok(if is_valid {
+            Found::Valid(snapshot)
+        } else {
+            Found::Invalid
+        })
+    }
+
+    pub(crate) fn counter(&self, counter: Counter) -> u64 {
+        self.word(counter.at())
+    }
+
+    pub(crate) fn histogram(&self, histogram: Histogram) -> Vec<u64> {
+        (0..BUCKETS)
+            .map(|bucket| self.word(histogram.at(bucket)))
+            .collect()
+    }
+
+    /// Returns when the file was built, in nanoseconds since 1970. It tells one file from
+    /// the next.
+    pub(crate) fn built(&self) -> u64 {
+        self.word(AT_BUILT)
+    }
+
+    /// Returns the holder as the turnstile names it, which may have died with the lock.
+    pub(crate) fn holder(&self) -> Option<Occupant> {
+        let turn = self.turn();
+        let slot = turn.slot().filter(|_| turn.state() == TurnState::Held)?;
+        self.occupant(slot)
+    }
+
+    /// Whether the turnstile says that no process has the lock, and that it is kept or
+    /// reserved for none.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.turn().state() == TurnState::Free
+    }
+
+    fn turn(&self) -> TurnWord {
+        TurnWord::from_raw(self.word(AT_TURNSTILE))
+    }
+
+    /// Returns the waiters in the order in which they are served.
+    pub(crate) fn queue(&self) -> Vec<Occupant> {
+        let is_waiting = |slot: &SlotIndex| {
+            let group = self.word(layout::word(Word::Queue(slot.group())));
+            group & slot.bit() != 0
+        };
+        let mut queue: Vec<_> = (0..SLOTS)
+            .filter_map(SlotIndex::new)
+            .filter(is_waiting)
+            .filter_map(|slot| self.occupant(slot))
+            .collect();
+        queue.sort_by_key(|occupant| occupant.ticket);
+        queue
+    }
+
+    fn occupant(&self, slot: SlotIndex) -> Option<Occupant> {
+        let at = layout::occupant(slot);
+        let statement = layout::statement(slot);
+        let non_zero = |at| Some(self.word(at)).filter(|&value| value > 0);
+        Some(Occupant {
+            pid: u32::try_from(non_zero(at)?).ok()?,
+            start: non_zero(at + 8),
+            pidns: non_zero(at + 16),
+            cmd: self.text(at + CMD_AT, CMD_LEN),
+            label: self.text(at + LABEL_AT, LABEL_LEN),
+            statement: running_statement::read(|number| self.word(statement + number * 8))
+                .map(|shown| shown.text),
+            ticket: self.word(layout::word(Word::Ticket(slot))),
+            since: self.word(layout::word(Word::Since(slot))),
+            until: self.word(layout::word(Word::Until(slot))),
+        })
+    }
+
+    /// Returns the kept events with their numbers, the latest first.
+    pub(crate) fn events(&self) -> Vec<(u64, EventRecord)> {
+        let mut events: Vec<_> = (0..EVENTS).filter_map(|place| self.event(place)).collect();
+        events.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
+        events
+    }
+
+    fn event(&self, place: usize) -> Option<(u64, EventRecord)> {
+        let (at, texts) = layout::event(place);
+        let number = Some(self.word(at)).filter(|&number| number != 0)?;
+        let record = EventRecord {
+            kind: self.word(at + 8),
+            at: self.word(at + 16),
+            pid: self.word(at + 24),
+            other: self.word(at + 32),
+            nanos: self.word(at + 40),
+            label: self.text(at + EVENT_LABEL_AT, EVENT_LABEL_LEN),
+            statement: self.text(texts, EVENT_TEXT_LEN),
+            call_site: self.text(texts + EVENT_TEXT_LEN, EVENT_TEXT_LEN),
+        };
+        Some((number, record))
+    }
+
+    fn text(&self, at: usize, length: usize) -> String {
+        let bytes: Vec<u8> = (0..length)
+            .step_by(8)
+            .flat_map(|place| self.word(at + place).to_ne_bytes())
+            .take_while(|&byte| byte != 0)
+            .collect();
+        printable(&String::from_utf8_lossy(&bytes), length)
+    }
+
+    fn word(&self, at: usize) -> u64 {
+        self.words.get(at / 8).copied().unwrap_or(0)
+    }
+}

@@ -1,0 +1,86 @@
+//! How long anything lasts at the turnstile, and in which order waiters are served.
+//!
+//! Every figure was chosen by measurement on a machine with two processors; see
+//! `docs/design.md`, "The queue".
+
+use std::time::Duration;
+
+use super::memory::{Memory, Word};
+
+/// How long the holder may take the lock again while others wait.
+const SLICE: Duration = Duration::from_millis(2);
+/// The shortest slice: each handoff costs some tens of microseconds.
+const SLICE_MIN: Duration = Duration::from_millis(1);
+/// What the slices of all waiters together should last, within these bounds.
+const ROUND: Duration = Duration::from_millis(48);
+/// A caller that pauses longer than this between two writes does not keep the lock for
+/// its next one.
+pub(super) const QUICK: Duration = Duration::from_micros(20);
+/// How long running processes may pass the first waiter after it was woken.
+pub(super) const BARGING: Duration = Duration::from_millis(2);
+/// How long a waiter that is alone in the queue spins before it sleeps: about what going
+/// to sleep and being woken costs.
+pub(super) const SPIN: Duration = Duration::from_micros(25);
+/// The first pause of the first waiter between two probes.
+const PROBE: Duration = Duration::from_millis(1);
+/// Its longest pause.
+const PROBE_MAX: Duration = Duration::from_micros(2500);
+/// How long a kept lock may stand unused before the first waiter takes it.
+const KEPT_PAUSE: Duration = Duration::from_micros(50);
+/// The pause of waiters further back.
+pub(super) const BACK_PAUSE: Duration = Duration::from_millis(50);
+/// What each waiter before one of them adds to its pause.
+const BACK_PAUSE_EACH: Duration = Duration::from_millis(2);
+/// A waiter that is in the queue this long after its deadline is stopped.
+pub(super) const OVERDUE: Duration = Duration::from_millis(100);
+/// How long before the end of a slice the next waiter is woken, so that it is awake by
+/// then.
+pub(super) const WAKING: Duration = Duration::from_micros(60);
+/// While no process waits, one acquisition in this many is measured.
+pub(super) const SAMPLE: u32 = 8;
+/// How often the process for which the lock is reserved tries at once while a reader of
+/// the lock holds it for an instant. The model uses few tries, so that it also covers
+/// going to sleep over that.
+pub(super) const RESERVED_TRIES: u32 = if cfg!(test) { 2 } else { 16 };
+
+/// In which order waiting processes are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Policy {
+    /// First come, first served, in time slices: the process whose turn it is may take
+    /// the lock again for 1 to 2 ms while others wait (the more wait, the shorter the
+    /// slice), and a running process may pass one that was woken less than 2 ms ago and
+    /// has yet to run. If holds are shorter than 2 ms, a process waits little more than
+    /// 2 ms for each one before it.
+    #[default]
+    Slices,
+    /// Strictly first come, first served: one hold, then the next process. Each handoff
+    /// wakes another process, which costs more than a short write itself.
+    Fifo,
+}
+
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Returns how long the slice of one process lasts, in nanoseconds: shorter if many wait.
+pub(super) fn slice(memory: &impl Memory) -> u64 {
+    let waiting: u32 = (0..memory.groups())
+        .map(|group| memory.load(Word::Queue(group)).count_ones())
+        .sum();
+    let share = nanos(ROUND) / u64::from(waiting + 1);
+    share.clamp(nanos(SLICE_MIN), nanos(SLICE))
+}
+
+/// Returns how long a waiter sleeps: `ahead` waiters are before it, and it has paused
+/// `pauses` times since it was woken. `is_kept` if the lock is kept for its last holder.
+pub(super) fn pause(is_kept: bool, ahead: usize, pauses: u32) -> Duration {
+    if ahead > 0 {
+        let places = u32::try_from(ahead).unwrap_or(u32::MAX);
+        return BACK_PAUSE + BACK_PAUSE_EACH * places.min(1000);
+    }
+    if is_kept {
+        return KEPT_PAUSE;
+    }
+    (PROBE + PROBE / 8 * pauses.min(100)).min(PROBE_MAX)
+}

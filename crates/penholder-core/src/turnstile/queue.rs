@@ -1,0 +1,115 @@
+//! The waiting processes, and their order.
+
+use super::memory::{Memory, SlotIndex, Word};
+use super::policy::{BARGING, OVERDUE, nanos};
+use super::word::TurnWord;
+
+/// Whether no process waits.
+pub(crate) fn is_empty(memory: &impl Memory) -> bool {
+    (0..memory.groups()).all(|group| memory.load(Word::Queue(group)) == 0)
+}
+
+/// Returns the slots of the waiting processes, in no order.
+pub(crate) fn waiters(memory: &impl Memory) -> impl Iterator<Item = SlotIndex> {
+    (0..memory.groups()).flat_map(move |group| {
+        let mut bits = memory.load(Word::Queue(group));
+        std::iter::from_fn(move || {
+            if bits == 0 {
+                return None;
+            }
+            let number = group * 64 + bits.trailing_zeros() as usize;
+            bits &= bits - 1;
+            SlotIndex::new(number)
+        })
+    })
+}
+
+/// Wakes the first waiter, so that it probes from now on.
+pub(crate) fn wake_first(memory: &impl Memory) {
+    if let Some(next) = lowest(memory) {
+        memory.wake(next);
+    }
+}
+
+pub(super) fn contains(memory: &impl Memory, slot: SlotIndex) -> bool {
+    memory.load(Word::Queue(slot.group())) & slot.bit() != 0
+}
+
+pub(super) fn insert(memory: &impl Memory, slot: SlotIndex) {
+    memory.set_bits(Word::Queue(slot.group()), slot.bit());
+}
+
+pub(super) fn remove(memory: &impl Memory, slot: SlotIndex) {
+    memory.clear_bits(Word::Queue(slot.group()), slot.bit());
+}
+
+/// Returns the waiter with the lowest ticket, dead or alive.
+fn lowest(memory: &impl Memory) -> Option<SlotIndex> {
+    waiters(memory).min_by_key(|&slot| memory.load(Word::Ticket(slot)))
+}
+
+/// Returns the first waiter that can be served; the dead and the overdue before it lose
+/// their place.
+pub(super) fn first(memory: &impl Memory) -> Option<SlotIndex> {
+    loop {
+        let slot = lowest(memory)?;
+        let overdue = memory
+            .load(Word::Until(slot))
+            .saturating_add(nanos(OVERDUE))
+            < memory.now();
+        if !overdue && memory.lives(slot) {
+            return Some(slot);
+        }
+        remove(memory, slot);
+    }
+}
+
+/// Returns how many waiters are before this one.
+pub(super) fn ahead(memory: &impl Memory, slot: SlotIndex) -> usize {
+    let ticket = memory.load(Word::Ticket(slot));
+    waiters(memory)
+        .filter(|&other| other != slot && memory.load(Word::Ticket(other)) < ticket)
+        .count()
+}
+
+/// Gives the lock, which is ours to give as `word` says, to the first waiter. With
+/// `barging`, any running process may take it if that waiter was woken just now.
+pub(super) fn pass(memory: &impl Memory, mut word: TurnWord, barging: bool, now: u64) {
+    loop {
+        let Some(heir) = first(memory) else {
+            if word.change(memory, word.freed()).is_ok() {
+                // A process may have queued since we looked.
+                wake_first(memory);
+            }
+            return;
+        };
+        let next = if barging && may_be_passed(memory, heir, now) {
+            word.freed()
+        } else {
+            word.reserved_for(heir)
+        };
+        if word.change(memory, next).is_err() {
+            // Another process took over, and passes it on.
+            return;
+        }
+        crate::failpoint!("passed");
+        memory.wake(heir);
+        if contains(memory, heir) {
+            return;
+        }
+        // It gave up before it could see that the lock is its own, or free.
+        word = next;
+    }
+}
+
+/// Whether running processes may pass the first waiter, which has just been woken or had
+/// no time to wake up yet.
+fn may_be_passed(memory: &impl Memory, heir: SlotIndex, now: u64) -> bool {
+    match memory.load(Word::WokenAt(heir)) {
+        0 => {
+            memory.store(Word::WokenAt(heir), now);
+            true
+        }
+        woken_at => now.saturating_sub(woken_at) < nanos(BARGING),
+    }
+}

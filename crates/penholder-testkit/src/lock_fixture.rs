@@ -1,0 +1,328 @@
+//! Processes that take the lock on command, and a counter that shows whether two
+//! processes were in the critical section at once.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use penholder_lock::{LockError, Policy, WriteGuard, WriteLocker};
+use rustix::fs::Mode;
+
+use crate::peer::{self, Peer, Role};
+use crate::wait;
+
+/// A timeout for acquisitions that must not fail.
+pub const LONG_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The line of a timeout's text if no holder was found.
+const UNNAMED_HOLDER: &str = "  holder: a process that left no record";
+
+/// The role of a [`LockPeer`]. A test file that starts one has it in its list.
+pub const LOCK_PEER_ROLE: Role = ("lock-peer", run_lock_peer);
+/// The role that increments the [`Counter`] of a directory under the lock.
+///
+/// Its arguments are the directory and how often it increments. See [`run_together`].
+pub const COUNT_ROLE: Role = ("count", count);
+
+/// Returns the path of the lock file of a directory.
+pub fn lock_file(directory: &Path) -> PathBuf {
+    directory.join(penholder_lock::LOCK_FILE_NAME)
+}
+
+/// Returns the text of the holder record in a lock file, empty if there is no file.
+pub fn record_text(lock_file: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(lock_file).unwrap_or_default()).into_owned()
+}
+
+/// Another process with a locker, which acquires and releases on command.
+#[derive(Debug)]
+pub struct LockPeer {
+    /// The process itself.
+    pub peer: Peer,
+}
+
+impl LockPeer {
+    /// Starts a process with a locker of this lock file.
+    pub fn start(lock_file: &Path) -> Self {
+        Self::spawn(Self::command(lock_file, &[]))
+    }
+
+    /// Starts a process that holds the lock.
+    pub fn holding(lock_file: &Path) -> Self {
+        let mut peer = Self::start(lock_file);
+        peer.acquire();
+        peer
+    }
+
+    /// Returns the command that [`start`](Self::start) runs.
+    ///
+    /// The options are `label=…`, `model=…` (a path), `umask=…` (octal), `policy=fifo`
+    /// and `queue-file=no`.
+    pub fn command(lock_file: &Path, options: &[&str]) -> Command {
+        let options = options.iter().map(OsStr::new);
+        let args = [lock_file.as_os_str()].into_iter().chain(options);
+        Peer::command(LOCK_PEER_ROLE.0, args)
+    }
+
+    /// Starts what [`command`](Self::command) returned and the test may have changed.
+    #[track_caller]
+    pub fn spawn(command: Command) -> Self {
+        let peer = Peer::spawn(command);
+        peer.expect("ready");
+        Self { peer }
+    }
+
+    /// Returns the process id.
+    pub fn pid(&self) -> u32 {
+        self.peer.pid()
+    }
+
+    /// Sends a command and waits for the answer.
+    ///
+    /// The commands are `acquire MILLISECONDS`, `try`, `release`, `status` and `lend`.
+    #[track_caller]
+    pub fn ask(&mut self, command: &str) -> String {
+        self.peer.send(command);
+        self.peer.read_line()
+    }
+
+    /// Acquires the lock, which must succeed.
+    #[track_caller]
+    pub fn acquire(&mut self) {
+        assert_eq!(self.acquire_within(LONG_TIMEOUT), "held");
+    }
+
+    /// Tries to acquire the lock within this time.
+    ///
+    /// Returns `held`, or the text of the error with `|` between its lines.
+    #[track_caller]
+    pub fn acquire_within(&mut self, timeout: Duration) -> String {
+        self.start_acquire(timeout);
+        self.peer.read_line()
+    }
+
+    /// Sends the command to acquire and does not wait for the answer.
+    pub fn start_acquire(&mut self, timeout: Duration) {
+        self.peer.send(&format!("acquire {}", timeout.as_millis()));
+    }
+
+    /// Asserts that the lock is held by the process `holder`, and that the error names it.
+    #[track_caller]
+    pub fn assert_blocked_by(&mut self, holder: u32) {
+        let text = until_named(|| {
+            let text = self.acquire_within(Duration::from_millis(200));
+            (!text.contains(UNNAMED_HOLDER), text)
+        });
+        let start = format!("write lock timeout after 200ms|  holder: pid:{holder} ");
+        assert!(text.starts_with(&start), "{text}");
+    }
+
+    /// Starts to acquire the lock, and returns when the process is in the queue.
+    #[track_caller]
+    pub fn enqueue(&mut self, lock_file: &Path, timeout: Duration) {
+        self.start_acquire(timeout);
+        let pid = self.pid();
+        let locker = WriteLocker::at(lock_file).unwrap();
+        wait::until("the process is in the queue", || {
+            let queue = locker.status().unwrap().queue;
+            queue.iter().any(|waiter| waiter.pid == pid)
+        });
+    }
+
+    /// Returns whether it gets the lock at once without overtaking a waiter.
+    #[track_caller]
+    pub fn try_acquire(&mut self) -> bool {
+        self.ask("try") == "held"
+    }
+
+    /// Releases the lock, which must succeed.
+    #[track_caller]
+    pub fn release(&mut self) {
+        assert_eq!(self.ask("release"), "released");
+    }
+
+    /// Returns the status as this process sees it: `Free`, or `Held`, the pid, its state
+    /// and whether there is a record.
+    #[track_caller]
+    pub fn status(&mut self) -> String {
+        self.ask("status")
+    }
+}
+
+/// Repeats an attempt until it names the holder, ten times at most.
+///
+/// The attempt returns whether it named the holder, and a value. A holder without a
+/// record is searched for among all processes for at most 40 ms. On a busy machine that
+/// is sometimes too short, but not every time.
+pub fn until_named<T>(mut attempt: impl FnMut() -> (bool, T)) -> T {
+    for _ in 0..10 {
+        if let (true, value) = attempt() {
+            return value;
+        }
+    }
+    attempt().1
+}
+
+fn run_lock_peer(args: &[OsString]) {
+    let locker = locker(args);
+    peer::send("ready");
+    let mut guard = None;
+    // The loop ends with the pipe, so that no peer outlives its test.
+    for line in std::io::stdin().lines() {
+        let line = line.unwrap();
+        let answer = match line.split_once(' ').unwrap_or((&line, "")) {
+            ("acquire", timeout) => acquire(&locker, timeout, &mut guard),
+            ("try", _) => {
+                guard = locker.try_acquire().unwrap();
+                if guard.is_some() { "held" } else { "busy" }.to_owned()
+            }
+            ("release", _) => match guard.take().unwrap().release() {
+                Ok(()) => "released".to_owned(),
+                Err(error) => on_one_line(&error),
+            },
+            ("status", _) => status(&locker),
+            ("lend", _) => lend(guard.as_ref().unwrap()),
+            _ => panic!("unknown command {line:?}"),
+        };
+        peer::send(&answer);
+    }
+}
+
+fn locker(args: &[OsString]) -> WriteLocker {
+    let mut locker = WriteLocker::at(&args[0]).unwrap();
+    for option in &args[1..] {
+        locker = match option.to_str().unwrap().split_once('=').unwrap() {
+            ("label", label) => locker.label(label),
+            ("policy", "fifo") => locker.policy(Policy::Fifo),
+            ("queue-file", "no") => locker.no_page(),
+            ("model", model) => locker.permissions_like(model),
+            ("umask", bits) => {
+                let bits = u32::from_str_radix(bits, 8).unwrap();
+                rustix::process::umask(Mode::from_bits_truncate(bits));
+                locker
+            }
+            _ => panic!("unknown option {}", option.display()),
+        };
+    }
+    locker
+}
+
+fn acquire(locker: &WriteLocker, timeout: &str, guard: &mut Option<WriteGuard>) -> String {
+    match locker.acquire(Duration::from_millis(timeout.parse().unwrap())) {
+        Ok(acquired) => {
+            *guard = Some(acquired);
+            "held".to_owned()
+        }
+        Err(error) => on_one_line(&error),
+    }
+}
+
+fn status(locker: &WriteLocker) -> String {
+    match locker.status() {
+        Ok(status) => match status.holder {
+            Some(holder) => format!(
+                "{:?} pid:{} {:?} recorded:{}",
+                status.state,
+                holder.pid.unwrap_or(0),
+                holder.state,
+                holder.recorded
+            ),
+            None => format!("{:?}", status.state),
+        },
+        Err(error) => on_one_line(&error),
+    }
+}
+
+/// Returns the variable that `lend_to` sets for a child, name and value.
+fn lend(guard: &WriteGuard) -> String {
+    let mut child = Command::new("true");
+    guard.lend_to(&mut child);
+    let (name, value) = child.get_envs().next().unwrap();
+    let (name, value) = (name.to_str().unwrap(), value.unwrap().to_str().unwrap());
+    format!("{name} {value}")
+}
+
+fn on_one_line(error: &LockError) -> String {
+    error.to_string().replace('\n', "|")
+}
+
+/// A number in a file that becomes wrong if two processes increment it at once.
+///
+/// It is read and written in separate steps.
+#[derive(Debug)]
+pub struct Counter {
+    path: PathBuf,
+}
+
+impl Counter {
+    /// Creates the counter of a directory, at zero.
+    pub fn new(directory: &Path) -> Self {
+        let counter = Self::open(directory);
+        fs::write(&counter.path, "0\n").unwrap();
+        counter
+    }
+
+    /// Opens the counter that a directory has.
+    pub fn open(directory: &Path) -> Self {
+        Self {
+            path: directory.join("counter"),
+        }
+    }
+
+    /// Returns the number.
+    ///
+    /// # Panics
+    ///
+    /// Fails the test if another process writes at the same moment.
+    #[track_caller]
+    pub fn read(&self) -> u64 {
+        let text = fs::read_to_string(&self.path).unwrap();
+        // The file is empty for a moment while another process writes it.
+        let count = text.trim().parse();
+        count.expect("no other process is in the critical section")
+    }
+
+    /// Adds one.
+    #[track_caller]
+    pub fn increment(&self) {
+        let count = self.read();
+        thread::yield_now();
+        fs::write(&self.path, format!("{}\n", count + 1)).unwrap();
+    }
+}
+
+fn count(args: &[OsString]) {
+    let directory = Path::new(&args[0]);
+    let times: u32 = args[1].to_str().unwrap().parse().unwrap();
+    let locker = WriteLocker::new(directory).unwrap();
+    let counter = Counter::open(directory);
+    peer::send("ready");
+    peer::expect("go");
+    for _ in 0..times {
+        let guard = locker.acquire(LONG_TIMEOUT).unwrap();
+        counter.increment();
+        guard.release().unwrap();
+        // Gives the others a chance to come in between.
+        thread::yield_now();
+    }
+    peer::send("done");
+}
+
+/// Starts all peers at the same moment and waits until all are done.
+///
+/// Each peer sends `ready`, waits for `go` and sends `done`, as [`COUNT_ROLE`] does.
+#[track_caller]
+pub fn run_together(peers: &mut [Peer]) {
+    for peer in &mut *peers {
+        peer.expect("ready");
+    }
+    for peer in &mut *peers {
+        peer.send("go");
+    }
+    for peer in peers {
+        peer.expect("done");
+    }
+}

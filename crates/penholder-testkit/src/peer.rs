@@ -1,0 +1,263 @@
+//! Helper processes: the running test binary, started again in a *role*.
+//!
+//! A test file that uses them has one more test, called `peer`, at its root:
+//!
+//! ```ignore
+//! #[test]
+//! fn peer() {
+//!     peer::run_role(&[("hold", hold)]);
+//! }
+//!
+//! fn hold(args: &[OsString]) {
+//!     let locker = WriteLocker::new(&args[0]).unwrap();
+//!     let guard = locker.acquire(TIMEOUT).unwrap();
+//!     peer::send("held");
+//!     peer::expect("release");
+//!     guard.release().unwrap();
+//! }
+//! ```
+//!
+//! If the test runner runs `peer`, it does nothing and passes. If [`Peer::start`] runs
+//! it, it plays its role. The parent and the peer exchange lines over pipes. Every wait
+//! is bounded, and dropping a `Peer` kills its process.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::wait;
+
+/// The test function that runs the roles, in every test file that has some.
+const TEST: &str = "peer";
+/// The variable that names the role.
+const ROLE: &str = "PENHOLDER_TEST_ROLE";
+/// The variable with the arguments of the role, one a line.
+const ARGS: &str = "PENHOLDER_TEST_ARGS";
+/// The prefix that tells a line of the role from the lines of the test runner.
+const MARK: &str = "peer> ";
+
+/// A role: its name and the function that plays it with its arguments.
+pub type Role = (&'static str, fn(&[OsString]));
+
+/// Plays the role that this process was started in, if there is one.
+///
+/// Call it from a test function named `peer` at the root of the test file.
+pub fn run_role(roles: &[Role]) {
+    let Some(role) = std::env::var_os(ROLE) else {
+        return;
+    };
+    let args = std::env::var_os(ARGS).unwrap_or_default();
+    let args: Vec<OsString> = args
+        .as_bytes()
+        .split(|&byte| byte == b'\n')
+        .filter(|arg| !arg.is_empty())
+        .map(|arg| OsString::from_vec(arg.to_vec()))
+        .collect();
+    let (_, run) = roles
+        .iter()
+        .find(|(name, _)| role == *name)
+        .expect("the role is in the list of this test file");
+    run(&args);
+}
+
+/// Sends a line to the parent.
+pub fn send(line: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{MARK}{line}").unwrap();
+    out.flush().unwrap();
+}
+
+/// Waits for exactly this line from the parent.
+///
+/// Exits the process if the parent closes the pipe, so that no peer outlives its test.
+pub fn expect(line: &str) {
+    let mut received = String::new();
+    std::io::stdin().lock().read_line(&mut received).unwrap();
+    if received.is_empty() {
+        std::process::exit(1);
+    }
+    assert_eq!(received.trim_end(), line);
+}
+
+/// Returns the arguments of a role as text.
+pub fn text_args(args: &[OsString]) -> Vec<&str> {
+    args.iter().map(|arg| arg.to_str().unwrap()).collect()
+}
+
+/// A helper process, killed when dropped.
+#[derive(Debug)]
+pub struct Peer {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<String>,
+}
+
+impl Peer {
+    /// Starts this test binary again in a role of its `peer` test.
+    pub fn start<A: AsRef<OsStr>>(role: &str, args: impl IntoIterator<Item = A>) -> Self {
+        Self::spawn(Self::command(role, args))
+    }
+
+    /// Returns the command that [`start`](Self::start) runs, for a test that changes it.
+    pub fn command<A: AsRef<OsStr>>(role: &str, args: impl IntoIterator<Item = A>) -> Command {
+        let args: Vec<Vec<u8>> = args
+            .into_iter()
+            .map(|arg| arg.as_ref().as_bytes().to_vec())
+            .collect();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", TEST, "--nocapture", "--test-threads=1"])
+            .env(ROLE, role)
+            .env(ARGS, OsString::from_vec(args.join(&b'\n')));
+        command
+    }
+
+    /// Starts a command and reads its standard output as the peer's lines.
+    ///
+    /// Every line of another program counts, but only the marked ones of a role.
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take().unwrap();
+        let has_role = command.get_envs().any(|(name, _)| name == ROLE);
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                let line = match line.split_once(MARK) {
+                    Some((_, line)) => line.to_owned(),
+                    None if has_role => continue,
+                    None => line,
+                };
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self {
+            child,
+            stdin,
+            lines,
+        }
+    }
+
+    /// Returns the process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for the next line from the peer.
+    #[track_caller]
+    pub fn read_line(&self) -> String {
+        match self.lines.recv_timeout(wait::LIMIT) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => {
+                panic!("the peer sent no line within {:?}", wait::LIMIT)
+            }
+            Err(RecvTimeoutError::Disconnected) => panic!("the peer ended and sent no line"),
+        }
+    }
+
+    /// Returns the next line from the peer if it comes within this time.
+    pub fn read_line_within(&self, time: Duration) -> Option<String> {
+        self.lines.recv_timeout(time).ok()
+    }
+
+    /// Waits for the next line and asserts that it is this one.
+    #[track_caller]
+    pub fn expect(&self, line: &str) {
+        assert_eq!(self.read_line(), line);
+    }
+
+    /// Sends a line to the peer.
+    pub fn send(&mut self, line: &str) {
+        writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    /// Sends a signal by its name (`KILL`, `STOP`, `CONT` …).
+    pub fn signal(&self, name: &str) {
+        signal(self.pid(), name);
+    }
+
+    /// Sends `SIGSTOP` and waits until every thread is stopped.
+    pub fn stop(&self) {
+        self.signal("STOP");
+        let tasks = format!("/proc/{}/task", self.pid());
+        wait::until("every thread is stopped", || {
+            let mut tasks = std::fs::read_dir(&tasks).unwrap().flatten();
+            tasks.all(|task| {
+                let stat = std::fs::read_to_string(task.path().join("stat"));
+                stat.is_ok_and(|stat| stat.rsplit(") ").next().unwrap().starts_with('T'))
+            })
+        });
+    }
+
+    /// Sends `SIGKILL` and waits until the process is gone.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Closes the peer's standard input and waits until the peer exits.
+    #[track_caller]
+    pub fn close(&mut self) -> ExitStatus {
+        drop(self.stdin.take());
+        self.wait()
+    }
+
+    /// Waits until the peer exits.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + wait::LIMIT;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the peer did not exit within {:?}",
+                wait::LIMIT
+            );
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a signal to a process by the signal's name.
+pub fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill")
+        .args(["-s", name, &pid.to_string()])
+        .status();
+    assert!(status.unwrap().success(), "kill -s {name} {pid}");
+}
+
+/// Returns the same command, run by `wrapper`: a program and arguments that the program
+/// to run is appended to.
+pub fn wrapped(wrapper: &[&str], command: &Command) -> Command {
+    let mut wrapped = Command::new(wrapper[0]);
+    wrapped
+        .args(&wrapper[1..])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .envs(
+            command
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+    wrapped
+}

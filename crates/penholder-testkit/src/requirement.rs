@@ -1,0 +1,65 @@
+//! What a test needs from the machine.
+//!
+//! Each check reports what is missing, and the test that called it then returns early.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Stdio};
+
+/// Reports that a test is skipped because it needs `what`.
+///
+/// The message goes to standard error directly: the test runner captures what
+/// `eprintln!` writes and shows it only if the test fails.
+pub fn skip(what: &str) {
+    let line = format!("SKIPPED: this test needs {what}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+/// Returns whether a program can be started.
+pub fn has_program(program: &str) -> bool {
+    let found = Command::new(program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok();
+    if !found {
+        skip(&format!("the program {program}, which is not installed"));
+    }
+    found
+}
+
+/// Returns whether this process runs as root.
+pub fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        skip("to be run by root");
+    }
+    root
+}
+
+/// Returns whether this process runs in the machine's first pid namespace.
+pub fn is_first_pid_namespace() -> bool {
+    // `PROC_PID_INIT_INO` of the kernel.
+    let first = fs::metadata("/proc/self/ns/pid").is_ok_and(|ns| ns.ino() == 0xEFFF_FFFC);
+    if !first {
+        skip("the first pid namespace");
+    }
+    first
+}
+
+/// Returns whether a process can be started in a pid namespace of its own.
+pub fn has_pid_namespaces() -> bool {
+    if !is_root() || !has_program("unshare") {
+        return false;
+    }
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--pid", "--fork", "--mount-proc", "true"]);
+    let allowed = unshare.status().unwrap().success();
+    if !allowed {
+        skip("pid namespaces, which are not allowed here");
+    }
+    allowed
+}

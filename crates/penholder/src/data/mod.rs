@@ -1,0 +1,14 @@
+//! Plain data: what goes into a statement and what comes out of it.
+//!
+//! It is all owned, so that a statement can be sent to another process, or to another engine.
+
+mod params;
+mod rows;
+mod statement;
+mod value;
+
+pub use params::IntoParams;
+pub use rows::{Executed, Rows};
+pub use statement::Statement;
+pub(crate) use statement::refuse_nul;
+pub use value::Value;

@@ -1,0 +1,272 @@
+//! The report of an examination: its findings, each with a check and a severity.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// What an examination found.
+///
+/// With the feature `serde` it serialises to an object with these fields. They stay as they
+/// are within a major version; checks may be added:
+///
+/// | field | value |
+/// | --- | --- |
+/// | `database`, `lock_file` | paths |
+/// | `worst` | `"ok"`, `"info"`, `"warning"` or `"error"` |
+/// | `findings` | each `check, severity, finding, why, next`; `next` is `null` if there is nothing to do |
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// The absolute path of the database, with links resolved.
+    pub database: PathBuf,
+    /// The path of its lock file.
+    pub lock_file: PathBuf,
+    /// At least one finding of each check that could run; the worst come first.
+    pub findings: Vec<Finding>,
+}
+
+/// One thing that an examination found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Finding {
+    /// Which check found it.
+    pub check: Check,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What was found.
+    pub finding: String,
+    /// Why it matters.
+    pub why: &'static str,
+    /// What to do, if there is something to do.
+    pub next: Option<String>,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "lowercase")
+)]
+#[non_exhaustive]
+pub enum Severity {
+    /// As it should be.
+    Ok,
+    /// Worth knowing.
+    Info,
+    /// It works, and may fail later, or for others.
+    Warning,
+    /// It does not work now.
+    Error,
+}
+
+/// What an examination checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "kebab-case")
+)]
+#[non_exhaustive]
+pub enum Check {
+    /// Whether the database can be read.
+    Database,
+    /// `PRAGMA journal_mode`.
+    JournalMode,
+    /// What a commit waits for (`PRAGMA synchronous`).
+    Synchronous,
+    /// How long SQLite waits for its own locks (the busy timeout).
+    BusyTimeout,
+    /// Whether it is on a network file system.
+    FileSystem,
+    /// Who may write the database, its directory and the files next to it.
+    Permissions,
+    /// Whether the disk has room.
+    DiskSpace,
+    /// Whether the file has other names.
+    HardLinks,
+    /// Whether a transaction outside WAL mode was interrupted.
+    Journal,
+    /// How long the WAL is, and which processes read from it.
+    Wal,
+    /// Which process holds the write lock.
+    Holder,
+    /// Whether processes can queue for it.
+    QueueFile,
+    /// Whether the wall clock was set.
+    Clock,
+    /// Which processes write without the write lock.
+    Outsiders,
+    /// Which processes have a file open that is no longer this database.
+    Replaced,
+    /// Which versions of SQLite are in use.
+    SqliteVersion,
+    /// `PRAGMA integrity_check`.
+    Integrity,
+    /// `PRAGMA foreign_key_check`.
+    ForeignKeys,
+}
+
+impl Report {
+    /// Returns the worst severity of all findings; [`Severity::Ok`] if there are none.
+    #[must_use]
+    pub fn worst(&self) -> Severity {
+        let severities = self.findings.iter().map(|finding| finding.severity);
+        severities.max().unwrap_or(Severity::Ok)
+    }
+}
+
+impl Finding {
+    pub(super) fn new(check: Check, severity: Severity, finding: impl Into<String>) -> Self {
+        Self {
+            check,
+            severity,
+            finding: finding.into(),
+            why: check.why(),
+            next: None,
+        }
+    }
+
+    pub(super) fn ok(check: Check, finding: impl Into<String>) -> Self {
+        Self::new(check, Severity::Ok, finding)
+    }
+
+    pub(super) fn info(check: Check, finding: impl Into<String>) -> Self {
+        Self::new(check, Severity::Info, finding)
+    }
+
+    pub(super) fn warning(check: Check, finding: impl Into<String>) -> Self {
+        Self::new(check, Severity::Warning, finding)
+    }
+
+    pub(super) fn error(check: Check, finding: impl Into<String>) -> Self {
+        Self::new(check, Severity::Error, finding)
+    }
+
+    pub(super) fn next(mut self, next: impl Into<String>) -> Self {
+        self.next = Some(next.into());
+        self
+    }
+}
+
+impl Check {
+    /// Returns why a finding of this check matters.
+    fn why(self) -> &'static str {
+        match self {
+            Self::Database => "what SQLite cannot read here, no program of this user can use",
+            Self::JournalMode => {
+                "in WAL mode readers and the writer do not block one another; in any other mode they do"
+            }
+            Self::Synchronous => {
+                "it decides what a power cut may lose: with NORMAL the last writes, with FULL \
+                 none; the database stays intact with both"
+            }
+            Self::BusyTimeout => {
+                "without one, a connection that meets one of SQLite's locks fails at once with \
+                 `database is locked`"
+            }
+            Self::FileSystem => {
+                "SQLite's locks and its shared memory do not work between machines: two write at \
+                 the same time, and the database gets corrupt"
+            }
+            Self::Permissions => {
+                "a user who writes the database needs write permission on it, on its directory and \
+                 on every file next to it; a file of another user can lock the others out"
+            }
+            Self::DiskSpace => "without room the next commit or checkpoint fails",
+            Self::HardLinks => {
+                "a writer that opens it under a name in another directory uses another WAL and \
+                 another lock file, which corrupts it"
+            }
+            Self::Journal => {
+                "it undoes a transaction that was interrupted; without it, or with the wrong \
+                 database, content is lost"
+            }
+            Self::Wal => {
+                "while a reader stays in its transaction, the WAL cannot start from its beginning: \
+                 it grows with every write, and reads get slow"
+            }
+            Self::Holder => "while it holds the lock, no other process writes",
+            Self::QueueFile => "without it processes poll for the lock, in no order",
+            Self::Clock => {
+                "waits are not affected, but the times in status, errors and events are wrong"
+            }
+            Self::Outsiders => {
+                "a writer that does not take the lock makes others wait inside SQLite, in no order, \
+                 and itself fails with `database is locked`"
+            }
+            Self::Replaced => {
+                "what it writes is lost, and its WAL may be mixed up with that of the new file"
+            }
+            Self::SqliteVersion => {
+                "versions 3.7.0 to 3.51.2, except 3.44.6 and 3.50.7, can corrupt a database in \
+                 WAL mode that several processes write (the WAL-reset bug)"
+            }
+            Self::Integrity => {
+                "a corrupt database gives wrong answers, and loses more with each write"
+            }
+            Self::ForeignKeys => {
+                "rows refer to nothing; SQLite checks this only on connections that switch it on"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Database => "database",
+            Self::JournalMode => "journal mode",
+            Self::Synchronous => "synchronous",
+            Self::BusyTimeout => "busy timeout",
+            Self::FileSystem => "file system",
+            Self::Permissions => "permissions",
+            Self::DiskSpace => "disk space",
+            Self::HardLinks => "hard links",
+            Self::Journal => "journal",
+            Self::Wal => "WAL",
+            Self::Holder => "holder",
+            Self::QueueFile => "queue file",
+            Self::Clock => "clock",
+            Self::Outsiders => "outsiders",
+            Self::Replaced => "replaced",
+            Self::SqliteVersion => "SQLite version",
+            Self::Integrity => "integrity",
+            Self::ForeignKeys => "foreign keys",
+        })
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ok => "ok",
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        })
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Report {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut out = serializer.serialize_struct("Report", 4)?;
+        out.serialize_field("database", &self.database.to_string_lossy())?;
+        out.serialize_field("lock_file", &self.lock_file.to_string_lossy())?;
+        out.serialize_field("worst", &self.worst())?;
+        out.serialize_field("findings", &self.findings)?;
+        out.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn severities_are_ordered() {
+        assert!(Severity::Error > Severity::Warning && Severity::Info > Severity::Ok);
+    }
+}

@@ -1,0 +1,149 @@
+//! Opening one SQLite connection with the settings that the single-writer pattern needs.
+
+use std::thread;
+use std::time::Duration;
+
+use penholder_lock::Deadline;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::error::{Error, Result, is_sqlite_busy};
+use crate::location::Location;
+use crate::options::Options;
+use crate::sqlite::ffi;
+use crate::sys;
+
+/// How many prepared statements each connection caches.
+const CACHED_STATEMENTS: usize = 64;
+
+/// Opens a connection that may write.
+///
+/// # Errors
+///
+/// See [`explain`].
+pub(crate) fn open_writer(
+    location: &Location,
+    options: &Options,
+    deadline: &Deadline,
+) -> Result<Connection> {
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    if options.create {
+        flags |= OpenFlags::SQLITE_OPEN_CREATE;
+    }
+    let connection = open(location, flags, deadline)?;
+    let synchronous = options.synchronous.pragma();
+    connection
+        .pragma_update(None, "synchronous", synchronous)
+        .map_err(|e| explain(location, deadline, e))?;
+    Ok(connection)
+}
+
+/// Opens a connection that cannot write, whichever statement it is given.
+///
+/// # Errors
+///
+/// See [`explain`].
+pub(crate) fn open_reader(location: &Location, deadline: &Deadline) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = open(location, flags, deadline)?;
+    connection
+        .pragma_update(None, "query_only", true)
+        .map_err(|e| explain(location, deadline, e))?;
+    Ok(connection)
+}
+
+fn open(location: &Location, flags: OpenFlags, deadline: &Deadline) -> Result<Connection> {
+    let failed = |e| explain(location, deadline, e);
+    ffi::separate_forked_children().map_err(|why| {
+        let next = "use a 64-bit system and SQLite's own VFS";
+        Error::refused("open database", &location.path, why, next)
+    })?;
+    let connection = Connection::open_with_flags(&location.path, flags).map_err(failed)?;
+    // Before anything else, because every other statement may meet SQLite's locks.
+    set_busy_timeout(&connection, deadline.remaining()).map_err(failed)?;
+    connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+    Ok(connection)
+}
+
+/// Sets the busy timeout, in whole milliseconds. It is rounded up, because zero would switch
+/// waiting off.
+pub(crate) fn set_busy_timeout(connection: &Connection, timeout: Duration) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::from_millis(busy_ms(timeout)))
+}
+
+/// Converts a busy timeout to what SQLite takes: an `int` of milliseconds.
+pub(crate) fn busy_ms(timeout: Duration) -> u64 {
+    let ms = timeout.as_micros().div_ceil(1000);
+    u64::try_from(ms).unwrap_or(u64::MAX).min(i32::MAX as u64)
+}
+
+/// Whether the file is in WAL mode, which is read from the file each time.
+pub(crate) fn is_wal(connection: &Connection, deadline: &Deadline) -> rusqlite::Result<bool> {
+    set_busy_timeout(connection, deadline.remaining())?;
+    // The pragma alone repeats what this connection last read.
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    connection.pragma_query_value(None, "journal_mode", |row| {
+        Ok(row.get::<_, String>(0)? == "wal")
+    })
+}
+
+/// Switches the file to WAL mode; returns `false` if SQLite refuses. The caller holds the
+/// write lock. Connections that only read can still be in the way, and are waited for until
+/// the deadline.
+pub(crate) fn switch_to_wal(
+    connection: &Connection,
+    deadline: &Deadline,
+) -> rusqlite::Result<bool> {
+    loop {
+        set_busy_timeout(connection, deadline.remaining())?;
+        let mode = connection
+            .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
+        match mode {
+            Ok(mode) if mode == "wal" => return Ok(true),
+            Ok(_) if deadline.is_over() => return Ok(false),
+            Err(error) if deadline.is_over() || !is_sqlite_busy(&error) => return Err(error),
+            _ => thread::sleep(Duration::from_millis(1).min(deadline.remaining())),
+        }
+    }
+}
+
+/// Explains an error of SQLite on opening or reading this file: what is in the way, and what
+/// to do.
+pub(crate) fn explain(location: &Location, deadline: &Deadline, error: rusqlite::Error) -> Error {
+    let path = &location.path;
+    if is_sqlite_busy(&error) {
+        return Error::busy(path, *deadline, None, error);
+    }
+    let refused = |why, next| Error::refused("open database", path, why, next);
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    if code == Some(rusqlite::ffi::SQLITE_READONLY_ROLLBACK) {
+        return refused(
+            "a transaction was interrupted, and SQLite has to roll it back (-journal) before reading",
+            "open it once with a program that may write it",
+        );
+    }
+    match error.sqlite_error_code() {
+        // SQLite says `ReadOnly` if it cannot create the -wal and -shm files for reading.
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) => {}
+        _ => return Error::sqlite("open database", path, error),
+    }
+    if !path.exists() {
+        return refused(
+            "there is no such file, or it cannot be created",
+            "check the name and the permissions of its directory",
+        );
+    }
+    // Opening the file would answer this too, but closing it would drop SQLite's locks.
+    if !sys::may_read(path) {
+        return refused(
+            "this user may not read it",
+            "give this user read permission on the file, and users who write it write permission",
+        );
+    }
+    if !location.shm().exists() {
+        return refused(
+            "it can be read, but SQLite cannot create the -wal and -shm files that it needs next to it",
+            "make the directory writable, or copy the database to a directory that is",
+        );
+    }
+    Error::sqlite("open database", path, error)
+}

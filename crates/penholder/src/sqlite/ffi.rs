@@ -1,0 +1,250 @@
+#![expect(unsafe_code, reason = "what rusqlite does not wrap")]
+//! What rusqlite does not wrap.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+use penholder_lock::fork_generation;
+use rusqlite::{Connection, ffi};
+
+/// The fork generation in which the system calls were replaced; `NEVER` before that.
+static REPLACED_IN: AtomicU64 = AtomicU64::new(NEVER);
+const NEVER: u64 = u64::MAX;
+
+/// Makes SQLite in forked children of this process treat inherited open files as unknown.
+///
+/// SQLite keeps one record of each open file for the whole process, found by device and
+/// inode, and takes a POSIX lock only once for all connections to that file. A forked child
+/// inherits these records but not the locks: a new connection would rely on locks that it
+/// does not have, and another process could delete the WAL while it is in use. So in a child
+/// the device number that SQLite sees is changed by the number of forks since: SQLite finds
+/// no inherited record and opens the file again. Inherited connections must never be used in
+/// a child, not even to close them.
+///
+/// The number must not change while a process runs, or two records of one file would drop
+/// each other's locks. So this is called before a `Database` opens its first connection, and
+/// it changes nothing in that process itself.
+///
+/// # Errors
+///
+/// SQLite's VFS has no system calls to replace, or this is not a 64-bit system.
+pub(crate) fn separate_forked_children() -> Result<(), &'static str> {
+    if REPLACED_IN.load(Ordering::Acquire) != NEVER {
+        return Ok(());
+    }
+    if !cfg!(target_pointer_width = "64") {
+        return Err(
+            "only on 64-bit systems: there `struct stat` is the same for SQLite and for us",
+        );
+    }
+    // SAFETY: a null name asks for the default VFS; SQLite is thread-safe.
+    let vfs = unsafe { ffi::sqlite3_vfs_find(std::ptr::null()) };
+    // SAFETY: a registered VFS lives as long as the program.
+    let Some(vfs_ref) = (unsafe { vfs.as_ref() }) else {
+        return Err("SQLite has no default VFS");
+    };
+    let Some(set) = vfs_ref.xSetSystemCall else {
+        return Err("SQLite's VFS does not let its system calls be replaced");
+    };
+    // SAFETY: SQLite calls it with the signature of the system call of this name.
+    let fstat: ffi::sqlite3_syscall_ptr = Some(unsafe {
+        std::mem::transmute::<
+            unsafe extern "C" fn(c_int, *mut libc::stat) -> c_int,
+            unsafe extern "C" fn(),
+        >(fstat_of_child)
+    });
+    // SAFETY: as above.
+    let stat: ffi::sqlite3_syscall_ptr = Some(unsafe {
+        std::mem::transmute::<
+            unsafe extern "C" fn(*const std::ffi::c_char, *mut libc::stat) -> c_int,
+            unsafe extern "C" fn(),
+        >(stat_of_child)
+    });
+    // SAFETY: the VFS is the one that owns this method; the name is C text.
+    let first = unsafe { set(vfs, c"fstat".as_ptr(), fstat) };
+    // SAFETY: as above.
+    let second = unsafe { set(vfs, c"stat".as_ptr(), stat) };
+    if first != ffi::SQLITE_OK || second != ffi::SQLITE_OK {
+        return Err("SQLite's VFS does not know `fstat` and `stat`");
+    }
+    // Two threads may both come here, and do the same. Until this is set, the replacements
+    // change nothing.
+    REPLACED_IN.store(fork_generation(), Ordering::Release);
+    Ok(())
+}
+
+unsafe extern "C" fn fstat_of_child(fd: c_int, stat: *mut libc::stat) -> c_int {
+    // SAFETY: SQLite passes an open descriptor and room for the result.
+    let result = unsafe { libc::fstat(fd, stat) };
+    // SAFETY: the same room.
+    unsafe { change_device(result, stat) };
+    result
+}
+
+unsafe extern "C" fn stat_of_child(path: *const std::ffi::c_char, stat: *mut libc::stat) -> c_int {
+    // SAFETY: SQLite passes C text and room for the result.
+    let result = unsafe { libc::stat(path, stat) };
+    // SAFETY: the same room.
+    unsafe { change_device(result, stat) };
+    result
+}
+
+/// Puts the number of forks above the bits in use: Linux has 12 bits of major and 20
+/// of minor number, which glibc spreads over the lowest 44.
+unsafe fn change_device(result: c_int, stat: *mut libc::stat) {
+    let replaced_in = REPLACED_IN.load(Ordering::Acquire);
+    if result == 0 && replaced_in != NEVER {
+        // SAFETY: the system call succeeded and filled it in.
+        let stat = unsafe { &mut *stat };
+        stat.st_dev ^= (fork_generation() - replaced_in) << 44;
+    }
+}
+
+/// A connection that counts the frames in the WAL after each of its commits, and leaves
+/// checkpoints of the database to us.
+///
+/// rusqlite wraps the WAL hook too, but not in the same way in all versions that we support.
+#[derive(Debug)]
+pub(crate) struct WalCountingConnection {
+    // Declared first, so that it is closed before `frames`, which its hook writes to, is
+    // freed. Never moved out.
+    connection: Connection,
+    frames: Box<AtomicU32>,
+    /// A statement that uses no table: SQLite prepares it again only if a function, a
+    /// collation or the authorizer was replaced, or a setting changed.
+    canary: AtomicPtr<ffi::sqlite3_stmt>,
+}
+
+impl Drop for WalCountingConnection {
+    fn drop(&mut self) {
+        // SAFETY: ours, of a connection that is closed after this; null is harmless.
+        unsafe { ffi::sqlite3_finalize(*self.canary.get_mut()) };
+    }
+}
+
+impl WalCountingConnection {
+    pub(crate) fn new(connection: Connection) -> Self {
+        let frames = Box::new(AtomicU32::new(0));
+        let target: *const AtomicU32 = &raw const *frames;
+        // SAFETY: the handle is open and not closed here.
+        let handle = unsafe { connection.handle() };
+        // SAFETY: the box lives as long as the connection, see above, and SQLite
+        // calls the hook only from the thread that uses the connection.
+        unsafe { ffi::sqlite3_wal_hook(handle, Some(count_frames), target.cast_mut().cast()) };
+        Self {
+            connection,
+            frames,
+            canary: AtomicPtr::default(),
+        }
+    }
+
+    /// Borrows the connection to set hooks; the caller must not swap it with another.
+    pub(crate) fn for_setup(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    /// Returns the number of frames in the WAL after the last commit of this connection; 0
+    /// before the first.
+    pub(crate) fn wal_frames(&self) -> u32 {
+        self.frames.load(Ordering::Relaxed)
+    }
+
+    /// Sets the number to 0, so that the next commit shows whether the hook is still ours.
+    pub(crate) fn reset_wal_frames(&self) {
+        self.frames.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether a commit would fail now because a deferred foreign key is violated.
+    pub(crate) fn has_deferred_violation(&self) -> bool {
+        let (mut violations, mut highest) = (0, 0);
+        // SAFETY: the handle is open and not closed here.
+        let handle = unsafe { self.connection.handle() };
+        let counter = ffi::SQLITE_DBSTATUS_DEFERRED_FKS;
+        // SAFETY: the handle is this thread's, and both results have room.
+        unsafe {
+            ffi::sqlite3_db_status(handle, counter, &raw mut violations, &raw mut highest, 0)
+        };
+        violations > 0
+    }
+
+    /// Makes [`is_redefined`](Self::is_redefined) answer for what happens from now on.
+    pub(crate) fn set_canary(&self) {
+        let mut statement = std::ptr::null_mut();
+        // SAFETY: the handle is open and not closed here.
+        let handle = unsafe { self.connection.handle() };
+        let (sql, tail) = (c"SELECT 1".as_ptr(), std::ptr::null_mut());
+        // SAFETY: the handle is this thread's, the text ends, the result has room.
+        unsafe { ffi::sqlite3_prepare_v2(handle, sql, -1, &raw mut statement, tail) };
+        let before = self.canary.swap(statement, Ordering::Relaxed);
+        // SAFETY: ours, of this connection; null is harmless.
+        unsafe { ffi::sqlite3_finalize(before) };
+    }
+
+    /// Whether a function, a collation or the authorizer may have been replaced since
+    /// [`set_canary`](Self::set_canary).
+    pub(crate) fn is_redefined(&self) -> bool {
+        let canary = self.canary.load(Ordering::Relaxed);
+        if canary.is_null() {
+            return true;
+        }
+        // SAFETY: ours, of this connection, which is this thread's.
+        unsafe { ffi::sqlite3_step(canary) };
+        let counter = ffi::SQLITE_STMTSTATUS_REPREPARE;
+        // SAFETY: as above; the counter is not reset.
+        let prepared = unsafe { ffi::sqlite3_stmt_status(canary, counter, 0) };
+        // SAFETY: as above.
+        unsafe { ffi::sqlite3_reset(canary) };
+        prepared > 0
+    }
+
+    /// Sets the value that `last_insert_rowid()` returns.
+    pub(crate) fn set_last_insert_id(&self, id: i64) {
+        // SAFETY: the handle is open and not closed here.
+        let handle = unsafe { self.connection.handle() };
+        // SAFETY: the handle is this thread's.
+        unsafe { ffi::sqlite3_set_last_insert_rowid(handle, id) };
+    }
+
+    /// Returns the number of pages that this connection has written to the WAL since the last
+    /// call.
+    pub(crate) fn take_pages_written(&self) -> u32 {
+        let (mut pages, mut highest) = (0, 0);
+        // SAFETY: the handle is open and not closed here.
+        let handle = unsafe { self.connection.handle() };
+        let counter = ffi::SQLITE_DBSTATUS_CACHE_WRITE;
+        // SAFETY: the handle is this thread's, and both results have room.
+        unsafe { ffi::sqlite3_db_status(handle, counter, &raw mut pages, &raw mut highest, 1) };
+        u32::try_from(pages).unwrap_or(0)
+    }
+}
+
+impl Deref for WalCountingConnection {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+/// At how many frames the WAL of an attached database is checkpointed, as SQLite itself does
+/// by default.
+const ATTACHED_MAX: c_int = 1000;
+
+unsafe extern "C" fn count_frames(
+    target: *mut c_void,
+    handle: *mut ffi::sqlite3,
+    name: *const c_char,
+    frames: c_int,
+) -> c_int {
+    // SAFETY: SQLite passes the name of the database as C text.
+    if unsafe { CStr::from_ptr(name) } == c"main" {
+        // SAFETY: the target that the hook was set with, which outlives the connection.
+        let target = unsafe { &*target.cast::<AtomicU32>() };
+        target.store(u32::try_from(frames).unwrap_or(0), Ordering::Relaxed);
+    } else if frames >= ATTACHED_MAX {
+        // SAFETY: SQLite's own hook does the same with what it was passed.
+        unsafe { ffi::sqlite3_wal_checkpoint(handle, name) };
+    }
+    ffi::SQLITE_OK
+}

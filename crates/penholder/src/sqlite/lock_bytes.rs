@@ -1,0 +1,13 @@
+//! The bytes on which SQLite takes its locks. Who holds one is read from the kernel's tables.
+
+use std::ops::RangeInclusive;
+
+/// The byte of the `-shm` file that a writer locks in WAL mode: `WAL_WRITE_LOCK` at
+/// `UNIX_SHM_BASE` (`walformat.html`).
+pub(crate) const WAL_WRITE: u64 = 120;
+/// The bytes of the `-shm` file on which readers have shared locks: `WAL_READ_LOCK(0)` to
+/// `WAL_READ_LOCK(4)`.
+pub(crate) const WAL_READ: RangeInclusive<u64> = 123..=127;
+/// The byte of the database file that a writer locks outside WAL mode: `RESERVED_BYTE`
+/// (`lockingv3.html`).
+pub(crate) const RESERVED: u64 = 0x4000_0001;

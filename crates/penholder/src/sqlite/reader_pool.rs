@@ -1,0 +1,148 @@
+//! A bounded pool of connections that only read.
+//!
+//! | state of a connection | where | leaves by |
+//! | --- | --- | --- |
+//! | not open | counted in `unopened` | `take` opens it |
+//! | idle | in `idle`, no transaction | `take` lends it |
+//! | lent | with a caller | drop of [`Reader`]: idle again, or closed if it cannot be reset |
+
+use std::ops::Deref;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use penholder_lock::{Deadline, fork_generation};
+use rusqlite::Connection;
+
+use crate::error::{Error, Result};
+use crate::location::Location;
+use crate::sqlite::connection;
+
+/// Lends connections that only read, at most `size` at once.
+#[derive(Debug)]
+pub(crate) struct ReaderPool {
+    size: usize,
+    state: Mutex<State>,
+    returned: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    idle: Vec<Connection>,
+    /// How many more may be opened.
+    unopened: usize,
+}
+
+/// A connection that the pool has lent; dropping it returns it.
+#[derive(Debug)]
+pub(crate) struct Reader<'a> {
+    pool: &'a ReaderPool,
+    generation: u64,
+    /// `None` only while it is being returned.
+    connection: Option<Connection>,
+}
+
+impl ReaderPool {
+    pub(crate) fn new(size: usize) -> Self {
+        Self {
+            size,
+            state: Mutex::new(State {
+                idle: Vec::new(),
+                unopened: size,
+            }),
+            returned: Condvar::new(),
+        }
+    }
+
+    /// Lends a connection, and opens one if fewer than `size` are open.
+    ///
+    /// # Errors
+    ///
+    /// The deadline passed before a connection was returned, or SQLite cannot open one.
+    pub(crate) fn take(&self, location: &Location, deadline: &Deadline) -> Result<Reader<'_>> {
+        let mut state = self.lock();
+        loop {
+            if let Some(connection) = state.idle.pop() {
+                return Ok(self.lend(connection));
+            }
+            if state.unopened > 0 {
+                state.unopened -= 1;
+                break;
+            }
+            let remaining = deadline.remaining();
+            if remaining.is_zero() {
+                return Err(Error::no_reader(&location.path, *deadline, self.size));
+            }
+            let (next, _timeout) = self
+                .returned
+                .wait_timeout(state, remaining)
+                .unwrap_or_else(PoisonError::into_inner);
+            state = next;
+        }
+        drop(state);
+        match connection::open_reader(location, deadline) {
+            Ok(connection) => Ok(self.lend(connection)),
+            Err(error) => {
+                self.lock().unopened += 1;
+                self.returned.notify_one();
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the connections that are not lent out of the pool.
+    pub(crate) fn drain(&mut self) -> Vec<Connection> {
+        let state = self.state.get_mut();
+        std::mem::take(&mut state.unwrap_or_else(PoisonError::into_inner).idle)
+    }
+
+    fn lend(&self, connection: Connection) -> Reader<'_> {
+        Reader {
+            pool: self,
+            generation: fork_generation(),
+            connection: Some(connection),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code here panics while it holds the mutex.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reader<'_> {
+    /// Whether the connection was lent in the parent of this forked process.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.generation != fork_generation()
+    }
+}
+
+impl Deref for Reader<'_> {
+    type Target = Connection;
+
+    #[expect(clippy::expect_used, reason = "taken out only in `drop`")]
+    fn deref(&self) -> &Connection {
+        self.connection.as_ref().expect("lent until dropped")
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        let connection = self.connection.take();
+        if self.is_inherited() {
+            // It belongs to the parent, as its pool does: closing it here would drop the
+            // parent's locks.
+            std::mem::forget(connection);
+            return;
+        }
+        // Ends the snapshot, also when the caller panics.
+        let reset = connection.filter(|connection| {
+            connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok()
+        });
+        let mut state = self.pool.lock();
+        match reset {
+            Some(connection) => state.idle.push(connection),
+            None => state.unopened += 1,
+        }
+        drop(state);
+        self.pool.returned.notify_one();
+    }
+}

@@ -1,0 +1,191 @@
+//! The WAL: when it is checkpointed, and one checkpoint.
+//!
+//! | a write takes the WAL | what happens |
+//! | --- | --- |
+//! | past no multiple of [`STEP`] frames, or [`STEP_ALONE`] | nothing |
+//! | past one, up to [`LONG`] | a passive checkpoint after the write lock is released |
+//! | past one, beyond | a passive checkpoint before, so that the next writer finds all frames copied and starts the WAL from its beginning |
+//!
+//! So one of all the processes that write runs each checkpoint, although none knows of the
+//! others, and also if each writes only once.
+//!
+//! A passive checkpoint waits for no other connection and blocks none. If one fails, the next
+//! does its work: the write is committed in any case.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use penholder_lock::Deadline;
+use rusqlite::Connection;
+
+use crate::location::Location;
+use crate::telemetry;
+
+/// Frames between two checkpoints while others wait for the lock, who write on during the
+/// checkpoint: about 2 MB.
+const STEP: u32 = 500;
+/// The same while no process waits, so that none is spared waiting for the disk.
+const STEP_ALONE: u32 = 1000;
+/// Frames above which writers wait for the checkpoint: about 16 MB.
+const LONG: u32 = 4000;
+/// The length of a WAL file, in bytes, that SQLite checkpoints in some milliseconds.
+const SHORT: u64 = 5_000_000;
+/// How long one write that holds the lock waits for another connection's checkpoint.
+const OTHER_CHECKPOINT_MAX: Duration = Duration::from_millis(100);
+
+/// When a checkpoint is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Due {
+    NotYet,
+    /// After the write lock is released, while others may write.
+    AfterRelease,
+    /// While the write lock is held and no other process writes.
+    UnderLock,
+}
+
+impl Due {
+    /// Returns what is due after the writes of two connections.
+    pub(crate) fn or(self, other: Self) -> Self {
+        self.max(other)
+    }
+
+    /// Returns what is due after a write of `written` pages that left `frames` frames in the
+    /// WAL. `awaited`: others wait for the lock.
+    pub(crate) fn after(frames: u32, written: u32, awaited: bool) -> Self {
+        let step = if awaited { STEP } else { STEP_ALONE };
+        let before = frames.saturating_sub(written);
+        if written == 0 || frames / step == before / step {
+            Self::NotYet
+        } else if frames <= LONG {
+            Self::AfterRelease
+        } else {
+            Self::UnderLock
+        }
+    }
+}
+
+/// What a checkpoint does about readers and writers (`wal_checkpoint` in `pragma.html`).
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Mode {
+    /// Copies what it can without waiting.
+    Passive,
+    /// Waits for readers and writers, and then empties the WAL.
+    Truncate,
+}
+
+/// What a checkpoint did, in frames.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Progress {
+    /// Another connection was in the way.
+    pub(crate) busy: bool,
+    /// How many frames the WAL has.
+    pub(crate) wal_frames: u64,
+    /// How many of them are in the database file.
+    pub(crate) checkpointed: u64,
+}
+
+impl Progress {
+    /// Whether the WAL is long, and a reader keeps it so.
+    pub(crate) fn is_pinned(self) -> bool {
+        !self.busy && self.wal_frames > u64::from(LONG) && self.checkpointed < self.wal_frames
+    }
+
+    fn is_complete(self) -> bool {
+        !self.busy && self.checkpointed >= self.wal_frames
+    }
+}
+
+/// Runs one checkpoint.
+pub(crate) fn checkpoint(connection: &Connection, mode: Mode) -> rusqlite::Result<Progress> {
+    let mut statement = connection.prepare_cached(match mode {
+        Mode::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
+        Mode::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
+    })?;
+    statement.query_row([], |row| {
+        // -1 if there is no WAL.
+        let frames = |n: i64| u64::try_from(n).unwrap_or(0);
+        Ok(Progress {
+            busy: row.get::<_, i64>(0)? != 0,
+            wal_frames: frames(row.get(1)?),
+            checkpointed: frames(row.get(2)?),
+        })
+    })
+}
+
+/// Whether a WAL of `frames` frames is too short for a checkpoint to be due.
+/// Cheap: it is asked at every write before anything else.
+pub(crate) fn is_short(frames: u32) -> bool {
+    frames < STEP
+}
+
+/// Whether the WAL file is so long that a checkpoint takes a while. Looks at the file's
+/// length only, and does not open it.
+pub(crate) fn is_long(wal: &Path) -> bool {
+    wal.metadata().is_ok_and(|wal| wal.len() > SHORT)
+}
+
+/// Runs a passive checkpoint without waiting; returns whether nothing is left to copy.
+pub(crate) fn checkpoint_all(connection: &Connection) -> bool {
+    let done = connection
+        .busy_timeout(Duration::ZERO)
+        .and_then(|()| checkpoint(connection, Mode::Passive));
+    done.is_ok_and(Progress::is_complete)
+}
+
+/// Runs a passive checkpoint while the caller holds the write lock, so that no other process
+/// writes meanwhile.
+///
+/// Another connection's checkpoint may have begun when the WAL was shorter. Until it ends,
+/// the rest cannot be copied; if all wrote on meanwhile, the WAL would grow without bounds on
+/// a slow disk.
+pub(crate) fn checkpoint_under_lock(connection: &Connection, location: &Location) {
+    let longest = Deadline::after(OTHER_CHECKPOINT_MAX);
+    loop {
+        let Ok(done) = checkpoint(connection, Mode::Passive) else {
+            return;
+        };
+        if !done.busy || longest.is_over() {
+            warn_if_pinned(done, location);
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Emits an event if a reader keeps the WAL long.
+pub(super) fn warn_if_pinned(done: Progress, location: &Location) {
+    if done.is_pinned() {
+        telemetry::wal_is_pinned(location, done.wal_frames, done.checkpointed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_is_due_at_each_step() {
+        for (frames, written, due) in [
+            (0, 0, Due::NotYet),
+            (499, 3, Due::NotYet),
+            (500, 1, Due::AfterRelease),
+            (501, 1, Due::NotYet),
+            (999, 400, Due::NotYet),
+            (3001, 2, Due::AfterRelease),
+            (4000, 1, Due::AfterRelease),
+            (4500, 1, Due::UnderLock),
+            // A reader keeps it long: not at every write.
+            (50_250, 3, Due::NotYet),
+            // One large write, which started the WAL from its beginning.
+            (9000, 9000, Due::UnderLock),
+            (10, 12, Due::NotYet),
+            // Nothing was written.
+            (500, 0, Due::NotYet),
+        ] {
+            assert_eq!(Due::after(frames, written, true), due, "{frames} {written}");
+        }
+        assert_eq!(Due::after(500, 1, false), Due::NotYet);
+        assert_eq!(Due::after(1000, 1, false), Due::AfterRelease);
+    }
+}

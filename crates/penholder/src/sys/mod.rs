@@ -1,0 +1,33 @@
+//! The one platform switch of this crate. Every platform offers the same functions:
+//!
+//! | function | what |
+//! | --- | --- |
+//! | `identity`, `links` | which file it is, and how many names it has |
+//! | `kind` | what a file is that is not a regular file, as a noun |
+//! | `ownership` | who owns a file and who may use it |
+//! | `may_read`, `may_write`, `may_add_files` | what this user may do |
+//! | `free_space` | how much room a file system has |
+//! | `sync_directory` | makes a new name in a directory survive a power cut |
+//!
+//! Where a platform cannot do something, it returns an error of kind `Unsupported`, or the
+//! answer that leads to no complaint.
+
+#[cfg(all(unix, not(penholder_unsupported)))]
+mod unix;
+#[cfg(all(unix, not(penholder_unsupported)))]
+use unix as platform;
+
+#[cfg(not(all(unix, not(penholder_unsupported))))]
+mod unsupported;
+#[cfg(not(all(unix, not(penholder_unsupported))))]
+use unsupported as platform;
+
+mod types;
+
+#[cfg(test)]
+pub(crate) use platform::symlink;
+pub(crate) use platform::{
+    free_space, identity, kind, links, may_add_files, may_read, may_write, ownership,
+    sync_directory,
+};
+pub(crate) use types::{Identity, Ownership};

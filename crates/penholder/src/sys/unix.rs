@@ -1,0 +1,81 @@
+//! Unix.
+
+use std::fs::{File, FileType, Metadata};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use rustix::fs::{Access, access, statvfs};
+
+use super::types::{Identity, Ownership, Space};
+
+/// Returns which file it is.
+pub(crate) fn identity(file: &Metadata) -> io::Result<Identity> {
+    Ok(Identity {
+        device: file.dev(),
+        inode: file.ino(),
+    })
+}
+
+/// Returns how many names (hard links) the file has.
+pub(crate) fn links(file: &Metadata) -> u64 {
+    file.nlink()
+}
+
+/// Names what a file is that is not a regular file.
+pub(crate) fn kind(kind: FileType) -> &'static str {
+    if kind.is_dir() {
+        "a directory"
+    } else if kind.is_fifo() {
+        "a pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }
+}
+
+/// Returns who owns the file and who may use it; `None` if the platform has no such thing.
+pub(crate) fn ownership(file: &Metadata) -> Option<Ownership> {
+    Some(Ownership {
+        user: file.uid(),
+        group: file.gid(),
+        mode: file.mode() & 0o7777,
+    })
+}
+
+/// Whether this user may read the file. It is not opened.
+pub(crate) fn may_read(path: &Path) -> bool {
+    access(path, Access::READ_OK).is_ok()
+}
+
+/// Whether this user may write the file. It is not opened.
+pub(crate) fn may_write(path: &Path) -> bool {
+    access(path, Access::WRITE_OK).is_ok()
+}
+
+/// Whether this user may create files in the directory.
+pub(crate) fn may_add_files(directory: &Path) -> bool {
+    access(directory, Access::WRITE_OK | Access::EXEC_OK).is_ok()
+}
+
+/// Returns how much room the file system of the directory has.
+pub(crate) fn free_space(directory: &Path) -> io::Result<Space> {
+    let disk = statvfs(directory)?;
+    Ok(Space {
+        bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
+        // Some file systems do not count files.
+        has_files: disk.f_files == 0 || disk.f_favail > 0,
+    })
+}
+
+/// Makes a new name in the directory survive a power cut.
+pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// Makes a symbolic link.
+#[cfg(test)]
+pub(crate) fn symlink(target: impl AsRef<Path>, link: impl AsRef<Path>) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, link)
+}

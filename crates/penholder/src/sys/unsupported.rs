@@ -1,0 +1,68 @@
+//! A platform that this crate does not know yet: what is needed returns an error, what is
+//! only looked at returns the answer that leads to no complaint.
+
+use std::fs::{FileType, Metadata};
+use std::io;
+use std::path::Path;
+
+use super::types::{Identity, Ownership, Space};
+
+fn unsupported<T>(what: &str) -> io::Result<T> {
+    let why = format!("{what} is not supported on this platform");
+    Err(io::Error::new(io::ErrorKind::Unsupported, why))
+}
+
+/// Fails: two names of one file cannot be recognised.
+pub(crate) fn identity(_file: &Metadata) -> io::Result<Identity> {
+    unsupported("the identity of a file")
+}
+
+/// Returns one name.
+pub(crate) fn links(_file: &Metadata) -> u64 {
+    1
+}
+
+/// Tells directories from everything else.
+pub(crate) fn kind(kind: FileType) -> &'static str {
+    if kind.is_dir() {
+        "a directory"
+    } else {
+        "a special file"
+    }
+}
+
+/// Returns `None`: who owns a file is not known.
+pub(crate) fn ownership(_file: &Metadata) -> Option<Ownership> {
+    None
+}
+
+/// Returns `true`: opening the file tells.
+pub(crate) fn may_read(_path: &Path) -> bool {
+    true
+}
+
+/// Returns `true`: writing the file tells.
+pub(crate) fn may_write(_path: &Path) -> bool {
+    true
+}
+
+/// Returns `true`: creating a file tells.
+pub(crate) fn may_add_files(_directory: &Path) -> bool {
+    true
+}
+
+/// Fails: the room is not known.
+pub(crate) fn free_space(_directory: &Path) -> io::Result<Space> {
+    unsupported("the room on a disk")
+}
+
+/// Fails: the new name may not survive a power cut.
+pub(crate) fn sync_directory(_directory: &Path) -> io::Result<()> {
+    unsupported("syncing a directory")
+}
+
+/// Fails.
+#[cfg(test)]
+pub(crate) fn symlink(_target: impl AsRef<Path>, _link: impl AsRef<Path>) -> io::Result<()> {
+    unsupported("a symbolic link")
+}
