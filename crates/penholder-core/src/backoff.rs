@@ -1,13 +1,13 @@
-//! How long to sleep between two probes of the kernel's lock.
+//! How long to sleep between two attempts to take the kernel's lock.
 
 use std::time::Duration;
 
 /// The first pause.
 const FIRST: Duration = Duration::from_millis(5);
-/// No pause is longer.
+/// The longest pause.
 const LONGEST: Duration = Duration::from_millis(50);
 
-/// Pauses of 5, 10, 20, 40, 50, 50 … ms, never past the deadline.
+/// Pauses of 5, 10, 20, 40, 50, 50 … ms that never exceed the remaining time.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     next: Duration,
@@ -18,7 +18,7 @@ impl Backoff {
         Self { next: FIRST }
     }
 
-    /// The next pause, shortened to `remaining`.
+    /// Returns the next pause, at most `remaining`.
     pub(crate) fn pause(&mut self, remaining: Duration) -> Duration {
         let pause = self.next.min(remaining);
         self.next = (self.next * 2).min(LONGEST);
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn doubles_up_to_fifty_milliseconds() {
+    fn pauses_double_up_to_fifty_milliseconds() {
         let mut backoff = Backoff::new();
         let pauses: Vec<_> = (0..7)
             .map(|_| backoff.pause(Duration::MAX).as_millis())
@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn never_sleeps_past_the_deadline() {
+    fn pause_ends_at_the_deadline() {
         let mut backoff = Backoff::new();
         let left = Duration::from_millis(3);
         assert_eq!(backoff.pause(left), left);

@@ -1,15 +1,15 @@
-//! The one deadline of a call.
+//! The deadline of a call.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 /// The moment after which a call gives up, on the monotonic clock.
 ///
-/// One deadline is made where a call begins and handed to everything the call
-/// waits for, so that waits never add up. It remembers the timeout that was
-/// asked for, because the error message repeats it.
+/// A call makes one deadline when it begins and passes it to everything it waits for,
+/// so that waits never add up. The deadline keeps the requested timeout, because the
+/// error message repeats it.
 ///
-/// Any `Duration` is accepted: `Duration::MAX` means never.
+/// Any `Duration` is accepted; with `Duration::MAX` the deadline never passes.
 ///
 /// ```
 /// use penholder_lock::Deadline;
@@ -27,7 +27,7 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// A deadline `timeout` from now.
+    /// Makes a deadline `timeout` from now.
     #[must_use]
     pub fn after(timeout: Duration) -> Self {
         // Kept as start and length: `Instant + Duration::MAX` would overflow.
@@ -37,32 +37,32 @@ impl Deadline {
         }
     }
 
-    /// What is left, zero once it is over.
+    /// Returns the time that is left, zero after the deadline.
     #[must_use]
     pub fn remaining(&self) -> Duration {
         self.timeout.saturating_sub(self.start.elapsed())
     }
 
-    /// Whether nothing is left.
+    /// Tells whether the deadline has passed.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.remaining().is_zero()
     }
 
-    /// The timeout asked for.
+    /// Returns the requested timeout.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// When the call began.
+    /// Returns when the call began.
     #[must_use]
     pub fn start(&self) -> Instant {
         self.start
     }
 }
 
-/// The timeout asked for, as people write it: `500ms`, `1.5s`, `2s`.
+/// Formats the requested timeout as people write it: `500ms`, `1.5s`, `2s`.
 impl fmt::Display for Deadline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.timeout.is_zero() {
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_as_it_was_asked_for() {
+    fn timeout_is_formatted_as_requested() {
         for (ms, text) in [
             (0, "0ms"),
             (500, "500ms"),
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn absurd_timeouts_are_taken() {
+    fn huge_timeout_is_accepted() {
         let never = Deadline::after(Duration::MAX);
         assert!(never.remaining() > Duration::from_secs(u64::MAX / 2));
     }

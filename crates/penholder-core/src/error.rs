@@ -9,20 +9,20 @@ use crate::deadline::Deadline;
 use crate::status::Holder;
 use crate::sys::file;
 
-/// Why a lock could not be taken, looked at or given back.
+/// Why a lock could not be taken, read or released.
 ///
-/// Opaque: ask its predicates. The text says what failed, where, why, and ends
-/// with what to do next.
+/// The type is opaque: ask its predicates. The text says what failed, where and why,
+/// and ends with the next step.
 ///
 /// ```
 /// use penholder_lock::WriteLocker;
 /// use std::time::Duration;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let folder = tempfile::tempdir()?;
-/// let locker = WriteLocker::new(folder.path())?;
+/// # let directory = tempfile::tempdir()?;
+/// let locker = WriteLocker::new(directory.path())?;
 /// let _guard = locker.acquire(Duration::from_secs(1))?;
-/// // The same thread again would wait for itself; it is told so at once.
+/// // The same thread would wait for itself; the error comes at once.
 /// let error = locker.acquire(Duration::from_secs(1)).unwrap_err();
 /// assert!(error.is_nested() && !error.is_timeout());
 /// # Ok(())
@@ -40,24 +40,24 @@ struct Inner {
 
 #[derive(Debug)]
 pub(crate) enum Kind {
-    /// The deadline came first.
+    /// The deadline passed before the lock was free.
     Timeout {
         deadline: Deadline,
         holder: Option<Holder>,
-        /// Threads of this process that were ahead, the holder included.
+        /// How many threads of this process were ahead, including the holder.
         threads: usize,
-        /// Processes that were ahead in line, the holder not included.
+        /// How many processes were ahead in the queue, without the holder.
         processes: usize,
     },
-    /// This thread holds the lock already.
+    /// This thread already holds the lock.
     Nested,
     /// The guard was taken by the parent of this forked process.
     Forked,
-    /// A network file system.
+    /// The lock file is on a network file system.
     Network { file_system: String },
-    /// The path cannot be a lock file.
+    /// The path is not usable as a lock file.
     Refused { why: String, next: &'static str },
-    /// The operating system said no.
+    /// The operating system returned an error.
     Io {
         what: &'static str,
         next: &'static str,
@@ -65,8 +65,8 @@ pub(crate) enum Kind {
     },
 }
 
-/// The same, for whoever shared the wait; of an error of the operating system the
-/// kind and the text.
+/// Clones the error for every caller that shared the wait; of an error of the operating
+/// system the clone keeps the code, or the kind and the text.
 impl Clone for LockError {
     fn clone(&self) -> Self {
         let kind = match &self.inner.kind {
@@ -115,29 +115,33 @@ impl LockError {
 
     pub(crate) fn io(lock_file: &Path, what: &'static str, source: io::Error) -> Self {
         let next = match source.kind() {
-            io::ErrorKind::NotFound => "create the folder first",
+            io::ErrorKind::NotFound => "create the directory first",
             io::ErrorKind::PermissionDenied => {
-                "whoever writes needs read and write permission on the lock file and its folder"
+                "a writer needs read and write permission on the lock file and its directory"
             }
             io::ErrorKind::ReadOnlyFilesystem => {
-                "the folder is mounted read-only: writing needs it writable"
+                "the directory is mounted read-only; a writer needs it writable"
             }
             io::ErrorKind::StorageFull => "make room on the disk",
-            _ => "check the lock file and its folder",
+            // The error of our own platform layer; one of the system has a number.
+            io::ErrorKind::Unsupported if source.raw_os_error().is_none() => {
+                "run it on Linux, or add a platform module (`docs/platforms.md`)"
+            }
+            _ => "check the lock file and its directory",
         };
         Self::new(lock_file, Kind::Io { what, next, source })
     }
 
-    /// An error of opening a lock file, which may stand for something else.
+    /// Makes the error of opening a lock file, whose path may name something else.
     pub(crate) fn opening(lock_file: &Path, what: &'static str, source: io::Error) -> Self {
         let (why, next) = if file::is_symbolic_link(&source) {
             (
-                "a symbolic link stands there",
+                "it is a symbolic link",
                 "remove it; a lock file is never a link",
             )
         } else if source.kind() == io::ErrorKind::IsADirectory {
             (
-                "a folder stands there",
+                "it is a directory",
                 "remove it, or choose another lock path",
             )
         } else {
@@ -147,32 +151,32 @@ impl LockError {
         Self::new(lock_file, Kind::Refused { why, next })
     }
 
-    /// The deadline came before the lock.
+    /// Tells whether the deadline passed before the lock was free.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(self.inner.kind, Kind::Timeout { .. })
     }
 
-    /// This thread holds the lock already.
+    /// Tells whether this thread already holds the lock.
     #[must_use]
     pub fn is_nested(&self) -> bool {
         matches!(self.inner.kind, Kind::Nested)
     }
 
-    /// The guard belongs to the parent of this forked process.
+    /// Tells whether the guard belongs to the parent of this forked process.
     #[must_use]
     pub fn is_forked(&self) -> bool {
         matches!(self.inner.kind, Kind::Forked)
     }
 
-    /// The folder is on a network file system, where a lock on this machine
-    /// does not hold on another.
+    /// Tells whether the directory is on a network file system, where a lock on this
+    /// machine does not exclude other machines.
     #[must_use]
     pub fn is_network_file_system(&self) -> bool {
         matches!(self.inner.kind, Kind::Network { .. })
     }
 
-    /// The lock file or its folder may not be written by this user, or is
+    /// Tells whether this user may not write the lock file or its directory, or they are
     /// mounted read-only.
     #[must_use]
     pub fn is_not_permitted(&self) -> bool {
@@ -182,7 +186,7 @@ impl LockError {
         ))
     }
 
-    /// Who held the lock when a timeout struck, if anybody still did.
+    /// Returns the holder at the time of a timeout, if the lock was still held.
     #[must_use]
     pub fn holder(&self) -> Option<&Holder> {
         match &self.inner.kind {
@@ -191,7 +195,7 @@ impl LockError {
         }
     }
 
-    /// The lock file.
+    /// Returns the path of the lock file.
     #[must_use]
     pub fn lock_file(&self) -> &Path {
         &self.inner.lock_file
@@ -222,7 +226,7 @@ impl fmt::Display for LockError {
                     Some(holder) => writeln!(f, "  holder: {holder}")?,
                     None => writeln!(
                         f,
-                        "  holder: a process that left no record, or one that has just let go"
+                        "  holder: a process that left no record, or that has just released the lock"
                     )?,
                 }
                 if *threads > 1 {
@@ -242,12 +246,12 @@ impl fmt::Display for LockError {
             Kind::Forked => write!(
                 f,
                 "release write lock: {path}: it was taken by the parent of this forked process and \
-                 is still the parent's: take the lock anew in the child"
+                 still belongs to the parent: take the lock again in the child"
             ),
             Kind::Network { file_system } => write!(
                 f,
                 "open lock file: {path}: on a network file system ({file_system}), where a lock on \
-                 this machine does not hold on another: move the database to a local disk, or allow \
+                 this machine does not exclude other machines: move the database to a local disk, or allow \
                  it if no other machine writes there (`allow_network_fs`, on the command line `--allow-network-fs`)"
             ),
             Kind::Refused { why, next } => write!(f, "open lock file: {path}: {why}: {next}"),

@@ -44,7 +44,7 @@ fn in_parent() {
 fn in_child() {
     let _ = ACROSS_FORK.try_with(|held| {
         if let Some((mut entries, mut descriptors)) = held.borrow_mut().take() {
-            descriptor::close_inherited(&mut descriptors);
+            descriptors.close_inherited();
             attachment::forget(&mut entries);
         }
     });

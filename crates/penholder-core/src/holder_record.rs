@@ -1,41 +1,40 @@
 //! The holder record: the text in the lock file that says who holds the lock.
 //!
-//! It is for people and for error messages; nothing in it grants the lock. One
-//! `key:value` a line, in this order:
+//! It is for people and for error messages; nothing in it grants the lock. Each line is
+//! a `key:value`, in this order:
 //!
 //! | line | value |
 //! | --- | --- |
 //! | `pid:` | process id, in the holder's own pid namespace |
 //! | `time:` | when the lock was taken, RFC 3339, UTC, milliseconds |
 //! | `cmd:` | command line, escaped, at most 160 bytes |
-//! | `label:` | the caller's label, escaped, at most 64 bytes; only if there is one |
+//! | `label:` | the caller's label, escaped, at most 64 bytes; omitted without a label |
 //! | `start:` | when the process started, in clock ticks since boot: with the pid it names one process, even after pids are reused |
 //! | `pidns:` | the pid namespace that the pid belongs to |
 //!
-//! The record is a block of fixed length, filled up with spaces: one positioned
-//! write replaces it, the file is never truncated first, and a waiter never reads
-//! nothing. Released, the block is blank. No `fsync`: after a power cut nobody
-//! holds the lock anyway. File systems let a reader see half of a write for an
-//! instant, and half of what stood there before, which may be the record of the
-//! holder before: [`Record::read`] waits for two readings that agree, and whoever uses
-//! the pid asks the kernel whether it holds.
+//! The record is a block of fixed length, padded with spaces: one positioned write
+//! replaces it, and the file is never truncated first, so a waiter never reads an empty
+//! record of a held lock. After the release the block is blank. There is no `fsync`:
+//! after a power failure the lock is free anyway. On some file systems a reader can see
+//! half of a write and half of the previous record for a moment: [`Record::read`] reads
+//! until two readings agree, and code that uses the pid asks the kernel whether that
+//! process holds the lock.
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::sys::file::write_at_start;
+use crate::printable::{COMMAND_MAX, printable};
+use crate::sys::file::{open_to_look, read_at, write_at_start};
 use crate::sys::process::Identity;
 use crate::time;
 
 /// Length of the block, in bytes.
 pub(crate) const RECORD_LEN: usize = 512;
-/// Longest command line kept, in bytes.
-const CMD_MAX: usize = 160;
 /// Longest label kept, in bytes.
 const LABEL_MAX: usize = 64;
-/// How much of a foreign record is read, in bytes.
+/// How much of another program's record is read, in bytes.
 const READ_MAX: usize = 4096;
 /// A blank block.
 const BLANK: [u8; RECORD_LEN] = blank();
@@ -51,18 +50,19 @@ const fn blank() -> [u8; RECORD_LEN] {
 pub(crate) struct RecordWriter {
     label: Option<String>,
     block: [u8; RECORD_LEN],
-    /// Where the time stands in `block`.
+    /// The offset of the time in `block`, in bytes.
     time_at: usize,
-    /// The second that the time in `block` was formatted for.
+    /// The second that the time in `block` is of, since 1970.
     second: Option<u64>,
 }
 
 impl RecordWriter {
+    /// Formats everything but the time.
     pub(crate) fn new(identity: &Identity, label: Option<&str>) -> Self {
         let mut head = format!("pid:{}\ntime:", identity.pid);
         let time_at = head.len();
         head.push_str("0000-00-00T00:00:00.000Z\n");
-        head.push_str(&format!("cmd:{}\n", printable(&identity.cmd, CMD_MAX)));
+        head.push_str(&format!("cmd:{}\n", printable(&identity.cmd, COMMAND_MAX)));
         if let Some(label) = label {
             head.push_str(&format!("label:{}\n", printable(label, LABEL_MAX)));
         }
@@ -72,7 +72,10 @@ impl RecordWriter {
         if let Some(pidns) = identity.pidns {
             head.push_str(&format!("pidns:{pidns}\n"));
         }
-        debug_assert!(head.len() < RECORD_LEN, "bounded by CMD_MAX and LABEL_MAX");
+        debug_assert!(
+            head.len() < RECORD_LEN,
+            "bounded by COMMAND_MAX and LABEL_MAX"
+        );
         let mut block = BLANK;
         for (to, from) in block.iter_mut().zip(head.bytes()) {
             *to = from;
@@ -85,13 +88,17 @@ impl RecordWriter {
         }
     }
 
-    /// Whether this writer's record carries `label`.
-    pub(crate) fn carries(&self, label: Option<&str>) -> bool {
+    /// Tells whether this writer's record has this label.
+    pub(crate) fn has_label(&self, label: Option<&str>) -> bool {
         self.label.as_deref() == label
     }
 
-    /// Writes the record with the time `now`; `len` is the file's length, and
-    /// what somebody else left behind the block is cut off.
+    /// Writes the record with the time `now`; `len` is the file's length in bytes. Text
+    /// of another program after the block is cut off.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
     pub(crate) fn publish(&mut self, file: &File, now: SystemTime, len: u64) -> io::Result<()> {
         self.set_time(now);
         write_at_start(file, &self.block)?;
@@ -101,8 +108,8 @@ impl RecordWriter {
         Ok(())
     }
 
-    /// Formats only the milliseconds while the second is the same: formatting
-    /// a date at every acquisition costs as much as a system call.
+    /// Formats only the milliseconds if the second is the same: formatting a date at
+    /// every acquisition costs as much as a system call.
     fn set_time(&mut self, now: SystemTime) {
         let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let second = since_epoch.as_secs();
@@ -119,18 +126,40 @@ impl RecordWriter {
             .iter_mut()
             .zip([100, 10, 1])
         {
-            // A digit is below ten.
+            // A digit is less than ten.
             *place = b'0' + u8::try_from(digits / unit % 10).unwrap_or(0);
         }
     }
 }
 
+/// Opens a lock file to read its record; `None` if it does not exist.
+///
+/// # Errors
+///
+/// It cannot be opened, or is not a regular file.
+pub(crate) fn open(lock_file: &Path) -> io::Result<Option<File>> {
+    match open_to_look(lock_file) {
+        Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        )),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Blanks the record.
+///
+/// # Errors
+///
+/// The file cannot be written.
 pub(crate) fn clear(file: &File) -> io::Result<()> {
     write_at_start(file, &BLANK)
 }
 
-/// What a lock file says, as far as it can be read; anybody may have written it.
+/// What a lock file says, as far as it is understood. It is untrusted: any program may
+/// have written it.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) pid: Option<u32>,
@@ -142,11 +171,14 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Reads the record; `None` if the file holds nothing but white space.
+    /// Reads the record; `None` if the file contains nothing but white space.
     ///
-    /// A writer may be at work: the text is read until two readings agree,
-    /// three times at most, so that it is not half of one holder and half of
-    /// the next.
+    /// Another process may be writing it: the text is read until two readings agree, at
+    /// most three times, so that it is not half of one holder and half of the next.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
     pub(crate) fn read(file: &File) -> io::Result<Option<Self>> {
         let mut text = read_start(file)?;
         for _ in 0..2 {
@@ -159,7 +191,7 @@ impl Record {
         Ok(Self::parse(&text))
     }
 
-    /// Takes what it understands and passes over the rest.
+    /// Parses the lines that it understands and ignores the others.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(bytes);
         let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
@@ -175,7 +207,7 @@ impl Record {
             match key.trim() {
                 "pid" => record.pid = value.parse().ok().filter(|&pid| pid > 0),
                 "time" => record.time = time::parse(value),
-                "cmd" => record.cmd = Some(printable(value, CMD_MAX)),
+                "cmd" => record.cmd = Some(printable(value, COMMAND_MAX)),
                 "label" => record.label = Some(printable(value, LABEL_MAX)),
                 "start" => record.start = value.parse().ok(),
                 "pidns" => record.pidns = value.parse().ok(),
@@ -186,18 +218,22 @@ impl Record {
     }
 }
 
-/// What stands in a file that is to be a lock file.
+/// What a file contains that shall become a lock file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// Nothing, or a record.
+    /// White space, or a record.
     Record,
     /// A SQLite database, which a record would destroy.
     Database,
-    /// Anything else: somebody's letter.
+    /// Anything else, for example a user's text.
     Other,
 }
 
-/// Looks what a record would overwrite.
+/// Tells what a record would overwrite.
+///
+/// # Errors
+///
+/// The file cannot be read.
 pub(crate) fn found(file: &File) -> io::Result<Found> {
     let text = read_start(file)?;
     let blank = text
@@ -217,45 +253,9 @@ pub(crate) fn found(file: &File) -> io::Result<Found> {
 
 fn read_start(file: &File) -> io::Result<Vec<u8>> {
     let mut text = vec![0; READ_MAX];
-    let mut read = 0;
-    while read < text.len() {
-        match file.read_at(&mut text[read..], read as u64) {
-            Ok(0) => break,
-            Ok(n) => read += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    text.truncate(read);
+    let length = read_at(file, &mut text, 0)?;
+    text.truncate(length);
     Ok(text)
-}
-
-/// `text` with everything escaped that could forge a line or drive a terminal,
-/// cut to `max` bytes with `…`.
-pub(crate) fn printable(text: &str, max: usize) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        let before = out.len();
-        if c.is_control() || is_line_or_direction_mark(c) {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-        if out.len() > max {
-            out.truncate(before);
-            while out.len() + '…'.len_utf8() > max {
-                out.pop();
-            }
-            out.push('…');
-            break;
-        }
-    }
-    out
-}
-
-/// Line separators and the marks that turn the direction of a text.
-fn is_line_or_direction_mark(c: char) -> bool {
-    matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_record_is_read_back() {
         let file = tempfile::tempfile().unwrap();
         let now = at("2026-01-15T10:30:45.123Z");
         let mut writer = RecordWriter::new(&identity("sync --all"), Some("nightly"));
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_is_right_within_a_second_and_across_one() {
+    fn time_is_exact_within_and_across_a_second() {
         let file = tempfile::tempfile().unwrap();
         let mut writer = RecordWriter::new(&identity("x"), None);
         for text in [
@@ -320,16 +320,16 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_foreign_text_is_replaced_whole() {
+    fn longer_text_of_another_program_is_replaced() {
         let file = tempfile::tempfile().unwrap();
-        file.write_all_at(&[b'x'; 3000], 0).unwrap();
+        write_at_start(&file, &[b'x'; 3000]).unwrap();
         let mut writer = RecordWriter::new(&identity("x"), None);
         writer.publish(&file, SystemTime::now(), 3000).unwrap();
         assert_eq!(file.metadata().unwrap().len(), RECORD_LEN as u64);
     }
 
     #[test]
-    fn a_label_cannot_forge_a_line_or_drive_a_terminal() {
+    fn label_cannot_forge_a_line_or_drive_a_terminal() {
         let file = tempfile::tempfile().unwrap();
         let long = "y".repeat(5000);
         let mut writer = RecordWriter::new(&identity(&long), Some("a\npid:1\u{1b}[31m\u{202e}"));
@@ -340,11 +340,11 @@ mod tests {
             record.label.as_deref(),
             Some("a\\npid:1\\u{1b}[31m\\u{202e}")
         );
-        assert!(record.cmd.unwrap().len() <= CMD_MAX);
+        assert!(record.cmd.unwrap().len() <= COMMAND_MAX);
     }
 
     #[test]
-    fn other_implementations_records_are_understood() {
+    fn records_of_other_programs_are_parsed() {
         let record = Record::parse(b"pid:17\ntime:2026-01-15T10:30:45Z\nhost:box\n").unwrap();
         assert_eq!(record.pid, Some(17));
         assert_eq!(record.time, Some(at("2026-01-15T10:30:45Z")));
@@ -359,13 +359,6 @@ mod tests {
         #[test]
         fn parsing_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
             let _ = Record::parse(&bytes);
-        }
-
-        #[test]
-        fn printable_is_bounded_and_has_no_control_characters(text in ".*", max in 8_usize..200) {
-            let out = printable(&text, max);
-            prop_assert!(out.len() <= max);
-            prop_assert!(!out.chars().any(char::is_control));
         }
     }
 }

@@ -1,60 +1,65 @@
 //! Working under an ancestor's hold.
 //!
-//! `penholder run DB -- CMD` holds the lock while CMD runs. penholder used
-//! inside CMD must not wait for its own ancestor: the ancestor hands down an
-//! environment variable that names the lock file and the chain of processes
-//! that hold it, the outermost first. It is believed only while the kernel says
-//! that the outermost still holds the lock.
+//! `penholder run DB -- CMD` holds the lock while CMD runs. A process inside CMD that
+//! uses penholder must not wait for its own ancestor: the ancestor sets an environment
+//! variable that names the lock file and the chain of processes that hold it, the
+//! outermost first. It is believed only while the kernel says that the outermost process
+//! still holds the lock.
 //!
-//! Several processes inside CMD exclude one another by a lock on one byte of
-//! the lock file, far past its end: byte `FIRST_BYTE + level`, where the level
-//! is the number of ancestors below the outermost. So a `penholder run` inside a
-//! `penholder run` takes the byte of level 0, and those inside it level 1.
+//! Several processes inside CMD exclude one another by a lock on one byte of the lock
+//! file, far past its end: byte `FIRST_BYTE + level`, where the level is the number of
+//! ancestors below the outermost. So a `penholder run` inside a `penholder run` takes the
+//! byte of level 0, and the processes inside it take that of level 1.
 //!
-//! The value: `DEV-INO=PID@START/PID@START…`, one for each lock file, `;`
-//! between them.
+//! The variable's value is `DEV-INO=PID@START/PID@START…` for each lock file, separated
+//! by `;`.
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use crate::status::ProcessState;
 use crate::sys::file::{self, FileId};
 use crate::sys::locks::{self, TableName};
 use crate::sys::process;
+use crate::sys::process_state::ProcessState;
 
-/// The environment variable.
+/// The name of the environment variable.
 pub(crate) const VARIABLE: &str = "PENHOLDER_HOLD";
-/// The byte that processes directly under the outermost holder lock.
+/// The byte that a process directly under the outermost holder locks.
 const FIRST_BYTE: i64 = 1 << 62;
-/// Deeper chains than this are not believed.
+/// The longest chain that is believed.
 const DEPTH_MAX: usize = 64;
 
-/// One process, for as long as the machine runs.
+/// Identifies a process until the machine restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ProcessId {
     pub(crate) pid: u32,
+    /// In clock ticks since boot.
     pub(crate) start: u64,
 }
 
-/// The ancestors that hold one lock file for us, the outermost first.
+/// The ancestors that hold one lock file for this process, the outermost first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ancestors {
     pub(crate) file: FileId,
     pub(crate) chain: Vec<ProcessId>,
 }
 
-/// How far below the outermost holder a process works.
+/// How many ancestors below the outermost holder a process works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Level(usize);
 
 impl Level {
-    /// The byte that processes of this level lock.
+    /// Returns the byte that a process of this level locks.
     pub(crate) fn byte(self) -> i64 {
         FIRST_BYTE + i64::try_from(self.0).unwrap_or(0)
     }
 
-    /// Whether anybody holds the byte of a deeper level.
+    /// Tells whether a process holds the byte of a deeper level.
+    ///
+    /// # Errors
+    ///
+    /// Those of `fcntl(2)`.
     pub(crate) fn is_busy_below(self, file: &File) -> io::Result<bool> {
         let (first, length) = (self.byte() + 1, Self(DEPTH_MAX).byte() - FIRST_BYTE);
         file::are_bytes_locked(file, first, length)
@@ -62,28 +67,29 @@ impl Level {
 }
 
 impl Ancestors {
-    /// What this process inherited.
+    /// Reads the environment variable of this process.
     pub(crate) fn of_this_process() -> Vec<Self> {
         std::env::var(VARIABLE)
             .map(|text| parse(&text))
             .unwrap_or_default()
     }
 
-    /// The level at which we work, if the outermost ancestor lives and holds
-    /// the lock this moment. One between that died, or let go, is passed over.
+    /// Returns the level at which this process works, if the outermost ancestor is alive
+    /// and holds the lock. An ancestor in between that has died or released its byte
+    /// does not count.
     pub(crate) fn level(&self, path: &Path, name: &TableName) -> Option<Level> {
         let (outermost, between) = self.chain.split_first()?;
-        if !outermost.lives() || !outermost.holds_flock(path, name) {
+        if !outermost.is_alive() || !outermost.holds_flock(path, name) {
             return None;
         }
         let level = (1..=between.len()).rev().find(|&level| {
             let ancestor = between[level - 1];
-            ancestor.lives() && ancestor.holds_byte(path, name, Level(level - 1).byte())
+            ancestor.is_alive() && ancestor.holds_byte(path, name, Level(level - 1).byte())
         });
         Some(Level(level.unwrap_or(0)))
     }
 
-    /// The chain for the children of a process that works at `level`.
+    /// Returns the chain for the children of a process that works at `level`.
     pub(crate) fn chain_below(&self, level: Level, own: ProcessId) -> Vec<ProcessId> {
         let mut chain: Vec<_> = self.chain.iter().take(level.0 + 1).copied().collect();
         chain.push(own);
@@ -92,13 +98,13 @@ impl Ancestors {
 }
 
 impl ProcessId {
-    fn lives(self) -> bool {
+    fn is_alive(self) -> bool {
         process::state(self.pid, Some(self.start)) != ProcessState::Gone
     }
 
     fn holds_flock(self, path: &Path, name: &TableName) -> bool {
         locks::holds_flock(self.pid, path, name).unwrap_or_else(|| {
-            // Its descriptors are hidden from us: ask who took the lock.
+            // Its descriptors are hidden: ask which process took the lock.
             let taker = Some(self.pid);
             locks::flock_on(name) == locks::Seen::Held { taker }
         })
@@ -110,7 +116,7 @@ impl ProcessId {
     }
 }
 
-/// The value to hand down: `ancestors` with those of `file` replaced.
+/// Formats the variable's value for a child: `ancestors`, with those of `file` replaced.
 pub(crate) fn value(ancestors: &[Ancestors], file: FileId, chain: &[ProcessId]) -> String {
     let own = Ancestors {
         file,
@@ -167,7 +173,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_value_survives_the_round() {
+    fn formatted_value_parses_to_the_same_ancestors() {
         let one = FileId { dev: 65024, ino: 9 };
         let other = FileId { dev: 1, ino: 2 };
         let id = |pid| ProcessId { pid, start: 5 };

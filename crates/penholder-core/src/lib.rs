@@ -13,7 +13,7 @@
 //! | what can be seen | `status`, `error` |
 //! | the queue of processes | `queue_file`, `mailbox`, `turnstile`, `commit_stats` |
 //! | the queue of threads and tasks | `fair_queue` |
-//! | texts | `holder_record`, `running_statement`, `inherited_hold`, `time` |
+//! | texts | `holder_record`, `running_statement`, `inherited_hold`, `printable`, `time` |
 //! | the platform | `sys` |
 
 mod acquirer;
@@ -39,6 +39,7 @@ mod locker;
 mod mailbox;
 mod membership;
 mod pending_request;
+mod printable;
 mod queue_file;
 mod running_statement;
 mod status;

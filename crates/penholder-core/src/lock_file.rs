@@ -177,7 +177,7 @@ impl LockFile {
     /// and its tables name us. Only the record is missing then.
     pub(crate) fn publish(&mut self, options: &LockOptions, now: u64, length: u64) {
         let label = options.label.as_deref();
-        if !self.record.carries(label) {
+        if !self.record.has_label(label) {
             self.record = RecordWriter::new(&self.identity, label);
         }
         let now = clock::wall(now, self.wall_offset);

@@ -20,7 +20,7 @@ use crate::lock_options::{LOCK_FILE_NAME, LockOptions};
 use crate::mailbox::Outcome;
 use crate::pending_request::Offer;
 use crate::queue_file::{self, PageHeader};
-use crate::status::{self, Glance, Holder, Status};
+use crate::status::{Glance, Holder, Status};
 use crate::sys::fork;
 
 /// A write lock between processes, and between the threads of each.
@@ -269,7 +269,7 @@ impl Locker {
     /// The lock file cannot be read.
     pub fn holder(&self) -> Result<Option<Holder>, LockError> {
         let path = &self.options.path;
-        status::holder(path).map_err(|e| LockError::opening(path, "read lock file", e))
+        Holder::of_lock(path).map_err(|e| LockError::opening(path, "read lock file", e))
     }
 
     /// Returns the lock as it is seen from outside. It only looks.
@@ -279,7 +279,7 @@ impl Locker {
     /// The lock file cannot be read.
     pub fn status(&self) -> Result<Status, LockError> {
         let path = &self.options.path;
-        status::look(path).map_err(|e| LockError::opening(path, "read lock file", e))
+        Status::of_lock(path).map_err(|e| LockError::opening(path, "read lock file", e))
     }
 
     /// Returns the lock as its queue file shows it. It only looks, and at less than
@@ -290,7 +290,7 @@ impl Locker {
     /// The lock file cannot be read.
     pub fn glance(&self) -> Result<Glance, LockError> {
         let path = &self.options.path;
-        status::glance::look(path).map_err(|e| LockError::opening(path, "read lock file", e))
+        Glance::of_lock(path).map_err(|e| LockError::opening(path, "read lock file", e))
     }
 
     /// Returns the path of the queue file.
@@ -398,8 +398,8 @@ pub(crate) fn timed_out(
 ) -> LockError {
     let path = &options.path;
     let holder = match lock_file::level(path) {
-        Some(level) => status::byte_holder(path, level.byte()),
-        None => status::holder(path).unwrap_or(None),
+        Some(level) => Holder::of_byte(path, level.byte()),
+        None => Holder::of_lock(path).unwrap_or(None),
     };
     LockError::new(
         path,

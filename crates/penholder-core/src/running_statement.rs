@@ -1,9 +1,9 @@
-//! What whoever holds the lock runs, as it stands in its slot of the page.
+//! What the holder of the lock runs, as its slot of the queue file contains it.
 //!
-//! It is written before each statement, so that it has to cost next to nothing: the
-//! first bytes as they are, in words, without an allocation and without an order.
-//! Whoever reads, for people, makes it fit to be shown; it may see half of one
-//! statement and half of the next.
+//! It is written before each statement, so it must cost next to nothing: the first
+//! bytes are copied as they are, word by word, without allocation or memory ordering.
+//! The reader makes the text printable; it may see half of one statement and half of the
+//! next.
 
 use std::io::Write;
 use std::panic::Location;
@@ -11,36 +11,37 @@ use std::str;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::holder_record::printable;
+use crate::printable::printable;
 
-/// Bytes of a slot: a word with the length, and the text.
+/// Length in bytes: one word with the length of the text, then the text.
 pub(crate) const LENGTH: usize = 128;
 const TEXT_MAX: usize = LENGTH - 8;
-/// Longest that is shown, in bytes.
+/// Longest text that is shown, in bytes.
 const SHOWN_MAX: usize = 160;
-/// In the first word: it is where the program called, no SQL.
+/// A bit of the first word: the text is where the program called, not SQL.
 const IS_PLACE: u64 = 1 << 63;
 
-/// A statement as it is shown.
+/// A statement, made printable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shown {
     pub(crate) text: String,
     pub(crate) is_place: bool,
 }
 
-/// Leaves a statement.
+/// Stores a statement.
 pub(crate) fn store(words: &[AtomicU64], sql: &str) {
     let sql = sql.trim_ascii_start().as_bytes();
     put(words, sql, sql.len() as u64);
 }
 
-/// Leaves where the program called, for want of a statement.
+/// Stores where the program called, if there is no statement.
 pub(crate) fn store_place(words: &[AtomicU64], place: &Location<'_>) {
     let mut buffer = [0; TEXT_MAX];
     let text = write_place(&mut buffer, place);
     put(words, text, text.len() as u64 | IS_PLACE);
 }
 
+/// Removes what was stored.
 pub(crate) fn clear(words: &[AtomicU64]) {
     if let Some(first) = words.first() {
         first.store(0, Relaxed);
@@ -68,7 +69,7 @@ fn put(words: &[AtomicU64], text: &[u8], first: u64) {
     }
 }
 
-/// What stands in a slot, each word of it as `word` reads it.
+/// Reads what a slot contains; `word` reads the word with this number.
 pub(crate) fn read(word: impl Fn(usize) -> u64) -> Option<Shown> {
     let first = word(0);
     let length = usize::try_from(first & !IS_PLACE).unwrap_or(usize::MAX);
@@ -90,7 +91,7 @@ pub(crate) fn read(word: impl Fn(usize) -> u64) -> Option<Shown> {
     })
 }
 
-/// Without the character that was cut in two.
+/// Removes the last character if it was cut in two.
 fn whole(bytes: &[u8]) -> &[u8] {
     match str::from_utf8(bytes) {
         Err(error) if error.error_len().is_none() => &bytes[..error.valid_up_to()],
@@ -98,7 +99,7 @@ fn whole(bytes: &[u8]) -> &[u8] {
     }
 }
 
-/// `src/main.rs:42`; of a long path the end.
+/// Formats a place as `src/main.rs:42`; of a long path the end is kept.
 pub(crate) fn text_of(place: &Location<'_>) -> String {
     let mut buffer = [0; TEXT_MAX];
     String::from_utf8_lossy(write_place(&mut buffer, place)).into_owned()
@@ -110,7 +111,7 @@ fn write_place<'a>(buffer: &'a mut [u8; TEXT_MAX], place: &Location<'_>) -> &'a 
     let from = file.len().saturating_sub(TEXT_MAX - LINE_MAX);
     let from = (from..file.len()).find(|&at| file.is_char_boundary(at));
     let mut rest = &mut buffer[..];
-    // It fits.
+    // The text fits, so this cannot fail.
     let _ = write!(rest, "{}:{}", &file[from.unwrap_or(0)..], place.line());
     let length = TEXT_MAX - rest.len();
     &buffer[..length]
@@ -122,7 +123,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn slot() -> Vec<AtomicU64> {
-        // As if other text stood there before.
+        // As if another text had been stored before.
         (0..LENGTH / 8).map(|_| AtomicU64::new(u64::MAX)).collect()
     }
 
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_is_shown_on_one_line_and_cut() {
+    fn statement_is_shown_on_one_line_and_cut() {
         assert_eq!(shown_of("UPDATE jobs SET n = 1"), "UPDATE jobs SET n = 1");
         assert_eq!(
             shown_of("\n  UPDATE jobs\n  SET n = 1\n"),
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_told_from_a_statement() {
+    fn place_is_distinguished_from_a_statement() {
         let words = slot();
         store_place(&words, Location::caller());
         let place = shown(&words).unwrap();
@@ -166,7 +167,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_stands_there_can_be_shown(words in prop::collection::vec(any::<u64>(), LENGTH / 8)) {
+        fn garbage_is_shown_safely(words in prop::collection::vec(any::<u64>(), LENGTH / 8)) {
             if let Some(shown) = read(|number| words[number]) {
                 prop_assert!(shown.text.len() <= SHOWN_MAX);
                 prop_assert!(!shown.text.chars().any(char::is_control));
@@ -174,7 +175,7 @@ mod tests {
         }
 
         #[test]
-        fn a_short_statement_is_shown_as_it_is(sql in "[a-z]{1,120}") {
+        fn short_statement_is_shown_unchanged(sql in "[a-z]{1,120}") {
             prop_assert_eq!(shown_of(&sql), sql);
         }
     }

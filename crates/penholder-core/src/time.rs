@@ -1,12 +1,12 @@
-//! Wall-clock times as text, and durations for people. Display only: every
-//! wait is on the monotonic clock.
+//! Wall-clock times and durations as text. They are for display only: every wait is
+//! measured on the monotonic clock.
 
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
 
-/// RFC 3339, UTC, milliseconds: `2026-01-15T10:30:45.123Z`.
+/// Formats a time as RFC 3339, in UTC with milliseconds: `2026-01-15T10:30:45.123Z`.
 pub(crate) fn rfc3339(time: SystemTime) -> String {
     let Ok(timestamp) = Timestamp::try_from(time) else {
         return "unknown".to_owned();
@@ -18,13 +18,13 @@ pub(crate) fn rfc3339(time: SystemTime) -> String {
     text
 }
 
-/// Reads an RFC 3339 time with any offset.
+/// Parses an RFC 3339 time with any offset.
 pub(crate) fn parse(text: &str) -> Option<SystemTime> {
     let timestamp: Timestamp = text.parse().ok()?;
     Some(SystemTime::from(timestamp))
 }
 
-/// A duration for people: `12ms`, `3.2s`, `4m 10s`, `2h 05m`.
+/// Formats a duration for people: `12ms`, `3.2s`, `4m 10s`, `2h 05m`.
 pub(crate) fn human(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_read_well() {
+    fn durations_are_rounded_for_people() {
         for (ms, text) in [
             (0, "0ms"),
             (999, "999ms"),
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn times_survive_the_round() {
+    fn formatted_time_parses_to_the_same_time() {
         let time = parse("2026-01-15T10:30:45.120Z").unwrap();
         assert_eq!(rfc3339(time), "2026-01-15T10:30:45.120Z");
         assert_eq!(parse("2026-01-15T11:30:45.12+01:00"), Some(time));

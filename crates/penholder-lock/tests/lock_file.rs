@@ -231,7 +231,7 @@ fn is_refused(put_there: impl Fn(&Path), why: &str) {
 fn a_folder_in_its_place_is_refused() {
     is_refused(
         |path| fs::create_dir(path).unwrap(),
-        "a folder stands there: remove it",
+        "it is a directory: remove it",
     );
 }
 
@@ -247,7 +247,7 @@ fn a_symbolic_link_in_its_place_is_refused_and_its_target_untouched() {
     let target = folder.path().join("precious");
     fs::write(&target, "precious").unwrap();
     let missing = folder.path().join("missing");
-    let why = "a symbolic link stands there: remove it";
+    let why = "it is a symbolic link: remove it";
     is_refused(|path| symlink(&target, path).unwrap(), why);
     is_refused(|path| symlink(&missing, path).unwrap(), why);
     assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
@@ -268,7 +268,7 @@ fn a_path_that_leads_nowhere_is_an_error() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("missing/db.lock: No such file"), "{error}");
-    assert!(error.ends_with("create the folder first"), "{error}");
+    assert!(error.ends_with("create the directory first"), "{error}");
     let error = WriteLocker::new(&file).unwrap_err().to_string();
     assert!(
         error.contains("what should be its directory is a file"),
@@ -289,7 +289,7 @@ fn a_folder_that_is_deleted_later_is_an_error_until_it_is_back() {
     drop(locker.acquire(LONG_TIMEOUT).unwrap());
     fs::remove_dir_all(&deeper).unwrap();
     let error = locker.acquire(LONG_TIMEOUT).unwrap_err();
-    assert!(!error.is_timeout() && error.to_string().ends_with("create the folder first"));
+    assert!(!error.is_timeout() && error.to_string().ends_with("create the directory first"));
     assert_eq!(locker.holder().unwrap(), None);
     fs::create_dir(&deeper).unwrap();
     drop(locker.acquire(LONG_TIMEOUT).unwrap());

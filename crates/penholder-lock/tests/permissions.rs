@@ -130,7 +130,7 @@ fn without_a_model_the_umask_keeps_the_second_user_out() {
     let told = shared.user(USERS[1], &[]).acquire_within(LONG_TIMEOUT);
     assert!(told.starts_with("open lock file: "), "{told}");
     assert!(told.contains("Permission denied"), "{told}");
-    assert!(told.ends_with("read and write permission on the lock file and its folder"));
+    assert!(told.ends_with("read and write permission on the lock file and its directory"));
 }
 
 /// The lock file is there, but no page can be made beside it.

@@ -24,8 +24,8 @@ use super::layout::{
 };
 use super::waker::Waker;
 use crate::commit_stats::CommitStats;
-use crate::holder_record::printable;
 use crate::mailbox::{self, RequestId};
+use crate::printable::printable;
 use crate::running_statement::{self, Shown};
 use crate::sys::descriptor::Descriptor;
 use crate::sys::file::{self, FileId};

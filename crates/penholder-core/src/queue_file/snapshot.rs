@@ -11,7 +11,7 @@ use super::layout::{
     self, AT_BUILT, AT_MAILBOXES, AT_TURNSTILE, CMD_AT, CMD_LEN, EVENT_LABEL_AT, EVENT_LABEL_LEN,
     EVENT_TEXT_LEN, EVENTS, LABEL_AT, LABEL_LEN, LENGTH, path_of,
 };
-use crate::holder_record::printable;
+use crate::printable::printable;
 use crate::running_statement;
 use crate::sys::file;
 use crate::turnstile::{SLOTS, SlotIndex, TurnState, TurnWord, Word};

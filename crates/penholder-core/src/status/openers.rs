@@ -1,9 +1,9 @@
-//! Who has files open, seen from outside.
+//! Which processes have files open.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::status::Process;
+use super::process::Process;
 use crate::sys::{openers, process};
 
 /// The processes that have some files open.
@@ -12,8 +12,8 @@ use crate::sys::{openers, process};
 pub struct Openers {
     /// In the order of their process ids.
     pub found: Vec<Opener>,
-    /// Whether every process could be looked at: other users' can only by root,
-    /// and those in a container's surroundings not at all.
+    /// Whether every process could be examined. Processes of other users can be
+    /// examined only by root, and processes outside a container not from inside it.
     pub complete: bool,
 }
 
@@ -21,11 +21,11 @@ pub struct Openers {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Opener {
-    /// Which process.
+    /// The process.
     pub process: Process,
     /// The process ids of its parent, its parent's parent, and so on.
     pub ancestors: Vec<u32>,
-    /// What it has open, once for each descriptor.
+    /// The files that it has open, one entry per descriptor.
     pub open: Vec<Opened>,
 }
 
@@ -33,23 +33,22 @@ pub struct Opener {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Opened {
-    /// The file, as it was asked for.
+    /// The file, by the path that was asked about.
     pub path: PathBuf,
-    /// Whether it may write it.
+    /// Whether the process can write to it.
     pub writable: bool,
     /// Whether it is an older file of this name, which was deleted.
     pub deleted: bool,
 }
 
 impl Openers {
-    /// Looks for the processes that have one of these files open, for at most
-    /// `timeout`. No file is opened, so this is safe for a database that SQLite has
+    /// Finds the processes that have one of these files open, within `timeout`. No file is opened, so this is safe for a database that SQLite has
     /// open in this process.
     #[must_use]
     pub fn of(files: &[PathBuf], timeout: Duration) -> Self {
         let now = Instant::now();
         let (found, complete) = openers::openers(files, now.checked_add(timeout).unwrap_or(now));
-        let opened = |open: openers::Open| Opened {
+        let opened = |open: openers::OpenFile| Opened {
             path: files[open.file].clone(),
             writable: open.writable,
             deleted: open.deleted,

@@ -1,29 +1,57 @@
-//! The one platform switch. Every platform offers the same modules:
+//! The platform layer, and the only platform switch. It imports nothing from the
+//! rest of the crate.
 //!
-//! | module | what |
+//! Every platform directory has the same modules with the same signatures:
+//!
+//! | module | purpose |
 //! | --- | --- |
 //! | `clock` | the clock that all processes share |
+//! | `descriptor` | open files that a forked child must close |
 //! | `file` | the lock file: open, identity, kernel locks |
-//! | `filesystem` | is a folder on a network file system |
+//! | `filesystem` | whether a directory is on a network file system |
 //! | `fork` | what happens in a forked child |
 //! | `futex` | sleep on a shared word until woken |
-//! | `locks` | who holds a lock, from the kernel's tables, only by looking |
+//! | `locks` | which process holds a lock, from the kernel's tables, without taking it |
 //! | `map` | a file as shared memory |
 //! | `openers` | which processes have files open |
-//! | `process` | who we are, and whether another process lives |
+//! | `process` | this process, and whether another one is alive |
+//! | `signal` | what failpoints of tests do to their process |
+//!
+//! `unsupported` compiles for every target, and each of its operations returns an
+//! error that says so. `RUSTFLAGS='--cfg penholder_unsupported'` selects it on
+//! Linux too, for the test of these errors.
 
-#[cfg(target_os = "linux")]
+#![cfg_attr(
+    any(not(target_os = "linux"), penholder_unsupported),
+    allow(
+        dead_code,
+        reason = "the unsupported platform constructs none of the answers"
+    )
+)]
+
+mod file_facts;
+mod file_id;
+mod fork_handlers;
+mod identity;
+mod lock_seen;
+mod open_file;
+pub(crate) mod process_state;
+#[cfg(feature = "failpoints")]
+mod test_signal;
+
+#[cfg(all(target_os = "linux", not(penholder_unsupported)))]
 mod linux;
-#[cfg(target_os = "linux")]
-pub(crate) use linux::{
+#[cfg(all(target_os = "linux", not(penholder_unsupported)))]
+use linux as platform;
+
+#[cfg(not(all(target_os = "linux", not(penholder_unsupported))))]
+mod unsupported;
+#[cfg(not(all(target_os = "linux", not(penholder_unsupported))))]
+use unsupported as platform;
+
+pub(crate) use platform::{
     clock, descriptor, file, filesystem, fork, futex, locks, map, openers, process,
 };
 
-#[cfg(all(target_os = "linux", feature = "failpoints"))]
-pub(crate) use linux::signal;
-
-#[cfg(not(target_os = "linux"))]
-compile_error!(
-    "penholder-lock runs on Linux only so far: Windows and macOS each need a module beside \
-     `sys/linux` with the same signatures"
-);
+#[cfg(feature = "failpoints")]
+pub(crate) use platform::signal;

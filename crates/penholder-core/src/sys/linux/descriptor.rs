@@ -7,10 +7,10 @@ use std::ops::Deref;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::sys::{file, fork};
+use super::{file, fork};
 
-/// Every file that carries a lock of this process. Held across a fork, so that
-/// the child finds it whole; never held while waiting for anybody.
+/// Every file that carries a lock of this process. Locked across a fork, so that
+/// the child finds it consistent; never locked while waiting for another process.
 static DESCRIPTORS: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
 
 /// An open file on which this process has, or takes, a lock.
@@ -21,10 +21,14 @@ pub(crate) struct Descriptor {
 }
 
 impl Descriptor {
-    /// The file that `open` opens; no fork falls between that and its being
-    /// known here.
+    /// Opens a file with `open`; no fork can happen between that and the file's
+    /// entry in the table here.
+    ///
+    /// # Errors
+    ///
+    /// Those of `open`.
     pub(crate) fn open(open: impl FnOnce() -> io::Result<File>) -> io::Result<Self> {
-        let mut descriptors = lock();
+        let mut descriptors = lock_table();
         let file = open()?;
         descriptors.push(file.as_raw_fd());
         Ok(Self {
@@ -33,7 +37,7 @@ impl Descriptor {
         })
     }
 
-    /// Whether this process opened it, not a parent of it.
+    /// Tells whether this process opened the file, not a parent of it.
     pub(crate) fn is_ours(&self) -> bool {
         self.generation == fork::generation()
     }
@@ -49,29 +53,36 @@ impl Deref for Descriptor {
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        // In a forked child the number was closed and may be anybody's by now.
+        // In a forked child the number was closed and may be another file's by now.
         if !self.is_ours() {
             return;
         }
-        let mut descriptors = lock();
+        let mut descriptors = lock_table();
         let number = self.file.as_raw_fd();
         descriptors.retain(|&one| one != number);
         file::close(&mut self.file);
     }
 }
 
-/// Keeps every other thread from opening or closing one: for a fork.
-/// The table of descriptors, locked.
-pub(crate) type DescriptorsGuard = MutexGuard<'static, Vec<RawFd>>;
+/// Keeps every other thread from opening or closing a [`Descriptor`].
+pub(crate) struct DescriptorsGuard(MutexGuard<'static, Vec<RawFd>>);
 
-pub(crate) fn lock() -> MutexGuard<'static, Vec<RawFd>> {
-    // Nothing panics with it held, so what it guards is whole.
-    DESCRIPTORS.lock().unwrap_or_else(PoisonError::into_inner)
+/// Keeps every other thread from opening or closing a [`Descriptor`] during a fork.
+pub(crate) fn lock() -> DescriptorsGuard {
+    DescriptorsGuard(lock_table())
 }
 
-/// In a forked child: closes what it inherited, without unlocking.
-pub(crate) fn close_inherited(descriptors: &mut Vec<RawFd>) {
-    for number in descriptors.drain(..) {
-        file::close_inherited(number);
+impl DescriptorsGuard {
+    /// Closes, in a forked child, every descriptor that it inherited, without
+    /// unlocking. Only the child handler of a fork may call this.
+    pub(crate) fn close_inherited(&mut self) {
+        for number in self.0.drain(..) {
+            file::close_inherited(number);
+        }
     }
+}
+
+fn lock_table() -> MutexGuard<'static, Vec<RawFd>> {
+    // Nothing panics with the table locked, so it is consistent.
+    DESCRIPTORS.lock().unwrap_or_else(PoisonError::into_inner)
 }

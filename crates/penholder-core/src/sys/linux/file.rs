@@ -2,7 +2,7 @@
     unsafe_code,
     reason = "fcntl's file description locks; statx without a path; closing after a fork"
 )]
-//! The lock file: opening it safely, what the kernel knows of it, its locks.
+//! The lock file: opening it safely, what the kernel knows of it, and its locks.
 
 use std::ffi::{CStr, CString};
 use std::fs::{File, Metadata, OpenOptions, Permissions};
@@ -10,7 +10,7 @@ use std::io;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -19,30 +19,22 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, CWD, FallocateFlags, FlockOperation, fallocate, flock, linkat};
 use rustix::io::{Errno, pwrite, retry_on_intr};
 
-/// A file's name for the kernel: two paths are one file when these agree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct FileId {
-    pub(crate) dev: u64,
-    pub(crate) ino: u64,
-}
+use crate::sys::file_facts::FileFacts;
+pub(crate) use crate::sys::file_id::FileId;
 
-/// What one `statx` tells.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Facts {
-    pub(crate) id: FileId,
-    pub(crate) links: u32,
-    pub(crate) len: u64,
-}
-
-/// How often a lock file that may not be read is tried again: whoever creates
-/// it sets its permission bits a moment later.
+/// How often to open a lock file that may not be read: the process that creates it
+/// sets its permission bits a moment later.
 const OPEN_TRIES: u32 = 3;
 
 /// Opens the lock file for reading and writing, creating it if it is missing.
 ///
-/// Never through a symbolic link; close-on-exec. `model` is a file (the
-/// database) whose permission bits and owner a new lock file takes, as SQLite
-/// does for its own sidecars.
+/// It never follows a symbolic link, and sets close-on-exec. `model` is a file (the
+/// database) whose permission bits and owner a new lock file gets, as with SQLite's
+/// own sidecars.
+///
+/// # Errors
+///
+/// Those of `open(2)`; [`is_symbolic_link`] recognises a link.
 pub(crate) fn open_or_create(path: &Path, model: Option<&Path>) -> io::Result<File> {
     let mut tries = 0;
     loop {
@@ -57,7 +49,7 @@ pub(crate) fn open_or_create(path: &Path, model: Option<&Path>) -> io::Result<Fi
         };
         match opened {
             Ok(file) => return Ok(file),
-            // Somebody else created it, or deleted it, in between.
+            // Another process created or deleted it in between.
             Err(error)
                 if tries < OPEN_TRIES
                     && matches!(
@@ -74,7 +66,7 @@ pub(crate) fn open_or_create(path: &Path, model: Option<&Path>) -> io::Result<Fi
     }
 }
 
-/// Opens a file that is there, for reading and writing, never through a link.
+/// Opens an existing file for reading and writing, never through a symbolic link.
 pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -92,34 +84,41 @@ fn create(path: &Path, model: Option<&Path>) -> io::Result<File> {
         .mode(model.bits())
         .custom_flags(libc::O_NOFOLLOW)
         .open(path)?;
-    model.dress(&file)?;
+    model.apply_to(&file)?;
     Ok(file)
 }
 
-/// A new file in this folder that has no name yet, for [`name`]: if this process
-/// dies before, nothing is left. An error where the file system has no such
-/// files.
-pub(crate) fn create_unnamed(folder: &Path, model: Option<&Path>) -> io::Result<File> {
+/// Creates a file in this directory that has no name yet, for [`name`]: if this
+/// process dies before that, nothing is left.
+///
+/// # Errors
+///
+/// Those of `open(2)`, also where the file system has no unnamed files.
+pub(crate) fn create_unnamed(directory: &Path, model: Option<&Path>) -> io::Result<File> {
     let model = Model::of(model);
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .mode(model.bits())
         .custom_flags(libc::O_TMPFILE)
-        .open(folder)?;
-    model.dress(&file)?;
+        .open(directory)?;
+    model.apply_to(&file)?;
     Ok(file)
 }
 
-/// Gives a file of [`create_unnamed`] its name, unless something stands there.
+/// Gives a file of [`create_unnamed`] its name.
+///
+/// # Errors
+///
+/// `AlreadyExists` if the name is taken, and the others of `linkat(2)`.
 pub(crate) fn name(file: &File, path: &Path) -> io::Result<()> {
     let by_number = format!("/proc/self/fd/{}", file.as_raw_fd());
     let flags = AtFlags::SYMLINK_FOLLOW;
     Ok(linkat(CWD, by_number, CWD, path, flags)?)
 }
 
-/// Gives a file its length, with room on the disk for all of it: a page that is
-/// mapped and has no room ends its process with SIGBUS.
+/// Gives a file its length in bytes and reserves disk space for all of it: touching
+/// mapped memory without disk space behind it ends a process with SIGBUS.
 pub(crate) fn allocate(file: &File, length: usize) -> io::Result<()> {
     match fallocate(file, FallocateFlags::empty(), 0, length as u64) {
         Err(Errno::OPNOTSUPP) => write_at_start(file, &vec![0; length]),
@@ -127,8 +126,8 @@ pub(crate) fn allocate(file: &File, length: usize) -> io::Result<()> {
     }
 }
 
-/// The file (the database) whose permission bits and owner a new file takes, as
-/// SQLite does for its own sidecars.
+/// The file (the database) whose permission bits and owner a new file gets, as with
+/// SQLite's own sidecars.
 struct Model(Option<Metadata>);
 
 impl Model {
@@ -140,10 +139,11 @@ impl Model {
         self.0.as_ref().map_or(0o666, |model| model.mode() & 0o666)
     }
 
-    /// Past the umask, so that everybody who may write the database may take its
-    /// lock. The group only where it differs; where we may not give the file
-    /// away it stays ours, as with SQLite's sidecars.
-    fn dress(&self, file: &File) -> io::Result<()> {
+    /// Applies the model's bits and group. The umask does not count, so that every
+    /// user who may write the database may take its lock. The group is set only if
+    /// it differs; if we may not change it, the file stays ours, as with SQLite's
+    /// sidecars.
+    fn apply_to(&self, file: &File) -> io::Result<()> {
         let Some(model) = &self.0 else {
             return Ok(());
         };
@@ -157,7 +157,7 @@ impl Model {
     }
 }
 
-/// Opens the lock file only to look at it.
+/// Opens a file for reading only, never through a symbolic link.
 pub(crate) fn open_to_look(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -165,18 +165,19 @@ pub(crate) fn open_to_look(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Whether opening failed because a symbolic link stands there.
+/// Tells whether opening failed because the path is a symbolic link.
 pub(crate) fn is_symbolic_link(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ELOOP)
 }
 
-/// Identity, link count and length.
-pub(crate) fn facts(file: &File) -> io::Result<Facts> {
+/// Asks the kernel for identity, link count and length of an open file.
+pub(crate) fn facts(file: &File) -> io::Result<FileFacts> {
     static NEEDS_PATH: AtomicBool = AtomicBool::new(false);
     let of_file = |path| statx(file.as_raw_fd(), path, libc::AT_EMPTY_PATH);
     if !NEEDS_PATH.load(Ordering::Relaxed) {
-        // A null path instead of an empty one spares the kernel reading it: an
-        // eighth of the call's time. Since Linux 6.11; `EFAULT` before.
+        // With a null path instead of an empty one the kernel need not read it,
+        // which saves an eighth of the call's time. Older kernels than Linux 6.11
+        // answer `EFAULT`.
         match of_file(None) {
             Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {
                 NEEDS_PATH.store(true, Ordering::Relaxed);
@@ -187,35 +188,34 @@ pub(crate) fn facts(file: &File) -> io::Result<Facts> {
     of_file(Some(c""))
 }
 
-/// Whether a file is this user's, and nobody else may write it.
+/// Tells whether a file belongs to this user and no other user may write it.
 pub(crate) fn is_private(file: &File) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt;
     let meta = file.metadata()?;
     Ok(meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o022 == 0)
 }
 
-/// The same of a path, without opening it and not through a symbolic link.
-pub(crate) fn facts_of_path(path: &Path) -> io::Result<Facts> {
+/// Does the same as [`facts`] for a path, without opening the file and without
+/// following a symbolic link.
+pub(crate) fn facts_of_path(path: &Path) -> io::Result<FileFacts> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     statx(libc::AT_FDCWD, Some(&path), libc::AT_SYMLINK_NOFOLLOW)
 }
 
-/// Asks for no times: after a `stat` with times the next write has to take a
-/// fine-grained one, which is dear.
-fn statx(dir: RawFd, path: Option<&CStr>, flags: i32) -> io::Result<Facts> {
+/// Asks for no times: after a `stat` with times the next write has to record a
+/// fine-grained time, which is expensive.
+fn statx(dir: RawFd, path: Option<&CStr>, flags: i32) -> io::Result<FileFacts> {
     let wanted = libc::STATX_INO | libc::STATX_NLINK | libc::STATX_SIZE;
     let path = path.map_or(std::ptr::null(), CStr::as_ptr);
     let mut stat = MaybeUninit::<libc::statx>::uninit();
-    // SAFETY: the callers borrow whatever is open or named for as long as this
-    // call; the kernel takes the null path or refuses it; the result has room
-    // in `stat`.
+    // SAFETY: the callers borrow the open file or the path until this call returns;
+    // the kernel accepts the null path or refuses it; the result has room in `stat`.
     let result = unsafe { libc::statx(dir, path, flags, wanted, stat.as_mut_ptr()) };
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the call succeeded and filled it in.
     let stat = unsafe { stat.assume_init() };
-    Ok(Facts {
+    Ok(FileFacts {
         id: FileId {
             dev: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
             ino: stat.stx_ino,
@@ -225,8 +225,8 @@ fn statx(dir: RawFd, path: Option<&CStr>, flags: i32) -> io::Result<Facts> {
     })
 }
 
-/// Writes all of `bytes` at the start of the file, in one call unless the disk
-/// is full. Past libc, whose `pwrite` is a cancellation point: that costs a
+/// Writes all of `bytes` at the start of the file, in one call unless the disk is
+/// full. It bypasses libc, whose `pwrite` is a cancellation point, which costs a
 /// twentieth of the call.
 pub(crate) fn write_at_start(file: &File, bytes: &[u8]) -> io::Result<()> {
     let mut written = 0;
@@ -239,8 +239,26 @@ pub(crate) fn write_at_start(file: &File, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes the exclusive `flock` if it is free. Only "would block" means that
-/// somebody has it; everything else is an error.
+/// Reads into `bytes` from `offset`, without moving the file's position, and returns
+/// how many bytes were read; fewer only at the end of the file.
+pub(crate) fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut read = 0;
+    while read < bytes.len() {
+        match file.read_at(&mut bytes[read..], offset + read as u64) {
+            Ok(0) => break,
+            Ok(length) => read += length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(read)
+}
+
+/// Takes the exclusive `flock` if it is free; `false` if another process has it.
+///
+/// # Errors
+///
+/// Those of `flock(2)` except "would block", which is the answer `false`.
 pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
     match retry_on_intr(|| flock(file, FlockOperation::NonBlockingLockExclusive)) {
         Ok(()) => Ok(true),
@@ -249,14 +267,14 @@ pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Gives the `flock` back.
+/// Releases the `flock`.
 pub(crate) fn unlock(file: &File) -> io::Result<()> {
     Ok(retry_on_intr(|| flock(file, FlockOperation::Unlock))?)
 }
 
-/// Takes the write lock on one byte if it is free. The byte need not exist.
-/// It belongs to the open file description, as `flock` does, and the two kinds
-/// do not see each other.
+/// Takes the write lock on one byte if it is free; the byte need not exist. The lock
+/// belongs to the open file description, as a `flock` does, and the two kinds of
+/// lock do not exclude each other.
 pub(crate) fn try_lock_byte(file: &File, offset: i64) -> io::Result<bool> {
     match byte_lock(file, libc::F_OFD_SETLK, libc::F_WRLCK, offset) {
         Ok(_) => Ok(true),
@@ -266,12 +284,13 @@ pub(crate) fn try_lock_byte(file: &File, offset: i64) -> io::Result<bool> {
     }
 }
 
-/// Gives the byte back.
+/// Releases the write lock on one byte.
 pub(crate) fn unlock_byte(file: &File, offset: i64) -> io::Result<()> {
     byte_lock(file, libc::F_OFD_SETLK, libc::F_UNLCK, offset).map(|_| ())
 }
 
-/// Whether somebody else holds any of these bytes; only looks.
+/// Tells whether another open file description has a lock on any of these bytes;
+/// takes no lock.
 pub(crate) fn are_bytes_locked(file: &File, first: i64, length: i64) -> io::Result<bool> {
     let found = lock_bytes(file, libc::F_OFD_GETLK, libc::F_WRLCK, first, length)?;
     Ok(i32::from(found.l_type) != libc::F_UNLCK)
@@ -294,11 +313,11 @@ fn lock_bytes(
         l_whence: 0, // SEEK_SET
         l_start: first,
         l_len: length,
-        l_pid: 0, // what the kernel demands for these commands
+        l_pid: 0, // the kernel requires it for these commands
     };
     loop {
-        // SAFETY: the descriptor is open for as long as `file` is borrowed, and
-        // `lock` is a `struct flock` of ours, which is all these commands touch.
+        // SAFETY: the descriptor is open while `file` is borrowed, and these commands
+        // touch nothing but `lock`, a `struct flock` of ours.
         let done = unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut lock) };
         if done != -1 {
             return Ok(lock);
@@ -310,20 +329,21 @@ fn lock_bytes(
     }
 }
 
-/// Closes a descriptor of our own. The caller never touches it again.
+/// Closes a file of our own. The caller must not touch it again.
 pub(crate) fn close(file: &mut ManuallyDrop<File>) {
-    // SAFETY: only `Descriptor::drop` calls this, once, and uses `file` no more.
+    // SAFETY: only `Descriptor::drop` calls this, once, and does not use `file` after.
     unsafe { ManuallyDrop::drop(file) };
 }
 
 /// Closes a descriptor that a forked child inherited, without unlocking: the
 /// lock belongs to the open file description, which the parent still has.
 ///
-/// Only for the child handler: the caller vouches that `fd` is an inherited
-/// descriptor of ours which nothing in this process will use or close again.
+/// Only for the child handler of a fork: the caller guarantees that `fd` is an
+/// inherited descriptor of ours which nothing in this process will use or close
+/// again.
 pub(crate) fn close_inherited(fd: RawFd) {
-    // SAFETY: `attachment::in_child` calls this once for each descriptor of its table,
-    // and the `Descriptor`s that own the numbers see the new fork generation
-    // and never touch or close them again.
+    // SAFETY: `DescriptorsGuard::close_inherited` calls this once for each descriptor
+    // of its table, in a forked child, and the `Descriptor`s that own the numbers see
+    // the new fork generation and never touch or close them again.
     drop(unsafe { File::from_raw_fd(fd) });
 }

@@ -29,8 +29,12 @@ const SHARED: &[(u32, &str)] = &[
     (0xBACB_ACBC, "VMware shared folder"),
 ];
 
-/// The name of the network (or other shared) file system that `path` is on, or
-/// `None` on a local one.
+/// Returns the name of the network (or other shared) file system that `path` is on,
+/// or `None` on a local one.
+///
+/// # Errors
+///
+/// Those of `statfs(2)`.
 pub(crate) fn network(path: &Path) -> io::Result<Option<String>> {
     #[allow(
         clippy::cast_possible_truncation,
@@ -41,7 +45,7 @@ pub(crate) fn network(path: &Path) -> io::Result<Option<String>> {
     let Some(name) = name_of(kind) else {
         return Ok(None);
     };
-    // FUSE is many file systems: the mount table knows which.
+    // FUSE stands for many file systems; the mount table names the one.
     let precise = fs::read_to_string("/proc/self/mountinfo")
         .ok()
         .and_then(|table| kind_of_mount(&table, path))
@@ -56,7 +60,7 @@ fn name_of(kind: u32) -> Option<&'static str> {
         .map(|(_, name)| *name)
 }
 
-/// The type of the mount with the longest mount point above `path`.
+/// Finds the type of the mount with the longest mount point above `path`.
 fn kind_of_mount(table: &str, path: &Path) -> Option<String> {
     let mut best: Option<(usize, &str)> = None;
     for line in table.lines() {
@@ -80,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn network_file_systems_are_known_by_their_number() {
+    fn network_file_systems_are_recognised_by_their_number() {
         assert_eq!(name_of(0x6969), Some("NFS"));
         assert_eq!(name_of(0xFF53_4D42), Some("SMB (cifs)"));
         // ext4, xfs, btrfs, tmpfs, overlayfs

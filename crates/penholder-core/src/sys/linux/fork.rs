@@ -5,32 +5,29 @@ use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub(crate) use crate::sys::fork_handlers::Handlers;
+
 /// How many forks lie between the first process of this program and this one.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 
-/// What to call around a fork. All three run on the forking thread.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Handlers {
-    pub(crate) before: fn(),
-    pub(crate) in_parent: fn(),
-    pub(crate) in_child: fn(),
-}
-
-/// The handlers, and what registering them returned.
+/// The handlers, and the error code of registering them.
 static HANDLERS: OnceLock<(Handlers, i32)> = OnceLock::new();
 
-/// This process's generation: it differs from its parent's.
+/// Returns this process's generation; it differs from the parent's.
 pub(crate) fn generation() -> u64 {
     GENERATION.load(Ordering::Relaxed)
 }
 
-/// Registers the handlers; later calls change nothing.
+/// Registers the handlers; later calls change nothing. A `fork` that bypasses libc (a
+/// bare `clone` system call) is not noticed.
 ///
-/// A `fork` that bypasses libc (a bare `clone` system call) is not noticed.
+/// # Errors
+///
+/// Those of `pthread_atfork(3)`.
 pub(crate) fn install(handlers: Handlers) -> io::Result<()> {
     let (_, failed) = HANDLERS.get_or_init(|| {
-        // SAFETY: the three are `extern "C"` functions that live as long as the
-        // program; they do not unwind.
+        // SAFETY: the three are `extern "C"` functions of this program, which exist
+        // until it ends; they do not unwind.
         let failed = unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
         (handlers, failed)
     });

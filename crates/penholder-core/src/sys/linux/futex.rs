@@ -1,4 +1,4 @@
-//! Sleeping on a word of shared memory until another process wakes us.
+//! Sleeping on a word of shared memory until another process wakes this one.
 
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -6,18 +6,18 @@ use std::time::Duration;
 use rustix::thread::futex::{self, Flags};
 use rustix::time::Timespec;
 
-/// Sleeps while the word is `seen`, at most for `pause`. It may wake for nothing.
+/// Sleeps while the word is `seen`, for at most `pause`. Spurious wakes happen.
 pub(crate) fn wait(word: &AtomicU32, seen: u32, pause: Duration) {
     let timeout = Timespec {
         tv_sec: i64::try_from(pause.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: pause.subsec_nanos().into(),
     };
-    // Not private: the word is shared between processes. A changed word, a
-    // signal and the timeout all mean the same to the caller: look again.
+    // Not private: the word is shared between processes. After a changed word, a
+    // signal or the timeout the caller does the same: it looks again.
     let _ = futex::wait(word, Flags::empty(), seen, Some(&timeout));
 }
 
-/// Wakes one sleeper of this word.
+/// Wakes one thread that sleeps on this word.
 pub(crate) fn wake(word: &AtomicU32) {
     let _ = futex::wake(word, Flags::empty(), 1);
 }

@@ -1,10 +1,10 @@
-//! Who holds a lock, from the kernel's own tables. Only looks: a probe by
-//! `flock` would make somebody else's attempt fail.
+//! Which process holds a lock, from the kernel's own tables. Nothing here takes a
+//! lock: a probe by `flock` would make another process's attempt fail.
 //!
-//! `/proc/locks` shows every lock whose taker is visible in our pid namespace.
-//! The pid in it is whoever *took* the lock: a `flock(1)` of a shell idiom is
-//! gone while the shell holds on. The processes that hold it are those whose
-//! `/proc/<pid>/fdinfo` shows it.
+//! `/proc/locks` shows every lock whose taker is visible in our pid namespace. The
+//! pid in it is of the process that *took* the lock: the `flock(1)` of the shell
+//! idiom has ended while the shell still holds. The processes that hold the lock are
+//! those whose `/proc/<pid>/fdinfo` shows it.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -15,31 +15,20 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use super::process;
+pub(crate) use crate::sys::lock_seen::Seen;
 
-/// How long a search through all processes may take, or the look at one.
+/// How long the search through all processes, or through one, may take.
 const SEARCH_MAX: Duration = Duration::from_millis(40);
-/// So many descriptors of a process are looked at in any case: whether it holds
-/// must not depend on how busy the machine is.
+/// How many descriptors of a process are examined even after that time: whether a
+/// process holds must not depend on how busy the machine is.
 const ALWAYS: usize = 1024;
-
-/// What the tables say of a `flock` on a file. A shared one (`flock -s`) counts:
-/// it keeps us out as well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Seen {
-    /// Somebody holds it; `taker` is the process that took it, where visible.
-    Held { taker: Option<u32> },
-    /// Nobody visible holds it.
-    NotHeld,
-    /// The tables cannot be read.
-    Unknown,
-}
 
 /// A file as the tables write it: `fe:00:524299`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TableName(String);
 
-/// The name of a file in the tables; the file is not opened (closing a database
-/// file would drop SQLite's locks on it).
+/// Returns the name of a file in the tables. The file is not opened, because closing
+/// a database file would drop SQLite's locks on it.
 pub(crate) fn table_name(path: &Path) -> Option<TableName> {
     let wanted = StatxFlags::INO | StatxFlags::MNT_ID;
     let stat = statx(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW, wanted).ok()?;
@@ -63,7 +52,7 @@ fn device_of_mount(table: &str, mount: u64) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// One line of `/proc/locks` or of an fdinfo's `lock:` lines.
+/// A line of `/proc/locks`, or a `lock:` line of an fdinfo.
 #[derive(Debug, PartialEq, Eq)]
 struct Lock<'a> {
     kind: &'a str,
@@ -74,8 +63,8 @@ struct Lock<'a> {
     last: u64,
 }
 
-/// `12: POSIX  ADVISORY  WRITE 3437 fe:00:524299 120 120`; `None` for a waiter
-/// (`12: -> …`) and for what is not understood.
+/// Parses `12: POSIX  ADVISORY  WRITE 3437 fe:00:524299 120 120`; `None` for a waiter
+/// (`12: -> …`) and for a line that is not understood.
 fn parse_lock(line: &str) -> Option<Lock<'_>> {
     let mut fields = line.split_ascii_whitespace();
     fields.next()?.strip_suffix(':')?;
@@ -99,16 +88,19 @@ fn parse_lock(line: &str) -> Option<Lock<'_>> {
     })
 }
 
-/// The pid of the first lock in `/proc/locks` that matches, `None` if none does;
-/// an error if the table cannot be read.
+/// Returns the pid of the first lock in `/proc/locks` that matches, if there is one.
 ///
-/// One read gives the table of one moment, about a page of it. A longer one
-/// comes in pieces between which others lock and unlock, and the kernel goes on
-/// by position: a lock that stands all the while can be passed over. So a long
-/// table without a match is read again, a few times.
+/// One read returns the table of one moment, about 4 KB of it. A longer table comes
+/// in pieces, between which other processes lock and unlock, and the kernel continues
+/// by position: a lock that is held all the time can be skipped. So a long table
+/// without a match is read a few more times.
+///
+/// # Errors
+///
+/// The table cannot be read.
 fn find(matches: impl Fn(&Lock<'_>) -> bool) -> io::Result<Option<i64>> {
-    const LOOKS: u32 = 5;
-    for _ in 0..LOOKS {
+    const READINGS_MAX: u32 = 5;
+    for _ in 0..READINGS_MAX {
         let (table, in_one_piece) = read_table()?;
         if let Some(lock) = table.lines().filter_map(parse_lock).find(&matches) {
             return Ok(Some(lock.taker));
@@ -120,7 +112,7 @@ fn find(matches: impl Fn(&Lock<'_>) -> bool) -> io::Result<Option<i64>> {
     Ok(None)
 }
 
-/// The table, and whether one read gave all of it.
+/// Reads the table, and tells whether one read returned all of it.
 fn read_table() -> io::Result<(String, bool)> {
     let mut file = File::open("/proc/locks")?;
     let mut table = Vec::new();
@@ -140,7 +132,7 @@ fn read_table() -> io::Result<(String, bool)> {
     Ok((String::from_utf8_lossy(&table).into_owned(), pieces <= 1))
 }
 
-/// Whether anybody holds a `flock` on the file.
+/// Tells whether a process holds a `flock` on the file.
 pub(crate) fn flock_on(file: &TableName) -> Seen {
     let found = find(|lock| lock.kind == "FLOCK" && lock.file == file.0);
     match found {
@@ -152,8 +144,8 @@ pub(crate) fn flock_on(file: &TableName) -> Seen {
     }
 }
 
-/// The process with an exclusive POSIX lock on this byte of the file. For
-/// these the pid in the table is the owner itself.
+/// Finds the process with an exclusive POSIX lock on this byte of the file. For these
+/// locks the pid in the table is the owner's.
 pub(crate) fn posix_owner(path: &Path, byte: u64) -> Option<u32> {
     let file = table_name(path)?;
     let found = find(|lock| {
@@ -166,8 +158,8 @@ pub(crate) fn posix_owner(path: &Path, byte: u64) -> Option<u32> {
     owner.filter(|&pid| pid > 0)
 }
 
-/// The processes with a shared POSIX lock on one of these bytes of the file, as of
-/// one look at the table.
+/// Finds the processes with a shared POSIX lock on one of these bytes of the file, in
+/// one reading of the table.
 pub(crate) fn posix_sharers(path: &Path, bytes: &RangeInclusive<u64>) -> Vec<u32> {
     let Some(file) = table_name(path) else {
         return Vec::new();
@@ -185,20 +177,20 @@ pub(crate) fn posix_sharers(path: &Path, bytes: &RangeInclusive<u64>) -> Vec<u32
     pids
 }
 
-/// Whether this process holds a `flock` on the file; `None` where we may not
-/// look, or where it has too many descriptors to be looked at in time.
+/// Tells whether this process holds a `flock` on the file; `None` if its descriptors
+/// may not be read, or are too many to read in time.
 pub(crate) fn holds_flock(pid: u32, path: &Path, file: &TableName) -> Option<bool> {
     let end = Instant::now() + SEARCH_MAX;
     has_descriptor(pid, path, end, |info| shows(info, "FLOCK", file, None))
 }
 
-/// The processes that hold a `flock` on the file, as far as we may
-/// look, within a bounded time.
+/// Finds the processes that hold a `flock` on the file, among those whose descriptors
+/// may be read, within a bounded time.
 pub(crate) fn flock_holders(path: &Path, file: &TableName) -> Vec<u32> {
     search(path, |info| shows(info, "FLOCK", file, None))
 }
 
-/// Whether this process holds the open-file-description lock on this byte;
+/// Tells whether this process holds the open-file-description lock on this byte;
 /// `None` as for [`holds_flock`].
 pub(crate) fn holds_byte(pid: u32, path: &Path, file: &TableName, byte: u64) -> Option<bool> {
     let end = Instant::now() + SEARCH_MAX;
@@ -207,7 +199,7 @@ pub(crate) fn holds_byte(pid: u32, path: &Path, file: &TableName, byte: u64) -> 
     })
 }
 
-/// The processes that hold the open-file-description lock on this byte.
+/// Finds the processes that hold the open-file-description lock on this byte.
 pub(crate) fn byte_holders(path: &Path, file: &TableName, byte: u64) -> Vec<u32> {
     search(path, |info| shows(info, "OFDLCK", file, Some(byte)))
 }
@@ -225,7 +217,7 @@ fn shows(info: &str, kind: &str, file: &TableName, byte: Option<u64>) -> bool {
 fn search(path: &Path, matches: impl Fn(&str) -> bool) -> Vec<u32> {
     let end = Instant::now() + SEARCH_MAX;
     let mut found = Vec::new();
-    // The youngest first, which are the likeliest; the longest wait is bounded.
+    // The youngest first, because they are the most likely holders.
     for pid in process::all().into_iter().rev() {
         if Instant::now() > end {
             break;
@@ -238,9 +230,9 @@ fn search(path: &Path, matches: impl Fn(&str) -> bool) -> Vec<u32> {
     found
 }
 
-/// Whether the fdinfo text of one of those descriptors of a process matches whose
-/// file has the lock file's name; `None` where we may not look, or not at all of
-/// them until `end`.
+/// Tells whether a process has a descriptor whose file has the lock file's name and
+/// whose fdinfo text matches; `None` if the descriptors may not be read, or not all
+/// of them before `end`.
 fn has_descriptor(
     pid: u32,
     path: &Path,
@@ -253,8 +245,8 @@ fn has_descriptor(
         text.push(" (deleted)");
         text
     };
-    let folder = PathBuf::from(format!("/proc/{pid}"));
-    let entries = fs::read_dir(folder.join("fd")).ok()?.flatten();
+    let directory = PathBuf::from(format!("/proc/{pid}"));
+    let entries = fs::read_dir(directory.join("fd")).ok()?.flatten();
     for (number, entry) in entries.enumerate() {
         if number >= ALWAYS && Instant::now() > end {
             return None;
@@ -266,7 +258,7 @@ fn has_descriptor(
         if !target.file_name().is_some_and(is_named) {
             continue;
         }
-        let info = folder.join("fdinfo").join(entry.file_name());
+        let info = directory.join("fdinfo").join(entry.file_name());
         if fs::read_to_string(info).is_ok_and(|info| matches(&info)) {
             return Some(true);
         }
@@ -280,7 +272,7 @@ mod tests {
     use crate::sys::file;
 
     #[test]
-    fn lines_of_the_table_are_understood() {
+    fn lines_of_the_table_are_parsed() {
         let line = "12: POSIX  ADVISORY  WRITE 3437 fe:00:524299 120 127";
         let lock = parse_lock(line).unwrap();
         assert_eq!(
@@ -301,9 +293,9 @@ mod tests {
     }
 
     #[test]
-    fn our_own_lock_is_seen_by_looking() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("db.lock");
+    fn own_lock_is_found_in_the_tables() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db.lock");
         let file = file::open_or_create(&path, None).unwrap();
         let name = table_name(&path).unwrap();
         assert_eq!(flock_on(&name), Seen::NotHeld);
@@ -318,14 +310,14 @@ mod tests {
         assert_eq!(byte_holders(&path, &name, 1 << 62), [me]);
     }
 
-    /// Nobody's timeout is late because somebody has a hundred thousand files open;
-    /// and whoever has a thousand is seen, however busy the machine is.
+    /// No timeout is late because a process has a hundred thousand files open, and a
+    /// holder with a thousand is found even on a busy machine.
     #[test]
-    fn a_crowd_of_descriptors_is_not_searched_for_ever() {
+    fn search_through_many_descriptors_ends_in_time() {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("db.lock");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db.lock");
         let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
         let raised = Rlimit {
             current: maximum,
@@ -335,10 +327,10 @@ mod tests {
         let file = file::open_or_create(&path, None).unwrap();
         let (me, over) = (std::process::id(), Instant::now());
         assert_eq!(has_descriptor(me, &path, over, |_| true), Some(true));
-        let crowd: Vec<_> = (0..2 * ALWAYS)
+        let many: Vec<_> = (0..2 * ALWAYS)
             .filter_map(|_| file.try_clone().ok())
             .collect();
-        if crowd.len() < 2 * ALWAYS {
+        if many.len() < 2 * ALWAYS {
             eprintln!(
                 "SKIPPED: this test needs {} descriptors, {current:?} are allowed",
                 2 * ALWAYS

@@ -10,28 +10,31 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// The first bytes of a file as atomic words.
 ///
-/// Other processes write it at any moment, in any way: so it is only ever read
-/// and written atomically, and nothing in it is believed. If somebody truncates
-/// the file, touching what is gone ends this process with SIGBUS, as it does
-/// for SQLite's `-shm`.
+/// Other processes may write anything to it at any moment: so it is only read and
+/// written atomically, and nothing in it is trusted. If a process truncates the file,
+/// touching the missing part ends this process with SIGBUS, as with SQLite's `-shm`.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     start: NonNull<u8>,
     length: usize,
 }
 
-// SAFETY: the memory is shared and only handed out as atomics, which any thread
-// may use.
+// SAFETY: the memory is shared, and `Mapping` hands it out only as atomics, which any
+// thread may use.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps the first `length` bytes, a multiple of eight.
+    /// Maps the first `length` bytes of the file, a multiple of eight.
+    ///
+    /// # Errors
+    ///
+    /// Those of `mmap(2)`.
     pub(crate) fn of(file: &File, length: usize) -> io::Result<Self> {
         debug_assert_eq!(length % 8, 0, "whole words");
         let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new mapping at a place of the kernel's choice touches no
+        // SAFETY: a new mapping at an address that the kernel chooses touches no
         // memory of ours.
         let start = unsafe {
             mmap(
@@ -47,16 +50,16 @@ impl Mapping {
         Ok(Self { start, length })
     }
 
-    /// The whole as words of eight bytes.
+    /// Returns the whole mapping as words of eight bytes.
     pub(crate) fn u64s(&self) -> &[AtomicU64] {
-        // SAFETY: `start` is the beginning of a page, `length` bytes from it are
-        // mapped for as long as `self` lives, any bits are a valid atomic, and
-        // every access of ours is atomic.
+        // SAFETY: `start` is aligned to a memory page, `length` bytes from it stay
+        // mapped while `self` lives, any bits are a valid atomic, and every access of
+        // ours is atomic.
         unsafe { std::slice::from_raw_parts(self.start.cast().as_ptr(), self.length / 8) }
     }
 
-    /// The whole as words of four bytes, for futexes. No word is used in both
-    /// widths.
+    /// Returns the whole mapping as words of four bytes, for futexes. No word is used
+    /// in both widths.
     pub(crate) fn u32s(&self) -> &[AtomicU32] {
         // SAFETY: as in `u64s`.
         unsafe { std::slice::from_raw_parts(self.start.cast().as_ptr(), self.length / 4) }
@@ -65,8 +68,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and nothing borrowed from it outlives
-        // `self`.
+        // SAFETY: the mapping is ours, and nothing borrowed from it outlives `self`.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.length) };
     }
 }

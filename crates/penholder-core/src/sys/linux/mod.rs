@@ -1,4 +1,4 @@
-//! Linux.
+//! The platform layer on Linux.
 
 pub(crate) mod clock;
 pub(crate) mod descriptor;

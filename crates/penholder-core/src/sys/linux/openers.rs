@@ -1,5 +1,5 @@
-//! Which processes have files open, from `/proc/<pid>/fd`. Only looks: the files
-//! are not opened, and no process is disturbed.
+//! Which processes have files open, from `/proc/<pid>/fd`. The files are not opened,
+//! and no process is disturbed.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -7,35 +7,19 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::process;
+pub(crate) use crate::sys::open_file::{OpenFile, OpenFiles};
 
-/// A descriptor of one of the files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Open {
-    /// Which of the files.
-    pub(crate) file: usize,
-    pub(crate) writable: bool,
-    /// It is an older file of this name, which was deleted.
-    pub(crate) deleted: bool,
-}
-
-/// A process with some of the files open.
-#[derive(Debug)]
-pub(crate) struct Found {
-    pub(crate) pid: u32,
-    pub(crate) open: Vec<Open>,
-}
-
-/// All that have one of these files open, and whether every process could be looked
-/// at before `end`.
-pub(crate) fn openers(files: &[PathBuf], end: Instant) -> (Vec<Found>, bool) {
+/// Finds the processes that have one of these files open, and tells whether every
+/// process could be examined before `end`.
+pub(crate) fn openers(files: &[PathBuf], end: Instant) -> (Vec<OpenFiles>, bool) {
     let files: Vec<Sought<'_>> = files.iter().map(|path| Sought::of(path)).collect();
     let mut found = Vec::new();
     let mut complete = true;
     for pid in process::all() {
         match descriptors(pid, &files, end) {
             Some(open) if open.is_empty() => {}
-            Some(open) => found.push(Found { pid, open }),
-            // One that has ended has nothing open.
+            Some(open) => found.push(OpenFiles { pid, open }),
+            // A process that has ended has nothing open.
             None => complete &= process::stat(pid).is_none_or(|stat| stat.state == 'Z'),
         }
     }
@@ -55,8 +39,8 @@ impl<'a> Sought<'a> {
         }
     }
 
-    /// Whether a descriptor that leads to this path may be of the file. Others are
-    /// not asked about: what a file system far away answers can take long.
+    /// Tells whether a descriptor that leads to this path may be of the file. The
+    /// others are not asked about, because a remote file system may answer slowly.
     fn may_be(&self, target: &Path) -> bool {
         let name = self.path.file_name();
         let has_names = self.meta.as_ref().is_some_and(|meta| meta.nlink() > 1);
@@ -69,18 +53,20 @@ impl<'a> Sought<'a> {
     }
 }
 
-/// The kernel writes `… (deleted)` behind the path of a file without a name.
+/// Tells whether `target` is `path` as the kernel writes it once the file has no name
+/// any more: `… (deleted)`.
 fn is_deleted(target: &Path, path: &Path) -> bool {
     let mut name = path.to_owned().into_os_string();
     name.push(" (deleted)");
     target.as_os_str() == name
 }
 
-/// `None` where we may not look, or not at all of them until `end`.
-fn descriptors(pid: u32, files: &[Sought<'_>], end: Instant) -> Option<Vec<Open>> {
-    let folder = PathBuf::from(format!("/proc/{pid}"));
+/// Finds the descriptors of a process that lead to one of the files; `None` if they
+/// may not be read, or not all of them before `end`.
+fn descriptors(pid: u32, files: &[Sought<'_>], end: Instant) -> Option<Vec<OpenFile>> {
+    let directory = PathBuf::from(format!("/proc/{pid}"));
     let mut open = Vec::new();
-    for entry in fs::read_dir(folder.join("fd")).ok()?.flatten() {
+    for entry in fs::read_dir(directory.join("fd")).ok()?.flatten() {
         if Instant::now() > end {
             return None;
         }
@@ -96,9 +82,9 @@ fn descriptors(pid: u32, files: &[Sought<'_>], end: Instant) -> Option<Vec<Open>
             };
             let deleted = meta.nlink() == 0 && is_deleted(&target, file.path);
             if deleted || file.is(&meta) {
-                open.push(Open {
+                open.push(OpenFile {
                     file: number,
-                    writable: is_writable(&folder.join("fdinfo").join(entry.file_name())),
+                    writable: is_writable(&directory.join("fdinfo").join(entry.file_name())),
                     deleted,
                 });
             }
@@ -107,7 +93,8 @@ fn descriptors(pid: u32, files: &[Sought<'_>], end: Instant) -> Option<Vec<Open>
     Some(open)
 }
 
-/// `flags: 0100002`, in octal; the last two bits are 0 for reading only.
+/// Reads a line like `flags: 0100002`, in octal; the last two bits are 0 for reading
+/// only.
 fn is_writable(info: &Path) -> bool {
     let info = fs::read_to_string(info).unwrap_or_default();
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
@@ -123,10 +110,10 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn what_we_have_open_ourselves_is_seen() {
-        let folder = tempfile::tempdir().unwrap();
-        let folder = folder.path().canonicalize().unwrap();
-        let paths = ["a", "b", "c"].map(|name| folder.join(name));
+    fn own_open_files_are_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path().canonicalize().unwrap();
+        let paths = ["a", "b", "c"].map(|name| directory.join(name));
         fs::write(&paths[0], "").unwrap();
         let _read = File::open(&paths[0]).unwrap();
         let _write = File::create(&paths[1]).unwrap();
@@ -141,6 +128,6 @@ mod tests {
         let facts = open.iter().map(|open| (open.writable, open.deleted));
         let expected = [(false, false), (true, false), (true, true)];
         assert_eq!(facts.collect::<Vec<_>>(), expected);
-        assert!(!openers(&paths, Instant::now()).1, "no time to look");
+        assert!(!openers(&paths, Instant::now()).1, "no time to search");
     }
 }

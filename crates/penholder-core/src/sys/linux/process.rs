@@ -1,4 +1,4 @@
-//! Who we are, and whether another process lives: the kernel's word.
+//! This process, and what the kernel says of other processes.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -10,26 +10,17 @@ use std::sync::OnceLock;
 
 use rustix::process::{Pid, test_kill_process};
 
-use crate::status::ProcessState;
+pub(crate) use crate::sys::identity::Identity;
+use crate::sys::process_state::ProcessState;
 
 /// The pid namespace of the machine itself (`PROC_PID_INIT_INO` of the kernel).
-pub(crate) const FIRST_PIDNS: u64 = 0xEFFF_FFFC;
+const FIRST_PIDNS: u64 = 0xEFFF_FFFC;
 
-/// So many generations of a process are looked at.
+/// How many generations of parents are followed.
 const ANCESTORS_MAX: usize = 64;
 
-/// This process, as other processes can recognise it.
-#[derive(Debug, Clone)]
-pub(crate) struct Identity {
-    pub(crate) pid: u32,
-    /// In clock ticks since boot.
-    pub(crate) start: Option<u64>,
-    pub(crate) pidns: Option<u64>,
-    pub(crate) cmd: String,
-}
-
 impl Identity {
-    /// Asks the kernel; call it once a process.
+    /// Asks the kernel; call it once per process.
     pub(crate) fn of_this_process() -> Self {
         let pid = std::process::id();
         let words: Vec<_> = std::env::args_os().collect();
@@ -42,7 +33,7 @@ impl Identity {
     }
 }
 
-/// Tells one boot of the machine from another; zero where that cannot be known.
+/// Returns a number that differs between boots of the machine; zero if there is none.
 pub(crate) fn boot() -> u64 {
     static BOOT: OnceLock<u64> = OnceLock::new();
     *BOOT.get_or_init(|| {
@@ -54,12 +45,18 @@ pub(crate) fn boot() -> u64 {
     })
 }
 
-/// The pid namespace of this process.
+/// Returns the pid namespace of this process.
 pub(crate) fn own_pidns() -> Option<u64> {
     pidns_of("self")
 }
 
-/// The pid namespace of a process, where we may look.
+/// Tells whether this process is in the pid namespace of the machine itself, from
+/// which every process is visible.
+pub(crate) fn is_in_first_pidns() -> bool {
+    own_pidns() == Some(FIRST_PIDNS)
+}
+
+/// Returns the pid namespace of a process, if it may be read.
 pub(crate) fn pidns(pid: u32) -> Option<u64> {
     pidns_of(&pid.to_string())
 }
@@ -72,18 +69,19 @@ fn pidns_of(process: &str) -> Option<u64> {
 
 /// What `/proc/<pid>/stat` says.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Stat {
-    pub(crate) state: char,
-    pub(crate) parent: u32,
-    pub(crate) start: u64,
+pub(super) struct Stat {
+    pub(super) state: char,
+    parent: u32,
+    start: u64,
 }
 
-pub(crate) fn stat(pid: u32) -> Option<Stat> {
+/// Reads `/proc/<pid>/stat`; `None` if there is no such process, or it is hidden.
+pub(super) fn stat(pid: u32) -> Option<Stat> {
     parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// The second field is the program's name in parentheses, which may itself hold
-/// spaces and parentheses: the other fields follow the *last* one.
+/// Parses the line. Its second field is the program's name in parentheses, which may
+/// contain spaces and parentheses: the other fields follow the *last* one.
 fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     let text = String::from_utf8_lossy(bytes);
     let (_, rest) = text.rsplit_once(") ")?;
@@ -99,8 +97,13 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     })
 }
 
-/// The state of the process with this pid, and this start where it is known:
-/// another process may have the pid by now.
+/// Tells whether a process with this pid is visible.
+pub(crate) fn is_visible(pid: u32) -> bool {
+    stat(pid).is_some()
+}
+
+/// Returns the state of the process with this pid, and with this start if it is
+/// known: another process may have the pid by now.
 pub(crate) fn state(pid: u32, start: Option<u64>) -> ProcessState {
     match stat(pid) {
         Some(stat) if start.is_some_and(|start| start != stat.start) => ProcessState::Gone,
@@ -115,7 +118,8 @@ pub(crate) fn state(pid: u32, start: Option<u64>) -> ProcessState {
     }
 }
 
-/// `/proc` may hide other users' processes; a signal 0 tells them from none.
+/// Tells whether the process exists, by a signal 0: `/proc` may hide the processes of
+/// other users.
 fn exists(pid: u32) -> bool {
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
         return false;
@@ -123,8 +127,8 @@ fn exists(pid: u32) -> bool {
     !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH))
 }
 
-/// The command line of a process, where we may read it; its name for a process
-/// without one.
+/// Returns the command line of a process, if it may be read; for a process without
+/// one its name.
 pub(crate) fn cmd(pid: u32) -> Option<String> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let words = line.strip_suffix(b"\0").unwrap_or(&line);
@@ -135,7 +139,7 @@ pub(crate) fn cmd(pid: u32) -> Option<String> {
     Some(join(words.split(|&byte| byte == 0)))
 }
 
-/// The words with a space between, the first without its folder.
+/// Joins the words with spaces, the first without its directory.
 fn join<'a>(words: impl Iterator<Item = &'a [u8]>) -> String {
     let mut line = String::new();
     for (number, word) in words.enumerate() {
@@ -150,8 +154,8 @@ fn join<'a>(words: impl Iterator<Item = &'a [u8]>) -> String {
     line
 }
 
-/// The parent of a process, its parent, and so on; bounded, because they may change
-/// while we look.
+/// Returns the parent of a process, its parent, and so on; bounded, because they may
+/// change meanwhile.
 pub(crate) fn ancestors(pid: u32) -> Vec<u32> {
     let parent = |pid: &u32| stat(*pid).map(|stat| stat.parent);
     std::iter::successors(parent(&pid), parent)
@@ -160,13 +164,13 @@ pub(crate) fn ancestors(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// The files that a process runs code from, as paths that can be opened: its
-/// program first, each file once. Nothing where we may not look.
+/// Returns the files that a process runs code from, as paths that can be opened: its
+/// program first, each file once. Empty if they may not be read.
 pub(crate) fn code_files(pid: u32) -> Vec<PathBuf> {
-    let folder = PathBuf::from(format!("/proc/{pid}"));
-    let maps = fs::read(folder.join("maps")).unwrap_or_default();
+    let directory = PathBuf::from(format!("/proc/{pid}"));
+    let maps = fs::read(directory.join("maps")).unwrap_or_default();
     let mut seen = HashSet::new();
-    let program = folder.join("exe");
+    let program = directory.join("exe");
     let mut files = Vec::new();
     if let Ok(meta) = program.metadata() {
         seen.insert(meta.ino());
@@ -174,7 +178,7 @@ pub(crate) fn code_files(pid: u32) -> Vec<PathBuf> {
     }
     for mapping in maps.split(|&byte| byte == b'\n').filter_map(parse_mapping) {
         if seen.insert(mapping.inode) {
-            files.extend(openable(&folder, &mapping));
+            files.extend(openable(&directory, &mapping));
         }
     }
     files
@@ -188,7 +192,7 @@ struct Mapping<'a> {
     path: &'a [u8],
 }
 
-/// `7f10-7f20 r-xp 00001000 fe:00 524299     /usr/lib/libx.so`
+/// Parses `7f10-7f20 r-xp 00001000 fe:00 524299     /usr/lib/libx.so`.
 fn parse_mapping(line: &[u8]) -> Option<Mapping<'_>> {
     let at = line.iter().position(|&byte| byte == b'/')?;
     let (facts, path) = line.split_at(at);
@@ -199,19 +203,20 @@ fn parse_mapping(line: &[u8]) -> Option<Mapping<'_>> {
     Some(Mapping { range, inode, path })
 }
 
-/// The file may be in another mount namespace, or no longer under its name.
-fn openable(folder: &Path, mapping: &Mapping<'_>) -> Option<PathBuf> {
-    let mut named = folder.join("root").into_os_string();
+/// Finds a path by which the file of a mapping can be opened: it may be in another
+/// mount namespace, or no longer under its name.
+fn openable(directory: &Path, mapping: &Mapping<'_>) -> Option<PathBuf> {
+    let mut named = directory.join("root").into_os_string();
     named.push(OsStr::from_bytes(mapping.path));
-    let by_range = folder.join("map_files").join(mapping.range);
+    let by_range = directory.join("map_files").join(mapping.range);
     [PathBuf::from(named), by_range].into_iter().find(|path| {
         path.metadata()
             .is_ok_and(|meta| meta.ino() == mapping.inode)
     })
 }
 
-/// Every process that `/proc` shows.
-pub(crate) fn all() -> Vec<u32> {
+/// Lists every process that `/proc` shows.
+pub(super) fn all() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -225,9 +230,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_is_found_alive() {
+    fn this_process_is_alive() {
         let me = Identity::of_this_process();
-        // Of the first thread, which sleeps while the tests run.
+        // The state is that of the first thread, which sleeps while the tests run.
         let alive = [ProcessState::Running, ProcessState::Sleeping];
         assert!(alive.contains(&state(me.pid, me.start)));
         assert_eq!(state(me.pid, Some(1)), ProcessState::Gone);
@@ -236,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_parentheses_does_not_confuse() {
+    fn name_with_parentheses_is_parsed() {
         let line = b"7 (a) b) T 1 7 7 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 991 5 6";
         let stat = parse_stat(line).unwrap();
         assert_eq!((stat.state, stat.parent, stat.start), ('T', 1, 991));
@@ -244,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn mappings_of_code_are_understood() {
+    fn mappings_of_code_are_parsed() {
         let line = b"7f1-7f2 r-xp 00001000 fe:00 524299          /usr/lib/a b.so";
         let mapping = parse_mapping(line).unwrap();
         assert_eq!((mapping.range, mapping.inode), ("7f1-7f2", 524_299));
@@ -268,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn ancestors_are_known() {
+    fn ancestors_begin_with_the_parent() {
         let own = ancestors(std::process::id());
         assert_eq!(own.first(), Some(&std::os::unix::process::parent_id()));
         assert!(ancestors(u32::MAX).is_empty());

@@ -1,0 +1,60 @@
+//! Text from other processes, made safe to print.
+
+/// Longest command line that is kept and shown, in bytes.
+pub(crate) const COMMAND_MAX: usize = 160;
+
+/// Escapes every character that could forge a line or drive a terminal, and cuts
+/// the result to `max` bytes, the last of them `…`.
+pub(crate) fn printable(text: &str, max: usize) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        let before = out.len();
+        if c.is_control() || is_line_or_direction_mark(c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+        if out.len() > max {
+            out.truncate(before);
+            while out.len() + '…'.len_utf8() > max {
+                out.pop();
+            }
+            out.push('…');
+            break;
+        }
+    }
+    out
+}
+
+/// Line separators, and the marks that change the direction of a text.
+fn is_line_or_direction_mark(c: char) -> bool {
+    matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn terminal_sequences_and_line_marks_are_escaped() {
+        assert_eq!(printable("a\nb", 99), "a\\nb");
+        assert_eq!(printable("\u{1b}[2J\u{202e}", 99), "\\u{1b}[2J\\u{202e}");
+        assert_eq!(printable("é…", 99), "é…");
+    }
+
+    #[test]
+    fn long_text_is_cut_and_marked() {
+        assert_eq!(printable("0123456789", 10), "0123456789");
+        assert_eq!(printable("0123456789a", 10), "0123456…");
+    }
+
+    proptest! {
+        #[test]
+        fn result_is_bounded_and_has_no_control_characters(text in ".*", max in 8_usize..200) {
+            let out = printable(&text, max);
+            prop_assert!(out.len() <= max);
+            prop_assert!(!out.chars().any(char::is_control));
+        }
+    }
+}

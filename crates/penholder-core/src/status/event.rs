@@ -1,0 +1,170 @@
+//! Notable things that happened on a lock.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::queue_file::{EventRecord, Snapshot};
+use crate::time;
+
+/// What kind of event it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "kebab-case")
+)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// A process held the lock for longer than
+    /// [`WriteLocker::warn_hold`](crate::WriteLocker::warn_hold) allows.
+    LongHold,
+    /// A process gave up at its deadline; `other` was in its way.
+    Timeout,
+    /// The lock was taken from `other`, which had died.
+    Recovery,
+    /// The lock was found held by `other`, which does not use the queue.
+    Bypass,
+    /// `other` did not take its turn and was passed over.
+    PassedOver,
+    /// The holder executed writes on behalf of waiting processes in one transaction;
+    /// `other` is the first of these processes. A sample: at most one event per second
+    /// and process.
+    Carried,
+}
+
+/// A notable event on a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Event {
+    /// Increases by one with each event of a queue file.
+    pub number: u64,
+    /// When it happened, by the wall clock.
+    pub at: SystemTime,
+    /// What happened.
+    pub kind: EventKind,
+    /// The process that held, waited or took over: its pid in its own pid namespace.
+    pub pid: u32,
+    /// The other process that was involved, if it is known.
+    pub other: Option<u32>,
+    /// How long it took: the hold, or the wait. Zero for [`EventKind::Carried`].
+    pub duration: Duration,
+    /// How many writes were executed for other processes; zero for all kinds but
+    /// [`EventKind::Carried`].
+    pub writes: u64,
+    /// The label of `pid`, control characters escaped.
+    pub label: Option<String>,
+    /// The last statement of a long hold, if it was noted; control characters escaped.
+    pub statement: Option<String>,
+    /// Where the program called, as `file:line`.
+    pub call_site: Option<String>,
+}
+
+impl EventKind {
+    const ALL: [Self; 6] = [
+        Self::LongHold,
+        Self::Timeout,
+        Self::Recovery,
+        Self::Bypass,
+        Self::PassedOver,
+        Self::Carried,
+    ];
+
+    /// Returns the number that stands for the kind in a queue file, from one on.
+    pub(crate) fn number(self) -> u64 {
+        self as u64 + 1
+    }
+
+    fn of(number: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.number() == number)
+    }
+}
+
+impl Event {
+    /// Reads the events of a queue file, the latest first.
+    pub(super) fn all_of(snapshot: &Snapshot) -> Vec<Self> {
+        let events = snapshot.events().into_iter();
+        events
+            .filter_map(|(number, record)| Self::of(number, record))
+            .collect()
+    }
+
+    /// Returns `None` for garbage, and for an event of a newer version.
+    fn of(number: u64, record: EventRecord) -> Option<Self> {
+        let kind = EventKind::of(record.kind)?;
+        let text = |text: String| Some(text).filter(|text| !text.is_empty());
+        let is_carried = kind == EventKind::Carried;
+        let (nanos, writes) = if is_carried {
+            (0, record.nanos)
+        } else {
+            (record.nanos, 0)
+        };
+        Some(Self {
+            number,
+            at: UNIX_EPOCH.checked_add(Duration::from_nanos(record.at))?,
+            kind,
+            pid: u32::try_from(record.pid).ok()?,
+            other: u32::try_from(record.other).ok().filter(|&pid| pid > 0),
+            duration: Duration::from_nanos(nanos),
+            writes,
+            label: text(record.label),
+            statement: text(record.statement),
+            call_site: text(record.call_site),
+        })
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Event {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut out = serializer.serialize_struct("Event", 9)?;
+        out.serialize_field("at", &time::rfc3339(self.at))?;
+        out.serialize_field("kind", &self.kind)?;
+        out.serialize_field("pid", &self.pid)?;
+        out.serialize_field("other_pid", &self.other)?;
+        out.serialize_field("duration_s", &self.duration.as_secs_f64())?;
+        out.serialize_field("writes", &self.writes)?;
+        out.serialize_field("label", &self.label)?;
+        out.serialize_field("statement", &self.statement)?;
+        out.serialize_field("call_site", &self.call_site)?;
+        out.end()
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let took = time::human(self.duration);
+        write!(f, "{} pid:{}", time::rfc3339(self.at), self.pid)?;
+        if let Some(label) = &self.label {
+            write!(f, " ({label})")?;
+        }
+        let other = match self.other {
+            Some(pid) => format!("pid:{pid}"),
+            None => "an unknown process".to_owned(),
+        };
+        match self.kind {
+            EventKind::LongHold => {
+                write!(f, " held the lock for {took}")?;
+                if let Some(statement) = &self.statement {
+                    write!(f, ", last: {statement}")?;
+                }
+                match &self.call_site {
+                    Some(site) => write!(f, ", called at {site}"),
+                    None => Ok(()),
+                }
+            }
+            EventKind::Timeout => write!(f, " gave up after {took}; {other} was in the way"),
+            EventKind::Recovery => write!(f, " recovered the lock from {other}, which had died"),
+            EventKind::Bypass => write!(
+                f,
+                " found the lock held by {other}, which does not use the queue"
+            ),
+            EventKind::PassedOver => write!(f, " passed over {other}, which did not take its turn"),
+            EventKind::Carried => write!(
+                f,
+                " executed {} writes for waiting processes, the first of them {other}",
+                self.writes
+            ),
+        }
+    }
+}

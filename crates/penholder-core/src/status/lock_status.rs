@@ -1,0 +1,178 @@
+//! Everything that can be seen of a lock.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::counters::Counters;
+use super::event::Event;
+use super::holder::Holder;
+use super::percentiles::Percentiles;
+use super::sizes::Sizes;
+use super::waiter::Waiter;
+use crate::queue_file::{Found, Histogram, Snapshot};
+use crate::sys::process_state::ProcessState;
+use crate::sys::{clock, process};
+
+/// Everything that can be seen of a lock without taking it.
+///
+/// With the feature `serde` it serialises to an object with these fields, which do not
+/// change within a major version. Times are RFC 3339 in UTC, fields named `…_s` are
+/// seconds, percentiles are microseconds:
+///
+/// | field | value |
+/// | --- | --- |
+/// | `state` | `"free"` or `"held"` |
+/// | `holder` | `null`, or `pid, since, held_s, cmd, label, state, statement` |
+/// | `lock_file` | path |
+/// | `queue_file` | `"in-use"`, `"none"` or `"unusable"` |
+/// | `queue` | first come first: `pid, since, waited_s, left_s, cmd, label, state`; `left_s` is `null` without a deadline |
+/// | `counters` | `acquisitions, contended, timeouts, recoveries, foreign, passed_over, batches, grouped, carried_requests, carried` |
+/// | `wait_us`, `hold_us` | `count, p50, p90, p99, max` |
+/// | `batch_writes` | the same fields, of the numbers of writes that shared a transaction |
+/// | `events` | the latest first: `at, kind, pid, other_pid, duration_s, writes, label, statement, call_site` |
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Status {
+    /// Free or held.
+    pub state: LockState,
+    /// The process that holds it, as far as it is known; `None` if the lock is free.
+    pub holder: Option<Holder>,
+    /// The lock file.
+    pub lock_file: PathBuf,
+    /// The state of the queue file. If it is not in use, processes poll, and the
+    /// fields below are empty.
+    pub page: PageState,
+    /// The waiting processes, first come first. A thread that waits for another thread
+    /// of its own process is not listed.
+    pub queue: Vec<Waiter>,
+    /// How often things happened since the queue file was built.
+    pub counters: Counters,
+    /// How long it took to get the lock, including acquisitions without a wait.
+    pub waits: Percentiles,
+    /// How long it was held; of holds that no process waited for, a sample.
+    pub holds: Percentiles,
+    /// How many writes shared a transaction, of the transactions that served several.
+    pub batches: Sizes,
+    /// What happened recently, the latest first; at most 64 events.
+    pub events: Vec<Event>,
+}
+
+/// The state of the queue file, which has the lock file's name with a `q` appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "kebab-case")
+)]
+#[non_exhaustive]
+pub enum PageState {
+    /// Processes queue in it.
+    InUse,
+    /// It does not exist yet, or cannot be created.
+    None,
+    /// It is not a queue file of this version and boot, or may not be read; the next
+    /// process that acquires the lock rebuilds it if it can.
+    Unusable,
+}
+
+/// Whether a lock is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "lowercase")
+)]
+pub enum LockState {
+    /// No process holds it.
+    Free,
+    /// A process holds it.
+    Held,
+}
+
+impl Status {
+    /// Reads the lock file, the queue file and the kernel's tables. Nothing is created,
+    /// written or locked.
+    ///
+    /// # Errors
+    ///
+    /// The lock file cannot be read, or is not a regular file.
+    pub(crate) fn of_lock(lock_file: &Path) -> io::Result<Self> {
+        let mut status = Self::new(lock_file, Holder::from_tables(lock_file)?);
+        let (state, snapshot) = PageState::of_lock(lock_file);
+        status.page = state;
+        if let Some(snapshot) = snapshot {
+            status.add_queue_file(&snapshot, usize::MAX);
+        }
+        Ok(status)
+    }
+
+    /// Makes the status of a lock of which only the holder is known.
+    pub(super) fn new(lock_file: &Path, holder: Option<Holder>) -> Self {
+        Self {
+            state: if holder.is_some() {
+                LockState::Held
+            } else {
+                LockState::Free
+            },
+            holder,
+            lock_file: lock_file.to_owned(),
+            page: PageState::None,
+            queue: Vec::new(),
+            counters: Counters::default(),
+            waits: Percentiles::default(),
+            holds: Percentiles::default(),
+            batches: Sizes::default(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Adds what the queue file says; only of the first `examined_max` waiters the
+    /// state is asked for.
+    pub(super) fn add_queue_file(&mut self, snapshot: &Snapshot, examined_max: usize) {
+        let (own_pidns, now) = (process::own_pidns(), clock::monotonic());
+        if let Some(holder) = &mut self.holder {
+            holder.add_statement(snapshot);
+        }
+        let queue = snapshot.queue().into_iter().enumerate();
+        self.queue = queue
+            .map(|(place, occupant)| Waiter::of(occupant, own_pidns, now, place < examined_max))
+            // Dead processes stay in the queue until they are passed over.
+            .filter(|waiter| waiter.state != ProcessState::Gone)
+            .collect();
+        self.counters = Counters::of(snapshot);
+        self.waits = Percentiles::of(snapshot, Histogram::Waits);
+        self.holds = Percentiles::of(snapshot, Histogram::Holds);
+        self.batches = Sizes::of(snapshot);
+        self.events = Event::all_of(snapshot);
+    }
+}
+
+impl PageState {
+    /// Reads the queue file that belongs to a lock file.
+    pub(super) fn of_lock(lock_file: &Path) -> (Self, Option<Snapshot>) {
+        match Snapshot::read(lock_file) {
+            Ok(Found::Valid(snapshot)) => (Self::InUse, Some(snapshot)),
+            Ok(Found::Nothing) => (Self::None, None),
+            Ok(Found::Invalid) | Err(_) => (Self::Unusable, None),
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Status {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut out = serializer.serialize_struct("Status", 10)?;
+        out.serialize_field("state", &self.state)?;
+        out.serialize_field("holder", &self.holder)?;
+        out.serialize_field("lock_file", &self.lock_file.to_string_lossy())?;
+        out.serialize_field("queue_file", &self.page)?;
+        out.serialize_field("queue", &self.queue)?;
+        out.serialize_field("counters", &self.counters)?;
+        out.serialize_field("wait_us", &self.waits)?;
+        out.serialize_field("hold_us", &self.holds)?;
+        out.serialize_field("batch_writes", &self.batches)?;
+        out.serialize_field("events", &self.events)?;
+        out.end()
+    }
+}

@@ -1,0 +1,80 @@
+//! A process: its pid, its command line and what it is doing.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use crate::printable::{COMMAND_MAX, printable};
+use crate::queue_file::Occupant;
+use crate::sys::process_state::ProcessState;
+use crate::sys::{locks, process};
+
+/// A process: its pid, its command line and what it is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Process {
+    /// Process id.
+    pub pid: u32,
+    /// Command line, control characters escaped, if it may be read.
+    pub cmd: Option<String>,
+    /// What it is doing.
+    pub state: ProcessState,
+}
+
+impl Process {
+    /// Finds the process with an exclusive POSIX (`fcntl`) lock on a byte of a file, if
+    /// the kernel's tables show one. The file is not opened, so this is safe for a
+    /// database that SQLite has open in this process.
+    ///
+    /// SQLite's write lock in WAL mode is byte 120 of the `-shm` file.
+    #[must_use]
+    pub fn with_posix_lock(path: &Path, byte: u64) -> Option<Self> {
+        locks::posix_owner(path, byte).map(Self::of)
+    }
+
+    /// Finds the processes with a shared POSIX lock on one of these bytes of a file, at
+    /// this moment. The file is not opened.
+    ///
+    /// A process that reads a database in WAL mode has such a lock on one of the bytes
+    /// 123 to 127 of the `-shm` file until its transaction ends.
+    #[must_use]
+    pub fn with_shared_posix_lock(path: &Path, bytes: &RangeInclusive<u64>) -> Vec<Self> {
+        let pids = locks::posix_sharers(path, bytes).into_iter();
+        pids.map(Self::of).collect()
+    }
+
+    /// Returns the files that this process runs code from, as paths that can be opened
+    /// while it is alive: its program first, then its libraries, each once. Empty if
+    /// they may not be read.
+    #[must_use]
+    pub fn code_files(&self) -> Vec<PathBuf> {
+        process::code_files(self.pid)
+    }
+
+    pub(super) fn of(pid: u32) -> Self {
+        Self {
+            pid,
+            cmd: process::cmd(pid).map(|cmd| printable(&cmd, COMMAND_MAX)),
+            state: process::state(pid, None),
+        }
+    }
+}
+
+/// Returns what the process that occupies a slot of the queue file is doing.
+pub(super) fn state_of(occupant: &Occupant, own_pidns: Option<u64>) -> ProcessState {
+    if occupant.pidns.is_none() || occupant.pidns == own_pidns {
+        process::state(occupant.pid, occupant.start)
+    } else {
+        ProcessState::OtherNamespace
+    }
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pid:{} (", self.pid)?;
+        if let Some(cmd) = &self.cmd {
+            write!(f, "`{cmd}`, ")?;
+        }
+        write!(f, "{})", self.state)
+    }
+}

@@ -1,0 +1,13 @@
+//! What the kernel's lock tables say of a file.
+
+/// What the kernel's lock tables say of a `flock` on a file. A shared lock
+/// (`flock -s`) counts, because it keeps us out as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// A process holds it; `taker` is the process that took it, where visible.
+    Held { taker: Option<u32> },
+    /// No visible process holds it.
+    NotHeld,
+    /// The tables cannot be read.
+    Unknown,
+}

@@ -1,0 +1,114 @@
+//! The lock file. It can be read, but it is neither created nor locked.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use super::unsupported;
+use crate::sys::file_facts::FileFacts;
+pub(crate) use crate::sys::file_id::FileId;
+
+/// Fails before anything is created: a lock file could not be locked.
+pub(crate) fn open_or_create(_path: &Path, _model: Option<&Path>) -> io::Result<File> {
+    unsupported("lock files")
+}
+
+/// Fails: the file could not be used by several processes.
+pub(crate) fn open_existing(_path: &Path) -> io::Result<File> {
+    unsupported("shared files")
+}
+
+/// Fails.
+pub(crate) fn create_unnamed(_directory: &Path, _model: Option<&Path>) -> io::Result<File> {
+    unsupported("unnamed files")
+}
+
+/// Fails.
+pub(crate) fn name(_file: &File, _path: &Path) -> io::Result<()> {
+    unsupported("unnamed files")
+}
+
+/// Fails.
+pub(crate) fn allocate(_file: &File, _length: usize) -> io::Result<()> {
+    unsupported("reservations of disk space")
+}
+
+/// Opens a file for reading only.
+///
+/// # Errors
+///
+/// Those of [`File::open`], and `InvalidInput` for a symbolic link.
+pub(crate) fn open_to_look(path: &Path) -> io::Result<File> {
+    if path.symlink_metadata()?.is_symlink() {
+        let text = "the path is a symbolic link";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    File::open(path)
+}
+
+/// Returns `false`.
+pub(crate) fn is_symbolic_link(_error: &io::Error) -> bool {
+    false
+}
+
+/// Fails.
+pub(crate) fn facts(_file: &File) -> io::Result<FileFacts> {
+    unsupported("file identities")
+}
+
+/// Fails.
+pub(crate) fn facts_of_path(_path: &Path) -> io::Result<FileFacts> {
+    unsupported("file identities")
+}
+
+/// Fails.
+pub(crate) fn is_private(_file: &File) -> io::Result<bool> {
+    unsupported("file owners")
+}
+
+/// Writes all of `bytes` at the start of the file; it moves the file's position.
+pub(crate) fn write_at_start(mut file: &File, bytes: &[u8]) -> io::Result<()> {
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(bytes)
+}
+
+/// Reads into `bytes` from `offset` and returns how many bytes were read; fewer only
+/// at the end of the file. It moves the file's position.
+pub(crate) fn read_at(mut file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+    file.seek(SeekFrom::Start(offset))?;
+    let mut read = 0;
+    while read < bytes.len() {
+        match file.read(&mut bytes[read..]) {
+            Ok(0) => break,
+            Ok(length) => read += length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(read)
+}
+
+/// Fails.
+pub(crate) fn try_lock(_file: &File) -> io::Result<bool> {
+    unsupported("kernel locks")
+}
+
+/// Fails.
+pub(crate) fn unlock(_file: &File) -> io::Result<()> {
+    unsupported("kernel locks")
+}
+
+/// Fails.
+pub(crate) fn try_lock_byte(_file: &File, _offset: i64) -> io::Result<bool> {
+    unsupported("kernel locks")
+}
+
+/// Fails.
+pub(crate) fn unlock_byte(_file: &File, _offset: i64) -> io::Result<()> {
+    unsupported("kernel locks")
+}
+
+/// Fails.
+pub(crate) fn are_bytes_locked(_file: &File, _first: i64, _length: i64) -> io::Result<bool> {
+    unsupported("kernel locks")
+}

@@ -1,0 +1,11 @@
+//! Which processes have files open, which is not known here.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+pub(crate) use crate::sys::open_file::{OpenFile, OpenFiles};
+
+/// Finds no process, and says that the search is incomplete.
+pub(crate) fn openers(_files: &[PathBuf], _end: Instant) -> (Vec<OpenFiles>, bool) {
+    (Vec::new(), false)
+}
