@@ -5,15 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use penholder_core::{Deadline, Guard, Locker, fork_generation};
+use penholder_core::{Locker, fork_generation};
 
-use super::session::Session;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::location::Location;
 use crate::options::{GroupCommit, GroupLimits, Options};
 use crate::sqlite::checkpointer::Checkpointer;
 use crate::sqlite::write_connection::WriteConnection;
-use crate::telemetry::{self, Subject, Wait};
+use crate::telemetry::Subject;
 
 /// Where a program asked for something.
 pub(crate) type CallSite = &'static SourceLocation<'static>;
@@ -127,23 +126,5 @@ impl<'a> WriteContext<'a> {
 
     pub(crate) fn forked(&self) -> Error {
         Error::forked("write", &self.location.path)
-    }
-
-    /// Waits for the write lock until the deadline, which also bounds what SQLite waits for
-    /// afterwards.
-    pub(crate) fn session(self, deadline: Deadline) -> Result<Session<'a>> {
-        let waiting = Wait::begin(self.subject());
-        let guard = self.locker().acquire_until(&deadline).map_err(|error| {
-            let error = error.into();
-            telemetry::failed(self.subject(), &error);
-            error
-        })?;
-        waiting.ends(self.subject(), &guard);
-        self.session_with(deadline, guard)
-    }
-
-    /// Begins a session with the lock held.
-    pub(crate) fn session_with(self, deadline: Deadline, guard: Guard) -> Result<Session<'a>> {
-        Session::begin(self, deadline, guard)
     }
 }

@@ -18,7 +18,27 @@ use crate::sqlite::query::step;
 use crate::sqlite::sql::{StatementKind, may_change_connection};
 use crate::sqlite::wal::{self, Due};
 use crate::sqlite::write_connection::{FailedStatement, WriteConnection};
-use crate::telemetry::{self, Hold};
+use crate::telemetry::{self, Hold, Wait};
+
+impl<'a> WriteContext<'a> {
+    /// Waits for the write lock until the deadline, which also bounds what SQLite waits for
+    /// afterwards.
+    pub(crate) fn session(self, deadline: Deadline) -> Result<Session<'a>> {
+        let waiting = Wait::begin(self.subject());
+        let guard = self.locker().acquire_until(&deadline).map_err(|error| {
+            let error = error.into();
+            telemetry::failed(self.subject(), &error);
+            error
+        })?;
+        waiting.ends(self.subject(), &guard);
+        self.session_with(deadline, guard)
+    }
+
+    /// Begins a session with the lock held.
+    pub(crate) fn session_with(self, deadline: Deadline, guard: Guard) -> Result<Session<'a>> {
+        Session::begin(self, deadline, guard)
+    }
+}
 
 /// The write lock and the writing connection, together.
 ///
