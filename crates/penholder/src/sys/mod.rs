@@ -12,6 +12,8 @@
 //! Where a platform cannot do something, it returns an error of kind `Unsupported`, or the
 //! answer that leads to no complaint.
 
+mod types;
+
 #[cfg(all(unix, not(penholder_unsupported)))]
 mod unix;
 #[cfg(all(unix, not(penholder_unsupported)))]
@@ -21,8 +23,6 @@ use unix as platform;
 mod unsupported;
 #[cfg(not(all(unix, not(penholder_unsupported))))]
 use unsupported as platform;
-
-mod types;
 
 #[cfg(test)]
 pub(crate) use platform::symlink;
