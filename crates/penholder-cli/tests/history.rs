@@ -164,19 +164,19 @@ fn a_long_hold_is_told() {
 
 #[test]
 fn nothing_to_tell_is_said_and_is_no_error() {
-    let site = Site::with_table();
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let done = fixture.run(["history", "x.db"]);
     assert_eq!((done.code, &*done.stdout), (Some(0), ""));
     assert_eq!(done.stderr, "penholder: history: no events so far\n");
     fs::remove_file(fixture.join("db.lockq")).unwrap();
-    let before = fixture.files();
+    let before = fixture.file_names();
     let done = fixture.run(["history", "x.db", "--json"]);
     assert_eq!((done.code, &*done.stdout), (Some(0), ""));
     assert!(
         done.stderr
             .contains("no events are kept: no process has queued here yet")
     );
-    assert_eq!(fixture.files(), before, "looking creates nothing");
+    assert_eq!(fixture.file_names(), before, "looking creates nothing");
     fs::write(fixture.join("db.lockq"), "nonsense").unwrap();
     let done = fixture.run(["history", "x.db"]);
     assert_eq!((done.code, &*done.stdout), (Some(0), ""));

@@ -46,7 +46,7 @@ fn a_checkpoint_empties_the_log() {
     );
     assert!(!said.starts_with('0'), "{said}");
     assert_eq!(size(&fixture, "x.db-wal"), 0);
-    assert_eq!(fixture.entries(), 100);
+    assert_eq!(fixture.count_entries(), 100);
     let again = fixture.run(["checkpoint", "x.db"]).expect_quiet_success();
     assert!(again.starts_with("0 of 0 WAL frames"), "{again}");
 }

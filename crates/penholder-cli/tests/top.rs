@@ -53,30 +53,30 @@ fn the_holder_and_the_line_are_shown_live() {
     let Some(mut top) = shown(&fixture) else {
         return;
     };
-    assert!(top.is_taken_over() && top.is_raw() && !top.shows_cursor());
-    top.until("nobody", |shown| shown.contains("free, 0 waiting"));
+    assert!(top.is_alternate_screen() && top.is_raw() && !top.is_cursor_visible());
+    top.wait_until("nobody", |shown| shown.contains("free, 0 waiting"));
     let mut holder = fixture.hold_lock(&["--label", "nightly"]);
     let begin = format!("pen {}", holder.pid());
     top.wait_until("the holder", |shown| {
         let row = row(shown, &begin).unwrap_or_default();
         row.contains(" nightly ") && row.contains(" penholder run x.db")
     });
-    top.until("its hold", |shown| shown.contains("held, 0 waiting"));
+    top.wait_until("its hold", |shown| shown.contains("held, 0 waiting"));
     let mut waiter = waits(&fixture, "patient");
     let begin = format!("1   {}", waiter.pid());
     top.wait_until("the waiter", |shown| {
         row(shown, &begin).is_some_and(|row| row.contains(" patient ") && row.contains(" 59."))
     });
-    top.until("the line", |shown| shown.contains("held, 1 waiting"));
+    top.wait_until("the line", |shown| shown.contains("held, 1 waiting"));
     holder.stop();
     top.wait_until("the stop", |shown| {
         row(shown, "pen ").is_some_and(|row| row.contains(" STOPPED "))
     });
     holder.signal("CONT");
-    holder.tell("go");
-    assert!(holder.ended().success() && waiter.ended().success());
-    top.until("nobody again", |shown| shown.contains("free, 0 waiting"));
-    top.until("what was counted", |shown| {
+    holder.send("go");
+    assert!(holder.wait().success() && waiter.wait().success());
+    top.wait_until("nobody again", |shown| shown.contains("free, 0 waiting"));
+    top.wait_until("what was counted", |shown| {
         shown.contains(" 1 after a wait, 0 timeouts")
     });
     top.type_keys("q");
@@ -105,7 +105,11 @@ fn what_happens_is_shown() {
         shown.contains(" (hasty) gave up after ")
     });
     let log = fs::metadata(fixture.join("x.db-wal")).map_or(0, |log| log.len());
-    assert!(log == 0 || top.shows().contains("WAL "), "{}", top.shows());
+    assert!(
+        log == 0 || top.contents().contains("WAL "),
+        "{}",
+        top.contents()
+    );
 }
 
 #[test]
@@ -116,7 +120,7 @@ fn how_busy_it_is_is_drawn() {
     };
     let args = ["stress", "y.db", "--processes", "4", "--writes", "20000"];
     let mut stress = Peer::spawn(fixture.command(args));
-    top.until("bars", |shown| {
+    top.wait_until("bars", |shown| {
         shown.contains('█') && !shown.contains("acquired 0/s")
     });
     stress.kill();
@@ -139,14 +143,14 @@ fn keys_select_show_and_pause() {
     });
     top.type_keys("\x1b[B");
     let pid = format!("pid      {}", waiter.pid());
-    top.until("the waiter's detail", |shown| {
+    top.wait_until("the waiter's detail", |shown| {
         shown.contains(&pid) && shown.contains("is number 1 in the queue")
     });
     // The last one stays selected.
-    top.types("j\x1b[A\x1b[A");
-    top.until("the first again", |shown| shown.contains("holds the lock"));
-    top.types("j");
-    top.until("the waiter's again", |shown| {
+    top.type_keys("j\x1b[A\x1b[A");
+    top.wait_until("the first again", |shown| shown.contains("holds the lock"));
+    top.type_keys("j");
+    top.wait_until("the waiter's again", |shown| {
         shown.contains("is number 1 in the queue")
     });
     drop(waiter);
@@ -154,19 +158,23 @@ fn keys_select_show_and_pause() {
         shown.contains("neither holds the lock nor waits")
     });
     let waiter = waits(&fixture, "next");
-    top.types("\x1b");
-    top.until("no detail", |shown| !shown.contains("holds the lock"));
-    top.until("the next", |shown| shown.contains("held, 1 waiting"));
-    top.types("p");
-    top.until("the pause", |shown| shown.contains("PAUSED"));
+    top.type_keys("\x1b");
+    top.wait_until("no detail", |shown| !shown.contains("holds the lock"));
+    top.wait_until("the next", |shown| shown.contains("held, 1 waiting"));
+    top.type_keys("p");
+    top.wait_until("the pause", |shown| shown.contains("PAUSED"));
     drop(waiter);
     wait::until("it is gone", || {
         fixture.status()["queue"].as_array().unwrap().is_empty()
     });
     std::thread::sleep(Duration::from_millis(200));
-    assert!(top.shows().contains("held, 1 waiting"), "{}", top.shows());
-    top.types(" ");
-    top.until("what became of it", |shown| {
+    assert!(
+        top.contents().contains("held, 1 waiting"),
+        "{}",
+        top.contents()
+    );
+    top.type_keys(" ");
+    top.wait_until("what became of it", |shown| {
         shown.contains("held, 0 waiting")
     });
 }
@@ -190,8 +198,8 @@ fn any_size_will_do() {
         let wide = shown.lines().any(|line| line.chars().count() > 110);
         wide && shown.lines().count() == 40 && shown.contains("held, 1 waiting")
     });
-    top.resizes((24, 80));
-    top.until("as before", |shown| {
+    top.resize((24, 80));
+    top.wait_until("as before", |shown| {
         shown.lines().count() == 24 && shown.contains("held, 1 waiting")
     });
     top.type_keys("q");
@@ -379,7 +387,7 @@ fn looking_makes_and_changes_nothing() {
         text.contains("no queue: no process has created one"),
         "{text}"
     );
-    assert_eq!(fixture.files(), before);
+    assert_eq!(fixture.file_names(), before);
 }
 
 /// To read the kernel's table of locks stalls all who lock: a pipe that nobody writes
