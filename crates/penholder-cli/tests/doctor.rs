@@ -580,9 +580,13 @@ fn a_page_that_is_none_is_found() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let page = fs::read(fixture.join("db.lockq")).unwrap();
     for (at, word, words) in [
-        (0, 7, "db.lockq is no page"),
-        (8, 9, "db.lockq is of version 9"),
-        (32, 7, "db.lockq is of another boot"),
+        (0, 7, "db.lockq is not a queue file"),
+        (
+            8,
+            9,
+            "db.lockq has version 9, and this program uses version ",
+        ),
+        (32, 7, "db.lockq was built in another boot of the machine"),
     ] {
         fs::write(fixture.join("db.lockq"), &page).unwrap();
         set_word(&fixture, at, word);
