@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::Duration;
 
+use penholder_core::failpoint;
 use penholder_testkit::command_fixture::{CommandFixture, run_command};
 use penholder_testkit::peer::Peer;
 use penholder_testkit::terminal::Terminal;
@@ -271,6 +272,26 @@ fn a_terminal_that_takes_nothing_more_keeps_it_from_nothing() {
     top.signal("TERM");
     assert_eq!(top.wait().signal(), Some(15));
     assert!(!top.is_raw());
+}
+
+#[test]
+fn a_panic_restores_the_terminal_and_its_message_stays() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let mut command = top(&fixture);
+    command.env(failpoint::VARIABLE, "top_key PANIC 1");
+    let Some(mut top) = Terminal::start(&command) else {
+        return;
+    };
+    top.wait_until("its keys", |shown| shown.contains("q quit"));
+    assert!(top.is_alternate_screen() && top.is_raw());
+    top.type_keys("x");
+    assert_eq!(top.wait().code(), Some(101));
+    top.assert_restored();
+    wait::until("the message is on the main screen", || {
+        let output = top.output();
+        let (_, after) = output.rsplit_once("\x1b[?1049l").unwrap_or_default();
+        after.contains("failpoint top_key")
+    });
 }
 
 #[test]
