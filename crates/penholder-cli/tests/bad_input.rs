@@ -1,5 +1,5 @@
-//! Proves that whatever is asked for, penholder answers with a message of its
-//! own and the right exit code, changes nothing, and never panics.
+//! Proves that penholder answers every kind of bad input with a message of its own and
+//! the right exit code, changes nothing, and never panics.
 #![cfg(test)]
 
 use std::ffi::OsString;
@@ -14,7 +14,7 @@ use penholder_testkit::wait;
 /// The command under test.
 const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
-/// Every command that takes a database, with what else it needs.
+/// Every command that takes a database, with its other arguments.
 const COMMANDS: [(&str, &[&str]); 12] = [
     ("stress", &["--processes", "2", "--writes", "2"]),
     ("exec", &["SELECT 1"]),
@@ -30,32 +30,32 @@ const COMMANDS: [(&str, &[&str]); 12] = [
     ("vacuum", &[]),
 ];
 
-/// Runs every command on something that is no database, and asserts that each
-/// refuses it with these words.
+/// Runs every command on a path that is not a database, and asserts that each refuses it
+/// with these words.
 #[track_caller]
 fn assert_all_refuse(fixture: &CommandFixture, db: &str, words: &str) {
     let before = fixture.file_names();
-    for (command, rest) in COMMANDS {
-        let args = [command, db].into_iter().chain(rest.iter().copied());
+    for (command, more) in COMMANDS {
+        let args = [command, db].into_iter().chain(more.iter().copied());
         let message = fixture.run(args).expect_failure(1);
         assert!(message.contains(words), "{command} {db}: {message}");
         assert_eq!(message.lines().count(), 1, "{message}");
     }
-    assert_eq!(fixture.file_names(), before, "nothing is made");
+    assert_eq!(fixture.file_names(), before, "nothing is created");
 }
 
 #[test]
-fn what_cannot_be_a_database_is_refused_by_all() {
+fn a_path_that_cannot_be_a_database_is_refused_by_every_command() {
     let fixture = CommandFixture::new(PENHOLDER);
-    fs::create_dir(fixture.join("folder")).unwrap();
+    fs::create_dir(fixture.join("directory")).unwrap();
     fs::write(fixture.join("plain.txt"), "text").unwrap();
     symlink("loop.db", fixture.join("loop.db")).unwrap();
     let long = "x".repeat(250);
     let deep = format!("{long}/{long}/x.db");
     for (db, words) in [
         ("nowhere/x.db", "there is no directory"),
-        ("folder", "a directory"),
-        ("folder/", "a directory"),
+        ("directory", "a directory"),
+        ("directory/", "a directory"),
         (".", "a directory"),
         ("..", "a directory"),
         ("/", "a directory"),
@@ -74,25 +74,25 @@ fn what_cannot_be_a_database_is_refused_by_all() {
 #[test]
 fn an_empty_name_is_a_usage_error() {
     let fixture = CommandFixture::new(PENHOLDER);
-    for (command, rest) in COMMANDS {
-        let args = [command, ""].into_iter().chain(rest.iter().copied());
+    for (command, more) in COMMANDS {
+        let args = [command, ""].into_iter().chain(more.iter().copied());
         assert!(fixture.run(args).expect_failure(2).contains("<DB>"));
     }
     assert!(fixture.file_names().is_empty());
 }
 
 #[test]
-fn only_commands_that_write_make_a_database() {
-    for (command, rest) in COMMANDS {
+fn only_commands_that_write_create_a_database() {
+    for (command, more) in COMMANDS {
         let fixture = CommandFixture::new(PENHOLDER);
-        let args = [command, "new.db"].into_iter().chain(rest.iter().copied());
-        let done = fixture.run(args);
-        let made = fixture.join("new.db").exists();
+        let args = [command, "new.db"].into_iter().chain(more.iter().copied());
+        let output = fixture.run(args);
+        let created = fixture.join("new.db").exists();
         match command {
-            "stress" | "exec" => assert!(made && done.code == Some(0), "{command}"),
-            "run" => assert!(!made && done.code == Some(0), "{command}"),
+            "stress" | "exec" => assert!(created && output.code == Some(0), "{command}"),
+            "run" => assert!(!created && output.code == Some(0), "{command}"),
             _ => {
-                let message = done.expect_failure(1);
+                let message = output.expect_failure(1);
                 assert!(message.contains("new.db"), "{message}");
                 assert!(
                     fixture.file_names().is_empty(),
@@ -105,7 +105,7 @@ fn only_commands_that_write_make_a_database() {
 }
 
 #[test]
-fn a_file_that_is_no_database_stays_as_it_is() {
+fn a_file_that_is_not_a_database_is_left_unchanged() {
     let fixture = CommandFixture::new(PENHOLDER);
     for text in [
         &b"Dear reader"[..],
@@ -113,14 +113,16 @@ fn a_file_that_is_no_database_stays_as_it_is() {
         b"SQLite format 3\0 but not really",
     ] {
         fs::write(fixture.join("x.db"), text).unwrap();
-        for (command, rest) in COMMANDS {
-            let args = [command, "x.db"].into_iter().chain(rest.iter().copied());
-            let done = fixture.run(args);
+        for (command, more) in COMMANDS {
+            let args = [command, "x.db"].into_iter().chain(more.iter().copied());
+            let output = fixture.run(args);
             match command {
-                // These only deal with the lock.
-                "run" | "status" | "history" | "top" => assert_eq!(done.code, Some(0), "{done:?}"),
+                // These use only the lock.
+                "run" | "status" | "history" | "top" => {
+                    assert_eq!(output.code, Some(0), "{output:?}");
+                }
                 _ => assert!(
-                    done.expect_failure(1).contains("not a database"),
+                    output.expect_failure(1).contains("not a database"),
                     "{command}"
                 ),
             }
@@ -133,11 +135,11 @@ fn a_file_that_is_no_database_stays_as_it_is() {
 }
 
 #[test]
-fn sql_that_says_nothing_or_nonsense() {
+fn empty_sql_changes_nothing_and_invalid_sql_is_an_error() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     for sql in ["", " ", ";", "/* nothing */"] {
-        let done = fixture.run(["exec", "x.db", sql]);
-        assert_eq!(done.stderr, "penholder: 0 rows changed\n", "{sql:?}");
+        let output = fixture.run(["exec", "x.db", sql]);
+        assert_eq!(output.stderr, "penholder: 0 rows changed\n", "{sql:?}");
         let message = fixture.run(["query", "x.db", sql]).expect_failure(1);
         assert!(message.contains("give a SELECT"), "{message}");
     }
@@ -155,8 +157,8 @@ fn sql_that_says_nothing_or_nonsense() {
         }
     }
     let script = "SELECT 1; SELECT \0 2;";
-    let done = fixture.run_with_input(["exec", "x.db", "-"], script);
-    assert!(matches!(done.code, Some(0 | 1)), "{done:?}");
+    let output = fixture.run_with_input(["exec", "x.db", "-"], script);
+    assert!(matches!(output.code, Some(0 | 1)), "{output:?}");
     for control in [
         "BEGIN",
         "COMMIT",
@@ -174,19 +176,19 @@ fn sql_that_says_nothing_or_nonsense() {
 }
 
 #[test]
-fn what_is_not_text() {
+fn only_the_command_of_run_may_have_arguments_that_are_not_utf_8() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    let odd = || OsString::from_vec(vec![b'a', 0xFF]);
+    let not_utf_8 = || OsString::from_vec(vec![b'a', 0xFF]);
     let mut command = fixture.command(["exec", "x.db"]);
-    run_command(command.arg(odd()), b"", wait::LIMIT).expect_failure(2);
+    run_command(command.arg(not_utf_8()), b"", wait::LIMIT).expect_failure(2);
     let sql = "INSERT INTO entry VALUES (?1, 1)";
     let mut command = fixture.command(["exec", "x.db", sql]);
-    run_command(command.arg(odd()), b"", wait::LIMIT).expect_failure(2);
+    run_command(command.arg(not_utf_8()), b"", wait::LIMIT).expect_failure(2);
     let mut command = fixture.command(["exec", "x.db", "-"]);
     let message = run_command(&mut command, b"SELECT '\xFF'", wait::LIMIT).expect_failure(1);
     assert!(message.contains("UTF-8"), "{message}");
     let mut command = fixture.command(["run", "x.db", "--", "printf", "%s"]);
-    let echo = command.arg(odd());
+    let echo = command.arg(not_utf_8());
     assert_eq!(
         run_command(echo, b"", wait::LIMIT).expect_quiet_success(),
         "a\u{FFFD}"
@@ -195,7 +197,7 @@ fn what_is_not_text() {
 }
 
 #[test]
-fn absurd_timeouts_are_usage_errors() {
+fn invalid_timeouts_are_usage_errors() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     for timeout in [
         "-1s",
@@ -212,20 +214,20 @@ fn absurd_timeouts_are_usage_errors() {
         "5 parsecs",
         "99999999999999999999999h",
     ] {
-        for (command, rest) in COMMANDS {
+        for (command, more) in COMMANDS {
             if ["status", "history", "top", "run"].contains(&command) {
                 continue;
             }
             let args = [command, "x.db", "--timeout", timeout];
-            let done = fixture.run(args.into_iter().chain(rest.iter().copied()));
-            let message = done.expect_failure(2);
+            let output = fixture.run(args.into_iter().chain(more.iter().copied()));
+            let message = output.expect_failure(2);
             assert!(message.contains("--timeout"), "{timeout}: {message}");
         }
     }
 }
 
 #[test]
-fn odd_but_clear_timeouts_are_taken() {
+fn unusual_but_valid_timeouts_are_accepted() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let insert = "INSERT INTO entry VALUES (1, 1)";
     let timeouts = [
@@ -238,8 +240,8 @@ fn odd_but_clear_timeouts_are_taken() {
     ];
     for timeout in timeouts {
         let args = ["exec", "x.db", "--timeout", timeout, insert];
-        let (done, time) = wait::timed(|| fixture.run(args));
-        done.expect_success();
+        let (output, time) = wait::timed(|| fixture.run(args));
+        output.expect_success();
         assert!(time < PROMPT, "{timeout} took {time:?}");
     }
     assert_eq!(
@@ -249,7 +251,7 @@ fn odd_but_clear_timeouts_are_taken() {
 }
 
 #[test]
-fn a_stress_takes_the_same_timeouts() {
+fn stress_accepts_the_same_timeouts() {
     for timeout in ["1m 30s", "1.5m", "300h", "99999999999h"] {
         let fixture = CommandFixture::new(PENHOLDER);
         let args = ["stress", "x.db", "--processes", "2", "--timeout", timeout];
@@ -275,7 +277,7 @@ fn a_huge_timeout_is_a_long_wait() {
 }
 
 #[test]
-fn absurd_waits_are_usage_errors() {
+fn invalid_waits_are_usage_errors() {
     let fixture = CommandFixture::new(PENHOLDER);
     for wait in [
         "-1", "nan", "NaN", "inf", "-inf", "1e30", "", "soon", "5s", "0x10",
@@ -291,7 +293,7 @@ fn absurd_waits_are_usage_errors() {
 }
 
 #[test]
-fn wrong_command_lines_are_usage_errors() {
+fn invalid_command_lines_are_usage_errors() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     for args in [
         &["nonsense"][..],
@@ -334,12 +336,12 @@ fn wrong_command_lines_are_usage_errors() {
 }
 
 #[test]
-fn a_lock_file_that_cannot_be_one() {
+fn a_path_that_cannot_be_a_lock_file_is_refused() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    fs::create_dir(fixture.join("folder")).unwrap();
-    for lock_file in ["folder", "nowhere/db.lock", "/dev/null"] {
-        for (command, rest) in [("exec", "SELECT 1"), ("stress", "--force")] {
-            let args = [command, "x.db", "--lock-file", lock_file, rest];
+    fs::create_dir(fixture.join("directory")).unwrap();
+    for lock_file in ["directory", "nowhere/db.lock", "/dev/null"] {
+        for (command, more) in [("exec", "SELECT 1"), ("stress", "--force")] {
+            let args = [command, "x.db", "--lock-file", lock_file, more];
             fixture.run(args).expect_failure(1);
         }
         let args = ["run", "x.db", "--lock-file", lock_file, "--", "true"];
@@ -356,14 +358,14 @@ fn the_database_is_never_the_lock_file() {
         let fixture = CommandFixture::with_table(PENHOLDER);
         fixture.exec("INSERT INTO entry VALUES (1, 1)");
         symlink("x.db", fixture.join("link.db")).unwrap();
-        for (command, rest) in COMMANDS {
+        for (command, more) in COMMANDS {
             let args = [command, "x.db", "--lock-file", lock_file].into_iter();
-            let done = fixture.run(args.chain(rest.iter().copied()));
-            // What stands there is a finding.
-            let found = command == "doctor" && matches!(done.code, Some(3 | 4));
+            let output = fixture.run(args.chain(more.iter().copied()));
+            // A file in that place may be a finding.
+            let found = command == "doctor" && matches!(output.code, Some(3 | 4));
             assert!(
-                found || matches!(done.code, Some(0 | 1)),
-                "{command}: {done:?}"
+                found || matches!(output.code, Some(0 | 1)),
+                "{command}: {output:?}"
             );
         }
         let entries = fixture.run(["query", "x.db", "SELECT count(*) AS n FROM entry"]);
@@ -376,15 +378,18 @@ fn the_database_is_never_the_lock_file() {
 }
 
 #[test]
-fn a_database_called_as_the_lock_file() {
+fn a_database_named_like_the_lock_file_is_used_or_refused() {
     let fixture = CommandFixture::new(PENHOLDER);
-    let done = fixture.run(["exec", "db.lock", "CREATE TABLE t(a)"]);
-    if done.code == Some(0) {
+    let output = fixture.run(["exec", "db.lock", "CREATE TABLE t(a)"]);
+    if output.code == Some(0) {
         let rows = fixture.run(["query", "db.lock", "SELECT count(*) AS n FROM t"]);
         assert_eq!(rows.expect_quiet_success(), "n\n0\n");
         return;
     }
-    assert!(done.clone().expect_failure(1).contains("lock"), "{done:?}");
+    assert!(
+        output.clone().expect_failure(1).contains("lock"),
+        "{output:?}"
+    );
     assert!(
         fixture.file_names().is_empty(),
         "{:?}",
@@ -393,7 +398,7 @@ fn a_database_called_as_the_lock_file() {
 }
 
 #[test]
-fn somebody_elses_file_is_not_overwritten_by_a_lock() {
+fn an_unrelated_file_is_not_overwritten_by_a_lock() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let letter = "Dear reader,\n".repeat(100);
     fs::write(fixture.join("letter.txt"), &letter).unwrap();
@@ -406,7 +411,7 @@ fn somebody_elses_file_is_not_overwritten_by_a_lock() {
 }
 
 #[test]
-fn a_lock_file_full_of_garbage_is_no_obstacle() {
+fn garbage_in_the_lock_file_does_no_harm() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     for garbage in [
         &[0xFF; 4000][..],

@@ -1,5 +1,5 @@
-//! Proves that `penholder doctor` finds each of its findings, where the situation is
-//! real, and changes nothing by looking.
+//! Proves that `penholder doctor` finds each kind of problem in a real situation, and
+//! that an examination changes nothing.
 #![cfg(test)]
 
 use std::fs::{self, Permissions};
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 /// The command under test.
 const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
-/// Every check that is made without `--integrity` of a sound database.
+/// Every check of a sound database without `--integrity`.
 const CHECKS: [&str; 15] = [
     "busy-timeout",
     "clock",
@@ -38,7 +38,7 @@ const CHECKS: [&str; 15] = [
     "wal",
 ];
 
-/// What `doctor --json` found.
+/// The output of `doctor --json`.
 struct Report {
     code: i32,
     json: Value,
@@ -46,9 +46,9 @@ struct Report {
 
 impl Report {
     #[track_caller]
-    fn of(done: &CommandOutput) -> Self {
-        assert_eq!(done.stderr, "", "{done:?}");
-        let json = parse_json(&done.stdout);
+    fn of(output: &CommandOutput) -> Self {
+        assert_eq!(output.stderr, "", "{output:?}");
+        let json = parse_json(&output.stdout);
         assert_eq!(
             field_names(&json),
             ["database", "findings", "lock_file", "worst"]
@@ -60,12 +60,12 @@ impl Report {
                     .to_string()
                     .contains(&severity_field(severity))
             });
-        let code = done.code.unwrap();
+        let code = output.code.unwrap();
         assert_eq!(code, [0, 0, 3, 4][worst.unwrap()], "{json}");
         Self { code, json }
     }
 
-    /// The findings of one check, each as severity and text.
+    /// Returns the findings of one check, each as severity and text.
     fn of_check(&self, check: &str) -> Vec<(&str, &str)> {
         let findings = self.json["findings"].as_array().unwrap().iter();
         findings
@@ -84,9 +84,9 @@ impl Report {
     #[track_caller]
     fn assert_found(&self, check: &str, severity: &str, words: &str) {
         let found = self.of_check(check);
-        let fits = |one: &(&str, &str)| one.0 == severity && one.1.contains(words);
+        let matches = |one: &(&str, &str)| one.0 == severity && one.1.contains(words);
         assert!(
-            found.iter().any(fits),
+            found.iter().any(matches),
             "{check}, {severity}, {words}: {}",
             self.json
         );
@@ -115,7 +115,9 @@ fn examine_with(fixture: &CommandFixture, options: &[&str]) -> Report {
     Report::of(&fixture.run(args.chain(options.iter().copied())))
 }
 
-/// The `sqlite3` shell on the database, idle; says aloud if it is not installed.
+/// Starts the `sqlite3` shell on the database and leaves it idle.
+///
+/// Returns `None`, and reports a skipped test, if it is not installed.
 fn shell(fixture: &CommandFixture, options: &[&str]) -> Option<Peer> {
     requirement::has_program("sqlite3").then(|| {
         let mut command = fixture.program("sqlite3");
@@ -126,7 +128,7 @@ fn shell(fixture: &CommandFixture, options: &[&str]) -> Option<Peer> {
     })
 }
 
-/// Lets the shell run something, which says this.
+/// Runs SQL in the shell and asserts its answer.
 fn ask(shell: &mut Peer, sql: &str, answer: &str) {
     shell.send(sql);
     shell.expect(answer);
@@ -136,8 +138,8 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// A database that plain SQLite made, in its default mode.
-fn plain(fixture: &CommandFixture) -> Connection {
+/// Creates a database with plain SQLite, in its default journal mode.
+fn create_with_plain_sqlite(fixture: &CommandFixture) -> Connection {
     let connection = Connection::open(fixture.join("x.db")).unwrap();
     connection
         .execute_batch("CREATE TABLE entry(key, value)")
@@ -146,7 +148,7 @@ fn plain(fixture: &CommandFixture) -> Connection {
 }
 
 #[test]
-fn a_sound_database_is_all_right() {
+fn a_sound_database_has_no_problems() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let report = examine(&fixture);
     assert_eq!((report.code, &report.json["worst"]), (0, &json!("ok")));
@@ -170,36 +172,36 @@ fn the_table_fits_its_width() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     fs::hard_link(fixture.join("x.db"), fixture.join("second.db")).unwrap();
     set_mode(&fixture.join("db.lock"), 0o600);
-    let done = fixture.run(["doctor", "x.db", "--timeout", "0ms"]);
-    assert_eq!((done.code, &*done.stderr), (Some(3), ""));
-    let table = done.stdout.lines().skip(2);
+    let output = fixture.run(["doctor", "x.db", "--timeout", "0ms"]);
+    assert_eq!((output.code, &*output.stderr), (Some(3), ""));
+    let table = output.stdout.lines().skip(2);
     let longest = table.map(|line| line.chars().count()).max();
-    assert!(longest.unwrap() <= 80, "{}", done.stdout);
+    assert!(longest.unwrap() <= 80, "{}", output.stdout);
     for words in ["warning", "why: ", "do: ", "0 errors, 3 warnings\n"] {
-        assert!(done.stdout.contains(words), "{words}: {}", done.stdout);
+        assert!(output.stdout.contains(words), "{words}: {}", output.stdout);
     }
     let script = "\"$PENHOLDER\" doctor x.db --timeout 0ms || true";
     if let Some(shown) = fixture.run_on_terminal(script, &[("TERM", "xterm")]) {
-        assert_eq!(shown.replace("\r\n", "\n"), done.stdout);
+        assert_eq!(shown.replace("\r\n", "\n"), output.stdout);
     }
 }
 
 #[test]
-fn whoever_reads_no_further_is_no_error() {
+fn a_closed_output_causes_no_panic() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    let done =
+    let output =
         fixture.run_script("\"$PENHOLDER\" doctor x.db | true; \"$PENHOLDER\" doctor x.db >&-");
-    assert!(!done.stderr.contains("panic"), "{done:?}");
+    assert!(!output.stderr.contains("panic"), "{output:?}");
 }
 
 #[test]
-fn what_is_no_database_is_said_to_be_none() {
+fn a_path_without_a_database_is_an_error() {
     let fixture = CommandFixture::new(PENHOLDER);
     fs::write(fixture.join("letter.txt"), "Dear reader").unwrap();
-    fs::create_dir(fixture.join("folder")).unwrap();
+    fs::create_dir(fixture.join("directory")).unwrap();
     for (name, words) in [
         ("missing.db", "there is no such database"),
-        ("folder", "a directory"),
+        ("directory", "a directory"),
         ("letter.txt", "not a database"),
     ] {
         for format in [&[][..], &["--json"]] {
@@ -212,22 +214,22 @@ fn what_is_no_database_is_said_to_be_none() {
     }
     assert_eq!(
         fixture.file_names(),
-        ["folder", "letter.txt"],
-        "nothing is made"
+        ["directory", "letter.txt"],
+        "nothing is created"
     );
 }
 
 #[test]
 fn another_journal_mode_is_found() {
     let fixture = CommandFixture::new(PENHOLDER);
-    drop(plain(&fixture));
+    drop(create_with_plain_sqlite(&fixture));
     let report = examine(&fixture);
     report.assert_found("journal-mode", "warning", "DELETE, not WAL");
-    assert_eq!(fixture.file_names(), ["x.db"], "nothing is made");
+    assert_eq!(fixture.file_names(), ["x.db"], "nothing is created");
 }
 
 #[test]
-fn no_patience_is_found() {
+fn a_busy_timeout_of_zero_is_found() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let report = examine_with(&fixture, &["--timeout", "0ms"]);
     report.assert_found("busy-timeout", "warning", "waits 0 ms");
@@ -237,9 +239,9 @@ fn no_patience_is_found() {
 }
 
 #[test]
-fn a_database_that_somebody_keeps_for_himself_is_found() {
+fn an_exclusively_locked_database_is_found() {
     let fixture = CommandFixture::new(PENHOLDER);
-    let connection = plain(&fixture);
+    let connection = create_with_plain_sqlite(&fixture);
     connection.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let report = examine_with(&fixture, &["--timeout", "20ms"]);
     report.assert_found("database", "error", "database busy after 20ms");
@@ -251,21 +253,21 @@ fn a_network_file_system_is_found() {
         return;
     }
     let fixture = CommandFixture::new(PENHOLDER);
-    for name in ["real", "seen"] {
+    for name in ["real", "mounted"] {
         fs::create_dir(fixture.join(name)).unwrap();
     }
-    let mounted = fixture.program("bindfs").args(["real", "seen"]).status();
+    let mounted = fixture.program("bindfs").args(["real", "mounted"]).status();
     if !mounted.unwrap().success() {
         requirement::skip("to mount FUSE, which is not allowed here");
         return;
     }
-    let db = "seen/x.db";
+    let db = "mounted/x.db";
     let allowed = "--allow-network-fs";
-    let made = fixture.run(["exec", db, allowed, "CREATE TABLE t(a)"]);
+    let created = fixture.run(["exec", db, allowed, "CREATE TABLE t(a)"]);
     let refused = fixture.run(["doctor", db, "--json"]);
     let lenient = fixture.run(["doctor", db, "--json", allowed]);
-    let _ = fixture.program("umount").arg("seen").status();
-    made.expect_success();
+    let _ = fixture.program("umount").arg("mounted").status();
+    created.expect_success();
     let refused = Report::of(&refused);
     refused.assert_found("file-system", "error", "network file system (fuse");
     assert!(refused.of_check("database").is_empty(), "it is not opened");
@@ -273,16 +275,16 @@ fn a_network_file_system_is_found() {
 }
 
 #[test]
-fn permissions_that_do_not_fit_are_found() {
+fn wrong_permissions_are_found() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     fixture.run(["doctor", "x.db"]).expect_success();
+    let permissions = fs::metadata(fixture.join("x.db")).unwrap().permissions();
     for name in ["x.db-wal", "x.db-shm", "db.lock", "db.lockq"] {
         set_mode(&fixture.join(name), 0o400);
         let report = examine(&fixture);
         let words = format!("{name} has mode 0400, the database 0");
         report.assert_found("permissions", "warning", &words);
-        let database = fs::metadata(fixture.join("x.db")).unwrap();
-        fs::set_permissions(fixture.join(name), database.permissions()).unwrap();
+        fs::set_permissions(fixture.join(name), permissions.clone()).unwrap();
         examine(&fixture).assert_ok("permissions");
     }
     set_mode(&fixture.join("x.db"), 0o666);
@@ -295,7 +297,7 @@ fn permissions_that_do_not_fit_are_found() {
         "warning",
         "no user may write the database (mode 0444",
     );
-    set_mode(&fixture.join("x.db"), 0o644);
+    fs::set_permissions(fixture.join("x.db"), permissions).unwrap();
     set_mode(&fixture.directory(), 0o777);
     let report = examine(&fixture);
     report.assert_found(
@@ -304,9 +306,8 @@ fn permissions_that_do_not_fit_are_found() {
         "all users may write the directory",
     );
     set_mode(&fixture.directory(), 0o1777);
-    let found = examine(&fixture);
-    let directory = |one: &(&str, &str)| one.1.contains("the directory");
-    assert!(!found.of_check("permissions").iter().any(directory));
+    // The sticky bit keeps other users from replacing the files.
+    examine(&fixture).assert_ok("permissions");
     set_mode(&fixture.directory(), 0o700);
 }
 
@@ -327,7 +328,7 @@ fn owners_that_differ_are_found() {
 }
 
 #[test]
-fn what_stands_in_the_place_of_a_sidecar_is_found() {
+fn a_link_or_directory_in_place_of_a_sidecar_is_found() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     fs::write(fixture.join("other"), "").unwrap();
     for name in ["x.db-wal", "x.db-shm", "db.lock", "db.lockq"] {
@@ -350,13 +351,15 @@ fn what_stands_in_the_place_of_a_sidecar_is_found() {
     examine(&fixture).assert_found("holder", "error", "not a regular file");
 }
 
-/// As a user who is not root, in a folder that all may enter.
-fn as_nobody(fixture: &CommandFixture, args: &[&str]) -> Option<CommandOutput> {
+/// Runs penholder as a user without rights, in a directory that all users may enter.
+///
+/// Returns `None`, and reports a skipped test, if that is not possible here.
+fn run_without_rights(fixture: &CommandFixture, args: &[&str]) -> Option<CommandOutput> {
     if !requirement::is_root() || !requirement::has_program("setpriv") {
         return None;
     }
     set_mode(&fixture.directory(), 0o755);
-    // The build may be where nobody may go.
+    // Other users may have no access to the directory of the build.
     fs::copy(PENHOLDER, fixture.join("penholder")).unwrap();
     let mut command = fixture.program("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
@@ -365,14 +368,14 @@ fn as_nobody(fixture: &CommandFixture, args: &[&str]) -> Option<CommandOutput> {
 }
 
 #[test]
-fn what_this_user_may_not_do_is_found() {
+fn missing_rights_of_this_user_are_found() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     set_mode(&fixture.join("x.db"), 0o600);
     let args = ["doctor", "x.db", "--json"];
-    let Some(done) = as_nobody(&fixture, &args) else {
+    let Some(output) = run_without_rights(&fixture, &args) else {
         return;
     };
-    let report = Report::of(&done);
+    let report = Report::of(&output);
     report.assert_found("database", "error", "this user may not read it");
     report.assert_found(
         "permissions",
@@ -386,7 +389,7 @@ fn what_this_user_may_not_do_is_found() {
     );
     set_mode(&fixture.join("x.db"), 0o644);
     fixture.run(["doctor", "x.db"]);
-    let report = Report::of(&as_nobody(&fixture, &args).unwrap());
+    let report = Report::of(&run_without_rights(&fixture, &args).unwrap());
     report.assert_found(
         "permissions",
         "warning",
@@ -396,7 +399,7 @@ fn what_this_user_may_not_do_is_found() {
     let Some(writer) = fixture.outsider() else {
         return;
     };
-    let report = Report::of(&as_nobody(&fixture, &args).unwrap());
+    let report = Report::of(&run_without_rights(&fixture, &args).unwrap());
     let words = format!("pid:{} (`sqlite3 ", writer.pid());
     report.assert_found("outsiders", "info", &words);
 }
@@ -453,11 +456,11 @@ fn a_second_name_is_found() {
 #[test]
 fn a_journal_left_behind_is_found() {
     let fixture = CommandFixture::new(PENHOLDER);
-    drop(plain(&fixture));
+    drop(create_with_plain_sqlite(&fixture));
     let Some(mut writer) = shell(&fixture, &[]) else {
         return;
     };
-    // More than its cache takes, so that a part is written before the commit.
+    // This is more than fits into its cache, so a part is written before the commit.
     let sql = "PRAGMA cache_size=2; BEGIN; \
                INSERT INTO entry SELECT value, randomblob(2000) FROM generate_series(1, 500); \
                SELECT 'written';";
@@ -475,7 +478,7 @@ fn a_journal_left_behind_is_found() {
     report.assert_found("database", "error", "a transaction was interrupted");
     assert!(
         fixture.join("x.db-journal").exists(),
-        "looking rolls nothing back"
+        "an examination rolls nothing back"
     );
     let next = report.json["findings"].to_string();
     assert!(next.contains("never delete it by hand"), "{next}");
@@ -486,8 +489,8 @@ fn a_journal_left_behind_is_found() {
 #[test]
 fn a_journal_next_to_a_wal_is_found() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    let keeper = Connection::open(fixture.join("x.db")).unwrap();
-    keeper
+    let connection = Connection::open(fixture.join("x.db")).unwrap();
+    connection
         .execute_batch("INSERT INTO entry VALUES (1, 1)")
         .unwrap();
     let magic = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
@@ -504,7 +507,7 @@ fn a_journal_next_to_a_wal_is_found() {
 }
 
 #[test]
-fn a_log_that_a_reader_keeps_is_found() {
+fn a_wal_that_a_reader_keeps_is_found() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let Some(mut reader) = shell(&fixture, &["-readonly"]) else {
         return;
@@ -516,7 +519,7 @@ fn a_log_that_a_reader_keeps_is_found() {
     let report = examine(&fixture);
     report.assert_found("wal", "warning", &words);
     report.assert_found("wal", "warning", " MB; held by");
-    ask(&mut reader, "COMMIT; SELECT 'over';", "over");
+    ask(&mut reader, "COMMIT; SELECT 'ended';", "ended");
     let report = examine(&fixture);
     report.assert_found("wal", "info", "no process reads from it for long");
     drop(reader);
@@ -551,10 +554,10 @@ fn a_long_hold_is_found() {
         "INSERT INTO entry VALUES (1, 1)",
     ];
     let _waiting = Peer::spawn(fixture.command(insert));
-    wait::until("somebody waits", || {
+    wait::until("a process waits", || {
         !fixture.status()["queue"].as_array().unwrap().is_empty()
     });
-    wait::until("it has held for long", || {
+    wait::until("the hold is long", || {
         fixture.status()["holder"]["held_s"].as_f64().unwrap() > 0.1
     });
     let report = examine_with(&fixture, &["--timeout", "100ms"]);
@@ -574,30 +577,36 @@ fn a_holder_without_a_record_is_found() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let mut command = fixture.program("flock");
     command.args(["db.lock", "sh", "-c", "echo held; read line"]);
-    let plain = Peer::spawn(command);
-    plain.expect("held");
+    let flock = Peer::spawn(command);
+    flock.expect("held");
     examine(&fixture).assert_found("holder", "info", "it left no record");
 }
 
-/// Changes one word of the page.
-fn set_word(fixture: &CommandFixture, at: u64, word: u64) {
-    let page = fs::File::options()
+/// Changes one word of the queue file.
+fn set_word(fixture: &CommandFixture, offset: u64, word: u64) {
+    let file = fs::File::options()
         .write(true)
         .open(fixture.join("db.lockq"));
-    page.unwrap().write_all_at(&word.to_ne_bytes(), at).unwrap();
+    file.unwrap()
+        .write_all_at(&word.to_ne_bytes(), offset)
+        .unwrap();
 }
 
 #[test]
-fn a_page_that_is_none_is_found() {
+fn an_invalid_queue_file_is_found() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    let page = fs::read(fixture.join("db.lockq")).unwrap();
-    for (at, word, words) in [
-        (0, 7, "db.lockq is no page"),
-        (8, 9, "db.lockq is of version 9"),
-        (32, 7, "db.lockq is of another boot"),
+    let queue_file = fs::read(fixture.join("db.lockq")).unwrap();
+    for (offset, word, words) in [
+        (0, 7, "db.lockq is not a queue file"),
+        (
+            8,
+            9,
+            "db.lockq has version 9, and this program uses version ",
+        ),
+        (32, 7, "db.lockq was built in another boot of the machine"),
     ] {
-        fs::write(fixture.join("db.lockq"), &page).unwrap();
-        set_word(&fixture, at, word);
+        fs::write(fixture.join("db.lockq"), &queue_file).unwrap();
+        set_word(&fixture, offset, word);
         let report = examine(&fixture);
         report.assert_found("queue-file", "warning", words);
         assert_eq!(report.of_check("queue-file").len(), 1);
@@ -609,7 +618,7 @@ fn a_page_that_is_none_is_found() {
     examine(&fixture).assert_found("queue-file", "warning", "db.lockq is not a regular file");
     fs::remove_dir(fixture.join("db.lockq")).unwrap();
     examine(&fixture).assert_found("queue-file", "ok", "no db.lockq");
-    fs::write(fixture.join("db.lockq"), &page[..]).unwrap();
+    fs::write(fixture.join("db.lockq"), &queue_file[..]).unwrap();
     examine(&fixture).assert_found("queue-file", "ok", "in use");
 }
 
@@ -631,10 +640,10 @@ fn a_clock_that_jumped_is_found() {
     examine(&fixture).assert_found("clock", "warning", "older than this boot");
     set_word(&fixture, BUILT, nanos(now));
     examine(&fixture).assert_ok("clock");
-    // Two timeouts; the clock was set back between them.
-    for (number, at) in [(1, now - DAY), (2, now - 2 * DAY)] {
+    // Two timeouts: the clock was set back between them.
+    for (number, time) in [(1, now - DAY), (2, now - 2 * DAY)] {
         let event = EVENTS + (number - 1) * 128;
-        for (place, word) in [number, 2, nanos(at), 4242].into_iter().enumerate() {
+        for (place, word) in [number, 2, nanos(time), 4242].into_iter().enumerate() {
             set_word(&fixture, event + place as u64 * 8, word);
         }
     }
@@ -649,9 +658,9 @@ fn a_hold_from_the_future_is_found() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let mut command = fixture.program("flock");
     command.args(["--no-fork", "db.lock", "sh", "-c", "echo held; read line"]);
-    let plain = Peer::spawn(command);
-    plain.expect("held");
-    let record = format!("pid:{}\ntime:2999-01-01T00:00:00.000Z\n", plain.pid());
+    let flock = Peer::spawn(command);
+    flock.expect("held");
+    let record = format!("pid:{}\ntime:2999-01-01T00:00:00.000Z\n", flock.pid());
     let lock = fs::File::options()
         .write(true)
         .open(fixture.join("db.lock"));
@@ -688,30 +697,30 @@ fn writers_without_the_lock_are_found() {
 }
 
 #[test]
-fn readers_and_those_inside_are_no_outsiders() {
+fn readers_and_processes_under_the_lock_are_not_outsiders() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let Some(reader) = shell(&fixture, &["-readonly"]) else {
         return;
     };
     examine(&fixture).assert_ok("outsiders");
     drop(reader);
-    let inside = |mut command: Command| {
+    let assert_ok_under = |mut command: Command| {
         command.args(["sqlite3", "-batch", "x.db"]);
-        let mut inside = Peer::spawn(command);
-        ask(&mut inside, "SELECT count(*) FROM sqlite_schema;", "1");
+        let mut reader = Peer::spawn(command);
+        ask(&mut reader, "SELECT count(*) FROM sqlite_schema;", "1");
         examine(&fixture).assert_ok("outsiders");
-        inside.close();
+        reader.close();
     };
-    inside(fixture.command(["run", "x.db", "--"]));
+    assert_ok_under(fixture.command(["run", "x.db", "--"]));
     if requirement::has_program("flock") {
         let mut command = fixture.program("flock");
         command.arg("db.lock");
-        inside(command);
+        assert_ok_under(command);
     }
 }
 
 #[test]
-fn a_child_of_a_program_with_the_lock_is_inside_only_while_that_holds() {
+fn a_child_is_under_the_lock_only_while_its_parent_holds_it() {
     if !requirement::has_program("sqlite3") || !requirement::has_program("flock") {
         return;
     }
@@ -726,7 +735,7 @@ fn a_child_of_a_program_with_the_lock_is_inside_only_while_that_holds() {
 }
 
 #[test]
-fn processes_that_come_and_go_are_no_outsiders() {
+fn processes_that_come_and_go_are_not_outsiders() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let script = "\
         (while [ ! -e enough ]; do \"$PENHOLDER\" exec x.db --timeout 1m \
@@ -742,13 +751,13 @@ fn processes_that_come_and_go_are_no_outsiders() {
         let report = examine_with(&fixture, &["--timeout", "1m"]);
         assert_eq!(report.code, 0, "{}", report.json);
     }
-    busy.send("enough");
+    busy.send("end");
     busy.wait();
     assert!(fixture.count_entries() > 0);
 }
 
 #[test]
-fn whoever_has_a_deleted_file_open_is_found() {
+fn a_process_with_the_deleted_file_open_is_found() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let Some(old) = shell(&fixture, &[]) else {
         return;
@@ -791,13 +800,13 @@ fn affected_versions_of_sqlite_are_found() {
 }
 
 #[test]
-fn a_version_that_cannot_be_told_is_said_to_be_unknown() {
+fn a_version_that_cannot_be_determined_is_reported_as_unknown() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let mut command = fixture.program("sh");
     command.args(["-c", "exec 3<>x.db; echo open; read line"]);
-    let odd = Peer::spawn(command);
-    odd.expect("open");
-    let words = format!("unknown in pid:{}", odd.pid());
+    let unknown = Peer::spawn(command);
+    unknown.expect("open");
+    let words = format!("unknown in pid:{}", unknown.pid());
     examine(&fixture).assert_found("sqlite-version", "info", &words);
 }
 
@@ -856,11 +865,11 @@ fn a_schema_that_cannot_be_checked_is_found() {
 }
 
 #[test]
-fn looking_takes_no_lock_and_waits_for_nobody() {
+fn an_examination_takes_no_lock_and_does_not_wait() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let holder = fixture.hold_lock(&[]);
-    let (report, took) = wait::timed(|| examine_with(&fixture, &["--timeout", "1m"]));
-    assert!(took < PROMPT, "{took:?}");
+    let (report, time) = wait::timed(|| examine_with(&fixture, &["--timeout", "1m"]));
+    assert!(time < PROMPT, "{time:?}");
     assert_eq!(report.code, 0, "{}", report.json);
     drop(holder);
     if !requirement::has_program("flock") {
@@ -874,7 +883,7 @@ fn looking_takes_no_lock_and_waits_for_nobody() {
 }
 
 #[test]
-fn another_lock_file_is_looked_at() {
+fn another_lock_file_is_examined() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let holder = fixture.hold_lock(&["--lock-file", "other.lock"]);
     let other = ["--lock-file", "other.lock", "--timeout", "1m"];

@@ -1,5 +1,5 @@
-//! Proves that the help, the version and the completions are what was approved,
-//! and that colours stay on terminals.
+//! Proves that the help, the version and the completions are the approved ones, and that
+//! colours are used only on terminals.
 #![cfg(test)]
 
 use penholder_testkit::command_fixture::{CommandFixture, run_command};
@@ -59,13 +59,13 @@ fn the_help_fits_its_width() {
 }
 
 #[test]
-fn nothing_asked_for_gets_the_help_as_a_usage_error() {
+fn no_arguments_print_the_help_as_a_usage_error() {
     let fixture = CommandFixture::new(PENHOLDER);
     let none: [&str; 0] = [];
-    let done = fixture.run(none);
-    assert_eq!(done.code, Some(2));
-    assert_eq!(done.stdout, "");
-    assert_eq!(done.stderr, fixture.run(["-h"]).expect_quiet_success());
+    let output = fixture.run(none);
+    assert_eq!(output.code, Some(2));
+    assert_eq!(output.stdout, "");
+    assert_eq!(output.stderr, fixture.run(["-h"]).expect_quiet_success());
 }
 
 #[test]
@@ -88,19 +88,22 @@ fn colours_stay_on_terminals() {
         &["exec", "x.db", "SELEC"],
         &["nonsense"],
     ] {
-        let done = fixture.run(args);
-        assert!(!(done.stdout + &done.stderr).contains('\x1b'), "{args:?}");
+        let output = fixture.run(args);
+        assert!(
+            !(output.stdout + &output.stderr).contains('\x1b'),
+            "{args:?}"
+        );
     }
     let coloured = "\"$PENHOLDER\" --help";
-    if let Some(shown) = fixture.run_on_terminal(coloured, &[("TERM", "xterm")]) {
-        assert!(shown.contains('\x1b'), "{shown}");
+    if let Some(text) = fixture.run_on_terminal(coloured, &[("TERM", "xterm")]) {
+        assert!(text.contains('\x1b'), "{text}");
     }
 }
 
 #[test]
 fn no_color_is_respected() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    let bare = [("TERM", "xterm"), ("NO_COLOR", "1")];
+    let env = [("TERM", "xterm"), ("NO_COLOR", "1")];
     for script in [
         "\"$PENHOLDER\" --help",
         "\"$PENHOLDER\" exec --help",
@@ -109,10 +112,10 @@ fn no_color_is_respected() {
         "\"$PENHOLDER\" status x.db",
         "\"$PENHOLDER\" query x.db 'SELECT 1'",
     ] {
-        let Some(shown) = fixture.run_on_terminal(script, &bare) else {
+        let Some(text) = fixture.run_on_terminal(script, &env) else {
             return;
         };
-        assert!(!shown.is_empty() && !shown.contains('\x1b'), "{shown:?}");
+        assert!(!text.is_empty() && !text.contains('\x1b'), "{text:?}");
     }
 }
 

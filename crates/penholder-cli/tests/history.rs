@@ -1,5 +1,5 @@
-//! Proves that `penholder history` tells what was notable, filtered and in order, and
-//! goes on telling it with `--follow`.
+//! Proves that `penholder history` prints the kept events, filtered and in order, and
+//! prints new ones with `--follow`.
 #![cfg(test)]
 
 use std::fs;
@@ -16,37 +16,38 @@ const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
 const INSERT: &str = "INSERT INTO entry VALUES (1, 1)";
 
-/// A timeout, then a recovery: the pids of who gave up, who was killed and who went on.
+/// Causes a timeout, then a recovery. Returns the pids of the waiter that timed out, the
+/// holder that was killed and the waiter that acquired the lock after it.
 ///
-/// The kernel frees the lock a moment before it says that its holder is gone: whoever
-/// takes it just then cannot know, and all is done again.
-fn trouble(fixture: &CommandFixture) -> [u32; 3] {
+/// The kernel frees the lock a moment before it reports that the holder is gone. A waiter
+/// that acquires the lock in between does not notice the recovery; then this tries again.
+fn cause_timeout_and_recovery(fixture: &CommandFixture) -> [u32; 3] {
     loop {
         let mut holder = fixture.hold_lock(&["--label", "nightly"]);
-        let hasty = gives_up(fixture);
-        let patient = ["run", "x.db", "--label", "heir", "--", "true"];
-        let mut patient = Peer::spawn(fixture.command(patient));
-        wait::until("it is in line", || {
+        let timed_out = cause_timeout(fixture);
+        let args = ["run", "x.db", "--label", "successor", "--", "true"];
+        let mut successor = Peer::spawn(fixture.command(args));
+        wait::until("it is in the queue", || {
             fixture.status()["queue"].as_array().unwrap().len() == 1
         });
         holder.kill();
-        assert!(patient.wait().success());
+        assert!(successor.wait().success());
         if fixture.status()["counters"]["recoveries"] == 1 {
-            return [hasty, holder.pid(), patient.pid()];
+            return [timed_out, holder.pid(), successor.pid()];
         }
         fs::remove_file(fixture.join("db.lockq")).unwrap();
     }
 }
 
-/// Somebody waits for the lock in vain; its pid.
-fn gives_up(fixture: &CommandFixture) -> u32 {
-    let hasty = ["exec", "x.db", INSERT, "--timeout", "50ms"];
-    let mut hasty = Peer::spawn(fixture.command(hasty));
-    assert_eq!(hasty.wait().code(), Some(75));
-    hasty.pid()
+/// Lets a process wait for the lock until its timeout, and returns its pid.
+fn cause_timeout(fixture: &CommandFixture) -> u32 {
+    let args = ["exec", "x.db", INSERT, "--timeout", "50ms"];
+    let mut waiter = Peer::spawn(fixture.command(args));
+    assert_eq!(waiter.wait().code(), Some(75));
+    waiter.pid()
 }
 
-/// All but long holds, which any hold is on a busy machine.
+/// Returns all events except long holds: on a busy machine any hold may be long.
 fn history(fixture: &CommandFixture, options: &[&str]) -> Vec<Value> {
     let args = ["history", "x.db", "--json"].iter().chain(options);
     let lines = fixture.run(args).expect_success();
@@ -55,16 +56,16 @@ fn history(fixture: &CommandFixture, options: &[&str]) -> Vec<Value> {
     events
 }
 
-/// The kinds of the events that these options leave over.
+/// Returns the kinds of the events that these options select.
 fn kinds(fixture: &CommandFixture, options: &[&str]) -> Vec<String> {
     let kind = |event: &Value| event["kind"].as_str().unwrap().to_owned();
     history(fixture, options).iter().map(kind).collect()
 }
 
 #[test]
-fn what_happened_is_told_the_latest_first() {
+fn events_are_printed_latest_first() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    let [hasty, holder, heir] = trouble(&fixture);
+    let [timed_out, holder, successor] = cause_timeout_and_recovery(&fixture);
     let events = history(&fixture, &[]);
     let [recovery, timeout] = &events[..] else {
         panic!("{events:?}");
@@ -89,12 +90,12 @@ fn what_happened_is_told_the_latest_first() {
     );
     assert_eq!(
         (&recovery["pid"], &recovery["label"]),
-        (&json!(heir), &json!("heir"))
+        (&json!(successor), &json!("successor"))
     );
     assert_eq!(recovery["other_pid"], holder);
     assert_eq!(
         (&timeout["pid"], &timeout["other_pid"]),
-        (&json!(hasty), &json!(holder))
+        (&json!(timed_out), &json!(holder))
     );
     assert!(timeout["duration_s"].as_f64().unwrap() < 60.0);
     let both = ["--kind", "timeout", "--kind", "recovery"];
@@ -102,10 +103,12 @@ fn what_happened_is_told_the_latest_first() {
         .run(["history", "x.db"].iter().chain(&both))
         .expect_quiet_success();
     let lines: Vec<&str> = text.lines().collect();
-    let first = format!(" pid:{heir} (heir) recovered the lock from pid:{holder}, which had died");
+    let first = format!(
+        " pid:{successor} (successor) recovered the lock from pid:{holder}, which had died"
+    );
     assert!(lines[0].ends_with(&first), "{text}");
     assert!(
-        lines[1].contains(&format!(" pid:{hasty} gave up after ")),
+        lines[1].contains(&format!(" pid:{timed_out} gave up after ")),
         "{text}"
     );
     assert_eq!(lines.len(), 2);
@@ -114,13 +117,14 @@ fn what_happened_is_told_the_latest_first() {
 #[test]
 fn events_are_filtered() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    let [hasty, holder, heir] = trouble(&fixture).map(|pid| pid.to_string());
+    let [timed_out, holder, successor] =
+        cause_timeout_and_recovery(&fixture).map(|pid| pid.to_string());
     assert_eq!(kinds(&fixture, &["--kind", "timeout"]), ["timeout"]);
     let both = ["--kind", "timeout", "--kind", "recovery"];
     assert_eq!(kinds(&fixture, &both), ["recovery", "timeout"]);
-    assert_eq!(kinds(&fixture, &["--pid", &hasty]), ["timeout"]);
-    assert_eq!(kinds(&fixture, &["--pid", &heir]), ["recovery"]);
-    // It did neither, and had a part in both.
+    assert_eq!(kinds(&fixture, &["--pid", &timed_out]), ["timeout"]);
+    assert_eq!(kinds(&fixture, &["--pid", &successor]), ["recovery"]);
+    // It caused neither event, but both name it.
     assert_eq!(
         kinds(&fixture, &["--pid", &holder]),
         ["recovery", "timeout"]
@@ -134,16 +138,16 @@ fn events_are_filtered() {
         ["timeout"]
     );
     assert!(kinds(&fixture, &["--longer", "1h"]).is_empty());
-    let done = fixture.run(["history", "x.db", "--longer", "1h"]);
+    let output = fixture.run(["history", "x.db", "--longer", "1h"]);
     let note = "penholder: history: none of the kept events matches\n";
     assert_eq!(
-        (done.code, &*done.stdout, &*done.stderr),
+        (output.code, &*output.stdout, &*output.stderr),
         (Some(0), "", note)
     );
 }
 
 #[test]
-fn a_long_hold_is_told() {
+fn a_long_hold_is_an_event() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     fixture
         .run(["run", "x.db", "--label", "slow", "--", "sleep", "0.6"])
@@ -163,31 +167,32 @@ fn a_long_hold_is_told() {
 }
 
 #[test]
-fn nothing_to_tell_is_said_and_is_no_error() {
-    let site = Site::with_table();
-    let done = fixture.run(["history", "x.db"]);
-    assert_eq!((done.code, &*done.stdout), (Some(0), ""));
-    assert_eq!(done.stderr, "penholder: history: no events so far\n");
+fn having_no_events_is_reported_and_is_not_an_error() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let output = fixture.run(["history", "x.db"]);
+    assert_eq!((output.code, &*output.stdout), (Some(0), ""));
+    assert_eq!(output.stderr, "penholder: history: no events so far\n");
     fs::remove_file(fixture.join("db.lockq")).unwrap();
-    let before = fixture.files();
-    let done = fixture.run(["history", "x.db", "--json"]);
-    assert_eq!((done.code, &*done.stdout), (Some(0), ""));
+    let before = fixture.file_names();
+    let output = fixture.run(["history", "x.db", "--json"]);
+    assert_eq!((output.code, &*output.stdout), (Some(0), ""));
     assert!(
-        done.stderr
+        output
+            .stderr
             .contains("no events are kept: no process has queued here yet")
     );
-    assert_eq!(fixture.files(), before, "looking creates nothing");
+    assert_eq!(fixture.file_names(), before, "history creates nothing");
     fs::write(fixture.join("db.lockq"), "nonsense").unwrap();
-    let done = fixture.run(["history", "x.db"]);
-    assert_eq!((done.code, &*done.stdout), (Some(0), ""));
-    assert!(done.stderr.contains("the queue file is invalid"));
+    let output = fixture.run(["history", "x.db"]);
+    assert_eq!((output.code, &*output.stdout), (Some(0), ""));
+    assert!(output.stderr.contains("the queue file is invalid"));
 }
 
 #[test]
 fn bad_input_is_refused() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let message = fixture.run(["history", "nowhere.db"]).expect_success();
-    assert_eq!(message, "", "its folder has a lock file");
+    assert_eq!(message, "", "its directory has a lock file");
     let message = CommandFixture::new(PENHOLDER)
         .run(["history", "x.db"])
         .expect_failure(1);
@@ -206,41 +211,41 @@ fn bad_input_is_refused() {
 }
 
 #[test]
-fn what_happens_is_told_as_it_comes() {
+fn events_are_followed_as_they_happen() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let mut holder = fixture.hold_lock(&[]);
-    gives_up(&fixture);
-    let first = gives_up(&fixture);
+    cause_timeout(&fixture);
+    let first = cause_timeout(&fixture);
     let args = [
         "history", "x.db", "--follow", "-n", "1", "--kind", "timeout",
     ];
     let mut following = Peer::spawn(fixture.command(args));
-    let expect = |following: &Peer, pid| {
+    let expect_timeout = |following: &Peer, pid| {
         let line = following.read_line();
         let gave_up = format!(" pid:{pid} gave up after ");
         assert!(line.contains(&gave_up), "{line}");
     };
-    expect(&following, first);
+    expect_timeout(&following, first);
     for _ in 0..3 {
-        expect(&following, gives_up(&fixture));
+        expect_timeout(&following, cause_timeout(&fixture));
     }
     holder.send("go");
     assert!(holder.wait().success());
-    // A page built anew begins anew, and is followed.
+    // A new queue file starts with no events, and is followed too.
     fs::remove_file(fixture.join("db.lockq")).unwrap();
     let _holder = fixture.hold_lock(&[]);
-    expect(&following, gives_up(&fixture));
+    expect_timeout(&following, cause_timeout(&fixture));
     assert_eq!(following.read_line_within(Duration::from_millis(500)), None);
     following.signal("INT");
     assert_eq!(following.wait().signal(), Some(2));
 }
 
 #[test]
-fn following_ends_with_its_reader() {
+fn following_ends_when_its_reader_ends() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let _holder = fixture.hold_lock(&[]);
-    gives_up(&fixture);
-    gives_up(&fixture);
+    cause_timeout(&fixture);
+    cause_timeout(&fixture);
     for options in ["", "--json"] {
         let script = format!("\"$PENHOLDER\" history x.db --follow {options} | head -n 2");
         assert_eq!(
@@ -252,7 +257,7 @@ fn following_ends_with_its_reader() {
             2
         );
     }
-    // Also if there is nothing to print by which to notice it.
+    // It notices this even if it has nothing to print.
     let script = "\"$PENHOLDER\" history x.db -f --kind bypass | true";
     assert_eq!(fixture.run_script(script).expect_quiet_success(), "");
 }

@@ -1,6 +1,6 @@
-//! Proves that `penholder import` takes all rows of a file or says which it took:
-//! values, malformed rows and their lines, constraints, interruptions, and others
-//! that write meanwhile.
+//! Proves that `penholder import` imports all rows of a file or reports which rows it
+//! imported: values, malformed rows and their lines, constraints, interruptions, and
+//! concurrent writers.
 #![cfg(test)]
 
 use std::fmt::Write;
@@ -18,7 +18,7 @@ use penholder_testkit::{peer, plain_sqlite, wait};
 /// The command under test.
 const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
-/// A folder with a table of parts.
+/// Creates a directory with a database that has a table of parts.
 fn fixture() -> CommandFixture {
     let fixture = CommandFixture::new(PENHOLDER);
     fixture
@@ -38,7 +38,7 @@ fn import(
     fixture.run(args.chain(options.iter().copied()))
 }
 
-/// The parts, each as one line.
+/// Returns the parts, each as one line of CSV.
 fn parts(fixture: &CommandFixture) -> Vec<String> {
     fixture.query("SELECT id, name, price, stock FROM part ORDER BY id")
 }
@@ -47,8 +47,8 @@ fn count(fixture: &CommandFixture) -> i64 {
     fixture.number("SELECT count(*) FROM part")
 }
 
-/// A file of so many rows with the ids from 1 on.
-fn many(fixture: &CommandFixture, rows: u32) {
+/// Writes the file `many.csv` with this number of rows, whose ids start at 1.
+fn write_many_rows(fixture: &CommandFixture, rows: u32) {
     let mut text = "id,name,price\n".to_owned();
     for id in 1..=rows {
         writeln!(text, "{id},part {id},{id}.5").unwrap();
@@ -56,8 +56,8 @@ fn many(fixture: &CommandFixture, rows: u32) {
     fs::write(fixture.join("many.csv"), text).unwrap();
 }
 
-/// An import of that file, under way.
-fn start(fixture: &CommandFixture, options: &[&str]) -> Child {
+/// Starts an import of `many.csv`.
+fn start_import(fixture: &CommandFixture, options: &[&str]) -> Child {
     let args = ["import", "x.db", "part", "many.csv"].into_iter();
     let mut command = fixture.command(args.chain(options.iter().copied()));
     command.stdin(Stdio::null()).stderr(Stdio::piped());
@@ -65,17 +65,18 @@ fn start(fixture: &CommandFixture, options: &[&str]) -> Child {
 }
 
 #[test]
-fn csv_values_are_converted_as_the_columns_ask() {
+fn csv_values_are_converted_to_the_types_of_the_columns() {
     let fixture = fixture();
     fixture.exec("DROP TABLE part");
     fixture.exec("CREATE TABLE part(i INTEGER, t TEXT, r REAL, b BLOB, n)");
     let text = "T,i,r,b,n\n1,1,1,1,1\nx,x,x,x,x\n,,,,\n\"a,\"\"b\"\"\nc\",07,1e3, 2 ,NULL\n";
-    let done = import(&fixture, "rows.csv", text, &[]);
+    let output = import(&fixture, "rows.csv", text, &[]);
     assert!(
-        done.stderr
+        output
+            .stderr
             .starts_with("penholder: 4 rows imported into part in ")
     );
-    assert_eq!(done.expect_success(), "");
+    assert_eq!(output.expect_success(), "");
     let types = "SELECT typeof(i) || typeof(t) || typeof(r) || typeof(b) || typeof(n) FROM part";
     let text = "texttexttexttexttext";
     assert_eq!(
@@ -108,7 +109,7 @@ fn an_empty_field_is_empty_text_or_null() {
 }
 
 #[test]
-fn what_the_file_does_not_name_gets_its_default() {
+fn columns_missing_from_the_file_get_their_default() {
     let fixture = fixture();
     import(&fixture, "rows.csv", "name\nbolt\n", &[]).expect_success();
     let objects = "{\"stock\":null}\n{}\n{\"name\":\"nut\",\"id\":9}\n";
@@ -117,7 +118,7 @@ fn what_the_file_does_not_name_gets_its_default() {
 }
 
 #[test]
-fn json_values_are_stored_as_what_they_are() {
+fn json_values_keep_their_types() {
     let fixture = fixture();
     fixture.exec("DROP TABLE part");
     fixture.exec("CREATE TABLE part(v)");
@@ -147,7 +148,7 @@ fn json_values_are_stored_as_what_they_are() {
 }
 
 #[test]
-fn json_comes_back_as_query_printed_it() {
+fn json_printed_by_query_can_be_imported() {
     let fixture = fixture();
     fixture.exec("INSERT INTO part VALUES (1, 'a\"b', 9e999, NULL), (2, '', -1.5, 4)");
     let before = fixture
@@ -168,7 +169,7 @@ fn json_comes_back_as_query_printed_it() {
 }
 
 #[test]
-fn standard_input_is_taken() {
+fn standard_input_can_be_imported() {
     let fixture = fixture();
     let csv = ["import", "x.db", "part", "-", "--format", "csv"];
     fixture
@@ -203,7 +204,7 @@ fn standard_input_is_taken() {
 }
 
 #[test]
-fn fields_are_told_apart_as_asked() {
+fn the_delimiter_follows_the_extension_or_the_option() {
     let fixture = fixture();
     import(&fixture, "rows.tsv", "id\tname\n1\ta,b\n", &[]).expect_success();
     import(
@@ -239,7 +240,7 @@ fn malformed_csv_is_reported_with_its_line_and_nothing_is_imported() {
         ("id,name\r\n1,a\r\n2\r\n", 3, "1 field"),
         ("id,name\r1,a\r2\r", 3, "1 field"),
         ("\u{feff}id,name\n1,a\n2\n", 3, "1 field"),
-        // Quoted line ends, and empty lines, are lines.
+        // Line breaks inside quotes and empty lines count as lines.
         ("id,name\n1,\"a\nb\r\nc\"\n\n\n2\n", 7, "1 field"),
         ("id,\"na\nme\"\n", 1, "no column \"na\\nme\""),
         ("id,name\n1,a\n2,\"b\n3,c\n", 3, "a quote is not closed"),
@@ -317,11 +318,11 @@ fn malformed_json_is_reported_with_its_line_and_nothing_is_imported() {
     assert_eq!(count(&fixture), 0);
 }
 
-/// Half of the file is well-formed: not one of its rows may be in.
+/// Only the last row is malformed: no row before it may be imported.
 #[test]
 fn the_last_row_is_checked_before_the_first_is_written() {
     let fixture = fixture();
-    many(&fixture, 50_000);
+    write_many_rows(&fixture, 50_000);
     let mut text = fs::read_to_string(fixture.join("many.csv")).unwrap();
     text += "50001\n";
     for options in [&[][..], &["--skip", "10"], &["--atomic"]] {
@@ -332,7 +333,7 @@ fn the_last_row_is_checked_before_the_first_is_written() {
 }
 
 #[test]
-fn odd_but_well_formed_files_are_taken() {
+fn unusual_but_well_formed_files_are_imported() {
     for (text, rows) in [
         ("\u{feff}id,name\n1,a\n", 1),
         ("id,name\r\n1,a\r\n\r\n2,b", 2),
@@ -345,44 +346,44 @@ fn odd_but_well_formed_files_are_taken() {
         ("id,name", 0),
     ] {
         let fixture = fixture();
-        let done = import(&fixture, "rows.csv", text, &[]);
-        assert_eq!(done.code, Some(0), "{text:?}: {done:?}");
+        let output = import(&fixture, "rows.csv", text, &[]);
+        assert_eq!(output.code, Some(0), "{text:?}: {output:?}");
         assert_eq!(count(&fixture), rows, "{text:?}");
     }
     let fixture = fixture();
     for text in ["", "\n", "\u{feff}"] {
-        let done = import(&fixture, "rows.jsonl", text, &[]);
+        let output = import(&fixture, "rows.jsonl", text, &[]);
         assert!(
-            done.stderr.starts_with("penholder: 0 rows imported"),
-            "{done:?}"
+            output.stderr.starts_with("penholder: 0 rows imported"),
+            "{output:?}"
         );
-        done.expect_success();
+        output.expect_success();
     }
 }
 
 #[test]
-fn what_takes_no_rows_is_said_with_the_next_step() {
+fn an_unusable_table_or_file_is_reported_with_the_next_step() {
     let fixture = fixture();
-    fixture.exec("CREATE VIEW seen AS SELECT * FROM part");
+    fixture.exec("CREATE VIEW names AS SELECT * FROM part");
     fixture.exec("CREATE TABLE sum(a, b AS (a + 1))");
     fs::write(fixture.join("rows.csv"), "a,b\n1,2\n").unwrap();
     fs::write(fixture.join("odd.csv"), "a b,c\n1,2\n").unwrap();
     fs::write(fixture.join("rows.jsonl"), "{}\n").unwrap();
-    fs::create_dir(fixture.join("folder.csv")).unwrap();
-    for (db, table, file, said) in [
+    fs::create_dir(fixture.join("directory.csv")).unwrap();
+    for (db, table, file, expected) in [
         ("x.db", "parts", "rows.csv", "'CREATE TABLE parts(a, b)'"),
         ("x.db", "parts", "odd.csv", "'CREATE TABLE parts(…)'"),
         ("x.db", "parts", "rows.jsonl", "'CREATE TABLE parts(…)'"),
         ("x.db", "", "rows.csv", "there is no table"),
-        ("x.db", "seen", "rows.csv", "it is a view"),
+        ("x.db", "names", "rows.csv", "it is a view"),
         ("x.db", "sqlite_schema", "rows.csv", "may not be modified"),
         ("x.db", "sum", "rows.csv", "\"b\" is computed"),
         ("y.db", "part", "rows.csv", "there is no such database"),
         ("x.db", "part", "missing.csv", "missing.csv: No such file"),
-        ("x.db", "part", "folder.csv", "is a directory"),
+        ("x.db", "part", "directory.csv", "is a directory"),
     ] {
         let message = fixture.run(["import", db, table, file]).expect_failure(1);
-        assert!(message.contains(said), "{table} {file}: {message}");
+        assert!(message.contains(expected), "{table} {file}: {message}");
         assert_eq!(message.lines().count(), 1, "{message}");
     }
     assert!(!fixture.join("y.db").exists());
@@ -395,7 +396,7 @@ fn what_takes_no_rows_is_said_with_the_next_step() {
 }
 
 #[test]
-fn names_that_need_quotes() {
+fn names_that_need_quotes_are_quoted() {
     let fixture = CommandFixture::new(PENHOLDER);
     fixture.exec("CREATE TABLE \"odd \"\"table\"(\"a b\", \"sel'ect\", \"ä\")");
     fs::write(fixture.join("rows.csv"), "ä,A B,sel'ect\n1,2,3\n").unwrap();
@@ -406,26 +407,26 @@ fn names_that_need_quotes() {
 }
 
 #[test]
-fn a_view_with_a_trigger_takes_rows() {
+fn rows_can_be_imported_into_a_view_with_a_trigger() {
     let fixture = fixture();
-    fixture.exec("CREATE VIEW seen AS SELECT id, name FROM part");
+    fixture.exec("CREATE VIEW names AS SELECT id, name FROM part");
     fixture.exec(
-        "CREATE TRIGGER put INSTEAD OF INSERT ON seen BEGIN \
+        "CREATE TRIGGER put INSTEAD OF INSERT ON names BEGIN \
          INSERT INTO part(id, name) VALUES (new.id, new.name); END",
     );
     fs::write(fixture.join("rows.csv"), "id,name\n1,bolt\n").unwrap();
     fixture
-        .run(["import", "x.db", "seen", "rows.csv"])
+        .run(["import", "x.db", "names", "rows.csv"])
         .expect_success();
     assert_eq!(parts(&fixture), ["1,bolt,,7"]);
 }
 
 #[test]
-fn a_row_that_is_refused_stops_after_those_before_it() {
+fn a_refused_row_ends_the_import_after_the_rows_before_it() {
     let fixture = fixture();
     let text = "id,name\n1,a\n2,\"b\nb\"\n1,c\n4,d\n";
-    let done = import(&fixture, "rows.csv", text, &[]);
-    let message = done.expect_failure(3);
+    let output = import(&fixture, "rows.csv", text, &[]);
+    let message = output.expect_failure(3);
     assert!(
         message.contains("rows.csv: line 5: UNIQUE constraint failed: part.id\n"),
         "{message}"
@@ -436,7 +437,7 @@ fn a_row_that_is_refused_stops_after_those_before_it() {
         "{message}"
     );
     assert_eq!(count(&fixture), 2);
-    // The same row again: nothing more is in.
+    // The next row is the refused one again, so nothing more is imported.
     let message = import(&fixture, "rows.csv", text, &["--skip", "2"]).expect_failure(1);
     assert!(message.contains("nothing was imported"), "{message}");
     assert!(
@@ -457,9 +458,9 @@ fn a_row_that_is_refused_stops_after_those_before_it() {
     assert!(message.contains("it has 4 rows"), "{message}");
 }
 
-/// Whatever the table does about a conflict, rows are in up to the one refused.
+/// With every conflict clause, the rows before the refused one are imported.
 #[test]
-fn conflicts_that_roll_back_or_keep_are_the_same() {
+fn every_conflict_clause_keeps_the_rows_before_the_refused_one() {
     for conflict in ["ABORT", "FAIL", "ROLLBACK"] {
         let fixture = CommandFixture::new(PENHOLDER);
         fixture.exec(&format!(
@@ -485,7 +486,7 @@ fn conflicts_that_roll_back_or_keep_are_the_same() {
 }
 
 #[test]
-fn a_failure_at_the_commit_takes_its_batch_back() {
+fn a_failed_commit_rolls_its_batch_back() {
     let fixture = CommandFixture::new(PENHOLDER);
     fixture.exec("CREATE TABLE maker(id INTEGER PRIMARY KEY)");
     fixture.exec("CREATE TABLE part(id, maker REFERENCES maker DEFERRABLE INITIALLY DEFERRED)");
@@ -497,7 +498,7 @@ fn a_failure_at_the_commit_takes_its_batch_back() {
         "{message}"
     );
     assert!(message.contains("nothing was imported"), "{message}");
-    // One row a batch.
+    // Each batch has one row.
     let message = import(&fixture, "rows.csv", text, &["--hold", "0s"]).expect_failure(3);
     assert!(message.contains("2 rows were imported"), "{message}");
     assert!(message.contains("continue with --skip 2"), "{message}");
@@ -508,8 +509,8 @@ fn a_failure_at_the_commit_takes_its_batch_back() {
 fn atomic_is_all_or_nothing() {
     let fixture = fixture();
     let text = "id,name\n1,a\n2,b\n1,c\n";
-    let done = import(&fixture, "rows.csv", text, &["--atomic"]);
-    let message = done.expect_failure(1);
+    let output = import(&fixture, "rows.csv", text, &["--atomic"]);
+    let message = output.expect_failure(1);
     assert!(
         message.contains("no other process can write until all rows are in"),
         "{message}"
@@ -517,25 +518,25 @@ fn atomic_is_all_or_nothing() {
     assert!(message.contains("line 4: UNIQUE"), "{message}");
     assert!(message.contains("nothing was imported"), "{message}");
     assert_eq!(count(&fixture), 0);
-    let done = import(&fixture, "rows.csv", text, &["--atomic", "--skip", "1"]);
+    let output = import(&fixture, "rows.csv", text, &["--atomic", "--skip", "1"]);
     assert!(
-        done.stderr.contains("2 rows imported into part"),
-        "{done:?}"
+        output.stderr.contains("2 rows imported into part"),
+        "{output:?}"
     );
     assert!(
-        done.stderr.contains("no other process wrote meanwhile"),
-        "{done:?}"
+        output.stderr.contains("no other process wrote meanwhile"),
+        "{output:?}"
     );
     assert_eq!(parts(&fixture), ["1,c,,7", "2,b,,7"]);
 }
 
 #[test]
-fn a_holder_is_waited_for_and_named() {
+fn an_import_waits_for_the_holder_and_names_it() {
     let fixture = fixture();
     let mut holder = fixture.hold_lock(&["--label", "nightly"]);
     let options = ["--timeout", "50ms"];
-    let done = import(&fixture, "rows.csv", "id\n1\n", &options);
-    let message = done.expect_failure(75);
+    let output = import(&fixture, "rows.csv", "id\n1\n", &options);
+    let message = output.expect_failure(75);
     assert!(
         message.contains("write lock timeout after 50ms"),
         "{message}"
@@ -545,41 +546,41 @@ fn a_holder_is_waited_for_and_named() {
         message.contains("nothing was imported\n  try again"),
         "{message}"
     );
-    // A malformed file is not waited for.
-    let (done, time) =
+    // A malformed file is refused without waiting.
+    let (output, time) =
         wait::timed(|| import(&fixture, "rows.csv", "id\n1,2\n", &["--timeout", "50s"]));
-    done.expect_failure(1);
+    output.expect_failure(1);
     assert!(time < PROMPT, "{time:?}");
-    many(&fixture, 10);
-    let waiting = start(&fixture, &["--timeout", "60s"]);
+    write_many_rows(&fixture, 10);
+    let waiting = start_import(&fixture, &["--timeout", "60s"]);
     wait::until("it waits", || {
         fixture.status()["queue"][0]["label"] == "import"
     });
     holder.send("go");
-    assert_eq!(ended(waiting).code, Some(0));
+    assert_eq!(wait_for_import(waiting).code, Some(0));
     assert_eq!(count(&fixture), 10);
 }
 
 #[test]
-fn a_holder_in_the_middle_leaves_what_is_in() {
+fn a_timeout_in_the_middle_keeps_the_rows_imported_so_far() {
     let fixture = fixture();
-    many(&fixture, MANY);
-    let import = start(&fixture, &["--hold", "1ms", "--timeout", "200ms"]);
-    some_rows(&fixture.join("x.db"));
+    write_many_rows(&fixture, MANY);
+    let import = start_import(&fixture, &["--hold", "1ms", "--timeout", "200ms"]);
+    wait_for_rows(&fixture.join("x.db"));
     let _holder = fixture.hold_lock(&[]);
-    let done = ended(import);
-    assert_eq!(done.code, Some(75), "{done:?}");
+    let output = wait_for_import(import);
+    assert_eq!(output.code, Some(75), "{output:?}");
     assert!(
-        done.stderr.contains("write lock timeout after 200ms"),
-        "{done:?}"
+        output.stderr.contains("write lock timeout after 200ms"),
+        "{output:?}"
     );
-    let rows = prefix(&fixture);
+    let rows = count_prefix(&fixture);
     let state = format!("\n  {rows} rows were imported\n  continue with --skip {rows}\n");
-    assert!(done.stderr.ends_with(&state), "{done:?}");
+    assert!(output.stderr.ends_with(&state), "{output:?}");
 }
 
-/// How an import that was started ends.
-fn ended(mut child: Child) -> CommandOutput {
+/// Waits until an import exits.
+fn wait_for_import(mut child: Child) -> CommandOutput {
     let status = wait_for_exit(&mut child, wait::LIMIT);
     let mut stderr = String::new();
     std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut stderr).unwrap();
@@ -591,8 +592,8 @@ fn ended(mut child: Child) -> CommandOutput {
     }
 }
 
-/// Rows of a large import that others see, once there are some.
-fn some_rows(path: &Path) -> i64 {
+/// Waits until other processes see rows of a large import.
+fn wait_for_rows(path: &Path) -> i64 {
     let mut rows = 0;
     wait::until("some rows are in", || {
         rows = plain_sqlite::number(path, "SELECT count(*) FROM part");
@@ -601,9 +602,9 @@ fn some_rows(path: &Path) -> i64 {
     rows
 }
 
-/// How many rows are in: those with the first ids, and no other.
+/// Returns how many rows are imported, and asserts that they have the first ids.
 #[track_caller]
-fn prefix(fixture: &CommandFixture) -> i64 {
+fn count_prefix(fixture: &CommandFixture) -> i64 {
     plain_sqlite::assert_integrity(&fixture.join("x.db"));
     let rows = count(fixture);
     let last = fixture.number("SELECT coalesce(max(id), 0) FROM part");
@@ -616,204 +617,208 @@ const MANY: u32 = 200_000;
 #[test]
 fn a_kill_leaves_whole_batches() {
     let fixture = fixture();
-    many(&fixture, MANY);
+    write_many_rows(&fixture, MANY);
     for _ in 0..3 {
-        let before = prefix(&fixture);
+        let before = count_prefix(&fixture);
         let skip = before.to_string();
-        let mut import = start(&fixture, &["--hold", "1ms", "--skip", &skip]);
-        wait::until("it goes on", || count(&fixture) > before);
+        let mut import = start_import(&fixture, &["--hold", "1ms", "--skip", &skip]);
+        wait::until("it continues", || count(&fixture) > before);
         import.kill().unwrap();
         import.wait().unwrap();
-        let after = prefix(&fixture);
+        let after = count_prefix(&fixture);
         assert!(after > before, "{before} {after}");
     }
-    let skip = prefix(&fixture).to_string();
+    let skip = count_prefix(&fixture).to_string();
     fixture
         .run(["import", "x.db", "part", "many.csv", "--skip", &skip])
         .expect_success();
-    assert_eq!(prefix(&fixture), i64::from(MANY));
+    assert_eq!(count_prefix(&fixture), i64::from(MANY));
 }
 
 #[test]
 fn a_killed_atomic_import_leaves_nothing() {
     let fixture = fixture();
-    many(&fixture, MANY);
-    let mut import = start(&fixture, &["--atomic"]);
+    write_many_rows(&fixture, MANY);
+    let mut import = start_import(&fixture, &["--atomic"]);
     wait::until("it writes", || {
         fixture.status()["holder"]["label"] == "import"
     });
     import.kill().unwrap();
     import.wait().unwrap();
-    assert!(matches!(prefix(&fixture), 0 | 200_000));
+    assert!(matches!(count_prefix(&fixture), 0 | 200_000));
     fixture.exec("SELECT 1");
 }
 
 #[test]
-fn an_interrupted_import_says_how_to_go_on() {
+fn an_interrupted_import_says_how_to_continue() {
     for (name, code) in [("INT", 130), ("TERM", 143)] {
         let fixture = fixture();
-        many(&fixture, MANY);
-        let import = start(&fixture, &["--hold", "1ms"]);
-        some_rows(&fixture.join("x.db"));
+        write_many_rows(&fixture, MANY);
+        let import = start_import(&fixture, &["--hold", "1ms"]);
+        wait_for_rows(&fixture.join("x.db"));
         peer::signal(import.id(), name);
-        let done = ended(import);
-        assert_eq!(done.code, Some(code), "{done:?}");
-        let rows = prefix(&fixture);
+        let output = wait_for_import(import);
+        assert_eq!(output.code, Some(code), "{output:?}");
+        let rows = count_prefix(&fixture);
         assert!(rows < i64::from(MANY), "it was interrupted");
         let state = format!("\n  {rows} rows were imported\n  continue with --skip {rows}\n");
-        assert!(done.stderr.contains(&state), "{done:?}");
+        assert!(output.stderr.contains(&state), "{output:?}");
         let skip = rows.to_string();
         fixture
             .run(["import", "x.db", "part", "many.csv", "--skip", &skip])
             .expect_success();
-        assert_eq!(prefix(&fixture), i64::from(MANY));
+        assert_eq!(count_prefix(&fixture), i64::from(MANY));
     }
 }
 
 #[test]
 fn an_interrupted_atomic_import_leaves_nothing() {
     let fixture = fixture();
-    many(&fixture, MANY);
-    let import = start(&fixture, &["--atomic"]);
+    write_many_rows(&fixture, MANY);
+    let import = start_import(&fixture, &["--atomic"]);
     wait::until("it writes", || {
         fixture.status()["holder"]["label"] == "import"
     });
     peer::signal(import.id(), "INT");
-    let done = ended(import);
-    assert_eq!(done.code, Some(130), "{done:?}");
-    assert!(done.stderr.contains("nothing was imported"), "{done:?}");
-    assert_eq!(prefix(&fixture), 0);
+    let output = wait_for_import(import);
+    assert_eq!(output.code, Some(130), "{output:?}");
+    assert!(output.stderr.contains("nothing was imported"), "{output:?}");
+    assert_eq!(count_prefix(&fixture), 0);
 }
 
 #[test]
-fn a_second_signal_ends_it_though_somebody_holds() {
+fn a_second_signal_ends_an_import_that_waits_for_the_lock() {
     let fixture = fixture();
-    many(&fixture, 10);
+    write_many_rows(&fixture, 10);
     let _holder = fixture.hold_lock(&[]);
-    let import = start(&fixture, &["--timeout", "60s"]);
+    let import = start_import(&fixture, &["--timeout", "60s"]);
     wait::until("it waits", || {
         fixture.status()["queue"][0]["label"] == "import"
     });
     peer::signal(import.id(), "INT");
-    // Two that come together count as one.
+    // Two signals at the same time count as one.
     std::thread::sleep(Duration::from_millis(100));
     peer::signal(import.id(), "INT");
-    assert_eq!(ended(import).signal, Some(2));
+    assert_eq!(wait_for_import(import).signal, Some(2));
     assert_eq!(count(&fixture), 0);
 }
 
 #[test]
-fn others_keep_getting_in() {
+fn other_writers_acquire_the_lock_between_batches() {
     let fixture = fixture();
-    fixture.exec("CREATE TABLE seen(rows)");
-    many(&fixture, MANY);
+    fixture.exec("CREATE TABLE snapshot(rows)");
+    write_many_rows(&fixture, MANY);
     let db = Database::open(fixture.join("x.db")).unwrap();
-    let mut import = start(&fixture, &["--hold", "2ms"]);
+    let mut import = start_import(&fixture, &["--hold", "2ms"]);
     while import.try_wait().unwrap().is_none() {
-        let sql = "INSERT INTO seen SELECT count(*) FROM part";
+        let sql = "INSERT INTO snapshot SELECT count(*) FROM part";
         db.execute(sql, ()).unwrap();
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert_eq!(ended(import).code, Some(0));
-    assert_eq!(prefix(&fixture), i64::from(MANY));
-    let between = format!("SELECT count(DISTINCT rows) FROM seen WHERE rows NOT IN (0, {MANY})");
-    let turns = fixture.number(&between);
-    assert!(turns > 5, "others wrote between {turns} batches");
+    assert_eq!(wait_for_import(import).code, Some(0));
+    assert_eq!(count_prefix(&fixture), i64::from(MANY));
+    let between =
+        format!("SELECT count(DISTINCT rows) FROM snapshot WHERE rows NOT IN (0, {MANY})");
+    let batches = fixture.number(&between);
+    assert!(batches > 5, "others wrote after {batches} batches");
 }
 
 #[test]
-fn two_imports_into_one_table() {
+fn concurrent_imports_into_one_table_all_succeed() {
     let fixture = CommandFixture::new(PENHOLDER);
     fixture.exec("CREATE TABLE part(id, name, price)");
-    many(&fixture, 50_000);
-    let imports = [0, 1, 2].map(|_| start(&fixture, &["--hold", "1ms"]));
+    write_many_rows(&fixture, 50_000);
+    let imports = [0, 1, 2].map(|_| start_import(&fixture, &["--hold", "1ms"]));
     for import in imports {
-        assert_eq!(ended(import).code, Some(0));
+        assert_eq!(wait_for_import(import).code, Some(0));
     }
     assert_eq!(count(&fixture), 150_000);
 }
 
 #[test]
-fn a_bar_is_shown_on_a_terminal_only() {
+fn a_progress_bar_is_shown_only_on_a_terminal() {
     let fixture = fixture();
     fixture.exec("CREATE TABLE entry(id, name, price)");
-    many(&fixture, 100_000);
-    let done = fixture.run(["import", "x.db", "entry", "many.csv"]);
-    assert_eq!(done.stderr.lines().count(), 1, "{done:?}");
-    assert!(!done.stderr.contains(['\r', '\x1b']), "{done:?}");
+    write_many_rows(&fixture, 100_000);
+    let output = fixture.run(["import", "x.db", "entry", "many.csv"]);
+    assert_eq!(output.stderr.lines().count(), 1, "{output:?}");
+    assert!(!output.stderr.contains(['\r', '\x1b']), "{output:?}");
     let env = [("TERM", "xterm"), ("NO_COLOR", "1")];
     let script = "\"$PENHOLDER\" import x.db part many.csv";
-    if let Some(shown) = fixture.run_on_terminal(script, &env) {
-        assert!(shown.contains("checking"), "{shown:?}");
-        assert!(shown.contains("/100000 rows"), "{shown:?}");
-        assert!(shown.contains("100000 rows imported"), "{shown:?}");
+    if let Some(text) = fixture.run_on_terminal(script, &env) {
+        assert!(text.contains("checking"), "{text:?}");
+        assert!(text.contains("/100000 rows"), "{text:?}");
+        assert!(text.contains("100000 rows imported"), "{text:?}");
     }
 }
 
 #[test]
 fn a_file_that_changes_after_the_check_is_noticed() {
     let fixture = fixture();
-    many(&fixture, 60_000);
+    write_many_rows(&fixture, 60_000);
     let text = fs::read(fixture.join("many.csv")).unwrap();
-    let cut = text[..700_000]
+    let end_of_line = text[..700_000]
         .iter()
         .rposition(|byte| *byte == b'\n')
         .unwrap();
-    for (change, said) in [
-        (&text[..=cut], "it is shorter"),
+    for (change, expected) in [
+        (&text[..=end_of_line], "it is shorter"),
         (&vec![b','; text.len()], "fields"),
     ] {
         fixture.exec("DELETE FROM part");
         fs::write(fixture.join("many.csv"), &text).unwrap();
         let mut holder = fixture.hold_lock(&[]);
-        let import = start(&fixture, &["--timeout", "60s"]);
+        let import = start_import(&fixture, &["--timeout", "60s"]);
         wait::until("it waits", || {
             fixture.status()["queue"][0]["label"] == "import"
         });
         fs::write(fixture.join("many.csv"), change).unwrap();
         holder.send("go");
-        let done = ended(import);
-        assert_eq!(done.code, Some(3), "{done:?}");
+        let output = wait_for_import(import);
+        assert_eq!(output.code, Some(3), "{output:?}");
         assert!(
-            done.stderr.contains("it has changed since it was checked"),
-            "{done:?}"
+            output
+                .stderr
+                .contains("it has changed since it was checked"),
+            "{output:?}"
         );
-        assert!(done.stderr.contains(said), "{done:?}");
-        let rows = prefix(&fixture);
+        assert!(output.stderr.contains(expected), "{output:?}");
+        let rows = count_prefix(&fixture);
         assert!(
-            done.stderr
+            output
+                .stderr
                 .contains(&format!("\n  {rows} rows were imported\n")),
-            "{done:?}"
+            "{output:?}"
         );
     }
 }
 
-/// What is added at the end meanwhile is left for the next time.
+/// The next import can take the lines that are appended meanwhile.
 #[test]
-fn a_file_that_grows_is_taken_as_it_was() {
+fn lines_appended_during_the_import_are_ignored() {
     let fixture = fixture();
-    many(&fixture, 10);
+    write_many_rows(&fixture, 10);
     let mut holder = fixture.hold_lock(&[]);
-    let import = start(&fixture, &["--timeout", "60s"]);
+    let import = start_import(&fixture, &["--timeout", "60s"]);
     wait::until("it waits", || {
         fixture.status()["queue"][0]["label"] == "import"
     });
     let text = fs::read_to_string(fixture.join("many.csv")).unwrap();
     fs::write(fixture.join("many.csv"), text + "11,more,1\nand,").unwrap();
     holder.send("go");
-    assert_eq!(ended(import).code, Some(0));
-    assert_eq!(prefix(&fixture), 10);
+    assert_eq!(wait_for_import(import).code, Some(0));
+    assert_eq!(count_prefix(&fixture), 10);
 }
 
-/// Unclosed, a quote would swallow the whole file into one row.
+/// An unclosed quote would make the rest of the file one row.
 #[test]
-fn a_row_without_end_does_not_fill_the_memory() {
+fn a_row_that_never_ends_does_not_exhaust_the_memory() {
     let fixture = fixture();
-    for (format, start) in [("csv", "id,name\n1,\""), ("jsonl", "{\"name\":\"")] {
+    for (format, text) in [("csv", "id,name\n1,\""), ("jsonl", "{\"name\":\"")] {
         let script = format!(
             "ulimit -v 1000000; (printf '{}'; head -c 120000000 /dev/zero) | \
              \"$PENHOLDER\" import x.db part - --format {format}",
-            start.replace('\n', "\\n").replace('"', "\\\"")
+            text.replace('\n', "\\n").replace('"', "\\\"")
         );
         let mut shell = fixture.program("sh");
         let message = run_command(shell.args(["-c", &script]), b"", wait::LIMIT).expect_failure(1);

@@ -1,5 +1,5 @@
-//! Proves that `penholder checkpoint`, `backup` and `vacuum` do what they say,
-//! under the lock where they need it and beside it where they do not.
+//! Proves that `penholder checkpoint`, `backup` and `vacuum` do what they report, and
+//! that they take the write lock only if they need it.
 #![cfg(test)]
 
 use std::fs;
@@ -21,12 +21,12 @@ fn fill(fixture: &CommandFixture, rows: u32) {
     ));
 }
 
-/// A connection from outside that keeps the log from being removed.
-fn visitor(fixture: &CommandFixture) -> Connection {
-    let visitor = Connection::open(fixture.join("x.db")).unwrap();
+/// Opens a connection without the write lock that keeps the WAL file from being removed.
+fn open_reader(fixture: &CommandFixture) -> Connection {
+    let reader = Connection::open(fixture.join("x.db")).unwrap();
     let entries = "SELECT count(*) FROM entry";
-    let _: i64 = visitor.query_row(entries, [], |row| row.get(0)).unwrap();
-    visitor
+    let _: i64 = reader.query_row(entries, [], |row| row.get(0)).unwrap();
+    reader
 }
 
 fn size(fixture: &CommandFixture, name: &str) -> u64 {
@@ -34,19 +34,19 @@ fn size(fixture: &CommandFixture, name: &str) -> u64 {
 }
 
 #[test]
-fn a_checkpoint_empties_the_log() {
+fn a_checkpoint_empties_the_wal() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    let _visitor = visitor(&fixture);
+    let _reader = open_reader(&fixture);
     fill(&fixture, 100);
     assert!(size(&fixture, "x.db-wal") > 0);
-    let said = fixture.run(["checkpoint", "x.db"]).expect_quiet_success();
+    let text = fixture.run(["checkpoint", "x.db"]).expect_quiet_success();
     assert!(
-        said.ends_with("moved into the database; the WAL is empty\n"),
-        "{said}"
+        text.ends_with("moved into the database; the WAL is empty\n"),
+        "{text}"
     );
-    assert!(!said.starts_with('0'), "{said}");
+    assert!(!text.starts_with('0'), "{text}");
     assert_eq!(size(&fixture, "x.db-wal"), 0);
-    assert_eq!(fixture.entries(), 100);
+    assert_eq!(fixture.count_entries(), 100);
     let again = fixture.run(["checkpoint", "x.db"]).expect_quiet_success();
     assert!(again.starts_with("0 of 0 WAL frames"), "{again}");
 }
@@ -54,21 +54,21 @@ fn a_checkpoint_empties_the_log() {
 #[test]
 fn a_checkpoint_does_not_wait_for_readers() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    let reader = visitor(&fixture);
+    let reader = open_reader(&fixture);
     reader.execute_batch("BEGIN; SELECT * FROM entry").unwrap();
     let entries = "SELECT count(*) FROM entry";
     let _: i64 = reader.query_row(entries, [], |row| row.get(0)).unwrap();
     fill(&fixture, 100);
-    let said = fixture
+    let text = fixture
         .run(["checkpoint", "x.db", "--timeout", "30s"])
         .expect_quiet_success();
     assert!(
-        said.contains("could not be truncated: a reader uses it"),
-        "{said}"
+        text.contains("could not be truncated: a reader uses it"),
+        "{text}"
     );
     reader.execute_batch("COMMIT").unwrap();
-    let said = fixture.run(["checkpoint", "x.db"]).expect_quiet_success();
-    assert!(said.contains("the WAL is empty"), "{said}");
+    let text = fixture.run(["checkpoint", "x.db"]).expect_quiet_success();
+    assert!(text.contains("the WAL is empty"), "{text}");
 }
 
 #[test]
@@ -76,30 +76,30 @@ fn a_vacuum_shrinks_the_file() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     fill(&fixture, 500);
     fixture.exec("DELETE FROM entry WHERE key > 5");
-    let said = fixture.run(["vacuum", "x.db"]).expect_quiet_success();
-    let sizes: Vec<u64> = said
+    let text = fixture.run(["vacuum", "x.db"]).expect_quiet_success();
+    let sizes: Vec<u64> = text
         .split_whitespace()
         .filter_map(|word| word.parse().ok())
         .collect();
     assert_eq!(
-        said,
+        text,
         format!("{} bytes before, {} after\n", sizes[0], sizes[1])
     );
-    assert!(sizes[0] > 400_000 && sizes[1] < 50_000, "{said}");
+    assert!(sizes[0] > 400_000 && sizes[1] < 50_000, "{text}");
     assert_eq!(size(&fixture, "x.db"), sizes[1]);
     assert_eq!(fixture.count_entries(), 5);
     plain_sqlite::assert_integrity(&fixture.join("x.db"));
 }
 
 #[test]
-fn a_backup_is_a_whole_database() {
+fn a_backup_is_a_complete_database() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     fill(&fixture, 200);
-    let said = fixture
+    let text = fixture
         .run(["backup", "x.db", "copy.db"])
         .expect_quiet_success();
     assert_eq!(
-        said,
+        text,
         format!("{} bytes in copy.db\n", size(&fixture, "copy.db"))
     );
     let entries = "SELECT count(*) FROM entry";
@@ -111,7 +111,7 @@ fn a_backup_is_a_whole_database() {
             .iter()
             .any(|name| name.contains("backup-"))
     );
-    // It is a database like any other.
+    // It can be written like any other database.
     fixture
         .run(["exec", "copy.db", "DELETE FROM entry"])
         .expect_success();
@@ -122,7 +122,7 @@ fn a_backup_is_a_whole_database() {
 fn a_backup_never_replaces_a_file() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     fs::write(fixture.join("precious.txt"), "mine").unwrap();
-    for (target, word) in [
+    for (target, words) in [
         ("precious.txt", "exists already"),
         ("x.db", "exists already"),
         (".", "directory"),
@@ -130,7 +130,7 @@ fn a_backup_never_replaces_a_file() {
         (":memory:", "memory"),
     ] {
         let message = fixture.run(["backup", "x.db", target]).expect_failure(1);
-        assert!(message.contains(word), "{target}: {message}");
+        assert!(message.contains(words), "{target}: {message}");
     }
     assert_eq!(fs::read(fixture.join("precious.txt")).unwrap(), b"mine");
     fixture.exec("INSERT INTO entry VALUES (1, 1)");
@@ -138,7 +138,7 @@ fn a_backup_never_replaces_a_file() {
 }
 
 #[test]
-fn only_the_backup_does_without_the_lock() {
+fn only_the_backup_works_without_the_lock() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let holder = fixture.hold_lock(&[]);
     for command in ["checkpoint", "vacuum"] {
@@ -156,22 +156,22 @@ fn only_the_backup_does_without_the_lock() {
 }
 
 #[test]
-fn a_stranger_inside_sqlite_keeps_the_vacuum_out() {
+fn an_outsider_inside_sqlite_blocks_the_vacuum() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    let Some(stranger) = fixture.outsider() else {
+    let Some(outsider) = fixture.outsider() else {
         return;
     };
     let message = fixture
         .run(["vacuum", "x.db", "--timeout", "100ms"])
         .expect_failure(75);
-    assert!(message.contains(&format!("pid:{} (`sqlite3 ", stranger.pid())));
+    assert!(message.contains(&format!("pid:{} (`sqlite3 ", outsider.pid())));
     fixture
         .run(["backup", "x.db", "copy.db"])
         .expect_quiet_success();
 }
 
 #[test]
-fn all_of_it_goes_on_beside_writers() {
+fn maintenance_works_while_others_write() {
     let fixture = CommandFixture::new(PENHOLDER);
     let args = ["stress", "x.db", "--processes", "2", "--writes", "10000000"];
     let mut command = fixture.command(args);
@@ -179,8 +179,8 @@ fn all_of_it_goes_on_beside_writers() {
     let writers = Peer::spawn(command);
     let rows = "SELECT count(*) FROM penholder_stress";
     wait::until("the first rows", || {
-        let seen = fixture.run(["query", "x.db", rows]);
-        seen.code == Some(0) && !seen.stdout.ends_with("\n0\n")
+        let output = fixture.run(["query", "x.db", rows]);
+        output.code == Some(0) && !output.stdout.ends_with("\n0\n")
     });
     for round in 0..3 {
         fixture
@@ -199,14 +199,14 @@ fn all_of_it_goes_on_beside_writers() {
     let pids = stress_workers(&writers);
     assert_eq!(pids.len(), 2);
     drop(writers);
-    wait::until("the workers' end", || {
+    wait::until("the workers have exited", || {
         pids.iter().all(|(pid, _)| !is_stress_worker(*pid))
     });
 }
 
-/// SQLite would take a log that was left behind for the copy's own.
+/// SQLite would use a leftover WAL as that of the copy.
 #[test]
-fn a_backup_beside_a_leftover_log_is_refused() {
+fn a_backup_next_to_leftover_sidecar_files_is_refused() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     for suffix in ["-wal", "-shm", "-journal"] {
         let leftover = fixture.join(format!("copy.db{suffix}"));

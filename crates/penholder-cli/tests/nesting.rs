@@ -1,6 +1,6 @@
-//! Proves that penholder used inside `penholder run` joins the hold instead of
-//! waiting for it, that several inside exclude one another and everybody outside,
-//! and that nobody joins a hold that is not above it.
+//! Proves that penholder inside `penholder run` joins the hold instead of waiting for it,
+//! that processes inside exclude one another and all processes outside, and that no
+//! process joins a hold that is not above it.
 #![cfg(test)]
 
 use std::fs;
@@ -12,7 +12,7 @@ use penholder_testkit::wait;
 /// The command under test.
 const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
-/// `penholder run x.db -n --`, as often as asked for.
+/// Returns the arguments of this number of nested `penholder run x.db -n --`.
 fn levels(number: usize) -> Vec<&'static str> {
     let level = [PENHOLDER, "run", "x.db", "-n", "--"];
     let all = level.repeat(number);
@@ -33,8 +33,11 @@ fn exec_inside_joins_at_every_level() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     for number in 1..=4 {
         let args = levels(number).into_iter().chain(INSERT);
-        let done = fixture.run(args);
-        assert_eq!(done.stderr, "penholder: 1 row changed\n", "{number} levels");
+        let output = fixture.run(args);
+        assert_eq!(
+            output.stderr, "penholder: 1 row changed\n",
+            "{number} levels"
+        );
         assert_eq!(fixture.count_entries(), i64::try_from(number).unwrap());
     }
     assert!(fixture.is_lock_free());
@@ -72,7 +75,7 @@ fn every_command_inside_joins() {
 }
 
 #[test]
-fn the_outermost_still_holds_after_the_inner_ones() {
+fn the_outermost_run_still_holds_after_the_inner_ones_exit() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let script = "\"$PENHOLDER\" run x.db -n -- \"$PENHOLDER\" run x.db -n -- true; \
                   echo $?; read line";
@@ -83,7 +86,7 @@ fn the_outermost_still_holds_after_the_inner_ones() {
 }
 
 #[test]
-fn a_different_lock_inside_is_taken_as_usual() {
+fn a_different_lock_inside_is_acquired_as_usual() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let inner = ["exec", "x.db", "--lock-file", "other.lock", "SELECT 1"];
     let args = levels(1).into_iter().chain([PENHOLDER]);
@@ -96,7 +99,7 @@ fn a_different_lock_inside_is_taken_as_usual() {
     assert!(other.close().success());
 }
 
-/// Adds one to a number in a file, and notices company.
+/// Adds one to a number in a file, and records an overlap with another process.
 const SECTION: &str = "mkdir busy || echo overlap >>overlaps\n\
                        read -r n <count; sleep 0.005; echo $((n + 1)) >count\n\
                        rmdir busy";
@@ -105,43 +108,46 @@ const FIVE: &str = "for i in 1 2 3 4 5; do \"$PENHOLDER\" run x.db -w 50 -- sh s
                     || echo \"failed $?\"; done";
 
 #[test]
-fn several_inside_exclude_one_another_and_everybody_outside() {
+fn processes_inside_exclude_one_another_and_all_outside() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     fs::write(fixture.join("section.sh"), SECTION).unwrap();
     fs::write(fixture.join("five.sh"), FIVE).unwrap();
     fs::write(fixture.join("count"), "0\n").unwrap();
-    let crowd = "sh five.sh & sh five.sh & sh five.sh & wait";
-    fs::write(fixture.join("crowd.sh"), crowd).unwrap();
+    let group = "sh five.sh & sh five.sh & sh five.sh & wait";
+    fs::write(fixture.join("group.sh"), group).unwrap();
     let script = "\
-        \"$PENHOLDER\" run x.db -w 50 -- sh crowd.sh &\n\
-        \"$PENHOLDER\" run x.db -w 50 -- \"$PENHOLDER\" run x.db -- sh crowd.sh &\n\
+        \"$PENHOLDER\" run x.db -w 50 -- sh group.sh &\n\
+        \"$PENHOLDER\" run x.db -w 50 -- \"$PENHOLDER\" run x.db -- sh group.sh &\n\
         sh five.sh & sh five.sh & wait";
     let mut shell = fixture.program("sh");
-    let done = run_command(shell.args(["-c", script]), b"", wait::LIMIT);
-    assert_eq!(done.stdout, "", "{done:?}");
+    let output = run_command(shell.args(["-c", script]), b"", wait::LIMIT);
+    assert_eq!(output.stdout, "", "{output:?}");
     assert_eq!(fixture.read("overlaps"), "");
-    // 15 in each crowd, 10 outside.
+    // 15 in each group, 10 outside.
     assert_eq!(fixture.read("count"), "40\n");
 }
 
 #[test]
-fn one_inside_waits_for_another_inside_and_names_it() {
+fn a_process_inside_waits_for_another_inside_and_names_it() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let script = "\"$PENHOLDER\" run x.db -- sh -c 'echo held; read line' <&3 & \
                   while [ ! -e go ] && kill -0 $PPID; do sleep 0.02; done; \
-                  \"$PENHOLDER\" run x.db -n -- echo never 2>said; echo $?; wait";
+                  \"$PENHOLDER\" run x.db -n -- echo never 2>message; echo $?; wait";
     let script = format!("exec 3<&0; {script}");
     let outer = Peer::spawn(fixture.command(["run", "x.db", "--", "sh", "-c", &script]));
     outer.expect("held");
     fs::write(fixture.join("go"), "").unwrap();
     outer.expect("75");
-    let said = fixture.read("said");
-    assert!(said.contains("write lock timeout after 0ms"), "{said}");
-    assert!(said.contains("(`penholder run x.db"), "{said}");
+    let message = fixture.read("message");
+    assert!(
+        message.contains("write lock timeout after 0ms"),
+        "{message}"
+    );
+    assert!(message.contains("(`penholder run x.db"), "{message}");
 }
 
 #[test]
-fn an_old_or_forged_hold_is_not_believed() {
+fn an_old_or_forged_hold_is_ignored() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let show = ["sh", "-c", "echo \"$PENHOLDER_HOLD\""];
     let old = fixture
@@ -151,18 +157,18 @@ fn an_old_or_forged_hold_is_not_believed() {
     let _holder = fixture.hold_lock(&[]);
     for forged in [old.trim(), "", ";;=", "1-1=1@1", "\u{1}\u{2}"] {
         let mut command = fixture.command(["run", "x.db", "-n", "--", "true"]);
-        let done = run_command(command.env("PENHOLDER_HOLD", forged), b"", wait::LIMIT);
+        let output = run_command(command.env("PENHOLDER_HOLD", forged), b"", wait::LIMIT);
         assert!(
-            done.expect_failure(75).contains("write lock timeout"),
+            output.expect_failure(75).contains("write lock timeout"),
             "{forged:?}"
         );
     }
 }
 
-/// A `penholder run` in the middle is killed, and its command goes on with a
-/// hold of its own below: whoever comes next waits for that one.
+/// A `penholder run` in the middle is killed while its command keeps a hold of its own
+/// below: the next process waits for that hold.
 #[test]
-fn what_a_killed_run_left_at_work_is_waited_for() {
+fn a_hold_that_outlives_a_killed_run_is_waited_for() {
     let fixture = CommandFixture::new(PENHOLDER);
     let script = r#"
         "$P" run x.db -- sh -c 'echo $PPID > middle; exec "$P" run x.db -- sh -c "echo in > inner; while [ ! -e enough ]; do sleep 0.02; done"' &

@@ -1,5 +1,5 @@
-//! A file system that other machines may write is refused, unless the user says
-//! that none does. A FUSE mount (`bindfs`) stands for all of them.
+//! Proves that a file system that other machines may write is refused, unless the user
+//! allows it. A FUSE mount (`bindfs`) stands for all such file systems.
 #![cfg(test)]
 
 use std::path::Path;
@@ -7,47 +7,49 @@ use std::process::{Command, Output};
 
 use penholder_testkit::requirement;
 
-/// A folder seen through FUSE, until dropped.
+/// A directory mounted through FUSE, unmounted when dropped.
 struct Mount {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Mount {
-    /// `None`, said aloud, where this cannot be done.
+    /// Mounts a new directory.
+    ///
+    /// Returns `None`, and reports a skipped test, if that is not possible here.
     fn new() -> Option<Self> {
         if !requirement::has_program("bindfs") {
             return None;
         }
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["real", "seen"] {
-            std::fs::create_dir(folder.path().join(name)).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["real", "mounted"] {
+            std::fs::create_dir(directory.path().join(name)).unwrap();
         }
         let mounted = Command::new("bindfs")
-            .arg(folder.path().join("real"))
-            .arg(folder.path().join("seen"))
+            .arg(directory.path().join("real"))
+            .arg(directory.path().join("mounted"))
             .status();
         if !mounted.unwrap().success() {
             requirement::skip("to mount FUSE, which is not allowed here");
             return None;
         }
-        Some(Self { folder })
+        Some(Self { directory })
     }
 
-    fn seen(&self) -> std::path::PathBuf {
-        self.folder.path().join("seen")
+    fn path(&self) -> std::path::PathBuf {
+        self.directory.path().join("mounted")
     }
 }
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.seen()).status();
+        let _ = Command::new("umount").arg(self.path()).status();
     }
 }
 
-fn penholder(folder: &Path, words: &[&str]) -> Output {
+fn penholder(directory: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_penholder"))
-        .args(words)
-        .current_dir(folder)
+        .args(args)
+        .current_dir(directory)
         .output()
         .unwrap()
 }
@@ -57,31 +59,31 @@ fn a_shared_file_system_is_refused_unless_allowed() {
     let Some(mount) = Mount::new() else {
         return;
     };
-    let folder = mount.seen();
-    for words in [
+    let directory = mount.path();
+    for args in [
         ["exec", "x.db", "CREATE TABLE t(a)"].as_slice(),
         &["stress", "x.db"],
         &["run", "x.db", "--", "true"],
     ] {
-        let refused = penholder(&folder, words);
-        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert_eq!(refused.status.code(), Some(1), "{said}");
-        assert!(said.contains("network file system (fuse"), "{said}");
-        assert!(said.contains("--allow-network-fs"), "{said}");
+        let refused = penholder(&directory, args);
+        let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{message}");
+        assert!(message.contains("network file system (fuse"), "{message}");
+        assert!(message.contains("--allow-network-fs"), "{message}");
     }
-    let left: Vec<_> = std::fs::read_dir(&folder).unwrap().collect();
+    let file_names: Vec<_> = std::fs::read_dir(&directory).unwrap().collect();
     assert!(
-        left.is_empty(),
-        "nothing is created before the refusal: {left:?}"
+        file_names.is_empty(),
+        "nothing is created before the refusal: {file_names:?}"
     );
 
-    let words = ["exec", "x.db", "CREATE TABLE t(a)", "--allow-network-fs"];
-    assert!(penholder(&folder, &words).status.success());
+    let args = ["exec", "x.db", "CREATE TABLE t(a)", "--allow-network-fs"];
+    assert!(penholder(&directory, &args).status.success());
     assert!(
-        !penholder(&folder, &["query", "x.db", "SELECT * FROM t"])
+        !penholder(&directory, &["query", "x.db", "SELECT * FROM t"])
             .status
             .success()
     );
-    let words = ["query", "x.db", "SELECT * FROM t", "--allow-network-fs"];
-    assert!(penholder(&folder, &words).status.success());
+    let args = ["query", "x.db", "SELECT * FROM t", "--allow-network-fs"];
+    assert!(penholder(&directory, &args).status.success());
 }

@@ -1,5 +1,5 @@
-//! Proves that what penholder says in typical situations is what was approved:
-//! the texts that people read and search for.
+//! Proves that penholder prints the approved texts in typical situations: users read
+//! them and search for them.
 #![cfg(test)]
 
 use penholder_testkit::command_fixture::{CommandFixture, CommandOutput};
@@ -13,39 +13,39 @@ const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 const SNAPSHOTS: Snapshots =
     Snapshots::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshots"));
 
-/// What a command said, with its exit code.
-fn shown(fixture: &CommandFixture, done: &CommandOutput) -> String {
+/// Returns the exit code and the output of a command as one text.
+fn describe(fixture: &CommandFixture, output: &CommandOutput) -> String {
     let text = format!(
         "exit code {}\n--- standard output\n{}--- standard error\n{}",
-        done.code.unwrap(),
-        done.stdout,
-        done.stderr
+        output.code.unwrap(),
+        output.stdout,
+        output.stderr
     );
     normalize(&text, &fixture.directory())
 }
 
 #[track_caller]
-fn assert_shown(name: &str, fixture: &CommandFixture, args: &[&str]) {
-    SNAPSHOTS.assert_approved(name, &shown(fixture, &fixture.run(args)));
+fn assert_output(name: &str, fixture: &CommandFixture, args: &[&str]) {
+    SNAPSHOTS.assert_approved(name, &describe(fixture, &fixture.run(args)));
 }
 
 #[test]
 fn status() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    assert_shown("status-free", &fixture, &["status", "x.db"]);
+    assert_output("status-free", &fixture, &["status", "x.db"]);
     let holder = fixture.hold_lock(&["--label", "nightly"]);
     holder.signal("STOP");
-    wait::until("the stop", || {
+    wait::until("the holder is stopped", || {
         fixture.status()["holder"]["state"] == "stopped"
     });
-    assert_shown("status-stopped", &fixture, &["status", "x.db"]);
+    assert_output("status-stopped", &fixture, &["status", "x.db"]);
     let sql = "INSERT INTO entry VALUES (1, 1)";
-    assert_shown(
+    assert_output(
         "timeout",
         &fixture,
         &["exec", "x.db", "--timeout", "20ms", sql],
     );
-    assert_shown(
+    assert_output(
         "run-timeout",
         &fixture,
         &["run", "x.db", "-n", "--", "true"],
@@ -57,17 +57,22 @@ fn status() {
 fn top() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let top = ["top", "x.db", "--interval", "50ms", "--once"];
-    assert_shown("top-free", &fixture, &top);
+    assert_output("top-free", &fixture, &top);
     let _holder = fixture.hold_lock(&["--label", "nightly"]);
     let insert = "INSERT INTO entry VALUES (1, 1)";
-    let patient = ["exec", "x.db", insert, "--timeout", "60s"];
-    let _waiter = Peer::spawn(fixture.command(patient));
-    wait::until("it is in line", || {
+    let long_wait = ["exec", "x.db", insert, "--timeout", "60s"];
+    let _waiter = Peer::spawn(fixture.command(long_wait));
+    wait::until("it is in the queue", || {
         fixture.status()["queue"].as_array().unwrap().len() == 1
     });
-    let text = shown(&fixture, &fixture.run(top));
+    let text = describe(&fixture, &fixture.run(top));
     let lines = text.lines().map(|line| match line.contains("waiter 1") {
-        true => numberless(line).replace("N s", "Nms").replace("Ns", "Nms") + "\n",
+        true => {
+            mask_numbers(line)
+                .replace("N s", "Nms")
+                .replace("Ns", "Nms")
+                + "\n"
+        }
         false => line.to_owned() + "\n",
     });
     SNAPSHOTS.assert_approved("top-held", &lines.collect::<String>());
@@ -76,15 +81,15 @@ fn top() {
 #[test]
 fn history() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    let nothing = fixture.run(["history", "x.db"]);
-    SNAPSHOTS.assert_approved("history-nothing", &shown(&fixture, &nothing));
+    let output = fixture.run(["history", "x.db"]);
+    SNAPSHOTS.assert_approved("history-nothing", &describe(&fixture, &output));
     let holder = fixture.hold_lock(&["--label", "nightly"]);
     let sql = "INSERT INTO entry VALUES (1, 1)";
-    let hasty = ["exec", "x.db", "--timeout", "20ms", "--label", "hasty", sql];
-    fixture.run(hasty).expect_failure(75);
+    let short_wait = ["exec", "x.db", "--timeout", "20ms", "--label", "hasty", sql];
+    fixture.run(short_wait).expect_failure(75);
     drop(holder);
-    let done = fixture.run(["history", "x.db", "--kind", "timeout"]);
-    SNAPSHOTS.assert_approved("history", &mask_numbers(&shown(&fixture, &done)));
+    let output = fixture.run(["history", "x.db", "--kind", "timeout"]);
+    SNAPSHOTS.assert_approved("history", &mask_numbers(&describe(&fixture, &output)));
 }
 
 #[test]
@@ -95,9 +100,9 @@ fn a_holder_without_a_record() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let mut command = fixture.program("flock");
     command.args(["db.lock", "sh", "-c", "echo held; read line"]);
-    let plain = Peer::spawn(command);
-    plain.expect("held");
-    assert_shown(
+    let flock = Peer::spawn(command);
+    flock.expect("held");
+    assert_output(
         "timeout-no-record",
         &fixture,
         &["checkpoint", "x.db", "--timeout", "1.5ms"],
@@ -105,13 +110,13 @@ fn a_holder_without_a_record() {
 }
 
 #[test]
-fn a_stranger_inside_sqlite() {
+fn an_outsider_inside_sqlite() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    let Some(_stranger) = fixture.outsider() else {
+    let Some(_outsider) = fixture.outsider() else {
         return;
     };
     let sql = "INSERT INTO entry VALUES (1, 1)";
-    assert_shown(
+    assert_output(
         "busy",
         &fixture,
         &["exec", "x.db", "--timeout", "20ms", sql],
@@ -122,29 +127,29 @@ fn a_stranger_inside_sqlite() {
 fn sql() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let returning = "INSERT INTO entry VALUES (?1, ?2) RETURNING key, value";
-    assert_shown(
+    assert_output(
         "exec",
         &fixture,
         &["exec", "x.db", returning, "1", "two words"],
     );
     let insert = "INSERT INTO entry VALUES (2, NULL)";
-    assert_shown("exec-nothing-returned", &fixture, &["exec", "x.db", insert]);
+    assert_output("exec-nothing-returned", &fixture, &["exec", "x.db", insert]);
     let select = "SELECT * FROM entry";
-    assert_shown("query-csv", &fixture, &["query", "x.db", select]);
-    assert_shown("query-json", &fixture, &["query", "x.db", select, "--json"]);
-    assert_shown(
+    assert_output("query-csv", &fixture, &["query", "x.db", select]);
+    assert_output("query-json", &fixture, &["query", "x.db", select, "--json"]);
+    assert_output(
         "query-table",
         &fixture,
         &["query", "x.db", select, "--table"],
     );
-    assert_shown(
+    assert_output(
         "sql-error",
         &fixture,
         &["exec", "x.db", "INSERT INTO entry VALUE (1)"],
     );
-    assert_shown("query-writes", &fixture, &["query", "x.db", insert]);
+    assert_output("query-writes", &fixture, &["query", "x.db", insert]);
     let script = "INSERT INTO entry VALUES (3, 3); INSERT INTO nowhere VALUES (1)";
-    assert_shown("script-error", &fixture, &["exec", "x.db", script]);
+    assert_output("script-error", &fixture, &["exec", "x.db", script]);
 }
 
 #[test]
@@ -156,46 +161,46 @@ fn import() {
     write("refused.csv", "id,name\n3,screw\n2,nut\n4,washer\n");
     write("malformed.csv", "id,name\n5,bolt\n6\n");
     write("malformed.jsonl", "{\"id\": 7}\n{\"id\": 8, \"size\": 1}\n");
-    let assert_steady = |name: &str, args: &[&str]| {
-        let done = shown(&fixture, &fixture.run(args));
-        let lines = done
+    let assert_import = |name: &str, args: &[&str]| {
+        let text = describe(&fixture, &fixture.run(args));
+        let lines = text
             .lines()
             .map(|line| match line.contains("imported into") {
                 true => mask_numbers(line) + "\n",
                 false => line.to_owned() + "\n",
             });
         let text = lines.collect::<String>().replace(", N per second", "");
-        assert_approved(name, &text);
+        SNAPSHOTS.assert_approved(name, &text);
     };
-    assert_steady("import", &["import", "x.db", "part", "good.csv"]);
-    assert_steady("import-refused", &["import", "x.db", "part", "refused.csv"]);
+    assert_import("import", &["import", "x.db", "part", "good.csv"]);
+    assert_import("import-refused", &["import", "x.db", "part", "refused.csv"]);
     let malformed = ["import", "x.db", "part", "malformed.csv"];
-    assert_steady("import-malformed", &malformed);
+    assert_import("import-malformed", &malformed);
     let malformed = ["import", "x.db", "part", "malformed.jsonl"];
-    assert_steady("import-malformed-json", &malformed);
-    assert_steady("import-no-table", &["import", "x.db", "parts", "good.csv"]);
-    assert_steady("import-no-format", &["import", "x.db", "part", "-"]);
+    assert_import("import-malformed-json", &malformed);
+    assert_import("import-no-table", &["import", "x.db", "parts", "good.csv"]);
+    assert_import("import-no-format", &["import", "x.db", "part", "-"]);
     let again = ["import", "x.db", "part", "good.csv", "--atomic"];
-    assert_steady("import-atomic", &again);
+    assert_import("import-atomic", &again);
 }
 
 #[test]
 fn maintenance() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    assert_shown("checkpoint", &fixture, &["checkpoint", "x.db"]);
-    assert_shown("vacuum", &fixture, &["vacuum", "x.db"]);
-    assert_shown("backup", &fixture, &["backup", "x.db", "copy.db"]);
-    assert_shown("backup-exists", &fixture, &["backup", "x.db", "copy.db"]);
+    assert_output("checkpoint", &fixture, &["checkpoint", "x.db"]);
+    assert_output("vacuum", &fixture, &["vacuum", "x.db"]);
+    assert_output("backup", &fixture, &["backup", "x.db", "copy.db"]);
+    assert_output("backup-exists", &fixture, &["backup", "x.db", "copy.db"]);
 }
 
 #[test]
 fn stress() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    assert_shown("stress-refused", &fixture, &["stress", "x.db"]);
-    let done = fixture.run(["stress", "new.db", "--processes", "2", "--writes", "5"]);
-    // Whether a time is in µs, ms or s is chance.
+    assert_output("stress-refused", &fixture, &["stress", "x.db"]);
+    let output = fixture.run(["stress", "new.db", "--processes", "2", "--writes", "5"]);
+    // The unit of a time, µs, ms or s, differs from run to run.
     let unitless = |line: &str| line.replace("N ms", "N µs").replace("N s", "N µs");
-    let text = mask_numbers(&shown(&fixture, &done));
+    let text = mask_numbers(&describe(&fixture, &output));
     let lines = text.lines().map(|line| match line.contains("longest") {
         true => unitless(line) + "\n",
         false => line.to_owned() + "\n",
@@ -203,14 +208,15 @@ fn stress() {
     SNAPSHOTS.assert_approved("stress", &lines.collect::<String>());
 }
 
-/// Without the lines that differ between machines.
+/// Ignores the lines that differ between machines.
 #[test]
 fn doctor() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    let machine = |line: &&str| !line.contains("disk space") && !line.contains("SQLite version");
+    let is_same_everywhere =
+        |line: &&str| !line.contains("disk space") && !line.contains("SQLite version");
     let approve = |name: &str, args: &[&str]| {
-        let shown = shown(&fixture, &fixture.run(args));
-        let lines: Vec<&str> = shown.split('\n').filter(machine).collect();
+        let text = describe(&fixture, &fixture.run(args));
+        let lines: Vec<&str> = text.split('\n').filter(is_same_everywhere).collect();
         SNAPSHOTS.assert_approved(name, &lines.join("\n"));
     };
     approve("doctor-sound", &["doctor", "x.db", "--integrity"]);
@@ -218,27 +224,31 @@ fn doctor() {
     std::fs::write(fixture.join("db.lockq"), "nonsense").unwrap();
     std::os::unix::fs::symlink("elsewhere", fixture.join("x.db-journal")).unwrap();
     approve("doctor-sick", &["doctor", "x.db"]);
-    assert_shown("doctor-missing", &fixture, &["doctor", "missing.db"]);
+    assert_output("doctor-missing", &fixture, &["doctor", "missing.db"]);
 }
 
 #[test]
 fn mistakes() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     std::fs::write(fixture.join("letter.txt"), "Dear reader").unwrap();
-    assert_shown("no-folder", &fixture, &["exec", "nowhere/x.db", "SELECT 1"]);
-    assert_shown(
+    assert_output(
+        "no-directory",
+        &fixture,
+        &["exec", "nowhere/x.db", "SELECT 1"],
+    );
+    assert_output(
         "no-database",
         &fixture,
         &["query", "letter.txt", "SELECT 1"],
     );
-    assert_shown("in-memory", &fixture, &["exec", ":memory:", "SELECT 1"]);
-    assert_shown(
+    assert_output("in-memory", &fixture, &["exec", ":memory:", "SELECT 1"]);
+    assert_output(
         "no-unit",
         &fixture,
         &["exec", "x.db", "SELECT 1", "--timeout", "5"],
     );
-    assert_shown("no-command", &fixture, &["run", "x.db"]);
-    assert_shown(
+    assert_output("no-command", &fixture, &["run", "x.db"]);
+    assert_output(
         "not-found",
         &fixture,
         &["run", "x.db", "--", "no-such-program"],
@@ -249,8 +259,8 @@ fn mistakes() {
 fn every_approved_text_is_used() {
     let fixture = CommandFixture::new(PENHOLDER);
     let sources = ["help.rs", "outputs.rs"].map(|name| {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-        std::fs::read_to_string(folder.join(name)).unwrap()
+        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+        std::fs::read_to_string(directory.join(name)).unwrap()
     });
     drop(fixture);
     for name in SNAPSHOTS.names() {
@@ -260,6 +270,6 @@ fn every_approved_text_is_used() {
                 .iter()
                 .any(|text| text.contains(&format!("\"{word}\"")))
         };
-        assert!(used(&name) || used(command), "{name}.txt is left over");
+        assert!(used(&name) || used(command), "{name}.txt is not used");
     }
 }

@@ -1,5 +1,5 @@
-//! Proves that the example program `records` of the library works from a shell,
-//! also when several processes use it at once.
+//! Proves that the example program `records` of the library works from a shell, also if
+//! several processes use it at once.
 #![cfg(test)]
 
 use std::ffi::OsStr;
@@ -14,17 +14,17 @@ use penholder_testkit::wait;
 /// The command under test.
 const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
-/// How long a build may take, with others building at the same time.
+/// The longest time of a build, even if other builds run at the same time.
 const BUILD: Duration = Duration::from_secs(600);
 
-/// The program, built as these tests were.
+/// The program, built with the profile of these tests.
 static RECORDS: LazyLock<PathBuf> = LazyLock::new(build);
 
 fn build() -> PathBuf {
     let this = std::env::current_exe().unwrap();
     // target/PROFILE/deps/records-…
-    let folder = this.ancestors().nth(2).unwrap();
-    let profile = match folder.file_name().and_then(OsStr::to_str).unwrap() {
+    let directory = this.ancestors().nth(2).unwrap();
+    let profile = match directory.file_name().and_then(OsStr::to_str).unwrap() {
         "debug" => "dev",
         other => other,
     };
@@ -33,9 +33,9 @@ fn build() -> PathBuf {
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../penholder"))
         .args(["build", "-p", "penholder", "--example", "records"])
         .args(["--profile", profile, "--target-dir"])
-        .arg(folder.parent().unwrap());
+        .arg(directory.parent().unwrap());
     run_command(&mut cargo, b"", BUILD).expect_success();
-    folder.join("examples/records")
+    directory.join("examples/records")
 }
 
 fn records(fixture: &CommandFixture, args: &[&str]) -> CommandOutput {
@@ -76,9 +76,9 @@ fn a_record_is_written_changed_and_read() {
 fn a_missing_record_is_exit_code_1() {
     let fixture = CommandFixture::new(PENHOLDER);
     for args in [&["get", "7"][..], &["update", "7", "x"]] {
-        let done = records(&fixture, args);
-        assert_eq!(done.code, Some(1));
-        assert_eq!(done.stderr, "there is no record 7\n");
+        let output = records(&fixture, args);
+        assert_eq!(output.code, Some(1));
+        assert_eq!(output.stderr, "there is no record 7\n");
     }
 }
 
@@ -92,9 +92,12 @@ fn a_wrong_command_line_is_exit_code_2() {
         &["nonsense"],
         &["write", "a"],
     ] {
-        let done = records(&fixture, args);
-        assert_eq!(done.code, Some(2), "{args:?}");
-        assert!(done.stderr.starts_with("usage: records DB "), "{done:?}");
+        let output = records(&fixture, args);
+        assert_eq!(output.code, Some(2), "{args:?}");
+        assert!(
+            output.stderr.starts_with("usage: records DB "),
+            "{output:?}"
+        );
     }
 }
 
@@ -106,8 +109,8 @@ fn five_processes_write_ten_records_each() {
                   echo; \"$RECORDS\" x.db count";
     let mut shell = fixture.program("sh");
     shell.args(["-c", script]).env("RECORDS", &*RECORDS);
-    let out = run_command(&mut shell, b"", wait::LIMIT).expect_quiet_success();
-    let (ids, count) = out.split_once("\n\n").unwrap();
+    let text = run_command(&mut shell, b"", wait::LIMIT).expect_quiet_success();
+    let (ids, count) = text.split_once("\n\n").unwrap();
     assert_eq!(count, "50\n");
     let mut ids: Vec<u32> = ids.lines().map(|id| id.parse().unwrap()).collect();
     ids.sort_unstable();
@@ -121,12 +124,12 @@ fn a_held_lock_is_exit_code_75() {
     let fixture = CommandFixture::new(PENHOLDER);
     records(&fixture, &["count"]).expect_quiet_success();
     let mut holder = fixture.hold_lock(&[]);
-    // Reading goes on.
+    // Reading does not wait.
     assert_eq!(records(&fixture, &["count"]).expect_quiet_success(), "0\n");
-    let done = records(&fixture, &["write", "a", "b"]);
-    assert_eq!(done.code, Some(75));
+    let output = records(&fixture, &["write", "a", "b"]);
+    assert_eq!(output.code, Some(75));
     let named = format!("holder: pid:{} since ", holder.pid());
-    assert!(done.stderr.contains(&named), "{done:?}");
+    assert!(output.stderr.contains(&named), "{output:?}");
     holder.send("go");
     assert!(holder.close().success());
 }

@@ -1,5 +1,5 @@
-//! Proves that `penholder run` holds the lock exactly while a command runs, and
-//! stays out of the command's way: its input, output, signals and exit code.
+//! Proves that `penholder run` holds the lock exactly while a command runs, and that it
+//! does not change the command's input, output, signals and exit code.
 #![cfg(test)]
 
 use std::fs;
@@ -30,12 +30,12 @@ fn the_lock_is_held_while_the_command_runs() {
     assert!(holder.close().success());
     assert!(fixture.is_lock_free());
     assert_eq!(fixture.read("db.lock").trim(), "");
-    let ours = ["db.lock", "db.lockq"];
-    assert_eq!(fixture.file_names(), ours, "no database is made");
+    let lock_files = ["db.lock", "db.lockq"];
+    assert_eq!(fixture.file_names(), lock_files, "no database is created");
 }
 
 #[test]
-fn the_exit_code_is_the_commands() {
+fn the_exit_code_is_that_of_the_command() {
     let fixture = CommandFixture::new(PENHOLDER);
     for code in [0, 1, 2, 75, 101, 255] {
         let mut command = shell(&fixture, &format!("exit {code}"));
@@ -44,26 +44,26 @@ fn the_exit_code_is_the_commands() {
     }
     for (signal, code) in [("TERM", 143), ("KILL", 137), ("INT", 130), ("USR1", 138)] {
         let mut command = shell(&fixture, &format!("kill -s {signal} $$"));
-        let done = run_command(&mut command, b"", wait::LIMIT);
-        assert_eq!(done.code, Some(code), "{signal}");
-        assert_eq!(done.stderr, "");
+        let output = run_command(&mut command, b"", wait::LIMIT);
+        assert_eq!(output.code, Some(code), "{signal}");
+        assert_eq!(output.stderr, "");
     }
     assert!(fixture.is_lock_free());
 }
 
 #[test]
-fn what_cannot_be_started_is_told_as_a_shell_does() {
+fn a_command_that_cannot_start_gets_the_exit_code_of_a_shell() {
     let fixture = CommandFixture::new(PENHOLDER);
     fs::write(fixture.join("plain.txt"), "no program").unwrap();
     for (program, code) in [
         ("no-such-program", 127),
         ("./no-such-program", 127),
-        ("/no/such/folder/program", 127),
+        ("/no/such/directory/program", 127),
         ("./plain.txt", 126),
         ("/", 126),
     ] {
-        let done = fixture.run(["run", "x.db", "--", program]);
-        let message = done.expect_failure(code);
+        let output = fixture.run(["run", "x.db", "--", program]);
+        let message = output.expect_failure(code);
         assert!(message.contains(program), "{message}");
         assert_eq!(message.lines().count(), 1, "{message}");
     }
@@ -71,12 +71,12 @@ fn what_cannot_be_started_is_told_as_a_shell_does() {
 }
 
 #[test]
-fn input_and_output_are_the_commands() {
+fn input_and_output_are_those_of_the_command() {
     let fixture = CommandFixture::new(PENHOLDER);
     let mut command = shell(&fixture, "cat; echo oops >&2");
-    let done = run_command(&mut command, b"hello\nworld", wait::LIMIT);
-    assert_eq!(done.stderr, "oops\n");
-    assert_eq!(done.expect_success(), "hello\nworld");
+    let output = run_command(&mut command, b"hello\nworld", wait::LIMIT);
+    assert_eq!(output.stderr, "oops\n");
+    assert_eq!(output.expect_success(), "hello\nworld");
     let args = [
         "run", "x.db", "--", "printf", "%s|", "a b", "", "-n", "--", "$HOME",
     ];
@@ -84,9 +84,9 @@ fn input_and_output_are_the_commands() {
         fixture.run(args).expect_quiet_success(),
         "a b||-n|--|$HOME|"
     );
-    let done = fixture.run(["run", "x.db", "--", "pwd"]);
+    let output = fixture.run(["run", "x.db", "--", "pwd"]);
     assert_eq!(
-        done.expect_quiet_success().trim_end(),
+        output.expect_quiet_success().trim_end(),
         fixture.directory().to_str().unwrap()
     );
 }
@@ -96,9 +96,9 @@ fn the_command_starts_as_it_would_without_penholder() {
     let fixture = CommandFixture::new(PENHOLDER);
     let script = "grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status; ls /proc/self/fd; umask; env \
                   | grep -v -e ^PENHOLDER_HOLD= -e ^_= | sort";
-    let bare = fixture.run_script(script).expect_quiet_success();
-    let under = run_command(&mut shell(&fixture, script), b"", wait::LIMIT).expect_quiet_success();
-    assert_eq!(under, bare);
+    let without = fixture.run_script(script).expect_quiet_success();
+    let with = run_command(&mut shell(&fixture, script), b"", wait::LIMIT).expect_quiet_success();
+    assert_eq!(with, without);
 }
 
 #[test]
@@ -113,23 +113,23 @@ fn a_held_lock_is_waited_for() {
 }
 
 #[test]
-fn a_longer_wait_says_what_for() {
+fn a_long_wait_names_the_holder() {
     let fixture = CommandFixture::new(PENHOLDER);
     let holder = fixture.hold_lock(&["--label", "import"]);
-    let done = fixture.run(["run", "x.db", "-w", "3", "--", "echo", "mine"]);
-    let said = done.expect_failure(75);
+    let output = fixture.run(["run", "x.db", "-w", "3", "--", "echo", "mine"]);
+    let message = output.expect_failure(75);
     let waiting = "penholder: waiting for the write lock of x.db: held by pid:";
     let pid = holder.pid().to_string();
-    let first = said.lines().next().unwrap();
-    assert!(first.starts_with(&(waiting.to_owned() + &pid)), "{said}");
-    assert!(said.contains("write lock timeout after 3s"), "{said}");
+    let first = message.lines().next().unwrap();
+    assert!(first.starts_with(&(waiting.to_owned() + &pid)), "{message}");
+    assert!(message.contains("write lock timeout after 3s"), "{message}");
 }
 
 #[test]
-fn a_wait_ends_in_time() {
+fn a_wait_ends_at_its_timeout() {
     let fixture = CommandFixture::new(PENHOLDER);
     let _holder = fixture.hold_lock(&[]);
-    for (options, code, said) in [
+    for (options, code, timeout) in [
         (&["-n"][..], 75, "0ms"),
         (&["-w", "0"], 75, "0ms"),
         (&["-w", "0.05"], 75, "50ms"),
@@ -138,31 +138,31 @@ fn a_wait_ends_in_time() {
     ] {
         let args = ["run", "x.db"].iter().chain(options);
         let args = args.chain(&["--", "echo", "never"]);
-        let (done, time) = wait::timed(|| fixture.run(args));
-        let message = done.expect_failure(code);
-        let first = format!("penholder: write lock timeout after {said}");
+        let (output, time) = wait::timed(|| fixture.run(args));
+        let message = output.expect_failure(code);
+        let first = format!("penholder: write lock timeout after {timeout}");
         assert_eq!(message.lines().next(), Some(&*first));
         assert!(time < PROMPT, "{options:?} took {time:?}");
     }
 }
 
 #[test]
-fn without_a_wait_a_free_lock_is_taken() {
+fn a_free_lock_is_acquired_without_waiting() {
     let fixture = CommandFixture::new(PENHOLDER);
     for options in [&["-n"][..], &["-w", "0"], &["-w", "1e15"]] {
         let args = ["run", "x.db"].iter().chain(options);
-        let done = fixture.run(args.chain(&["--", "echo", "mine"]));
-        assert_eq!(done.expect_quiet_success(), "mine\n", "{options:?}");
+        let output = fixture.run(args.chain(&["--", "echo", "mine"]));
+        assert_eq!(output.expect_quiet_success(), "mine\n", "{options:?}");
     }
 }
 
-/// Says `ready`, then each signal of the list that it gets; TERM ends it with 5.
+/// Prints `ready`, then each signal of the list that it receives; exits with 5 at TERM.
 const TRAPS: &str = "for s in HUP INT QUIT USR1 USR2 ALRM; do trap \"echo $s\" $s; done\n\
                      trap 'echo TERM; exit 5' TERM\n\
                      echo ready; while kill -0 $PPID; do sleep 0.02; done 2>/dev/null";
 
 #[test]
-fn signals_are_passed_on() {
+fn signals_are_forwarded() {
     let fixture = CommandFixture::new(PENHOLDER);
     let mut run = Peer::spawn(shell(&fixture, TRAPS));
     run.expect("ready");
@@ -185,48 +185,52 @@ fn a_signal_that_the_command_does_not_trap_ends_both() {
     assert!(fixture.is_lock_free());
 }
 
-/// Counts how often it is interrupted; ends with 4.
+/// Counts how often it is interrupted; exits with 4.
 const COUNT_KEYS: &str = "n=0; trap 'n=$((n+1))' INT; echo ready\n\
                           while [ ! -e enough ] && kill -0 $PPID; do sleep 0.02; done\n\
                           echo got $n; exit 4";
 
 #[test]
-fn a_key_on_the_terminal_reaches_the_command_once() {
+fn ctrl_c_on_the_terminal_reaches_the_command_once() {
     if !requirement::has_program("script") || !requirement::has_program("setsid") {
         return;
     }
-    // The terminal itself interrupts the command, once; to one in a session of
-    // its own, which the terminal does not reach, the key is passed on.
-    assert_eq!(interrupted("sh count.sh"), 1);
-    assert_eq!(interrupted("setsid sh count.sh"), 1);
+    // The terminal itself interrupts a command of its session. It does not reach a command
+    // in another session, and `run` forwards the signal.
+    assert_eq!(count_interrupts("sh count.sh"), 1);
+    assert_eq!(count_interrupts("setsid sh count.sh"), 1);
 }
 
-/// How often a command under `penholder run` is interrupted by one Ctrl-C.
-fn interrupted(cmd: &str) -> u32 {
+/// Returns how often one Ctrl-C interrupts a command under `penholder run`.
+fn count_interrupts(cmd: &str) -> u32 {
     let fixture = CommandFixture::new(PENHOLDER);
     fs::write(fixture.join("count.sh"), COUNT_KEYS).unwrap();
-    // `exec`: `script` may have started a shell that stays in between, and would
-    // itself be ended by the key.
+    // `exec`, because `script` may start a shell between itself and `penholder`, which the
+    // key would end.
     let script = format!("exec \"$PENHOLDER\" run x.db -- {cmd}");
     let mut command = fixture.program("script");
     command.args(["-qec", &script, "/dev/null"]);
-    let shown = fs::File::create(fixture.join("shown")).unwrap();
-    let mut child = command.stdin(Stdio::piped()).stdout(shown).spawn().unwrap();
-    let shown = || fixture.read("shown");
-    wait::until("the command", || shown().contains("ready"));
+    let screen = fs::File::create(fixture.join("screen")).unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(screen)
+        .spawn()
+        .unwrap();
+    let text = || fixture.read("screen");
+    wait::until("the command is ready", || text().contains("ready"));
     let mut keys = child.stdin.take().unwrap();
     keys.write_all(b"\x03").unwrap();
-    wait::until("the key", || shown().contains("^C"));
+    wait::until("the key is echoed", || text().contains("^C"));
     std::thread::sleep(Duration::from_millis(200));
     fs::write(fixture.join("enough"), "").unwrap();
     assert_eq!(
         wait_for_exit(&mut child, wait::LIMIT).code(),
         Some(4),
         "{}",
-        shown()
+        text()
     );
-    let shown = shown();
-    let (_, count) = shown.rsplit_once("got ").unwrap();
+    let text = text();
+    let (_, count) = text.rsplit_once("got ").unwrap();
     count.trim().parse().unwrap()
 }
 
@@ -244,7 +248,7 @@ fn a_signal_while_waiting_ends_the_wait() {
 }
 
 #[test]
-fn when_run_is_killed_the_lock_is_free_though_the_command_lives() {
+fn killing_run_frees_the_lock_even_if_the_command_lives() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let script = "echo $$; read line; echo \"$line\"; \"$PENHOLDER\" exec x.db --timeout 0s \
                   'INSERT INTO entry VALUES (1, 1)' 2>/dev/null; echo $?; read line";
@@ -253,8 +257,8 @@ fn when_run_is_killed_the_lock_is_free_though_the_command_lives() {
     run.kill();
     let proc = format!("/proc/{pid}");
     assert!(fs::exists(&proc).unwrap());
-    assert!(fixture.is_lock_free(), "at once");
-    // What is left of it works as anybody else.
+    assert!(fixture.is_lock_free(), "without a delay");
+    // The command that is left is like any other process.
     let mut other = fixture.hold_lock(&[]);
     run.send("on my own");
     run.expect("on my own");
@@ -264,26 +268,26 @@ fn when_run_is_killed_the_lock_is_free_though_the_command_lives() {
     assert!(other.close().success());
     assert_eq!(fixture.count_entries(), 0);
     drop(run);
-    wait::until("its end with its input", || !fs::exists(&proc).unwrap());
+    wait::until("it exits with its input", || !fs::exists(&proc).unwrap());
 }
 
 #[test]
-fn a_command_left_in_the_background_does_not_keep_the_lock() {
+fn a_background_process_of_the_command_does_not_keep_the_lock() {
     let fixture = CommandFixture::new(PENHOLDER);
     let script = "sleep 60 >/dev/null 2>&1 & echo $!";
-    let done = run_command(&mut shell(&fixture, script), b"", wait::LIMIT);
-    let pid: u32 = done.expect_quiet_success().trim().parse().unwrap();
-    let (free, lives) = (
+    let output = run_command(&mut shell(&fixture, script), b"", wait::LIMIT);
+    let pid: u32 = output.expect_quiet_success().trim().parse().unwrap();
+    let (is_free, is_alive) = (
         fixture.is_lock_free(),
         fs::exists(format!("/proc/{pid}")).unwrap(),
     );
     peer::signal(pid, "KILL");
-    assert!(free && lives, "{free} {lives}");
+    assert!(is_free && is_alive, "{is_free} {is_alive}");
 }
 
-/// `nohup` and a shell's `&` ignore signals; the command then ignores them too.
+/// `nohup` and `&` in a shell ignore signals; the command then ignores them too.
 #[test]
-fn signals_that_are_ignored_stay_ignored() {
+fn ignored_signals_stay_ignored() {
     let fixture = CommandFixture::new(PENHOLDER);
     let script = "trap '' HUP INT; exec \"$0\" run x.db -- grep SigIgn /proc/self/status";
     let mut command = Command::new("sh");
@@ -297,10 +301,9 @@ fn signals_that_are_ignored_stay_ignored() {
     assert!(run.close().success());
 }
 
-/// Whatever becomes of the record in the lock file: here it cannot be blanked,
-/// because no file may grow.
+/// The release cannot clear the record in the lock file here, because no file may grow.
 #[test]
-fn a_release_that_fails_does_not_hide_the_commands_code() {
+fn a_failed_release_does_not_hide_the_exit_code_of_the_command() {
     let fixture = CommandFixture::new(PENHOLDER);
     let script = "trap '' XFSZ; ulimit -f 0; exec \"$0\" run x.db -- sh -c ': > db.lock; exit 7'";
     let mut command = Command::new("sh");

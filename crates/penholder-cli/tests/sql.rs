@@ -1,5 +1,5 @@
-//! Proves that `penholder exec` and `penholder query` run SQL as they promise:
-//! values, formats, all or nothing, the write lock, and closed pipes.
+//! Proves that `penholder exec` and `penholder query` run SQL as documented: values,
+//! formats, atomicity, the write lock, and closed pipes.
 #![cfg(test)]
 
 use std::io::Read;
@@ -15,9 +15,9 @@ use serde_json::json;
 const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
 #[test]
-fn exec_says_how_many_rows_changed() {
+fn exec_reports_how_many_rows_changed() {
     let fixture = CommandFixture::new(PENHOLDER);
-    for (sql, said) in [
+    for (sql, expected) in [
         ("CREATE TABLE t(a)", "0 rows"),
         ("INSERT INTO t VALUES (1)", "1 row"),
         ("INSERT INTO t VALUES (2), (3)", "2 rows"),
@@ -25,9 +25,13 @@ fn exec_says_how_many_rows_changed() {
         ("DELETE FROM t WHERE a = 77", "0 rows"),
         ("INSERT INTO t VALUES (5); DELETE FROM t", "5 rows"),
     ] {
-        let done = fixture.run(["exec", "x.db", sql]);
-        assert_eq!(done.stderr, format!("penholder: {said} changed\n"), "{sql}");
-        assert_eq!(done.expect_success(), "");
+        let output = fixture.run(["exec", "x.db", sql]);
+        assert_eq!(
+            output.stderr,
+            format!("penholder: {expected} changed\n"),
+            "{sql}"
+        );
+        assert_eq!(output.expect_success(), "");
     }
 }
 
@@ -35,9 +39,9 @@ fn exec_says_how_many_rows_changed() {
 fn exec_prints_returned_rows() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let sql = "INSERT INTO entry VALUES (?1, ?2), (3, 'x') RETURNING key, value AS v";
-    let done = fixture.run(["exec", "x.db", sql, "1", "a,b"]);
-    assert_eq!(done.stderr, "penholder: 2 rows changed\n");
-    assert_eq!(done.expect_success(), "key,v\n1,\"a,b\"\n3,x\n");
+    let output = fixture.run(["exec", "x.db", sql, "1", "a,b"]);
+    assert_eq!(output.stderr, "penholder: 2 rows changed\n");
+    assert_eq!(output.expect_success(), "key,v\n1,\"a,b\"\n3,x\n");
     assert_eq!(fixture.count_entries(), 2);
 }
 
@@ -46,8 +50,8 @@ fn a_script_is_all_or_nothing() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let script = "INSERT INTO entry VALUES (1, 'a;b');\n-- a remark; really\n\
                   INSERT INTO entry VALUES (2, 2), (3, 3);\nUPDATE entry SET value = 0;\n";
-    let done = fixture.run_with_input(["exec", "x.db", "-"], script);
-    assert_eq!(done.stderr, "penholder: 6 rows changed\n");
+    let output = fixture.run_with_input(["exec", "x.db", "-"], script);
+    assert_eq!(output.stderr, "penholder: 6 rows changed\n");
     assert_eq!(fixture.count_entries(), 3);
     let broken = "DELETE FROM entry; INSERT INTO nowhere VALUES (1); DELETE FROM entry";
     let message = fixture
@@ -64,16 +68,16 @@ fn a_script_is_all_or_nothing() {
     assert_eq!(fixture.count_entries(), 3);
 }
 
-/// SQLite reads SQL up to a NUL: here that would delete everything.
+/// SQLite reads SQL up to a NUL byte: here that would delete all rows.
 #[test]
-fn a_script_with_a_nul_is_not_run_by_half() {
+fn a_script_with_a_nul_byte_is_refused_before_it_runs() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     fixture.exec("INSERT INTO entry VALUES (1, 1), (2, 2)");
-    // Refused without waiting, though somebody holds the lock.
+    // The script is refused without waiting, although another process holds the lock.
     let _holder = fixture.hold_lock(&[]);
     for script in ["DELETE FROM entry\0 WHERE key = 99", "\0", "SELECT 1;\0"] {
-        let done = fixture.run_with_input(["exec", "x.db", "--timeout", "50s", "-"], script);
-        let message = done.expect_failure(1);
+        let output = fixture.run_with_input(["exec", "x.db", "--timeout", "50s", "-"], script);
+        let message = output.expect_failure(1);
         assert!(message.contains("NUL byte"), "{message}");
         assert!(message.contains("nothing was run: remove it"), "{message}");
     }
@@ -99,11 +103,11 @@ fn a_pragma_without_effect_is_refused() {
         );
     }
     assert_eq!(fixture.count_entries(), 2);
-    // To ask is no change, and others have an effect.
-    let asked = fixture
+    // Reading the value changes nothing, and other pragmas have an effect.
+    let value = fixture
         .run(["exec", "x.db", "PRAGMA foreign_keys"])
         .expect_success();
-    assert_eq!(asked, "foreign_keys\n1\n");
+    assert_eq!(value, "foreign_keys\n1\n");
     fixture.exec("PRAGMA defer_foreign_keys=ON");
 }
 
@@ -118,11 +122,7 @@ fn a_script_cannot_end_its_transaction_halfway() {
         fixture
             .run_with_input(["exec", "x.db", "-"], &script)
             .expect_failure(1);
-        assert_eq!(
-            fixture.count_entries(),
-            0,
-            "all or nothing, whatever {end} says"
-        );
+        assert_eq!(fixture.count_entries(), 0, "all or nothing, with {end} too");
     }
 }
 
@@ -130,14 +130,14 @@ fn a_script_cannot_end_its_transaction_halfway() {
 fn a_script_prints_returned_rows() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let script = "INSERT INTO entry VALUES (1, 1); UPDATE entry SET value = 2 RETURNING value";
-    let out = fixture
+    let stdout = fixture
         .run_with_input(["exec", "x.db", "-"], script)
         .expect_success();
-    assert_eq!(out, "value\n2\n");
+    assert_eq!(stdout, "value\n2\n");
 }
 
 #[test]
-fn a_script_with_its_first_table_needs_no_second_call() {
+fn a_script_can_create_a_table_and_fill_it() {
     let fixture = CommandFixture::new(PENHOLDER);
     let script = "CREATE TABLE t(a); CREATE INDEX i ON t(a); INSERT INTO t VALUES (1), (2)";
     fixture
@@ -150,14 +150,14 @@ fn a_script_with_its_first_table_needs_no_second_call() {
 fn an_empty_script_does_nothing() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     for script in ["", ";", " \n", "-- nothing here\n", ";;  ;"] {
-        let done = fixture.run_with_input(["exec", "x.db", "-"], script);
-        assert_eq!(done.stderr, "penholder: 0 rows changed\n", "{script:?}");
-        assert_eq!(done.expect_success(), "");
+        let output = fixture.run_with_input(["exec", "x.db", "-"], script);
+        assert_eq!(output.stderr, "penholder: 0 rows changed\n", "{script:?}");
+        assert_eq!(output.expect_success(), "");
     }
 }
 
 #[test]
-fn values_are_bound_as_what_they_read_as() {
+fn values_are_bound_with_the_type_they_look_like() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let cases = [
         ("42", "integer", json!(42)),
@@ -205,7 +205,7 @@ fn values_are_bound_as_what_they_read_as() {
 }
 
 #[test]
-fn options_stand_anywhere_and_dashes_end_them() {
+fn options_may_appear_anywhere_and_two_dashes_end_them() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let sql = "INSERT INTO entry VALUES (?1, ?2)";
     fixture
@@ -235,7 +235,7 @@ fn options_stand_anywhere_and_dashes_end_them() {
 }
 
 #[test]
-fn the_number_of_values_must_fit() {
+fn the_number_of_values_must_match() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let sql = "INSERT INTO entry VALUES (?1, ?2)";
     for params in [&["1"][..], &[], &["1", "2", "3"]] {
@@ -256,15 +256,15 @@ fn the_number_of_values_must_fit() {
     assert_eq!(fixture.count_entries(), 0);
 }
 
-/// A row of every kind of value, with everything in the text that needs quotes.
-const KINDS: &str = "SELECT 1 AS i, 0.5 AS r, 2.0 AS whole, 'a,\"b\"\n\u{1b}ü' AS t, NULL AS n, \
+/// A row with a value of every type; the text contains every character that needs quotes.
+const ALL_TYPES: &str = "SELECT 1 AS i, 0.5 AS r, 2.0 AS whole, 'a,\"b\"\n\u{1b}ü' AS t, NULL AS n, \
                      x'0AFF' AS b, '' AS empty, 9007199254740993 AS big";
 
 #[test]
 fn json_is_an_array_of_objects() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let rows = fixture
-        .run(["query", "x.db", "--json", KINDS])
+        .run(["query", "x.db", "--json", ALL_TYPES])
         .expect_json();
     let row = json!({
         "i": 1, "r": 0.5, "whole": 2.0, "t": "a,\"b\"\n\u{1b}ü", "n": null, "b": "X'0AFF'",
@@ -281,17 +281,19 @@ fn json_is_an_array_of_objects() {
 }
 
 #[test]
-fn csv_is_what_a_pipe_gets() {
+fn csv_is_the_default_on_a_pipe() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let csv = "i,r,whole,t,n,b,empty,big\n\
                1,0.5,2.0,\"a,\"\"b\"\"\n\u{1b}ü\",,X'0AFF',,9007199254740993\n";
     assert_eq!(
-        fixture.run(["query", "x.db", KINDS]).expect_quiet_success(),
+        fixture
+            .run(["query", "x.db", ALL_TYPES])
+            .expect_quiet_success(),
         csv
     );
     assert_eq!(
         fixture
-            .run(["query", "x.db", "--csv", KINDS])
+            .run(["query", "x.db", "--csv", ALL_TYPES])
             .expect_quiet_success(),
         csv
     );
@@ -300,7 +302,7 @@ fn csv_is_what_a_pipe_gets() {
 }
 
 #[test]
-fn a_table_is_what_a_terminal_gets() {
+fn a_table_is_the_default_on_a_terminal() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let sql = "SELECT 1 AS number, NULL AS absent";
     let table = fixture
@@ -309,16 +311,16 @@ fn a_table_is_what_a_terminal_gets() {
     assert!(table.contains("│ 1      ┆ NULL   │"), "{table}");
     assert!(!table.contains('\x1b'));
     let query = format!("\"$PENHOLDER\" query x.db '{sql}'");
-    if let Some(shown) = fixture.run_on_terminal(&query, &[]) {
-        assert_eq!(shown.replace("\r\n", "\n"), table);
+    if let Some(text) = fixture.run_on_terminal(&query, &[]) {
+        assert_eq!(text.replace("\r\n", "\n"), table);
         let csv = format!("{query} --csv");
-        let shown = fixture.run_on_terminal(&csv, &[]).unwrap();
-        assert_eq!(shown, "number,absent\r\n1,\r\n");
+        let text = fixture.run_on_terminal(&csv, &[]).unwrap();
+        assert_eq!(text, "number,absent\r\n1,\r\n");
     }
 }
 
 #[test]
-fn only_one_format_at_a_time() {
+fn only_one_format_may_be_chosen() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let message = fixture
         .run(["query", "x.db", "SELECT 1", "--json", "--csv"])
@@ -366,19 +368,19 @@ fn writing_waits_for_the_lock() {
 }
 
 #[test]
-fn nobody_waits_for_somebody_elses_typing() {
+fn the_lock_is_free_while_a_script_is_typed() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    let mut typist = Peer::spawn(fixture.command(["exec", "x.db", "-"]));
-    typist.send("INSERT INTO entry VALUES (1, 1);");
+    let mut writer = Peer::spawn(fixture.command(["exec", "x.db", "-"]));
+    writer.send("INSERT INTO entry VALUES (1, 1);");
     std::thread::sleep(Duration::from_millis(200));
     assert!(fixture.is_lock_free());
-    typist.send("INSERT INTO entry VALUES (2, 2);");
-    assert!(typist.close().success());
+    writer.send("INSERT INTO entry VALUES (2, 2);");
+    assert!(writer.close().success());
     assert_eq!(fixture.count_entries(), 2);
 }
 
 #[test]
-fn many_writers_at_once_all_get_their_turn() {
+fn many_concurrent_writers_all_succeed() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let write = |n: i32| {
         let sql = format!("INSERT INTO entry VALUES ({n}, 0)");
@@ -409,29 +411,29 @@ fn a_timeout_names_the_holder() {
 }
 
 #[test]
-fn without_a_wait_the_answer_comes_at_once() {
+fn a_timeout_of_zero_fails_at_once() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let _holder = fixture.hold_lock(&[]);
     let sql = "INSERT INTO entry VALUES (1, 1)";
     for timeout in ["0s", "0ms"] {
         let args = ["exec", "x.db", "--timeout", timeout, sql];
-        let (done, time) = wait::timed(|| fixture.run(args));
-        assert!(done.expect_failure(75).contains("timeout after 0ms"));
+        let (output, time) = wait::timed(|| fixture.run(args));
+        assert!(output.expect_failure(75).contains("timeout after 0ms"));
         assert!(time < PROMPT, "{time:?}");
     }
 }
 
 #[test]
-fn a_stranger_inside_sqlite_is_named() {
+fn an_outsider_inside_sqlite_is_named() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    let Some(stranger) = fixture.outsider() else {
+    let Some(outsider) = fixture.outsider() else {
         return;
     };
     let sql = "INSERT INTO entry VALUES (1, 1)";
     let message = fixture
         .run(["exec", "x.db", "--timeout", "100ms", sql])
         .expect_failure(75);
-    let name = format!("pid:{} (`sqlite3 ", stranger.pid());
+    let name = format!("pid:{} (`sqlite3 ", outsider.pid());
     assert!(message.contains(&name), "{message}");
     assert!(message.contains("100ms"), "{message}");
     let script = "INSERT INTO entry VALUES (1, 1); INSERT INTO entry VALUES (1, 1)";
@@ -456,7 +458,7 @@ fn a_label_is_shown_and_a_killed_write_leaves_nothing() {
                    FROM n WHERE a < 1000000000000) SELECT count(*), 1 FROM n";
     let args = ["exec", "x.db", "--label", "endless", endless];
     let mut writer = Peer::spawn(fixture.command(args));
-    wait::until("the label", || {
+    wait::until("the label is shown", || {
         fixture.status()["holder"]["label"] == "endless"
     });
     writer.kill();
@@ -465,12 +467,12 @@ fn a_label_is_shown_and_a_killed_write_leaves_nothing() {
     assert_eq!(fixture.count_entries(), 1);
 }
 
-/// Far more rows than a pipe holds.
+/// Many more rows than fit into a pipe.
 const LONG: &str = "WITH RECURSIVE n(a) AS (SELECT 1 UNION ALL SELECT a + 1 FROM n WHERE a < 20000) \
                     SELECT a, 'some text to fill the pipe' AS text FROM n";
 
 #[test]
-fn a_closed_pipe_is_no_error() {
+fn a_closed_pipe_is_not_an_error() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let insert = format!("INSERT INTO entry {LONG} RETURNING *");
     for args in [
@@ -480,37 +482,37 @@ fn a_closed_pipe_is_no_error() {
         &["completions", "zsh"],
         &["completions", "bash"],
     ] {
-        let said = read_a_little(&fixture, args);
-        assert_eq!(said, "", "{args:?}");
+        let stderr = read_first_bytes(&fixture, args);
+        assert_eq!(stderr, "", "{args:?}");
     }
-    let said = read_a_little(&fixture, &["exec", "x.db", &insert, "--timeout", "30s"]);
-    assert_eq!(said, "penholder: 20000 rows changed\n");
+    let stderr = read_first_bytes(&fixture, &["exec", "x.db", &insert, "--timeout", "30s"]);
+    assert_eq!(stderr, "penholder: 20000 rows changed\n");
     assert_eq!(fixture.count_entries(), 20_000);
 }
 
-/// Reads the first bytes only, as `head` does; returns what was said on
-/// standard error.
-fn read_a_little(fixture: &CommandFixture, args: &[&str]) -> String {
+/// Reads only the first bytes of the output, as `head` does, and returns the standard
+/// error.
+fn read_first_bytes(fixture: &CommandFixture, args: &[&str]) -> String {
     let mut command = fixture.command(args);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.stdin(Stdio::null()).spawn().unwrap();
-    let mut out = child.stdout.take().unwrap();
-    out.read_exact(&mut [0; 10]).unwrap();
-    drop(out);
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut [0; 10]).unwrap();
+    drop(stdout);
     let status = wait_for_exit(&mut child, wait::LIMIT);
-    let mut said = String::new();
+    let mut stderr = String::new();
     child
         .stderr
         .take()
         .unwrap()
-        .read_to_string(&mut said)
+        .read_to_string(&mut stderr)
         .unwrap();
-    assert_eq!(status.code(), Some(0), "{args:?}: {said}");
-    said
+    assert_eq!(status.code(), Some(0), "{args:?}: {stderr}");
+    stderr
 }
 
 #[test]
-fn a_closed_pipe_in_a_shell_is_no_error() {
+fn a_closed_pipe_in_a_shell_is_not_an_error() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     for format in ["--csv", "--json", "--table"] {
         let script = format!(
@@ -518,9 +520,9 @@ fn a_closed_pipe_in_a_shell_is_no_error() {
         );
         let mut shell = fixture.program("sh");
         shell.args(["-c", &script]).env("LONG", LONG);
-        let out = run_command(&mut shell, b"", wait::LIMIT).expect_quiet_success();
-        assert_eq!(out.lines().count(), 2, "{out}");
-        assert!(out.ends_with("\n0\n"), "{format}: {out}");
+        let stdout = run_command(&mut shell, b"", wait::LIMIT).expect_quiet_success();
+        assert_eq!(stdout.lines().count(), 2, "{stdout}");
+        assert!(stdout.ends_with("\n0\n"), "{format}: {stdout}");
     }
 }
 
@@ -536,8 +538,8 @@ fn a_full_disk_behind_standard_output_is_an_error() {
         "query x.db --json 'SELECT 1'",
         "status x.db",
     ] {
-        let done = fixture.run_script(&format!("\"$PENHOLDER\" {args} >/dev/full"));
-        let message = done.expect_failure(1);
+        let output = fixture.run_script(&format!("\"$PENHOLDER\" {args} >/dev/full"));
+        let message = output.expect_failure(1);
         assert!(message.contains("write to standard output"), "{message}");
     }
 }

@@ -1,5 +1,5 @@
-//! Proves that `penholder status` says who holds the lock, whoever it is, and
-//! only looks: it creates nothing, changes nothing and is in nobody's way.
+//! Proves that `penholder status` names the holder of the lock, in every situation,
+//! and only reads: it creates nothing, changes nothing and makes no other process wait.
 #![cfg(test)]
 
 use std::fs::{self, File, TryLockError};
@@ -9,12 +9,12 @@ use std::time::{Duration, Instant, SystemTime};
 use penholder_testkit::command_fixture::{CommandFixture, field_names, parse_json, run_command};
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{requirement, wait};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The command under test.
 const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
-/// The schema of `status --json`: it stays as it is within a major version.
+/// The schema of `status --json`, which does not change within a major version.
 const FIELDS: [&str; 10] = [
     "batch_writes",
     "counters",
@@ -29,12 +29,12 @@ const FIELDS: [&str; 10] = [
 ];
 
 #[test]
-fn free_is_said_and_is_no_error() {
+fn a_free_lock_is_reported_and_is_not_an_error() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let lock_file = fixture.join("db.lock");
     let text = fixture.run(["status", "x.db"]).expect_quiet_success();
-    let start = format!("free\n  lock file: {}\n", lock_file.display());
-    assert!(text.starts_with(&start), "{text}");
+    let expected = format!("free\n  lock file: {}\n", lock_file.display());
+    assert!(text.starts_with(&expected), "{text}");
     let status = fixture.status();
     assert_eq!(status["state"], "free");
     assert_eq!(status["holder"], json!(null));
@@ -44,13 +44,13 @@ fn free_is_said_and_is_no_error() {
 #[test]
 fn the_holder_is_described() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    let begun = SystemTime::now();
+    let start = SystemTime::now();
     let mut holder = fixture.hold_lock(&["--label", "nightly"]);
-    let done = fixture.run(["status", "x.db", "--json"]);
-    let status = parse_json(&done.expect_quiet_success());
+    let output = fixture.run(["status", "x.db", "--json"]);
+    let status = parse_json(&output.expect_quiet_success());
     assert_eq!(field_names(&status), FIELDS);
     assert_eq!(status["state"], "held");
-    let seen = &status["holder"];
+    let shown = &status["holder"];
     let names = [
         "cmd",
         "held_s",
@@ -60,26 +60,26 @@ fn the_holder_is_described() {
         "state",
         "statement",
     ];
-    assert_eq!(field_names(seen), names);
-    assert_eq!(seen["pid"], holder.pid());
-    assert_eq!(seen["label"], "nightly");
+    assert_eq!(field_names(shown), names);
+    assert_eq!(shown["pid"], holder.pid());
+    assert_eq!(shown["label"], "nightly");
     assert!(
-        seen["cmd"]
+        shown["cmd"]
             .as_str()
             .unwrap()
             .starts_with("penholder run x.db")
     );
-    assert!(["sleeping", "running"].contains(&seen["state"].as_str().unwrap()));
-    let since = seen["since"].as_str().unwrap();
+    assert!(["sleeping", "running"].contains(&shown["state"].as_str().unwrap()));
+    let since = shown["since"].as_str().unwrap();
     assert!(since.len() == 24 && since.ends_with('Z'), "{since}");
-    let held = seen["held_s"].as_f64().unwrap();
-    assert!(held >= 0.0 && held <= begun.elapsed().unwrap().as_secs_f64());
+    let held = shown["held_s"].as_f64().unwrap();
+    assert!(held >= 0.0 && held <= start.elapsed().unwrap().as_secs_f64());
     let text = fixture.run(["status", "x.db"]).expect_quiet_success();
-    let start = format!(
+    let expected = format!(
         "held by pid:{} since {since} (`penholder run ",
         holder.pid()
     );
-    assert!(text.starts_with(&start) && text.contains("label: nightly"));
+    assert!(text.starts_with(&expected) && text.contains("label: nightly"));
     holder.send("go");
     holder.expect("released");
     assert!(holder.close().success());
@@ -93,12 +93,12 @@ fn the_statement_of_the_holder_is_shown_everywhere() {
                    (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n)";
     fixture.exec("INSERT INTO entry VALUES (1, 1)");
     let _holder = Peer::spawn(fixture.command(["exec", "x.db", endless]));
-    let shown = "UPDATE entry SET key = (WITH RECURSIVE";
-    wait::until("the statement", || {
+    let start = "UPDATE entry SET key = (WITH RECURSIVE";
+    wait::until("the statement is shown", || {
         let last = fixture.status()["holder"]["statement"].clone();
-        last.as_str().is_some_and(|last| last.starts_with(shown))
+        last.as_str().is_some_and(|last| last.starts_with(start))
     });
-    let last = format!(", last: {shown}");
+    let last = format!(", last: {start}");
     assert!(
         fixture
             .run(["status", "x.db"])
@@ -111,8 +111,8 @@ fn the_statement_of_the_holder_is_shown_everywhere() {
             .expect_quiet_success()
             .contains(&last)
     );
-    let hasty = ["exec", "x.db", "--timeout", "50ms", "DELETE FROM entry"];
-    let message = fixture.run(hasty).expect_failure(75);
+    let delete = ["exec", "x.db", "--timeout", "50ms", "DELETE FROM entry"];
+    let message = fixture.run(delete).expect_failure(75);
     assert!(message.contains(&last), "{message}");
 }
 
@@ -127,11 +127,11 @@ fn held_time_grows() {
 }
 
 #[test]
-fn a_stopped_holder_is_said_to_be_stopped() {
+fn a_stopped_holder_is_shown_as_stopped() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let holder = fixture.hold_lock(&[]);
     holder.signal("STOP");
-    wait::until("the stop", || {
+    wait::until("the holder is stopped", || {
         fixture.status()["holder"]["state"] == "stopped"
     });
     let text = fixture.run(["status", "x.db"]).expect_quiet_success();
@@ -142,7 +142,7 @@ fn a_stopped_holder_is_said_to_be_stopped() {
         .expect_failure(75);
     assert!(message.contains(", stopped, held "), "{message}");
     holder.signal("CONT");
-    wait::until("the going on", || {
+    wait::until("the holder runs again", || {
         fixture.status()["holder"]["state"] != "stopped"
     });
 }
@@ -156,7 +156,7 @@ fn the_death_of_the_holder_is_noticed_at_once() {
     let text = fixture.run(["status", "x.db"]).expect_quiet_success();
     assert!(
         text.starts_with("free\n"),
-        "its record still stands: {text}"
+        "its record is still there: {text}"
     );
 }
 
@@ -168,22 +168,22 @@ fn a_holder_without_a_record_is_named() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let mut command = fixture.program("flock");
     command.args(["db.lock", "sh", "-c", "echo held; read line"]);
-    let plain = Peer::spawn(command);
-    plain.expect("held");
-    let seen = fixture.status();
-    assert_eq!(seen["state"], "held");
-    let holder = &seen["holder"];
-    assert_eq!(holder["pid"], plain.pid());
+    let flock = Peer::spawn(command);
+    flock.expect("held");
+    let status = fixture.status();
+    assert_eq!(status["state"], "held");
+    let holder = &status["holder"];
+    assert_eq!(holder["pid"], flock.pid());
     assert!(holder["cmd"].as_str().unwrap().starts_with("flock db.lock"));
     for unknown in ["since", "held_s", "label"] {
-        assert!(holder[unknown].is_null(), "{seen}");
+        assert!(holder[unknown].is_null(), "{status}");
     }
     let text = fixture.run(["status", "x.db"]).expect_quiet_success();
     assert!(text.contains("left no record"), "{text}");
 }
 
 #[test]
-fn a_holder_in_a_container_is_there() {
+fn a_holder_in_a_container_is_shown() {
     if !requirement::has_pid_namespaces() {
         return;
     }
@@ -194,36 +194,36 @@ fn a_holder_in_a_container_is_there() {
     command.args(["sh", "-c", "echo held; read line"]);
     let inside = Peer::spawn(command);
     inside.expect("held");
-    let seen = fixture.status();
-    assert_eq!(seen["state"], "held");
-    assert_eq!(seen["holder"]["label"], "inside");
+    let status = fixture.status();
+    assert_eq!(status["state"], "held");
+    assert_eq!(status["holder"]["label"], "inside");
     let text = fixture.run(["status", "x.db"]).expect_quiet_success();
     assert!(text.starts_with("held by pid:") && text.contains("inside"));
 }
 
 #[test]
-fn a_holder_outside_the_container_is_there() {
+fn a_holder_outside_the_container_is_shown() {
     if !requirement::has_pid_namespaces() {
         return;
     }
     let fixture = CommandFixture::with_table(PENHOLDER);
     let _outside = fixture.hold_lock(&["--label", "outside"]);
-    let look = |format: &[&str]| {
+    let show = |format: &[&str]| {
         let mut command = fixture.program("unshare");
         command.args(["--pid", "--fork", "--mount-proc"]);
         command.args([PENHOLDER, "status", "x.db"]);
         run_command(command.args(format), b"", wait::LIMIT)
     };
-    let seen = look(&["--json"]).expect_json();
-    assert_eq!(seen["state"], "held");
-    assert_eq!(seen["holder"]["state"], "other-namespace");
-    assert_eq!(seen["holder"]["label"], "outside");
-    let text = look(&[]).expect_quiet_success();
+    let status = show(&["--json"]).expect_json();
+    assert_eq!(status["state"], "held");
+    assert_eq!(status["holder"]["state"], "other-namespace");
+    assert_eq!(status["holder"]["label"], "outside");
+    let text = show(&[]).expect_quiet_success();
     assert!(text.contains("in another pid namespace"), "{text}");
 }
 
 #[test]
-fn a_label_cannot_drive_the_terminal() {
+fn a_label_cannot_control_the_terminal() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let _holder = fixture.hold_lock(&["--label", "a\nstate: free\x1b[31m\u{202e}"]);
     let text = fixture.run(["status", "x.db"]).expect_quiet_success();
@@ -235,7 +235,7 @@ fn a_label_cannot_drive_the_terminal() {
 }
 
 #[test]
-fn looking_creates_nothing() {
+fn status_creates_nothing() {
     let fixture = CommandFixture::new(PENHOLDER);
     fs::write(fixture.join("x.db"), "").unwrap();
     let text = fixture.run(["status", "x.db"]).expect_quiet_success();
@@ -247,10 +247,10 @@ fn looking_creates_nothing() {
 }
 
 #[test]
-fn looking_changes_nothing() {
+fn status_changes_nothing() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let _holder = fixture.hold_lock(&[]);
-    let facts = || {
+    let files = || {
         fixture
             .file_names()
             .into_iter()
@@ -264,16 +264,16 @@ fn looking_changes_nothing() {
             })
             .collect::<Vec<_>>()
     };
-    let before = facts();
+    let before = files();
     for _ in 0..5 {
         fixture.run(["status", "x.db"]).expect_quiet_success();
         fixture.status();
     }
-    assert!(facts() == before);
+    assert!(files() == before);
 }
 
 #[test]
-fn looking_disturbs_nobody() {
+fn status_never_takes_the_lock() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let file = File::options()
         .read(true)
@@ -281,36 +281,36 @@ fn looking_disturbs_nobody() {
         .open(fixture.join("db.lock"))
         .unwrap();
     let deadline = Instant::now() + Duration::from_secs(2);
-    let looks = thread::scope(|scope| {
-        let look = scope.spawn(|| look_until(&fixture, deadline));
-        let mut tries = 0;
+    let runs = thread::scope(|scope| {
+        let reader = scope.spawn(|| show_status_until(&fixture, deadline));
+        let mut attempts = 0;
         while Instant::now() < deadline {
-            // As `flock -n`: whoever else held it for a moment would be seen.
+            // Like `flock -n`, it fails if another process holds the lock for a moment.
             match file.try_lock() {
                 Ok(()) => file.unlock().unwrap(),
-                Err(TryLockError::WouldBlock) => panic!("not free at try {tries}"),
+                Err(TryLockError::WouldBlock) => panic!("not free at attempt {attempts}"),
                 Err(TryLockError::Error(error)) => panic!("{error}"),
             }
-            tries += 1;
+            attempts += 1;
         }
-        look.join().unwrap()
+        reader.join().unwrap()
     });
-    assert!(looks > 0);
+    assert!(runs > 0);
 }
 
-/// Looks again and again; returns how often.
-fn look_until(fixture: &CommandFixture, deadline: Instant) -> u32 {
-    let mut looks = 0;
+/// Runs `status` until the deadline, and returns how often.
+fn show_status_until(fixture: &CommandFixture, deadline: Instant) -> u32 {
+    let mut runs = 0;
     while Instant::now() < deadline {
         fixture.run(["status", "x.db"]).expect_quiet_success();
         fixture.status();
-        looks += 2;
+        runs += 2;
     }
-    looks
+    runs
 }
 
 #[test]
-fn a_holder_is_seen_whatever_others_lock() {
+fn the_holder_is_found_among_many_other_locks() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let holder = fixture.hold_lock(&[]);
     let deadline = Instant::now() + Duration::from_secs(3);
@@ -318,7 +318,7 @@ fn a_holder_is_seen_whatever_others_lock() {
     thread::scope(|scope| {
         for number in 0..3 {
             let fixture = &fixture;
-            scope.spawn(move || lock_others(fixture, number, deadline));
+            scope.spawn(move || lock_other_files(fixture, number, deadline));
         }
         while Instant::now() < deadline {
             let status = fixture.status();
@@ -330,8 +330,8 @@ fn a_holder_is_seen_whatever_others_lock() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
-/// Takes and gives back locks of its own, as busy neighbours do.
-fn lock_others(fixture: &CommandFixture, number: u32, deadline: Instant) {
+/// Acquires and releases locks on files of its own.
+fn lock_other_files(fixture: &CommandFixture, number: u32, deadline: Instant) {
     let open = |n: u32| File::create(fixture.join(format!("{number}-{n}.lock"))).unwrap();
     let files: Vec<File> = (0..20).map(open).collect();
     while Instant::now() < deadline {
@@ -341,7 +341,7 @@ fn lock_others(fixture: &CommandFixture, number: u32, deadline: Instant) {
 }
 
 #[test]
-fn a_plain_flock_is_never_refused_because_somebody_looks() {
+fn a_plain_flock_never_fails_because_of_status() {
     if !requirement::has_program("flock") {
         return;
     }
@@ -354,25 +354,25 @@ fn a_plain_flock_is_never_refused_because_somebody_looks() {
 }
 
 #[test]
-fn another_lock_file_is_looked_at() {
+fn the_status_of_another_lock_file_is_shown() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let _holder = fixture.hold_lock(&["--lock-file", "other.lock"]);
     assert_eq!(fixture.status()["state"], "free");
     let args = ["status", "x.db", "--lock-file", "other.lock", "--json"];
-    let seen = fixture.run(args).expect_json();
-    assert_eq!(seen["state"], "held");
-    assert_eq!(seen["lock_file"], json!(fixture.join("other.lock")));
+    let status = fixture.run(args).expect_json();
+    assert_eq!(status["state"], "held");
+    assert_eq!(status["lock_file"], json!(fixture.join("other.lock")));
 }
 
-/// Every field of the schema, where there is something to say in each.
+/// Checks every field of the schema in a situation in which each has a value.
 #[test]
-fn the_queue_and_what_happened_are_described() {
+fn the_queue_and_the_events_are_described() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let mut holder = fixture.hold_lock(&["--label", "nightly"]);
     let sql = "INSERT INTO entry VALUES (1, 1)";
-    let hasty = ["exec", "x.db", sql, "--timeout", "50ms", "--label", "hasty"];
-    fixture.run(hasty).expect_failure(75);
-    let patient = [
+    let short_wait = ["exec", "x.db", sql, "--timeout", "50ms", "--label", "hasty"];
+    fixture.run(short_wait).expect_failure(75);
+    let long_wait = [
         "exec",
         "x.db",
         sql,
@@ -381,12 +381,13 @@ fn the_queue_and_what_happened_are_described() {
         "--label",
         "patient",
     ];
-    let mut waiting = Peer::spawn(fixture.command(patient));
-    // It may have been seen between its place in line and its sleep.
-    wait::until("it sleeps in line", || {
-        fixture.status()["queue"][0]["state"] == "sleeping"
+    let mut waiter = Peer::spawn(fixture.command(long_wait));
+    // A snapshot may also show it queued and not yet asleep, or awake for a moment.
+    let mut status = Value::Null;
+    wait::until("it sleeps in the queue", || {
+        status = fixture.status();
+        status["queue"][0]["state"] == "sleeping"
     });
-    let status = fixture.status();
     assert_eq!(field_names(&status), FIELDS);
     assert_eq!(status["queue_file"], "in-use");
     let first = &status["queue"][0];
@@ -394,7 +395,7 @@ fn the_queue_and_what_happened_are_described() {
         "cmd", "label", "left_s", "pid", "since", "state", "waited_s",
     ];
     assert_eq!(field_names(first), names);
-    assert_eq!(first["pid"], waiting.pid());
+    assert_eq!(first["pid"], waiter.pid());
     assert_eq!(first["label"], "patient");
     assert!(first["cmd"].as_str().unwrap().starts_with("penholder exec"));
     assert_eq!(first["state"], "sleeping");
@@ -440,14 +441,14 @@ fn the_queue_and_what_happened_are_described() {
     );
     assert_eq!(event["other_pid"], holder.pid());
     let text = fixture.run(["status", "x.db"]).expect_quiet_success();
-    let line = format!("  waiter 1: pid:{} (", waiting.pid());
+    let line = format!("  waiter 1: pid:{} (", waiter.pid());
     assert!(
         text.contains(&line) && text.contains(" gave up after "),
         "{text}"
     );
     holder.send("go");
     holder.expect("released");
-    assert!(waiting.close().success());
+    assert!(waiter.close().success());
     let counters = &fixture.status()["counters"];
     assert_eq!(counters["contended"], 1);
     assert!(fixture.status()["queue"].as_array().unwrap().is_empty());

@@ -1,5 +1,5 @@
-//! Proves that `penholder stress` writes from real processes, counts what is
-//! really there, says so in a stable form, and fails if anything is missing.
+//! Proves that `penholder stress` writes from real processes, counts the rows that exist,
+//! reports them in a stable format, and fails if any are missing.
 #![cfg(test)]
 
 use std::fs;
@@ -16,7 +16,7 @@ use serde_json::Value;
 /// The command under test.
 const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
-/// Runs a stress that must succeed, and checks its report against the table.
+/// Runs `stress`, which must succeed, and checks its report against the table.
 fn stress(fixture: &CommandFixture, processes: i64, writes: i64) -> Value {
     let before = rows(fixture);
     let numbers = [processes.to_string(), writes.to_string()];
@@ -58,14 +58,14 @@ fn the_default_is_8_processes_with_100_writes() {
     assert_eq!(report["rows_found"], 800);
     let each = "SELECT count(DISTINCT process) FROM penholder_stress";
     assert_eq!(fixture.number(each), 8);
-    let even = "SELECT count(*) FROM (SELECT 1 FROM penholder_stress GROUP BY process \
+    let with_100 = "SELECT count(*) FROM (SELECT 1 FROM penholder_stress GROUP BY process \
                 HAVING count(*) = 100)";
-    assert_eq!(fixture.number(even), 8);
+    assert_eq!(fixture.number(with_100), 8);
     plain_sqlite::assert_integrity(&fixture.join("x.db"));
 }
 
 #[test]
-fn the_report_has_its_fields_and_they_fit_together() {
+fn the_report_has_its_fields_and_they_are_consistent() {
     let fixture = CommandFixture::new(PENHOLDER);
     let report = stress(&fixture, 3, 50);
     let expected = [
@@ -117,7 +117,7 @@ fn runs_on_one_file_do_not_mix() {
 }
 
 #[test]
-fn every_commit_may_be_synced() {
+fn every_commit_can_be_synced() {
     let fixture = CommandFixture::new(PENHOLDER);
     let args = ["stress", "x.db", "--processes", "2", "--writes", "20"];
     let report = fixture
@@ -128,7 +128,7 @@ fn every_commit_may_be_synced() {
 }
 
 #[test]
-fn on_a_pipe_nothing_moves() {
+fn no_progress_bar_is_shown_on_a_pipe() {
     let fixture = CommandFixture::new(PENHOLDER);
     let report = fixture.run(["stress", "x.db"]).expect_quiet_success();
     assert!(report.starts_with("8 processes wrote 800 of 800 rows in "));
@@ -136,21 +136,21 @@ fn on_a_pipe_nothing_moves() {
 }
 
 #[test]
-fn any_name_of_a_database_will_do() {
+fn unusual_names_of_databases_are_accepted() {
     let fixture = CommandFixture::new(PENHOLDER);
-    let odd = std::ffi::OsString::from_vec(b"caf\xe9 x.db".to_vec());
-    for name in [odd, "-x.db".into(), "x y.db".into()] {
+    let not_utf_8 = std::ffi::OsString::from_vec(b"caf\xe9 x.db".to_vec());
+    for name in [not_utf_8, "-x.db".into(), "x y.db".into()] {
         let args = ["stress", "--processes", "2", "--writes", "3", "--"];
         let mut command = fixture.command(args);
-        let done = run_command(command.arg(&name), b"", wait::LIMIT);
-        assert!(done.expect_quiet_success().contains("wrote 6 of 6 rows"));
+        let output = run_command(command.arg(&name), b"", wait::LIMIT);
+        assert!(output.expect_quiet_success().contains("wrote 6 of 6 rows"));
         let rows = "SELECT count(*) FROM penholder_stress";
         assert_eq!(plain_sqlite::number(&fixture.join(&name), rows), 6);
     }
 }
 
 #[test]
-fn somebody_elses_database_is_refused_but_by_force() {
+fn a_database_with_other_tables_is_refused_without_force() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     fixture.exec("INSERT INTO entry VALUES (1, 2)");
     let before = fs::read(fixture.join("x.db")).unwrap();
@@ -171,21 +171,25 @@ fn writes_that_time_out_are_failures() {
     stress(&fixture, 1, 1);
     let _holder = fixture.hold_lock(&[]);
     let args = ["stress", "x.db", "--processes", "2", "--writes", "3"];
-    let done = fixture.run(args.into_iter().chain(["--timeout", "1ms", "--json"]));
-    assert_eq!(done.code, Some(1), "{done:?}");
-    let report = parse_json(&done.stdout);
+    let output = fixture.run(args.into_iter().chain(["--timeout", "1ms", "--json"]));
+    assert_eq!(output.code, Some(1), "{output:?}");
+    let report = parse_json(&output.stdout);
     assert_eq!(report["failed"], 6);
     assert_eq!(report["rows_found"], 0);
     assert_eq!(report["writes_expected"], 6);
     assert_eq!(report["writes_per_s"], 0.0);
     assert_eq!(report["integrity"], "ok");
     let words = "write lock timeout after 1ms";
-    assert_eq!(done.stderr.matches(words).count(), 2, "once each: {done:?}");
+    assert_eq!(
+        output.stderr.matches(words).count(),
+        2,
+        "once for each process: {output:?}"
+    );
 }
 
-/// As in `penholder stress x.db | true`: the report is lost, the result is not.
+/// As in `penholder stress x.db | true`: the report is lost, but the exit code is right.
 #[test]
-fn a_closed_pipe_hides_no_failure() {
+fn a_closed_pipe_does_not_hide_a_failure() {
     let fixture = CommandFixture::new(PENHOLDER);
     stress(&fixture, 1, 1);
     let holder = fixture.hold_lock(&[]);
@@ -197,63 +201,63 @@ fn a_closed_pipe_hides_no_failure() {
         );
     }
     drop(holder);
-    let whole = "\"$PENHOLDER\" stress x.db --processes 2 --writes 3";
-    assert_eq!(code_without_reader(&fixture, whole), 0);
+    let succeeding = "\"$PENHOLDER\" stress x.db --processes 2 --writes 3";
+    assert_eq!(code_without_reader(&fixture, succeeding), 0);
 }
 
-/// The exit code of a shell command whose output nobody reads.
+/// Returns the exit code of a shell command whose output has no reader.
 fn code_without_reader(fixture: &CommandFixture, command: &str) -> i32 {
     // The pipe has no reader left when the command starts.
     let script = format!("mkfifo p; exec 3<>p 4>p; rm p; exec 3>&-; {command} >&4 2>/dev/null");
-    let done = run_command(
+    let output = run_command(
         fixture.program("sh").args(["-c", &script]),
         b"",
         wait::LIMIT,
     );
-    done.code.unwrap()
+    output.code.unwrap()
 }
 
-/// The bar moves on the terminal, and is gone before the report.
+/// The bar is removed before the report.
 #[test]
-fn on_a_terminal_a_bar_moves() {
+fn a_progress_bar_is_shown_on_a_terminal() {
     let fixture = CommandFixture::new(PENHOLDER);
     let script = "exec \"$PENHOLDER\" stress x.db --processes 2 --writes 3000";
-    let Some(shown) = fixture.run_on_terminal(script, &[("TERM", "xterm")]) else {
+    let Some(text) = fixture.run_on_terminal(script, &[("TERM", "xterm")]) else {
         return;
     };
-    let (bar, report) = shown
+    let (bar, report) = text
         .split_once("2 processes wrote 6000 of 6000 rows")
-        .unwrap_or_else(|| panic!("no report: {shown:?}"));
+        .unwrap_or_else(|| panic!("no report: {text:?}"));
     assert!(bar.contains("/6000 writes"), "{bar:?}");
     assert!(bar.contains("\r") || bar.contains("\x1b["), "{bar:?}");
-    // Cleared: the last thing before the report is no bar.
+    // The bar is cleared: the last text before the report is not a bar.
     let last = bar.rsplit(['\r', '\n']).next().unwrap();
     assert!(!last.contains("writes"), "{bar:?}");
     assert!(!report.contains("/6000 writes"), "{report:?}");
 }
 
 #[test]
-fn what_the_workers_say_does_not_mix() {
+fn messages_of_the_workers_do_not_mix() {
     let fixture = CommandFixture::new(PENHOLDER);
     stress(&fixture, 1, 1);
     let _holder = fixture.hold_lock(&[]);
     let args = ["stress", "x.db", "--processes", "24", "--writes", "1"];
-    let done = fixture.run(args.into_iter().chain(["--timeout", "100ms"]));
-    assert_eq!(done.code, Some(1), "{done:?}");
-    for line in done.stderr.lines() {
-        let whole = line.starts_with("penholder: process ")
+    let output = fixture.run(args.into_iter().chain(["--timeout", "100ms"]));
+    assert_eq!(output.code, Some(1), "{output:?}");
+    for line in output.stderr.lines() {
+        let is_first_line = line.starts_with("penholder: process ")
             && line.ends_with(": write lock timeout after 100ms");
-        let more = line.starts_with("  ") && !line.contains("penholder: process");
-        assert!(whole || more, "{line:?} in {}", done.stderr);
+        let is_detail = line.starts_with("  ") && !line.contains("penholder: process");
+        assert!(is_first_line || is_detail, "{line:?} in {}", output.stderr);
     }
 }
 
 #[test]
-fn a_new_database_cannot_be_made_while_the_lock_is_held() {
+fn a_new_database_cannot_be_created_while_the_lock_is_held() {
     let fixture = CommandFixture::new(PENHOLDER);
     let holder = fixture.hold_lock(&[]);
-    let done = fixture.run(["stress", "x.db", "--timeout", "1ms"]);
-    let message = done.expect_failure(75);
+    let output = fixture.run(["stress", "x.db", "--timeout", "1ms"]);
+    let message = output.expect_failure(75);
     let pid = format!("holder: pid:{} since ", holder.pid());
     assert!(message.contains(&pid), "{message}");
 }
@@ -272,7 +276,7 @@ fn another_lock_file_is_another_lock() {
     assert_eq!(rows(&fixture), 10);
 }
 
-/// A stress that writes until it is disturbed.
+/// Starts a `stress` that runs for so long that the test can interfere.
 fn long_stress(fixture: &CommandFixture, args: &[&str]) -> Peer {
     let mut command = fixture.command(["stress", "x.db", "--timeout", "30s", "--json"]);
     command.args(args).stderr(Stdio::null());
@@ -289,13 +293,13 @@ fn rows_of(fixture: &CommandFixture, process: i64) -> i64 {
 }
 
 #[test]
-fn a_killed_worker_is_missed() {
+fn the_rows_of_a_killed_worker_are_reported_missing() {
     let fixture = CommandFixture::new(PENHOLDER);
     stress(&fixture, 1, 1);
     let mut long = long_stress(&fixture, &["--processes", "4", "--writes", "5000"]);
-    wait::until("four workers", || stress_workers(&long).len() == 4);
+    wait::until("four workers run", || stress_workers(&long).len() == 4);
     let (pid, process) = stress_workers(&long)[2];
-    wait::until("its first rows", || rows_of(&fixture, process) > 10);
+    wait::until("it has written rows", || rows_of(&fixture, process) > 10);
     peer::signal(pid, "KILL");
     let report = parse_json(&long.read_line());
     assert_eq!(long.close().code(), Some(1));
@@ -313,17 +317,17 @@ fn no_worker_outlives_a_killed_stress() {
     for signal in ["KILL", "TERM", "INT"] {
         let fixture = CommandFixture::new(PENHOLDER);
         let mut long = long_stress(&fixture, &["--processes", "3", "--writes", "10000000"]);
-        wait::until("three workers", || stress_workers(&long).len() == 3);
+        wait::until("three workers run", || stress_workers(&long).len() == 3);
         let pids: Vec<u32> = stress_workers(&long)
             .into_iter()
             .map(|(pid, _)| pid)
             .collect();
-        wait::until("the first rows", || {
+        wait::until("rows are written", || {
             fixture.join("x.db-wal").exists() && rows(&fixture) > 0
         });
         long.signal(signal);
         assert!(!long.close().success());
-        wait::until("the workers' end", || {
+        wait::until("the workers have exited", || {
             pids.iter().all(|pid| !is_stress_worker(*pid))
         });
         assert_eq!(fixture.status()["state"], "free");
@@ -331,9 +335,9 @@ fn no_worker_outlives_a_killed_stress() {
     }
 }
 
-/// One process that says nothing does not keep the report back for ever.
+/// Workers that send no answer do not delay the report for ever.
 #[test]
-fn a_stopped_worker_is_given_up() {
+fn stress_gives_up_on_stopped_workers() {
     let fixture = CommandFixture::new(PENHOLDER);
     let mut command = Command::new(env!("CARGO_BIN_EXE_penholder"));
     command
@@ -348,15 +352,15 @@ fn a_stopped_worker_is_given_up() {
         .args(["--timeout", "1s"])
         .current_dir(fixture.directory());
     let mut stress = Peer::spawn(command);
-    let worker = |stress: &Peer| {
+    let workers = |stress: &Peer| {
         let children = format!("/proc/{0}/task/{0}/children", stress.pid());
         let text = std::fs::read_to_string(children).unwrap_or_default();
         text.split_whitespace()
             .map(|pid| pid.parse().unwrap())
             .collect::<Vec<u32>>()
     };
-    wait::until("both work", || worker(&stress).len() == 2);
-    for pid in worker(&stress) {
+    wait::until("both workers run", || workers(&stress).len() == 2);
+    for pid in workers(&stress) {
         peer::signal(pid, "STOP");
     }
     assert_eq!(stress.close().code(), Some(1));

@@ -1,5 +1,5 @@
-//! Proves that `penholder top` shows who holds and who waits, on a terminal and on a
-//! pipe, and gives the terminal back on every way out.
+//! Proves that `penholder top` shows the holder and the queue, on a terminal and on a
+//! pipe, and that every exit restores the terminal.
 #![cfg(test)]
 
 use std::fs;
@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::Duration;
 
+use penholder_core::failpoint;
 use penholder_testkit::command_fixture::{CommandFixture, run_command};
 use penholder_testkit::peer::Peer;
 use penholder_testkit::terminal::Terminal;
@@ -21,63 +22,67 @@ fn top(fixture: &CommandFixture) -> Command {
     fixture.command(["top", "x.db", "--interval", "50ms"])
 }
 
-/// On a terminal, where it shows something; `None` if none can be had, which is said.
-fn shown(fixture: &CommandFixture) -> Option<Terminal> {
+/// Starts `top` on a terminal, and waits until it has drawn.
+///
+/// Returns `None`, and reports a skipped test, if there can be no terminal.
+fn start_top(fixture: &CommandFixture) -> Option<Terminal> {
     let top = Terminal::start(&top(fixture))?;
-    top.wait_until("its keys", |shown| shown.contains("q quit"));
+    top.wait_until("the list of keys", |screen| screen.contains("q quit"));
     Some(top)
 }
 
-/// Somebody in line, with a label.
-fn waits(fixture: &CommandFixture, label: &str) -> Peer {
+/// Starts a writer with a label, and waits until it is in the queue.
+fn start_waiter(fixture: &CommandFixture, label: &str) -> Peer {
     let args = ["exec", "x.db", INSERT, "--timeout", "60s", "--label", label];
-    let waiter = Peer::spawn(fixture.command(args));
-    wait::until("it is in line", || {
+    let writer = Peer::spawn(fixture.command(args));
+    wait::until("it is in the queue", || {
         let status = fixture.status();
         let mut queue = status["queue"].as_array().unwrap().iter();
-        queue.any(|place| place["pid"] == waiter.pid())
+        queue.any(|waiter| waiter["pid"] == writer.pid())
     });
-    waiter
+    writer
 }
 
-/// The row that begins with these words.
-fn row<'a>(shown: &'a str, begin: &str) -> Option<&'a str> {
-    shown
+/// Returns the row of the screen that starts with this text.
+fn row<'a>(screen: &'a str, start: &str) -> Option<&'a str> {
+    screen
         .lines()
-        .find(|line| line.trim_start().starts_with(begin))
+        .find(|line| line.trim_start().starts_with(start))
 }
 
 #[test]
-fn the_holder_and_the_line_are_shown_live() {
+fn the_holder_and_the_queue_are_shown_live() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    let Some(mut top) = shown(&fixture) else {
+    let Some(mut top) = start_top(&fixture) else {
         return;
     };
-    assert!(top.is_taken_over() && top.is_raw() && !top.shows_cursor());
-    top.until("nobody", |shown| shown.contains("free, 0 waiting"));
+    assert!(top.is_alternate_screen() && top.is_raw() && !top.is_cursor_visible());
+    top.wait_until("the free lock", |screen| screen.contains("free, 0 waiting"));
     let mut holder = fixture.hold_lock(&["--label", "nightly"]);
-    let begin = format!("pen {}", holder.pid());
-    top.wait_until("the holder", |shown| {
-        let row = row(shown, &begin).unwrap_or_default();
+    let start = format!("pen {}", holder.pid());
+    top.wait_until("the holder", |screen| {
+        let row = row(screen, &start).unwrap_or_default();
         row.contains(" nightly ") && row.contains(" penholder run x.db")
     });
-    top.until("its hold", |shown| shown.contains("held, 0 waiting"));
-    let mut waiter = waits(&fixture, "patient");
-    let begin = format!("1   {}", waiter.pid());
-    top.wait_until("the waiter", |shown| {
-        row(shown, &begin).is_some_and(|row| row.contains(" patient ") && row.contains(" 59."))
+    top.wait_until("its hold", |screen| screen.contains("held, 0 waiting"));
+    let mut waiter = start_waiter(&fixture, "patient");
+    let start = format!("1   {}", waiter.pid());
+    top.wait_until("the waiter", |screen| {
+        row(screen, &start).is_some_and(|row| row.contains(" patient ") && row.contains(" 59."))
     });
-    top.until("the line", |shown| shown.contains("held, 1 waiting"));
+    top.wait_until("the queue", |screen| screen.contains("held, 1 waiting"));
     holder.stop();
-    top.wait_until("the stop", |shown| {
-        row(shown, "pen ").is_some_and(|row| row.contains(" STOPPED "))
+    top.wait_until("the stopped holder", |screen| {
+        row(screen, "pen ").is_some_and(|row| row.contains(" STOPPED "))
     });
     holder.signal("CONT");
-    holder.tell("go");
-    assert!(holder.ended().success() && waiter.ended().success());
-    top.until("nobody again", |shown| shown.contains("free, 0 waiting"));
-    top.until("what was counted", |shown| {
-        shown.contains(" 1 after a wait, 0 timeouts")
+    holder.send("go");
+    assert!(holder.wait().success() && waiter.wait().success());
+    top.wait_until("the free lock again", |screen| {
+        screen.contains("free, 0 waiting")
+    });
+    top.wait_until("the counters", |screen| {
+        screen.contains(" 1 after a wait, 0 timeouts")
     });
     top.type_keys("q");
     assert_eq!(top.wait().code(), Some(0));
@@ -85,13 +90,13 @@ fn the_holder_and_the_line_are_shown_live() {
 }
 
 #[test]
-fn what_happens_is_shown() {
+fn events_are_shown() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    let Some(top) = shown(&fixture) else {
+    let Some(top) = start_top(&fixture) else {
         return;
     };
     let _holder = fixture.hold_lock(&[]);
-    let hasty = [
+    let short_wait = [
         "exec",
         "x.db",
         INSERT,
@@ -100,83 +105,95 @@ fn what_happens_is_shown() {
         "--label",
         "hasty",
     ];
-    fixture.run(hasty).expect_failure(75);
-    top.wait_until("the event", |shown| {
-        shown.contains(" (hasty) gave up after ")
+    fixture.run(short_wait).expect_failure(75);
+    top.wait_until("the timeout event", |screen| {
+        screen.contains(" (hasty) gave up after ")
     });
-    let log = fs::metadata(fixture.join("x.db-wal")).map_or(0, |log| log.len());
-    assert!(log == 0 || top.shows().contains("WAL "), "{}", top.shows());
+    let length = fs::metadata(fixture.join("x.db-wal")).map_or(0, |wal| wal.len());
+    assert!(
+        length == 0 || top.contents().contains("WAL "),
+        "{}",
+        top.contents()
+    );
 }
 
 #[test]
-fn how_busy_it_is_is_drawn() {
+fn the_rate_is_drawn_as_bars() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    let Some(top) = shown(&fixture) else {
+    let Some(top) = start_top(&fixture) else {
         return;
     };
     let args = ["stress", "y.db", "--processes", "4", "--writes", "20000"];
     let mut stress = Peer::spawn(fixture.command(args));
-    top.until("bars", |shown| {
-        shown.contains('█') && !shown.contains("acquired 0/s")
+    top.wait_until("the bars", |screen| {
+        screen.contains('█') && !screen.contains("acquired 0/s")
     });
     stress.kill();
 }
 
 #[test]
-fn keys_select_show_and_pause() {
+fn keys_select_show_details_and_pause() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let holder = fixture.hold_lock(&["--label", "nightly"]);
-    let waiter = waits(&fixture, "patient");
-    let Some(mut top) = shown(&fixture) else {
+    let waiter = start_waiter(&fixture, "patient");
+    let Some(mut top) = start_top(&fixture) else {
         return;
     };
     top.type_keys("d");
     let pid = format!("pid      {}", holder.pid());
-    top.wait_until("the holder's detail", |shown| {
-        shown.contains(&pid)
-            && shown.contains("holds the lock")
-            && shown.contains("sh -c echo held; read line;")
+    top.wait_until("the details of the holder", |screen| {
+        screen.contains(&pid)
+            && screen.contains("holds the lock")
+            && screen.contains("sh -c echo held; read line;")
     });
     top.type_keys("\x1b[B");
     let pid = format!("pid      {}", waiter.pid());
-    top.until("the waiter's detail", |shown| {
-        shown.contains(&pid) && shown.contains("is number 1 in the queue")
+    top.wait_until("the details of the waiter", |screen| {
+        screen.contains(&pid) && screen.contains("is number 1 in the queue")
     });
-    // The last one stays selected.
-    top.types("j\x1b[A\x1b[A");
-    top.until("the first again", |shown| shown.contains("holds the lock"));
-    top.types("j");
-    top.until("the waiter's again", |shown| {
-        shown.contains("is number 1 in the queue")
+    // The last row stays selected.
+    top.type_keys("j\x1b[A\x1b[A");
+    top.wait_until("the details of the holder again", |screen| {
+        screen.contains("holds the lock")
+    });
+    top.type_keys("j");
+    top.wait_until("the details of the waiter again", |screen| {
+        screen.contains("is number 1 in the queue")
     });
     drop(waiter);
-    top.wait_until("its end", |shown| {
-        shown.contains("neither holds the lock nor waits")
+    top.wait_until("the end of the waiter", |screen| {
+        screen.contains("neither holds the lock nor waits")
     });
-    let waiter = waits(&fixture, "next");
-    top.types("\x1b");
-    top.until("no detail", |shown| !shown.contains("holds the lock"));
-    top.until("the next", |shown| shown.contains("held, 1 waiting"));
-    top.types("p");
-    top.until("the pause", |shown| shown.contains("PAUSED"));
+    let waiter = start_waiter(&fixture, "next");
+    top.type_keys("\x1b");
+    top.wait_until("no details", |screen| !screen.contains("holds the lock"));
+    top.wait_until("the next waiter", |screen| {
+        screen.contains("held, 1 waiting")
+    });
+    top.type_keys("p");
+    top.wait_until("the pause", |screen| screen.contains("PAUSED"));
     drop(waiter);
-    wait::until("it is gone", || {
+    wait::until("the waiter is gone", || {
         fixture.status()["queue"].as_array().unwrap().is_empty()
     });
     std::thread::sleep(Duration::from_millis(200));
-    assert!(top.shows().contains("held, 1 waiting"), "{}", top.shows());
-    top.types(" ");
-    top.until("what became of it", |shown| {
-        shown.contains("held, 0 waiting")
+    assert!(
+        top.contents().contains("held, 1 waiting"),
+        "{}",
+        top.contents()
+    );
+    top.type_keys(" ");
+    top.wait_until("the queue after the pause", |screen| {
+        screen.contains("held, 0 waiting")
     });
 }
 
 #[test]
-fn any_size_will_do() {
+fn every_size_of_the_terminal_works() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let _holder = fixture.hold_lock(&["--label", "nightly"]);
-    let _waiter = waits(&fixture, "patient");
-    let Some(mut top) = shown(&fixture) else {
+    let _waiter = start_waiter(&fixture, "patient");
+    let Some(mut top) = start_top(&fixture) else {
         return;
     };
     top.type_keys("d");
@@ -186,13 +203,13 @@ fn any_size_will_do() {
     }
     top.type_keys("d");
     top.resize((40, 120));
-    top.wait_until("all of it", |shown| {
-        let wide = shown.lines().any(|line| line.chars().count() > 110);
-        wide && shown.lines().count() == 40 && shown.contains("held, 1 waiting")
+    top.wait_until("the whole screen", |screen| {
+        let wide = screen.lines().any(|line| line.chars().count() > 110);
+        wide && screen.lines().count() == 40 && screen.contains("held, 1 waiting")
     });
-    top.resizes((24, 80));
-    top.until("as before", |shown| {
-        shown.lines().count() == 24 && shown.contains("held, 1 waiting")
+    top.resize((24, 80));
+    top.wait_until("the whole screen again", |screen| {
+        screen.lines().count() == 24 && screen.contains("held, 1 waiting")
     });
     top.type_keys("q");
     assert_eq!(top.wait().code(), Some(0));
@@ -200,10 +217,10 @@ fn any_size_will_do() {
 }
 
 #[test]
-fn every_way_out_gives_the_terminal_back() {
+fn every_exit_restores_the_terminal() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     for keys in ["q", "\x1b", "\x03"] {
-        let Some(mut top) = shown(&fixture) else {
+        let Some(mut top) = start_top(&fixture) else {
             return;
         };
         top.type_keys(keys);
@@ -211,7 +228,7 @@ fn every_way_out_gives_the_terminal_back() {
         top.assert_restored();
     }
     for (signal, number) in [("TERM", 15), ("INT", 2), ("HUP", 1), ("QUIT", 3)] {
-        let mut top = shown(&fixture).unwrap();
+        let mut top = start_top(&fixture).unwrap();
         top.signal(signal);
         assert_eq!(top.wait().signal(), Some(number));
         top.assert_restored();
@@ -219,27 +236,27 @@ fn every_way_out_gives_the_terminal_back() {
 }
 
 #[test]
-fn keys_are_heard_past_another_standard_input() {
+fn keys_are_read_although_standard_input_is_redirected() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let mut command = fixture.program("sh");
     command.args(["-c", "exec \"$PENHOLDER\" top x.db </dev/null"]);
     let Some(mut top) = Terminal::start(&command) else {
         return;
     };
-    top.wait_until("its keys", |shown| shown.contains("q quit"));
+    top.wait_until("the list of keys", |screen| screen.contains("q quit"));
     top.type_keys("q");
     assert_eq!(top.wait().code(), Some(0));
     top.assert_restored();
 }
 
 #[test]
-fn it_ends_with_its_window() {
+fn top_ends_when_its_terminal_closes() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    let Some(mut top) = shown(&fixture) else {
+    let Some(mut top) = start_top(&fixture) else {
         return;
     };
     top.hang_up();
-    // By the signal, or because it could not draw any more, whichever it saw first.
+    // It ends by the signal, or because it can no longer draw.
     let status = top.wait();
     assert!(
         status.signal() == Some(1) || status.code() == Some(1),
@@ -248,14 +265,14 @@ fn it_ends_with_its_window() {
 }
 
 #[test]
-fn a_terminal_that_takes_nothing_more_keeps_it_from_nothing() {
+fn a_signal_ends_top_although_the_terminal_blocks() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let _holder = fixture.hold_lock(&[]);
-    let Some(mut top) = shown(&fixture) else {
+    let Some(mut top) = start_top(&fixture) else {
         return;
     };
     top.stop_reading();
-    // Each new size draws all anew: so many kilobytes later it waits in its `write`.
+    // Each new size redraws the whole screen, until the buffer is full and `write` blocks.
     for rows in 0..60 {
         top.resize((100 + rows, 200));
         std::thread::sleep(Duration::from_millis(60));
@@ -266,50 +283,72 @@ fn a_terminal_that_takes_nothing_more_keeps_it_from_nothing() {
 }
 
 #[test]
+fn a_panic_restores_the_terminal_and_its_message_stays() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let mut command = top(&fixture);
+    command.env(failpoint::VARIABLE, "top_key PANIC 1");
+    let Some(mut top) = Terminal::start(&command) else {
+        return;
+    };
+    top.wait_until("the list of keys", |screen| screen.contains("q quit"));
+    assert!(top.is_alternate_screen() && top.is_raw());
+    top.type_keys("x");
+    assert_eq!(top.wait().code(), Some(101));
+    top.assert_restored();
+    wait::until("the message is on the main screen", || {
+        let output = top.output();
+        let (_, after) = output.rsplit_once("\x1b[?1049l").unwrap_or_default();
+        after.contains("failpoint top_key")
+    });
+}
+
+#[test]
 fn no_color_is_respected() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let holder = fixture.hold_lock(&[]);
     holder.stop();
-    for (value, wanted) in [("", true), ("1", false)] {
+    for (value, expected) in [("", true), ("1", false)] {
         let mut command = top(&fixture);
         command.env("NO_COLOR", value);
         let Some(mut top) = Terminal::start(&command) else {
             return;
         };
-        top.wait_until("the stop", |shown| shown.contains("STOPPED"));
+        top.wait_until("the stopped holder", |screen| screen.contains("STOPPED"));
         top.type_keys("q");
         assert_eq!(top.wait().code(), Some(0));
-        let written = top.output();
-        // The stopped one is red, and what is black on white.
-        assert_eq!(written.contains("38;5;1"), wanted, "{written:?}");
+        let output = top.output();
+        // The row of a stopped holder is red.
+        assert_eq!(output.contains("38;5;1"), expected, "{output:?}");
     }
 }
 
 #[test]
-fn a_lock_file_that_cannot_be_read_is_said_and_outlived() {
+fn an_unreadable_lock_file_is_reported_until_it_is_readable() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    let Some(top) = shown(&fixture) else {
+    let Some(top) = start_top(&fixture) else {
         return;
     };
     fs::rename(fixture.join("db.lock"), fixture.join("away")).unwrap();
     std::os::unix::fs::symlink("away", fixture.join("db.lock")).unwrap();
-    top.wait_until("the trouble", |shown| shown.contains("open lock file: "));
+    top.wait_until("the error", |screen| screen.contains("open lock file: "));
     fs::remove_file(fixture.join("db.lock")).unwrap();
     fs::rename(fixture.join("away"), fixture.join("db.lock")).unwrap();
-    top.wait_until("the end of it", |shown| !shown.contains("open lock file: "));
+    top.wait_until("the end of the error", |screen| {
+        !screen.contains("open lock file: ")
+    });
 }
 
 #[test]
-fn on_a_pipe_it_prints_one_text() {
+fn plain_text_is_printed_once_on_a_pipe() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let holder = fixture.hold_lock(&["--label", "nightly"]);
-    let waiter = waits(&fixture, "patient");
+    let waiter = start_waiter(&fixture, "patient");
     for options in [&["--once"][..], &["--once", "--interval", "50ms"], &[]] {
         let text = fixture
             .run(["top", "x.db"].iter().chain(options))
             .expect_quiet_success();
-        let begin = format!("held by pid:{} since ", holder.pid());
-        assert!(text.starts_with(&begin), "{text}");
+        let start = format!("held by pid:{} since ", holder.pid());
+        assert!(text.starts_with(&start), "{text}");
         let line = format!("  waiter 1: pid:{} (`penholder exec", waiter.pid());
         assert!(text.contains(&line), "{text}");
         assert!(
@@ -321,7 +360,7 @@ fn on_a_pipe_it_prints_one_text() {
 }
 
 #[test]
-fn on_a_terminal_it_prints_one_text_if_told() {
+fn plain_text_is_printed_once_on_a_terminal_if_requested() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     for (script, term) in [("top x.db --once", "xterm"), ("top x.db", "dumb")] {
         let script = format!("\"$PENHOLDER\" {script}");
@@ -336,7 +375,7 @@ fn on_a_terminal_it_prints_one_text_if_told() {
 }
 
 #[test]
-fn on_a_pipe_with_an_interval_it_goes_on_until_nobody_reads() {
+fn plain_text_is_repeated_on_a_pipe_until_the_reader_ends() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let script = "\"$PENHOLDER\" top x.db --interval 50ms | grep -m 3 free";
     assert_eq!(
@@ -368,7 +407,7 @@ fn bad_input_is_refused() {
 }
 
 #[test]
-fn looking_makes_and_changes_nothing() {
+fn top_creates_and_changes_nothing() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     fs::remove_file(fixture.join("db.lockq")).unwrap();
     let before = fixture.file_names();
@@ -379,13 +418,13 @@ fn looking_makes_and_changes_nothing() {
         text.contains("no queue: no process has created one"),
         "{text}"
     );
-    assert_eq!(fixture.files(), before);
+    assert_eq!(fixture.file_names(), before);
 }
 
-/// To read the kernel's table of locks stalls all who lock: a pipe that nobody writes
-/// stands in its place, and whoever opens it waits for ever.
+/// Reading the lock table of the kernel stalls all processes that use locks. Here a pipe
+/// without a writer replaces it, and a process that opens it waits for ever.
 #[test]
-fn the_table_of_locks_is_not_read() {
+fn the_lock_table_of_the_kernel_is_not_read() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     if !requirement::is_root() || !requirement::has_program("unshare") {
         return;
@@ -396,20 +435,20 @@ fn the_table_of_locks_is_not_read() {
         timeout 1 \"$PENHOLDER\" status x.db; echo \"status: $?\"";
     let mut unshare = fixture.program("unshare");
     unshare.args(["--mount", "sh", "-c", script]);
-    let done = run_command(&mut unshare, b"", wait::LIMIT);
-    if done.code != Some(0) || done.stdout == "none\n" {
+    let output = run_command(&mut unshare, b"", wait::LIMIT);
+    if output.code != Some(0) || output.stdout == "none\n" {
         requirement::skip("mount namespaces, which are not allowed here");
         return;
     }
-    assert!(done.stdout.contains("label: nightly"), "{done:?}");
+    assert!(output.stdout.contains("label: nightly"), "{output:?}");
     assert!(
-        done.stdout.ends_with("status: 124\n"),
-        "status does: {done:?}"
+        output.stdout.ends_with("status: 124\n"),
+        "status reads it: {output:?}"
     );
 }
 
-/// A program under `strace` as the kernel sees it: no lock is taken or probed, and the
-/// database is not opened.
+/// `strace` shows that `top` neither takes nor probes a lock, and does not open the
+/// database.
 #[test]
 fn nothing_is_locked_and_the_database_is_not_opened() {
     if !requirement::has_program("strace") {
@@ -418,11 +457,11 @@ fn nothing_is_locked_and_the_database_is_not_opened() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let _holder = fixture.hold_lock(&[]);
     let mut strace = fixture.program("strace");
-    strace.args(["-f", "-o", "traced", "-e", "trace=open,openat,flock,fcntl"]);
+    strace.args(["-f", "-o", "trace", "-e", "trace=open,openat,flock,fcntl"]);
     strace.args([PENHOLDER, "top", "x.db", "--once", "--interval", "50ms"]);
     run_command(&mut strace, b"", wait::LIMIT).expect_success();
-    let traced = fs::read_to_string(fixture.join("traced")).unwrap();
-    assert!(traced.contains("db.lockq"), "{traced}");
+    let trace = fs::read_to_string(fixture.join("trace")).unwrap();
+    assert!(trace.contains("db.lockq"), "{trace}");
     for never in [
         "x.db\"",
         "x.db-wal",
@@ -432,6 +471,6 @@ fn nothing_is_locked_and_the_database_is_not_opened() {
         "GETLK",
         "/proc/locks",
     ] {
-        assert!(!traced.contains(never), "{never}: {traced}");
+        assert!(!trace.contains(never), "{never}: {trace}");
     }
 }

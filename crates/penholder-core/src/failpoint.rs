@@ -1,9 +1,9 @@
-//! Steps of the protocols at which a test kills or stops its process.
+//! Steps at which a test kills or stops its process, or makes it panic.
 //!
 //! Without the feature `failpoints`, which only dev-dependencies enable, nothing of
 //! them is compiled.
 
-/// A step of a protocol: nothing, or [`reached`] with the feature `failpoints`.
+/// A step: nothing, or [`reached`] with the feature `failpoints`.
 #[macro_export]
 macro_rules! failpoint {
     ($name:literal) => {
@@ -12,7 +12,8 @@ macro_rules! failpoint {
 }
 
 /// The environment variable that says what happens at which step:
-/// `<name> <KILL or STOP> <the how-manieth time>`.
+/// `<name> <KILL, STOP or PANIC> <number>`. The number 1 means the first time that the
+/// process reaches the step.
 #[cfg(feature = "failpoints")]
 pub const VARIABLE: &str = "PENHOLDER_TEST_FAILPOINT";
 
@@ -32,22 +33,31 @@ mod plan {
     use super::VARIABLE;
     use crate::sys::signal::{self, Signal};
 
+    enum Action {
+        Signal(Signal),
+        Panic,
+    }
+
     struct Plan {
         name: String,
-        signal: Signal,
+        action: Action,
         time: u32,
         reached: AtomicU32,
     }
 
     static PLAN: OnceLock<Option<Plan>> = OnceLock::new();
 
-    /// Signals this thread if the environment asked for it at this step.
+    /// Signals this thread, or panics, if the environment asked for it at this step.
+    #[expect(clippy::panic, reason = "a test asked for it")]
     pub fn reached(name: &'static str) {
         let Some(plan) = PLAN.get_or_init(Plan::from_environment) else {
             return;
         };
         if plan.name == name && plan.reached.fetch_add(1, Ordering::Relaxed) + 1 == plan.time {
-            signal::raise(plan.signal);
+            match plan.action {
+                Action::Signal(signal) => signal::raise(signal),
+                Action::Panic => panic!("failpoint {name}"),
+            }
         }
     }
 
@@ -59,20 +69,21 @@ mod plan {
         fn from_environment() -> Option<Self> {
             let text = std::env::var(VARIABLE).ok()?;
             let words: Vec<&str> = text.split(' ').collect();
-            let [name, signal, time] = words[..] else {
+            let [name, action, time] = words[..] else {
                 panic!("{VARIABLE} is {text:?}");
             };
-            let signal = match signal {
-                "KILL" => Signal::Kill,
-                "STOP" => Signal::Stop,
-                other => panic!("{VARIABLE}: unknown signal {other:?}"),
+            let action = match action {
+                "KILL" => Action::Signal(Signal::Kill),
+                "STOP" => Action::Signal(Signal::Stop),
+                "PANIC" => Action::Panic,
+                other => panic!("{VARIABLE}: unknown action {other:?}"),
             };
             let Ok(time) = time.parse() else {
                 panic!("{VARIABLE}: not a number: {time:?}");
             };
             Some(Self {
                 name: name.to_owned(),
-                signal,
+                action,
                 time,
                 reached: AtomicU32::new(0),
             })

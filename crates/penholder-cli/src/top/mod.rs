@@ -1,8 +1,6 @@
 //! `penholder top`: who holds the write lock and who waits, live.
 
 mod keys;
-#[cfg(test)]
-mod panic;
 mod screen;
 mod trend;
 mod view;
@@ -87,7 +85,10 @@ fn show(screen: &mut Screen, mut watch: Watch, interval: Duration) -> io::Result
         screen.draw(|frame| view.draw(frame, &watch))?;
         match screen.wait(next)? {
             Input::Key(key) if view.ends_by(key) => return Ok(Input::Key(key)),
-            Input::Key(key) => view.press(key, &watch),
+            Input::Key(key) => {
+                penholder_core::failpoint!("top_key");
+                view.press(key, &watch);
+            }
             Input::Resized => {}
             Input::Timeout => {
                 if !view.is_paused() {
