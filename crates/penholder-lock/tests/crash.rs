@@ -35,12 +35,12 @@ fn work(args: &[OsString]) {
 
 #[test]
 fn a_hundred_killed_holders_leave_a_free_lock() {
-    let folder = tempfile::tempdir().unwrap();
-    let locker = WriteLocker::new(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let locker = WriteLocker::new(directory.path()).unwrap();
     let mut stale = 0;
     let mut random = u64::from(std::process::id());
     for _ in 0..100 {
-        let mut worker = Peer::start("work", [folder.path()]);
+        let mut worker = Peer::start("work", [directory.path()]);
         worker.expect("working");
         // Any moment of its work; a linear congruence is random enough.
         random = random
@@ -49,7 +49,7 @@ fn a_hundred_killed_holders_leave_a_free_lock() {
         thread::sleep(Duration::from_micros(random >> 52));
         worker.kill();
 
-        let left = lock_fixture::record_text(&lock_file(folder.path()));
+        let left = lock_fixture::record_text(&lock_file(directory.path()));
         stale += u32::from(left.starts_with(&format!("pid:{}\n", worker.pid())));
         assert_eq!(locker.holder().unwrap(), None, "{left}");
         assert_eq!(locker.status().unwrap().state, LockState::Free);
@@ -66,8 +66,8 @@ fn a_hundred_killed_holders_leave_a_free_lock() {
 
 #[test]
 fn a_waiter_gets_the_lock_of_a_killed_holder() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     for stopped in [false, true] {
         let mut holder = LockPeer::holding(&path);
         let mut waiter = LockPeer::start(&path);

@@ -20,15 +20,15 @@ fn peer() {
 
 /// Is inside once, alone.
 fn enter(args: &[OsString]) {
-    let folder = Path::new(&args[0]);
-    let locker = WriteLocker::new(folder).unwrap();
+    let directory = Path::new(&args[0]);
+    let locker = WriteLocker::new(directory).unwrap();
     peer::send("ready");
     peer::expect("go");
     let guard = locker.acquire(Duration::from_secs(30)).unwrap();
     // Fails if somebody else is inside.
-    let inside = folder.join("inside");
+    let inside = directory.join("inside");
     fs::File::create_new(&inside).unwrap();
-    Counter::open(folder).increment();
+    Counter::open(directory).increment();
     fs::remove_file(&inside).unwrap();
     guard.release().unwrap();
     peer::send("done");
@@ -37,14 +37,17 @@ fn enter(args: &[OsString]) {
 
 #[test]
 fn three_hundred_processes_all_get_in_one_by_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let counter = Counter::new(folder.path());
-    let start = |_| Peer::start("enter", [folder.path()]);
+    let directory = tempfile::tempdir().unwrap();
+    let counter = Counter::new(directory.path());
+    let start = |_| Peer::start("enter", [directory.path()]);
     let mut peers: Vec<Peer> = (0..PROCESSES).map(start).collect();
     lock_fixture::run_together(&mut peers);
     assert_eq!(counter.read(), PROCESSES);
     // All stay attached until the last is done.
-    let status = WriteLocker::new(folder.path()).unwrap().status().unwrap();
+    let status = WriteLocker::new(directory.path())
+        .unwrap()
+        .status()
+        .unwrap();
     assert_eq!(status.counters.acquisitions, PROCESSES, "each had a slot");
     for peer in &mut peers {
         peer.send("end");

@@ -84,9 +84,9 @@ fn drops(args: &[OsString]) {
 
 #[test]
 fn a_forked_child_gives_nothing_back() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut holder = Peer::start("drops", [folder.path()]);
-    let mut other = LockPeer::start(&lock_file(folder.path()));
+    let directory = tempfile::tempdir().unwrap();
+    let mut holder = Peer::start("drops", [directory.path()]);
+    let mut other = LockPeer::start(&lock_file(directory.path()));
     for way in ["dropped", "released"] {
         holder.expect(way);
         other.assert_blocked_by(holder.pid());
@@ -134,10 +134,10 @@ fn waits(args: &[OsString]) {
 
 #[test]
 fn a_forked_child_waits_for_its_parent() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut holder = Peer::start("waits", [folder.path()]);
+    let directory = tempfile::tempdir().unwrap();
+    let mut holder = Peer::start("waits", [directory.path()]);
     holder.expect("child timed out");
-    LockPeer::start(&lock_file(folder.path())).assert_blocked_by(holder.pid());
+    LockPeer::start(&lock_file(directory.path())).assert_blocked_by(holder.pid());
     holder.send("release");
     holder.expect("child had it");
     holder.expect("done");
@@ -164,30 +164,34 @@ fn waits_and_forks(args: &[OsString]) {
 }
 
 /// Those that the page shows in line.
-fn in_line(folder: &Path) -> Vec<u32> {
-    let status = WriteLocker::new(folder).unwrap().status().unwrap();
+fn in_line(directory: &Path) -> Vec<u32> {
+    let status = WriteLocker::new(directory).unwrap().status().unwrap();
     status.queue.iter().map(|waiter| waiter.pid).collect()
 }
 
 #[test]
 fn a_fork_leaves_its_parent_its_place_in_line() {
     for killed in [false, true] {
-        let folder = tempfile::tempdir().unwrap();
-        let folder = folder.path();
-        let mut holder = LockPeer::holding(&lock_file(folder));
-        let mut parent = Peer::start("waits_and_forks", [folder]);
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        let mut holder = LockPeer::holding(&lock_file(directory));
+        let mut parent = Peer::start("waits_and_forks", [directory]);
         let first = parent.pid();
-        wait::until("the parent stands in line", || in_line(folder) == [first]);
+        wait::until("the parent stands in line", || {
+            in_line(directory) == [first]
+        });
         parent.send("fork");
         let child: u32 = parent.read_line().parse().unwrap();
-        wait::until("the child does too", || in_line(folder) == [first, child]);
+        wait::until("the child does too", || {
+            in_line(directory) == [first, child]
+        });
         if killed {
             parent.kill();
             // Its place is not kept by the child, which is next.
-            wait::until("it is gone", || in_line(folder) == [child]);
+            wait::until("it is gone", || in_line(directory) == [child]);
             holder.release();
             parent.expect("child has it");
-            let status = WriteLocker::new(folder).unwrap().status().unwrap();
+            let status = WriteLocker::new(directory).unwrap().status().unwrap();
             assert_eq!(status.holder.unwrap().pid, Some(child));
             assert_eq!(status.counters.passed_over, 0, "the dead is not waited for");
             continue;
@@ -227,10 +231,10 @@ fn leaves_a_program(args: &[OsString]) {
 
 /// The holder is killed; its child, which lives, has not kept the lock.
 fn does_not_keep_it(role: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let mut holder = Peer::start(role, [folder.path()]);
+    let directory = tempfile::tempdir().unwrap();
+    let mut holder = Peer::start(role, [directory.path()]);
     let child: u32 = holder.read_line().parse().unwrap();
-    let locker = WriteLocker::new(folder.path()).unwrap();
+    let locker = WriteLocker::new(directory.path()).unwrap();
     let seen = locker.holder().unwrap().unwrap();
     assert_eq!(seen.pid, Some(holder.pid()));
     holder.kill();
@@ -260,9 +264,9 @@ fn a_started_program_does_not_keep_the_lock_of_a_killed_parent() {
 /// Forks again and again while its other threads take and give back the lock;
 /// everybody counts.
 fn forks_often(args: &[OsString]) {
-    let folder = Path::new(&args[0]);
+    let directory = Path::new(&args[0]);
     let locker = locker(args);
-    let counter = Counter::new(folder);
+    let counter = Counter::new(directory);
     let over = AtomicBool::new(false);
     let add_one = || {
         let guard = locker.acquire(LONG_TIMEOUT).unwrap();
@@ -301,6 +305,6 @@ fn adds_two(add_one: &impl Fn()) {
 
 #[test]
 fn forks_in_the_middle_of_work_disturb_neither_side() {
-    let folder = tempfile::tempdir().unwrap();
-    Peer::start("forks_often", [folder.path()]).expect("done");
+    let directory = tempfile::tempdir().unwrap();
+    Peer::start("forks_often", [directory.path()]).expect("done");
 }

@@ -38,8 +38,8 @@ fn holds_without_a_record(lock_peer: &mut LockPeer, path: &Path) {
 /// A process that may write no file, whether the lock file is there or not.
 #[test]
 fn a_process_that_may_write_no_file_holds_the_lock() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let command = peer::wrapped(
         &["sh", "-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh"],
         &LockPeer::command(&path, &[]),
@@ -58,18 +58,18 @@ fn a_process_that_may_write_no_file_holds_the_lock() {
 
 /// In a mount namespace of its own, which goes with it: fills a disk.
 fn fill(args: &[OsString]) {
-    let folder = Path::new(&args[0]);
+    let directory = Path::new(&args[0]);
     let mounted = Command::new("mount")
         .args(["-t", "tmpfs", "-o", "size=64k", "full"])
-        .arg(folder)
+        .arg(directory)
         .status();
     assert!(mounted.unwrap().success(), "mount");
-    let filling = folder.join("filling");
+    let filling = directory.join("filling");
     let mut file = File::create(&filling).unwrap();
     let error = (0..1000).find_map(|_| file.write_all(&[b'x'; 512]).err());
     assert_eq!(error.unwrap().kind(), ErrorKind::StorageFull);
 
-    let path = lock_file(folder);
+    let path = lock_file(directory);
     let mut lock_peer = LockPeer::start(&path);
     holds_without_a_record(&mut lock_peer, &path);
     // With room again there are records again.
@@ -91,8 +91,8 @@ fn on_a_full_disk_the_lock_is_held() {
     {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let command = Peer::command("fill", [folder.path()]);
+    let directory = tempfile::tempdir().unwrap();
+    let command = Peer::command("fill", [directory.path()]);
     let wrapper = ["unshare", "--mount", "--propagation", "private"];
     Peer::spawn(peer::wrapped(&wrapper, &command)).expect("done");
 }

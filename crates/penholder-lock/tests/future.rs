@@ -46,8 +46,8 @@ fn two_threads() -> Runtime {
     builder.worker_threads(2).enable_time().build().unwrap()
 }
 
-fn locker(folder: &Path) -> Arc<WriteLocker> {
-    Arc::new(WriteLocker::new(folder).unwrap())
+fn locker(directory: &Path) -> Arc<WriteLocker> {
+    Arc::new(WriteLocker::new(directory).unwrap())
 }
 
 type Acquired = Result<AsyncWriteGuard, LockError>;
@@ -85,16 +85,16 @@ fn is_soon(what: &str, mut so: impl FnMut() -> bool) {
 fn future_and_guard_may_move_to_another_thread() {
     fn is_send(_: &impl Send) {}
     fn is_sync<T: Send + Sync>() {}
-    let folder = tempfile::tempdir().unwrap();
-    let locker = WriteLocker::new(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let locker = WriteLocker::new(directory.path()).unwrap();
     is_send(&locker.acquire_async(LONG_TIMEOUT));
     is_sync::<AsyncWriteGuard>();
 }
 
 #[test]
 fn is_taken_released_and_recorded_as_by_a_thread() {
-    let folder = tempfile::tempdir().unwrap();
-    let locker = locker(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let locker = locker(directory.path());
     one_thread().block_on(async {
         // The first one of a locker opens the file, the second one finds it open.
         for timeout in [Duration::ZERO, LONG_TIMEOUT, Duration::MAX] {
@@ -104,10 +104,10 @@ fn is_taken_released_and_recorded_as_by_a_thread() {
             guard.release().unwrap();
             assert!(locker.holder().unwrap().is_none());
         }
-        let folder = folder.path().join("gone");
-        fs::create_dir(&folder).unwrap();
-        let lost = WriteLocker::new(&folder).unwrap();
-        fs::remove_dir(&folder).unwrap();
+        let directory = directory.path().join("gone");
+        fs::create_dir(&directory).unwrap();
+        let lost = WriteLocker::new(&directory).unwrap();
+        fs::remove_dir(&directory).unwrap();
         let error = lost.acquire_async(LONG_TIMEOUT).await.unwrap_err();
         assert!(!error.is_timeout(), "{error}");
     });
@@ -116,9 +116,9 @@ fn is_taken_released_and_recorded_as_by_a_thread() {
 /// While tasks wait for another process, another one goes on.
 #[test]
 fn the_runtime_goes_on_while_a_task_waits() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut lock_peer = LockPeer::holding(&lock_file(folder.path()));
-    let locker = locker(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let mut lock_peer = LockPeer::holding(&lock_file(directory.path()));
+    let locker = locker(directory.path());
     let runtime = one_thread();
     let pauses = Arc::new(Mutex::new(vec![Duration::ZERO; 3]));
     let heartbeat = runtime.spawn(beat(Arc::clone(&pauses)));
@@ -161,12 +161,12 @@ async fn beat(pauses: Arc<Mutex<Vec<Duration>>>) {
 
 #[test]
 fn fifty_tasks_and_four_processes_count_right() {
-    let folder = tempfile::tempdir().unwrap();
-    let counter = Arc::new(Counter::new(folder.path()));
-    let args = [folder.path().as_os_str(), "500".as_ref()];
+    let directory = tempfile::tempdir().unwrap();
+    let counter = Arc::new(Counter::new(directory.path()));
+    let args = [directory.path().as_os_str(), "500".as_ref()];
     let mut others = [(); 4].map(|()| Peer::start(lock_fixture::COUNT_ROLE.0, args));
     let runtime = two_threads();
-    let locker = locker(folder.path());
+    let locker = locker(directory.path());
     let tasks: Vec<_> = (0..50)
         .map(|_| {
             let (locker, counter) = (Arc::clone(&locker), Arc::clone(&counter));
@@ -192,8 +192,8 @@ fn fifty_tasks_and_four_processes_count_right() {
 
 #[test]
 fn tasks_and_threads_are_served_in_the_order_they_came() {
-    let folder = tempfile::tempdir().unwrap();
-    let locker = locker(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let locker = locker(directory.path());
     let runtime = two_threads();
     let guard = runtime
         .block_on(locker.acquire_async(LONG_TIMEOUT))
@@ -223,9 +223,9 @@ fn tasks_and_threads_are_served_in_the_order_they_came() {
 
 #[test]
 fn a_timeout_names_the_holder_and_comes_in_time() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut lock_peer = LockPeer::holding(&lock_file(folder.path()));
-    let locker = locker(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let mut lock_peer = LockPeer::holding(&lock_file(directory.path()));
+    let locker = locker(directory.path());
     let runtime = one_thread();
     let timeout = Duration::from_millis(200);
     let begun = Instant::now();
@@ -257,8 +257,8 @@ fn a_timeout_names_the_holder_and_comes_in_time() {
 
 #[test]
 fn a_task_that_asks_again_waits_for_itself_and_no_longer_than_it_said() {
-    let folder = tempfile::tempdir().unwrap();
-    let locker = locker(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let locker = locker(directory.path());
     one_thread().block_on(async {
         let _guard = locker.acquire_async(LONG_TIMEOUT).await.unwrap();
         let again = locker.acquire_async(Duration::from_millis(50)).await;
@@ -269,10 +269,10 @@ fn a_task_that_asks_again_waits_for_itself_and_no_longer_than_it_said() {
 
 #[test]
 fn a_dropped_future_leaves_no_trace() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut holder = LockPeer::holding(&lock_file(folder.path()));
-    let mut next = LockPeer::start(&lock_file(folder.path()));
-    let locker = locker(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let mut holder = LockPeer::holding(&lock_file(directory.path()));
+    let mut next = LockPeer::start(&lock_file(directory.path()));
+    let locker = locker(directory.path());
     let runtime = two_threads();
     // Three tasks: one in line, two behind it in the process.
     let tasks = [(); 3].map(|()| spawn_acquire(&runtime, &locker, LONG_TIMEOUT));
@@ -304,11 +304,11 @@ fn a_dropped_future_leaves_no_trace() {
 /// again after 26 ms or more.
 #[test]
 fn the_place_in_line_is_given_back_at_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let _holder = LockPeer::holding(&lock_file(folder.path()));
-    let mut next = LockPeer::start(&lock_file(folder.path()));
+    let directory = tempfile::tempdir().unwrap();
+    let _holder = LockPeer::holding(&lock_file(directory.path()));
+    let mut next = LockPeer::start(&lock_file(directory.path()));
     next.start_acquire(LONG_TIMEOUT);
-    let locker = locker(folder.path());
+    let locker = locker(directory.path());
     wait::until("one stands in line", || in_page(&locker) == 1);
     let runtime = one_thread();
     let fastest = (0..20).map(|_| {
@@ -330,9 +330,9 @@ fn the_place_in_line_is_given_back_at_once() {
 /// Where processes do not queue, the thread polls; it is called all the same.
 #[test]
 fn a_dropped_future_leaves_no_trace_without_a_page() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut holder = LockPeer::holding(&lock_file(folder.path()));
-    let locker = WriteLocker::new(folder.path()).unwrap().no_page();
+    let directory = tempfile::tempdir().unwrap();
+    let mut holder = LockPeer::holding(&lock_file(directory.path()));
+    let locker = WriteLocker::new(directory.path()).unwrap().no_page();
     let locker = Arc::new(locker);
     let runtime = two_threads();
     let fastest = (0..10).map(|_| {
@@ -363,12 +363,12 @@ fn a_dropped_future_leaves_no_trace_without_a_page() {
 fn futures_dropped_at_any_moment_neither_lose_nor_keep_the_lock() {
     const TASKS: u64 = 6;
     const TIMES: u64 = 1000;
-    let folder = tempfile::tempdir().unwrap();
-    let counter = Arc::new(Counter::new(folder.path()));
-    let args = [folder.path().as_os_str(), "3000".as_ref()];
+    let directory = tempfile::tempdir().unwrap();
+    let counter = Arc::new(Counter::new(directory.path()));
+    let args = [directory.path().as_os_str(), "3000".as_ref()];
     let mut others = [(); 2].map(|()| Peer::start(lock_fixture::COUNT_ROLE.0, args));
     let runtime = two_threads();
-    let locker = locker(folder.path());
+    let locker = locker(directory.path());
     let tasks: Vec<_> = (0..TASKS)
         .map(|task| {
             let (locker, counter) = (Arc::clone(&locker), Arc::clone(&counter));
@@ -407,9 +407,9 @@ fn futures_dropped_at_any_moment_neither_lose_nor_keep_the_lock() {
 #[test]
 fn a_runtime_that_shuts_down_takes_its_futures_along() {
     for (name, runtime) in [("one thread", one_thread()), ("two", two_threads())] {
-        let folder = tempfile::tempdir().unwrap();
-        let mut holder = LockPeer::holding(&lock_file(folder.path()));
-        let locker = locker(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let mut holder = LockPeer::holding(&lock_file(directory.path()));
+        let locker = locker(directory.path());
         let tasks: Vec<_> = (0..10)
             .map(|_| spawn_acquire(&runtime, &locker, LONG_TIMEOUT))
             .collect();
@@ -430,9 +430,9 @@ fn a_runtime_that_shuts_down_takes_its_futures_along() {
 
 #[test]
 fn a_guard_is_dropped_by_whoever_has_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut other = LockPeer::start(&lock_file(folder.path()));
-    let locker = locker(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let mut other = LockPeer::start(&lock_file(directory.path()));
+    let locker = locker(directory.path());
     let runtime = two_threads();
     for _ in 0..20 {
         let guard = runtime
@@ -467,8 +467,8 @@ fn a_guard_is_dropped_by_whoever_has_it() {
 
 #[test]
 fn blocking_work_under_the_lock_is_told_of_nesting() {
-    let folder = tempfile::tempdir().unwrap();
-    let locker = locker(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let locker = locker(directory.path());
     let runtime = two_threads();
     let guard = runtime
         .block_on(locker.acquire_async(LONG_TIMEOUT))
@@ -487,9 +487,9 @@ fn blocking_work_under_the_lock_is_told_of_nesting() {
 /// on at once.
 #[test]
 fn a_busy_pool_of_threads_holds_up_nobody_else() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut holder = LockPeer::holding(&lock_file(folder.path()));
-    let locker = locker(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let mut holder = LockPeer::holding(&lock_file(directory.path()));
+    let locker = locker(directory.path());
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(1).max_blocking_threads(1);
     let runtime = builder.enable_time().build().unwrap();
@@ -525,9 +525,9 @@ fn a_busy_pool_of_threads_holds_up_nobody_else() {
 /// Two hundred tasks wait; it takes one thread.
 #[test]
 fn one_thread_waits_for_all_tasks() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut holder = LockPeer::holding(&lock_file(folder.path()));
-    let mut crowd = Peer::start("crowd", [folder.path()]);
+    let directory = tempfile::tempdir().unwrap();
+    let mut holder = LockPeer::holding(&lock_file(directory.path()));
+    let mut crowd = Peer::start("crowd", [directory.path()]);
     crowd.expect("hardly a thread more");
     holder.release();
     crowd.expect("all had it");
@@ -539,9 +539,9 @@ fn threads() -> usize {
 }
 
 fn crowd(args: &[OsString]) {
-    let folder = Path::new(&args[0]);
+    let directory = Path::new(&args[0]);
     let runtime = one_thread();
-    let locker = locker(folder);
+    let locker = locker(directory);
     let before = threads();
     let tasks: Vec<_> = (0..200)
         .map(|_| spawn_acquire(&runtime, &locker, LONG_TIMEOUT))
@@ -565,12 +565,12 @@ fn crowd(args: &[OsString]) {
 /// A forked child drops what its parent holds and waits for: nothing happens.
 #[test]
 fn a_forked_child_gives_nothing_back() {
-    let folder = tempfile::tempdir().unwrap();
-    let other = folder.path().join("other.lock");
+    let directory = tempfile::tempdir().unwrap();
+    let other = directory.path().join("other.lock");
     let mut holder = LockPeer::holding(&other);
-    let mut forks = Peer::start("forks", [folder.path()]);
+    let mut forks = Peer::start("forks", [directory.path()]);
     forks.expect("child gone");
-    let mut outside = LockPeer::start(&lock_file(folder.path()));
+    let mut outside = LockPeer::start(&lock_file(directory.path()));
     outside.assert_blocked_by(forks.pid());
     assert_eq!(in_page(&WriteLocker::at(&other).unwrap()), 1);
     holder.release();
@@ -581,10 +581,10 @@ fn a_forked_child_gives_nothing_back() {
 }
 
 fn forks(args: &[OsString]) {
-    let folder = Path::new(&args[0]);
+    let directory = Path::new(&args[0]);
     let runtime = one_thread();
-    let held = WriteLocker::new(folder).unwrap();
-    let other = WriteLocker::at(folder.join("other.lock")).unwrap();
+    let held = WriteLocker::new(directory).unwrap();
+    let other = WriteLocker::at(directory.join("other.lock")).unwrap();
     let guard = runtime.block_on(held.acquire_async(LONG_TIMEOUT)).unwrap();
     let mut both = Some((guard, Box::pin(other.acquire_async(LONG_TIMEOUT))));
     runtime.block_on(async {
@@ -620,8 +620,8 @@ fn forks(args: &[OsString]) {
 /// is dropped.
 #[test]
 fn a_future_that_was_polled_once_and_dropped_passes_the_turn_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let locker = locker(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let locker = locker(directory.path());
     let runtime = two_threads();
     let guard = runtime
         .block_on(locker.acquire_async(LONG_TIMEOUT))

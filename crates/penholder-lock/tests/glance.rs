@@ -30,8 +30,8 @@ fn holder(path: &Path) -> Option<Holder> {
 
 #[test]
 fn the_holder_and_the_queue_stand_in_the_page() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     assert_eq!(glance(&path).status.page, PageState::None);
     let mut holding = LockPeer::spawn(LockPeer::command(&path, &["label=nightly"]));
     holding.acquire();
@@ -68,8 +68,8 @@ fn the_holder_and_the_queue_stand_in_the_page() {
 
 #[test]
 fn the_dead_hold_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut holding = LockPeer::holding(&path);
     assert_eq!(holder(&path).unwrap().pid, Some(holding.pid()));
     holding.peer.kill();
@@ -79,8 +79,8 @@ fn the_dead_hold_nothing() {
 
 #[test]
 fn who_polls_is_known_by_its_record() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     LockPeer::holding(&path).release();
     let mut polling = LockPeer::spawn(LockPeer::command(&path, &["queue-file=no"]));
     polling.acquire();
@@ -92,8 +92,8 @@ fn who_polls_is_known_by_its_record() {
 /// Only the kernel's table knows of it, and a glance does not look there.
 #[test]
 fn a_plain_lock_without_a_record_is_not_seen() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     LockPeer::holding(&path).release();
     let plain = fs::File::open(&path).unwrap();
     plain.lock().unwrap();
@@ -104,8 +104,8 @@ fn a_plain_lock_without_a_record_is_not_seen() {
 
 #[test]
 fn what_happened_since_the_last_glance_is_told_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut holding = LockPeer::holding(&path);
     let mut hasty = LockPeer::start(&path);
     let begin = glance(&path);
@@ -144,8 +144,8 @@ fn what_happened_since_the_last_glance_is_told_once() {
 
 #[test]
 fn a_page_built_anew_begins_anew() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut holding = LockPeer::holding(&path);
     LockPeer::start(&path).acquire_within(Duration::from_millis(1));
     holding.release();
@@ -172,12 +172,12 @@ fn nothing_but_the_page_the_record_and_the_processes_is_opened() {
     if !requirement::has_program("strace") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut holding = LockPeer::holding(&path);
     let mut waiting = LockPeer::start(&path);
     waiting.enqueue(&path, LONG_TIMEOUT);
-    let traced = folder.path().join("traced");
+    let traced = directory.path().join("traced");
     let wrapper = [
         "strace",
         "-f",

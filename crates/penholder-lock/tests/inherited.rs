@@ -22,18 +22,18 @@ fn peer() {
 }
 
 /// Starts a lock peer with an environment variable (`NAME value`).
-fn lock_peer_with(folder: &Path, variable: &str) -> LockPeer {
+fn lock_peer_with(directory: &Path, variable: &str) -> LockPeer {
     let (name, value) = variable.split_once(' ').unwrap();
-    let mut command = LockPeer::command(&lock_file(folder), &[]);
+    let mut command = LockPeer::command(&lock_file(directory), &[]);
     command.env(name, value);
     LockPeer::spawn(command)
 }
 
 #[test]
 fn a_child_joins_and_an_outsider_waits() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
-    let locker = WriteLocker::new(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    let locker = WriteLocker::new(directory.path()).unwrap();
     let guard = locker.acquire(LONG_TIMEOUT).unwrap();
     let mut command = LockPeer::command(&path, &[]);
     guard.lend_to(&mut command);
@@ -54,12 +54,12 @@ fn a_child_joins_and_an_outsider_waits() {
 
 #[test]
 fn children_exclude_one_another() {
-    let folder = tempfile::tempdir().unwrap();
-    let counter = Counter::new(folder.path());
-    let locker = WriteLocker::new(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let counter = Counter::new(directory.path());
+    let locker = WriteLocker::new(directory.path()).unwrap();
     let guard = locker.acquire(LONG_TIMEOUT).unwrap();
     let mut children = [(); 3].map(|()| {
-        let args = [folder.path().as_os_str(), "500".as_ref()];
+        let args = [directory.path().as_os_str(), "500".as_ref()];
         let mut command = Peer::command(lock_fixture::COUNT_ROLE.0, args);
         guard.lend_to(&mut command);
         Peer::spawn(command)
@@ -71,10 +71,10 @@ fn children_exclude_one_another() {
 
 #[test]
 fn a_child_that_times_out_is_told_of_its_sibling() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut lender = LockPeer::holding(&lock_file(folder.path()));
+    let directory = tempfile::tempdir().unwrap();
+    let mut lender = LockPeer::holding(&lock_file(directory.path()));
     let variable = lender.ask("lend");
-    let [mut one, mut other] = [(); 2].map(|()| lock_peer_with(folder.path(), &variable));
+    let [mut one, mut other] = [(); 2].map(|()| lock_peer_with(directory.path(), &variable));
     one.acquire();
     other.assert_blocked_by(one.pid());
     one.peer.kill();
@@ -100,12 +100,12 @@ fn lends_on(args: &[OsString]) {
 /// Two children that lend on exclude one another, so do all four grandchildren.
 #[test]
 fn grandchildren_join_too() {
-    let folder = tempfile::tempdir().unwrap();
-    let counter = Counter::new(folder.path());
-    let locker = WriteLocker::new(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let counter = Counter::new(directory.path());
+    let locker = WriteLocker::new(directory.path()).unwrap();
     let guard = locker.acquire(LONG_TIMEOUT).unwrap();
     for _ in 0..2 {
-        let args = [folder.path().as_os_str(), "300".as_ref()];
+        let args = [directory.path().as_os_str(), "300".as_ref()];
         let mut command = Peer::command("lends_on", args);
         guard.lend_to(&mut command);
         lock_fixture::run_together(&mut [Peer::spawn(command)]);
@@ -116,18 +116,18 @@ fn grandchildren_join_too() {
 
 #[test]
 fn a_killed_lender_is_not_believed() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut lender = LockPeer::holding(&path);
     let variable = lender.ask("lend");
-    let mut child = lock_peer_with(folder.path(), &variable);
+    let mut child = lock_peer_with(directory.path(), &variable);
     child.acquire();
     child.release();
     lender.peer.kill();
     let mut other = LockPeer::holding(&path);
     child.assert_blocked_by(other.pid());
     // One that comes new believes it no more than one that did once.
-    lock_peer_with(folder.path(), &variable).assert_blocked_by(other.pid());
+    lock_peer_with(directory.path(), &variable).assert_blocked_by(other.pid());
     other.release();
     child.acquire();
     other.assert_blocked_by(child.pid());
@@ -135,19 +135,19 @@ fn a_killed_lender_is_not_believed() {
 
 #[test]
 fn a_lender_that_has_released_is_not_believed() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut lender = LockPeer::holding(&path);
     let variable = lender.ask("lend");
     lender.release();
     let other = LockPeer::holding(&path);
-    lock_peer_with(folder.path(), &variable).assert_blocked_by(other.pid());
+    lock_peer_with(directory.path(), &variable).assert_blocked_by(other.pid());
 }
 
 #[test]
 fn a_forged_variable_is_not_believed() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut lender = LockPeer::holding(&lock_file(folder.path()));
+    let directory = tempfile::tempdir().unwrap();
+    let mut lender = LockPeer::holding(&lock_file(directory.path()));
     let variable = lender.ask("lend");
     let (name, value) = variable.split_once(' ').unwrap();
     let (file, process) = value.split_once('=').unwrap();
@@ -165,27 +165,27 @@ fn a_forged_variable_is_not_believed() {
         "x".repeat(10_000),
         format!("{file}={}", vec![process; 1000].join("/")),
     ] {
-        let mut liar = lock_peer_with(folder.path(), &format!("{name} {forged}"));
+        let mut liar = lock_peer_with(directory.path(), &format!("{name} {forged}"));
         liar.assert_blocked_by(lender.pid());
     }
     // And the true one is: else this test would show nothing.
-    lock_peer_with(folder.path(), &variable).acquire();
+    lock_peer_with(directory.path(), &variable).acquire();
 }
 
 /// A chain whose middle died works one level further up.
 #[test]
 fn a_grandchild_outlives_the_child_that_lent() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut lender = LockPeer::holding(&lock_file(folder.path()));
-    let mut child = lock_peer_with(folder.path(), &lender.ask("lend"));
+    let directory = tempfile::tempdir().unwrap();
+    let mut lender = LockPeer::holding(&lock_file(directory.path()));
+    let mut child = lock_peer_with(directory.path(), &lender.ask("lend"));
     child.acquire();
-    let mut grandchild = lock_peer_with(folder.path(), &child.ask("lend"));
+    let mut grandchild = lock_peer_with(directory.path(), &child.ask("lend"));
     grandchild.acquire();
     grandchild.release();
     child.peer.kill();
     grandchild.acquire();
     // Now it is a child like any other: its siblings wait for it.
-    let mut sibling = lock_peer_with(folder.path(), &lender.ask("lend"));
+    let mut sibling = lock_peer_with(directory.path(), &lender.ask("lend"));
     sibling.assert_blocked_by(grandchild.pid());
     let timeout = Duration::from_millis(200).as_millis();
     assert!(

@@ -59,26 +59,26 @@ fcntl.flock(lock, fcntl.LOCK_EX)
 print("held", flush=True); sys.stdin.readline()
 "#;
 
-fn command(program: &str, args: &[&str], folder: &Path) -> Command {
+fn command(program: &str, args: &[&str], directory: &Path) -> Command {
     let mut command = Command::new(program);
-    command.args(args).current_dir(folder);
+    command.args(args).current_dir(directory);
     command
 }
 
 /// Four of ours and two of theirs count at once.
 fn count_with(program: &str, script: &str, times: u64) {
     const OURS: u64 = 1000;
-    let folder = tempfile::tempdir().unwrap();
-    let counter = Counter::new(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let counter = Counter::new(directory.path());
     let times_text = times.to_string();
     // A shell calls the word after the script $0, Python has the script as that.
     let mut args = vec!["-c", script, "name", &times_text];
     if program == "python3" {
         args.remove(2);
     }
-    let theirs = (0..2).map(|_| Peer::spawn(command(program, &args, folder.path())));
+    let theirs = (0..2).map(|_| Peer::spawn(command(program, &args, directory.path())));
     let ours_text = OURS.to_string();
-    let ours_args = [folder.path().as_os_str(), ours_text.as_ref()];
+    let ours_args = [directory.path().as_os_str(), ours_text.as_ref()];
     let ours = (0..4).map(|_| Peer::start(lock_fixture::COUNT_ROLE.0, ours_args));
     let mut peers: Vec<Peer> = theirs.chain(ours).collect();
     lock_fixture::run_together(&mut peers);
@@ -116,16 +116,16 @@ fn a_flock_that_blocks_gets_in_beside_eight_busy_ones() {
     if !requirement::has_program("flock") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let peers: Vec<Peer> = (0..8)
-        .map(|_| Peer::start("bustle", [folder.path()]))
+        .map(|_| Peer::start("bustle", [directory.path()]))
         .collect();
     for peer in &peers {
         peer.expect("ready");
     }
     let mut times = [(); 7].map(|()| {
         let begun = Instant::now();
-        let flock = command("flock", &["db.lock", "true"], folder.path());
+        let flock = command("flock", &["db.lock", "true"], directory.path());
         assert!(Peer::spawn(flock).close().success());
         begun.elapsed()
     });
@@ -136,8 +136,8 @@ fn a_flock_that_blocks_gets_in_beside_eight_busy_ones() {
 
 /// `holds` says `held` and lets go at the end of its input; `tries` fails if it
 /// does not get the lock at once.
-fn exclude_one_another(folder: &Path, holds: Command, mut tries: Command) {
-    let mut lock_peer = LockPeer::holding(&lock_file(folder));
+fn exclude_one_another(directory: &Path, holds: Command, mut tries: Command) {
+    let mut lock_peer = LockPeer::holding(&lock_file(directory));
     assert!(
         !tries.status().unwrap().success(),
         "they were excluded by us"
@@ -145,7 +145,7 @@ fn exclude_one_another(folder: &Path, holds: Command, mut tries: Command) {
     lock_peer.release();
     assert!(tries.status().unwrap().success(), "free for them");
 
-    let locker = WriteLocker::new(folder).unwrap();
+    let locker = WriteLocker::new(directory).unwrap();
     let mut theirs = Peer::spawn(holds);
     theirs.expect("held");
     assert!(locker.try_acquire().unwrap().is_none(), "we by them");
@@ -159,13 +159,13 @@ fn flock_and_we_exclude_one_another() {
     if !requirement::has_program("flock") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
     let holds = ["db.lock", "sh", "-c", "echo held; read line"];
     exclude_one_another(
-        folder,
-        command("flock", &holds, folder),
-        command("flock", &["--nonblock", "db.lock", "true"], folder),
+        directory,
+        command("flock", &holds, directory),
+        command("flock", &["--nonblock", "db.lock", "true"], directory),
     );
 }
 
@@ -174,11 +174,11 @@ fn python_and_we_exclude_one_another() {
     if !requirement::has_program("python3") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
     exclude_one_another(
-        folder,
-        command("python3", &["-c", PYTHON_HOLDS], folder),
-        command("python3", &["-c", PYTHON_TRIES], folder),
+        directory,
+        command("python3", &["-c", PYTHON_HOLDS], directory),
+        command("python3", &["-c", PYTHON_TRIES], directory),
     );
 }

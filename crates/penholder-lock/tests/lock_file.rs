@@ -29,8 +29,8 @@ fn peer() {
 
 #[test]
 fn deleted_while_free_is_created_anew() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let [mut one, mut other] = [(); 2].map(|()| holding_and_releasing(&path));
     fs::remove_file(&path).unwrap();
     one.acquire();
@@ -43,8 +43,8 @@ fn deleted_while_free_is_created_anew() {
 
 #[test]
 fn deleted_while_held_is_left_for_the_new_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut one = LockPeer::holding(&path);
     fs::remove_file(&path).unwrap();
     assert_eq!(one.status(), "Free", "the path names nothing");
@@ -59,10 +59,10 @@ fn deleted_while_held_is_left_for_the_new_one() {
 
 #[test]
 fn replaced_while_free_is_noticed_soon() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut old = holding_and_releasing(&path);
-    fs::rename(&path, folder.path().join("away")).unwrap();
+    fs::rename(&path, directory.path().join("away")).unwrap();
     fs::write(&path, "").unwrap();
     let mut new = LockPeer::holding(&path);
     thread::sleep(NOTICED);
@@ -76,8 +76,8 @@ fn replaced_while_free_is_noticed_soon() {
 /// to another file: then each locker locks what its own name names.
 #[test]
 fn two_names_of_one_file_part_when_one_is_replaced() {
-    let folder = tempfile::tempdir().unwrap();
-    let [kept, replaced] = ["kept.lock", "replaced.lock"].map(|name| folder.path().join(name));
+    let directory = tempfile::tempdir().unwrap();
+    let [kept, replaced] = ["kept.lock", "replaced.lock"].map(|name| directory.path().join(name));
     fs::write(&kept, "").unwrap();
     fs::hard_link(&kept, &replaced).unwrap();
     let lockers = [&kept, &replaced].map(|path| WriteLocker::at(path).unwrap());
@@ -99,8 +99,8 @@ fn two_names_of_one_file_part_when_one_is_replaced() {
 /// The time runs from the replacement, not from when the waiter came.
 #[test]
 fn replaced_while_a_thread_waits_in_line_is_noticed() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let locker = WriteLocker::at(&path).unwrap();
     let guard = locker.acquire(LONG_TIMEOUT).unwrap();
     thread::scope(|scope| {
@@ -120,8 +120,8 @@ fn replaced_while_a_thread_waits_in_line_is_noticed() {
 /// One deadline may bound many acquisitions; each of them looks.
 #[test]
 fn replaced_between_two_acquisitions_by_one_deadline_is_noticed() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let locker = WriteLocker::at(&path).unwrap();
     let deadline = Deadline::after(LONG_TIMEOUT);
     drop(locker.acquire_by(&deadline).unwrap());
@@ -144,8 +144,8 @@ fn replace(path: &Path) {
 /// that has been replaced.
 #[test]
 fn replaced_while_waited_for_is_followed() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let holder = LockPeer::holding(&path);
     let mut waiter = LockPeer::start(&path);
     waiter.start_acquire(LONG_TIMEOUT);
@@ -161,8 +161,8 @@ fn replaced_while_waited_for_is_followed() {
 
 #[test]
 fn truncated_while_held_is_still_held() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut one = LockPeer::holding(&path);
     let mut other = LockPeer::start(&path);
     // What `: > db.lock` does.
@@ -179,8 +179,8 @@ fn truncated_while_held_is_still_held() {
 
 #[test]
 fn garbage_in_it_harms_nobody() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let living = std::process::id();
     for garbage in [
         "\0\u{1b}[31mpid:\n".repeat(1000),
@@ -207,8 +207,8 @@ fn holding_and_releasing(lock_file: &Path) -> LockPeer {
 /// It gets a clear error, at once, as one that had the lock file open and as
 /// one that comes new; and the lock once what stands there is gone.
 fn is_refused(put_there: impl Fn(&Path), why: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let old = holding_and_releasing(&path);
     fs::remove_file(&path).unwrap();
     put_there(&path);
@@ -243,10 +243,10 @@ fn a_fifo_in_its_place_is_refused_without_hanging() {
 
 #[test]
 fn a_symbolic_link_in_its_place_is_refused_and_its_target_untouched() {
-    let folder = tempfile::tempdir().unwrap();
-    let target = folder.path().join("precious");
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("precious");
     fs::write(&target, "precious").unwrap();
-    let missing = folder.path().join("missing");
+    let missing = directory.path().join("missing");
     let why = "a symbolic link stands there: remove it";
     is_refused(|path| symlink(&target, path).unwrap(), why);
     is_refused(|path| symlink(&missing, path).unwrap(), why);
@@ -260,11 +260,11 @@ fn refused(path: &Path) -> LockError {
 
 #[test]
 fn a_path_that_leads_nowhere_is_an_error() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("file");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
 
-    let error = WriteLocker::new(folder.path().join("missing"))
+    let error = WriteLocker::new(directory.path().join("missing"))
         .unwrap_err()
         .to_string();
     assert!(error.contains("missing/db.lock: No such file"), "{error}");
@@ -282,8 +282,8 @@ fn a_path_that_leads_nowhere_is_an_error() {
 
 #[test]
 fn a_folder_that_is_deleted_later_is_an_error_until_it_is_back() {
-    let folder = tempfile::tempdir().unwrap();
-    let deeper = folder.path().join("deeper");
+    let directory = tempfile::tempdir().unwrap();
+    let deeper = directory.path().join("deeper");
     fs::create_dir(&deeper).unwrap();
     let locker = WriteLocker::new(&deeper).unwrap();
     drop(locker.acquire(LONG_TIMEOUT).unwrap());
@@ -295,7 +295,7 @@ fn a_folder_that_is_deleted_later_is_an_error_until_it_is_back() {
     drop(locker.acquire(LONG_TIMEOUT).unwrap());
 }
 
-/// Two relative lockers made in one folder, used in another.
+/// Two relative lockers made in one directory, used in another.
 fn change_folder(args: &[OsString]) {
     std::env::set_current_dir(&args[0]).unwrap();
     let lockers = [WriteLocker::new("."), WriteLocker::at("other.lock")].map(Result::unwrap);
@@ -309,11 +309,11 @@ fn change_folder(args: &[OsString]) {
 
 #[test]
 fn a_relative_path_means_what_it_meant_at_first() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut wanderer = Peer::start("change_folder", [folder.path()]);
+    let directory = tempfile::tempdir().unwrap();
+    let mut wanderer = Peer::start("change_folder", [directory.path()]);
     wanderer.expect("held");
     for name in ["db.lock", "other.lock"] {
-        let path = folder.path().join(name);
+        let path = directory.path().join(name);
         LockPeer::start(&path).assert_blocked_by(wanderer.pid());
     }
     wanderer.send("release");
@@ -322,8 +322,8 @@ fn a_relative_path_means_what_it_meant_at_first() {
 
 #[test]
 fn a_path_may_be_any_bytes() {
-    let folder = tempfile::tempdir().unwrap();
-    let odd = folder
+    let directory = tempfile::tempdir().unwrap();
+    let odd = directory
         .path()
         .join(OsStr::from_bytes(b"\xff odd: (deleted)"));
     fs::create_dir(&odd).unwrap();

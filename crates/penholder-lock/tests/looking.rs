@@ -34,9 +34,9 @@ fn look_often(args: &[OsString]) {
 
 #[test]
 fn looking_disturbs_nobody() {
-    let folder = tempfile::tempdir().unwrap();
-    let locker = WriteLocker::new(folder.path()).unwrap();
-    let lookers = [(); 2].map(|()| Peer::start("look_often", [folder.path()]));
+    let directory = tempfile::tempdir().unwrap();
+    let locker = WriteLocker::new(directory.path()).unwrap();
+    let lookers = [(); 2].map(|()| Peer::start("look_often", [directory.path()]));
     let mut seen = [None, None];
     let mut taken = 0;
     let begun = Instant::now();
@@ -70,9 +70,9 @@ fn bustle(args: &[OsString]) {
 /// The kernel's table of locks changes while it is read.
 #[test]
 fn a_holder_is_seen_among_busy_locks() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
-    let bustlers = ["one", "two"].map(|name| Peer::start("bustle", [folder.path().join(name)]));
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    let bustlers = ["one", "two"].map(|name| Peer::start("bustle", [directory.path().join(name)]));
     for bustler in &bustlers {
         bustler.expect("ready");
     }

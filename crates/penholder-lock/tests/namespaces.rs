@@ -41,8 +41,8 @@ fn a_holder_inside_is_named_from_outside() {
     if !can_contain() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut contained = inside(&path);
     contained.acquire();
     assert!(
@@ -71,8 +71,8 @@ fn a_holder_outside_is_seen_from_inside() {
     if !can_contain() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut outside = LockPeer::holding(&path);
     let mut contained = inside(&path);
     contained.assert_blocked_by(outside.pid());
@@ -89,8 +89,8 @@ fn two_containers_exclude_one_another() {
     if !can_contain() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let [mut one, mut other] = [(); 2].map(|()| inside(&path));
     one.acquire();
     // Both are the first process in there: the pid alone would say "you".
@@ -115,13 +115,13 @@ fn a_shell_that_had_flock_take_the_lock_is_named_inside() {
     if !can_contain() || !requirement::has_program("flock") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let lock_peer = LockPeer::command(&lock_file(folder.path()), &[]);
+    let directory = tempfile::tempdir().unwrap();
+    let lock_peer = LockPeer::command(&lock_file(directory.path()), &[]);
     let lock_peer = peer::wrapped(&["sh", "-c", IDIOM, "sh"], &lock_peer);
     let mut command = peer::wrapped(&CONTAINER, &lock_peer);
-    command.current_dir(folder.path());
+    command.current_dir(directory.path());
     let mut contained = LockPeer::spawn(command);
-    let pid = fs::read_to_string(folder.path().join("pid")).unwrap_or_default();
+    let pid = fs::read_to_string(directory.path().join("pid")).unwrap_or_default();
     contained.assert_blocked_by(pid.trim().parse().unwrap());
 }
 
@@ -132,8 +132,8 @@ fn containers_queue_with_everybody_else() {
     if !can_contain() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut outside = LockPeer::holding(&path);
     let locker = penholder_lock::WriteLocker::at(&path).unwrap();
     let queue = || locker.status().unwrap().queue;

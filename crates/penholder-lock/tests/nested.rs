@@ -26,14 +26,14 @@ fn is_told_at_once(locker: &WriteLocker) {
 
 #[test]
 fn is_an_error_at_once_under_every_name() {
-    let folder = tempfile::tempdir().unwrap();
-    let real = folder.path().join("real");
-    let alias = folder.path().join("alias");
+    let directory = tempfile::tempdir().unwrap();
+    let real = directory.path().join("real");
+    let alias = directory.path().join("alias");
     fs::create_dir(&real).unwrap();
     symlink(&real, &alias).unwrap();
     let locker = WriteLocker::new(&real).unwrap();
     let guard = locker.acquire(LONG_TIMEOUT).unwrap();
-    let hard_link = folder.path().join("hard.lock");
+    let hard_link = directory.path().join("hard.lock");
     fs::hard_link(lock_file(&real), &hard_link).unwrap();
 
     is_told_at_once(&locker);
@@ -60,9 +60,9 @@ fn is_an_error_at_once_under_every_name() {
 /// Two locks are two locks: holding one says nothing of the other.
 #[test]
 fn another_lock_is_not_nested() {
-    let folder = tempfile::tempdir().unwrap();
-    let [one, other] =
-        ["one.lock", "other.lock"].map(|name| WriteLocker::at(folder.path().join(name)).unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let [one, other] = ["one.lock", "other.lock"]
+        .map(|name| WriteLocker::at(directory.path().join(name)).unwrap());
     let _one = one.acquire(LONG_TIMEOUT).unwrap();
     let _other = other.acquire(LONG_TIMEOUT).unwrap();
 }

@@ -34,15 +34,15 @@ fn peer() {
 
 /// Is inside as often as it can until all is over.
 fn toil(args: &[OsString]) {
-    let folder = Path::new(&args[0]);
-    let locker = WriteLocker::new(folder).unwrap();
-    let counter = Counter::open(folder);
+    let directory = Path::new(&args[0]);
+    let locker = WriteLocker::new(directory).unwrap();
+    let counter = Counter::open(directory);
     let mut times = 0;
     peer::send("ready");
     peer::expect("go");
     // The end of the pipe ends the process.
     thread::spawn(|| peer::expect("never said"));
-    while !folder.join("over").exists() {
+    while !directory.join("over").exists() {
         let guard = locker.acquire(LONG_TIMEOUT).unwrap();
         counter.increment();
         guard.release().unwrap();
@@ -54,14 +54,14 @@ fn toil(args: &[OsString]) {
 /// The same without counting, until it is over: for a lock file that is deleted,
 /// whose holder may go on beside the one of the next.
 fn come_and_go(args: &[OsString]) {
-    let folder = Path::new(&args[0]);
-    let locker = WriteLocker::new(folder).unwrap();
+    let directory = Path::new(&args[0]);
+    let locker = WriteLocker::new(directory).unwrap();
     let mut times = 0;
     peer::send("ready");
     peer::expect("go");
     // The end of the pipe ends the process.
     thread::spawn(|| peer::expect("never said"));
-    while !folder.join("over").exists() {
+    while !directory.join("over").exists() {
         drop(locker.acquire(LONG_TIMEOUT).unwrap());
         times += 1;
     }
@@ -94,8 +94,8 @@ impl Random {
     }
 }
 
-fn page_of(folder: &Path) -> PathBuf {
-    folder.join("db.lockq")
+fn page_of(directory: &Path) -> PathBuf {
+    directory.join("db.lockq")
 }
 
 fn open(page: &Path) -> Option<File> {
@@ -111,13 +111,13 @@ fn poke(page: &Path, at: u64, bytes: &[u8]) {
 /// Does this to the page again and again for a while, with pauses, while six
 /// processes do as their role says; returns how often they were inside.
 fn attack(
-    folder: &Path,
+    directory: &Path,
     role: &str,
     time: Duration,
     pause: Duration,
     mut spoil: impl FnMut(&Path),
 ) -> u64 {
-    let mut peers: Vec<Peer> = (0..6).map(|_| Peer::start(role, [folder])).collect();
+    let mut peers: Vec<Peer> = (0..6).map(|_| Peer::start(role, [directory])).collect();
     for peer in &peers {
         peer.expect("ready");
     }
@@ -126,10 +126,10 @@ fn attack(
     }
     let begun = Instant::now();
     while begun.elapsed() < time {
-        spoil(&page_of(folder));
+        spoil(&page_of(directory));
         thread::sleep(pause);
     }
-    fs::write(folder.join("over"), "").unwrap();
+    fs::write(directory.join("over"), "").unwrap();
     let times: Vec<u64> = peers
         .iter()
         .map(|peer| peer.read_line().parse().unwrap())
@@ -142,8 +142,8 @@ fn attack(
 }
 
 /// Those that come now are served soon, and queue.
-fn all_is_well(folder: &Path) {
-    let path = lock_file(folder);
+fn all_is_well(directory: &Path) {
+    let path = lock_file(directory);
     let mut holder = LockPeer::start(&path);
     let begun = Instant::now();
     holder.acquire();
@@ -162,13 +162,13 @@ fn all_is_well(folder: &Path) {
 
 fn survives(what: &str, spoil: impl FnMut(&Path)) {
     eprintln!("{what}");
-    let folder = tempfile::tempdir().unwrap();
-    let counter = Counter::new(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let counter = Counter::new(directory.path());
     let time = Duration::from_millis(600);
     let pause = Duration::from_millis(30);
-    let times = attack(folder.path(), "toil", time, pause, spoil);
+    let times = attack(directory.path(), "toil", time, pause, spoil);
     assert_eq!(counter.read(), times, "two were inside at once");
-    all_is_well(folder.path());
+    all_is_well(directory.path());
 }
 
 #[test]
@@ -255,10 +255,10 @@ fn random_writes_into_the_page_harm_nobody() {
     });
     let mut random = Random::new();
     for wild in [true, false] {
-        let folder = tempfile::tempdir().unwrap();
-        let counter = Counter::new(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let counter = Counter::new(directory.path());
         let pause = Duration::from_micros(20);
-        let times = attack(folder.path(), "toil", time, pause, |page| {
+        let times = attack(directory.path(), "toil", time, pause, |page| {
             let (at, word) = if wild {
                 (random.below(LENGTH as u64 / 8) * 8, random.next())
             } else {
@@ -268,23 +268,23 @@ fn random_writes_into_the_page_harm_nobody() {
         });
         assert_eq!(counter.read(), times, "two were inside at once");
         assert!(times > 0);
-        all_is_well(folder.path());
+        all_is_well(directory.path());
     }
 }
 
 /// Touching what is gone of a mapped file ends a process, and no more than that.
 #[test]
 fn a_truncated_page_costs_at_most_those_who_use_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
     for length in [0, 4096] {
-        let path = lock_file(folder);
+        let path = lock_file(directory);
         let mut holder = LockPeer::holding(&path);
         let mut waiters = [(); 2].map(|()| LockPeer::start(&path));
         for waiter in &mut waiters {
             waiter.enqueue(&path, LONG_TIMEOUT);
         }
-        let page = open(&page_of(folder)).unwrap();
+        let page = open(&page_of(directory)).unwrap();
         page.set_len(length).unwrap();
         let mut newcomer = LockPeer::start(&path);
         newcomer.start_acquire(LONG_TIMEOUT);
@@ -293,25 +293,25 @@ fn a_truncated_page_costs_at_most_those_who_use_it() {
         newcomer.peer.expect("held");
         newcomer.release();
         drop((holder, waiters));
-        all_is_well(folder);
+        all_is_well(directory);
     }
 }
 
 /// Not counted, but nobody hangs; and counted again afterwards.
 #[test]
 fn a_deleted_lock_file_holds_up_nobody_in_line() {
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
     let second = Duration::from_secs(1);
     let pause = Duration::from_millis(20);
-    attack(folder, "come_and_go", second, pause, |_| {
-        let _ = fs::remove_file(lock_file(folder));
+    attack(directory, "come_and_go", second, pause, |_| {
+        let _ = fs::remove_file(lock_file(directory));
     });
-    fs::remove_file(folder.join("over")).unwrap();
-    let counter = Counter::new(folder);
-    let times = attack(folder, "toil", second / 3, pause, |_| {});
+    fs::remove_file(directory.join("over")).unwrap();
+    let counter = Counter::new(directory);
+    let times = attack(directory, "toil", second / 3, pause, |_| {});
     assert_eq!(counter.read(), times);
-    all_is_well(folder);
+    all_is_well(directory);
 }
 
 /// Takes slots of the page for as long as the file is open.
@@ -330,19 +330,19 @@ fn occupy(page: &File, slots: std::ops::Range<i64>) {
 
 #[test]
 fn whoever_finds_no_slot_gets_in_all_the_same() {
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
-    let counter = Counter::new(folder);
-    let path = lock_file(folder);
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let counter = Counter::new(directory);
+    let path = lock_file(directory);
     LockPeer::holding(&path).release();
-    let page = open(&page_of(folder)).unwrap();
+    let page = open(&page_of(directory)).unwrap();
     // Two are left.
     occupy(&page, 1..511);
     let mut peers: Vec<Peer> = (0..8)
         .map(|_| {
             Peer::start(
                 lock_fixture::COUNT_ROLE.0,
-                [folder.as_os_str(), "100".as_ref()],
+                [directory.as_os_str(), "100".as_ref()],
             )
         })
         .collect();
@@ -355,12 +355,12 @@ fn whoever_finds_no_slot_gets_in_all_the_same() {
 
 #[test]
 fn without_a_page_all_get_in() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let polls = || LockPeer::spawn(LockPeer::command(&path, &["queue-file=no"]));
     let mut one = polls();
     one.acquire();
-    assert!(!page_of(folder.path()).exists());
+    assert!(!page_of(directory.path()).exists());
     let locker = WriteLocker::at(&path).unwrap();
     assert_eq!(locker.status().unwrap().page, PageState::None);
     let mut other = polls();
@@ -381,26 +381,29 @@ fn without_a_page_all_get_in() {
 /// Nothing that is no file is put away.
 #[test]
 fn where_a_folder_stands_in_the_place_of_the_page_all_get_in() {
-    let folder = tempfile::tempdir().unwrap();
-    let counter = Counter::new(folder.path());
-    fs::create_dir(page_of(folder.path())).unwrap();
-    let args = [folder.path().as_os_str(), "50".as_ref()];
+    let directory = tempfile::tempdir().unwrap();
+    let counter = Counter::new(directory.path());
+    fs::create_dir(page_of(directory.path())).unwrap();
+    let args = [directory.path().as_os_str(), "50".as_ref()];
     let mut peers: Vec<Peer> = (0..4)
         .map(|_| Peer::start(lock_fixture::COUNT_ROLE.0, args))
         .collect();
     lock_fixture::run_together(&mut peers);
     assert_eq!(counter.read(), 200);
-    let status = WriteLocker::new(folder.path()).unwrap().status().unwrap();
+    let status = WriteLocker::new(directory.path())
+        .unwrap()
+        .status()
+        .unwrap();
     assert_eq!(status.page, PageState::Unusable);
-    assert!(page_of(folder.path()).is_dir());
+    assert!(page_of(directory.path()).is_dir());
 }
 
 /// Whoever found it broken looks again before it builds one.
 #[test]
 fn a_page_that_another_has_mended_is_left_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
-    let page = page_of(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    let page = page_of(directory.path());
     for _ in 0..5 {
         let mut holder = LockPeer::holding(&path);
         poke(&page, 8, &[0xFF; 8]);
@@ -432,9 +435,9 @@ fn a_page_that_another_has_mended_is_left_alone() {
 /// The count of tickets, or a waiter's own, is garbage: nobody is passed for good.
 #[test]
 fn forged_tickets_do_not_let_others_pass() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
-    let page = page_of(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    let page = page_of(directory.path());
     for own in [false, true] {
         let mut holder = LockPeer::holding(&path);
         poke(&page, 128, &1_000_000_u64.to_ne_bytes());
@@ -472,12 +475,12 @@ fn forged_tickets_do_not_let_others_pass() {
 /// A stranger's word in the page is never taken for our own.
 #[test]
 fn a_forged_word_does_not_spare_the_record() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     LockPeer::holding(&path).release();
     for state in 0..4_u64 {
         let mut lock_peer = LockPeer::start(&path);
-        let page = open(&page_of(folder.path())).unwrap();
+        let page = open(&page_of(directory.path())).unwrap();
         let mut rotor = [0; 8];
         page.read_exact_at(&mut rotor, 136).unwrap();
         let next = u64::from_ne_bytes(rotor) % 512;
@@ -499,9 +502,9 @@ proptest! {
     /// Whatever stands in the page, looking at it comes to an end.
     #[test]
     fn status_of_any_bytes(seed: u64, header: bool, sparse in 0..64_u64, length in 0..2 * LENGTH) {
-        let folder = tempfile::tempdir().unwrap();
-        let locker = WriteLocker::new(folder.path()).unwrap();
-        let path = page_of(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let locker = WriteLocker::new(directory.path()).unwrap();
+        let path = page_of(directory.path());
         drop(locker.acquire(LONG_TIMEOUT).unwrap());
         let valid = fs::read(&path).unwrap();
         let mut random = Random(seed);

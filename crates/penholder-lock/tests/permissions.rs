@@ -20,9 +20,9 @@ fn peer() {
     peer::run_role(&[lock_fixture::LOCK_PEER_ROLE]);
 }
 
-/// A folder that the group may write, with a model database in it.
+/// A directory that the group may write, with a model database in it.
 struct Shared {
-    folder: TempDir,
+    directory: TempDir,
     /// This test binary, where every user may run it.
     program: PathBuf,
 }
@@ -33,8 +33,8 @@ impl Shared {
         if !requirement::is_root() || !requirement::has_program("setpriv") {
             return None;
         }
-        let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join("program");
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("program");
         // Not copied by this process: a child forked meanwhile by another test
         // would have the copy open for writing, and it could not be run.
         let copied = Command::new("cp")
@@ -42,15 +42,15 @@ impl Shared {
             .arg(&program)
             .status();
         assert!(copied.unwrap().success(), "cp");
-        let shared = Self { folder, program };
+        let shared = Self { directory, program };
         fs::write(shared.path("db"), "").unwrap();
         set(&shared.path("db"), 0o664);
-        set(shared.folder.path(), folder_bits);
+        set(shared.directory.path(), folder_bits);
         Some(shared)
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     /// A user who is in the group, but whose own group is another.
@@ -113,7 +113,7 @@ fn two_users_of_one_group_share_a_lock() {
     can_share(0o2770);
 }
 
-/// Where the folder does not give its group to new files.
+/// Where the directory does not give its group to new files.
 #[test]
 fn two_users_of_one_group_share_a_lock_in_a_plain_folder() {
     can_share(0o770);
@@ -146,7 +146,7 @@ fn in_a_folder_that_may_not_be_written_all_get_in() {
         maker.release();
         drop(maker);
         fs::remove_file(shared.path("db.lockq")).unwrap();
-        set(shared.folder.path(), 0o2550);
+        set(shared.directory.path(), 0o2550);
         USERS.map(|user| shared.user(user, &[&model]))
     };
     let locker = WriteLocker::at(shared.path("db.lock")).unwrap();

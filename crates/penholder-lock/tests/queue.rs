@@ -49,8 +49,8 @@ fn events(path: &Path, kind: EventKind) -> Vec<Event> {
 
 #[test]
 fn first_come_first_served() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut last = LockPeer::holding(&path);
     let mut line = waiting(&path, 6);
     let queue = WriteLocker::at(&path).unwrap().status().unwrap().queue;
@@ -70,9 +70,9 @@ fn first_come_first_served() {
 
 /// Is inside as often as it can for a while.
 fn share(args: &[OsString]) {
-    let folder = Path::new(&args[0]);
-    let locker = WriteLocker::new(folder).unwrap();
-    let counter = Counter::open(folder);
+    let directory = Path::new(&args[0]);
+    let locker = WriteLocker::new(directory).unwrap();
+    let counter = Counter::open(directory);
     peer::send("ready");
     peer::expect("go");
     let begun = Instant::now();
@@ -88,10 +88,10 @@ fn share(args: &[OsString]) {
 
 #[test]
 fn eight_that_want_all_they_can_get_have_about_the_same() {
-    let folder = tempfile::tempdir().unwrap();
-    let counter = Counter::new(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let counter = Counter::new(directory.path());
     let mut peers: Vec<Peer> = (0..8)
-        .map(|_| Peer::start("share", [folder.path()]))
+        .map(|_| Peer::start("share", [directory.path()]))
         .collect();
     for peer in &peers {
         peer.expect("ready");
@@ -111,8 +111,8 @@ fn eight_that_want_all_they_can_get_have_about_the_same() {
 /// From the release to the one behind it.
 #[test]
 fn a_killed_waiter_costs_those_behind_it_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let times = [(); 10].map(|()| {
         let mut holder = LockPeer::holding(&path);
         let mut line = waiting(&path, 2);
@@ -129,8 +129,8 @@ fn a_killed_waiter_costs_those_behind_it_nothing() {
 
 #[test]
 fn a_stopped_heir_is_passed_over_and_served_when_it_wakes() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     for stopped in [0, 1] {
         let mut holder = LockPeer::holding(&path);
         let mut line = waiting(&path, 3);
@@ -156,8 +156,8 @@ fn a_stopped_heir_is_passed_over_and_served_when_it_wakes() {
 
 #[test]
 fn nothing_is_stolen_from_a_stopped_holder() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut holder = LockPeer::holding(&path);
     holder.peer.stop();
     let mut line = [(); 3].map(|()| LockPeer::start(&path));
@@ -192,10 +192,10 @@ fn nothing_is_stolen_from_a_stopped_holder() {
 
 /// Takes it for random short times, and gives up after random ones.
 fn bustle(args: &[OsString]) {
-    let folder = Path::new(&args[0]);
+    let directory = Path::new(&args[0]);
     let hasty = args[1] == "hasty";
-    let locker = WriteLocker::new(folder).unwrap();
-    let counter = Counter::open(folder);
+    let locker = WriteLocker::new(directory).unwrap();
+    let counter = Counter::open(directory);
     let mut random = u64::from(std::process::id());
     // A linear congruence is random enough.
     let mut micros = |below: u64| {
@@ -228,13 +228,13 @@ fn bustle(args: &[OsString]) {
 
 #[test]
 fn giving_up_at_the_hand_off_loses_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
-    let counter = Counter::new(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    let counter = Counter::new(directory.path());
     let ways = [
         "patient", "patient", "hasty", "hasty", "hasty", "hasty", "hasty",
     ];
-    let start = |way: &str| Peer::start("bustle", [folder.path().as_os_str(), way.as_ref()]);
+    let start = |way: &str| Peer::start("bustle", [directory.path().as_os_str(), way.as_ref()]);
     let mut peers: Vec<Peer> = ways.into_iter().map(start).collect();
     for peer in &peers {
         peer.expect("ready");
@@ -257,8 +257,8 @@ fn giving_up_at_the_hand_off_loses_nothing() {
 
 #[test]
 fn a_try_passes_nobody_who_waits() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut holder = LockPeer::holding(&path);
     let mut waiter = LockPeer::start(&path);
     let mut trier = LockPeer::start(&path);
@@ -303,8 +303,8 @@ fn a_try_passes_nobody_who_waits() {
 #[test]
 fn the_next_in_line_has_what_a_killed_holder_had() {
     const KILLS: usize = 20;
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let [mut next, mut behind] = [(); 2].map(|()| LockPeer::start(&path));
     let mut dead = Vec::new();
     let mut times = Vec::new();
@@ -339,8 +339,8 @@ fn the_next_in_line_has_what_a_killed_holder_had() {
 
 #[test]
 fn a_long_hold_is_told_with_its_label() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut holder = LockPeer::spawn(LockPeer::command(&path, &["label=nightly import"]));
     holder.acquire();
     thread::sleep(Duration::from_millis(510));
@@ -357,8 +357,8 @@ fn a_long_hold_is_told_with_its_label() {
 /// Two lockers of one process, one of which does not queue.
 #[test]
 fn a_pause_is_not_told_as_a_hold() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let queues = WriteLocker::at(&path).unwrap();
     let polls = WriteLocker::at(&path).unwrap().no_page();
     drop(queues.acquire(LONG_TIMEOUT).unwrap());
@@ -373,11 +373,11 @@ fn a_holder_that_does_not_queue_is_told() {
     if !requirement::has_program("flock") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut waiter = LockPeer::holding(&path);
     waiter.release();
-    let flock = flock(folder.path());
+    let flock = flock(directory.path());
     waiter.enqueue(&path, LONG_TIMEOUT);
     is_told(&path, &mut waiter, flock);
 }
@@ -388,22 +388,22 @@ fn one_that_does_not_queue_is_told_by_the_heir() {
     if !requirement::has_program("flock") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut holder = LockPeer::holding(&path);
     let mut heir = waiting(&path, 1).remove(0);
     heir.peer.stop();
     holder.release();
-    let flock = flock(folder.path());
+    let flock = flock(directory.path());
     heir.peer.signal("CONT");
     is_told(&path, &mut heir, flock);
 }
 
 /// Holds until its input ends.
-fn flock(folder: &Path) -> Peer {
+fn flock(directory: &Path) -> Peer {
     let mut flock = Command::new("flock");
     let args = ["db.lock", "sh", "-c", "echo held; read line"];
-    flock.args(args).current_dir(folder);
+    flock.args(args).current_dir(directory);
     let flock = Peer::spawn(flock);
     flock.expect("held");
     flock
@@ -426,8 +426,8 @@ fn is_told(path: &Path, waiter: &mut LockPeer, mut flock: Peer) {
 /// ends, and the next process has its turn.
 #[test]
 fn many_threads_of_one_process_leave_others_their_turn() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let locker = WriteLocker::at(&path).unwrap();
     let mut other = LockPeer::start(&path);
     let over = std::sync::atomic::AtomicBool::new(false);

@@ -19,8 +19,8 @@ fn peer() {
     peer::run_role(&[("rewrite", rewrite)]);
 }
 
-fn is_blank(folder: &Path) -> bool {
-    lock_fixture::record_text(&lock_file(folder))
+fn is_blank(directory: &Path) -> bool {
+    lock_fixture::record_text(&lock_file(directory))
         .trim()
         .is_empty()
 }
@@ -33,19 +33,19 @@ fn time_of(line: &str) -> SystemTime {
 
 #[test]
 fn says_who_holds_and_since_when() {
-    let folder = tempfile::tempdir().unwrap();
-    let locker = WriteLocker::new(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let locker = WriteLocker::new(directory.path()).unwrap();
     let before = SystemTime::now();
     let guard = locker.acquire(LONG_TIMEOUT).unwrap();
     let after = SystemTime::now();
-    let text = lock_fixture::record_text(&lock_file(folder.path()));
+    let text = lock_fixture::record_text(&lock_file(directory.path()));
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], format!("pid:{}", std::process::id()));
     // Milliseconds are written: rounded down, at most one early.
     let time = time_of(lines[1]) + Duration::from_millis(1);
     assert!(before <= time && time_of(lines[1]) <= after, "{text}");
     guard.release().unwrap();
-    assert!(is_blank(folder.path()));
+    assert!(is_blank(directory.path()));
 }
 
 #[test]
@@ -55,11 +55,11 @@ fn is_blank_after_every_way_out() {
         locker.acquire(LONG_TIMEOUT)?.release()
     }
 
-    let folder = tempfile::tempdir().unwrap();
-    let locker = WriteLocker::new(folder.path()).unwrap();
-    let was_held = || assert!(!is_blank(folder.path()));
+    let directory = tempfile::tempdir().unwrap();
+    let locker = WriteLocker::new(directory.path()).unwrap();
+    let was_held = || assert!(!is_blank(directory.path()));
     let is_out = || {
-        assert!(is_blank(folder.path()));
+        assert!(is_blank(directory.path()));
         assert!(locker.holder().unwrap().is_none());
     };
 
@@ -135,8 +135,8 @@ struct Writers {
 }
 
 impl Writers {
-    fn start(folder: &Path) -> Self {
-        let peers = [(); 2].map(|()| Peer::start("rewrite", [folder]));
+    fn start(directory: &Path) -> Self {
+        let peers = [(); 2].map(|()| Peer::start("rewrite", [directory]));
         for peer in &peers {
             peer.expect("ready");
         }
@@ -156,9 +156,9 @@ impl Writers {
 /// and gone a moment later.
 #[test]
 fn no_reader_stays_with_half_a_record() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
-    let mut writers = Writers::start(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    let mut writers = Writers::start(directory.path());
     let (mut halves, mut in_a_row) = (0, 0);
     for _ in 0..50_000 {
         in_a_row = match reading(&fs::read_to_string(&path).unwrap()) {
@@ -184,9 +184,9 @@ fn no_reader_stays_with_half_a_record() {
 /// For readers through this crate there is not even half a record.
 #[test]
 fn a_holder_is_never_made_of_half_a_record() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut writers = Writers::start(folder.path());
-    let locker = WriteLocker::new(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let mut writers = Writers::start(directory.path());
+    let locker = WriteLocker::new(directory.path()).unwrap();
     for _ in 0..5000 {
         let Some(holder) = locker.holder().unwrap().filter(|holder| holder.recorded) else {
             continue;

@@ -20,17 +20,17 @@ fn peer() {
 
 #[test]
 fn sixteen_threads_and_another_process_count_right() {
-    let folder = tempfile::tempdir().unwrap();
-    let counter = Counter::new(folder.path());
-    let locker = WriteLocker::new(folder.path()).unwrap();
-    let args = [folder.path().as_os_str(), "1000".as_ref()];
+    let directory = tempfile::tempdir().unwrap();
+    let counter = Counter::new(directory.path());
+    let locker = WriteLocker::new(directory.path()).unwrap();
+    let args = [directory.path().as_os_str(), "1000".as_ref()];
     let mut others = [Peer::start(lock_fixture::COUNT_ROLE.0, args)];
     thread::scope(|scope| {
         for number in 0..16 {
-            let (locker, folder, counter) = (&locker, folder.path(), &counter);
+            let (locker, directory, counter) = (&locker, directory.path(), &counter);
             scope.spawn(move || {
                 // One for all, or one for each: it is the same lock.
-                let own = WriteLocker::new(folder).unwrap();
+                let own = WriteLocker::new(directory).unwrap();
                 let locker = if number % 2 == 0 { locker } else { &own };
                 for _ in 0..300 {
                     let _guard = locker.acquire(LONG_TIMEOUT).unwrap();
@@ -58,8 +58,8 @@ fn in_line(locker: &WriteLocker) -> usize {
 
 #[test]
 fn are_served_in_the_order_they_came() {
-    let folder = tempfile::tempdir().unwrap();
-    let locker = WriteLocker::new(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let locker = WriteLocker::new(directory.path()).unwrap();
     let order = Mutex::new(Vec::new());
     thread::scope(|scope| {
         let (say_held, held) = channel();
@@ -87,8 +87,8 @@ fn are_served_in_the_order_they_came() {
 
 #[test]
 fn a_timeout_behind_another_thread_says_so() {
-    let folder = tempfile::tempdir().unwrap();
-    let locker = WriteLocker::new(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let locker = WriteLocker::new(directory.path()).unwrap();
     let guard = locker.acquire(LONG_TIMEOUT).unwrap();
     let timeout = Duration::from_millis(200);
     thread::scope(|scope| {
@@ -115,9 +115,9 @@ fn a_timeout_behind_another_thread_says_so() {
 /// that process, which is the one to look at.
 #[test]
 fn a_timeout_in_line_names_the_process_that_holds() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut lock_peer = LockPeer::holding(&lock_file(folder.path()));
-    let locker = WriteLocker::new(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let mut lock_peer = LockPeer::holding(&lock_file(directory.path()));
+    let locker = WriteLocker::new(directory.path()).unwrap();
     thread::scope(|scope| {
         let first = scope.spawn(|| drop(locker.acquire(LONG_TIMEOUT).unwrap()));
         for timeout in [1, 100].map(Duration::from_millis) {
@@ -131,8 +131,8 @@ fn a_timeout_in_line_names_the_process_that_holds() {
 
 #[test]
 fn a_thread_that_panics_passes_the_lock_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let locker = WriteLocker::new(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let locker = WriteLocker::new(directory.path()).unwrap();
     thread::scope(|scope| {
         let guard = locker.acquire(LONG_TIMEOUT).unwrap();
         let panics = scope.spawn(|| {

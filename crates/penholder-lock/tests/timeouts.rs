@@ -33,21 +33,21 @@ fn lateness(locker: &WriteLocker, timeout: Duration) -> (LockError, Duration) {
 }
 
 /// Asserts that timeouts are not late. The median, for the machine is others' too.
-fn assert_on_time(folder: &Path, timeout: Duration) {
-    let locker = WriteLocker::new(folder).unwrap();
+fn assert_on_time(directory: &Path, timeout: Duration) {
+    let locker = WriteLocker::new(directory).unwrap();
     let mut late = [(); 7].map(|()| lateness(&locker, timeout).1);
     late.sort();
     assert!(late[3] < LATE, "past the deadline: {late:?}");
 }
 
 /// Times out and checks everything of the error but the holder.
-fn time_out(folder: &Path, timeout: Duration, first_line: &str) -> (LockError, String) {
-    let locker = WriteLocker::new(folder).unwrap();
+fn time_out(directory: &Path, timeout: Duration, first_line: &str) -> (LockError, String) {
+    let locker = WriteLocker::new(directory).unwrap();
     let (error, _late) = lateness(&locker, timeout);
 
     let text = error.to_string();
     let lines: Vec<&str> = text.lines().collect();
-    let lock_file = folder.canonicalize().unwrap().join("db.lock");
+    let lock_file = directory.canonicalize().unwrap().join("db.lock");
     assert!(error.is_timeout() && !error.is_nested());
     assert_eq!(lines.len(), 4, "{text}");
     assert_eq!(lines[0], first_line);
@@ -60,12 +60,12 @@ fn time_out(folder: &Path, timeout: Duration, first_line: &str) -> (LockError, S
 
 #[test]
 fn names_a_running_holder() {
-    let folder = tempfile::tempdir().unwrap();
-    let command = LockPeer::command(&lock_file(folder.path()), &["label=nightly import"]);
+    let directory = tempfile::tempdir().unwrap();
+    let command = LockPeer::command(&lock_file(directory.path()), &["label=nightly import"]);
     let mut lock_peer = LockPeer::spawn(command);
     lock_peer.acquire();
     let half = Duration::from_millis(500);
-    let (error, line) = time_out(folder.path(), half, "write lock timeout after 500ms");
+    let (error, line) = time_out(directory.path(), half, "write lock timeout after 500ms");
     let named = format!("  holder: pid:{} since ", lock_peer.pid());
     assert!(line.starts_with(&named), "{line}");
     assert!(line.contains(", label: nightly import, "), "{line}");
@@ -79,11 +79,11 @@ fn names_a_running_holder() {
 
 #[test]
 fn says_that_the_holder_is_stopped() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut lock_peer = LockPeer::holding(&lock_file(folder.path()));
+    let directory = tempfile::tempdir().unwrap();
+    let mut lock_peer = LockPeer::holding(&lock_file(directory.path()));
     lock_peer.peer.signal("STOP");
     let timeout = Duration::from_millis(1500);
-    let (error, line) = time_out(folder.path(), timeout, "write lock timeout after 1.5s");
+    let (error, line) = time_out(directory.path(), timeout, "write lock timeout after 1.5s");
     assert!(line.starts_with(&format!("  holder: pid:{} since ", lock_peer.pid())));
     assert!(line.contains(", stopped, held "), "{line}");
     assert_eq!(error.holder().unwrap().state, ProcessState::Stopped);
@@ -91,7 +91,7 @@ fn says_that_the_holder_is_stopped() {
     lock_peer.peer.signal("CONT");
     lock_peer.release();
     drop(
-        WriteLocker::new(folder.path())
+        WriteLocker::new(directory.path())
             .unwrap()
             .acquire(LONG_TIMEOUT)
             .unwrap(),
@@ -99,15 +99,15 @@ fn says_that_the_holder_is_stopped() {
 }
 
 /// A foreign holder, which says `held …` and lets go at the end of its input.
-fn foreign(program: &str, args: &[&str], folder: &Path) -> Peer {
+fn foreign(program: &str, args: &[&str], directory: &Path) -> Peer {
     let mut command = Command::new(program);
-    command.args(args).current_dir(folder);
+    command.args(args).current_dir(directory);
     Peer::spawn(command)
 }
 
-fn check_foreign(folder: &Path, timeout: Duration, first_line: &str, pid: u32) {
+fn check_foreign(directory: &Path, timeout: Duration, first_line: &str, pid: u32) {
     let (error, line) = lock_fixture::until_named(|| {
-        let (error, line) = time_out(folder, timeout, first_line);
+        let (error, line) = time_out(directory, timeout, first_line);
         (error.holder().is_some(), (error, line))
     });
     assert!(
@@ -124,13 +124,13 @@ fn names_a_flock_that_left_no_record() {
     if !requirement::has_program("flock") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let args = ["db.lock", "sh", "-c", "echo held; read line"];
-    let flock = foreign("flock", &args, folder.path());
+    let flock = foreign("flock", &args, directory.path());
     flock.expect("held");
     let two = Duration::from_secs(2);
     check_foreign(
-        folder.path(),
+        directory.path(),
         two,
         "write lock timeout after 2s",
         flock.pid(),
@@ -143,14 +143,14 @@ fn names_the_shell_that_had_flock_take_the_lock() {
     if !requirement::has_program("flock") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     // `read` opens its input in the subshell itself, so this is its pid.
     let script = "( flock 9; read pid rest </proc/self/stat; echo $pid; read line ) 9>db.lock";
-    let shell = foreign("sh", &["-c", script], folder.path());
+    let shell = foreign("sh", &["-c", script], directory.path());
     let pid = shell.read_line().parse().unwrap();
     let timeout = Duration::from_millis(250);
     check_foreign(
-        folder.path(),
+        directory.path(),
         timeout,
         "write lock timeout after 250ms",
         pid,
@@ -163,13 +163,13 @@ fn names_whoever_holds_a_shared_lock() {
     if !requirement::has_program("flock") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let args = ["--shared", "db.lock", "sh", "-c", "echo held; read line"];
-    let flock = foreign("flock", &args, folder.path());
+    let flock = foreign("flock", &args, directory.path());
     flock.expect("held");
     let timeout = Duration::from_millis(250);
     check_foreign(
-        folder.path(),
+        directory.path(),
         timeout,
         "write lock timeout after 250ms",
         flock.pid(),
@@ -180,30 +180,30 @@ fn names_whoever_holds_a_shared_lock() {
 /// has to be searched for.
 #[test]
 fn timeouts_come_in_time() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut lock_peer = LockPeer::holding(&lock_file(folder.path()));
+    let directory = tempfile::tempdir().unwrap();
+    let mut lock_peer = LockPeer::holding(&lock_file(directory.path()));
     for timeout in [0, 30, 300].map(Duration::from_millis) {
-        assert_on_time(folder.path(), timeout);
+        assert_on_time(directory.path(), timeout);
     }
     lock_peer.peer.signal("STOP");
-    assert_on_time(folder.path(), Duration::from_millis(30));
+    assert_on_time(directory.path(), Duration::from_millis(30));
     lock_peer.peer.signal("CONT");
     lock_peer.release();
     if !requirement::has_program("flock") {
         return;
     }
     let args = ["db.lock", "sh", "-c", "echo held; read line"];
-    let flock = foreign("flock", &args, folder.path());
+    let flock = foreign("flock", &args, directory.path());
     flock.expect("held");
-    assert_on_time(folder.path(), Duration::from_millis(30));
+    assert_on_time(directory.path(), Duration::from_millis(30));
 }
 
 #[test]
 fn zero_tries_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let locker = WriteLocker::new(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let locker = WriteLocker::new(directory.path()).unwrap();
     drop(locker.acquire(Duration::ZERO).unwrap());
-    let mut lock_peer = LockPeer::holding(&lock_file(folder.path()));
+    let mut lock_peer = LockPeer::holding(&lock_file(directory.path()));
     let begun = Instant::now();
     let error = locker.acquire(Duration::ZERO).unwrap_err();
     assert!(error.is_timeout() && begun.elapsed() < EVER);
@@ -216,12 +216,12 @@ fn zero_tries_once() {
 /// Free, behind another process, and behind another thread.
 #[test]
 fn for_ever_is_a_timeout_too() {
-    let folder = tempfile::tempdir().unwrap();
-    let locker = WriteLocker::new(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let locker = WriteLocker::new(directory.path()).unwrap();
     drop(locker.acquire(Duration::MAX).unwrap());
     thread::scope(|scope| {
         // In here, so that it ends and the waiters with it if something fails.
-        let mut lock_peer = LockPeer::holding(&lock_file(folder.path()));
+        let mut lock_peer = LockPeer::holding(&lock_file(directory.path()));
         let waiters =
             [(); 2].map(|()| scope.spawn(|| drop(locker.acquire(Duration::MAX).unwrap())));
         // Long enough for both to wait; if not, the test is only easier.

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Nothing but the crate `penholder-lock` is needed. The same for sqlx and diesel is
-//! in the repository's folder `examples`.
+//! in the repository's directory `examples`.
 #![allow(clippy::print_stdout, reason = "a program that prints")]
 
 use std::error::Error;
@@ -74,9 +74,11 @@ fn main() -> Result<()> {
     let Some(path) = std::env::args_os().nth(1).map(PathBuf::from) else {
         return Err("usage: plain_rusqlite DB".into());
     };
-    // `db.lock` in the database's folder, where penholder itself looks too.
-    let folder = path.parent().filter(|folder| *folder != Path::new(""));
-    let locker = WriteLocker::new(folder.unwrap_or(Path::new(".")))?.label("tickets");
+    // `db.lock` in the database's directory, where penholder itself looks too.
+    let directory = path
+        .parent()
+        .filter(|directory| *directory != Path::new(""));
+    let locker = WriteLocker::new(directory.unwrap_or(Path::new(".")))?.label("tickets");
     let tickets = Tickets::open(&path, locker.clone())?;
     let owner = format!("process {}", std::process::id());
     let before = tickets.count(&owner)?;

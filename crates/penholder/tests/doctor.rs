@@ -12,8 +12,8 @@ fn severity(report: &Report, check: Check) -> Severity {
 
 #[test]
 fn a_program_may_examine_what_it_has_open() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().canonicalize().unwrap().join("x.db");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().canonicalize().unwrap().join("x.db");
     let db = Database::open(&path).unwrap();
     db.execute("CREATE TABLE t(a)", ()).unwrap();
     let doctor = Doctor::new(Options::new()).integrity(true);
@@ -43,13 +43,13 @@ fn a_program_may_examine_what_it_has_open() {
 
 #[test]
 fn what_cannot_be_examined_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let doctor = Doctor::new(Options::new());
     for name in ["missing.db", ".", "nowhere/x.db"] {
-        let error = doctor.examine(folder.path().join(name)).unwrap_err();
+        let error = doctor.examine(directory.path().join(name)).unwrap_err();
         assert!(error.is_refused(), "{error}");
     }
-    let text = folder.path().join("text");
+    let text = directory.path().join("text");
     std::fs::write(&text, "Dear reader, this is text and no database at all.").unwrap();
     let error = doctor.examine(&text).unwrap_err();
     assert!(error.to_string().contains("not a database"), "{error}");

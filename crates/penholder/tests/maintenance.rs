@@ -220,7 +220,7 @@ fn backup_takes_no_lock() {
     let (done, took) = wait::timed(|| db.backup_to(fixture.join("copy.db")));
     done.unwrap();
     assert!(took < database_fixture::PROMPT, "{took:?}");
-    // In another folder, because there the lock is held.
+    // In another directory, because there the lock is held.
     let elsewhere = DatabaseFixture::new();
     fs::copy(fixture.join("copy.db"), elsewhere.path()).unwrap();
     assert_eq!(

@@ -98,10 +98,10 @@ fn outcome(done: Result<Vec<Executed>>) -> String {
 
 /// Role: leaves a request as no `Database` would, and says what became of it.
 fn offer(args: &[OsString]) {
-    let [folder, kind] = peer::text_args(args)[..] else {
-        panic!("folder and kind");
+    let [directory, kind] = peer::text_args(args)[..] else {
+        panic!("directory and kind");
     };
-    let locker = Locker::in_directory(Path::new(folder)).unwrap();
+    let locker = Locker::in_directory(Path::new(directory)).unwrap();
     peer::send("warm");
     for sql in std::io::stdin()
         .lock()
@@ -603,12 +603,12 @@ fn users_do_not_carry_each_other() {
         return;
     }
     let fixture = DatabaseFixture::new();
-    for folder in [
+    for directory in [
         fixture.directory(),
         fixture.directory().parent().unwrap().to_owned(),
     ] {
-        if fs::metadata(&folder).unwrap().permissions().mode() & 0o1000 == 0 {
-            fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+        if fs::metadata(&directory).unwrap().permissions().mode() & 0o1000 == 0 {
+            fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
         }
     }
     fs::write(fixture.path(), "").unwrap();
@@ -634,8 +634,8 @@ fn more_than_rows_is_refused_from_anybody() {
     guard.release().unwrap();
     other.read_line();
     let fake = |kind: u64| {
-        let folder = stage.fixture.directory().to_str().unwrap().to_owned();
-        let peer = Peer::start("offer", [folder, kind.to_string()]);
+        let directory = stage.fixture.directory().to_str().unwrap().to_owned();
+        let peer = Peer::start("offer", [directory, kind.to_string()]);
         peer.expect("warm");
         peer
     };

@@ -56,9 +56,9 @@ fn symbolic_links_lead_to_one_lock() {
     let (direct, relative) = (elsewhere.join("direct.db"), fixture.join("relative.db"));
     symlink(fixture.path(), &direct).unwrap();
     symlink("./x.db", &relative).unwrap();
-    let folder = elsewhere.join("folder");
-    symlink(fixture.directory(), &folder).unwrap();
-    for name in [direct.clone(), relative, folder.join("x.db")] {
+    let directory = elsewhere.join("folder");
+    symlink(fixture.directory(), &directory).unwrap();
+    for name in [direct.clone(), relative, directory.join("x.db")] {
         let db = database_fixture::open(&name);
         assert_eq!(db.path(), fixture.path());
         assert_eq!(db.lock_file(), fixture.join("db.lock"));
@@ -66,7 +66,7 @@ fn symbolic_links_lead_to_one_lock() {
         assert_excluded(&name, &fixture.path());
         assert_excluded(&fixture.path(), &name);
     }
-    assert_eq!(elsewhere.file_names(), ["direct.db", "folder"]);
+    assert_eq!(elsewhere.file_names(), ["direct.db", "directory"]);
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn any_bytes_are_a_name() {
     assert_eq!(fixture.file_names(), ours, "nothing else was created");
 }
 
-// ---- two databases, one folder --------------------------------------------------
+// ---- two databases, one directory --------------------------------------------------
 
 #[test]
 fn databases_of_one_folder_share_a_lock() {
@@ -202,7 +202,7 @@ fn lock_path_separates_them() {
     database_fixture::insert(&second, "meanwhile").unwrap();
     assert!(second.status().unwrap().holder.is_none());
     assert_eq!(database_fixture::keys(&second), ["meanwhile"]);
-    // A lock path in another folder does as well.
+    // A lock path in another directory does as well.
     let third = Options::new().lock_path(DatabaseFixture::new().join("z.lock"));
     third.open(fixture.join("z.db")).unwrap_err();
     let third = Options::new().lock_path(fixture.join("below/z.lock"));
@@ -248,7 +248,7 @@ fn missing_folder_is_named() {
     assert_eq!(fixture.file_names(), ["missing"]);
 }
 
-/// A path of exactly this many bytes, in a folder that exists.
+/// A path of exactly this many bytes, in a directory that exists.
 fn path_of(len: usize, fixture: &DatabaseFixture) -> PathBuf {
     let mut path = fixture.directory();
     while path.as_os_str().len() + 250 < len {

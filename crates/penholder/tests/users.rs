@@ -70,18 +70,18 @@ fn users_of_one_group_write_together() {
     }
     let fixture = DatabaseFixture::new();
     chmod(&fixture.directory(), 0o755);
-    let folder = fixture.join("shared");
-    fs::create_dir(&folder).unwrap();
-    chown(&folder, None, Some(GROUP)).unwrap();
-    chmod(&folder, 0o2775);
-    let path = folder.join("x.db");
+    let directory = fixture.join("shared");
+    fs::create_dir(&directory).unwrap();
+    chown(&directory, None, Some(GROUP)).unwrap();
+    chmod(&directory, 0o2775);
+    let path = directory.join("x.db");
     fs::write(&path, "").unwrap();
     chown(&path, Some(ANN), Some(GROUP)).unwrap();
     chmod(&path, 0o664);
     let mut ann = start_as(ANN, "write and stay", &path);
     ann.expect("wrote");
     for name in ["x.db", "x.db-wal", "x.db-shm", "db.lock"] {
-        let file = folder.join(name);
+        let file = directory.join(name);
         assert_eq!(mode(&file), 0o664, "{name}");
         assert_eq!(fs::metadata(&file).unwrap().gid(), GROUP, "{name}");
     }
@@ -149,7 +149,7 @@ fn open(args: &[OsString]) {
     }
 }
 
-/// A folder that nobody but root may write, with a database of plain SQLite.
+/// A directory that nobody but root may write, with a database of plain SQLite.
 fn read_only_folder(database_mode: u32, journal_mode: &str) -> DatabaseFixture {
     let fixture = DatabaseFixture::new();
     let connection = plain_sqlite::open(&fixture.path());
@@ -166,7 +166,7 @@ fn read_only_folder(database_mode: u32, journal_mode: &str) -> DatabaseFixture {
     fixture
 }
 
-/// Nothing was created; and the folder can be removed again.
+/// Nothing was created; and the directory can be removed again.
 fn assert_untouched(fixture: &DatabaseFixture, before: &[u8]) {
     assert_eq!(fixture.file_names(), ["x.db"]);
     chmod(&fixture.directory(), 0o755);
@@ -245,7 +245,7 @@ fn unwritable_folder_creates_no_database() {
     chmod(&fixture.directory(), 0o755);
 }
 
-/// A database that only others may write, in a folder where everybody may.
+/// A database that only others may write, in a directory where everybody may.
 #[test]
 fn database_that_may_only_be_read() {
     if !requirement::is_root() {

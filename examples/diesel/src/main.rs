@@ -78,11 +78,11 @@ fn main() -> Result<()> {
     let Some(path) = std::env::args().nth(1) else {
         return Err("usage: penholder-example-diesel DB".into());
     };
-    // `db.lock` in the database's folder, where penholder itself looks too.
-    let folder = Path::new(&path)
+    // `db.lock` in the database's directory, where penholder itself looks too.
+    let directory = Path::new(&path)
         .parent()
-        .filter(|folder| *folder != Path::new(""));
-    let locker = WriteLocker::new(folder.unwrap_or(Path::new(".")))?.label("tickets");
+        .filter(|directory| *directory != Path::new(""));
+    let locker = WriteLocker::new(directory.unwrap_or(Path::new(".")))?.label("tickets");
     let mut tickets = Tickets::open(&path, locker.clone())?;
     let owner = format!("process {}", std::process::id());
     let before = tickets.count(&owner)?;

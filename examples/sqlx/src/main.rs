@@ -29,9 +29,9 @@ struct Tickets {
 
 impl Tickets {
     async fn open(path: &Path) -> Result<Self> {
-        // `db.lock` in the database's folder, where penholder itself looks too.
-        let folder = path.parent().filter(|folder| *folder != Path::new(""));
-        let locker = WriteLocker::new(folder.unwrap_or(Path::new(".")))?.label("tickets");
+        // `db.lock` in the database's directory, where penholder itself looks too.
+        let directory = path.parent().filter(|directory| *directory != Path::new(""));
+        let locker = WriteLocker::new(directory.unwrap_or(Path::new(".")))?.label("tickets");
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
