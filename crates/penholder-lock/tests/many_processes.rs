@@ -1,4 +1,5 @@
-//! Three hundred processes at once: none fails, no two are inside together.
+//! Three hundred processes acquire the lock at the same time. None fails, and no two are
+//! in the critical section at once.
 #![cfg(test)]
 
 use std::ffi::OsString;
@@ -15,40 +16,43 @@ const PROCESSES: u64 = 300;
 
 #[test]
 fn peer() {
-    peer::run_role(&[("enter", enter)]);
+    peer::run_role(&[("acquire_once", acquire_once)]);
 }
 
-/// Is inside once, alone.
-fn enter(args: &[OsString]) {
+/// Acquires once, and fails if another process is in the critical section.
+fn acquire_once(args: &[OsString]) {
     let directory = Path::new(&args[0]);
     let locker = WriteLocker::new(directory).unwrap();
     peer::send("ready");
     peer::expect("go");
     let guard = locker.acquire(Duration::from_secs(30)).unwrap();
-    // Fails if somebody else is inside.
-    let inside = directory.join("inside");
-    fs::File::create_new(&inside).unwrap();
+    // Fails if another process is in the critical section.
+    let marker = directory.join("marker");
+    fs::File::create_new(&marker).unwrap();
     Counter::open(directory).increment();
-    fs::remove_file(&inside).unwrap();
+    fs::remove_file(&marker).unwrap();
     guard.release().unwrap();
     peer::send("done");
     peer::expect("end");
 }
 
 #[test]
-fn three_hundred_processes_all_get_in_one_by_one() {
+fn three_hundred_processes_acquire_one_at_a_time() {
     let directory = tempfile::tempdir().unwrap();
     let counter = Counter::new(directory.path());
-    let start = |_| Peer::start("enter", [directory.path()]);
+    let start = |_| Peer::start("acquire_once", [directory.path()]);
     let mut peers: Vec<Peer> = (0..PROCESSES).map(start).collect();
     lock_fixture::run_together(&mut peers);
     assert_eq!(counter.read(), PROCESSES);
-    // All stay attached until the last is done.
+    // All processes stay attached until the last one is done.
     let status = WriteLocker::new(directory.path())
         .unwrap()
         .status()
         .unwrap();
-    assert_eq!(status.counters.acquisitions, PROCESSES, "each had a slot");
+    assert_eq!(
+        status.counters.acquisitions, PROCESSES,
+        "each process had a slot"
+    );
     for peer in &mut peers {
         peer.send("end");
         assert!(peer.close().success());

@@ -1,6 +1,5 @@
-//! The page under attack: whatever is done to it while processes count under the
-//! lock, no two are inside at once, all come to an end, and those that come
-//! afterwards queue again. And what happens where there can be none.
+//! Damage to the queue file never leads to two holders or a hang, and processes that
+//! come later queue again. The lock also works where there is no queue file.
 #![cfg(test)]
 #![allow(unsafe_code, reason = "a lock on one byte has no safe wrapper")]
 
@@ -18,31 +17,32 @@ use penholder_testkit::peer::Peer;
 use penholder_testkit::{lock_fixture, peer, wait};
 use proptest::prelude::*;
 
+/// The length of a queue file.
 const LENGTH: usize = 192_512;
-/// How long one that comes afterwards may wait on a busy machine.
-const PROMPTLY: Duration = Duration::from_secs(5);
+/// The longest wait of a process that comes after the damage, on a busy machine.
+const PROMPT: Duration = Duration::from_secs(5);
 
 #[test]
 fn peer() {
     peer::run_role(&[
         lock_fixture::LOCK_PEER_ROLE,
         lock_fixture::COUNT_ROLE,
-        ("toil", toil),
-        ("come_and_go", come_and_go),
+        ("count_until_stopped", count_until_stopped),
+        ("acquire_until_stopped", acquire_until_stopped),
     ]);
 }
 
-/// Is inside as often as it can until all is over.
-fn toil(args: &[OsString]) {
+/// Increments the counter as often as possible until the test stops it.
+fn count_until_stopped(args: &[OsString]) {
     let directory = Path::new(&args[0]);
     let locker = WriteLocker::new(directory).unwrap();
     let counter = Counter::open(directory);
     let mut times = 0;
     peer::send("ready");
     peer::expect("go");
-    // The end of the pipe ends the process.
-    thread::spawn(|| peer::expect("never said"));
-    while !directory.join("over").exists() {
+    // If the pipe closes, the process ends.
+    thread::spawn(|| peer::expect("never sent"));
+    while !directory.join("stop").exists() {
         let guard = locker.acquire(LONG_TIMEOUT).unwrap();
         counter.increment();
         guard.release().unwrap();
@@ -51,24 +51,24 @@ fn toil(args: &[OsString]) {
     peer::send(&times.to_string());
 }
 
-/// The same without counting, until it is over: for a lock file that is deleted,
-/// whose holder may go on beside the one of the next.
-fn come_and_go(args: &[OsString]) {
+/// Acquires and releases without counting. If the lock file is deleted, its holder and
+/// the holder of the next lock file are in the critical section at the same time.
+fn acquire_until_stopped(args: &[OsString]) {
     let directory = Path::new(&args[0]);
     let locker = WriteLocker::new(directory).unwrap();
     let mut times = 0;
     peer::send("ready");
     peer::expect("go");
-    // The end of the pipe ends the process.
-    thread::spawn(|| peer::expect("never said"));
-    while !directory.join("over").exists() {
+    // If the pipe closes, the process ends.
+    thread::spawn(|| peer::expect("never sent"));
+    while !directory.join("stop").exists() {
         drop(locker.acquire(LONG_TIMEOUT).unwrap());
         times += 1;
     }
     peer::send(&times.to_string());
 }
 
-/// A linear congruence is random enough.
+/// A linear congruential generator is random enough.
 struct Random(u64);
 
 impl Random {
@@ -94,28 +94,33 @@ impl Random {
     }
 }
 
-fn page_of(directory: &Path) -> PathBuf {
+fn queue_file(directory: &Path) -> PathBuf {
     directory.join("db.lockq")
 }
 
-fn open(page: &Path) -> Option<File> {
-    OpenOptions::new().read(true).write(true).open(page).ok()
+fn open(queue_file: &Path) -> Option<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(queue_file)
+        .ok()
 }
 
-fn poke(page: &Path, at: u64, bytes: &[u8]) {
-    if let Some(page) = open(page) {
-        page.write_all_at(bytes, at).unwrap();
+fn overwrite(queue_file: &Path, offset: u64, bytes: &[u8]) {
+    if let Some(file) = open(queue_file) {
+        file.write_all_at(bytes, offset).unwrap();
     }
 }
 
-/// Does this to the page again and again for a while, with pauses, while six
-/// processes do as their role says; returns how often they were inside.
-fn attack(
+/// Damages the queue file repeatedly while six processes run the role.
+///
+/// Returns how often these processes acquired the lock.
+fn damage_repeatedly(
     directory: &Path,
     role: &str,
     time: Duration,
     pause: Duration,
-    mut spoil: impl FnMut(&Path),
+    mut damage: impl FnMut(&Path),
 ) -> u64 {
     let mut peers: Vec<Peer> = (0..6).map(|_| Peer::start(role, [directory])).collect();
     for peer in &peers {
@@ -124,12 +129,12 @@ fn attack(
     for peer in &mut peers {
         peer.send("go");
     }
-    let begun = Instant::now();
-    while begun.elapsed() < time {
-        spoil(&page_of(directory));
+    let start = Instant::now();
+    while start.elapsed() < time {
+        damage(&queue_file(directory));
         thread::sleep(pause);
     }
-    fs::write(directory.join("over"), "").unwrap();
+    fs::write(directory.join("stop"), "").unwrap();
     let times: Vec<u64> = peers
         .iter()
         .map(|peer| peer.read_line().parse().unwrap())
@@ -137,67 +142,72 @@ fn attack(
     for peer in &mut peers {
         assert!(peer.wait().success());
     }
-    eprintln!("inside {times:?}");
+    eprintln!("acquisitions: {times:?}");
     times.iter().sum()
 }
 
-/// Those that come now are served soon, and queue.
-fn all_is_well(directory: &Path) {
+/// Asserts that new processes acquire the lock soon, and queue.
+fn assert_works(directory: &Path) {
     let path = lock_file(directory);
     let mut holder = LockPeer::start(&path);
-    let begun = Instant::now();
+    let start = Instant::now();
     holder.acquire();
-    assert!(begun.elapsed() < PROMPTLY, "{:?}", begun.elapsed());
+    assert!(start.elapsed() < PROMPT, "{:?}", start.elapsed());
     assert_eq!(
         WriteLocker::at(&path).unwrap().status().unwrap().page,
         PageState::InUse
     );
     let mut waiter = LockPeer::start(&path);
     waiter.enqueue(&path, LONG_TIMEOUT);
-    let begun = Instant::now();
+    let start = Instant::now();
     holder.release();
     waiter.peer.expect("held");
-    assert!(begun.elapsed() < PROMPTLY, "{:?}", begun.elapsed());
+    assert!(start.elapsed() < PROMPT, "{:?}", start.elapsed());
 }
 
-fn survives(what: &str, spoil: impl FnMut(&Path)) {
+/// Asserts that repeated damage leads to no two holders and to no lasting harm.
+fn assert_survives(what: &str, damage: impl FnMut(&Path)) {
     eprintln!("{what}");
     let directory = tempfile::tempdir().unwrap();
     let counter = Counter::new(directory.path());
     let time = Duration::from_millis(600);
     let pause = Duration::from_millis(30);
-    let times = attack(directory.path(), "toil", time, pause, spoil);
-    assert_eq!(counter.read(), times, "two were inside at once");
-    all_is_well(directory.path());
+    let times = damage_repeatedly(directory.path(), "count_until_stopped", time, pause, damage);
+    assert_eq!(
+        counter.read(),
+        times,
+        "two processes were in the critical section at once"
+    );
+    assert_works(directory.path());
 }
 
 #[test]
-fn a_page_that_is_deleted_or_replaced_is_built_anew() {
-    survives("deleted", |page| {
-        let _ = fs::remove_file(page);
+fn a_queue_file_that_is_deleted_or_replaced_is_rebuilt() {
+    assert_survives("deleted", |queue_file| {
+        let _ = fs::remove_file(queue_file);
     });
     let mut random = Random::new();
-    survives("replaced by garbage", |page| {
-        let other = page.with_extension("other");
+    assert_survives("replaced by garbage", |queue_file| {
+        let other = queue_file.with_extension("other");
         fs::write(&other, random.bytes(LENGTH)).unwrap();
-        fs::rename(&other, page).unwrap();
+        fs::rename(&other, queue_file).unwrap();
     });
-    survives("replaced by something short", |page| {
-        let other = page.with_extension("other");
+    assert_survives("replaced by a short file", |queue_file| {
+        let other = queue_file.with_extension("other");
         fs::write(&other, "penhold\n").unwrap();
-        fs::rename(&other, page).unwrap();
+        fs::rename(&other, queue_file).unwrap();
     });
-    survives("replaced by a copy", |page| {
-        if let Ok(copy) = fs::read(page) {
-            let other = page.with_extension("other");
+    assert_survives("replaced by a copy", |queue_file| {
+        if let Ok(copy) = fs::read(queue_file) {
+            let other = queue_file.with_extension("other");
             fs::write(&other, copy).unwrap();
-            fs::rename(&other, page).unwrap();
+            fs::rename(&other, queue_file).unwrap();
         }
     });
 }
 
 #[test]
-fn a_page_of_another_kind_is_built_anew() {
+fn a_queue_file_with_an_unknown_header_is_rebuilt() {
     let fields = [
         ("magic", 0),
         ("version", 8),
@@ -205,28 +215,34 @@ fn a_page_of_another_kind_is_built_anew() {
         ("length", 24),
         ("boot", 32),
     ];
-    for (what, at) in fields {
-        survives(what, |page| poke(page, at, &2_u64.to_ne_bytes()));
+    for (what, offset) in fields {
+        assert_survives(what, |queue_file| {
+            overwrite(queue_file, offset, &2_u64.to_ne_bytes());
+        });
     }
 }
 
 #[test]
-fn a_page_filled_with_garbage_is_built_anew() {
+fn a_queue_file_filled_with_garbage_is_rebuilt() {
     let mut random = Random::new();
-    survives("all of it", |page| poke(page, 0, &random.bytes(LENGTH)));
-    survives("all but its header", |page| {
-        poke(page, 64, &random.bytes(LENGTH - 64));
+    assert_survives("the whole file", |queue_file| {
+        overwrite(queue_file, 0, &random.bytes(LENGTH));
     });
-    survives("every bit set but its header's", |page| {
-        poke(page, 64, &[0xFF; LENGTH - 64]);
+    assert_survives("all except the header", |queue_file| {
+        overwrite(queue_file, 64, &random.bytes(LENGTH - 64));
     });
-    survives("emptied", |page| poke(page, 64, &[0; LENGTH - 64]));
+    assert_survives("every bit set except in the header", |queue_file| {
+        overwrite(queue_file, 64, &[0xFF; LENGTH - 64]);
+    });
+    assert_survives("emptied", |queue_file| {
+        overwrite(queue_file, 64, &[0; LENGTH - 64]);
+    });
 }
 
-/// Words that look right, where they hurt.
+/// Returns an offset where a word matters, and a word that looks valid.
 fn plausible(random: &mut Random) -> (u64, u64) {
     let slot = random.below(16);
-    let at = match random.below(10) {
+    let offset = match random.below(10) {
         0..3 => 64,
         3 => 128,
         4 => 136,
@@ -238,43 +254,53 @@ fn plausible(random: &mut Random) -> (u64, u64) {
     };
     let small = random.below(1 << 20);
     let word = match random.below(6) {
-        // A state, a slot, a sequence.
+        // A state, a slot and a sequence number.
         0..3 => random.below(4) | random.below(16) << 2 | small << 18,
         3 => 0,
         4 => u64::MAX,
         _ => small,
     };
-    (at, word)
+    (offset, word)
 }
 
 #[test]
-fn random_writes_into_the_page_harm_nobody() {
+fn random_writes_into_the_queue_file_harm_no_process() {
     let seconds = std::env::var("PENHOLDER_FUZZ_SECONDS").ok();
     let time = seconds.map_or(Duration::from_millis(1500), |seconds| {
         Duration::from_secs(seconds.parse().unwrap())
     });
     let mut random = Random::new();
-    for wild in [true, false] {
+    for anywhere in [true, false] {
         let directory = tempfile::tempdir().unwrap();
         let counter = Counter::new(directory.path());
         let pause = Duration::from_micros(20);
-        let times = attack(directory.path(), "toil", time, pause, |page| {
-            let (at, word) = if wild {
-                (random.below(LENGTH as u64 / 8) * 8, random.next())
-            } else {
-                plausible(&mut random)
-            };
-            poke(page, at, &word.to_ne_bytes());
-        });
-        assert_eq!(counter.read(), times, "two were inside at once");
+        let times = damage_repeatedly(
+            directory.path(),
+            "count_until_stopped",
+            time,
+            pause,
+            |queue_file| {
+                let (offset, word) = if anywhere {
+                    (random.below(LENGTH as u64 / 8) * 8, random.next())
+                } else {
+                    plausible(&mut random)
+                };
+                overwrite(queue_file, offset, &word.to_ne_bytes());
+            },
+        );
+        assert_eq!(
+            counter.read(),
+            times,
+            "two processes were in the critical section at once"
+        );
         assert!(times > 0);
-        all_is_well(directory.path());
+        assert_works(directory.path());
     }
 }
 
-/// Touching what is gone of a mapped file ends a process, and no more than that.
+/// A process is killed if it touches a part of a mapped file that is gone.
 #[test]
-fn a_truncated_page_costs_at_most_those_who_use_it() {
+fn a_truncated_queue_file_ends_at_most_the_processes_that_use_it() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     for length in [0, 4096] {
@@ -284,38 +310,38 @@ fn a_truncated_page_costs_at_most_those_who_use_it() {
         for waiter in &mut waiters {
             waiter.enqueue(&path, LONG_TIMEOUT);
         }
-        let page = open(&page_of(directory)).unwrap();
-        page.set_len(length).unwrap();
+        let file = open(&queue_file(directory)).unwrap();
+        file.set_len(length).unwrap();
         let mut newcomer = LockPeer::start(&path);
         newcomer.start_acquire(LONG_TIMEOUT);
-        // Whether it lives or dies of it, it does not keep the lock.
+        // The holder may be killed by it, but it does not keep the lock.
         holder.peer.send("release");
         newcomer.peer.expect("held");
         newcomer.release();
         drop((holder, waiters));
-        all_is_well(directory);
+        assert_works(directory);
     }
 }
 
-/// Not counted, but nobody hangs; and counted again afterwards.
+/// The critical section is counted only after the last deletion.
 #[test]
-fn a_deleted_lock_file_holds_up_nobody_in_line() {
+fn a_deleted_lock_file_delays_no_waiter() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     let second = Duration::from_secs(1);
     let pause = Duration::from_millis(20);
-    attack(directory, "come_and_go", second, pause, |_| {
+    damage_repeatedly(directory, "acquire_until_stopped", second, pause, |_| {
         let _ = fs::remove_file(lock_file(directory));
     });
-    fs::remove_file(directory.join("over")).unwrap();
+    fs::remove_file(directory.join("stop")).unwrap();
     let counter = Counter::new(directory);
-    let times = attack(directory, "toil", second / 3, pause, |_| {});
+    let times = damage_repeatedly(directory, "count_until_stopped", second / 3, pause, |_| {});
     assert_eq!(counter.read(), times);
-    all_is_well(directory);
+    assert_works(directory);
 }
 
-/// Takes slots of the page for as long as the file is open.
-fn occupy(page: &File, slots: std::ops::Range<i64>) {
+/// Claims slots of the queue file for as long as the file is open.
+fn occupy(queue_file: &File, slots: std::ops::Range<i64>) {
     let mut lock = libc::flock {
         l_type: libc::c_short::try_from(libc::F_WRLCK).unwrap(),
         l_whence: libc::c_short::try_from(libc::SEEK_SET).unwrap(),
@@ -323,21 +349,21 @@ fn occupy(page: &File, slots: std::ops::Range<i64>) {
         l_len: slots.end - slots.start,
         l_pid: 0,
     };
-    // SAFETY: the descriptor is open, and `lock` is ours and all it touches.
-    let done = unsafe { libc::fcntl(page.as_raw_fd(), libc::F_OFD_SETLK, &raw mut lock) };
+    // SAFETY: the descriptor is open, and the call accesses only `lock`, which is ours.
+    let done = unsafe { libc::fcntl(queue_file.as_raw_fd(), libc::F_OFD_SETLK, &raw mut lock) };
     assert_eq!(done, 0);
 }
 
 #[test]
-fn whoever_finds_no_slot_gets_in_all_the_same() {
+fn a_process_that_finds_no_slot_acquires_the_lock_too() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     let counter = Counter::new(directory);
     let path = lock_file(directory);
     LockPeer::holding(&path).release();
-    let page = open(&page_of(directory)).unwrap();
-    // Two are left.
-    occupy(&page, 1..511);
+    let file = open(&queue_file(directory)).unwrap();
+    // Two slots are left.
+    occupy(&file, 1..511);
     let mut peers: Vec<Peer> = (0..8)
         .map(|_| {
             Peer::start(
@@ -350,40 +376,40 @@ fn whoever_finds_no_slot_gets_in_all_the_same() {
     assert_eq!(counter.read(), 800);
     let counted = WriteLocker::at(&path).unwrap().status().unwrap().counters;
     eprintln!("{counted:?}");
-    assert!(counted.acquisitions < 800, "some had no slot");
+    assert!(counted.acquisitions < 800, "some processes had no slot");
 }
 
 #[test]
-fn without_a_page_all_get_in() {
+fn without_a_queue_file_all_processes_acquire_the_lock() {
     let directory = tempfile::tempdir().unwrap();
     let path = lock_file(directory.path());
-    let polls = || LockPeer::spawn(LockPeer::command(&path, &["queue-file=no"]));
-    let mut one = polls();
+    let start_polling = || LockPeer::spawn(LockPeer::command(&path, &["queue-file=no"]));
+    let mut one = start_polling();
     one.acquire();
-    assert!(!page_of(directory.path()).exists());
+    assert!(!queue_file(directory.path()).exists());
     let locker = WriteLocker::at(&path).unwrap();
     assert_eq!(locker.status().unwrap().page, PageState::None);
-    let mut other = polls();
+    let mut other = start_polling();
     other.assert_blocked_by(one.pid());
-    // Beside those that queue, and past them at a release.
-    let mut queues = LockPeer::start(&path);
-    queues.enqueue(&path, LONG_TIMEOUT);
+    // Together with processes that queue, and ahead of them at a release.
+    let mut queued = LockPeer::start(&path);
+    queued.enqueue(&path, LONG_TIMEOUT);
     assert_eq!(locker.status().unwrap().page, PageState::InUse);
     one.release();
-    queues.peer.expect("held");
-    other.assert_blocked_by(queues.pid());
+    queued.peer.expect("held");
+    other.assert_blocked_by(queued.pid());
     other.start_acquire(LONG_TIMEOUT);
-    queues.release();
+    queued.release();
     other.peer.expect("held");
-    queues.assert_blocked_by(other.pid());
+    queued.assert_blocked_by(other.pid());
 }
 
-/// Nothing that is no file is put away.
+/// Only a file is replaced.
 #[test]
-fn where_a_folder_stands_in_the_place_of_the_page_all_get_in() {
+fn with_a_directory_in_place_of_the_queue_file_all_processes_acquire_the_lock() {
     let directory = tempfile::tempdir().unwrap();
     let counter = Counter::new(directory.path());
-    fs::create_dir(page_of(directory.path())).unwrap();
+    fs::create_dir(queue_file(directory.path())).unwrap();
     let args = [directory.path().as_os_str(), "50".as_ref()];
     let mut peers: Vec<Peer> = (0..4)
         .map(|_| Peer::start(lock_fixture::COUNT_ROLE.0, args))
@@ -395,23 +421,23 @@ fn where_a_folder_stands_in_the_place_of_the_page_all_get_in() {
         .status()
         .unwrap();
     assert_eq!(status.page, PageState::Unusable);
-    assert!(page_of(directory.path()).is_dir());
+    assert!(queue_file(directory.path()).is_dir());
 }
 
-/// Whoever found it broken looks again before it builds one.
+/// A process that found the queue file damaged checks again before it builds a new one.
 #[test]
-fn a_page_that_another_has_mended_is_left_alone() {
+fn a_queue_file_that_another_process_has_rebuilt_is_kept() {
     let directory = tempfile::tempdir().unwrap();
     let path = lock_file(directory.path());
-    let page = page_of(directory.path());
+    let queue_file = queue_file(directory.path());
     for _ in 0..5 {
         let mut holder = LockPeer::holding(&path);
-        poke(&page, 8, &[0xFF; 8]);
+        overwrite(&queue_file, 8, &[0xFF; 8]);
         let mut waiters = [(); 2].map(|()| LockPeer::start(&path));
         for waiter in &mut waiters {
             waiter.start_acquire(LONG_TIMEOUT);
         }
-        // Both find it broken, and poll.
+        // Both find it damaged, and poll.
         thread::sleep(Duration::from_millis(30));
         holder.release();
         let [one, other] = &mut waiters;
@@ -425,41 +451,41 @@ fn a_page_that_another_has_mended_is_left_alone() {
             other.peer.expect("held");
             (other, one)
         };
-        let mended = fs::metadata(&page).unwrap().ino();
+        let rebuilt = fs::metadata(&queue_file).unwrap().ino();
         first.release();
         second.peer.expect("held");
-        assert_eq!(fs::metadata(&page).unwrap().ino(), mended);
+        assert_eq!(fs::metadata(&queue_file).unwrap().ino(), rebuilt);
     }
 }
 
-/// The count of tickets, or a waiter's own, is garbage: nobody is passed for good.
+/// The ticket counter, or a waiter's own ticket, is garbage. No waiter is starved.
 #[test]
-fn forged_tickets_do_not_let_others_pass() {
+fn forged_tickets_let_no_process_overtake() {
     let directory = tempfile::tempdir().unwrap();
     let path = lock_file(directory.path());
-    let page = page_of(directory.path());
-    for own in [false, true] {
+    let queue_file = queue_file(directory.path());
+    for own_ticket in [false, true] {
         let mut holder = LockPeer::holding(&path);
-        poke(&page, 128, &1_000_000_u64.to_ne_bytes());
+        overwrite(&queue_file, 128, &1_000_000_u64.to_ne_bytes());
         let fifo = || LockPeer::spawn(LockPeer::command(&path, &["policy=fifo"]));
         let [mut first, mut second] = [fifo(), fifo()];
         first.enqueue(&path, LONG_TIMEOUT);
-        if !own {
-            poke(&page, 128, &0_u64.to_ne_bytes());
+        if !own_ticket {
+            overwrite(&queue_file, 128, &0_u64.to_ne_bytes());
         }
         second.enqueue(&path, LONG_TIMEOUT);
-        if own {
-            let bytes = fs::read(&page).unwrap();
+        if own_ticket {
+            let bytes = fs::read(&queue_file).unwrap();
             let pid = |slot: &u64| {
-                let at = usize::try_from(53_248 + slot * 256).unwrap();
-                u64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap())
+                let offset = usize::try_from(53_248 + slot * 256).unwrap();
+                u64::from_ne_bytes(bytes[offset..offset + 8].try_into().unwrap())
             };
             let slot = (0..512).find(|slot| pid(slot) == u64::from(first.pid()));
             let ticket = 16_384 + slot.unwrap() * 8;
-            poke(&page, ticket, &u64::MAX.to_ne_bytes());
-            // It puts that right when it wakes.
-            let file = open(&page).unwrap();
-            wait::until("it has its ticket again", || {
+            overwrite(&queue_file, ticket, &u64::MAX.to_ne_bytes());
+            // The waiter corrects its ticket when it wakes.
+            let file = open(&queue_file).unwrap();
+            wait::until("the waiter has corrected its ticket", || {
                 let mut word = [0; 8];
                 file.read_exact_at(&mut word, ticket).unwrap();
                 u64::from_ne_bytes(word) != u64::MAX
@@ -472,19 +498,19 @@ fn forged_tickets_do_not_let_others_pass() {
     }
 }
 
-/// A stranger's word in the page is never taken for our own.
+/// A process never takes a forged word for its own, which would make it skip the record.
 #[test]
-fn a_forged_word_does_not_spare_the_record() {
+fn a_forged_word_does_not_suppress_the_record() {
     let directory = tempfile::tempdir().unwrap();
     let path = lock_file(directory.path());
     LockPeer::holding(&path).release();
     for state in 0..4_u64 {
         let mut lock_peer = LockPeer::start(&path);
-        let page = open(&page_of(directory.path())).unwrap();
+        let file = open(&queue_file(directory.path())).unwrap();
         let mut rotor = [0; 8];
-        page.read_exact_at(&mut rotor, 136).unwrap();
+        file.read_exact_at(&mut rotor, 136).unwrap();
         let next = u64::from_ne_bytes(rotor) % 512;
-        page.write_all_at(&(state | next << 2 | 1 << 18).to_ne_bytes(), 64)
+        file.write_all_at(&(state | next << 2 | 1 << 18).to_ne_bytes(), 64)
             .unwrap();
         lock_peer.acquire();
         let text = lock_fixture::record_text(&path);
@@ -499,12 +525,17 @@ fn a_forged_word_does_not_spare_the_record() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Whatever stands in the page, looking at it comes to an end.
+    /// Reading the status ends with any bytes in the queue file.
     #[test]
-    fn status_of_any_bytes(seed: u64, header: bool, sparse in 0..64_u64, length in 0..2 * LENGTH) {
+    fn status_of_any_bytes_ends(
+        seed: u64,
+        header: bool,
+        sparse in 0..64_u64,
+        length in 0..2 * LENGTH,
+    ) {
         let directory = tempfile::tempdir().unwrap();
         let locker = WriteLocker::new(directory.path()).unwrap();
-        let path = page_of(directory.path());
+        let path = queue_file(directory.path());
         drop(locker.acquire(LONG_TIMEOUT).unwrap());
         let valid = fs::read(&path).unwrap();
         let mut random = Random(seed);
@@ -521,16 +552,16 @@ proptest! {
         let other = path.with_extension("other");
         fs::write(&other, bytes).unwrap();
         fs::rename(&other, &path).unwrap();
-        let begun = Instant::now();
+        let start = Instant::now();
         let status = locker.status().unwrap();
-        prop_assert!(begun.elapsed() < PROMPTLY);
+        prop_assert!(start.elapsed() < PROMPT);
         prop_assert_eq!(status.page == PageState::InUse, header);
         prop_assert!(status.queue.len() <= 512 && status.events.len() <= 64);
         let shown = format!("{status:?}").len()
             + status.queue.iter().map(|waiter| waiter.to_string().len()).sum::<usize>()
             + status.events.iter().map(|event| event.to_string().len()).sum::<usize>();
         prop_assert!(shown < 1 << 20);
-        // And the page is used, or built anew, whatever stands in it.
+        // The queue file is then used or rebuilt.
         drop(locker.acquire(LONG_TIMEOUT).unwrap());
     }
 }
