@@ -1,10 +1,7 @@
-//! Death and standstill of a process at every step of the protocol: nobody else
-//! is held up, nobody is inside with another, and whoever stopped goes on.
+//! A process that is killed or stopped at any step of the protocol delays no other
+//! process and never leads to two holders. A stopped process goes on when it continues.
 
 #![cfg(test)]
-
-mod peer;
-mod stage;
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -14,132 +11,141 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use peer::Peer;
 use penholder_core::failpoint;
 use penholder_lock::WriteLocker;
-use stage::{Actor, Counter, LONG, lock_file};
+use penholder_testkit::lock_fixture::{Counter, LONG_TIMEOUT, LockPeer, lock_file};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{lock_fixture, peer, wait};
 
-/// How many count beside the one that something happens to.
+/// How many processes count besides the victim.
 const OTHERS: usize = 3;
-/// What "at once" may take on a busy machine.
-const AT_ONCE: Duration = Duration::from_secs(5);
-/// For whom waiting often ends in vain.
-const SHORT: Duration = Duration::from_millis(1);
+/// The longest time for an immediate acquisition on a busy machine.
+const PROMPT: Duration = Duration::from_secs(5);
+/// A timeout that often passes before the lock is acquired.
+const SHORT_TIMEOUT: Duration = Duration::from_millis(1);
 
 #[test]
 fn peer() {
-    peer::play(&[stage::OBEY, ("toil", toil)]);
+    peer::run_role(&[lock_fixture::LOCK_PEER_ROLE, ("work", work)]);
 }
 
-/// How the one toils that something happens to.
+/// How the victim works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Mode {
     Patient,
-    /// It begins before the others.
+    /// It starts before the other processes.
     Alone,
-    /// It gives up soon.
+    /// It has a short timeout.
     Hasty,
-    /// It spoils the page now and then.
-    Spoiling,
+    /// It damages the queue file now and then.
+    Damaging,
 }
 
-/// Counts under the lock until all is over, and how often it was there.
-fn toil(args: &[OsString]) {
-    let folder = Path::new(&args[0]);
-    let way = args[1].to_str().unwrap();
-    let locker = WriteLocker::new(folder).unwrap();
-    let counter = Counter::of(folder);
-    let timeout = if way == "Hasty" { SHORT } else { LONG };
-    let (mut mine, mut tries) = (0, 0_u32);
-    peer::say("ready");
-    peer::hear("go");
-    // The end of the pipe ends the process.
-    thread::spawn(|| peer::hear("never said"));
-    while !folder.join("over").exists() {
-        tries += 1;
-        if way == "Spoiling" && tries.is_multiple_of(50) {
-            spoil(folder);
+/// Increments the counter under the lock, and a count of its own, until the test ends it.
+fn work(args: &[OsString]) {
+    let directory = Path::new(&args[0]);
+    let mode = args[1].to_str().unwrap();
+    let locker = WriteLocker::new(directory).unwrap();
+    let counter = Counter::open(directory);
+    let timeout = if mode == "Hasty" {
+        SHORT_TIMEOUT
+    } else {
+        LONG_TIMEOUT
+    };
+    let (mut acquisitions, mut attempts) = (0, 0_u32);
+    peer::send("ready");
+    peer::expect("go");
+    // If the pipe closes, the process ends.
+    thread::spawn(|| peer::expect("never sent"));
+    while !directory.join("stop").exists() {
+        attempts += 1;
+        if mode == "Damaging" && attempts.is_multiple_of(50) {
+            damage_queue_file(directory);
         }
         match locker.acquire(timeout) {
             Ok(guard) => {
-                counter.add_one();
-                mine += 1;
-                // One write, so that it is whole for whoever reads it.
-                write_tally(folder, mine);
+                counter.increment();
+                acquisitions += 1;
+                // One write, so that every reader sees a whole number.
+                write_acquisitions(directory, acquisitions);
                 guard.release().unwrap();
             }
-            Err(error) => assert!(error.is_timeout() && timeout == SHORT, "{error}"),
+            Err(error) => assert!(error.is_timeout() && timeout == SHORT_TIMEOUT, "{error}"),
         }
     }
-    peer::say("done");
+    peer::send("done");
 }
 
-/// Makes it a page of no known version.
-fn spoil(folder: &Path) {
-    let page = OpenOptions::new().write(true).open(folder.join("db.lockq"));
-    if let Ok(page) = page {
-        page.write_all_at(&[0xFF; 8], 8).unwrap();
+/// Writes an unknown version into the queue file.
+fn damage_queue_file(directory: &Path) {
+    let queue_file = OpenOptions::new()
+        .write(true)
+        .open(directory.join("db.lockq"));
+    if let Ok(queue_file) = queue_file {
+        queue_file.write_all_at(&[0xFF; 8], 8).unwrap();
     }
 }
 
-fn tally_of(folder: &Path, pid: u32) -> PathBuf {
-    folder.join(format!("by-{pid}"))
+fn acquisitions_file(directory: &Path, pid: u32) -> PathBuf {
+    directory.join(format!("by-{pid}"))
 }
 
-fn write_tally(folder: &Path, count: u64) {
+fn write_acquisitions(directory: &Path, count: u64) {
     let file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
-        .open(tally_of(folder, std::process::id()))
+        .open(acquisitions_file(directory, std::process::id()))
         .unwrap();
     file.write_all_at(&count.to_ne_bytes(), 0).unwrap();
 }
 
-/// How often this one was inside.
-fn tally(folder: &Path, peer: &Peer) -> u64 {
-    let bytes = fs::read(tally_of(folder, peer.pid())).unwrap_or_default();
+/// Returns how often a process has acquired the lock.
+fn acquisitions(directory: &Path, peer: &Peer) -> u64 {
+    let bytes = fs::read(acquisitions_file(directory, peer.pid())).unwrap_or_default();
     bytes.try_into().map_or(0, u64::from_ne_bytes)
 }
 
-/// One that something happens to, and others, all counting.
-struct Scene {
+/// A process with a failpoint, and other processes. All of them count.
+struct Scenario {
     victim: Peer,
     others: Vec<Peer>,
     counter: Counter,
-    /// Goes last, when nobody is in it any more.
-    folder: tempfile::TempDir,
+    /// The last field, so that it is removed after the processes ended.
+    directory: tempfile::TempDir,
 }
 
-impl Scene {
-    fn new(point: &str, signal: &str, time: u32, way: Way) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let counter = Counter::new(folder.path());
-        let how = format!("{way:?}");
-        let mut victim = Peer::command("toil", [folder.path().as_os_str(), how.as_ref()]);
+impl Scenario {
+    fn new(point: &str, signal: &str, time: u32, mode: Mode) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let counter = Counter::new(directory.path());
+        let mode_text = format!("{mode:?}");
+        let args = [directory.path().as_os_str(), mode_text.as_ref()];
+        let mut victim = Peer::command("work", args);
         victim.env(failpoint::VARIABLE, format!("{point} {signal} {time}"));
-        let start = |_| Peer::start("toil", [folder.path().as_os_str(), "Patient".as_ref()]);
-        let mut scene = Self {
+        let start = |_| Peer::start("work", [directory.path().as_os_str(), "Patient".as_ref()]);
+        let mut scenario = Self {
             victim: Peer::spawn(victim),
             others: (0..OTHERS).map(start).collect(),
-            folder,
+            directory,
             counter,
         };
-        for peer in scene.others.iter().chain([&scene.victim]) {
+        for peer in scenario.others.iter().chain([&scenario.victim]) {
             peer.expect("ready");
         }
-        scene.victim.tell("go");
-        if way == Way::Alone {
-            let inside = || tally(scene.folder.path(), &scene.victim) >= time.into();
-            peer::until("it was inside", inside);
+        scenario.victim.send("go");
+        if mode == Mode::Alone {
+            let acquired =
+                || acquisitions(scenario.directory.path(), &scenario.victim) >= time.into();
+            wait::until("the victim acquired the lock", acquired);
         }
-        for other in &mut scene.others {
-            other.tell("go");
+        for other in &mut scenario.others {
+            other.send("go");
         }
-        scene
+        scenario
     }
 
-    fn stands(&self) -> bool {
+    fn victim_is_stopped(&self) -> bool {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.victim.pid()));
         let stat = stat.unwrap_or_default();
         stat.rsplit(") ")
@@ -147,139 +153,145 @@ impl Scene {
             .is_some_and(|rest| rest.starts_with('T'))
     }
 
-    /// Each of the others gets in again and again.
-    fn others_go_on(&self) {
-        let inside = |peer| tally(self.folder.path(), peer);
-        let before: Vec<u64> = self.others.iter().map(inside).collect();
+    /// Waits until each of the other processes has acquired the lock many times.
+    fn await_progress_of_others(&self) {
+        let count = |peer| acquisitions(self.directory.path(), peer);
+        let before: Vec<u64> = self.others.iter().map(count).collect();
         for (other, before) in self.others.iter().zip(before) {
-            peer::until("each of the others goes on", || {
-                inside(other) >= before + 20
+            wait::until("each of the other processes makes progress", || {
+                count(other) >= before + 20
             });
         }
     }
 
-    fn victim_goes_on(&self) {
-        let before = tally(self.folder.path(), &self.victim);
-        peer::until("it is served when it wakes", || {
-            tally(self.folder.path(), &self.victim) > before + 2
+    fn await_progress_of_victim(&self) {
+        let before = acquisitions(self.directory.path(), &self.victim);
+        wait::until("the victim acquires the lock after it continues", || {
+            acquisitions(self.directory.path(), &self.victim) > before + 2
         });
     }
 
-    /// All that are left come to an end, and everything is as it should be.
-    fn ends(self, survives: bool) {
-        let folder = self.folder.path();
-        fs::write(folder.join("over"), "").unwrap();
+    /// Ends all processes and checks the count and the state of the lock.
+    fn finish(self, victim_survives: bool) {
+        let directory = self.directory.path();
+        fs::write(directory.join("stop"), "").unwrap();
         for other in &self.others {
             other.expect("done");
         }
-        if survives {
+        if victim_survives {
             self.victim.expect("done");
         }
         let all = self.others.iter().chain([&self.victim]);
-        let sum: u64 = all.map(|peer| tally(folder, peer)).sum();
-        assert_eq!(self.counter.read(), sum, "two were inside at once");
-        let locker = WriteLocker::new(folder).unwrap();
+        let sum: u64 = all.map(|peer| acquisitions(directory, peer)).sum();
+        assert_eq!(
+            self.counter.read(),
+            sum,
+            "two processes were in the critical section at once"
+        );
+        let locker = WriteLocker::new(directory).unwrap();
         assert_eq!(locker.holder().unwrap(), None);
         assert_eq!(locker.status().unwrap().queue, []);
-        let mut newcomer = Actor::start(&lock_file(folder));
-        let begun = Instant::now();
-        newcomer.takes();
-        assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
-        newcomer.releases();
+        let mut newcomer = LockPeer::start(&lock_file(directory));
+        let start = Instant::now();
+        newcomer.acquire();
+        assert!(start.elapsed() < PROMPT, "{:?}", start.elapsed());
+        newcomer.release();
     }
 }
 
-fn dies_at(point: &str, times: &[u32], way: Way) {
+/// Kills the victim at a failpoint, when it reaches it for the nth time.
+fn check_kill_at(point: &str, times: &[u32], mode: Mode) {
     for &time in times {
-        eprintln!("dies at {point}, time {time}");
-        let mut scene = Scene::new(point, "KILL", time, way);
-        assert_eq!(scene.victim.ended().signal(), Some(9));
-        scene.others_go_on();
-        scene.ends(false);
+        eprintln!("killed at {point}, time {time}");
+        let mut scenario = Scenario::new(point, "KILL", time, mode);
+        assert_eq!(scenario.victim.wait().signal(), Some(9));
+        scenario.await_progress_of_others();
+        scenario.finish(false);
     }
 }
 
-/// Not while it holds: it is passed over, and served when it goes on.
-fn stands_at(point: &str, time: u32, way: Way) {
-    eprintln!("stands at {point}");
-    let scene = Scene::new(point, "STOP", time, way);
-    peer::until("it stands", || scene.stands());
-    scene.others_go_on();
-    scene.victim.signal("CONT");
-    scene.victim_goes_on();
-    scene.others_go_on();
-    scene.ends(true);
+/// Stops the victim where it does not hold the lock: it is passed over, and acquires the
+/// lock after it continues.
+fn check_stop_at(point: &str, time: u32, mode: Mode) {
+    eprintln!("stopped at {point}");
+    let scenario = Scenario::new(point, "STOP", time, mode);
+    wait::until("the victim is stopped", || scenario.victim_is_stopped());
+    scenario.await_progress_of_others();
+    scenario.victim.signal("CONT");
+    scenario.await_progress_of_victim();
+    scenario.await_progress_of_others();
+    scenario.finish(true);
 }
 
-/// While it holds: nobody takes that from it.
-fn stands_inside_at(point: &str, time: u32, way: Way) {
-    eprintln!("stands inside at {point}");
-    let scene = Scene::new(point, "STOP", time, way);
-    peer::until("it stands", || scene.stands());
-    let before = scene.counter.read();
+/// Stops the victim where it holds the lock: no other process acquires it meanwhile.
+fn check_stop_as_holder_at(point: &str, time: u32, mode: Mode) {
+    eprintln!("stopped as the holder at {point}");
+    let scenario = Scenario::new(point, "STOP", time, mode);
+    wait::until("the victim is stopped", || scenario.victim_is_stopped());
+    let before = scenario.counter.read();
     thread::sleep(Duration::from_millis(100));
-    assert_eq!(scene.counter.read(), before, "the lock was stolen");
-    scene.victim.signal("CONT");
-    scene.victim_goes_on();
-    scene.others_go_on();
-    scene.ends(true);
+    assert_eq!(scenario.counter.read(), before, "the lock was stolen");
+    scenario.victim.signal("CONT");
+    scenario.await_progress_of_victim();
+    scenario.await_progress_of_others();
+    scenario.finish(true);
 }
 
 #[test]
-fn dies_while_it_takes_the_lock() {
+fn a_process_killed_while_it_acquires_harms_no_other() {
     for point in ["flocked", "held", "published", "leaving", "left"] {
-        dies_at(point, &[1, 7], Way::Patient);
+        check_kill_at(point, &[1, 7], Mode::Patient);
     }
 }
 
 #[test]
-fn dies_while_it_waits() {
+fn a_process_killed_while_it_waits_harms_no_other() {
     for point in ["ticket", "queued", "woken"] {
-        dies_at(point, &[1, 7], Way::Patient);
+        check_kill_at(point, &[1, 7], Mode::Patient);
     }
     for point in ["leaving", "gave_up"] {
-        dies_at(point, &[1, 7], Way::Hasty);
+        check_kill_at(point, &[1, 7], Mode::Hasty);
     }
 }
 
 #[test]
-fn dies_while_it_gives_the_lock_back() {
+fn a_process_killed_while_it_releases_harms_no_other() {
     for point in ["unlocked", "passed", "unlocked_to_keep", "kept"] {
-        dies_at(point, &[1, 7], Way::Patient);
+        check_kill_at(point, &[1, 7], Mode::Patient);
     }
-    dies_at("unlocked_alone", &[1, 7], Way::Alone);
+    check_kill_at("unlocked_alone", &[1, 7], Mode::Alone);
 }
 
 #[test]
-fn dies_while_it_sits_down_or_mends_the_page() {
+fn a_process_killed_while_it_claims_a_slot_or_rebuilds_the_queue_file_harms_no_other() {
     for point in ["claimed", "rebuilding", "built"] {
-        dies_at(point, &[1, 2], Way::Spoiling);
+        check_kill_at(point, &[1, 2], Mode::Damaging);
     }
 }
 
 #[test]
-fn stands_while_it_waits() {
+fn a_process_stopped_while_it_waits_is_passed_over() {
     for point in ["ticket", "queued", "woken"] {
-        stands_at(point, 5, Way::Patient);
+        check_stop_at(point, 5, Mode::Patient);
     }
-    stands_at("gave_up", 5, Way::Hasty);
-    stands_at("claimed", 1, Way::Patient);
+    check_stop_at("gave_up", 5, Mode::Hasty);
+    check_stop_at("claimed", 1, Mode::Patient);
 }
 
 #[test]
-fn stands_while_it_gives_the_lock_back() {
+fn a_process_stopped_while_it_releases_delays_no_other() {
     for point in ["unlocked", "passed", "unlocked_to_keep", "kept"] {
-        stands_at(point, 5, Way::Patient);
+        check_stop_at(point, 5, Mode::Patient);
     }
-    stands_at("unlocked_alone", 7, Way::Alone);
+    check_stop_at("unlocked_alone", 7, Mode::Alone);
 }
 
 #[test]
-fn nothing_is_stolen_from_one_that_stands_inside() {
+fn a_process_stopped_while_it_holds_keeps_the_lock() {
     for point in ["flocked", "held", "published", "left"] {
-        stands_inside_at(point, 5, Way::Patient);
+        check_stop_as_holder_at(point, 5, Mode::Patient);
     }
     for point in ["rebuilding", "built"] {
-        stands_inside_at(point, 1, Way::Spoiling);
+        check_stop_as_holder_at(point, 1, Mode::Damaging);
     }
 }

@@ -1,6 +1,5 @@
-//! A forked child does not hold what its parent holds, gives nothing of it
-//! back, and waits for it like any other process; nor does any child, forked or
-//! started, keep a lock whose holder was killed.
+//! A forked child does not hold its parent's lock, cannot release it, and waits for it
+//! like any other process. No child, forked or started, keeps the lock of a killed holder.
 #![cfg(test)]
 #![allow(unsafe_code, reason = "a test of fork has to fork")]
 
@@ -21,34 +20,34 @@ use penholder_testkit::{lock_fixture, peer, wait};
 fn peer() {
     peer::run_role(&[
         lock_fixture::LOCK_PEER_ROLE,
-        ("drops", drops),
-        ("waits", waits),
-        ("leaves_a_fork", leaves_a_fork),
-        ("leaves_a_program", leaves_a_program),
-        ("forks_often", forks_often),
-        ("waits_and_forks", waits_and_forks),
+        ("drop_in_child", drop_in_child),
+        ("wait_in_child", wait_in_child),
+        ("hold_with_fork", hold_with_fork),
+        ("hold_with_program", hold_with_program),
+        ("fork_often", fork_often),
+        ("queue_and_fork", queue_and_fork),
     ]);
 }
 
-/// Forks; the child does this and is gone, whatever happens in it.
+/// Forks. The child runs the closure and always exits.
 fn fork(child: impl FnOnce()) -> libc::pid_t {
-    // SAFETY: libc keeps its own locks (memory among them) whole across a fork;
-    // the child takes no other that a thread of these peers may hold, and ends
-    // by `_exit` below.
+    // SAFETY: libc keeps its own locks, such as the allocator's, valid across a fork. The
+    // child acquires no other lock that a thread of these peers may hold, and ends with
+    // `_exit` below.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "fork");
     if pid > 0 {
         return pid;
     }
     let failed = catch_unwind(AssertUnwindSafe(child)).is_err();
-    // SAFETY: ends this process; nothing of the parent's is run down.
+    // SAFETY: ends this process without running the parent's destructors.
     unsafe { libc::_exit(i32::from(failed)) }
 }
 
-/// Waits for a forked child, which must have ended well.
+/// Waits for a forked child, which must have succeeded.
 fn wait(pid: libc::pid_t) {
     let mut status = 0;
-    // SAFETY: `status` is ours, and all that is written to.
+    // SAFETY: the call writes only to `status`, which is ours.
     let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
     assert_eq!((waited, status), (pid, 0));
 }
@@ -57,25 +56,25 @@ fn locker(args: &[OsString]) -> WriteLocker {
     WriteLocker::new(&args[0]).unwrap()
 }
 
-/// Holds; its children try to give back what they inherited.
-fn drops(args: &[OsString]) {
+/// Holds the lock. Its children try to release the guard that they inherited.
+fn drop_in_child(args: &[OsString]) {
     let locker = locker(args);
     let mut guard = Some(locker.acquire(LONG_TIMEOUT).unwrap());
-    let drops: fn(WriteGuard) = drop;
-    let releases = |guard: WriteGuard| {
+    let drop_guard: fn(WriteGuard) = drop;
+    let release_guard = |guard: WriteGuard| {
         assert!(guard.release().unwrap_err().is_forked());
     };
-    let ways = [("dropped", drops), ("released", releases)];
+    let ways = [("dropped", drop_guard), ("released", release_guard)];
     for (what, way) in ways {
         let child = fork(|| {
             way(guard.take().unwrap());
             peer::send(what);
-            peer::expect("go on");
-            // The locker that it inherited goes too.
+            peer::expect("continue");
+            // The inherited locker is dropped too.
             drop(locker.clone());
         });
         wait(child);
-        peer::send("child gone");
+        peer::send("child exited");
     }
     peer::expect("release");
     guard.unwrap().release().unwrap();
@@ -83,15 +82,15 @@ fn drops(args: &[OsString]) {
 }
 
 #[test]
-fn a_forked_child_gives_nothing_back() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut holder = Peer::start("drops", [folder.path()]);
-    let mut other = LockPeer::start(&lock_file(folder.path()));
+fn a_forked_child_cannot_release() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut holder = Peer::start("drop_in_child", [directory.path()]);
+    let mut other = LockPeer::start(&lock_file(directory.path()));
     for way in ["dropped", "released"] {
         holder.expect(way);
         other.assert_blocked_by(holder.pid());
-        holder.send("go on");
-        holder.expect("child gone");
+        holder.send("continue");
+        holder.expect("child exited");
         other.assert_blocked_by(holder.pid());
     }
     holder.send("release");
@@ -99,8 +98,8 @@ fn a_forked_child_gives_nothing_back() {
     other.acquire();
 }
 
-/// Holds; its child waits for it, by the locker it inherited and by its own.
-fn waits(args: &[OsString]) {
+/// Holds the lock. Its child waits with the inherited locker and with its own.
+fn wait_in_child(args: &[OsString]) {
     let inherited = locker(args);
     let guard = inherited.acquire(LONG_TIMEOUT).unwrap();
     let parent = std::process::id();
@@ -122,29 +121,29 @@ fn waits(args: &[OsString]) {
             assert!(holder.recorded);
             guard.release().unwrap();
         }
-        peer::send("child had it");
+        peer::send("child acquired");
     });
     peer::expect("release");
     guard.release().unwrap();
     wait(child);
-    // The parent's own attachment has not suffered.
+    // The parent's own attachment still works.
     drop(inherited.acquire(LONG_TIMEOUT).unwrap());
     peer::send("done");
 }
 
 #[test]
 fn a_forked_child_waits_for_its_parent() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut holder = Peer::start("waits", [folder.path()]);
+    let directory = tempfile::tempdir().unwrap();
+    let mut holder = Peer::start("wait_in_child", [directory.path()]);
     holder.expect("child timed out");
-    LockPeer::start(&lock_file(folder.path())).assert_blocked_by(holder.pid());
+    LockPeer::start(&lock_file(directory.path())).assert_blocked_by(holder.pid());
     holder.send("release");
-    holder.expect("child had it");
+    holder.expect("child acquired");
     holder.expect("done");
 }
 
-/// One thread waits in line while another forks; the child waits too.
-fn waits_and_forks(args: &[OsString]) {
+/// One thread is queued while another forks. The child queues too.
+fn queue_and_fork(args: &[OsString]) {
     let locker = locker(args);
     thread::scope(|scope| {
         let waiter = scope.spawn(|| locker.acquire(LONG_TIMEOUT).unwrap().release().unwrap());
@@ -152,57 +151,64 @@ fn waits_and_forks(args: &[OsString]) {
         let child = fork(|| {
             peer::send(&std::process::id().to_string());
             let guard = locker.acquire(LONG_TIMEOUT).unwrap();
-            peer::send("child has it");
+            peer::send("child holds");
             peer::expect("end");
             drop(guard);
         });
         waiter.join().unwrap();
-        peer::send("parent had it");
+        peer::send("parent acquired");
         wait(child);
     });
     peer::send("done");
 }
 
-/// Those that the page shows in line.
-fn in_line(folder: &Path) -> Vec<u32> {
-    let status = WriteLocker::new(folder).unwrap().status().unwrap();
+/// Returns the process ids in the queue.
+fn queued(directory: &Path) -> Vec<u32> {
+    let status = WriteLocker::new(directory).unwrap().status().unwrap();
     status.queue.iter().map(|waiter| waiter.pid).collect()
 }
 
 #[test]
-fn a_fork_leaves_its_parent_its_place_in_line() {
+fn a_fork_keeps_its_parents_place_in_the_queue() {
     for killed in [false, true] {
-        let folder = tempfile::tempdir().unwrap();
-        let folder = folder.path();
-        let mut holder = LockPeer::holding(&lock_file(folder));
-        let mut parent = Peer::start("waits_and_forks", [folder]);
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        let mut holder = LockPeer::holding(&lock_file(directory));
+        let mut parent = Peer::start("queue_and_fork", [directory]);
         let first = parent.pid();
-        wait::until("the parent stands in line", || in_line(folder) == [first]);
+        wait::until("the parent is queued", || queued(directory) == [first]);
         parent.send("fork");
         let child: u32 = parent.read_line().parse().unwrap();
-        wait::until("the child does too", || in_line(folder) == [first, child]);
+        wait::until("the child is queued", || {
+            queued(directory) == [first, child]
+        });
         if killed {
             parent.kill();
-            // Its place is not kept by the child, which is next.
-            wait::until("it is gone", || in_line(folder) == [child]);
+            // The child does not keep the parent's place, so it is next.
+            wait::until("the parent has left the queue", || {
+                queued(directory) == [child]
+            });
             holder.release();
-            parent.expect("child has it");
-            let status = WriteLocker::new(folder).unwrap().status().unwrap();
+            parent.expect("child holds");
+            let status = WriteLocker::new(directory).unwrap().status().unwrap();
             assert_eq!(status.holder.unwrap().pid, Some(child));
-            assert_eq!(status.counters.passed_over, 0, "the dead is not waited for");
+            assert_eq!(
+                status.counters.passed_over, 0,
+                "the killed parent caused no wait"
+            );
             continue;
         }
         holder.release();
-        let mut said = [parent.read_line(), parent.read_line()];
-        said.sort_unstable();
-        assert_eq!(said, ["child has it", "parent had it"]);
+        let mut lines = [parent.read_line(), parent.read_line()];
+        lines.sort_unstable();
+        assert_eq!(lines, ["child holds", "parent acquired"]);
         parent.send("end");
         parent.expect("done");
     }
 }
 
-/// Holds, with a forked child that lives on.
-fn leaves_a_fork(args: &[OsString]) {
+/// Holds the lock, with a forked child that outlives it.
+fn hold_with_fork(args: &[OsString]) {
     let locker = locker(args);
     let _guard = locker.acquire(LONG_TIMEOUT).unwrap();
     let child = fork(|| {
@@ -212,11 +218,11 @@ fn leaves_a_fork(args: &[OsString]) {
     wait(child);
 }
 
-/// Holds, with another program running that was started meanwhile.
-fn leaves_a_program(args: &[OsString]) {
+/// Holds the lock, with another program that was started meanwhile.
+fn hold_with_program(args: &[OsString]) {
     let locker = locker(args);
     let _guard = locker.acquire(LONG_TIMEOUT).unwrap();
-    // It inherits our input, so it ends with the test.
+    // It inherits this process's input, so it ends with the test.
     let mut child = Command::new("sh")
         .args(["-c", "read line"])
         .spawn()
@@ -225,45 +231,45 @@ fn leaves_a_program(args: &[OsString]) {
     child.wait().unwrap();
 }
 
-/// The holder is killed; its child, which lives, has not kept the lock.
-fn does_not_keep_it(role: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let mut holder = Peer::start(role, [folder.path()]);
+/// Asserts that the child of a killed holder is alive and has not kept the lock.
+fn assert_child_does_not_keep_the_lock(role: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut holder = Peer::start(role, [directory.path()]);
     let child: u32 = holder.read_line().parse().unwrap();
-    let locker = WriteLocker::new(folder.path()).unwrap();
+    let locker = WriteLocker::new(directory.path()).unwrap();
     let seen = locker.holder().unwrap().unwrap();
     assert_eq!(seen.pid, Some(holder.pid()));
     holder.kill();
     assert_eq!(locker.status().unwrap().state, LockState::Free);
     drop(locker.acquire(Duration::ZERO).expect("free at once"));
-    assert!(lives(child), "else this test shows nothing");
+    assert!(is_alive(child), "otherwise this test proves nothing");
     // The end of its input ends the child.
     holder.close();
-    wait::until("the child is gone", || !lives(child));
+    wait::until("the child exits", || !is_alive(child));
 }
 
-fn lives(pid: u32) -> bool {
+fn is_alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
     stat.is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 #[test]
 fn a_forked_child_does_not_keep_the_lock_of_a_killed_parent() {
-    does_not_keep_it("leaves_a_fork");
+    assert_child_does_not_keep_the_lock("hold_with_fork");
 }
 
 #[test]
 fn a_started_program_does_not_keep_the_lock_of_a_killed_parent() {
-    does_not_keep_it("leaves_a_program");
+    assert_child_does_not_keep_the_lock("hold_with_program");
 }
 
-/// Forks again and again while its other threads take and give back the lock;
-/// everybody counts.
-fn forks_often(args: &[OsString]) {
-    let folder = Path::new(&args[0]);
+/// Forks repeatedly while other threads acquire and release the lock. All processes and
+/// threads count.
+fn fork_often(args: &[OsString]) {
+    let directory = Path::new(&args[0]);
     let locker = locker(args);
-    let counter = Counter::new(folder);
-    let over = AtomicBool::new(false);
+    let counter = Counter::new(directory);
+    let stopped = AtomicBool::new(false);
     let add_one = || {
         let guard = locker.acquire(LONG_TIMEOUT).unwrap();
         counter.increment();
@@ -272,9 +278,9 @@ fn forks_often(args: &[OsString]) {
     let by_threads: u64 = thread::scope(|scope| {
         let work = || {
             let mut times = 0;
-            while !over.load(Ordering::Relaxed) {
+            while !stopped.load(Ordering::Relaxed) {
                 add_one();
-                // The children are to get in between.
+                // Gives the children a chance to acquire.
                 thread::sleep(Duration::from_millis(1));
                 times += 1;
             }
@@ -282,25 +288,25 @@ fn forks_often(args: &[OsString]) {
         };
         let threads = [(); 3].map(|()| scope.spawn(work));
         for _ in 0..20 {
-            // Each has a child of its own.
-            let children = [(); 4].map(|()| fork(|| adds_two(&add_one)));
+            // Each child forks a child of its own.
+            let children = [(); 4].map(|()| fork(|| add_two(&add_one)));
             children.into_iter().for_each(wait);
         }
-        over.store(true, Ordering::Relaxed);
+        stopped.store(true, Ordering::Relaxed);
         threads.map(|thread| thread.join().unwrap()).iter().sum()
     });
     assert_eq!(counter.read(), by_threads + 20 * 4 * 2);
     peer::send("done");
 }
 
-/// In a forked child: one itself, one by a child of its own.
-fn adds_two(add_one: &impl Fn()) {
+/// Adds one in a forked child, and one in a child of that child.
+fn add_two(add_one: &impl Fn()) {
     add_one();
     wait(fork(add_one));
 }
 
 #[test]
-fn forks_in_the_middle_of_work_disturb_neither_side() {
-    let folder = tempfile::tempdir().unwrap();
-    Peer::start("forks_often", [folder.path()]).expect("done");
+fn forks_during_work_disturb_neither_parent_nor_child() {
+    let directory = tempfile::tempdir().unwrap();
+    Peer::start("fork_often", [directory.path()]).expect("done");
 }

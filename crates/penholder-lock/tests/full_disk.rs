@@ -1,5 +1,5 @@
-//! Where no byte can be written the lock works all the same: only the record
-//! is missing, and the kernel's tables name the holder instead.
+//! The lock works where no byte can be written. Only the record is missing, and the
+//! kernel's tables name the holder instead.
 #![cfg(test)]
 
 use std::ffi::OsString;
@@ -14,41 +14,41 @@ use penholder_testkit::{lock_fixture, peer, requirement};
 
 #[test]
 fn peer() {
-    peer::run_role(&[lock_fixture::LOCK_PEER_ROLE, ("fill", fill)]);
+    peer::run_role(&[lock_fixture::LOCK_PEER_ROLE, ("fill_disk", fill_disk)]);
 }
 
-fn holds_without_a_record(lock_peer: &mut LockPeer, path: &Path) {
+fn assert_holds_without_a_record(lock_peer: &mut LockPeer, path: &Path) {
     lock_peer.acquire();
     assert_eq!(lock_fixture::record_text(path).trim(), "");
     let mut other = LockPeer::start(path);
     other.assert_blocked_by(lock_peer.pid());
     assert!(other.status().ends_with(" recorded:false"));
-    // It is free all the same, but whoever asks is told that something failed.
-    let told = lock_peer.ask("release");
+    // The lock is free, but `release` reports the failure.
+    let text = lock_peer.ask("release");
     assert!(
-        told.starts_with("empty the record of the write lock: "),
-        "{told}"
+        text.starts_with("empty the record of the write lock: "),
+        "{text}"
     );
     assert_eq!(other.status(), "Free");
     other.acquire();
-    // Not killed while it holds, which would leave a record.
+    // It releases, because a process killed while it holds would leave a record.
     other.ask("release");
 }
 
-/// A process that may write no file, whether the lock file is there or not.
+/// The first time the lock file does not exist yet.
 #[test]
 fn a_process_that_may_write_no_file_holds_the_lock() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let command = peer::wrapped(
         &["sh", "-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh"],
         &LockPeer::command(&path, &[]),
     );
     let mut lock_peer = LockPeer::spawn(command);
     for _ in 0..2 {
-        holds_without_a_record(&mut lock_peer, &path);
+        assert_holds_without_a_record(&mut lock_peer, &path);
     }
-    // A record of somebody who was killed is not taken for its own.
+    // The record of a killed process is not taken for the record of the holder.
     let mut killed = LockPeer::holding(&path);
     killed.peer.kill();
     assert!(lock_fixture::record_text(&path).starts_with(&format!("pid:{}\n", killed.pid())));
@@ -56,23 +56,23 @@ fn a_process_that_may_write_no_file_holds_the_lock() {
     LockPeer::start(&path).assert_blocked_by(lock_peer.pid());
 }
 
-/// In a mount namespace of its own, which goes with it: fills a disk.
-fn fill(args: &[OsString]) {
-    let folder = Path::new(&args[0]);
+/// Fills a disk in a mount namespace of its own, which ends with the process.
+fn fill_disk(args: &[OsString]) {
+    let directory = Path::new(&args[0]);
     let mounted = Command::new("mount")
         .args(["-t", "tmpfs", "-o", "size=64k", "full"])
-        .arg(folder)
+        .arg(directory)
         .status();
     assert!(mounted.unwrap().success(), "mount");
-    let filling = folder.join("filling");
+    let filling = directory.join("filling");
     let mut file = File::create(&filling).unwrap();
     let error = (0..1000).find_map(|_| file.write_all(&[b'x'; 512]).err());
     assert_eq!(error.unwrap().kind(), ErrorKind::StorageFull);
 
-    let path = lock_file(folder);
+    let path = lock_file(directory);
     let mut lock_peer = LockPeer::start(&path);
-    holds_without_a_record(&mut lock_peer, &path);
-    // With room again there are records again.
+    assert_holds_without_a_record(&mut lock_peer, &path);
+    // After there is space again, there are records again.
     fs::remove_file(&filling).unwrap();
     drop(file);
     lock_peer.acquire();
@@ -91,8 +91,8 @@ fn on_a_full_disk_the_lock_is_held() {
     {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let command = Peer::command("fill", [folder.path()]);
+    let directory = tempfile::tempdir().unwrap();
+    let command = Peer::command("fill_disk", [directory.path()]);
     let wrapper = ["unshare", "--mount", "--propagation", "private"];
     Peer::spawn(peer::wrapped(&wrapper, &command)).expect("done");
 }

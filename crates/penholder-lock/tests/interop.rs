@@ -1,5 +1,5 @@
-//! Plain peers take part unchanged: `flock(1)` and Python's `fcntl.flock`
-//! exclude us and are excluded by us, counted over many critical sections.
+//! Unchanged programs take part: `flock(1)` and Python's `fcntl.flock` exclude this
+//! crate's holders and are excluded by them, over many critical sections.
 #![cfg(test)]
 
 use std::ffi::OsString;
@@ -18,12 +18,12 @@ fn peer() {
     peer::run_role(&[
         lock_fixture::LOCK_PEER_ROLE,
         lock_fixture::COUNT_ROLE,
-        ("bustle", bustle),
+        ("acquire_often", acquire_often),
     ]);
 }
 
-/// The shell's counted critical section; opening the lock file for writing
-/// empties it, which must harm nobody.
+/// Increments the counter in a shell. Opening the lock file for writing empties it, which
+/// must harm no process.
 const SHELL: &str = r#"
 echo ready; read go
 for i in $(seq "$1"); do
@@ -32,7 +32,7 @@ done
 echo done; read end
 "#;
 
-/// Python's, with its own lock function and nothing of ours.
+/// Increments the counter in Python, with Python's own lock function.
 const PYTHON: &str = r#"
 import fcntl, sys
 print("ready", flush=True); sys.stdin.readline()
@@ -44,14 +44,14 @@ for i in range(int(sys.argv[1])):
 print("done", flush=True); sys.stdin.readline()
 "#;
 
-/// Exits with 3 if the lock is taken.
+/// Exits with 3 if the lock is held.
 const PYTHON_TRIES: &str = r#"
 import fcntl, sys
 try: fcntl.flock(open("db.lock", "a"), fcntl.LOCK_EX | fcntl.LOCK_NB)
 except BlockingIOError: sys.exit(3)
 "#;
 
-/// Holds until its input ends.
+/// Holds the lock until its input ends.
 const PYTHON_HOLDS: &str = r#"
 import fcntl, sys
 lock = open("db.lock", "a")
@@ -59,26 +59,26 @@ fcntl.flock(lock, fcntl.LOCK_EX)
 print("held", flush=True); sys.stdin.readline()
 "#;
 
-fn command(program: &str, args: &[&str], folder: &Path) -> Command {
+fn command(program: &str, args: &[&str], directory: &Path) -> Command {
     let mut command = Command::new(program);
-    command.args(args).current_dir(folder);
+    command.args(args).current_dir(directory);
     command
 }
 
-/// Four of ours and two of theirs count at once.
-fn count_with(program: &str, script: &str, times: u64) {
+/// Runs four processes of this crate and two other programs that count at once.
+fn assert_counts_with(program: &str, script: &str, times: u64) {
     const OURS: u64 = 1000;
-    let folder = tempfile::tempdir().unwrap();
-    let counter = Counter::new(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let counter = Counter::new(directory.path());
     let times_text = times.to_string();
-    // A shell calls the word after the script $0, Python has the script as that.
+    // The word after the script is $0 in a shell. Python has no such word.
     let mut args = vec!["-c", script, "name", &times_text];
     if program == "python3" {
         args.remove(2);
     }
-    let theirs = (0..2).map(|_| Peer::spawn(command(program, &args, folder.path())));
+    let theirs = (0..2).map(|_| Peer::spawn(command(program, &args, directory.path())));
     let ours_text = OURS.to_string();
-    let ours_args = [folder.path().as_os_str(), ours_text.as_ref()];
+    let ours_args = [directory.path().as_os_str(), ours_text.as_ref()];
     let ours = (0..4).map(|_| Peer::start(lock_fixture::COUNT_ROLE.0, ours_args));
     let mut peers: Vec<Peer> = theirs.chain(ours).collect();
     lock_fixture::run_together(&mut peers);
@@ -86,99 +86,104 @@ fn count_with(program: &str, script: &str, times: u64) {
 }
 
 #[test]
-fn counts_right_with_flock() {
+fn counts_are_right_together_with_flock() {
     if requirement::has_program("flock") {
-        count_with("sh", SHELL, 300);
+        assert_counts_with("sh", SHELL, 300);
     }
 }
 
 #[test]
-fn counts_right_with_python() {
+fn counts_are_right_together_with_python() {
     if requirement::has_program("python3") {
-        count_with("python3", PYTHON, 2000);
+        assert_counts_with("python3", PYTHON, 2000);
     }
 }
 
-/// Takes the lock and gives it back as fast as it can until its input ends.
-fn bustle(args: &[OsString]) {
+/// Acquires and releases the lock as fast as possible until its input ends.
+fn acquire_often(args: &[OsString]) {
     let locker = WriteLocker::new(&args[0]).unwrap();
     drop(locker.acquire(LONG_TIMEOUT).unwrap());
     peer::send("ready");
-    thread::spawn(|| peer::expect("never said"));
+    thread::spawn(|| peer::expect("never sent"));
     loop {
         drop(locker.acquire(LONG_TIMEOUT).unwrap());
     }
 }
 
-/// Eight of ours leave a plain peer that blocks its chance.
+/// Eight processes of this crate do not starve another program that blocks.
 #[test]
-fn a_flock_that_blocks_gets_in_beside_eight_busy_ones() {
+fn a_blocking_flock_acquires_among_eight_busy_processes() {
     if !requirement::has_program("flock") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let peers: Vec<Peer> = (0..8)
-        .map(|_| Peer::start("bustle", [folder.path()]))
+        .map(|_| Peer::start("acquire_often", [directory.path()]))
         .collect();
     for peer in &peers {
         peer.expect("ready");
     }
     let mut times = [(); 7].map(|()| {
-        let begun = Instant::now();
-        let flock = command("flock", &["db.lock", "true"], folder.path());
+        let start = Instant::now();
+        let flock = command("flock", &["db.lock", "true"], directory.path());
         assert!(Peer::spawn(flock).close().success());
-        begun.elapsed()
+        start.elapsed()
     });
     times.sort_unstable();
     eprintln!("{times:?}");
     assert!(times[3] < Duration::from_secs(2), "{times:?}");
 }
 
-/// `holds` says `held` and lets go at the end of its input; `tries` fails if it
-/// does not get the lock at once.
-fn exclude_one_another(folder: &Path, holds: Command, mut tries: Command) {
-    let mut lock_peer = LockPeer::holding(&lock_file(folder));
+/// Asserts that a program and this crate exclude one another.
+///
+/// `hold` sends `held` and releases at the end of its input. `attempt` fails if it does
+/// not acquire the lock at once.
+fn assert_exclude_one_another(directory: &Path, hold: Command, mut attempt: Command) {
+    let mut lock_peer = LockPeer::holding(&lock_file(directory));
     assert!(
-        !tries.status().unwrap().success(),
-        "they were excluded by us"
+        !attempt.status().unwrap().success(),
+        "the program is excluded by this crate"
     );
     lock_peer.release();
-    assert!(tries.status().unwrap().success(), "free for them");
+    assert!(attempt.status().unwrap().success(), "free for the program");
 
-    let locker = WriteLocker::new(folder).unwrap();
-    let mut theirs = Peer::spawn(holds);
+    let locker = WriteLocker::new(directory).unwrap();
+    let mut theirs = Peer::spawn(hold);
     theirs.expect("held");
-    assert!(locker.try_acquire().unwrap().is_none(), "we by them");
+    assert!(
+        locker.try_acquire().unwrap().is_none(),
+        "this crate is excluded by the program"
+    );
     lock_peer.assert_blocked_by(theirs.pid());
     theirs.close();
-    drop(locker.try_acquire().unwrap().expect("free for us"));
+    drop(locker.try_acquire().unwrap().expect("free for this crate"));
 }
 
 #[test]
-fn flock_and_we_exclude_one_another() {
+fn flock_and_this_crate_exclude_one_another() {
     if !requirement::has_program("flock") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
-    let holds = ["db.lock", "sh", "-c", "echo held; read line"];
-    exclude_one_another(
-        folder,
-        command("flock", &holds, folder),
-        command("flock", &["--nonblock", "db.lock", "true"], folder),
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let hold = ["db.lock", "sh", "-c", "echo held; read line"];
+    assert_exclude_one_another(
+        directory,
+        command("flock", &hold, directory),
+        command("flock", &["--nonblock", "db.lock", "true"], directory),
     );
 }
 
 #[test]
-fn python_and_we_exclude_one_another() {
+fn python_and_this_crate_exclude_one_another() {
     if !requirement::has_program("python3") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
-    exclude_one_another(
-        folder,
-        command("python3", &["-c", PYTHON_HOLDS], folder),
-        command("python3", &["-c", PYTHON_TRIES], folder),
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    assert_exclude_one_another(
+        directory,
+        command("python3", &["-c", PYTHON_HOLDS], directory),
+        command("python3", &["-c", PYTHON_TRIES], directory),
     );
 }

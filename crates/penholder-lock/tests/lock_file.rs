@@ -1,5 +1,5 @@
-//! The lock file under attack: deleted, replaced, truncated, and everything
-//! that may stand in its place; and the paths that lead to it.
+//! The lock works again after its file was deleted, replaced or truncated, and reports
+//! anything else in its place as an error. It also works under any path.
 #![cfg(test)]
 
 use std::ffi::{OsStr, OsString};
@@ -16,68 +16,68 @@ use penholder_testkit::peer::Peer;
 use penholder_testkit::{lock_fixture, peer};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-/// After this time a replaced lock file is noticed: 100 ms and a bit.
-const NOTICED: Duration = Duration::from_millis(150);
+/// A replaced lock file is noticed within 100 ms. This is a little more.
+const NOTICE_TIME: Duration = Duration::from_millis(150);
 
 #[test]
 fn peer() {
     peer::run_role(&[
         lock_fixture::LOCK_PEER_ROLE,
-        ("change_folder", change_folder),
+        ("change_directory", change_directory),
     ]);
 }
 
 #[test]
-fn deleted_while_free_is_created_anew() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
-    let [mut one, mut other] = [(); 2].map(|()| holding_and_releasing(&path));
+fn a_lock_file_deleted_while_free_is_created_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    let [mut first, mut second] = [(); 2].map(|()| start_attached(&path));
     fs::remove_file(&path).unwrap();
-    one.acquire();
+    first.acquire();
     assert!(path.exists());
-    other.assert_blocked_by(one.pid());
-    one.release();
-    other.acquire();
-    one.assert_blocked_by(other.pid());
+    second.assert_blocked_by(first.pid());
+    first.release();
+    second.acquire();
+    first.assert_blocked_by(second.pid());
 }
 
 #[test]
-fn deleted_while_held_is_left_for_the_new_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
-    let mut one = LockPeer::holding(&path);
+fn a_lock_file_deleted_while_held_is_abandoned_for_the_new_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    let mut first = LockPeer::holding(&path);
     fs::remove_file(&path).unwrap();
-    assert_eq!(one.status(), "Free", "the path names nothing");
-    let mut other = LockPeer::holding(&path);
-    // What it held is nobody's file any more; of the new one there is one holder.
-    one.release();
-    one.assert_blocked_by(other.pid());
-    other.release();
-    one.acquire();
-    other.assert_blocked_by(one.pid());
+    assert_eq!(first.status(), "Free", "the path names nothing");
+    let mut second = LockPeer::holding(&path);
+    // The deleted file has no path any more. The new file has one holder.
+    first.release();
+    first.assert_blocked_by(second.pid());
+    second.release();
+    first.acquire();
+    second.assert_blocked_by(first.pid());
 }
 
 #[test]
-fn replaced_while_free_is_noticed_soon() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
-    let mut old = holding_and_releasing(&path);
-    fs::rename(&path, folder.path().join("away")).unwrap();
+fn a_lock_file_replaced_while_free_is_noticed_soon() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    let mut old = start_attached(&path);
+    fs::rename(&path, directory.path().join("away")).unwrap();
     fs::write(&path, "").unwrap();
     let mut new = LockPeer::holding(&path);
-    thread::sleep(NOTICED);
+    thread::sleep(NOTICE_TIME);
     old.assert_blocked_by(new.pid());
     new.release();
     old.acquire();
     new.assert_blocked_by(old.pid());
 }
 
-/// One process, two lockers, one file with two names, until one name is given
-/// to another file: then each locker locks what its own name names.
+/// Two lockers of one process use two names of one file. Then one name is given to
+/// another file, and each locker locks the file under its own name.
 #[test]
-fn two_names_of_one_file_part_when_one_is_replaced() {
-    let folder = tempfile::tempdir().unwrap();
-    let [kept, replaced] = ["kept.lock", "replaced.lock"].map(|name| folder.path().join(name));
+fn two_names_of_one_file_are_two_locks_after_one_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let [kept, replaced] = ["kept.lock", "replaced.lock"].map(|name| directory.path().join(name));
     fs::write(&kept, "").unwrap();
     fs::hard_link(&kept, &replaced).unwrap();
     let lockers = [&kept, &replaced].map(|path| WriteLocker::at(path).unwrap());
@@ -85,22 +85,22 @@ fn two_names_of_one_file_part_when_one_is_replaced() {
         drop(locker.acquire(LONG_TIMEOUT).unwrap());
     }
     replace(&replaced);
-    thread::sleep(NOTICED);
-    for (mine, path, neighbour) in [(0, &kept, 1), (1, &replaced, 0)] {
-        let mut outsider = LockPeer::start(path);
-        // What the neighbour saw under its name says nothing of the other name.
-        drop(lockers[neighbour].acquire(LONG_TIMEOUT).unwrap());
-        let guard = lockers[mine].acquire(LONG_TIMEOUT).unwrap();
-        outsider.assert_blocked_by(std::process::id());
+    thread::sleep(NOTICE_TIME);
+    for (this, path, other) in [(0, &kept, 1), (1, &replaced, 0)] {
+        let mut peer = LockPeer::start(path);
+        // The state of the file under the other name says nothing about this one.
+        drop(lockers[other].acquire(LONG_TIMEOUT).unwrap());
+        let guard = lockers[this].acquire(LONG_TIMEOUT).unwrap();
+        peer.assert_blocked_by(std::process::id());
         drop(guard);
     }
 }
 
-/// The time runs from the replacement, not from when the waiter came.
+/// The time runs from the replacement, not from the arrival of the waiter.
 #[test]
-fn replaced_while_a_thread_waits_in_line_is_noticed() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+fn a_lock_file_replaced_while_a_thread_is_queued_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let locker = WriteLocker::at(&path).unwrap();
     let guard = locker.acquire(LONG_TIMEOUT).unwrap();
     thread::scope(|scope| {
@@ -108,31 +108,31 @@ fn replaced_while_a_thread_waits_in_line_is_noticed() {
             let _guard = locker.acquire(LONG_TIMEOUT).unwrap();
             LockPeer::start(&path).assert_blocked_by(std::process::id());
         });
-        // Long enough for it to stand in line; if not, the test is only easier.
+        // Long enough for it to queue. If it is not, the test is only easier.
         thread::sleep(Duration::from_millis(20));
         replace(&path);
-        thread::sleep(NOTICED);
+        thread::sleep(NOTICE_TIME);
         guard.release().unwrap();
         waiter.join().unwrap();
     });
 }
 
-/// One deadline may bound many acquisitions; each of them looks.
+/// One deadline may bound many acquisitions. Each of them checks the file.
 #[test]
-fn replaced_between_two_acquisitions_by_one_deadline_is_noticed() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+fn a_lock_file_replaced_between_acquisitions_by_one_deadline_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let locker = WriteLocker::at(&path).unwrap();
     let deadline = Deadline::after(LONG_TIMEOUT);
     drop(locker.acquire_by(&deadline).unwrap());
     replace(&path);
-    thread::sleep(NOTICED);
+    thread::sleep(NOTICE_TIME);
     let _guard = locker.acquire_by(&deadline).unwrap();
     LockPeer::start(&path).assert_blocked_by(std::process::id());
 }
 
-/// Renames another file over it: at no moment is the path empty. The old one
-/// keeps a name, so that its link count does not give it away.
+/// Renames another file over the lock file, so that the path always names a file. The
+/// old file keeps another name, so that its link count does not show the replacement.
 fn replace(path: &Path) {
     let [away, other] = ["away", "other"].map(|name| path.with_extension(name));
     fs::hard_link(path, &away).unwrap();
@@ -140,12 +140,12 @@ fn replace(path: &Path) {
     fs::rename(&other, path).unwrap();
 }
 
-/// A waiter looks at every probe, so it does not wait for whoever holds a file
-/// that has been replaced.
+/// A waiter checks the file at every probe, so it does not wait for the holder of a file
+/// that was replaced.
 #[test]
-fn replaced_while_waited_for_is_followed() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+fn a_waiter_follows_a_replaced_lock_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let holder = LockPeer::holding(&path);
     let mut waiter = LockPeer::start(&path);
     waiter.start_acquire(LONG_TIMEOUT);
@@ -160,65 +160,65 @@ fn replaced_while_waited_for_is_followed() {
 }
 
 #[test]
-fn truncated_while_held_is_still_held() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
-    let mut one = LockPeer::holding(&path);
-    let mut other = LockPeer::start(&path);
-    // What `: > db.lock` does.
+fn a_lock_file_truncated_while_held_is_still_held() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    let mut first = LockPeer::holding(&path);
+    let mut second = LockPeer::start(&path);
+    // As `: > db.lock` does.
     fs::File::create(&path).unwrap();
     assert_eq!(lock_fixture::record_text(&path), "");
-    other.assert_blocked_by(one.pid());
-    assert!(other.status().ends_with("recorded:false"));
-    one.release();
+    second.assert_blocked_by(first.pid());
+    assert!(second.status().ends_with("recorded:false"));
+    first.release();
     assert_eq!(lock_fixture::record_text(&path).trim(), "");
-    other.acquire();
-    assert!(lock_fixture::record_text(&path).starts_with(&format!("pid:{}\ntime:", other.pid())));
-    one.assert_blocked_by(other.pid());
+    second.acquire();
+    assert!(lock_fixture::record_text(&path).starts_with(&format!("pid:{}\ntime:", second.pid())));
+    first.assert_blocked_by(second.pid());
 }
 
 #[test]
-fn garbage_in_it_harms_nobody() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
-    let living = std::process::id();
+fn garbage_in_the_lock_file_harms_no_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    let live_pid = std::process::id();
     for garbage in [
         "\0\u{1b}[31mpid:\n".repeat(1000),
-        format!("pid:{living}\ntime:2026-01-15T10:30:45Z\n"),
+        format!("pid:{live_pid}\ntime:2026-01-15T10:30:45Z\n"),
         "pid:0\ntime:\n".to_owned(),
     ] {
         fs::write(&path, garbage).unwrap();
-        let mut one = LockPeer::start(&path);
-        assert_eq!(one.status(), "Free");
-        one.acquire();
+        let mut first = LockPeer::start(&path);
+        assert_eq!(first.status(), "Free");
+        first.acquire();
         assert_eq!(lock_fixture::record_text(&path).len(), 512);
-        LockPeer::start(&path).assert_blocked_by(one.pid());
-        one.release();
+        LockPeer::start(&path).assert_blocked_by(first.pid());
+        first.release();
     }
 }
 
-/// Starts a process that has the lock file open and does not hold the lock.
-fn holding_and_releasing(lock_file: &Path) -> LockPeer {
+/// Starts a process that has the lock file open but does not hold the lock.
+fn start_attached(lock_file: &Path) -> LockPeer {
     let mut lock_peer = LockPeer::holding(lock_file);
     lock_peer.release();
     lock_peer
 }
 
-/// It gets a clear error, at once, as one that had the lock file open and as
-/// one that comes new; and the lock once what stands there is gone.
-fn is_refused(put_there: impl Fn(&Path), why: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
-    let old = holding_and_releasing(&path);
+/// Asserts that a process which had the lock file open and a new process get this error
+/// at once, and that the lock works after the obstacle is removed.
+fn assert_refused(put_there: impl Fn(&Path), why: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    let old = start_attached(&path);
     fs::remove_file(&path).unwrap();
     put_there(&path);
     for mut lock_peer in [old, LockPeer::start(&path)] {
-        let begun = Instant::now();
-        let told = lock_peer.acquire_within(LONG_TIMEOUT);
-        assert!(begun.elapsed() < Duration::from_secs(5), "it waited");
+        let start = Instant::now();
+        let text = lock_peer.acquire_within(LONG_TIMEOUT);
+        assert!(start.elapsed() < Duration::from_secs(5), "it waited");
         let expected = format!("open lock file: {}: {why}", path.display());
-        assert!(told.starts_with(&expected), "{told}");
-        // Looking fails too or finds nobody, but does not hang.
+        assert!(text.starts_with(&expected), "{text}");
+        // Reading the status fails too, or finds no holder, but does not hang.
         assert!(!lock_peer.status().starts_with("Held"));
     }
     fs::remove_file(&path)
@@ -228,43 +228,43 @@ fn is_refused(put_there: impl Fn(&Path), why: &str) {
 }
 
 #[test]
-fn a_folder_in_its_place_is_refused() {
-    is_refused(
+fn a_directory_in_place_of_the_lock_file_is_refused() {
+    assert_refused(
         |path| fs::create_dir(path).unwrap(),
         "it is a directory: remove it",
     );
 }
 
 #[test]
-fn a_fifo_in_its_place_is_refused_without_hanging() {
+fn a_fifo_in_place_of_the_lock_file_is_refused_without_hanging() {
     let make = |path: &Path| mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0);
-    is_refused(|path| make(path).unwrap(), "not a regular file: remove it");
+    assert_refused(|path| make(path).unwrap(), "not a regular file: remove it");
 }
 
 #[test]
-fn a_symbolic_link_in_its_place_is_refused_and_its_target_untouched() {
-    let folder = tempfile::tempdir().unwrap();
-    let target = folder.path().join("precious");
-    fs::write(&target, "precious").unwrap();
-    let missing = folder.path().join("missing");
+fn a_symbolic_link_in_place_of_the_lock_file_is_refused_and_its_target_untouched() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("target");
+    fs::write(&target, "content").unwrap();
+    let missing = directory.path().join("missing");
     let why = "it is a symbolic link: remove it";
-    is_refused(|path| symlink(&target, path).unwrap(), why);
-    is_refused(|path| symlink(&missing, path).unwrap(), why);
-    assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
+    assert_refused(|path| symlink(&target, path).unwrap(), why);
+    assert_refused(|path| symlink(&missing, path).unwrap(), why);
+    assert_eq!(fs::read_to_string(&target).unwrap(), "content");
     assert!(!missing.exists());
 }
 
-fn refused(path: &Path) -> LockError {
+fn error_of(path: &Path) -> LockError {
     WriteLocker::at(path).unwrap_err()
 }
 
 #[test]
-fn a_path_that_leads_nowhere_is_an_error() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("file");
+fn a_path_without_a_directory_or_a_file_name_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
 
-    let error = WriteLocker::new(folder.path().join("missing"))
+    let error = WriteLocker::new(directory.path().join("missing"))
         .unwrap_err()
         .to_string();
     assert!(error.contains("missing/db.lock: No such file"), "{error}");
@@ -275,28 +275,28 @@ fn a_path_that_leads_nowhere_is_an_error() {
         "{error}"
     );
     for path in ["", "/", ".."] {
-        let error = refused(Path::new(path)).to_string();
+        let error = error_of(Path::new(path)).to_string();
         assert!(error.contains("it names no file"), "{path:?}: {error}");
     }
 }
 
 #[test]
-fn a_folder_that_is_deleted_later_is_an_error_until_it_is_back() {
-    let folder = tempfile::tempdir().unwrap();
-    let deeper = folder.path().join("deeper");
-    fs::create_dir(&deeper).unwrap();
-    let locker = WriteLocker::new(&deeper).unwrap();
+fn a_directory_that_is_deleted_later_is_an_error_until_it_exists_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let nested = directory.path().join("nested");
+    fs::create_dir(&nested).unwrap();
+    let locker = WriteLocker::new(&nested).unwrap();
     drop(locker.acquire(LONG_TIMEOUT).unwrap());
-    fs::remove_dir_all(&deeper).unwrap();
+    fs::remove_dir_all(&nested).unwrap();
     let error = locker.acquire(LONG_TIMEOUT).unwrap_err();
     assert!(!error.is_timeout() && error.to_string().ends_with("create the directory first"));
     assert_eq!(locker.holder().unwrap(), None);
-    fs::create_dir(&deeper).unwrap();
+    fs::create_dir(&nested).unwrap();
     drop(locker.acquire(LONG_TIMEOUT).unwrap());
 }
 
-/// Two relative lockers made in one folder, used in another.
-fn change_folder(args: &[OsString]) {
+/// Creates two lockers with relative paths in one directory and uses them in another.
+fn change_directory(args: &[OsString]) {
     std::env::set_current_dir(&args[0]).unwrap();
     let lockers = [WriteLocker::new("."), WriteLocker::at("other.lock")].map(Result::unwrap);
     std::env::set_current_dir("/").unwrap();
@@ -308,29 +308,29 @@ fn change_folder(args: &[OsString]) {
 }
 
 #[test]
-fn a_relative_path_means_what_it_meant_at_first() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut wanderer = Peer::start("change_folder", [folder.path()]);
-    wanderer.expect("held");
+fn a_relative_path_is_resolved_when_the_locker_is_created() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut holder = Peer::start("change_directory", [directory.path()]);
+    holder.expect("held");
     for name in ["db.lock", "other.lock"] {
-        let path = folder.path().join(name);
-        LockPeer::start(&path).assert_blocked_by(wanderer.pid());
+        let path = directory.path().join(name);
+        LockPeer::start(&path).assert_blocked_by(holder.pid());
     }
-    wanderer.send("release");
-    assert!(wanderer.close().success());
+    holder.send("release");
+    assert!(holder.close().success());
 }
 
 #[test]
-fn a_path_may_be_any_bytes() {
-    let folder = tempfile::tempdir().unwrap();
-    let odd = folder
+fn a_path_may_consist_of_any_bytes() {
+    let directory = tempfile::tempdir().unwrap();
+    let odd = directory
         .path()
         .join(OsStr::from_bytes(b"\xff odd: (deleted)"));
     fs::create_dir(&odd).unwrap();
     let path = odd.join(OsStr::from_bytes(b"\xfe\x80.lock"));
     let mut lock_peer = LockPeer::holding(&path);
     LockPeer::start(&path).assert_blocked_by(lock_peer.pid());
-    // Also where only the descriptor's name tells who holds.
+    // Also if only the name of the descriptor identifies the holder.
     fs::File::create(&path).unwrap();
     let locker = WriteLocker::at(&path).unwrap();
     assert_eq!(locker.holder().unwrap().unwrap().pid, Some(lock_peer.pid()));

@@ -1,5 +1,5 @@
-//! Containers: a holder in another pid namespace is named from outside, and one
-//! outside is seen from inside. Needs root, to make the namespaces.
+//! Processes in different pid namespaces, as in containers, exclude one another and see
+//! each other as holders and waiters. The tests need root to create the namespaces.
 #![cfg(test)]
 
 use std::fs;
@@ -15,19 +15,19 @@ fn peer() {
 
 const CONTAINER: [&str; 5] = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
 
-fn can_contain() -> bool {
+fn can_create_namespaces() -> bool {
     requirement::is_root()
         && requirement::is_first_pid_namespace()
         && requirement::has_program("unshare")
 }
 
-/// Starts a lock peer that is the first process of a pid namespace of its own.
-fn inside(path: &Path) -> LockPeer {
+/// Starts a lock peer as the first process of a pid namespace of its own.
+fn start_contained(path: &Path) -> LockPeer {
     LockPeer::spawn(peer::wrapped(&CONTAINER, &LockPeer::command(path, &[])))
 }
 
-/// Out here, the pid of the one process that `unshare` started.
-fn pid_out_here(unshare: u32) -> u32 {
+/// Returns the pid, in this namespace, of the process that `unshare` started.
+fn outer_pid(unshare: u32) -> u32 {
     let children = format!("/proc/{unshare}/task/{unshare}/children");
     fs::read_to_string(children)
         .unwrap()
@@ -38,28 +38,28 @@ fn pid_out_here(unshare: u32) -> u32 {
 
 #[test]
 fn a_holder_inside_is_named_from_outside() {
-    if !can_contain() {
+    if !can_create_namespaces() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
-    let mut contained = inside(&path);
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    let mut contained = start_contained(&path);
     contained.acquire();
     assert!(
         lock_fixture::record_text(&path).starts_with("pid:1\n"),
-        "its pid in there"
+        "its pid in its own namespace"
     );
-    let pid = pid_out_here(contained.pid());
+    let pid = outer_pid(contained.pid());
     let mut outside = LockPeer::start(&path);
     outside.assert_blocked_by(pid);
     let seen = outside.status();
     assert_eq!(seen, format!("Held pid:{pid} Sleeping recorded:true"));
     peer::signal(pid, "STOP");
-    wait::until("it is seen stopped", || {
+    wait::until("the status shows it stopped", || {
         outside.status().contains(" Stopped ")
     });
 
-    // Killed in there, it is gone out here, whatever its record says.
+    // After it is killed, the status shows no holder although its record remains.
     contained.peer.kill();
     outside.acquire();
     outside.release();
@@ -68,16 +68,16 @@ fn a_holder_inside_is_named_from_outside() {
 
 #[test]
 fn a_holder_outside_is_seen_from_inside() {
-    if !can_contain() {
+    if !can_create_namespaces() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut outside = LockPeer::holding(&path);
-    let mut contained = inside(&path);
+    let mut contained = start_contained(&path);
     contained.assert_blocked_by(outside.pid());
-    let there = format!("Held pid:{} OtherNamespace recorded:true", outside.pid());
-    assert_eq!(contained.status(), there);
+    let expected = format!("Held pid:{} OtherNamespace recorded:true", outside.pid());
+    assert_eq!(contained.status(), expected);
     outside.release();
     assert_eq!(contained.status(), "Free");
     contained.acquire();
@@ -86,22 +86,22 @@ fn a_holder_outside_is_seen_from_inside() {
 
 #[test]
 fn two_containers_exclude_one_another() {
-    if !can_contain() {
+    if !can_create_namespaces() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
-    let [mut one, mut other] = [(); 2].map(|()| inside(&path));
-    one.acquire();
-    // Both are the first process in there: the pid alone would say "you".
-    other.assert_blocked_by(1);
-    assert_eq!(other.status(), "Held pid:1 OtherNamespace recorded:true");
-    one.release();
-    other.acquire();
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    let [mut first, mut second] = [(); 2].map(|()| start_contained(&path));
+    first.acquire();
+    // Each is process 1 of its namespace, so the pid alone would mean the caller itself.
+    second.assert_blocked_by(1);
+    assert_eq!(second.status(), "Held pid:1 OtherNamespace recorded:true");
+    first.release();
+    second.acquire();
 }
 
-/// In a container as elsewhere: the taker is gone, the shell (`sleep` by then)
-/// holds on. Ends with the first process in there, which is the lock peer.
+/// `flock` acquires the lock and exits, and the shell, which has become `sleep`, holds it.
+/// It ends with the first process of the namespace, which is the lock peer.
 const IDIOM: &str = r#"
 mkfifo fifo
 ( flock 9; read pid rest </proc/self/stat; echo $pid >fifo; exec sleep 60 ) 9>db.lock &
@@ -111,41 +111,41 @@ exec "$@"
 "#;
 
 #[test]
-fn a_shell_that_had_flock_take_the_lock_is_named_inside() {
-    if !can_contain() || !requirement::has_program("flock") {
+fn a_shell_that_used_flock_to_acquire_is_named_inside() {
+    if !can_create_namespaces() || !requirement::has_program("flock") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let lock_peer = LockPeer::command(&lock_file(folder.path()), &[]);
+    let directory = tempfile::tempdir().unwrap();
+    let lock_peer = LockPeer::command(&lock_file(directory.path()), &[]);
     let lock_peer = peer::wrapped(&["sh", "-c", IDIOM, "sh"], &lock_peer);
     let mut command = peer::wrapped(&CONTAINER, &lock_peer);
-    command.current_dir(folder.path());
+    command.current_dir(directory.path());
     let mut contained = LockPeer::spawn(command);
-    let pid = fs::read_to_string(folder.path().join("pid")).unwrap_or_default();
+    let pid = fs::read_to_string(directory.path().join("pid")).unwrap_or_default();
     contained.assert_blocked_by(pid.trim().parse().unwrap());
 }
 
-/// The same pid in each namespace, and no way to look into the other: whether a
-/// waiter lives is the kernel's word, by its lock on the page.
+/// The pids are the same in each namespace, and a process cannot see into another one.
+/// Only the kernel's lock on a slot of the queue file shows whether a waiter lives.
 #[test]
-fn containers_queue_with_everybody_else() {
-    if !can_contain() {
+fn containers_and_other_processes_share_a_queue() {
+    if !can_create_namespaces() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut outside = LockPeer::holding(&path);
     let locker = penholder_lock::WriteLocker::at(&path).unwrap();
     let queue = || locker.status().unwrap().queue;
-    let [mut first, mut second] = [(); 2].map(|()| inside(&path));
+    let [mut first, mut second] = [(); 2].map(|()| start_contained(&path));
     for (place, contained) in [&mut first, &mut second].into_iter().enumerate() {
         contained.start_acquire(LONG_TIMEOUT);
-        wait::until("it stands in line", || queue().len() == place + 1);
+        wait::until("it is queued", || queue().len() == place + 1);
     }
     let states = queue().into_iter().map(|waiter| (waiter.pid, waiter.state));
-    let elsewhere = penholder_lock::ProcessState::OtherNamespace;
-    assert_eq!(states.collect::<Vec<_>>(), [(1, elsewhere); 2]);
-    // The first is killed where it stands: the second is served.
+    let other_namespace = penholder_lock::ProcessState::OtherNamespace;
+    assert_eq!(states.collect::<Vec<_>>(), [(1, other_namespace); 2]);
+    // The first waiter is killed, and the second acquires the lock.
     first.peer.kill();
     outside.release();
     second.peer.expect("held");

@@ -1,5 +1,5 @@
-//! Two users of one group share a lock, and whoever may not use the lock file
-//! is told so. Needs root, to play the users.
+//! Two users of one group share a lock, and a user without permission on the lock file
+//! gets an error. The tests need root, because they start processes of other users.
 #![cfg(test)]
 
 use std::fs::{self, Permissions};
@@ -20,40 +20,40 @@ fn peer() {
     peer::run_role(&[lock_fixture::LOCK_PEER_ROLE]);
 }
 
-/// A folder that the group may write, with a model database in it.
+/// A directory that the group may write, with a model database in it.
 struct Shared {
-    folder: TempDir,
-    /// This test binary, where every user may run it.
+    directory: TempDir,
+    /// A copy of this test binary that every user may run.
     program: PathBuf,
 }
 
 impl Shared {
-    /// `None` if we cannot play other users.
-    fn new(folder_bits: u32) -> Option<Self> {
+    /// Returns `None` if no process of another user can be started.
+    fn new(directory_mode: u32) -> Option<Self> {
         if !requirement::is_root() || !requirement::has_program("setpriv") {
             return None;
         }
-        let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join("program");
-        // Not copied by this process: a child forked meanwhile by another test
-        // would have the copy open for writing, and it could not be run.
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("program");
+        // Another process copies it: a child that another test forks meanwhile would have
+        // the copy open for writing, and a file open for writing cannot be run.
         let copied = Command::new("cp")
             .arg(std::env::current_exe().unwrap())
             .arg(&program)
             .status();
         assert!(copied.unwrap().success(), "cp");
-        let shared = Self { folder, program };
+        let shared = Self { directory, program };
         fs::write(shared.path("db"), "").unwrap();
-        set(&shared.path("db"), 0o664);
-        set(shared.folder.path(), folder_bits);
+        set_group_and_mode(&shared.path("db"), 0o664);
+        set_group_and_mode(shared.directory.path(), directory_mode);
         Some(shared)
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
-    /// A user who is in the group, but whose own group is another.
+    /// Starts a process of a user whose primary group is not the shared group.
     fn user(&self, id: u32, options: &[&str]) -> LockPeer {
         let command = LockPeer::command(&self.path("db.lock"), options);
         let mut command = peer::wrapped(
@@ -71,7 +71,7 @@ impl Shared {
     }
 }
 
-/// The command's arguments and environment, for another program.
+/// Returns the command without its program, for a wrapper.
 fn without_program(command: &Command) -> Command {
     let mut words = command.get_args();
     let mut rest = Command::new(words.next().unwrap());
@@ -84,80 +84,80 @@ fn without_program(command: &Command) -> Command {
     rest
 }
 
-fn set(path: &Path, bits: u32) {
+fn set_group_and_mode(path: &Path, bits: u32) {
     chown(path, None, Some(GROUP)).unwrap();
     fs::set_permissions(path, Permissions::from_mode(bits)).unwrap();
 }
 
-/// The first user creates the lock file, the second one uses it.
-fn can_share(folder_bits: u32) {
-    let Some(shared) = Shared::new(folder_bits) else {
+/// The first user creates the lock file, and the second user uses it.
+fn assert_can_share(directory_mode: u32) {
+    let Some(shared) = Shared::new(directory_mode) else {
         return;
     };
     let model = format!("model={}", shared.path("db").display());
-    let mut one = shared.user(USERS[0], &[&model, "umask=077"]);
-    one.acquire();
+    let mut first = shared.user(USERS[0], &[&model, "umask=077"]);
+    first.acquire();
     let made = fs::metadata(shared.path("db.lock")).unwrap();
     assert_eq!((made.mode() & 0o777, made.uid()), (0o664, USERS[0]));
     assert_eq!(made.gid(), GROUP);
 
-    let mut other = shared.user(USERS[1], &[&model, "umask=077"]);
-    other.assert_blocked_by(one.pid());
-    one.release();
-    other.acquire();
-    one.assert_blocked_by(other.pid());
+    let mut second = shared.user(USERS[1], &[&model, "umask=077"]);
+    second.assert_blocked_by(first.pid());
+    first.release();
+    second.acquire();
+    first.assert_blocked_by(second.pid());
 }
 
 #[test]
 fn two_users_of_one_group_share_a_lock() {
-    can_share(0o2770);
+    assert_can_share(0o2770);
 }
 
-/// Where the folder does not give its group to new files.
+/// New files do not inherit the group of this directory.
 #[test]
-fn two_users_of_one_group_share_a_lock_in_a_plain_folder() {
-    can_share(0o770);
+fn two_users_of_one_group_share_a_lock_in_a_directory_without_setgid() {
+    assert_can_share(0o770);
 }
 
-/// What `permissions_like` is for.
+/// `permissions_like` prevents this.
 #[test]
-fn without_a_model_the_umask_keeps_the_second_user_out() {
+fn without_a_model_the_umask_excludes_the_second_user() {
     let Some(shared) = Shared::new(0o2770) else {
         return;
     };
-    let mut one = shared.user(USERS[0], &["umask=077"]);
-    one.acquire();
-    let told = shared.user(USERS[1], &[]).acquire_within(LONG_TIMEOUT);
-    assert!(told.starts_with("open lock file: "), "{told}");
-    assert!(told.contains("Permission denied"), "{told}");
-    assert!(told.ends_with("read and write permission on the lock file and its directory"));
+    let mut first = shared.user(USERS[0], &["umask=077"]);
+    first.acquire();
+    let text = shared.user(USERS[1], &[]).acquire_within(LONG_TIMEOUT);
+    assert!(text.starts_with("open lock file: "), "{text}");
+    assert!(text.contains("Permission denied"), "{text}");
+    assert!(text.ends_with("read and write permission on the lock file and its directory"));
 }
 
-/// The lock file is there, but no page can be made beside it.
+/// The lock file exists, but no queue file can be created next to it.
 #[test]
-fn in_a_folder_that_may_not_be_written_all_get_in() {
+fn in_a_read_only_directory_all_processes_acquire_the_lock() {
     let Some(shared) = Shared::new(0o2770) else {
         return;
     };
     let model = format!("model={}", shared.path("db").display());
-    let [mut one, mut other] = {
-        let mut maker = shared.user(USERS[0], &[&model]);
-        maker.acquire();
-        maker.release();
-        drop(maker);
+    let [mut first, mut second] = {
+        let mut creator = shared.user(USERS[0], &[&model]);
+        creator.acquire();
+        creator.release();
+        drop(creator);
         fs::remove_file(shared.path("db.lockq")).unwrap();
-        set(shared.folder.path(), 0o2550);
+        set_group_and_mode(shared.directory.path(), 0o2550);
         USERS.map(|user| shared.user(user, &[&model]))
     };
     let locker = WriteLocker::at(shared.path("db.lock")).unwrap();
     for _ in 0..5 {
-        one.acquire();
-        other.assert_blocked_by(one.pid());
-        other.start_acquire(LONG_TIMEOUT);
-        one.release();
-        other.peer.expect("held");
-        one.assert_blocked_by(other.pid());
-        other.release();
+        first.acquire();
+        second.assert_blocked_by(first.pid());
+        second.start_acquire(LONG_TIMEOUT);
+        first.release();
+        second.peer.expect("held");
+        first.assert_blocked_by(second.pid());
+        second.release();
     }
     assert_eq!(locker.status().unwrap().page, PageState::None);
 }
@@ -171,12 +171,12 @@ fn a_lock_file_made_unreadable_is_an_error_until_it_is_readable() {
     user.acquire();
     user.release();
     fs::set_permissions(shared.path("db.lock"), Permissions::from_mode(0o000)).unwrap();
-    // Whoever has it open works on; whoever comes new is told.
+    // A process that has the file open goes on. A new process gets an error.
     user.acquire();
     let mut newcomer = shared.user(USERS[0], &[]);
-    for told in [newcomer.acquire_within(LONG_TIMEOUT), newcomer.status()] {
-        assert!(told.contains("Permission denied"), "{told}");
-        assert!(!told.contains("timeout"), "{told}");
+    for text in [newcomer.acquire_within(LONG_TIMEOUT), newcomer.status()] {
+        assert!(text.contains("Permission denied"), "{text}");
+        assert!(!text.contains("timeout"), "{text}");
     }
     fs::set_permissions(shared.path("db.lock"), Permissions::from_mode(0o600)).unwrap();
     newcomer.assert_blocked_by(user.pid());

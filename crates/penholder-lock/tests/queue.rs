@@ -1,5 +1,5 @@
-//! The line of processes: who is served when, whatever others in it do, and what
-//! is told of it afterwards.
+//! Processes acquire the lock in the order of the queue, even if others in the queue are
+//! stopped, killed or give up. Events and counters report what happened.
 #![cfg(test)]
 
 use std::ffi::OsString;
@@ -13,15 +13,16 @@ use penholder_testkit::lock_fixture::{Counter, LONG_TIMEOUT, LockPeer, lock_file
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{lock_fixture, peer, requirement, wait};
 
-/// What "at once" may take at the median on a busy machine; meant are 2 ms.
-const AT_ONCE: Duration = Duration::from_millis(50);
+/// The longest time for an immediate step at the median on a busy machine. It usually
+/// takes 2 ms.
+const PROMPT: Duration = Duration::from_millis(50);
 
 #[test]
 fn peer() {
     peer::run_role(&[
         lock_fixture::LOCK_PEER_ROLE,
-        ("share", share),
-        ("bustle", bustle),
+        ("acquire_often", acquire_often),
+        ("acquire_at_random", acquire_at_random),
     ]);
 }
 
@@ -31,7 +32,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-fn waiting(path: &Path, number: usize) -> Vec<LockPeer> {
+fn start_waiters(path: &Path, number: usize) -> Vec<LockPeer> {
     let mut lock_peers: Vec<_> = (0..number)
         .map(|_| LockPeer::spawn(LockPeer::command(path, &["policy=fifo"])))
         .collect();
@@ -48,36 +49,36 @@ fn events(path: &Path, kind: EventKind) -> Vec<Event> {
 }
 
 #[test]
-fn first_come_first_served() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+fn waiters_are_served_in_order_of_arrival() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut last = LockPeer::holding(&path);
-    let mut line = waiting(&path, 6);
+    let mut waiters = start_waiters(&path, 6);
     let queue = WriteLocker::at(&path).unwrap().status().unwrap().queue;
-    let in_line: Vec<u32> = queue.iter().map(|waiter| waiter.pid).collect();
-    let came: Vec<u32> = line.iter().map(LockPeer::pid).collect();
-    assert_eq!(in_line, came);
-    while !line.is_empty() {
+    let queued: Vec<u32> = queue.iter().map(|waiter| waiter.pid).collect();
+    let arrived: Vec<u32> = waiters.iter().map(LockPeer::pid).collect();
+    assert_eq!(queued, arrived);
+    while !waiters.is_empty() {
         last.release();
-        last = line.remove(0);
+        last = waiters.remove(0);
         last.peer.expect("held");
-        for other in &line {
+        for other in &waiters {
             assert_eq!(other.peer.read_line_within(Duration::ZERO), None);
         }
     }
     last.release();
 }
 
-/// Is inside as often as it can for a while.
-fn share(args: &[OsString]) {
-    let folder = Path::new(&args[0]);
-    let locker = WriteLocker::new(folder).unwrap();
-    let counter = Counter::open(folder);
+/// Increments the counter as often as possible for a while.
+fn acquire_often(args: &[OsString]) {
+    let directory = Path::new(&args[0]);
+    let locker = WriteLocker::new(directory).unwrap();
+    let counter = Counter::open(directory);
     peer::send("ready");
     peer::expect("go");
-    let begun = Instant::now();
+    let start = Instant::now();
     let mut times = 0;
-    while begun.elapsed() < Duration::from_millis(1500) {
+    while start.elapsed() < Duration::from_millis(1500) {
         let guard = locker.acquire(LONG_TIMEOUT).unwrap();
         counter.increment();
         guard.release().unwrap();
@@ -87,11 +88,11 @@ fn share(args: &[OsString]) {
 }
 
 #[test]
-fn eight_that_want_all_they_can_get_have_about_the_same() {
-    let folder = tempfile::tempdir().unwrap();
-    let counter = Counter::new(folder.path());
+fn eight_busy_processes_get_similar_shares() {
+    let directory = tempfile::tempdir().unwrap();
+    let counter = Counter::new(directory.path());
     let mut peers: Vec<Peer> = (0..8)
-        .map(|_| Peer::start("share", [folder.path()]))
+        .map(|_| Peer::start("acquire_often", [directory.path()]))
         .collect();
     for peer in &peers {
         peer.expect("ready");
@@ -108,77 +109,80 @@ fn eight_that_want_all_they_can_get_have_about_the_same() {
     assert!(shares.iter().min().unwrap() * 4 >= *shares.iter().max().unwrap());
 }
 
-/// From the release to the one behind it.
+/// Measures the time from the release to the acquisition of the waiter behind it.
 #[test]
-fn a_killed_waiter_costs_those_behind_it_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+fn a_killed_waiter_does_not_delay_the_next_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let times = [(); 10].map(|()| {
         let mut holder = LockPeer::holding(&path);
-        let mut line = waiting(&path, 2);
-        line[0].peer.kill();
-        let begun = Instant::now();
+        let mut waiters = start_waiters(&path, 2);
+        waiters[0].peer.kill();
+        let start = Instant::now();
         holder.release();
-        line[1].peer.expect("held");
-        let time = begun.elapsed();
-        line[1].release();
+        waiters[1].peer.expect("held");
+        let time = start.elapsed();
+        waiters[1].release();
         time
     });
-    assert!(median(times.into()) < AT_ONCE);
+    assert!(median(times.into()) < PROMPT);
 }
 
 #[test]
-fn a_stopped_heir_is_passed_over_and_served_when_it_wakes() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
-    for stopped in [0, 1] {
+fn a_stopped_waiter_is_passed_over_and_served_after_it_continues() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    for stopped_index in [0, 1] {
         let mut holder = LockPeer::holding(&path);
-        let mut line = waiting(&path, 3);
-        let sleeper = line.remove(stopped);
-        sleeper.peer.stop();
+        let mut waiters = start_waiters(&path, 3);
+        let stopped = waiters.remove(stopped_index);
+        stopped.peer.stop();
         holder.release();
-        for other in &mut line {
+        for other in &mut waiters {
             other.peer.expect("held");
             other.release();
         }
         holder.acquire();
-        sleeper.peer.signal("CONT");
+        stopped.peer.signal("CONT");
         assert_eq!(
-            sleeper.peer.read_line_within(Duration::from_millis(50)),
+            stopped.peer.read_line_within(Duration::from_millis(50)),
             None
         );
         holder.release();
-        sleeper.peer.expect("held");
+        stopped.peer.expect("held");
     }
     let passed = events(&path, EventKind::PassedOver);
-    assert!(!passed.is_empty(), "the first in line was reserved for");
+    assert!(
+        !passed.is_empty(),
+        "the lock was reserved for the first in the queue"
+    );
 }
 
 #[test]
-fn nothing_is_stolen_from_a_stopped_holder() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+fn a_stopped_holder_keeps_the_lock() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut holder = LockPeer::holding(&path);
     holder.peer.stop();
-    let mut line = [(); 3].map(|()| LockPeer::start(&path));
-    for (place, lock_peer) in line.iter_mut().enumerate() {
+    let mut waiters = [(); 3].map(|()| LockPeer::start(&path));
+    for (place, lock_peer) in waiters.iter_mut().enumerate() {
         lock_peer.enqueue(&path, Duration::from_millis(800 + 100 * place as u64));
     }
     let mut last = LockPeer::start(&path);
-    let told = last.acquire_within(Duration::from_millis(300));
+    let text = last.acquire_within(Duration::from_millis(300));
     let named = format!("  holder: pid:{} since ", holder.pid());
     assert!(
-        told.contains(&named) && told.contains(", stopped, held "),
-        "{told}"
+        text.contains(&named) && text.contains(", stopped, held "),
+        "{text}"
     );
-    assert!(told.contains("|  queue: 3 ahead of you|"), "{told}");
-    for lock_peer in &line {
-        let told = lock_peer.peer.read_line();
+    assert!(text.contains("|  queue: 3 ahead of you|"), "{text}");
+    for lock_peer in &waiters {
+        let text = lock_peer.peer.read_line();
         assert!(
-            told.contains(&named) && told.contains(", stopped, held "),
-            "{told}"
+            text.contains(&named) && text.contains(", stopped, held "),
+            "{text}"
         );
-        assert!(!told.contains("  queue: "), "{told}");
+        assert!(!text.contains("  queue: "), "{text}");
     }
     let timeouts = events(&path, EventKind::Timeout);
     assert_eq!(timeouts.len(), 4);
@@ -190,14 +194,14 @@ fn nothing_is_stolen_from_a_stopped_holder() {
     last.acquire();
 }
 
-/// Takes it for random short times, and gives up after random ones.
-fn bustle(args: &[OsString]) {
-    let folder = Path::new(&args[0]);
+/// Holds the lock for random short times, and gives up after random timeouts.
+fn acquire_at_random(args: &[OsString]) {
+    let directory = Path::new(&args[0]);
     let hasty = args[1] == "hasty";
-    let locker = WriteLocker::new(folder).unwrap();
-    let counter = Counter::open(folder);
+    let locker = WriteLocker::new(directory).unwrap();
+    let counter = Counter::open(directory);
     let mut random = u64::from(std::process::id());
-    // A linear congruence is random enough.
+    // A linear congruential generator is random enough.
     let mut micros = |below: u64| {
         random = random
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -206,9 +210,9 @@ fn bustle(args: &[OsString]) {
     };
     peer::send("ready");
     peer::expect("go");
-    let begun = Instant::now();
+    let start = Instant::now();
     let mut times = 0;
-    while begun.elapsed() < Duration::from_millis(1500) {
+    while start.elapsed() < Duration::from_millis(1500) {
         let timeout = if hasty { micros(4000) } else { LONG_TIMEOUT };
         match locker.acquire(timeout) {
             Ok(guard) => {
@@ -227,14 +231,19 @@ fn bustle(args: &[OsString]) {
 }
 
 #[test]
-fn giving_up_at_the_hand_off_loses_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
-    let counter = Counter::new(folder.path());
+fn timeouts_during_handoff_lose_no_acquisition() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    let counter = Counter::new(directory.path());
     let ways = [
         "patient", "patient", "hasty", "hasty", "hasty", "hasty", "hasty",
     ];
-    let start = |way: &str| Peer::start("bustle", [folder.path().as_os_str(), way.as_ref()]);
+    let start = |way: &str| {
+        Peer::start(
+            "acquire_at_random",
+            [directory.path().as_os_str(), way.as_ref()],
+        )
+    };
     let mut peers: Vec<Peer> = ways.into_iter().map(start).collect();
     for peer in &peers {
         peer.expect("ready");
@@ -256,14 +265,14 @@ fn giving_up_at_the_hand_off_loses_nothing() {
 }
 
 #[test]
-fn a_try_passes_nobody_who_waits() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+fn a_try_overtakes_no_waiter() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut holder = LockPeer::holding(&path);
     let mut waiter = LockPeer::start(&path);
     let mut trier = LockPeer::start(&path);
     assert!(!trier.try_acquire(), "it is held");
-    // Stopped, but within its time.
+    // The waiter is stopped, but its reserved time has not passed.
     waiter.enqueue(&path, LONG_TIMEOUT);
     waiter.peer.stop();
     holder.release();
@@ -272,25 +281,25 @@ fn a_try_passes_nobody_who_waits() {
     }
     waiter.peer.signal("CONT");
     waiter.peer.expect("held");
-    // Past its time.
+    // The deadline of the waiter has passed.
     let timeout = Duration::from_millis(500);
-    let begun = Instant::now();
+    let start = Instant::now();
     holder.enqueue(&path, timeout);
     holder.peer.stop();
     waiter.release();
-    wait::until("it is over time", || trier.try_acquire());
-    assert!(begun.elapsed() > timeout);
+    wait::until("the deadline has passed", || trier.try_acquire());
+    assert!(start.elapsed() > timeout);
     trier.release();
     holder.peer.signal("CONT");
-    let told = holder.peer.read_line();
+    let answer = holder.peer.read_line();
     assert!(
-        told == "held" || told.starts_with("write lock timeout"),
-        "{told}"
+        answer == "held" || answer.starts_with("write lock timeout"),
+        "{answer}"
     );
-    if told == "held" {
+    if answer == "held" {
         holder.release();
     }
-    // Dead.
+    // The waiter is killed.
     trier.acquire();
     waiter.enqueue(&path, LONG_TIMEOUT);
     waiter.peer.stop();
@@ -301,10 +310,10 @@ fn a_try_passes_nobody_who_waits() {
 }
 
 #[test]
-fn the_next_in_line_has_what_a_killed_holder_had() {
+fn the_first_waiter_acquires_the_lock_of_a_killed_holder() {
     const KILLS: usize = 20;
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let [mut next, mut behind] = [(); 2].map(|()| LockPeer::start(&path));
     let mut dead = Vec::new();
     let mut times = Vec::new();
@@ -312,144 +321,143 @@ fn the_next_in_line_has_what_a_killed_holder_had() {
         let mut holder = LockPeer::holding(&path);
         next.enqueue(&path, LONG_TIMEOUT);
         behind.enqueue(&path, LONG_TIMEOUT);
-        let begun = Instant::now();
+        let start = Instant::now();
         holder.peer.signal("KILL");
         next.peer.expect("held");
-        times.push(begun.elapsed());
+        times.push(start.elapsed());
         holder.peer.kill();
         dead.push(holder.pid());
         next.release();
         behind.peer.expect("held");
         behind.release();
     }
-    assert!(median(times) < AT_ONCE);
-    let told = events(&path, EventKind::Recovery);
-    for event in &told {
+    assert!(median(times) < PROMPT);
+    let reported = events(&path, EventKind::Recovery);
+    for event in &reported {
         assert_eq!(event.pid, next.pid());
         assert!(dead.contains(&event.other.unwrap()));
     }
-    // The kernel frees the lock a moment before it says that the holder is gone:
-    // whoever tries just then cannot know.
-    assert!(told.len() > KILLS / 2, "{} told", told.len());
+    // The kernel frees the lock a moment before it shows that the holder has exited, so a
+    // process that acquires in between reports no recovery.
+    assert!(reported.len() > KILLS / 2, "{} reported", reported.len());
     let counters = WriteLocker::at(&path).unwrap().status().unwrap().counters;
-    assert_eq!(counters.recoveries, told.len() as u64);
+    assert_eq!(counters.recoveries, reported.len() as u64);
     assert_eq!(counters.acquisitions, 3 * KILLS as u64);
     assert_eq!(counters.contended, 2 * KILLS as u64);
 }
 
 #[test]
-fn a_long_hold_is_told_with_its_label() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+fn a_long_hold_is_reported_with_its_label() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut holder = LockPeer::spawn(LockPeer::command(&path, &["label=nightly import"]));
     holder.acquire();
     thread::sleep(Duration::from_millis(510));
     holder.release();
     holder.acquire();
     holder.release();
-    let told = events(&path, EventKind::LongHold);
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(told[0].pid, holder.pid());
-    assert_eq!(told[0].label.as_deref(), Some("nightly import"));
-    assert!(told[0].duration >= Duration::from_millis(510));
+    let reported = events(&path, EventKind::LongHold);
+    assert_eq!(reported.len(), 1, "{reported:?}");
+    assert_eq!(reported[0].pid, holder.pid());
+    assert_eq!(reported[0].label.as_deref(), Some("nightly import"));
+    assert!(reported[0].duration >= Duration::from_millis(510));
 }
 
-/// Two lockers of one process, one of which does not queue.
+/// One of the two lockers of this process does not queue.
 #[test]
-fn a_pause_is_not_told_as_a_hold() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
-    let queues = WriteLocker::at(&path).unwrap();
-    let polls = WriteLocker::at(&path).unwrap().no_page();
-    drop(queues.acquire(LONG_TIMEOUT).unwrap());
+fn a_pause_is_not_reported_as_a_hold() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    let queueing = WriteLocker::at(&path).unwrap();
+    let polling = WriteLocker::at(&path).unwrap().no_page();
+    drop(queueing.acquire(LONG_TIMEOUT).unwrap());
     thread::sleep(Duration::from_millis(510));
-    drop(polls.acquire(LONG_TIMEOUT).unwrap());
+    drop(polling.acquire(LONG_TIMEOUT).unwrap());
     assert_eq!(events(&path, EventKind::LongHold), []);
-    assert_eq!(queues.status().unwrap().holds.count, 1);
+    assert_eq!(queueing.status().unwrap().holds.count, 1);
 }
 
 #[test]
-fn a_holder_that_does_not_queue_is_told() {
+fn a_holder_that_does_not_queue_is_reported() {
     if !requirement::has_program("flock") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut waiter = LockPeer::holding(&path);
     waiter.release();
-    let flock = flock(folder.path());
+    let flock = start_flock(directory.path());
     waiter.enqueue(&path, LONG_TIMEOUT);
-    is_told(&path, &mut waiter, flock);
+    assert_bypass_reported(&path, &mut waiter, flock);
 }
 
-/// It has taken the lock that the first in line was to have.
+/// It acquired the lock that was reserved for the first waiter.
 #[test]
-fn one_that_does_not_queue_is_told_by_the_heir() {
+fn a_process_that_overtakes_the_queue_is_reported_by_the_first_waiter() {
     if !requirement::has_program("flock") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut holder = LockPeer::holding(&path);
-    let mut heir = waiting(&path, 1).remove(0);
-    heir.peer.stop();
+    let mut first = start_waiters(&path, 1).remove(0);
+    first.peer.stop();
     holder.release();
-    let flock = flock(folder.path());
-    heir.peer.signal("CONT");
-    is_told(&path, &mut heir, flock);
+    let flock = start_flock(directory.path());
+    first.peer.signal("CONT");
+    assert_bypass_reported(&path, &mut first, flock);
 }
 
-/// Holds until its input ends.
-fn flock(folder: &Path) -> Peer {
+/// Starts `flock`, which holds the lock until its input ends.
+fn start_flock(directory: &Path) -> Peer {
     let mut flock = Command::new("flock");
     let args = ["db.lock", "sh", "-c", "echo held; read line"];
-    flock.args(args).current_dir(folder);
+    flock.args(args).current_dir(directory);
     let flock = Peer::spawn(flock);
     flock.expect("held");
     flock
 }
 
-fn is_told(path: &Path, waiter: &mut LockPeer, mut flock: Peer) {
-    // It has to find out first.
+fn assert_bypass_reported(path: &Path, waiter: &mut LockPeer, mut flock: Peer) {
+    // The waiter has to find the holder first.
     thread::sleep(Duration::from_millis(100));
     flock.close();
     waiter.peer.expect("held");
-    let told = events(path, EventKind::Bypass);
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(told[0].pid, waiter.pid());
-    assert_eq!(told[0].other, Some(flock.pid()));
+    let reported = events(path, EventKind::Bypass);
+    assert_eq!(reported.len(), 1, "{reported:?}");
+    assert_eq!(reported[0].pid, waiter.pid());
+    assert_eq!(reported[0].other, Some(flock.pid()));
     let counters = WriteLocker::at(path).unwrap().status().unwrap().counters;
     assert_eq!(counters.foreign, 1);
 }
 
-/// However many threads of a process want the lock, one after the other: its slice
-/// ends, and the next process has its turn.
+/// The time slice of a process ends even if many of its threads wait for the lock.
 #[test]
-fn many_threads_of_one_process_leave_others_their_turn() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+fn many_threads_of_one_process_do_not_starve_other_processes() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let locker = WriteLocker::at(&path).unwrap();
     let mut other = LockPeer::start(&path);
-    let over = std::sync::atomic::AtomicBool::new(false);
-    let takes = thread::scope(|scope| {
+    let stopped = std::sync::atomic::AtomicBool::new(false);
+    let times = thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
                     drop(locker.acquire(LONG_TIMEOUT).unwrap());
                 }
             });
         }
-        let takes: Vec<_> = (0..21)
+        let times: Vec<_> = (0..21)
             .map(|_| {
-                let begun = Instant::now();
+                let start = Instant::now();
                 other.acquire();
                 other.release();
-                begun.elapsed()
+                start.elapsed()
             })
             .collect();
-        over.store(true, std::sync::atomic::Ordering::Relaxed);
-        takes
+        stopped.store(true, std::sync::atomic::Ordering::Relaxed);
+        times
     });
-    let median = median(takes);
-    assert!(median < AT_ONCE, "{median:?}");
+    let median = median(times);
+    assert!(median < PROMPT, "{median:?}");
 }

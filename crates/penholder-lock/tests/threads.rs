@@ -1,5 +1,5 @@
-//! Threads of one process exclude one another, are served in the order they
-//! came, and are told when it is their own process that they wait for.
+//! Threads of one process exclude one another and acquire in the order of arrival. A
+//! timeout says if another thread of the same process holds the lock.
 #![cfg(test)]
 
 use std::panic::resume_unwind;
@@ -19,18 +19,18 @@ fn peer() {
 }
 
 #[test]
-fn sixteen_threads_and_another_process_count_right() {
-    let folder = tempfile::tempdir().unwrap();
-    let counter = Counter::new(folder.path());
-    let locker = WriteLocker::new(folder.path()).unwrap();
-    let args = [folder.path().as_os_str(), "1000".as_ref()];
+fn counts_of_sixteen_threads_and_another_process_are_right() {
+    let directory = tempfile::tempdir().unwrap();
+    let counter = Counter::new(directory.path());
+    let locker = WriteLocker::new(directory.path()).unwrap();
+    let args = [directory.path().as_os_str(), "1000".as_ref()];
     let mut others = [Peer::start(lock_fixture::COUNT_ROLE.0, args)];
     thread::scope(|scope| {
         for number in 0..16 {
-            let (locker, folder, counter) = (&locker, folder.path(), &counter);
+            let (locker, directory, counter) = (&locker, directory.path(), &counter);
             scope.spawn(move || {
-                // One for all, or one for each: it is the same lock.
-                let own = WriteLocker::new(folder).unwrap();
+                // A shared locker and a locker of its own use the same lock.
+                let own = WriteLocker::new(directory).unwrap();
                 let locker = if number % 2 == 0 { locker } else { &own };
                 for _ in 0..300 {
                     let _guard = locker.acquire(LONG_TIMEOUT).unwrap();
@@ -43,9 +43,9 @@ fn sixteen_threads_and_another_process_count_right() {
     assert_eq!(counter.read(), 16 * 300 + 1000);
 }
 
-/// How many threads of this process hold or wait; asked by standing in line
-/// for no time at all.
-fn in_line(locker: &WriteLocker) -> usize {
+/// Returns how many threads of this process hold or wait, from the error of an attempt
+/// with a timeout of zero.
+fn count_in_process(locker: &WriteLocker) -> usize {
     let error = locker.acquire(Duration::ZERO).unwrap_err();
     let text = error.to_string();
     let queue = text.lines().find_map(|line| line.strip_prefix("  queue: "));
@@ -57,17 +57,17 @@ fn in_line(locker: &WriteLocker) -> usize {
 }
 
 #[test]
-fn are_served_in_the_order_they_came() {
-    let folder = tempfile::tempdir().unwrap();
-    let locker = WriteLocker::new(folder.path()).unwrap();
+fn threads_are_served_in_order_of_arrival() {
+    let directory = tempfile::tempdir().unwrap();
+    let locker = WriteLocker::new(directory.path()).unwrap();
     let order = Mutex::new(Vec::new());
     thread::scope(|scope| {
-        let (say_held, held) = channel();
+        let (send_held, held) = channel();
         let (release, released) = channel::<()>();
         let first = &locker;
         scope.spawn(move || {
             let guard = first.acquire(LONG_TIMEOUT).unwrap();
-            say_held.send(()).unwrap();
+            send_held.send(()).unwrap();
             released.recv().unwrap();
             guard.release().unwrap();
         });
@@ -78,7 +78,7 @@ fn are_served_in_the_order_they_came() {
                 let _guard = locker.acquire(LONG_TIMEOUT).unwrap();
                 order.lock().unwrap().push(number);
             });
-            wait::until("it stands in line", || in_line(locker) == number + 2);
+            wait::until("it is queued", || count_in_process(locker) == number + 2);
         }
         release.send(()).unwrap();
     });
@@ -87,15 +87,15 @@ fn are_served_in_the_order_they_came() {
 
 #[test]
 fn a_timeout_behind_another_thread_says_so() {
-    let folder = tempfile::tempdir().unwrap();
-    let locker = WriteLocker::new(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let locker = WriteLocker::new(directory.path()).unwrap();
     let guard = locker.acquire(LONG_TIMEOUT).unwrap();
     let timeout = Duration::from_millis(200);
     thread::scope(|scope| {
         let waiter = scope.spawn(|| {
-            let begun = Instant::now();
+            let start = Instant::now();
             let error = locker.acquire(timeout).unwrap_err();
-            assert!(begun.elapsed() >= timeout);
+            assert!(start.elapsed() >= timeout);
             error
         });
         let error = waiter.join().unwrap();
@@ -111,13 +111,13 @@ fn a_timeout_behind_another_thread_says_so() {
     guard.release().unwrap();
 }
 
-/// The first in line waits for another process; those behind it are told of
-/// that process, which is the one to look at.
+/// The first thread of the queue waits for another process. The timeouts of the threads
+/// behind it name that process.
 #[test]
-fn a_timeout_in_line_names_the_process_that_holds() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut lock_peer = LockPeer::holding(&lock_file(folder.path()));
-    let locker = WriteLocker::new(folder.path()).unwrap();
+fn a_timeout_behind_a_waiting_thread_names_the_holding_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut lock_peer = LockPeer::holding(&lock_file(directory.path()));
+    let locker = WriteLocker::new(directory.path()).unwrap();
     thread::scope(|scope| {
         let first = scope.spawn(|| drop(locker.acquire(LONG_TIMEOUT).unwrap()));
         for timeout in [1, 100].map(Duration::from_millis) {
@@ -131,18 +131,18 @@ fn a_timeout_in_line_names_the_process_that_holds() {
 
 #[test]
 fn a_thread_that_panics_passes_the_lock_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let locker = WriteLocker::new(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let locker = WriteLocker::new(directory.path()).unwrap();
     thread::scope(|scope| {
         let guard = locker.acquire(LONG_TIMEOUT).unwrap();
-        let panics = scope.spawn(|| {
+        let panicking = scope.spawn(|| {
             let _guard = locker.acquire(LONG_TIMEOUT).unwrap();
-            // A panic without its message on the screen.
+            // A panic that prints no message.
             resume_unwind(Box::new("on purpose"));
         });
         let next = scope.spawn(|| drop(locker.acquire(LONG_TIMEOUT).unwrap()));
         guard.release().unwrap();
-        assert!(panics.join().is_err());
+        assert!(panicking.join().is_err());
         next.join().unwrap();
     });
     drop(locker.try_acquire().unwrap().expect("free"));

@@ -1,9 +1,9 @@
-//! What a program can hear of its writes: spans and events of `tracing`, counters and
-//! histograms of `metrics`. Here both are printed, by as little code as can be; a
-//! program takes `tracing-subscriber` and an exporter of `metrics` instead.
+//! Prints what a program's writes report: spans and events of `tracing`, counters and
+//! histograms of `metrics`. This example prints both with little code. A real program uses
+//! `tracing-subscriber` and an exporter for `metrics`.
 //!
 //! ```text
-//! events DB   write a little, one write slowly, and print what was told
+//! events DB   write a few rows, one of them slowly, and print what is reported
 //! ```
 #![allow(
     clippy::print_stdout,
@@ -67,15 +67,15 @@ fn slowly(db: &Database) -> penholder::Result<()> {
     })
 }
 
-/// Prints spans as they begin, and events.
+/// Prints events, and spans when they begin.
 #[derive(Default)]
 struct Printer {
     spans: AtomicU64,
 }
 
 impl Subscriber for Printer {
-    fn enabled(&self, of: &tracing::Metadata<'_>) -> bool {
-        of.target() == "penholder"
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "penholder"
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {
@@ -100,7 +100,7 @@ impl Subscriber for Printer {
     fn exit(&self, _span: &Id) {}
 }
 
-/// Fields as `name=value`.
+/// Writes fields as `name=value`.
 struct Line<'a>(&'a mut String);
 
 impl Visit for Line<'_> {
@@ -112,7 +112,7 @@ impl Visit for Line<'_> {
     }
 }
 
-/// Counts, and of histograms how many and the sum.
+/// The value of each counter, and the number and sum of the values of each histogram.
 #[derive(Clone, Default)]
 struct Numbers(Arc<Mutex<BTreeMap<String, (u64, f64)>>>);
 

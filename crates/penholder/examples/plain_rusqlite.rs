@@ -1,14 +1,13 @@
-//! Plain rusqlite under penholder's write lock, without [`penholder::Database`]: for a
-//! program that has its connections already. Eight threads take tickets, each a
-//! read that decides what is written. Start it several times at once on one
-//! database.
+//! Uses plain rusqlite under penholder's write lock, without [`penholder::Database`], for a
+//! program that has its own connections. Eight threads take tickets: each takes the next
+//! number after the last one. Start several processes at once on one database.
 //!
 //! ```text
 //! plain_rusqlite DB
 //! ```
 //!
-//! Nothing but the crate `penholder-lock` is needed. The same for sqlx and diesel is
-//! in the repository's folder `examples`.
+//! It needs only the crate `penholder-lock`. The directory `examples` of the repository has
+//! the same program for sqlx and diesel.
 #![allow(clippy::print_stdout, reason = "a program that prints")]
 
 use std::error::Error;
@@ -21,12 +20,12 @@ use rusqlite::{Connection, TransactionBehavior};
 
 const THREADS: usize = 8;
 const TICKETS: usize = 25;
-/// How long a write waits for the lock, and after that for SQLite.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a write waits for the lock, and then for SQLite.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// One thread's way to the database: its connection, and the lock before it.
+/// A thread's connection, and the lock that it takes before each write.
 struct Tickets {
     connection: Connection,
     locker: WriteLocker,
@@ -35,10 +34,10 @@ struct Tickets {
 impl Tickets {
     fn open(path: &Path, locker: WriteLocker) -> Result<Self> {
         let connection = Connection::open(path)?;
-        // For those who write without the lock.
-        connection.busy_timeout(PATIENCE)?;
-        // The switch to WAL and the schema are writes as well.
-        let guard = locker.acquire(PATIENCE)?;
+        // For programs that write without the lock.
+        connection.busy_timeout(TIMEOUT)?;
+        // The switch to WAL and the schema are writes too.
+        let guard = locker.acquire(TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.execute_batch(
             "CREATE TABLE IF NOT EXISTS ticket(number INTEGER PRIMARY KEY, owner TEXT)",
@@ -49,8 +48,8 @@ impl Tickets {
 
     /// Takes the next number.
     fn take(&mut self, owner: &str) -> Result<i64> {
-        // Released when it is dropped: declared first, so after the transaction.
-        let _guard = self.locker.acquire(PATIENCE)?;
+        // Declared before the transaction, so it is dropped and releases after it.
+        let _guard = self.locker.acquire(TIMEOUT)?;
         let immediate = TransactionBehavior::Immediate;
         let tx = self.connection.transaction_with_behavior(immediate)?;
         let next = "SELECT coalesce(max(number), 0) + 1 FROM ticket";
@@ -74,9 +73,11 @@ fn main() -> Result<()> {
     let Some(path) = std::env::args_os().nth(1).map(PathBuf::from) else {
         return Err("usage: plain_rusqlite DB".into());
     };
-    // `db.lock` in the database's folder, where penholder itself looks too.
-    let folder = path.parent().filter(|folder| *folder != Path::new(""));
-    let locker = WriteLocker::new(folder.unwrap_or(Path::new(".")))?.label("tickets");
+    // `db.lock` in the database's directory, which penholder itself uses too.
+    let directory = path
+        .parent()
+        .filter(|directory| *directory != Path::new(""));
+    let locker = WriteLocker::new(directory.unwrap_or(Path::new(".")))?.label("tickets");
     let tickets = Tickets::open(&path, locker.clone())?;
     let owner = format!("process {}", std::process::id());
     let before = tickets.count(&owner)?;
@@ -97,8 +98,8 @@ fn main() -> Result<()> {
     if taken != THREADS * TICKETS {
         return Err(format!("{taken} tickets instead of {}", THREADS * TICKETS).into());
     }
-    // The last one to close deletes the log, which is a write too.
-    let guard = locker.acquire(PATIENCE)?;
+    // The last connection deletes the WAL when it closes, which is a write too.
+    let guard = locker.acquire(TIMEOUT)?;
     drop(tickets);
     drop(guard);
     println!("{owner}: {taken} tickets by {THREADS} threads");

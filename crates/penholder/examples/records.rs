@@ -1,5 +1,5 @@
-//! A small application: named values in a table `records`, which any number of
-//! processes may write.
+//! Stores named values in a table `records`, which any number of processes
+//! may write.
 //!
 //! ```text
 //! records DB write NAME VALUE   create a record, print its id
@@ -28,7 +28,7 @@ struct Record {
     value: String,
 }
 
-/// The application: everything it knows of SQL stands here.
+/// The storage of the application, with all of its SQL.
 struct Records {
     db: Database,
 }
@@ -50,7 +50,7 @@ impl Records {
         self.db.execute(sql, (name, value))?.returned.get(0, "id")
     }
 
-    /// Whether there was such a record.
+    /// Changes a record. Returns whether it exists.
     fn update_record(&self, id: i64, value: &str) -> Result<bool> {
         let sql = "UPDATE records SET value = ?2 WHERE id = ?1";
         Ok(self.db.execute(sql, params![id, value])?.rows_changed > 0)

@@ -1,5 +1,5 @@
-//! `kill -9` at any moment: whatever was acknowledged is there, exactly once,
-//! nothing is there in part, and the next writer goes on at once.
+//! After `kill -9` at any moment, every acknowledged write is in the database exactly
+//! once, no write is there partly, and the next writer goes on at once.
 //!
 //! `PENHOLDER_KILLS` sets how many processes are killed.
 #![cfg(test)]
@@ -18,19 +18,19 @@ use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
 
 /// Processes that write at the same time.
 const WRITERS: usize = 5;
-/// How many rows one write has: they are there together or not at all.
+/// How many rows one write has. Either all of them are in the database or none.
 const ROWS: i64 = 3;
 
 #[test]
 fn peer() {
     peer::run_role(&[
-        ("write", write),
-        ("hold", database_fixture::hold_transaction),
+        ("write_endlessly", write_endlessly),
+        ("hold_transaction", database_fixture::hold_transaction),
     ]);
 }
 
-/// Writes for ever, each key in several rows, and says each acknowledgement.
-fn write(args: &[OsString]) {
+/// Writes each key in several rows until it is killed, and sends each acknowledged key.
+fn write_endlessly(args: &[OsString]) {
     let [path, name] = peer::text_args(args)[..] else {
         panic!("path and name");
     };
@@ -62,45 +62,46 @@ fn by_batch(db: &Database, key: &str) -> Result<()> {
     db.batch((0..ROWS).map(row)).map(drop)
 }
 
-/// The processes that write, and what they have said.
-struct Crew {
+/// The writing processes, and the keys whose writes were acknowledged.
+struct Writers {
     path: PathBuf,
     peers: Vec<Peer>,
     started: usize,
     acknowledged: Vec<String>,
 }
 
-impl Crew {
+impl Writers {
     fn start(path: PathBuf) -> Self {
-        let mut crew = Self {
+        let mut writers = Self {
             path,
             peers: Vec::new(),
             started: 0,
             acknowledged: Vec::new(),
         };
-        (0..WRITERS).for_each(|_| crew.hire());
-        crew
+        (0..WRITERS).for_each(|_| writers.start_one());
+        writers
     }
 
-    fn hire(&mut self) {
+    fn start_one(&mut self) {
         let path = self.path.to_str().unwrap().to_owned();
         let name = format!("w{}", self.started);
-        self.peers.push(Peer::start("write", [path, name]));
+        self.peers
+            .push(Peer::start("write_endlessly", [path, name]));
         self.started += 1;
     }
 
-    /// Kills the one with this number, and hears its last words.
+    /// Kills the writer with this number, and reads its last lines.
     fn kill(&mut self, number: usize) {
         let mut victim = self.peers.swap_remove(number);
         victim.kill();
-        // Ends at the end of its pipe.
+        // The loop ends when the pipe closes.
         while let Some(key) = victim.read_line_within(wait::LIMIT) {
             self.acknowledged.push(key);
         }
     }
 
-    /// Hears what was said meanwhile, so that no pipe fills up.
-    fn listen(&mut self) {
+    /// Reads the lines that were sent meanwhile, so that no pipe fills up.
+    fn read_lines(&mut self) {
         for peer in &self.peers {
             while let Some(key) = peer.read_line_within(Duration::ZERO) {
                 self.acknowledged.push(key);
@@ -108,16 +109,16 @@ impl Crew {
         }
     }
 
-    /// The writer that holds the lock this moment, if one is seen to.
-    fn holding(&self, locker: &WriteLocker) -> Option<usize> {
+    /// Returns the writer that holds the lock at this moment, if one does.
+    fn find_holder(&self, locker: &WriteLocker) -> Option<usize> {
         let pid = locker.holder().unwrap()?.pid?;
         self.peers.iter().position(|peer| peer.pid() == pid)
     }
 }
 
-fn dice(sides: usize) -> usize {
-    // Differs at each call, which is all that is asked of it.
-    let value = RandomState::new().hash_one(sides) % sides as u64;
+fn random_below(bound: usize) -> usize {
+    // The value only has to differ between calls.
+    let value = RandomState::new().hash_one(bound) % bound as u64;
     usize::try_from(value).unwrap()
 }
 
@@ -126,8 +127,8 @@ fn kills() -> usize {
     kills.map_or(200, |kills| kills.parse().unwrap())
 }
 
-/// Waits until somebody has committed something new.
-fn progress(db: &Database) {
+/// Waits until a writer has committed something new.
+fn await_progress(db: &Database) {
     let last = || database_fixture::number(db, "SELECT coalesce(max(rowid), 0) AS n FROM entry");
     let before = last();
     let ((), took) = wait::timed(|| wait::until("the next writer", || last() > before));
@@ -137,44 +138,45 @@ fn progress(db: &Database) {
     );
 }
 
-fn table(db: &Database) {
+fn create_table(db: &Database) {
     db.execute("CREATE TABLE entry(key TEXT, part INTEGER)", ())
         .unwrap();
 }
 
 #[test]
-fn what_was_acknowledged_survives_kills() {
+fn acknowledged_writes_survive_kills() {
     let fixture = DatabaseFixture::new();
     let db = database_fixture::open(&fixture.path());
-    table(&db);
+    create_table(&db);
     let locker = WriteLocker::new(fixture.directory()).unwrap();
-    let mut crew = Crew::start(fixture.path());
-    let mut mid_hold = 0;
+    let mut writers = Writers::start(fixture.path());
+    let mut holders = 0;
     for kill in 0..kills() {
-        progress(&db);
-        // Every other victim is one that was just seen to hold the lock.
-        let seen = (kill % 2 == 0).then(|| (0..200).find_map(|_| crew.holding(&locker)));
-        let seen = seen.flatten();
-        mid_hold += usize::from(seen.is_some());
-        crew.kill(seen.unwrap_or_else(|| dice(WRITERS)));
-        crew.listen();
-        progress(&db);
-        crew.hire();
+        await_progress(&db);
+        // Every other victim is a writer that was just seen to hold the lock.
+        let holder = (kill % 2 == 0).then(|| (0..200).find_map(|_| writers.find_holder(&locker)));
+        let holder = holder.flatten();
+        holders += usize::from(holder.is_some());
+        writers.kill(holder.unwrap_or_else(|| random_below(WRITERS)));
+        writers.read_lines();
+        await_progress(&db);
+        writers.start_one();
     }
-    while !crew.peers.is_empty() {
-        crew.kill(0);
+    while !writers.peers.is_empty() {
+        writers.kill(0);
     }
     eprintln!(
-        "{mid_hold} victims were seen to hold the lock; {} writes",
-        crew.acknowledged.len()
+        "{holders} victims were seen to hold the lock; {} writes",
+        writers.acknowledged.len()
     );
-    assert!(mid_hold * 4 >= kills(), "too few were killed holding");
+    assert!(holders * 4 >= kills(), "too few victims were holders");
     drop(db);
-    check(&fixture.path(), &crew.acknowledged);
+    assert_all_there(&fixture.path(), &writers.acknowledged);
 }
 
-/// Each acknowledged key is there once and whole; others whole or not at all.
-fn check(path: &Path, acknowledged: &[String]) {
+/// Asserts that each acknowledged key is there once and complete, and that no other key is
+/// there partly.
+fn assert_all_there(path: &Path, acknowledged: &[String]) {
     plain_sqlite::assert_integrity(path);
     let db = database_fixture::open(path);
     let sql = "SELECT key, count(*) AS n, count(DISTINCT part) AS parts FROM entry GROUP BY key";
@@ -186,19 +188,26 @@ fn check(path: &Path, acknowledged: &[String]) {
         assert_eq!(rows.get::<i64>(row, "parts").unwrap(), ROWS, "{key}");
         there.insert(key);
     }
-    let said: HashSet<&String> = acknowledged.iter().collect();
-    assert_eq!(said.len(), acknowledged.len(), "nothing is said twice");
-    let lost: Vec<_> = said.iter().filter(|key| !there.contains(**key)).collect();
+    let distinct: HashSet<&String> = acknowledged.iter().collect();
+    assert_eq!(
+        distinct.len(),
+        acknowledged.len(),
+        "no key is acknowledged twice"
+    );
+    let lost: Vec<_> = distinct
+        .iter()
+        .filter(|key| !there.contains(**key))
+        .collect();
     assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
-    // At most the last write of each process may stand without having been said.
-    assert!(there.len() <= said.len() + kills() + WRITERS);
+    // At most the last write of each process may be there without an acknowledgement.
+    assert!(there.len() <= distinct.len() + kills() + WRITERS);
 }
 
 #[test]
-fn killed_holder_leaves_nothing_behind() {
+fn a_killed_holder_leaves_no_row() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
-    let mut holder = database_fixture::start_holder("hold", &fixture.path());
+    let mut holder = database_fixture::start_holder("hold_transaction", &fixture.path());
     assert!(db.status().unwrap().holder.is_some());
     holder.kill();
     let (done, took) = wait::timed(|| database_fixture::insert(&db, "next"));

@@ -1,4 +1,5 @@
-//! Plain data: what `execute`, `batch` and `query` are given, do and return.
+//! `execute`, `batch` and `query` take plain parameters and return counts, ids and rows as
+//! SQLite reports them.
 #![cfg(test)]
 
 use penholder::{Database, Executed, IntoParams, Result, Statement, Value, params};
@@ -7,7 +8,7 @@ use penholder_testkit::database_fixture::DatabaseFixture;
 use proptest::prelude::*;
 use rusqlite::ErrorCode;
 
-/// A database with two tables of numbered items.
+/// Creates a database with the tables `item` and `note`.
 fn items() -> (DatabaseFixture, Database) {
     let fixture = DatabaseFixture::new();
     let db = database_fixture::open(&fixture.path());
@@ -19,7 +20,7 @@ fn items() -> (DatabaseFixture, Database) {
     (fixture, db)
 }
 
-/// What `execute` says: rows changed, last insert id.
+/// Returns the rows changed and the last insert id.
 fn facts(done: &Executed) -> (u64, Option<i64>) {
     (done.rows_changed, done.last_insert_id)
 }
@@ -30,7 +31,7 @@ fn execute(db: &Database, sql: &str) -> (u64, Option<i64>) {
 
 #[test]
 fn changed_rows_are_counted() {
-    let (_site, db) = items();
+    let (_fixture, db) = items();
     let counts = [
         ("CREATE TABLE other(a)", 0),
         ("INSERT INTO item(name) VALUES ('a'), ('b'), ('c')", 3),
@@ -72,7 +73,7 @@ fn changed_rows_are_counted() {
 
 #[test]
 fn triggers_and_cascades_are_not_counted() {
-    let (_site, db) = items();
+    let (_fixture, db) = items();
     db.with_write_lock(|connection| -> Result<()> {
         connection.execute_batch(
             "PRAGMA foreign_keys = 1;
@@ -112,8 +113,8 @@ fn triggers_and_cascades_are_not_counted() {
 }
 
 #[test]
-fn last_insert_id_is_the_statements_own() {
-    let (_site, db) = items();
+fn last_insert_id_belongs_to_the_statement() {
+    let (_fixture, db) = items();
     let ids = [
         ("INSERT INTO item(id, name) VALUES (41, 'a')", Some(41)),
         ("UPDATE item SET size = 1", None),
@@ -138,7 +139,7 @@ fn last_insert_id_is_the_statements_own() {
         ("INSERT INTO pair VALUES (1)", None),
         ("DELETE FROM item", None),
         ("SELECT 1", None),
-        // At the edges.
+        // At the limits.
         (
             "INSERT INTO note(id) VALUES (9223372036854775807)",
             Some(i64::MAX),
@@ -159,7 +160,7 @@ fn last_insert_id_is_the_statements_own() {
     assert_eq!(
         last_insert_rowid(&db),
         i64::MIN + 1,
-        "SQLite's own is as it was"
+        "SQLite's own value is unchanged"
     );
 }
 
@@ -169,8 +170,8 @@ fn last_insert_rowid(db: &Database) -> i64 {
 }
 
 #[test]
-fn later_statements_find_the_last_insert_id() {
-    let (_site, db) = items();
+fn later_statements_of_a_batch_see_the_last_insert_id() {
+    let (_fixture, db) = items();
     let done = db
         .batch([
             "INSERT INTO item(id, name) VALUES (41, 'a')",
@@ -191,11 +192,10 @@ fn later_statements_find_the_last_insert_id() {
     );
 }
 
-/// The statement itself need not mention `last_insert_rowid()`: what it sets off
-/// may.
+/// A trigger, a default or a view may use `last_insert_rowid()` if the statement does not.
 #[test]
-fn hidden_uses_of_the_last_insert_id_find_it() {
-    let (_site, db) = items();
+fn indirect_uses_of_the_last_insert_id_see_it() {
+    let (_fixture, db) = items();
     db.with_write_lock(|connection| -> Result<()> {
         connection.execute_batch(
             "CREATE TRIGGER log AFTER UPDATE ON item BEGIN
@@ -239,8 +239,8 @@ fn hidden_uses_of_the_last_insert_id_find_it() {
 }
 
 #[test]
-fn returned_rows_come_back() {
-    let (_site, db) = items();
+fn rows_of_returning_are_returned() {
+    let (_fixture, db) = items();
     let sql = "INSERT INTO item(name, size) VALUES ('a', 1), ('b', 2) RETURNING id, name AS n";
     let done = db.execute(sql, ()).unwrap();
     assert_eq!(facts(&done), (2, Some(2)));
@@ -260,8 +260,8 @@ fn returned_rows_come_back() {
 }
 
 #[test]
-fn wrong_number_of_parameters_is_an_error() {
-    let (_site, db) = items();
+fn a_wrong_number_of_parameters_is_an_error() {
+    let (_fixture, db) = items();
     let insert = "INSERT INTO item(name, size) VALUES (?1, ?2)";
     let values: [Vec<Value>; 3] = [
         ().into_params(),
@@ -286,8 +286,8 @@ fn wrong_number_of_parameters_is_an_error() {
 }
 
 #[test]
-fn several_statements_in_one_are_refused() {
-    let (_site, db) = items();
+fn several_statements_in_one_text_are_refused() {
+    let (_fixture, db) = items();
     for (sql, why) in [
         (
             "INSERT INTO item(name) VALUES ('a'); INSERT INTO item(name) VALUES ('b')",
@@ -309,14 +309,14 @@ fn several_statements_in_one_are_refused() {
         database_fixture::number(&db, "SELECT count(*) FROM sqlite_schema WHERE name = 'no'"),
         0
     );
-    // One, with what may follow it.
+    // One statement, followed by a semicolon and a comment.
     let one = "INSERT INTO item(name) VALUES ('a;b'); -- that is all\n";
     assert_eq!(execute(&db, one), (1, Some(1)));
 }
 
 #[test]
-fn nothing_to_run_is_not_a_crash() {
-    let (_site, db) = items();
+fn text_without_a_statement_is_harmless() {
+    let (_fixture, db) = items();
     for sql in ["", " ", "-- only a comment", ";"] {
         if let Ok(done) = db.execute(sql, ()) {
             assert_eq!(facts(&done), (0, None), "{sql:?}");
@@ -332,8 +332,8 @@ fn nothing_to_run_is_not_a_crash() {
 }
 
 #[test]
-fn batch_is_all_or_nothing() {
-    let (_site, db) = items();
+fn a_batch_is_all_or_nothing() {
+    let (_fixture, db) = items();
     let ok = Statement::new("INSERT INTO item(name) VALUES (?1)", ["a"]);
     for bad in [
         "INSERT INTO item(name) VALUES ('a')",
@@ -346,7 +346,7 @@ fn batch_is_all_or_nothing() {
         let done = db.batch([ok.clone(), bad.into(), ok.clone()]);
         done.unwrap_err();
         if bad == "COMMIT" {
-            // What was committed by hand stands; the error says so.
+            // An explicit COMMIT is kept, and the error says so.
             db.execute("DELETE FROM item", ()).unwrap();
         }
         assert_eq!(
@@ -364,8 +364,8 @@ fn batch_is_all_or_nothing() {
 }
 
 #[test]
-fn failing_statement_takes_its_rows_with_it() {
-    let (_site, db) = items();
+fn a_failed_statement_leaves_no_rows() {
+    let (_fixture, db) = items();
     let error = db
         .execute("INSERT INTO item(name) VALUES ('a'), ('b'), ('a')", ())
         .unwrap_err();
@@ -378,7 +378,7 @@ fn failing_statement_takes_its_rows_with_it() {
         database_fixture::number(&db, "SELECT count(*) FROM item"),
         0
     );
-    // Also where it has an own opinion on conflicts.
+    // Also with a conflict clause of its own.
     db.execute("INSERT INTO item(name) VALUES ('a')", ())
         .unwrap();
     db.execute("INSERT OR ROLLBACK INTO item(name) VALUES ('b'), ('a')", ())
@@ -390,7 +390,7 @@ fn failing_statement_takes_its_rows_with_it() {
 }
 
 #[test]
-fn parameters_come_in_many_forms() {
+fn parameters_may_have_many_forms() {
     let fixture = DatabaseFixture::new();
     let db = Database::open(fixture.path()).unwrap();
     let first = |params: Vec<Value>| {
@@ -424,7 +424,7 @@ fn parameters_come_in_many_forms() {
 
 #[test]
 fn text_that_is_not_utf8_is_readable() {
-    let (_site, db) = items();
+    let (_fixture, db) = items();
     db.execute(
         "INSERT INTO item(name) VALUES (CAST(x'61ff62' AS TEXT))",
         (),
@@ -441,8 +441,8 @@ fn text_that_is_not_utf8_is_readable() {
 }
 
 #[test]
-fn special_numbers_come_back() {
-    let (_site, db) = items();
+fn special_numbers_are_returned_unchanged() {
+    let (_fixture, db) = items();
     let numbers = [
         f64::INFINITY,
         f64::NEG_INFINITY,
@@ -468,7 +468,7 @@ fn value() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// The same values, stored and read again.
+/// Stores the values and reads them again.
 fn round_trip(db: &Database, values: &[Value]) -> Vec<Value> {
     let insert = |value: &Value| Statement::new("INSERT INTO entry VALUES (?1)", [value.clone()]);
     db.batch(values.iter().map(insert)).unwrap();
@@ -480,7 +480,7 @@ fn round_trip(db: &Database, values: &[Value]) -> Vec<Value> {
 }
 
 #[test]
-fn values_come_back_as_they_were() {
+fn values_are_returned_unchanged() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
     let many = prop::collection::vec(value(), 0..10);
@@ -489,9 +489,9 @@ fn values_come_back_as_they_were() {
     });
 }
 
-/// `FAIL` keeps what the statement did before it failed, and the error says so.
+/// With `FAIL`, the changes before the failure are kept, and the error says so.
 #[test]
-fn what_fail_keeps_is_said() {
+fn changes_kept_by_fail_are_reported() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
     db.execute("CREATE TABLE once(a UNIQUE)", ()).unwrap();
@@ -504,9 +504,9 @@ fn what_fail_keeps_is_said() {
     assert!(db.query("SELECT a FROM once", ()).unwrap().is_empty());
 }
 
-/// SQLite reads SQL up to a NUL: here that would delete everything.
+/// SQLite reads SQL only up to a NUL, which here would delete all rows.
 #[test]
-fn sql_with_a_nul_is_refused_before_anything_is_waited_for() {
+fn sql_with_a_nul_is_refused_without_waiting() {
     let (fixture, db) = items();
     execute(&db, "INSERT INTO item(name) VALUES ('a'), ('b')");
     let other = database_fixture::open(&fixture.path());
@@ -521,7 +521,7 @@ fn sql_with_a_nul_is_refused_before_anything_is_waited_for() {
         &|| db.query("SELECT 1\0 + 1", ()).map(drop),
         &|| db.migrate(&["CREATE TABLE a(a)", cut]).map(drop),
     ];
-    // In a write, where whatever waits for the lock fails.
+    // Inside a write, where a call that waits for the lock would fail.
     let done = other.write(|_tx| -> Result<()> {
         for way in ways {
             let text = way().unwrap_err().to_string();
@@ -535,17 +535,17 @@ fn sql_with_a_nul_is_refused_before_anything_is_waited_for() {
     let counts = db.query(rows, ()).unwrap();
     let counts: Vec<_> = counts.iter().map(|row| row[0].clone()).collect();
     assert_eq!(counts, params![2, 0]);
-    // A value may contain one.
+    // A value may contain a NUL.
     db.execute("INSERT INTO item(name) VALUES (?1)", ["a\0b"])
         .unwrap();
 }
 
-/// What triggers did is taken back with the statement, and not said to stand.
+/// Changes by triggers are rolled back with the statement, and not reported as kept.
 #[test]
-fn what_triggers_did_before_a_failure_does_not_stand() {
-    let (_site, db) = items();
+fn changes_by_triggers_are_rolled_back_with_a_failed_statement() {
+    let (_fixture, db) = items();
     db.execute(
-        "CREATE TRIGGER told AFTER INSERT ON item BEGIN INSERT INTO note(item) VALUES (1); END",
+        "CREATE TRIGGER logged AFTER INSERT ON item BEGIN INSERT INTO note(item) VALUES (1); END",
         (),
     )
     .unwrap();
@@ -558,12 +558,12 @@ fn what_triggers_did_before_a_failure_does_not_stand() {
     );
 }
 
-/// Also where that id stood there before, and a trigger inserts something else.
+/// Also if the id existed before, and if a trigger inserts another row.
 #[test]
-fn last_insert_id_is_found_beside_triggers() {
-    let (_site, db) = items();
+fn last_insert_id_is_right_if_triggers_insert() {
+    let (_fixture, db) = items();
     db.execute(
-        "CREATE TRIGGER told AFTER INSERT ON item BEGIN INSERT INTO note(id) VALUES (NULL); END",
+        "CREATE TRIGGER logged AFTER INSERT ON item BEGIN INSERT INTO note(id) VALUES (NULL); END",
         (),
     )
     .unwrap();

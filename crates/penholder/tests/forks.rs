@@ -1,6 +1,6 @@
-//! Forks: a child uses the parent's `Database` and opens its own connections,
-//! with locks of its own, so that nobody deletes the log under it; what the
-//! parent was in the middle of stays the parent's.
+//! A forked child can use the parent's `Database`: it opens its own connections with
+//! their own locks, so no process deletes the WAL that it uses. Transactions and
+//! snapshots that were open at the fork stay with the parent.
 #![cfg(test)]
 #![allow(unsafe_code, reason = "fork and _exit are what is tested")]
 
@@ -17,48 +17,48 @@ use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
 
-/// How many rows each process of a family writes.
+/// How many rows a process writes for each name.
 const ROWS: usize = 40;
 
 #[test]
 fn peer() {
     peer::run_role(&[
         ("family", family),
-        ("deserter", deserter),
-        ("orphan", orphan),
-        ("fork inside write", fork_inside_write),
-        ("fork inside lock", fork_inside_lock),
-        ("fork inside read", fork_inside_read),
-        ("fork with spilt pages", fork_with_spilt_pages),
-        ("child holds", child_holds),
-        ("child opens anew", child_opens_anew),
-        ("child closes", child_closes),
-        ("child beside plain SQLite", child_beside_plain_sqlite),
+        ("close_before_child", close_before_child),
+        ("exit_before_child", exit_before_child),
+        ("fork_inside_write", fork_inside_write),
+        ("fork_inside_lock", fork_inside_lock),
+        ("fork_inside_read", fork_inside_read),
+        ("fork_with_spilled_pages", fork_with_spilled_pages),
+        ("hold_in_child", hold_in_child),
+        ("open_in_child", open_in_child),
+        ("close_in_child", close_in_child),
+        ("plain_transaction_in_child", plain_transaction_in_child),
     ]);
 }
 
 // ---- forking ---------------------------------------------------------------
 
-/// Forks; `None` is the child.
+/// Forks. Returns `None` in the child.
 fn fork() -> Option<i32> {
-    // SAFETY: a peer has one thread, so its child lacks nothing that it had.
+    // SAFETY: a peer has only one thread, so the child is a complete copy.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "fork failed");
     (pid > 0).then_some(pid)
 }
 
-/// Ends a child at once, past the test runner, which is its parent's.
-fn exit(well: bool) -> ! {
-    // SAFETY: ends the process; nothing of it is used afterwards.
-    unsafe { libc::_exit(i32::from(!well)) }
+/// Ends a child at once, without the test runner, which belongs to the parent.
+fn exit(success: bool) -> ! {
+    // SAFETY: ends the process, and nothing runs after it.
+    unsafe { libc::_exit(i32::from(!success)) }
 }
 
-/// Runs something in a forked child, which ends well if it does not panic.
+/// Runs `work` in a forked child, which succeeds if it does not panic.
 fn child(work: impl FnOnce()) -> i32 {
     match fork() {
         Some(pid) => pid,
         None => {
-            // So that none outlives its test, whatever happens.
+            // The child does not outlive its test.
             let kill = Some(rustix::process::Signal::KILL);
             rustix::process::set_parent_process_death_signal(kill).unwrap();
             exit(catch_unwind(AssertUnwindSafe(work)).is_ok())
@@ -66,7 +66,7 @@ fn child(work: impl FnOnce()) -> i32 {
     }
 }
 
-/// Waits for the end of a child, and asserts that it went well.
+/// Waits until a child exits, and asserts that it succeeded.
 fn join(pid: i32) {
     let pid = rustix::process::Pid::from_raw(pid);
     let ended = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty());
@@ -74,7 +74,7 @@ fn join(pid: i32) {
     assert_eq!(status.exit_status(), Some(0), "{status:?}");
 }
 
-/// A pipe between relatives: one waits for what the other says.
+/// A pipe between related processes. One waits for the other's signal.
 struct Signal(PipeReader, PipeWriter);
 
 impl Signal {
@@ -83,7 +83,7 @@ impl Signal {
         Self(reader, writer)
     }
 
-    fn give(&self) {
+    fn send(&self) {
         (&self.1).write_all(b"!").unwrap();
     }
 
@@ -98,7 +98,7 @@ fn write_rows(db: &Database, name: &str) {
     }
 }
 
-/// The database of a role, open and in use.
+/// Opens the database of a role and uses it.
 fn database(args: &[OsString], first_key: &str) -> Database {
     let db = database_fixture::open(Path::new(&args[0]));
     database_fixture::insert(&db, first_key).unwrap();
@@ -106,19 +106,19 @@ fn database(args: &[OsString], first_key: &str) -> Database {
     db
 }
 
-/// Asserts that these are the rows, and that SQLite finds nothing wrong.
+/// Asserts that the table has exactly these rows, and that SQLite finds nothing wrong.
 fn assert_rows(fixture: &DatabaseFixture, names: &[&str], more: &[&str]) {
     let rows = |name: &&str| -> Vec<String> {
         (0..ROWS)
             .map(|number| format!("{name}-{number:02}"))
             .collect()
     };
-    let mut wanted: Vec<String> = names.iter().flat_map(rows).collect();
-    wanted.extend(more.iter().map(|&key| key.to_owned()));
-    wanted.sort();
+    let mut expected: Vec<String> = names.iter().flat_map(rows).collect();
+    expected.extend(more.iter().map(|&key| key.to_owned()));
+    expected.sort();
     assert_eq!(
         database_fixture::keys(&database_fixture::open(&fixture.path())),
-        wanted
+        expected
     );
     plain_sqlite::assert_integrity(&fixture.path());
 }
@@ -132,25 +132,25 @@ fn start(role: &str, fixture: &DatabaseFixture) -> Peer {
 fn family(args: &[OsString]) {
     let db = database(args, "first");
     let go = Signal::new();
-    let son = child(|| {
-        let grandson = child(|| {
+    let child_pid = child(|| {
+        let grandchild_pid = child(|| {
             go.wait();
             write_rows(&db, "grandchild");
         });
         go.wait();
         write_rows(&db, "child");
-        join(grandson);
-        write_rows(&db, "bereft child");
+        join(grandchild_pid);
+        write_rows(&db, "child after join");
     });
-    (0..2).for_each(|_| go.give());
+    (0..2).for_each(|_| go.send());
     write_rows(&db, "parent");
-    join(son);
-    write_rows(&db, "childless parent");
+    join(child_pid);
+    write_rows(&db, "parent after join");
     peer::send("done");
 }
 
 #[test]
-fn relatives_write_at_once() {
+fn parent_child_and_grandchild_write_at_once() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
     let mut peer = start("family", &fixture);
@@ -161,23 +161,23 @@ fn relatives_write_at_once() {
         &[
             "grandchild",
             "child",
-            "bereft child",
+            "child after join",
             "parent",
-            "childless parent",
+            "parent after join",
         ],
         &["first"],
     );
 }
 
-// ---- the last one that closes must not be mistaken -----------------------------
+// ---- no process closes as the last one by mistake ------------------------------
 
 /// The parent closes its database while the child goes on.
-fn deserter(args: &[OsString]) {
+fn close_before_child(args: &[OsString]) {
     let db = database(args, "first");
     let (wrote, closed) = (Signal::new(), Signal::new());
-    let son = child(|| {
+    let child_pid = child(|| {
         write_rows(&db, "before");
-        wrote.give();
+        wrote.send();
         closed.wait();
         peer::expect("write");
         write_rows(&db, "after");
@@ -187,58 +187,58 @@ fn deserter(args: &[OsString]) {
     wrote.wait();
     drop(db);
     peer::send("parent closed");
-    closed.give();
-    join(son);
+    closed.send();
+    join(child_pid);
     peer::send("joined");
 }
 
-/// The device and inode of a file, if there is one.
+/// Returns the device and inode of a file, if it exists.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     let meta = fs::metadata(path).ok()?;
     Some((meta.dev(), meta.ino()))
 }
 
-/// Plain SQLite opens, reads and closes: if it were the last one, it would
-/// delete the log.
-fn visit(path: &Path) -> i64 {
+/// Opens, reads and closes with plain SQLite, which would delete the WAL if its
+/// connection were the last one.
+fn read_plain(path: &Path) -> i64 {
     let connection = plain_sqlite::open(path);
     let count = "SELECT count(*) FROM entry";
     connection.query_row(count, [], |row| row.get(0)).unwrap()
 }
 
 #[test]
-fn log_is_not_deleted_under_a_child() {
+fn the_wal_is_not_deleted_while_a_child_uses_it() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
-    let mut peer = start("deserter", &fixture);
+    let mut peer = start("close_before_child", &fixture);
     peer.expect("parent closed");
-    let (log, shm) = (
+    let (wal, shm) = (
         database_fixture::with_suffix(&fixture.path(), "-wal"),
         database_fixture::with_suffix(&fixture.path(), "-shm"),
     );
-    let before = (identity(&log), identity(&shm));
+    let before = (identity(&wal), identity(&shm));
     assert!(before.0.is_some() && before.1.is_some(), "{before:?}");
-    // Everybody else opens and closes: not one of them is the last.
-    assert_eq!(visit(&fixture.path()), 1 + 40);
+    // Other processes open and close, and none of them is the last one.
+    assert_eq!(read_plain(&fixture.path()), 1 + 40);
     drop(database_fixture::open(&fixture.path()));
-    assert_eq!((identity(&log), identity(&shm)), before);
+    assert_eq!((identity(&wal), identity(&shm)), before);
     peer.send("write");
     peer.expect("child wrote");
-    assert_eq!((identity(&log), identity(&shm)), before);
+    assert_eq!((identity(&wal), identity(&shm)), before);
     assert_eq!(
-        visit(&fixture.path()),
+        read_plain(&fixture.path()),
         1 + 80,
-        "acknowledged, so it is seen"
+        "acknowledged rows are seen"
     );
-    assert_eq!((identity(&log), identity(&shm)), before);
+    assert_eq!((identity(&wal), identity(&shm)), before);
     peer.send("end");
     peer.expect("joined");
     assert!(peer.close().success());
     assert_rows(&fixture, &["before", "after"], &["first"]);
 }
 
-/// The parent ends altogether while the child goes on.
-fn orphan(args: &[OsString]) {
+/// The parent exits while the child goes on.
+fn exit_before_child(args: &[OsString]) {
     let db = database(args, "first");
     let ready = Signal::new();
     if fork().is_some() {
@@ -248,45 +248,45 @@ fn orphan(args: &[OsString]) {
     }
     let work = || {
         write_rows(&db, "before");
-        ready.give();
+        ready.send();
         peer::expect("write");
         write_rows(&db, "after");
-        peer::send("orphan wrote");
+        peer::send("child wrote");
         peer::expect("end");
     };
     exit(catch_unwind(AssertUnwindSafe(work)).is_ok());
 }
 
 #[test]
-fn orphan_goes_on() {
+fn a_child_goes_on_after_its_parent_exited() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
-    let mut peer = start("orphan", &fixture);
-    wait::until("the parent to end", || is_gone(peer.pid()));
-    visit(&fixture.path());
+    let mut peer = start("exit_before_child", &fixture);
+    wait::until("the parent to end", || has_exited(peer.pid()));
+    read_plain(&fixture.path());
     drop(database_fixture::open(&fixture.path()));
     peer.send("write");
-    peer.expect("orphan wrote");
-    assert_eq!(visit(&fixture.path()), 1 + 80);
+    peer.expect("child wrote");
+    assert_eq!(read_plain(&fixture.path()), 1 + 80);
     peer.send("end");
     assert!(peer.close().success());
     assert_rows(&fixture, &["before", "after"], &["first"]);
 }
 
-/// Whether a child of ours has ended, without taking its status.
-fn is_gone(pid: u32) -> bool {
+/// Returns whether a child of this process has exited, without collecting its status.
+fn has_exited(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(") ")
         .next()
         .is_none_or(|rest| rest.starts_with('Z'))
 }
 
-// ---- the locks of a child are real -----------------------------------------------
+// ---- a child has locks of its own -------------------------------------------------
 
-/// The child writes, while its parent has the database open, too.
-fn child_holds(args: &[OsString]) {
+/// The child writes while its parent has the database open too.
+fn hold_in_child(args: &[OsString]) {
     let db = database(args, "first");
-    let son = child(|| {
+    let child_pid = child(|| {
         let done = db.write(|tx| -> Result<()> {
             tx.execute("INSERT INTO entry VALUES ('child')", [])?;
             peer::send(&format!("held by {}", std::process::id()));
@@ -295,35 +295,34 @@ fn child_holds(args: &[OsString]) {
         });
         done.unwrap();
     });
-    join(son);
+    join(child_pid);
     peer::send(&format!("{}", database_fixture::count_entries(&db)));
 }
 
 #[test]
-fn locks_of_a_child_are_real() {
+fn a_child_holds_locks_of_its_own() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
-    let mut peer = start("child holds", &fixture);
-    let said = peer.read_line();
-    let pid: u32 = said.strip_prefix("held by ").unwrap().parse().unwrap();
+    let mut peer = start("hold_in_child", &fixture);
+    let line = peer.read_line();
+    let pid: u32 = line.strip_prefix("held by ").unwrap().parse().unwrap();
     assert_ne!(pid, peer.pid());
     let options = Options::new().timeout(Duration::from_millis(200));
     let error = database_fixture::insert(&options.open(fixture.path()).unwrap(), "no").unwrap_err();
     assert_eq!(error.holder().unwrap().pid, Some(pid), "{error}");
-    let stranger = plain_sqlite::open(&fixture.path());
-    stranger.busy_timeout(Duration::ZERO).unwrap();
-    let busy = stranger.execute_batch("BEGIN IMMEDIATE").unwrap_err();
+    let plain = plain_sqlite::open(&fixture.path());
+    plain.busy_timeout(Duration::ZERO).unwrap();
+    let busy = plain.execute_batch("BEGIN IMMEDIATE").unwrap_err();
     let code = busy.sqlite_error_code();
     assert_eq!(code, Some(rusqlite::ErrorCode::DatabaseBusy), "{busy}");
-    drop(stranger);
+    drop(plain);
     peer.send("release");
     peer.expect("2");
     assert!(peer.close().success());
 }
 
-/// The child opens a `Database` of its own by the path, and leaves its
-/// parent's alone.
-fn child_opens_anew(args: &[OsString]) {
+/// The child opens a `Database` of its own by the path, and does not use its parent's.
+fn open_in_child(args: &[OsString]) {
     let db = database(args, "first");
     join(child(|| {
         let own = database_fixture::open(Path::new(&args[0]));
@@ -336,10 +335,10 @@ fn child_opens_anew(args: &[OsString]) {
 }
 
 #[test]
-fn child_opens_a_database_of_its_own() {
+fn a_child_may_open_a_database_of_its_own() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
-    let mut peer = start("child opens anew", &fixture);
+    let mut peer = start("open_in_child", &fixture);
     peer.expect("done");
     assert!(peer.close().success());
     assert_rows(&fixture, &["child", "child again", "parent"], &["first"]);
@@ -347,9 +346,9 @@ fn child_opens_a_database_of_its_own() {
 
 /// The child has a plain connection of its own in a transaction, and opens and
 /// closes a `Database` on the same file.
-fn child_beside_plain_sqlite(args: &[OsString]) {
+fn plain_transaction_in_child(args: &[OsString]) {
     let path = Path::new(&args[0]);
-    // Another database, so that only the library is known to the parent.
+    // Another database, so that the parent has used the library but not this file.
     drop(database_fixture::open(&path.with_file_name("other.db")));
     join(child(|| {
         let plain = plain_sqlite::open(path);
@@ -365,25 +364,26 @@ fn child_beside_plain_sqlite(args: &[OsString]) {
 }
 
 #[test]
-fn locks_of_plain_connections_in_a_child_stay() {
+fn locks_of_plain_connections_in_a_child_are_kept() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
-    let mut peer = start("child beside plain SQLite", &fixture);
+    let mut peer = start("plain_transaction_in_child", &fixture);
     peer.expect("held");
-    let stranger = plain_sqlite::open(&fixture.path());
-    stranger.busy_timeout(Duration::ZERO).unwrap();
-    let busy = stranger.execute_batch("BEGIN IMMEDIATE").unwrap_err();
+    let plain = plain_sqlite::open(&fixture.path());
+    plain.busy_timeout(Duration::ZERO).unwrap();
+    let busy = plain.execute_batch("BEGIN IMMEDIATE").unwrap_err();
     let code = busy.sqlite_error_code();
     assert_eq!(code, Some(rusqlite::ErrorCode::DatabaseBusy), "{busy}");
     peer.send("commit");
     peer.expect("done");
     assert!(peer.close().success());
-    drop(stranger);
+    drop(plain);
     assert_rows(&fixture, &[], &["plain"]);
 }
 
-/// The child closes what it inherited, used or not; the parent's locks stay.
-fn child_closes(args: &[OsString]) {
+/// The children close the database that they inherited, used or not. The parent's locks
+/// stay.
+fn close_in_child(args: &[OsString]) {
     let db = database(args, "first");
     let Some(pid) = fork() else {
         drop(db);
@@ -407,15 +407,15 @@ fn child_closes(args: &[OsString]) {
 }
 
 #[test]
-fn children_that_close_do_not_unlock() {
+fn children_that_close_do_not_drop_the_parents_locks() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
-    let mut peer = start("child closes", &fixture);
+    let mut peer = start("close_in_child", &fixture);
     peer.expect("children closed");
-    let stranger = plain_sqlite::open(&fixture.path());
-    stranger.busy_timeout(Duration::ZERO).unwrap();
-    assert!(stranger.execute_batch("BEGIN IMMEDIATE").is_err());
-    drop(stranger);
+    let plain = plain_sqlite::open(&fixture.path());
+    plain.busy_timeout(Duration::ZERO).unwrap();
+    assert!(plain.execute_batch("BEGIN IMMEDIATE").is_err());
+    drop(plain);
     let options = Options::new().timeout(Duration::from_millis(100));
     let error = database_fixture::insert(&options.open(fixture.path()).unwrap(), "no").unwrap_err();
     assert_eq!(error.holder().unwrap().pid, Some(peer.pid()), "{error}");
@@ -425,10 +425,10 @@ fn children_that_close_do_not_unlock() {
     assert_rows(&fixture, &[], &["first", "parent"]);
 }
 
-// ---- forked in the middle of something -----------------------------------------
+// ---- forks inside a write or a read ---------------------------------------------
 
-/// What the child of a closure must get, and must not be able to do.
-fn assert_outside(db: &Database, parent: u32, done: &Result<(), Error>) {
+/// Asserts that the child gets an error, and that it has no part in the transaction.
+fn assert_not_in_transaction(db: &Database, parent: u32, done: &Result<(), Error>) {
     let error = done.as_ref().unwrap_err();
     assert!(error.is_forked(), "{error}");
     assert!(!error.is_timeout());
@@ -441,7 +441,7 @@ fn assert_outside(db: &Database, parent: u32, done: &Result<(), Error>) {
     );
 }
 
-fn impatient(args: &[OsString]) -> Database {
+fn open_with_short_timeout(args: &[OsString]) -> Database {
     let options = Options::new().timeout(Duration::from_millis(300));
     let db = options.open(&args[0]).unwrap();
     database_fixture::insert(&db, "first").unwrap();
@@ -449,7 +449,7 @@ fn impatient(args: &[OsString]) -> Database {
 }
 
 fn fork_inside_write(args: &[OsString]) {
-    let db = impatient(args);
+    let db = open_with_short_timeout(args);
     let parent = std::process::id();
     let done = db.write(|tx| -> Result<()> {
         tx.execute("INSERT INTO entry VALUES ('parent')", [])?;
@@ -460,7 +460,7 @@ fn fork_inside_write(args: &[OsString]) {
         Ok(())
     });
     if std::process::id() != parent {
-        let check = || assert_outside(&db, parent, &done);
+        let check = || assert_not_in_transaction(&db, parent, &done);
         exit(catch_unwind(AssertUnwindSafe(check)).is_ok());
     }
     done.unwrap();
@@ -469,7 +469,7 @@ fn fork_inside_write(args: &[OsString]) {
 }
 
 fn fork_inside_lock(args: &[OsString]) {
-    let db = impatient(args);
+    let db = open_with_short_timeout(args);
     let parent = std::process::id();
     let done = db.with_write_lock(|connection| -> Result<()> {
         connection.execute_batch("BEGIN; INSERT INTO entry VALUES ('parent')")?;
@@ -480,7 +480,7 @@ fn fork_inside_lock(args: &[OsString]) {
         Ok(())
     });
     if std::process::id() != parent {
-        let check = || assert_outside(&db, parent, &done);
+        let check = || assert_not_in_transaction(&db, parent, &done);
         exit(catch_unwind(AssertUnwindSafe(check)).is_ok());
     }
     done.unwrap();
@@ -489,8 +489,8 @@ fn fork_inside_lock(args: &[OsString]) {
 }
 
 #[test]
-fn transaction_stays_with_the_parent() {
-    for role in ["fork inside write", "fork inside lock"] {
+fn a_transaction_stays_with_the_parent() {
+    for role in ["fork_inside_write", "fork_inside_lock"] {
         let fixture = DatabaseFixture::new();
         drop(fixture.database());
         let mut peer = start(role, &fixture);
@@ -504,10 +504,10 @@ fn transaction_stays_with_the_parent() {
     }
 }
 
-/// A transaction that has outgrown the cache stands in the log already: a child
-/// that rolled it back, or closed the connection, would undo it there.
-fn fork_with_spilt_pages(args: &[OsString]) {
-    let db = impatient(args);
+/// A transaction that has outgrown the cache is partly in the WAL. A child that rolled it
+/// back, or closed the connection, would undo it there.
+fn fork_with_spilled_pages(args: &[OsString]) {
+    let db = open_with_short_timeout(args);
     let parent = std::process::id();
     let sum = "SELECT sum(length(key)) FROM entry WHERE typeof(key) = 'blob'";
     let done = db.write(|tx| -> Result<()> {
@@ -525,7 +525,7 @@ fn fork_with_spilt_pages(args: &[OsString]) {
         Ok(())
     });
     if std::process::id() != parent {
-        // Whatever it drops now, it is the parent's.
+        // The child drops the parent's database.
         drop(db);
         exit(done.is_err_and(|error| error.is_forked()));
     }
@@ -534,10 +534,10 @@ fn fork_with_spilt_pages(args: &[OsString]) {
 }
 
 #[test]
-fn child_does_not_undo_what_stands_in_the_log() {
+fn a_child_does_not_undo_what_is_in_the_wal() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
-    let mut peer = start("fork with spilt pages", &fixture);
+    let mut peer = start("fork_with_spilled_pages", &fixture);
     peer.expect("done");
     assert!(peer.close().success());
     assert_rows(&fixture, &[], &["first", "parent"]);
@@ -564,16 +564,16 @@ fn fork_inside_read(args: &[OsString]) {
         };
         exit(catch_unwind(AssertUnwindSafe(check)).is_ok());
     }
-    assert_eq!(read.unwrap(), 1, "the parent's snapshot stands");
+    assert_eq!(read.unwrap(), 1, "the parent keeps its snapshot");
     write_rows(&db, "parent");
     peer::send("done");
 }
 
 #[test]
-fn snapshot_stays_with_the_parent() {
+fn a_snapshot_stays_with_the_parent() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
-    let mut peer = start("fork inside read", &fixture);
+    let mut peer = start("fork_inside_read", &fixture);
     peer.expect("done");
     assert!(peer.close().success());
     assert_rows(&fixture, &["child", "parent"], &["first"]);

@@ -1,5 +1,5 @@
-//! Group commit within a process: order, one commit, everybody's own errors, and
-//! nobody left waiting.
+//! Group commit within a process executes writes in order of arrival and commits them
+//! together. Each caller gets its own errors, and no caller waits forever.
 #![cfg(test)]
 #![allow(unsafe_code, reason = "fork and _exit are what is tested")]
 
@@ -19,9 +19,9 @@ use penholder_testkit::{database_fixture, file_size_limit, peer, plain_sqlite, w
 #[test]
 fn peer() {
     peer::run_role(&[
-        ("hold pen", database_fixture::hold_lock),
-        ("limited", limited),
-        ("fork in a batch", fork_in_a_batch),
+        ("hold_lock", database_fixture::hold_lock),
+        ("write_to_limit", write_to_limit),
+        ("fork_in_a_batch", fork_in_a_batch),
     ]);
 }
 
@@ -51,62 +51,62 @@ fn batch<'a>(all: &'a [&'a str]) -> Write<'a, Result<()>> {
     })
 }
 
-/// All that queue are in one batch, however slow the machine is.
-fn roomy() -> Options {
+/// Returns options that put all queued writes in one batch, even on a slow machine.
+fn large_batch_options() -> Options {
     let limits = GroupLimits::default().latency(database_fixture::PROMPT);
     let options = Options::new().timeout(database_fixture::ENDLESS_TIMEOUT);
     options.group_limits(limits)
 }
 
-fn opened(fixture: &DatabaseFixture) -> Database {
+fn open_for_large_batches(fixture: &DatabaseFixture) -> Database {
     drop(fixture.database());
-    roomy().open(fixture.path()).unwrap()
+    large_batch_options().open(fixture.path()).unwrap()
 }
 
-/// Whether a thread of this process sleeps.
-fn sleeps(thread: &str) -> bool {
+/// Returns whether a thread of this process sleeps.
+fn is_asleep(thread: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{thread}/stat")).unwrap();
     stat.rsplit(") ").next().unwrap().starts_with('S')
 }
 
-/// Starts writers one after the other behind one that has the lock, lets them go,
-/// and says how each came back.
-fn queued<'a, T: Send + 'a>(
+/// Starts writers one after the other behind a thread that holds the lock, releases the
+/// lock, and returns how each writer ended.
+fn run_queued<'a, T: Send + 'a>(
     db: &Database,
     writes: impl IntoIterator<Item = Write<'a, T>>,
 ) -> Vec<thread::Result<T>> {
-    let (inside, is_inside) = mpsc::channel();
-    let (open, opened) = mpsc::channel::<()>();
+    let (send_held, held) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
     thread::scope(|scope| {
-        let gate = scope.spawn(move || {
+        let holder = scope.spawn(move || {
             let done = db.write(move |_| -> Result<()> {
-                inside.send(()).unwrap();
-                let _ = opened.recv();
+                send_held.send(()).unwrap();
+                let _ = released.recv();
                 Ok(())
             });
             done.unwrap();
         });
-        is_inside.recv().unwrap();
+        held.recv().unwrap();
         let start = |run: Write<'a, T>| {
-            let (begun, has_begun) = mpsc::channel();
+            let (send_started, started) = mpsc::channel();
             let writer = scope.spawn(move || {
-                begun
+                send_started
                     .send(fs::read_link("/proc/thread-self").unwrap())
                     .unwrap();
                 run(db)
             });
-            let thread = has_begun.recv().unwrap();
+            let thread = started.recv().unwrap();
             let thread = thread.to_str().unwrap();
             wait::until("the writer to queue", || {
-                let asleep = sleeps(thread);
+                let was_asleep = is_asleep(thread);
                 thread::sleep(Duration::from_millis(3));
-                asleep && sleeps(thread)
+                was_asleep && is_asleep(thread)
             });
             writer
         };
         let writers: Vec<_> = writes.into_iter().map(start).collect();
-        drop(open);
-        gate.join().unwrap();
+        drop(release);
+        holder.join().unwrap();
         writers
             .into_iter()
             .map(thread::ScopedJoinHandle::join)
@@ -114,16 +114,16 @@ fn queued<'a, T: Send + 'a>(
     })
 }
 
-fn results<'a>(
+fn results_of<'a>(
     db: &Database,
     writes: impl IntoIterator<Item = Write<'a, Result<()>>>,
 ) -> Vec<Result<()>> {
-    let ended = queued(db, writes);
+    let ended = run_queued(db, writes);
     ended.into_iter().map(|ended| ended.unwrap()).collect()
 }
 
-/// The keys in the order in which they were written.
-fn in_order(db: &Database) -> Vec<String> {
+/// Returns the keys in the order in which they were written.
+fn keys_in_order(db: &Database) -> Vec<String> {
     let rows = db
         .query("SELECT key FROM entry ORDER BY rowid", ())
         .unwrap();
@@ -132,30 +132,30 @@ fn in_order(db: &Database) -> Vec<String> {
         .collect()
 }
 
-/// How many commits were shared since the database was made, and by how many writes.
-fn shared(db: &Database) -> (u64, u64) {
+/// Returns how many group commits there were, and how many writes were in them.
+fn group_counts(db: &Database) -> (u64, u64) {
     let counters = db.status().unwrap().counters;
     (counters.batches, counters.grouped)
 }
 
-fn assert_idle(db: &Database) {
+fn assert_lock_free(db: &Database) {
     let status = db.status().unwrap();
     assert!(status.holder.is_none() && status.queue.is_empty());
     database_fixture::insert(db, "later").unwrap();
 }
 
-fn says(error: &Result<()>, text: &str) -> bool {
+fn error_contains(error: &Result<()>, text: &str) -> bool {
     error
         .as_ref()
         .is_err_and(|error| error.to_string().contains(text))
 }
 
-// ---- order, and one commit for all ---------------------------------------------
+// ---- order, and one commit -----------------------------------------------------
 
 #[test]
-fn order_of_arrival_is_the_order_of_execution_in_one_transaction() {
+fn writes_run_in_order_of_arrival_in_one_transaction() {
     let fixture = DatabaseFixture::new();
-    let db = opened(&fixture);
+    let db = open_for_large_batches(&fixture);
     let keys: Vec<String> = (0..21).map(|number| format!("{number:02}")).collect();
     let returned = AtomicUsize::new(0);
     let writes = keys.iter().enumerate().map(|(number, key)| {
@@ -169,7 +169,7 @@ fn order_of_arrival_is_the_order_of_execution_in_one_transaction() {
                 _ => {
                     let mut seen = 0_i64;
                     let done = db.write(|tx| -> Result<()> {
-                        // Those before are there, uncommitted and not told.
+                        // The earlier writes are visible, uncommitted and unacknowledged.
                         let rows = "SELECT count(*) FROM entry";
                         seen = tx.query_row(rows, [], |row| row.get(0))?;
                         assert_eq!(
@@ -182,7 +182,7 @@ fn order_of_arrival_is_the_order_of_execution_in_one_transaction() {
                     assert_eq!(
                         usize::try_from(seen).unwrap(),
                         number,
-                        "borrowed from this stack"
+                        "the closure borrows from the caller's stack"
                     );
                     done
                 }
@@ -191,19 +191,19 @@ fn order_of_arrival_is_the_order_of_execution_in_one_transaction() {
             done
         })
     });
-    results(&db, writes)
+    results_of(&db, writes)
         .into_iter()
         .for_each(|done| done.unwrap());
-    assert_eq!(in_order(&db), keys);
-    assert_eq!(shared(&db), (1, 21));
+    assert_eq!(keys_in_order(&db), keys);
+    assert_eq!(group_counts(&db), (1, 21));
 }
 
 // ---- errors and panics ------------------------------------------------------------
 
 #[test]
-fn an_error_or_a_panic_reaches_its_caller_alone() {
+fn an_error_or_a_panic_reaches_only_its_caller() {
     let fixture = DatabaseFixture::new();
-    let db = opened(&fixture);
+    let db = open_for_large_batches(&fixture);
     let writes = [
         insert("a"),
         closure("INSERT INTO entry VALUES ('lost'); nonsense"),
@@ -217,7 +217,7 @@ fn an_error_or_a_panic_reaches_its_caller_alone() {
         write(|db| db.execute("nonsense", ()).map(drop)),
         closure("INSERT INTO entry VALUES ('b')"),
     ];
-    let ended = queued(&db, writes);
+    let ended = run_queued(&db, writes);
     assert!(ended[0].as_ref().unwrap().is_ok() && ended[5].as_ref().unwrap().is_ok());
     let panic = ended[2].as_ref().unwrap_err();
     assert_eq!(panic.downcast_ref::<&str>(), Some(&"on purpose"));
@@ -225,12 +225,12 @@ fn an_error_or_a_panic_reaches_its_caller_alone() {
         let error = ended[number].as_ref().unwrap().as_ref().unwrap_err();
         assert!(error.to_string().contains("nonsense"), "{error}");
     }
-    assert_eq!(in_order(&db), ["a", "b"]);
-    assert_eq!(shared(&db), (1, 2));
+    assert_eq!(keys_in_order(&db), ["a", "b"]);
+    assert_eq!(group_counts(&db), (1, 2));
 }
 
 #[test]
-fn a_closure_that_ends_the_transaction_is_told_and_costs_closures_a_retry() {
+fn a_closure_that_ends_the_transaction_fails_and_earlier_closures_must_retry() {
     let endings = [
         "COMMIT",
         "ROLLBACK",
@@ -239,8 +239,8 @@ fn a_closure_that_ends_the_transaction_is_told_and_costs_closures_a_retry() {
     ];
     for ending in endings {
         let fixture = DatabaseFixture::new();
-        let db = opened(&fixture);
-        let swallowed = write(move |db| {
+        let db = open_for_large_batches(&fixture);
+        let ignores_error = write(move |db| {
             db.write(|tx| -> Result<()> {
                 tx.execute("INSERT INTO entry VALUES ('lost')", [])?;
                 let _ = tx.execute_batch(ending);
@@ -250,26 +250,26 @@ fn a_closure_that_ends_the_transaction_is_told_and_costs_closures_a_retry() {
         let writes = [
             closure("INSERT INTO entry VALUES ('lost')"),
             insert("a"),
-            swallowed,
+            ignores_error,
             insert("b"),
             closure("INSERT INTO entry VALUES ('c')"),
         ];
-        let done = results(&db, writes);
+        let done = results_of(&db, writes);
         assert!(done[0].as_ref().unwrap_err().is_retryable(), "{ending}");
         assert!(
-            says(&done[2], "ended before its time"),
+            error_contains(&done[2], "ended before its time"),
             "{ending}: {done:?}"
         );
         assert!([1, 3, 4].iter().all(|&one| done[one].is_ok()), "{done:?}");
-        assert_eq!(in_order(&db), ["a", "b", "c"], "{ending}");
-        assert_idle(&db);
+        assert_eq!(keys_in_order(&db), ["a", "b", "c"], "{ending}");
+        assert_lock_free(&db);
     }
 }
 
 #[test]
-fn begin_and_open_savepoints_disturb_nobody() {
+fn begin_and_open_savepoints_affect_no_other_write() {
     let fixture = DatabaseFixture::new();
-    let db = opened(&fixture);
+    let db = open_for_large_batches(&fixture);
     let writes = [
         insert("a"),
         closure("INSERT INTO entry VALUES ('lost'); BEGIN"),
@@ -277,18 +277,20 @@ fn begin_and_open_savepoints_disturb_nobody() {
         closure("SAVEPOINT x; INSERT INTO entry VALUES ('lost'); nonsense"),
         closure("INSERT INTO entry VALUES ('c')"),
     ];
-    let done = results(&db, writes);
-    assert!(says(&done[1], "within a transaction") && says(&done[3], "nonsense"));
+    let done = results_of(&db, writes);
+    assert!(
+        error_contains(&done[1], "within a transaction") && error_contains(&done[3], "nonsense")
+    );
     assert!([0, 2, 4].iter().all(|&one| done[one].is_ok()), "{done:?}");
-    assert_eq!(in_order(&db), ["a", "b", "c"]);
+    assert_eq!(keys_in_order(&db), ["a", "b", "c"]);
 }
 
-// ---- SQLite rolls all of it back ----------------------------------------------------
+// ---- SQLite rolls the whole batch back ----------------------------------------------
 
-const TAKEN: &str = "INSERT OR ROLLBACK INTO one VALUES (1)";
+const DUPLICATE: &str = "INSERT OR ROLLBACK INTO one VALUES (1)";
 
-fn with_one(fixture: &DatabaseFixture) -> Database {
-    let db = opened(fixture);
+fn open_with_unique_row(fixture: &DatabaseFixture) -> Database {
+    let db = open_for_large_batches(fixture);
     let tables = [
         "CREATE TABLE one(id INTEGER PRIMARY KEY)",
         "INSERT INTO one VALUES (1)",
@@ -299,22 +301,22 @@ fn with_one(fixture: &DatabaseFixture) -> Database {
     db
 }
 
-type Culprit = fn() -> Write<'static, Result<()>>;
+type MakeWrite = fn() -> Write<'static, Result<()>>;
 
 #[test]
-fn who_makes_sqlite_roll_back_pays_alone() {
-    let culprits: [(Culprit, &str); 4] = [
-        (|| write(|db| db.execute(TAKEN, ()).map(drop)), "UNIQUE"),
+fn a_rollback_by_sqlite_fails_only_the_write_that_caused_it() {
+    let culprits: [(MakeWrite, &str); 4] = [
+        (|| write(|db| db.execute(DUPLICATE, ()).map(drop)), "UNIQUE"),
         (
-            || batch(&["INSERT INTO entry VALUES ('lost')", TAKEN]),
+            || batch(&["INSERT INTO entry VALUES ('lost')", DUPLICATE]),
             "UNIQUE",
         ),
-        (|| closure(TAKEN), "UNIQUE"),
+        (|| closure(DUPLICATE), "UNIQUE"),
         (|| closure("INSERT INTO guarded VALUES (1)"), "guarded"),
     ];
     for (culprit, text) in culprits {
         let fixture = DatabaseFixture::new();
-        let db = with_one(&fixture);
+        let db = open_with_unique_row(&fixture);
         let writes = [
             insert("a"),
             closure("INSERT INTO entry VALUES ('lost')"),
@@ -326,24 +328,24 @@ fn who_makes_sqlite_roll_back_pays_alone() {
             insert("d"),
             closure("INSERT INTO entry VALUES ('e')"),
         ];
-        let done = results(&db, writes);
+        let done = results_of(&db, writes);
         assert!(done[1].as_ref().unwrap_err().is_retryable());
-        assert!(says(&done[3], text), "{done:?}");
+        assert!(error_contains(&done[3], text), "{done:?}");
         assert!(
             [0, 2, 4, 5].iter().all(|&one| done[one].is_ok()),
             "{done:?}"
         );
-        assert_eq!(in_order(&db), ["a", "b", "c", "d", "e"]);
-        assert_idle(&db);
+        assert_eq!(keys_in_order(&db), ["a", "b", "c", "d", "e"]);
+        assert_lock_free(&db);
     }
 }
 
-/// What runs again by itself may fail now, and what failed may succeed: what a
-/// closure wrote for the one, and against the other, is gone.
+/// A repeated write may fail now, and a write that failed may succeed, because the rows and
+/// tables of an earlier closure are rolled back.
 #[test]
-fn what_runs_again_sees_what_is_there_now() {
+fn a_repeated_write_sees_the_current_content() {
     let fixture = DatabaseFixture::new();
-    let db = with_one(&fixture);
+    let db = open_with_unique_row(&fixture);
     let writes = [
         closure("INSERT INTO one VALUES (2); CREATE TABLE brief(key)"),
         batch(&[
@@ -352,52 +354,52 @@ fn what_runs_again_sees_what_is_there_now() {
         ]),
         write(|db| db.execute("INSERT INTO one VALUES (2)", ()).map(drop)),
         insert("a"),
-        batch(&["INSERT INTO entry VALUES ('lost')", TAKEN]),
+        batch(&["INSERT INTO entry VALUES ('lost')", DUPLICATE]),
         insert("b"),
         insert("c"),
     ];
-    let done = results(&db, writes);
+    let done = results_of(&db, writes);
     assert!(done[0].as_ref().unwrap_err().is_retryable());
-    assert!(says(&done[1], "no such table: brief"), "{done:?}");
-    assert!(says(&done[4], "UNIQUE"), "{done:?}");
+    assert!(error_contains(&done[1], "no such table: brief"), "{done:?}");
+    assert!(error_contains(&done[4], "UNIQUE"), "{done:?}");
     assert!(
         [2, 3, 5, 6].iter().all(|&one| done[one].is_ok()),
         "{done:?}"
     );
     assert_eq!(
-        in_order(&db),
+        keys_in_order(&db),
         ["a", "b", "c"],
-        "acknowledged, so it is there"
+        "acknowledged writes are there"
     );
     assert_eq!(database_fixture::number(&db, "SELECT sum(id) FROM one"), 3);
-    assert_idle(&db);
+    assert_lock_free(&db);
 }
 
-/// `FAIL` keeps what stood before it, also if all of it had to be run again.
+/// `FAIL` keeps the changes before the failure, also if the batch had to be repeated.
 #[test]
-fn what_fail_keeps_is_kept() {
+fn changes_kept_by_fail_survive_a_repeated_batch() {
     let fixture = DatabaseFixture::new();
-    let db = with_one(&fixture);
+    let db = open_with_unique_row(&fixture);
     let fails = "INSERT OR FAIL INTO one VALUES (7), (1)";
     let writes = [
         insert("a"),
         write(|db| db.execute(fails, ()).map(drop)),
-        write(|db| db.execute(TAKEN, ()).map(drop)),
+        write(|db| db.execute(DUPLICATE, ()).map(drop)),
     ];
-    let done = results(&db, writes);
+    let done = results_of(&db, writes);
     assert!(
-        done[0].is_ok() && says(&done[1], "1 changes before it stand"),
+        done[0].is_ok() && error_contains(&done[1], "1 changes before it stand"),
         "{done:?}"
     );
     assert_eq!(database_fixture::number(&db, "SELECT sum(id) FROM one"), 8);
 }
 
-/// What failed leaves nothing behind, also where SQLite would in a transaction.
+/// A failed write leaves no rows, although SQLite would keep some in a transaction.
 #[test]
-fn what_failed_is_gone() {
+fn a_failed_write_leaves_no_rows() {
     for foreign_keys in ["ON", "OFF"] {
         let fixture = DatabaseFixture::new();
-        let db = with_one(&fixture);
+        let db = open_with_unique_row(&fixture);
         let tables = [
             "CREATE TABLE typed(number INT) STRICT",
             "CREATE TABLE text(value)",
@@ -418,12 +420,14 @@ fn what_failed_is_gone() {
             write(|db| db.execute(broken, ()).map(drop)),
             insert("b"),
         ];
-        let done = results(&db, writes);
+        let done = results_of(&db, writes);
         assert!(
-            done[0].is_ok() && says(&done[1], "cannot store TEXT") && says(&done[2], "JSON"),
+            done[0].is_ok()
+                && error_contains(&done[1], "cannot store TEXT")
+                && error_contains(&done[2], "JSON"),
             "{done:?}"
         );
-        assert_eq!(in_order(&db), ["a", "b"]);
+        assert_eq!(keys_in_order(&db), ["a", "b"]);
         assert_eq!(
             database_fixture::number(&db, "SELECT count(*) FROM typed"),
             0
@@ -434,8 +438,8 @@ fn what_failed_is_gone() {
 
 // ---- foreign keys -----------------------------------------------------------------
 
-fn with_families(fixture: &DatabaseFixture) -> Database {
-    let db = opened(fixture);
+fn open_with_foreign_keys(fixture: &DatabaseFixture) -> Database {
+    let db = open_for_large_batches(fixture);
     let tables = [
         "CREATE TABLE parent(id INTEGER PRIMARY KEY)",
         "CREATE TABLE child(of REFERENCES parent DEFERRABLE INITIALLY DEFERRED)",
@@ -451,7 +455,7 @@ fn with_families(fixture: &DatabaseFixture) -> Database {
 }
 
 #[test]
-fn a_deferred_violation_is_neither_healed_nor_blamed_by_a_neighbour() {
+fn a_deferred_violation_affects_only_its_own_write() {
     let orphans: [fn() -> Write<'static, Result<()>>; 3] = [
         || write(|db| db.execute("INSERT INTO child VALUES (7)", ()).map(drop)),
         || {
@@ -464,15 +468,15 @@ fn a_deferred_violation_is_neither_healed_nor_blamed_by_a_neighbour() {
     ];
     for orphan in orphans {
         let fixture = DatabaseFixture::new();
-        let db = with_families(&fixture);
+        let db = open_with_foreign_keys(&fixture);
         let writes = [
             insert("a"),
             orphan(),
             write(|db| db.execute("INSERT INTO parent VALUES (7)", ()).map(drop)),
             closure("INSERT INTO child VALUES (8); INSERT INTO parent VALUES (8)"),
         ];
-        let done = results(&db, writes);
-        assert!(says(&done[1], "FOREIGN KEY"), "{done:?}");
+        let done = results_of(&db, writes);
+        assert!(error_contains(&done[1], "FOREIGN KEY"), "{done:?}");
         assert!([0, 2, 3].iter().all(|&one| done[one].is_ok()), "{done:?}");
         assert_eq!(
             database_fixture::number(&db, "SELECT sum(of) FROM child"),
@@ -483,31 +487,34 @@ fn a_deferred_violation_is_neither_healed_nor_blamed_by_a_neighbour() {
 }
 
 #[test]
-fn deferring_foreign_keys_holds_for_one_member() {
+fn deferred_foreign_keys_apply_to_one_write_only() {
     let pragma = "PRAGMA defer_foreign_keys = ON";
     let whole = "INSERT INTO strict VALUES (8); INSERT INTO parent VALUES (8)";
     let deferring = format!("{pragma}; {whole}");
     let failing = format!("{pragma}; nonsense");
     for first in [deferring.as_str(), failing.as_str()] {
         let fixture = DatabaseFixture::new();
-        let db = with_families(&fixture);
+        let db = open_with_foreign_keys(&fixture);
         let second = "INSERT INTO strict VALUES (9); INSERT INTO parent VALUES (9)";
-        let done = results(
+        let done = results_of(
             &db,
             [insert("a"), closure(first), closure(second), insert("b")],
         );
         assert_eq!(done[1].is_ok(), first == deferring, "{done:?}");
-        assert!(says(&done[2], "FOREIGN KEY"), "as alone: {done:?}");
+        assert!(
+            error_contains(&done[2], "FOREIGN KEY"),
+            "as in a transaction of its own: {done:?}"
+        );
         assert!(done[0].is_ok() && done[3].is_ok());
     }
 }
 
 // ---- a commit that fails ------------------------------------------------------------
 
-fn limited(args: &[OsString]) {
-    let db = roomy().open(Path::new(&args[0])).unwrap();
+fn write_to_limit(args: &[OsString]) {
+    let db = large_batch_options().open(Path::new(&args[0])).unwrap();
     database_fixture::insert(&db, "before").unwrap();
-    let log = fs::metadata(database_fixture::with_suffix(Path::new(&args[0]), "-wal")).unwrap();
+    let wal = fs::metadata(database_fixture::with_suffix(Path::new(&args[0]), "-wal")).unwrap();
     let large = "INSERT INTO entry VALUES (hex(zeroblob(20000)))";
     let members = || {
         [
@@ -517,14 +524,15 @@ fn limited(args: &[OsString]) {
         ]
     };
     for _ in 0..3 {
-        file_size_limit::set(Some(log.len() + 5000));
-        let done = results(&db, members());
+        file_size_limit::set(Some(wal.len() + 5000));
+        let done = results_of(&db, members());
         file_size_limit::set(None);
-        let is_told = |done: &Result<()>| done.as_ref().is_err_and(|e| e.sqlite_error().is_some());
-        assert!(done.iter().all(is_told), "{done:?}");
+        let is_sqlite_error =
+            |done: &Result<()>| done.as_ref().is_err_and(|e| e.sqlite_error().is_some());
+        assert!(done.iter().all(is_sqlite_error), "{done:?}");
         assert_eq!(database_fixture::count_entries(&db), 1);
     }
-    results(&db, members())
+    results_of(&db, members())
         .into_iter()
         .for_each(|done| done.unwrap());
     assert_eq!(database_fixture::count_entries(&db), 4);
@@ -532,27 +540,27 @@ fn limited(args: &[OsString]) {
 }
 
 #[test]
-fn a_commit_that_fails_fails_for_all_and_the_next_one_works() {
+fn a_failed_commit_fails_for_all_and_the_next_one_works() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
-    let role = Peer::command("limited", [fixture.path()]);
+    let role = Peer::command("write_to_limit", [fixture.path()]);
     let mut peer = Peer::spawn(file_size_limit::with_signal_ignored(&role));
     peer.expect("done");
     assert!(peer.close().success());
     plain_sqlite::assert_integrity(&fixture.path());
 }
 
-/// An outsider is in the way of one member until its deadline: the others have their
-/// own.
+/// An unlocked writer blocks one member until its deadline. The other members have their
+/// own deadlines.
 #[test]
-fn a_leader_that_gives_up_takes_nobody_with_it() {
+fn a_leader_that_times_out_fails_no_other_write() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
     let db = Options::new()
         .timeout(Duration::from_secs(2))
         .open(fixture.path())
         .unwrap();
-    let Some(mut outsider) = plain_sqlite::outsider(&fixture.path()) else {
+    let Some(mut unlocked_writer) = plain_sqlite::outsider(&fixture.path()) else {
         return;
     };
     thread::scope(|scope| {
@@ -562,8 +570,8 @@ fn a_leader_that_gives_up_takes_nobody_with_it() {
             .map(|_| scope.spawn(|| database_fixture::insert(&db, "later")))
             .collect();
         assert!(first.join().unwrap().unwrap_err().is_busy());
-        outsider.send("COMMIT; SELECT 'gone';");
-        outsider.expect("gone");
+        unlocked_writer.send("COMMIT; SELECT 'done';");
+        unlocked_writer.expect("done");
         others
             .into_iter()
             .for_each(|other| other.join().unwrap().unwrap());
@@ -574,12 +582,12 @@ fn a_leader_that_gives_up_takes_nobody_with_it() {
 // ---- deadlines --------------------------------------------------------------------
 
 #[test]
-fn who_queues_too_long_leaves_no_trace_and_is_told_who_holds() {
+fn a_write_that_times_out_leaves_no_trace_and_names_the_holder() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
-    let mut holder = database_fixture::start_holder("hold pen", &fixture.directory());
-    let impatient = Options::new().timeout(Duration::from_millis(300));
-    let db = impatient.open(fixture.path()).unwrap();
+    let mut holder = database_fixture::start_holder("hold_lock", &fixture.directory());
+    let short = Options::new().timeout(Duration::from_millis(300));
+    let db = short.open(fixture.path()).unwrap();
     thread::scope(|scope| {
         let all: Vec<_> = (0..6)
             .map(|_| scope.spawn(|| database_fixture::insert(&db, "late")))
@@ -596,9 +604,9 @@ fn who_queues_too_long_leaves_no_trace_and_is_told_who_holds() {
     assert_eq!(database_fixture::keys(&db), ["kept"]);
 }
 
-/// It runs on: its caller waits for the end, deadline or not.
+/// The caller of a claimed write waits for the result even after its deadline.
 #[test]
-fn what_is_claimed_comes_to_its_end() {
+fn a_claimed_write_is_finished() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
     let limits = GroupLimits::default().latency(database_fixture::PROMPT);
@@ -611,9 +619,9 @@ fn what_is_claimed_comes_to_its_end() {
             Ok(())
         })
     });
-    let done = results(&db, [insert("a"), slow, insert("c")]);
+    let done = results_of(&db, [insert("a"), slow, insert("c")]);
     assert!(done[0].is_ok() && done[1].is_ok(), "{done:?}");
-    // Not claimed before its deadline.
+    // It may not be claimed before its deadline.
     let is_late = |error: &Error| error.is_timeout();
     assert!(done[2].as_ref().map_or_else(is_late, |()| true), "{done:?}");
     let kept = 2 + i64::from(done[2].is_ok());
@@ -634,10 +642,10 @@ fn assert_nested(done: &Result<()>, since: Instant) {
 }
 
 #[test]
-fn a_write_inside_a_closure_is_an_error_at_once_whoever_runs_it() {
+fn a_write_inside_a_closure_is_an_error_at_once_on_every_thread() {
     let fixture = DatabaseFixture::new();
-    let db = opened(&fixture);
-    let nests = || {
+    let db = open_for_large_batches(&fixture);
+    let nested = || {
         write(|db: &Database| {
             let caller = thread::current().id();
             let mut ran_by = caller;
@@ -652,19 +660,19 @@ fn a_write_inside_a_closure_is_an_error_at_once_whoever_runs_it() {
             ran_by != caller
         })
     };
-    let elsewhere = queued(&db, [nests(), nests(), nests()]);
-    let elsewhere = elsewhere
+    let by_another_thread = run_queued(&db, [nested(), nested(), nested()]);
+    let by_another_thread = by_another_thread
         .into_iter()
         .filter(|ran| *ran.as_ref().unwrap())
         .count();
-    assert_eq!(elsewhere, 2, "the first leads");
+    assert_eq!(by_another_thread, 2, "the first thread leads");
     assert_eq!(database_fixture::count_entries(&db), 0);
 }
 
 #[test]
 fn a_write_inside_with_write_lock_is_an_error_while_others_wait_for_the_lock() {
     let fixture = DatabaseFixture::new();
-    let db = opened(&fixture);
+    let db = open_for_large_batches(&fixture);
     thread::scope(|scope| {
         let done = db.with_write_lock(|_| -> Result<()> {
             scope.spawn(|| database_fixture::insert(&db, "waits").unwrap());
@@ -681,10 +689,10 @@ fn a_write_inside_with_write_lock_is_an_error_while_others_wait_for_the_lock() {
 
 // ---- forks ----------------------------------------------------------------------
 
-/// The second of three closures forks, on the thread that leads: the first's. The
-/// child comes out of the first one's call.
+/// One of three closures forks, on the leading thread, which is the first caller's. The
+/// child returns from the first call.
 fn fork_in_a_batch(args: &[OsString]) {
-    let db = roomy().open(Path::new(&args[0])).unwrap();
+    let db = large_batch_options().open(Path::new(&args[0])).unwrap();
     let parent = std::process::id();
     let forks: usize = args[1].to_str().unwrap().parse().unwrap();
     let child = AtomicUsize::new(0);
@@ -694,11 +702,11 @@ fn fork_in_a_batch(args: &[OsString]) {
             let done = db.write(|tx| -> Result<()> {
                 tx.execute("INSERT INTO entry VALUES (?1)", [number.to_string()])?;
                 if number == forks {
-                    // SAFETY: the child goes back through the leader's frames, and ends.
+                    // SAFETY: the child returns through the leader's frames, and exits.
                     let pid = unsafe { libc::fork() };
                     if pid == 0 {
-                        // SAFETY: so that it does not outlive its test, whatever happens. (The
-                        // thread that forked may end before it.)
+                        // SAFETY: `alarm` has no preconditions. It ends the child after the
+                        // test. The thread that forked may end before the child.
                         unsafe { libc::alarm(30) };
                     } else {
                         child.store(usize::try_from(pid).unwrap(), SeqCst);
@@ -707,16 +715,16 @@ fn fork_in_a_batch(args: &[OsString]) {
                 Ok(())
             });
             if std::process::id() != parent {
-                let is_told = done.is_err_and(|error: Error| error.is_forked());
-                // From now on it is a process like others.
-                let is_told = is_told && database_fixture::insert(db, "child").is_ok();
+                let succeeded = done.is_err_and(|error: Error| error.is_forked());
+                // From now on the child is an independent process.
+                let succeeded = succeeded && database_fixture::insert(db, "child").is_ok();
                 // SAFETY: ends the child at once.
-                unsafe { libc::_exit(i32::from(!is_told)) }
+                unsafe { libc::_exit(i32::from(!succeeded)) }
             }
             done
         })
     };
-    let done = results(&db, (0..3).map(member));
+    let done = results_of(&db, (0..3).map(member));
     assert!(done.iter().all(Result::is_ok), "{done:?}");
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.load(SeqCst)).unwrap());
     let ended = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty());
@@ -726,16 +734,16 @@ fn fork_in_a_batch(args: &[OsString]) {
 }
 
 #[test]
-fn a_fork_in_a_batch_leaves_it_to_the_parent() {
+fn a_batch_stays_with_the_parent_of_a_fork() {
     for forks in ["0", "1", "2"] {
         let fixture = DatabaseFixture::new();
         drop(fixture.database());
         let path = fixture.path();
-        let mut peer = Peer::start("fork in a batch", [path.to_str().unwrap(), forks]);
+        let mut peer = Peer::start("fork_in_a_batch", [path.to_str().unwrap(), forks]);
         peer.expect("done");
         assert!(peer.close().success());
         assert_eq!(
-            in_order(&database_fixture::open(&fixture.path())),
+            keys_in_order(&database_fixture::open(&fixture.path())),
             ["0", "1", "2", "child", "after"]
         );
         plain_sqlite::assert_integrity(&fixture.path());
@@ -744,43 +752,48 @@ fn a_fork_in_a_batch_leaves_it_to_the_parent() {
 
 // ---- bounds -----------------------------------------------------------------------
 
-fn commits_of_six(group: GroupCommit, limits: GroupLimits) -> (u64, u64) {
+fn group_counts_of_six(group: GroupCommit, limits: GroupLimits) -> (u64, u64) {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
-    let options = roomy().group_commit(group).group_limits(limits);
+    let options = large_batch_options()
+        .group_commit(group)
+        .group_limits(limits);
     let db = options.open(fixture.path()).unwrap();
     let keys = ["a", "b", "c", "d", "e", "f"];
-    results(&db, keys.map(insert))
+    results_of(&db, keys.map(insert))
         .into_iter()
         .for_each(|done| done.unwrap());
-    assert_eq!(in_order(&db), keys);
-    shared(&db)
+    assert_eq!(keys_in_order(&db), keys);
+    group_counts(&db)
 }
 
 #[test]
-fn a_batch_grows_no_further_than_its_limits() {
+fn a_batch_stays_within_its_limits() {
     let within = GroupCommit::WithinProcess;
-    let roomy = GroupLimits::default().latency(database_fixture::PROMPT);
-    assert_eq!(commits_of_six(within, roomy), (1, 6));
-    assert_eq!(commits_of_six(GroupCommit::Off, roomy), (0, 0));
-    assert_eq!(commits_of_six(within, roomy.statements(2)), (3, 6));
-    assert_eq!(commits_of_six(within, roomy.statements(1)), (0, 0));
-    assert_eq!(commits_of_six(within, roomy.bytes(1)).0, 0);
-    // No time for company: each is the first of its batch, which always fits.
+    let large = GroupLimits::default().latency(database_fixture::PROMPT);
+    assert_eq!(group_counts_of_six(within, large), (1, 6));
+    assert_eq!(group_counts_of_six(GroupCommit::Off, large), (0, 0));
+    assert_eq!(group_counts_of_six(within, large.statements(2)), (3, 6));
+    assert_eq!(group_counts_of_six(within, large.statements(1)), (0, 0));
+    assert_eq!(group_counts_of_six(within, large.bytes(1)).0, 0);
+    // No time for a second write. The first write of a batch always fits.
     assert_eq!(
-        commits_of_six(within, roomy.latency(Duration::ZERO)),
+        group_counts_of_six(within, large.latency(Duration::ZERO)),
         (0, 0)
     );
 }
 
-/// What comes after a slow closure is in the next batch: who was before it waits
-/// for it, and nobody else's commit does.
+/// Writes after a slow closure are in the next batch. Only the commit of the writes before
+/// it waits for it.
 #[test]
 fn a_slow_closure_ends_its_batch() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
     let limits = GroupLimits::default().latency(Duration::from_millis(250));
-    let db = roomy().group_limits(limits).open(fixture.path()).unwrap();
+    let db = large_batch_options()
+        .group_limits(limits)
+        .open(fixture.path())
+        .unwrap();
     let slow = write(|db| {
         db.write(|tx| -> Result<()> {
             tx.execute("INSERT INTO entry VALUES ('slow')", [])?;
@@ -788,42 +801,51 @@ fn a_slow_closure_ends_its_batch() {
             Ok(())
         })
     });
-    let looks = write(|db| {
+    let reads = write(|db| {
         db.write(|tx| -> Result<()> {
             assert!(
                 database_fixture::count_entries(db) > 0,
-                "those before are committed"
+                "the earlier writes are committed"
             );
             tx.execute("INSERT INTO entry VALUES ('c')", [])?;
             Ok(())
         })
     });
-    let done = results(&db, [insert("a"), slow, looks, insert("d")]);
+    let done = results_of(&db, [insert("a"), slow, reads, insert("d")]);
     done.into_iter().for_each(|done| done.unwrap());
-    assert_eq!(in_order(&db), ["a", "slow", "c", "d"]);
+    assert_eq!(keys_in_order(&db), ["a", "slow", "c", "d"]);
 }
 
-// ---- many, in any order -------------------------------------------------------------
+// ---- many writes in random order ----------------------------------------------------
 
-/// Thousands of writes by threads, with short and long deadlines, errors and panics:
-/// each is told what became of it, and nobody waits for ever.
+/// Thousands of writes by threads with short and long deadlines, errors and panics: each
+/// caller gets the right result, and no caller waits forever.
 #[test]
-fn a_crowd_is_told_the_truth() {
+fn many_threads_get_the_right_results() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
-    let patient = roomy()
+    let long_timeout = large_batch_options()
         .group_limits(GroupLimits::default())
         .open(fixture.path())
         .unwrap();
-    let hasty = Options::new()
+    let short_timeout = Options::new()
         .timeout(Duration::from_millis(2))
         .open(fixture.path())
         .unwrap();
-    let told: Vec<String> = thread::scope(|scope| {
-        let (patient, hasty) = (&patient, &hasty);
+    let acknowledged: Vec<String> = thread::scope(|scope| {
+        let (long_timeout, short_timeout) = (&long_timeout, &short_timeout);
         let writers: Vec<_> = (0..12_u64)
             .map(|writer| {
-                scope.spawn(move || crowd(writer, if writer % 3 == 0 { hasty } else { patient }))
+                scope.spawn(move || {
+                    write_at_random(
+                        writer,
+                        if writer % 3 == 0 {
+                            short_timeout
+                        } else {
+                            long_timeout
+                        },
+                    )
+                })
             })
             .collect();
         writers
@@ -831,15 +853,15 @@ fn a_crowd_is_told_the_truth() {
             .flat_map(|writer| writer.join().unwrap())
             .collect()
     });
-    let mut told = told;
-    told.sort();
-    assert_eq!(database_fixture::keys(&patient), told);
+    let mut acknowledged = acknowledged;
+    acknowledged.sort();
+    assert_eq!(database_fixture::keys(&long_timeout), acknowledged);
     plain_sqlite::assert_integrity(&fixture.path());
 }
 
-/// The keys whose writes were acknowledged.
-fn crowd(writer: u64, db: &Database) -> Vec<String> {
-    let mut told = Vec::new();
+/// Writes in random ways and returns the keys whose writes were acknowledged.
+fn write_at_random(writer: u64, db: &Database) -> Vec<String> {
+    let mut acknowledged = Vec::new();
     let mut random = writer + 1;
     for number in 0..250 {
         random = random
@@ -877,13 +899,13 @@ fn crowd(writer: u64, db: &Database) -> Vec<String> {
             _ => database_fixture::insert(db, &key),
         };
         if done.is_ok() {
-            told.push(key);
+            acknowledged.push(key);
         }
         if random >> 30 & 3 == 0 {
             thread::sleep(pause);
         }
     }
-    told
+    acknowledged
 }
 
 // ---- tasks ------------------------------------------------------------------------
@@ -901,8 +923,8 @@ mod tasks {
 
     const INSERT: &str = "INSERT INTO entry VALUES (?1)";
 
-    /// With one thread for all that blocks.
-    fn narrow() -> Runtime {
+    /// Returns a runtime with one blocking thread.
+    fn runtime_with_one_blocking_thread() -> Runtime {
         let mut runtime = Builder::new_multi_thread();
         let runtime = runtime.worker_threads(2).max_blocking_threads(1);
         runtime.enable_all().build().unwrap()
@@ -911,9 +933,9 @@ mod tasks {
     #[test]
     fn tasks_and_threads_share_a_group_with_one_blocking_thread() {
         let fixture = DatabaseFixture::new();
-        let db = opened(&fixture);
+        let db = open_for_large_batches(&fixture);
         let tasks = AsyncDatabase::from(db.clone());
-        let runtime = narrow();
+        let runtime = runtime_with_one_blocking_thread();
         thread::scope(|scope| {
             for writer in 0..4 {
                 let db = &db;
@@ -952,79 +974,79 @@ mod tasks {
         assert_eq!(once, 4 * 50 + 20 * 20);
     }
 
-    /// Before they are called, while they lead and while they are claimed, among
-    /// others who are patient.
+    /// Futures are dropped before their turn, while they lead and while they are claimed.
+    /// Other futures wait with long timeouts.
     #[test]
-    fn futures_dropped_at_any_moment_hold_nobody_up() {
+    fn futures_dropped_at_any_moment_delay_no_other_write() {
         let fixture = DatabaseFixture::new();
-        let db = opened(&fixture);
+        let db = open_for_large_batches(&fixture);
         let tasks = AsyncDatabase::from(db.clone());
-        let told: BTreeSet<String> = narrow().block_on(async {
+        let acknowledged: BTreeSet<String> = runtime_with_one_blocking_thread().block_on(async {
             let mut all = JoinSet::new();
             for writer in 0..16_u64 {
                 let db = tasks.clone();
                 all.spawn(async move {
-                    let mut told = Vec::new();
+                    let mut acknowledged = Vec::new();
                     for number in 0..60_u64 {
                         let key = format!("{writer} {number}");
                         let write = db.execute(INSERT, [key.clone()]);
-                        let patience = match writer % 2 {
+                        let wait_time = match writer % 2 {
                             0 => database_fixture::ENDLESS_TIMEOUT,
                             _ => Duration::from_micros(number * 97 % 3000),
                         };
-                        if let Ok(done) = timeout(patience, write).await {
+                        if let Ok(done) = timeout(wait_time, write).await {
                             done.unwrap();
-                            told.push(key);
+                            acknowledged.push(key);
                         }
                     }
-                    told
+                    acknowledged
                 });
             }
-            let mut told = BTreeSet::new();
+            let mut acknowledged = BTreeSet::new();
             while let Some(done) = all.join_next().await {
-                told.extend(done.unwrap());
+                acknowledged.extend(done.unwrap());
             }
-            told
+            acknowledged
         });
         database_fixture::insert(&db, "last").unwrap();
         let keys = database_fixture::keys(&db);
-        let once: BTreeSet<String> = keys.iter().cloned().collect();
-        assert_eq!(keys.len(), once.len(), "nothing twice");
-        assert!(told.is_subset(&once) && told.len() >= 8 * 60);
+        let distinct: BTreeSet<String> = keys.iter().cloned().collect();
+        assert_eq!(keys.len(), distinct.len(), "no key is there twice");
+        assert!(acknowledged.is_subset(&distinct) && acknowledged.len() >= 8 * 60);
     }
 
     #[test]
-    fn a_runtime_that_ends_while_it_leads_leaves_the_group_to_others() {
+    fn a_runtime_that_ends_while_it_leads_passes_the_lead_on() {
         let fixture = DatabaseFixture::new();
         drop(fixture.database());
-        let db = roomy().open(fixture.path()).unwrap();
+        let db = large_batch_options().open(fixture.path()).unwrap();
         let tasks = AsyncDatabase::from(db.clone());
-        let mut holder = database_fixture::start_holder("hold pen", &fixture.directory());
-        let runtime = narrow();
+        let mut holder = database_fixture::start_holder("hold_lock", &fixture.directory());
+        let runtime = runtime_with_one_blocking_thread();
         for number in 0..5 {
             let db = tasks.clone();
             runtime.spawn(async move { db.execute(INSERT, [number]).await });
         }
         thread::sleep(Duration::from_millis(50));
         thread::scope(|scope| {
-            let waits = scope.spawn(|| database_fixture::insert(&db, "waits"));
+            let waiter = scope.spawn(|| database_fixture::insert(&db, "waits"));
             thread::sleep(Duration::from_millis(50));
             runtime.shutdown_background();
             thread::sleep(Duration::from_millis(50));
             holder.send("release");
             holder.expect("released");
-            waits.join().unwrap().unwrap();
+            waiter.join().unwrap().unwrap();
         });
         database_fixture::insert(&db, "after").unwrap();
-        let keys = in_order(&db);
+        let keys = keys_in_order(&db);
         assert_eq!(keys[keys.len() - 2..], ["waits", "after"]);
     }
 
     #[test]
     fn a_future_awaited_inside_a_closure_is_an_error_at_once() {
         let fixture = DatabaseFixture::new();
-        let tasks = AsyncDatabase::from(opened(&fixture));
-        let runtime = narrow();
+        let tasks = AsyncDatabase::from(open_for_large_batches(&fixture));
+        let runtime = runtime_with_one_blocking_thread();
         let (inner, handle) = (tasks.clone(), runtime.handle().clone());
         let write = tasks.write(move |_| -> Result<()> {
             let since = Instant::now();
@@ -1036,34 +1058,34 @@ mod tasks {
         assert_eq!(database_fixture::count_entries(tasks.blocking()), 0);
     }
 
-    /// A closure that never runs is dropped by the thread that leads.
+    /// The leading thread drops a closure that never runs.
     #[test]
-    fn what_a_closure_owns_may_panic_as_it_is_dropped() {
-        struct Bomb;
-        impl Drop for Bomb {
+    fn a_value_owned_by_a_closure_may_panic_while_it_is_dropped() {
+        struct PanicsOnDrop;
+        impl Drop for PanicsOnDrop {
             fn drop(&mut self) {
                 assert!(thread::panicking(), "on purpose");
             }
         }
         let fixture = DatabaseFixture::new();
         drop(fixture.database());
-        let hasty = Options::new().timeout(Duration::from_millis(300));
-        let tasks = AsyncDatabase::from(hasty.open(fixture.path()).unwrap());
-        let Some(mut outsider) = plain_sqlite::outsider(&fixture.path()) else {
+        let short_timeout = Options::new().timeout(Duration::from_millis(300));
+        let tasks = AsyncDatabase::from(short_timeout.open(fixture.path()).unwrap());
+        let Some(mut unlocked_writer) = plain_sqlite::outsider(&fixture.path()) else {
             return;
         };
-        narrow().block_on(async {
-            let bomb = Bomb;
+        runtime_with_one_blocking_thread().block_on(async {
+            let value = PanicsOnDrop;
             let write = tasks.write(move |_| -> Result<()> {
-                std::mem::forget(bomb);
+                std::mem::forget(value);
                 Ok(())
             });
-            let told = timeout(database_fixture::PROMPT, write).await;
-            assert!(told.expect("an answer").unwrap_err().is_timeout());
+            let acknowledged = timeout(database_fixture::PROMPT, write).await;
+            assert!(acknowledged.expect("an answer").unwrap_err().is_timeout());
             sleep(Duration::from_millis(10)).await;
         });
-        outsider.send("COMMIT; SELECT 'gone';");
-        outsider.expect("gone");
+        unlocked_writer.send("COMMIT; SELECT 'done';");
+        unlocked_writer.expect("done");
         database_fixture::insert(tasks.blocking(), "after").unwrap();
     }
 }

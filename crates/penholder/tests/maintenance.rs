@@ -1,5 +1,5 @@
-//! Checkpoint, vacuum and migration take the write lock and wait for no reader;
-//! a backup takes none, and is of one moment.
+//! Checkpoint, vacuum and migration take the write lock and wait for no reader. A backup
+//! takes no lock and is a consistent snapshot.
 #![cfg(test)]
 
 use std::ffi::OsString;
@@ -17,15 +17,15 @@ use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
 #[test]
 fn peer() {
     peer::run_role(&[
-        ("hold", database_fixture::hold_transaction),
-        ("read", read),
-        ("write pairs", write_pairs),
+        ("hold_transaction", database_fixture::hold_transaction),
+        ("hold_snapshot", hold_snapshot),
+        ("write_pairs", write_pairs),
         ("migrate", migrate),
     ]);
 }
 
-/// Holds a snapshot until told.
-fn read(args: &[OsString]) {
+/// Holds a snapshot until `release`.
+fn hold_snapshot(args: &[OsString]) {
     let db = database_fixture::open(Path::new(&args[0]));
     let done = db.read(|connection| -> Result<()> {
         connection.query_row("SELECT count(*) FROM entry", [], |_| Ok(()))?;
@@ -49,25 +49,25 @@ fn fill(db: &Database, rows: usize) {
 // ---- checkpoint ------------------------------------------------------------------
 
 #[test]
-fn checkpoint_empties_the_log() {
+fn a_checkpoint_truncates_the_wal() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
-    let log = database_fixture::with_suffix(&fixture.path(), "-wal");
+    let wal = database_fixture::with_suffix(&fixture.path(), "-wal");
     for _ in 0..2 {
         fill(&db, 20);
-        assert!(size(&log) > 20_000);
+        assert!(size(&wal) > 20_000);
         let done = db.checkpoint().unwrap();
         assert!(done.truncated && done.log_frames > 5, "{done:?}");
         assert_eq!(done.moved_frames, done.log_frames);
-        assert_eq!(size(&log), 0);
+        assert_eq!(size(&wal), 0);
     }
     let nothing = db.checkpoint().unwrap();
     assert!(nothing.truncated && nothing.log_frames == 0, "{nothing:?}");
     assert_eq!(database_fixture::count_entries(&db), 40);
 }
 
-/// Asserts that a checkpoint comes back at once, the log being in use.
-fn assert_in_the_way(fixture: &DatabaseFixture) {
+/// Asserts that a checkpoint returns at once if the WAL is in use.
+fn assert_checkpoint_does_not_wait(fixture: &DatabaseFixture) {
     let db = Options::new()
         .timeout(database_fixture::ENDLESS_TIMEOUT)
         .open(fixture.path());
@@ -78,25 +78,25 @@ fn assert_in_the_way(fixture: &DatabaseFixture) {
     assert!(!done.truncated && done.log_frames > 0, "{done:?}");
     assert!(took < database_fixture::PROMPT, "{took:?}");
     assert!(size(&database_fixture::with_suffix(&fixture.path(), "-wal")) > 0);
-    // Writing goes on, as patiently as before.
+    // Writing goes on, with the same busy timeout as before.
     database_fixture::insert(&db, "after").unwrap();
 }
 
 #[test]
-fn checkpoint_waits_for_no_reader() {
+fn a_checkpoint_waits_for_no_reader() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
     fill(&db, 20);
     let done = db.read(|connection| -> Result<()> {
         connection.query_row("SELECT count(*) FROM entry", [], |_| Ok(()))?;
         fill(&db, 1);
-        assert_in_the_way(&fixture);
+        assert_checkpoint_does_not_wait(&fixture);
         Ok(())
     });
     done.unwrap();
     assert!(db.checkpoint().unwrap().truncated);
-    let mut reader = database_fixture::start_holder("read", &fixture.path());
-    assert_in_the_way(&fixture);
+    let mut reader = database_fixture::start_holder("hold_snapshot", &fixture.path());
+    assert_checkpoint_does_not_wait(&fixture);
     reader.send("release");
     reader.expect("released");
     assert!(reader.close().success());
@@ -104,12 +104,12 @@ fn checkpoint_waits_for_no_reader() {
 }
 
 #[test]
-fn maintenance_waits_for_its_turn() {
+fn maintenance_waits_for_the_write_lock() {
     let fixture = DatabaseFixture::new();
     fixture.database();
     let options = Options::new().timeout(Duration::from_millis(200));
     let db = options.open(fixture.path()).unwrap();
-    let holder = database_fixture::start_holder("hold", &fixture.path());
+    let holder = database_fixture::start_holder("hold_transaction", &fixture.path());
     let ways: [&dyn Fn() -> Result<()>; 3] =
         [&|| db.checkpoint().map(drop), &|| db.vacuum(), &|| {
             db.migrate(&["CREATE TABLE no(a)"]).map(drop)
@@ -122,18 +122,22 @@ fn maintenance_waits_for_its_turn() {
 }
 
 #[test]
-fn maintenance_names_an_outsider() {
+fn maintenance_names_an_unlocked_writer() {
     let fixture = DatabaseFixture::new();
     database_fixture::insert(&fixture.database(), "1").unwrap();
     let options = Options::new().timeout(Duration::from_millis(200));
     let db = options.open(fixture.path()).unwrap();
-    let Some(outsider) = plain_sqlite::outsider(&fixture.path()) else {
+    let Some(unlocked_writer) = plain_sqlite::outsider(&fixture.path()) else {
         return;
     };
     let error = db.vacuum().unwrap_err();
     assert!(error.is_busy(), "{error}");
-    assert_eq!(error.outsider().unwrap().pid, outsider.pid(), "{error}");
-    // Somebody writes, so the log is in use: an answer, not an error.
+    assert_eq!(
+        error.outsider().unwrap().pid,
+        unlocked_writer.pid(),
+        "{error}"
+    );
+    // The WAL is in use by a writer, which is a result and not an error.
     assert!(!db.checkpoint().unwrap().truncated);
 }
 
@@ -160,7 +164,7 @@ fn vacuum_shrinks_the_file() {
 
 // ---- backup ----------------------------------------------------------------------
 
-/// Writes pairs until told to stop: two rows a transaction.
+/// Writes pairs, two rows in each transaction, until it is killed.
 fn write_pairs(args: &[OsString]) {
     let db = database_fixture::open(Path::new(&args[0]));
     for number in 0.. {
@@ -172,8 +176,8 @@ fn write_pairs(args: &[OsString]) {
     }
 }
 
-/// Asserts that a backup is whole and of one moment, and counts its rows.
-fn pairs(copy: &Path) -> i64 {
+/// Asserts that a backup is a consistent snapshot, and counts its rows.
+fn count_pairs(copy: &Path) -> i64 {
     plain_sqlite::assert_integrity(copy);
     let connection = plain_sqlite::open(copy);
     let sql = "SELECT count(*), coalesce(sum(key), 0) FROM entry WHERE typeof(key) = 'integer'";
@@ -185,20 +189,20 @@ fn pairs(copy: &Path) -> i64 {
 }
 
 #[test]
-fn backup_is_of_one_moment_while_others_write() {
+fn a_backup_is_a_snapshot_while_other_processes_write() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
-    // Several steps of a backup long.
+    // Large enough for several steps of a backup.
     fill(&db, 6000);
     let peers: Vec<Peer> = (0..2)
-        .map(|_| Peer::start("write pairs", [fixture.path()]))
+        .map(|_| Peer::start("write_pairs", [fixture.path()]))
         .collect();
     peers.iter().for_each(|peer| peer.expect("writing"));
     let mut last = 0;
     for number in 0..4 {
         let copy = fixture.join(&format!("copy{number}.db"));
         db.backup_to(&copy).unwrap();
-        let rows = pairs(&copy);
+        let rows = count_pairs(&copy);
         assert!(rows > last, "the writers go on: {last} to {rows}");
         last = rows;
         let before = database_fixture::count_entries(&db);
@@ -209,18 +213,18 @@ fn backup_is_of_one_moment_while_others_write() {
 }
 
 #[test]
-fn backup_takes_no_lock() {
+fn a_backup_takes_no_lock() {
     let fixture = DatabaseFixture::new();
     database_fixture::insert(&fixture.database(), "committed").unwrap();
     let db = Options::new()
         .timeout(database_fixture::ENDLESS_TIMEOUT)
         .open(fixture.path());
     let db = db.unwrap();
-    let _holder = database_fixture::start_holder("hold", &fixture.path());
+    let _holder = database_fixture::start_holder("hold_transaction", &fixture.path());
     let (done, took) = wait::timed(|| db.backup_to(fixture.join("copy.db")));
     done.unwrap();
     assert!(took < database_fixture::PROMPT, "{took:?}");
-    // In another folder, because there the lock is held.
+    // In another directory, because in this one the lock is held.
     let elsewhere = DatabaseFixture::new();
     fs::copy(fixture.join("copy.db"), elsewhere.path()).unwrap();
     assert_eq!(
@@ -230,7 +234,7 @@ fn backup_takes_no_lock() {
 }
 
 #[test]
-fn backup_may_run_inside_a_write() {
+fn a_backup_may_run_inside_a_write() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
     let done = db.write(|tx| -> Result<()> {
@@ -245,34 +249,34 @@ fn backup_may_run_inside_a_write() {
 }
 
 #[test]
-fn backup_replaces_nothing() {
+fn a_backup_replaces_no_file() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
-    let target = fixture.join("precious");
-    fs::write(&target, "precious").unwrap();
-    for taken in [
+    let target = fixture.join("existing");
+    fs::write(&target, "existing").unwrap();
+    for existing in [
         &target,
         &fixture.path(),
         &database_fixture::with_suffix(&fixture.path(), "-wal"),
     ] {
-        let before = fs::read(taken).unwrap();
-        let error = db.backup_to(taken).unwrap_err();
+        let before = fs::read(existing).unwrap();
+        let error = db.backup_to(existing).unwrap_err();
         assert!(error.is_refused(), "{error}");
         assert!(error.to_string().contains("exists"), "{error}");
         assert!(error.to_string().starts_with("back up: "), "{error}");
-        assert_eq!(fs::read(taken).unwrap(), before);
+        assert_eq!(fs::read(existing).unwrap(), before);
     }
     let error = db.backup_to(fixture.join("missing/copy.db")).unwrap_err();
     assert!(error.to_string().contains("missing"), "{error}");
     db.backup_to(fixture.directory()).unwrap_err();
     let all = [
-        "db.lock", "db.lockq", "precious", "x.db", "x.db-shm", "x.db-wal",
+        "db.lock", "db.lockq", "existing", "x.db", "x.db-shm", "x.db-wal",
     ];
     assert_eq!(fixture.file_names(), all);
 }
 
 #[test]
-fn backup_is_as_private_as_the_database() {
+fn a_backup_is_as_private_as_the_database() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
     for mode in [0o600, 0o640, 0o664] {
@@ -284,7 +288,7 @@ fn backup_is_as_private_as_the_database() {
 }
 
 #[test]
-fn failed_backup_leaves_nothing_behind() {
+fn a_failed_backup_leaves_no_file() {
     let fixture = DatabaseFixture::new();
     let Some(small) = Tmpfs::mount("256k") else {
         return;
@@ -295,7 +299,7 @@ fn failed_backup_leaves_nothing_behind() {
     assert!(error.to_string().contains("full"), "{error}");
     assert!(error.to_string().contains("copy.db"), "{error}");
     assert!(database_fixture::file_names(&small.join("")).is_empty());
-    // The reader that it used is whole.
+    // The connection that it used still works.
     assert_eq!(database_fixture::count_entries(&db), 1000);
     db.execute("DELETE FROM entry", ()).unwrap();
     db.vacuum().unwrap();
@@ -305,7 +309,7 @@ fn failed_backup_leaves_nothing_behind() {
 
 // ---- migration -------------------------------------------------------------------
 
-/// Each step fails or shows if it runs twice.
+/// Each step fails or is visible if it runs twice.
 const STEPS: [&str; 4] = [
     "CREATE TABLE step(number)",
     "INSERT INTO step VALUES (2); CREATE TABLE second(a)",
@@ -323,7 +327,7 @@ fn migrate(args: &[OsString]) {
 }
 
 #[test]
-fn each_step_runs_in_one_of_many_processes() {
+fn each_step_runs_in_only_one_of_many_processes() {
     for _ in 0..3 {
         let fixture = DatabaseFixture::new();
         let start = |_| Peer::start("migrate", [fixture.path()]);
@@ -351,7 +355,7 @@ fn version(db: &Database) -> i64 {
 }
 
 #[test]
-fn migration_goes_on_where_it_was() {
+fn a_migration_continues_after_the_last_step() {
     let fixture = DatabaseFixture::new();
     let db = database_fixture::open(&fixture.path());
     assert_eq!(db.migrate(&[]).unwrap(), (0, 0));
@@ -361,7 +365,7 @@ fn migration_goes_on_where_it_was() {
 }
 
 #[test]
-fn newer_database_is_an_error() {
+fn a_newer_database_is_an_error() {
     let fixture = DatabaseFixture::new();
     let db = database_fixture::open(&fixture.path());
     db.migrate(&STEPS).unwrap();
@@ -375,7 +379,7 @@ fn newer_database_is_an_error() {
 }
 
 #[test]
-fn failing_step_takes_no_effect() {
+fn a_failed_step_has_no_effect() {
     let fixture = DatabaseFixture::new();
     let db = database_fixture::open(&fixture.path());
     let mut steps = STEPS;
@@ -391,10 +395,9 @@ fn failing_step_takes_no_effect() {
     assert_eq!(db.migrate(&STEPS).unwrap(), (2, 4));
 }
 
-/// A step that ends its transaction fails, and a step that fails takes no
-/// effect.
+/// A step that ends its transaction fails, and a failed step has no effect.
 #[test]
-fn step_that_commits_takes_no_effect() {
+fn a_step_that_commits_has_no_effect() {
     let fixture = DatabaseFixture::new();
     let db = database_fixture::open(&fixture.path());
     db.migrate(&["CREATE TABLE a(a); COMMIT"]).unwrap_err();

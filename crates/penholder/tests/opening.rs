@@ -1,5 +1,5 @@
-//! Opening: no write lock for a database that is in WAL mode already, the switch
-//! to WAL under the lock, and the settings of every connection.
+//! Opening a database in WAL mode takes no write lock, and the switch to WAL takes it.
+//! Every connection gets the settings of the options.
 #![cfg(test)]
 
 use std::path::Path;
@@ -14,20 +14,20 @@ use rusqlite::Connection;
 #[test]
 fn peer() {
     peer::run_role(&[
-        ("hold", database_fixture::hold_transaction),
-        ("hold pen", database_fixture::hold_lock),
+        ("hold_transaction", database_fixture::hold_transaction),
+        ("hold_lock", database_fixture::hold_lock),
     ]);
 }
 
-/// A database as plain SQLite makes it, in rollback mode, with one row.
-fn rollback_mode(path: &Path) {
+/// Creates a database in rollback mode with one row, as plain SQLite does.
+fn create_in_rollback_mode(path: &Path) {
     let connection = plain_sqlite::open(path);
     connection
         .execute_batch("CREATE TABLE entry(key); INSERT INTO entry VALUES ('old')")
         .unwrap();
 }
 
-fn mode_in_file(path: &Path) -> String {
+fn journal_mode(path: &Path) -> String {
     pragma(&plain_sqlite::open(path), "journal_mode")
 }
 
@@ -43,12 +43,12 @@ fn pragma(connection: &Connection, name: &str) -> String {
 }
 
 #[test]
-fn wal_database_opens_while_another_process_writes() {
+fn a_wal_database_opens_while_another_process_writes() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
     database_fixture::insert(&db, "before").unwrap();
     drop(db);
-    let holder = database_fixture::start_holder("hold", &fixture.path());
+    let holder = database_fixture::start_holder("hold_transaction", &fixture.path());
     let options = Options::new().timeout(database_fixture::ENDLESS_TIMEOUT);
     for options in [options.clone(), options.read_only(true)] {
         let (keys, took) = wait::timed(|| {
@@ -57,35 +57,35 @@ fn wal_database_opens_while_another_process_writes() {
             assert_eq!(seen.pid, Some(holder.pid()));
             database_fixture::keys(&db)
         });
-        assert_eq!(keys, ["before"], "what is not committed is not seen");
+        assert_eq!(keys, ["before"], "uncommitted rows are not seen");
         assert!(took < database_fixture::PROMPT, "{took:?}");
     }
 }
 
 #[test]
-fn rollback_database_is_switched_under_the_lock() {
+fn a_rollback_database_is_switched_under_the_lock() {
     let fixture = DatabaseFixture::new();
-    rollback_mode(&fixture.path());
-    let mut holder = database_fixture::start_holder("hold pen", &fixture.directory());
+    create_in_rollback_mode(&fixture.path());
+    let mut holder = database_fixture::start_holder("hold_lock", &fixture.directory());
     let options = Options::new().timeout(Duration::from_millis(300));
     let error = options.clone().open(fixture.path()).unwrap_err();
     assert!(error.is_timeout(), "{error}");
     assert_eq!(error.holder().unwrap().pid, Some(holder.pid()), "{error}");
-    assert_eq!(mode_in_file(&fixture.path()), "delete");
+    assert_eq!(journal_mode(&fixture.path()), "delete");
     holder.send("release");
     holder.expect("released");
     let db = options.open(fixture.path()).unwrap();
     assert_eq!(database_fixture::keys(&db), ["old"]);
-    assert!(db.status().unwrap().holder.is_none(), "given back");
+    assert!(db.status().unwrap().holder.is_none(), "released");
     drop(db);
-    assert_eq!(mode_in_file(&fixture.path()), "wal");
+    assert_eq!(journal_mode(&fixture.path()), "wal");
 }
 
 #[test]
-fn switch_waits_for_an_outsider_until_the_deadline() {
+fn the_switch_waits_for_an_unlocked_writer_until_the_deadline() {
     let fixture = DatabaseFixture::new();
-    rollback_mode(&fixture.path());
-    let Some(mut outsider) = plain_sqlite::outsider(&fixture.path()) else {
+    create_in_rollback_mode(&fixture.path());
+    let Some(mut unlocked_writer) = plain_sqlite::outsider(&fixture.path()) else {
         return;
     };
     let options = Options::new().timeout(Duration::from_millis(300));
@@ -93,8 +93,8 @@ fn switch_waits_for_an_outsider_until_the_deadline() {
     let error = opened.unwrap_err();
     assert!(error.is_busy() && error.is_timeout(), "{error}");
     assert!(took < database_fixture::PROMPT, "{took:?}");
-    outsider.send("COMMIT; SELECT 'done';");
-    outsider.expect("done");
+    unlocked_writer.send("COMMIT; SELECT 'done';");
+    unlocked_writer.expect("done");
     assert_eq!(
         database_fixture::keys(&options.open(fixture.path()).unwrap()),
         ["old"]
@@ -102,10 +102,10 @@ fn switch_waits_for_an_outsider_until_the_deadline() {
 }
 
 #[test]
-fn read_only_leaves_everything_as_it_is() {
+fn opening_read_only_changes_nothing() {
     let fixture = DatabaseFixture::new();
-    rollback_mode(&fixture.path());
-    let holder = database_fixture::start_holder("hold pen", &fixture.directory());
+    create_in_rollback_mode(&fixture.path());
+    let holder = database_fixture::start_holder("hold_lock", &fixture.directory());
     let options = Options::new()
         .timeout(database_fixture::ENDLESS_TIMEOUT)
         .read_only(true);
@@ -121,11 +121,11 @@ fn read_only_leaves_everything_as_it_is() {
     assert!(error.to_string().contains("reading only"), "{error}");
     drop(db);
     assert_eq!(fixture.file_names(), ["db.lock", "db.lockq", "x.db"]);
-    assert_eq!(mode_in_file(&fixture.path()), "delete");
+    assert_eq!(journal_mode(&fixture.path()), "delete");
 }
 
 #[test]
-fn missing_database_is_created_only_if_wanted() {
+fn a_missing_database_is_created_only_if_requested() {
     let fixture = DatabaseFixture::new();
     for options in [
         Options::new().create(false),
@@ -142,21 +142,21 @@ fn missing_database_is_created_only_if_wanted() {
         );
     }
     drop(Database::open(fixture.path()).unwrap());
-    assert_eq!(mode_in_file(&fixture.path()), "wal");
+    assert_eq!(journal_mode(&fixture.path()), "wal");
     Options::new().create(false).open(fixture.path()).unwrap();
 }
 
-/// What each writing connection must have, in a transaction and outside.
+/// Asserts the settings of a writing connection, inside and outside a transaction.
 fn assert_writer(db: &Database, timeout: Duration, synchronous: &str) {
     let check = |connection: &Connection| {
         assert_eq!(pragma(connection, "journal_mode"), "wal");
         assert_eq!(pragma(connection, "synchronous"), synchronous);
         assert_eq!(pragma(connection, "query_only"), "0");
-        let patience: u128 = pragma(connection, "busy_timeout").parse().unwrap();
-        // What is left of the deadline, so hardly less.
+        let busy_timeout: u128 = pragma(connection, "busy_timeout").parse().unwrap();
+        // The time until the deadline, which has hardly passed.
         assert!(
-            patience <= timeout.as_millis() && patience * 2 > timeout.as_millis(),
-            "{patience}"
+            busy_timeout <= timeout.as_millis() && busy_timeout * 2 > timeout.as_millis(),
+            "{busy_timeout}"
         );
     };
     let in_transaction = db.write(|tx| -> Result<()> {
@@ -171,15 +171,15 @@ fn assert_writer(db: &Database, timeout: Duration, synchronous: &str) {
     outside.unwrap();
 }
 
-/// What each reading connection must have.
+/// Asserts the settings of a reading connection.
 fn assert_reader(db: &Database, timeout: Duration) {
     let read = db.read(|connection| -> Result<()> {
         assert_eq!(pragma(connection, "journal_mode"), "wal");
         assert_eq!(pragma(connection, "query_only"), "1");
-        let patience: u128 = pragma(connection, "busy_timeout").parse().unwrap();
+        let busy_timeout: u128 = pragma(connection, "busy_timeout").parse().unwrap();
         assert!(
-            patience <= timeout.as_millis() && patience * 2 > timeout.as_millis(),
-            "{patience}"
+            busy_timeout <= timeout.as_millis() && busy_timeout * 2 > timeout.as_millis(),
+            "{busy_timeout}"
         );
         connection
             .execute("INSERT INTO entry VALUES ('no')", [])
@@ -196,7 +196,7 @@ fn assert_reader(db: &Database, timeout: Duration) {
 }
 
 #[test]
-fn settings_hold_at_every_open() {
+fn settings_apply_at_every_open() {
     let fixture = DatabaseFixture::new();
     fixture.database();
     let timeout = Duration::from_secs(30);
@@ -215,18 +215,18 @@ fn settings_hold_at_every_open() {
 }
 
 #[test]
-fn default_timeout_is_half_a_second() {
+fn the_default_timeout_is_half_a_second() {
     let fixture = DatabaseFixture::new();
     let db = Database::open(fixture.path()).unwrap();
-    let patience = db.with_write_lock(|connection| -> Result<u64> {
+    let busy_timeout = db.with_write_lock(|connection| -> Result<u64> {
         Ok(pragma(connection, "busy_timeout").parse().unwrap())
     });
-    let patience = patience.unwrap();
-    assert!((1..=500).contains(&patience), "{patience}");
+    let busy_timeout = busy_timeout.unwrap();
+    assert!((1..=500).contains(&busy_timeout), "{busy_timeout}");
 }
 
 #[test]
-fn settings_hold_for_a_new_database() {
+fn settings_apply_to_a_new_database() {
     let fixture = DatabaseFixture::new();
     let timeout = Duration::from_secs(20);
     let options = Options::new()
@@ -239,17 +239,17 @@ fn settings_hold_for_a_new_database() {
 }
 
 #[test]
-fn patience_is_what_is_left_of_the_deadline() {
+fn the_busy_timeout_is_the_time_until_the_deadline() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
-    let mut holder = database_fixture::start_holder("hold", &fixture.path());
+    let mut holder = database_fixture::start_holder("hold_transaction", &fixture.path());
     let left = std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             db.with_write_lock(|connection| -> Result<u64> {
                 Ok(pragma(connection, "busy_timeout").parse().unwrap())
             })
         });
-        // The time that is spent waiting is what is measured.
+        // This time counts against the deadline.
         std::thread::sleep(Duration::from_millis(300));
         holder.send("release");
         writer.join().unwrap()
@@ -260,7 +260,7 @@ fn patience_is_what_is_left_of_the_deadline() {
 }
 
 #[test]
-fn label_is_shown_to_whoever_waits() {
+fn the_label_is_shown_in_the_status() {
     let fixture = DatabaseFixture::new();
     let db = Options::new().label("nightly sync").open(fixture.path());
     let db = db.unwrap();
@@ -270,23 +270,23 @@ fn label_is_shown_to_whoever_waits() {
     assert!(db.status().unwrap().holder.is_none());
 }
 
-/// First the write lock is held for most of the timeout, then an outsider has
-/// the whole database: together they take one timeout, and the error says so.
+/// The write lock is held for most of the timeout, and then an unlocked writer holds the
+/// whole database. Together they take one timeout, and the error says so.
 #[test]
-fn waits_of_opening_do_not_add_up() {
+fn waits_while_opening_do_not_add_up() {
     let fixture = DatabaseFixture::new();
-    let stranger = plain_sqlite::open(&fixture.path());
-    stranger.execute_batch("CREATE TABLE entry(key)").unwrap();
-    drop(stranger);
+    let plain = plain_sqlite::open(&fixture.path());
+    plain.execute_batch("CREATE TABLE entry(key)").unwrap();
+    drop(plain);
     let Some(mut shell) = plain_sqlite::shell(&fixture.path()) else {
         return;
     };
     let (timeout, held) = (Duration::from_secs(3), Duration::from_millis(2500));
-    let mut holder = database_fixture::start_holder("hold pen", &fixture.directory());
+    let mut holder = database_fixture::start_holder("hold_lock", &fixture.directory());
     let (done, took) = thread::scope(|scope| {
         let options = Options::new().timeout(timeout);
         let opener = scope.spawn(|| wait::timed(|| options.open(fixture.path())));
-        // Part of what is measured: by then the opener waits for the write lock.
+        // This time is part of the measurement. After it the opener waits for the write lock.
         thread::sleep(held / 2);
         shell.send("BEGIN EXCLUSIVE; SELECT 'alone';");
         shell.expect("alone");

@@ -1,5 +1,5 @@
-//! Paths: every name of a database leads to one lock file; what is no database
-//! is refused with the reason, and nothing is created or changed.
+//! Every name of a database leads to one lock file. A path that cannot be a database is
+//! refused with a reason, and nothing is created or changed.
 #![cfg(test)]
 
 use std::ffi::{OsStr, OsString};
@@ -19,12 +19,12 @@ use rusqlite::ErrorCode;
 #[test]
 fn peer() {
     peer::run_role(&[
-        ("hold", database_fixture::hold_transaction),
-        ("wander", wander),
+        ("hold_transaction", database_fixture::hold_transaction),
+        ("change_directory", change_directory),
     ]);
 }
 
-/// Asserts that a name is refused, for this reason, at once.
+/// Asserts that a path is refused at once, for this reason.
 fn assert_refused(path: impl AsRef<Path>, why: &str) -> Error {
     let (opened, took) = wait::timed(|| Database::open(&path));
     let error = opened.unwrap_err();
@@ -34,12 +34,11 @@ fn assert_refused(path: impl AsRef<Path>, why: &str) -> Error {
     error
 }
 
-/// Asserts that whoever writes under this name waits for who writes under the
-/// other.
+/// Asserts that a write under one name waits for a writer under the other name.
 fn assert_excluded(path: &Path, holder_path: &Path) {
     let options = Options::new().timeout(Duration::from_millis(100));
     let db = options.open(path).unwrap();
-    let mut holder = database_fixture::start_holder("hold", holder_path);
+    let mut holder = database_fixture::start_holder("hold_transaction", holder_path);
     let error = database_fixture::insert(&db, "no").unwrap_err();
     assert!(error.is_timeout() && !error.is_busy(), "{error}");
     assert_eq!(error.holder().unwrap().pid, Some(holder.pid()), "{error}");
@@ -50,15 +49,15 @@ fn assert_excluded(path: &Path, holder_path: &Path) {
 // ---- other names of one database ---------------------------------------------
 
 #[test]
-fn symbolic_links_lead_to_one_lock() {
+fn symbolic_links_lead_to_one_lock_file() {
     let (fixture, elsewhere) = (DatabaseFixture::new(), DatabaseFixture::new());
     drop(fixture.database());
     let (direct, relative) = (elsewhere.join("direct.db"), fixture.join("relative.db"));
     symlink(fixture.path(), &direct).unwrap();
     symlink("./x.db", &relative).unwrap();
-    let folder = elsewhere.join("folder");
-    symlink(fixture.directory(), &folder).unwrap();
-    for name in [direct.clone(), relative, folder.join("x.db")] {
+    let directory = elsewhere.join("directory");
+    symlink(fixture.directory(), &directory).unwrap();
+    for name in [direct.clone(), relative, directory.join("x.db")] {
         let db = database_fixture::open(&name);
         assert_eq!(db.path(), fixture.path());
         assert_eq!(db.lock_file(), fixture.join("db.lock"));
@@ -66,11 +65,11 @@ fn symbolic_links_lead_to_one_lock() {
         assert_excluded(&name, &fixture.path());
         assert_excluded(&fixture.path(), &name);
     }
-    assert_eq!(elsewhere.file_names(), ["direct.db", "folder"]);
+    assert_eq!(elsewhere.file_names(), ["direct.db", "directory"]);
 }
 
 #[test]
-fn dangling_link_creates_what_it_names() {
+fn a_dangling_link_creates_the_database_that_it_names() {
     let (fixture, elsewhere) = (DatabaseFixture::new(), DatabaseFixture::new());
     let link = elsewhere.join("link.db");
     symlink(fixture.path(), &link).unwrap();
@@ -89,14 +88,14 @@ fn dangling_link_creates_what_it_names() {
     assert_refused(&circle, "links");
 }
 
-/// Opens by a relative path, and goes elsewhere.
-fn wander(args: &[OsString]) {
+/// Opens by a relative path, and then changes the working directory.
+fn change_directory(args: &[OsString]) {
     std::env::set_current_dir(&args[0]).unwrap();
     let db = database_fixture::open(Path::new("x.db"));
     std::env::set_current_dir("/").unwrap();
-    database_fixture::insert(&db, "from afar").unwrap();
-    assert_eq!(database_fixture::keys(&db), ["from afar"]);
-    // Each opens one more connection.
+    database_fixture::insert(&db, "from elsewhere").unwrap();
+    assert_eq!(database_fixture::keys(&db), ["from elsewhere"]);
+    // Each of these opens another connection.
     let all = db.read(|_| -> penholder::Result<i64> { Ok(database_fixture::count_entries(&db)) });
     assert_eq!(all.unwrap(), 1);
     db.checkpoint().unwrap();
@@ -105,28 +104,31 @@ fn wander(args: &[OsString]) {
 }
 
 #[test]
-fn relative_path_outlives_a_change_of_folder() {
+fn a_relative_path_survives_a_change_of_directory() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
-    let mut peer = Peer::start("wander", [fixture.directory()]);
+    let mut peer = Peer::start("change_directory", [fixture.directory()]);
     peer.expect(fixture.path().to_str().unwrap());
     peer.expect(fixture.join("db.lock").to_str().unwrap());
     assert!(peer.close().success());
-    assert_eq!(database_fixture::keys(&fixture.database()), ["from afar"]);
+    assert_eq!(
+        database_fixture::keys(&fixture.database()),
+        ["from elsewhere"]
+    );
 }
 
 #[test]
-fn dots_and_slashes_change_nothing() {
+fn dots_and_slashes_make_no_difference() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
     let name = fixture.directory().file_name().unwrap().to_owned();
-    let roundabout = fixture.directory().join("..").join(name).join(".//x.db");
-    assert_eq!(database_fixture::open(&roundabout).path(), fixture.path());
-    assert_excluded(&roundabout, &fixture.path());
+    let indirect = fixture.directory().join("..").join(name).join(".//x.db");
+    assert_eq!(database_fixture::open(&indirect).path(), fixture.path());
+    assert_excluded(&indirect, &fixture.path());
 }
 
 #[test]
-fn hard_link_is_warned_about() {
+fn a_hard_link_gives_a_warning() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
     assert!(db.warnings().is_empty());
@@ -144,7 +146,7 @@ fn hard_link_is_warned_about() {
 }
 
 #[test]
-fn any_bytes_are_a_name() {
+fn a_name_may_consist_of_any_bytes() {
     let fixture = DatabaseFixture::new();
     for name in [
         &b"\xff\xfe.db"[..],
@@ -175,10 +177,10 @@ fn any_bytes_are_a_name() {
     assert_eq!(fixture.file_names(), ours, "nothing else was created");
 }
 
-// ---- two databases, one folder --------------------------------------------------
+// ---- two databases, one directory --------------------------------------------------
 
 #[test]
-fn databases_of_one_folder_share_a_lock() {
+fn databases_of_one_directory_share_a_lock() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
     let second = database_fixture::open(&fixture.join("y.db"));
@@ -189,7 +191,7 @@ fn databases_of_one_folder_share_a_lock() {
 }
 
 #[test]
-fn lock_path_separates_them() {
+fn a_lock_path_gives_a_database_its_own_lock() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
     let second = Options::new()
@@ -198,11 +200,11 @@ fn lock_path_separates_them() {
     let second = second.open(fixture.join("y.db")).unwrap();
     assert_eq!(second.lock_file(), fixture.join("y.lock"));
     second.execute("CREATE TABLE entry(key)", ()).unwrap();
-    let _holder = database_fixture::start_holder("hold", &fixture.path());
+    let _holder = database_fixture::start_holder("hold_transaction", &fixture.path());
     database_fixture::insert(&second, "meanwhile").unwrap();
     assert!(second.status().unwrap().holder.is_none());
     assert_eq!(database_fixture::keys(&second), ["meanwhile"]);
-    // A lock path in another folder does as well.
+    // A lock path in another directory works too.
     let third = Options::new().lock_path(DatabaseFixture::new().join("z.lock"));
     third.open(fixture.join("z.db")).unwrap_err();
     let third = Options::new().lock_path(fixture.join("below/z.lock"));
@@ -215,7 +217,7 @@ fn lock_path_separates_them() {
     );
 }
 
-// ---- no database ------------------------------------------------------------------
+// ---- paths that are no database ---------------------------------------------------
 
 #[test]
 fn names_without_a_file_are_refused() {
@@ -228,7 +230,7 @@ fn names_without_a_file_are_refused() {
 }
 
 #[test]
-fn directory_is_refused() {
+fn a_directory_is_refused() {
     let fixture = DatabaseFixture::new();
     assert_refused(fixture.directory(), "directory");
     let mut slash = fixture.path().into_os_string();
@@ -238,7 +240,7 @@ fn directory_is_refused() {
 }
 
 #[test]
-fn missing_directory_is_named() {
+fn a_missing_directory_is_named() {
     let fixture = DatabaseFixture::new();
     let missing = fixture.join("missing");
     let error = assert_refused(missing.join("x.db"), missing.to_str().unwrap());
@@ -248,7 +250,7 @@ fn missing_directory_is_named() {
     assert_eq!(fixture.file_names(), ["missing"]);
 }
 
-/// A path of exactly this many bytes, in a folder that exists.
+/// Returns a path of exactly this many bytes, in a directory that exists.
 fn path_of(len: usize, fixture: &DatabaseFixture) -> PathBuf {
     let mut path = fixture.directory();
     while path.as_os_str().len() + 250 < len {
@@ -260,7 +262,7 @@ fn path_of(len: usize, fixture: &DatabaseFixture) -> PathBuf {
 }
 
 #[test]
-fn long_path_works_up_to_what_sqlite_takes() {
+fn a_long_path_works_up_to_the_limit_of_sqlite() {
     let fixture = DatabaseFixture::new();
     let longest = path_of(504, &fixture);
     let db = database_fixture::open(&longest);
@@ -272,13 +274,13 @@ fn long_path_works_up_to_what_sqlite_takes() {
     let error = assert_refused(path_of(505, &fixture), "505 bytes");
     assert!(error.to_string().contains("504"), "{error}");
     assert_refused(path_of(700, &fixture), "700 bytes");
-    // Longer than the system itself takes.
+    // Longer than the limit of the operating system.
     Database::open(fixture.join(&"x".repeat(300))).unwrap_err();
     Database::open(fixture.join(&"x/".repeat(3000)).join("x")).unwrap_err();
 }
 
 #[test]
-fn garbage_is_left_as_it_is() {
+fn a_file_of_garbage_is_not_changed() {
     let fixture = DatabaseFixture::new();
     let short = b"short".to_vec();
     let long: Vec<u8> = (0..20_000u32).map(|n| n.to_le_bytes()[0] ^ 0x5a).collect();
@@ -298,7 +300,7 @@ fn garbage_is_left_as_it_is() {
 }
 
 #[test]
-fn empty_file_becomes_a_database() {
+fn an_empty_file_becomes_a_database() {
     let fixture = DatabaseFixture::new();
     fs::write(fixture.path(), "").unwrap();
     database_fixture::insert(&fixture.database(), "1").unwrap();
@@ -318,7 +320,7 @@ fn pipes_sockets_and_devices_are_refused_at_once() {
 }
 
 #[test]
-fn lock_file_is_never_a_link_or_a_folder() {
+fn a_link_or_a_directory_is_refused_as_the_lock_file() {
     let fixture = DatabaseFixture::new();
     fs::create_dir(fixture.join("db.lock")).unwrap();
     let error = Database::open(fixture.path()).unwrap_err();

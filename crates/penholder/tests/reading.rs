@@ -1,4 +1,5 @@
-//! Reading: one snapshot a call, a bounded pool, never the write lock.
+//! A read sees one snapshot, takes a connection from a bounded pool, and never takes the
+//! write lock.
 #![cfg(test)]
 
 use std::sync::Barrier;
@@ -12,7 +13,7 @@ use rusqlite::{Connection, ErrorCode};
 
 #[test]
 fn peer() {
-    peer::run_role(&[("hold", database_fixture::hold_transaction)]);
+    peer::run_role(&[("hold_transaction", database_fixture::hold_transaction)]);
 }
 
 fn count(connection: &Connection) -> Result<i64> {
@@ -26,7 +27,7 @@ fn reads_do_not_wait_for_a_writer() {
     drop(fixture.database());
     let options = Options::new().timeout(database_fixture::ENDLESS_TIMEOUT);
     let db = options.open(fixture.path()).unwrap();
-    let _holder = database_fixture::start_holder("hold", &fixture.path());
+    let _holder = database_fixture::start_holder("hold_transaction", &fixture.path());
     let (seen, took) = wait::timed(|| {
         (
             db.read(count).unwrap(),
@@ -38,7 +39,7 @@ fn reads_do_not_wait_for_a_writer() {
 }
 
 #[test]
-fn a_read_sees_one_moment() {
+fn a_read_sees_one_snapshot() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
     let seen = db.read(|connection| -> Result<(i64, i64)> {
@@ -52,7 +53,7 @@ fn a_read_sees_one_moment() {
 }
 
 #[test]
-fn a_read_inside_a_write_sees_what_is_committed() {
+fn a_read_inside_a_write_sees_only_committed_rows() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
     let seen = db.write(|tx| -> Result<(i64, i64)> {
@@ -93,22 +94,26 @@ fn too_many_reads_time_out() {
         took >= timeout && took < database_fixture::PROMPT,
         "{took:?}"
     );
-    assert_eq!(db.read(count).unwrap(), 0, "the outer one was given back");
+    assert_eq!(
+        db.read(count).unwrap(),
+        0,
+        "the outer connection was returned"
+    );
 }
 
 #[test]
-fn a_reader_is_waited_for() {
+fn a_read_waits_for_a_free_connection() {
     let fixture = DatabaseFixture::new();
     fixture.database();
     let db = database_fixture::options()
         .readers(1)
         .open(fixture.path())
         .unwrap();
-    let met = Barrier::new(2);
+    let barrier = Barrier::new(2);
     thread::scope(|scope| {
         scope.spawn(|| {
             let long = db.read(|connection| -> Result<()> {
-                met.wait();
+                barrier.wait();
                 for _ in 0..50 {
                     count(connection)?;
                     thread::yield_now();
@@ -117,13 +122,13 @@ fn a_reader_is_waited_for() {
             });
             long.unwrap();
         });
-        met.wait();
+        barrier.wait();
         assert_eq!(db.read(count).unwrap(), 0);
     });
 }
 
 #[test]
-fn readers_are_used_again_after_errors() {
+fn connections_are_reused_after_errors() {
     let fixture = DatabaseFixture::new();
     fixture.database();
     let db = database_fixture::options()
@@ -138,7 +143,7 @@ fn readers_are_used_again_after_errors() {
         });
         assert!(done.unwrap_err().sqlite_error().is_some());
         db.query("SELECT * FROM missing", ()).unwrap_err();
-        // Ends its own transaction, and begins one more.
+        // Ends its own transaction and begins another one.
         let done: Result<()> = db.read(|connection| {
             connection.execute_batch("COMMIT; BEGIN; SELECT * FROM entry")?;
             Ok(())
@@ -170,7 +175,7 @@ fn readers_cannot_write() {
 }
 
 #[test]
-fn rows_are_asked_by_name_and_type() {
+fn rows_return_values_by_name_and_type() {
     let fixture = DatabaseFixture::new();
     let db = Database::open(fixture.path()).unwrap();
     let rows = db.query("SELECT 1 AS a, 'x' AS b", ()).unwrap();

@@ -1,4 +1,4 @@
-//! One `Database` in many threads: shared, cloned, written and read at once.
+//! Many threads may share, clone, write and read one `Database` at the same time.
 #![cfg(test)]
 
 use std::sync::Barrier;
@@ -13,8 +13,8 @@ use penholder_testkit::{database_fixture, plain_sqlite};
 const THREADS: usize = 16;
 const WRITES: i64 = 30;
 
-/// Reads the counter before it writes it: somebody between the two would show.
-fn count_up(db: &Database) -> Result<()> {
+/// Increments the counter in two steps, so that a write in between would show.
+fn increment(db: &Database) -> Result<()> {
     db.write(|tx| {
         let n: i64 = tx.query_row("SELECT n FROM counter", [], |row| row.get(0))?;
         tx.execute("UPDATE counter SET n = ?1", [n + 1])?;
@@ -23,8 +23,8 @@ fn count_up(db: &Database) -> Result<()> {
     })
 }
 
-/// One moment: the counter and the entries always agree.
-fn look(db: &Database) {
+/// Asserts that the counter and the number of entries agree in one snapshot.
+fn assert_consistent(db: &Database) {
     let seen = db.read(|connection| -> Result<(i64, i64)> {
         let n = connection.query_row("SELECT n FROM counter", [], |row| row.get(0))?;
         let entries = "SELECT count(*) FROM entry";
@@ -34,22 +34,22 @@ fn look(db: &Database) {
     assert_eq!(n, entries);
 }
 
-fn counter(fixture: &DatabaseFixture) -> Database {
+fn create_counter(fixture: &DatabaseFixture) -> Database {
     let db = fixture.database();
     db.batch(["CREATE TABLE counter(n)", "INSERT INTO counter VALUES (0)"])
         .unwrap();
     db
 }
 
-fn run(databases: &[Database]) {
+fn assert_counts(databases: &[Database]) {
     let start = Barrier::new(databases.len());
     thread::scope(|scope| {
         for db in databases {
             scope.spawn(|| {
                 start.wait();
                 for _ in 0..WRITES {
-                    count_up(db).unwrap();
-                    look(db);
+                    increment(db).unwrap();
+                    assert_consistent(db);
                 }
             });
         }
@@ -64,47 +64,49 @@ fn run(databases: &[Database]) {
 }
 
 #[test]
-fn threads_share_clones() {
+fn threads_may_share_clones() {
     let fixture = DatabaseFixture::new();
-    let db = counter(&fixture);
-    run(&vec![db; THREADS]);
+    let db = create_counter(&fixture);
+    assert_counts(&vec![db; THREADS]);
     plain_sqlite::assert_integrity(&fixture.path());
 }
 
 #[test]
-fn threads_open_their_own() {
+fn threads_may_open_databases_of_their_own() {
     let fixture = DatabaseFixture::new();
-    drop(counter(&fixture));
+    drop(create_counter(&fixture));
     let own = |_| database_fixture::open(&fixture.path());
-    run(&(0..THREADS).map(own).collect::<Vec<_>>());
+    assert_counts(&(0..THREADS).map(own).collect::<Vec<_>>());
     plain_sqlite::assert_integrity(&fixture.path());
 }
 
 #[test]
-fn readers_look_while_others_write() {
+fn readers_see_consistent_snapshots_while_others_write() {
     let fixture = DatabaseFixture::new();
-    let db = counter(&fixture);
-    let over = AtomicBool::new(false);
+    let db = create_counter(&fixture);
+    let stopped = AtomicBool::new(false);
     thread::scope(|scope| {
-        let looks: Vec<_> = (0..THREADS / 2)
+        let readers: Vec<_> = (0..THREADS / 2)
             .map(|_| {
                 scope.spawn(|| {
-                    while !over.load(Ordering::Relaxed) {
-                        look(&db);
+                    while !stopped.load(Ordering::Relaxed) {
+                        assert_consistent(&db);
                     }
                 })
             })
             .collect();
         for _ in 0..300 {
-            count_up(&db).unwrap();
+            increment(&db).unwrap();
         }
-        over.store(true, Ordering::Relaxed);
-        looks.into_iter().for_each(|look| look.join().unwrap());
+        stopped.store(true, Ordering::Relaxed);
+        readers
+            .into_iter()
+            .for_each(|reader| reader.join().unwrap());
     });
 }
 
 #[test]
-fn a_thread_that_waits_names_its_own_process() {
+fn a_waiting_thread_names_its_own_process() {
     let fixture = DatabaseFixture::new();
     fixture.database();
     let options = Options::new().timeout(Duration::from_millis(200));
@@ -123,7 +125,7 @@ fn a_thread_that_waits_names_its_own_process() {
 }
 
 #[test]
-fn handles_may_travel_and_come_to_an_end_anywhere() {
+fn handles_may_move_and_be_dropped_on_any_thread() {
     fn assert_shared<T: Send + Sync + Clone>(_: &T) {}
     let fixture = DatabaseFixture::new();
     let db = fixture.database();

@@ -1,6 +1,5 @@
-//! One deadline bounds everything that a call waits for, and the error says who
-//! was in the way: the holder of the write lock, or an outsider that writes
-//! without it.
+//! One deadline bounds all waits of a call, and the error names the process that it waited
+//! for: the holder of the write lock, or an unlocked writer.
 #![cfg(test)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,40 +15,43 @@ use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
 
 /// The timeout that these tests wait for.
 const TIMEOUT: Duration = Duration::from_millis(500);
-/// How late an answer may come.
-const LATE: Duration = Duration::from_millis(100);
-/// How late a single one may come where others keep the machine busy.
-const EVER: Duration = Duration::from_secs(4);
+/// How late a call may return at the median.
+const MAX_DELAY: Duration = Duration::from_millis(100);
+/// How late a single call may return if other processes keep the machine busy.
+const MAX_SINGLE_DELAY: Duration = Duration::from_secs(4);
 
 #[test]
 fn peer() {
     peer::run_role(&[
-        ("hold", database_fixture::hold_transaction),
-        ("hold pen", database_fixture::hold_lock),
+        ("hold_transaction", database_fixture::hold_transaction),
+        ("hold_lock", database_fixture::hold_lock),
     ]);
 }
 
-fn impatient(fixture: &DatabaseFixture) -> Database {
+fn open_with_short_timeout(fixture: &DatabaseFixture) -> Database {
     Options::new()
         .timeout(TIMEOUT)
         .open(fixture.path())
         .unwrap()
 }
 
-/// Asserts that these took the timeout, and not much more. The median, for the
-/// machine is others' too.
+/// Asserts that the calls took the timeout and not much more, at the median because the
+/// machine may be busy.
 fn assert_on_time(mut took: Vec<Duration>) {
     took.sort();
     assert!(took[0] + Duration::from_millis(5) >= TIMEOUT, "{took:?}");
-    assert!(took[took.len() / 2] < TIMEOUT + LATE, "{took:?}");
-    assert!(took[took.len() - 1] < TIMEOUT + EVER, "{took:?}");
+    assert!(took[took.len() / 2] < TIMEOUT + MAX_DELAY, "{took:?}");
+    assert!(
+        took[took.len() - 1] < TIMEOUT + MAX_SINGLE_DELAY,
+        "{took:?}"
+    );
 }
 
 fn times(failures: &[(Error, Duration)]) -> Vec<Duration> {
     failures.iter().map(|(_, took)| *took).collect()
 }
 
-/// Every way to write fails in the same way.
+/// Returns the errors of every way to write, which must fail.
 fn failures(db: &Database) -> Vec<(Error, Duration)> {
     let ways: [&dyn Fn() -> Result<()>; 5] = [
         &|| database_fixture::insert(db, "no"),
@@ -91,11 +93,11 @@ fn assert_names(error: &Error, holder: &Peer, state: &str) {
 }
 
 #[test]
-fn timeout_names_the_process_that_holds() {
+fn a_timeout_names_the_holder() {
     let fixture = DatabaseFixture::new();
     fixture.database();
-    let db = impatient(&fixture);
-    let mut holder = database_fixture::start_holder("hold", &fixture.path());
+    let db = open_with_short_timeout(&fixture);
+    let mut holder = database_fixture::start_holder("hold_transaction", &fixture.path());
     let failures = failures(&db);
     assert_on_time(times(&failures));
     for (error, _) in failures {
@@ -106,17 +108,17 @@ fn timeout_names_the_process_that_holds() {
     assert_eq!(
         database_fixture::keys(&db),
         ["held"],
-        "nothing of ours was written"
+        "the failed writes left no row"
     );
     database_fixture::insert(&db, "now").unwrap();
 }
 
 #[test]
-fn stopped_holder_is_named_and_not_robbed() {
+fn a_stopped_holder_is_named_and_keeps_the_lock() {
     let fixture = DatabaseFixture::new();
     fixture.database();
-    let db = impatient(&fixture);
-    let mut holder = database_fixture::start_holder("hold", &fixture.path());
+    let db = open_with_short_timeout(&fixture);
+    let mut holder = database_fixture::start_holder("hold_transaction", &fixture.path());
     holder.signal("STOP");
     wait::until("the holder to stop", || {
         let status = db.status().unwrap();
@@ -133,81 +135,87 @@ fn stopped_holder_is_named_and_not_robbed() {
     assert_eq!(database_fixture::keys(&db), ["held"]);
 }
 
-/// The kernel's table of locks changes while it is read, because others take
-/// and give back theirs; a holder that holds all the time is seen all the time.
+/// The kernel's table of locks changes while it is read, because other processes acquire
+/// and release. Every read must find a holder that holds all the time.
 #[test]
-fn holder_is_seen_whatever_others_do() {
+fn a_holder_is_found_among_busy_locks() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
-    let holder = database_fixture::start_holder("hold", &fixture.path());
-    let over = AtomicBool::new(false);
+    let holder = database_fixture::start_holder("hold_transaction", &fixture.path());
+    let stopped = AtomicBool::new(false);
     let missed = thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
                 let elsewhere = DatabaseFixture::new();
                 let other = elsewhere.database();
-                while !over.load(Ordering::Relaxed) {
+                while !stopped.load(Ordering::Relaxed) {
                     database_fixture::insert(&other, "busy").unwrap();
                 }
             });
         }
-        let look = || db.status().unwrap().holder.and_then(|holder| holder.pid);
-        let missed = (0..2000).filter(|_| look() != Some(holder.pid())).count();
-        over.store(true, Ordering::Relaxed);
+        let holder_pid = || db.status().unwrap().holder.and_then(|holder| holder.pid);
+        let missed = (0..2000)
+            .filter(|_| holder_pid() != Some(holder.pid()))
+            .count();
+        stopped.store(true, Ordering::Relaxed);
         missed
     });
-    assert_eq!(missed, 0, "of 2000 looks");
+    assert_eq!(missed, 0, "of 2000 reads");
 }
 
 #[test]
-fn outsider_is_named() {
+fn an_unlocked_writer_is_named() {
     let fixture = DatabaseFixture::new();
     fixture.database();
-    let db = impatient(&fixture);
-    let Some(mut outsider) = plain_sqlite::outsider(&fixture.path()) else {
+    let db = open_with_short_timeout(&fixture);
+    let Some(mut unlocked_writer) = plain_sqlite::outsider(&fixture.path()) else {
         return;
     };
     let mut failures = failures(&db);
     assert_on_time(times(&failures));
-    // A statement of one's own, under the bare lock, gets SQLite's error as it is.
+    // A statement in `with_write_lock` gets SQLite's error unchanged.
     let (error, _) = failures.pop().unwrap();
     assert!(error.is_busy() && error.is_timeout(), "{error}");
     for (error, _) in failures {
         assert!(error.is_busy() && error.is_timeout(), "{error}");
         assert!(error.lock_error().is_none() && error.holder().is_none());
-        assert_eq!(error.outsider().unwrap().pid, outsider.pid(), "{error}");
+        assert_eq!(
+            error.outsider().unwrap().pid,
+            unlocked_writer.pid(),
+            "{error}"
+        );
         let text = error.to_string();
         assert!(text.starts_with("database busy after 500ms"), "{text}");
-        assert!(text.contains(&outsider.pid().to_string()), "{text}");
+        assert!(text.contains(&unlocked_writer.pid().to_string()), "{text}");
         assert!(text.contains("without the write lock"), "{text}");
     }
-    outsider.send("COMMIT; SELECT 'done';");
-    outsider.expect("done");
+    unlocked_writer.send("COMMIT; SELECT 'done';");
+    unlocked_writer.expect("done");
     assert_eq!(database_fixture::count_entries(&db), 0);
     database_fixture::insert(&db, "now").unwrap();
 }
 
 #[test]
-fn outsider_is_waited_for() {
+fn a_write_waits_for_an_unlocked_writer() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
-    let Some(mut outsider) = plain_sqlite::outsider(&fixture.path()) else {
+    let Some(mut unlocked_writer) = plain_sqlite::outsider(&fixture.path()) else {
         return;
     };
     thread::scope(|scope| {
         let writer = scope.spawn(|| database_fixture::insert(&db, "ours"));
-        // It holds the write lock, so it is at SQLite's.
+        // It holds the write lock, so it waits for SQLite's lock.
         wait::until("the writer to hold", || {
             db.status().unwrap().holder.is_some()
         });
-        outsider.send("INSERT INTO entry VALUES ('theirs'); COMMIT;");
+        unlocked_writer.send("INSERT INTO entry VALUES ('theirs'); COMMIT;");
         writer.join().unwrap().unwrap();
     });
     assert_eq!(database_fixture::keys(&db), ["ours", "theirs"]);
 }
 
-/// First the write lock is held for most of the timeout, then an outsider holds
-/// SQLite's own: together they take one timeout, not two waits in a row.
+/// The write lock is held for most of the timeout, and then an unlocked writer holds
+/// SQLite's lock. Together they take one timeout, not two.
 #[test]
 fn waits_do_not_add_up() {
     let fixture = DatabaseFixture::new();
@@ -217,13 +225,13 @@ fn waits_do_not_add_up() {
         .timeout(timeout)
         .open(fixture.path())
         .unwrap();
-    let Some(_outsider) = plain_sqlite::outsider(&fixture.path()) else {
+    let Some(_unlocked_writer) = plain_sqlite::outsider(&fixture.path()) else {
         return;
     };
-    let mut holder = database_fixture::start_holder("hold pen", &fixture.directory());
+    let mut holder = database_fixture::start_holder("hold_lock", &fixture.directory());
     let (done, took) = thread::scope(|scope| {
         let writer = scope.spawn(|| wait::timed(|| database_fixture::insert(&db, "no")));
-        // Part of what is measured.
+        // This time is part of the measurement.
         thread::sleep(held);
         holder.send("release");
         writer.join().unwrap()
@@ -234,8 +242,8 @@ fn waits_do_not_add_up() {
     assert!(took < timeout + held / 2, "{took:?}");
 }
 
-/// The steps of a migration wait together: here somebody else has the lock between
-/// any two, for less than the timeout.
+/// All steps of a migration share one timeout. Between any two steps another thread holds
+/// the lock for less than the timeout.
 #[test]
 fn waits_of_a_migration_do_not_add_up() {
     let fixture = DatabaseFixture::new();
@@ -249,9 +257,9 @@ fn waits_of_a_migration_do_not_add_up() {
         .map(|number| format!("CREATE TABLE step{number}(a)"))
         .collect();
     let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
-    let over = AtomicBool::new(false);
+    let stopped = AtomicBool::new(false);
     let hold = || {
-        while !over.load(Ordering::Relaxed) {
+        while !stopped.load(Ordering::Relaxed) {
             let hold = |_: &Connection| -> Result<()> {
                 thread::sleep(Duration::from_millis(300));
                 Ok(())
@@ -260,16 +268,16 @@ fn waits_of_a_migration_do_not_add_up() {
         }
     };
     let done = thread::scope(|scope| {
-        // Two, so that one is in the queue whenever the other has held.
+        // Two threads, so that one is in the queue when the other releases.
         scope.spawn(hold);
         scope.spawn(hold);
         wait::until("the first to hold", || {
             db.status().unwrap().holder.is_some()
         });
-        // Long enough for the second to queue; if not, it does at the next turn.
+        // Long enough for the second to queue. If it is not, it queues at the next turn.
         thread::sleep(Duration::from_millis(100));
         let done = db.migrate(&steps);
-        over.store(true, Ordering::Relaxed);
+        stopped.store(true, Ordering::Relaxed);
         done
     });
     let error = done.unwrap_err();
@@ -277,7 +285,7 @@ fn waits_of_a_migration_do_not_add_up() {
 }
 
 #[test]
-fn zero_timeout_tries_once() {
+fn a_timeout_of_zero_tries_once() {
     let fixture = DatabaseFixture::new();
     fixture.database();
     let db = Options::new()
@@ -285,15 +293,15 @@ fn zero_timeout_tries_once() {
         .open(fixture.path())
         .unwrap();
     database_fixture::insert(&db, "free").unwrap();
-    let holder = database_fixture::start_holder("hold", &fixture.path());
+    let holder = database_fixture::start_holder("hold_transaction", &fixture.path());
     let (done, took) = wait::timed(|| database_fixture::insert(&db, "no"));
     let error = done.unwrap_err();
     assert_eq!(error.holder().unwrap().pid, Some(holder.pid()), "{error}");
-    assert!(took < EVER, "{took:?}");
+    assert!(took < MAX_SINGLE_DELAY, "{took:?}");
 }
 
 #[test]
-fn endless_timeout_is_taken() {
+fn an_unlimited_timeout_works() {
     let fixture = DatabaseFixture::new();
     fixture.database();
     let db = Options::new().timeout(Duration::MAX).open(fixture.path());

@@ -1,5 +1,5 @@
-//! Writing by closures: an error, a panic or a misuse rolls back its own work,
-//! reaches its own caller, and the next write goes on.
+//! If a closure fails, panics or misuses its transaction, its own work is rolled back, its
+//! own caller gets the error, and the next write works.
 #![cfg(test)]
 
 use std::fmt;
@@ -14,7 +14,7 @@ use rusqlite::{Connection, ErrorCode};
 /// An application's own error.
 #[derive(Debug)]
 enum Failure {
-    Ours(&'static str),
+    Own(&'static str),
     Database(Error),
     Sql(rusqlite::Error),
 }
@@ -39,8 +39,8 @@ impl From<rusqlite::Error> for Failure {
     }
 }
 
-/// Asserts that the lock is free, and that the next writes go well.
-fn assert_goes_on(db: &Database, keys: &[&str]) {
+/// Asserts that the lock is free, that the table has these keys, and that writes work.
+fn assert_next_write_works(db: &Database, keys: &[&str]) {
     assert!(db.status().unwrap().holder.is_none());
     assert_eq!(database_fixture::keys(db), keys);
     database_fixture::insert(db, "next").unwrap();
@@ -52,22 +52,22 @@ fn assert_goes_on(db: &Database, keys: &[&str]) {
     assert_eq!(database_fixture::keys(db), keys);
 }
 
-fn put(connection: &Connection, key: &str) -> rusqlite::Result<usize> {
+fn insert(connection: &Connection, key: &str) -> rusqlite::Result<usize> {
     connection.execute("INSERT INTO entry VALUES (?1)", [key])
 }
 
 #[test]
-fn own_error_is_returned_and_rolls_back() {
+fn an_error_of_the_application_is_returned_and_rolls_back() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
     let done: Result<(), Failure> = db.write(|tx| {
-        put(tx, "no")?;
-        Err(Failure::Ours("changed my mind"))
+        insert(tx, "no")?;
+        Err(Failure::Own("changed my mind"))
     });
-    assert!(matches!(done, Err(Failure::Ours("changed my mind"))));
-    assert_goes_on(&db, &[]);
+    assert!(matches!(done, Err(Failure::Own("changed my mind"))));
+    assert_next_write_works(&db, &[]);
     let done: Result<(), Failure> = db.write(|tx| {
-        put(tx, "no")?;
+        insert(tx, "no")?;
         tx.execute("INSERT INTO missing VALUES (1)", [])?;
         Ok(())
     });
@@ -75,17 +75,17 @@ fn own_error_is_returned_and_rolls_back() {
         panic!("{done:?}");
     };
     assert!(error.to_string().contains("no such table"), "{error}");
-    assert_goes_on(&db, &[]);
+    assert_next_write_works(&db, &[]);
     let done: Result<(), Failure> = db.with_write_lock(|connection| {
         connection.execute_batch("BEGIN; INSERT INTO entry VALUES ('no')")?;
-        Err(Failure::Ours("changed my mind"))
+        Err(Failure::Own("changed my mind"))
     });
-    assert!(matches!(done, Err(Failure::Ours(_))), "{done:?}");
-    assert_goes_on(&db, &[]);
+    assert!(matches!(done, Err(Failure::Own(_))), "{done:?}");
+    assert_next_write_works(&db, &[]);
 }
 
 #[test]
-fn our_errors_reach_the_application() {
+fn an_error_of_the_database_reaches_the_application() {
     let fixture = DatabaseFixture::new();
     fixture.database();
     let options = Options::new().read_only(true);
@@ -98,14 +98,14 @@ fn our_errors_reach_the_application() {
 }
 
 #[test]
-fn panic_rolls_back_and_poisons_nothing() {
+fn a_panic_rolls_back_and_poisons_nothing() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
     database_fixture::insert(&db, "before").unwrap();
     let panics: [&dyn Fn(); 4] = [
         &|| {
             let _: Result<()> = db.write(|tx| {
-                put(tx, "no")?;
+                insert(tx, "no")?;
                 panic!("on purpose");
             });
         },
@@ -124,7 +124,7 @@ fn panic_rolls_back_and_poisons_nothing() {
         &|| {
             // In the middle of a statement.
             let _: Result<()> = db.write(|tx| {
-                put(tx, "no")?;
+                insert(tx, "no")?;
                 tx.query_row("SELECT key FROM entry", [], |_| -> rusqlite::Result<()> {
                     panic!("on purpose")
                 })?;
@@ -133,93 +133,93 @@ fn panic_rolls_back_and_poisons_nothing() {
         },
     ];
     for panics in panics {
-        // More often than there are readers, so that a lost one is missed.
+        // More often than there are reader connections, so that a lost one shows.
         for _ in 0..5 {
             let caught = catch_unwind(AssertUnwindSafe(panics)).unwrap_err();
             assert_eq!(caught.downcast_ref(), Some(&"on purpose"));
-            assert_goes_on(&db, &["before"]);
+            assert_next_write_works(&db, &["before"]);
         }
     }
 }
 
 #[test]
-fn ended_transaction_is_reported() {
+fn an_ended_transaction_is_reported() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
     for sql in ["COMMIT", "END", "COMMIT; BEGIN; COMMIT", "COMMIT; BEGIN"] {
         let done = db.write(|tx| -> Result<()> {
-            put(tx, "first part")?;
+            insert(tx, "first part")?;
             tx.execute_batch(sql)?;
-            put(tx, "second part")?;
+            insert(tx, "second part")?;
             Ok(())
         });
         let text = done.unwrap_err().to_string();
         assert!(text.contains("leave COMMIT out"), "{sql}: {text}");
-        assert_goes_on(&db, &[]);
+        assert_next_write_works(&db, &[]);
     }
     db.execute("COMMIT", ()).unwrap_err();
     db.execute("ROLLBACK", ()).unwrap_err();
     let batch = ["INSERT INTO entry VALUES ('no')", "ROLLBACK"];
     db.batch(batch).unwrap_err();
-    assert_goes_on(&db, &[]);
+    assert_next_write_works(&db, &[]);
 }
 
-/// Also when the closure passes over the error, ends it otherwise, or begins
-/// another, in which its last part would be committed as if nothing had happened.
+/// Also if the closure ignores the error, ends the transaction in another way, or begins
+/// another transaction, which would commit only its last part.
 #[test]
-fn restarted_transaction_is_reported() {
+fn a_restarted_transaction_is_reported() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
     for sql in ["COMMIT", "ROLLBACK", "ROLLBACK; BEGIN IMMEDIATE"] {
         let done = db.write(|tx| -> Result<()> {
-            put(tx, "first part")?;
+            insert(tx, "first part")?;
             let _ = tx.execute_batch(sql);
-            let _ = put(tx, "second part");
+            let _ = insert(tx, "second part");
             Ok(())
         });
         let error = done.expect_err(sql);
         let text = error.to_string();
         assert!(text.contains("ended before its time"), "{sql}: {text}");
         assert!(error.sqlite_error().is_none() && error.lock_error().is_none());
-        assert_goes_on(&db, &[]);
+        assert_next_write_works(&db, &[]);
     }
 }
 
-/// Savepoints are the closure's own business.
+/// A closure may use savepoints of its own.
 #[test]
 fn savepoints_in_a_closure_work() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
     db.write(|tx| -> Result<()> {
-        put(tx, "kept")?;
+        insert(tx, "kept")?;
         tx.execute_batch("SAVEPOINT inner")?;
-        put(tx, "taken back")?;
+        insert(tx, "rolled back")?;
         tx.execute_batch("ROLLBACK TO inner; RELEASE inner")?;
         Ok(())
     })
     .unwrap();
-    assert_goes_on(&db, &["kept"]);
+    assert_next_write_works(&db, &["kept"]);
 }
 
 #[test]
-fn sqlites_own_rollback_is_reported() {
+fn a_rollback_by_sqlite_is_reported() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
     db.execute("CREATE TABLE single(a UNIQUE)", ()).unwrap();
     db.execute("INSERT INTO single VALUES (1)", ()).unwrap();
     let done = db.write(|tx| -> Result<()> {
-        put(tx, "no")?;
-        // Rolls back everything; the closure takes no notice.
+        insert(tx, "no")?;
+        // Rolls back everything, and the closure ignores the error.
         let _ = tx.execute("INSERT OR ROLLBACK INTO single VALUES (1)", []);
         Ok(())
     });
     let error = done.unwrap_err();
     assert!(error.to_string().contains("SQLite"), "{error}");
-    assert_goes_on(&db, &[]);
+    assert_next_write_works(&db, &[]);
 }
 
 #[test]
-fn open_transaction_is_rolled_back_and_reported() {
+fn an_open_transaction_is_rolled_back_and_reported() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
     let done = db.with_write_lock(|connection| -> Result<()> {
@@ -231,13 +231,13 @@ fn open_transaction_is_rolled_back_and_reported() {
         error.to_string().contains("left a transaction open"),
         "{error}"
     );
-    assert_goes_on(&db, &[]);
+    assert_next_write_works(&db, &[]);
     let done = db.with_write_lock(|connection| -> Result<()> {
         connection.execute_batch("SAVEPOINT s; INSERT INTO entry VALUES ('no')")?;
         Ok(())
     });
     done.unwrap_err();
-    assert_goes_on(&db, &[]);
+    assert_next_write_works(&db, &[]);
 }
 
 #[test]
@@ -247,43 +247,43 @@ fn several_transactions_run_under_one_lock() {
     let done = db.with_write_lock(|connection| -> Result<u32> {
         for key in ["1", "2"] {
             connection.execute_batch("BEGIN IMMEDIATE")?;
-            put(connection, key)?;
+            insert(connection, key)?;
             connection.execute_batch("COMMIT")?;
             assert!(db.status()?.holder.unwrap().is_this_process());
         }
-        put(connection, "3")?;
+        insert(connection, "3")?;
         connection.execute_batch("VACUUM")?;
         Ok(3)
     });
     assert_eq!(done.unwrap(), 3);
-    assert_goes_on(&db, &["1", "2", "3"]);
+    assert_next_write_works(&db, &["1", "2", "3"]);
 }
 
 #[test]
-fn closure_borrows_and_returns() {
+fn a_closure_may_borrow_and_return_references() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
     let keys = [String::from("a"), String::from("b")];
     let mut seen = Vec::new();
     let longest = db.write(|tx| -> Result<&str> {
         for key in &keys {
-            put(tx, key)?;
+            insert(tx, key)?;
             seen.push(tx.last_insert_rowid());
         }
         Ok(keys[1].as_str())
     });
     assert_eq!(longest.unwrap(), "b");
     assert_eq!(seen, [1, 2]);
-    assert_goes_on(&db, &["a", "b"]);
+    assert_next_write_works(&db, &["a", "b"]);
 }
 
 #[test]
-fn nothing_is_seen_before_the_commit() {
+fn uncommitted_rows_are_not_seen() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
     let other = database_fixture::open(&fixture.path());
     let seen = db.write(|tx| -> Result<(i64, i64)> {
-        put(tx, "1")?;
+        insert(tx, "1")?;
         Ok((
             database_fixture::count_entries(&db),
             database_fixture::count_entries(&other),
@@ -299,7 +299,7 @@ fn nothing_is_seen_before_the_commit() {
     );
 }
 
-/// Every way to write, nested, is an error at once.
+/// Asserts that every nested write is an error at once.
 fn assert_nested(inner: &Database) {
     let ways: [&dyn Fn() -> Result<()>; 6] = [
         &|| database_fixture::insert(inner, "no"),
@@ -321,7 +321,7 @@ fn assert_nested(inner: &Database) {
 }
 
 #[test]
-fn nested_write_is_an_error_at_once() {
+fn a_nested_write_is_an_error_at_once() {
     let fixture = DatabaseFixture::new();
     fixture.database();
     let options = Options::new().timeout(database_fixture::ENDLESS_TIMEOUT);
@@ -329,27 +329,27 @@ fn nested_write_is_an_error_at_once() {
     let second = options.open(fixture.path()).unwrap();
     for inner in [&db, &db.clone(), &second] {
         let done = db.write(|tx| -> Result<()> {
-            put(tx, "outer")?;
+            insert(tx, "outer")?;
             assert_nested(inner);
             Ok(())
         });
         done.unwrap();
         let done = db.with_write_lock(|connection| -> Result<()> {
             assert_nested(inner);
-            put(connection, "outer")?;
+            insert(connection, "outer")?;
             Ok(())
         });
         done.unwrap();
     }
-    assert_goes_on(&db, &["outer"; 6]);
+    assert_next_write_works(&db, &["outer"; 6]);
 }
 
 #[test]
-fn write_in_another_folder_is_not_nested() {
+fn a_write_in_another_directory_is_not_nested() {
     let (fixture, elsewhere) = (DatabaseFixture::new(), DatabaseFixture::new());
     let (db, other) = (fixture.database(), elsewhere.database());
     let done = db.write(|tx| -> Result<()> {
-        put(tx, "here")?;
+        insert(tx, "here")?;
         database_fixture::insert(&other, "there")
     });
     done.unwrap();
@@ -358,7 +358,7 @@ fn write_in_another_folder_is_not_nested() {
 }
 
 #[test]
-fn failed_commit_is_an_error_and_rolls_back() {
+fn a_failed_commit_is_an_error_and_rolls_back() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
     let foreign_keys = |connection: &Connection| -> Result<()> {
@@ -372,7 +372,7 @@ fn failed_commit_is_an_error_and_rolls_back() {
     ])
     .unwrap();
     let done = db.write(|tx| -> Result<()> {
-        put(tx, "no")?;
+        insert(tx, "no")?;
         tx.execute("INSERT INTO child VALUES (7)", [])?;
         Ok(())
     });
@@ -382,7 +382,7 @@ fn failed_commit_is_an_error_and_rolls_back() {
         .and_then(rusqlite::Error::sqlite_error_code);
     assert_eq!(code, Some(ErrorCode::ConstraintViolation), "{error}");
     assert!(error.to_string().starts_with("commit: "), "{error}");
-    assert_goes_on(&db, &[]);
+    assert_next_write_works(&db, &[]);
     let error = db.batch([
         "INSERT INTO entry VALUES ('no')",
         "INSERT INTO child VALUES (7)",
@@ -393,6 +393,6 @@ fn failed_commit_is_an_error_and_rolls_back() {
         database_fixture::number(&db, "SELECT count(*) FROM child"),
         0
     );
-    assert_goes_on(&db, &[]);
+    assert_next_write_works(&db, &[]);
     plain_sqlite::assert_integrity(Path::new(db.path()));
 }

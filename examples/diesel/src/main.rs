@@ -1,5 +1,5 @@
-//! diesel under penholder's write lock: eight threads take tickets, each a read
-//! that decides what is written. Start it several times at once on one database.
+//! Uses diesel under penholder's write lock. Eight threads take tickets: each takes the
+//! next number after the last one. Start several processes at once on one database.
 //!
 //! ```text
 //! cargo run -- app.db
@@ -17,8 +17,8 @@ use penholder_lock::WriteLocker;
 
 const THREADS: usize = 8;
 const TICKETS: usize = 25;
-/// How long a write waits for the lock, and after that for SQLite.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a write waits for the lock, and then for SQLite.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -29,7 +29,7 @@ diesel::table! {
     }
 }
 
-/// One thread's way to the database: diesel's connection, and the lock before it.
+/// A thread's diesel connection, and the lock that it takes before each write.
 struct Tickets {
     connection: SqliteConnection,
     locker: WriteLocker,
@@ -38,10 +38,10 @@ struct Tickets {
 impl Tickets {
     fn open(path: &str, locker: WriteLocker) -> Result<Self> {
         let mut connection = SqliteConnection::establish(path)?;
-        // For those who write without the lock.
-        connection.batch_execute(&format!("PRAGMA busy_timeout={}", PATIENCE.as_millis()))?;
-        // The switch to WAL and the schema are writes as well.
-        let guard = locker.acquire(PATIENCE)?;
+        // For programs that write without the lock.
+        connection.batch_execute(&format!("PRAGMA busy_timeout={}", TIMEOUT.as_millis()))?;
+        // The switch to WAL and the schema are writes too.
+        let guard = locker.acquire(TIMEOUT)?;
         connection.batch_execute(
             "PRAGMA journal_mode=WAL;
              CREATE TABLE IF NOT EXISTS ticket(number BIGINT PRIMARY KEY, owner TEXT NOT NULL)",
@@ -52,8 +52,8 @@ impl Tickets {
 
     /// Takes the next number.
     fn take(&mut self, owner: &str) -> Result<i64> {
-        // Released when it is dropped, after the transaction has ended.
-        let _guard = self.locker.acquire(PATIENCE)?;
+        // Dropped, and so released, after the transaction has ended.
+        let _guard = self.locker.acquire(TIMEOUT)?;
         let number = self.connection.immediate_transaction(|connection| {
             let last: Option<i64> = ticket::table
                 .select(max(ticket::number))
@@ -68,8 +68,8 @@ impl Tickets {
     }
 
     fn count(&mut self, owner: &str) -> Result<usize> {
-        let mine = ticket::table.filter(ticket::owner.eq(owner));
-        let count: i64 = mine.count().get_result(&mut self.connection)?;
+        let owned = ticket::table.filter(ticket::owner.eq(owner));
+        let count: i64 = owned.count().get_result(&mut self.connection)?;
         Ok(usize::try_from(count)?)
     }
 }
@@ -78,11 +78,11 @@ fn main() -> Result<()> {
     let Some(path) = std::env::args().nth(1) else {
         return Err("usage: penholder-example-diesel DB".into());
     };
-    // `db.lock` in the database's folder, where penholder itself looks too.
-    let folder = Path::new(&path)
+    // `db.lock` in the database's directory, which penholder itself uses too.
+    let directory = Path::new(&path)
         .parent()
-        .filter(|folder| *folder != Path::new(""));
-    let locker = WriteLocker::new(folder.unwrap_or(Path::new(".")))?.label("tickets");
+        .filter(|directory| *directory != Path::new(""));
+    let locker = WriteLocker::new(directory.unwrap_or(Path::new(".")))?.label("tickets");
     let mut tickets = Tickets::open(&path, locker.clone())?;
     let owner = format!("process {}", std::process::id());
     let before = tickets.count(&owner)?;
@@ -103,8 +103,8 @@ fn main() -> Result<()> {
     if taken != THREADS * TICKETS {
         return Err(format!("{taken} tickets instead of {}", THREADS * TICKETS).into());
     }
-    // The last one to close deletes the log, which is a write too.
-    let guard = locker.acquire(PATIENCE)?;
+    // The last connection deletes the WAL when it closes, which is a write too.
+    let guard = locker.acquire(TIMEOUT)?;
     drop(tickets);
     drop(guard);
     println!("{owner}: {taken} tickets by {THREADS} threads");

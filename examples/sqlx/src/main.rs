@@ -1,5 +1,5 @@
-//! sqlx under penholder's write lock: eight tasks take tickets, each a read that
-//! decides what is written. Start it several times at once on one database.
+//! Uses sqlx under penholder's write lock. Eight tasks take tickets: each takes the next
+//! number after the last one. Start several processes at once on one database.
 //!
 //! ```text
 //! cargo run -- app.db
@@ -16,12 +16,12 @@ use sqlx::{Connection, Row, SqliteConnection};
 
 const TASKS: usize = 8;
 const TICKETS: usize = 25;
-/// How long a write waits for the lock, and after that for SQLite.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a write waits for the lock, and then for SQLite.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// The application's database: sqlx's pool, and the lock before it.
+/// The application's sqlx pool, and the lock that it takes before each write.
 struct Tickets {
     pool: SqlitePool,
     locker: WriteLocker,
@@ -29,17 +29,19 @@ struct Tickets {
 
 impl Tickets {
     async fn open(path: &Path) -> Result<Self> {
-        // `db.lock` in the database's folder, where penholder itself looks too.
-        let folder = path.parent().filter(|folder| *folder != Path::new(""));
-        let locker = WriteLocker::new(folder.unwrap_or(Path::new(".")))?.label("tickets");
+        // `db.lock` in the database's directory, which penholder itself uses too.
+        let directory = path
+            .parent()
+            .filter(|directory| *directory != Path::new(""));
+        let locker = WriteLocker::new(directory.unwrap_or(Path::new(".")))?.label("tickets");
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            // For those who write without the lock.
-            .busy_timeout(PATIENCE);
-        // The switch to WAL and the schema are writes as well.
-        let guard = locker.acquire_async(PATIENCE).await?;
+            // For programs that write without the lock.
+            .busy_timeout(TIMEOUT);
+        // The switch to WAL and the schema are writes too.
+        let guard = locker.acquire_async(TIMEOUT).await?;
         let pool = SqlitePoolOptions::new().connect_with(options).await?;
         sqlx::query("CREATE TABLE IF NOT EXISTS ticket(number INTEGER PRIMARY KEY, owner TEXT)")
             .execute(&pool)
@@ -48,22 +50,24 @@ impl Tickets {
         Ok(Self { pool, locker })
     }
 
-    /// Takes the next number. The connection comes first, then the lock: whoever
-    /// holds the lock must not wait for anything but SQLite.
+    /// Takes the next number.
+    ///
+    /// It acquires the connection before the lock, because the holder of the lock must wait
+    /// for nothing except SQLite.
     async fn take(&self, owner: &str) -> Result<i64> {
         let mut connection = self.pool.acquire().await?;
-        // The write stands, whatever the release says: so it is dropped.
-        let _guard = self.locker.acquire_async(PATIENCE).await?;
+        // Dropped and not released, because the write is committed even if the release fails.
+        let _guard = self.locker.acquire_async(TIMEOUT).await?;
         let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
-        // Ended before the guard goes, also when it failed: a `tx` that is only
-        // dropped is rolled back some time later.
+        // The transaction ends before the guard is dropped, also after an error: a `tx` that
+        // is only dropped is rolled back later.
         match take_next(&mut tx, owner).await {
             Ok(number) => {
                 tx.commit().await?;
                 Ok(number)
             }
             Err(error) => {
-                // The first error says more than what follows from it.
+                // The first error is the cause.
                 let _ = tx.rollback().await;
                 Err(error)
             }
@@ -116,8 +120,8 @@ async fn main() -> Result<()> {
     if taken != TASKS * TICKETS {
         return Err(format!("{taken} tickets instead of {}", TASKS * TICKETS).into());
     }
-    // The last one to close deletes the log, which is a write too.
-    let guard = tickets.locker.acquire_async(PATIENCE).await?;
+    // The last connection deletes the WAL when it closes, which is a write too.
+    let guard = tickets.locker.acquire_async(TIMEOUT).await?;
     tickets.pool.close().await;
     drop(guard);
     println!("{owner}: {taken} tickets by {TASKS} tasks");

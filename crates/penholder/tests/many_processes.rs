@@ -1,5 +1,5 @@
-//! Many processes that write at once: every row of every one is there, nobody
-//! fails, and SQLite finds the database whole.
+//! Many processes write at the same time: none fails, every row is in the database, and
+//! SQLite finds nothing wrong.
 #![cfg(test)]
 
 use std::ffi::OsString;
@@ -10,16 +10,16 @@ use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{database_fixture, peer, plain_sqlite};
 
-/// One storm at a time: each is to have the machine for itself.
-static STORM: Mutex<()> = Mutex::new(());
+/// Lets one test run at a time, so that each has the machine for itself.
+static ALONE: Mutex<()> = Mutex::new(());
 
 #[test]
 fn peer() {
-    peer::run_role(&[("write", write)]);
+    peer::run_role(&[("open_and_write", open_and_write)]);
 }
 
-/// Opens the database when told, and writes its rows.
-fn write(args: &[OsString]) {
+/// Opens the database on command, and writes its rows.
+fn open_and_write(args: &[OsString]) {
     let [path, name, writes] = peer::text_args(args)[..] else {
         panic!("path, name and number of writes");
     };
@@ -34,13 +34,16 @@ fn write(args: &[OsString]) {
     peer::send("done");
 }
 
-/// Starts this many processes on a database that does not exist yet.
-fn storm(processes: usize, writes: usize) {
-    let _alone = STORM.lock().unwrap_or_else(PoisonError::into_inner);
+/// Starts processes that write to a database that does not exist yet.
+fn assert_no_row_is_lost(processes: usize, writes: usize) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let fixture = DatabaseFixture::new();
     let start = |n: usize| {
         let path = fixture.path().to_str().unwrap().to_owned();
-        Peer::start("write", [path, format!("p{n}"), writes.to_string()])
+        Peer::start(
+            "open_and_write",
+            [path, format!("p{n}"), writes.to_string()],
+        )
     };
     let mut peers: Vec<Peer> = (0..processes).map(start).collect();
     peers.iter().for_each(|peer| peer.expect("ready"));
@@ -49,28 +52,28 @@ fn storm(processes: usize, writes: usize) {
         peer.expect("done");
         assert!(peer.close().success());
     }
-    let mut wanted: Vec<String> = (0..processes)
+    let mut expected: Vec<String> = (0..processes)
         .flat_map(|n| (0..writes).map(move |number| format!("p{n}-{number}")))
         .collect();
-    wanted.sort();
+    expected.sort();
     assert_eq!(
         database_fixture::keys(&database_fixture::open(&fixture.path())),
-        wanted
+        expected
     );
     plain_sqlite::assert_integrity(&fixture.path());
 }
 
 #[test]
-fn eight_processes_lose_nothing() {
-    storm(8, 200);
+fn eight_processes_lose_no_row() {
+    assert_no_row_is_lost(8, 200);
 }
 
 #[test]
-fn sixty_four_processes_lose_nothing() {
-    storm(64, 20);
+fn sixty_four_processes_lose_no_row() {
+    assert_no_row_is_lost(64, 20);
 }
 
 #[test]
 fn three_hundred_processes_create_one_database() {
-    storm(300, 1);
+    assert_no_row_is_lost(300, 1);
 }

@@ -1,5 +1,5 @@
-//! `AsyncDatabase`: every write of every task is there, no thread of the runtime
-//! blocks, and a future that is dropped before its turn leaves no trace.
+//! `AsyncDatabase` loses no write of any task and blocks no thread of the runtime. A future
+//! that is dropped before its turn leaves no trace.
 #![cfg(test)]
 #![cfg(feature = "tokio")]
 
@@ -16,28 +16,29 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 const INSERT: &str = "INSERT INTO entry VALUES (?1)";
-/// Longer than a thread of a runtime may be kept, on a loaded machine.
+/// Longer than any allowed pause of a runtime's thread on a busy machine.
 const BLOCKED: Duration = Duration::from_secs(1);
 
 #[test]
 fn peer() {
     peer::run_role(&[
-        ("hold", database_fixture::hold_lock),
-        ("write", write),
+        ("hold_lock", database_fixture::hold_lock),
+        ("write_rows", write_rows),
         ("write_durably", write_durably),
     ]);
 }
 
-/// Writes until it is over, each write durable: so it carries others, and is carried.
+/// Writes until the test stops it. Each write is durable, so that requests are combined and
+/// delegated.
 fn write_durably(args: &[OsString]) {
     let [path, name] = peer::text_args(args)[..] else {
         panic!("path and name");
     };
     let path = Path::new(path);
     let db = durable().open(path).unwrap();
-    peer::send("writes");
+    peer::send("writing");
     for number in 0.. {
-        if path.with_file_name("over").exists() {
+        if path.with_file_name("stop").exists() {
             break;
         }
         database_fixture::insert(&db, &format!("{name}-{number}")).unwrap();
@@ -49,8 +50,8 @@ fn durable() -> Options {
     database_fixture::options().synchronous(Synchronous::Full)
 }
 
-/// Writes its rows, as a process beside the tasks.
-fn write(args: &[OsString]) {
+/// Writes rows in a process of its own.
+fn write_rows(args: &[OsString]) {
     let [path, writes] = peer::text_args(args)[..] else {
         panic!("path and number of writes");
     };
@@ -61,7 +62,7 @@ fn write(args: &[OsString]) {
     peer::send("done");
 }
 
-async fn opened(fixture: &DatabaseFixture) -> AsyncDatabase {
+async fn open(fixture: &DatabaseFixture) -> AsyncDatabase {
     let db = AsyncDatabase::open_with(database_fixture::options(), fixture.path()).await;
     let db = db.unwrap();
     db.execute("CREATE TABLE IF NOT EXISTS entry(key)", ())
@@ -74,7 +75,7 @@ fn count(db: &AsyncDatabase) -> i64 {
     database_fixture::count_entries(db.blocking())
 }
 
-/// Runs beside a test, and says for how long at most it was not polled.
+/// Runs next to the tasks of a test, and returns the longest time between two polls.
 async fn heartbeat() -> Duration {
     let mut longest = Duration::ZERO;
     let mut before = Instant::now();
@@ -87,9 +88,9 @@ async fn heartbeat() -> Duration {
 }
 
 #[tokio::test]
-async fn every_call_does_what_it_does_without_async() {
+async fn every_call_works_as_its_blocking_counterpart() {
     let fixture = DatabaseFixture::new();
-    let db = opened(&fixture).await;
+    let db = open(&fixture).await;
     let done = db.execute(INSERT, ["a"]).await.unwrap();
     assert_eq!(done.rows_changed, 1);
     let both = [
@@ -110,7 +111,7 @@ async fn every_call_does_what_it_does_without_async() {
         Ok(connection.query_row("SELECT count(*) FROM entry", [], |row| row.get(0))?)
     });
     assert_eq!(read.await.unwrap(), 3);
-    // Errors too, and what failed took no effect.
+    // Errors are the same, and a failed call has no effect.
     let failed = [
         Statement::new(INSERT, ["d"]),
         Statement::new("nonsense", ()),
@@ -129,11 +130,11 @@ async fn every_call_does_what_it_does_without_async() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tasks_and_processes_lose_nothing() {
+async fn tasks_and_processes_lose_no_row() {
     let fixture = DatabaseFixture::new();
-    let db = opened(&fixture).await;
+    let db = open(&fixture).await;
     let mut peers: Vec<Peer> = (0..2)
-        .map(|_| Peer::start("write", [fixture.path().to_str().unwrap(), "100"]))
+        .map(|_| Peer::start("write_rows", [fixture.path().to_str().unwrap(), "100"]))
         .collect();
     let mut tasks = JoinSet::new();
     for task in 0..50 {
@@ -156,12 +157,12 @@ async fn tasks_and_processes_lose_nothing() {
     plain_sqlite::assert_integrity(&fixture.path());
 }
 
-/// One thread for everything: if it blocked, the heart would stop.
+/// The runtime has one thread. If it blocked, the heartbeat would pause.
 #[tokio::test]
 async fn no_thread_of_the_runtime_blocks() {
     let fixture = DatabaseFixture::new();
-    let db = opened(&fixture).await;
-    let mut holder = database_fixture::start_holder("hold", &fixture.directory());
+    let db = open(&fixture).await;
+    let mut holder = database_fixture::start_holder("hold_lock", &fixture.directory());
     let mut tasks = JoinSet::new();
     for number in 0..20 {
         let db = db.clone();
@@ -192,19 +193,19 @@ async fn no_thread_of_the_runtime_blocks() {
 #[tokio::test]
 async fn a_timeout_names_the_holder() {
     let fixture = DatabaseFixture::new();
-    opened(&fixture).await;
-    let holder = database_fixture::start_holder("hold", &fixture.directory());
-    let impatient = Options::new().timeout(Duration::from_millis(100));
-    let db = AsyncDatabase::open_with(impatient, fixture.path()).await;
+    open(&fixture).await;
+    let holder = database_fixture::start_holder("hold_lock", &fixture.directory());
+    let short_timeout = Options::new().timeout(Duration::from_millis(100));
+    let db = AsyncDatabase::open_with(short_timeout, fixture.path()).await;
     let error = db.unwrap().execute(INSERT, ["late"]).await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
     assert_eq!(error.holder().unwrap().pid, Some(holder.pid()));
 }
 
 #[tokio::test]
-async fn readers_that_never_come_back_are_a_timeout() {
+async fn a_read_times_out_if_no_connection_becomes_free() {
     let fixture = DatabaseFixture::new();
-    opened(&fixture).await;
+    open(&fixture).await;
     let options = Options::new()
         .timeout(Duration::from_millis(100))
         .readers(1);
@@ -227,14 +228,14 @@ async fn readers_that_never_come_back_are_a_timeout() {
 }
 
 #[tokio::test]
-async fn what_is_dropped_before_its_turn_leaves_no_trace() {
+async fn a_future_dropped_before_its_turn_leaves_no_trace() {
     let fixture = DatabaseFixture::new();
-    let db = opened(&fixture).await;
-    let mut holder = database_fixture::start_holder("hold", &fixture.directory());
+    let db = open(&fixture).await;
+    let mut holder = database_fixture::start_holder("hold_lock", &fixture.directory());
     for number in 0..20 {
         let write = db.execute(INSERT, [number.to_string()]);
-        let patience = Duration::from_millis(number % 7);
-        assert!(timeout(patience, write).await.is_err(), "the lock is held");
+        let wait_time = Duration::from_millis(number % 7);
+        assert!(timeout(wait_time, write).await.is_err(), "the lock is held");
     }
     holder.send("release");
     holder.expect("released");
@@ -243,14 +244,13 @@ async fn what_is_dropped_before_its_turn_leaves_no_trace() {
     assert!(db.blocking().status().unwrap().queue.is_empty());
 }
 
-/// Dropped at any moment: what was acknowledged is there, nothing is there twice,
-/// and everybody else goes on.
+/// Acknowledged writes are there, no write is there twice, and other processes go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_dropped_at_any_moment_happens_once_or_not_at_all() {
+async fn a_write_dropped_at_any_moment_happens_once_or_not_at_all() {
     let fixture = DatabaseFixture::new();
-    let db = opened(&fixture).await;
+    let db = open(&fixture).await;
     let mut acknowledged = BTreeSet::new();
-    let mut other = Peer::start("write", [fixture.path().to_str().unwrap(), "300"]);
+    let mut other = Peer::start("write_rows", [fixture.path().to_str().unwrap(), "300"]);
     for number in 0..400_u64 {
         let write = db.execute(INSERT, [format!("task-{number}")]);
         if let Ok(done) = timeout(Duration::from_micros(number * 7 % 600), write).await {
@@ -262,21 +262,24 @@ async fn what_is_dropped_at_any_moment_happens_once_or_not_at_all() {
     assert!(other.close().success());
     db.execute(INSERT, ["last"]).await.unwrap();
     let keys = database_fixture::keys(db.blocking());
-    let once: BTreeSet<_> = keys.iter().cloned().collect();
-    assert_eq!(keys.len(), once.len(), "nothing twice");
-    assert!(acknowledged.is_subset(&once), "nothing lost");
+    let distinct: BTreeSet<_> = keys.iter().cloned().collect();
+    assert_eq!(keys.len(), distinct.len(), "no key is there twice");
+    assert!(
+        acknowledged.is_subset(&distinct),
+        "no acknowledged key is lost"
+    );
     assert!(!acknowledged.is_empty() && acknowledged.len() < 400);
     plain_sqlite::assert_integrity(&fixture.path());
 }
 
-/// The same while other processes carry what is dropped, and are carried.
+/// The same while writes are delegated to other processes, and theirs to this one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_dropped_while_others_carry_it_happens_once_or_not_at_all() {
+async fn a_delegated_write_dropped_at_any_moment_happens_once_or_not_at_all() {
     const WRITERS: usize = 4;
     const TASKS: u64 = 4;
     const WRITES: u64 = 250;
     let fixture = DatabaseFixture::new();
-    opened(&fixture).await;
+    open(&fixture).await;
     let db = AsyncDatabase::open_with(durable(), fixture.path())
         .await
         .unwrap();
@@ -284,7 +287,7 @@ async fn what_is_dropped_while_others_carry_it_happens_once_or_not_at_all() {
     let mut others: Vec<Peer> = (0..WRITERS)
         .map(|n| Peer::start("write_durably", [path.clone(), format!("process-{n}")]))
         .collect();
-    others.iter().for_each(|other| other.expect("writes"));
+    others.iter().for_each(|other| other.expect("writing"));
     let mut tasks = JoinSet::new();
     for task in 0..TASKS {
         let db = db.clone();
@@ -292,14 +295,14 @@ async fn what_is_dropped_while_others_carry_it_happens_once_or_not_at_all() {
             let mut acknowledged = Vec::new();
             for number in 0..WRITES {
                 let key = format!("task-{task}-{number}");
-                let patience = Duration::from_micros((number * 37 + task * 11) % 2500);
+                let wait_time = Duration::from_micros((number * 37 + task * 11) % 2500);
                 let done = if number % 4 == 0 {
                     let both =
                         ["a", "b"].map(|end| Statement::new(INSERT, [format!("{key}{end}")]));
-                    let write = timeout(patience, db.batch(both)).await;
+                    let write = timeout(wait_time, db.batch(both)).await;
                     write.map(|done| done.map(drop))
                 } else {
-                    let write = timeout(patience, db.execute(INSERT, [key.as_str()])).await;
+                    let write = timeout(wait_time, db.execute(INSERT, [key.as_str()])).await;
                     write.map(|done| done.map(drop))
                 };
                 if let Ok(done) = done {
@@ -311,66 +314,69 @@ async fn what_is_dropped_while_others_carry_it_happens_once_or_not_at_all() {
         });
     }
     let acknowledged: Vec<(String, bool)> = tasks.join_all().await.into_iter().flatten().collect();
-    // They are not held up by what was dropped.
+    // The dropped writes do not delay other processes.
     let newest = || database_fixture::number(db.blocking(), "SELECT max(rowid) AS n FROM entry");
     let before = newest();
-    wait::until("the others go on", || newest() > before + 20);
-    std::fs::write(fixture.join("over"), "").unwrap();
+    wait::until("the other processes go on", || newest() > before + 20);
+    std::fs::write(fixture.join("stop"), "").unwrap();
     for other in &mut others {
         other.expect("done");
         assert!(other.close().success());
     }
     db.execute(INSERT, ["last"]).await.unwrap();
     let keys = database_fixture::keys(db.blocking());
-    let once: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
-    assert_eq!(keys.len(), once.len(), "nothing twice");
+    let distinct: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
+    assert_eq!(keys.len(), distinct.len(), "no key is there twice");
     for (key, is_batch) in &acknowledged {
-        let wanted = if *is_batch { vec!["a", "b"] } else { vec![""] };
-        let is_there = |end: &&str| once.contains(format!("{key}{end}").as_str());
-        assert!(wanted.iter().all(is_there), "lost: {key}");
+        let suffixes = if *is_batch { vec!["a", "b"] } else { vec![""] };
+        let is_there = |end: &&str| distinct.contains(format!("{key}{end}").as_str());
+        assert!(suffixes.iter().all(is_there), "lost: {key}");
     }
-    let first = once.iter().filter_map(|key| key.strip_suffix('a'));
+    let first = distinct.iter().filter_map(|key| key.strip_suffix('a'));
     for key in first.filter(|key| key.starts_with("task-")) {
-        assert!(once.contains(format!("{key}b").as_str()), "half of {key}");
+        assert!(
+            distinct.contains(format!("{key}b").as_str()),
+            "only a part of {key}"
+        );
     }
     let all = usize::try_from(TASKS * WRITES).unwrap();
     assert!(!acknowledged.is_empty() && acknowledged.len() < all);
     let status = db.blocking().status().unwrap();
     assert!(status.queue.is_empty(), "{status:?}");
     eprintln!(
-        "{} of {all} acknowledged, {} writes carried",
+        "{} of {all} acknowledged, {} writes delegated",
         acknowledged.len(),
         status.counters.carried
     );
-    // Where the disk makes a commit dear.
+    // Writes are combined only if commits are expensive on this disk.
     let ((), commit) = wait::timed(|| database_fixture::insert(db.blocking(), "timed").unwrap());
     assert!(status.counters.carried > 0 || commit < Duration::from_micros(200));
     plain_sqlite::assert_integrity(&fixture.path());
 }
 
 #[tokio::test]
-async fn a_panic_reaches_its_own_task_alone() {
+async fn a_panic_reaches_only_its_own_task() {
     let fixture = DatabaseFixture::new();
-    let db = opened(&fixture).await;
+    let db = open(&fixture).await;
     let own = db.clone();
-    let panics = tokio::spawn(async move {
-        let panics = own.write(|tx| -> Result<()> {
+    let panicking = tokio::spawn(async move {
+        let write = own.write(|tx| -> Result<()> {
             tx.execute("INSERT INTO entry VALUES ('lost')", [])?;
             panic!("on purpose");
         });
-        panics.await
+        write.await
     });
-    assert!(panics.await.unwrap_err().is_panic());
+    assert!(panicking.await.unwrap_err().is_panic());
     db.execute(INSERT, ["next"]).await.unwrap();
     assert_eq!(database_fixture::keys(db.blocking()), ["next"]);
 }
 
 #[test]
-fn a_runtime_that_shuts_down_gives_the_lock_back() {
+fn a_runtime_that_shuts_down_releases_the_lock() {
     let fixture = DatabaseFixture::new();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let db = runtime.block_on(opened(&fixture));
-    let mut holder = database_fixture::start_holder("hold", &fixture.directory());
+    let db = runtime.block_on(open(&fixture));
+    let mut holder = database_fixture::start_holder("hold_lock", &fixture.directory());
     for number in 0..5 {
         let db = db.clone();
         runtime.spawn(async move { db.execute(INSERT, [number]).await });
@@ -384,13 +390,13 @@ fn a_runtime_that_shuts_down_gives_the_lock_back() {
 }
 
 #[tokio::test]
-async fn a_missing_folder_is_an_error() {
+async fn a_missing_directory_is_an_error() {
     let fixture = DatabaseFixture::new();
     let error = AsyncDatabase::open(fixture.join("no/x.db"))
         .await
         .unwrap_err();
     assert!(error.is_refused(), "{error}");
-    // Errors of one's own type come back as they are.
+    // Errors of the application's own type are returned unchanged.
     #[derive(Debug)]
     struct Own(Option<Error>);
     impl From<Error> for Own {
@@ -398,7 +404,7 @@ async fn a_missing_folder_is_an_error() {
             Self(Some(error))
         }
     }
-    let db = opened(&fixture).await;
+    let db = open(&fixture).await;
     let own = db.write(|_| -> Result<(), Own> { Err(Own(None)) }).await;
     assert!(own.unwrap_err().0.is_none());
 }

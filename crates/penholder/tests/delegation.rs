@@ -1,8 +1,8 @@
-//! Writes carried out by another process: the same results, errors and rows as at
-//! home, or they are run at home.
+//! A delegated write has the same results, errors and rows as a local write. A write that
+//! could differ runs locally.
 //!
-//! A peer that holds the lock next finds the writes of other peers waiting, and is
-//! told that commits are dear: so it carries whatever it may.
+//! The peer that holds the lock next finds the requests of other peers waiting. The commit
+//! statistics claim that commits are expensive, so it combines every request that it may.
 #![cfg(test)]
 
 use std::ffi::OsString;
@@ -27,10 +27,10 @@ const SCHEMA: [&str; 11] = [
      late REFERENCES item(id) DEFERRABLE INITIALLY DEFERRED)",
     "CREATE TABLE pair(a, b, PRIMARY KEY (a, b)) WITHOUT ROWID",
     "CREATE TABLE log(id INTEGER PRIMARY KEY, text)",
-    "CREATE TABLE company(a)",
+    "CREATE TABLE filler(a)",
     "CREATE TABLE shadowed(a)",
     "INSERT INTO log VALUES (1000000, 'first')",
-    "CREATE TRIGGER told AFTER INSERT ON item BEGIN INSERT INTO log(text) VALUES (new.name); END",
+    "CREATE TRIGGER logged AFTER INSERT ON item BEGIN INSERT INTO log(text) VALUES (new.name); END",
     "CREATE TRIGGER again AFTER INSERT ON pair WHEN new.a < 3 BEGIN \
      INSERT INTO pair VALUES (new.a + 1, new.b); END",
     "CREATE TABLE origin(a, item DEFAULT (last_insert_rowid()))",
@@ -39,11 +39,11 @@ const SCHEMA: [&str; 11] = [
 
 #[test]
 fn peer() {
-    peer::run_role(&[("write", write), ("offer", offer)]);
+    peer::run_role(&[("run_lines", run_lines), ("offer_requests", offer_requests)]);
 }
 
-/// Role: does what it is told, line by line, on one `Database`.
-fn write(args: &[OsString]) {
+/// A role: runs each line that it receives on one `Database`.
+fn run_lines(args: &[OsString]) {
     let [path, synchronous] = peer::text_args(args)[..] else {
         panic!("path and FULL or NORMAL");
     };
@@ -53,8 +53,8 @@ fn write(args: &[OsString]) {
     };
     let options = database_fixture::options().synchronous(synchronous);
     let db = options.open(path).unwrap();
-    db.execute("INSERT INTO company VALUES (0)", ()).unwrap();
-    peer::send("warm");
+    db.execute("INSERT INTO filler VALUES (0)", ()).unwrap();
+    peer::send("ready");
     for line in std::io::stdin()
         .lock()
         .lines()
@@ -62,16 +62,16 @@ fn write(args: &[OsString]) {
     {
         let (verb, rest) = line.split_once(' ').unwrap();
         match verb {
-            "execute" => peer::send(&outcome(db.execute(rest, ()).map(|done| vec![done]))),
-            "batch" => peer::send(&outcome(db.batch(rest.split(";;")))),
-            "closure" => peer::send(&outcome(closure(&db, rest))),
+            "execute" => peer::send(&result_text(db.execute(rest, ()).map(|done| vec![done]))),
+            "batch" => peer::send(&result_text(db.batch(rest.split(";;")))),
+            "closure" => peer::send(&result_text(run_closure(&db, rest))),
             _ => panic!("{line}"),
         }
     }
 }
 
-/// Changes the connection in a way that plain data cannot.
-fn closure(db: &Database, what: &str) -> Result<Vec<Executed>> {
+/// Changes the connection in a way that a single statement cannot.
+fn run_closure(db: &Database, what: &str) -> Result<Vec<Executed>> {
     db.with_write_lock(|connection| {
         match what {
             "function" => {
@@ -84,7 +84,7 @@ fn closure(db: &Database, what: &str) -> Result<Vec<Executed>> {
     })
 }
 
-fn outcome(done: Result<Vec<Executed>>) -> String {
+fn result_text(done: Result<Vec<Executed>>) -> String {
     match done {
         Ok(done) => format!("{done:?}"),
         Err(error) => match error.sqlite_error() {
@@ -96,13 +96,13 @@ fn outcome(done: Result<Vec<Executed>>) -> String {
     }
 }
 
-/// Role: leaves a request as no `Database` would, and says what became of it.
-fn offer(args: &[OsString]) {
-    let [folder, kind] = peer::text_args(args)[..] else {
-        panic!("folder and kind");
+/// A role: offers a request that no `Database` would offer, and sends its outcome.
+fn offer_requests(args: &[OsString]) {
+    let [directory, fingerprint] = peer::text_args(args)[..] else {
+        panic!("directory and fingerprint");
     };
-    let locker = Locker::in_directory(Path::new(folder)).unwrap();
-    peer::send("warm");
+    let locker = Locker::in_directory(Path::new(directory)).unwrap();
+    peer::send("ready");
     for sql in std::io::stdin()
         .lock()
         .lines()
@@ -110,7 +110,7 @@ fn offer(args: &[OsString]) {
     {
         let bytes = request(&sql);
         let offer = Offer {
-            fingerprint: kind.parse().unwrap(),
+            fingerprint: fingerprint.parse().unwrap(),
             bytes: &bytes,
             on_left: &|_, _| (),
         };
@@ -121,14 +121,14 @@ fn offer(args: &[OsString]) {
         let waited = locker.acquire_with_request(&deadline, &canceller, Some(&offer));
         let had_lock = waited.lock.unwrap().is_some();
         peer::send(match waited.outcome {
-            Outcome::Untouched if had_lock => "home",
+            Outcome::Untouched if had_lock => "local",
             Outcome::Done { .. } => "done",
-            _ => "else",
+            _ => "other",
         });
     }
 }
 
-/// One statement without parameters, as it travels.
+/// Returns one statement without parameters in the wire format.
 fn request(sql: &str) -> Vec<u8> {
     let length = |length: usize| u32::try_from(length).unwrap().to_le_bytes();
     let mut bytes = vec![1, 0];
@@ -139,36 +139,40 @@ fn request(sql: &str) -> Vec<u8> {
     bytes
 }
 
-/// The kind of the request with this SQL, as it stands in the page: some words
-/// before it.
-/// The kind of a request that stands in the page, which is bound to page and slot.
-fn kind_of_request(fixture: &DatabaseFixture, sql: &str) -> u64 {
+/// Returns the fingerprint of the request with this SQL in the queue file.
+///
+/// There it is bound to the queue file and the slot.
+fn fingerprint_of_request(fixture: &DatabaseFixture, sql: &str) -> u64 {
     use std::os::unix::fs::MetadataExt;
 
-    /// Where the mailboxes begin, and how long each is.
-    const MAILBOXES: [usize; 2] = [PAGE_LENGTH - 512 * 8192, 8192];
-    const PAGE_LENGTH: usize = 4_460_544;
+    /// The offset of the mailboxes, and the length of each.
+    const MAILBOXES: [usize; 2] = [QUEUE_FILE_LENGTH - 512 * 8192, 8192];
+    const QUEUE_FILE_LENGTH: usize = 4_460_544;
 
     let path = fixture.join("db.lockq");
-    let page = fs::read(&path).unwrap();
-    assert_eq!(page.len(), PAGE_LENGTH, "the layout of this test");
-    let is_sql = |at: &usize| page[*at..].starts_with(sql.as_bytes());
-    let at = (0..page.len()).find(is_sql).unwrap();
-    // The request begins ten bytes before, eleven words after its kind.
-    let kind = at - 10 - 11 * 8;
-    let bound = u64::from_le_bytes(page[kind..kind + 8].try_into().unwrap());
-    let slot = (kind - MAILBOXES[0]) / MAILBOXES[1];
+    let bytes = fs::read(&path).unwrap();
+    assert_eq!(
+        bytes.len(),
+        QUEUE_FILE_LENGTH,
+        "the layout that this test knows"
+    );
+    let is_sql = |at: &usize| bytes[*at..].starts_with(sql.as_bytes());
+    let at = (0..bytes.len()).find(is_sql).unwrap();
+    // The request begins ten bytes before the SQL, eleven words after its fingerprint.
+    let fingerprint = at - 10 - 11 * 8;
+    let bound = u64::from_le_bytes(bytes[fingerprint..fingerprint + 8].try_into().unwrap());
+    let slot = (fingerprint - MAILBOXES[0]) / MAILBOXES[1];
     let file = path.metadata().unwrap();
-    let born = file.created().map_or(0, |born| {
-        let since = born.duration_since(std::time::UNIX_EPOCH).unwrap();
+    let created = file.created().map_or(0, |created| {
+        let since = created.duration_since(std::time::UNIX_EPOCH).unwrap();
         u64::try_from(since.as_nanos()).unwrap()
     });
-    let place = [file.dev(), file.ino(), born, slot as u64];
+    let place = [file.dev(), file.ino(), created, slot as u64];
     let undo = |bound: u64, word: &u64| (unmixed(bound) ^ word).rotate_right(23);
     place.iter().rev().fold(bound, undo)
 }
 
-/// What `mix` of the lock's mailboxes was given.
+/// Inverts `mix` of the lock's mailboxes.
 fn unmixed(mut word: u64) -> u64 {
     let unshift = |word: u64, by: u32| {
         let mut found = word;
@@ -183,55 +187,55 @@ fn unmixed(mut word: u64) -> u64 {
     unshift(word, 30).wrapping_sub(0x9e37_79b9_7f4a_7c15)
 }
 
-/// A database, and a process that carries the writes of others.
-struct Stage {
+/// A database, and a process that combines the requests of other processes.
+struct Remote {
     fixture: DatabaseFixture,
     db: Database,
     locker: Locker,
-    carrier: Peer,
+    combiner: Peer,
 }
 
-fn writer_as(
+fn start_writer(
     fixture: &DatabaseFixture,
     synchronous: &str,
     change: impl FnOnce(&mut std::process::Command),
 ) -> Peer {
     let path = fixture.path().to_str().unwrap().to_owned();
-    let mut command = Peer::command("write", [path, synchronous.to_owned()]);
+    let mut command = Peer::command("run_lines", [path, synchronous.to_owned()]);
     change(&mut command);
     let peer = Peer::spawn(command);
-    peer.expect("warm");
+    peer.expect("ready");
     peer
 }
 
-fn database(fixture: &DatabaseFixture) -> Database {
+fn create_database(fixture: &DatabaseFixture) -> Database {
     let db = database_fixture::open(&fixture.path());
     db.batch(SCHEMA).unwrap();
     db
 }
 
-impl Stage {
+impl Remote {
     fn new() -> Self {
-        Self::on(DatabaseFixture::new())
+        Self::with_fixture(DatabaseFixture::new())
     }
 
-    fn on(fixture: DatabaseFixture) -> Self {
-        let db = database(&fixture);
-        let carrier = writer_as(&fixture, "FULL", |_| ());
+    fn with_fixture(fixture: DatabaseFixture) -> Self {
+        let db = create_database(&fixture);
+        let combiner = start_writer(&fixture, "FULL", |_| ());
         let locker = Locker::in_directory(&fixture.directory()).unwrap();
         Self {
             fixture,
             db,
             locker,
-            carrier,
+            combiner,
         }
     }
 
     fn writer(&self) -> Peer {
-        writer_as(&self.fixture, "FULL", |_| ())
+        start_writer(&self.fixture, "FULL", |_| ())
     }
 
-    fn carried(&self) -> u64 {
+    fn delegated(&self) -> u64 {
         self.db.status().unwrap().counters.carried
     }
 
@@ -239,59 +243,64 @@ impl Stage {
         self.locker.acquire(database_fixture::LONG_TIMEOUT).unwrap()
     }
 
-    /// Until so many wait and, if they can, have left their requests.
-    fn until_waiting(&self, guard: &Guard, waiting: usize) {
-        wait::until("all wait", || guard.count_waiters() == waiting);
-        let begun = Instant::now();
-        while guard.count_requests() < waiting && begun.elapsed() < Duration::from_millis(15) {
+    /// Waits until this many processes wait and have had time to leave their requests.
+    fn await_waiters(&self, guard: &Guard, waiting: usize) {
+        wait::until("all processes wait", || guard.count_waiters() == waiting);
+        let start = Instant::now();
+        while guard.count_requests() < waiting && start.elapsed() < Duration::from_millis(15) {
             thread::sleep(Duration::from_micros(200));
         }
     }
 
-    /// Everybody waits, the carrier first; then it gets the lock. Returns what it
-    /// carried.
+    /// Lets all processes wait, the combiner first, and then releases the lock.
+    ///
+    /// Returns how many writes were delegated.
     fn round(&mut self, others: &mut [(&mut Peer, String)]) -> u64 {
-        let before = self.carried();
+        let before = self.delegated();
         let guard = self.hold();
-        self.carrier.send("execute INSERT INTO company VALUES (1)");
-        wait::until("the carrier waits", || guard.count_waiters() == 1);
+        self.combiner.send("execute INSERT INTO filler VALUES (1)");
+        wait::until("the combiner waits", || guard.count_waiters() == 1);
         for (place, (other, line)) in others.iter_mut().enumerate() {
             other.send(line);
-            self.until_waiting(&guard, place + 2);
+            self.await_waiters(&guard, place + 2);
         }
         for _ in 0..50 {
             let stats = guard.commit_stats().unwrap();
             stats.note(Duration::from_millis(2), others.len() + 1);
         }
         guard.release().unwrap();
-        let line = self.carrier.read_line();
+        let line = self.combiner.read_line();
         assert!(line.contains("rows_changed: 1"), "{line}");
-        self.carried() - before
+        self.delegated() - before
     }
 
-    /// One other, and what it was told.
-    fn one(&mut self, other: &mut Peer, line: &str) -> (String, u64) {
-        let carried = self.round(&mut [(other, line.to_owned())]);
-        (other.read_line(), carried)
+    /// Runs one line in another process, and returns its result and how many writes were
+    /// delegated.
+    fn run(&mut self, other: &mut Peer, line: &str) -> (String, u64) {
+        let delegated = self.round(&mut [(other, line.to_owned())]);
+        (other.read_line(), delegated)
     }
 }
 
-/// At home in a database of its own.
-struct Home {
-    _site: DatabaseFixture,
+/// Runs the same lines locally, in a database of its own.
+struct Local {
+    _fixture: DatabaseFixture,
     db: Database,
 }
 
-impl Home {
+impl Local {
     fn new() -> Self {
         let fixture = DatabaseFixture::new();
-        let db = database(&fixture);
-        Self { _site: fixture, db }
+        let db = create_database(&fixture);
+        Self {
+            _fixture: fixture,
+            db,
+        }
     }
 
     fn run(&self, line: &str) -> String {
         let (verb, rest) = line.split_once(' ').unwrap();
-        outcome(match verb {
+        result_text(match verb {
             "batch" => self.db.batch(rest.split(";;")),
             _ => self.db.execute(rest, ()).map(|done| vec![done]),
         })
@@ -306,10 +315,10 @@ fn content(db: &Database) -> Vec<Vec<penholder::Value>> {
 }
 
 #[test]
-fn results_and_errors_are_as_at_home() {
-    let mut stage = Stage::new();
-    let home = Home::new();
-    let mut other = stage.writer();
+fn results_and_errors_of_delegated_writes_are_as_local() {
+    let mut remote = Remote::new();
+    let local = Local::new();
+    let mut other = remote.writer();
     let lines = [
         ("execute INSERT INTO item(name) VALUES ('a')", 1),
         ("execute INSERT INTO item(name) VALUES ('a')", 1),
@@ -374,33 +383,33 @@ fn results_and_errors_are_as_at_home() {
             1,
         ),
     ];
-    // What may be carried runs at home on a machine too loaded to do it in time.
-    let (mut might, mut were) = (0, 0);
-    for (line, carried) in lines {
-        let (there, was_carried) = stage.one(&mut other, line);
-        assert_eq!(there, home.run(line), "{line}");
-        assert!(was_carried <= carried, "{line}: {there}");
-        might += carried;
-        were += was_carried;
+    // On a busy machine a write that may be delegated sometimes runs locally.
+    let (mut allowed, mut actual) = (0, 0);
+    for (line, delegated) in lines {
+        let (result, was_delegated) = remote.run(&mut other, line);
+        assert_eq!(result, local.run(line), "{line}");
+        assert!(was_delegated <= delegated, "{line}: {result}");
+        allowed += delegated;
+        actual += was_delegated;
     }
-    assert!(were * 4 >= might * 3, "{were} of {might}");
-    assert_eq!(content(&stage.db), content(&home.db));
-    plain_sqlite::assert_integrity(&stage.fixture.path());
+    assert!(actual * 4 >= allowed * 3, "{actual} of {allowed}");
+    assert_eq!(content(&remote.db), content(&local.db));
+    plain_sqlite::assert_integrity(&remote.fixture.path());
 }
 
-/// Some hundred, made by chance, by three at once.
+/// Hundreds of random statements, by three processes at once.
 #[test]
-fn many_statements_are_as_at_home() {
-    let mut stage = Stage::new();
-    let home = Home::new();
-    let mut others = [stage.writer(), stage.writer(), stage.writer()];
+fn results_of_many_random_statements_are_as_local() {
+    let mut remote = Remote::new();
+    let local = Local::new();
+    let mut others = [remote.writer(), remote.writer(), remote.writer()];
     let mut seed = std::env::var("PENHOLDER_SEED").map_or(1_u64, |seed| seed.parse().unwrap());
     let first = seed;
     let mut below = |end: u64| {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (seed >> 33) % end
     };
-    let mut carried = 0;
+    let mut delegated = 0;
     for round in 0..100 {
         let mut lines = Vec::new();
         for _ in 0..3 {
@@ -421,20 +430,21 @@ fn many_statements_are_as_at_home() {
         }
         let [a, b, c] = &mut others;
         let mut all = [a, b, c].into_iter().zip(lines.clone()).collect::<Vec<_>>();
-        carried += stage.round(&mut all);
+        delegated += remote.round(&mut all);
         for ((other, _), line) in all.iter().zip(&lines) {
             let context = format!("seed {first}, round {round}: {lines:?}");
-            assert_eq!(other.read_line(), home.run(line), "{line}, {context}");
+            assert_eq!(other.read_line(), local.run(line), "{line}, {context}");
         }
     }
-    assert!(carried > 250, "{carried}");
-    assert_eq!(content(&stage.db), content(&home.db), "seed {first}");
+    assert!(delegated > 250, "{delegated}");
+    assert_eq!(content(&remote.db), content(&local.db), "seed {first}");
 }
 
-/// What a closure or a statement made of the connection stays in force.
+/// A closure or a statement may have changed the connection, so that the same SQL means
+/// something else.
 #[test]
-fn what_means_something_else_stays_home() {
-    let mut stage = Stage::new();
+fn a_write_on_a_changed_connection_runs_locally() {
+    let mut remote = Remote::new();
     let cases = [
         (
             "closure PRAGMA foreign_keys = 0",
@@ -493,161 +503,166 @@ fn what_means_something_else_stays_home() {
         ),
     ];
     for (before, sql, wanted) in cases {
-        let mut other = stage.writer();
+        let mut other = remote.writer();
         other.send(before);
         let line = other.read_line();
         assert!(line.starts_with('['), "{before}: {line}");
-        let (there, carried) = stage.one(&mut other, &format!("execute {sql}"));
-        assert!(there.contains(wanted), "{before}: {there}");
-        assert_eq!(carried, 0, "{before}");
+        let (result, delegated) = remote.run(&mut other, &format!("execute {sql}"));
+        assert!(result.contains(wanted), "{before}: {result}");
+        assert_eq!(delegated, 0, "{before}");
     }
     for depth in [5, 6] {
         let sql = format!("SELECT count(*) FROM pair WHERE b = {depth}");
         assert_eq!(
-            database_fixture::number(&stage.db, &sql),
+            database_fixture::number(&remote.db, &sql),
             4,
             "recursive triggers"
         );
     }
     assert_eq!(
-        database_fixture::number(&stage.db, "SELECT count(*) FROM shadowed"),
+        database_fixture::number(&remote.db, "SELECT count(*) FROM shadowed"),
         0
     );
 }
 
-/// A closure that leaves nothing behind, as a migration at the start, costs nobody the
-/// company of others for ever.
+/// Writes are delegated again after a closure that did not change the connection, such as
+/// a migration at the start.
 #[test]
-fn a_closure_that_leaves_nothing_behind_is_forgiven() {
-    let mut stage = Stage::new();
-    let mut other = stage.writer();
+fn writes_are_delegated_again_after_a_harmless_closure() {
+    let mut remote = Remote::new();
+    let mut other = remote.writer();
     other.send("closure CREATE TABLE made(a); INSERT INTO made VALUES (1)");
     other.read_line();
     let line = "execute INSERT INTO log(text) VALUES (1)";
-    wait::until("it is carried", || stage.one(&mut other, line).1 == 1);
-    // One that does leave something stays home.
+    wait::until("the write is delegated", || {
+        remote.run(&mut other, line).1 == 1
+    });
+    // After a closure that did change the connection, writes run locally.
     other.send("closure CREATE TEMP TABLE shadowed(a)");
     other.read_line();
     for _ in 0..20 {
-        let (_, carried) = stage.one(&mut other, "execute INSERT INTO shadowed VALUES (1)");
-        assert_eq!(carried, 0);
+        let (_, delegated) = remote.run(&mut other, "execute INSERT INTO shadowed VALUES (1)");
+        assert_eq!(delegated, 0);
     }
     assert_eq!(
-        database_fixture::number(&stage.db, "SELECT count(*) FROM shadowed"),
+        database_fixture::number(&remote.db, "SELECT count(*) FROM shadowed"),
         0
     );
 }
 
-/// Whoever carries does so on a connection that no closure has seen.
+/// A combiner runs requests on a connection that no closure has used.
 #[test]
-fn what_the_carrier_made_of_its_connection_changes_nothing() {
-    let mut stage = Stage::new();
-    let mut other = stage.writer();
+fn changes_of_the_combiners_connection_have_no_effect() {
+    let mut remote = Remote::new();
+    let mut other = remote.writer();
     for change in [
         "closure PRAGMA foreign_keys = 0",
         "closure PRAGMA ignore_check_constraints = 1",
         "closure CREATE TEMP TABLE shadowed(a)",
         "execute CREATE TEMP TRIGGER t AFTER INSERT ON log BEGIN SELECT RAISE(ABORT, 'mine'); END",
     ] {
-        stage.carrier.send(change);
-        stage.carrier.read_line();
+        remote.combiner.send(change);
+        remote.combiner.read_line();
     }
-    let home = Home::new();
+    let local = Local::new();
     for line in [
         "execute INSERT INTO part(item) VALUES (77)",
         "execute UPDATE item SET size = 200",
         "execute INSERT INTO shadowed VALUES (1)",
         "execute INSERT INTO log(text) VALUES (1)",
     ] {
-        let (there, carried) = stage.one(&mut other, line);
-        assert_eq!((there, carried), (home.run(line), 1), "{line}");
+        let (result, delegated) = remote.run(&mut other, line);
+        assert_eq!((result, delegated), (local.run(line), 1), "{line}");
     }
     assert_eq!(
-        database_fixture::number(&stage.db, "SELECT count(*) FROM shadowed"),
+        database_fixture::number(&remote.db, "SELECT count(*) FROM shadowed"),
         1
     );
 }
 
 #[test]
-fn other_zones_and_durabilities_are_not_carried() {
-    let mut stage = Stage::new();
+fn writes_of_another_time_zone_or_durability_are_not_delegated() {
+    let mut remote = Remote::new();
     let sql = "execute INSERT INTO log(text) VALUES (datetime(0, 'unixepoch', 'localtime')) RETURNING text";
-    let mut east = writer_as(&stage.fixture, "FULL", |command| {
+    let mut east = start_writer(&remote.fixture, "FULL", |command| {
         command.env("TZ", "EAST-9");
     });
-    let (there, carried) = stage.one(&mut east, sql);
-    assert!(there.contains("1970-01-01 09:00:00"), "{there}");
-    assert_eq!(carried, 0);
-    let mut normal = writer_as(&stage.fixture, "NORMAL", |_| ());
+    let (result, delegated) = remote.run(&mut east, sql);
+    assert!(result.contains("1970-01-01 09:00:00"), "{result}");
+    assert_eq!(delegated, 0);
+    let mut normal = start_writer(&remote.fixture, "NORMAL", |_| ());
     let line = "execute INSERT INTO log(text) VALUES (1)";
-    assert_eq!(stage.one(&mut normal, line).1, 0);
-    let mut full = stage.writer();
-    assert_eq!(stage.one(&mut full, line).1, 1, "the same as the carrier");
+    assert_eq!(remote.run(&mut normal, line).1, 0);
+    let mut full = remote.writer();
+    assert_eq!(remote.run(&mut full, line).1, 1, "the same as the combiner");
 }
 
 #[test]
-fn nobody_is_carried_where_others_may_write_the_page() {
+fn no_write_is_delegated_if_other_users_may_write_the_queue_file() {
     let fixture = DatabaseFixture::new();
     fs::write(fixture.path(), "").unwrap();
     fs::set_permissions(fixture.path(), fs::Permissions::from_mode(0o666)).unwrap();
-    let mut stage = Stage::on(fixture);
-    let mut other = stage.writer();
-    let (there, carried) = stage.one(&mut other, "execute INSERT INTO log(text) VALUES (1)");
-    assert!(there.contains("rows_changed: 1"), "{there}");
-    assert_eq!(carried, 0);
+    let mut remote = Remote::with_fixture(fixture);
+    let mut other = remote.writer();
+    let (result, delegated) = remote.run(&mut other, "execute INSERT INTO log(text) VALUES (1)");
+    assert!(result.contains("rows_changed: 1"), "{result}");
+    assert_eq!(delegated, 0);
 }
 
 #[test]
-fn users_do_not_carry_each_other() {
+fn no_write_is_delegated_to_another_user() {
     if !requirement::is_root() {
         return;
     }
     let fixture = DatabaseFixture::new();
-    for folder in [
+    for directory in [
         fixture.directory(),
         fixture.directory().parent().unwrap().to_owned(),
     ] {
-        if fs::metadata(&folder).unwrap().permissions().mode() & 0o1000 == 0 {
-            fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+        if fs::metadata(&directory).unwrap().permissions().mode() & 0o1000 == 0 {
+            fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
         }
     }
     fs::write(fixture.path(), "").unwrap();
     std::os::unix::fs::chown(fixture.path(), Some(61_001), None).unwrap();
-    let mut stage = Stage::on(fixture);
-    let mut ann = writer_as(&stage.fixture, "FULL", |command| {
+    let mut remote = Remote::with_fixture(fixture);
+    let mut ann = start_writer(&remote.fixture, "FULL", |command| {
         command.uid(61_001);
     });
-    let (there, carried) = stage.one(&mut ann, "execute INSERT INTO log(text) VALUES (1)");
-    assert!(there.contains("rows_changed: 1"), "{there}");
-    assert_eq!(carried, 0, "root does not carry the user of the file");
+    let (result, delegated) = remote.run(&mut ann, "execute INSERT INTO log(text) VALUES (1)");
+    assert!(result.contains("rows_changed: 1"), "{result}");
+    assert_eq!(
+        delegated, 0,
+        "root does not combine the requests of the file's owner"
+    );
 }
 
 #[test]
-fn more_than_rows_is_refused_from_anybody() {
-    let mut stage = Stage::new();
-    let mut other = stage.writer();
-    let guard = stage.hold();
+fn requests_that_change_more_than_rows_are_refused() {
+    let mut remote = Remote::new();
+    let mut other = remote.writer();
+    let guard = remote.hold();
     let marked = "INSERT INTO log(text) VALUES ('marked')";
     other.send(&format!("execute {marked}"));
-    stage.until_waiting(&guard, 1);
-    let kind = kind_of_request(&stage.fixture, marked);
+    remote.await_waiters(&guard, 1);
+    let fingerprint = fingerprint_of_request(&remote.fixture, marked);
     guard.release().unwrap();
     other.read_line();
-    let fake = |kind: u64| {
-        let folder = stage.fixture.directory().to_str().unwrap().to_owned();
-        let peer = Peer::start("offer", [folder, kind.to_string()]);
-        peer.expect("warm");
+    let start_forger = |fingerprint: u64| {
+        let directory = remote.fixture.directory().to_str().unwrap().to_owned();
+        let peer = Peer::start("offer_requests", [directory, fingerprint.to_string()]);
+        peer.expect("ready");
         peer
     };
-    let (mut same, mut different) = (fake(kind), fake(kind ^ 1));
+    let (mut same, mut different) = (start_forger(fingerprint), start_forger(fingerprint ^ 1));
     let allowed = "INSERT INTO log(text) VALUES ('allowed')";
-    assert_eq!(stage.one(&mut same, allowed), ("done".to_owned(), 1));
+    assert_eq!(remote.run(&mut same, allowed), ("done".to_owned(), 1));
     assert_eq!(
-        stage.one(&mut different, allowed),
-        ("home".to_owned(), 0),
+        remote.run(&mut different, allowed),
+        ("local".to_owned(), 0),
         "another version"
     );
-    let before = content(&stage.db);
+    let before = content(&remote.db);
     for sql in [
         "ATTACH 'attached.db' AS a",
         "DETACH main",
@@ -673,44 +688,44 @@ fn more_than_rows_is_refused_from_anybody() {
         "INSERT INTO log(text) SELECT writefile('attached.db', 'x')",
         "DELETE FROM _penholder_batch",
     ] {
-        assert_eq!(stage.one(&mut same, sql), ("home".to_owned(), 0), "{sql}");
+        assert_eq!(remote.run(&mut same, sql), ("local".to_owned(), 0), "{sql}");
     }
-    assert_eq!(content(&stage.db), before);
+    assert_eq!(content(&remote.db), before);
     assert_eq!(
-        database_fixture::number(&stage.db, "PRAGMA user_version"),
+        database_fixture::number(&remote.db, "PRAGMA user_version"),
         0
     );
     let created = "SELECT count(*) FROM sqlite_schema WHERE name IN ('created', 'thing')";
-    assert_eq!(database_fixture::number(&stage.db, created), 0);
-    assert!(!stage.fixture.join("attached.db").exists() && !Path::new("attached.db").exists());
-    plain_sqlite::assert_integrity(&stage.fixture.path());
+    assert_eq!(database_fixture::number(&remote.db, created), 0);
+    assert!(!remote.fixture.join("attached.db").exists() && !Path::new("attached.db").exists());
+    plain_sqlite::assert_integrity(&remote.fixture.path());
 }
 
 #[test]
-fn poison_is_its_owners_alone() {
-    let mut stage = Stage::new();
-    let mut others = [stage.writer(), stage.writer(), stage.writer()];
-    let poisons = [
+fn an_expensive_request_affects_only_its_own_writer() {
+    let mut remote = Remote::new();
+    let mut others = [remote.writer(), remote.writer(), remote.writer()];
+    let expensive_lines = [
         "execute INSERT INTO log(text) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 \
          FROM n LIMIT 3000000) SELECT max(i) FROM n",
         "execute INSERT INTO log(text) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 \
          FROM n LIMIT 1700) SELECT count(*) FROM n a, n b",
         "execute INSERT INTO log(text) VALUES (zeroblob(500000000)) RETURNING length(text)",
     ];
-    for poison in poisons {
+    for expensive in expensive_lines {
         let [bad, a, b] = &mut others;
         let good = "execute INSERT INTO log(text) VALUES ('good')";
-        let carried = stage.round(&mut [
-            (bad, poison.to_owned()),
+        let delegated = remote.round(&mut [
+            (bad, expensive.to_owned()),
             (a, good.to_owned()),
             (b, good.to_owned()),
         ]);
-        assert_eq!(carried, 2, "{poison}");
+        assert_eq!(delegated, 2, "{expensive}");
         for good in [a, b] {
             let line = good.read_line();
             assert!(line.contains("rows_changed: 1"), "{line}");
         }
         let line = bad.read_line();
-        assert!(line.contains("rows_changed: 1"), "{poison}: {line}");
+        assert!(line.contains("rows_changed: 1"), "{expensive}: {line}");
     }
 }

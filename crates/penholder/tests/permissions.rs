@@ -1,8 +1,8 @@
-//! Permissions: users of one group write one database; who may only read reads;
-//! who may not is told why, and nothing is created.
+//! Users of one group write one database, a user with only read permission reads it, and
+//! a user without permission gets an error, and nothing is created.
 //!
-//! As root each user is a peer with that user's id; otherwise the tests that
-//! need one user run as the user that runs them, and the others are skipped.
+//! If the tests run as root, each user is a peer with that user's id. Otherwise the tests
+//! that need one user run as the current user, and the other tests are skipped.
 #![cfg(test)]
 
 use std::ffi::OsString;
@@ -17,7 +17,7 @@ use penholder_testkit::peer::Peer;
 use penholder_testkit::{database_fixture, peer, plain_sqlite, requirement};
 use rustix::fs::Mode;
 
-/// Ids that nobody else has on most machines; they need no entry anywhere.
+/// Ids that are unused on most machines. They need no entry in `/etc/passwd`.
 const ANN: u32 = 61_001;
 const BOB: u32 = 61_002;
 const GROUP: u32 = 61_000;
@@ -25,13 +25,13 @@ const GROUP: u32 = 61_000;
 #[test]
 fn peer() {
     peer::run_role(&[
-        ("write and stay", write_and_stay),
+        ("write_and_stay", write_and_stay),
         ("read", read),
         ("open", open),
     ]);
 }
 
-/// A peer of this user, if this is root.
+/// Starts a peer of this user if the test runs as root.
 fn start_as(user: u32, role: &str, path: &Path) -> Peer {
     let mut command = Peer::command(role, [path]);
     if rustix::process::geteuid().is_root() {
@@ -70,22 +70,22 @@ fn users_of_one_group_write_together() {
     }
     let fixture = DatabaseFixture::new();
     chmod(&fixture.directory(), 0o755);
-    let folder = fixture.join("shared");
-    fs::create_dir(&folder).unwrap();
-    chown(&folder, None, Some(GROUP)).unwrap();
-    chmod(&folder, 0o2775);
-    let path = folder.join("x.db");
+    let directory = fixture.join("shared");
+    fs::create_dir(&directory).unwrap();
+    chown(&directory, None, Some(GROUP)).unwrap();
+    chmod(&directory, 0o2775);
+    let path = directory.join("x.db");
     fs::write(&path, "").unwrap();
     chown(&path, Some(ANN), Some(GROUP)).unwrap();
     chmod(&path, 0o664);
-    let mut ann = start_as(ANN, "write and stay", &path);
+    let mut ann = start_as(ANN, "write_and_stay", &path);
     ann.expect("wrote");
     for name in ["x.db", "x.db-wal", "x.db-shm", "db.lock"] {
-        let file = folder.join(name);
+        let file = directory.join(name);
         assert_eq!(mode(&file), 0o664, "{name}");
         assert_eq!(fs::metadata(&file).unwrap().gid(), GROUP, "{name}");
     }
-    let mut bob = start_as(BOB, "write and stay", &path);
+    let mut bob = start_as(BOB, "write_and_stay", &path);
     bob.expect("wrote");
     for peer in [&mut ann, &mut bob] {
         peer.send("write");
@@ -93,21 +93,21 @@ fn users_of_one_group_write_together() {
         peer.send("end");
         assert!(peer.close().success());
     }
-    // Bob comes back after everybody has gone, and finds no sidecars.
-    let bob = start_as(BOB, "write and stay", &path);
+    // Bob returns after all processes have closed, and finds no -wal and -shm files.
+    let bob = start_as(BOB, "write_and_stay", &path);
     bob.expect("wrote");
     drop(bob);
     let [ann, bob] = [ANN, BOB].map(|id| id.to_string());
-    let wanted = [ann.clone(), ann, bob.clone(), bob.clone(), bob];
+    let expected = [ann.clone(), ann, bob.clone(), bob.clone(), bob];
     assert_eq!(
         database_fixture::keys(&database_fixture::open(&path)),
-        wanted
+        expected
     );
     plain_sqlite::assert_integrity(&path);
 }
 
 #[test]
-fn sidecars_are_as_private_as_the_database() {
+fn wal_shm_and_lock_files_are_as_private_as_the_database() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
     drop(db);
@@ -120,7 +120,7 @@ fn sidecars_are_as_private_as_the_database() {
     }
 }
 
-/// Reads, tries to write, and says how that went.
+/// Reads, tries to write, and sends the results.
 fn read(args: &[OsString]) {
     let db = Database::open(&args[0]).unwrap();
     peer::send(&database_fixture::keys(&db).join(" "));
@@ -136,7 +136,7 @@ fn read(args: &[OsString]) {
     }
 }
 
-/// Opens in both ways, and says how that went.
+/// Opens for writing and for reading, and sends the results.
 fn open(args: &[OsString]) {
     for options in [Options::new(), Options::new().read_only(true)] {
         match options.open(&args[0]) {
@@ -149,8 +149,8 @@ fn open(args: &[OsString]) {
     }
 }
 
-/// A folder that nobody but root may write, with a database of plain SQLite.
-fn read_only_folder(database_mode: u32, journal_mode: &str) -> DatabaseFixture {
+/// Creates a directory that only root may write, with a database by plain SQLite.
+fn read_only_directory(database_mode: u32, journal_mode: &str) -> DatabaseFixture {
     let fixture = DatabaseFixture::new();
     let connection = plain_sqlite::open(&fixture.path());
     connection
@@ -166,7 +166,7 @@ fn read_only_folder(database_mode: u32, journal_mode: &str) -> DatabaseFixture {
     fixture
 }
 
-/// Nothing was created; and the folder can be removed again.
+/// Asserts that nothing was created or changed, and makes the directory removable.
 fn assert_untouched(fixture: &DatabaseFixture, before: &[u8]) {
     assert_eq!(fixture.file_names(), ["x.db"]);
     chmod(&fixture.directory(), 0o755);
@@ -178,16 +178,16 @@ fn assert_untouched(fixture: &DatabaseFixture, before: &[u8]) {
 }
 
 #[test]
-fn read_only_folder_can_be_read() {
+fn a_database_in_a_read_only_directory_can_be_read() {
     for database_mode in [0o444, 0o666] {
-        let fixture = read_only_folder(database_mode, "delete");
+        let fixture = read_only_directory(database_mode, "delete");
         let before = fs::read(fixture.path()).unwrap();
         let mut peer = start_as(ANN, "read", &fixture.path());
         peer.expect("old");
         for _ in 0..3 {
-            let complaint = peer.read_line();
-            assert!(complaint.contains("permission"), "{complaint}");
-            assert!(complaint.contains("db.lock"), "{complaint}");
+            let error = peer.read_line();
+            assert!(error.contains("permission"), "{error}");
+            assert!(error.contains("db.lock"), "{error}");
         }
         assert!(peer.close().success());
         assert_untouched(&fixture, &before);
@@ -195,9 +195,9 @@ fn read_only_folder_can_be_read() {
 }
 
 #[test]
-fn read_only_folder_with_a_log_says_why_not() {
+fn a_wal_database_in_a_read_only_directory_gives_the_reason() {
     for database_mode in [0o444, 0o666] {
-        let fixture = read_only_folder(database_mode, "wal");
+        let fixture = read_only_directory(database_mode, "wal");
         let before = fs::read(fixture.path()).unwrap();
         let mut peer = start_as(ANN, "open", &fixture.path());
         for _ in 0..2 {
@@ -212,15 +212,15 @@ fn read_only_folder_with_a_log_says_why_not() {
     }
 }
 
-/// It is not even readable, so nobody is told that it is.
+/// The error must not claim that the database is readable.
 #[test]
-fn unreadable_database_says_so() {
-    let fixture = read_only_folder(0o000, "delete");
+fn an_unreadable_database_is_reported() {
+    let fixture = read_only_directory(0o000, "delete");
     let mut peer = start_as(ANN, "open", &fixture.path());
     for _ in 0..2 {
-        let complaint = peer.read_line();
-        assert!(complaint.contains("permission"), "{complaint}");
-        assert!(!complaint.contains("it is readable"), "{complaint}");
+        let error = peer.read_line();
+        assert!(error.contains("permission"), "{error}");
+        assert!(!error.contains("it is readable"), "{error}");
     }
     assert!(peer.close().success());
     assert_eq!(fixture.file_names(), ["x.db"]);
@@ -228,26 +228,23 @@ fn unreadable_database_says_so() {
 }
 
 #[test]
-fn unwritable_folder_creates_no_database() {
+fn no_database_is_created_in_an_unwritable_directory() {
     let fixture = DatabaseFixture::new();
     chmod(&fixture.directory(), 0o555);
     let mut peer = start_as(ANN, "open", &fixture.path());
     for _ in 0..2 {
-        let complaint = peer.read_line();
-        assert!(
-            complaint.contains(fixture.path().to_str().unwrap()),
-            "{complaint}"
-        );
-        assert!(complaint.starts_with("open database: "), "{complaint}");
+        let error = peer.read_line();
+        assert!(error.contains(fixture.path().to_str().unwrap()), "{error}");
+        assert!(error.starts_with("open database: "), "{error}");
     }
     assert!(peer.close().success());
     assert!(fixture.file_names().is_empty());
     chmod(&fixture.directory(), 0o755);
 }
 
-/// A database that only others may write, in a folder where everybody may.
+/// The user may not write the database, but every user may write the directory.
 #[test]
-fn database_that_may_only_be_read() {
+fn a_database_without_write_permission_can_be_read() {
     if !requirement::is_root() {
         return;
     }
@@ -258,8 +255,8 @@ fn database_that_may_only_be_read() {
     let mut peer = start_as(ANN, "read", &fixture.path());
     peer.expect("old");
     for _ in 0..3 {
-        let complaint = peer.read_line();
-        assert!(complaint.contains("permission"), "{complaint}");
+        let error = peer.read_line();
+        assert!(error.contains("permission"), "{error}");
     }
     assert!(peer.close().success());
     assert_eq!(database_fixture::keys(&fixture.database()), ["old"]);

@@ -1,5 +1,5 @@
-//! The log (`-wal`) stays short while processes write, and moving it into the
-//! database keeps nobody out: not a reader, not even at the close.
+//! The WAL stays short while processes write, and checkpoints block no reader, not even at
+//! close.
 #![cfg(test)]
 
 use std::ffi::OsString;
@@ -16,23 +16,27 @@ use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
 
 #[test]
 fn peer() {
-    peer::run_role(&[("pin", pin), ("poll", poll), ("write", write)]);
+    peer::run_role(&[
+        ("hold_snapshot", hold_snapshot),
+        ("read_often", read_often),
+        ("write_rows", write_rows),
+    ]);
 }
 
 /// Holds a snapshot until killed.
-fn pin(args: &[OsString]) {
+fn hold_snapshot(args: &[OsString]) {
     let db = database_fixture::open(Path::new(&args[0]));
     let done = db.read(|connection| -> Result<()> {
         connection.query_row("SELECT count(*) FROM entry", [], |_| Ok(()))?;
         peer::send("held");
-        peer::expect("never");
+        peer::expect("never sent");
         Ok(())
     });
     done.unwrap();
 }
 
-/// Opens, reads and closes until told to stop; says how often it failed.
-fn poll(args: &[OsString]) {
+/// Opens, reads and closes until `stop`, and sends how often this failed.
+fn read_often(args: &[OsString]) {
     let read = || -> Result<()> {
         let options = Options::new().timeout(Duration::from_millis(200));
         let db = options.read_only(true).open(Path::new(&args[0]))?;
@@ -41,25 +45,25 @@ fn poll(args: &[OsString]) {
     read().unwrap();
     peer::send("ready");
     peer::expect("go");
-    let over = AtomicBool::new(false);
-    let (polls, failed) = thread::scope(|scope| {
+    let stopped = AtomicBool::new(false);
+    let (reads, failed) = thread::scope(|scope| {
         scope.spawn(|| {
             peer::expect("stop");
-            over.store(true, Ordering::Relaxed);
+            stopped.store(true, Ordering::Relaxed);
         });
-        let (mut polls, mut failed) = (0, 0);
-        while !over.load(Ordering::Relaxed) {
-            polls += 1;
+        let (mut reads, mut failed) = (0, 0);
+        while !stopped.load(Ordering::Relaxed) {
+            reads += 1;
             failed += u32::from(read().is_err());
         }
-        (polls, failed)
+        (reads, failed)
     });
-    eprintln!("{polls} polls");
+    eprintln!("{reads} reads");
     peer::send(&format!("{failed} failed"));
 }
 
-/// Writes so many small rows, and waits.
-fn write(args: &[OsString]) {
+/// Writes this many small rows, and waits.
+fn write_rows(args: &[OsString]) {
     let db = database_fixture::open(Path::new(&args[0]));
     peer::send("ready");
     peer::expect("go");
@@ -81,10 +85,9 @@ fn fill(db: &Database, megabytes: usize) {
     }
 }
 
-/// Leaves a log behind that nobody could move: a reader, which was killed, was in
-/// the way.
-fn leave_log(fixture: &DatabaseFixture, db: &Database, megabytes: usize) {
-    let mut reader = Peer::start("pin", [fixture.path()]);
+/// Leaves a long WAL behind, because a reader, which is then killed, prevents checkpoints.
+fn leave_long_wal(fixture: &DatabaseFixture, db: &Database, megabytes: usize) {
+    let mut reader = Peer::start("hold_snapshot", [fixture.path()]);
     reader.expect("held");
     fill(db, megabytes);
     reader.kill();
@@ -95,15 +98,15 @@ fn leave_log(fixture: &DatabaseFixture, db: &Database, megabytes: usize) {
 }
 
 #[test]
-fn closing_keeps_no_reader_out() {
+fn closing_blocks_no_reader() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
-    leave_log(&fixture, &db, 60);
-    let mut reader = Peer::start("poll", [fixture.path()]);
+    leave_long_wal(&fixture, &db, 60);
+    let mut reader = Peer::start("read_often", [fixture.path()]);
     reader.expect("ready");
     thread::scope(|scope| {
         let closing = scope.spawn(|| wait::timed(|| drop(db)).1);
-        // Into the middle of it; later, and the test is only easier.
+        // During the close. If it is later, the test is only easier.
         thread::sleep(Duration::from_millis(5));
         reader.send("go");
         eprintln!("closing took {:?}", closing.join().unwrap());
@@ -118,44 +121,44 @@ fn closing_keeps_no_reader_out() {
     plain_sqlite::assert_integrity(&fixture.path());
 }
 
-/// However many write: each of these writes adds two or three pages to the log.
+/// Each of these writes adds two or three pages to the WAL.
 #[test]
-fn log_stays_short_while_many_write() {
+fn the_wal_stays_short_while_many_processes_write() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
     let path = fixture.path().to_str().unwrap().to_owned();
-    let mut peers = [(); 4].map(|()| Peer::start("write", [path.clone(), "5000".into()]));
+    let mut peers = [(); 4].map(|()| Peer::start("write_rows", [path.clone(), "5000".into()]));
     peers.iter().for_each(|peer| peer.expect("ready"));
     peers.iter_mut().for_each(|peer| peer.send("go"));
     peers.iter().for_each(|peer| peer.expect("done"));
-    let log = size(&database_fixture::with_suffix(&fixture.path(), "-wal"));
-    eprintln!("{log} bytes of log");
-    assert!(log < 32_000_000, "{log} bytes of log");
+    let wal_size = size(&database_fixture::with_suffix(&fixture.path(), "-wal"));
+    eprintln!("{wal_size} bytes of WAL");
+    assert!(wal_size < 32_000_000, "{wal_size} bytes of WAL");
     assert_eq!(database_fixture::count_entries(&db), 20_000);
 }
 
-/// A process alone moves what it wrote, though it never closes.
+/// A single process checkpoints its own writes before it closes.
 #[test]
-fn log_of_a_single_process_stays_short() {
+fn the_wal_of_a_single_process_stays_short() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
     for _ in 0..5000 {
         database_fixture::insert(&db, "small").unwrap();
     }
-    let log = size(&database_fixture::with_suffix(&fixture.path(), "-wal"));
-    assert!(log < 6_000_000, "{log} bytes of log");
+    let wal_size = size(&database_fixture::with_suffix(&fixture.path(), "-wal"));
+    assert!(wal_size < 6_000_000, "{wal_size} bytes of WAL");
 }
 
-/// While a reader keeps the log from being started anew it grows; afterwards it is
-/// used again from its beginning.
+/// The WAL grows while a reader prevents its restart. Afterwards it is reused from the
+/// beginning.
 #[test]
-fn log_is_used_again_after_the_reader() {
+fn the_wal_is_reused_after_a_reader() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
-    leave_log(&fixture, &db, 20);
-    let log = database_fixture::with_suffix(&fixture.path(), "-wal");
-    let before = size(&log);
+    leave_long_wal(&fixture, &db, 20);
+    let wal = database_fixture::with_suffix(&fixture.path(), "-wal");
+    let before = size(&wal);
     fill(&db, 20);
-    let after = size(&log);
+    let after = size(&wal);
     assert!(after < before + 6_000_000, "{before} to {after}");
 }

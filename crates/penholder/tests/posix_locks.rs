@@ -1,5 +1,5 @@
-//! SQLite's own locks stay in force: nothing in a process that has a database
-//! open opens and closes its files past SQLite, which would drop them.
+//! SQLite's own locks stay in force: a process that has a database open never opens and
+//! closes its files without SQLite, because that would drop its POSIX locks.
 #![cfg(test)]
 
 use std::ffi::OsString;
@@ -18,15 +18,14 @@ use rusqlite::ErrorCode;
 #[test]
 fn peer() {
     peer::run_role(&[
-        ("look around", look_around),
-        ("keep open", keep_open),
-        ("hold", database_fixture::hold_transaction),
+        ("examine_in_transaction", examine_in_transaction),
+        ("examine_at_rest", examine_at_rest),
+        ("hold_transaction", database_fixture::hold_transaction),
     ]);
 }
 
-/// Everything that looks at a database, or has to do with its files, short of
-/// writing.
-fn look(db: &Database) {
+/// Runs everything that examines a database or touches its files, except writing.
+fn examine(db: &Database) {
     let path = db.path().to_owned();
     db.status().unwrap();
     assert!(db.warnings().is_empty());
@@ -50,15 +49,15 @@ fn look(db: &Database) {
     db.migrate(&[]).unwrap();
 }
 
-/// Looks around in the middle of a transaction, then waits.
-fn look_around(args: &[OsString]) {
+/// Examines the database inside a transaction, and then waits.
+fn examine_in_transaction(args: &[OsString]) {
     let db = database_fixture::open(Path::new(&args[0]));
     let done = db.write(|tx| -> Result<()> {
         tx.execute("INSERT INTO entry VALUES ('ours')", [])?;
-        look(&db);
-        // Nested, so it fails; it must not drop anything either.
+        examine(&db);
+        // A nested write fails, and must not drop a lock either.
         database_fixture::insert(&db, "nested").unwrap_err();
-        peer::send("looked");
+        peer::send("examined");
         peer::expect("release");
         Ok(())
     });
@@ -67,18 +66,19 @@ fn look_around(args: &[OsString]) {
     peer::expect("end");
 }
 
-/// The first byte that a connection locks in the database (`SHARED_FIRST`), and
-/// the one in the `-shm` file that says it is in use (`UNIX_SHM_DMS`).
+/// The first byte that a connection locks in the database (`SHARED_FIRST`), and the byte
+/// of the `-shm` file that shows that it is in use (`UNIX_SHM_DMS`).
 const SHARED: u64 = 0x4000_0002;
 const DMS: u64 = 128;
 
-/// Whether the kernel knows of a process's POSIX lock on a file from this byte
-/// on. New versions of SQLite look at one of the two only, old ones at the other.
+/// Returns whether the kernel lists a process's POSIX lock on a file from this byte on.
+///
+/// New versions of SQLite check only one of the two bytes, old ones only the other.
 fn holds(peer: &Peer, path: &Path, byte: u64) -> bool {
     let inode = fs::metadata(path).unwrap().ino();
     let wanted = format!(" {} ", peer.pid());
     let place = format!(":{inode} {byte} ");
-    // A read of the table may miss one of its lines, but it invents none.
+    // A read of the table may miss a line, but it never contains a wrong one.
     (0..200).any(|_| {
         let locks = fs::read_to_string("/proc/locks").unwrap();
         locks
@@ -89,34 +89,34 @@ fn holds(peer: &Peer, path: &Path, byte: u64) -> bool {
 
 /// Asserts that plain SQLite in another process finds the write lock held.
 fn assert_locked(path: &Path) {
-    let stranger = plain_sqlite::open(path);
-    stranger.busy_timeout(Duration::ZERO).unwrap();
-    let error = stranger.execute_batch("BEGIN IMMEDIATE").unwrap_err();
+    let plain = plain_sqlite::open(path);
+    plain.busy_timeout(Duration::ZERO).unwrap();
+    let error = plain.execute_batch("BEGIN IMMEDIATE").unwrap_err();
     assert_eq!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy));
     if let Some(mut shell) = plain_sqlite::shell(path) {
         shell.send("INSERT INTO entry VALUES ('theirs'); SELECT 'tried';");
-        let complaint = shell.read_line();
-        assert!(complaint.contains("locked"), "{complaint}");
+        let error = shell.read_line();
+        assert!(error.contains("locked"), "{error}");
     }
 }
 
 #[test]
-fn looking_around_keeps_the_write_lock() {
+fn examining_keeps_the_write_lock() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
-    let mut peer = Peer::start("look around", [fixture.path()]);
-    peer.expect("looked");
+    let mut peer = Peer::start("examine_in_transaction", [fixture.path()]);
+    peer.expect("examined");
     let pid =
         Process::with_posix_lock(&database_fixture::with_suffix(&fixture.path(), "-shm"), 120);
     assert_eq!(pid.unwrap().pid, peer.pid());
     assert_locked(&fixture.path());
     peer.send("release");
     peer.expect("released");
-    let stranger = plain_sqlite::open(&fixture.path());
-    stranger
+    let plain = plain_sqlite::open(&fixture.path());
+    plain
         .execute_batch("INSERT INTO entry VALUES ('theirs')")
         .unwrap();
-    drop(stranger);
+    drop(plain);
     peer.send("end");
     assert!(peer.close().success());
     assert_eq!(
@@ -126,12 +126,12 @@ fn looking_around_keeps_the_write_lock() {
     plain_sqlite::assert_integrity(&fixture.path());
 }
 
-/// Keeps the database open, at rest, and looks around.
-fn keep_open(args: &[OsString]) {
+/// Keeps the database open without a transaction, and examines it.
+fn examine_at_rest(args: &[OsString]) {
     let db = database_fixture::open(Path::new(&args[0]));
     database_fixture::insert(&db, "before").unwrap();
-    look(&db);
-    peer::send("looked");
+    examine(&db);
+    peer::send("examined");
     peer::expect("write");
     database_fixture::insert(&db, "after").unwrap();
     peer::send("wrote");
@@ -139,29 +139,29 @@ fn keep_open(args: &[OsString]) {
 }
 
 #[test]
-fn looking_around_keeps_the_log() {
+fn examining_keeps_the_wal() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
-    let mut peer = Peer::start("keep open", [fixture.path()]);
-    peer.expect("looked");
-    let log = database_fixture::with_suffix(&fixture.path(), "-wal");
-    let inode = fs::metadata(&log).unwrap().ino();
+    let mut peer = Peer::start("examine_at_rest", [fixture.path()]);
+    peer.expect("examined");
+    let wal = database_fixture::with_suffix(&fixture.path(), "-wal");
+    let inode = fs::metadata(&wal).unwrap().ino();
     assert!(holds(&peer, &fixture.path(), SHARED), "on the database");
     assert!(holds(
         &peer,
         &database_fixture::with_suffix(&fixture.path(), "-shm"),
         DMS
     ));
-    // It would switch to another journal, were it alone with the database, and
-    // its closing would delete the log.
-    let stranger = plain_sqlite::open(&fixture.path());
-    stranger.busy_timeout(Duration::ZERO).unwrap();
-    let switch = stranger.pragma_update_and_check(None, "journal_mode", "DELETE", |row| {
+    // If the plain connection were the only one, it would switch to another journal, and
+    // its close would delete the WAL.
+    let plain = plain_sqlite::open(&fixture.path());
+    plain.busy_timeout(Duration::ZERO).unwrap();
+    let switch = plain.pragma_update_and_check(None, "journal_mode", "DELETE", |row| {
         row.get::<_, String>(0)
     });
     assert!(switch.is_err(), "{switch:?}");
-    drop(stranger);
-    assert_eq!(fs::metadata(&log).unwrap().ino(), inode);
+    drop(plain);
+    assert_eq!(fs::metadata(&wal).unwrap().ino(), inode);
     peer.send("write");
     peer.expect("wrote");
     assert_eq!(
@@ -173,7 +173,7 @@ fn looking_around_keeps_the_log() {
 }
 
 #[test]
-fn the_last_to_close_tidies_up() {
+fn the_last_close_removes_the_wal() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
     let second = fixture.database();
@@ -190,7 +190,7 @@ fn closing_does_not_wait_for_a_holder() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
     database_fixture::insert(&db, "1").unwrap();
-    let mut holder = database_fixture::start_holder("hold", &fixture.path());
+    let mut holder = database_fixture::start_holder("hold_transaction", &fixture.path());
     let ((), took) = wait::timed(|| drop(db));
     assert!(took < database_fixture::PROMPT, "{took:?}");
     holder.send("release");

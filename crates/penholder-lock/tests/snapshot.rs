@@ -1,5 +1,5 @@
-//! A glance says who holds and who waits from the page alone, and what happened since
-//! the one before; it never asks for the kernel's table of locks.
+//! A snapshot shows the holder, the queue and the events since an earlier snapshot from
+//! the queue file alone. It never reads the kernel's table of locks.
 #![cfg(test)]
 
 use std::ffi::OsString;
@@ -13,34 +13,37 @@ use penholder_testkit::lock_fixture::{LONG_TIMEOUT, LockPeer, lock_file};
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{lock_fixture, peer, requirement};
 
-const LOOKS: usize = 20;
+const SNAPSHOTS: usize = 20;
 
 #[test]
 fn peer() {
-    peer::run_role(&[lock_fixture::LOCK_PEER_ROLE, ("glance_often", glance_often)]);
+    peer::run_role(&[
+        lock_fixture::LOCK_PEER_ROLE,
+        ("take_snapshots", take_snapshots),
+    ]);
 }
 
-fn glance(path: &Path) -> Glance {
+fn snapshot(path: &Path) -> Glance {
     WriteLocker::at(path).unwrap().glance().unwrap()
 }
 
 fn holder(path: &Path) -> Option<Holder> {
-    glance(path).status.holder
+    snapshot(path).status.holder
 }
 
 #[test]
-fn the_holder_and_the_queue_stand_in_the_page() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
-    assert_eq!(glance(&path).status.page, PageState::None);
+fn a_snapshot_shows_the_holder_and_the_queue() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    assert_eq!(snapshot(&path).status.page, PageState::None);
     let mut holding = LockPeer::spawn(LockPeer::command(&path, &["label=nightly"]));
     holding.acquire();
     let [mut first, mut second] = [(); 2].map(|()| LockPeer::start(&path));
     first.enqueue(&path, LONG_TIMEOUT);
     second.enqueue(&path, LONG_TIMEOUT);
-    let seen = glance(&path);
-    assert!(seen.built().unwrap().elapsed().unwrap() < LONG_TIMEOUT);
-    let status = seen.status;
+    let held = snapshot(&path);
+    assert!(held.built().unwrap().elapsed().unwrap() < LONG_TIMEOUT);
+    let status = held.status;
     assert_eq!(
         (status.state, status.page),
         (LockState::Held, PageState::InUse)
@@ -53,7 +56,7 @@ fn the_holder_and_the_queue_stand_in_the_page() {
     let pids: Vec<u32> = status.queue.iter().map(|waiter| waiter.pid).collect();
     assert_eq!(pids, [first.pid(), second.pid()]);
     holding.peer.stop();
-    let seen = glance(&path).status.holder.unwrap();
+    let seen = snapshot(&path).status.holder.unwrap();
     assert_eq!(seen.state, ProcessState::Stopped);
     holding.peer.signal("CONT");
     holding.release();
@@ -62,14 +65,14 @@ fn the_holder_and_the_queue_stand_in_the_page() {
     second.peer.expect("held");
     assert_eq!(self::holder(&path).unwrap().pid, Some(second.pid()));
     second.release();
-    let free = glance(&path).status;
+    let free = snapshot(&path).status;
     assert_eq!((free.state, free.holder), (LockState::Free, None));
 }
 
 #[test]
-fn the_dead_hold_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+fn a_snapshot_shows_no_killed_holder() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut holding = LockPeer::holding(&path);
     assert_eq!(holder(&path).unwrap().pid, Some(holding.pid()));
     holding.peer.kill();
@@ -78,9 +81,9 @@ fn the_dead_hold_nothing() {
 }
 
 #[test]
-fn who_polls_is_known_by_its_record() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+fn a_snapshot_shows_a_polling_holder_by_its_record() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     LockPeer::holding(&path).release();
     let mut polling = LockPeer::spawn(LockPeer::command(&path, &["queue-file=no"]));
     polling.acquire();
@@ -89,11 +92,11 @@ fn who_polls_is_known_by_its_record() {
     assert_eq!(holder(&path), None);
 }
 
-/// Only the kernel's table knows of it, and a glance does not look there.
+/// Only the kernel's table lists such a lock, and a snapshot does not read it.
 #[test]
-fn a_plain_lock_without_a_record_is_not_seen() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+fn a_snapshot_does_not_show_a_plain_lock_without_a_record() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     LockPeer::holding(&path).release();
     let plain = fs::File::open(&path).unwrap();
     plain.lock().unwrap();
@@ -103,32 +106,32 @@ fn a_plain_lock_without_a_record_is_not_seen() {
 }
 
 #[test]
-fn what_happened_since_the_last_glance_is_told_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+fn events_since_the_last_snapshot_are_reported_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut holding = LockPeer::holding(&path);
     let mut hasty = LockPeer::start(&path);
-    let begin = glance(&path);
+    let begin = snapshot(&path);
     hasty.acquire_within(Duration::from_millis(20));
-    let one = glance(&path);
+    let one = snapshot(&path);
     assert_eq!(one.counted_since(&begin).timeouts, 1);
-    let news = one.news_since(&begin);
-    assert_eq!((news.events.len(), news.missed), (1, 0));
-    assert_eq!(news.events[0].kind, EventKind::Timeout);
+    let events = one.news_since(&begin);
+    assert_eq!((events.events.len(), events.missed), (1, 0));
+    assert_eq!(events.events[0].kind, EventKind::Timeout);
     assert_eq!(one.news_since(&one).events, []);
     for _ in 0..3 {
         hasty.acquire_within(Duration::from_millis(1));
     }
-    let four = glance(&path);
-    let news = four.news_since(&one);
-    let numbers: Vec<u64> = news.events.iter().map(|event| event.number).collect();
+    let four = snapshot(&path);
+    let events = four.news_since(&one);
+    let numbers: Vec<u64> = events.events.iter().map(|event| event.number).collect();
     assert_eq!(numbers, [2, 3, 4]);
     for _ in 0..70 {
         hasty.acquire_within(Duration::from_millis(1));
     }
-    let many = glance(&path);
-    let news = many.news_since(&four);
-    assert_eq!((news.events.len(), news.missed), (64, 6));
+    let many = snapshot(&path);
+    let events = many.news_since(&four);
+    assert_eq!((events.events.len(), events.missed), (64, 6));
     assert_eq!(many.counted_since(&four).timeouts, 70);
     holding.release();
     assert_eq!(many.waits_since(&four).count, 0);
@@ -137,67 +140,67 @@ fn what_happened_since_the_last_glance_is_told_once() {
     thread::sleep(Duration::from_millis(30));
     waited.release();
     hasty.peer.expect("held");
-    let waits = glance(&path).waits_since(&many);
+    let waits = snapshot(&path).waits_since(&many);
     assert_eq!(waits.count, 2);
     assert!(waits.max >= Duration::from_millis(30) && waits.max < LONG_TIMEOUT);
 }
 
 #[test]
-fn a_page_built_anew_begins_anew() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+fn counts_start_again_with_a_rebuilt_queue_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut holding = LockPeer::holding(&path);
     LockPeer::start(&path).acquire_within(Duration::from_millis(1));
     holding.release();
-    let old = glance(&path);
+    let old = snapshot(&path);
     fs::remove_file(path.with_extension("lockq")).unwrap();
     LockPeer::holding(&path).release();
-    let new = glance(&path);
+    let new = snapshot(&path);
     assert_eq!(new.counted_since(&old).acquisitions, 1);
     assert_eq!(new.news_since(&old).events, []);
     assert_eq!(new.waits_since(&old).count, 1);
 }
 
-fn glance_often(args: &[OsString]) {
+fn take_snapshots(args: &[OsString]) {
     let locker = WriteLocker::at(&args[0]).unwrap();
-    for _ in 0..LOOKS {
+    for _ in 0..SNAPSHOTS {
         assert_eq!(locker.glance().unwrap().status.queue.len(), 1);
     }
-    peer::send("glanced");
+    peer::send("done");
 }
 
-/// What it opens, as the kernel sees it; and that it locks and probes nothing.
+/// The trace shows which files a snapshot opens, and that it locks and probes nothing.
 #[test]
-fn nothing_but_the_page_the_record_and_the_processes_is_opened() {
+fn a_snapshot_opens_only_the_queue_file_the_record_and_the_processes() {
     if !requirement::has_program("strace") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut holding = LockPeer::holding(&path);
     let mut waiting = LockPeer::start(&path);
     waiting.enqueue(&path, LONG_TIMEOUT);
-    let traced = folder.path().join("traced");
+    let trace = directory.path().join("trace");
     let wrapper = [
         "strace",
         "-f",
         "-e",
         "trace=open,openat,flock,fcntl",
         "-o",
-        traced.to_str().unwrap(),
+        trace.to_str().unwrap(),
     ];
-    let looking = Peer::command("glance_often", [&path]);
-    let mut looker = Peer::spawn(peer::wrapped(&wrapper, &looking));
-    looker.expect("glanced");
-    assert!(looker.close().success());
-    let traced = fs::read_to_string(traced).unwrap();
-    let opened = |name: &str| traced.matches(&format!("{name}\"")).count();
-    assert_eq!(opened("/db.lockq"), LOOKS, "{traced}");
-    assert_eq!(opened("/db.lock"), LOOKS, "{traced}");
+    let command = Peer::command("take_snapshots", [&path]);
+    let mut reader = Peer::spawn(peer::wrapped(&wrapper, &command));
+    reader.expect("done");
+    assert!(reader.close().success());
+    let trace = fs::read_to_string(trace).unwrap();
+    let opened = |name: &str| trace.matches(&format!("{name}\"")).count();
+    assert_eq!(opened("/db.lockq"), SNAPSHOTS, "{trace}");
+    assert_eq!(opened("/db.lock"), SNAPSHOTS, "{trace}");
     for pid in [holding.pid(), waiting.pid()] {
-        assert_eq!(opened(&format!("/proc/{pid}/stat")), LOOKS, "{traced}");
+        assert_eq!(opened(&format!("/proc/{pid}/stat")), SNAPSHOTS, "{trace}");
     }
-    for never in [
+    for forbidden in [
         "/proc/locks",
         "mountinfo",
         "fdinfo",
@@ -206,7 +209,7 @@ fn nothing_but_the_page_the_record_and_the_processes_is_opened() {
         "_GETLK",
         "O_RDWR",
     ] {
-        assert!(!traced.contains(never), "{never}: {traced}");
+        assert!(!trace.contains(forbidden), "{forbidden}: {trace}");
     }
     holding.release();
     waiting.peer.expect("held");

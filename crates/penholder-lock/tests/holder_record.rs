@@ -1,5 +1,5 @@
-//! The record in the lock file: it says who holds the lock and since when, is
-//! blank after every way out, and is whole whenever somebody reads it.
+//! The record in the lock file names the holder and the time of the acquisition. It is
+//! blank after every kind of release, and readers see whole records.
 #![cfg(test)]
 
 use std::ffi::OsString;
@@ -16,11 +16,11 @@ use penholder_testkit::{lock_fixture, peer};
 
 #[test]
 fn peer() {
-    peer::run_role(&[("rewrite", rewrite)]);
+    peer::run_role(&[("acquire_often", acquire_often)]);
 }
 
-fn is_blank(folder: &Path) -> bool {
-    lock_fixture::record_text(&lock_file(folder))
+fn is_blank(directory: &Path) -> bool {
+    lock_fixture::record_text(&lock_file(directory))
         .trim()
         .is_empty()
 }
@@ -32,87 +32,87 @@ fn time_of(line: &str) -> SystemTime {
 }
 
 #[test]
-fn says_who_holds_and_since_when() {
-    let folder = tempfile::tempdir().unwrap();
-    let locker = WriteLocker::new(folder.path()).unwrap();
+fn the_record_names_the_holder_and_the_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let locker = WriteLocker::new(directory.path()).unwrap();
     let before = SystemTime::now();
     let guard = locker.acquire(LONG_TIMEOUT).unwrap();
     let after = SystemTime::now();
-    let text = lock_fixture::record_text(&lock_file(folder.path()));
+    let text = lock_fixture::record_text(&lock_file(directory.path()));
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], format!("pid:{}", std::process::id()));
-    // Milliseconds are written: rounded down, at most one early.
+    // The time is rounded down to milliseconds, so it is at most one too early.
     let time = time_of(lines[1]) + Duration::from_millis(1);
     assert!(before <= time && time_of(lines[1]) <= after, "{text}");
     guard.release().unwrap();
-    assert!(is_blank(folder.path()));
+    assert!(is_blank(directory.path()));
 }
 
 #[test]
-fn is_blank_after_every_way_out() {
-    fn returns_early(locker: &WriteLocker) -> Result<(), LockError> {
+fn the_record_is_blank_after_every_kind_of_release() {
+    fn fails_while_holding(locker: &WriteLocker) -> Result<(), LockError> {
         let _guard = locker.acquire(LONG_TIMEOUT)?;
         locker.acquire(LONG_TIMEOUT)?.release()
     }
 
-    let folder = tempfile::tempdir().unwrap();
-    let locker = WriteLocker::new(folder.path()).unwrap();
-    let was_held = || assert!(!is_blank(folder.path()));
-    let is_out = || {
-        assert!(is_blank(folder.path()));
+    let directory = tempfile::tempdir().unwrap();
+    let locker = WriteLocker::new(directory.path()).unwrap();
+    let assert_held = || assert!(!is_blank(directory.path()));
+    let assert_released = || {
+        assert!(is_blank(directory.path()));
         assert!(locker.holder().unwrap().is_none());
     };
 
     let guard = locker.acquire(LONG_TIMEOUT).unwrap();
-    was_held();
+    assert_held();
     guard.release().unwrap();
-    is_out();
+    assert_released();
 
     let guard = locker.acquire(LONG_TIMEOUT).unwrap();
-    was_held();
+    assert_held();
     drop(guard);
-    is_out();
+    assert_released();
 
-    // By an error in the middle: a nested acquisition is one.
-    assert!(returns_early(&locker).unwrap_err().is_nested());
-    is_out();
+    // By an error while the lock is held, here a nested acquisition.
+    assert!(fails_while_holding(&locker).unwrap_err().is_nested());
+    assert_released();
 
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         let _guard = locker.acquire(LONG_TIMEOUT).unwrap();
-        was_held();
-        // A panic without its message on the screen.
+        assert_held();
+        // A panic that prints no message.
         resume_unwind(Box::new("on purpose"));
     }));
     assert_eq!(panicked.unwrap_err().downcast_ref(), Some(&"on purpose"));
-    is_out();
+    assert_released();
     drop(locker.acquire(LONG_TIMEOUT).unwrap());
 }
 
-/// Takes and gives back until its input ends; its label says its pid.
-fn rewrite(args: &[OsString]) {
+/// Acquires and releases until its input ends. Its label contains its pid.
+fn acquire_often(args: &[OsString]) {
     let label = format!("of {}", std::process::id());
     let locker = WriteLocker::new(&args[0]).unwrap().label(label);
     peer::send("ready");
-    thread::spawn(|| peer::expect("never said"));
+    thread::spawn(|| peer::expect("never sent"));
     loop {
         let guard = locker.acquire(LONG_TIMEOUT).unwrap();
-        // `holder()` is to meet a holder, and the other one to get in between.
+        // Gives `holder()` a chance to see a holder, and the other process to acquire.
         thread::sleep(Duration::from_micros(50));
         guard.release().unwrap();
         thread::yield_now();
     }
 }
 
-/// What one reading of the file gave.
+/// What one read of the file returned.
 enum Reading {
     Blank,
     Whole(u32),
-    /// The kernel lets a reader see a write that is being copied: half a record, or,
-    /// where one holder follows another, half of each.
+    /// A reader may see a write that the kernel is copying: half a record, or half of each
+    /// of two successive records.
     Half,
 }
 
-fn reading(text: &str) -> Reading {
+fn parse(text: &str) -> Reading {
     if text.trim().is_empty() {
         return Reading::Blank;
     }
@@ -128,15 +128,15 @@ fn reading(text: &str) -> Reading {
     }
 }
 
-/// Two processes that take turns, and what is seen of each.
+/// Two processes that take turns, and how often each was seen as the holder.
 struct Writers {
     peers: [Peer; 2],
     seen: [u32; 2],
 }
 
 impl Writers {
-    fn start(folder: &Path) -> Self {
-        let peers = [(); 2].map(|()| Peer::start("rewrite", [folder]));
+    fn start(directory: &Path) -> Self {
+        let peers = [(); 2].map(|()| Peer::start("acquire_often", [directory]));
         for peer in &peers {
             peer.expect("ready");
         }
@@ -146,31 +146,31 @@ impl Writers {
         }
     }
 
-    fn note(&mut self, pid: u32) {
-        let who = self.peers.iter().position(|peer| peer.pid() == pid);
-        self.seen[who.expect("one of the two")] += 1;
+    fn count(&mut self, pid: u32) {
+        let index = self.peers.iter().position(|peer| peer.pid() == pid);
+        self.seen[index.expect("one of the two")] += 1;
     }
 }
 
-/// For readers of the text itself (`cat`, another language): half a record is rare,
-/// and gone a moment later.
+/// A reader of the text itself, such as `cat`, seldom sees half a record, and only for a
+/// moment.
 #[test]
-fn no_reader_stays_with_half_a_record() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
-    let mut writers = Writers::start(folder.path());
+fn half_a_record_is_rare_and_brief() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    let mut writers = Writers::start(directory.path());
     let (mut halves, mut in_a_row) = (0, 0);
     for _ in 0..50_000 {
-        in_a_row = match reading(&fs::read_to_string(&path).unwrap()) {
+        in_a_row = match parse(&fs::read_to_string(&path).unwrap()) {
             Reading::Half => in_a_row + 1,
             Reading::Blank => 0,
             Reading::Whole(pid) => {
-                writers.note(pid);
+                writers.count(pid);
                 0
             }
         };
         halves += u32::from(in_a_row > 0);
-        assert!(in_a_row < 10_000, "half a record stands");
+        assert!(in_a_row < 10_000, "half a record stays");
     }
     eprintln!("{halves} halves, {:?} whole", writers.seen);
     assert!(
@@ -181,12 +181,12 @@ fn no_reader_stays_with_half_a_record() {
     assert!(halves < 1000, "{halves}");
 }
 
-/// For readers through this crate there is not even half a record.
+/// A reader that uses this crate never sees half a record.
 #[test]
-fn a_holder_is_never_made_of_half_a_record() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut writers = Writers::start(folder.path());
-    let locker = WriteLocker::new(folder.path()).unwrap();
+fn a_holder_is_never_built_from_half_a_record() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut writers = Writers::start(directory.path());
+    let locker = WriteLocker::new(directory.path()).unwrap();
     for _ in 0..5000 {
         let Some(holder) = locker.holder().unwrap().filter(|holder| holder.recorded) else {
             continue;
@@ -194,7 +194,7 @@ fn a_holder_is_never_made_of_half_a_record() {
         let pid = holder.pid.unwrap();
         assert_eq!(holder.label, Some(format!("of {pid}")));
         assert!(holder.since.is_some() && holder.cmd.is_some());
-        writers.note(pid);
+        writers.count(pid);
     }
     eprintln!("{:?} seen", writers.seen);
     assert!(writers.seen.iter().sum::<u32>() > 50, "{:?}", writers.seen);

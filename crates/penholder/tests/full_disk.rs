@@ -1,5 +1,5 @@
-//! A full disk: writes fail with SQLite's error and what to do, nothing is half
-//! written, the lock is free, and with room again writing goes on.
+//! On a full disk, writes fail with SQLite's error and advice, nothing is partly written,
+//! and the lock is released. Writing works again after there is space.
 #![cfg(test)]
 
 use std::ffi::OsString;
@@ -15,12 +15,12 @@ use penholder_testkit::{database_fixture, file_size_limit, peer, plain_sqlite};
 #[test]
 fn peer() {
     peer::run_role(&[
-        ("limited", limited),
-        ("hold pen", database_fixture::hold_lock),
+        ("write_to_limit", write_to_limit),
+        ("hold_lock", database_fixture::hold_lock),
     ]);
 }
 
-/// Two rows of one transaction, the second of them large.
+/// Writes two rows in one transaction. The second one is large.
 fn write_pair(db: &Database, key: u32) -> Result<()> {
     db.batch([
         Statement::new("INSERT INTO entry VALUES (?1)", [key]),
@@ -37,7 +37,7 @@ fn by_closure(db: &Database) -> Result<()> {
     })
 }
 
-/// Asserts that no pair is there by half, and counts them.
+/// Asserts that every pair is complete, and counts the pairs.
 fn assert_pairs(db: &Database) -> i64 {
     let keys = database_fixture::number(
         db,
@@ -47,7 +47,7 @@ fn assert_pairs(db: &Database) -> i64 {
     keys
 }
 
-/// Writes until there is no room; how many pairs there were and the error.
+/// Writes until the disk is full. Returns the number of pairs and the error.
 fn write_until_full(db: &Database) -> (u32, Error) {
     let mut written = 0;
     loop {
@@ -59,18 +59,17 @@ fn write_until_full(db: &Database) -> (u32, Error) {
     }
 }
 
-fn assert_says_what_to_do(error: &Error) {
+fn assert_gives_advice(error: &Error) {
     assert!(error.sqlite_error().is_some(), "{error}");
     assert!(error.lock_error().is_none() && !error.is_timeout());
     assert!(error.to_string().contains("make room"), "{error}");
 }
 
-/// Asserts that the disk is full for every way to write, and that nothing else
-/// is wrong.
+/// Asserts that every way to write reports a full disk, and that nothing else fails.
 fn assert_full(db: &Database) {
     let before = assert_pairs(db);
     for _ in 0..3 {
-        assert_says_what_to_do(&write_pair(db, 0).unwrap_err());
+        assert_gives_advice(&write_pair(db, 0).unwrap_err());
         let error = by_closure(db).unwrap_err();
         assert!(error.sqlite_error().is_some(), "{error}");
         assert!(db.status().unwrap().holder.is_none());
@@ -79,7 +78,7 @@ fn assert_full(db: &Database) {
 }
 
 #[test]
-fn full_disk_is_survived() {
+fn writing_continues_after_a_full_disk() {
     let Some(small) = Tmpfs::mount("2m") else {
         return;
     };
@@ -89,10 +88,10 @@ fn full_disk_is_survived() {
     fs::write(small.join("ballast"), vec![1; 600_000]).unwrap();
     let (written, error) = write_until_full(&db);
     assert!(written > 5);
-    assert_says_what_to_do(&error);
+    assert_gives_advice(&error);
     assert_full(&db);
     assert_eq!(assert_pairs(&db), i64::from(written));
-    let mut other = Peer::start("hold pen", [small.join("")]);
+    let mut other = Peer::start("hold_lock", [small.join("")]);
     other.expect("held");
     other.send("release");
     other.expect("released");
@@ -105,10 +104,10 @@ fn full_disk_is_survived() {
     plain_sqlite::assert_integrity(&path);
 }
 
-/// Not a byte is free, not even for the record in the lock file: who holds is
-/// not written down, but what fails is SQLite, not the lock.
+/// There is no space for the record in the lock file either. SQLite fails, but the lock
+/// does not.
 #[test]
-fn disk_without_a_free_byte() {
+fn a_disk_without_a_free_byte_fails_sqlite_and_not_the_lock() {
     let Some(small) = Tmpfs::mount("1m") else {
         return;
     };
@@ -120,7 +119,7 @@ fn disk_without_a_free_byte() {
     small.fill("ballast");
     let opened = database_fixture::options().open(&path);
     if let Err(error) = &opened {
-        // There is no room for SQLite's own sidecars.
+        // There is no space for SQLite's own -wal and -shm files.
         assert!(error.sqlite_error().is_some(), "{error}");
         assert!(error.to_string().contains("room"), "{error}");
     }
@@ -135,7 +134,7 @@ fn disk_without_a_free_byte() {
 }
 
 #[test]
-fn disk_too_full_to_create_a_database() {
+fn a_disk_too_full_to_create_a_database_is_reported() {
     let Some(small) = Tmpfs::mount("1m") else {
         return;
     };
@@ -151,10 +150,10 @@ fn disk_too_full_to_create_a_database() {
     plain_sqlite::assert_integrity(&path);
 }
 
-// ---- a limit for each file: the same without root, by another error ------------
+// ---- a limit on the file size: a similar test that needs no root ----------------
 
-/// Writes up to the limit, and on after it was lifted.
-fn limited(args: &[OsString]) {
+/// Writes up to the limit, and again after the limit is lifted.
+fn write_to_limit(args: &[OsString]) {
     let db = database_fixture::open(Path::new(&args[0]));
     db.execute("CREATE TABLE entry(key)", ()).unwrap();
     file_size_limit::set(Some(500_000));
@@ -175,14 +174,14 @@ fn limited(args: &[OsString]) {
 }
 
 #[test]
-fn file_size_limit_is_survived() {
+fn writing_continues_after_a_file_size_limit() {
     let fixture = DatabaseFixture::new();
-    let role = Peer::command("limited", [fixture.path()]);
+    let role = Peer::command("write_to_limit", [fixture.path()]);
     let mut peer = Peer::spawn(file_size_limit::with_signal_ignored(&role));
-    let complaint = peer.read_line();
+    let error = peer.read_line();
     peer.expect("done");
     assert!(peer.close().success());
     plain_sqlite::assert_integrity(&fixture.path());
-    // That is SQLite's text; what to do is to follow, as for a full disk.
-    assert!(!complaint.ends_with("disk I/O error"), "{complaint}");
+    // SQLite's text is followed by advice, as for a full disk.
+    assert!(!error.ends_with("disk I/O error"), "{error}");
 }

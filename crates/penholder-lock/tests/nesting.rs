@@ -1,5 +1,5 @@
-//! A thread that holds the lock and asks for it again is told so at once,
-//! however it names the lock file.
+//! A thread that holds the lock and acquires it again gets an error at once, under every
+//! name of the lock file.
 #![cfg(test)]
 
 use std::fs;
@@ -15,35 +15,35 @@ fn peer() {
     peer::run_role(&[lock_fixture::LOCK_PEER_ROLE]);
 }
 
-fn is_told_at_once(locker: &WriteLocker) {
-    let begun = Instant::now();
+fn assert_nested_at_once(locker: &WriteLocker) {
+    let start = Instant::now();
     let error = locker.acquire(LONG_TIMEOUT).unwrap_err();
-    assert!(begun.elapsed() < Duration::from_secs(5), "it waited");
+    assert!(start.elapsed() < Duration::from_secs(5), "it waited");
     assert!(error.is_nested() && !error.is_timeout(), "{error}");
     assert!(error.to_string().contains("this thread holds it already"));
     assert!(locker.try_acquire().unwrap_err().is_nested());
 }
 
 #[test]
-fn is_an_error_at_once_under_every_name() {
-    let folder = tempfile::tempdir().unwrap();
-    let real = folder.path().join("real");
-    let alias = folder.path().join("alias");
+fn a_nested_acquisition_fails_at_once_under_every_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let real = directory.path().join("real");
+    let alias = directory.path().join("alias");
     fs::create_dir(&real).unwrap();
     symlink(&real, &alias).unwrap();
     let locker = WriteLocker::new(&real).unwrap();
     let guard = locker.acquire(LONG_TIMEOUT).unwrap();
-    let hard_link = folder.path().join("hard.lock");
+    let hard_link = directory.path().join("hard.lock");
     fs::hard_link(lock_file(&real), &hard_link).unwrap();
 
-    is_told_at_once(&locker);
-    is_told_at_once(&locker.clone());
-    is_told_at_once(&WriteLocker::new(&real).unwrap());
-    is_told_at_once(&WriteLocker::new(&alias).unwrap());
-    is_told_at_once(&WriteLocker::at(alias.join("../real/db.lock")).unwrap());
-    is_told_at_once(&WriteLocker::at(&hard_link).unwrap());
+    assert_nested_at_once(&locker);
+    assert_nested_at_once(&locker.clone());
+    assert_nested_at_once(&WriteLocker::new(&real).unwrap());
+    assert_nested_at_once(&WriteLocker::new(&alias).unwrap());
+    assert_nested_at_once(&WriteLocker::at(alias.join("../real/db.lock")).unwrap());
+    assert_nested_at_once(&WriteLocker::at(&hard_link).unwrap());
 
-    // Being told so took nothing from the one that holds.
+    // The failed attempts did not affect the hold.
     let mut other = LockPeer::start(&lock_file(&real));
     other.assert_blocked_by(std::process::id());
     guard.release().unwrap();
@@ -57,12 +57,12 @@ fn is_an_error_at_once_under_every_name() {
     );
 }
 
-/// Two locks are two locks: holding one says nothing of the other.
+/// A thread may hold two locks at once.
 #[test]
 fn another_lock_is_not_nested() {
-    let folder = tempfile::tempdir().unwrap();
-    let [one, other] =
-        ["one.lock", "other.lock"].map(|name| WriteLocker::at(folder.path().join(name)).unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let [one, other] = ["one.lock", "other.lock"]
+        .map(|name| WriteLocker::at(directory.path().join(name)).unwrap());
     let _one = one.acquire(LONG_TIMEOUT).unwrap();
     let _other = other.acquire(LONG_TIMEOUT).unwrap();
 }

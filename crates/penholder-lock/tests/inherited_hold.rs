@@ -1,6 +1,6 @@
-//! Working under an ancestor's hold: a child it is lent to joins instead of
-//! waiting, such children exclude one another, and the variable that says so is
-//! believed only while the lender lives and holds the lock.
+//! A child that a lock is lent to joins its parent's hold and does not wait, and such
+//! children exclude one another. The environment variable counts only while the lender
+//! lives and holds the lock.
 #![cfg(test)]
 
 use std::ffi::OsString;
@@ -17,36 +17,36 @@ fn peer() {
     peer::run_role(&[
         lock_fixture::LOCK_PEER_ROLE,
         lock_fixture::COUNT_ROLE,
-        ("lends_on", lends_on),
+        ("lend_again", lend_again),
     ]);
 }
 
 /// Starts a lock peer with an environment variable (`NAME value`).
-fn lock_peer_with(folder: &Path, variable: &str) -> LockPeer {
+fn lock_peer_with(directory: &Path, variable: &str) -> LockPeer {
     let (name, value) = variable.split_once(' ').unwrap();
-    let mut command = LockPeer::command(&lock_file(folder), &[]);
+    let mut command = LockPeer::command(&lock_file(directory), &[]);
     command.env(name, value);
     LockPeer::spawn(command)
 }
 
 #[test]
-fn a_child_joins_and_an_outsider_waits() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
-    let locker = WriteLocker::new(folder.path()).unwrap();
+fn a_child_joins_and_an_unrelated_process_waits() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    let locker = WriteLocker::new(directory.path()).unwrap();
     let guard = locker.acquire(LONG_TIMEOUT).unwrap();
     let mut command = LockPeer::command(&path, &[]);
     guard.lend_to(&mut command);
     let mut child = LockPeer::spawn(command);
     for _ in 0..3 {
         child.acquire();
-        // To the outside the lender holds, whatever the child does.
+        // Other processes see the lender as the holder, whether the child holds or not.
         LockPeer::start(&path).assert_blocked_by(std::process::id());
         child.release();
     }
     LockPeer::start(&path).assert_blocked_by(std::process::id());
     guard.release().unwrap();
-    // Nothing is lent any more: the child takes the lock itself.
+    // Nothing is lent any more, so the child acquires the lock itself.
     child.acquire();
     LockPeer::start(&path).assert_blocked_by(child.pid());
     assert!(locker.try_acquire().unwrap().is_none());
@@ -54,12 +54,12 @@ fn a_child_joins_and_an_outsider_waits() {
 
 #[test]
 fn children_exclude_one_another() {
-    let folder = tempfile::tempdir().unwrap();
-    let counter = Counter::new(folder.path());
-    let locker = WriteLocker::new(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let counter = Counter::new(directory.path());
+    let locker = WriteLocker::new(directory.path()).unwrap();
     let guard = locker.acquire(LONG_TIMEOUT).unwrap();
     let mut children = [(); 3].map(|()| {
-        let args = [folder.path().as_os_str(), "500".as_ref()];
+        let args = [directory.path().as_os_str(), "500".as_ref()];
         let mut command = Peer::command(lock_fixture::COUNT_ROLE.0, args);
         guard.lend_to(&mut command);
         Peer::spawn(command)
@@ -70,19 +70,19 @@ fn children_exclude_one_another() {
 }
 
 #[test]
-fn a_child_that_times_out_is_told_of_its_sibling() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut lender = LockPeer::holding(&lock_file(folder.path()));
+fn a_child_that_times_out_names_its_sibling() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut lender = LockPeer::holding(&lock_file(directory.path()));
     let variable = lender.ask("lend");
-    let [mut one, mut other] = [(); 2].map(|()| lock_peer_with(folder.path(), &variable));
-    one.acquire();
-    other.assert_blocked_by(one.pid());
-    one.peer.kill();
-    other.acquire();
+    let [mut first, mut second] = [(); 2].map(|()| lock_peer_with(directory.path(), &variable));
+    first.acquire();
+    second.assert_blocked_by(first.pid());
+    first.peer.kill();
+    second.acquire();
 }
 
-/// Takes the lock under its parent's hold and lends it on to two who count.
-fn lends_on(args: &[OsString]) {
+/// Acquires the lock under its parent's hold and lends it to two children that count.
+fn lend_again(args: &[OsString]) {
     let locker = WriteLocker::new(&args[0]).unwrap();
     let guard = locker.acquire(LONG_TIMEOUT).unwrap();
     let mut grandchildren = [(); 2].map(|()| {
@@ -97,16 +97,16 @@ fn lends_on(args: &[OsString]) {
     peer::send("done");
 }
 
-/// Two children that lend on exclude one another, so do all four grandchildren.
+/// Two children that lend again exclude one another, and so do all four grandchildren.
 #[test]
 fn grandchildren_join_too() {
-    let folder = tempfile::tempdir().unwrap();
-    let counter = Counter::new(folder.path());
-    let locker = WriteLocker::new(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let counter = Counter::new(directory.path());
+    let locker = WriteLocker::new(directory.path()).unwrap();
     let guard = locker.acquire(LONG_TIMEOUT).unwrap();
     for _ in 0..2 {
-        let args = [folder.path().as_os_str(), "300".as_ref()];
-        let mut command = Peer::command("lends_on", args);
+        let args = [directory.path().as_os_str(), "300".as_ref()];
+        let mut command = Peer::command("lend_again", args);
         guard.lend_to(&mut command);
         lock_fixture::run_together(&mut [Peer::spawn(command)]);
     }
@@ -115,39 +115,39 @@ fn grandchildren_join_too() {
 }
 
 #[test]
-fn a_killed_lender_is_not_believed() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+fn a_variable_of_a_killed_lender_is_ignored() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut lender = LockPeer::holding(&path);
     let variable = lender.ask("lend");
-    let mut child = lock_peer_with(folder.path(), &variable);
+    let mut child = lock_peer_with(directory.path(), &variable);
     child.acquire();
     child.release();
     lender.peer.kill();
     let mut other = LockPeer::holding(&path);
     child.assert_blocked_by(other.pid());
-    // One that comes new believes it no more than one that did once.
-    lock_peer_with(folder.path(), &variable).assert_blocked_by(other.pid());
+    // A new process rejects the variable too.
+    lock_peer_with(directory.path(), &variable).assert_blocked_by(other.pid());
     other.release();
     child.acquire();
     other.assert_blocked_by(child.pid());
 }
 
 #[test]
-fn a_lender_that_has_released_is_not_believed() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = lock_file(folder.path());
+fn a_variable_of_a_lender_that_released_is_ignored() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
     let mut lender = LockPeer::holding(&path);
     let variable = lender.ask("lend");
     lender.release();
     let other = LockPeer::holding(&path);
-    lock_peer_with(folder.path(), &variable).assert_blocked_by(other.pid());
+    lock_peer_with(directory.path(), &variable).assert_blocked_by(other.pid());
 }
 
 #[test]
-fn a_forged_variable_is_not_believed() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut lender = LockPeer::holding(&lock_file(folder.path()));
+fn a_forged_variable_is_ignored() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut lender = LockPeer::holding(&lock_file(directory.path()));
     let variable = lender.ask("lend");
     let (name, value) = variable.split_once(' ').unwrap();
     let (file, process) = value.split_once('=').unwrap();
@@ -165,27 +165,27 @@ fn a_forged_variable_is_not_believed() {
         "x".repeat(10_000),
         format!("{file}={}", vec![process; 1000].join("/")),
     ] {
-        let mut liar = lock_peer_with(folder.path(), &format!("{name} {forged}"));
-        liar.assert_blocked_by(lender.pid());
+        let mut forger = lock_peer_with(directory.path(), &format!("{name} {forged}"));
+        forger.assert_blocked_by(lender.pid());
     }
-    // And the true one is: else this test would show nothing.
-    lock_peer_with(folder.path(), &variable).acquire();
+    // The real variable works, otherwise this test would prove nothing.
+    lock_peer_with(directory.path(), &variable).acquire();
 }
 
-/// A chain whose middle died works one level further up.
+/// If the middle process of a chain dies, the grandchild joins the process above it.
 #[test]
 fn a_grandchild_outlives_the_child_that_lent() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut lender = LockPeer::holding(&lock_file(folder.path()));
-    let mut child = lock_peer_with(folder.path(), &lender.ask("lend"));
+    let directory = tempfile::tempdir().unwrap();
+    let mut lender = LockPeer::holding(&lock_file(directory.path()));
+    let mut child = lock_peer_with(directory.path(), &lender.ask("lend"));
     child.acquire();
-    let mut grandchild = lock_peer_with(folder.path(), &child.ask("lend"));
+    let mut grandchild = lock_peer_with(directory.path(), &child.ask("lend"));
     grandchild.acquire();
     grandchild.release();
     child.peer.kill();
     grandchild.acquire();
-    // Now it is a child like any other: its siblings wait for it.
-    let mut sibling = lock_peer_with(folder.path(), &lender.ask("lend"));
+    // The grandchild now counts as a child, and its siblings wait for it.
+    let mut sibling = lock_peer_with(directory.path(), &lender.ask("lend"));
     sibling.assert_blocked_by(grandchild.pid());
     let timeout = Duration::from_millis(200).as_millis();
     assert!(
