@@ -138,6 +138,7 @@ impl Acquirer {
             }
             let remaining = deadline.remaining();
             if remaining.is_zero() {
+                self.record_short_timeout(options, deadline);
                 return Ok(Acquired::TimedOut { ahead: 0 });
             }
             if canceller.is_some_and(Canceller::is_cancelled) {
@@ -302,6 +303,18 @@ impl Acquirer {
             EventKind::LongHold | EventKind::Carried => {}
         }
         slot.record_event(&self.event(options, kind, other, nanos));
+    }
+
+    /// Records a timeout that passed before this process could wait in the queue. An
+    /// acquisition with a timeout of zero only tries, and has none.
+    fn record_short_timeout(&self, options: &LockOptions, deadline: &Deadline) {
+        let timeout = deadline.timeout();
+        if timeout.is_zero() || !options.use_queue {
+            return;
+        }
+        let nanos = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        let in_the_way = self.membership.pid_at_turnstile();
+        self.record_event(options, EventKind::Timeout, in_the_way, nanos);
     }
 
     /// Records a long hold. The statement that ran stands in our slot until we take the lock

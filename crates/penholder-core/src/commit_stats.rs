@@ -107,7 +107,7 @@ fn threshold() -> Duration {
     EXPENSIVE
 }
 
-/// The environment variable by which a test makes every commit expensive, whatever the
+/// The environment variable by which a test makes every commit expensive, on any
 /// disk.
 #[cfg(feature = "failpoints")]
 pub const ALL_EXPENSIVE: &str = "PENHOLDER_TEST_ALL_EXPENSIVE";

@@ -133,7 +133,7 @@ impl<'a> Mailbox<'a> {
 
     // ---- its owner ---------------------------------------------------------
 
-    /// Empties the mailbox, whatever is in it.
+    /// Empties the mailbox.
     pub(crate) fn clear(self) {
         self.words[STATE].store(0, SeqCst);
     }
@@ -424,7 +424,7 @@ mod tests {
         assert!(mailbox.claim(ID, claim(1)));
         let (_, _, seen) = mailbox.read(FINGERPRINT).unwrap();
         assert_eq!(seen, Some(claim(1)));
-        assert!(mailbox.claim(ID, claim(2)), "claimed anew");
+        assert!(mailbox.claim(ID, claim(2)), "claimed again");
         assert!(mailbox.reply(ID, b"y"));
         let outcome = Outcome::Claimed {
             claim: Some(claim(2)),
@@ -464,7 +464,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever bits are flipped, a request is read as it was left or not at all,
+        /// For any flipped bits, a request is read as it was left or not at all,
         /// and never looks done.
         #[test]
         fn garbage_is_not_believed(

@@ -36,8 +36,8 @@ use crate::write::{CallSite, Transaction};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> penholder::Result<()> {
-/// # let folder = tempfile::tempdir().unwrap();
-/// # let path = folder.path().join("notes.db");
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let path = directory.path().join("notes.db");
 /// let db = AsyncDatabase::open(path).await?;
 /// db.execute("CREATE TABLE IF NOT EXISTS note(text)", ()).await?;
 /// db.execute("INSERT INTO note VALUES (?1)", ["hello"]).await?;
@@ -47,7 +47,7 @@ use crate::write::{CallSite, Transaction};
 /// ```
 ///
 /// Dropping the future of a write before it has the lock leaves no trace. Once it
-/// runs, on a blocking thread, it is carried out: whoever dropped it does not
+/// runs, on a blocking thread, it is completed; the caller that dropped it does not
 /// learn whether it was committed.
 ///
 /// # Panics
@@ -56,7 +56,7 @@ use crate::write::{CallSite, Transaction};
 #[derive(Debug, Clone)]
 pub struct AsyncDatabase {
     db: Database,
-    /// As many as the pool has readers: whoever waits for one blocks no thread.
+    /// As many as the pool has readers, so that waiting for one blocks no thread.
     reads: Arc<Semaphore>,
 }
 

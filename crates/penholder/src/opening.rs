@@ -122,7 +122,7 @@ fn refuse_network(location: &Location, options: &Options) -> Result<()> {
             "open database",
             &location.path,
             e,
-            "check the permissions of its folder",
+            "check the permissions of its directory",
         )
     })?;
     match found {

@@ -162,7 +162,7 @@ pub(crate) fn failed(subject: Subject<'_>, error: &Error) {
 }
 
 /// Reports that writes of other processes were committed together with our own.
-pub(crate) fn carried(subject: Subject<'_>, requests: usize, writes: usize) {
+pub(crate) fn combined(subject: Subject<'_>, requests: usize, writes: usize) {
     #[cfg(feature = "metrics")]
     {
         metrics::counter!("penholder_carried_batches_total").increment(1);

@@ -325,7 +325,7 @@ fn a_link_or_a_directory_is_refused_as_the_lock_file() {
     fs::create_dir(fixture.join("db.lock")).unwrap();
     let error = Database::open(fixture.path()).unwrap_err();
     assert!(error.lock_error().is_some(), "{error}");
-    assert!(error.to_string().contains("folder"), "{error}");
+    assert!(error.to_string().contains("directory"), "{error}");
     fs::remove_dir(fixture.join("db.lock")).unwrap();
     symlink(fixture.join("elsewhere"), fixture.join("db.lock")).unwrap();
     let error = Database::open(fixture.path()).unwrap_err();

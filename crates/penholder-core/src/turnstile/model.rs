@@ -41,7 +41,7 @@ use super::word::{TurnState, TurnWord};
 
 /// The number of slots of the model; the words of others do not exist.
 const SLOTS: usize = 4;
-const NOBODY: usize = usize::MAX;
+const NO_SLOT: usize = usize::MAX;
 const NEVER: u64 = u64::MAX;
 /// Most steps of one schedule: what takes longer does not end.
 const STEPS_MAX: usize = 200_000;
@@ -95,8 +95,8 @@ impl World {
             called: words(),
             wakes: Mutex::new([0; SLOTS]),
             woken: Condvar::new(),
-            owner: AtomicUsize::new(NOBODY),
-            inside: AtomicUsize::new(NOBODY),
+            owner: AtomicUsize::new(NO_SLOT),
+            inside: AtomicUsize::new(NO_SLOT),
             dead: std::array::from_fn(|_| AtomicBool::new(false)),
             clock: AtomicU64::new(1_000_000_000),
             can_spin: thread_rng().gen_bool(0.5),
@@ -255,7 +255,7 @@ impl Occupant {
         true
     }
 
-    /// Pauses for longer than others retry, whatever we hold.
+    /// Pauses for longer than others retry, regardless of what we hold.
     fn lose_the_processor(&self) {
         for _ in 0..thread_rng().gen_range(0..80) {
             thread::yield_now();
@@ -268,13 +268,13 @@ impl Occupant {
         self.ending.set(Ending::Dead);
         self.record(Event::Dies);
         if self.world.inside.load(SeqCst) == slot {
-            self.world.inside.store(NOBODY, SeqCst);
+            self.world.inside.store(NO_SLOT, SeqCst);
         }
         let releases_first = thread_rng().gen_bool(0.5);
         self.world.dead[slot].store(!releases_first, SeqCst);
         if self.has_kernel() {
             self.world.point();
-            self.world.owner.store(NOBODY, SeqCst);
+            self.world.owner.store(NO_SLOT, SeqCst);
         }
         self.world.point();
         self.world.dead[slot].store(true, SeqCst);
@@ -301,7 +301,7 @@ impl Occupant {
 
     fn critical_section(&self) {
         let (slot, inside) = (self.slot.number(), &self.world.inside);
-        assert_eq!(inside.swap(slot, SeqCst), NOBODY, "two inside");
+        assert_eq!(inside.swap(slot, SeqCst), NO_SLOT, "two inside");
         for _ in 0..thread_rng().gen_range(0..3) {
             if !self.step() {
                 return;
@@ -309,7 +309,7 @@ impl Occupant {
             assert_eq!(inside.load(SeqCst), slot, "two inside");
             assert!(self.has_kernel(), "inside without the kernel's lock");
         }
-        inside.store(NOBODY, SeqCst);
+        inside.store(NO_SLOT, SeqCst);
     }
 }
 
@@ -451,7 +451,7 @@ impl KernelLock for Lock<'_> {
             return Err(Killed);
         }
         let (slot, owner) = (self.0.slot.number(), &self.0.world.owner);
-        let locked = owner.compare_exchange(NOBODY, slot, SeqCst, SeqCst).is_ok();
+        let locked = owner.compare_exchange(NO_SLOT, slot, SeqCst, SeqCst).is_ok();
         self.0.record(Event::Locks(locked));
         Ok(locked)
     }
@@ -462,7 +462,7 @@ impl KernelLock for Lock<'_> {
         }
         assert!(self.0.has_kernel(), "released by another participant");
         self.0.record(Event::Unlocks);
-        self.0.world.owner.store(NOBODY, SeqCst);
+        self.0.world.owner.store(NO_SLOT, SeqCst);
         Ok(())
     }
 

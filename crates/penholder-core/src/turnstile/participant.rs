@@ -242,7 +242,7 @@ impl Participant {
         taken
     }
 
-    /// Makes the word ours, whatever it is. The caller has the kernel's lock.
+    /// Makes the word ours in any state. The caller has the kernel's lock.
     pub(crate) fn adopt(&mut self, memory: &impl Memory) {
         let mut word = TurnWord::load(memory);
         loop {
@@ -519,7 +519,7 @@ impl Participant {
         unlocked
     }
 
-    /// Gives up whatever the word promises us, because this process leaves.
+    /// Gives up what the word promises us, because this process leaves.
     pub(crate) fn leave(&self, memory: &impl Memory) {
         let word = TurnWord::load(memory);
         if word.owner() == Some(self.slot) {

@@ -329,7 +329,7 @@ impl Combination<'_> {
             remote_writes: remote as u64,
         });
         let Some(first) = done.first() else { return };
-        telemetry::carried(self.session.context().subject(), done.len(), remote);
+        telemetry::combined(self.session.context().subject(), done.len(), remote);
         if delegate.is_event_due() {
             guard.record_remote_writes(first.request.pid, remote as u64);
         }
