@@ -20,6 +20,10 @@ lint:
     cargo fmt --all
     cargo clippy --workspace --all-targets --all-features -- -D warnings
 
+# Who imports whom: no circle, sys at the bottom
+imports:
+    .ci/imports
+
 # The documentation, opened
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --open
@@ -28,7 +32,7 @@ doc:
 stress:
     cargo run --release -- stress demo.db
 
-# Figures beside the peers
+# Figures, compared with the peers
 bench:
     cargo run --release -p penholder-bench -- lock
     cargo run --release -p penholder-bench -- execute
@@ -42,4 +46,4 @@ bench:
 # Two thousand kills
 long:
     PENHOLDER_KILLS=2000 cargo test --release -p penholder --test crash
-    PENHOLDER_KILLS=2000 cargo test --release -p penholder --lib fire
+    PENHOLDER_KILLS=2000 cargo test --release -p penholder --test fault_injection

@@ -451,7 +451,9 @@ impl KernelLock for Lock<'_> {
             return Err(Killed);
         }
         let (slot, owner) = (self.0.slot.number(), &self.0.world.owner);
-        let locked = owner.compare_exchange(NO_SLOT, slot, SeqCst, SeqCst).is_ok();
+        let locked = owner
+            .compare_exchange(NO_SLOT, slot, SeqCst, SeqCst)
+            .is_ok();
         self.0.record(Event::Locks(locked));
         Ok(locked)
     }
