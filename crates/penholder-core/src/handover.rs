@@ -2,7 +2,7 @@
 //!
 //! | state | the task | leaves by |
 //! | --- | --- | --- |
-//! | handed over | waits for a blocking thread to begin | a thread begins → begun; the deadline and [`GRACE`] pass, or the future is dropped → taken back |
+//! | handed over | waits for a blocking thread to begin | a thread begins → begun; the deadline and `GRACE` pass, or the future is dropped → taken back |
 //! | begun | waits for the outcome, however long that takes: the thread keeps the deadline itself | – |
 //! | taken back | has what it handed over again, and drops it | – |
 //!

@@ -16,7 +16,7 @@ use crate::time;
 #[non_exhaustive]
 pub enum EventKind {
     /// A process held the lock for longer than
-    /// [`WriteLocker::warn_hold`](crate::WriteLocker::warn_hold) allows.
+    /// `WriteLocker::warn_hold` allows.
     LongHold,
     /// A process gave up at its deadline; `other` was in its way.
     Timeout,
