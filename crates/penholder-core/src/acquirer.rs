@@ -29,6 +29,7 @@ use crate::queue_file::{Counter, EventRecord, Histogram, Slot};
 use crate::running_statement;
 use crate::status::EventKind;
 use crate::sys::clock;
+use crate::time::nanos;
 use crate::turnstile::{self, KernelLock, Policy, Taken, WaitEnd, WaitLimits};
 
 /// How waiting for the lock ended.
@@ -99,11 +100,11 @@ impl Acquirer {
         let Some(taken) = taken else {
             return Ok(None);
         };
-        self.enter(options, &taken, now, length, 0);
+        self.publish_hold(options, &taken, now, length, 0);
         Ok(Some(Hold::Flock))
     }
 
-    /// Waits for the lock until the deadline, or until it is cancelled. A request is left
+    /// Waits for the lock until the deadline, or until it is cancelled. A request is offered
     /// meanwhile: if it is settled, the wait ends as if it was cancelled. Returns what became
     /// of the request in any case.
     pub(crate) fn wait(
@@ -146,7 +147,7 @@ impl Acquirer {
             }
             let may_queue = self.file.level(&options.path).is_none();
             if may_queue && self.membership.member(options).is_some() {
-                let ended = self.wait_in_queue(options, remaining, canceller, pending)?;
+                let ended = self.wait_at_turnstile(options, remaining, canceller, pending)?;
                 if let Some(ended) = ended {
                     return Ok(ended);
                 }
@@ -163,21 +164,22 @@ impl Acquirer {
         }
     }
 
-    /// Returns `None` if the queue file turns out not to be the one that the others use.
-    fn wait_in_queue(
+    /// Waits in the queue of processes, with the request offered. Returns `None` if the
+    /// queue file turns out not to be the one that the others use.
+    fn wait_at_turnstile(
         &mut self,
         options: &LockOptions,
         remaining: Duration,
         canceller: Option<&Canceller>,
         pending: &mut PendingRequest<'_>,
     ) -> Result<Option<Acquired>, LockError> {
-        self.membership.introduce(options);
+        self.membership.update_label(options);
         let Some((slot, participant)) = self.membership.member(options) else {
             return Ok(None);
         };
-        pending.leave_in(slot);
+        pending.offer_in(slot);
         let begun = clock::monotonic();
-        let remaining = u64::try_from(remaining.as_nanos()).unwrap_or(u64::MAX);
+        let remaining = nanos(remaining);
         let limits = WaitLimits {
             until: begun.saturating_add(remaining),
             is_cancelled: &|| {
@@ -190,17 +192,11 @@ impl Acquirer {
         let ended = participant.wait(slot, &mut kernel, &limits)?;
         drop(watched);
         let (length, unqueued_holder) = (kernel.length, kernel.unqueued_holder);
-        let is_replied = match ended {
-            WaitEnd::TimedOut { .. } => {
-                pending.wait_for_claimant(slot);
-                pending.is_settled(slot)
-            }
-            WaitEnd::Outdated => {
-                pending.settle(slot);
-                false
-            }
-            WaitEnd::Taken(_) | WaitEnd::Cancelled => false,
-        };
+        let is_late = matches!(ended, WaitEnd::TimedOut { .. });
+        let is_replied = is_late && pending.wait_for_claimant(slot);
+        if ended == WaitEnd::Outdated {
+            pending.settle(slot);
+        }
         if let Some(pid) = unqueued_holder {
             let waited = clock::monotonic().saturating_sub(begun);
             self.record_event(options, EventKind::Bypass, pid, waited);
@@ -208,7 +204,7 @@ impl Acquirer {
         Ok(match ended {
             WaitEnd::Taken(taken) => {
                 let now = self.membership.taken_at();
-                self.enter(options, &taken, now, length, now.saturating_sub(begun));
+                self.publish_hold(options, &taken, now, length, now.saturating_sub(begun));
                 Some(Acquired::Held(Hold::Flock))
             }
             WaitEnd::TimedOut { .. } if is_replied => Some(Acquired::Cancelled),
@@ -228,12 +224,20 @@ impl Acquirer {
 
     /// The lock is ours, after waiting `waited` nanoseconds in the queue: says so in the lock
     /// file and in the queue file.
-    fn enter(&mut self, options: &LockOptions, taken: &Taken, now: u64, length: u64, waited: u64) {
+    fn publish_hold(
+        &mut self,
+        options: &LockOptions,
+        taken: &Taken,
+        now: u64,
+        length: u64,
+        waited: u64,
+    ) {
         if taken.fresh {
             self.file.publish(options, now, length);
             crate::failpoint!("published");
         }
-        self.membership.mend(options, self.file.identity());
+        self.membership
+            .rebuild_if_invalid(options, self.file.identity());
         self.recovered = None;
         let Some(slot) = self.membership.slot() else {
             return;
@@ -291,18 +295,19 @@ impl Acquirer {
         self.record_event(options, EventKind::Carried, other.into(), writes);
     }
 
-    fn record_event(&self, options: &LockOptions, kind: EventKind, other: u64, nanos: u64) {
+    /// Records an event and counts it. `amount`: see [`EventRecord::amount`].
+    fn record_event(&self, options: &LockOptions, kind: EventKind, other: u64, amount: u64) {
         let Some(slot) = self.membership.slot() else {
             return;
         };
         match kind {
             EventKind::Timeout => slot.count(Counter::Timeouts),
             EventKind::Recovery => slot.count(Counter::Recoveries),
-            EventKind::Bypass => slot.count(Counter::Foreign),
+            EventKind::Bypass => slot.count(Counter::UnqueuedHolders),
             EventKind::PassedOver => slot.count(Counter::PassedOver),
             EventKind::LongHold | EventKind::Carried => {}
         }
-        slot.record_event(&self.event(options, kind, other, nanos));
+        slot.record_event(&self.event(options, kind, other, amount));
     }
 
     /// Records a timeout that passed before this process could wait in the queue. An
@@ -312,9 +317,8 @@ impl Acquirer {
         if timeout.is_zero() || !options.use_queue {
             return;
         }
-        let nanos = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
         let in_the_way = self.membership.pid_at_turnstile();
-        self.record_event(options, EventKind::Timeout, in_the_way, nanos);
+        self.record_event(options, EventKind::Timeout, in_the_way, nanos(timeout));
     }
 
     /// Records a long hold. The statement that ran stands in our slot until we take the lock
@@ -331,13 +335,19 @@ impl Acquirer {
         });
     }
 
-    fn event(&self, options: &LockOptions, kind: EventKind, other: u64, nanos: u64) -> EventRecord {
+    fn event(
+        &self,
+        options: &LockOptions,
+        kind: EventKind,
+        other: u64,
+        amount: u64,
+    ) -> EventRecord {
         EventRecord {
             kind: kind.number(),
             at: self.file.wall_now(),
             pid: self.file.identity().pid.into(),
             other,
-            nanos,
+            amount,
             label: options.label.clone().unwrap_or_default(),
             statement: String::new(),
             call_site: String::new(),

@@ -31,8 +31,8 @@ static ATTACHMENTS: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 /// An attachment, found by its file or by its path.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// The identity of the file that its descriptor is open on, always: one that lagged
-    /// behind could be another lock file's by now.
+    /// Always the identity of the file that the descriptor is open on: a stale one could
+    /// match another lock file.
     id: SharedId,
     path: PathBuf,
     attachment: Weak<Attachment>,

@@ -1,4 +1,4 @@
-//! How long commits take, whether that is expensive, and waiting for company.
+//! How long commits take, whether that is expensive, and waiting for more writes to share one.
 //!
 //! Writes that wait for the same disk share one commit. The writers of the last batch are
 //! likely to write again soon, so a leader waits until as many are there, for at most the
@@ -11,6 +11,8 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use crate::time::nanos;
 
 /// A commit that takes at least this long is worth sharing.
 const EXPENSIVE: Duration = Duration::from_micros(40);
@@ -77,19 +79,20 @@ impl<'a> CommitStats<'a> {
 
     /// Notes that a commit took `duration`.
     pub fn note_duration(self, duration: Duration) {
-        let new = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let new = nanos(duration);
         let old = match self.mean.load(Relaxed) {
             0 => new,
             old => old.min(PLAUSIBLE),
         };
-        // A process that lost the processor during its commit says nothing about the disk.
+        // Clamped: a process that was descheduled during its commit says nothing about the
+        // disk.
         let new = new.min(old.saturating_mul(2));
         self.mean.store(old / 8 * 7 + new / 8, Relaxed);
     }
 
     /// Waits until as many writes are there as shared the last commit, for at most the
     /// duration of one commit and at most `longest`. `present` returns how many are there.
-    pub fn wait_for_company(self, longest: Duration, present: impl Fn() -> usize) {
+    pub fn wait_for_more_writes(self, longest: Duration, present: impl Fn() -> usize) {
         let wanted = self.last_batch();
         if wanted <= 1 || !self.is_expensive() {
             return;
@@ -152,11 +155,13 @@ mod tests {
     }
 
     #[test]
-    fn company_is_not_waited_for_longer_than_a_commit_takes() {
+    fn more_writes_are_not_waited_for_longer_than_a_commit_takes() {
         let stats = OwnCommitStats::default();
         stats.view().note(Duration::from_millis(1), 8);
         let begun = Instant::now();
-        stats.view().wait_for_company(Duration::from_secs(9), || 1);
+        stats
+            .view()
+            .wait_for_more_writes(Duration::from_secs(9), || 1);
         assert!(begun.elapsed() < Duration::from_secs(5));
     }
 }

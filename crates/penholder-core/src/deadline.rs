@@ -43,7 +43,7 @@ impl Deadline {
         self.timeout.saturating_sub(self.start.elapsed())
     }
 
-    /// Tells whether the deadline has passed.
+    /// Returns whether the deadline has passed.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.remaining().is_zero()

@@ -151,32 +151,32 @@ impl LockError {
         Self::new(lock_file, Kind::Refused { why, next })
     }
 
-    /// Tells whether the deadline passed before the lock was free.
+    /// Returns whether the deadline passed before the lock was free.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(self.inner.kind, Kind::Timeout { .. })
     }
 
-    /// Tells whether this thread already holds the lock.
+    /// Returns whether this thread already holds the lock.
     #[must_use]
     pub fn is_nested(&self) -> bool {
         matches!(self.inner.kind, Kind::Nested)
     }
 
-    /// Tells whether the guard belongs to the parent of this forked process.
+    /// Returns whether the guard belongs to the parent of this forked process.
     #[must_use]
     pub fn is_forked(&self) -> bool {
         matches!(self.inner.kind, Kind::Forked)
     }
 
-    /// Tells whether the directory is on a network file system, where a lock on this
+    /// Returns whether the directory is on a network file system, where a lock on this
     /// machine does not exclude other machines.
     #[must_use]
     pub fn is_network_file_system(&self) -> bool {
         matches!(self.inner.kind, Kind::Network { .. })
     }
 
-    /// Tells whether this user may not write the lock file or its directory, or they are
+    /// Returns whether this user may not write the lock file or its directory, or they are
     /// mounted read-only.
     #[must_use]
     pub fn is_not_permitted(&self) -> bool {

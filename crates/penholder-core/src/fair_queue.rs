@@ -12,7 +12,7 @@
 //! | `Queued` | in the queue | `give` → `Granted`; `claim` → `Claimed`; it leaves at its deadline, or because its future is dropped → `Left` |
 //! | `Granted` | out of the queue; the subject lies ready for it | its thread or task takes the subject → `Owning`; it leaves, and passes the turn on → `Left` |
 //! | `Owning` | its thread has the turn; in the queue if [`rejoin`](FairQueue::rejoin) put it there | `claim` by itself → `Claimed`; `give` → `Granted` again if it is the first; it leaves → `Left` |
-//! | `Claimed` | in the owner's hands; its thread or task waits, past its deadline if need be | `finish` → `Finished`; `put_back` → `Queued` |
+//! | `Claimed` | in the owner's hands; its thread or task waits, past its deadline if need be | `finish` → `Finished`; `put_back` → `Queued`, or `Left` if its task is gone |
 //! | `Finished` | with its thread or task again | – |
 //! | `Left` | nowhere | – |
 //!
@@ -234,16 +234,16 @@ impl<S, C> FairQueue<S, C> {
 
     fn leave(&self, waiter: &Arc<Waiter<C>>) -> Leaving<S> {
         let mut state = self.lock();
-        let place = state.queue.iter().position(|one| Arc::ptr_eq(one, waiter));
-        if let Some(place) = place {
+        let position = state.queue.iter().position(|one| Arc::ptr_eq(one, waiter));
+        if let Some(position) = position {
             // The owner counts once, also where it stands in the queue itself.
             let is_owner_queued = state
                 .queue
                 .front()
                 .is_some_and(|first| first.stage() == Stage::Owning);
-            state.queue.remove(place);
+            state.queue.remove(position);
             waiter.set_stage(Stage::Left);
-            let ahead = place + usize::from(!is_owner_queued);
+            let ahead = position + usize::from(!is_owner_queued);
             return Leaving::FromQueue { ahead };
         }
         if waiter.stage() == Stage::Granted
@@ -349,8 +349,10 @@ impl<S, C> FairQueue<S, C> {
     /// Claims a waiter wherever it is in the queue; `false` if it is not there.
     pub fn claim(&self, waiter: &Arc<Waiter<C>>) -> bool {
         let mut state = self.lock();
-        let place = state.queue.iter().position(|one| Arc::ptr_eq(one, waiter));
-        let is_queued = place.and_then(|place| state.queue.remove(place)).is_some();
+        let position = state.queue.iter().position(|one| Arc::ptr_eq(one, waiter));
+        let is_queued = position
+            .and_then(|position| state.queue.remove(position))
+            .is_some();
         if is_queued {
             waiter.set_stage(Stage::Claimed);
         }

@@ -8,7 +8,7 @@ use crate::attachment::{self, Entry};
 use crate::sys::descriptor;
 use crate::sys::fork;
 
-/// Makes sure that forked children are told from their parents from now on.
+/// Makes forked children distinguishable from their parents from now on.
 pub(crate) fn watch() -> io::Result<()> {
     fork::install(fork::Handlers {
         before,
@@ -28,8 +28,8 @@ thread_local! {
 }
 
 fn before() {
-    // A thread that is past its thread-locals cannot fork cleanly. Its child then keeps the
-    // descriptors, and nothing worse.
+    // If the thread is exiting, its thread-local is destroyed already. Its child then only
+    // keeps the descriptors open.
     let _ = ACROSS_FORK.try_with(|held| {
         *held.borrow_mut() = Some((attachment::lock_entries(), descriptor::lock()));
     });

@@ -161,7 +161,7 @@ impl Guard {
         }
     }
 
-    /// Notes a place in the program instead of a statement.
+    /// Notes a place in the program, shown to waiting processes instead of a statement.
     pub fn note_place(&self, place: &Location<'_>) {
         if let Some(slot) = self.slot() {
             slot.note_place(place);
@@ -175,7 +175,8 @@ impl Guard {
         (!noted.is_place).then_some(noted.text)
     }
 
-    /// Notes where the program asked for what is done, for the event of a long hold.
+    /// Notes where the program asked for what is done: kept until the release, and recorded
+    /// with the event if the hold was long.
     pub fn note_call_site(&mut self, site: &'static Location<'static>) {
         self.call_site = Some(site);
     }

@@ -2,7 +2,7 @@
 //!
 //! | state | the task | leaves by |
 //! | --- | --- | --- |
-//! | handed over | waits for a blocking thread to begin | a thread begins → begun; the deadline and `GRACE` pass, or the future is dropped → taken back |
+//! | handed over | waits for a blocking thread to begin | a thread begins → begun; the deadline passes, but not before `GRACE` does; or the future is dropped → taken back |
 //! | begun | waits for the outcome, however long that takes: the thread keeps the deadline itself | – |
 //! | taken back | has what it handed over again, and drops it | – |
 //!
@@ -17,8 +17,8 @@ use tokio::time::timeout;
 use crate::deadline::Deadline;
 use crate::sys::fork;
 
-/// How long a blocking thread may take to begin after the deadline: for a last attempt, and
-/// for the facts in the text of the timeout error.
+/// How long a blocking thread has to begin at least, even if the deadline is nearer: for a
+/// last attempt, and for the facts in the text of the timeout error.
 pub(crate) const GRACE: Duration = Duration::from_millis(250);
 
 /// Something that a task hands to a blocking thread.
@@ -60,7 +60,8 @@ impl<T> HandedOver<T> {
     ///
     /// # Errors
     ///
-    /// No thread began by the deadline, or shortly after it; the value was dropped.
+    /// No thread began by the deadline, or within a quarter of a second if the deadline is
+    /// nearer; the value was dropped.
     pub async fn wait<F: Future>(
         &self,
         deadline: &Deadline,

@@ -88,7 +88,7 @@ impl RecordWriter {
         }
     }
 
-    /// Tells whether this writer's record has this label.
+    /// Returns whether this writer's record has this label.
     pub(crate) fn has_label(&self, label: Option<&str>) -> bool {
         self.label.as_deref() == label
     }
@@ -220,7 +220,7 @@ impl Record {
 
 /// What a file contains that shall become a lock file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum FileContent {
     /// White space, or a record.
     Record,
     /// A SQLite database, which a record would destroy.
@@ -234,7 +234,7 @@ pub(crate) enum Found {
 /// # Errors
 ///
 /// The file cannot be read.
-pub(crate) fn found(file: &File) -> io::Result<Found> {
+pub(crate) fn found(file: &File) -> io::Result<FileContent> {
     let text = read_start(file)?;
     let blank = text
         .iter()
@@ -243,11 +243,11 @@ pub(crate) fn found(file: &File) -> io::Result<Found> {
         .split(|&byte| byte == b'\n')
         .any(|line| line.starts_with(b"pid:"));
     Ok(if text.starts_with(b"SQLite format 3\0") {
-        Found::Database
+        FileContent::Database
     } else if blank || record {
-        Found::Record
+        FileContent::Record
     } else {
-        Found::Other
+        FileContent::Other
     })
 }
 

@@ -7,7 +7,7 @@
 //! still holds the lock.
 //!
 //! Several processes inside CMD exclude one another by a lock on one byte of the lock
-//! file, far past its end: byte `FIRST_BYTE + level`, where the level is the number of
+//! file, far past its end: byte `LEVEL_FIRST_BYTE + level`, where the level is the number of
 //! ancestors below the outermost. So a `penholder run` inside a `penholder run` takes the
 //! byte of level 0, and the processes inside it take that of level 1.
 //!
@@ -26,7 +26,7 @@ use crate::sys::process_state::ProcessState;
 /// The name of the environment variable.
 pub(crate) const VARIABLE: &str = "PENHOLDER_HOLD";
 /// The byte that a process directly under the outermost holder locks.
-const FIRST_BYTE: i64 = 1 << 62;
+const LEVEL_FIRST_BYTE: i64 = 1 << 62;
 /// The longest chain that is believed.
 const DEPTH_MAX: usize = 64;
 
@@ -52,16 +52,16 @@ pub(crate) struct Level(usize);
 impl Level {
     /// Returns the byte that a process of this level locks.
     pub(crate) fn byte(self) -> i64 {
-        FIRST_BYTE + i64::try_from(self.0).unwrap_or(0)
+        LEVEL_FIRST_BYTE + i64::try_from(self.0).unwrap_or(0)
     }
 
-    /// Tells whether a process holds the byte of a deeper level.
+    /// Returns whether a process holds the byte of a deeper level.
     ///
     /// # Errors
     ///
     /// Those of `fcntl(2)`.
     pub(crate) fn is_busy_below(self, file: &File) -> io::Result<bool> {
-        let (first, length) = (self.byte() + 1, Self(DEPTH_MAX).byte() - FIRST_BYTE);
+        let (first, length) = (self.byte() + 1, Self(DEPTH_MAX).byte() - LEVEL_FIRST_BYTE);
         file::are_bytes_locked(file, first, length)
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Kind, LockError};
-use crate::holder_record::{self, Found, RecordWriter};
+use crate::holder_record::{self, FileContent, RecordWriter};
 use crate::inherited_hold::{self, Ancestors, Level, ProcessId};
 use crate::lock_options::{LOCK_FILE_NAME, LockOptions};
 use crate::sys::descriptor::Descriptor;
@@ -17,9 +17,9 @@ use crate::turnstile::KernelLock;
 
 /// How long a lock file may be used without checking that the path still names it, in
 /// nanoseconds. A deleted file is noticed at every acquisition.
-pub(crate) const RECHECK: u64 = 100_000_000;
+pub(crate) const PATH_RECHECK: u64 = 100_000_000;
 /// The same while another process holds its lock.
-const RECHECK_WAITING: u64 = 20_000_000;
+const PATH_RECHECK_WAITING: u64 = 20_000_000;
 /// How many replacements of the lock file one acquisition follows.
 const REPLACEMENTS_MAX: u32 = 16;
 
@@ -114,7 +114,7 @@ impl LockFile {
         let failed = |e| LockError::io(&options.path, "take write lock", e);
         for _ in 0..REPLACEMENTS_MAX {
             if !file::try_lock(&self.descriptor).map_err(failed)? {
-                let is_current = self.is_current(&options.path, now, RECHECK_WAITING);
+                let is_current = self.is_current(&options.path, now, PATH_RECHECK_WAITING);
                 if is_current.map_err(failed)? {
                     return Ok(None);
                 }
@@ -130,7 +130,7 @@ impl LockFile {
     /// Otherwise, and on an error, unlocks it again.
     fn confirm(&mut self, path: &Path, now: u64) -> io::Result<Option<u64>> {
         let confirmed = file::facts(&self.descriptor).and_then(|facts| {
-            let is_current = facts.links > 0 && self.is_current(path, now, RECHECK)?;
+            let is_current = facts.links > 0 && self.is_current(path, now, PATH_RECHECK)?;
             Ok(is_current.then_some(facts.len))
         });
         if !matches!(confirmed, Ok(Some(_))) {
@@ -202,7 +202,8 @@ impl LockFile {
         options: &LockOptions,
         level: Level,
     ) -> Result<Option<Hold>, LockError> {
-        let failed = |e| LockError::io(&options.path, "take write lock under an ancestor's", e);
+        let failed =
+            |e| LockError::io(&options.path, "take write lock under an ancestor's hold", e);
         let file = &self.descriptor;
         if !file::try_lock_byte(file, level.byte()).map_err(failed)? {
             return Ok(None);
@@ -222,7 +223,13 @@ impl LockFile {
         options: &LockOptions,
         level: Level,
     ) -> Result<(), LockError> {
-        let failed = |e| LockError::io(&options.path, "release write lock under an ancestor's", e);
+        let failed = |e| {
+            LockError::io(
+                &options.path,
+                "release write lock under an ancestor's hold",
+                e,
+            )
+        };
         file::unlock_byte(&self.descriptor, level.byte()).map_err(failed)
     }
 
@@ -323,10 +330,10 @@ fn open(options: &LockOptions) -> Result<(Descriptor, FileId), LockError> {
     // Any text in a file of this name is ours to overwrite.
     let is_called_lock = path.file_name().is_some_and(|name| name == LOCK_FILE_NAME);
     let why = match holder_record::found(&file).map_err(failed)? {
-        Found::Record => None,
-        Found::Database => Some("it is a database"),
-        Found::Other if is_called_lock => None,
-        Found::Other => Some("it holds something that is no lock record"),
+        FileContent::Record => None,
+        FileContent::Database => Some("it is a database"),
+        FileContent::Other if is_called_lock => None,
+        FileContent::Other => Some("it holds something that is no lock record"),
     };
     if let Some(why) = why {
         let why = why.to_owned();

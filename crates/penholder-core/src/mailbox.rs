@@ -10,7 +10,7 @@
 //! | `Offered` | may be claimed | a holder, in its transaction → `Claimed`; refused → `Local`; its owner withdraws it → `Withdrawn` or `Empty` |
 //! | `Claimed` | is, or was, in a holder's transaction; the claim says in which | acknowledged after the commit → `Done`; refused → `Local`; another holder, which finds that the transaction was not committed, claims it again; its owner gives up → `Empty` |
 //! | `Done` | committed, and the reply is there | its owner → `Empty` |
-//! | `Local` | no holder will execute it: its owner has to | its owner → `Empty` |
+//! | `Local` | no holder will execute it: its owner has to | its owner → `Empty`; another thread of its process → `Withdrawn` |
 //! | `Withdrawn` | another thread of its owner's process withdrew it | its owner → `Empty` |
 //!
 //! If a mailbox is empty although its owner left a request there, that is garbage like any
@@ -238,8 +238,8 @@ impl<'a> Mailbox<'a> {
     /// Claims the request, also if an earlier holder claimed it. Returns whether it did.
     pub(crate) fn claim(self, id: RequestId, claim: Claim) -> bool {
         let facts = claim_words(claim);
-        for (place, fact) in facts.into_iter().enumerate() {
-            self.store(CLAIM + place, fact);
+        for (index, fact) in facts.into_iter().enumerate() {
+            self.store(CLAIM + index, fact);
         }
         self.store(CLAIM_SUM, sum_of(id, CLAIM as u64, facts));
         self.store(REPLY_LENGTH, u64::MAX);

@@ -8,7 +8,7 @@ use crate::turnstile::{Participant, TurnWord};
 
 /// How long a process goes without checking that its queue file is still the one in use, and
 /// without trying again to occupy a slot, in nanoseconds.
-const RECHECK: u64 = 100_000_000;
+const SLOT_RECHECK: u64 = 100_000_000;
 
 /// A slot in the queue file, if this process has one.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ impl Membership {
         let now = clock::coarse();
         let is_recent = self
             .checked
-            .is_some_and(|checked| now.saturating_sub(checked) < RECHECK);
+            .is_some_and(|checked| now.saturating_sub(checked) < SLOT_RECHECK);
         if !options.use_queue || is_recent {
             return;
         }
@@ -55,7 +55,7 @@ impl Membership {
     }
 
     /// Builds the queue file again if it is invalid, and joins. The caller holds the lock.
-    pub(crate) fn mend(&mut self, options: &LockOptions, identity: &Identity) {
+    pub(crate) fn rebuild_if_invalid(&mut self, options: &LockOptions, identity: &Identity) {
         if !self.is_invalid {
             return;
         }
@@ -77,7 +77,7 @@ impl Membership {
     }
 
     /// Writes the label that this process waits with into the slot, if it has changed.
-    pub(crate) fn introduce(&mut self, options: &LockOptions) {
+    pub(crate) fn update_label(&mut self, options: &LockOptions) {
         if let Some((slot, _)) = &self.member
             && self.label != options.label
         {

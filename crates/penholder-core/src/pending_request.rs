@@ -1,4 +1,4 @@
-//! A request that a waiter leaves in its slot while it waits for the lock.
+//! A request that a waiter offers in its slot while it waits for the lock.
 
 use std::fmt;
 use std::thread;
@@ -11,7 +11,7 @@ use crate::queue_file::{Slot, Withdrawal};
 /// How long a waiter whose request is claimed waits past its deadline for the outcome.
 const CLAIMED_GRACE: Duration = Duration::from_millis(50);
 
-/// A request to leave while waiting: see
+/// A request to offer while waiting: see
 /// [`Locker::acquire_with_request`](crate::Locker::acquire_with_request).
 #[derive(Clone, Copy)]
 pub struct Offer<'a> {
@@ -20,8 +20,8 @@ pub struct Offer<'a> {
     pub fingerprint: u64,
     /// What is asked for.
     pub bytes: &'a [u8],
-    /// Called once the request is left, with a handle to withdraw it.
-    pub on_left: &'a (dyn Fn(RequestId, Withdrawal) + Sync),
+    /// Called once the request is offered, with a handle to withdraw it.
+    pub on_offered: &'a (dyn Fn(RequestId, Withdrawal) + Sync),
 }
 
 impl fmt::Debug for Offer<'_> {
@@ -51,8 +51,8 @@ impl<'a> PendingRequest<'a> {
         }
     }
 
-    /// Leaves the request in the slot, unless it is there already.
-    pub(crate) fn leave_in(&mut self, slot: &Slot) {
+    /// Offers the request in the slot, unless it is there already.
+    pub(crate) fn offer_in(&mut self, slot: &Slot) {
         let Some(offer) = self.offer else { return };
         if self.id.is_some() {
             return;
@@ -60,7 +60,7 @@ impl<'a> PendingRequest<'a> {
         self.id = slot.offer(offer.fingerprint, offer.bytes);
         if let Some(id) = self.id {
             crate::failpoint!("offered");
-            (offer.on_left)(id, slot.withdrawal(id));
+            (offer.on_offered)(id, slot.withdrawal(id));
         }
     }
 
@@ -69,13 +69,15 @@ impl<'a> PendingRequest<'a> {
         self.id.is_some_and(|id| slot.own_mailbox().is_settled(id))
     }
 
-    /// Waits a moment longer if a holder has claimed the request: then its outcome is known.
-    pub(crate) fn wait_for_claimant(&self, slot: &Slot) {
-        let Some(id) = self.id else { return };
+    /// Waits up to `CLAIMED_GRACE` for the outcome if a holder has claimed the request.
+    /// Returns whether waiting for a reply is over.
+    pub(crate) fn wait_for_claimant(&self, slot: &Slot) -> bool {
+        let Some(id) = self.id else { return false };
         let grace = Deadline::after(CLAIMED_GRACE);
         while slot.own_mailbox().is_claimed(id) && !grace.is_over() {
             thread::sleep(Duration::from_micros(500));
         }
+        self.is_settled(slot)
     }
 
     /// Takes the request out of the mailbox, and notes what became of it.

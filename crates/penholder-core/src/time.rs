@@ -1,10 +1,15 @@
-//! Wall-clock times and durations as text. They are for display only: every wait is
-//! measured on the monotonic clock.
+//! Durations in nanoseconds; wall-clock times and durations as text. The texts are for
+//! display only: every wait is measured on the monotonic clock.
 
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
+
+/// Returns a duration in nanoseconds; `u64::MAX`, which is 584 years, if it is longer.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
 
 /// Formats a time as RFC 3339, in UTC with milliseconds: `2026-01-15T10:30:45.123Z`.
 pub(crate) fn rfc3339(time: SystemTime) -> String {

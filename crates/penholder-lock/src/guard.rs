@@ -63,12 +63,14 @@ impl WriteGuard {
         self.guard.note_statement(statement);
     }
 
-    /// Notes a place in the program instead of a statement, for work that is no statement.
+    /// Notes a place in the program, shown to waiting processes instead of a statement, for
+    /// work that is no statement.
     pub fn note_place(&self, place: &Location<'_>) {
         self.guard.note_place(place);
     }
 
-    /// Notes where the program asked for what is done, for the event of a long hold.
+    /// Notes where the program asked for what is done: kept until the release, and recorded
+    /// with the event if the hold was long.
     pub fn note_call_site(&mut self, site: &'static Location<'static>) {
         self.guard.note_call_site(site);
     }

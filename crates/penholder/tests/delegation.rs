@@ -112,7 +112,7 @@ fn offer_requests(args: &[OsString]) {
         let offer = Offer {
             fingerprint: fingerprint.parse().unwrap(),
             bytes: &bytes,
-            on_left: &|_, _| (),
+            on_offered: &|_, _| (),
         };
         let (deadline, canceller) = (
             Deadline::after(database_fixture::LONG_TIMEOUT),

@@ -11,7 +11,7 @@ pub(crate) enum Counter {
     Timeouts,
     Recoveries,
     /// Waits that met a holder that does not use the queue.
-    Foreign,
+    UnqueuedHolders,
     PassedOver,
     Events,
     /// Transactions that several writes shared.
@@ -19,9 +19,9 @@ pub(crate) enum Counter {
     /// Writes in them.
     Grouped,
     /// Remote requests that were executed.
-    Carried,
+    RemoteRequests,
     /// Writes in those.
-    CarriedWrites,
+    RemoteWrites,
 }
 
 impl Counter {

@@ -10,7 +10,7 @@ pub(crate) struct EventRecord {
     pub(crate) pid: u64,
     pub(crate) other: u64,
     /// A duration in nanoseconds, or a number of writes.
-    pub(crate) nanos: u64,
+    pub(crate) amount: u64,
     pub(crate) label: String,
     pub(crate) statement: String,
     pub(crate) call_site: String,

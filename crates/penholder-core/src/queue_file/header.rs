@@ -87,23 +87,15 @@ impl PageHeader {
             bytes.copy_from_slice(&header[at..at + 8]);
             u64::from_ne_bytes(bytes)
         };
-        let fault = if word(AT_MAGIC) != MAGIC {
-            PageFault::NotAPage
-        } else if word(AT_VERSION) != VERSION {
-            PageFault::OtherVersion(word(AT_VERSION))
-        } else if word(AT_SLOTS) != SLOTS as u64 || word(AT_LENGTH) != LENGTH as u64 {
-            PageFault::NotAPage
-        } else if word(AT_BOOT) != process::boot() {
-            PageFault::OtherBoot
-        } else {
-            let built = Duration::from_nanos(word(AT_BUILT));
-            return Self {
-                fault: None,
-                built: UNIX_EPOCH.checked_add(built),
-                built_before_boot: built + SLACK < Duration::from_nanos(clock::booted()),
-            };
-        };
-        Self::faulty(fault)
+        if let Some(fault) = fault_of(word) {
+            return Self::faulty(fault);
+        }
+        let built = Duration::from_nanos(word(AT_BUILT));
+        Self {
+            fault: None,
+            built: UNIX_EPOCH.checked_add(built),
+            built_before_boot: built + SLACK < Duration::from_nanos(clock::booted()),
+        }
     }
 
     fn faulty(fault: PageFault) -> Self {
@@ -118,11 +110,21 @@ impl PageHeader {
 /// Whether a file begins as a queue file of this version and boot does. `word` reads the
 /// word at an offset.
 pub(super) fn is_valid(word: impl Fn(usize) -> u64) -> bool {
-    word(AT_MAGIC) == MAGIC
-        && word(AT_VERSION) == VERSION
-        && word(AT_SLOTS) == SLOTS as u64
-        && word(AT_LENGTH) == LENGTH as u64
-        && word(AT_BOOT) == process::boot()
+    fault_of(word).is_none()
+}
+
+/// Returns what is wrong with the header whose words `word` reads, if anything is.
+fn fault_of(word: impl Fn(usize) -> u64) -> Option<PageFault> {
+    if word(AT_MAGIC) != MAGIC {
+        return Some(PageFault::NotAPage);
+    }
+    if word(AT_VERSION) != VERSION {
+        return Some(PageFault::OtherVersion(word(AT_VERSION)));
+    }
+    if word(AT_SLOTS) != SLOTS as u64 || word(AT_LENGTH) != LENGTH as u64 {
+        return Some(PageFault::NotAPage);
+    }
+    (word(AT_BOOT) != process::boot()).then_some(PageFault::OtherBoot)
 }
 
 fn first_bytes(mut file: &File) -> io::Result<[u8; HEADER_LEN]> {

@@ -68,7 +68,7 @@ pub(super) const LABEL_AT: usize = CMD_AT + CMD_LEN;
 pub(super) const LABEL_LEN: usize = 64;
 
 /// The byte of the file that the first slot locks.
-pub(super) const FIRST_BYTE: i64 = 1 << 62;
+pub(super) const LIVENESS_FIRST_BYTE: i64 = 1 << 62;
 
 /// Returns the path of the queue file: the path of the lock file with `q` appended.
 pub(crate) fn path_of(lock_file: &Path) -> PathBuf {
@@ -120,5 +120,5 @@ pub(super) fn event(place: usize) -> (usize, usize) {
 
 /// Returns the byte that the occupant of a slot locks, which proves that it lives.
 pub(super) fn liveness_byte(slot: SlotIndex) -> i64 {
-    FIRST_BYTE + i64::from(u16::try_from(slot.number()).unwrap_or(u16::MAX))
+    LIVENESS_FIRST_BYTE + i64::from(u16::try_from(slot.number()).unwrap_or(u16::MAX))
 }

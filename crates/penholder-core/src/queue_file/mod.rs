@@ -34,7 +34,7 @@ pub(crate) use histogram::{BUCKETS, Histogram, bucket_starts};
 pub(crate) use layout::path_of;
 pub use requests::Withdrawal;
 pub(crate) use slot::{NoQueueFile, Slot};
-pub(crate) use snapshot::{Found, Occupant, Snapshot};
+pub(crate) use snapshot::{Occupant, QueueFileState, Snapshot};
 pub(crate) use waker::Waker;
 
 #[cfg(test)]

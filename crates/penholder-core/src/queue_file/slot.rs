@@ -19,7 +19,7 @@ use super::header;
 use super::histogram::{Histogram, bucket};
 use super::layout::{
     self, AT_BATCH_SIZE, AT_COMMIT_TIME, AT_ROTOR, CMD_AT, CMD_LEN, EVENT_LABEL_AT,
-    EVENT_LABEL_LEN, EVENT_TEXT_LEN, EVENTS, FIRST_BYTE, LABEL_AT, LABEL_LEN, LENGTH,
+    EVENT_LABEL_LEN, EVENT_TEXT_LEN, EVENTS, LABEL_AT, LABEL_LEN, LENGTH, LIVENESS_FIRST_BYTE,
     liveness_byte, path_of,
 };
 use super::waker::Waker;
@@ -35,9 +35,9 @@ use crate::sys::{clock, futex};
 use crate::turnstile::{Memory, SLOTS, SlotIndex, Word};
 
 /// How many slots one attempt to occupy a slot tries.
-const CLAIMS: usize = 8;
+const CANDIDATES_MAX: usize = 8;
 /// How often a queue file that is replaced meanwhile is tried again.
-const TRIES: u32 = 4;
+const OCCUPY_TRIES: u32 = 4;
 
 /// Why a process has no slot.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Slot {
         label: Option<&str>,
     ) -> Result<Self, NoQueueFile> {
         let path = path_of(lock_file);
-        for _ in 0..TRIES {
+        for _ in 0..OCCUPY_TRIES {
             let file = match file::open_existing(&path) {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -103,7 +103,7 @@ impl Slot {
             slot.index = slot.claim()?;
             crate::failpoint!("claimed");
             if slot.is_current() {
-                slot.introduce(identity, label);
+                slot.initialize(identity, label);
                 return Ok(slot);
             }
         }
@@ -151,7 +151,7 @@ impl Slot {
         let (unused, used): (Vec<_>, Vec<_>) = slots.partition(|&slot| self.pid(slot) == 0);
         // Only a few: if a thousand processes crowd a full file, asking for each slot would
         // keep the kernel busy with nothing else. The process polls, and asks again later.
-        let few = |slots: Vec<SlotIndex>| slots.into_iter().take(CLAIMS);
+        let few = |slots: Vec<SlotIndex>| slots.into_iter().take(CANDIDATES_MAX);
         for slot in few(unused).chain(few(used)) {
             if file::try_lock_byte(&self.liveness, liveness_byte(slot))? {
                 return Ok(slot);
@@ -160,8 +160,8 @@ impl Slot {
         Err(NoQueueFile::Full)
     }
 
-    /// Describes this process in its slot, for people.
-    fn introduce(&self, identity: &Identity, label: Option<&str>) {
+    /// Clears what a former occupant left in the slot, and describes this process there.
+    fn initialize(&self, identity: &Identity, label: Option<&str>) {
         self.clear_bits(Word::Queue(self.index.group()), self.index.bit());
         // A request of a former occupant that died must not be executed because we wait.
         self.own_mailbox().clear();
@@ -197,8 +197,8 @@ impl Slot {
             length > 0 && file::are_bytes_locked(&self.liveness, first, length).unwrap_or(true)
         };
         let own = liveness_byte(self.index);
-        let end = FIRST_BYTE + i64::try_from(SLOTS).unwrap_or(0);
-        is_locked(FIRST_BYTE, own) || is_locked(own + 1, end)
+        let end = LIVENESS_FIRST_BYTE + i64::try_from(SLOTS).unwrap_or(0);
+        is_locked(LIVENESS_FIRST_BYTE, own) || is_locked(own + 1, end)
     }
 
     fn is_valid(&self) -> bool {
@@ -258,8 +258,8 @@ impl Slot {
         };
         add(Counter::Batches, 1);
         add(Counter::Grouped, batch.writes);
-        add(Counter::Carried, batch.requests);
-        add(Counter::CarriedWrites, batch.remote_writes);
+        add(Counter::RemoteRequests, batch.requests);
+        add(Counter::RemoteWrites, batch.remote_writes);
         self.record(Histogram::BatchSizes, batch.writes);
     }
 
@@ -269,7 +269,7 @@ impl Slot {
         let (at, texts) = layout::event(usize::try_from(number % EVENTS as u64).unwrap_or(0));
         // Zero while it is being written.
         self.u64(at).store(0, SeqCst);
-        let facts = [event.kind, event.at, event.pid, event.other, event.nanos];
+        let facts = [event.kind, event.at, event.pid, event.other, event.amount];
         for (place, fact) in facts.into_iter().enumerate() {
             self.u64(at + 8 + place * 8).store(fact, SeqCst);
         }

@@ -24,7 +24,7 @@ pub(crate) struct Snapshot {
 
 /// What stands in the place of the queue file.
 #[derive(Debug)]
-pub(crate) enum Found {
+pub(crate) enum QueueFileState {
     Nothing,
     /// Not a queue file of this version and boot.
     Invalid,
@@ -51,10 +51,12 @@ pub(crate) struct Occupant {
 impl Snapshot {
     /// Reads the queue file of a lock file. It is read, not mapped: a file that is
     /// truncated meanwhile does no harm to a reader.
-    pub(crate) fn read(lock_file: &Path) -> io::Result<Found> {
+    pub(crate) fn read(lock_file: &Path) -> io::Result<QueueFileState> {
         let file = match file::open_to_look(&path_of(lock_file)) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(QueueFileState::Nothing);
+            }
             Err(error) => return Err(error),
         };
         let mut bytes = Vec::new();
@@ -69,9 +71,9 @@ impl Snapshot {
         let snapshot = Self { words };
         let is_valid = bytes.len() == AT_MAILBOXES && header::is_valid(|at| snapshot.word(at));
         Ok(if is_valid {
-            Found::Valid(snapshot)
+            QueueFileState::Valid(snapshot)
         } else {
-            Found::Invalid
+            QueueFileState::Invalid
         })
     }
 
@@ -156,7 +158,7 @@ impl Snapshot {
             at: self.word(at + 16),
             pid: self.word(at + 24),
             other: self.word(at + 32),
-            nanos: self.word(at + 40),
+            amount: self.word(at + 40),
             label: self.text(at + EVENT_LABEL_AT, EVENT_LABEL_LEN),
             statement: self.text(texts, EVENT_TEXT_LEN),
             call_site: self.text(texts + EVENT_TEXT_LEN, EVENT_TEXT_LEN),

@@ -37,12 +37,12 @@ impl Counters {
             contended: snapshot.counter(Counter::Contended),
             timeouts: snapshot.counter(Counter::Timeouts),
             recoveries: snapshot.counter(Counter::Recoveries),
-            foreign: snapshot.counter(Counter::Foreign),
+            foreign: snapshot.counter(Counter::UnqueuedHolders),
             passed_over: snapshot.counter(Counter::PassedOver),
             batches: snapshot.counter(Counter::Batches),
             grouped: snapshot.counter(Counter::Grouped),
-            carried_requests: snapshot.counter(Counter::Carried),
-            carried: snapshot.counter(Counter::CarriedWrites),
+            carried_requests: snapshot.counter(Counter::RemoteRequests),
+            carried: snapshot.counter(Counter::RemoteWrites),
         }
     }
 

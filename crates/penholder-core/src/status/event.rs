@@ -94,9 +94,9 @@ impl Event {
         let text = |text: String| Some(text).filter(|text| !text.is_empty());
         let is_carried = kind == EventKind::Carried;
         let (nanos, writes) = if is_carried {
-            (0, record.nanos)
+            (0, record.amount)
         } else {
-            (record.nanos, 0)
+            (record.amount, 0)
         };
         Some(Self {
             number,

@@ -59,7 +59,7 @@ impl Holder {
     pub(crate) fn of_lock(lock_file: &Path) -> io::Result<Option<Self>> {
         let mut holder = Self::from_tables(lock_file)?;
         if let Some(holder) = &mut holder
-            && let Ok(queue_file::Found::Valid(snapshot)) = Snapshot::read(lock_file)
+            && let Ok(queue_file::QueueFileState::Valid(snapshot)) = Snapshot::read(lock_file)
         {
             holder.add_statement(&snapshot);
         }
@@ -123,7 +123,7 @@ impl Holder {
         self.statement = occupant.and_then(|occupant| occupant.statement);
     }
 
-    /// Tells whether the holder is this process (another thread of it).
+    /// Returns whether the holder is this process (another thread of it).
     #[must_use]
     pub fn is_this_process(&self) -> bool {
         self.pid == Some(std::process::id()) && self.state != ProcessState::OtherNamespace

@@ -9,7 +9,7 @@ use super::holder::Holder;
 use super::percentiles::Percentiles;
 use super::sizes::Sizes;
 use super::waiter::Waiter;
-use crate::queue_file::{Found, Histogram, Snapshot};
+use crate::queue_file::{Histogram, QueueFileState, Snapshot};
 use crate::sys::process_state::ProcessState;
 use crate::sys::{clock, process};
 
@@ -151,9 +151,9 @@ impl PageState {
     /// Reads the queue file that belongs to a lock file.
     pub(super) fn of_lock(lock_file: &Path) -> (Self, Option<Snapshot>) {
         match Snapshot::read(lock_file) {
-            Ok(Found::Valid(snapshot)) => (Self::InUse, Some(snapshot)),
-            Ok(Found::Nothing) => (Self::None, None),
-            Ok(Found::Invalid) | Err(_) => (Self::Unusable, None),
+            Ok(QueueFileState::Valid(snapshot)) => (Self::InUse, Some(snapshot)),
+            Ok(QueueFileState::Nothing) => (Self::None, None),
+            Ok(QueueFileState::Invalid) | Err(_) => (Self::Unusable, None),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::percentiles::Percentiles;
 use crate::queue_file::{Histogram, Snapshot};
+use crate::time::nanos;
 
 /// How many writes shared a transaction, to within an eighth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,7 +29,7 @@ impl Sizes {
         let found = Percentiles::of(snapshot, Histogram::BatchSizes);
         // The end of a bucket is one more than the largest number in it.
         let number = |end: Duration| {
-            let end = u64::try_from(end.as_nanos()).unwrap_or(u64::MAX);
+            let end = nanos(end);
             end.saturating_sub(1)
         };
         Self {

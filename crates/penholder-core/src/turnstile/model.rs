@@ -36,8 +36,9 @@ use shuttle::{Config, MaxSteps, Runner};
 
 use super::memory::{KernelLock, Memory, SlotIndex, Word};
 use super::participant::{Participant, WaitEnd, WaitLimits};
-use super::policy::{BACK_PAUSE, Policy, nanos};
+use super::policy::{BACK_PAUSE, Policy};
 use super::word::{TurnState, TurnWord};
+use crate::time::nanos;
 
 /// The number of slots of the model; the words of others do not exist.
 const SLOTS: usize = 4;

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::memory::{KernelLock, Memory, SlotIndex, Word};
 use super::policy::{
-    BACK_PAUSE, Policy, QUICK, RESERVED_TRIES, SAMPLE, SPIN, WAKING, nanos, pause, slice,
+    BACK_PAUSE, Policy, QUICK, RESERVED_TRIES, SAMPLE, SPIN, WAKING, pause, slice,
 };
 use super::queue::{ahead, contains, first, insert, is_empty, pass, remove, waiters, wake_first};
 use super::word::{TurnState, TurnWord};
+use crate::time::nanos;
 
 /// How the lock was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +78,8 @@ impl Moment {
     }
 }
 
-/// The words that make up a place in the queue, as its occupant wrote them.
-type Place = [(Word, u64); 3];
+/// The words that make up an entry of the queue, as its waiter wrote them.
+type QueueEntry = [(Word, u64); 3];
 
 /// One process at the turnstile; one thread uses it at a time.
 #[derive(Debug)]
@@ -184,12 +185,12 @@ impl Participant {
             match word.change(memory, held) {
                 Ok(()) => {
                     crate::failpoint!("held");
-                    return Ok(Some(self.enter(memory, word, held, now)));
+                    return Ok(Some(self.note_taken(memory, word, held, now)));
                 }
                 Err(moved) if moved.may_be_taken_by(self.slot) => word = moved,
                 Err(_not_our_turn) => {
                     kernel.unlock(false)?;
-                    self.wake_rightful(memory);
+                    self.wake_next_in_turn(memory);
                     return Ok(None);
                 }
             }
@@ -198,15 +199,16 @@ impl Participant {
 
     /// Wakes the process whose turn it is: we had the kernel's lock out of turn, so it may
     /// have tried in vain and gone to sleep.
-    fn wake_rightful(&self, memory: &impl Memory) {
+    fn wake_next_in_turn(&self, memory: &impl Memory) {
         let word = TurnWord::load(memory);
         match word.owner() {
-            Some(heir) if word.state() == TurnState::Reserved => memory.wake(heir),
+            Some(next) if word.state() == TurnState::Reserved => memory.wake(next),
             _ => wake_first(memory),
         }
     }
 
-    fn enter(
+    /// Notes that the lock is ours, and what that says about the process whose turn it was.
+    fn note_taken(
         &mut self,
         memory: &impl Memory,
         from: TurnWord,
@@ -249,7 +251,7 @@ impl Participant {
             let held = word.held_by(self.slot);
             match word.change(memory, held) {
                 Ok(()) => {
-                    self.enter(memory, word.freed(), held, Moment::exact(memory));
+                    self.note_taken(memory, word.freed(), held, Moment::exact(memory));
                     return;
                 }
                 Err(moved) => word = moved,
@@ -267,14 +269,14 @@ impl Participant {
         limits: &WaitLimits<'_>,
     ) -> Result<WaitEnd, K::Error> {
         debug_assert!(self.held.is_none(), "one hold at a time");
-        let place = self.enter_queue(memory, limits.until);
-        let ended = self.wait_in_queue(memory, kernel, limits, place);
+        let entry = self.enter_queue(memory, limits.until);
+        let ended = self.wait_for_turn(memory, kernel, limits, entry);
         let is_taken = matches!(ended, Ok(WaitEnd::Taken(_)));
         self.leave_queue(memory, is_taken);
         ended
     }
 
-    fn enter_queue(&self, memory: &impl Memory, until: u64) -> Place {
+    fn enter_queue(&self, memory: &impl Memory, until: u64) -> QueueEntry {
         let mut ticket = memory.increment(Word::LastTicket);
         // The counter may be garbage, and every waiter comes before us.
         let tickets = waiters(memory).map(|slot| memory.load(Word::Ticket(slot)));
@@ -283,27 +285,27 @@ impl Participant {
             ticket = last.saturating_add(1);
             memory.store(Word::LastTicket, ticket);
         }
-        let place = [
+        let entry = [
             (Word::Ticket(self.slot), ticket),
             (Word::Since(self.slot), memory.now()),
             (Word::Until(self.slot), until),
         ];
-        for (word, value) in place {
+        for (word, value) in entry {
             memory.store(word, value);
         }
         memory.store(Word::WokenAt(self.slot), 0);
         crate::failpoint!("ticket");
         insert(memory, self.slot);
         crate::failpoint!("queued");
-        place
+        entry
     }
 
-    fn wait_in_queue<K: KernelLock>(
+    fn wait_for_turn<K: KernelLock>(
         &mut self,
         memory: &impl Memory,
         kernel: &mut K,
         limits: &WaitLimits<'_>,
-        place: Place,
+        entry: QueueEntry,
     ) -> Result<WaitEnd, K::Error> {
         let mut may_spin = memory.can_spin() && self.mean_hold < nanos(SPIN) && !self.was_served;
         let mut pauses = 0;
@@ -359,14 +361,14 @@ impl Participant {
                 pauses += 1;
             }
             unmoved = (!was_woken && pause <= left).then_some(word);
-            self.restore_place(memory, place);
+            self.restore_entry(memory, entry);
         }
     }
 
-    /// Restores our place in the queue if we were passed over while we slept, or if the
+    /// Restores our entry in the queue if we were passed over while we slept, or if the
     /// memory was overwritten.
-    fn restore_place(&self, memory: &impl Memory, place: Place) {
-        for (word, value) in place {
+    fn restore_entry(&self, memory: &impl Memory, entry: QueueEntry) {
+        for (word, value) in entry {
             if memory.load(word) != value {
                 memory.store(word, value);
             }
@@ -476,7 +478,7 @@ impl Participant {
         if policy == Policy::Slices && now < self.slice_ends && (self.is_quick || more()) {
             return self.release_and_keep(memory, kernel, held);
         }
-        // The heir takes longer to wake up than we take to unlock, so both happen at once.
+        // The next process takes longer to wake up than we take to unlock, so both happen at once.
         // A waiter that is woken watches the word for a while.
         wake_first(memory);
         let unlocked = kernel.unlock(false);

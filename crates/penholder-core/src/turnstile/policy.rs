@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use super::memory::{Memory, Word};
+use crate::time::nanos;
 
-/// How long the holder may take the lock again while others wait.
+/// How long one process may keep retaking the lock while others wait.
 const SLICE: Duration = Duration::from_millis(2);
 /// The shortest slice: each handoff costs some tens of microseconds.
 const SLICE_MIN: Duration = Duration::from_millis(1);
@@ -18,8 +19,8 @@ const ROUND: Duration = Duration::from_millis(48);
 pub(super) const QUICK: Duration = Duration::from_micros(20);
 /// How long running processes may pass the first waiter after it was woken.
 pub(super) const BARGING: Duration = Duration::from_millis(2);
-/// How long a waiter that is alone in the queue spins before it sleeps: about what going
-/// to sleep and being woken costs.
+/// How long the first waiter spins before it sleeps, once when it arrives and once after
+/// each wake-up: about what going to sleep and being woken costs.
 pub(super) const SPIN: Duration = Duration::from_micros(25);
 /// The first pause of the first waiter between two probes.
 const PROBE: Duration = Duration::from_millis(1);
@@ -29,7 +30,7 @@ const PROBE_MAX: Duration = Duration::from_micros(2500);
 const KEPT_PAUSE: Duration = Duration::from_micros(50);
 /// The pause of waiters further back.
 pub(super) const BACK_PAUSE: Duration = Duration::from_millis(50);
-/// What each waiter before one of them adds to its pause.
+/// Added to `BACK_PAUSE` for each waiter ahead.
 const BACK_PAUSE_EACH: Duration = Duration::from_millis(2);
 /// A waiter that is in the queue this long after its deadline is stopped.
 pub(super) const OVERDUE: Duration = Duration::from_millis(100);
@@ -39,8 +40,8 @@ pub(super) const WAKING: Duration = Duration::from_micros(60);
 /// While no process waits, one acquisition in this many is measured.
 pub(super) const SAMPLE: u32 = 8;
 /// How often the process for which the lock is reserved tries at once while a reader of
-/// the lock holds it for an instant. The model uses few tries, so that it also covers
-/// going to sleep over that.
+/// the lock holds it for an instant. The model uses few tries, so that it also reaches the
+/// case where all of them fail and the waiter sleeps.
 pub(super) const RESERVED_TRIES: u32 = if cfg!(test) { 2 } else { 16 };
 
 /// In which order waiting processes are served.
@@ -59,10 +60,6 @@ pub enum Policy {
     Fifo,
 }
 
-pub(super) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
 /// Returns how long the slice of one process lasts, in nanoseconds: shorter if many wait.
 pub(super) fn slice(memory: &impl Memory) -> u64 {
     let waiting: u32 = (0..memory.groups())
@@ -76,8 +73,8 @@ pub(super) fn slice(memory: &impl Memory) -> u64 {
 /// `pauses` times since it was woken. `is_kept` if the lock is kept for its last holder.
 pub(super) fn pause(is_kept: bool, ahead: usize, pauses: u32) -> Duration {
     if ahead > 0 {
-        let places = u32::try_from(ahead).unwrap_or(u32::MAX);
-        return BACK_PAUSE + BACK_PAUSE_EACH * places.min(1000);
+        let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
+        return BACK_PAUSE + BACK_PAUSE_EACH * ahead.min(1000);
     }
     if is_kept {
         return KEPT_PAUSE;

@@ -1,8 +1,9 @@
 //! The waiting processes, and their order.
 
 use super::memory::{Memory, SlotIndex, Word};
-use super::policy::{BARGING, OVERDUE, nanos};
+use super::policy::{BARGING, OVERDUE};
 use super::word::TurnWord;
+use crate::time::nanos;
 
 /// Whether no process waits.
 pub(crate) fn is_empty(memory: &impl Memory) -> bool {
@@ -76,25 +77,25 @@ pub(super) fn ahead(memory: &impl Memory, slot: SlotIndex) -> usize {
 /// `barging`, any running process may take it if that waiter was woken just now.
 pub(super) fn pass(memory: &impl Memory, mut word: TurnWord, barging: bool, now: u64) {
     loop {
-        let Some(heir) = first(memory) else {
+        let Some(waiter) = first(memory) else {
             if word.change(memory, word.freed()).is_ok() {
                 // A process may have queued since we looked.
                 wake_first(memory);
             }
             return;
         };
-        let next = if barging && may_be_passed(memory, heir, now) {
+        let next = if barging && may_be_passed(memory, waiter, now) {
             word.freed()
         } else {
-            word.reserved_for(heir)
+            word.reserved_for(waiter)
         };
         if word.change(memory, next).is_err() {
             // Another process took over, and passes it on.
             return;
         }
         crate::failpoint!("passed");
-        memory.wake(heir);
-        if contains(memory, heir) {
+        memory.wake(waiter);
+        if contains(memory, waiter) {
             return;
         }
         // It gave up before it could see that the lock is its own, or free.
@@ -104,10 +105,10 @@ pub(super) fn pass(memory: &impl Memory, mut word: TurnWord, barging: bool, now:
 
 /// Whether running processes may pass the first waiter, which has just been woken or had
 /// no time to wake up yet.
-fn may_be_passed(memory: &impl Memory, heir: SlotIndex, now: u64) -> bool {
-    match memory.load(Word::WokenAt(heir)) {
+fn may_be_passed(memory: &impl Memory, waiter: SlotIndex, now: u64) -> bool {
+    match memory.load(Word::WokenAt(waiter)) {
         0 => {
-            memory.store(Word::WokenAt(heir), now);
+            memory.store(Word::WokenAt(waiter), now);
             true
         }
         woken_at => now.saturating_sub(woken_at) < nanos(BARGING),

@@ -2,9 +2,9 @@
 //!
 //! | state | meaning | who may try the kernel's lock | leaves by |
 //! | --- | --- | --- | --- |
-//! | `Free` | at rest; or released while the first waiter, woken less than `BARGING` ago, is waking up | anyone | the taker → `Held` |
-//! | `Held(x)` | `x` has the kernel's lock, or is about to report that it does not | anyone if the queue is empty; a waiter if nothing changed during a pause, because `x` may be dead | release by `x` → `Free`, `Kept`, `Reserved`; takeover → `Held(y)` |
-//! | `Kept(x)` | released; `x` may take it again within its slice | `x`; the first waiter if nothing changed during a short pause | `x` → `Held(x)`; the first waiter → `Held(y)` |
+//! | `Free` | at rest; or released while the first waiter, woken less than `BARGING` ago, is waking up | anyone | the taker → `Held`; its releaser finds that the woken waiter is gone → `Reserved(y)` for the next |
+//! | `Held(x)` | `x` has the kernel's lock, or is about to report that it does not | anyone if the queue is empty; a waiter if nothing changed during a pause, because `x` may be dead | release by `x`, or `x` leaves the queue file → `Free`, `Kept`, `Reserved`; takeover → `Held(y)` |
+//! | `Kept(x)` | released; `x` may take it again within its slice | `x`; the first waiter if nothing changed during a short pause | `x` → `Held(x)`; the first waiter → `Held(y)`; `x` leaves → as for a release |
 //! | `Reserved(x)` | released for `x`, the first waiter | `x`; another waiter if nothing changed during a pause, because `x` is stopped or dead: it loses its place until it wakes | `x` → `Held(x)`; passed over → `Held(y)`; `x` gives up → as for a release |
 //!
 //! Each change to `Held` is made with the kernel's lock held and increments the sequence
@@ -65,7 +65,7 @@ impl TurnWord {
         self.slot().filter(|_| self.state() != TurnState::Free)
     }
 
-    /// Whether the process in this slot may take the lock without passing anyone.
+    /// Whether the word allows this slot to take the lock: it is free, or names this slot.
     pub(super) fn may_be_taken_by(self, slot: SlotIndex) -> bool {
         self.state() == TurnState::Free || self.slot() == Some(slot)
     }

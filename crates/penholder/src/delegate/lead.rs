@@ -99,7 +99,7 @@ impl<'a> DelegateContext<'a> {
         }
         group
             .commit_stats()
-            .wait_for_company(longest, || group.len());
+            .wait_for_more_writes(longest, || group.len());
         let Some(deadline) = group.first_deadline() else {
             return false;
         };
@@ -137,7 +137,7 @@ impl<'a> DelegateContext<'a> {
         let guard = session.guard();
         if is_combining_worth_it(write, guard) {
             if let Some(stats) = guard.commit_stats() {
-                stats.wait_for_company(write.limits().latency, || {
+                stats.wait_for_more_writes(write.limits().latency, || {
                     group.len() + guard.count_requests()
                 });
             }

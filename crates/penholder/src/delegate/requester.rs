@@ -46,7 +46,7 @@ pub(super) fn wait_for_lock(
     let (write, group, delegate) = (context.write(), context.group.group, context.delegate);
     group
         .commit_stats()
-        .wait_for_company(write.limits().latency, || group.len());
+        .wait_for_more_writes(write.limits().latency, || group.len());
     let fingerprint = may_leave_requests(write)
         .then(|| delegate.fingerprint(write, &leader.deadline))
         .flatten();
@@ -59,7 +59,7 @@ pub(super) fn wait_for_lock(
     let id = Mutex::new(None);
     let waiting = telemetry::Wait::begin(write.subject());
     let waited = {
-        let on_left = |request, withdrawal| {
+        let on_offered = |request, withdrawal| {
             *lock(&id) = Some(request);
             penholder_core::failpoint!("offered");
             group.note_offered(withdrawal);
@@ -68,7 +68,7 @@ pub(super) fn wait_for_lock(
         let offer = offer.map(|Fingerprint(fingerprint)| Offer {
             fingerprint,
             bytes: &left.bytes,
-            on_left: &on_left,
+            on_offered: &on_offered,
         });
         let locker = write.locker();
         locker.acquire_with_request(&leader.deadline, &leader.canceller, offer.as_ref())

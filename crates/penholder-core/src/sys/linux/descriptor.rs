@@ -37,7 +37,7 @@ impl Descriptor {
         })
     }
 
-    /// Tells whether this process opened the file, not a parent of it.
+    /// Returns whether this process opened the file, not a parent of it.
     pub(crate) fn is_ours(&self) -> bool {
         self.generation == fork::generation()
     }

@@ -165,7 +165,7 @@ pub(crate) fn open_to_look(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Tells whether opening failed because the path is a symbolic link.
+/// Returns whether opening failed because the path is a symbolic link.
 pub(crate) fn is_symbolic_link(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ELOOP)
 }
@@ -188,7 +188,7 @@ pub(crate) fn facts(file: &File) -> io::Result<FileFacts> {
     of_file(Some(c""))
 }
 
-/// Tells whether a file belongs to this user and no other user may write it.
+/// Returns whether a file belongs to this user and no other user may write it.
 pub(crate) fn is_private(file: &File) -> io::Result<bool> {
     let meta = file.metadata()?;
     Ok(meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o022 == 0)
@@ -289,7 +289,7 @@ pub(crate) fn unlock_byte(file: &File, offset: i64) -> io::Result<()> {
     byte_lock(file, libc::F_OFD_SETLK, libc::F_UNLCK, offset).map(|_| ())
 }
 
-/// Tells whether another open file description has a lock on any of these bytes;
+/// Returns whether another open file description has a lock on any of these bytes;
 /// takes no lock.
 pub(crate) fn are_bytes_locked(file: &File, first: i64, length: i64) -> io::Result<bool> {
     let found = lock_bytes(file, libc::F_OFD_GETLK, libc::F_WRLCK, first, length)?;

@@ -132,7 +132,7 @@ fn read_table() -> io::Result<(String, bool)> {
     Ok((String::from_utf8_lossy(&table).into_owned(), pieces <= 1))
 }
 
-/// Tells whether a process holds a `flock` on the file.
+/// Returns whether a process holds a `flock` on the file.
 pub(crate) fn flock_on(file: &TableName) -> Seen {
     let found = find(|lock| lock.kind == "FLOCK" && lock.file == file.0);
     match found {
@@ -177,7 +177,7 @@ pub(crate) fn posix_sharers(path: &Path, bytes: &RangeInclusive<u64>) -> Vec<u32
     pids
 }
 
-/// Tells whether this process holds a `flock` on the file; `None` if its descriptors
+/// Returns whether this process holds a `flock` on the file; `None` if its descriptors
 /// may not be read, or are too many to read in time.
 pub(crate) fn holds_flock(pid: u32, path: &Path, file: &TableName) -> Option<bool> {
     let end = Instant::now() + SEARCH_MAX;
@@ -190,7 +190,7 @@ pub(crate) fn flock_holders(path: &Path, file: &TableName) -> Vec<u32> {
     search(path, |info| shows(info, "FLOCK", file, None))
 }
 
-/// Tells whether this process holds the open-file-description lock on this byte;
+/// Returns whether this process holds the open-file-description lock on this byte;
 /// `None` as for [`holds_flock`].
 pub(crate) fn holds_byte(pid: u32, path: &Path, file: &TableName, byte: u64) -> Option<bool> {
     let end = Instant::now() + SEARCH_MAX;
@@ -230,7 +230,7 @@ fn search(path: &Path, matches: impl Fn(&str) -> bool) -> Vec<u32> {
     found
 }
 
-/// Tells whether a process has a descriptor whose file has the lock file's name and
+/// Returns whether a process has a descriptor whose file has the lock file's name and
 /// whose fdinfo text matches; `None` if the descriptors may not be read, or not all
 /// of them before `end`.
 fn has_descriptor(

@@ -39,7 +39,7 @@ impl<'a> Sought<'a> {
         }
     }
 
-    /// Tells whether a descriptor that leads to this path may be of the file. The
+    /// Returns whether a descriptor that leads to this path may be of the file. The
     /// others are not asked about, because a remote file system may answer slowly.
     fn may_be(&self, target: &Path) -> bool {
         let name = self.path.file_name();
@@ -53,7 +53,7 @@ impl<'a> Sought<'a> {
     }
 }
 
-/// Tells whether `target` is `path` as the kernel writes it once the file has no name
+/// Returns whether `target` is `path` as the kernel writes it once the file has no name
 /// any more: `… (deleted)`.
 fn is_deleted(target: &Path, path: &Path) -> bool {
     let mut name = path.to_owned().into_os_string();

@@ -50,7 +50,7 @@ pub(crate) fn own_pidns() -> Option<u64> {
     pidns_of("self")
 }
 
-/// Tells whether this process is in the pid namespace of the machine itself, from
+/// Returns whether this process is in the pid namespace of the machine itself, from
 /// which every process is visible.
 pub(crate) fn is_in_first_pidns() -> bool {
     own_pidns() == Some(FIRST_PIDNS)
@@ -97,7 +97,7 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     })
 }
 
-/// Tells whether a process with this pid is visible.
+/// Returns whether a process with this pid is visible.
 pub(crate) fn is_visible(pid: u32) -> bool {
     stat(pid).is_some()
 }
@@ -118,7 +118,7 @@ pub(crate) fn state(pid: u32, start: Option<u64>) -> ProcessState {
     }
 }
 
-/// Tells whether the process exists, by a signal 0: `/proc` may hide the processes of
+/// Returns whether the process exists, by a signal 0: `/proc` may hide the processes of
 /// other users.
 fn exists(pid: u32) -> bool {
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
