@@ -117,13 +117,13 @@ pub const ALL_EXPENSIVE: &str = "PENHOLDER_TEST_ALL_EXPENSIVE";
 
 #[cfg(feature = "failpoints")]
 fn threshold() -> Duration {
-    use std::sync::OnceLock;
-
-    static THRESHOLD: OnceLock<Duration> = OnceLock::new();
-    *THRESHOLD.get_or_init(|| match std::env::var_os(ALL_EXPENSIVE) {
-        Some(_) => Duration::ZERO,
-        None => EXPENSIVE,
-    })
+    thread_local! {
+        static THRESHOLD: Duration = match std::env::var_os(ALL_EXPENSIVE) {
+            Some(_) => Duration::ZERO,
+            None => EXPENSIVE,
+        };
+    }
+    THRESHOLD.with(|&threshold| threshold)
 }
 
 #[cfg(test)]

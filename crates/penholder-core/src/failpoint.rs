@@ -27,12 +27,12 @@ pub use plan::reached;
 
 #[cfg(feature = "failpoints")]
 mod plan {
-    use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::VARIABLE;
     use crate::sys::signal::{self, Signal};
 
+    #[derive(Clone, Copy)]
     enum Action {
         Signal(Signal),
         Panic,
@@ -42,26 +42,37 @@ mod plan {
         name: String,
         action: Action,
         time: u32,
-        reached: AtomicU32,
     }
 
-    static PLAN: OnceLock<Option<Plan>> = OnceLock::new();
+    thread_local! {
+        // Each thread reads the environment by itself: a child forked while another thread
+        // fills a `OnceLock` would wait for that thread for ever.
+        static PLAN: Option<Plan> = Plan::from_environment();
+    }
+
+    /// How often the step of the plan was reached in this process.
+    static REACHED: AtomicU32 = AtomicU32::new(0);
 
     /// Signals this thread, or panics, if the environment asked for it at this step.
     #[expect(clippy::panic, reason = "a test asked for it")]
     pub fn reached(name: &'static str) {
-        let Some(plan) = PLAN.get_or_init(Plan::from_environment) else {
-            return;
-        };
-        if plan.name == name && plan.reached.fetch_add(1, Ordering::Relaxed) + 1 == plan.time {
-            match plan.action {
-                Action::Signal(signal) => signal::raise(signal),
-                Action::Panic => panic!("failpoint {name}"),
-            }
+        // A thread that ends has dropped its plan already, and reaches no step.
+        let action = PLAN.try_with(|plan| plan.as_ref().and_then(|plan| plan.due(name)));
+        match action.ok().flatten() {
+            Some(Action::Signal(signal)) => signal::raise(signal),
+            Some(Action::Panic) => panic!("failpoint {name}"),
+            None => {}
         }
     }
 
     impl Plan {
+        /// Returns what to do now that the step of this name is reached.
+        fn due(&self, name: &str) -> Option<Action> {
+            let is_due =
+                self.name == name && REACHED.fetch_add(1, Ordering::Relaxed) + 1 == self.time;
+            is_due.then_some(self.action)
+        }
+
         #[expect(
             clippy::panic,
             reason = "a test asked for something that does not exist"
@@ -85,7 +96,6 @@ mod plan {
                 name: name.to_owned(),
                 action,
                 time,
-                reached: AtomicU32::new(0),
             })
         }
     }

@@ -10,7 +10,7 @@ use crate::sys::fork;
 
 /// Makes forked children distinguishable from their parents from now on.
 pub(crate) fn watch() -> io::Result<()> {
-    fork::install(fork::Handlers {
+    fork::install(&fork::Handlers {
         before,
         in_parent,
         in_child,

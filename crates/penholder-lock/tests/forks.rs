@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -25,6 +26,7 @@ fn peer() {
         ("hold_with_fork", hold_with_fork),
         ("hold_with_program", hold_with_program),
         ("fork_often", fork_often),
+        ("fork_at_first_use", fork_at_first_use),
         ("queue_and_fork", queue_and_fork),
     ]);
 }
@@ -303,6 +305,38 @@ fn fork_often(args: &[OsString]) {
 fn add_two(add_one: &impl Fn()) {
     add_one();
     wait(fork(add_one));
+}
+
+/// Forks while other threads use penholder for the first time in this process.
+fn fork_at_first_use(args: &[OsString]) {
+    let counter = Counter::new(Path::new(&args[0]));
+    let begin = Barrier::new(4);
+    let add_one = || {
+        let guard = locker(args).acquire(LONG_TIMEOUT).unwrap();
+        counter.increment();
+        guard.release().unwrap();
+    };
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                begin.wait();
+                add_one();
+            });
+        }
+        begin.wait();
+        let children = [(); 4].map(|()| fork(add_one));
+        children.into_iter().for_each(wait);
+    });
+    assert_eq!(counter.read(), 3 + 4);
+    peer::send("done");
+}
+
+#[test]
+fn a_fork_during_the_first_use_disturbs_neither_parent_nor_child() {
+    for _ in 0..60 {
+        let directory = tempfile::tempdir().unwrap();
+        Peer::start("fork_at_first_use", [directory.path()]).expect("done");
+    }
 }
 
 #[test]

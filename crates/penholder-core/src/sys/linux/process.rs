@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::process::{Pid, test_kill_process};
 
@@ -35,14 +35,24 @@ impl Identity {
 
 /// Returns a number that differs between boots of the machine; zero if there is none.
 pub(crate) fn boot() -> u64 {
-    static BOOT: OnceLock<u64> = OnceLock::new();
-    *BOOT.get_or_init(|| {
-        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let id = id.trim().replace('-', "");
-        let (first, second) = id.split_at(id.len() / 2);
-        let half = |text| u64::from_str_radix(text, 16).unwrap_or(0);
-        half(first) ^ half(second)
-    })
+    // Zero until it is read. Not a `OnceLock`: a child forked while another thread fills it
+    // would wait for that thread for ever.
+    static BOOT: AtomicU64 = AtomicU64::new(0);
+    let known = BOOT.load(Ordering::Relaxed);
+    if known != 0 {
+        return known;
+    }
+    let boot = read_boot();
+    BOOT.store(boot, Ordering::Relaxed);
+    boot
+}
+
+fn read_boot() -> u64 {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let id = id.trim().replace('-', "");
+    let (first, second) = id.split_at(id.len() / 2);
+    let half = |text| u64::from_str_radix(text, 16).unwrap_or(0);
+    half(first) ^ half(second)
 }
 
 /// Returns the pid namespace of this process.
