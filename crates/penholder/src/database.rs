@@ -151,8 +151,9 @@ impl Database {
     ///
     /// The closure may read before it writes: no other process writes meanwhile. It may borrow,
     /// and return an error type of its own. An error or a panic rolls back and reaches the
-    /// caller; the database remains usable. Keep it short: all others wait. It stays on this
-    /// machine, unlike the plain data of [`execute`](Self::execute) and [`batch`](Self::batch).
+    /// caller; the database remains usable. Keep it short: all others wait. It always runs in
+    /// this process; the plain data of [`execute`](Self::execute) and [`batch`](Self::batch) may
+    /// be executed by another process.
     ///
     /// ```
     /// # use penholder::{Database, Result};
