@@ -178,7 +178,7 @@ impl WriteConnection {
     /// processes wait for the lock.
     pub(crate) fn checkpoint_due(&self, awaited: bool) -> Due {
         let frames = self.connection.wal_frames();
-        if wal::is_short(frames) {
+        if wal::is_below_first_step(frames) {
             return Due::NotYet;
         }
         Due::after(frames, self.connection.take_pages_written(), awaited)
