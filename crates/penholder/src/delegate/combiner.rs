@@ -6,8 +6,7 @@ use penholder_core::{BatchSize, Guard, REPLY_MAX, RemoteRequest, RequestId};
 
 use super::batch_table;
 use super::connection::{DelegateConnection, Delegated};
-use super::policy::may_delegate;
-use super::requester::may_delegate_work;
+use super::policy::may_use_other_connection;
 use super::state::DelegateContext;
 use super::wire::{self, Encoder, RemoteWrite, Reply};
 use crate::data::Statement;
@@ -18,7 +17,7 @@ use crate::telemetry;
 use crate::write::Session;
 
 /// How often a batch begins again without a write that aborted it.
-const TRIES: usize = 4;
+const BATCH_TRIES: usize = 4;
 
 /// A request that is being executed.
 struct ExecutingRequest {
@@ -58,7 +57,8 @@ pub(super) fn combine(context: &DelegateContext<'_>, session: &Session<'_>) {
         return;
     }
     let (write, delegate) = (context.write(), context.delegate);
-    // What fails here fails again, and is told, when the queue is run alone.
+    // An error is ignored here: the same step fails again, and is reported, when the queue runs
+    // without combining.
     let Ok(connection) = delegate.take_connection(write, session.deadline()) else {
         return;
     };
@@ -82,7 +82,7 @@ pub(super) fn combine(context: &DelegateContext<'_>, session: &Session<'_>) {
             combination.roll_back();
         } else {
             let mut budget = Budget::new(write.limits());
-            if may_delegate(write) {
+            if may_use_other_connection(write) {
                 combination.gather_own(&mut budget);
             }
             combination.run(&mut budget);
@@ -142,7 +142,7 @@ impl Combination<'_> {
 
     fn gather_own(&mut self, budget: &mut Budget) {
         let group = self.context.group.group;
-        while let Some(write) = group.claim(|work| may_delegate_work(work) && budget.take(work)) {
+        while let Some(write) = group.claim(|work| work.looks_delegable() && budget.take(work)) {
             let result = None;
             self.own.push(OwnWrite { write, result });
         }
@@ -156,7 +156,7 @@ impl Combination<'_> {
             budget.take_size(all().count(), all().map(Statement::bytes).sum())
         });
         self.claim();
-        for _ in 0..TRIES {
+        for _ in 0..BATCH_TRIES {
             match self.run_all() {
                 Ok(()) => {
                     self.commit();

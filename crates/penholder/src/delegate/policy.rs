@@ -41,12 +41,13 @@ pub(super) fn is_combining_worth_it(context: &WriteContext<'_>, guard: &Guard) -
     stats.is_expensive() || guard.count_waiters() >= many
 }
 
-/// Whether writes of this process may be executed on another connection than its own.
-pub(super) fn may_delegate(context: &WriteContext<'_>) -> bool {
+/// Returns whether writes of this process may be executed on another connection than its own.
+pub(super) fn may_use_other_connection(context: &WriteContext<'_>) -> bool {
     context.resources.has_written() && !context.resources.is_customized()
 }
 
-/// Whether this process may leave writes for others: a request is SQL in the queue file.
-pub(super) fn may_leave_requests(context: &WriteContext<'_>) -> bool {
-    context.options.record_sql && is_across_processes(context) && may_delegate(context)
+/// Returns whether this process may offer its writes to others: a request is SQL in the queue
+/// file.
+pub(super) fn may_offer_requests(context: &WriteContext<'_>) -> bool {
+    context.options.record_sql && is_across_processes(context) && may_use_other_connection(context)
 }

@@ -5,8 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use penholder_core::{Deadline, Guard, Offer, Outcome, REQUEST_MAX, RequestId};
 
 use super::batch_table;
-use super::connection::may_delegate;
-use super::policy::may_leave_requests;
+use super::policy::may_offer_requests;
 use super::state::DelegateContext;
 use super::wire::{self, Encoder, Reply};
 use crate::error::{Error, Result};
@@ -47,7 +46,7 @@ pub(super) fn wait_for_lock(
     group
         .commit_stats()
         .wait_for_company(write.limits().latency, || group.len());
-    let fingerprint = may_leave_requests(write)
+    let fingerprint = may_offer_requests(write)
         .then(|| delegate.fingerprint(write, &leader.deadline))
         .flatten();
     group.begin_offer();
@@ -125,7 +124,7 @@ impl Left {
         loop {
             let length = encoder.len();
             let claimed = group.claim_to_offer(leader, |work| {
-                if !may_delegate_work(work) {
+                if !work.looks_delegable() {
                     return false;
                 }
                 let is_batch = matches!(work, Work::Batch(_));
@@ -176,12 +175,6 @@ impl Left {
             one.finish(Err(error()));
         }
     }
-}
-
-/// Whether another process may execute this write.
-pub(super) fn may_delegate_work(work: &Work) -> bool {
-    let all = work.statements();
-    !all.is_empty() && all.iter().all(|one| may_delegate(one.sql()))
 }
 
 impl Unsettled {

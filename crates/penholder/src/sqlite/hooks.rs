@@ -33,7 +33,7 @@ struct Calls {
 
 /// How many steps of SQLite's virtual machine lie between two calls of the progress handler:
 /// fewer than computing the fingerprint of a connection takes.
-const STEPS: i32 = 1000;
+const STEPS_BETWEEN_CHECKS: i32 = 1000;
 
 /// What the hooks of one connection share with its owner. Only the thread that uses the
 /// connection touches it; it has atomics because the hooks must be `Send`.
@@ -103,7 +103,7 @@ impl Hooks {
         }))?;
         let hook = Arc::clone(&hooks);
         connection.progress_handler(
-            STEPS,
+            STEPS_BETWEEN_CHECKS,
             Some(move || {
                 hook.calls.progress.store(true, Relaxed);
                 false
