@@ -24,7 +24,7 @@ fn locate(path: &Path) -> Result<(Location, Deadline)> {
 
 /// How one statement went on a [`DelegateConnection`].
 #[derive(Debug)]
-pub enum Delegated {
+pub enum StatementOutcome {
     /// It ran.
     Done(Executed),
     /// It violated a constraint: SQLite's extended code and text.
@@ -81,12 +81,12 @@ impl DelegateConnection {
     }
 
     /// Runs one statement in the open transaction.
-    pub fn run(&self, statement: &Statement) -> Delegated {
+    pub fn run(&self, statement: &Statement) -> StatementOutcome {
         match self.0.run(statement) {
-            delegate::Delegated::Done(done) => Delegated::Done(done),
-            delegate::Delegated::Failed { code, text } => Delegated::Failed(code, text),
-            delegate::Delegated::Local => Delegated::Local,
-            delegate::Delegated::Aborted => Delegated::Aborted,
+            delegate::Delegated::Done(done) => StatementOutcome::Done(done),
+            delegate::Delegated::Failed { code, text } => StatementOutcome::Failed(code, text),
+            delegate::Delegated::Local => StatementOutcome::Local,
+            delegate::Delegated::Aborted => StatementOutcome::Aborted,
         }
     }
 

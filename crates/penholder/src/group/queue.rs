@@ -21,13 +21,13 @@ const COMPARABLE: Duration = Duration::from_secs(1 << 30);
 pub(crate) struct Group {
     /// The owner of its turn leads.
     pub(crate) queue: FairQueue<(), PendingWrite>,
-    offer: Mutex<Offer>,
+    offer: Mutex<GroupOffer>,
     stats: OwnCommitStats,
 }
 
 /// The writes that the leader has left as a request for other processes.
 #[derive(Debug, Default)]
-struct Offer {
+struct GroupOffer {
     /// The leader is leaving writes, or has left them.
     is_active: bool,
     /// Once they are left.
@@ -176,9 +176,9 @@ impl Group {
 
     /// Notes that the leader begins to leave writes for other processes.
     pub(crate) fn begin_offer(&self) {
-        *self.lock_offer() = Offer {
+        *self.lock_offer() = GroupOffer {
             is_active: true,
-            ..Offer::default()
+            ..GroupOffer::default()
         };
     }
 
@@ -193,10 +193,10 @@ impl Group {
 
     /// Notes that the request is settled: the leader alone has its writes again.
     pub(crate) fn end_offer(&self) {
-        *self.lock_offer() = Offer::default();
+        *self.lock_offer() = GroupOffer::default();
     }
 
-    fn lock_offer(&self) -> MutexGuard<'_, Offer> {
+    fn lock_offer(&self) -> MutexGuard<'_, GroupOffer> {
         // Nothing panics with it held, so what it guards is whole.
         self.offer.lock().unwrap_or_else(PoisonError::into_inner)
     }

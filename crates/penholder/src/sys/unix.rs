@@ -7,11 +7,11 @@ use std::path::Path;
 
 use rustix::fs::{Access, access, statvfs};
 
-use super::types::{Identity, Ownership, Space};
+use super::types::{FileId, Ownership, Space};
 
 /// Returns which file it is.
-pub(crate) fn identity(file: &Metadata) -> io::Result<Identity> {
-    Ok(Identity {
+pub(crate) fn file_id(file: &Metadata) -> io::Result<FileId> {
+    Ok(FileId {
         device: file.dev(),
         inode: file.ino(),
     })
