@@ -7,8 +7,7 @@
 //! | leads: waits for the lock | the task, and one blocking thread for each process and database | it leaves; the thread ends its wait, and passes the lead on |
 //! | runs on a blocking thread, its own or another member's | the task | it runs on and commits or fails; no one learns which |
 
-use std::panic::Location;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{self, AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -108,7 +107,7 @@ impl AsyncDatabase {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        let site = Location::caller();
+        let site = panic::Location::caller();
         async move {
             let output = Arc::new(Mutex::new(None));
             let (mut work, place) = (Some(work), Arc::clone(&output));
@@ -138,7 +137,7 @@ impl AsyncDatabase {
         sql: impl Into<String>,
         params: impl IntoParams,
     ) -> impl Future<Output = Result<Executed>> + Send {
-        let site = Location::caller();
+        let site = panic::Location::caller();
         let (sql, params) = (sql.into(), params.into_params());
         async move {
             refuse_nul("write", &sql)?;
@@ -157,7 +156,7 @@ impl AsyncDatabase {
         &self,
         statements: impl IntoIterator<Item = S>,
     ) -> impl Future<Output = Result<Vec<Executed>>> + Send {
-        let site = Location::caller();
+        let site = panic::Location::caller();
         let statements: Vec<Statement> = statements.into_iter().map(Into::into).collect();
         async move {
             statements

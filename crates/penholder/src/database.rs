@@ -20,7 +20,7 @@ use crate::options::Options;
 use crate::sqlite::connection;
 use crate::sqlite::query::query;
 #[cfg(feature = "tokio")]
-use crate::telemetry::{self, Subject};
+use crate::telemetry::{self, Labels};
 use crate::write::{CallSite, Session, Transaction};
 
 /// One SQLite database, written by many processes, one at a time.
@@ -338,7 +338,7 @@ impl Database {
     ) -> Result<T, E> {
         let attachment = self.attachment();
         let context = self.context(&attachment)?;
-        let session = context.group.write.session(deadline)?;
+        let session = Session::acquire(context.group.write, deadline)?;
         session.note_call_site(site, false);
         let done = work(&session);
         context.finish(session);
@@ -412,11 +412,11 @@ impl Database {
     /// Reports that a call of a task failed before it had a thread.
     #[cfg(feature = "tokio")]
     pub(crate) fn report_failed(&self, error: &Error) {
-        let subject = Subject {
-            database: &self.inner.location,
+        let labels = Labels {
+            location: &self.inner.location,
             options: &self.inner.options,
         };
-        telemetry::failed(subject, error);
+        telemetry::failed(labels, error);
     }
 
     /// Returns the deadline of a call that begins now.

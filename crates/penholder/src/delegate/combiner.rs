@@ -141,7 +141,7 @@ impl Combination<'_> {
     }
 
     fn gather_own(&mut self, budget: &mut Budget) {
-        let group = self.context.group.group;
+        let group = self.context.group();
         while let Some(write) = group.claim(|work| work.looks_delegable() && budget.take(work)) {
             let result = None;
             self.own.push(OwnWrite { write, result });
@@ -318,8 +318,7 @@ impl Combination<'_> {
             stats.note(commit_time, own + done.len());
         }
         self.context
-            .group
-            .group
+            .group()
             .commit_stats()
             .note_duration(commit_time);
         let remote: usize = done.iter().map(|one| one.writes.len()).sum();
@@ -329,7 +328,7 @@ impl Combination<'_> {
             remote_writes: remote as u64,
         });
         let Some(first) = done.first() else { return };
-        telemetry::combined(self.session.context().subject(), done.len(), remote);
+        telemetry::combined(self.session.context().labels(), done.len(), remote);
         if delegate.is_event_due() {
             guard.record_remote_writes(first.request.pid, remote as u64);
         }
@@ -357,7 +356,7 @@ impl Combination<'_> {
                 }
             }
         }
-        self.context.group.group.put_back(local);
+        self.context.group().put_back(local);
         self.session
             .note_writes_of(self.connection.write_connection());
         self.context.delegate.keep_connection(self.connection);

@@ -40,7 +40,7 @@ impl Alone<'_> {
 impl<'a> DelegateContext<'a> {
     /// Begins a write without waiting.
     pub(crate) fn enter(self, deadline: Deadline) -> Result<Entered<'a>> {
-        let Some(lead) = self.group.group.try_lead() else {
+        let Some(lead) = self.group().try_lead() else {
             return self.group.refuse_nested().map(|()| Entered::Group(None));
         };
         let write = self.write();
@@ -48,12 +48,12 @@ impl<'a> DelegateContext<'a> {
             Some(guard) => guard,
             None => return Ok(Entered::Group(Some(Begun { lead, guard: None }))),
         };
-        telemetry::taken(write.subject(), &guard, Duration::ZERO);
+        telemetry::taken(write.labels(), &guard, Duration::ZERO);
         if is_combining_worth_it(write, &guard) {
             let guard = Some(guard);
             return Ok(Entered::Group(Some(Begun { lead, guard })));
         }
-        let session = write.session_with(deadline, guard)?;
+        let session = Session::begin(*write, deadline, guard)?;
         Ok(Entered::Alone(Alone {
             session,
             context: self,
@@ -63,7 +63,7 @@ impl<'a> DelegateContext<'a> {
 
     /// Leads until this member is finished, and a little longer if others wait.
     pub(crate) fn lead(&self, begun: Begun, member: &Arc<Member>) {
-        let (write, group) = (self.write(), self.group.group);
+        let (write, group) = (self.write(), self.group());
         let Begun { lead, guard } = begun;
         // Its future may have been dropped.
         if !group.queue.rejoin(member) {
@@ -78,7 +78,7 @@ impl<'a> DelegateContext<'a> {
             && write.is_ours()
             && let Some(own) = group.claim_own(member)
         {
-            telemetry::failed(write.subject(), &error);
+            telemetry::failed(write.labels(), &error);
             own.finish(Err(error));
         }
         // Others are served without another thread having to wake up for it.
@@ -93,7 +93,7 @@ impl<'a> DelegateContext<'a> {
 
     /// Serves those that wait, if the lock can be taken without waiting; `false` if not.
     fn serve_waiting(&self, longest: Duration) -> bool {
-        let (write, group) = (self.write(), self.group.group);
+        let (write, group) = (self.write(), self.group());
         if group.len() == 0 {
             return false;
         }
@@ -106,7 +106,7 @@ impl<'a> DelegateContext<'a> {
         let Ok(Some(guard)) = write.locker().acquire_without_waiting() else {
             return false;
         };
-        telemetry::taken(write.subject(), &guard, Duration::ZERO);
+        telemetry::taken(write.labels(), &guard, Duration::ZERO);
         self.hold(deadline, guard).is_ok()
     }
 
@@ -126,14 +126,14 @@ impl<'a> DelegateContext<'a> {
 
     /// Serves those that wait, with the lock held.
     fn hold(&self, deadline: Deadline, guard: Guard) -> Result<()> {
-        let session = self.write().session_with(deadline, guard)?;
+        let session = Session::begin(*self.write(), deadline, guard)?;
         self.run(session);
         Ok(())
     }
 
     /// Runs what is queued here and, if that pays, what other processes have left.
     fn run(&self, session: Session<'_>) {
-        let (write, group) = (self.write(), self.group.group);
+        let (write, group) = (self.write(), self.group());
         let guard = session.guard();
         if is_combining_worth_it(write, guard) {
             if let Some(stats) = guard.commit_stats() {
@@ -155,7 +155,7 @@ impl<'a> DelegateContext<'a> {
         }
         self.delegate.inspect(&session);
         if let Err(error) = session.finish() {
-            telemetry::release_failed(self.write().subject(), &error);
+            telemetry::release_failed(self.write().labels(), &error);
         }
     }
 }

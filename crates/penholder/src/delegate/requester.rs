@@ -42,7 +42,7 @@ pub(super) fn wait_for_lock(
     context: &DelegateContext<'_>,
     leader: &PendingWrite,
 ) -> Result<Served> {
-    let (write, group, delegate) = (context.write(), context.group.group, context.delegate);
+    let (write, group, delegate) = (context.write(), context.group(), context.delegate);
     group
         .commit_stats()
         .wait_for_company(write.limits().latency, || group.len());
@@ -56,7 +56,7 @@ pub(super) fn wait_for_lock(
     }
     let since = delegate.newest_batch();
     let id = Mutex::new(None);
-    let waiting = telemetry::Wait::begin(write.subject());
+    let waiting = telemetry::WaitSpan::begin(write.labels());
     let waited = {
         let on_left = |request, withdrawal| {
             *lock(&id) = Some(request);
@@ -74,7 +74,7 @@ pub(super) fn wait_for_lock(
     };
     group.end_offer();
     if let Ok(Some(guard)) = &waited.lock {
-        waiting.ends(write.subject(), guard);
+        waiting.ends(write.labels(), guard);
     }
     if !waited.commit_time.is_zero() {
         group.commit_stats().note_duration(waited.commit_time);
@@ -167,7 +167,7 @@ impl Left {
                 }
             }
         }
-        context.group.group.put_back(local);
+        context.group().put_back(local);
     }
 
     fn fail_all(self, error: &dyn Fn() -> Error) {
@@ -211,7 +211,7 @@ impl Unsettled {
                 return None;
             }
         };
-        let session = match context.write().session_with(deadline, guard) {
+        let session = match Session::begin(*context.write(), deadline, guard) {
             Ok(session) => session,
             Err(error) => {
                 left.fail_all(&|| Error::outcome_unknown(path, Some(&error)));
@@ -225,7 +225,7 @@ impl Unsettled {
                 } => left.deliver(context, &reply),
                 _ => left.fail_all(&|| Error::result_lost(path)),
             },
-            Ok(Some(false)) => left.put_back(context.group.group),
+            Ok(Some(false)) => left.put_back(context.group()),
             Ok(None) => left.fail_all(&|| Error::outcome_unknown(path, None)),
             Err(error) => left.fail_all(&|| Error::outcome_unknown(path, Some(&error))),
         }

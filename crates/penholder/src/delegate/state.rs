@@ -1,7 +1,7 @@
 //! What a process keeps for executing requests of others, and for having its own executed.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use penholder_core::Deadline;
@@ -10,7 +10,7 @@ use super::connection::DelegateConnection;
 use super::policy::is_across_processes;
 use super::wire::LAYOUT;
 use crate::error::Result;
-use crate::group::GroupContext;
+use crate::group::{Group, GroupContext};
 use crate::sqlite::fingerprint::Fingerprint;
 use crate::write::{Session, WriteContext};
 
@@ -46,6 +46,10 @@ pub(crate) struct DelegateContext<'a> {
 impl<'a> DelegateContext<'a> {
     pub(super) fn write(&self) -> &WriteContext<'a> {
         &self.group.write
+    }
+
+    pub(super) fn group(&self) -> &'a Arc<Group> {
+        self.group.group
     }
 }
 

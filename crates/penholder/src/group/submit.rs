@@ -66,7 +66,7 @@ pub(super) fn wait(
             Wake::TimedOut { ahead } => {
                 let locker = context.write.locker();
                 let error = locker.timeout_error(deadline, ahead).into();
-                telemetry::failed(context.write.subject(), &error);
+                telemetry::failed(context.write.labels(), &error);
                 return Err(error);
             }
         }

@@ -12,7 +12,7 @@ use crate::location::Location;
 use crate::options::{GroupCommit, GroupLimits, Options};
 use crate::sqlite::checkpointer::Checkpointer;
 use crate::sqlite::write_connection::WriteConnection;
-use crate::telemetry::Subject;
+use crate::telemetry::Labels;
 
 /// Where a program asked for something.
 pub(crate) type CallSite = &'static SourceLocation<'static>;
@@ -103,9 +103,9 @@ impl<'a> WriteContext<'a> {
         &self.resources.locker
     }
 
-    pub(crate) fn subject(&self) -> Subject<'a> {
-        Subject {
-            database: self.location,
+    pub(crate) fn labels(&self) -> Labels<'a> {
+        Labels {
+            location: self.location,
             options: self.options,
         }
     }

@@ -5,6 +5,7 @@ use std::ops::Deref;
 use penholder_core::Guard;
 use rusqlite::Connection;
 
+use super::resources::CallSite;
 use crate::options::Options;
 
 /// The transaction that a closure writes in: rusqlite's `Connection`, without the right to end
@@ -64,7 +65,7 @@ impl<'a> Notes<'a> {
     }
 
     /// Shows where the program asked for what runs next, if no statement may be shown.
-    pub(super) fn call_site(self, site: &'static std::panic::Location<'static>, has_sql: bool) {
+    pub(super) fn call_site(self, site: CallSite, has_sql: bool) {
         if !has_sql || !self.may_show_sql {
             self.guard.note_place(site);
         }
