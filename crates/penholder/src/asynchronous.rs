@@ -268,7 +268,7 @@ impl Place {
             };
             lead.bind_to_this_thread();
             if let Ok(context) = db.context(&attachment) {
-                context.lead(Begun { lead, guard: None }, &member);
+                context.lead_until_finished(Begun { lead, guard: None }, &member);
             }
         });
         let deadline = &self.member.content.deadline;

@@ -190,7 +190,7 @@ impl Database {
         let deadline = self.deadline();
         let attachment = self.attachment();
         let context = self.context(&attachment)?;
-        match context.enter(deadline)? {
+        match context.enter_without_waiting(deadline)? {
             Entered::Alone(alone) => {
                 alone.session.note_call_site(site, false);
                 let done = alone.session.write(work);
@@ -198,7 +198,7 @@ impl Database {
                 done
             }
             Entered::Group(begun) => {
-                let lead = |begun, member: &_| context.lead(begun, member);
+                let lead = |begun, member: &_| context.lead_until_finished(begun, member);
                 group::run_closure(context.group, begun, work, deadline, site, lead)
             }
         }
@@ -260,7 +260,7 @@ impl Database {
         let deadline = self.deadline();
         let attachment = self.attachment();
         let context = self.context(&attachment)?;
-        match context.enter(deadline)? {
+        match context.enter_without_waiting(deadline)? {
             Entered::Alone(alone) => {
                 alone.session.note_call_site(site, true);
                 let done = alone.session.execute(sql, &params);
@@ -269,7 +269,7 @@ impl Database {
             }
             Entered::Group(begun) => {
                 let work = Work::Statement(Statement::new(sql, params));
-                let lead = |begun, member: &_| context.lead(begun, member);
+                let lead = |begun, member: &_| context.lead_until_finished(begun, member);
                 let done = group::run_data(context.group, begun, work, deadline, site, lead);
                 done.and_then(group::only)
             }
@@ -313,7 +313,7 @@ impl Database {
         let deadline = self.deadline();
         let attachment = self.attachment();
         let context = self.context(&attachment)?;
-        match context.enter(deadline)? {
+        match context.enter_without_waiting(deadline)? {
             Entered::Alone(alone) => {
                 alone.session.note_call_site(site, true);
                 let done = alone.session.batch(&statements);
@@ -322,7 +322,7 @@ impl Database {
             }
             Entered::Group(begun) => {
                 let work = Work::Batch(statements);
-                let lead = |begun, member: &_| context.lead(begun, member);
+                let lead = |begun, member: &_| context.lead_until_finished(begun, member);
                 group::run_data(context.group, begun, work, deadline, site, lead)
             }
         }

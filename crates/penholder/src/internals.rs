@@ -93,11 +93,11 @@ impl DelegateConnection {
     /// Runs one write in a savepoint of the open transaction.
     pub fn execute_write(&self, statements: &[Statement]) -> WriteOutcome {
         match delegate::execute_write(&self.0, statements) {
-            ExecutedWrite::Settled(Reply::Done(done)) => WriteOutcome::Done(done),
-            ExecutedWrite::Settled(Reply::Failed { code, text }) => {
+            ExecutedWrite::Replied(Reply::Done(done)) => WriteOutcome::Done(done),
+            ExecutedWrite::Replied(Reply::Failed { code, text }) => {
                 WriteOutcome::Failed(code, text)
             }
-            ExecutedWrite::Settled(Reply::Local) => WriteOutcome::Local,
+            ExecutedWrite::Replied(Reply::Local) => WriteOutcome::Local,
             ExecutedWrite::Aborted => WriteOutcome::Aborted,
         }
     }

@@ -44,13 +44,13 @@ struct Combination<'a> {
     batch: [u64; 2],
 }
 
-/// The write that made a transaction impossible: its place.
+/// The write that made a transaction impossible, by its index.
 enum Culprit {
     Own(usize),
     Remote(usize),
 }
 
-/// Executes, in one transaction, what other processes have left, and those writes of our own
+/// Executes, in one transaction, what other processes offer, and those writes of our own
 /// that may be executed on another connection than ours.
 pub(super) fn combine(context: &DelegateContext<'_>, session: &Session<'_>) {
     if session.guard().count_requests() == 0 {
@@ -110,7 +110,7 @@ impl Combination<'_> {
         self.connection.fingerprint().0
     }
 
-    /// Reads what other processes have left. What an earlier combiner committed is
+    /// Reads what other processes offer. What an earlier combiner committed is
     /// acknowledged.
     fn gather_requests(&mut self) {
         let guard = self.session.guard();
@@ -162,14 +162,14 @@ impl Combination<'_> {
                     self.commit();
                     return;
                 }
-                Err(Culprit::Own(place)) => {
+                Err(Culprit::Own(index)) => {
                     // It has no result, so it is run alone.
                     self.roll_back();
-                    self.own[place].result = None;
-                    self.own[place].write.make_local();
+                    self.own[index].result = None;
+                    self.own[index].write.make_local();
                 }
-                Err(Culprit::Remote(place)) => {
-                    let culprit = self.remote.remove(place);
+                Err(Culprit::Remote(index)) => {
+                    let culprit = self.remote.remove(index);
                     self.refuse(&[culprit.request]);
                     self.roll_back();
                 }
@@ -233,7 +233,7 @@ impl Combination<'_> {
     }
 
     fn run_own(&mut self) -> Result<(), Culprit> {
-        for (place, own) in self.own.iter_mut().enumerate() {
+        for (index, own) in self.own.iter_mut().enumerate() {
             // What it did in an earlier attempt was rolled back.
             own.result = None;
             if own.write.is_local() {
@@ -241,34 +241,34 @@ impl Combination<'_> {
             }
             note_statement(self.session, own.write.work.statements());
             match execute_write(&self.connection, own.write.work.statements()) {
-                ExecutedWrite::Settled(Reply::Done(all)) => own.result = Some(Ok(all)),
-                ExecutedWrite::Settled(Reply::Failed { code, text }) => {
+                ExecutedWrite::Replied(Reply::Done(all)) => own.result = Some(Ok(all)),
+                ExecutedWrite::Replied(Reply::Failed { code, text }) => {
                     let error = Reply::failed(code, text);
                     own.result = Some(Err(self.session.explain("write", error)));
                 }
-                ExecutedWrite::Settled(Reply::Local) => own.write.make_local(),
-                ExecutedWrite::Aborted => return Err(Culprit::Own(place)),
+                ExecutedWrite::Replied(Reply::Local) => own.write.make_local(),
+                ExecutedWrite::Aborted => return Err(Culprit::Own(index)),
             }
         }
         Ok(())
     }
 
     fn run_remote(&mut self) -> Result<(), Culprit> {
-        for (place, one) in self.remote.iter_mut().enumerate() {
+        for (index, one) in self.remote.iter_mut().enumerate() {
             let mut replies = Encoder::default();
             one.is_done = false;
             for write in &one.writes {
                 note_statement(self.session, &write.statements);
                 let executed = execute_write(&self.connection, &write.statements);
-                let ExecutedWrite::Settled(reply) = executed else {
-                    return Err(Culprit::Remote(place));
+                let ExecutedWrite::Replied(reply) = executed else {
+                    return Err(Culprit::Remote(index));
                 };
                 one.is_done |= !matches!(reply, Reply::Local);
                 replies.reply(&reply);
             }
             let replies = replies.into_bytes();
             if !self.session.guard().reply(&one.request, &replies) {
-                return Err(Culprit::Remote(place));
+                return Err(Culprit::Remote(index));
             }
         }
         Ok(())
@@ -385,8 +385,8 @@ fn note_statement(session: &Session<'_>, statements: &[Statement]) {
 
 /// How one write went in a shared transaction.
 pub(crate) enum ExecutedWrite {
-    /// This is its outcome if the transaction is committed.
-    Settled(Reply),
+    /// The reply to it, which holds if the transaction is committed.
+    Replied(Reply),
     /// The transaction is gone, or has to go.
     Aborted,
 }
@@ -423,7 +423,7 @@ pub(crate) fn execute_write(
         savepoint::roll_back(connection.connection())
     };
     match ended {
-        Ok(()) => ExecutedWrite::Settled(reply),
+        Ok(()) => ExecutedWrite::Replied(reply),
         Err(_) => ExecutedWrite::Aborted,
     }
 }

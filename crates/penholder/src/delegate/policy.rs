@@ -1,4 +1,4 @@
-//! When it pays to execute what other processes have left.
+//! When it pays to execute what other processes offer.
 //!
 //! Combining pays if commits are expensive, or if many processes wait. Otherwise handing the
 //! lock over is faster, as was measured with 32 and 64 processes (`docs/design.md`).
@@ -15,13 +15,13 @@ const STILL_MANY: usize = 40;
 /// A batch of at least this many writes is large.
 const LARGE_BATCH: usize = 8;
 
-/// Whether the options let processes execute each other's writes.
+/// Returns whether the options let processes execute each other's writes.
 pub(super) fn is_across_processes(context: &WriteContext<'_>) -> bool {
     let options = context.options;
     options.group_commit == GroupCommit::AcrossProcesses && options.queue_file
 }
 
-/// Whether the holder should execute what others have left.
+/// Returns whether the holder should execute what others offer.
 ///
 /// It does not at the first write of a process: a second connection is not worth its cost for
 /// one write, and if hundreds of processes start at once, each gets its turn sooner.

@@ -134,8 +134,8 @@ fn answers(connection: &Connection, sql: &str, sum: &mut Fnv) -> rusqlite::Resul
     let mut total = 0_u64;
     while let Some(row) = rows.next()? {
         let mut one = Fnv(1);
-        for place in 0..width {
-            format!("{:?}", row.get_ref(place)?).hash(&mut one);
+        for column in 0..width {
+            format!("{:?}", row.get_ref(column)?).hash(&mut one);
         }
         total = total.wrapping_add(one.0);
     }

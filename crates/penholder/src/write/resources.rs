@@ -2,13 +2,14 @@
 
 use std::panic::Location as SourceLocation;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use penholder_core::{Locker, fork_generation};
 
 use crate::error::Error;
 use crate::location::Location;
+use crate::mutex::lock;
 use crate::options::{GroupCommit, GroupLimits, Options};
 use crate::sqlite::checkpointer::Checkpointer;
 use crate::sqlite::write_connection::WriteConnection;
@@ -52,18 +53,11 @@ impl WriteResources {
     }
 
     pub(crate) fn take_connection(&self) -> Option<Box<WriteConnection>> {
-        self.lock().take()
+        lock(&self.connection).take()
     }
 
     pub(crate) fn keep_connection(&self, connection: Option<Box<WriteConnection>>) {
-        *self.lock() = connection;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Box<WriteConnection>>> {
-        // Nothing panics with the mutex held.
-        self.connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.connection) = connection;
     }
 
     /// Takes the connection out without locking: in a forked child, a thread that does not

@@ -26,7 +26,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Says what this closure does next, for waiting processes: the status and the error of a
-    /// timeout show it instead of the place where the closure was passed to
+    /// timeout show it instead of the source location where the closure was passed to
     /// [`write`](crate::Database::write). The first 120 bytes are kept; nothing is, if
     /// [`record_sql`](Options::record_sql) is off.
     pub fn note_statement(&self, statement: &str) {
