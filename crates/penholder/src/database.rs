@@ -10,10 +10,10 @@ use penholder_lock::WriteLocker;
 use rusqlite::Connection;
 
 use crate::attachment::Attachment;
-use crate::data::{Executed, IntoParams, Rows, Statement, refuse_nul};
+use crate::data::{Executed, IntoParams, Rows, Statement, Value, refuse_nul};
 use crate::delegate::{DelegateContext, Entered};
 use crate::error::{Error, Result};
-use crate::group::{self, Work, WriteResult};
+use crate::group::{self, Begun, Submission, Work, WriteResult};
 use crate::location::Location;
 use crate::opening;
 use crate::options::Options;
@@ -187,21 +187,8 @@ impl Database {
         E: From<Error> + Send,
     {
         let site = panic::Location::caller();
-        let deadline = self.deadline();
-        let attachment = self.attachment();
-        let context = self.context(&attachment)?;
-        match context.enter_without_waiting(deadline)? {
-            Entered::Alone(alone) => {
-                alone.session.note_call_site(site, false);
-                let done = alone.session.write(work);
-                alone.finish();
-                done
-            }
-            Entered::Group(begun) => {
-                let lead = |begun, member: &_| context.lead_until_finished(begun, member);
-                group::run_closure(context.group, begun, work, deadline, site, lead)
-            }
-        }
+        let alone = |session: &Session<'_>, work| session.write(work);
+        self.run_write(site, false, work, alone, group::run_closure)
     }
 
     /// Takes the write lock, runs a closure on the writing connection, and releases the lock:
@@ -257,23 +244,11 @@ impl Database {
         let site = panic::Location::caller();
         refuse_nul("write", sql)?;
         let params = params.into_params();
-        let deadline = self.deadline();
-        let attachment = self.attachment();
-        let context = self.context(&attachment)?;
-        match context.enter_without_waiting(deadline)? {
-            Entered::Alone(alone) => {
-                alone.session.note_call_site(site, true);
-                let done = alone.session.execute(sql, &params);
-                alone.finish();
-                done
-            }
-            Entered::Group(begun) => {
-                let work = Work::Statement(Statement::new(sql, params));
-                let lead = |begun, member: &_| context.lead_until_finished(begun, member);
-                let done = group::run_data(context.group, begun, work, deadline, site, lead);
-                done.and_then(group::only)
-            }
-        }
+        let alone = |session: &Session<'_>, params: Vec<Value>| session.execute(sql, &params);
+        self.run_write(site, true, params, alone, |submission, params| {
+            let work = Work::Statement(Statement::new(sql, params));
+            group::run_data(submission, work).and_then(group::only)
+        })
     }
 
     /// Runs several statements, as plain data, in one transaction: all or nothing.
@@ -310,20 +285,41 @@ impl Database {
     }
 
     fn run_batch(&self, statements: Vec<Statement>, site: CallSite) -> WriteResult {
+        let alone = |session: &Session<'_>, all: Vec<Statement>| session.batch(&all);
+        self.run_write(site, true, statements, alone, |submission, statements| {
+            group::run_data(submission, Work::Batch(statements))
+        })
+    }
+
+    /// Runs a write: alone, if it can begin without waiting, or in the group of this process.
+    fn run_write<W, T, E: From<Error>>(
+        &self,
+        site: CallSite,
+        has_statement: bool,
+        work: W,
+        alone: impl FnOnce(&Session<'_>, W) -> Result<T, E>,
+        in_group: impl FnOnce(Submission<'_>, W) -> Result<T, E>,
+    ) -> Result<T, E> {
         let deadline = self.deadline();
         let attachment = self.attachment();
         let context = self.context(&attachment)?;
         match context.enter_without_waiting(deadline)? {
-            Entered::Alone(alone) => {
-                alone.session.note_call_site(site, true);
-                let done = alone.session.batch(&statements);
-                alone.finish();
+            Entered::Alone(entered) => {
+                entered.session.note_call_site(site, has_statement);
+                let done = alone(&entered.session, work);
+                entered.finish();
                 done
             }
             Entered::Group(begun) => {
-                let work = Work::Batch(statements);
-                let lead = |begun, member: &_| context.lead_until_finished(begun, member);
-                group::run_data(context.group, begun, work, deadline, site, lead)
+                let lead = |begun: Begun, member: &_| context.lead_until_finished(begun, member);
+                let submission = Submission {
+                    context: context.group,
+                    begun,
+                    deadline,
+                    site,
+                    lead: &lead,
+                };
+                in_group(submission, work)
             }
         }
     }
