@@ -38,7 +38,7 @@ impl Attachment {
         }
     }
 
-    /// Whether this process made it, not its parent.
+    /// Returns whether this process made it, not its parent.
     pub(crate) fn is_ours(&self) -> bool {
         self.write.is_ours()
     }

@@ -123,8 +123,8 @@ pub fn fingerprint(connection: &Connection, path: &Path) -> Result<u64> {
     Ok(fingerprint::of(connection, &location, delegate::LAYOUT)?.0)
 }
 
-/// Whether a writing connection that `change` has had, and that has written since, is found to
-/// have this fingerprint.
+/// Returns whether a writing connection that `change` has had, and that has written since, is
+/// found to have this fingerprint.
 ///
 /// # Errors
 ///

@@ -33,7 +33,7 @@ impl Labels<'_> {
     }
 }
 
-/// Whether a recorder or a subscriber wants times.
+/// Returns whether a recorder or a subscriber wants times.
 fn is_observed() -> bool {
     cfg!(feature = "metrics") || LevelFilter::current() > LevelFilter::OFF
 }
@@ -108,7 +108,8 @@ impl HoldSpan {
         }
     }
 
-    /// Whether the lock was held for [`Options::warn_hold`] or longer, if times are wanted.
+    /// Returns whether the lock was held for [`Options::warn_hold`] or longer, if times are
+    /// wanted.
     pub(crate) fn is_slow(&self, options: &Options) -> bool {
         let held = self.begun.map(|begun| begun.elapsed());
         held.is_some_and(|held| held >= options.warn_hold)

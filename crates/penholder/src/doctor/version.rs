@@ -63,7 +63,7 @@ pub(super) fn parse(text: &[u8]) -> Option<Version> {
     numbers.next().is_none().then_some(Version { minor, patch })
 }
 
-/// Whether it has the WAL-reset bug.
+/// Returns whether it has the WAL-reset bug.
 pub(super) fn is_affected(version: Version) -> bool {
     let number = (version.minor, version.patch);
     let is_repaired = matches!(number, (44, 6..) | (50, 7..));
@@ -142,7 +142,7 @@ impl Detector {
     }
 }
 
-/// Whether a file has SQLite in its name. Such libraries are searched before other files.
+/// Returns whether a file has SQLite in its name. Such libraries are searched before other files.
 fn is_likely(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
     name.to_string_lossy().contains("sqlite")

@@ -103,7 +103,7 @@ impl Group {
         taken.map(|()| Lead::new(self))
     }
 
-    /// Whether the calling thread leads: it is inside a closure.
+    /// Returns whether the calling thread leads: it is inside a closure.
     pub(crate) fn is_led_by_this_thread(&self) -> bool {
         self.queue.is_owned_by_this_thread()
     }

@@ -132,12 +132,12 @@ impl Hooks {
         }
     }
 
-    /// Whether the hooks that a write calls were called.
+    /// Returns whether the hooks that a write calls were called.
     pub(crate) fn saw_write(&self) -> bool {
         self.calls.commit.load(Relaxed) && self.calls.update.load(Relaxed)
     }
 
-    /// Whether all hooks were called.
+    /// Returns whether all hooks were called.
     pub(crate) fn saw_all(&self) -> bool {
         let Calls {
             rollback,
@@ -165,7 +165,7 @@ impl Hooks {
         self.state.swap(OUTSIDE, Relaxed) == OPEN
     }
 
-    /// Whether the transaction that began is still open.
+    /// Returns whether the transaction that began is still open.
     pub(crate) fn is_open(&self) -> bool {
         self.state.load(Relaxed) == OPEN
     }
@@ -189,7 +189,7 @@ impl Hooks {
         self.watched_id.store(id, Relaxed);
     }
 
-    /// Whether a row with that id was inserted since.
+    /// Returns whether a row with that id was inserted since.
     pub(crate) fn has_inserted(&self) -> bool {
         self.inserted.load(Relaxed)
     }

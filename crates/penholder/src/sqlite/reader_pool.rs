@@ -109,7 +109,7 @@ impl ReaderPool {
 }
 
 impl Reader<'_> {
-    /// Whether the connection was lent in the parent of this forked process.
+    /// Returns whether the connection was lent in the parent of this forked process.
     pub(crate) fn is_inherited(&self) -> bool {
         self.generation != fork_generation()
     }

@@ -87,7 +87,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Whether the WAL is long, and a reader keeps it so.
+    /// Returns whether the WAL is long, and a reader keeps it so.
     pub(crate) fn is_pinned(self) -> bool {
         !self.busy
             && self.wal_frames > u64::from(LONG_FRAMES)

@@ -44,17 +44,17 @@ pub(crate) fn ownership(file: &Metadata) -> Option<Ownership> {
     })
 }
 
-/// Whether this user may read the file. It is not opened.
+/// Returns whether this user may read the file. It is not opened.
 pub(crate) fn may_read(path: &Path) -> bool {
     access(path, Access::READ_OK).is_ok()
 }
 
-/// Whether this user may write the file. It is not opened.
+/// Returns whether this user may write the file. It is not opened.
 pub(crate) fn may_write(path: &Path) -> bool {
     access(path, Access::WRITE_OK).is_ok()
 }
 
-/// Whether this user may create files in the directory.
+/// Returns whether this user may create files in the directory.
 pub(crate) fn may_add_files(directory: &Path) -> bool {
     access(directory, Access::WRITE_OK | Access::EXEC_OK).is_ok()
 }

@@ -47,7 +47,7 @@ impl WriteResources {
         }
     }
 
-    /// Whether this process made them, not its parent.
+    /// Returns whether this process made them, not its parent.
     pub(crate) fn is_ours(&self) -> bool {
         self.generation == fork_generation()
     }
@@ -112,7 +112,7 @@ impl<'a> WriteContext<'a> {
         }
     }
 
-    /// Whether this process opened what it writes with. A process that was forked inside a
+    /// Returns whether this process opened what it writes with. A process that was forked inside a
     /// closure must not touch what its parent has open.
     pub(crate) fn is_ours(&self) -> bool {
         self.resources.is_ours()

@@ -117,7 +117,7 @@ impl<'a> Session<'a> {
         self.context.is_ours()
     }
 
-    /// Whether nothing ran in it that may change the connection.
+    /// Returns whether nothing ran in it that may change the connection.
     pub(crate) fn is_plain(&self) -> bool {
         self.is_plain.get()
     }
@@ -289,7 +289,7 @@ impl<'a> Session<'a> {
         Error::rolled_back(&self.context.location.path)
     }
 
-    /// Whether the transaction that began is still open.
+    /// Returns whether the transaction that began is still open.
     pub(crate) fn is_open(&self) -> bool {
         self.write_connection().is_open()
     }
@@ -299,7 +299,7 @@ impl<'a> Session<'a> {
         let _ = self.write_connection().roll_back();
     }
 
-    /// Whether SQLite enforces foreign keys on this connection.
+    /// Returns whether SQLite enforces foreign keys on this connection.
     fn has_foreign_keys(&self) -> bool {
         let setting = DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY;
         self.connection().db_config(setting).unwrap_or(true)
