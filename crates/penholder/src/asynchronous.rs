@@ -7,10 +7,9 @@
 //! | leads: waits for the lock | the task, and one blocking thread for each process and database | it leaves; the thread ends its wait, and passes the lead on |
 //! | runs on a blocking thread, its own or another member's | the task | it runs on and commits or fails; no one learns which |
 
-use std::panic::Location;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{self, resume_unwind};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use penholder_core::Deadline;
 use penholder_core::fair_queue::Wake;
@@ -25,6 +24,7 @@ use crate::data::{Executed, IntoParams, Rows, Statement, refuse_nul};
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::group::{self, Begun, Lead, Member, PendingWrite, Work, WriteResult};
+use crate::mutex::lock;
 use crate::options::Options;
 use crate::sqlite::query;
 use crate::write::{CallSite, Transaction};
@@ -108,22 +108,16 @@ impl AsyncDatabase {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        let site = Location::caller();
+        let site = panic::Location::caller();
         async move {
             let output = Arc::new(Mutex::new(None));
-            let (mut work, place) = (Some(work), Arc::clone(&output));
+            let (mut work, kept) = (Some(work), Arc::clone(&output));
             let closure = Work::Closure(Box::new(move |tx| {
-                let Some(work) = work.take() else {
-                    return false;
-                };
-                let result = catch_unwind(AssertUnwindSafe(|| work(tx)));
-                let succeeded = matches!(result, Ok(Ok(_)));
-                *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-                succeeded
+                group::run_once(&mut work, tx, |result| *lock(&kept) = Some(result))
             }));
             let result = self.submit(closure, site).await;
-            let output = output.lock().unwrap_or_else(PoisonError::into_inner).take();
-            group::settle(output, result)
+            let output = lock(&output).take();
+            group::closure_outcome(output, result)
         }
     }
 
@@ -138,7 +132,7 @@ impl AsyncDatabase {
         sql: impl Into<String>,
         params: impl IntoParams,
     ) -> impl Future<Output = Result<Executed>> + Send {
-        let site = Location::caller();
+        let site = panic::Location::caller();
         let (sql, params) = (sql.into(), params.into_params());
         async move {
             refuse_nul("write", &sql)?;
@@ -157,7 +151,7 @@ impl AsyncDatabase {
         &self,
         statements: impl IntoIterator<Item = S>,
     ) -> impl Future<Output = Result<Vec<Executed>>> + Send {
-        let site = Location::caller();
+        let site = panic::Location::caller();
         let statements: Vec<Statement> = statements.into_iter().map(Into::into).collect();
         async move {
             statements
@@ -225,23 +219,23 @@ impl AsyncDatabase {
             return Err(attachment.locker().nested_error().into());
         }
         let write = PendingWrite::new(work, self.db.deadline(), site);
-        let place = Place {
+        let task = QueuedTask {
             db: self.db.clone(),
             attachment,
             member: Member::of_task(write),
         };
-        place.wait().await
+        task.wait().await
     }
 }
 
-/// A task's place in the group. Dropping it leaves, unless the write runs already.
-struct Place {
+/// A task that waits in the group. Dropping it leaves the queue, unless the write runs already.
+struct QueuedTask {
     db: Database,
     attachment: Arc<Attachment>,
     member: Arc<Member>,
 }
 
-impl Place {
+impl QueuedTask {
     async fn wait(self) -> WriteResult {
         let (group, member) = (&self.attachment.group, &self.member);
         let deadline = &member.content.deadline;
@@ -269,7 +263,7 @@ impl Place {
             };
             lead.bind_to_this_thread();
             if let Ok(context) = db.context(&attachment) {
-                context.lead(Begun { lead, guard: None }, &member);
+                context.lead_until_finished(Begun { lead, guard: None }, &member);
             }
         });
         let deadline = &self.member.content.deadline;
@@ -291,7 +285,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for QueuedTask {
     fn drop(&mut self) {
         // In a forked child the queue is the parent's, including its mutex.
         if self.attachment.is_ours() {

@@ -38,7 +38,7 @@ impl Attachment {
         }
     }
 
-    /// Whether this process made it, not its parent.
+    /// Returns whether this process made it, not its parent.
     pub(crate) fn is_ours(&self) -> bool {
         self.write.is_ours()
     }
@@ -74,13 +74,15 @@ impl Attachment {
         }
         // First without the lock: others may write while this process waits for the disk. Not
         // at all if it is not the last: of many short processes each would wait.
-        if wal::is_long(&self.wal) && (locker.is_shared() || !wal::checkpoint_all(connection)) {
+        if wal::may_checkpoint_slowly(&self.wal)
+            && (locker.is_shared() || !wal::checkpoint_all(connection))
+        {
             return None;
         }
         let guard = locker.try_acquire().unwrap_or(None)?;
         // Another process may have written meanwhile.
-        let is_short = !wal::is_long(&self.wal) || wal::checkpoint_all(connection);
-        is_short.then_some(guard)
+        let is_fast = !wal::may_checkpoint_slowly(&self.wal) || wal::checkpoint_all(connection);
+        is_fast.then_some(guard)
     }
 }
 

@@ -10,17 +10,17 @@ use penholder_lock::WriteLocker;
 use rusqlite::Connection;
 
 use crate::attachment::Attachment;
-use crate::data::{Executed, IntoParams, Rows, Statement, refuse_nul};
+use crate::data::{Executed, IntoParams, Rows, Statement, Value, refuse_nul};
 use crate::delegate::{DelegateContext, Entered};
 use crate::error::{Error, Result};
-use crate::group::{self, Work, WriteResult};
+use crate::group::{self, Begun, Submission, Work, WriteResult};
 use crate::location::Location;
 use crate::opening;
 use crate::options::Options;
 use crate::sqlite::connection;
 use crate::sqlite::query::query;
 #[cfg(feature = "tokio")]
-use crate::telemetry::{self, Subject};
+use crate::telemetry::{self, Labels};
 use crate::write::{CallSite, Session, Transaction};
 
 /// One SQLite database, written by many processes, one at a time.
@@ -151,8 +151,9 @@ impl Database {
     ///
     /// The closure may read before it writes: no other process writes meanwhile. It may borrow,
     /// and return an error type of its own. An error or a panic rolls back and reaches the
-    /// caller; the database remains usable. Keep it short: all others wait. It stays on this
-    /// machine, unlike the plain data of [`execute`](Self::execute) and [`batch`](Self::batch).
+    /// caller; the database remains usable. Keep it short: all others wait. It always runs in
+    /// this process; the plain data of [`execute`](Self::execute) and [`batch`](Self::batch) may
+    /// be executed by another process.
     ///
     /// ```
     /// # use penholder::{Database, Result};
@@ -186,21 +187,8 @@ impl Database {
         E: From<Error> + Send,
     {
         let site = panic::Location::caller();
-        let deadline = self.deadline();
-        let attachment = self.attachment();
-        let context = self.context(&attachment)?;
-        match context.enter(deadline)? {
-            Entered::Alone(alone) => {
-                alone.session.note_call_site(site, false);
-                let done = alone.session.write(work);
-                alone.finish();
-                done
-            }
-            Entered::Group(begun) => {
-                let lead = |begun, member: &_| context.lead(begun, member);
-                group::run_closure(context.group, begun, work, deadline, site, lead)
-            }
-        }
+        let alone = |session: &Session<'_>, work| session.write(work);
+        self.run_write(site, false, work, alone, group::run_closure)
     }
 
     /// Takes the write lock, runs a closure on the writing connection, and releases the lock:
@@ -256,23 +244,11 @@ impl Database {
         let site = panic::Location::caller();
         refuse_nul("write", sql)?;
         let params = params.into_params();
-        let deadline = self.deadline();
-        let attachment = self.attachment();
-        let context = self.context(&attachment)?;
-        match context.enter(deadline)? {
-            Entered::Alone(alone) => {
-                alone.session.note_call_site(site, true);
-                let done = alone.session.execute(sql, &params);
-                alone.finish();
-                done
-            }
-            Entered::Group(begun) => {
-                let work = Work::Statement(Statement::new(sql, params));
-                let lead = |begun, member: &_| context.lead(begun, member);
-                let done = group::run_data(context.group, begun, work, deadline, site, lead);
-                done.and_then(group::only)
-            }
-        }
+        let alone = |session: &Session<'_>, params: Vec<Value>| session.execute(sql, &params);
+        self.run_write(site, true, params, alone, |submission, params| {
+            let work = Work::Statement(Statement::new(sql, params));
+            group::run_data(submission, work).and_then(group::only)
+        })
     }
 
     /// Runs several statements, as plain data, in one transaction: all or nothing.
@@ -309,20 +285,41 @@ impl Database {
     }
 
     fn run_batch(&self, statements: Vec<Statement>, site: CallSite) -> WriteResult {
+        let alone = |session: &Session<'_>, all: Vec<Statement>| session.batch(&all);
+        self.run_write(site, true, statements, alone, |submission, statements| {
+            group::run_data(submission, Work::Batch(statements))
+        })
+    }
+
+    /// Runs a write: alone, if it can begin without waiting, or in the group of this process.
+    fn run_write<W, T, E: From<Error>>(
+        &self,
+        site: CallSite,
+        has_statement: bool,
+        work: W,
+        alone: impl FnOnce(&Session<'_>, W) -> Result<T, E>,
+        in_group: impl FnOnce(Submission<'_>, W) -> Result<T, E>,
+    ) -> Result<T, E> {
         let deadline = self.deadline();
         let attachment = self.attachment();
         let context = self.context(&attachment)?;
-        match context.enter(deadline)? {
-            Entered::Alone(alone) => {
-                alone.session.note_call_site(site, true);
-                let done = alone.session.batch(&statements);
-                alone.finish();
+        match context.enter_without_waiting(deadline)? {
+            Entered::Alone(entered) => {
+                entered.session.note_call_site(site, has_statement);
+                let done = alone(&entered.session, work);
+                entered.finish();
                 done
             }
             Entered::Group(begun) => {
-                let work = Work::Batch(statements);
-                let lead = |begun, member: &_| context.lead(begun, member);
-                group::run_data(context.group, begun, work, deadline, site, lead)
+                let lead = |begun: Begun, member: &_| context.lead_until_finished(begun, member);
+                let submission = Submission {
+                    context: context.group,
+                    begun,
+                    deadline,
+                    site,
+                    lead: &lead,
+                };
+                in_group(submission, work)
             }
         }
     }
@@ -337,7 +334,7 @@ impl Database {
     ) -> Result<T, E> {
         let attachment = self.attachment();
         let context = self.context(&attachment)?;
-        let session = context.group.write.session(deadline)?;
+        let session = Session::acquire(context.group.write, deadline)?;
         session.note_call_site(site, false);
         let done = work(&session);
         context.finish(session);
@@ -411,11 +408,11 @@ impl Database {
     /// Reports that a call of a task failed before it had a thread.
     #[cfg(feature = "tokio")]
     pub(crate) fn report_failed(&self, error: &Error) {
-        let subject = Subject {
-            database: &self.inner.location,
+        let labels = Labels {
+            location: &self.inner.location,
             options: &self.inner.options,
         };
-        telemetry::failed(subject, error);
+        telemetry::failed(labels, error);
     }
 
     /// Returns the deadline of a call that begins now.

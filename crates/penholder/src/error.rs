@@ -118,7 +118,7 @@ impl Error {
         })
     }
 
-    /// Whether a part of what failed stands.
+    /// Returns whether a part of what failed stands.
     pub(crate) fn keeps_changes(&self) -> bool {
         matches!(&*self.kind, Kind::Sqlite { kept, .. } if *kept > 0)
     }
@@ -398,6 +398,7 @@ impl fmt::Display for Error {
     }
 }
 
+/// The text of an error: what failed, where and why, and what to do next.
 struct Text<'a>(&'a Kind);
 
 impl fmt::Display for Text<'_> {
@@ -409,101 +410,139 @@ impl fmt::Display for Text<'_> {
                 path,
                 source,
                 kept,
-            } => {
-                write!(f, "{what}: ")?;
-                if let Some(path) = path {
-                    write!(f, "{}: ", path.display())?;
-                }
-                write!(f, "{source}")?;
-                if *kept > 0 {
-                    return write!(
-                        f,
-                        ": the {kept} changes before it stand, as FAIL asks: `batch` rolls them back"
-                    );
-                }
-                match next_step(source) {
-                    Some(next) => write!(f, ": {next}"),
-                    None => Ok(()),
-                }
-            }
+            } => sqlite_text(f, what, path.as_deref(), source, *kept),
             Kind::Busy {
                 path,
                 deadline,
                 outsider,
                 ..
-            } => {
-                writeln!(f, "database busy after {deadline}: {}", path.display())?;
-                f.write_str("  not the write lock, but SQLite's own was not free: ")?;
-                match outsider {
-                    Some(process) => writeln!(f, "{process} writes without the write lock")?,
-                    None => f.write_str(
-                        "a process writes without the write lock, or SQLite recovers or checkpoints\n",
-                    )?,
-                }
-                f.write_str("  try again, or let that program write through penholder")
-            }
+            } => busy_text(f, path, deadline, outsider.as_ref()),
             Kind::NoReader {
                 path,
                 deadline,
                 size,
-            } => write!(
-                f,
-                "read: {}: all {size} reader connections were in use for {deadline}: end reads \
-                 sooner, do not read inside a read, or raise `Options::readers`",
-                path.display()
-            ),
+            } => no_reader_text(f, path, deadline, *size),
             Kind::Refused {
                 what,
                 path,
                 why,
                 next,
-            } => {
-                write!(f, "{what}: {}: {why}: {next}", path.display())
-            }
+            } => write!(f, "{what}: {}: {why}: {next}", path.display()),
             Kind::Io {
                 what,
                 path,
                 source,
                 next,
-            } => {
-                write!(f, "{what}: {}: {source}: {next}", path.display())
-            }
+            } => write!(f, "{what}: {}: {source}: {next}", path.display()),
             Kind::Misuse { what, why, next } => write!(f, "{what}: {why}: {next}"),
-            Kind::Forked { what, path } => write!(
-                f,
-                "{what}: {}: this process was forked inside the closure, and the connection is its \
-                 parent's: nothing was done here; use the database again in the child, outside the \
-                 closure",
-                path.display()
-            ),
-            Kind::OutcomeUnknown { path, cause } => {
-                write!(
-                    f,
-                    "write: {}: another process had claimed it, and did not report the outcome: ",
-                    path.display()
-                )?;
-                if let Some(cause) = cause {
-                    write!(f, "{cause}\n  ")?;
-                }
-                f.write_str(
-                    "it is written once or not at all, which is open while that process holds the \
-                     lock: look at the data after that, before you write it again",
-                )
-            }
-            Kind::ResultLost { path } => write!(
-                f,
-                "write: {}: it was written by another process, but the queue file, through which \
-                 the result came, was damaged: do not write it again",
-                path.display()
-            ),
-            Kind::RolledBack { path } => write!(
-                f,
-                "write: {}: another write of the same batch made SQLite roll all of it back: \
-                 nothing was written: try again",
-                path.display()
-            ),
+            Kind::Forked { what, path } => forked_text(f, what, path),
+            Kind::OutcomeUnknown { path, cause } => outcome_unknown_text(f, path, cause.as_deref()),
+            Kind::ResultLost { path } => result_lost_text(f, path),
+            Kind::RolledBack { path } => rolled_back_text(f, path),
         }
     }
+}
+
+fn sqlite_text(
+    f: &mut fmt::Formatter<'_>,
+    what: &str,
+    path: Option<&Path>,
+    source: &rusqlite::Error,
+    kept: u64,
+) -> fmt::Result {
+    write!(f, "{what}: ")?;
+    if let Some(path) = path {
+        write!(f, "{}: ", path.display())?;
+    }
+    write!(f, "{source}")?;
+    if kept > 0 {
+        return write!(
+            f,
+            ": the {kept} changes before the failure were kept, because the statement uses FAIL: \
+             use `batch` to roll them back"
+        );
+    }
+    match next_step(source) {
+        Some(next) => write!(f, ": {next}"),
+        None => Ok(()),
+    }
+}
+
+fn busy_text(
+    f: &mut fmt::Formatter<'_>,
+    path: &Path,
+    deadline: &Deadline,
+    outsider: Option<&Process>,
+) -> fmt::Result {
+    writeln!(f, "database busy after {deadline}: {}", path.display())?;
+    f.write_str("  the write lock was free, but SQLite's own lock was not: ")?;
+    match outsider {
+        Some(process) => writeln!(f, "{process} writes without the write lock")?,
+        None => f.write_str(
+            "a process writes without the write lock, or SQLite recovers or checkpoints\n",
+        )?,
+    }
+    f.write_str("  try again, or let that program write through penholder")
+}
+
+fn no_reader_text(
+    f: &mut fmt::Formatter<'_>,
+    path: &Path,
+    deadline: &Deadline,
+    size: usize,
+) -> fmt::Result {
+    write!(
+        f,
+        "read: {}: all {size} reader connections were in use for {deadline}: end reads sooner, do \
+         not read inside a read, or raise `Options::readers`",
+        path.display()
+    )
+}
+
+fn forked_text(f: &mut fmt::Formatter<'_>, what: &str, path: &Path) -> fmt::Result {
+    write!(
+        f,
+        "{what}: {}: this process was forked inside the closure, and the connection is its \
+         parent's: nothing was done here; use the database again in the child, outside the closure",
+        path.display()
+    )
+}
+
+fn outcome_unknown_text(
+    f: &mut fmt::Formatter<'_>,
+    path: &Path,
+    cause: Option<&Error>,
+) -> fmt::Result {
+    write!(
+        f,
+        "write: {}: another process had claimed it, and did not report the outcome: ",
+        path.display()
+    )?;
+    if let Some(cause) = cause {
+        write!(f, "{cause}\n  ")?;
+    }
+    f.write_str(
+        "the write happens once or not at all; this is undecided while that process holds the \
+         lock: check the data before you write again",
+    )
+}
+
+fn result_lost_text(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
+    write!(
+        f,
+        "write: {}: it was written by another process, but the queue file, through which the \
+         result came, was damaged: do not write it again",
+        path.display()
+    )
+}
+
+fn rolled_back_text(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
+    write!(
+        f,
+        "write: {}: another write of the same batch made SQLite roll all of it back: nothing was \
+         written: try again",
+        path.display()
+    )
 }
 
 impl StdError for Error {
@@ -517,7 +556,7 @@ impl StdError for Error {
     }
 }
 
-/// Whether SQLite says that another connection has one of its locks.
+/// Returns whether SQLite says that another connection has one of its locks.
 pub(crate) fn is_sqlite_busy(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }

@@ -24,7 +24,7 @@ fn locate(path: &Path) -> Result<(Location, Deadline)> {
 
 /// How one statement went on a [`DelegateConnection`].
 #[derive(Debug)]
-pub enum Delegated {
+pub enum StatementOutcome {
     /// It ran.
     Done(Executed),
     /// It violated a constraint: SQLite's extended code and text.
@@ -81,23 +81,23 @@ impl DelegateConnection {
     }
 
     /// Runs one statement in the open transaction.
-    pub fn run(&self, statement: &Statement) -> Delegated {
+    pub fn run(&self, statement: &Statement) -> StatementOutcome {
         match self.0.run(statement) {
-            delegate::Delegated::Done(done) => Delegated::Done(done),
-            delegate::Delegated::Failed { code, text } => Delegated::Failed(code, text),
-            delegate::Delegated::Local => Delegated::Local,
-            delegate::Delegated::Aborted => Delegated::Aborted,
+            delegate::Delegated::Done(done) => StatementOutcome::Done(done),
+            delegate::Delegated::Failed { code, text } => StatementOutcome::Failed(code, text),
+            delegate::Delegated::Local => StatementOutcome::Local,
+            delegate::Delegated::Aborted => StatementOutcome::Aborted,
         }
     }
 
     /// Runs one write in a savepoint of the open transaction.
     pub fn execute_write(&self, statements: &[Statement]) -> WriteOutcome {
         match delegate::execute_write(&self.0, statements) {
-            ExecutedWrite::Settled(Reply::Done(done)) => WriteOutcome::Done(done),
-            ExecutedWrite::Settled(Reply::Failed { code, text }) => {
+            ExecutedWrite::Replied(Reply::Done(done)) => WriteOutcome::Done(done),
+            ExecutedWrite::Replied(Reply::Failed { code, text }) => {
                 WriteOutcome::Failed(code, text)
             }
-            ExecutedWrite::Settled(Reply::Local) => WriteOutcome::Local,
+            ExecutedWrite::Replied(Reply::Local) => WriteOutcome::Local,
             ExecutedWrite::Aborted => WriteOutcome::Aborted,
         }
     }
@@ -123,8 +123,8 @@ pub fn fingerprint(connection: &Connection, path: &Path) -> Result<u64> {
     Ok(fingerprint::of(connection, &location, delegate::LAYOUT)?.0)
 }
 
-/// Whether a writing connection that `change` has had, and that has written since, is found to
-/// have this fingerprint.
+/// Returns whether a writing connection that `change` has had, and that has written since, is
+/// found to have this fingerprint.
 ///
 /// # Errors
 ///

@@ -122,6 +122,7 @@ mod group;
 pub mod internals;
 mod location;
 mod maintenance;
+mod mutex;
 mod opening;
 mod options;
 mod sqlite;

@@ -93,11 +93,10 @@ pub(crate) fn public_locker(location: &Location, options: &Options) -> Result<Wr
 
 /// The lock's record would overwrite the database, or SQLite's files beside it.
 fn refuse_database_as_lock(location: &Location, lock_file: &Path) -> Result<()> {
-    let identity = |path: &Path| path.metadata().and_then(|meta| sys::identity(&meta)).ok();
-    let lock_identity = identity(lock_file);
-    let is_lock = |path: &Path| {
-        path == lock_file || (lock_identity.is_some() && identity(path) == lock_identity)
-    };
+    let file_id = |path: &Path| path.metadata().and_then(|meta| sys::file_id(&meta)).ok();
+    let lock_id = file_id(lock_file);
+    let is_lock =
+        |path: &Path| path == lock_file || (lock_id.is_some() && file_id(path) == lock_id);
     if !location.files().any(|file| is_lock(&file)) {
         return Ok(());
     }

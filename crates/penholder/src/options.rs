@@ -91,10 +91,14 @@ impl GroupLimits {
         self
     }
 
-    /// Sets how long a write may wait for other writes. There are three such waits, each at
-    /// most this long: until as many writes have come as the last time, until those that join
-    /// the batch are done, and until the thread that runs the batch returns to its caller. If
-    /// no other thread or process writes, nothing waits.
+    /// Sets how long a write may wait for other writes. It bounds three waits, each by itself:
+    ///
+    /// - before a batch begins, until as many writes have come as the last time;
+    /// - while a batch runs, for the writes that join it;
+    /// - after the batch, until the thread that ran it stops serving others and returns to its
+    ///   caller.
+    ///
+    /// If no other thread or process writes, nothing waits.
     pub fn latency(mut self, latency: Duration) -> Self {
         self.latency = latency;
         self

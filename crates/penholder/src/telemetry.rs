@@ -4,7 +4,7 @@
 //! Without a subscriber each call costs one comparison: it reads no clock and makes no text.
 
 use std::fmt::Display;
-use std::panic::Location;
+use std::panic::Location as SourceLocation;
 use std::time::{Duration, Instant};
 
 use penholder_core::Guard;
@@ -13,45 +13,45 @@ use tracing::span::EnteredSpan;
 use tracing::{Level, debug, debug_span, event_enabled, warn};
 
 use crate::error::Error;
-use crate::location::Location as Database;
+use crate::location::Location;
 use crate::options::Options;
 
-/// The database that spans and events are about.
+/// What spans and events say about their database: its path and its label.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Subject<'a> {
-    pub(crate) database: &'a Database,
+pub(crate) struct Labels<'a> {
+    pub(crate) location: &'a Location,
     pub(crate) options: &'a Options,
 }
 
-impl Subject<'_> {
+impl Labels<'_> {
     fn label(&self) -> &str {
         self.options.label.as_deref().unwrap_or("")
     }
 
     fn path(&self) -> impl Display + '_ {
-        self.database.path.display()
+        self.location.path.display()
     }
 }
 
-/// Whether a recorder or a subscriber wants times.
+/// Returns whether a recorder or a subscriber wants times.
 fn is_observed() -> bool {
     cfg!(feature = "metrics") || LevelFilter::current() > LevelFilter::OFF
 }
 
 /// The wait for the write lock, from the request on.
 #[derive(Debug)]
-pub(crate) struct Wait {
+pub(crate) struct WaitSpan {
     begun: Option<Instant>,
     _span: EnteredSpan,
 }
 
-impl Wait {
-    pub(crate) fn begin(subject: Subject<'_>) -> Self {
+impl WaitSpan {
+    pub(crate) fn begin(labels: Labels<'_>) -> Self {
         let span = debug_span!(
             target: "penholder",
             "wait",
-            database = %subject.path(),
-            label = subject.label(),
+            database = %labels.path(),
+            label = labels.label(),
         );
         Self {
             begun: is_observed().then(Instant::now),
@@ -60,14 +60,14 @@ impl Wait {
     }
 
     /// Reports that the lock was taken.
-    pub(crate) fn ends(self, subject: Subject<'_>, guard: &Guard) {
+    pub(crate) fn ends(self, labels: Labels<'_>, guard: &Guard) {
         let waited = self.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
-        taken(subject, guard, waited);
+        taken(labels, guard, waited);
     }
 }
 
 /// Reports that the lock was taken after a wait of this length.
-pub(crate) fn taken(subject: Subject<'_>, guard: &Guard, waited: Duration) {
+pub(crate) fn taken(labels: Labels<'_>, guard: &Guard, waited: Duration) {
     if !is_observed() {
         return;
     }
@@ -79,8 +79,8 @@ pub(crate) fn taken(subject: Subject<'_>, guard: &Guard, waited: Duration) {
         metrics::counter!("penholder_recoveries_total").increment(1);
         warn!(
             target: "penholder",
-            database = %subject.path(),
-            label = subject.label(),
+            database = %labels.path(),
+            label = labels.label(),
             dead_pid = dead,
             "write lock recovered from a process that had died",
         );
@@ -89,18 +89,18 @@ pub(crate) fn taken(subject: Subject<'_>, guard: &Guard, waited: Duration) {
 
 /// The hold of the write lock, from the moment that it was taken.
 #[derive(Debug)]
-pub(crate) struct Hold {
+pub(crate) struct HoldSpan {
     begun: Option<Instant>,
     _span: EnteredSpan,
 }
 
-impl Hold {
-    pub(crate) fn begin(subject: Subject<'_>) -> Self {
+impl HoldSpan {
+    pub(crate) fn begin(labels: Labels<'_>) -> Self {
         let span = debug_span!(
             target: "penholder",
             "hold",
-            database = %subject.path(),
-            label = subject.label(),
+            database = %labels.path(),
+            label = labels.label(),
         );
         Self {
             begun: is_observed().then(Instant::now),
@@ -108,7 +108,8 @@ impl Hold {
         }
     }
 
-    /// Whether the lock was held for [`Options::warn_hold`] or longer, if times are wanted.
+    /// Returns whether the lock was held for [`Options::warn_hold`] or longer, if times are
+    /// wanted.
     pub(crate) fn is_slow(&self, options: &Options) -> bool {
         let held = self.begun.map(|begun| begun.elapsed());
         held.is_some_and(|held| held >= options.warn_hold)
@@ -118,8 +119,8 @@ impl Hold {
     /// was slow.
     pub(crate) fn ends(
         self,
-        subject: Subject<'_>,
-        site: Option<&Location<'_>>,
+        labels: Labels<'_>,
+        site: Option<&SourceLocation<'_>>,
         slow: Option<&str>,
     ) {
         let Some(held) = self.begun.map(|begun| begun.elapsed()) else {
@@ -135,8 +136,8 @@ impl Hold {
         metrics::counter!("penholder_slow_holds_total").increment(1);
         warn!(
             target: "penholder",
-            database = %subject.path(),
-            label = subject.label(),
+            database = %labels.path(),
+            label = labels.label(),
             held_s = held.as_secs_f64(),
             statement = (!statement.is_empty()).then_some(statement),
             call_site = site.map(tracing::field::display),
@@ -146,7 +147,7 @@ impl Hold {
 }
 
 /// Reports a call that ended at its deadline; other errors are not reported.
-pub(crate) fn failed(subject: Subject<'_>, error: &Error) {
+pub(crate) fn failed(labels: Labels<'_>, error: &Error) {
     if !error.is_timeout() {
         return;
     }
@@ -154,15 +155,15 @@ pub(crate) fn failed(subject: Subject<'_>, error: &Error) {
     metrics::counter!("penholder_timeouts_total").increment(1);
     warn!(
         target: "penholder",
-        database = %subject.path(),
-        label = subject.label(),
+        database = %labels.path(),
+        label = labels.label(),
         %error,
         "timeout",
     );
 }
 
 /// Reports that writes of other processes were committed together with our own.
-pub(crate) fn combined(subject: Subject<'_>, requests: usize, writes: usize) {
+pub(crate) fn combined(labels: Labels<'_>, requests: usize, writes: usize) {
     #[cfg(feature = "metrics")]
     {
         metrics::counter!("penholder_carried_batches_total").increment(1);
@@ -171,8 +172,8 @@ pub(crate) fn combined(subject: Subject<'_>, requests: usize, writes: usize) {
     if event_enabled!(target: "penholder", Level::DEBUG) {
         debug!(
             target: "penholder",
-            database = %subject.path(),
-            label = subject.label(),
+            database = %labels.path(),
+            label = labels.label(),
             requests,
             writes,
             "carried writes of other processes",
@@ -182,12 +183,12 @@ pub(crate) fn combined(subject: Subject<'_>, requests: usize, writes: usize) {
 
 /// Reports that the WAL is long and a reader keeps a checkpoint from copying all of it;
 /// `moved` of its `frames` frames were copied.
-pub(crate) fn wal_is_pinned(database: &Database, frames: u64, moved: u64) {
+pub(crate) fn wal_is_pinned(location: &Location, frames: u64, moved: u64) {
     #[cfg(feature = "metrics")]
     metrics::counter!("penholder_wal_pinned_total").increment(1);
     warn!(
         target: "penholder",
-        database = %database.path.display(),
+        database = %location.path.display(),
         frames,
         moved,
         "the WAL is long, and a reader keeps it from being checkpointed",
@@ -196,11 +197,11 @@ pub(crate) fn wal_is_pinned(database: &Database, frames: u64, moved: u64) {
 
 /// Reports that a release failed: the lock is free, or will be when the process ends, and what
 /// was committed stays committed.
-pub(crate) fn release_failed(subject: Subject<'_>, error: &Error) {
+pub(crate) fn release_failed(labels: Labels<'_>, error: &Error) {
     warn!(
         target: "penholder",
-        database = %subject.path(),
-        label = subject.label(),
+        database = %labels.path(),
+        label = labels.label(),
         %error,
         "write lock released with an error",
     );

@@ -497,7 +497,10 @@ fn changes_kept_by_fail_are_reported() {
     db.execute("CREATE TABLE once(a UNIQUE)", ()).unwrap();
     let sql = "INSERT OR FAIL INTO once VALUES (1), (2), (1)";
     let text = db.execute(sql, ()).unwrap_err().to_string();
-    assert!(text.contains("the 2 changes before it stand"), "{text}");
+    assert!(
+        text.contains("the 2 changes before the failure were kept"),
+        "{text}"
+    );
     assert_eq!(db.query("SELECT a FROM once", ()).unwrap().len(), 2);
     db.execute("DELETE FROM once", ()).unwrap();
     db.batch([sql]).unwrap_err();

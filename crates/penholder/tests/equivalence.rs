@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use penholder::internals::{
-    self, DelegateConnection, Delegated, WriteOutcome, fingerprint, is_found_unchanged,
+    self, DelegateConnection, StatementOutcome, WriteOutcome, fingerprint, is_found_unchanged,
 };
 use penholder::rusqlite::functions::FunctionFlags;
 use penholder::rusqlite::hooks::{AuthContext, Authorization, Wal};
@@ -353,7 +353,7 @@ fn in_transaction<T>(delegate: &DelegateConnection, work: impl FnOnce() -> T) ->
     done
 }
 
-fn run(delegate: &DelegateConnection, sql: &str) -> Delegated {
+fn run(delegate: &DelegateConnection, sql: &str) -> StatementOutcome {
     in_transaction(delegate, || delegate.run(&sql.into()))
 }
 
@@ -408,7 +408,7 @@ fn a_statement_that_does_more_than_change_rows_is_not_delegated() {
                     .unwrap();
             }
             let ran = run(&subject.delegate, sql);
-            assert!(matches!(ran, Delegated::Local), "{sql}");
+            assert!(matches!(ran, StatementOutcome::Local), "{sql}");
             connection
                 .execute_batch("PRAGMA writable_schema = 0")
                 .unwrap();
@@ -434,7 +434,7 @@ fn a_statement_without_an_end_is_bounded() {
     ] {
         let ran = run(&subject.delegate, sql);
         assert!(
-            matches!(ran, Delegated::Local | Delegated::Aborted),
+            matches!(ran, StatementOutcome::Local | StatementOutcome::Aborted),
             "{sql}"
         );
     }
@@ -498,18 +498,20 @@ fn last_insert_id_is_not_that_of_a_trigger() {
     let delegate = &subject.delegate;
     in_transaction(delegate, || {
         let first = delegate.run(&"INSERT INTO item(id, name) VALUES (1000001, 'a')".into());
-        assert!(matches!(first, Delegated::Done(done) if done.last_insert_id == Some(1_000_001)));
+        assert!(
+            matches!(first, StatementOutcome::Done(done) if done.last_insert_id == Some(1_000_001))
+        );
         let sql =
             "INSERT INTO log(id, text) VALUES (1000000, 'x') ON CONFLICT DO UPDATE SET text = 1";
         let second = delegate.run(&sql.into());
-        assert!(matches!(second, Delegated::Done(done) if done.last_insert_id.is_none()));
+        assert!(matches!(second, StatementOutcome::Done(done) if done.last_insert_id.is_none()));
         delegate
             .connection()
             .execute_batch("DELETE FROM log WHERE id = 1000001")
             .unwrap();
         let sql = "INSERT INTO face(name) VALUES ('other')";
         let third = delegate.run(&sql.into());
-        assert!(matches!(third, Delegated::Done(done) if done.last_insert_id.is_none()));
+        assert!(matches!(third, StatementOutcome::Done(done) if done.last_insert_id.is_none()));
     });
 }
 

@@ -1,6 +1,6 @@
 //! Plain data: what goes into a statement and what comes out of it.
 //!
-//! It is all owned, so that a statement can be sent to another process, or to another engine.
+//! It is all owned, so that a statement can be sent to another process.
 
 mod params;
 mod rows;

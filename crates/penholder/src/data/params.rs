@@ -42,10 +42,10 @@ impl<T: Into<Value> + Clone> IntoParams for &[T] {
 }
 
 macro_rules! tuples {
-    ($(($($name:ident $place:tt),+);)*) => {$(
+    ($(($($name:ident $index:tt),+);)*) => {$(
         impl<$($name: Into<Value>),+> IntoParams for ($($name,)+) {
             fn into_params(self) -> Vec<Value> {
-                vec![$(self.$place.into()),+]
+                vec![$(self.$index.into()),+]
             }
         }
     )*};

@@ -59,8 +59,8 @@ pub(super) fn record(
     Ok(())
 }
 
-/// Whether the batch with this sequence number, or a later one, executed this request; `None`
-/// if that cannot be told any more. Only inside a transaction.
+/// Returns whether the batch with this sequence number, or a later one, executed this request;
+/// `None` if that cannot be told any more. Only inside a transaction.
 ///
 /// A later one, because the claim may have been read before another combiner made a new one.
 pub(super) fn has_executed_since(
@@ -90,8 +90,8 @@ pub(super) fn has_executed_since(
     Ok(reaches_back.then_some(false))
 }
 
-/// Whether any batch executed this request, which was made after the batch `since`; `None` if
-/// that cannot be told any more. Only inside a transaction.
+/// Returns whether any batch executed this request, which was made after the batch `since`;
+/// `None` if that cannot be told any more. Only inside a transaction.
 pub(super) fn find_executed(
     connection: &Connection,
     since: u64,

@@ -6,8 +6,7 @@ use penholder_core::{BatchSize, Guard, REPLY_MAX, RemoteRequest, RequestId};
 
 use super::batch_table;
 use super::connection::{DelegateConnection, Delegated};
-use super::policy::may_delegate;
-use super::requester::may_delegate_work;
+use super::policy::may_use_other_connection;
 use super::state::DelegateContext;
 use super::wire::{self, Encoder, RemoteWrite, Reply};
 use crate::data::Statement;
@@ -18,7 +17,7 @@ use crate::telemetry;
 use crate::write::Session;
 
 /// How often a batch begins again without a write that aborted it.
-const TRIES: usize = 4;
+const BATCH_TRIES: usize = 4;
 
 /// A request that is being executed.
 struct ExecutingRequest {
@@ -45,20 +44,21 @@ struct Combination<'a> {
     batch: [u64; 2],
 }
 
-/// The write that made a transaction impossible: its place.
+/// The write that made a transaction impossible, by its index.
 enum Culprit {
     Own(usize),
     Remote(usize),
 }
 
-/// Executes, in one transaction, what other processes have left, and those writes of our own
+/// Executes, in one transaction, what other processes offer, and those writes of our own
 /// that may be executed on another connection than ours.
 pub(super) fn combine(context: &DelegateContext<'_>, session: &Session<'_>) {
     if session.guard().count_requests() == 0 {
         return;
     }
     let (write, delegate) = (context.write(), context.delegate);
-    // What fails here fails again, and is told, when the queue is run alone.
+    // An error is ignored here: the same step fails again, and is reported, when the queue runs
+    // without combining.
     let Ok(connection) = delegate.take_connection(write, session.deadline()) else {
         return;
     };
@@ -82,7 +82,7 @@ pub(super) fn combine(context: &DelegateContext<'_>, session: &Session<'_>) {
             combination.roll_back();
         } else {
             let mut budget = Budget::new(write.limits());
-            if may_delegate(write) {
+            if may_use_other_connection(write) {
                 combination.gather_own(&mut budget);
             }
             combination.run(&mut budget);
@@ -110,7 +110,7 @@ impl Combination<'_> {
         self.connection.fingerprint().0
     }
 
-    /// Reads what other processes have left. What an earlier combiner committed is
+    /// Reads what other processes offer. What an earlier combiner committed is
     /// acknowledged.
     fn gather_requests(&mut self) {
         let guard = self.session.guard();
@@ -141,8 +141,8 @@ impl Combination<'_> {
     }
 
     fn gather_own(&mut self, budget: &mut Budget) {
-        let group = self.context.group.group;
-        while let Some(write) = group.claim(|work| may_delegate_work(work) && budget.take(work)) {
+        let group = self.context.group();
+        while let Some(write) = group.claim(|work| work.looks_delegable() && budget.take(work)) {
             let result = None;
             self.own.push(OwnWrite { write, result });
         }
@@ -156,20 +156,20 @@ impl Combination<'_> {
             budget.take_size(all().count(), all().map(Statement::bytes).sum())
         });
         self.claim();
-        for _ in 0..TRIES {
+        for _ in 0..BATCH_TRIES {
             match self.run_all() {
                 Ok(()) => {
                     self.commit();
                     return;
                 }
-                Err(Culprit::Own(place)) => {
+                Err(Culprit::Own(index)) => {
                     // It has no result, so it is run alone.
                     self.roll_back();
-                    self.own[place].result = None;
-                    self.own[place].write.make_local();
+                    self.own[index].result = None;
+                    self.own[index].write.make_local();
                 }
-                Err(Culprit::Remote(place)) => {
-                    let culprit = self.remote.remove(place);
+                Err(Culprit::Remote(index)) => {
+                    let culprit = self.remote.remove(index);
                     self.refuse(&[culprit.request]);
                     self.roll_back();
                 }
@@ -233,7 +233,7 @@ impl Combination<'_> {
     }
 
     fn run_own(&mut self) -> Result<(), Culprit> {
-        for (place, own) in self.own.iter_mut().enumerate() {
+        for (index, own) in self.own.iter_mut().enumerate() {
             // What it did in an earlier attempt was rolled back.
             own.result = None;
             if own.write.is_local() {
@@ -241,34 +241,34 @@ impl Combination<'_> {
             }
             note_statement(self.session, own.write.work.statements());
             match execute_write(&self.connection, own.write.work.statements()) {
-                ExecutedWrite::Settled(Reply::Done(all)) => own.result = Some(Ok(all)),
-                ExecutedWrite::Settled(Reply::Failed { code, text }) => {
+                ExecutedWrite::Replied(Reply::Done(all)) => own.result = Some(Ok(all)),
+                ExecutedWrite::Replied(Reply::Failed { code, text }) => {
                     let error = Reply::failed(code, text);
                     own.result = Some(Err(self.session.explain("write", error)));
                 }
-                ExecutedWrite::Settled(Reply::Local) => own.write.make_local(),
-                ExecutedWrite::Aborted => return Err(Culprit::Own(place)),
+                ExecutedWrite::Replied(Reply::Local) => own.write.make_local(),
+                ExecutedWrite::Aborted => return Err(Culprit::Own(index)),
             }
         }
         Ok(())
     }
 
     fn run_remote(&mut self) -> Result<(), Culprit> {
-        for (place, one) in self.remote.iter_mut().enumerate() {
+        for (index, one) in self.remote.iter_mut().enumerate() {
             let mut replies = Encoder::default();
             one.is_done = false;
             for write in &one.writes {
                 note_statement(self.session, &write.statements);
                 let executed = execute_write(&self.connection, &write.statements);
-                let ExecutedWrite::Settled(reply) = executed else {
-                    return Err(Culprit::Remote(place));
+                let ExecutedWrite::Replied(reply) = executed else {
+                    return Err(Culprit::Remote(index));
                 };
                 one.is_done |= !matches!(reply, Reply::Local);
                 replies.reply(&reply);
             }
             let replies = replies.into_bytes();
             if !self.session.guard().reply(&one.request, &replies) {
-                return Err(Culprit::Remote(place));
+                return Err(Culprit::Remote(index));
             }
         }
         Ok(())
@@ -318,8 +318,7 @@ impl Combination<'_> {
             stats.note(commit_time, own + done.len());
         }
         self.context
-            .group
-            .group
+            .group()
             .commit_stats()
             .note_duration(commit_time);
         let remote: usize = done.iter().map(|one| one.writes.len()).sum();
@@ -329,7 +328,7 @@ impl Combination<'_> {
             remote_writes: remote as u64,
         });
         let Some(first) = done.first() else { return };
-        telemetry::combined(self.session.context().subject(), done.len(), remote);
+        telemetry::combined(self.session.context().labels(), done.len(), remote);
         if delegate.is_event_due() {
             guard.record_remote_writes(first.request.pid, remote as u64);
         }
@@ -357,7 +356,7 @@ impl Combination<'_> {
                 }
             }
         }
-        self.context.group.group.put_back(local);
+        self.context.group().put_back(local);
         self.session
             .note_writes_of(self.connection.write_connection());
         self.context.delegate.keep_connection(self.connection);
@@ -386,8 +385,8 @@ fn note_statement(session: &Session<'_>, statements: &[Statement]) {
 
 /// How one write went in a shared transaction.
 pub(crate) enum ExecutedWrite {
-    /// This is its outcome if the transaction is committed.
-    Settled(Reply),
+    /// The reply to it, which holds if the transaction is committed.
+    Replied(Reply),
     /// The transaction is gone, or has to go.
     Aborted,
 }
@@ -424,7 +423,7 @@ pub(crate) fn execute_write(
         savepoint::roll_back(connection.connection())
     };
     match ended {
-        Ok(()) => ExecutedWrite::Settled(reply),
+        Ok(()) => ExecutedWrite::Replied(reply),
         Err(_) => ExecutedWrite::Aborted,
     }
 }

@@ -20,6 +20,7 @@ use super::batch_table::TABLE;
 use super::wire::LAYOUT;
 use crate::data::{Executed, Statement};
 use crate::error::{Error, Result};
+use crate::group::Work;
 use crate::location::Location;
 use crate::options::Options;
 use crate::sqlite::fingerprint::{self, Fingerprint};
@@ -27,10 +28,11 @@ use crate::sqlite::query;
 use crate::sqlite::sql::{StatementKind, first_word};
 use crate::sqlite::write_connection::{FailedStatement, WriteConnection};
 
-/// How long a statement may run in a transaction that it shares with other processes.
+/// How long a statement may run in a transaction that it shares with other processes. After
+/// that SQLite interrupts it, and its owner runs it itself.
 const TIME_LIMIT: Duration = Duration::from_millis(5);
 /// How many steps of SQLite's virtual machine lie between two looks at the clock.
-const STEPS: i32 = 1000;
+const STEPS_BETWEEN_CHECKS: i32 = 1000;
 /// The longest value that is executed for another process, in bytes.
 const VALUE_MAX: i32 = 1 << 20;
 
@@ -60,8 +62,9 @@ pub(crate) struct DelegateConnection {
 /// How one statement went.
 pub(crate) enum Delegated {
     Done(Executed),
-    /// As on its owner's connection. SQLite may have left some of its changes, as after
-    /// [`Local`](Self::Local): only the savepoint around it takes them back.
+    /// A constraint violation, which the owner's connection would report in the same way. Roll
+    /// back the savepoint: some changes of the statement may remain, as after
+    /// [`Local`](Self::Local).
     Failed {
         code: i32,
         text: Option<String>,
@@ -131,7 +134,7 @@ impl DelegateConnection {
 
     /// Runs one statement in a savepoint of a transaction that it shares with others.
     pub(crate) fn run(&self, statement: &Statement) -> Delegated {
-        if !may_delegate(statement.sql()) {
+        if !looks_delegable(statement.sql()) {
             return Delegated::Local;
         }
         let sql = format!("{MARK}{}", statement.sql());
@@ -187,7 +190,7 @@ fn install_hooks(
     }))?;
     let ends = Arc::clone(ends);
     connection.progress_handler(
-        STEPS,
+        STEPS_BETWEEN_CHECKS,
         Some(move || match ends.load(Relaxed) {
             0 => false,
             end => nanos(origin.elapsed()) > end,
@@ -202,10 +205,20 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Whether a statement looks like one that another process may execute; the authorizer decides.
-pub(super) fn may_delegate(sql: &str) -> bool {
+/// Returns whether a statement looks like one that another process may execute; the authorizer
+/// decides.
+fn looks_delegable(sql: &str) -> bool {
     let is_with = || first_word(sql).eq_ignore_ascii_case(b"WITH");
     (StatementKind::of(sql) != StatementKind::Other || is_with()) && !sql.contains(TABLE)
+}
+
+impl Work {
+    /// Returns whether this looks like a write that another process may execute: plain data,
+    /// of which every statement looks so.
+    pub(super) fn looks_delegable(&self) -> bool {
+        let all = self.statements();
+        !all.is_empty() && all.iter().all(|one| looks_delegable(one.sql()))
+    }
 }
 
 /// Functions whose result depends on what the connection did before.

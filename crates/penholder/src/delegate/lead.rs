@@ -1,5 +1,5 @@
-//! What the leader of a group does: enters, waits for the lock, serves its own process and
-//! others, and finishes.
+//! What the leader of a group does: takes the lead, waits for the lock, serves its own process
+//! and others, and gives both back.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,9 +38,9 @@ impl Alone<'_> {
 }
 
 impl<'a> DelegateContext<'a> {
-    /// Begins a write without waiting.
-    pub(crate) fn enter(self, deadline: Deadline) -> Result<Entered<'a>> {
-        let Some(lead) = self.group.group.try_lead() else {
+    /// Begins a write: takes the lead and the lock, if they are free.
+    pub(crate) fn enter_without_waiting(self, deadline: Deadline) -> Result<Entered<'a>> {
+        let Some(lead) = self.group().try_lead() else {
             return self.group.refuse_nested().map(|()| Entered::Group(None));
         };
         let write = self.write();
@@ -48,12 +48,12 @@ impl<'a> DelegateContext<'a> {
             Some(guard) => guard,
             None => return Ok(Entered::Group(Some(Begun { lead, guard: None }))),
         };
-        telemetry::taken(write.subject(), &guard, Duration::ZERO);
+        telemetry::taken(write.labels(), &guard, Duration::ZERO);
         if is_combining_worth_it(write, &guard) {
             let guard = Some(guard);
             return Ok(Entered::Group(Some(Begun { lead, guard })));
         }
-        let session = write.session_with(deadline, guard)?;
+        let session = Session::begin(*write, deadline, guard)?;
         Ok(Entered::Alone(Alone {
             session,
             context: self,
@@ -61,9 +61,10 @@ impl<'a> DelegateContext<'a> {
         }))
     }
 
-    /// Leads until this member is finished, and a little longer if others wait.
-    pub(crate) fn lead(&self, begun: Begun, member: &Arc<Member>) {
-        let (write, group) = (self.write(), self.group.group);
+    /// Leads until this member is finished, and a little longer if others wait. Takes the lock
+    /// first, unless `begun` has it.
+    pub(crate) fn lead_until_finished(&self, begun: Begun, member: &Arc<Member>) {
+        let (write, group) = (self.write(), self.group());
         let Begun { lead, guard } = begun;
         // Its future may have been dropped.
         if !group.queue.rejoin(member) {
@@ -71,20 +72,20 @@ impl<'a> DelegateContext<'a> {
         }
         let started = Instant::now();
         let served = match guard {
-            Some(guard) => self.hold(member.content.deadline, guard),
-            None => self.serve(&member.content),
+            Some(guard) => self.serve_with_guard(member.content.deadline, guard),
+            None => self.wait_and_serve(&member.content),
         };
         if let Err(error) = served
             && write.is_ours()
             && let Some(own) = group.claim_own(member)
         {
-            telemetry::failed(write.subject(), &error);
+            telemetry::failed(write.labels(), &error);
             own.finish(Err(error));
         }
         // Others are served without another thread having to wake up for it.
         let longest = write.limits().latency;
         while write.is_ours() && member.is_finished() && started.elapsed() < longest {
-            if !self.serve_waiting(longest) {
+            if !self.try_serve_next(longest) {
                 break;
             }
         }
@@ -92,8 +93,8 @@ impl<'a> DelegateContext<'a> {
     }
 
     /// Serves those that wait, if the lock can be taken without waiting; `false` if not.
-    fn serve_waiting(&self, longest: Duration) -> bool {
-        let (write, group) = (self.write(), self.group.group);
+    fn try_serve_next(&self, longest: Duration) -> bool {
+        let (write, group) = (self.write(), self.group());
         if group.len() == 0 {
             return false;
         }
@@ -106,34 +107,34 @@ impl<'a> DelegateContext<'a> {
         let Ok(Some(guard)) = write.locker().acquire_without_waiting() else {
             return false;
         };
-        telemetry::taken(write.subject(), &guard, Duration::ZERO);
-        self.hold(deadline, guard).is_ok()
+        telemetry::taken(write.labels(), &guard, Duration::ZERO);
+        self.serve_with_guard(deadline, guard).is_ok()
     }
 
     /// Waits for the lock, and serves those that wait.
-    fn serve(&self, leader: &PendingWrite) -> Result<()> {
+    fn wait_and_serve(&self, leader: &PendingWrite) -> Result<()> {
         match wait_for_lock(self, leader)? {
-            Served::Locked(guard) => self.hold(leader.deadline, guard),
+            Served::Locked(guard) => self.serve_with_guard(leader.deadline, guard),
             Served::WithoutLock => Ok(()),
-            Served::Unsettled(unsettled) => {
-                if let Some(session) = unsettled.resolve(self, leader.deadline) {
-                    self.run(session);
+            Served::UnknownOutcome(ended) => {
+                if let Some(session) = ended.resolve(self, leader.deadline) {
+                    self.serve_in_session(session);
                 }
                 Ok(())
             }
         }
     }
 
-    /// Serves those that wait, with the lock held.
-    fn hold(&self, deadline: Deadline, guard: Guard) -> Result<()> {
-        let session = self.write().session_with(deadline, guard)?;
-        self.run(session);
+    /// Begins a session with the lock held, and serves those that wait.
+    fn serve_with_guard(&self, deadline: Deadline, guard: Guard) -> Result<()> {
+        let session = Session::begin(*self.write(), deadline, guard)?;
+        self.serve_in_session(session);
         Ok(())
     }
 
-    /// Runs what is queued here and, if that pays, what other processes have left.
-    fn run(&self, session: Session<'_>) {
-        let (write, group) = (self.write(), self.group.group);
+    /// Runs what is queued here and, if that pays, what other processes offer. Ends the session.
+    fn serve_in_session(&self, session: Session<'_>) {
+        let (write, group) = (self.write(), self.group());
         let guard = session.guard();
         if is_combining_worth_it(write, guard) {
             if let Some(stats) = guard.commit_stats() {
@@ -155,7 +156,7 @@ impl<'a> DelegateContext<'a> {
         }
         self.delegate.inspect(&session);
         if let Err(error) = session.finish() {
-            telemetry::release_failed(self.write().subject(), &error);
+            telemetry::release_failed(self.write().labels(), &error);
         }
     }
 }

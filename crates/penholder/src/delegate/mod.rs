@@ -1,8 +1,8 @@
-//! Group commit across processes: the holder of the lock executes what waiting processes have
-//! left, in a transaction of its own, and commits once for all. (The technique is called flat
+//! Group commit across processes: the holder of the lock executes what waiting processes
+//! offer, in a transaction of its own, and commits once for all. (The technique is called flat
 //! combining.)
 //!
-//! A waiting process leaves its statements as a *remote request* in its slot of the queue
+//! A waiting process offers its statements as a *remote request* in its slot of the queue
 //! file. The holder that executes requests is the *combiner*.
 //!
 //! | step of the combiner | what holds if it dies then | who finds out |
@@ -24,9 +24,9 @@
 //! | `batch_table` | the table that records which requests were executed |
 //! | `state` | what a process keeps for both sides; when its own writes may be delegated |
 //! | `policy` | when combining pays |
-//! | `requester` | the waiting side: leaves a request, and settles it |
+//! | `requester` | the waiting side: offers writes as a request, and finds out what became of it |
 //! | `combiner` | the holder's side: one transaction for its own and others' writes |
-//! | `lead` | what the leader of a group does: enter, wait, serve, finish |
+//! | `lead` | what the leader of a group does: take the lead, wait for the lock, serve, finish |
 
 mod batch_table;
 mod combiner;

@@ -1,4 +1,4 @@
-//! When it pays to execute what other processes have left.
+//! When it pays to execute what other processes offer.
 //!
 //! Combining pays if commits are expensive, or if many processes wait. Otherwise handing the
 //! lock over is faster, as was measured with 32 and 64 processes (`docs/design.md`).
@@ -15,13 +15,13 @@ const STILL_MANY: usize = 40;
 /// A batch of at least this many writes is large.
 const LARGE_BATCH: usize = 8;
 
-/// Whether the options let processes execute each other's writes.
+/// Returns whether the options let processes execute each other's writes.
 pub(super) fn is_across_processes(context: &WriteContext<'_>) -> bool {
     let options = context.options;
     options.group_commit == GroupCommit::AcrossProcesses && options.queue_file
 }
 
-/// Whether the holder should execute what others have left.
+/// Returns whether the holder should execute what others offer.
 ///
 /// It does not at the first write of a process: a second connection is not worth its cost for
 /// one write, and if hundreds of processes start at once, each gets its turn sooner.
@@ -41,12 +41,13 @@ pub(super) fn is_combining_worth_it(context: &WriteContext<'_>, guard: &Guard) -
     stats.is_expensive() || guard.count_waiters() >= many
 }
 
-/// Whether writes of this process may be executed on another connection than its own.
-pub(super) fn may_delegate(context: &WriteContext<'_>) -> bool {
+/// Returns whether writes of this process may be executed on another connection than its own.
+pub(super) fn may_use_other_connection(context: &WriteContext<'_>) -> bool {
     context.resources.has_written() && !context.resources.is_customized()
 }
 
-/// Whether this process may leave writes for others: a request is SQL in the queue file.
-pub(super) fn may_leave_requests(context: &WriteContext<'_>) -> bool {
-    context.options.record_sql && is_across_processes(context) && may_delegate(context)
+/// Returns whether this process may offer its writes to others: a request is SQL in the queue
+/// file.
+pub(super) fn may_offer_requests(context: &WriteContext<'_>) -> bool {
+    context.options.record_sql && is_across_processes(context) && may_use_other_connection(context)
 }

@@ -1,73 +1,81 @@
-//! The waiting side: leaves writes as a request while it waits for the lock, and settles it.
+//! The waiting side: offers writes as a request while it waits for the lock, and finds out what
+//! became of it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use penholder_core::{Deadline, Guard, Offer, Outcome, REQUEST_MAX, RequestId};
 
 use super::batch_table;
-use super::connection::may_delegate;
-use super::policy::may_leave_requests;
+use super::policy::may_offer_requests;
 use super::state::DelegateContext;
 use super::wire::{self, Encoder, Reply};
 use crate::error::{Error, Result};
 use crate::group::{ClaimedWrite, Group, PendingWrite, Work};
+use crate::mutex::lock;
 use crate::sqlite::fingerprint::Fingerprint;
 use crate::telemetry;
 use crate::write::Session;
 
-/// How a wait for the lock ended in which a request was left.
+/// How a wait for the lock ended in which writes were offered.
 pub(super) enum Served {
-    /// The lock is ours; the writes that were left are back in the queue.
+    /// The lock is ours; the writes that were offered are finished, or back in the queue.
     Locked(Guard),
-    /// The wait ended without the lock; the writes that were left are finished, or back in the
-    /// queue.
+    /// The wait ended without the lock; the writes that were offered are finished, or back in
+    /// the queue.
     WithoutLock,
     /// A combiner claimed the request and did not acknowledge it, or its mailbox was
     /// overwritten: the outcome has to be looked up.
-    Unsettled(Unsettled),
+    UnknownOutcome(EndedOffer),
 }
 
-/// A request whose outcome has to be looked up.
-pub(super) struct Unsettled {
-    left: Left,
+/// What is known of offered writes when the wait for the lock has ended.
+pub(super) struct EndedOffer {
+    offered: OfferedWrites,
     lock: Result<Option<Guard>>,
     outcome: Outcome,
     id: Option<RequestId>,
-    /// The newest batch that was known before the request was left.
+    /// The newest batch that was known before the writes were offered.
     since: u64,
 }
 
 /// Waits for the lock on behalf of the leader. Meanwhile the writes at the front of the queue
-/// are left as a request.
+/// are offered to other processes as a request.
 pub(super) fn wait_for_lock(
     context: &DelegateContext<'_>,
     leader: &PendingWrite,
 ) -> Result<Served> {
-    let (write, group, delegate) = (context.write(), context.group.group, context.delegate);
+    let group = context.group();
     group
         .commit_stats()
-        .wait_for_more_writes(write.limits().latency, || group.len());
-    let fingerprint = may_leave_requests(write)
+        .wait_for_more_writes(context.write().limits().latency, || group.len());
+    let ended = offer_writes(context, leader);
+    deliver_outcome(context, ended)
+}
+
+/// Offers writes, if that is allowed and there are any, and waits for the lock.
+fn offer_writes(context: &DelegateContext<'_>, leader: &PendingWrite) -> EndedOffer {
+    let (write, group, delegate) = (context.write(), context.group(), context.delegate);
+    let fingerprint = may_offer_requests(write)
         .then(|| delegate.fingerprint(write, &leader.deadline))
         .flatten();
     group.begin_offer();
-    let mut left = Left::default();
+    let mut offered = OfferedWrites::default();
     if fingerprint.is_some() {
-        left.fill(group, leader);
+        offered.fill(group, leader);
     }
     let since = delegate.newest_batch();
     let id = Mutex::new(None);
-    let waiting = telemetry::Wait::begin(write.subject());
+    let waiting = telemetry::WaitSpan::begin(write.labels());
     let waited = {
         let on_offered = |request, withdrawal| {
             *lock(&id) = Some(request);
             penholder_core::failpoint!("offered");
             group.note_offered(withdrawal);
         };
-        let offer = fingerprint.filter(|_| !left.writes.is_empty());
+        let offer = fingerprint.filter(|_| !offered.writes.is_empty());
         let offer = offer.map(|Fingerprint(fingerprint)| Offer {
             fingerprint,
-            bytes: &left.bytes,
+            bytes: &offered.bytes,
             on_offered: &on_offered,
         });
         let locker = write.locker();
@@ -75,57 +83,57 @@ pub(super) fn wait_for_lock(
     };
     group.end_offer();
     if let Ok(Some(guard)) = &waited.lock {
-        waiting.ends(write.subject(), guard);
+        waiting.ends(write.labels(), guard);
     }
     if !waited.commit_time.is_zero() {
         group.commit_stats().note_duration(waited.commit_time);
     }
-    match waited.outcome {
+    EndedOffer {
+        offered,
+        lock: waited.lock.map_err(Error::from),
+        outcome: waited.outcome,
+        id: *lock(&id),
+        since,
+    }
+}
+
+/// Tells the owners of offered writes their outcome, if it is known. Writes that no other
+/// process executed go back into the queue.
+fn deliver_outcome(context: &DelegateContext<'_>, ended: EndedOffer) -> Result<Served> {
+    let (group, delegate) = (context.group(), context.delegate);
+    match ended.outcome {
         Outcome::Done { claim, reply } => {
             if let Some(claim) = claim {
                 delegate.note_batch(claim.sequence);
             }
-            group.commit_stats().note_batch(left.writes.len());
+            group.commit_stats().note_batch(ended.offered.writes.len());
             penholder_core::failpoint!("reply_received");
-            left.deliver(context, &reply);
+            ended.offered.deliver(context, &reply);
         }
-        outcome @ (Outcome::Claimed { .. } | Outcome::Lost) => {
-            return Ok(Served::Unsettled(Unsettled {
-                left,
-                lock: waited.lock.map_err(Error::from),
-                outcome,
-                id: *lock(&id),
-                since,
-            }));
-        }
-        _ => left.put_back(group),
+        Outcome::Claimed { .. } | Outcome::Lost => return Ok(Served::UnknownOutcome(ended)),
+        _ => ended.offered.put_back(group),
     }
-    Ok(match waited.lock? {
+    Ok(match ended.lock? {
         Some(guard) => Served::Locked(guard),
         None => Served::WithoutLock,
     })
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics with it held.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Writes that are left as one request.
+/// Writes that are offered to other processes as one request.
 #[derive(Default)]
-struct Left {
+struct OfferedWrites {
     writes: Vec<ClaimedWrite>,
     bytes: Vec<u8>,
 }
 
-impl Left {
+impl OfferedWrites {
     /// Claims those writes from the front of the queue that may be delegated, as many as fit.
     fn fill(&mut self, group: &Group, leader: &PendingWrite) {
         let mut encoder = Encoder::default();
         loop {
             let length = encoder.len();
             let claimed = group.claim_to_offer(leader, |work| {
-                if !may_delegate_work(work) {
+                if !work.looks_delegable() {
                     return false;
                 }
                 let is_batch = matches!(work, Work::Batch(_));
@@ -168,7 +176,7 @@ impl Left {
                 }
             }
         }
-        context.group.group.put_back(local);
+        context.group().put_back(local);
     }
 
     fn fail_all(self, error: &dyn Fn() -> Error) {
@@ -178,13 +186,7 @@ impl Left {
     }
 }
 
-/// Whether another process may execute this write.
-pub(super) fn may_delegate_work(work: &Work) -> bool {
-    let all = work.statements();
-    !all.is_empty() && all.iter().all(|one| may_delegate(one.sql()))
-}
-
-impl Unsettled {
+impl EndedOffer {
     /// Looks the request up in the batch table, with the lock held, and tells its owners.
     /// Returns the session, if the lock could be taken.
     pub(super) fn resolve<'a>(
@@ -194,7 +196,7 @@ impl Unsettled {
     ) -> Option<Session<'a>> {
         let path = &context.write().location.path;
         let Self {
-            left,
+            offered,
             lock,
             outcome,
             id,
@@ -214,14 +216,14 @@ impl Unsettled {
             (Ok(Some(guard)), Some(id)) => (guard, id),
             (guard, _) => {
                 let cause = guard.err();
-                left.fail_all(&|| Error::outcome_unknown(path, cause.as_ref()));
+                offered.fail_all(&|| Error::outcome_unknown(path, cause.as_ref()));
                 return None;
             }
         };
-        let session = match context.write().session_with(deadline, guard) {
+        let session = match Session::begin(*context.write(), deadline, guard) {
             Ok(session) => session,
             Err(error) => {
-                left.fail_all(&|| Error::outcome_unknown(path, Some(&error)));
+                offered.fail_all(&|| Error::outcome_unknown(path, Some(&error)));
                 return None;
             }
         };
@@ -229,18 +231,18 @@ impl Unsettled {
             Ok(Some(true)) => match outcome {
                 Outcome::Claimed {
                     reply: Some(reply), ..
-                } => left.deliver(context, &reply),
-                _ => left.fail_all(&|| Error::result_lost(path)),
+                } => offered.deliver(context, &reply),
+                _ => offered.fail_all(&|| Error::result_lost(path)),
             },
-            Ok(Some(false)) => left.put_back(context.group.group),
-            Ok(None) => left.fail_all(&|| Error::outcome_unknown(path, None)),
-            Err(error) => left.fail_all(&|| Error::outcome_unknown(path, Some(&error))),
+            Ok(Some(false)) => offered.put_back(context.group()),
+            Ok(None) => offered.fail_all(&|| Error::outcome_unknown(path, None)),
+            Err(error) => offered.fail_all(&|| Error::outcome_unknown(path, Some(&error))),
         }
         Some(session)
     }
 }
 
-/// Whether a request was executed and committed; `None` if that cannot be told any more.
+/// Returns whether a request was executed and committed; `None` if that cannot be told any more.
 fn look_up(
     context: &DelegateContext<'_>,
     session: &Session<'_>,

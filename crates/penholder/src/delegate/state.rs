@@ -1,7 +1,7 @@
 //! What a process keeps for executing requests of others, and for having its own executed.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use penholder_core::Deadline;
@@ -10,7 +10,8 @@ use super::connection::DelegateConnection;
 use super::policy::is_across_processes;
 use super::wire::LAYOUT;
 use crate::error::Result;
-use crate::group::GroupContext;
+use crate::group::{Group, GroupContext};
+use crate::mutex::lock;
 use crate::sqlite::fingerprint::Fingerprint;
 use crate::write::{Session, WriteContext};
 
@@ -46,6 +47,10 @@ pub(crate) struct DelegateContext<'a> {
 impl<'a> DelegateContext<'a> {
     pub(super) fn write(&self) -> &WriteContext<'a> {
         &self.group.write
+    }
+
+    pub(super) fn group(&self) -> &'a Arc<Group> {
+        self.group.group
     }
 }
 
@@ -107,7 +112,7 @@ impl Delegate {
         self.newest.fetch_max(sequence, Relaxed);
     }
 
-    /// Whether an event that says that writes of others were executed is due.
+    /// Returns whether an event that says that writes of others were executed is due.
     pub(super) fn is_event_due(&self) -> bool {
         let mut last = lock(&self.last_event);
         let is_due = last.is_none_or(|last| last.elapsed() >= EVENT_INTERVAL);
@@ -147,9 +152,4 @@ impl Delegate {
         inspections.count += 1;
         inspections.not_before = Some(begun + pause.min(longest).max(share));
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics with one of these held.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

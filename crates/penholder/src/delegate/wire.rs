@@ -347,13 +347,13 @@ mod tests {
 
         #[test]
         fn damaged_bytes_can_be_decoded(
-            one in remote_write(), place in any::<prop::sample::Index>(), byte: u8,
+            one in remote_write(), index in any::<prop::sample::Index>(), byte: u8,
         ) {
             let mut encoder = Encoder::default();
             encoder.remote_write(one.is_batch, &one.statements);
             let mut bytes = encoder.into_bytes();
-            let place = place.index(bytes.len());
-            bytes[place] = byte;
+            let index = index.index(bytes.len());
+            bytes[index] = byte;
             let _ = remote_writes(&bytes);
         }
     }

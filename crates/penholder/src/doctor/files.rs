@@ -45,7 +45,7 @@ fn network(subject: &Subject<'_>) -> Option<String> {
     found.ok().flatten()
 }
 
-/// Whether penholder refuses to open the database; then it is not opened here either.
+/// Returns whether penholder refuses to open the database; then it is not opened here either.
 pub(super) fn is_refused(subject: &Subject<'_>) -> bool {
     !subject.options.allow_network_fs && network(subject).is_some()
 }

@@ -49,7 +49,7 @@ fn settings(
     Ok((reader, findings))
 }
 
-/// Whether the file is not a database at all.
+/// Returns whether the file is not a database at all.
 fn is_not_a_database(error: &Error) -> bool {
     let code = error
         .sqlite_error()

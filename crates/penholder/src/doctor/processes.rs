@@ -66,7 +66,7 @@ fn locks(subject: &Subject<'_>) -> [PathBuf; 2] {
     [lock_file, subject.locker.page_file()]
 }
 
-/// Whether it has the database open but not the lock.
+/// Returns whether it has the database open but not the lock.
 fn is_unlocked(subject: &Subject<'_>, opener: &Opener) -> bool {
     !locks(subject).iter().any(|lock| has_open(opener, lock))
 }
@@ -76,7 +76,7 @@ fn has_open(opener: &Opener, path: &Path) -> bool {
     open.any(|open| open.path == path && !open.deleted)
 }
 
-/// Whether it has the database open for writing.
+/// Returns whether it has the database open for writing.
 fn may_write(opener: &Opener, database: &Path) -> bool {
     let mut open = opener.open.iter();
     open.any(|open| open.path == database && open.writable && !open.deleted)

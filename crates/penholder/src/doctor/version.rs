@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use memchr::memmem;
 
-use crate::sys::{self, Identity};
+use crate::sys::{self, FileId};
 
 /// How many bytes of programs and libraries are read together.
 const BYTES_MAX: u64 = 1 << 30;
@@ -63,7 +63,7 @@ pub(super) fn parse(text: &[u8]) -> Option<Version> {
     numbers.next().is_none().then_some(Version { minor, patch })
 }
 
-/// Whether it has the WAL-reset bug.
+/// Returns whether it has the WAL-reset bug.
 pub(super) fn is_affected(version: Version) -> bool {
     let number = (version.minor, version.patch);
     let is_repaired = matches!(number, (44, 6..) | (50, 7..));
@@ -75,7 +75,7 @@ pub(super) fn is_affected(version: Version) -> bool {
 pub(super) struct Detector {
     left: u64,
     end: Instant,
-    known: HashMap<Identity, Content>,
+    known: HashMap<FileId, Content>,
 }
 
 /// What a file says about SQLite.
@@ -111,7 +111,7 @@ impl Detector {
     fn content_of(&mut self, path: &Path) -> io::Result<Content> {
         let mut file = File::open(path)?;
         let meta = file.metadata()?;
-        let id = sys::identity(&meta)?;
+        let id = sys::file_id(&meta)?;
         if let Some(known) = self.known.get(&id) {
             return Ok(*known);
         }
@@ -142,7 +142,7 @@ impl Detector {
     }
 }
 
-/// Whether a file has SQLite in its name. Such libraries are searched before other files.
+/// Returns whether a file has SQLite in its name. Such libraries are searched before other files.
 fn is_likely(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
     name.to_string_lossy().contains("sqlite")

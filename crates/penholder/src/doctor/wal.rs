@@ -12,7 +12,7 @@ use super::text::{listed, size};
 use crate::sqlite::lock_bytes;
 
 /// Above this length, in bytes, a reader keeps the WAL long, or a single write was that large.
-const LONG: u64 = 32_000_000;
+const LONG_BYTES: u64 = 32_000_000;
 /// How many times readers are searched for. A reader that is found each time stays, or comes
 /// back at once.
 const SEARCHES: u32 = 5;
@@ -46,7 +46,7 @@ fn judge(length: u64, readers: &[Process]) -> Finding {
         length => size(length),
     };
     let end = "end that read transaction, or the process";
-    if readers.is_empty() && length < LONG {
+    if readers.is_empty() && length < LONG_BYTES {
         return Finding::ok(Check::Wal, found);
     }
     if readers.is_empty() {
@@ -58,7 +58,7 @@ fn judge(length: u64, readers: &[Process]) -> Finding {
         .next(next);
     }
     let found = format!("{found}; held by {}, which keeps reading", listed(readers));
-    if length < LONG {
+    if length < LONG_BYTES {
         return Finding::info(Check::Wal, found).next(format!("{end}, before the WAL is long"));
     }
     let next = format!("{end}, then `penholder checkpoint DB`");

@@ -4,7 +4,9 @@
 //! | --- | --- |
 //! | succeeds | acknowledged after `COMMIT`, with all the others |
 //! | fails, or its closure fails or panics | its own work is taken back and its owner told; the others go on |
-//! | makes SQLite end the transaction (`ON CONFLICT ROLLBACK`, a `ROLLBACK` in a closure, some I/O errors) | closures that had run get an error that says to call again; plain data runs again, each write alone, also a write that had failed: perhaps because of one that is undone now; those after it are a new batch |
+//! | makes SQLite end the transaction (`ON CONFLICT ROLLBACK`, a `ROLLBACK` in a closure, some I/O errors): closures that had run | their owners get an error that says to call again |
+//! | the same: plain data that had run | each write runs again, alone; also one that had failed, because what made it fail may be undone now |
+//! | the same: members after it | they are a new batch |
 //! | `BEGIN` fails | its owner is told; the others try again, each with its own deadline |
 //! | `COMMIT` fails | all get the error, nothing was written, and the next batch begins again |
 //!
@@ -29,8 +31,8 @@ use crate::write::Session;
 
 /// How one member went.
 enum MemberEnd {
-    /// Its result holds if the commit succeeds; a failed write is taken back already.
-    Settled(WriteResult),
+    /// It ran. Its result holds if the commit succeeds; a failed write is taken back already.
+    Ran(WriteResult),
     /// The transaction is gone, or has to go.
     Aborted(Option<Error>),
 }
@@ -44,7 +46,7 @@ pub(crate) fn run_queued(session: &Session<'_>, group: &Group, limits: GroupLimi
             return;
         }
         match run_together(session, group, &mut budget, first) {
-            BatchEnd::Committed => return,
+            BatchEnd::Done => return,
             // The members after it are a new batch.
             BatchEnd::Aborted => budget = Budget::new(limits),
         }
@@ -53,9 +55,11 @@ pub(crate) fn run_queued(session: &Session<'_>, group: &Group, limits: GroupLimi
 
 /// How a batch ended.
 enum BatchEnd {
-    /// All is told to all; or the batch could not begin.
-    Committed,
-    /// A member ended the transaction; those that were in it are told.
+    /// Every member that was claimed has been told its result, also if `BEGIN` or `COMMIT`
+    /// failed. (In a forked child nothing is told.)
+    Done,
+    /// A member ended the transaction. Every member of it has been told its result; those still
+    /// in the queue have not run.
     Aborted,
 }
 
@@ -106,27 +110,27 @@ fn run_together(
     if let Err(error) = session.begin_transaction() {
         // Others may wait longer than this one, and lead next.
         first.finish(Err(error));
-        return BatchEnd::Committed;
+        return BatchEnd::Done;
     }
     let mut next = Some(first);
     while let Some(mut one) = next.take() {
         note_call_site(session, &one);
         let end = run_member(session, &mut one.work);
         if !session.is_ours() {
-            return BatchEnd::Committed;
+            return BatchEnd::Done;
         }
         match end {
-            MemberEnd::Settled(result) => done.push((one, result)),
+            MemberEnd::Ran(result) => done.push((one, result)),
             MemberEnd::Aborted(error) => {
                 session.roll_back();
-                settle_aborted(session, done, one, error);
+                finish_aborted(session, done, one, error);
                 return BatchEnd::Aborted;
             }
         }
         next = group.claim(|work| budget.take(work));
     }
     commit(session, group, done);
-    BatchEnd::Committed
+    BatchEnd::Done
 }
 
 /// Commits, and tells each member how its write went.
@@ -171,9 +175,7 @@ fn run_member(session: &Session<'_>, work: &mut Work) -> MemberEnd {
         }),
     };
     match end {
-        MemberEnd::Settled(_) if session.is_ours() && !session.is_open() => {
-            MemberEnd::Aborted(None)
-        }
+        MemberEnd::Ran(_) if session.is_ours() && !session.is_open() => MemberEnd::Aborted(None),
         end => end,
     }
 }
@@ -203,7 +205,7 @@ fn run_statement(session: &Session<'_>, one: &Statement) -> MemberEnd {
         },
     };
     match ended {
-        Ok(()) => MemberEnd::Settled(done),
+        Ok(()) => MemberEnd::Ran(done),
         Err(_) => MemberEnd::Aborted(None),
     }
 }
@@ -214,7 +216,7 @@ fn in_savepoint(session: &Session<'_>, run: impl FnOnce(&Session<'_>) -> WriteRe
     }
     let done = run(session);
     if !session.is_ours() {
-        return MemberEnd::Settled(done);
+        return MemberEnd::Ran(done);
     }
     if !session.is_open() {
         return MemberEnd::Aborted(Some(session.ended_early()));
@@ -228,13 +230,13 @@ fn in_savepoint(session: &Session<'_>, run: impl FnOnce(&Session<'_>) -> WriteRe
         Err(_) => savepoint::roll_back(session.connection()),
     };
     match ended.and_then(|()| session.undefer_foreign_keys()) {
-        Ok(()) => MemberEnd::Settled(done),
+        Ok(()) => MemberEnd::Ran(done),
         Err(_) => MemberEnd::Aborted(Some(session.ended_early())),
     }
 }
 
-/// Settles all members of a transaction that `culprit` ended, in their order.
-fn settle_aborted(
+/// Finishes all members of a transaction that `culprit` ended, in their order.
+fn finish_aborted(
     session: &Session<'_>,
     done: Vec<(ClaimedWrite, WriteResult)>,
     culprit: ClaimedWrite,

@@ -1,29 +1,19 @@
 //! Running a closure that borrows from its caller's stack.
 
-use std::any::Any;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
+use std::thread;
 
-use penholder_core::Deadline;
-
-use super::pending_write::{Member, PendingWrite};
-use super::queue::GroupContext;
-use super::submit::{Begun, wait};
+use super::submit::{Submission, wait};
 use super::work::{Closure, Work, WriteResult};
 use crate::error::{Error, Result};
-use crate::write::{CallSite, Transaction};
+use crate::write::Transaction;
+
+/// What a closure returned, or its panic.
+pub(crate) type ClosureOutput<T, E> = thread::Result<Result<T, E>>;
 
 /// Runs a closure in the group of its process: on this thread, or on the one that leads.
-/// `lead` leads for a member.
-pub(crate) fn run_closure<T, E, F>(
-    context: GroupContext<'_>,
-    begun: Option<Begun>,
-    work: F,
-    deadline: Deadline,
-    site: CallSite,
-    lead: impl Fn(Begun, &Arc<Member>),
-) -> Result<T, E>
+pub(crate) fn run_closure<T, E, F>(submission: Submission<'_>, work: F) -> Result<T, E>
 where
     F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send,
     T: Send,
@@ -31,27 +21,37 @@ where
 {
     let mut output = None;
     let mut work = Some(work);
-    let closure: Closure<'_> = Box::new(|tx| {
-        let Some(work) = work.take() else {
-            return false;
-        };
-        let result = catch_unwind(AssertUnwindSafe(|| work(tx)));
-        let succeeded = matches!(result, Ok(Ok(_)));
-        output = Some(result);
-        succeeded
-    });
-    let write = PendingWrite::new(Work::Closure(erase(closure)), deadline, site);
-    let member = Member::of_this_thread(write);
-    let result = wait(context, begun, &member, &lead);
+    let closure: Closure<'_> =
+        Box::new(|tx| run_once(&mut work, tx, |result| output = Some(result)));
+    let member = submission.member(Work::Closure(erase(closure)));
+    let result = wait(submission, &member);
     // In a forked child no thread runs it any more, and it is only dropped here.
     drop(member.content.take_work());
-    settle(output, result)
+    closure_outcome(output, result)
 }
 
-/// Returns what the owner of a closure is told. `output` is what the closure returned, or its
-/// panic, if it ran.
-pub(crate) fn settle<T, E: From<Error>>(
-    output: Option<Result<Result<T, E>, Box<dyn Any + Send>>>,
+/// Runs a closure if it has not run, and gives what it returned, or its panic, to `keep`.
+/// Returns whether it ran and succeeded.
+pub(crate) fn run_once<T, E, F>(
+    work: &mut Option<F>,
+    tx: &Transaction<'_>,
+    keep: impl FnOnce(ClosureOutput<T, E>),
+) -> bool
+where
+    F: FnOnce(&Transaction<'_>) -> Result<T, E>,
+{
+    let Some(work) = work.take() else {
+        return false;
+    };
+    let output = catch_unwind(AssertUnwindSafe(|| work(tx)));
+    let succeeded = matches!(output, Ok(Ok(_)));
+    keep(output);
+    succeeded
+}
+
+/// Returns what the owner of a closure is told. `output` is `None` if the closure did not run.
+pub(crate) fn closure_outcome<T, E: From<Error>>(
+    output: Option<ClosureOutput<T, E>>,
     result: WriteResult,
 ) -> Result<T, E> {
     match output {

@@ -25,8 +25,10 @@ mod work;
 
 pub(crate) use batch::run_queued;
 pub(crate) use budget::Budget;
-pub(crate) use closure::{run_closure, settle};
+pub(crate) use closure::run_closure;
+#[cfg(feature = "tokio")]
+pub(crate) use closure::{closure_outcome, run_once};
 pub(crate) use pending_write::{ClaimedWrite, Member, PendingWrite};
 pub(crate) use queue::{Group, GroupContext, Lead};
-pub(crate) use submit::{Begun, run_data};
+pub(crate) use submit::{Begun, Submission, run_data};
 pub(crate) use work::{Work, WriteResult, only};

@@ -3,13 +3,14 @@
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use penholder_core::fair_queue::Waiter;
 use penholder_core::{Canceller, Deadline, fork_generation};
 
-use super::work::{Work, WriteResult};
+use super::work::{Work, WriteResult, missing_result};
 use crate::error::Error;
+use crate::mutex::lock;
 use crate::write::CallSite;
 
 /// A thread or task that waits with a write.
@@ -66,16 +67,8 @@ impl PendingWrite {
     /// Takes the result of a finished write.
     pub(crate) fn take_result(&self) -> WriteResult {
         let result = lock(&self.result).take();
-        result.unwrap_or_else(|| {
-            let why = "its result was lost";
-            Err(Error::misuse("write", why, "report this as a fault"))
-        })
+        result.unwrap_or_else(|| Err(missing_result()))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics with one of these held, so what they guard is whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A write in the hands of the leader, which owes its owner a result.

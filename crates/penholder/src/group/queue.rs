@@ -1,7 +1,7 @@
 //! The writers of one process at one database, and the lead.
 
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use penholder_core::commit_stats::{CommitStats, OwnCommitStats};
@@ -11,6 +11,7 @@ use penholder_core::{Deadline, Withdrawal, fork_generation};
 use super::pending_write::{ClaimedWrite, Member, PendingWrite};
 use super::work::Work;
 use crate::error::Result;
+use crate::mutex::lock;
 use crate::write::WriteContext;
 
 /// Deadlines further away than this are compared as if they were this far away.
@@ -21,18 +22,18 @@ const COMPARABLE: Duration = Duration::from_secs(1 << 30);
 pub(crate) struct Group {
     /// The owner of its turn leads.
     pub(crate) queue: FairQueue<(), PendingWrite>,
-    offer: Mutex<Offer>,
+    offer: Mutex<GroupOffer>,
     stats: OwnCommitStats,
 }
 
-/// The writes that the leader has left as a request for other processes.
+/// The writes that the leader offers to other processes as a request.
 #[derive(Debug, Default)]
-struct Offer {
-    /// The leader is leaving writes, or has left them.
+struct GroupOffer {
+    /// The leader is about to offer writes, or offers them.
     is_active: bool,
-    /// Once they are left.
+    /// Once they are in the queue file.
     withdrawal: Option<Withdrawal>,
-    /// The owner of one of them left before they were.
+    /// The owner of one of them left the queue before they were.
     is_unwanted: bool,
 }
 
@@ -102,7 +103,7 @@ impl Group {
         taken.map(|()| Lead::new(self))
     }
 
-    /// Whether the calling thread leads: it is inside a closure.
+    /// Returns whether the calling thread leads: it is inside a closure.
     pub(crate) fn is_led_by_this_thread(&self) -> bool {
         self.queue.is_owned_by_this_thread()
     }
@@ -140,7 +141,7 @@ impl Group {
             write.deadline.start() + write.deadline.timeout().min(COMPARABLE)
         };
         let (member, work) = self.queue.claim_first(|first| {
-            // The request is left until the deadline of the leader.
+            // The request is offered until the deadline of the leader.
             let is_in_time = end(first) >= end(leader);
             if !is_in_time || first.is_local() {
                 return None;
@@ -174,15 +175,15 @@ impl Group {
 
     // ---- offering --------------------------------------------------------------
 
-    /// Notes that the leader begins to leave writes for other processes.
+    /// Notes that the leader begins to offer writes to other processes.
     pub(crate) fn begin_offer(&self) {
-        *self.lock_offer() = Offer {
+        *self.lock_offer() = GroupOffer {
             is_active: true,
-            ..Offer::default()
+            ..GroupOffer::default()
         };
     }
 
-    /// Notes that the writes are left, and can be withdrawn.
+    /// Notes that the writes are in the queue file, and can be withdrawn.
     pub(crate) fn note_offered(&self, withdrawal: Withdrawal) {
         let mut offer = self.lock_offer();
         if mem::take(&mut offer.is_unwanted) {
@@ -191,14 +192,13 @@ impl Group {
         offer.withdrawal = Some(withdrawal);
     }
 
-    /// Notes that the request is settled: the leader alone has its writes again.
+    /// Notes that the offer has ended: the leader alone has its writes again.
     pub(crate) fn end_offer(&self) {
-        *self.lock_offer() = Offer::default();
+        *self.lock_offer() = GroupOffer::default();
     }
 
-    fn lock_offer(&self) -> MutexGuard<'_, Offer> {
-        // Nothing panics with it held, so what it guards is whole.
-        self.offer.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_offer(&self) -> MutexGuard<'_, GroupOffer> {
+        lock(&self.offer)
     }
 
     // ---- leaving ---------------------------------------------------------------
@@ -220,7 +220,7 @@ impl Group {
         let mut offer = self.lock_offer();
         match (&offer.withdrawal, offer.is_active) {
             (Some(withdrawal), _) => drop(withdrawal.withdraw()),
-            // It is being left at this moment.
+            // It is being offered at this moment.
             (None, true) => offer.is_unwanted = true,
             (None, false) => {}
         }

@@ -18,27 +18,38 @@ pub(crate) struct Begun {
     pub(crate) guard: Option<Guard>,
 }
 
-/// Runs plain data in the group of its process. `lead` leads for a member.
-pub(crate) fn run_data(
-    context: GroupContext<'_>,
-    begun: Option<Begun>,
-    work: Work,
-    deadline: Deadline,
-    site: CallSite,
-    lead: impl Fn(Begun, &Arc<Member>),
-) -> WriteResult {
-    let member = Member::of_this_thread(PendingWrite::new(work, deadline, site));
-    wait(context, begun, &member, &lead)
+/// How a thread submits a write to the group of its process.
+pub(crate) struct Submission<'a> {
+    pub(crate) context: GroupContext<'a>,
+    /// If this thread leads already.
+    pub(crate) begun: Option<Begun>,
+    pub(crate) deadline: Deadline,
+    pub(crate) site: CallSite,
+    /// Leads until a member is finished.
+    pub(crate) lead: &'a dyn Fn(Begun, &Arc<Member>),
 }
 
-/// Waits for the result of a write, and leads when it is the first. `begun`: this thread leads
-/// already.
-pub(super) fn wait(
-    context: GroupContext<'_>,
-    begun: Option<Begun>,
-    member: &Arc<Member>,
-    lead: &impl Fn(Begun, &Arc<Member>),
-) -> WriteResult {
+impl Submission<'_> {
+    /// Makes a member of this thread with this work.
+    pub(super) fn member(&self, work: Work) -> Arc<Member> {
+        Member::of_this_thread(PendingWrite::new(work, self.deadline, self.site))
+    }
+}
+
+/// Runs plain data in the group of its process.
+pub(crate) fn run_data(submission: Submission<'_>, work: Work) -> WriteResult {
+    let member = submission.member(work);
+    wait(submission, &member)
+}
+
+/// Waits for the result of a write, and leads when it is the first.
+pub(super) fn wait(submission: Submission<'_>, member: &Arc<Member>) -> WriteResult {
+    let Submission {
+        context,
+        begun,
+        lead,
+        ..
+    } = submission;
     let queue = &context.group.queue;
     let _leave_on_panic = LeaveOnPanic { context, member };
     match begun {
@@ -66,7 +77,7 @@ pub(super) fn wait(
             Wake::TimedOut { ahead } => {
                 let locker = context.write.locker();
                 let error = locker.timeout_error(deadline, ahead).into();
-                telemetry::failed(context.write.subject(), &error);
+                telemetry::failed(context.write.labels(), &error);
                 return Err(error);
             }
         }

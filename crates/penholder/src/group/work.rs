@@ -23,7 +23,7 @@ pub(crate) enum Work {
 }
 
 impl Work {
-    /// Returns work that does nothing, to leave in the place of work that was taken out.
+    /// Returns work that does nothing, to leave where work was taken out.
     pub(super) fn nothing() -> Self {
         Self::Batch(Vec::new())
     }
@@ -56,6 +56,10 @@ impl fmt::Debug for Work {
 
 /// Returns what the only statement of a write did.
 pub(crate) fn only(all: Vec<Executed>) -> Result<Executed> {
-    let lost = || Error::misuse("write", "its result was lost", "report this as a fault");
-    all.into_iter().next().ok_or_else(lost)
+    all.into_iter().next().ok_or_else(missing_result)
+}
+
+/// Returns the error for a finished write without a result, which cannot happen.
+pub(super) fn missing_result() -> Error {
+    Error::misuse("write", "its result was lost", "report this as a fault")
 }

@@ -76,7 +76,7 @@ pub(crate) fn busy_ms(timeout: Duration) -> u64 {
     u64::try_from(ms).unwrap_or(u64::MAX).min(i32::MAX as u64)
 }
 
-/// Whether the file is in WAL mode, which is read from the file each time.
+/// Returns whether the file is in WAL mode, which is read from the file each time.
 pub(crate) fn is_wal(connection: &Connection, deadline: &Deadline) -> rusqlite::Result<bool> {
     set_busy_timeout(connection, deadline.remaining())?;
     // The pragma alone repeats what this connection last read.

@@ -155,7 +155,7 @@ impl WalCountingConnection {
         self.frames.store(0, Ordering::Relaxed);
     }
 
-    /// Whether a commit would fail now because a deferred foreign key is violated.
+    /// Returns whether a commit would fail now because a deferred foreign key is violated.
     pub(crate) fn has_deferred_violation(&self) -> bool {
         let (mut violations, mut highest) = (0, 0);
         // SAFETY: the handle is open and not closed here.
@@ -181,7 +181,7 @@ impl WalCountingConnection {
         unsafe { ffi::sqlite3_finalize(before) };
     }
 
-    /// Whether a function, a collation or the authorizer may have been replaced since
+    /// Returns whether a function, a collation or the authorizer may have been replaced since
     /// [`set_canary`](Self::set_canary).
     pub(crate) fn is_redefined(&self) -> bool {
         let canary = self.canary.load(Ordering::Relaxed);

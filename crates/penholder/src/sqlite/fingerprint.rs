@@ -12,7 +12,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 
 use crate::location::Location;
-use crate::sys::{self, Identity};
+use crate::sys::{self, FileId};
 
 /// The fingerprint of a connection; never compared across versions of this crate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,9 +76,9 @@ pub(crate) fn of(
     layout.hash(&mut sum);
     env!("CARGO_PKG_VERSION").hash(&mut sum);
     let database = location.path.metadata();
-    let id = database.and_then(|meta| sys::identity(&meta));
+    let id = database.and_then(|meta| sys::file_id(&meta));
     // A file that cannot be looked at is like no other.
-    id.unwrap_or(Identity {
+    id.unwrap_or(FileId {
         device: u64::MAX,
         inode: penholder_core::fork_generation(),
     })
@@ -134,8 +134,8 @@ fn answers(connection: &Connection, sql: &str, sum: &mut Fnv) -> rusqlite::Resul
     let mut total = 0_u64;
     while let Some(row) = rows.next()? {
         let mut one = Fnv(1);
-        for place in 0..width {
-            format!("{:?}", row.get_ref(place)?).hash(&mut one);
+        for column in 0..width {
+            format!("{:?}", row.get_ref(column)?).hash(&mut one);
         }
         total = total.wrapping_add(one.0);
     }

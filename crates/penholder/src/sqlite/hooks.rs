@@ -33,7 +33,7 @@ struct Calls {
 
 /// How many steps of SQLite's virtual machine lie between two calls of the progress handler:
 /// fewer than computing the fingerprint of a connection takes.
-const STEPS: i32 = 1000;
+const STEPS_BETWEEN_CHECKS: i32 = 1000;
 
 /// What the hooks of one connection share with its owner. Only the thread that uses the
 /// connection touches it; it has atomics because the hooks must be `Send`.
@@ -103,7 +103,7 @@ impl Hooks {
         }))?;
         let hook = Arc::clone(&hooks);
         connection.progress_handler(
-            STEPS,
+            STEPS_BETWEEN_CHECKS,
             Some(move || {
                 hook.calls.progress.store(true, Relaxed);
                 false
@@ -132,12 +132,12 @@ impl Hooks {
         }
     }
 
-    /// Whether the hooks that a write calls were called.
+    /// Returns whether the hooks that a write calls were called.
     pub(crate) fn saw_write(&self) -> bool {
         self.calls.commit.load(Relaxed) && self.calls.update.load(Relaxed)
     }
 
-    /// Whether all hooks were called.
+    /// Returns whether all hooks were called.
     pub(crate) fn saw_all(&self) -> bool {
         let Calls {
             rollback,
@@ -165,7 +165,7 @@ impl Hooks {
         self.state.swap(OUTSIDE, Relaxed) == OPEN
     }
 
-    /// Whether the transaction that began is still open.
+    /// Returns whether the transaction that began is still open.
     pub(crate) fn is_open(&self) -> bool {
         self.state.load(Relaxed) == OPEN
     }
@@ -189,7 +189,7 @@ impl Hooks {
         self.watched_id.store(id, Relaxed);
     }
 
-    /// Whether a row with that id was inserted since.
+    /// Returns whether a row with that id was inserted since.
     pub(crate) fn has_inserted(&self) -> bool {
         self.inserted.load(Relaxed)
     }

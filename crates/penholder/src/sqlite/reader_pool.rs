@@ -7,13 +7,14 @@
 //! | lent | with a caller | drop of [`Reader`]: idle again, or closed if it cannot be reset |
 
 use std::ops::Deref;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use penholder_core::{Deadline, fork_generation};
 use rusqlite::Connection;
 
 use crate::error::{Error, Result};
 use crate::location::Location;
+use crate::mutex::lock;
 use crate::sqlite::connection;
 
 /// Lends connections that only read, at most `size` at once.
@@ -58,7 +59,7 @@ impl ReaderPool {
     ///
     /// The deadline passed before a connection was returned, or SQLite cannot open one.
     pub(crate) fn take(&self, location: &Location, deadline: &Deadline) -> Result<Reader<'_>> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         loop {
             if let Some(connection) = state.idle.pop() {
                 return Ok(self.lend(connection));
@@ -81,7 +82,7 @@ impl ReaderPool {
         match connection::open_reader(location, deadline) {
             Ok(connection) => Ok(self.lend(connection)),
             Err(error) => {
-                self.lock().unopened += 1;
+                lock(&self.state).unopened += 1;
                 self.returned.notify_one();
                 Err(error)
             }
@@ -101,15 +102,10 @@ impl ReaderPool {
             connection: Some(connection),
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // No code here panics while it holds the mutex.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Reader<'_> {
-    /// Whether the connection was lent in the parent of this forked process.
+    /// Returns whether the connection was lent in the parent of this forked process.
     pub(crate) fn is_inherited(&self) -> bool {
         self.generation != fork_generation()
     }
@@ -137,7 +133,7 @@ impl Drop for Reader<'_> {
         let reset = connection.filter(|connection| {
             connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok()
         });
-        let mut state = self.pool.lock();
+        let mut state = lock(&self.pool.state);
         match reset {
             Some(connection) => state.idle.push(connection),
             None => state.unopened += 1,

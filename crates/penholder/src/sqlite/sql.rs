@@ -27,8 +27,8 @@ impl StatementKind {
     }
 }
 
-/// Whether a statement may change the connection for later statements: a pragma, an attached
-/// database, something temporary. A statement that is not recognised may.
+/// Returns whether a statement may change the connection for later statements: a pragma, an
+/// attached database, something temporary. A statement that is not recognised may.
 pub(crate) fn may_change_connection(sql: &str) -> bool {
     const OF_THE_DATABASE: [&str; 6] = ["CREATE", "DROP", "ALTER", "REINDEX", "ANALYZE", "WITH"];
     if StatementKind::of(sql) != StatementKind::Other {

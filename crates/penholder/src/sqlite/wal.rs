@@ -3,7 +3,7 @@
 //! | a write takes the WAL | what happens |
 //! | --- | --- |
 //! | past no multiple of [`STEP`] frames, or [`STEP_ALONE`] | nothing |
-//! | past one, up to [`LONG`] | a passive checkpoint after the write lock is released |
+//! | past one, up to [`LONG_FRAMES`] | a passive checkpoint after the write lock is released |
 //! | past one, beyond | a passive checkpoint before, so that the next writer finds all frames copied and starts the WAL from its beginning |
 //!
 //! So one of all the processes that write runs each checkpoint, although none knows of the
@@ -22,15 +22,16 @@ use rusqlite::Connection;
 use crate::location::Location;
 use crate::telemetry;
 
-/// Frames between two checkpoints while others wait for the lock, who write on during the
-/// checkpoint: about 2 MB.
+/// A checkpoint is due each time the WAL grows past a multiple of this many frames (about 2 MB),
+/// while other processes wait for the write lock: they write while this process runs it.
 const STEP: u32 = 500;
-/// The same while no process waits, so that none is spared waiting for the disk.
+/// The same while no other process waits. Then the checkpoint delays only this process, and
+/// running it more often would save no one a wait.
 const STEP_ALONE: u32 = 1000;
 /// Frames above which writers wait for the checkpoint: about 16 MB.
-const LONG: u32 = 4000;
+const LONG_FRAMES: u32 = 4000;
 /// The length of a WAL file, in bytes, that SQLite checkpoints in some milliseconds.
-const SHORT: u64 = 5_000_000;
+const FAST_CHECKPOINT_BYTES: u64 = 5_000_000;
 /// How long one write that holds the lock waits for another connection's checkpoint.
 const OTHER_CHECKPOINT_MAX: Duration = Duration::from_millis(100);
 
@@ -57,7 +58,7 @@ impl Due {
         let before = frames.saturating_sub(written);
         if written == 0 || frames / step == before / step {
             Self::NotYet
-        } else if frames <= LONG {
+        } else if frames <= LONG_FRAMES {
             Self::AfterRelease
         } else {
             Self::UnderLock
@@ -86,9 +87,11 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Whether the WAL is long, and a reader keeps it so.
+    /// Returns whether the WAL is long, and a reader keeps it so.
     pub(crate) fn is_pinned(self) -> bool {
-        !self.busy && self.wal_frames > u64::from(LONG) && self.checkpointed < self.wal_frames
+        !self.busy
+            && self.wal_frames > u64::from(LONG_FRAMES)
+            && self.checkpointed < self.wal_frames
     }
 
     fn is_complete(self) -> bool {
@@ -113,16 +116,17 @@ pub(crate) fn checkpoint(connection: &Connection, mode: Mode) -> rusqlite::Resul
     })
 }
 
-/// Whether a WAL of `frames` frames is too short for a checkpoint to be due.
+/// Returns whether a WAL of `frames` frames is too short for a checkpoint to be due.
 /// Cheap: it is asked at every write before anything else.
-pub(crate) fn is_short(frames: u32) -> bool {
+pub(crate) fn is_below_first_step(frames: u32) -> bool {
     frames < STEP
 }
 
-/// Whether the WAL file is so long that a checkpoint takes a while. Looks at the file's
-/// length only, and does not open it.
-pub(crate) fn is_long(wal: &Path) -> bool {
-    wal.metadata().is_ok_and(|wal| wal.len() > SHORT)
+/// Returns whether the WAL file is so long that a checkpoint may take a while. Looks at the
+/// file's length only, and does not open it.
+pub(crate) fn may_checkpoint_slowly(wal: &Path) -> bool {
+    wal.metadata()
+        .is_ok_and(|wal| wal.len() > FAST_CHECKPOINT_BYTES)
 }
 
 /// Runs a passive checkpoint without waiting; returns whether nothing is left to copy.

@@ -114,7 +114,7 @@ impl WriteConnection {
         step(self, "COMMIT")
     }
 
-    /// Whether the transaction that began is still open.
+    /// Returns whether the transaction that began is still open.
     pub(crate) fn is_open(&self) -> bool {
         self.hooks.is_open() && !self.is_autocommit()
     }
@@ -145,7 +145,7 @@ impl WriteConnection {
         self.hooks.commit_time()
     }
 
-    /// Whether a commit would fail now because a deferred foreign key is violated.
+    /// Returns whether a commit would fail now because a deferred foreign key is violated.
     pub(crate) fn has_deferred_violation(&self) -> bool {
         self.connection.has_deferred_violation()
     }
@@ -178,7 +178,7 @@ impl WriteConnection {
     /// processes wait for the lock.
     pub(crate) fn checkpoint_due(&self, awaited: bool) -> Due {
         let frames = self.connection.wal_frames();
-        if wal::is_short(frames) {
+        if wal::is_below_first_step(frames) {
             return Due::NotYet;
         }
         Due::after(frames, self.connection.take_pages_written(), awaited)
@@ -190,8 +190,8 @@ impl WriteConnection {
         self.connection.reset_wal_frames();
     }
 
-    /// Whether statements mean the same here as on a connection with this fingerprint, after
-    /// a closure of the application has used it: the application must have replaced neither
+    /// Returns whether statements mean the same here as on a connection with this fingerprint,
+    /// after a closure of the application has used it: the application must have replaced neither
     /// functions nor collations nor hooks.
     pub(crate) fn has_fingerprint(
         &self,

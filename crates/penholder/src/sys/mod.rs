@@ -2,7 +2,7 @@
 //!
 //! | function | what |
 //! | --- | --- |
-//! | `identity`, `links` | which file it is, and how many names it has |
+//! | `file_id`, `links` | which file it is, and how many names it has |
 //! | `kind` | what a file is that is not a regular file, as a noun |
 //! | `ownership` | who owns a file and who may use it |
 //! | `may_read`, `may_write`, `may_add_files` | what this user may do |
@@ -27,7 +27,6 @@ use unsupported as platform;
 #[cfg(test)]
 pub(crate) use platform::symlink;
 pub(crate) use platform::{
-    free_space, identity, kind, links, may_add_files, may_read, may_write, ownership,
-    sync_directory,
+    file_id, free_space, kind, links, may_add_files, may_read, may_write, ownership, sync_directory,
 };
-pub(crate) use types::{Identity, Ownership};
+pub(crate) use types::{FileId, Ownership};

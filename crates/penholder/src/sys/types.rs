@@ -2,7 +2,7 @@
 
 /// Which file it is: two names of one file have the same, and two files never have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Identity {
+pub(crate) struct FileId {
     pub(crate) device: u64,
     pub(crate) inode: u64,
 }

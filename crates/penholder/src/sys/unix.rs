@@ -7,11 +7,11 @@ use std::path::Path;
 
 use rustix::fs::{Access, access, statvfs};
 
-use super::types::{Identity, Ownership, Space};
+use super::types::{FileId, Ownership, Space};
 
 /// Returns which file it is.
-pub(crate) fn identity(file: &Metadata) -> io::Result<Identity> {
-    Ok(Identity {
+pub(crate) fn file_id(file: &Metadata) -> io::Result<FileId> {
+    Ok(FileId {
         device: file.dev(),
         inode: file.ino(),
     })
@@ -44,17 +44,17 @@ pub(crate) fn ownership(file: &Metadata) -> Option<Ownership> {
     })
 }
 
-/// Whether this user may read the file. It is not opened.
+/// Returns whether this user may read the file. It is not opened.
 pub(crate) fn may_read(path: &Path) -> bool {
     access(path, Access::READ_OK).is_ok()
 }
 
-/// Whether this user may write the file. It is not opened.
+/// Returns whether this user may write the file. It is not opened.
 pub(crate) fn may_write(path: &Path) -> bool {
     access(path, Access::WRITE_OK).is_ok()
 }
 
-/// Whether this user may create files in the directory.
+/// Returns whether this user may create files in the directory.
 pub(crate) fn may_add_files(directory: &Path) -> bool {
     access(directory, Access::WRITE_OK | Access::EXEC_OK).is_ok()
 }

@@ -5,7 +5,7 @@ use std::fs::{FileType, Metadata};
 use std::io;
 use std::path::Path;
 
-use super::types::{Identity, Ownership, Space};
+use super::types::{FileId, Ownership, Space};
 
 fn unsupported<T>(what: &str) -> io::Result<T> {
     let why = format!("{what} is not supported on this platform");
@@ -13,7 +13,7 @@ fn unsupported<T>(what: &str) -> io::Result<T> {
 }
 
 /// Fails: two names of one file cannot be recognised.
-pub(crate) fn identity(_file: &Metadata) -> io::Result<Identity> {
+pub(crate) fn file_id(_file: &Metadata) -> io::Result<FileId> {
     unsupported("the identity of a file")
 }
 

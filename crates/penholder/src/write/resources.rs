@@ -2,17 +2,18 @@
 
 use std::panic::Location as SourceLocation;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use penholder_core::{Locker, fork_generation};
 
 use crate::error::Error;
 use crate::location::Location;
+use crate::mutex::lock;
 use crate::options::{GroupCommit, GroupLimits, Options};
 use crate::sqlite::checkpointer::Checkpointer;
 use crate::sqlite::write_connection::WriteConnection;
-use crate::telemetry::Subject;
+use crate::telemetry::Labels;
 
 /// Where a program asked for something.
 pub(crate) type CallSite = &'static SourceLocation<'static>;
@@ -46,24 +47,17 @@ impl WriteResources {
         }
     }
 
-    /// Whether this process made them, not its parent.
+    /// Returns whether this process made them, not its parent.
     pub(crate) fn is_ours(&self) -> bool {
         self.generation == fork_generation()
     }
 
     pub(crate) fn take_connection(&self) -> Option<Box<WriteConnection>> {
-        self.lock().take()
+        lock(&self.connection).take()
     }
 
     pub(crate) fn keep_connection(&self, connection: Option<Box<WriteConnection>>) {
-        *self.lock() = connection;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Box<WriteConnection>>> {
-        // Nothing panics with the mutex held.
-        self.connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.connection) = connection;
     }
 
     /// Takes the connection out without locking: in a forked child, a thread that does not
@@ -103,9 +97,9 @@ impl<'a> WriteContext<'a> {
         &self.resources.locker
     }
 
-    pub(crate) fn subject(&self) -> Subject<'a> {
-        Subject {
-            database: self.location,
+    pub(crate) fn labels(&self) -> Labels<'a> {
+        Labels {
+            location: self.location,
             options: self.options,
         }
     }
@@ -118,7 +112,7 @@ impl<'a> WriteContext<'a> {
         }
     }
 
-    /// Whether this process opened what it writes with. A process that was forked inside a
+    /// Returns whether this process opened what it writes with. A process that was forked inside a
     /// closure must not touch what its parent has open.
     pub(crate) fn is_ours(&self) -> bool {
         self.resources.is_ours()

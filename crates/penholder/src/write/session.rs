@@ -18,27 +18,7 @@ use crate::sqlite::query::step;
 use crate::sqlite::sql::{StatementKind, may_change_connection};
 use crate::sqlite::wal::{self, Due};
 use crate::sqlite::write_connection::{FailedStatement, WriteConnection};
-use crate::telemetry::{self, Hold, Wait};
-
-impl<'a> WriteContext<'a> {
-    /// Waits for the write lock until the deadline, which also bounds what SQLite waits for
-    /// afterwards.
-    pub(crate) fn session(self, deadline: Deadline) -> Result<Session<'a>> {
-        let waiting = Wait::begin(self.subject());
-        let guard = self.locker().acquire_until(&deadline).map_err(|error| {
-            let error = error.into();
-            telemetry::failed(self.subject(), &error);
-            error
-        })?;
-        waiting.ends(self.subject(), &guard);
-        self.session_with(deadline, guard)
-    }
-
-    /// Begins a session with the lock held.
-    pub(crate) fn session_with(self, deadline: Deadline, guard: Guard) -> Result<Session<'a>> {
-        Session::begin(self, deadline, guard)
-    }
-}
+use crate::telemetry::{self, HoldSpan, WaitSpan};
 
 /// The write lock and the writing connection, together.
 ///
@@ -59,17 +39,31 @@ pub(crate) struct Session<'a> {
     /// Where the program asked for what was done last.
     site: Cell<Option<CallSite>>,
     /// `None` once the session has ended.
-    hold: Option<Hold>,
+    hold: Option<HoldSpan>,
 }
 
 impl<'a> Session<'a> {
+    /// Waits for the write lock until the deadline, which also bounds what SQLite waits for
+    /// afterwards, and begins a session.
+    pub(crate) fn acquire(context: WriteContext<'a>, deadline: Deadline) -> Result<Self> {
+        let labels = context.labels();
+        let waiting = WaitSpan::begin(labels);
+        let guard = context.locker().acquire_until(&deadline).map_err(|error| {
+            let error = error.into();
+            telemetry::failed(labels, &error);
+            error
+        })?;
+        waiting.ends(labels, &guard);
+        Self::begin(context, deadline, guard)
+    }
+
     /// Begins a session with the lock held.
-    pub(super) fn begin(
+    pub(crate) fn begin(
         context: WriteContext<'a>,
         deadline: Deadline,
         guard: Guard,
     ) -> Result<Self> {
-        let hold = Hold::begin(context.subject());
+        let hold = HoldSpan::begin(context.labels());
         let connection = match context.resources.take_connection() {
             Some(connection) => connection,
             None => Box::new(WriteConnection::open(
@@ -123,7 +117,7 @@ impl<'a> Session<'a> {
         self.context.is_ours()
     }
 
-    /// Whether nothing ran in it that may change the connection.
+    /// Returns whether nothing ran in it that may change the connection.
     pub(crate) fn is_plain(&self) -> bool {
         self.is_plain.get()
     }
@@ -295,7 +289,7 @@ impl<'a> Session<'a> {
         Error::rolled_back(&self.context.location.path)
     }
 
-    /// Whether the transaction that began is still open.
+    /// Returns whether the transaction that began is still open.
     pub(crate) fn is_open(&self) -> bool {
         self.write_connection().is_open()
     }
@@ -305,7 +299,7 @@ impl<'a> Session<'a> {
         let _ = self.write_connection().roll_back();
     }
 
-    /// Whether SQLite enforces foreign keys on this connection.
+    /// Returns whether SQLite enforces foreign keys on this connection.
     fn has_foreign_keys(&self) -> bool {
         let setting = DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY;
         self.connection().db_config(setting).unwrap_or(true)
@@ -368,7 +362,7 @@ impl<'a> Session<'a> {
         let shm = self.context.location.shm();
         let unlocked_writer = Process::with_posix_lock(&shm, lock_bytes::WAL_WRITE);
         let error = Error::busy(path, self.deadline, unlocked_writer, error);
-        telemetry::failed(self.context.subject(), &error);
+        telemetry::failed(self.context.labels(), &error);
         error
     }
 
@@ -400,7 +394,8 @@ impl<'a> Session<'a> {
             wal::checkpoint_under_lock(connection, self.context.location);
         }
         resources.keep_connection(connection);
-        // A checkpoint takes a while, and meanwhile no process waits for our next write.
+        // This thread is about to run a checkpoint and will not write soon, so pass the lock on
+        // instead of keeping the slice.
         let released = self.release(due == Due::AfterRelease);
         if due == Due::AfterRelease {
             resources
@@ -426,7 +421,7 @@ impl<'a> Session<'a> {
         } else {
             guard.release()
         };
-        hold.ends(self.context.subject(), site, statement.as_deref());
+        hold.ends(self.context.labels(), site, statement.as_deref());
         Ok(released?)
     }
 }

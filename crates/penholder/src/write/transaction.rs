@@ -5,6 +5,7 @@ use std::ops::Deref;
 use penholder_core::Guard;
 use rusqlite::Connection;
 
+use super::resources::CallSite;
 use crate::options::Options;
 
 /// The transaction that a closure writes in: rusqlite's `Connection`, without the right to end
@@ -25,7 +26,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Says what this closure does next, for waiting processes: the status and the error of a
-    /// timeout show it instead of the place where the closure was passed to
+    /// timeout show it instead of the source location where the closure was passed to
     /// [`write`](crate::Database::write). The first 120 bytes are kept; nothing is, if
     /// [`record_sql`](Options::record_sql) is off.
     pub fn note_statement(&self, statement: &str) {
@@ -64,7 +65,7 @@ impl<'a> Notes<'a> {
     }
 
     /// Shows where the program asked for what runs next, if no statement may be shown.
-    pub(super) fn call_site(self, site: &'static std::panic::Location<'static>, has_sql: bool) {
+    pub(super) fn call_site(self, site: CallSite, has_sql: bool) {
         if !has_sql || !self.may_show_sql {
             self.guard.note_place(site);
         }
