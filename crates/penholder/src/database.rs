@@ -1,6 +1,6 @@
 //! One handle on one database.
 
-use std::panic;
+use std::panic::{self, AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -306,9 +306,9 @@ impl Database {
         match context.enter_without_waiting(deadline)? {
             Entered::Alone(entered) => {
                 entered.session.note_call_site(site, has_statement);
-                let done = alone(&entered.session, work);
+                let done = catch_unwind(AssertUnwindSafe(|| alone(&entered.session, work)));
                 entered.finish();
-                done
+                done.unwrap_or_else(|panic| resume_unwind(panic))
             }
             Entered::Group(begun) => {
                 let lead = |begun: Begun, member: &_| context.lead_until_finished(begun, member);
@@ -336,9 +336,9 @@ impl Database {
         let context = self.context(&attachment)?;
         let session = Session::acquire(context.group.write, deadline)?;
         session.note_call_site(site, false);
-        let done = work(&session);
+        let done = catch_unwind(AssertUnwindSafe(|| work(&session)));
         context.finish(session);
-        done
+        done.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     // ---- reading ---------------------------------------------------------------

@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::panic::Location;
+use std::panic::{self, Location};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -153,6 +153,26 @@ fn a_long_hold_is_reported_with_statement_and_call_site() {
     assert_long_hold(&db, Some("CREATE TABLE other(a)"), here);
     let (_, here) = (db.vacuum().unwrap(), line());
     assert_long_hold(&db, Some("VACUUM"), here);
+}
+
+#[test]
+fn a_long_hold_of_a_closure_that_panics_is_reported_too() {
+    let fixture = DatabaseFixture::new();
+    let db = warning_options(&fixture).open(fixture.path()).unwrap();
+    let panics = || -> Result<()> { panic::resume_unwind(Box::new("on purpose")) };
+    let recorded = Recorder::record(|| {
+        let write = panic::AssertUnwindSafe(|| db.write(|_| panics()));
+        let (done, here) = (panic::catch_unwind(write), line() - 1);
+        assert!(done.is_err());
+        assert_long_hold(&db, None, here);
+        let write = panic::AssertUnwindSafe(|| db.with_write_lock(|_| panics()));
+        let (done, here) = (panic::catch_unwind(write), line() - 1);
+        assert!(done.is_err());
+        assert_long_hold(&db, None, here);
+    });
+    assert_eq!(recorded.number("penholder_hold_seconds"), 2);
+    assert_eq!(recorded.number("penholder_slow_holds_total"), 2);
+    database_fixture::insert(&db, "next").unwrap();
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::panic;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -147,6 +148,25 @@ fn the_wal_of_a_single_process_stays_short() {
     }
     let wal_size = size(&database_fixture::with_suffix(&fixture.path(), "-wal"));
     assert!(wal_size < 6_000_000, "{wal_size} bytes of WAL");
+}
+
+/// What a closure committed before it panicked is checkpointed as any other write.
+#[test]
+fn the_wal_stays_short_if_every_closure_panics() {
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    for _ in 0..30 {
+        let write_and_panic = panic::AssertUnwindSafe(|| {
+            db.with_write_lock(|connection| -> Result<()> {
+                connection.execute("INSERT INTO entry VALUES (zeroblob(1000000))", [])?;
+                panic::resume_unwind(Box::new("on purpose"))
+            })
+        });
+        assert!(panic::catch_unwind(write_and_panic).is_err());
+    }
+    assert_eq!(database_fixture::count_entries(&db), 30);
+    let wal_size = size(&database_fixture::with_suffix(&fixture.path(), "-wal"));
+    assert!(wal_size < 20_000_000, "{wal_size} bytes of WAL");
 }
 
 /// The WAL grows while a reader prevents its restart. Afterwards it is reused from the
