@@ -8,6 +8,7 @@
 //! The same two words are kept in two places: in each process, and in the queue file for
 //! all processes of a lock. There they are hints that may be garbage.
 
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,8 +17,8 @@ use crate::time::nanos;
 
 /// A commit that takes at least this long is worth sharing.
 const EXPENSIVE: Duration = Duration::from_micros(40);
-/// A mean that is longer than this is garbage.
-const PLAUSIBLE: u64 = 1_000_000_000;
+/// A mean outside this range, in nanoseconds, is garbage.
+const PLAUSIBLE: RangeInclusive<u64> = 100..=1_000_000_000;
 
 /// A view of the two words that commit statistics are kept in.
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +83,8 @@ impl<'a> CommitStats<'a> {
         let new = nanos(duration);
         let old = match self.mean.load(Relaxed) {
             0 => new,
-            old => old.min(PLAUSIBLE),
+            // A mean of a few nanoseconds would never grow: it is rounded down.
+            old => old.clamp(*PLAUSIBLE.start(), *PLAUSIBLE.end()),
         };
         // Clamped: a process that was descheduled during its commit says nothing about the
         // disk.
@@ -152,6 +154,13 @@ mod tests {
         }
         assert!(stats.commit_time() < Duration::from_micros(20), "{stats:?}");
         assert_eq!(stats.last_batch(), 1);
+        for garbage in 1..200 {
+            mean.store(garbage, Relaxed);
+            for _ in 0..100 {
+                stats.note(Duration::from_micros(200), 1);
+            }
+            assert!(stats.is_expensive(), "{garbage}: {stats:?}");
+        }
     }
 
     #[test]
