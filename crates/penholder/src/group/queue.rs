@@ -161,13 +161,12 @@ impl Group {
     }
 
     /// Puts writes back at the front of the queue, in their order. Those whose future was
-    /// dropped are dropped.
+    /// dropped are dropped. If that panics, the rest are told so.
     pub(crate) fn put_back(&self, writes: Vec<ClaimedWrite>) {
-        let mut parts: Vec<_> = writes
-            .into_iter()
-            .filter_map(ClaimedWrite::into_parts)
-            .collect();
-        while let Some((member, work)) = parts.pop() {
+        for one in writes.into_iter().rev() {
+            let Some((member, work)) = one.into_parts() else {
+                continue;
+            };
             self.queue
                 .put_back(member, |write| write.put_work_back(work));
         }
@@ -349,6 +348,22 @@ mod tests {
         assert!(left.is_err());
         let soon = Deadline::after(Duration::ZERO);
         assert_eq!(group.queue.wait(&second, &soon), Wake::Granted(()));
+    }
+
+    #[test]
+    fn what_panics_as_it_is_put_back_keeps_no_caller_waiting() {
+        let group = Group::new();
+        let _lead = group.try_lead().unwrap();
+        let all = [nothing(), member(bomb()), nothing()];
+        join_all(&group, &all);
+        let claim = |_| group.claim(|_| true).unwrap();
+        let claimed: Vec<_> = (0..3).map(claim).collect();
+        assert!(!group.queue.abandon(&all[1]), "the leader has it");
+        let put_back = catch_unwind(AssertUnwindSafe(|| group.put_back(claimed)));
+        assert!(put_back.is_err());
+        assert!(all[0].is_finished() && all[0].content.take_result().is_err());
+        group.claim(|_| true).unwrap().finish(Ok(Vec::new()));
+        assert!(all[2].is_finished());
     }
 
     #[cfg(feature = "tokio")]
