@@ -213,10 +213,11 @@ impl Group {
             drop(member.content.take_work());
             return;
         }
+        let mut offer = self.lock_offer();
+        // With the mutex held, so that it is this offer which the write is part of.
         if !member.is_claimed() {
             return;
         }
-        let mut offer = self.lock_offer();
         match (&offer.withdrawal, offer.is_active) {
             (Some(withdrawal), _) => drop(withdrawal.withdraw()),
             // It is being offered at this moment.
