@@ -30,6 +30,10 @@ pub(crate) struct Group {
 #[derive(Debug, Default)]
 struct GroupOffer {
     /// The leader is about to offer writes, or offers them.
+    #[cfg_attr(
+        not(feature = "tokio"),
+        expect(dead_code, reason = "only a dropped future asks")
+    )]
     is_active: bool,
     /// Once they are in the queue file.
     withdrawal: Option<Withdrawal>,
