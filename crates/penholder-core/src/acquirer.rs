@@ -193,7 +193,7 @@ impl Acquirer {
         drop(watched);
         let (length, unqueued_holder) = (kernel.length, kernel.unqueued_holder);
         let is_late = matches!(ended, WaitEnd::TimedOut { .. });
-        let is_replied = is_late && pending.wait_for_claimant(slot);
+        let is_replied = is_late && pending.end_at_deadline(slot);
         if ended == WaitEnd::Outdated {
             pending.settle(slot);
         }

@@ -11,7 +11,7 @@
 //! | `Claimed` | is, or was, in a holder's transaction; the claim says in which | acknowledged after the commit → `Done`; refused → `Local`; another holder, which finds that the transaction was not committed, claims it again; its owner gives up → `Empty` |
 //! | `Done` | committed, and the reply is there | its owner → `Empty` |
 //! | `Local` | no holder will execute it: its owner has to | its owner → `Empty`; another thread of its process → `Withdrawn` |
-//! | `Withdrawn` | another thread of its owner's process withdrew it | its owner → `Empty` |
+//! | `Withdrawn` | its owner, or another thread of its process, withdrew it | its owner → `Empty` |
 //!
 //! If a mailbox is empty although its owner left a request there, that is garbage like any
 //! other.

@@ -69,15 +69,23 @@ impl<'a> PendingRequest<'a> {
         self.id.is_some_and(|id| slot.own_mailbox().is_settled(id))
     }
 
-    /// Waits up to `CLAIMED_GRACE` for the outcome if a holder has claimed the request.
-    /// Returns whether waiting for a reply is over.
-    pub(crate) fn wait_for_claimant(&self, slot: &Slot) -> bool {
+    /// Withdraws the request, because the deadline has passed. If a holder has claimed it,
+    /// waits up to `CLAIMED_GRACE` for the outcome. Returns whether there is a reply.
+    pub(crate) fn end_at_deadline(&self, slot: &Slot) -> bool {
         let Some(id) = self.id else { return false };
+        let mailbox = slot.own_mailbox();
+        if mailbox.is_settled(id) {
+            return true;
+        }
+        // Or a holder could still claim it, and its owner would not learn the outcome.
+        if mailbox.withdraw(id) {
+            return false;
+        }
         let grace = Deadline::after(CLAIMED_GRACE);
-        while slot.own_mailbox().is_claimed(id) && !grace.is_over() {
+        while mailbox.is_claimed(id) && !grace.is_over() {
             thread::sleep(Duration::from_micros(500));
         }
-        self.is_settled(slot)
+        mailbox.is_settled(id)
     }
 
     /// Takes the request out of the mailbox, and notes what became of it.
@@ -93,5 +101,63 @@ impl<'a> PendingRequest<'a> {
 
     pub(crate) fn into_outcome(self) -> Outcome {
         self.outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mailbox::Claim;
+    use crate::sys::process::Identity;
+
+    /// Offers a request in a slot of a new queue file, and calls `then` with both.
+    fn offer(then: impl FnOnce(&Slot, &mut PendingRequest<'_>, RequestId)) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db.lock");
+        let slot = Slot::occupy(&path, None, &Identity::of_this_process(), None).unwrap();
+        let offer = Offer {
+            fingerprint: 1,
+            bytes: b"do it",
+            on_offered: &|_, _| {},
+        };
+        let mut pending = PendingRequest::new(Some(&offer));
+        pending.offer_in(&slot);
+        let id = pending.id.unwrap();
+        then(&slot, &mut pending, id);
+    }
+
+    fn claim(slot: &Slot, id: RequestId) -> bool {
+        let (sequence, batch, pid) = (1, [1, 1], 1);
+        slot.own_mailbox().claim(
+            id,
+            Claim {
+                sequence,
+                batch,
+                pid,
+            },
+        )
+    }
+
+    #[test]
+    fn a_request_cannot_be_claimed_after_its_deadline() {
+        offer(|slot, pending, id| {
+            assert!(!pending.end_at_deadline(slot));
+            assert!(!claim(slot, id));
+            pending.settle(slot);
+            assert_eq!(*pending.outcome(), Outcome::Untouched);
+        });
+    }
+
+    #[test]
+    fn a_claimed_request_is_not_withdrawn_at_its_deadline() {
+        offer(|slot, pending, id| {
+            assert!(claim(slot, id));
+            assert!(!pending.end_at_deadline(slot), "no reply in time");
+            assert!(slot.own_mailbox().reply(id, b"done"));
+            assert!(slot.own_mailbox().acknowledge(id));
+            assert!(pending.end_at_deadline(slot));
+            pending.settle(slot);
+            assert!(matches!(pending.outcome(), Outcome::Done { .. }));
+        });
     }
 }
