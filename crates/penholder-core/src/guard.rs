@@ -237,6 +237,14 @@ impl Guard {
         slot.is_some_and(|slot| slot.claim_request(request, claim))
     }
 
+    /// Returns the claim on a request, if it is claimed. At its deadline the owner leaves the
+    /// queue, so that [`requests`](Self::requests) does not return the request any more, and
+    /// waits a moment for the outcome.
+    #[must_use]
+    pub fn current_claim(&self, request: &RemoteRequest) -> Option<Claim> {
+        self.slot()?.current_claim(request)
+    }
+
     /// Leaves the reply to a claimed request, which is valid once it is acknowledged. Returns
     /// `false` if it is longer than [`REPLY_MAX`](crate::REPLY_MAX) bytes.
     #[must_use]

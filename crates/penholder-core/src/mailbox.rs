@@ -259,6 +259,11 @@ impl<'a> Mailbox<'a> {
         true
     }
 
+    /// Returns the claim on the request, if it is claimed.
+    pub(crate) fn current_claim(self, id: RequestId) -> Option<Claim> {
+        self.is_claimed(id).then(|| self.claim_of(id)).flatten()
+    }
+
     pub(crate) fn acknowledge(self, id: RequestId) -> bool {
         self.change(id, State::Claimed, word(id, State::Done))
     }

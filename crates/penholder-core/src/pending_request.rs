@@ -107,7 +107,7 @@ impl<'a> PendingRequest<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mailbox::Claim;
+    use crate::mailbox::{Claim, RemoteRequest};
     use crate::sys::process::Identity;
 
     /// Offers a request in a slot of a new queue file, and calls `then` with both.
@@ -158,6 +158,27 @@ mod tests {
             assert!(pending.end_at_deadline(slot));
             pending.settle(slot);
             assert!(matches!(pending.outcome(), Outcome::Done { .. }));
+        });
+    }
+
+    /// A combiner that begins its transaction again still has to execute it, or refuse it.
+    #[test]
+    fn a_claim_is_seen_although_its_owner_is_not_in_the_queue() {
+        offer(|slot, _, id| {
+            let request = RemoteRequest {
+                slot: slot.index(),
+                id,
+                bytes: b"do it".to_vec(),
+                claimed: None,
+                pid: 1,
+            };
+            assert_eq!(slot.current_claim(&request), None);
+            assert!(claim(slot, id));
+            assert!(slot.requests(1).is_empty());
+            let sequence = slot.current_claim(&request).map(|claim| claim.sequence);
+            assert_eq!(sequence, Some(1));
+            slot.refuse(&request);
+            assert_eq!(slot.current_claim(&request), None);
         });
     }
 }

@@ -89,6 +89,11 @@ impl Slot {
         self.mailbox(request.slot).claim(request.id, claim)
     }
 
+    /// Returns the claim on a request, if it is claimed, also if its owner has left the queue.
+    pub(crate) fn current_claim(&self, request: &RemoteRequest) -> Option<Claim> {
+        self.mailbox(request.slot).current_claim(request.id)
+    }
+
     pub(crate) fn reply(&self, request: &RemoteRequest, reply: &[u8]) -> bool {
         self.mailbox(request.slot).reply(request.id, reply)
     }

@@ -195,21 +195,10 @@ impl Combination<'_> {
     /// still to be executed. The sequence number of the batch may have changed too.
     fn claim_again(&mut self) {
         let (guard, sequence, batch) = (self.session.guard(), self.sequence, self.batch);
-        let ours = self.still_claimed();
         self.remote.retain(|one| {
-            ours.contains(&one.request.id)
+            is_claimed_by(guard, &one.request, batch)
                 && guard.claim(&one.request, sequence.unsigned_abs(), batch)
         });
-    }
-
-    /// Returns the requests that this batch claimed and that no other combiner has claimed
-    /// since.
-    fn still_claimed(&self) -> Vec<RequestId> {
-        let requests = self.session.guard().requests(self.fingerprint());
-        let is_ours =
-            |one: &RemoteRequest| one.claimed.is_some_and(|claim| claim.batch == self.batch);
-        let ours = requests.into_iter().filter(is_ours);
-        ours.map(|one| one.id).collect()
     }
 
     /// Leaves requests to their owners. This has to happen before the transaction is rolled
@@ -217,10 +206,10 @@ impl Combination<'_> {
     /// already, only those are refused that are still ours.
     fn refuse(&self, requests: &[RemoteRequest]) {
         let is_over = self.connection.connection().is_autocommit();
-        let ours = is_over.then(|| self.still_claimed());
+        let guard = self.session.guard();
         for one in requests {
-            if ours.as_ref().is_none_or(|ours| ours.contains(&one.id)) {
-                self.session.guard().refuse(one);
+            if !is_over || is_claimed_by(guard, one, self.batch) {
+                guard.refuse(one);
             }
         }
     }
@@ -361,6 +350,12 @@ impl Combination<'_> {
             .note_writes_of(self.connection.write_connection());
         self.context.delegate.keep_connection(self.connection);
     }
+}
+
+/// Returns whether this batch claimed the request, and no other combiner has claimed it since.
+fn is_claimed_by(guard: &Guard, request: &RemoteRequest, batch: [u64; 2]) -> bool {
+    let claim = guard.current_claim(request);
+    claim.is_some_and(|claim| claim.batch == batch)
 }
 
 /// Acknowledges requests. With the feature `failpoints` it does so in two halves, with a step
