@@ -156,6 +156,10 @@ impl Combination<'_> {
             budget.take_size(all().count(), all().map(Statement::bytes).sum())
         });
         self.claim();
+        if self.remote.is_empty() {
+            // None fits any more, or all were withdrawn: our own writes need no combination.
+            return self.give_up();
+        }
         for _ in 0..BATCH_TRIES {
             match self.run_all() {
                 Ok(()) => {
@@ -323,7 +327,7 @@ impl Combination<'_> {
         }
     }
 
-    /// Leaves all requests to their owners, after too many attempts.
+    /// Leaves all writes to their owners.
     fn give_up(&mut self) {
         let requests: Vec<RemoteRequest> = self.remote.drain(..).map(|one| one.request).collect();
         self.refuse(&requests);
