@@ -78,7 +78,7 @@ fn difference(approved: &str, found: &str) -> String {
 /// Replaces what differs from run to run: the directory, process ids, times, and whether
 /// a process is on a processor at that moment.
 pub fn normalize(text: &str, directory: &Path) -> String {
-    let text = text.replace(&*directory.to_string_lossy(), "FOLDER");
+    let text = text.replace(&*directory.to_string_lossy(), "DIRECTORY");
     let text = replaced(&text, "pid:", "PID", |c| !c.is_ascii_digit());
     let text = replaced(&text, " since ", "TIME", |c| c == ' ');
     let text = replaced(&text, ", held ", "TIME", |c| c == ',' || c == ')');

@@ -215,22 +215,22 @@ fn mix(mut word: u64) -> u64 {
 
 /// A database, and its delegate connection.
 struct Subject {
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
     db: Database,
     delegate: DelegateConnection,
 }
 
 impl Subject {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.db");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.db");
         let options = Options::new();
         let db = options.clone().open(&path).unwrap();
         db.with_write_lock(|connection| connection.execute_batch(SCHEMA).map_err(Error::from))
             .unwrap();
         let delegate = DelegateConnection::open(&path, &options).unwrap();
         Self {
-            _folder: folder,
+            _directory: directory,
             db,
             delegate,
         }

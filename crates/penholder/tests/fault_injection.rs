@@ -188,7 +188,7 @@ struct Writers {
     started: usize,
     timeout: Duration,
     db: Database,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 /// The number of threads and the way of the writers that are always there.
@@ -203,8 +203,8 @@ const WAYS: [(usize, &str); 6] = [
 
 impl Writers {
     fn new(timeout: Duration) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let db = open(&folder.path().join("x.db"), LONG_TIMEOUT);
+        let directory = tempfile::tempdir().unwrap();
+        let db = open(&directory.path().join("x.db"), LONG_TIMEOUT);
         // Nothing forbids that a key is there twice.
         for sql in [
             "CREATE TABLE owner(name TEXT PRIMARY KEY)",
@@ -218,7 +218,7 @@ impl Writers {
             started: 0,
             timeout,
             db,
-            folder,
+            directory,
         }
     }
 
@@ -269,7 +269,7 @@ impl Writers {
     }
 
     fn told(&self) -> Told {
-        Told::read(self.folder.path())
+        Told::read(self.directory.path())
     }
 
     /// Lets all writers end by themselves.
@@ -323,9 +323,9 @@ struct Told {
 }
 
 impl Told {
-    fn read(folder: &Path) -> Self {
+    fn read(directory: &Path) -> Self {
         let mut notes = Self::default();
-        for entry in fs::read_dir(folder).unwrap().flatten() {
+        for entry in fs::read_dir(directory).unwrap().flatten() {
             let name = entry.file_name().into_string().unwrap();
             if name.starts_with("log-") {
                 let text = fs::read_to_string(entry.path()).unwrap();
