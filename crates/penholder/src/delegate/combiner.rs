@@ -156,11 +156,11 @@ impl Combination<'_> {
             budget.take_size(all().count(), all().map(Statement::bytes).sum())
         });
         self.claim();
-        if self.remote.is_empty() {
-            // None fits any more, or all were withdrawn: our own writes need no combination.
-            return self.give_up();
-        }
         for _ in 0..BATCH_TRIES {
+            if self.remote.is_empty() {
+                // None fits, or all were withdrawn or refused: our own need no combination.
+                break;
+            }
             match self.run_all() {
                 Ok(()) => {
                     self.commit();
@@ -191,7 +191,9 @@ impl Combination<'_> {
         let (guard, sequence, batch) = (self.session.guard(), self.sequence, self.batch);
         self.remote
             .retain(|one| guard.claim(&one.request, sequence.unsigned_abs(), batch));
-        penholder_core::failpoint!("requests_claimed");
+        if !self.remote.is_empty() {
+            penholder_core::failpoint!("requests_claimed");
+        }
     }
 
     /// Claims the requests again for another transaction. In between, a process that does not
