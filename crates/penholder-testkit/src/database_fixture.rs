@@ -9,6 +9,7 @@ use penholder::{Database, Options, Result};
 use tempfile::TempDir;
 
 use crate::peer::{self, Peer};
+use crate::recorder;
 
 /// A timeout that no working lock comes near, even on a loaded machine.
 pub const LONG_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,6 +34,7 @@ impl Default for DatabaseFixture {
 impl DatabaseFixture {
     /// Creates the directory. The database does not exist yet.
     pub fn new() -> Self {
+        recorder::install();
         Self {
             directory: tempfile::tempdir().unwrap(),
         }

@@ -1,15 +1,17 @@
 //! Records what a thread tells `tracing` and `metrics`.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use metrics::{
     Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, SharedString, Unit,
 };
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::Interest;
 use tracing::{Event, Subscriber};
 
 /// The events, spans and metrics of a piece of work.
@@ -23,10 +25,10 @@ pub struct Recorder {
 impl Recorder {
     /// Runs `work` and records what this thread reports meanwhile.
     pub fn record(work: impl FnOnce()) -> Self {
+        install();
         let recorder = Self::default();
-        metrics::with_local_recorder(&recorder, || {
-            tracing::subscriber::with_default(recorder.clone(), work);
-        });
+        let _current = Current::set(recorder.clone());
+        metrics::with_local_recorder(&recorder, work);
         recorder
     }
 
@@ -48,6 +50,42 @@ impl Recorder {
     }
 }
 
+thread_local! {
+    /// The recorder of the work that this thread is doing.
+    static CURRENT: RefCell<Option<Recorder>> = const { RefCell::new(None) };
+}
+
+/// Makes a recorder the current one of this thread until it is dropped.
+struct Current;
+
+impl Current {
+    fn set(recorder: Recorder) -> Self {
+        let outer = CURRENT.replace(Some(recorder));
+        assert!(outer.is_none(), "recorders do not nest");
+        Self
+    }
+}
+
+impl Drop for Current {
+    fn drop(&mut self) {
+        CURRENT.set(None);
+    }
+}
+
+/// Sends what every thread tells `tracing` to the thread's current recorder.
+///
+/// A subscriber of one thread would lose events: `tracing` remembers whether anybody is
+/// interested in a call site, and while there is only one subscriber, it asks that of the
+/// thread that reaches the call site first. So call this before any code that may report
+/// something.
+pub(crate) fn install() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| tracing::subscriber::set_global_default(CurrentRecorder).unwrap());
+}
+
+/// Passes everything to the current recorder of the thread.
+struct CurrentRecorder;
+
 /// Writes the fields of an event to a line.
 struct Line<'a>(&'a mut String);
 
@@ -62,15 +100,23 @@ impl Visit for Line<'_> {
     }
 }
 
-impl Subscriber for Recorder {
+impl Subscriber for CurrentRecorder {
+    fn register_callsite(&self, _metadata: &'static tracing::Metadata<'static>) -> Interest {
+        // Whether a thread has a recorder changes, so `enabled` is asked every time.
+        Interest::sometimes()
+    }
+
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target() == "penholder"
+        metadata.target() == "penholder" && with_current(|_| ()).is_some()
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {
         let name = span.metadata().name();
-        self.push_line(format!("span {name}"), |line| span.record(line));
-        Id::from_u64(self.spans.fetch_add(1, Relaxed) + 1)
+        let id = with_current(|recorder| {
+            recorder.push_line(format!("span {name}"), |line| span.record(line));
+            recorder.spans.fetch_add(1, Relaxed) + 1
+        });
+        Id::from_u64(id.unwrap_or(u64::MAX))
     }
 
     fn record(&self, _span: &Id, _values: &Record<'_>) {}
@@ -79,12 +125,16 @@ impl Subscriber for Recorder {
 
     fn event(&self, event: &Event<'_>) {
         let level = event.metadata().level();
-        self.push_line(format!("{level} "), |line| event.record(line));
+        with_current(|recorder| recorder.push_line(format!("{level} "), |line| event.record(line)));
     }
 
     fn enter(&self, _span: &Id) {}
 
     fn exit(&self, _span: &Id) {}
+}
+
+fn with_current<T>(work: impl FnOnce(&Recorder) -> T) -> Option<T> {
+    CURRENT.with_borrow(|current| current.as_ref().map(work))
 }
 
 /// A counter or a histogram of a recorder.
@@ -138,5 +188,31 @@ impl metrics::Recorder for Recorder {
 
     fn register_histogram(&self, key: &Key, _metadata: &Metadata<'_>) -> Histogram {
         Histogram::from_arc(Number::new(key, self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    fn report() {
+        tracing::info!(target: "penholder", "something happened");
+    }
+
+    #[test]
+    fn an_event_is_recorded_although_another_thread_reported_it_first() {
+        let recorded = Recorder::record(|| {
+            thread::spawn(report).join().unwrap();
+            report();
+        });
+        assert_eq!(recorded.text(), "INFO something happened\n");
+    }
+
+    #[test]
+    fn a_thread_without_a_recorder_records_nothing() {
+        let recorded = Recorder::record(|| thread::spawn(report).join().unwrap());
+        assert_eq!(recorded.text(), "");
     }
 }
