@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use penholder::lock::{Policy, WriteGuard, WriteLocker};
+use penholder::lock::{QueuePolicy, WriteGuard, WriteLocker};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
@@ -52,18 +52,18 @@ impl HandoffLock {
     /// share it.
     pub(crate) fn open(kind: LockKind, directory: &Path) -> Result<Self, Box<dyn Error>> {
         let database = directory.join("bench.db");
-        let lock_path = lock_file::path(&database);
+        let lock_file = lock_file::path(&database);
         let penholder = |policy| -> Result<Self, Box<dyn Error>> {
-            let options = penholder::Options::new().policy(policy);
+            let options = penholder::OpenOptions::new().policy(policy);
             let locker = options.locker(&database)?;
             Ok(Self::Penholder { locker, held: None })
         };
         Ok(match kind {
             LockKind::Futex => Self::Futex(Word::shared(&directory.join("word"))?),
-            LockKind::Flock => Self::Flock(lock_file::open(&lock_path)?),
-            LockKind::Poller => Self::Poller(lock_file::open(&lock_path)?),
-            LockKind::Penholder => penholder(Policy::default())?,
-            LockKind::PenholderFifo => penholder(Policy::Fifo)?,
+            LockKind::Flock => Self::Flock(lock_file::open(&lock_file)?),
+            LockKind::Poller => Self::Poller(lock_file::open(&lock_file)?),
+            LockKind::Penholder => penholder(QueuePolicy::default())?,
+            LockKind::PenholderFifo => penholder(QueuePolicy::Fifo)?,
         })
     }
 

@@ -36,7 +36,7 @@ pub(crate) enum Peer {
     PythonSqlite3,
     /// penholder with its default options.
     Penholder,
-    /// penholder with `Policy::Fifo`.
+    /// penholder with `QueuePolicy::Fifo`.
     PenholderFifo,
     /// penholder without group commit.
     PenholderAlone,

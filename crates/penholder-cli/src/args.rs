@@ -9,7 +9,7 @@ use clap::builder::PossibleValue;
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use penholder::lock::{EventKind, WriteLocker};
-use penholder::{Options, Synchronous};
+use penholder::{OpenOptions, Synchronous};
 
 use crate::failure::{FAILED, Failure};
 
@@ -111,10 +111,10 @@ pub(crate) struct Target {
 
 impl Target {
     /// The options to open this database with.
-    pub(crate) fn options(&self) -> Options {
-        let options = Options::new().allow_network_fs(self.allow_network_fs);
+    pub(crate) fn options(&self) -> OpenOptions {
+        let options = OpenOptions::new().allow_network_fs(self.allow_network_fs);
         match &self.lock_file {
-            Some(path) => options.lock_path(path),
+            Some(path) => options.lock_file(path),
             None => options,
         }
     }
@@ -447,8 +447,8 @@ const KINDS: [Kind; 6] = [
         help: "The lock was taken over from a holder that had died",
     },
     Kind {
-        event: EventKind::Bypass,
-        name: "bypass",
+        event: EventKind::UnqueuedHolder,
+        name: "unqueued-holder",
         help: "A process that does not queue held the lock",
     },
     Kind {
@@ -457,8 +457,8 @@ const KINDS: [Kind; 6] = [
         help: "A waiter did not take the lock when it was its turn",
     },
     Kind {
-        event: EventKind::Carried,
-        name: "carried",
+        event: EventKind::Combined,
+        name: "combined",
         help: "A process did the writes of waiting processes",
     },
 ];

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use penholder::rusqlite::fallible_iterator::FallibleIterator;
 use penholder::rusqlite::{self, Batch};
-use penholder::{Database, Executed, Rows, Transaction, Value};
+use penholder::{Database, Executed, RowSet, Transaction, Value};
 
 use crate::args::Exec;
 use crate::failure::{FAILED, Failure, USAGE, say};
@@ -93,7 +93,7 @@ fn run_script(tx: &Transaction<'_>, sql: &str) -> Result<Executed, Failure> {
             return Err(ignored_pragma(number));
         }
         let before = tx.total_changes();
-        done.returned = Rows::of(&mut statement).map_err(failed)?;
+        done.returned = RowSet::of(&mut statement).map_err(failed)?;
         if tx.total_changes() != before {
             done.rows_changed += tx.changes();
         }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use penholder::lock::{Event, EventKind, Glance, PageState, WriteLocker};
+use penholder::lock::{Event, EventKind, QueueFileState, Snapshot, WriteLocker};
 
 use crate::args::History;
 use crate::failure::{Failure, say};
@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 pub(crate) fn run(args: &History) -> Result<ExitCode, Failure> {
     let locker = args.target.existing_locker("history")?;
-    let snapshot = locker.glance()?;
+    let snapshot = locker.snapshot()?;
     let filter = Filter::of(args);
     let mut events = filter.apply(&snapshot.status.events);
     events.truncate(args.limit.unwrap_or(usize::MAX));
@@ -35,16 +35,16 @@ fn follow(
     args: &History,
     locker: &WriteLocker,
     filter: &Filter,
-    mut earlier: Glance,
+    mut earlier: Snapshot,
 ) -> Result<ExitCode, Failure> {
     loop {
         output::pause(PAUSE)?;
-        let snapshot = locker.glance()?;
+        let snapshot = locker.snapshot()?;
         // The queue file was deleted, and is not yet created again.
-        if snapshot.status.page != PageState::InUse {
+        if snapshot.status.queue_file != QueueFileState::InUse {
             continue;
         }
-        let new = snapshot.news_since(&earlier);
+        let new = snapshot.events_since(&earlier);
         if new.missed > 0 {
             say(format!("history: {} events were missed", new.missed));
         }
@@ -95,11 +95,11 @@ fn print(events: &[&Event], json: bool) -> Result<ExitCode, Failure> {
 }
 
 /// Why there are no events to print.
-fn why_empty(snapshot: &Glance) -> String {
-    let why = match snapshot.status.page {
-        PageState::InUse if snapshot.status.events.is_empty() => "no events so far",
-        PageState::InUse => "none of the kept events matches",
-        PageState::None => "no events are kept: no process has queued here yet, or none can",
+fn why_empty(snapshot: &Snapshot) -> String {
+    let why = match snapshot.status.queue_file {
+        QueueFileState::InUse if snapshot.status.events.is_empty() => "no events so far",
+        QueueFileState::InUse => "none of the kept events matches",
+        QueueFileState::None => "no events are kept: no process has queued here yet, or none can",
         _ => return format!("history: no events are kept: {UNUSABLE_QUEUE_FILE}"),
     };
     format!("history: {why}")

@@ -1,6 +1,6 @@
 //! The state of a lock as lines of text, for `status` and `top`.
 
-use penholder::lock::{PageState, Percentiles, Status};
+use penholder::lock::{Percentiles, QueueFileState, Status};
 
 use crate::text;
 
@@ -14,9 +14,9 @@ pub(crate) fn holder_and_queue(status: &Status) -> Vec<String> {
         Some(holder) => format!("held by {holder}"),
     }];
     lines.push(format!("  lock file: {}", status.lock_file.display()));
-    lines.extend(match status.page {
-        PageState::InUse => None,
-        PageState::None => {
+    lines.extend(match status.queue_file {
+        QueueFileState::InUse => None,
+        QueueFileState::None => {
             Some("  no queue: no process has created one, or none can be created here".to_owned())
         }
         _ => Some(format!("  no queue: {UNUSABLE_QUEUE_FILE}")),
@@ -46,7 +46,12 @@ pub(crate) fn figures(status: &Status) -> impl Iterator<Item = String> + use<> {
         let size = &status.batches;
         format!(
             "{} writes in {} shared transactions, {} for other processes; p50 {}, p99 {}, most {}",
-            counters.grouped, counters.batches, counters.carried, size.p50, size.p99, size.max
+            counters.batched_writes,
+            counters.batches,
+            counters.combined_writes,
+            size.p50,
+            size.p99,
+            size.max
         )
     });
     [acquisitions, waits, holds, batches].into_iter().flatten()

@@ -258,6 +258,6 @@ fn following_ends_when_its_reader_ends() {
         );
     }
     // It notices this even if it has nothing to print.
-    let script = "\"$PENHOLDER\" history x.db -f --kind bypass | true";
+    let script = "\"$PENHOLDER\" history x.db -f --kind unqueued-holder | true";
     assert_eq!(fixture.run_script(script).expect_quiet_success(), "");
 }

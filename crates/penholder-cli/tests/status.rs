@@ -404,15 +404,15 @@ fn the_queue_and_the_events_are_described() {
     assert!((59.0..=61.0).contains(&both), "{waited} {left}");
     let names = [
         "acquisitions",
+        "batched_writes",
         "batches",
-        "carried",
-        "carried_requests",
+        "combined_requests",
+        "combined_writes",
         "contended",
-        "foreign",
-        "grouped",
         "passed_over",
         "recoveries",
         "timeouts",
+        "unqueued_holders",
     ];
     assert_eq!(field_names(&status["counters"]), names);
     assert_eq!(status["counters"]["timeouts"], 1);

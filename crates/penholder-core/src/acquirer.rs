@@ -30,7 +30,7 @@ use crate::running_statement;
 use crate::status::EventKind;
 use crate::sys::clock;
 use crate::time::nanos;
-use crate::turnstile::{self, KernelLock, Policy, Taken, WaitEnd, WaitLimits};
+use crate::turnstile::{self, KernelLock, QueuePolicy, Taken, WaitEnd, WaitLimits};
 
 /// How waiting for the lock ended.
 #[derive(Debug)]
@@ -199,7 +199,7 @@ impl Acquirer {
         }
         if let Some(pid) = unqueued_holder {
             let waited = clock::monotonic().saturating_sub(begun);
-            self.record_event(options, EventKind::Bypass, pid, waited);
+            self.record_event(options, EventKind::UnqueuedHolder, pid, waited);
         }
         Ok(match ended {
             WaitEnd::Taken(taken) => {
@@ -292,7 +292,7 @@ impl Acquirer {
     /// Records that this process executed `writes` writes of others, the first of which
     /// has the pid `other`.
     pub(crate) fn record_remote_writes(&self, options: &LockOptions, other: u32, writes: u64) {
-        self.record_event(options, EventKind::Carried, other.into(), writes);
+        self.record_event(options, EventKind::Combined, other.into(), writes);
     }
 
     /// Records an event and counts it. `amount`: see [`EventRecord::amount`].
@@ -303,9 +303,9 @@ impl Acquirer {
         match kind {
             EventKind::Timeout => slot.count(Counter::Timeouts),
             EventKind::Recovery => slot.count(Counter::Recoveries),
-            EventKind::Bypass => slot.count(Counter::UnqueuedHolders),
+            EventKind::UnqueuedHolder => slot.count(Counter::UnqueuedHolders),
             EventKind::PassedOver => slot.count(Counter::PassedOver),
-            EventKind::LongHold | EventKind::Carried => {}
+            EventKind::LongHold | EventKind::Combined => {}
         }
         slot.record_event(&self.event(options, kind, other, amount));
     }
@@ -362,7 +362,7 @@ impl Acquirer {
         &mut self,
         options: &LockOptions,
         hold: Hold,
-        policy: Policy,
+        policy: QueuePolicy,
         site: Option<&Location<'_>>,
         more: impl FnOnce() -> bool,
     ) -> Result<(), LockError> {

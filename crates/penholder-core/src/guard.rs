@@ -14,7 +14,7 @@ use crate::lock_file::Hold;
 use crate::lock_options::LockOptions;
 use crate::mailbox::{Claim, RemoteRequest};
 use crate::queue_file::{BatchSize, Slot};
-use crate::turnstile::{self, Policy};
+use crate::turnstile::{self, QueuePolicy};
 
 /// The turn within this process. Dropping it passes the turn on, on every way out of an
 /// acquisition.
@@ -102,10 +102,10 @@ impl Guard {
     ///
     /// As [`release`](Self::release).
     pub fn release_fair(mut self) -> Result<(), LockError> {
-        self.release_with(Policy::Fifo)
+        self.release_with(QueuePolicy::Fifo)
     }
 
-    fn release_with(&mut self, policy: Policy) -> Result<(), LockError> {
+    fn release_with(&mut self, policy: QueuePolicy) -> Result<(), LockError> {
         let Some(hold) = self.hold.take() else {
             return Ok(());
         };
@@ -162,9 +162,9 @@ impl Guard {
     }
 
     /// Notes a place in the program, shown to waiting processes instead of a statement.
-    pub fn note_place(&self, place: &Location<'_>) {
+    pub fn show_call_site(&self, place: &Location<'_>) {
         if let Some(slot) = self.slot() {
-            slot.note_place(place);
+            slot.show_call_site(place);
         }
     }
 
@@ -177,7 +177,7 @@ impl Guard {
 
     /// Notes where the program asked for what is done: kept until the release, and recorded
     /// with the event if the hold was long.
-    pub fn note_call_site(&mut self, site: &'static Location<'static>) {
+    pub fn set_call_site(&mut self, site: &'static Location<'static>) {
         self.call_site = Some(site);
     }
 

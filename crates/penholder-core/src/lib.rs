@@ -55,12 +55,12 @@ pub use lock_options::{DEFAULT_TIMEOUT, LOCK_FILE_NAME, LockOptions};
 pub use locker::{Locker, Waited};
 pub use mailbox::{Claim, Outcome, REPLY_MAX, REQUEST_MAX, RemoteRequest, RequestId};
 pub use pending_request::Offer;
-pub use queue_file::{BatchSize, PageFault, PageHeader, Withdrawal};
+pub use queue_file::{BatchSize, QueueFileFault, QueueFileHeader, Withdrawal};
 pub use status::{
-    Counters, Event, EventKind, Glance, Holder, LockState, News, Opened, Opener, Openers,
-    PageState, Percentiles, Process, ProcessState, Sizes, Status, Waiter,
+    Counters, Event, EventKind, EventsSince, Holder, LockState, Opened, Opener, Openers,
+    Percentiles, Process, ProcessState, QueueFileState, Sizes, Snapshot, Status, Waiter,
 };
-pub use turnstile::Policy;
+pub use turnstile::QueuePolicy;
 
 /// Returns how many forks lie between the first process of this program and this one. Code
 /// that keeps something that a forked child must not touch compares it.

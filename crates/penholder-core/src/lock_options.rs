@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::turnstile::Policy;
+use crate::turnstile::QueuePolicy;
 
 /// How long an acquisition waits unless it is told otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -23,7 +23,7 @@ pub struct LockOptions {
     /// Whether the lock file may be on a network file system.
     pub allow_network_fs: bool,
     /// In which order waiting processes are served.
-    pub policy: Policy,
+    pub policy: QueuePolicy,
     /// Whether to wait in the queue file.
     pub use_queue: bool,
     /// A hold of this length or longer is recorded as an event.
@@ -39,7 +39,7 @@ impl LockOptions {
             model: None,
             label: None,
             allow_network_fs: false,
-            policy: Policy::default(),
+            policy: QueuePolicy::default(),
             use_queue: true,
             long_hold: DEFAULT_TIMEOUT,
         }

@@ -19,8 +19,8 @@ use crate::lock_file::{self, Hold};
 use crate::lock_options::{LOCK_FILE_NAME, LockOptions};
 use crate::mailbox::Outcome;
 use crate::pending_request::Offer;
-use crate::queue_file::{self, PageHeader};
-use crate::status::{Glance, Holder, Status};
+use crate::queue_file::{self, QueueFileHeader};
+use crate::status::{Holder, Snapshot, Status};
 use crate::sys::fork;
 
 /// A write lock between processes, and between the threads of each.
@@ -140,7 +140,7 @@ impl Locker {
 
     /// Takes the lock if that needs no waiting: what [`acquire`](Self::acquire) tries first.
     /// Unlike [`try_acquire`](Self::try_acquire) it may pass waiters as
-    /// [`Policy`](crate::Policy) allows. For a caller that has something to prepare before it
+    /// [`QueuePolicy`](crate::QueuePolicy) allows. For a caller that has something to prepare before it
     /// waits.
     ///
     /// # Errors
@@ -288,9 +288,9 @@ impl Locker {
     /// # Errors
     ///
     /// The lock file cannot be read.
-    pub fn glance(&self) -> Result<Glance, LockError> {
+    pub fn snapshot(&self) -> Result<Snapshot, LockError> {
         let path = &self.options.path;
-        Glance::of_lock(path).map_err(|e| LockError::opening(path, "read lock file", e))
+        Snapshot::of_lock(path).map_err(|e| LockError::opening(path, "read lock file", e))
     }
 
     /// Returns the path of the queue file.
@@ -305,9 +305,9 @@ impl Locker {
     /// # Errors
     ///
     /// The file cannot be read.
-    pub fn queue_file_header(&self) -> Result<Option<PageHeader>, LockError> {
+    pub fn queue_file_header(&self) -> Result<Option<QueueFileHeader>, LockError> {
         let path = self.queue_file();
-        PageHeader::read(&path).map_err(|e| LockError::opening(&path, "read queue file", e))
+        QueueFileHeader::read(&path).map_err(|e| LockError::opening(&path, "read queue file", e))
     }
 
     // ---- errors ----------------------------------------------------------------

@@ -51,7 +51,7 @@ impl WriteGuard {
     /// # Errors
     ///
     /// As [`release`](Self::release).
-    pub fn hand_over(self) -> Result<(), LockError> {
+    pub fn release_fair(self) -> Result<(), LockError> {
         self.guard.release_fair()
     }
 
@@ -63,16 +63,25 @@ impl WriteGuard {
         self.guard.note_statement(statement);
     }
 
-    /// Notes a place in the program, shown to waiting processes instead of a statement, for
-    /// work that is no statement.
-    pub fn note_place(&self, place: &Location<'_>) {
-        self.guard.note_place(place);
-    }
-
-    /// Notes where the program asked for what is done: kept until the release, and recorded
-    /// with the event if the hold was long.
-    pub fn note_call_site(&mut self, site: &'static Location<'static>) {
-        self.guard.note_call_site(site);
+    /// Sets where the program asked for what is done under this hold. Waiting processes are
+    /// shown it until a statement is noted, and it is recorded with the event if the hold was
+    /// long.
+    ///
+    /// ```
+    /// # use penholder_lock::{DEFAULT_TIMEOUT, WriteLocker};
+    /// # fn main() -> Result<(), penholder_lock::LockError> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let locker = WriteLocker::new(directory.path())?;
+    /// let mut guard = locker.acquire(DEFAULT_TIMEOUT)?;
+    /// guard.set_call_site(std::panic::Location::caller());
+    /// let holder = locker.status()?.holder.unwrap();
+    /// assert!(holder.statement.unwrap().contains(".rs:"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_call_site(&mut self, site: &'static Location<'static>) {
+        self.guard.show_call_site(site);
+        self.guard.set_call_site(site);
     }
 
     /// Returns the pid of the process that had died with the lock, if this hold began by

@@ -29,7 +29,7 @@
 //!
 //! Processes queue in shared memory: the *queue file*, whose name is that of the lock file
 //! with a `q` appended. They are served first come, first served, in time slices of 1 to 2 ms
-//! that keep throughput up ([`Policy`]). The queue file is disposable, and nothing in it grants
+//! that keep throughput up ([`QueuePolicy`]). The queue file is disposable, and nothing in it grants
 //! the lock. Where it cannot be created, processes poll.
 //!
 //! # The primary type
@@ -44,12 +44,12 @@
 //!
 //! | for | see |
 //! | --- | --- |
-//! | in which order processes are served | [`Policy`] |
+//! | in which order processes are served | [`QueuePolicy`] |
 //! | what went wrong, and who was in the way | [`LockError`], [`Holder`] |
 //! | one timeout over several waits | [`Deadline`] |
 //! | who holds, who waits, what happened, only by looking | [`WriteLocker::status`], [`Status`] |
-//! | the same ten times a second | [`WriteLocker::glance`], [`Glance`] |
-//! | which processes have a file open, and what is wrong with a queue file | [`Openers`], [`Process`], [`PageHeader`] |
+//! | the same ten times a second | [`WriteLocker::snapshot`], [`Snapshot`] |
+//! | which processes have a file open, and what is wrong with a queue file | [`Openers`], [`Process`], [`QueueFileHeader`] |
 //! | a child process that works under this hold | [`WriteGuard::lend_to`] |
 //! | whether a directory is on a network file system | [`network_file_system`] |
 //! | futures (feature `tokio`) | `WriteLocker::acquire_async`, `AsyncWriteGuard` |
@@ -108,8 +108,8 @@ pub use asynchronous::AsyncWriteGuard;
 pub use guard::WriteGuard;
 pub use locker::WriteLocker;
 pub use penholder_core::{
-    Counters, DEFAULT_TIMEOUT, Deadline, Event, EventKind, Glance, Holder, LOCK_FILE_NAME,
-    LockError, LockState, News, Opened, Opener, Openers, PageFault, PageHeader, PageState,
-    Percentiles, Policy, Process, ProcessState, Sizes, Status, Waiter, fork_generation,
-    network_file_system,
+    Counters, DEFAULT_TIMEOUT, Deadline, Event, EventKind, EventsSince, Holder, LOCK_FILE_NAME,
+    LockError, LockState, Opened, Opener, Openers, Percentiles, Process, ProcessState,
+    QueueFileFault, QueueFileHeader, QueueFileState, QueuePolicy, Sizes, Snapshot, Status, Waiter,
+    fork_generation, network_file_system,
 };

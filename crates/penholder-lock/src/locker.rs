@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use penholder_core::{Deadline, Glance, Holder, LockError, Locker, PageHeader, Policy, Status};
+use penholder_core::{
+    Deadline, Holder, LockError, Locker, QueueFileHeader, QueuePolicy, Snapshot, Status,
+};
 
 use crate::guard::WriteGuard;
 
@@ -79,19 +81,20 @@ impl WriteLocker {
         self.with(|options| options.allow_network_fs = allow)
     }
 
-    /// Chooses in which order waiting processes are served; [`Policy::Slices`] by default. It
+    /// Chooses in which order waiting processes are served; [`QueuePolicy::TimeSliced`] by default. It
     /// applies when this process releases the lock: other processes may have another policy.
     #[must_use]
-    pub fn policy(self, policy: Policy) -> Self {
+    pub fn policy(self, policy: QueuePolicy) -> Self {
         self.with(|options| options.policy = policy)
     }
 
-    /// Polls the kernel's lock instead of waiting in the queue; processes in the queue are
-    /// usually served first. For a directory in which nothing but the lock file may be
-    /// created. If the queue file cannot be created, processes poll anyway.
+    /// Sets whether to wait in the queue. On by default. Off, it polls the kernel's lock, and
+    /// processes in the queue are usually served first: for a directory in which nothing but
+    /// the lock file may be created. If the queue file cannot be created, processes poll
+    /// anyway.
     #[must_use]
-    pub fn no_page(self) -> Self {
-        self.with(|options| options.use_queue = false)
+    pub fn queue(self, queue: bool) -> Self {
+        self.with(|options| options.use_queue = queue)
     }
 
     /// Records a hold of this length or longer as an event in the queue file
@@ -99,8 +102,8 @@ impl WriteLocker {
     /// [`DEFAULT_TIMEOUT`](crate::DEFAULT_TIMEOUT). If no process waits for a hold, its length
     /// is known to within some milliseconds.
     #[must_use]
-    pub fn warn_hold(self, longest: Duration) -> Self {
-        self.with(|options| options.long_hold = longest)
+    pub fn long_hold_threshold(self, threshold: Duration) -> Self {
+        self.with(|options| options.long_hold = threshold)
     }
 
     fn with(self, change: impl FnOnce(&mut penholder_core::LockOptions)) -> Self {
@@ -117,7 +120,7 @@ impl WriteLocker {
 
     /// Returns the path of the queue file, in which processes wait.
     #[must_use]
-    pub fn page_file(&self) -> PathBuf {
+    pub fn queue_file(&self) -> PathBuf {
         self.locker.queue_file()
     }
 
@@ -127,14 +130,14 @@ impl WriteLocker {
     /// # Errors
     ///
     /// The file cannot be read.
-    pub fn page_header(&self) -> Result<Option<PageHeader>, LockError> {
+    pub fn queue_file_header(&self) -> Result<Option<QueueFileHeader>, LockError> {
         self.locker.queue_file_header()
     }
 
     /// Takes the lock, waiting up to `timeout` ([`Duration::ZERO`] tries once).
     ///
     /// The threads of this process are served in the order in which they came, and so are
-    /// processes, as [`Policy`] says. Where they cannot queue, the kernel's lock is polled
+    /// processes, as [`QueuePolicy`] says. Where they cannot queue, the kernel's lock is polled
     /// after 5, 10, 20, 40, 50, 50 … ms.
     ///
     /// # Errors
@@ -153,7 +156,7 @@ impl WriteLocker {
     /// # Errors
     ///
     /// As [`acquire`](Self::acquire).
-    pub fn acquire_by(&self, deadline: &Deadline) -> Result<WriteGuard, LockError> {
+    pub fn acquire_until(&self, deadline: &Deadline) -> Result<WriteGuard, LockError> {
         self.locker.acquire_until(deadline).map(WriteGuard::new)
     }
 
@@ -199,7 +202,7 @@ impl WriteLocker {
     /// # Errors
     ///
     /// The lock file cannot be read.
-    pub fn glance(&self) -> Result<Glance, LockError> {
-        self.locker.glance()
+    pub fn snapshot(&self) -> Result<Snapshot, LockError> {
+        self.locker.snapshot()
     }
 }

@@ -343,7 +343,7 @@ fn a_dropped_future_leaves_the_queue_at_once() {
 fn a_dropped_future_leaves_no_trace_without_a_queue_file() {
     let directory = tempfile::tempdir().unwrap();
     let mut holder = LockPeer::holding(&lock_file(directory.path()));
-    let locker = WriteLocker::new(directory.path()).unwrap().no_page();
+    let locker = WriteLocker::new(directory.path()).unwrap().queue(false);
     let locker = Arc::new(locker);
     let runtime = two_threads();
     let fastest = (0..10).map(|_| {

@@ -124,10 +124,10 @@ fn a_lock_file_replaced_between_acquisitions_by_one_deadline_is_noticed() {
     let path = lock_file(directory.path());
     let locker = WriteLocker::at(&path).unwrap();
     let deadline = Deadline::after(LONG_TIMEOUT);
-    drop(locker.acquire_by(&deadline).unwrap());
+    drop(locker.acquire_until(&deadline).unwrap());
     replace(&path);
     thread::sleep(NOTICE_TIME);
-    let _guard = locker.acquire_by(&deadline).unwrap();
+    let _guard = locker.acquire_until(&deadline).unwrap();
     LockPeer::start(&path).assert_blocked_by(std::process::id());
 }
 

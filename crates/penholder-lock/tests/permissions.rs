@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use penholder_lock::{PageState, WriteLocker};
+use penholder_lock::{QueueFileState, WriteLocker};
 use penholder_testkit::lock_fixture::{LONG_TIMEOUT, LockPeer};
 use penholder_testkit::{lock_fixture, peer, requirement};
 use tempfile::TempDir;
@@ -159,7 +159,7 @@ fn in_a_read_only_directory_all_processes_acquire_the_lock() {
         first.assert_blocked_by(second.pid());
         second.release();
     }
-    assert_eq!(locker.status().unwrap().page, PageState::None);
+    assert_eq!(locker.status().unwrap().queue_file, QueueFileState::None);
 }
 
 #[test]

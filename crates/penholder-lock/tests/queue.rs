@@ -369,7 +369,7 @@ fn a_pause_is_not_reported_as_a_hold() {
     let directory = tempfile::tempdir().unwrap();
     let path = lock_file(directory.path());
     let queueing = WriteLocker::at(&path).unwrap();
-    let polling = WriteLocker::at(&path).unwrap().no_page();
+    let polling = WriteLocker::at(&path).unwrap().queue(false);
     drop(queueing.acquire(LONG_TIMEOUT).unwrap());
     thread::sleep(Duration::from_millis(510));
     drop(polling.acquire(LONG_TIMEOUT).unwrap());
@@ -423,12 +423,12 @@ fn assert_bypass_reported(path: &Path, waiter: &mut LockPeer, mut flock: Peer) {
     thread::sleep(Duration::from_millis(100));
     flock.close();
     waiter.peer.expect("held");
-    let reported = events(path, EventKind::Bypass);
+    let reported = events(path, EventKind::UnqueuedHolder);
     assert_eq!(reported.len(), 1, "{reported:?}");
     assert_eq!(reported[0].pid, waiter.pid());
     assert_eq!(reported[0].other, Some(flock.pid()));
     let counters = WriteLocker::at(path).unwrap().status().unwrap().counters;
-    assert_eq!(counters.foreign, 1);
+    assert_eq!(counters.unqueued_holders, 1);
 }
 
 /// The time slice of a process ends even if many of its threads wait for the lock.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use penholder_lock::{PageState, WriteLocker};
+use penholder_lock::{QueueFileState, WriteLocker};
 use penholder_testkit::lock_fixture::{Counter, LONG_TIMEOUT, LockPeer, lock_file};
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{lock_fixture, peer, wait};
@@ -154,8 +154,8 @@ fn assert_works(directory: &Path) {
     holder.acquire();
     assert!(start.elapsed() < PROMPT, "{:?}", start.elapsed());
     assert_eq!(
-        WriteLocker::at(&path).unwrap().status().unwrap().page,
-        PageState::InUse
+        WriteLocker::at(&path).unwrap().status().unwrap().queue_file,
+        QueueFileState::InUse
     );
     let mut waiter = LockPeer::start(&path);
     waiter.enqueue(&path, LONG_TIMEOUT);
@@ -388,13 +388,13 @@ fn without_a_queue_file_all_processes_acquire_the_lock() {
     one.acquire();
     assert!(!queue_file(directory.path()).exists());
     let locker = WriteLocker::at(&path).unwrap();
-    assert_eq!(locker.status().unwrap().page, PageState::None);
+    assert_eq!(locker.status().unwrap().queue_file, QueueFileState::None);
     let mut other = start_polling();
     other.assert_blocked_by(one.pid());
     // Together with processes that queue, and ahead of them at a release.
     let mut queued = LockPeer::start(&path);
     queued.enqueue(&path, LONG_TIMEOUT);
-    assert_eq!(locker.status().unwrap().page, PageState::InUse);
+    assert_eq!(locker.status().unwrap().queue_file, QueueFileState::InUse);
     one.release();
     queued.peer.expect("held");
     other.assert_blocked_by(queued.pid());
@@ -420,7 +420,7 @@ fn with_a_directory_in_place_of_the_queue_file_all_processes_acquire_the_lock() 
         .unwrap()
         .status()
         .unwrap();
-    assert_eq!(status.page, PageState::Unusable);
+    assert_eq!(status.queue_file, QueueFileState::Unusable);
     assert!(queue_file(directory.path()).is_dir());
 }
 
@@ -555,7 +555,7 @@ proptest! {
         let start = Instant::now();
         let status = locker.status().unwrap();
         prop_assert!(start.elapsed() < PROMPT);
-        prop_assert_eq!(status.page == PageState::InUse, header);
+        prop_assert_eq!(status.queue_file == QueueFileState::InUse, header);
         prop_assert!(status.queue.len() <= 512 && status.events.len() <= 64);
         let shown = format!("{status:?}").len()
             + status.queue.iter().map(|waiter| waiter.to_string().len()).sum::<usize>()

@@ -8,7 +8,9 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use penholder_lock::{EventKind, Glance, Holder, LockState, PageState, ProcessState, WriteLocker};
+use penholder_lock::{
+    EventKind, Holder, LockState, ProcessState, QueueFileState, Snapshot, WriteLocker,
+};
 use penholder_testkit::lock_fixture::{LONG_TIMEOUT, LockPeer, lock_file};
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{lock_fixture, peer, requirement};
@@ -23,8 +25,8 @@ fn peer() {
     ]);
 }
 
-fn snapshot(path: &Path) -> Glance {
-    WriteLocker::at(path).unwrap().glance().unwrap()
+fn snapshot(path: &Path) -> Snapshot {
+    WriteLocker::at(path).unwrap().snapshot().unwrap()
 }
 
 fn holder(path: &Path) -> Option<Holder> {
@@ -35,7 +37,7 @@ fn holder(path: &Path) -> Option<Holder> {
 fn a_snapshot_shows_the_holder_and_the_queue() {
     let directory = tempfile::tempdir().unwrap();
     let path = lock_file(directory.path());
-    assert_eq!(snapshot(&path).status.page, PageState::None);
+    assert_eq!(snapshot(&path).status.queue_file, QueueFileState::None);
     let mut holding = LockPeer::spawn(LockPeer::command(&path, &["label=nightly"]));
     holding.acquire();
     let [mut first, mut second] = [(); 2].map(|()| LockPeer::start(&path));
@@ -45,8 +47,8 @@ fn a_snapshot_shows_the_holder_and_the_queue() {
     assert!(held.built().unwrap().elapsed().unwrap() < LONG_TIMEOUT);
     let status = held.status;
     assert_eq!(
-        (status.state, status.page),
-        (LockState::Held, PageState::InUse)
+        (status.state, status.queue_file),
+        (LockState::Held, QueueFileState::InUse)
     );
     let holder = status.holder.unwrap();
     assert_eq!(holder.pid, Some(holding.pid()));
@@ -102,7 +104,7 @@ fn a_snapshot_does_not_show_a_plain_lock_without_a_record() {
     plain.lock().unwrap();
     let locker = WriteLocker::at(&path).unwrap();
     assert_eq!(locker.status().unwrap().state, LockState::Held);
-    assert_eq!(locker.glance().unwrap().status.state, LockState::Free);
+    assert_eq!(locker.snapshot().unwrap().status.state, LockState::Free);
 }
 
 #[test]
@@ -115,22 +117,22 @@ fn events_since_the_last_snapshot_are_reported_once() {
     hasty.acquire_within(Duration::from_millis(20));
     let one = snapshot(&path);
     assert_eq!(one.counted_since(&begin).timeouts, 1);
-    let events = one.news_since(&begin);
+    let events = one.events_since(&begin);
     assert_eq!((events.events.len(), events.missed), (1, 0));
     assert_eq!(events.events[0].kind, EventKind::Timeout);
-    assert_eq!(one.news_since(&one).events, []);
+    assert_eq!(one.events_since(&one).events, []);
     for _ in 0..3 {
         hasty.acquire_within(Duration::from_millis(1));
     }
     let four = snapshot(&path);
-    let events = four.news_since(&one);
+    let events = four.events_since(&one);
     let numbers: Vec<u64> = events.events.iter().map(|event| event.number).collect();
     assert_eq!(numbers, [2, 3, 4]);
     for _ in 0..70 {
         hasty.acquire_within(Duration::from_millis(1));
     }
     let many = snapshot(&path);
-    let events = many.news_since(&four);
+    let events = many.events_since(&four);
     assert_eq!((events.events.len(), events.missed), (64, 6));
     assert_eq!(many.counted_since(&four).timeouts, 70);
     holding.release();
@@ -157,14 +159,14 @@ fn counts_start_again_with_a_rebuilt_queue_file() {
     LockPeer::holding(&path).release();
     let new = snapshot(&path);
     assert_eq!(new.counted_since(&old).acquisitions, 1);
-    assert_eq!(new.news_since(&old).events, []);
+    assert_eq!(new.events_since(&old).events, []);
     assert_eq!(new.waits_since(&old).count, 1);
 }
 
 fn take_snapshots(args: &[OsString]) {
     let locker = WriteLocker::at(&args[0]).unwrap();
     for _ in 0..SNAPSHOTS {
-        assert_eq!(locker.glance().unwrap().status.queue.len(), 1);
+        assert_eq!(locker.snapshot().unwrap().status.queue.len(), 1);
     }
     peer::send("done");
 }

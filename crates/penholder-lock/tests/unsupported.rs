@@ -8,7 +8,7 @@ use std::io;
 use std::time::Duration;
 
 use penholder_lock::{
-    LockError, LockState, Openers, PageState, Process, ProcessState, WriteLocker,
+    LockError, LockState, Openers, Process, ProcessState, QueueFileState, WriteLocker,
     network_file_system,
 };
 
@@ -51,12 +51,12 @@ fn looking_finds_nothing() {
     assert_eq!(locker.holder().unwrap(), None);
     let status = locker.status().unwrap();
     assert_eq!(
-        (status.state, status.page),
-        (LockState::Free, PageState::None)
+        (status.state, status.queue_file),
+        (LockState::Free, QueueFileState::None)
     );
     assert!(status.queue.is_empty() && status.events.is_empty());
-    assert_eq!(locker.glance().unwrap().status.holder, None);
-    assert_eq!(locker.page_header().unwrap(), None);
+    assert_eq!(locker.snapshot().unwrap().status.holder, None);
+    assert_eq!(locker.queue_file_header().unwrap(), None);
 }
 
 #[test]
@@ -64,16 +64,19 @@ fn record_of_another_program_is_shown_without_its_state() {
     let directory = tempfile::tempdir().unwrap();
     let locker = WriteLocker::new(directory.path()).unwrap();
     fs::write(locker.lock_file(), "pid:7\ntime:2026-01-15T10:30:45Z\n").unwrap();
-    fs::write(locker.page_file(), [7; 400_000]).unwrap();
+    fs::write(locker.queue_file(), [7; 400_000]).unwrap();
     for holder in [
         locker.holder().unwrap(),
-        locker.glance().unwrap().status.holder,
+        locker.snapshot().unwrap().status.holder,
     ] {
         let holder = holder.unwrap();
         assert_eq!((holder.pid, holder.state), (Some(7), ProcessState::Unknown));
     }
-    assert_eq!(locker.status().unwrap().page, PageState::Unusable);
-    assert!(locker.page_header().unwrap().unwrap().fault.is_some());
+    assert_eq!(
+        locker.status().unwrap().queue_file,
+        QueueFileState::Unusable
+    );
+    assert!(locker.queue_file_header().unwrap().unwrap().fault.is_some());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use penholder::{Database, Options, Result};
+use penholder::{Database, OpenOptions, Result};
 use tempfile::TempDir;
 
 use crate::peer::{self, Peer};
@@ -86,8 +86,8 @@ pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Returns options with a long timeout.
-pub fn options() -> Options {
-    Options::new().timeout(LONG_TIMEOUT)
+pub fn options() -> OpenOptions {
+    OpenOptions::new().timeout(LONG_TIMEOUT)
 }
 
 /// Opens a database with a long timeout.

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use penholder_lock::{LockError, Policy, WriteGuard, WriteLocker};
+use penholder_lock::{LockError, QueuePolicy, WriteGuard, WriteLocker};
 use rustix::fs::Mode;
 
 use crate::peer::{self, Peer, Role};
@@ -196,8 +196,8 @@ fn locker(args: &[OsString]) -> WriteLocker {
     for option in &args[1..] {
         locker = match option.to_str().unwrap().split_once('=').unwrap() {
             ("label", label) => locker.label(label),
-            ("policy", "fifo") => locker.policy(Policy::Fifo),
-            ("queue-file", "no") => locker.no_page(),
+            ("policy", "fifo") => locker.policy(QueuePolicy::Fifo),
+            ("queue-file", "no") => locker.queue(false),
             ("model", model) => locker.permissions_like(model),
             ("umask", bits) => {
                 let bits = u32::from_str_radix(bits, 8).unwrap();

@@ -24,7 +24,7 @@ use metrics::{
     Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
     SharedString, Unit,
 };
-use penholder::{Database, Options};
+use penholder::{Database, OpenOptions};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
@@ -47,10 +47,10 @@ fn run(path: &str) -> Result<(), Box<dyn Error>> {
     tracing::subscriber::set_global_default(Printer::default())?;
     let numbers = Numbers::default();
     metrics::set_global_recorder(numbers.clone()).map_err(|error| error.to_string())?;
-    let db = Options::new()
+    let db = OpenOptions::new()
         .timeout(Duration::from_secs(10))
         .label("events")
-        .warn_hold(Duration::from_millis(20))
+        .long_hold_threshold(Duration::from_millis(20))
         .open(path)?;
     db.execute("CREATE TABLE IF NOT EXISTS event(text)", ())?;
     db.execute("INSERT INTO event VALUES (?1)", ["quick"])?;

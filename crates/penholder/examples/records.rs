@@ -17,7 +17,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use penholder::{Database, Options, Result, params};
+use penholder::{Database, OpenOptions, Result, params};
 
 const USAGE: &str = "usage: records DB write NAME VALUE | update ID VALUE | get ID | list | count";
 
@@ -35,7 +35,7 @@ struct Records {
 
 impl Records {
     fn open(path: &str) -> Result<Self> {
-        let db = Options::new()
+        let db = OpenOptions::new()
             .timeout(Duration::from_secs(10))
             .label("records")
             .open(path)?;

@@ -20,12 +20,12 @@ use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use crate::attachment::Attachment;
-use crate::data::{Executed, IntoParams, Rows, Statement, refuse_nul};
+use crate::data::{Executed, IntoParams, Query, RowSet, refuse_nul};
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::group::{self, Begun, Lead, Member, PendingWrite, Work, WriteResult};
 use crate::mutex::lock;
-use crate::options::Options;
+use crate::options::OpenOptions;
 use crate::sqlite::query;
 use crate::write::{CallSite, Transaction};
 
@@ -63,7 +63,7 @@ pub struct AsyncDatabase {
 /// Both use the same connections.
 impl From<Database> for AsyncDatabase {
     fn from(db: Database) -> Self {
-        let reads = Arc::new(Semaphore::new(db.readers()));
+        let reads = Arc::new(Semaphore::new(db.max_readers()));
         Self { db, reads }
     }
 }
@@ -75,7 +75,7 @@ impl AsyncDatabase {
     ///
     /// As [`Database::open`].
     pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Self::open_with(Options::new(), path).await
+        Self::open_with(OpenOptions::new(), path).await
     }
 
     /// Opens a database with these options.
@@ -83,7 +83,7 @@ impl AsyncDatabase {
     /// # Errors
     ///
     /// As [`Database::open`].
-    pub async fn open_with(options: Options, path: impl AsRef<Path>) -> Result<Self> {
+    pub async fn open_with(options: OpenOptions, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
         let db = run("open database", move || options.open(path)).await?;
         Ok(db.into())
@@ -136,7 +136,7 @@ impl AsyncDatabase {
         let (sql, params) = (sql.into(), params.into_params());
         async move {
             refuse_nul("write", &sql)?;
-            let work = Work::Statement(Statement::new(sql, params));
+            let work = Work::Statement(Query::new(sql, params));
             self.submit(work, site).await.and_then(group::only)
         }
     }
@@ -147,12 +147,12 @@ impl AsyncDatabase {
     ///
     /// As [`Database::batch`].
     #[track_caller]
-    pub fn batch<S: Into<Statement>>(
+    pub fn batch<S: Into<Query>>(
         &self,
         statements: impl IntoIterator<Item = S>,
     ) -> impl Future<Output = Result<Vec<Executed>>> + Send {
         let site = panic::Location::caller();
-        let statements: Vec<Statement> = statements.into_iter().map(Into::into).collect();
+        let statements: Vec<Query> = statements.into_iter().map(Into::into).collect();
         async move {
             statements
                 .iter()
@@ -166,7 +166,7 @@ impl AsyncDatabase {
     /// # Errors
     ///
     /// As [`Database::query`].
-    pub async fn query(&self, sql: impl Into<String>, params: impl IntoParams) -> Result<Rows> {
+    pub async fn query(&self, sql: impl Into<String>, params: impl IntoParams) -> Result<RowSet> {
         let (sql, params) = (sql.into(), params.into_params());
         refuse_nul("query", &sql)?;
         let (db, path) = (self.db.clone(), self.db.path().to_owned());
@@ -207,7 +207,7 @@ impl AsyncDatabase {
     }
 
     fn no_reader(&self, deadline: Deadline) -> Error {
-        Error::no_reader(self.db.path(), deadline, self.db.readers())
+        Error::no_reader(self.db.path(), deadline, self.db.max_readers())
     }
 
     /// Runs a write in the group of this process.

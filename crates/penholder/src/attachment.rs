@@ -11,7 +11,7 @@ use rusqlite::config::DbConfig;
 use crate::delegate::{Delegate, DelegateContext};
 use crate::group::{Group, GroupContext};
 use crate::location::Location;
-use crate::options::Options;
+use crate::options::OpenOptions;
 use crate::sqlite::reader_pool::ReaderPool;
 use crate::sqlite::wal;
 use crate::write::{WriteContext, WriteResources};
@@ -28,10 +28,10 @@ pub(crate) struct Attachment {
 }
 
 impl Attachment {
-    pub(crate) fn new(locker: Locker, location: &Location, options: &Options) -> Self {
+    pub(crate) fn new(locker: Locker, location: &Location, options: &OpenOptions) -> Self {
         Self {
             write: WriteResources::new(locker),
-            readers: ReaderPool::new(options.readers),
+            readers: ReaderPool::new(options.max_readers),
             group: Group::new(),
             delegate: Delegate::default(),
             wal: location.wal(),
@@ -51,7 +51,7 @@ impl Attachment {
     pub(crate) fn context<'a>(
         &'a self,
         location: &'a Location,
-        options: &'a Options,
+        options: &'a OpenOptions,
     ) -> DelegateContext<'a> {
         DelegateContext {
             group: GroupContext {

@@ -10,13 +10,13 @@ use penholder_lock::WriteLocker;
 use rusqlite::Connection;
 
 use crate::attachment::Attachment;
-use crate::data::{Executed, IntoParams, Rows, Statement, Value, refuse_nul};
+use crate::data::{Executed, IntoParams, Query, RowSet, Value, refuse_nul};
 use crate::delegate::{DelegateContext, Entered};
 use crate::error::{Error, Result};
 use crate::group::{self, Begun, Submission, Work, WriteResult};
 use crate::location::Location;
 use crate::opening;
-use crate::options::Options;
+use crate::options::OpenOptions;
 use crate::sqlite::connection;
 use crate::sqlite::query::query;
 #[cfg(feature = "tokio")]
@@ -51,7 +51,7 @@ use crate::write::{CallSite, Session, Transaction};
 ///
 /// # Waiting
 ///
-/// [`Options::timeout`] bounds everything that one call waits for. It does not bound the work
+/// [`OpenOptions::timeout`] bounds everything that one call waits for. It does not bound the work
 /// itself.
 #[derive(Debug, Clone)]
 pub struct Database {
@@ -61,13 +61,13 @@ pub struct Database {
 #[derive(Debug)]
 struct Inner {
     location: Location,
-    options: Options,
+    options: OpenOptions,
     warnings: Vec<String>,
     /// A forked child replaces its parent's.
     attachment: ArcSwap<Attachment>,
 }
 
-impl Options {
+impl OpenOptions {
     /// Returns the write lock of a database without opening the database, which need not
     /// exist.
     ///
@@ -113,7 +113,7 @@ impl Database {
     /// - [`is_timeout`](Error::is_timeout): it had to be switched to WAL, and another process
     ///   held the lock.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Options::new().open(path)
+        OpenOptions::new().open(path)
     }
 
     /// Returns the path of the database: absolute, links resolved.
@@ -174,7 +174,7 @@ impl Database {
     /// # Errors
     ///
     /// - [`is_timeout`](Error::is_timeout): the deadline passed before the lock was free, or
-    ///   SQLite's own ([`is_busy`](Error::is_busy)); nothing ran.
+    ///   SQLite's own ([`is_busy`](Error::is_sqlite_busy)); nothing ran.
     /// - [`lock_error`](Error::lock_error) that is nested: called inside another write of this
     ///   thread.
     /// - the closure's own error.
@@ -228,7 +228,7 @@ impl Database {
     /// # let db = Database::open(directory.path().join("x.db"))?;
     /// db.execute("CREATE TABLE job(id INTEGER PRIMARY KEY, name, size)", ())?;
     /// let done = db.execute("INSERT INTO job(name, size) VALUES (?1, ?2)", params!["a", 7])?;
-    /// assert_eq!((done.rows_changed, done.last_insert_id), (1, Some(1)));
+    /// assert_eq!((done.rows_changed, done.last_insert_rowid), (1, Some(1)));
     /// # Ok(())
     /// # }
     /// ```
@@ -246,7 +246,7 @@ impl Database {
         let params = params.into_params();
         let alone = |session: &Session<'_>, params: Vec<Value>| session.execute(sql, &params);
         self.run_write(site, true, params, alone, |submission, params| {
-            let work = Work::Statement(Statement::new(sql, params));
+            let work = Work::Statement(Query::new(sql, params));
             group::run_data(submission, work).and_then(group::only)
         })
     }
@@ -254,14 +254,14 @@ impl Database {
     /// Runs several statements, as plain data, in one transaction: all or nothing.
     ///
     /// ```
-    /// # use penholder::{Database, Result, Statement};
+    /// # use penholder::{Database, Result, Query};
     /// # fn main() -> Result<()> {
     /// # let directory = tempfile::tempdir().unwrap();
     /// # let db = Database::open(directory.path().join("x.db"))?;
     /// db.batch([
-    ///     Statement::new("CREATE TABLE account(name, balance)", ()),
-    ///     Statement::new("INSERT INTO account VALUES (?1, ?2)", ("ann", 10)),
-    ///     Statement::new("INSERT INTO account VALUES (?1, ?2)", ("bob", 0)),
+    ///     Query::new("CREATE TABLE account(name, balance)", ()),
+    ///     Query::new("INSERT INTO account VALUES (?1, ?2)", ("ann", 10)),
+    ///     Query::new("INSERT INTO account VALUES (?1, ?2)", ("bob", 0)),
     /// ])?;
     /// # Ok(())
     /// # }
@@ -271,21 +271,21 @@ impl Database {
     ///
     /// As [`execute`](Self::execute); if one statement fails, none took effect.
     #[track_caller]
-    pub fn batch<S: Into<Statement>>(
+    pub fn batch<S: Into<Query>>(
         &self,
         statements: impl IntoIterator<Item = S>,
     ) -> Result<Vec<Executed>> {
         let site = panic::Location::caller();
         // Built before the lock is taken: the iterator is the caller's code.
-        let statements: Vec<Statement> = statements.into_iter().map(Into::into).collect();
+        let statements: Vec<Query> = statements.into_iter().map(Into::into).collect();
         statements
             .iter()
             .try_for_each(|one| refuse_nul("write", one.sql()))?;
         self.run_batch(statements, site)
     }
 
-    fn run_batch(&self, statements: Vec<Statement>, site: CallSite) -> WriteResult {
-        let alone = |session: &Session<'_>, all: Vec<Statement>| session.batch(&all);
+    fn run_batch(&self, statements: Vec<Query>, site: CallSite) -> WriteResult {
+        let alone = |session: &Session<'_>, all: Vec<Query>| session.batch(&all);
         self.run_write(site, true, statements, alone, |submission, statements| {
             group::run_data(submission, Work::Batch(statements))
         })
@@ -348,7 +348,7 @@ impl Database {
     /// # Errors
     ///
     /// As [`read`](Self::read); also if the statement would write.
-    pub fn query(&self, sql: &str, params: impl IntoParams) -> Result<Rows> {
+    pub fn query(&self, sql: &str, params: impl IntoParams) -> Result<RowSet> {
         refuse_nul("query", sql)?;
         let params = params.into_params();
         self.read(|connection| {
@@ -360,7 +360,7 @@ impl Database {
     /// Runs a closure on a connection that only reads; everything that it reads is of one
     /// moment (one snapshot). Never waits for the write lock.
     ///
-    /// At most [`Options::readers`] reads run at once; a read inside a read takes a second
+    /// At most [`OpenOptions::max_readers`] reads run at once; a read inside a read takes a second
     /// connection. Keep it short: SQLite cannot shorten its WAL past the oldest snapshot in use.
     ///
     /// # Errors
@@ -444,8 +444,8 @@ impl Database {
 
     /// Returns how many reads run at once.
     #[cfg(feature = "tokio")]
-    pub(crate) fn readers(&self) -> usize {
-        self.inner.options.readers
+    pub(crate) fn max_readers(&self) -> usize {
+        self.inner.options.max_readers
     }
 }
 

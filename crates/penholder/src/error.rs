@@ -45,7 +45,7 @@ enum Kind {
     Busy {
         path: PathBuf,
         deadline: Deadline,
-        outsider: Option<Process>,
+        unlocked_writer: Option<Process>,
         source: rusqlite::Error,
     },
     /// All reader connections were in use until the deadline.
@@ -126,14 +126,14 @@ impl Error {
     pub(crate) fn busy(
         path: &Path,
         deadline: Deadline,
-        outsider: Option<Process>,
+        unlocked_writer: Option<Process>,
         source: rusqlite::Error,
     ) -> Self {
         let path = path.to_owned();
         Self::new(Kind::Busy {
             path,
             deadline,
-            outsider,
+            unlocked_writer,
             source,
         })
     }
@@ -220,12 +220,12 @@ impl Error {
             Kind::Busy {
                 path,
                 deadline,
-                outsider,
+                unlocked_writer,
                 source,
             } => Kind::Busy {
                 path: path.clone(),
                 deadline: *deadline,
-                outsider: outsider.clone(),
+                unlocked_writer: unlocked_writer.clone(),
                 source: copy_of(source),
             },
             Kind::Lock(error) => Kind::Lock(error.clone()),
@@ -243,9 +243,9 @@ impl Error {
 
     /// Returns whether nothing was written because of another write of the same batch, which
     /// made SQLite roll all of it back after the closure had run (see
-    /// [`Options::group_commit`](crate::Options::group_commit)). Call again.
+    /// [`OpenOptions::group_commit`](crate::OpenOptions::group_commit)). Call again.
     #[must_use]
-    pub fn is_retryable(&self) -> bool {
+    pub fn is_batch_aborted(&self) -> bool {
         matches!(&*self.kind, Kind::RolledBack { .. })
     }
 
@@ -273,15 +273,15 @@ impl Error {
         match &*self.kind {
             Kind::Lock(error) => error.is_timeout(),
             Kind::NoReader { .. } => true,
-            _ => self.is_busy(),
+            _ => self.is_sqlite_busy(),
         }
     }
 
     /// Returns whether SQLite's own locks were not free, while the write lock was: a process
     /// writes without the write lock, or SQLite recovers, or it closes and checkpoints.
     #[must_use]
-    pub fn is_busy(&self) -> bool {
-        self.sqlite_error().is_some_and(is_sqlite_busy)
+    pub fn is_sqlite_busy(&self) -> bool {
+        self.sqlite_error().is_some_and(is_busy_code)
     }
 
     /// Returns whether this process is a forked child and the work belongs to its parent.
@@ -312,9 +312,11 @@ impl Error {
 
     /// Returns the process that writes without the write lock, if the kernel's tables show one.
     #[must_use]
-    pub fn outsider(&self) -> Option<&Process> {
+    pub fn unlocked_writer(&self) -> Option<&Process> {
         match &*self.kind {
-            Kind::Busy { outsider, .. } => outsider.as_ref(),
+            Kind::Busy {
+                unlocked_writer, ..
+            } => unlocked_writer.as_ref(),
             _ => None,
         }
     }
@@ -414,9 +416,9 @@ impl fmt::Display for Text<'_> {
             Kind::Busy {
                 path,
                 deadline,
-                outsider,
+                unlocked_writer,
                 ..
-            } => busy_text(f, path, deadline, outsider.as_ref()),
+            } => busy_text(f, path, deadline, unlocked_writer.as_ref()),
             Kind::NoReader {
                 path,
                 deadline,
@@ -472,11 +474,11 @@ fn busy_text(
     f: &mut fmt::Formatter<'_>,
     path: &Path,
     deadline: &Deadline,
-    outsider: Option<&Process>,
+    unlocked_writer: Option<&Process>,
 ) -> fmt::Result {
     writeln!(f, "database busy after {deadline}: {}", path.display())?;
     f.write_str("  the write lock was free, but SQLite's own lock was not: ")?;
-    match outsider {
+    match unlocked_writer {
         Some(process) => writeln!(f, "{process} writes without the write lock")?,
         None => f.write_str(
             "a process writes without the write lock, or SQLite recovers or checkpoints\n",
@@ -494,7 +496,7 @@ fn no_reader_text(
     write!(
         f,
         "read: {}: all {size} reader connections were in use for {deadline}: end reads sooner, do \
-         not read inside a read, or raise `Options::readers`",
+         not read inside a read, or raise `OpenOptions::max_readers`",
         path.display()
     )
 }
@@ -557,7 +559,7 @@ impl StdError for Error {
 }
 
 /// Returns whether SQLite says that another connection has one of its locks.
-pub(crate) fn is_sqlite_busy(error: &rusqlite::Error) -> bool {
+pub(crate) fn is_busy_code(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 use penholder_core::Deadline;
 use rusqlite::Connection;
 
-use crate::data::{Executed, Statement};
+use crate::data::{Executed, Query};
 use crate::delegate::{self, ExecutedWrite, Reply};
 use crate::error::Result;
 use crate::location::Location;
-use crate::options::Options;
+use crate::options::OpenOptions;
 use crate::sqlite::connection::open_writer;
 use crate::sqlite::fingerprint::{self, Fingerprint};
 use crate::sqlite::sql::StatementKind;
@@ -58,7 +58,7 @@ impl DelegateConnection {
     /// # Errors
     ///
     /// The database cannot be opened.
-    pub fn open(path: &Path, options: &Options) -> Result<Self> {
+    pub fn open(path: &Path, options: &OpenOptions) -> Result<Self> {
         let (location, deadline) = locate(path)?;
         delegate::DelegateConnection::open(&location, options, &deadline).map(Self)
     }
@@ -81,7 +81,7 @@ impl DelegateConnection {
     }
 
     /// Runs one statement in the open transaction.
-    pub fn run(&self, statement: &Statement) -> StatementOutcome {
+    pub fn run(&self, statement: &Query) -> StatementOutcome {
         match self.0.run(statement) {
             delegate::Delegated::Done(done) => StatementOutcome::Done(done),
             delegate::Delegated::Failed { code, text } => StatementOutcome::Failed(code, text),
@@ -91,7 +91,7 @@ impl DelegateConnection {
     }
 
     /// Runs one write in a savepoint of the open transaction.
-    pub fn execute_write(&self, statements: &[Statement]) -> WriteOutcome {
+    pub fn execute_write(&self, statements: &[Query]) -> WriteOutcome {
         match delegate::execute_write(&self.0, statements) {
             ExecutedWrite::Replied(Reply::Done(done)) => WriteOutcome::Done(done),
             ExecutedWrite::Replied(Reply::Failed { code, text }) => {
@@ -108,7 +108,7 @@ impl DelegateConnection {
 /// # Errors
 ///
 /// The database cannot be opened.
-pub fn open_plain(path: &Path, options: &Options) -> Result<Connection> {
+pub fn open_plain(path: &Path, options: &OpenOptions) -> Result<Connection> {
     let (location, deadline) = locate(path)?;
     open_writer(&location, options, &deadline)
 }
@@ -136,7 +136,7 @@ pub fn is_found_unchanged(
     insert: &str,
 ) -> Result<bool> {
     let (location, deadline) = locate(path)?;
-    let mut connection = WriteConnection::open(&location, &Options::new(), &deadline)?;
+    let mut connection = WriteConnection::open(&location, &OpenOptions::new(), &deadline)?;
     change(connection.for_setup())?;
     connection.forget_hook_calls();
     let ran = connection.run(insert, StatementKind::Insert, &[]);

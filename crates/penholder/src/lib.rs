@@ -36,17 +36,17 @@
 //!
 //! | for | see |
 //! | --- | --- |
-//! | timeout, `synchronous`, label, order, another lock file | [`Options`] |
+//! | timeout, `synchronous`, label, order, another lock file | [`OpenOptions`] |
 //! | which writes share a commit | [`GroupCommit`], [`GroupLimits`] |
 //! | what went wrong, and which process was in the way | [`Error`] |
 //! | what is wrong with a database, or may go wrong | [`Doctor`] |
-//! | values and rows as plain data | [`Value`], [`Statement`], [`Rows`], [`Executed`], [`params!`] |
+//! | values and rows as plain data | [`Value`], [`Query`], [`RowSet`], [`Executed`], [`params!`] |
 //! | the connection of a [`write`](Database::write) | [`Transaction`] |
 //! | what cannot run in a transaction | [`with_write_lock`](Database::with_write_lock) |
 //! | running each schema change once | [`migrate`](Database::migrate) |
 //! | maintenance | [`checkpoint`](Database::checkpoint), [`vacuum`](Database::vacuum), [`backup_to`](Database::backup_to) |
 //! | the holder, the queue, what happened | [`status`](Database::status) |
-//! | what is slow; what others may see of it | [`Options::warn_hold`], [`Options::record_sql`] |
+//! | what is slow; what others may see of it | [`OpenOptions::long_hold_threshold`], [`OpenOptions::record_sql`] |
 //! | the write lock by itself, for use with another SQLite library | [`lock`] |
 //! | futures (feature `tokio`) | `AsyncDatabase` |
 //!
@@ -80,8 +80,8 @@
 //! | DEBUG span `hold` | the lock is held; the closure of a [`write`](Database::write) runs in it, on the thread that runs the batch | |
 //! | DEBUG `write lock taken` | | `waited_s` |
 //! | DEBUG `write lock released` | | `held_s` |
-//! | DEBUG `carried writes of other processes` | after a commit with writes of other processes | `requests`, `writes` |
-//! | WARN `write lock held for long` | [`Options::warn_hold`] or longer | `held_s`, `statement`, `call_site` |
+//! | DEBUG `combined writes of other processes` | after a commit with writes of other processes | `requests`, `writes` |
+//! | WARN `write lock held for long` | [`OpenOptions::long_hold_threshold`] or longer | `held_s`, `statement`, `call_site` |
 //! | WARN `timeout` | of the write lock, or of SQLite's own locks | `error` |
 //! | WARN `write lock recovered from a process that had died` | | `dead_pid` |
 //! | WARN `the WAL is long, …` | over 16 MB, and a reader keeps a checkpoint from copying all of it; no field `label` | `frames`, `moved` |
@@ -94,9 +94,9 @@
 //! | `penholder_hold_seconds` | histogram: how long the lock was held |
 //! | `penholder_timeouts_total` | counter: calls that ended at their deadline |
 //! | `penholder_recoveries_total` | counter: locks taken from a process that had died |
-//! | `penholder_carried_batches_total` | counter: transactions with writes of other processes |
-//! | `penholder_carried_writes_total` | counter: writes of other processes in them |
-//! | `penholder_slow_holds_total` | counter: holds of [`Options::warn_hold`] or longer |
+//! | `penholder_combined_batches_total` | counter: transactions with writes of other processes |
+//! | `penholder_combined_writes_total` | counter: writes of other processes in them |
+//! | `penholder_long_holds_total` | counter: holds of [`OpenOptions::long_hold_threshold`] or longer |
 //! | `penholder_wal_pinned_total` | counter: checkpoints that a reader kept from copying all of a long WAL |
 //!
 //! The example `events` prints both. Without a subscriber no clock is read; the feature
@@ -132,12 +132,12 @@ mod write;
 
 #[cfg(feature = "tokio")]
 pub use asynchronous::AsyncDatabase;
-pub use data::{Executed, IntoParams, Rows, Statement, Value};
+pub use data::{Executed, IntoParams, Query, RowSet, Value};
 pub use database::Database;
 pub use doctor::{Check, Doctor, Finding, Report, Severity};
 pub use error::{Error, Result};
 pub use maintenance::Checkpoint;
-pub use options::{GroupCommit, GroupLimits, Options, Synchronous};
+pub use options::{GroupCommit, GroupLimits, OpenOptions, Synchronous};
 pub use penholder_lock as lock;
 pub use rusqlite;
 pub use write::Transaction;

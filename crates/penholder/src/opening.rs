@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use crate::attachment::Attachment;
 use crate::error::{Error, Result};
 use crate::location::Location;
-use crate::options::Options;
+use crate::options::OpenOptions;
 use crate::sqlite::connection;
 use crate::sqlite::write_connection::WriteConnection;
 use crate::sys;
@@ -18,7 +18,7 @@ use crate::sys;
 /// WAL mode.
 pub(crate) fn open(
     location: &Location,
-    options: &Options,
+    options: &OpenOptions,
     deadline: &Deadline,
 ) -> Result<Attachment> {
     if !location.exists && (options.read_only || !options.create) {
@@ -48,8 +48,8 @@ pub(crate) fn open(
 }
 
 /// Returns the path of the lock file of a database.
-fn lock_path(location: &Location, options: &Options) -> Result<PathBuf> {
-    let path = match &options.lock_path {
+fn lock_file_of(location: &Location, options: &OpenOptions) -> Result<PathBuf> {
+    let path = match &options.lock_file {
         Some(path) => path.clone(),
         None => location.directory().join(LOCK_FILE_NAME),
     };
@@ -58,33 +58,29 @@ fn lock_path(location: &Location, options: &Options) -> Result<PathBuf> {
 }
 
 /// Returns the write lock of a database, for this crate.
-fn own_locker(location: &Location, options: &Options) -> Result<Locker> {
-    let locker = Locker::at(&lock_path(location, options)?)?;
+fn own_locker(location: &Location, options: &OpenOptions) -> Result<Locker> {
+    let locker = Locker::at(&lock_file_of(location, options)?)?;
     refuse_database_as_lock(location, locker.lock_file())?;
     Ok(locker.with(|lock| {
         lock.model = Some(location.path.clone());
         lock.allow_network_fs = options.allow_network_fs;
         lock.policy = options.policy;
-        lock.long_hold = options.warn_hold;
-        lock.use_queue = options.queue_file;
+        lock.long_hold = options.long_hold_threshold;
+        lock.use_queue = options.queue;
         lock.label.clone_from(&options.label);
     }))
 }
 
 /// Returns the same lock for users of the crate.
-pub(crate) fn public_locker(location: &Location, options: &Options) -> Result<WriteLocker> {
-    let locker = WriteLocker::at(lock_path(location, options)?)?;
+pub(crate) fn public_locker(location: &Location, options: &OpenOptions) -> Result<WriteLocker> {
+    let locker = WriteLocker::at(lock_file_of(location, options)?)?;
     refuse_database_as_lock(location, locker.lock_file())?;
     let locker = locker
         .permissions_like(&location.path)
         .allow_network_fs(options.allow_network_fs)
         .policy(options.policy)
-        .warn_hold(options.warn_hold);
-    let locker = if options.queue_file {
-        locker
-    } else {
-        locker.no_page()
-    };
+        .long_hold_threshold(options.long_hold_threshold)
+        .queue(options.queue);
     Ok(match &options.label {
         Some(label) => locker.label(label),
         None => locker,
@@ -107,11 +103,11 @@ fn refuse_database_as_lock(location: &Location, lock_file: &Path) -> Result<()> 
             "its lock file would be {}, a file of the database itself",
             lock_file.display()
         ),
-        "choose another lock path, or another name for the database",
+        "choose another lock file, or another name for the database",
     ))
 }
 
-fn refuse_network(location: &Location, options: &Options) -> Result<()> {
+fn refuse_network(location: &Location, options: &OpenOptions) -> Result<()> {
     if options.allow_network_fs {
         return Ok(());
     }

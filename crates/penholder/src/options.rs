@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use penholder_lock::{DEFAULT_TIMEOUT, Policy};
+use penholder_lock::{DEFAULT_TIMEOUT, QueuePolicy};
 
 use crate::error::without_sql;
 
@@ -52,42 +52,42 @@ pub enum GroupCommit {
 /// How far a shared commit may grow.
 ///
 /// ```
-/// use penholder::{GroupLimits, Options};
+/// use penholder::{GroupLimits, OpenOptions};
 /// use std::time::Duration;
 ///
-/// let limits = GroupLimits::default().statements(64).latency(Duration::from_micros(500));
-/// let options = Options::new().group_limits(limits);
+/// let limits = GroupLimits::default().max_statements(64).max_latency(Duration::from_micros(500));
+/// let options = OpenOptions::new().group_limits(limits);
 /// # drop(options);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub struct GroupLimits {
-    pub(crate) statements: usize,
-    pub(crate) bytes: usize,
-    pub(crate) latency: Duration,
+    pub(crate) max_statements: usize,
+    pub(crate) max_bytes: usize,
+    pub(crate) max_latency: Duration,
 }
 
 impl Default for GroupLimits {
     /// 256 statements, 1 MiB, 1 ms.
     fn default() -> Self {
         Self {
-            statements: 256,
-            bytes: 1 << 20,
-            latency: Duration::from_millis(1),
+            max_statements: 256,
+            max_bytes: 1 << 20,
+            max_latency: Duration::from_millis(1),
         }
     }
 }
 
 impl GroupLimits {
     /// Sets how many statements share a commit at most; a closure counts as one.
-    pub fn statements(mut self, statements: usize) -> Self {
-        self.statements = statements;
+    pub fn max_statements(mut self, statements: usize) -> Self {
+        self.max_statements = statements;
         self
     }
 
     /// Sets how many bytes of SQL and values share a commit at most.
-    pub fn bytes(mut self, bytes: usize) -> Self {
-        self.bytes = bytes;
+    pub fn max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = bytes;
         self
     }
 
@@ -99,8 +99,8 @@ impl GroupLimits {
     ///   caller.
     ///
     /// If no other thread or process writes, nothing waits.
-    pub fn latency(mut self, latency: Duration) -> Self {
-        self.latency = latency;
+    pub fn max_latency(mut self, latency: Duration) -> Self {
+        self.max_latency = latency;
         self
     }
 }
@@ -108,13 +108,13 @@ impl GroupLimits {
 /// How a database is opened.
 ///
 /// ```
-/// use penholder::{Options, Synchronous};
+/// use penholder::{OpenOptions, Synchronous};
 /// use std::time::Duration;
 ///
 /// # fn main() -> penholder::Result<()> {
 /// # let directory = tempfile::tempdir().unwrap();
 /// # let path = directory.path().join("app.db");
-/// let db = Options::new()
+/// let db = OpenOptions::new()
 ///     .timeout(Duration::from_secs(5))
 ///     .synchronous(Synchronous::Full)
 ///     .label("nightly sync")
@@ -125,46 +125,46 @@ impl GroupLimits {
 /// ```
 #[derive(Debug, Clone)]
 #[must_use]
-pub struct Options {
+pub struct OpenOptions {
     pub(crate) timeout: Duration,
     pub(crate) synchronous: Synchronous,
-    pub(crate) lock_path: Option<PathBuf>,
+    pub(crate) lock_file: Option<PathBuf>,
     pub(crate) label: Option<String>,
-    pub(crate) readers: usize,
+    pub(crate) max_readers: usize,
     pub(crate) allow_network_fs: bool,
-    pub(crate) policy: Policy,
-    pub(crate) queue_file: bool,
+    pub(crate) policy: QueuePolicy,
+    pub(crate) queue: bool,
     pub(crate) group_commit: GroupCommit,
     pub(crate) group_limits: GroupLimits,
     pub(crate) record_sql: bool,
-    pub(crate) warn_hold: Duration,
+    pub(crate) long_hold_threshold: Duration,
     pub(crate) create: bool,
     pub(crate) read_only: bool,
 }
 
-impl Default for Options {
+impl Default for OpenOptions {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Options {
+impl OpenOptions {
     /// Makes the default options: a timeout of 500 ms, `synchronous=NORMAL`, four readers,
     /// `db.lock` in the directory of the database.
     pub fn new() -> Self {
         Self {
             timeout: DEFAULT_TIMEOUT,
             synchronous: Synchronous::default(),
-            lock_path: None,
+            lock_file: None,
             label: None,
-            readers: 4,
+            max_readers: 4,
             allow_network_fs: false,
-            policy: Policy::default(),
-            queue_file: true,
+            policy: QueuePolicy::default(),
+            queue: true,
             group_commit: GroupCommit::default(),
             group_limits: GroupLimits::default(),
             record_sql: true,
-            warn_hold: DEFAULT_TIMEOUT,
+            long_hold_threshold: DEFAULT_TIMEOUT,
             create: true,
             read_only: false,
         }
@@ -186,8 +186,8 @@ impl Options {
     /// Uses another lock file than `db.lock` in the directory of the database. Every process
     /// that writes this database must use the same. Two databases in one directory share
     /// `db.lock` unless this separates them.
-    pub fn lock_path(mut self, path: impl Into<PathBuf>) -> Self {
-        self.lock_path = Some(path.into());
+    pub fn lock_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.lock_file = Some(path.into());
         self
     }
 
@@ -199,8 +199,8 @@ impl Options {
 
     /// Sets how many reads run at once, each on a connection of its own; at least one, four by
     /// default.
-    pub fn readers(mut self, readers: usize) -> Self {
-        self.readers = readers.max(1);
+    pub fn max_readers(mut self, readers: usize) -> Self {
+        self.max_readers = readers.max(1);
         self
     }
 
@@ -212,16 +212,16 @@ impl Options {
     }
 
     /// Sets in which order waiting processes get the lock when this process releases it;
-    /// [`Policy::Slices`] by default.
-    pub fn policy(mut self, policy: Policy) -> Self {
+    /// [`QueuePolicy::TimeSliced`] by default.
+    pub fn policy(mut self, policy: QueuePolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Polls the lock every 5 to 50 ms instead of using the queue file `db.lockq`. This also
-    /// happens if the queue file cannot be created.
-    pub fn no_page(mut self) -> Self {
-        self.queue_file = false;
+    /// Sets whether to wait in the queue file `db.lockq`. On by default. Off, the lock is polled
+    /// every 5 to 50 ms. This also happens if the queue file cannot be created.
+    pub fn queue(mut self, queue: bool) -> Self {
+        self.queue = queue;
         self
     }
 
@@ -258,17 +258,17 @@ impl Options {
         self
     }
 
-    /// Sets from which length on a hold of the write lock is reported as slow, with the label, the
+    /// Sets from which length on a hold of the write lock is reported as long, with the label, the
     /// statement and its call site: as an event in the history (`penholder history`) and as a
     /// warning of `tracing`. 500 ms by default, which is as long as others wait by default.
     ///
     /// ```
-    /// use penholder::Options;
+    /// use penholder::OpenOptions;
     /// use std::time::Duration;
     ///
     /// # fn main() -> penholder::Result<()> {
     /// # let directory = tempfile::tempdir().unwrap();
-    /// let db = Options::new().warn_hold(Duration::ZERO).open(directory.path().join("x.db"))?;
+    /// let db = OpenOptions::new().long_hold_threshold(Duration::ZERO).open(directory.path().join("x.db"))?;
     /// db.execute("CREATE TABLE job(name)", ())?;
     /// let event = &db.status()?.events[0];
     /// assert_eq!(event.statement.as_deref(), Some("CREATE TABLE job(name)"));
@@ -276,8 +276,8 @@ impl Options {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn warn_hold(mut self, longest: Duration) -> Self {
-        self.warn_hold = longest;
+    pub fn long_hold_threshold(mut self, threshold: Duration) -> Self {
+        self.long_hold_threshold = threshold;
         self
     }
 

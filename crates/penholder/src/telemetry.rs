@@ -14,13 +14,13 @@ use tracing::{Level, debug, debug_span, event_enabled, warn};
 
 use crate::error::Error;
 use crate::location::Location;
-use crate::options::Options;
+use crate::options::OpenOptions;
 
 /// What spans and events say about their database: its path and its label.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Labels<'a> {
     pub(crate) location: &'a Location,
-    pub(crate) options: &'a Options,
+    pub(crate) options: &'a OpenOptions,
 }
 
 impl Labels<'_> {
@@ -108,20 +108,20 @@ impl HoldSpan {
         }
     }
 
-    /// Returns whether the lock was held for [`Options::warn_hold`] or longer, if times are
+    /// Returns whether the lock was held for [`OpenOptions::long_hold_threshold`] or longer, if times are
     /// wanted.
-    pub(crate) fn is_slow(&self, options: &Options) -> bool {
+    pub(crate) fn is_long(&self, options: &OpenOptions) -> bool {
         let held = self.begun.map(|begun| begun.elapsed());
-        held.is_some_and(|held| held >= options.warn_hold)
+        held.is_some_and(|held| held >= options.long_hold_threshold)
     }
 
-    /// Reports that the lock was released. `slow` is the statement that ran last, if the hold
-    /// was slow.
+    /// Reports that the lock was released. `long_hold` is the statement that ran last, if the
+    /// hold was long.
     pub(crate) fn ends(
         self,
         labels: Labels<'_>,
         site: Option<&SourceLocation<'_>>,
-        slow: Option<&str>,
+        long_hold: Option<&str>,
     ) {
         let Some(held) = self.begun.map(|begun| begun.elapsed()) else {
             return;
@@ -129,11 +129,11 @@ impl HoldSpan {
         #[cfg(feature = "metrics")]
         metrics::histogram!("penholder_hold_seconds").record(held);
         debug!(target: "penholder", held_s = held.as_secs_f64(), "write lock released");
-        let Some(statement) = slow else {
+        let Some(statement) = long_hold else {
             return;
         };
         #[cfg(feature = "metrics")]
-        metrics::counter!("penholder_slow_holds_total").increment(1);
+        metrics::counter!("penholder_long_holds_total").increment(1);
         warn!(
             target: "penholder",
             database = %labels.path(),
@@ -166,8 +166,8 @@ pub(crate) fn failed(labels: Labels<'_>, error: &Error) {
 pub(crate) fn combined(labels: Labels<'_>, requests: usize, writes: usize) {
     #[cfg(feature = "metrics")]
     {
-        metrics::counter!("penholder_carried_batches_total").increment(1);
-        metrics::counter!("penholder_carried_writes_total").increment(writes as u64);
+        metrics::counter!("penholder_combined_batches_total").increment(1);
+        metrics::counter!("penholder_combined_writes_total").increment(writes as u64);
     }
     if event_enabled!(target: "penholder", Level::DEBUG) {
         debug!(
@@ -176,7 +176,7 @@ pub(crate) fn combined(labels: Labels<'_>, requests: usize, writes: usize) {
             label = labels.label(),
             requests,
             writes,
-            "carried writes of other processes",
+            "combined writes of other processes",
         );
     }
 }

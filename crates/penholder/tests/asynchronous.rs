@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use penholder::{AsyncDatabase, Error, Options, Result, Statement, Synchronous};
+use penholder::{AsyncDatabase, Error, OpenOptions, Query, Result, Synchronous};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
@@ -46,7 +46,7 @@ fn write_durably(args: &[OsString]) {
     peer::send("done");
 }
 
-fn durable() -> Options {
+fn durable() -> OpenOptions {
     database_fixture::options().synchronous(Synchronous::Full)
 }
 
@@ -94,8 +94,8 @@ async fn every_call_works_as_its_blocking_counterpart() {
     let done = db.execute(INSERT, ["a"]).await.unwrap();
     assert_eq!(done.rows_changed, 1);
     let both = [
-        Statement::new(INSERT, ["b"]),
-        Statement::new("UPDATE entry SET key = key || '!'", ()),
+        Query::new(INSERT, ["b"]),
+        Query::new("UPDATE entry SET key = key || '!'", ()),
     ];
     let done = db.batch(both).await.unwrap();
     assert_eq!((done.len(), done[1].rows_changed), (2, 2));
@@ -112,16 +112,13 @@ async fn every_call_works_as_its_blocking_counterpart() {
     });
     assert_eq!(read.await.unwrap(), 3);
     // Errors are the same, and a failed call has no effect.
-    let failed = [
-        Statement::new(INSERT, ["d"]),
-        Statement::new("nonsense", ()),
-    ];
+    let failed = [Query::new(INSERT, ["d"]), Query::new("nonsense", ())];
     let error = db.batch(failed).await.unwrap_err();
     assert!(error.sqlite_error().is_some(), "{error}");
     let error = db.execute("DELETE FROM entry\0 WHERE 0", ()).await;
     assert!(error.unwrap_err().to_string().contains("NUL"));
     assert_eq!(count(&db), 3);
-    let reader = Options::new().read_only(true);
+    let reader = OpenOptions::new().read_only(true);
     let reader = AsyncDatabase::open_with(reader, fixture.path())
         .await
         .unwrap();
@@ -195,7 +192,7 @@ async fn a_timeout_names_the_holder() {
     let fixture = DatabaseFixture::new();
     open(&fixture).await;
     let holder = database_fixture::start_holder("hold_lock", &fixture.directory());
-    let short_timeout = Options::new().timeout(Duration::from_millis(100));
+    let short_timeout = OpenOptions::new().timeout(Duration::from_millis(100));
     let db = AsyncDatabase::open_with(short_timeout, fixture.path()).await;
     let error = db.unwrap().execute(INSERT, ["late"]).await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
@@ -206,9 +203,9 @@ async fn a_timeout_names_the_holder() {
 async fn a_read_times_out_if_no_connection_becomes_free() {
     let fixture = DatabaseFixture::new();
     open(&fixture).await;
-    let options = Options::new()
+    let options = OpenOptions::new()
         .timeout(Duration::from_millis(100))
-        .readers(1);
+        .max_readers(1);
     let db = AsyncDatabase::open_with(options, fixture.path())
         .await
         .unwrap();
@@ -297,8 +294,7 @@ async fn a_delegated_write_dropped_at_any_moment_happens_once_or_not_at_all() {
                 let key = format!("task-{task}-{number}");
                 let wait_time = Duration::from_micros((number * 37 + task * 11) % 2500);
                 let done = if number % 4 == 0 {
-                    let both =
-                        ["a", "b"].map(|end| Statement::new(INSERT, [format!("{key}{end}")]));
+                    let both = ["a", "b"].map(|end| Query::new(INSERT, [format!("{key}{end}")]));
                     let write = timeout(wait_time, db.batch(both)).await;
                     write.map(|done| done.map(drop))
                 } else {
@@ -346,11 +342,11 @@ async fn a_delegated_write_dropped_at_any_moment_happens_once_or_not_at_all() {
     eprintln!(
         "{} of {all} acknowledged, {} writes delegated",
         acknowledged.len(),
-        status.counters.carried
+        status.counters.combined_writes
     );
     // Writes are combined only if commits are expensive on this disk.
     let ((), commit) = wait::timed(|| database_fixture::insert(db.blocking(), "timed").unwrap());
-    assert!(status.counters.carried > 0 || commit < Duration::from_micros(200));
+    assert!(status.counters.combined_writes > 0 || commit < Duration::from_micros(200));
     plain_sqlite::assert_integrity(&fixture.path());
 }
 

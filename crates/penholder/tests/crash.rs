@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use penholder::lock::WriteLocker;
-use penholder::{Database, Result, Statement};
+use penholder::{Database, Query, Result};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
@@ -58,7 +58,7 @@ fn by_closure(db: &Database, key: &str) -> Result<()> {
 }
 
 fn by_batch(db: &Database, key: &str) -> Result<()> {
-    let row = |part| Statement::new("INSERT INTO entry VALUES (?1, ?2)", (key, part));
+    let row = |part| Query::new("INSERT INTO entry VALUES (?1, ?2)", (key, part));
     db.batch((0..ROWS).map(row)).map(drop)
 }
 

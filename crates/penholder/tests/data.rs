@@ -2,7 +2,7 @@
 //! SQLite reports them.
 #![cfg(test)]
 
-use penholder::{Database, Executed, IntoParams, Result, Statement, Value, params};
+use penholder::{Database, Executed, IntoParams, Query, Result, Value, params};
 use penholder_testkit::database_fixture;
 use penholder_testkit::database_fixture::DatabaseFixture;
 use proptest::prelude::*;
@@ -22,7 +22,7 @@ fn items() -> (DatabaseFixture, Database) {
 
 /// Returns the rows changed and the last insert id.
 fn facts(done: &Executed) -> (u64, Option<i64>) {
-    (done.rows_changed, done.last_insert_id)
+    (done.rows_changed, done.last_insert_rowid)
 }
 
 fn execute(db: &Database, sql: &str) -> (u64, Option<i64>) {
@@ -151,7 +151,7 @@ fn last_insert_id_belongs_to_the_statement() {
     ];
     for (sql, id) in ids {
         let done = db.execute(sql, ()).unwrap();
-        assert_eq!(done.last_insert_id, id, "{sql}");
+        assert_eq!(done.last_insert_rowid, id, "{sql}");
     }
     assert!(
         db.execute("INSERT INTO item(missing) VALUES (1)", ())
@@ -277,7 +277,7 @@ fn a_wrong_number_of_parameters_is_an_error() {
             "{text}"
         );
         db.query("SELECT ?1, ?2", values.clone()).unwrap_err();
-        db.batch([Statement::new(insert, values)]).unwrap_err();
+        db.batch([Query::new(insert, values)]).unwrap_err();
     }
     assert_eq!(
         database_fixture::number(&db, "SELECT count(*) FROM item"),
@@ -334,7 +334,7 @@ fn text_without_a_statement_is_harmless() {
 #[test]
 fn a_batch_is_all_or_nothing() {
     let (_fixture, db) = items();
-    let ok = Statement::new("INSERT INTO item(name) VALUES (?1)", ["a"]);
+    let ok = Query::new("INSERT INTO item(name) VALUES (?1)", ["a"]);
     for bad in [
         "INSERT INTO item(name) VALUES ('a')",
         "INSERT OR ROLLBACK INTO item(name) VALUES ('a')",
@@ -470,7 +470,7 @@ fn value() -> impl Strategy<Value = Value> {
 
 /// Stores the values and reads them again.
 fn round_trip(db: &Database, values: &[Value]) -> Vec<Value> {
-    let insert = |value: &Value| Statement::new("INSERT INTO entry VALUES (?1)", [value.clone()]);
+    let insert = |value: &Value| Query::new("INSERT INTO entry VALUES (?1)", [value.clone()]);
     db.batch(values.iter().map(insert)).unwrap();
     let rows = db
         .query("SELECT key FROM entry ORDER BY rowid", ())

@@ -236,7 +236,7 @@ impl Remote {
     }
 
     fn delegated(&self) -> u64 {
-        self.db.status().unwrap().counters.carried
+        self.db.status().unwrap().counters.combined_writes
     }
 
     fn hold(&self) -> Guard {

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use penholder::lock::Process;
-use penholder::{Check, Database, Doctor, Options, Report, Severity, Synchronous};
+use penholder::{Check, Database, Doctor, OpenOptions, Report, Severity, Synchronous};
 
 fn severity(report: &Report, check: Check) -> Severity {
     let findings = report.findings.iter().filter(|one| one.check == check);
@@ -18,7 +18,7 @@ fn a_program_may_examine_a_database_that_it_has_open() {
     let path = directory.path().canonicalize().unwrap().join("x.db");
     let db = Database::open(&path).unwrap();
     db.execute("CREATE TABLE t(a)", ()).unwrap();
-    let doctor = Doctor::new(Options::new()).integrity(true);
+    let doctor = Doctor::new(OpenOptions::new()).integrity(true);
     let shm = path.with_file_name("x.db-shm");
     // The byte that shows that a process has the database open in WAL mode.
     let own = || Process::with_shared_posix_lock(&shm, &(128..=128));
@@ -46,7 +46,7 @@ fn a_program_may_examine_a_database_that_it_has_open() {
 #[test]
 fn a_path_that_cannot_be_examined_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let doctor = Doctor::new(Options::new());
+    let doctor = Doctor::new(OpenOptions::new());
     for name in ["missing.db", ".", "nowhere/x.db"] {
         let error = doctor.examine(directory.path().join(name)).unwrap_err();
         assert!(error.is_refused(), "{error}");
@@ -62,18 +62,18 @@ fn settings_are_those_of_an_opening() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("x.db");
     drop(Database::open(&path).unwrap());
-    let found = |options: Options, check| {
+    let found = |options: OpenOptions, check| {
         let report = Doctor::new(options).examine(&path).unwrap();
         let finding = report.findings.into_iter().find(|one| one.check == check);
         finding.unwrap()
     };
-    let full = Options::new().synchronous(Synchronous::Full);
+    let full = OpenOptions::new().synchronous(Synchronous::Full);
     let finding = found(full, Check::Synchronous);
     assert!(finding.finding.contains("with FULL (2)"), "{finding:?}");
-    let finding = found(Options::new(), Check::Synchronous);
+    let finding = found(OpenOptions::new(), Check::Synchronous);
     assert!(finding.finding.contains("with NORMAL (1)"), "{finding:?}");
-    let finding = found(Options::new(), Check::BusyTimeout);
+    let finding = found(OpenOptions::new(), Check::BusyTimeout);
     assert_eq!(finding.finding, "penholder waits 500 ms for SQLite's locks");
-    let none = Options::new().timeout(Duration::ZERO);
+    let none = OpenOptions::new().timeout(Duration::ZERO);
     assert_eq!(found(none, Check::BusyTimeout).severity, Severity::Warning);
 }

@@ -12,7 +12,7 @@ use penholder::rusqlite::functions::FunctionFlags;
 use penholder::rusqlite::hooks::{AuthContext, Authorization, Wal};
 use penholder::rusqlite::limits::Limit;
 use penholder::rusqlite::{self, Connection};
-use penholder::{Database, Error, Executed, Options, Statement, Synchronous, Value};
+use penholder::{Database, Error, Executed, OpenOptions, Query, Synchronous, Value};
 
 const SCHEMA: &str = "
     CREATE TABLE item(id INTEGER PRIMARY KEY, name TEXT UNIQUE, size INT CHECK (size < 100),
@@ -93,7 +93,7 @@ impl Chance {
         ])
     }
 
-    fn statement(&mut self) -> Statement {
+    fn statement(&mut self) -> Query {
         let (conflict, returning) = (self.conflict(), self.returning());
         let (sql, params) = match self.below(20) {
             0..=4 => (
@@ -179,11 +179,11 @@ impl Chance {
         };
         // Now and then one parameter too many.
         let params = params + usize::from(self.below(50) == 0);
-        Statement::new(sql, (0..params).map(|_| self.value()).collect::<Vec<_>>())
+        Query::new(sql, (0..params).map(|_| self.value()).collect::<Vec<_>>())
     }
 
     /// A statement, or a batch of several.
-    fn write(&mut self) -> (bool, Vec<Statement>) {
+    fn write(&mut self) -> (bool, Vec<Query>) {
         match self.below(10) {
             0 => (
                 true,
@@ -224,7 +224,7 @@ impl Subject {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.db");
-        let options = Options::new();
+        let options = OpenOptions::new();
         let db = options.clone().open(&path).unwrap();
         db.with_write_lock(|connection| connection.execute_batch(SCHEMA).map_err(Error::from))
             .unwrap();
@@ -252,7 +252,7 @@ impl Subject {
     }
 
     /// Runs a write on the connection of its owner.
-    fn run_locally(&self, (is_batch, all): &(bool, Vec<Statement>)) -> Outcome {
+    fn run_locally(&self, (is_batch, all): &(bool, Vec<Query>)) -> Outcome {
         let done = match &all[..] {
             [one] if !is_batch => {
                 let done = self.db.execute(one.sql(), one.params());
@@ -269,7 +269,7 @@ impl Subject {
     }
 
     /// Runs all writes in one transaction; those that cannot be delegated are left out.
-    fn run_delegated(&self, all: &[(bool, Vec<Statement>)]) -> Vec<Option<Outcome>> {
+    fn run_delegated(&self, all: &[(bool, Vec<Query>)]) -> Vec<Option<Outcome>> {
         let mut outcomes: Vec<Option<Outcome>> = vec![None; all.len()];
         let mut culprits = vec![false; all.len()];
         'again: loop {
@@ -448,7 +448,7 @@ fn a_statement_without_an_end_is_bounded() {
 fn fingerprints_differ_by_what_statements_mean() {
     let subject = Subject::new();
     let path = subject.db.path().to_owned();
-    let open = || internals::open_plain(&path, &Options::new()).unwrap();
+    let open = || internals::open_plain(&path, &OpenOptions::new()).unwrap();
     let of = |connection: &Connection| fingerprint(connection, &path).unwrap();
     let same = of(&open());
     assert_eq!(of(&open()), same);
@@ -484,7 +484,7 @@ fn fingerprints_differ_by_what_statements_mean() {
         .set_limit(Limit::SQLITE_LIMIT_LENGTH, 1000)
         .unwrap();
     assert_ne!(of(&connection), same);
-    let full = Options::new().synchronous(Synchronous::Full);
+    let full = OpenOptions::new().synchronous(Synchronous::Full);
     let durable = DelegateConnection::open(&path, &full).unwrap();
     assert_ne!(durable.fingerprint(), same, "more durable");
     let other = Subject::new();
@@ -499,19 +499,19 @@ fn last_insert_id_is_not_that_of_a_trigger() {
     in_transaction(delegate, || {
         let first = delegate.run(&"INSERT INTO item(id, name) VALUES (1000001, 'a')".into());
         assert!(
-            matches!(first, StatementOutcome::Done(done) if done.last_insert_id == Some(1_000_001))
+            matches!(first, StatementOutcome::Done(done) if done.last_insert_rowid == Some(1_000_001))
         );
         let sql =
             "INSERT INTO log(id, text) VALUES (1000000, 'x') ON CONFLICT DO UPDATE SET text = 1";
         let second = delegate.run(&sql.into());
-        assert!(matches!(second, StatementOutcome::Done(done) if done.last_insert_id.is_none()));
+        assert!(matches!(second, StatementOutcome::Done(done) if done.last_insert_rowid.is_none()));
         delegate
             .connection()
             .execute_batch("DELETE FROM log WHERE id = 1000001")
             .unwrap();
         let sql = "INSERT INTO face(name) VALUES ('other')";
         let third = delegate.run(&sql.into());
-        assert!(matches!(third, StatementOutcome::Done(done) if done.last_insert_id.is_none()));
+        assert!(matches!(third, StatementOutcome::Done(done) if done.last_insert_rowid.is_none()));
     });
 }
 

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use penholder::lock::{Event, EventKind};
-use penholder::{AsyncDatabase, Database, Options, Result, Statement};
+use penholder::{AsyncDatabase, Database, OpenOptions, Query, Result};
 use penholder_testkit::database_fixture::{DatabaseFixture, LONG_TIMEOUT};
 use penholder_testkit::peer::Peer;
 use penholder_testkit::recorder::Recorder;
@@ -64,7 +64,7 @@ fn a_waiter_sees_the_statement_of_the_holder() {
     wait::until("the statement", || {
         statement_of_holder(&db).is_some_and(|last| last.starts_with(shown))
     });
-    let short = Options::new().timeout(Duration::from_millis(50));
+    let short = OpenOptions::new().timeout(Duration::from_millis(50));
     let error = database_fixture::insert(&short.open(fixture.path()).unwrap(), "no").unwrap_err();
     let text = error.to_string();
     assert!(text.contains(&format!(", last: {shown}")), "{text}");
@@ -98,9 +98,9 @@ fn a_closure_may_note_its_statement() {
     assert_eq!(shown.unwrap().unwrap(), "DELETE FROM entry");
 }
 
-fn warning_options(fixture: &DatabaseFixture) -> Options {
+fn warning_options(fixture: &DatabaseFixture) -> OpenOptions {
     let options = database_fixture::options()
-        .warn_hold(Duration::ZERO)
+        .long_hold_threshold(Duration::ZERO)
         .label("nightly");
     drop(fixture.database());
     options
@@ -171,7 +171,7 @@ fn a_long_hold_of_a_closure_that_panics_is_reported_too() {
         assert_long_hold(&db, None, here);
     });
     assert_eq!(recorded.number("penholder_hold_seconds"), 2);
-    assert_eq!(recorded.number("penholder_slow_holds_total"), 2);
+    assert_eq!(recorded.number("penholder_long_holds_total"), 2);
     database_fixture::insert(&db, "next").unwrap();
 }
 
@@ -184,7 +184,7 @@ async fn a_long_hold_of_a_task_is_reported_with_statement_and_call_site() {
     let (done, here) = (tasks.execute(sql, ()), line());
     done.await.unwrap();
     assert_long_hold(&db, Some(sql), here);
-    let (done, here) = (tasks.batch([Statement::new(sql, ())]), line());
+    let (done, here) = (tasks.batch([Query::new(sql, ())]), line());
     done.await.unwrap();
     assert_long_hold(&db, Some(sql), here);
     let (done, here) = (tasks.write(|_| -> Result<()> { Ok(()) }), line());
@@ -195,7 +195,7 @@ async fn a_long_hold_of_a_task_is_reported_with_statement_and_call_site() {
 #[test]
 fn a_short_hold_is_not_reported() {
     let fixture = DatabaseFixture::new();
-    let options = database_fixture::options().warn_hold(Duration::from_secs(3600));
+    let options = database_fixture::options().long_hold_threshold(Duration::from_secs(3600));
     let db = options.open(fixture.path()).unwrap();
     let recorded = Recorder::record(|| {
         db.execute("CREATE TABLE entry(key)", ()).unwrap();
@@ -226,7 +226,7 @@ fn waits_holds_and_long_holds_reach_tracing_and_metrics() {
     }
     assert_eq!(recorded.number("penholder_wait_seconds"), 1);
     assert_eq!(recorded.number("penholder_hold_seconds"), 1);
-    assert_eq!(recorded.number("penholder_slow_holds_total"), 1);
+    assert_eq!(recorded.number("penholder_long_holds_total"), 1);
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn a_timeout_reaches_tracing_and_metrics() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
     let _holder = database_fixture::start_holder("hold_transaction", &fixture.path());
-    let options = Options::new().timeout(Duration::from_millis(50));
+    let options = OpenOptions::new().timeout(Duration::from_millis(50));
     let db = options.open(fixture.path()).unwrap();
     let recorded = Recorder::record(|| {
         database_fixture::insert(&db, "no").unwrap_err();
@@ -290,11 +290,11 @@ fn combined_writes_reach_tracing_and_metrics() {
     });
     delegating.expect("written");
     let text = recorded.text();
-    let message = "DEBUG carried writes of other processes";
+    let message = "DEBUG combined writes of other processes";
     assert!(text.contains(message), "{text}");
     assert!(text.contains("requests=1 writes=1"), "{text}");
-    assert_eq!(recorded.number("penholder_carried_batches_total"), 1);
-    assert_eq!(recorded.number("penholder_carried_writes_total"), 1);
+    assert_eq!(recorded.number("penholder_combined_batches_total"), 1);
+    assert_eq!(recorded.number("penholder_combined_writes_total"), 1);
 }
 
 #[test]

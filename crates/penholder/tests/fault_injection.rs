@@ -9,7 +9,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use penholder::rusqlite::{self, Connection};
 
-use penholder::{Database, Error, Executed, Options, Result, Statement, Synchronous};
+use penholder::{Database, Error, Executed, OpenOptions, Query, Result, Synchronous};
 use penholder_core::{commit_stats, failpoint};
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{peer, wait};
@@ -64,7 +64,7 @@ fn write(args: &[OsString]) {
     let path = Path::new(path);
     let timeout = Duration::from_millis(timeout.parse().unwrap());
     let db = open(path, timeout);
-    let log = OpenOptions::new()
+    let log = fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(path.with_file_name(format!("log-{name}")))
@@ -81,7 +81,7 @@ fn write(args: &[OsString]) {
 }
 
 fn open(path: &Path, timeout: Duration) -> Database {
-    let options = Options::new()
+    let options = OpenOptions::new()
         .timeout(timeout)
         .synchronous(Synchronous::Full);
     options.open(path).unwrap()
@@ -158,7 +158,7 @@ fn by_returning(db: &Database, key: &str) -> Result<i64> {
 }
 
 fn row_of(done: &Executed) -> i64 {
-    done.last_insert_id.unwrap()
+    done.last_insert_rowid.unwrap()
 }
 
 fn by_closure(db: &Database, key: &str) -> Result<i64> {
@@ -171,10 +171,10 @@ fn by_closure(db: &Database, key: &str) -> Result<i64> {
 fn by_batch(db: &Database, key: &str) -> Result<i64> {
     let part = |part| {
         let sql = "INSERT INTO entry(key, part, owner) VALUES (?1, ?2, ?1)";
-        Statement::new(sql, (key, part))
+        Query::new(sql, (key, part))
     };
-    let owner = Statement::new("INSERT INTO owner VALUES (?1)", [key]);
-    let all: Vec<Statement> = [owner].into_iter().chain((0..ROWS).map(part)).collect();
+    let owner = Query::new("INSERT INTO owner VALUES (?1)", [key]);
+    let all: Vec<Query> = [owner].into_iter().chain((0..ROWS).map(part)).collect();
     let done = db.batch(all)?;
     assert!(done.iter().all(|one| one.rows_changed == 1), "{done:?}");
     Ok(0)
@@ -446,11 +446,11 @@ fn run_storm(kills: usize, damaged: bool) {
         there.len(),
         notes.unknown.len(),
         notes.not_written.len(),
-        counters.carried,
+        counters.combined_writes,
     );
     assert!(batches > 0, "nothing was combined");
     if !damaged {
-        assert!(counters.carried > 0, "{counters:?}");
+        assert!(counters.combined_writes > 0, "{counters:?}");
         assert!(notes.unknown.is_empty(), "{:?}", notes.unknown);
         assert!(notes.not_written.is_empty(), "{:?}", notes.not_written);
         for step in STEPS {
@@ -501,24 +501,24 @@ const MAILBOX: u64 = 8192;
 const SLOTS: u64 = 512;
 const QUEUE: u64 = 192;
 
-fn damage_until(over: &AtomicBool, page: &Path) {
+fn damage_until(over: &AtomicBool, queue_file: &Path) {
     while !over.load(Ordering::Relaxed) {
         // No process has built it, or it was just deleted.
-        let _ = damage(page);
+        let _ = damage(queue_file);
         thread::sleep(Duration::from_millis(2));
     }
 }
 
 /// Damages the queue file in a random way.
 fn damage(path: &Path) -> std::io::Result<()> {
-    let page = OpenOptions::new().read(true).write(true).open(path)?;
-    let length = page.metadata()?.len();
+    let queue_file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+    let length = queue_file.metadata()?.len();
     let mailboxes = length - SLOTS * MAILBOX;
     let random = || RandomState::new().hash_one(0);
     let below = |bound: u64| random() % bound;
     let used: Vec<u64> = (0..SLOTS)
         .map(|slot| mailboxes + slot * MAILBOX)
-        .filter(|&at| read_word(&page, at).is_ok_and(|state| state != 0))
+        .filter(|&at| read_word(&queue_file, at).is_ok_and(|state| state != 0))
         .collect();
     let some = || {
         let count = used.len() as u64;
@@ -541,18 +541,18 @@ fn damage(path: &Path) -> std::io::Result<()> {
             fs::write(&other, garbage)?;
             fs::rename(&other, path)
         }
-        (4..40, _) => page.write_all_at(&random().to_ne_bytes(), below(mailboxes / 8) * 8),
-        (40..60, _) => page.write_all_at(&[0xFF; 3], below(length - 3)),
+        (4..40, _) => queue_file.write_all_at(&random().to_ne_bytes(), below(mailboxes / 8) * 8),
+        (40..60, _) => queue_file.write_all_at(&[0xFF; 3], below(length - 3)),
         // No state, another state, another claim, another reply.
-        (60..80, Some(at)) => page.write_all_at(&[0; 8], at),
-        (80..100, Some(at)) => page.write_all_at(&random().to_ne_bytes(), at + below(16) * 8),
+        (60..80, Some(at)) => queue_file.write_all_at(&[0; 8], at),
+        (80..100, Some(at)) => queue_file.write_all_at(&random().to_ne_bytes(), at + below(16) * 8),
         (100..160, Some(at)) => {
             let at = at + below(13) * 8;
-            let flipped = read_word(&page, at)? ^ 1 << below(64);
-            page.write_all_at(&flipped.to_ne_bytes(), at)
+            let flipped = read_word(&queue_file, at)? ^ 1 << below(64);
+            queue_file.write_all_at(&flipped.to_ne_bytes(), at)
         }
         (160..180, Some(at)) => {
-            page.write_all_at(&random().to_ne_bytes(), at + below(MAILBOX / 8) * 8)
+            queue_file.write_all_at(&random().to_ne_bytes(), at + below(MAILBOX / 8) * 8)
         }
         // One request in two slots, both in the queue. Never back into its own slot, not even
         // by way of another: an older state of the same request is no random damage, and no
@@ -560,19 +560,19 @@ fn damage(path: &Path) -> std::io::Result<()> {
         (_, Some(at)) if at < mailboxes + SLOTS / 2 * MAILBOX => {
             let slot = SLOTS / 2 + below(SLOTS / 2);
             let mut mailbox = [0; 8192];
-            page.read_exact_at(&mut mailbox, at)?;
-            page.write_all_at(&mailbox, mailboxes + slot * MAILBOX)?;
+            queue_file.read_exact_at(&mut mailbox, at)?;
+            queue_file.write_all_at(&mailbox, mailboxes + slot * MAILBOX)?;
             let line = QUEUE + slot / 64 * 8;
-            let waiting = read_word(&page, line)? | 1 << (slot % 64);
-            page.write_all_at(&waiting.to_ne_bytes(), line)
+            let waiting = read_word(&queue_file, line)? | 1 << (slot % 64);
+            queue_file.write_all_at(&waiting.to_ne_bytes(), line)
         }
         (_, _) => Ok(()),
     }
 }
 
-fn read_word(page: &File, at: u64) -> std::io::Result<u64> {
+fn read_word(queue_file: &File, at: u64) -> std::io::Result<u64> {
     let mut word = [0; 8];
-    page.read_exact_at(&mut word, at)?;
+    queue_file.read_exact_at(&mut word, at)?;
     Ok(u64::from_ne_bytes(word))
 }
 

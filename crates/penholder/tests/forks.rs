@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
 
-use penholder::{Database, Error, Options, Result};
+use penholder::{Database, Error, OpenOptions, Result};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
@@ -307,7 +307,7 @@ fn a_child_holds_locks_of_its_own() {
     let line = peer.read_line();
     let pid: u32 = line.strip_prefix("held by ").unwrap().parse().unwrap();
     assert_ne!(pid, peer.pid());
-    let options = Options::new().timeout(Duration::from_millis(200));
+    let options = OpenOptions::new().timeout(Duration::from_millis(200));
     let error = database_fixture::insert(&options.open(fixture.path()).unwrap(), "no").unwrap_err();
     assert_eq!(error.holder().unwrap().pid, Some(pid), "{error}");
     let plain = plain_sqlite::open(&fixture.path());
@@ -416,7 +416,7 @@ fn children_that_close_do_not_drop_the_parents_locks() {
     plain.busy_timeout(Duration::ZERO).unwrap();
     assert!(plain.execute_batch("BEGIN IMMEDIATE").is_err());
     drop(plain);
-    let options = Options::new().timeout(Duration::from_millis(100));
+    let options = OpenOptions::new().timeout(Duration::from_millis(100));
     let error = database_fixture::insert(&options.open(fixture.path()).unwrap(), "no").unwrap_err();
     assert_eq!(error.holder().unwrap().pid, Some(peer.pid()), "{error}");
     peer.send("release");
@@ -442,7 +442,7 @@ fn assert_not_in_transaction(db: &Database, parent: u32, done: &Result<(), Error
 }
 
 fn open_with_short_timeout(args: &[OsString]) -> Database {
-    let options = Options::new().timeout(Duration::from_millis(300));
+    let options = OpenOptions::new().timeout(Duration::from_millis(300));
     let db = options.open(&args[0]).unwrap();
     database_fixture::insert(&db, "first").unwrap();
     db

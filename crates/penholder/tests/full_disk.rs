@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
-use penholder::{Database, Error, Result, Statement};
+use penholder::{Database, Error, Query, Result};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
 use penholder_testkit::tmpfs::Tmpfs;
@@ -23,8 +23,8 @@ fn peer() {
 /// Writes two rows in one transaction. The second one is large.
 fn write_pair(db: &Database, key: u32) -> Result<()> {
     db.batch([
-        Statement::new("INSERT INTO entry VALUES (?1)", [key]),
-        Statement::new("INSERT INTO entry VALUES (?1)", [vec![7u8; 20_000]]),
+        Query::new("INSERT INTO entry VALUES (?1)", [key]),
+        Query::new("INSERT INTO entry VALUES (?1)", [vec![7u8; 20_000]]),
     ])
     .map(drop)
 }

@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use penholder::{Database, Error, GroupCommit, GroupLimits, Options, Result, Statement};
+use penholder::{Database, Error, GroupCommit, GroupLimits, OpenOptions, Query, Result};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{database_fixture, file_size_limit, peer, plain_sqlite, wait};
@@ -46,15 +46,15 @@ fn closure<'a>(sql: &'a str) -> Write<'a, Result<()>> {
 
 fn batch<'a>(all: &'a [&'a str]) -> Write<'a, Result<()>> {
     write(move |db| {
-        db.batch(all.iter().map(|&sql| Statement::new(sql, ())))
+        db.batch(all.iter().map(|&sql| Query::new(sql, ())))
             .map(drop)
     })
 }
 
 /// Returns options that put all queued writes in one batch, even on a slow machine.
-fn large_batch_options() -> Options {
-    let limits = GroupLimits::default().latency(database_fixture::PROMPT);
-    let options = Options::new().timeout(database_fixture::ENDLESS_TIMEOUT);
+fn large_batch_options() -> OpenOptions {
+    let limits = GroupLimits::default().max_latency(database_fixture::PROMPT);
+    let options = OpenOptions::new().timeout(database_fixture::ENDLESS_TIMEOUT);
     options.group_limits(limits)
 }
 
@@ -135,7 +135,7 @@ fn keys_in_order(db: &Database) -> Vec<String> {
 /// Returns how many group commits there were, and how many writes were in them.
 fn group_counts(db: &Database) -> (u64, u64) {
     let counters = db.status().unwrap().counters;
-    (counters.batches, counters.grouped)
+    (counters.batches, counters.batched_writes)
 }
 
 fn assert_lock_free(db: &Database) {
@@ -164,7 +164,7 @@ fn writes_run_in_order_of_arrival_in_one_transaction() {
             let done = match number % 3 {
                 0 => database_fixture::insert(db, key),
                 1 => db
-                    .batch([Statement::new("INSERT INTO entry VALUES (?1)", [key])])
+                    .batch([Query::new("INSERT INTO entry VALUES (?1)", [key])])
                     .map(drop),
                 _ => {
                     let mut seen = 0_i64;
@@ -255,7 +255,7 @@ fn a_closure_that_ends_the_transaction_fails_and_earlier_closures_must_retry() {
             closure("INSERT INTO entry VALUES ('c')"),
         ];
         let done = results_of(&db, writes);
-        assert!(done[0].as_ref().unwrap_err().is_retryable(), "{ending}");
+        assert!(done[0].as_ref().unwrap_err().is_batch_aborted(), "{ending}");
         assert!(
             error_contains(&done[2], "ended before its time"),
             "{ending}: {done:?}"
@@ -329,7 +329,7 @@ fn a_rollback_by_sqlite_fails_only_the_write_that_caused_it() {
             closure("INSERT INTO entry VALUES ('e')"),
         ];
         let done = results_of(&db, writes);
-        assert!(done[1].as_ref().unwrap_err().is_retryable());
+        assert!(done[1].as_ref().unwrap_err().is_batch_aborted());
         assert!(error_contains(&done[3], text), "{done:?}");
         assert!(
             [0, 2, 4, 5].iter().all(|&one| done[one].is_ok()),
@@ -359,7 +359,7 @@ fn a_repeated_write_sees_the_current_content() {
         insert("c"),
     ];
     let done = results_of(&db, writes);
-    assert!(done[0].as_ref().unwrap_err().is_retryable());
+    assert!(done[0].as_ref().unwrap_err().is_batch_aborted());
     assert!(error_contains(&done[1], "no such table: brief"), "{done:?}");
     assert!(error_contains(&done[4], "UNIQUE"), "{done:?}");
     assert!(
@@ -556,7 +556,7 @@ fn a_failed_commit_fails_for_all_and_the_next_one_works() {
 fn a_leader_that_times_out_fails_no_other_write() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
-    let db = Options::new()
+    let db = OpenOptions::new()
         .timeout(Duration::from_secs(2))
         .open(fixture.path())
         .unwrap();
@@ -569,7 +569,7 @@ fn a_leader_that_times_out_fails_no_other_write() {
         let others: Vec<_> = (0..5)
             .map(|_| scope.spawn(|| database_fixture::insert(&db, "later")))
             .collect();
-        assert!(first.join().unwrap().unwrap_err().is_busy());
+        assert!(first.join().unwrap().unwrap_err().is_sqlite_busy());
         unlocked_writer.send("COMMIT; SELECT 'done';");
         unlocked_writer.expect("done");
         others
@@ -586,7 +586,7 @@ fn a_write_that_times_out_leaves_no_trace_and_names_the_holder() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
     let mut holder = database_fixture::start_holder("hold_lock", &fixture.directory());
-    let short = Options::new().timeout(Duration::from_millis(300));
+    let short = OpenOptions::new().timeout(Duration::from_millis(300));
     let db = short.open(fixture.path()).unwrap();
     thread::scope(|scope| {
         let all: Vec<_> = (0..6)
@@ -609,8 +609,8 @@ fn a_write_that_times_out_leaves_no_trace_and_names_the_holder() {
 fn a_claimed_write_is_finished() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
-    let limits = GroupLimits::default().latency(database_fixture::PROMPT);
-    let options = Options::new().timeout(Duration::from_secs(1));
+    let limits = GroupLimits::default().max_latency(database_fixture::PROMPT);
+    let options = OpenOptions::new().timeout(Duration::from_secs(1));
     let db = options.group_limits(limits).open(fixture.path()).unwrap();
     let slow = write(|db| {
         db.write(|tx| -> Result<()> {
@@ -770,15 +770,15 @@ fn group_counts_of_six(group: GroupCommit, limits: GroupLimits) -> (u64, u64) {
 #[test]
 fn a_batch_stays_within_its_limits() {
     let within = GroupCommit::WithinProcess;
-    let large = GroupLimits::default().latency(database_fixture::PROMPT);
+    let large = GroupLimits::default().max_latency(database_fixture::PROMPT);
     assert_eq!(group_counts_of_six(within, large), (1, 6));
     assert_eq!(group_counts_of_six(GroupCommit::Off, large), (0, 0));
-    assert_eq!(group_counts_of_six(within, large.statements(2)), (3, 6));
-    assert_eq!(group_counts_of_six(within, large.statements(1)), (0, 0));
-    assert_eq!(group_counts_of_six(within, large.bytes(1)).0, 0);
+    assert_eq!(group_counts_of_six(within, large.max_statements(2)), (3, 6));
+    assert_eq!(group_counts_of_six(within, large.max_statements(1)), (0, 0));
+    assert_eq!(group_counts_of_six(within, large.max_bytes(1)).0, 0);
     // No time for a second write. The first write of a batch always fits.
     assert_eq!(
-        group_counts_of_six(within, large.latency(Duration::ZERO)),
+        group_counts_of_six(within, large.max_latency(Duration::ZERO)),
         (0, 0)
     );
 }
@@ -789,7 +789,7 @@ fn a_batch_stays_within_its_limits() {
 fn a_slow_closure_ends_its_batch() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
-    let limits = GroupLimits::default().latency(Duration::from_millis(250));
+    let limits = GroupLimits::default().max_latency(Duration::from_millis(250));
     let db = large_batch_options()
         .group_limits(limits)
         .open(fixture.path())
@@ -828,7 +828,7 @@ fn many_threads_get_the_right_results() {
         .group_limits(GroupLimits::default())
         .open(fixture.path())
         .unwrap();
-    let short_timeout = Options::new()
+    let short_timeout = OpenOptions::new()
         .timeout(Duration::from_millis(2))
         .open(fixture.path())
         .unwrap();
@@ -894,7 +894,7 @@ fn write_at_random(writer: u64, db: &Database) -> Vec<String> {
                 Ok(tx.execute_batch("ROLLBACK")?)
             }),
             4 => db
-                .batch([Statement::new("INSERT INTO entry VALUES (?1)", [&key])])
+                .batch([Query::new("INSERT INTO entry VALUES (?1)", [&key])])
                 .map(drop),
             _ => database_fixture::insert(db, &key),
         };
@@ -1069,7 +1069,7 @@ mod tasks {
         }
         let fixture = DatabaseFixture::new();
         drop(fixture.database());
-        let short_timeout = Options::new().timeout(Duration::from_millis(300));
+        let short_timeout = OpenOptions::new().timeout(Duration::from_millis(300));
         let tasks = AsyncDatabase::from(short_timeout.open(fixture.path()).unwrap());
         let Some(mut unlocked_writer) = plain_sqlite::outsider(&fixture.path()) else {
             return;

@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use penholder::{Database, Options, Result, Statement, params};
+use penholder::{Database, OpenOptions, Query, Result, params};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
 use penholder_testkit::tmpfs::Tmpfs;
@@ -42,7 +42,7 @@ fn size(path: &Path) -> u64 {
 }
 
 fn fill(db: &Database, rows: usize) {
-    let row = |_| Statement::new("INSERT INTO entry VALUES (?1)", [vec![1u8; 1000]]);
+    let row = |_| Query::new("INSERT INTO entry VALUES (?1)", [vec![1u8; 1000]]);
     db.batch((0..rows).map(row)).unwrap();
 }
 
@@ -58,7 +58,7 @@ fn a_checkpoint_truncates_the_wal() {
         assert!(size(&wal) > 20_000);
         let done = db.checkpoint().unwrap();
         assert!(done.truncated && done.log_frames > 5, "{done:?}");
-        assert_eq!(done.moved_frames, done.log_frames);
+        assert_eq!(done.checkpointed_frames, done.log_frames);
         assert_eq!(size(&wal), 0);
     }
     let nothing = db.checkpoint().unwrap();
@@ -68,7 +68,7 @@ fn a_checkpoint_truncates_the_wal() {
 
 /// Asserts that a checkpoint returns at once if the WAL is in use.
 fn assert_checkpoint_does_not_wait(fixture: &DatabaseFixture) {
-    let db = Options::new()
+    let db = OpenOptions::new()
         .timeout(database_fixture::ENDLESS_TIMEOUT)
         .open(fixture.path());
     let db = db.unwrap();
@@ -107,7 +107,7 @@ fn a_checkpoint_waits_for_no_reader() {
 fn maintenance_waits_for_the_write_lock() {
     let fixture = DatabaseFixture::new();
     fixture.database();
-    let options = Options::new().timeout(Duration::from_millis(200));
+    let options = OpenOptions::new().timeout(Duration::from_millis(200));
     let db = options.open(fixture.path()).unwrap();
     let holder = database_fixture::start_holder("hold_transaction", &fixture.path());
     let ways: [&dyn Fn() -> Result<()>; 3] =
@@ -125,15 +125,15 @@ fn maintenance_waits_for_the_write_lock() {
 fn maintenance_names_an_unlocked_writer() {
     let fixture = DatabaseFixture::new();
     database_fixture::insert(&fixture.database(), "1").unwrap();
-    let options = Options::new().timeout(Duration::from_millis(200));
+    let options = OpenOptions::new().timeout(Duration::from_millis(200));
     let db = options.open(fixture.path()).unwrap();
     let Some(unlocked_writer) = plain_sqlite::outsider(&fixture.path()) else {
         return;
     };
     let error = db.vacuum().unwrap_err();
-    assert!(error.is_busy(), "{error}");
+    assert!(error.is_sqlite_busy(), "{error}");
     assert_eq!(
-        error.outsider().unwrap().pid,
+        error.unlocked_writer().unwrap().pid,
         unlocked_writer.pid(),
         "{error}"
     );
@@ -168,7 +168,7 @@ fn vacuum_shrinks_the_file() {
 fn write_pairs(args: &[OsString]) {
     let db = database_fixture::open(Path::new(&args[0]));
     for number in 0.. {
-        let pair = |key| Statement::new("INSERT INTO entry VALUES (?1)", params![key]);
+        let pair = |key| Query::new("INSERT INTO entry VALUES (?1)", params![key]);
         db.batch([pair(number), pair(-number)]).unwrap();
         if number == 20 {
             peer::send("writing");
@@ -216,7 +216,7 @@ fn a_backup_is_a_snapshot_while_other_processes_write() {
 fn a_backup_takes_no_lock() {
     let fixture = DatabaseFixture::new();
     database_fixture::insert(&fixture.database(), "committed").unwrap();
-    let db = Options::new()
+    let db = OpenOptions::new()
         .timeout(database_fixture::ENDLESS_TIMEOUT)
         .open(fixture.path());
     let db = db.unwrap();

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use penholder::{Database, Options, Result, Synchronous};
+use penholder::{Database, OpenOptions, Result, Synchronous};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
 use rusqlite::Connection;
@@ -49,7 +49,7 @@ fn a_wal_database_opens_while_another_process_writes() {
     database_fixture::insert(&db, "before").unwrap();
     drop(db);
     let holder = database_fixture::start_holder("hold_transaction", &fixture.path());
-    let options = Options::new().timeout(database_fixture::ENDLESS_TIMEOUT);
+    let options = OpenOptions::new().timeout(database_fixture::ENDLESS_TIMEOUT);
     for options in [options.clone(), options.read_only(true)] {
         let (keys, took) = wait::timed(|| {
             let db = options.open(fixture.path()).unwrap();
@@ -67,7 +67,7 @@ fn a_rollback_database_is_switched_under_the_lock() {
     let fixture = DatabaseFixture::new();
     create_in_rollback_mode(&fixture.path());
     let mut holder = database_fixture::start_holder("hold_lock", &fixture.directory());
-    let options = Options::new().timeout(Duration::from_millis(300));
+    let options = OpenOptions::new().timeout(Duration::from_millis(300));
     let error = options.clone().open(fixture.path()).unwrap_err();
     assert!(error.is_timeout(), "{error}");
     assert_eq!(error.holder().unwrap().pid, Some(holder.pid()), "{error}");
@@ -88,10 +88,10 @@ fn the_switch_waits_for_an_unlocked_writer_until_the_deadline() {
     let Some(mut unlocked_writer) = plain_sqlite::outsider(&fixture.path()) else {
         return;
     };
-    let options = Options::new().timeout(Duration::from_millis(300));
+    let options = OpenOptions::new().timeout(Duration::from_millis(300));
     let (opened, took) = wait::timed(|| options.clone().open(fixture.path()));
     let error = opened.unwrap_err();
-    assert!(error.is_busy() && error.is_timeout(), "{error}");
+    assert!(error.is_sqlite_busy() && error.is_timeout(), "{error}");
     assert!(took < database_fixture::PROMPT, "{took:?}");
     unlocked_writer.send("COMMIT; SELECT 'done';");
     unlocked_writer.expect("done");
@@ -106,7 +106,7 @@ fn opening_read_only_changes_nothing() {
     let fixture = DatabaseFixture::new();
     create_in_rollback_mode(&fixture.path());
     let holder = database_fixture::start_holder("hold_lock", &fixture.directory());
-    let options = Options::new()
+    let options = OpenOptions::new()
         .timeout(database_fixture::ENDLESS_TIMEOUT)
         .read_only(true);
     let (keys, took) = wait::timed(|| {
@@ -128,9 +128,9 @@ fn opening_read_only_changes_nothing() {
 fn a_missing_database_is_created_only_if_requested() {
     let fixture = DatabaseFixture::new();
     for options in [
-        Options::new().create(false),
-        Options::new().read_only(true),
-        Options::new().create(true).read_only(true),
+        OpenOptions::new().create(false),
+        OpenOptions::new().read_only(true),
+        OpenOptions::new().create(true).read_only(true),
     ] {
         let error = options.open(fixture.path()).unwrap_err();
         assert!(error.is_refused(), "{error}");
@@ -143,7 +143,10 @@ fn a_missing_database_is_created_only_if_requested() {
     }
     drop(Database::open(fixture.path()).unwrap());
     assert_eq!(journal_mode(&fixture.path()), "wal");
-    Options::new().create(false).open(fixture.path()).unwrap();
+    OpenOptions::new()
+        .create(false)
+        .open(fixture.path())
+        .unwrap();
 }
 
 /// Asserts the settings of a writing connection, inside and outside a transaction.
@@ -205,7 +208,7 @@ fn settings_apply_at_every_open() {
         (Synchronous::Full, "2"),
         (Synchronous::Normal, "1"),
     ] {
-        let options = Options::new().timeout(timeout).synchronous(synchronous);
+        let options = OpenOptions::new().timeout(timeout).synchronous(synchronous);
         let db = options.open(fixture.path()).unwrap();
         for _ in 0..2 {
             assert_writer(&db, timeout, value);
@@ -229,7 +232,7 @@ fn the_default_timeout_is_half_a_second() {
 fn settings_apply_to_a_new_database() {
     let fixture = DatabaseFixture::new();
     let timeout = Duration::from_secs(20);
-    let options = Options::new()
+    let options = OpenOptions::new()
         .timeout(timeout)
         .synchronous(Synchronous::Full);
     let db = options.open(fixture.path()).unwrap();
@@ -262,7 +265,9 @@ fn the_busy_timeout_is_the_time_until_the_deadline() {
 #[test]
 fn the_label_is_shown_in_the_status() {
     let fixture = DatabaseFixture::new();
-    let db = Options::new().label("nightly sync").open(fixture.path());
+    let db = OpenOptions::new()
+        .label("nightly sync")
+        .open(fixture.path());
     let db = db.unwrap();
     let seen = db.write(|_| -> Result<_> { db.status() }).unwrap();
     assert_eq!(seen.holder.unwrap().label.unwrap(), "nightly sync");
@@ -284,7 +289,7 @@ fn waits_while_opening_do_not_add_up() {
     let (timeout, held) = (Duration::from_secs(3), Duration::from_millis(2500));
     let mut holder = database_fixture::start_holder("hold_lock", &fixture.directory());
     let (done, took) = thread::scope(|scope| {
-        let options = Options::new().timeout(timeout);
+        let options = OpenOptions::new().timeout(timeout);
         let opener = scope.spawn(|| wait::timed(|| options.open(fixture.path())));
         // This time is part of the measurement. After it the opener waits for the write lock.
         thread::sleep(held / 2);
@@ -295,6 +300,6 @@ fn waits_while_opening_do_not_add_up() {
         opener.join().unwrap()
     });
     let error = done.unwrap_err();
-    assert!(error.is_busy() && error.is_timeout(), "{error}");
+    assert!(error.is_sqlite_busy() && error.is_timeout(), "{error}");
     assert!(took < timeout + held / 2, "{took:?}");
 }

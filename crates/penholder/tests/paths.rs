@@ -10,7 +10,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use penholder::{Database, Error, Options};
+use penholder::{Database, Error, OpenOptions};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
@@ -36,11 +36,11 @@ fn assert_refused(path: impl AsRef<Path>, why: &str) -> Error {
 
 /// Asserts that a write under one name waits for a writer under the other name.
 fn assert_excluded(path: &Path, holder_path: &Path) {
-    let options = Options::new().timeout(Duration::from_millis(100));
+    let options = OpenOptions::new().timeout(Duration::from_millis(100));
     let db = options.open(path).unwrap();
     let mut holder = database_fixture::start_holder("hold_transaction", holder_path);
     let error = database_fixture::insert(&db, "no").unwrap_err();
-    assert!(error.is_timeout() && !error.is_busy(), "{error}");
+    assert!(error.is_timeout() && !error.is_sqlite_busy(), "{error}");
     assert_eq!(error.holder().unwrap().pid, Some(holder.pid()), "{error}");
     holder.send("release");
     holder.expect("released");
@@ -194,9 +194,9 @@ fn databases_of_one_directory_share_a_lock() {
 fn a_lock_path_gives_a_database_its_own_lock() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
-    let second = Options::new()
+    let second = OpenOptions::new()
         .timeout(database_fixture::LONG_TIMEOUT)
-        .lock_path(fixture.join("y.lock"));
+        .lock_file(fixture.join("y.lock"));
     let second = second.open(fixture.join("y.db")).unwrap();
     assert_eq!(second.lock_file(), fixture.join("y.lock"));
     second.execute("CREATE TABLE entry(key)", ()).unwrap();
@@ -205,9 +205,9 @@ fn a_lock_path_gives_a_database_its_own_lock() {
     assert!(second.status().unwrap().holder.is_none());
     assert_eq!(database_fixture::keys(&second), ["meanwhile"]);
     // A lock path in another directory works too.
-    let third = Options::new().lock_path(DatabaseFixture::new().join("z.lock"));
+    let third = OpenOptions::new().lock_file(DatabaseFixture::new().join("z.lock"));
     third.open(fixture.join("z.db")).unwrap_err();
-    let third = Options::new().lock_path(fixture.join("below/z.lock"));
+    let third = OpenOptions::new().lock_file(fixture.join("below/z.lock"));
     fs::create_dir(fixture.join("below")).unwrap();
     let third = third.open(fixture.join("z.db")).unwrap();
     third.execute("CREATE TABLE entry(key)", ()).unwrap();
@@ -286,7 +286,7 @@ fn a_file_of_garbage_is_not_changed() {
     let long: Vec<u8> = (0..20_000u32).map(|n| n.to_le_bytes()[0] ^ 0x5a).collect();
     for garbage in [short, long] {
         fs::write(fixture.path(), &garbage).unwrap();
-        for options in [Options::new(), Options::new().read_only(true)] {
+        for options in [OpenOptions::new(), OpenOptions::new().read_only(true)] {
             let error = options.open(fixture.path()).unwrap_err();
             let code = error
                 .sqlite_error()

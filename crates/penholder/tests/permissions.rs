@@ -11,7 +11,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 
-use penholder::{Database, Options, Result};
+use penholder::{Database, OpenOptions, Result};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{database_fixture, peer, plain_sqlite, requirement};
@@ -138,7 +138,7 @@ fn read(args: &[OsString]) {
 
 /// Opens for writing and for reading, and sends the results.
 fn open(args: &[OsString]) {
-    for options in [Options::new(), Options::new().read_only(true)] {
+    for options in [OpenOptions::new(), OpenOptions::new().read_only(true)] {
         match options.open(&args[0]) {
             Ok(db) => peer::send(&format!(
                 "opened: {}",

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use penholder::lock::{Process, WriteLocker};
-use penholder::{Database, Options, Result};
+use penholder::{Database, OpenOptions, Result};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
@@ -37,7 +37,7 @@ fn examine(db: &Database) {
     for path in [&path, &link] {
         database_fixture::count_entries(&database_fixture::open(path));
         drop(Database::open(path).unwrap());
-        let reader = Options::new().read_only(true).open(path).unwrap();
+        let reader = OpenOptions::new().read_only(true).open(path).unwrap();
         database_fixture::count_entries(&reader);
     }
     Database::open(path.join("below")).unwrap_err();

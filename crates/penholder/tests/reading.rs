@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use penholder::{Database, Error, Options, Result};
+use penholder::{Database, Error, OpenOptions, Result};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::{database_fixture, peer, wait};
 use rusqlite::{Connection, ErrorCode};
@@ -25,7 +25,7 @@ fn count(connection: &Connection) -> Result<i64> {
 fn reads_do_not_wait_for_a_writer() {
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
-    let options = Options::new().timeout(database_fixture::ENDLESS_TIMEOUT);
+    let options = OpenOptions::new().timeout(database_fixture::ENDLESS_TIMEOUT);
     let db = options.open(fixture.path()).unwrap();
     let _holder = database_fixture::start_holder("hold_transaction", &fixture.path());
     let (seen, took) = wait::timed(|| {
@@ -80,14 +80,14 @@ fn too_many_reads_time_out() {
     let fixture = DatabaseFixture::new();
     fixture.database();
     let timeout = Duration::from_millis(300);
-    let options = Options::new().timeout(timeout).readers(1);
+    let options = OpenOptions::new().timeout(timeout).max_readers(1);
     let db = options.open(fixture.path()).unwrap();
     let done = db.read(|_| -> Result<(Error, Duration)> {
         let (inner, took) = wait::timed(|| db.read(count));
         Ok((inner.unwrap_err(), took))
     });
     let (error, took) = done.unwrap();
-    assert!(error.is_timeout() && !error.is_busy(), "{error}");
+    assert!(error.is_timeout() && !error.is_sqlite_busy(), "{error}");
     assert!(error.lock_error().is_none() && error.sqlite_error().is_none());
     assert!(error.to_string().contains("all 1 reader"), "{error}");
     assert!(
@@ -106,7 +106,7 @@ fn a_read_waits_for_a_free_connection() {
     let fixture = DatabaseFixture::new();
     fixture.database();
     let db = database_fixture::options()
-        .readers(1)
+        .max_readers(1)
         .open(fixture.path())
         .unwrap();
     let barrier = Barrier::new(2);
@@ -132,7 +132,7 @@ fn connections_are_reused_after_errors() {
     let fixture = DatabaseFixture::new();
     fixture.database();
     let db = database_fixture::options()
-        .readers(1)
+        .max_readers(1)
         .open(fixture.path())
         .unwrap();
     for _ in 0..3 {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use penholder::{Database, Options, Result};
+use penholder::{Database, OpenOptions, Result};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::{database_fixture, plain_sqlite};
 
@@ -109,7 +109,7 @@ fn readers_see_consistent_snapshots_while_others_write() {
 fn a_waiting_thread_names_its_own_process() {
     let fixture = DatabaseFixture::new();
     fixture.database();
-    let options = Options::new().timeout(Duration::from_millis(200));
+    let options = OpenOptions::new().timeout(Duration::from_millis(200));
     let db = options.open(fixture.path()).unwrap();
     let done = db.write(|tx| -> Result<()> {
         tx.execute("INSERT INTO entry VALUES ('first')", [])?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use penholder::lock::ProcessState;
 use penholder::rusqlite::Connection;
-use penholder::{Database, Error, Options, Result};
+use penholder::{Database, Error, OpenOptions, Result};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
@@ -29,7 +29,7 @@ fn peer() {
 }
 
 fn open_with_short_timeout(fixture: &DatabaseFixture) -> Database {
-    Options::new()
+    OpenOptions::new()
         .timeout(TIMEOUT)
         .open(fixture.path())
         .unwrap()
@@ -79,10 +79,10 @@ fn failures(db: &Database) -> Vec<(Error, Duration)> {
 }
 
 fn assert_names(error: &Error, holder: &Peer, state: &str) {
-    assert!(error.is_timeout() && !error.is_busy(), "{error}");
+    assert!(error.is_timeout() && !error.is_sqlite_busy(), "{error}");
     assert!(error.lock_error().is_some() && error.sqlite_error().is_none());
     assert_eq!(error.holder().unwrap().pid, Some(holder.pid()), "{error}");
-    assert!(error.outsider().is_none());
+    assert!(error.unlocked_writer().is_none());
     let text = error.to_string();
     assert!(
         text.starts_with("write lock timeout after 500ms\n"),
@@ -175,12 +175,12 @@ fn an_unlocked_writer_is_named() {
     assert_on_time(times(&failures));
     // A statement in `with_write_lock` gets SQLite's error unchanged.
     let (error, _) = failures.pop().unwrap();
-    assert!(error.is_busy() && error.is_timeout(), "{error}");
+    assert!(error.is_sqlite_busy() && error.is_timeout(), "{error}");
     for (error, _) in failures {
-        assert!(error.is_busy() && error.is_timeout(), "{error}");
+        assert!(error.is_sqlite_busy() && error.is_timeout(), "{error}");
         assert!(error.lock_error().is_none() && error.holder().is_none());
         assert_eq!(
-            error.outsider().unwrap().pid,
+            error.unlocked_writer().unwrap().pid,
             unlocked_writer.pid(),
             "{error}"
         );
@@ -221,7 +221,7 @@ fn waits_do_not_add_up() {
     let fixture = DatabaseFixture::new();
     fixture.database();
     let (timeout, held) = (Duration::from_secs(3), Duration::from_millis(2500));
-    let db = Options::new()
+    let db = OpenOptions::new()
         .timeout(timeout)
         .open(fixture.path())
         .unwrap();
@@ -237,7 +237,10 @@ fn waits_do_not_add_up() {
         writer.join().unwrap()
     });
     let error = done.unwrap_err();
-    assert!(error.is_busy() && error.lock_error().is_none(), "{error}");
+    assert!(
+        error.is_sqlite_busy() && error.lock_error().is_none(),
+        "{error}"
+    );
     assert!(took + Duration::from_millis(5) >= timeout, "{took:?}");
     assert!(took < timeout + held / 2, "{took:?}");
 }
@@ -249,7 +252,7 @@ fn waits_of_a_migration_do_not_add_up() {
     let fixture = DatabaseFixture::new();
     let other = fixture.database();
     let timeout = Duration::from_secs(1);
-    let db = Options::new()
+    let db = OpenOptions::new()
         .timeout(timeout)
         .open(fixture.path())
         .unwrap();
@@ -288,7 +291,7 @@ fn waits_of_a_migration_do_not_add_up() {
 fn a_timeout_of_zero_tries_once() {
     let fixture = DatabaseFixture::new();
     fixture.database();
-    let db = Options::new()
+    let db = OpenOptions::new()
         .timeout(Duration::ZERO)
         .open(fixture.path())
         .unwrap();
@@ -304,7 +307,9 @@ fn a_timeout_of_zero_tries_once() {
 fn an_unlimited_timeout_works() {
     let fixture = DatabaseFixture::new();
     fixture.database();
-    let db = Options::new().timeout(Duration::MAX).open(fixture.path());
+    let db = OpenOptions::new()
+        .timeout(Duration::MAX)
+        .open(fixture.path());
     let db = db.unwrap();
     database_fixture::insert(&db, "1").unwrap();
     assert_eq!(database_fixture::keys(&db), ["1"]);

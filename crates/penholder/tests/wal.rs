@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use penholder::{Database, Options, Result, Statement};
+use penholder::{Database, OpenOptions, Query, Result};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
@@ -39,7 +39,7 @@ fn hold_snapshot(args: &[OsString]) {
 /// Opens, reads and closes until `stop`, and sends how often this failed.
 fn read_often(args: &[OsString]) {
     let read = || -> Result<()> {
-        let options = Options::new().timeout(Duration::from_millis(200));
+        let options = OpenOptions::new().timeout(Duration::from_millis(200));
         let db = options.read_only(true).open(Path::new(&args[0]))?;
         db.query("SELECT count(*) FROM entry", ()).map(drop)
     };
@@ -81,7 +81,7 @@ fn size(path: &Path) -> u64 {
 
 fn fill(db: &Database, megabytes: usize) {
     for _ in 0..megabytes {
-        let row = |_| Statement::new("INSERT INTO entry VALUES (?1)", [vec![1u8; 100_000]]);
+        let row = |_| Query::new("INSERT INTO entry VALUES (?1)", [vec![1u8; 100_000]]);
         db.batch((0..10).map(row)).unwrap();
     }
 }

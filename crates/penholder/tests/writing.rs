@@ -6,7 +6,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use penholder::{Database, Error, Options, Result};
+use penholder::{Database, Error, OpenOptions, Result};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::{database_fixture, plain_sqlite, wait};
 use rusqlite::{Connection, ErrorCode};
@@ -88,7 +88,7 @@ fn an_error_of_the_application_is_returned_and_rolls_back() {
 fn an_error_of_the_database_reaches_the_application() {
     let fixture = DatabaseFixture::new();
     fixture.database();
-    let options = Options::new().read_only(true);
+    let options = OpenOptions::new().read_only(true);
     let db = options.open(fixture.path()).unwrap();
     let done: Result<(), Failure> = db.write(|_| Ok(()));
     let Err(Failure::Database(error)) = done else {
@@ -324,7 +324,7 @@ fn assert_nested(inner: &Database) {
 fn a_nested_write_is_an_error_at_once() {
     let fixture = DatabaseFixture::new();
     fixture.database();
-    let options = Options::new().timeout(database_fixture::ENDLESS_TIMEOUT);
+    let options = OpenOptions::new().timeout(database_fixture::ENDLESS_TIMEOUT);
     let db = options.clone().open(fixture.path()).unwrap();
     let second = options.open(fixture.path()).unwrap();
     for inner in [&db, &db.clone(), &second] {

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use penholder::GroupCommit;
-use penholder::lock::Policy;
+use penholder::lock::QueuePolicy;
 use rusqlite::Connection;
 use rustix::fs::{FlockOperation, flock};
 
@@ -44,11 +44,11 @@ pub(crate) fn open(setting: &Setting) -> Result<Write, Box<dyn Error>> {
 
 /// Opens the database with penholder.
 pub(crate) fn penholder(setting: &Setting) -> Result<SharedWrite, Box<dyn Error>> {
-    let options = penholder::Options::new()
+    let options = penholder::OpenOptions::new()
         .timeout(setting.timeout)
         .synchronous(setting.sync.into());
     let options = match setting.peer {
-        Peer::PenholderFifo => options.policy(Policy::Fifo),
+        Peer::PenholderFifo => options.policy(QueuePolicy::Fifo),
         Peer::PenholderAlone => options.group_commit(GroupCommit::Off),
         _ => options,
     };
@@ -57,7 +57,7 @@ pub(crate) fn penholder(setting: &Setting) -> Result<SharedWrite, Box<dyn Error>
     Ok(Box::new(move || {
         match db.execute(INSERT, (i64::from(number), TEXT)) {
             Ok(_) => Ok(Outcome::Written),
-            Err(error) if error.is_timeout() || error.is_busy() => Ok(Outcome::Failed),
+            Err(error) if error.is_timeout() || error.is_sqlite_busy() => Ok(Outcome::Failed),
             Err(error) => Err(error),
         }
     }))

@@ -225,7 +225,7 @@ fn open(peer: Peer, database: &Path, sync: Synchronous) -> Result<Write, Box<dyn
 }
 
 fn penholder(peer: Peer, database: &Path, sync: Synchronous) -> Result<Write, Box<dyn Error>> {
-    let mut options = penholder::Options::new()
+    let mut options = penholder::OpenOptions::new()
         .timeout(TIMEOUT)
         .synchronous(sync.into());
     if peer == Peer::PenholderOff {

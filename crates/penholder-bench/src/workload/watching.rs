@@ -78,11 +78,11 @@ fn measure(
 ) -> Result<Usage, Box<dyn Error>> {
     thread::sleep(WARM_UP);
     let (before, began) = (cpu_time(top.0.id())?, clock::now());
-    let earlier = locker.glance()?;
+    let earlier = locker.snapshot()?;
     thread::sleep(duration);
     let used = cpu_time(top.0.id())?.saturating_sub(before);
     let elapsed = clock::now() - began;
-    let acquisitions = locker.glance()?.counted_since(&earlier).acquisitions;
+    let acquisitions = locker.snapshot()?.counted_since(&earlier).acquisitions;
     if let Some(status) = top.0.try_wait()? {
         return Err(format!("`penholder top` exited: {status}").into());
     }
@@ -98,7 +98,7 @@ fn measure(
 
 fn wait_for_writes(locker: &WriteLocker) -> Result<(), Box<dyn Error>> {
     let deadline = clock::after(Duration::from_secs(20));
-    while locker.glance()?.status.counters.contended == 0 {
+    while locker.snapshot()?.status.counters.contended == 0 {
         if clock::left(deadline).is_zero() {
             return Err("no process wrote within 20 s".into());
         }

@@ -13,7 +13,7 @@ use penholder::{Database, Transaction};
 
 use super::progress::Progress;
 use super::row::{ReadError, Row};
-use super::rows::Rows;
+use super::rows::RowSet;
 use super::table::Table;
 use crate::sys::signal::Interrupt;
 
@@ -45,7 +45,7 @@ impl From<penholder::Error> for Stop {
 pub(crate) struct Load<'a> {
     pub(crate) db: &'a Database,
     pub(crate) table: &'a Table,
-    pub(crate) rows: Rows<'a>,
+    pub(crate) rows: RowSet<'a>,
     /// How many rows are left, according to the check.
     pub(crate) left: u64,
     pub(crate) progress: &'a Progress,
@@ -177,7 +177,7 @@ impl Load<'_> {
 }
 
 /// Reads a row that the check has found.
-fn next(rows: &mut Rows<'_>, row: &mut Row) -> Result<(), Stop> {
+fn next(rows: &mut RowSet<'_>, row: &mut Row) -> Result<(), Stop> {
     match rows.read(row) {
         Ok(true) => Ok(()),
         Ok(false) => Err(Stop::Changed("it is shorter".to_owned())),

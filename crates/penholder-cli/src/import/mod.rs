@@ -23,7 +23,7 @@ use format::Format;
 use load::Load;
 use progress::Progress;
 use row::ReadError;
-use rows::Rows;
+use rows::RowSet;
 use source::Source;
 use table::Table;
 
@@ -118,7 +118,7 @@ impl Job<'_> {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn rows(&self) -> Result<Rows<'_>, ReadError> {
-        Rows::open(&self.source, self.format, &self.table)
+    fn rows(&self) -> Result<RowSet<'_>, ReadError> {
+        RowSet::open(&self.source, self.format, &self.table)
     }
 }

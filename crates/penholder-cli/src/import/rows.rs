@@ -9,12 +9,12 @@ use super::table::Table;
 
 /// Reads and checks the rows of a file.
 #[derive(Debug)]
-pub(crate) enum Rows<'a> {
+pub(crate) enum RowSet<'a> {
     Csv(CsvReader),
     JsonLines(JsonLinesReader<'a>),
 }
 
-impl<'a> Rows<'a> {
+impl<'a> RowSet<'a> {
     /// Begins with the first row.
     pub(crate) fn open(
         source: &Source,

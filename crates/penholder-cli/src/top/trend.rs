@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use penholder::lock::Glance;
+use penholder::lock::Snapshot;
 
 /// More samples than the widest terminal shows.
 const KEPT: usize = 512;
@@ -22,7 +22,7 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    pub(crate) fn between(earlier: &Glance, later: &Glance, elapsed: Duration) -> Self {
+    pub(crate) fn between(earlier: &Snapshot, later: &Snapshot, elapsed: Duration) -> Self {
         let counters = later.counted_since(earlier);
         let waits = later.waits_since(earlier);
         Self {

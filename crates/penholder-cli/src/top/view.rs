@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use penholder::lock::{Holder, LockError, PageState, ProcessState, Status, Waiter};
+use penholder::lock::{Holder, LockError, ProcessState, QueueFileState, Status, Waiter};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Flex, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -340,10 +340,10 @@ impl Entry {
 /// The title of the table of processes.
 fn title(status: &Status) -> String {
     let waiting = status.queue.len();
-    match (&status.holder, status.page) {
-        (_, PageState::None) => "no queue yet: free, or the holder does not queue".to_owned(),
-        (None, PageState::InUse) => format!("free, {waiting} waiting"),
-        (Some(holder), PageState::InUse) => match &holder.statement {
+    match (&status.holder, status.queue_file) {
+        (_, QueueFileState::None) => "no queue yet: free, or the holder does not queue".to_owned(),
+        (None, QueueFileState::InUse) => format!("free, {waiting} waiting"),
+        (Some(holder), QueueFileState::InUse) => match &holder.statement {
             Some(last) => format!("held, {waiting} waiting, last: {last}"),
             None => format!("held, {waiting} waiting"),
         },

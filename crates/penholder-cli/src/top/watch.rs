@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use penholder::lock::{Glance, LockError, WriteLocker};
+use penholder::lock::{LockError, Snapshot, WriteLocker};
 
 use super::trend::{Sample, Trend};
 use crate::args::Target;
@@ -20,7 +20,7 @@ pub(crate) struct Watch {
     locker: WriteLocker,
     database: PathBuf,
     /// The latest snapshot, and when it was taken.
-    snapshot: Glance,
+    snapshot: Snapshot,
     updated: Instant,
     trend: Trend,
     wal: Option<u64>,
@@ -31,7 +31,7 @@ impl Watch {
         let locker = target.existing_locker("top")?;
         let database = fs::canonicalize(&target.db).unwrap_or_else(|_| target.db.clone());
         Ok(Self {
-            snapshot: locker.glance()?,
+            snapshot: locker.snapshot()?,
             updated: Instant::now(),
             trend: Trend::default(),
             wal: wal_length(&database),
@@ -42,7 +42,7 @@ impl Watch {
 
     /// Takes another snapshot.
     pub(crate) fn update(&mut self) -> Result<(), LockError> {
-        let snapshot = self.locker.glance()?;
+        let snapshot = self.locker.snapshot()?;
         let elapsed = self.updated.elapsed();
         self.updated = Instant::now();
         let sample = Sample::between(&self.snapshot, &snapshot, elapsed);
@@ -56,7 +56,7 @@ impl Watch {
         &self.database
     }
 
-    pub(crate) fn snapshot(&self) -> &Glance {
+    pub(crate) fn snapshot(&self) -> &Snapshot {
         &self.snapshot
     }
 

@@ -19,10 +19,10 @@ const SLACK: Duration = Duration::from_secs(60);
 /// What the beginning of a queue file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct PageHeader {
+pub struct QueueFileHeader {
     /// Why no process uses the file, if none does. The next holder of the lock builds
     /// another one.
-    pub fault: Option<PageFault>,
+    pub fault: Option<QueueFileFault>,
     /// When the file was built, by the wall clock of that moment; only of a valid file.
     pub built: Option<SystemTime>,
     /// The file was built in this boot of the machine, and yet before it by the wall
@@ -33,25 +33,25 @@ pub struct PageHeader {
 /// Why a queue file is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum PageFault {
+pub enum QueueFileFault {
     /// A directory or a device stands in its place.
     NotAFile,
     /// It has fewer bytes than a queue file.
     TooShort,
     /// It does not begin as a queue file does.
-    NotAPage,
+    NotAQueueFile,
     /// It was built by another version of penholder.
     OtherVersion(u64),
     /// It was built before the machine was restarted, or on another machine.
     OtherBoot,
 }
 
-impl fmt::Display for PageFault {
+impl fmt::Display for QueueFileFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAFile => f.write_str("is not a regular file"),
             Self::TooShort => f.write_str("is too short"),
-            Self::NotAPage => f.write_str("is not a queue file"),
+            Self::NotAQueueFile => f.write_str("is not a queue file"),
             Self::OtherVersion(version) => {
                 write!(
                     f,
@@ -63,7 +63,7 @@ impl fmt::Display for PageFault {
     }
 }
 
-impl PageHeader {
+impl QueueFileHeader {
     pub(crate) fn read(path: &Path) -> io::Result<Option<Self>> {
         let file = match file::open_to_look(path) {
             Ok(file) => file,
@@ -72,10 +72,10 @@ impl PageHeader {
         };
         let meta = file.metadata()?;
         if !meta.is_file() {
-            return Ok(Some(Self::faulty(PageFault::NotAFile)));
+            return Ok(Some(Self::faulty(QueueFileFault::NotAFile)));
         }
         Ok(Some(if meta.len() < LENGTH as u64 {
-            Self::faulty(PageFault::TooShort)
+            Self::faulty(QueueFileFault::TooShort)
         } else {
             Self::of(&first_bytes(&file)?)
         }))
@@ -98,7 +98,7 @@ impl PageHeader {
         }
     }
 
-    fn faulty(fault: PageFault) -> Self {
+    fn faulty(fault: QueueFileFault) -> Self {
         Self {
             fault: Some(fault),
             built: None,
@@ -114,17 +114,17 @@ pub(super) fn is_valid(word: impl Fn(usize) -> u64) -> bool {
 }
 
 /// Returns what is wrong with the header whose words `word` reads, if anything is.
-fn fault_of(word: impl Fn(usize) -> u64) -> Option<PageFault> {
+fn fault_of(word: impl Fn(usize) -> u64) -> Option<QueueFileFault> {
     if word(AT_MAGIC) != MAGIC {
-        return Some(PageFault::NotAPage);
+        return Some(QueueFileFault::NotAQueueFile);
     }
     if word(AT_VERSION) != VERSION {
-        return Some(PageFault::OtherVersion(word(AT_VERSION)));
+        return Some(QueueFileFault::OtherVersion(word(AT_VERSION)));
     }
     if word(AT_SLOTS) != SLOTS as u64 || word(AT_LENGTH) != LENGTH as u64 {
-        return Some(PageFault::NotAPage);
+        return Some(QueueFileFault::NotAQueueFile);
     }
-    (word(AT_BOOT) != process::boot()).then_some(PageFault::OtherBoot)
+    (word(AT_BOOT) != process::boot()).then_some(QueueFileFault::OtherBoot)
 }
 
 fn first_bytes(mut file: &File) -> io::Result<[u8; HEADER_LEN]> {
@@ -140,7 +140,7 @@ fn first_bytes(mut file: &File) -> io::Result<[u8; HEADER_LEN]> {
 mod tests {
     use super::*;
 
-    fn header(change: impl Fn(&mut [u8; HEADER_LEN])) -> PageHeader {
+    fn header(change: impl Fn(&mut [u8; HEADER_LEN])) -> QueueFileHeader {
         let now = clock::monotonic() + clock::wall_offset();
         let words = [
             (AT_MAGIC, MAGIC),
@@ -155,7 +155,7 @@ mod tests {
             bytes[at..at + 8].copy_from_slice(&word.to_ne_bytes());
         }
         change(&mut bytes);
-        PageHeader::of(&bytes)
+        QueueFileHeader::of(&bytes)
     }
 
     #[test]
@@ -164,11 +164,11 @@ mod tests {
         assert_eq!(sound.fault, None);
         assert!(!sound.built_before_boot);
         for (at, word, fault) in [
-            (AT_MAGIC, 1, PageFault::NotAPage),
-            (AT_VERSION, 9, PageFault::OtherVersion(9)),
-            (AT_SLOTS, 1, PageFault::NotAPage),
-            (AT_LENGTH, 1, PageFault::NotAPage),
-            (AT_BOOT, !process::boot(), PageFault::OtherBoot),
+            (AT_MAGIC, 1, QueueFileFault::NotAQueueFile),
+            (AT_VERSION, 9, QueueFileFault::OtherVersion(9)),
+            (AT_SLOTS, 1, QueueFileFault::NotAQueueFile),
+            (AT_LENGTH, 1, QueueFileFault::NotAQueueFile),
+            (AT_BOOT, !process::boot(), QueueFileFault::OtherBoot),
         ] {
             let found = header(|bytes| bytes[at..at + 8].copy_from_slice(&word.to_ne_bytes()));
             assert_eq!(found.fault, Some(fault));

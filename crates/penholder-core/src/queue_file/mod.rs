@@ -29,12 +29,12 @@ pub(crate) use build::rebuild;
 pub use counter::BatchSize;
 pub(crate) use counter::Counter;
 pub(crate) use event::EventRecord;
-pub use header::{PageFault, PageHeader};
+pub use header::{QueueFileFault, QueueFileHeader};
 pub(crate) use histogram::{BUCKETS, Histogram, bucket_starts};
 pub(crate) use layout::path_of;
 pub use requests::Withdrawal;
 pub(crate) use slot::{NoQueueFile, Slot};
-pub(crate) use snapshot::{Occupant, QueueFileState, Snapshot};
+pub(crate) use snapshot::{Occupant, QueueFileReading, QueueFileSnapshot};
 pub(crate) use waker::Waker;
 
 #[cfg(test)]

@@ -291,7 +291,7 @@ impl Slot {
         running_statement::store(self.statement(), sql);
     }
 
-    pub(crate) fn note_place(&self, place: &Location<'_>) {
+    pub(crate) fn show_call_site(&self, place: &Location<'_>) {
         running_statement::store_place(self.statement(), place);
     }
 

@@ -18,17 +18,17 @@ use crate::turnstile::{SLOTS, SlotIndex, TurnState, TurnWord, Word};
 
 /// A copy of the queue file without the mailboxes: requests are not for readers.
 #[derive(Debug)]
-pub(crate) struct Snapshot {
+pub(crate) struct QueueFileSnapshot {
     words: Vec<u64>,
 }
 
 /// What stands in the place of the queue file.
 #[derive(Debug)]
-pub(crate) enum QueueFileState {
+pub(crate) enum QueueFileReading {
     Nothing,
     /// Not a queue file of this version and boot.
     Invalid,
-    Valid(Snapshot),
+    Valid(QueueFileSnapshot),
 }
 
 /// The occupant of a slot as the slot describes it. Any process may have written it.
@@ -48,14 +48,14 @@ pub(crate) struct Occupant {
     pub(crate) until: u64,
 }
 
-impl Snapshot {
+impl QueueFileSnapshot {
     /// Reads the queue file of a lock file. It is read, not mapped: a file that is
     /// truncated meanwhile does no harm to a reader.
-    pub(crate) fn read(lock_file: &Path) -> io::Result<QueueFileState> {
+    pub(crate) fn read(lock_file: &Path) -> io::Result<QueueFileReading> {
         let file = match file::open_to_look(&path_of(lock_file)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(QueueFileState::Nothing);
+                return Ok(QueueFileReading::Nothing);
             }
             Err(error) => return Err(error),
         };
@@ -71,9 +71,9 @@ impl Snapshot {
         let snapshot = Self { words };
         let is_valid = bytes.len() == AT_MAILBOXES && header::is_valid(|at| snapshot.word(at));
         Ok(if is_valid {
-            QueueFileState::Valid(snapshot)
+            QueueFileReading::Valid(snapshot)
         } else {
-            QueueFileState::Invalid
+            QueueFileReading::Invalid
         })
     }
 

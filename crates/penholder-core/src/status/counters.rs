@@ -1,6 +1,6 @@
 //! How often things happened on a lock.
 
-use crate::queue_file::{Counter, Snapshot};
+use crate::queue_file::{Counter, QueueFileSnapshot};
 
 /// How often things happened since the queue file was built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,32 +17,32 @@ pub struct Counters {
     pub recoveries: u64,
     /// A waiter found the lock held by a process that does not use the queue, for
     /// example by `flock(1)`.
-    pub foreign: u64,
+    pub unqueued_holders: u64,
     /// A waiter did not take its turn, because it was stopped or had died.
     pub passed_over: u64,
     /// A transaction served several writes.
     pub batches: u64,
     /// Writes in those transactions.
-    pub grouped: u64,
+    pub batched_writes: u64,
     /// Requests of waiting processes that a holder executed on their behalf.
-    pub carried_requests: u64,
+    pub combined_requests: u64,
     /// Writes in those requests.
-    pub carried: u64,
+    pub combined_writes: u64,
 }
 
 impl Counters {
-    pub(super) fn of(snapshot: &Snapshot) -> Self {
+    pub(super) fn of(snapshot: &QueueFileSnapshot) -> Self {
         Self {
             acquisitions: snapshot.counter(Counter::Acquisitions),
             contended: snapshot.counter(Counter::Contended),
             timeouts: snapshot.counter(Counter::Timeouts),
             recoveries: snapshot.counter(Counter::Recoveries),
-            foreign: snapshot.counter(Counter::UnqueuedHolders),
+            unqueued_holders: snapshot.counter(Counter::UnqueuedHolders),
             passed_over: snapshot.counter(Counter::PassedOver),
             batches: snapshot.counter(Counter::Batches),
-            grouped: snapshot.counter(Counter::Grouped),
-            carried_requests: snapshot.counter(Counter::RemoteRequests),
-            carried: snapshot.counter(Counter::RemoteWrites),
+            batched_writes: snapshot.counter(Counter::Grouped),
+            combined_requests: snapshot.counter(Counter::RemoteRequests),
+            combined_writes: snapshot.counter(Counter::RemoteWrites),
         }
     }
 
@@ -54,14 +54,16 @@ impl Counters {
             contended: self.contended.saturating_sub(earlier.contended),
             timeouts: self.timeouts.saturating_sub(earlier.timeouts),
             recoveries: self.recoveries.saturating_sub(earlier.recoveries),
-            foreign: self.foreign.saturating_sub(earlier.foreign),
+            unqueued_holders: self
+                .unqueued_holders
+                .saturating_sub(earlier.unqueued_holders),
             passed_over: self.passed_over.saturating_sub(earlier.passed_over),
             batches: self.batches.saturating_sub(earlier.batches),
-            grouped: self.grouped.saturating_sub(earlier.grouped),
-            carried_requests: self
-                .carried_requests
-                .saturating_sub(earlier.carried_requests),
-            carried: self.carried.saturating_sub(earlier.carried),
+            batched_writes: self.batched_writes.saturating_sub(earlier.batched_writes),
+            combined_requests: self
+                .combined_requests
+                .saturating_sub(earlier.combined_requests),
+            combined_writes: self.combined_writes.saturating_sub(earlier.combined_writes),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::queue_file::{EventRecord, Snapshot};
+use crate::queue_file::{EventRecord, QueueFileSnapshot};
 use crate::time;
 
 /// What kind of event it is.
@@ -16,20 +16,20 @@ use crate::time;
 #[non_exhaustive]
 pub enum EventKind {
     /// A process held the lock for longer than
-    /// `WriteLocker::warn_hold` allows.
+    /// `WriteLocker::long_hold_threshold` allows.
     LongHold,
     /// A process gave up at its deadline; `other` was in its way.
     Timeout,
     /// The lock was taken from `other`, which had died.
     Recovery,
     /// The lock was found held by `other`, which does not use the queue.
-    Bypass,
+    UnqueuedHolder,
     /// `other` did not take its turn and was passed over.
     PassedOver,
     /// The holder executed writes on behalf of waiting processes in one transaction;
     /// `other` is the first of these processes. A sample: at most one event per second
     /// and process.
-    Carried,
+    Combined,
 }
 
 /// A notable event on a lock.
@@ -46,10 +46,10 @@ pub struct Event {
     pub pid: u32,
     /// The other process that was involved, if it is known.
     pub other: Option<u32>,
-    /// How long it took: the hold, or the wait. Zero for [`EventKind::Carried`].
+    /// How long it took: the hold, or the wait. Zero for [`EventKind::Combined`].
     pub duration: Duration,
     /// How many writes were executed for other processes; zero for all kinds but
-    /// [`EventKind::Carried`].
+    /// [`EventKind::Combined`].
     pub writes: u64,
     /// The label of `pid`, control characters escaped.
     pub label: Option<String>,
@@ -64,9 +64,9 @@ impl EventKind {
         Self::LongHold,
         Self::Timeout,
         Self::Recovery,
-        Self::Bypass,
+        Self::UnqueuedHolder,
         Self::PassedOver,
-        Self::Carried,
+        Self::Combined,
     ];
 
     /// Returns the number that stands for the kind in a queue file, from one on.
@@ -81,7 +81,7 @@ impl EventKind {
 
 impl Event {
     /// Reads the events of a queue file, the latest first.
-    pub(super) fn all_of(snapshot: &Snapshot) -> Vec<Self> {
+    pub(super) fn all_of(snapshot: &QueueFileSnapshot) -> Vec<Self> {
         let events = snapshot.events().into_iter();
         events
             .filter_map(|(number, record)| Self::of(number, record))
@@ -92,8 +92,8 @@ impl Event {
     fn of(number: u64, record: EventRecord) -> Option<Self> {
         let kind = EventKind::of(record.kind)?;
         let text = |text: String| Some(text).filter(|text| !text.is_empty());
-        let is_carried = kind == EventKind::Carried;
-        let (nanos, writes) = if is_carried {
+        let is_combined = kind == EventKind::Combined;
+        let (nanos, writes) = if is_combined {
             (0, record.amount)
         } else {
             (record.amount, 0)
@@ -155,12 +155,12 @@ impl fmt::Display for Event {
             }
             EventKind::Timeout => write!(f, " gave up after {took}; {other} was in the way"),
             EventKind::Recovery => write!(f, " recovered the lock from {other}, which had died"),
-            EventKind::Bypass => write!(
+            EventKind::UnqueuedHolder => write!(
                 f,
                 " found the lock held by {other}, which does not use the queue"
             ),
             EventKind::PassedOver => write!(f, " passed over {other}, which did not take its turn"),
-            EventKind::Carried => write!(
+            EventKind::Combined => write!(
                 f,
                 " executed {} writes for waiting processes, the first of them {other}",
                 self.writes

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use super::process::{Process, state_of};
 use crate::holder_record::{self, Record};
-use crate::queue_file::{self, Occupant, Snapshot};
+use crate::queue_file::{self, Occupant, QueueFileSnapshot};
 use crate::sys::locks::{self, Seen, TableName};
 use crate::sys::process;
 use crate::sys::process_state::ProcessState;
@@ -59,7 +59,8 @@ impl Holder {
     pub(crate) fn of_lock(lock_file: &Path) -> io::Result<Option<Self>> {
         let mut holder = Self::from_tables(lock_file)?;
         if let Some(holder) = &mut holder
-            && let Ok(queue_file::QueueFileState::Valid(snapshot)) = Snapshot::read(lock_file)
+            && let Ok(queue_file::QueueFileReading::Valid(snapshot)) =
+                QueueFileSnapshot::read(lock_file)
         {
             holder.add_statement(&snapshot);
         }
@@ -85,7 +86,7 @@ impl Holder {
     ///
     /// As [`of_lock`](Self::of_lock).
     pub(super) fn from_queue_file(
-        snapshot: Option<&Snapshot>,
+        snapshot: Option<&QueueFileSnapshot>,
         lock_file: &Path,
     ) -> io::Result<Option<Self>> {
         let record = match holder_record::open(lock_file)? {
@@ -93,9 +94,9 @@ impl Holder {
             None => None,
         };
         let own_pidns = process::own_pidns();
-        Ok(match snapshot.and_then(Snapshot::holder) {
+        Ok(match snapshot.and_then(QueueFileSnapshot::holder) {
             Some(occupant) => Self::from_occupant(occupant, record, own_pidns),
-            None if snapshot.is_none_or(Snapshot::is_at_rest) => {
+            None if snapshot.is_none_or(QueueFileSnapshot::is_at_rest) => {
                 Self::without_tables(record, own_pidns)
             }
             None => None,
@@ -112,7 +113,7 @@ impl Holder {
     }
 
     /// Adds what the process runs, if the queue file names the same process as holder.
-    pub(super) fn add_statement(&mut self, snapshot: &Snapshot) {
+    pub(super) fn add_statement(&mut self, snapshot: &QueueFileSnapshot) {
         let own_pidns = process::own_pidns();
         let is_same = |occupant: &Occupant| {
             // The pid of a process in another namespace may have been translated.

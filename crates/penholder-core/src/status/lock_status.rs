@@ -9,7 +9,7 @@ use super::holder::Holder;
 use super::percentiles::Percentiles;
 use super::sizes::Sizes;
 use super::waiter::Waiter;
-use crate::queue_file::{Histogram, QueueFileState, Snapshot};
+use crate::queue_file::{Histogram, QueueFileReading, QueueFileSnapshot};
 use crate::sys::process_state::ProcessState;
 use crate::sys::{clock, process};
 
@@ -26,7 +26,7 @@ use crate::sys::{clock, process};
 /// | `lock_file` | path |
 /// | `queue_file` | `"in-use"`, `"none"` or `"unusable"` |
 /// | `queue` | first come first: `pid, since, waited_s, left_s, cmd, label, state`; `left_s` is `null` without a deadline |
-/// | `counters` | `acquisitions, contended, timeouts, recoveries, foreign, passed_over, batches, grouped, carried_requests, carried` |
+/// | `counters` | `acquisitions, contended, timeouts, recoveries, unqueued_holders, passed_over, batches, batched_writes, combined_requests, combined_writes` |
 /// | `wait_us`, `hold_us` | `count, p50, p90, p99, max` |
 /// | `batch_writes` | the same fields, of the numbers of writes that shared a transaction |
 /// | `events` | the latest first: `at, kind, pid, other_pid, duration_s, writes, label, statement, call_site` |
@@ -41,7 +41,7 @@ pub struct Status {
     pub lock_file: PathBuf,
     /// The state of the queue file. If it is not in use, processes poll, and the
     /// fields below are empty.
-    pub page: PageState,
+    pub queue_file: QueueFileState,
     /// The waiting processes, first come first. A thread that waits for another thread
     /// of its own process is not listed.
     pub queue: Vec<Waiter>,
@@ -65,7 +65,7 @@ pub struct Status {
     serde(rename_all = "kebab-case")
 )]
 #[non_exhaustive]
-pub enum PageState {
+pub enum QueueFileState {
     /// Processes queue in it.
     InUse,
     /// It does not exist yet, or cannot be created.
@@ -98,8 +98,8 @@ impl Status {
     /// The lock file cannot be read, or is not a regular file.
     pub(crate) fn of_lock(lock_file: &Path) -> io::Result<Self> {
         let mut status = Self::new(lock_file, Holder::from_tables(lock_file)?);
-        let (state, snapshot) = PageState::of_lock(lock_file);
-        status.page = state;
+        let (state, snapshot) = QueueFileState::of_lock(lock_file);
+        status.queue_file = state;
         if let Some(snapshot) = snapshot {
             status.add_queue_file(&snapshot, usize::MAX);
         }
@@ -116,7 +116,7 @@ impl Status {
             },
             holder,
             lock_file: lock_file.to_owned(),
-            page: PageState::None,
+            queue_file: QueueFileState::None,
             queue: Vec::new(),
             counters: Counters::default(),
             waits: Percentiles::default(),
@@ -128,7 +128,7 @@ impl Status {
 
     /// Adds what the queue file says; only of the first `examined_max` waiters the
     /// state is asked for.
-    pub(super) fn add_queue_file(&mut self, snapshot: &Snapshot, examined_max: usize) {
+    pub(super) fn add_queue_file(&mut self, snapshot: &QueueFileSnapshot, examined_max: usize) {
         let (own_pidns, now) = (process::own_pidns(), clock::monotonic());
         if let Some(holder) = &mut self.holder {
             holder.add_statement(snapshot);
@@ -147,13 +147,13 @@ impl Status {
     }
 }
 
-impl PageState {
+impl QueueFileState {
     /// Reads the queue file that belongs to a lock file.
-    pub(super) fn of_lock(lock_file: &Path) -> (Self, Option<Snapshot>) {
-        match Snapshot::read(lock_file) {
-            Ok(QueueFileState::Valid(snapshot)) => (Self::InUse, Some(snapshot)),
-            Ok(QueueFileState::Nothing) => (Self::None, None),
-            Ok(QueueFileState::Invalid) | Err(_) => (Self::Unusable, None),
+    pub(super) fn of_lock(lock_file: &Path) -> (Self, Option<QueueFileSnapshot>) {
+        match QueueFileSnapshot::read(lock_file) {
+            Ok(QueueFileReading::Valid(snapshot)) => (Self::InUse, Some(snapshot)),
+            Ok(QueueFileReading::Nothing) => (Self::None, None),
+            Ok(QueueFileReading::Invalid) | Err(_) => (Self::Unusable, None),
         }
     }
 }
@@ -166,7 +166,7 @@ impl serde::Serialize for Status {
         out.serialize_field("state", &self.state)?;
         out.serialize_field("holder", &self.holder)?;
         out.serialize_field("lock_file", &self.lock_file.to_string_lossy())?;
-        out.serialize_field("queue_file", &self.page)?;
+        out.serialize_field("queue_file", &self.queue_file)?;
         out.serialize_field("queue", &self.queue)?;
         out.serialize_field("counters", &self.counters)?;
         out.serialize_field("wait_us", &self.waits)?;

@@ -2,23 +2,23 @@
 
 mod counters;
 mod event;
-mod glance;
 mod holder;
 mod lock_status;
 mod openers;
 mod percentiles;
 mod process;
 mod sizes;
+mod snapshot;
 mod waiter;
 
 pub use crate::sys::process_state::ProcessState;
 pub use counters::Counters;
 pub use event::{Event, EventKind};
-pub use glance::{Glance, News};
 pub use holder::Holder;
-pub use lock_status::{LockState, PageState, Status};
+pub use lock_status::{LockState, QueueFileState, Status};
 pub use openers::{Opened, Opener, Openers};
 pub use percentiles::Percentiles;
 pub use process::Process;
 pub use sizes::Sizes;
+pub use snapshot::{EventsSince, Snapshot};
 pub use waiter::Waiter;

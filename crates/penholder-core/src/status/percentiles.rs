@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::queue_file::{BUCKETS, Histogram, Snapshot, bucket_starts};
+use crate::queue_file::{BUCKETS, Histogram, QueueFileSnapshot, bucket_starts};
 
 /// How long something took, to within an eighth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,7 +21,7 @@ pub struct Percentiles {
 }
 
 impl Percentiles {
-    pub(super) fn of(snapshot: &Snapshot, histogram: Histogram) -> Self {
+    pub(super) fn of(snapshot: &QueueFileSnapshot, histogram: Histogram) -> Self {
         Self::from_counts(&snapshot.histogram(histogram))
     }
 

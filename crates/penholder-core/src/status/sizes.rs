@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::percentiles::Percentiles;
-use crate::queue_file::{Histogram, Snapshot};
+use crate::queue_file::{Histogram, QueueFileSnapshot};
 use crate::time::nanos;
 
 /// How many writes shared a transaction, to within an eighth.
@@ -24,7 +24,7 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    pub(super) fn of(snapshot: &Snapshot) -> Self {
+    pub(super) fn of(snapshot: &QueueFileSnapshot) -> Self {
         // Sizes are counted in the same buckets as durations in nanoseconds.
         let found = Percentiles::of(snapshot, Histogram::BatchSizes);
         // The end of a bucket is one more than the largest number in it.

@@ -41,6 +41,6 @@ mod word;
 
 pub(crate) use memory::{KernelLock, Memory, SLOTS, SlotIndex, Word};
 pub(crate) use participant::{Participant, Taken, WaitEnd, WaitLimits};
-pub use policy::Policy;
+pub use policy::QueuePolicy;
 pub(crate) use queue::{is_empty, waiters, wake_first};
 pub(crate) use word::{TurnState, TurnWord};

@@ -36,7 +36,7 @@ use shuttle::{Config, MaxSteps, Runner};
 
 use super::memory::{KernelLock, Memory, SlotIndex, Word};
 use super::participant::{Participant, WaitEnd, WaitLimits};
-use super::policy::{BACK_PAUSE, Policy};
+use super::policy::{BACK_PAUSE, QueuePolicy};
 use super::word::{TurnState, TurnWord};
 use crate::time::nanos;
 
@@ -477,7 +477,7 @@ impl KernelLock for Lock<'_> {
 /// What a participant does, and how often.
 #[derive(Clone, Copy)]
 struct Plan {
-    policy: Policy,
+    policy: QueuePolicy,
     times: usize,
     /// Tries first, as a locker does; otherwise it only waits in the queue.
     tries: bool,
@@ -488,7 +488,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(policy: Policy, pauses: Pauses) -> Self {
+    fn new(policy: QueuePolicy, pauses: Pauses) -> Self {
         Self {
             policy,
             times: 2,
@@ -576,11 +576,11 @@ fn newcomer_takes(world: &Arc<World>, occupant: usize) {
     occupant.critical_section();
     participant.end_hold(&occupant);
     participant
-        .release(&occupant, &mut kernel, Policy::Fifo, || false)
+        .release(&occupant, &mut kernel, QueuePolicy::Fifo, || false)
         .unwrap();
     let plan = Plan {
         tries: false,
-        ..Plan::new(Policy::Fifo, Pauses::Never)
+        ..Plan::new(QueuePolicy::Fifo, Pauses::Never)
     };
     plan.run(&occupant);
 }
@@ -623,11 +623,11 @@ fn participants() -> std::ops::Range<usize> {
     0..thread_rng().gen_range(SLOTS - 1..=SLOTS)
 }
 
-fn any_policy() -> Policy {
+fn any_policy() -> QueuePolicy {
     if thread_rng().gen_bool(0.5) {
-        Policy::Fifo
+        QueuePolicy::Fifo
     } else {
-        Policy::Slices
+        QueuePolicy::TimeSliced
     }
 }
 
@@ -647,7 +647,7 @@ fn fifo_needs_no_pause() {
     check(2000, || {
         let world = World::new();
         all(participants()
-            .map(|occupant| Plan::new(Policy::Fifo, Pauses::Never).start(&world, occupant)));
+            .map(|occupant| Plan::new(QueuePolicy::Fifo, Pauses::Never).start(&world, occupant)));
     });
 }
 
@@ -753,7 +753,7 @@ fn fifo_keeps_order() {
         all((0..SLOTS).map(|occupant| {
             let plan = Plan {
                 tries: false,
-                ..Plan::new(Policy::Fifo, Pauses::Never)
+                ..Plan::new(QueuePolicy::Fifo, Pauses::Never)
             };
             let occupant = Occupant::new(&world, occupant, plan.pauses);
             thread::spawn(move || serve_in_order(plan, &occupant))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::memory::{KernelLock, Memory, SlotIndex, Word};
 use super::policy::{
-    BACK_PAUSE, Policy, QUICK, RESERVED_TRIES, SAMPLE, SPIN, WAKING, pause, slice,
+    BACK_PAUSE, QUICK, QueuePolicy, RESERVED_TRIES, SAMPLE, SPIN, WAKING, pause, slice,
 };
 use super::queue::{ahead, contains, first, insert, is_empty, pass, remove, waiters, wake_first};
 use super::word::{TurnState, TurnWord};
@@ -465,7 +465,7 @@ impl Participant {
         &mut self,
         memory: &impl Memory,
         kernel: &mut K,
-        policy: Policy,
+        policy: QueuePolicy,
         more: impl FnOnce() -> bool,
     ) -> Result<(), K::Error> {
         let Some(held) = self.held.take() else {
@@ -475,7 +475,7 @@ impl Participant {
             return Self::release_to_rest(memory, kernel, held);
         }
         let now = self.released.nanos;
-        if policy == Policy::Slices && now < self.slice_ends && (self.is_quick || more()) {
+        if policy == QueuePolicy::TimeSliced && now < self.slice_ends && (self.is_quick || more()) {
             return self.release_and_keep(memory, kernel, held);
         }
         // The next process takes longer to wake up than we take to unlock, so both happen at once.
@@ -483,7 +483,7 @@ impl Participant {
         wake_first(memory);
         let unlocked = kernel.unlock(false);
         crate::failpoint!("unlocked");
-        let may_barge = policy == Policy::Slices && !self.is_quick;
+        let may_barge = policy == QueuePolicy::TimeSliced && !self.is_quick;
         pass(memory, held, may_barge, now);
         unlocked
     }

@@ -47,14 +47,14 @@ pub(super) const RESERVED_TRIES: u32 = if cfg!(test) { 2 } else { 16 };
 /// In which order waiting processes are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub enum Policy {
+pub enum QueuePolicy {
     /// First come, first served, in time slices: the process whose turn it is may take
     /// the lock again for 1 to 2 ms while others wait (the more wait, the shorter the
     /// slice), and a running process may pass one that was woken less than 2 ms ago and
     /// has yet to run. If holds are shorter than 2 ms, a process waits little more than
     /// 2 ms for each one before it.
     #[default]
-    Slices,
+    TimeSliced,
     /// Strictly first come, first served: one hold, then the next process. Each handoff
     /// wakes another process, which costs more than a short write itself.
     Fifo,

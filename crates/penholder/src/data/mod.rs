@@ -3,12 +3,12 @@
 //! It is all owned, so that a statement can be sent to another process.
 
 mod params;
-mod rows;
-mod statement;
+mod query;
+mod row_set;
 mod value;
 
 pub use params::IntoParams;
-pub use rows::{Executed, Rows};
-pub use statement::Statement;
-pub(crate) use statement::refuse_nul;
+pub use query::Query;
+pub(crate) use query::refuse_nul;
+pub use row_set::{Executed, RowSet};
 pub use value::Value;

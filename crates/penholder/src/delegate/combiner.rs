@@ -9,7 +9,7 @@ use super::connection::{DelegateConnection, Delegated};
 use super::policy::may_use_other_connection;
 use super::state::DelegateContext;
 use super::wire::{self, Encoder, RemoteWrite, Reply};
-use crate::data::Statement;
+use crate::data::Query;
 use crate::error::Result;
 use crate::group::{Budget, ClaimedWrite, WriteResult};
 use crate::sqlite::savepoint;
@@ -153,7 +153,7 @@ impl Combination<'_> {
     fn run(&mut self, budget: &mut Budget) {
         self.remote.retain(|one| {
             let all = || one.writes.iter().flat_map(|write| &write.statements);
-            budget.take_size(all().count(), all().map(Statement::bytes).sum())
+            budget.take_size(all().count(), all().map(Query::bytes).sum())
         });
         self.claim();
         for _ in 0..BATCH_TRIES {
@@ -378,7 +378,7 @@ fn acknowledge(guard: &Guard, requests: &[RemoteRequest]) {
 }
 
 /// Shows the statement that runs next.
-fn note_statement(session: &Session<'_>, statements: &[Statement]) {
+fn note_statement(session: &Session<'_>, statements: &[Query]) {
     if let Some(first) = statements.first() {
         session.note_statement(first.sql());
     }
@@ -395,7 +395,7 @@ pub(crate) enum ExecutedWrite {
 /// Runs one write in a savepoint of a shared transaction.
 pub(crate) fn execute_write(
     connection: &DelegateConnection,
-    statements: &[Statement],
+    statements: &[Query],
 ) -> ExecutedWrite {
     if savepoint::begin(connection.connection()).is_err() {
         return ExecutedWrite::Aborted;

@@ -18,11 +18,11 @@ use rusqlite::{Connection, ErrorCode};
 
 use super::batch_table::TABLE;
 use super::wire::LAYOUT;
-use crate::data::{Executed, Statement};
+use crate::data::{Executed, Query};
 use crate::error::{Error, Result};
 use crate::group::Work;
 use crate::location::Location;
-use crate::options::Options;
+use crate::options::OpenOptions;
 use crate::sqlite::fingerprint::{self, Fingerprint};
 use crate::sqlite::query;
 use crate::sqlite::sql::{StatementKind, first_word};
@@ -78,7 +78,7 @@ pub(crate) enum Delegated {
 impl DelegateConnection {
     pub(crate) fn open(
         location: &Location,
-        options: &Options,
+        options: &OpenOptions,
         deadline: &Deadline,
     ) -> Result<Self> {
         let failed = |e| Error::sqlite("open database", &location.path, e);
@@ -133,7 +133,7 @@ impl DelegateConnection {
     }
 
     /// Runs one statement in a savepoint of a transaction that it shares with others.
-    pub(crate) fn run(&self, statement: &Statement) -> Delegated {
+    pub(crate) fn run(&self, statement: &Query) -> Delegated {
         if !looks_delegable(statement.sql()) {
             return Delegated::Local;
         }

@@ -83,7 +83,7 @@ impl<'a> DelegateContext<'a> {
             own.finish(Err(error));
         }
         // Others are served without another thread having to wake up for it.
-        let longest = write.limits().latency;
+        let longest = write.limits().max_latency;
         while write.is_ours() && member.is_finished() && started.elapsed() < longest {
             if !self.try_serve_next(longest) {
                 break;
@@ -138,7 +138,7 @@ impl<'a> DelegateContext<'a> {
         let guard = session.guard();
         if is_combining_worth_it(write, guard) {
             if let Some(stats) = guard.commit_stats() {
-                stats.wait_for_more_writes(write.limits().latency, || {
+                stats.wait_for_more_writes(write.limits().max_latency, || {
                     group.len() + guard.count_requests()
                 });
             }

@@ -18,7 +18,7 @@ const LARGE_BATCH: usize = 8;
 /// Returns whether the options let processes execute each other's writes.
 pub(super) fn is_across_processes(context: &WriteContext<'_>) -> bool {
     let options = context.options;
-    options.group_commit == GroupCommit::AcrossProcesses && options.queue_file
+    options.group_commit == GroupCommit::AcrossProcesses && options.queue
 }
 
 /// Returns whether the holder should execute what others offer.

@@ -47,7 +47,7 @@ pub(super) fn wait_for_lock(
     let group = context.group();
     group
         .commit_stats()
-        .wait_for_more_writes(context.write().limits().latency, || group.len());
+        .wait_for_more_writes(context.write().limits().max_latency, || group.len());
     let ended = offer_writes(context, leader);
     deliver_outcome(context, ended)
 }

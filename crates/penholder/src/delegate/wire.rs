@@ -6,7 +6,7 @@
 
 use rusqlite::ffi;
 
-use crate::data::{Executed, Rows, Statement, Value};
+use crate::data::{Executed, Query, RowSet, Value};
 
 /// The version of the layout, to be changed with it.
 pub(crate) const LAYOUT: u64 = 1;
@@ -15,7 +15,7 @@ pub(crate) const LAYOUT: u64 = 1;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct RemoteWrite {
     pub(crate) is_batch: bool,
-    pub(crate) statements: Vec<Statement>,
+    pub(crate) statements: Vec<Query>,
 }
 
 /// The outcome of one write.
@@ -58,7 +58,7 @@ impl Encoder {
         self.bytes.truncate(length);
     }
 
-    pub(crate) fn remote_write(&mut self, is_batch: bool, statements: &[Statement]) {
+    pub(crate) fn remote_write(&mut self, is_batch: bool, statements: &[Query]) {
         self.bytes.push(1);
         self.bytes.push(is_batch.into());
         self.length(statements.len());
@@ -90,8 +90,8 @@ impl Encoder {
     fn executed(&mut self, done: &Executed) {
         self.bytes
             .extend_from_slice(&done.rows_changed.to_le_bytes());
-        self.bytes.push(done.last_insert_id.is_some().into());
-        let id = done.last_insert_id.unwrap_or(0);
+        self.bytes.push(done.last_insert_rowid.is_some().into());
+        let id = done.last_insert_rowid.unwrap_or(0);
         self.bytes.extend_from_slice(&id.to_le_bytes());
         self.length(done.returned.columns.len());
         for column in &done.returned.columns {
@@ -173,7 +173,7 @@ impl Decoder<'_> {
         let is_batch = self.flag()?;
         let statements = self.several(|decoder| {
             let sql = decoder.string()?;
-            Some(Statement::new(sql, decoder.values()?))
+            Some(Query::new(sql, decoder.values()?))
         })?;
         (is_batch || statements.len() == 1).then_some(RemoteWrite {
             is_batch,
@@ -204,8 +204,8 @@ impl Decoder<'_> {
         let rows = self.several(Self::values)?;
         Some(Executed {
             rows_changed,
-            last_insert_id: is_some.then_some(id),
-            returned: Rows { columns, rows },
+            last_insert_rowid: is_some.then_some(id),
+            returned: RowSet { columns, rows },
         })
     }
 
@@ -285,8 +285,7 @@ mod tests {
     }
 
     fn remote_write() -> impl Strategy<Value = RemoteWrite> {
-        let statement =
-            || (".{0,60}", values()).prop_map(|(sql, params)| Statement::new(sql, params));
+        let statement = || (".{0,60}", values()).prop_map(|(sql, params)| Query::new(sql, params));
         let several = proptest::collection::vec(statement(), 0..4);
         prop_oneof![
             statement().prop_map(|one| RemoteWrite {
@@ -307,11 +306,13 @@ mod tests {
         );
         let executed = (any::<u64>(), any::<Option<i64>>(), rows);
         let executed =
-            executed.prop_map(|(rows_changed, last_insert_id, (columns, rows))| Executed {
-                rows_changed,
-                last_insert_id,
-                returned: Rows { columns, rows },
-            });
+            executed.prop_map(
+                |(rows_changed, last_insert_rowid, (columns, rows))| Executed {
+                    rows_changed,
+                    last_insert_rowid,
+                    returned: RowSet { columns, rows },
+                },
+            );
         prop_oneof![
             Just(Reply::Local),
             proptest::collection::vec(executed, 0..3).prop_map(Reply::Done),

@@ -9,7 +9,7 @@ use super::{files, lock, opening, processes, wal};
 use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::opening::public_locker;
-use crate::options::Options;
+use crate::options::OpenOptions;
 
 /// Examines a database: finds what is wrong with it or may go wrong.
 ///
@@ -19,13 +19,13 @@ use crate::options::Options;
 /// opened.
 ///
 /// ```
-/// use penholder::{Database, Doctor, Options, Severity};
+/// use penholder::{Database, Doctor, OpenOptions, Severity};
 ///
 /// # fn main() -> penholder::Result<()> {
 /// # let directory = tempfile::tempdir().unwrap();
 /// # let path = directory.path().join("app.db");
 /// # Database::open(&path)?;
-/// let report = Doctor::new(Options::new()).examine(path)?;
+/// let report = Doctor::new(OpenOptions::new()).examine(path)?;
 /// for finding in report.findings.iter().filter(|one| one.severity > Severity::Info) {
 ///     println!("{}: {}", finding.severity, finding.finding);
 /// }
@@ -35,13 +35,13 @@ use crate::options::Options;
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Doctor {
-    options: Options,
+    options: OpenOptions,
     integrity: bool,
 }
 
 impl Doctor {
     /// Makes a doctor that opens databases with these options, as a program would.
-    pub fn new(options: Options) -> Self {
+    pub fn new(options: OpenOptions) -> Self {
         Self {
             options,
             integrity: false,

@@ -189,7 +189,7 @@ fn ownership(path: &Path) -> Option<Ownership> {
 fn neighbours(subject: &Subject<'_>) -> Vec<PathBuf> {
     let locks = [
         subject.locker.lock_file().to_owned(),
-        subject.locker.page_file(),
+        subject.locker.queue_file(),
     ];
     subject
         .location

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use penholder_lock::{Holder, PageFault, PageHeader, ProcessState, Status};
+use penholder_lock::{Holder, ProcessState, QueueFileFault, QueueFileHeader, Status};
 
 use super::report::{Check, Finding};
 use super::subject::Subject;
@@ -12,7 +12,7 @@ use super::text::name_of;
 const SLACK: Duration = Duration::from_secs(5);
 
 pub(super) fn examine(subject: &Subject<'_>) -> Vec<Finding> {
-    let header = subject.locker.page_header();
+    let header = subject.locker.queue_file_header();
     let built = header.as_ref().ok().copied().flatten();
     let mut findings = vec![match header {
         Ok(header) => queue_file(subject, header),
@@ -32,8 +32,8 @@ pub(super) fn examine(subject: &Subject<'_>) -> Vec<Finding> {
     findings
 }
 
-fn queue_file(subject: &Subject<'_>, header: Option<PageHeader>) -> Finding {
-    let name = name_of(&subject.locker.page_file());
+fn queue_file(subject: &Subject<'_>, header: Option<QueueFileHeader>) -> Finding {
+    let name = name_of(&subject.locker.queue_file());
     match header.map(|header| header.fault) {
         None => Finding::ok(
             Check::QueueFile,
@@ -42,7 +42,7 @@ fn queue_file(subject: &Subject<'_>, header: Option<PageHeader>) -> Finding {
         Some(None) => Finding::ok(Check::QueueFile, format!("{name} is in use")),
         Some(Some(fault)) => {
             let next = match fault {
-                PageFault::OtherVersion(_) => {
+                QueueFileFault::OtherVersion(_) => {
                     "use one version of penholder in all programs: each builds its own queue file again"
                 }
                 _ => {
@@ -91,7 +91,7 @@ fn continue_or_end(holder: &Holder) -> String {
     }
 }
 
-fn clock(status: &Status, header: Option<PageHeader>, now: SystemTime) -> Finding {
+fn clock(status: &Status, header: Option<QueueFileHeader>, now: SystemTime) -> Finding {
     let is_ahead = |time: SystemTime| time > now + SLACK;
     let since = status.holder.as_ref().and_then(|holder| holder.since);
     let built = header.and_then(|header| header.built);

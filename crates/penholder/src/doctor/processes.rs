@@ -63,7 +63,7 @@ fn search(subject: &Subject<'_>) -> Openers {
 
 fn locks(subject: &Subject<'_>) -> [PathBuf; 2] {
     let lock_file = subject.locker.lock_file().to_owned();
-    [lock_file, subject.locker.page_file()]
+    [lock_file, subject.locker.queue_file()]
 }
 
 /// Returns whether it has the database open but not the lock.

@@ -22,7 +22,7 @@ use super::budget::Budget;
 use super::pending_write::ClaimedWrite;
 use super::queue::Group;
 use super::work::{Work, WriteResult};
-use crate::data::Statement;
+use crate::data::Query;
 use crate::error::Error;
 use crate::options::GroupLimits;
 use crate::sqlite::savepoint;
@@ -41,7 +41,7 @@ enum MemberEnd {
 pub(crate) fn run_queued(session: &Session<'_>, group: &Group, limits: GroupLimits) {
     let mut budget = Budget::new(limits);
     while let Some(first) = group.claim(|work| budget.take(work)) {
-        if group.len() == 0 || limits.statements <= 1 {
+        if group.len() == 0 || limits.max_statements <= 1 {
             run_alone(session, first);
             return;
         }
@@ -170,7 +170,7 @@ fn run_member(session: &Session<'_>, work: &mut Work) -> MemberEnd {
         }),
         Work::Statement(one) => run_statement(session, one),
         Work::Batch(all) => in_savepoint(session, |session| {
-            let run = |one: &Statement| session.run_statement(one.sql(), one.params(), false);
+            let run = |one: &Query| session.run_statement(one.sql(), one.params(), false);
             all.iter().map(run).collect()
         }),
     };
@@ -180,7 +180,7 @@ fn run_member(session: &Session<'_>, work: &mut Work) -> MemberEnd {
     }
 }
 
-fn run_statement(session: &Session<'_>, one: &Statement) -> MemberEnd {
+fn run_statement(session: &Session<'_>, one: &Query) -> MemberEnd {
     let run = |session: &Session<'_>| {
         let done = session.run_statement(one.sql(), one.params(), true);
         done.map(|done| vec![done])

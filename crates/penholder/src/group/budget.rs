@@ -32,9 +32,9 @@ impl Budget {
 
     pub(crate) fn take_size(&mut self, statements: usize, bytes: usize) -> bool {
         let fits = self.statements == 0
-            || self.statements + statements <= self.limits.statements
-                && self.bytes + bytes <= self.limits.bytes
-                && self.begun.elapsed() < self.limits.latency;
+            || self.statements + statements <= self.limits.max_statements
+                && self.bytes + bytes <= self.limits.max_bytes
+                && self.begun.elapsed() < self.limits.max_latency;
         if fits {
             self.statements += statements;
             self.bytes += bytes;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::data::{Executed, Statement};
+use crate::data::{Executed, Query};
 use crate::error::{Error, Result};
 use crate::write::Transaction;
 
@@ -17,9 +17,9 @@ pub(crate) type Closure<'a> = Box<dyn FnMut(&Transaction<'_>) -> bool + Send + '
 pub(crate) enum Work {
     Closure(Closure<'static>),
     /// One statement, which SQLite makes atomic.
-    Statement(Statement),
+    Statement(Query),
     /// All or nothing.
-    Batch(Vec<Statement>),
+    Batch(Vec<Query>),
 }
 
 impl Work {
@@ -28,7 +28,7 @@ impl Work {
         Self::Batch(Vec::new())
     }
 
-    pub(crate) fn statements(&self) -> &[Statement] {
+    pub(crate) fn statements(&self) -> &[Query] {
         match self {
             Self::Closure(_) => &[],
             Self::Statement(one) => std::slice::from_ref(one),
@@ -41,7 +41,7 @@ impl Work {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.statements().iter().map(Statement::bytes).sum()
+        self.statements().iter().map(Query::bytes).sum()
     }
 }
 

@@ -4,7 +4,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use crate::database::Database;
-use crate::error::{Result, is_sqlite_busy};
+use crate::error::{Result, is_busy_code};
 use crate::sqlite::wal::{self, Mode};
 use crate::write::Session;
 
@@ -15,7 +15,7 @@ pub struct Checkpoint {
     /// How many frames (pages) the WAL had before.
     pub log_frames: u64,
     /// How many of them are in the database file now.
-    pub moved_frames: u64,
+    pub checkpointed_frames: u64,
     /// Whether the WAL was emptied. If not, another connection still reads from it.
     pub truncated: bool,
 }
@@ -56,12 +56,12 @@ pub(super) fn checkpoint(session: &Session<'_>) -> Result<Checkpoint> {
     let truncated = match wal::checkpoint(connection, Mode::Truncate) {
         Ok(done) => !done.busy,
         // Here this is an answer, not an error.
-        Err(error) if is_sqlite_busy(&error) => false,
+        Err(error) if is_busy_code(&error) => false,
         Err(error) => return Err(failed(error)),
     };
     Ok(Checkpoint {
         log_frames: passive.wal_frames,
-        moved_frames: passive.checkpointed,
+        checkpointed_frames: passive.checkpointed,
         truncated,
     })
 }

@@ -10,7 +10,7 @@ use super::connection;
 use super::wal::{self, Mode};
 use crate::error::Result;
 use crate::location::Location;
-use crate::options::Options;
+use crate::options::OpenOptions;
 
 /// Runs passive checkpoints on a connection of its own: the writing connection is in use
 /// again as soon as the lock is free.
@@ -21,7 +21,7 @@ pub(crate) struct Checkpointer {
 
 impl Checkpointer {
     /// Runs a passive checkpoint, unless another thread is running one.
-    pub(crate) fn run(&self, location: &Location, options: &Options) {
+    pub(crate) fn run(&self, location: &Location, options: &OpenOptions) {
         let mut connection = match self.connection.try_lock() {
             Ok(connection) => connection,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -45,7 +45,7 @@ impl Checkpointer {
     }
 }
 
-fn open(location: &Location, options: &Options) -> Result<Connection> {
+fn open(location: &Location, options: &OpenOptions) -> Result<Connection> {
     let options = options.clone().create(false);
     connection::open_writer(location, &options, &Deadline::after(Duration::ZERO))
 }

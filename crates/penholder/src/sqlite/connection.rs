@@ -6,9 +6,9 @@ use std::time::Duration;
 use penholder_core::Deadline;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use crate::error::{Error, Result, is_sqlite_busy};
+use crate::error::{Error, Result, is_busy_code};
 use crate::location::Location;
-use crate::options::Options;
+use crate::options::OpenOptions;
 use crate::sqlite::ffi;
 use crate::sys;
 
@@ -22,7 +22,7 @@ const CACHED_STATEMENTS: usize = 64;
 /// See [`explain`].
 pub(crate) fn open_writer(
     location: &Location,
-    options: &Options,
+    options: &OpenOptions,
     deadline: &Deadline,
 ) -> Result<Connection> {
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -100,7 +100,7 @@ pub(crate) fn switch_to_wal(
         match mode {
             Ok(mode) if mode == "wal" => return Ok(true),
             Ok(_) if deadline.is_over() => return Ok(false),
-            Err(error) if deadline.is_over() || !is_sqlite_busy(&error) => return Err(error),
+            Err(error) if deadline.is_over() || !is_busy_code(&error) => return Err(error),
             _ => thread::sleep(Duration::from_millis(1).min(deadline.remaining())),
         }
     }
@@ -110,7 +110,7 @@ pub(crate) fn switch_to_wal(
 /// to do.
 pub(crate) fn explain(location: &Location, deadline: &Deadline, error: rusqlite::Error) -> Error {
     let path = &location.path;
-    if is_sqlite_busy(&error) {
+    if is_busy_code(&error) {
         return Error::busy(path, *deadline, None, error);
     }
     let refused = |why, next| Error::refused("open database", path, why, next);

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use crate::data::{Rows, Value};
+use crate::data::{RowSet, Value};
 
 /// Runs one statement and keeps its rows.
 ///
@@ -13,7 +13,7 @@ pub(crate) fn query(
     connection: &Connection,
     sql: &str,
     params: &[Value],
-) -> rusqlite::Result<Rows> {
+) -> rusqlite::Result<RowSet> {
     let mut prepared = connection.prepare_cached(sql)?;
     let (wanted, given) = (prepared.parameter_count(), params.len());
     if wanted != given {
@@ -24,9 +24,9 @@ pub(crate) fn query(
     }
     if prepared.column_count() == 0 && prepared.readonly() && prepared.expanded_sql().is_none() {
         // Nothing but white space and comments: SQLite has no statement for it.
-        return Ok(Rows::default());
+        return Ok(RowSet::default());
     }
-    Rows::of(&mut prepared)
+    RowSet::of(&mut prepared)
 }
 
 /// Runs a statement without parameters and rows, such as `COMMIT`.

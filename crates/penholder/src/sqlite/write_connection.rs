@@ -18,7 +18,7 @@ use super::wal::{self, Due};
 use crate::data::{Executed, Value};
 use crate::error::{Error, Result};
 use crate::location::Location;
-use crate::options::Options;
+use crate::options::OpenOptions;
 
 /// A connection that writes, with our hooks on it.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub(crate) struct FailedStatement {
 impl WriteConnection {
     pub(crate) fn open(
         location: &Location,
-        options: &Options,
+        options: &OpenOptions,
         deadline: &Deadline,
     ) -> Result<Self> {
         let mut connection = connection::open_writer(location, options, deadline)?;
@@ -92,7 +92,7 @@ impl WriteConnection {
         Ok(Executed {
             returned,
             rows_changed,
-            last_insert_id: (new_id != id || has_inserted).then_some(new_id),
+            last_insert_rowid: (new_id != id || has_inserted).then_some(new_id),
         })
     }
 

@@ -10,7 +10,7 @@ use penholder_core::{Locker, fork_generation};
 use crate::error::Error;
 use crate::location::Location;
 use crate::mutex::lock;
-use crate::options::{GroupCommit, GroupLimits, Options};
+use crate::options::{GroupCommit, GroupLimits, OpenOptions};
 use crate::sqlite::checkpointer::Checkpointer;
 use crate::sqlite::write_connection::WriteConnection;
 use crate::telemetry::Labels;
@@ -88,7 +88,7 @@ impl WriteResources {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WriteContext<'a> {
     pub(crate) location: &'a Location,
-    pub(crate) options: &'a Options,
+    pub(crate) options: &'a OpenOptions,
     pub(crate) resources: &'a WriteResources,
 }
 
@@ -107,7 +107,9 @@ impl<'a> WriteContext<'a> {
     /// Returns how far a shared transaction may grow.
     pub(crate) fn limits(&self) -> GroupLimits {
         match self.options.group_commit {
-            GroupCommit::Off => GroupLimits::default().statements(1).latency(Duration::ZERO),
+            GroupCommit::Off => GroupLimits::default()
+                .max_statements(1)
+                .max_latency(Duration::ZERO),
             GroupCommit::WithinProcess | GroupCommit::AcrossProcesses => self.options.group_limits,
         }
     }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, ffi};
 
 use super::resources::{CallSite, WriteContext};
 use super::transaction::{Notes, Transaction};
-use crate::data::{Executed, Statement, Value};
+use crate::data::{Executed, Query, Value};
 use crate::error::{self, Error, Result};
 use crate::sqlite::connection;
 use crate::sqlite::lock_bytes;
@@ -184,8 +184,8 @@ impl<'a> Session<'a> {
     }
 
     /// Runs several statements in one transaction.
-    pub(crate) fn batch(&self, statements: &[Statement]) -> Result<Vec<Executed>> {
-        let run = |one: &Statement| self.run_statement(one.sql(), one.params(), false);
+    pub(crate) fn batch(&self, statements: &[Query]) -> Result<Vec<Executed>> {
+        let run = |one: &Query| self.run_statement(one.sql(), one.params(), false);
         self.in_transaction(|| statements.iter().map(run).collect())
     }
 
@@ -356,7 +356,7 @@ impl<'a> Session<'a> {
     /// Explains an error of SQLite. If a writer without the lock was in the way, it names it.
     pub(crate) fn explain(&self, what: &'static str, error: rusqlite::Error) -> Error {
         let path = &self.context.location.path;
-        if !error::is_sqlite_busy(&error) {
+        if !error::is_busy_code(&error) {
             return Error::sqlite(what, path, self.context.options.hide(error));
         }
         let shm = self.context.location.shm();
@@ -412,10 +412,10 @@ impl<'a> Session<'a> {
         };
         let (site, options) = (self.site.get(), self.context.options);
         if let Some(site) = site {
-            guard.note_call_site(site);
+            guard.set_call_site(site);
         }
-        let is_slow = hold.is_slow(options);
-        let statement = is_slow.then(|| guard.noted_statement().unwrap_or_default());
+        let is_long = hold.is_long(options);
+        let statement = is_long.then(|| guard.noted_statement().unwrap_or_default());
         let released = if at_once {
             guard.release_fair()
         } else {

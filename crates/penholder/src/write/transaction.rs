@@ -6,7 +6,7 @@ use penholder_core::Guard;
 use rusqlite::Connection;
 
 use super::resources::CallSite;
-use crate::options::Options;
+use crate::options::OpenOptions;
 
 /// The transaction that a closure writes in: rusqlite's `Connection`, without the right to end
 /// the transaction.
@@ -28,7 +28,7 @@ impl<'a> Transaction<'a> {
     /// Says what this closure does next, for waiting processes: the status and the error of a
     /// timeout show it instead of the source location where the closure was passed to
     /// [`write`](crate::Database::write). The first 120 bytes are kept; nothing is, if
-    /// [`record_sql`](Options::record_sql) is off.
+    /// [`record_sql`](OpenOptions::record_sql) is off.
     pub fn note_statement(&self, statement: &str) {
         self.notes.statement(statement);
     }
@@ -50,7 +50,7 @@ pub(super) struct Notes<'a> {
 }
 
 impl<'a> Notes<'a> {
-    pub(super) fn new(guard: &'a Guard, options: &Options) -> Self {
+    pub(super) fn new(guard: &'a Guard, options: &OpenOptions) -> Self {
         Self {
             guard,
             may_show_sql: options.record_sql,
@@ -67,7 +67,7 @@ impl<'a> Notes<'a> {
     /// Shows where the program asked for what runs next, if no statement may be shown.
     pub(super) fn call_site(self, site: CallSite, has_sql: bool) {
         if !has_sql || !self.may_show_sql {
-            self.guard.note_place(site);
+            self.guard.show_call_site(site);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A cheap snapshot of a lock, for repeated use.
 //!
 //! [`Status`] finds the holder in the kernel's table of locks, and reading that table
-//! delays every process of the machine that takes a lock at that moment. A [`Glance`]
+//! delays every process of the machine that takes a lock at that moment. A [`Snapshot`]
 //! believes the queue file.
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::counters::Counters;
 use super::event::Event;
 use super::holder::Holder;
-use super::lock_status::{PageState, Status};
+use super::lock_status::{QueueFileState, Status};
 use super::percentiles::Percentiles;
 use crate::queue_file::Histogram;
 
@@ -20,7 +20,7 @@ use crate::queue_file::Histogram;
 /// is [`ProcessState::Unknown`](crate::ProcessState::Unknown).
 const EXAMINED_MAX: usize = 64;
 
-/// What the queue file of a lock shows, and what happened since an earlier glance.
+/// What the queue file of a lock shows, and what happened since an earlier snapshot.
 ///
 /// It reads two files, the queue file and the lock file, and in `/proc` the states of
 /// the holder and the first 64 waiters; it never reads the table of all locks. So it
@@ -35,17 +35,17 @@ const EXAMINED_MAX: usize = 64;
 /// # let directory = tempfile::tempdir()?;
 /// let locker = WriteLocker::new(directory.path())?;
 /// locker.acquire(DEFAULT_TIMEOUT)?.release()?;
-/// let earlier = locker.glance()?;
+/// let earlier = locker.snapshot()?;
 /// locker.acquire(DEFAULT_TIMEOUT)?.release()?;
-/// let now = locker.glance()?;
+/// let now = locker.snapshot()?;
 /// assert_eq!(now.counted_since(&earlier).acquisitions, 1);
-/// assert_eq!(now.news_since(&earlier).events, []);
+/// assert_eq!(now.events_since(&earlier).events, []);
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct Glance {
+pub struct Snapshot {
     /// What is seen; its counts and percentiles are since the queue file was built.
     pub status: Status,
     /// When the queue file was built, in nanoseconds since 1970; zero without one.
@@ -54,40 +54,40 @@ pub struct Glance {
     holds: Vec<u64>,
 }
 
-/// The events between two glances.
+/// The events between two snapshots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct News {
+pub struct EventsSince {
     /// The events, the earliest first.
     pub events: Vec<Event>,
     /// How many more events there were, which the queue file did not keep until the
-    /// later glance.
+    /// later snapshot.
     pub missed: u64,
 }
 
-impl Glance {
+impl Snapshot {
     /// Reads the queue file and the record. Nothing is created, written or locked.
     ///
     /// # Errors
     ///
     /// The lock file cannot be read, or is not a regular file.
     pub(crate) fn of_lock(lock_file: &Path) -> io::Result<Self> {
-        let (state, snapshot) = PageState::of_lock(lock_file);
-        let holder = Holder::from_queue_file(snapshot.as_ref(), lock_file)?;
-        let mut glance = Self {
+        let (state, read) = QueueFileState::of_lock(lock_file);
+        let holder = Holder::from_queue_file(read.as_ref(), lock_file)?;
+        let mut snapshot = Self {
             status: Status::new(lock_file, holder),
             built: 0,
             waits: Vec::new(),
             holds: Vec::new(),
         };
-        glance.status.page = state;
-        if let Some(snapshot) = snapshot {
-            glance.status.add_queue_file(&snapshot, EXAMINED_MAX);
-            glance.built = snapshot.built();
-            glance.waits = snapshot.histogram(Histogram::Waits);
-            glance.holds = snapshot.histogram(Histogram::Holds);
+        snapshot.status.queue_file = state;
+        if let Some(read) = read {
+            snapshot.status.add_queue_file(&read, EXAMINED_MAX);
+            snapshot.built = read.built();
+            snapshot.waits = read.histogram(Histogram::Waits);
+            snapshot.holds = read.histogram(Histogram::Holds);
         }
-        Ok(glance)
+        Ok(snapshot)
     }
 
     /// Returns when the queue file was built and its counts began; `None` without a
@@ -98,7 +98,7 @@ impl Glance {
         UNIX_EPOCH.checked_add(built).filter(|_| self.built > 0)
     }
 
-    /// Returns what was counted since an earlier glance; all of it if the queue file was
+    /// Returns what was counted since an earlier snapshot; all of it if the queue file was
     /// rebuilt.
     #[must_use]
     pub fn counted_since(&self, earlier: &Self) -> Counters {
@@ -110,16 +110,16 @@ impl Glance {
     }
 
     /// Returns how long it took to get the lock, of the acquisitions since an earlier
-    /// glance.
+    /// snapshot.
     #[must_use]
     pub fn waits_since(&self, earlier: &Self) -> Percentiles {
-        self.times_since(earlier, |glance| &glance.waits)
+        self.times_since(earlier, |snapshot| &snapshot.waits)
     }
 
-    /// Returns how long the lock was held, of the holds since an earlier glance.
+    /// Returns how long the lock was held, of the holds since an earlier snapshot.
     #[must_use]
     pub fn holds_since(&self, earlier: &Self) -> Percentiles {
-        self.times_since(earlier, |glance| &glance.holds)
+        self.times_since(earlier, |snapshot| &snapshot.holds)
     }
 
     fn times_since(&self, earlier: &Self, of: impl Fn(&Self) -> &Vec<u64>) -> Percentiles {
@@ -133,10 +133,10 @@ impl Glance {
         Percentiles::from_counts(&counts)
     }
 
-    /// Returns the events since an earlier glance; all that are kept if the queue file
+    /// Returns the events since an earlier snapshot; all that are kept if the queue file
     /// was rebuilt.
     #[must_use]
-    pub fn news_since(&self, earlier: &Self) -> News {
+    pub fn events_since(&self, earlier: &Self) -> EventsSince {
         let seen: BTreeSet<u64> = numbers(earlier)
             .filter(|_| self.is_same_queue_file(earlier))
             .collect();
@@ -150,7 +150,7 @@ impl Glance {
             (Some(expected), Some(first)) => first.number.saturating_sub(expected),
             _ => 0,
         };
-        News { events, missed }
+        EventsSince { events, missed }
     }
 
     fn is_same_queue_file(&self, earlier: &Self) -> bool {
@@ -158,6 +158,6 @@ impl Glance {
     }
 }
 
-fn numbers(glance: &Glance) -> impl Iterator<Item = u64> + '_ {
-    glance.status.events.iter().map(|event| event.number)
+fn numbers(snapshot: &Snapshot) -> impl Iterator<Item = u64> + '_ {
+    snapshot.status.events.iter().map(|event| event.number)
 }

@@ -13,19 +13,19 @@ pub struct Executed {
     /// and foreign key actions are not counted.
     pub rows_changed: u64,
     /// The rowid of the last row that it inserted; `None` if it inserted none.
-    pub last_insert_id: Option<i64>,
+    pub last_insert_rowid: Option<i64>,
     /// The rows of its `RETURNING` clause.
-    pub returned: Rows,
+    pub returned: RowSet,
 }
 
 /// All rows of a result, in memory, with the names of their columns.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Rows {
+pub struct RowSet {
     pub(crate) columns: Vec<String>,
     pub(crate) rows: Vec<Vec<Value>>,
 }
 
-impl Rows {
+impl RowSet {
     /// Runs a prepared statement, whose parameters are bound, to its end and collects its rows.
     ///
     /// # Errors
@@ -101,7 +101,7 @@ impl Rows {
     }
 }
 
-impl IntoIterator for Rows {
+impl IntoIterator for RowSet {
     type Item = Vec<Value>;
     type IntoIter = std::vec::IntoIter<Vec<Value>>;
 

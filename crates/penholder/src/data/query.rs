@@ -9,18 +9,18 @@ use crate::error::{Error, Result};
 /// It owns its text and its values, so that a statement can be sent to another process.
 ///
 /// ```
-/// use penholder::Statement;
+/// use penholder::Query;
 ///
-/// let statement = Statement::new("INSERT INTO note VALUES (?1)", ["hello"]);
+/// let statement = Query::new("INSERT INTO note VALUES (?1)", ["hello"]);
 /// assert_eq!(statement.sql(), "INSERT INTO note VALUES (?1)");
 /// ```
 #[derive(Debug, Clone, PartialEq)]
-pub struct Statement {
+pub struct Query {
     sql: String,
     params: Vec<Value>,
 }
 
-impl Statement {
+impl Query {
     /// Makes a statement. Nothing is checked before it runs.
     pub fn new(sql: impl Into<String>, params: impl IntoParams) -> Self {
         Self {
@@ -47,13 +47,13 @@ impl Statement {
     }
 }
 
-impl From<&str> for Statement {
+impl From<&str> for Query {
     fn from(sql: &str) -> Self {
         Self::new(sql, ())
     }
 }
 
-impl<S: Into<String>, P: IntoParams> From<(S, P)> for Statement {
+impl<S: Into<String>, P: IntoParams> From<(S, P)> for Query {
     fn from((sql, params): (S, P)) -> Self {
         Self::new(sql, params)
     }
