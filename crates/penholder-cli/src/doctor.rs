@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
-use penholder::{Doctor, Finding, Report, Severity};
+use penholder::doctor::{Doctor, Finding, Report, Severity};
 
 use crate::args;
 use crate::failure::{DOCTOR_ERROR, DOCTOR_WARNING, Failure};

@@ -8,9 +8,10 @@ use penholder::rusqlite::{self, Batch};
 use penholder::{Database, Executed, RowSet, Transaction, Value};
 
 use crate::args::Exec;
-use crate::failure::{FAILED, Failure, USAGE, say};
+use crate::failure::{FAILED, Failure, USAGE, say, say_warnings};
 use crate::param;
 use crate::row_printer::{Format, RowPrinter};
+use crate::sql_text::without_comments;
 
 pub(crate) fn run(args: &Exec) -> Result<ExitCode, Failure> {
     // Comes before the lock: no process waits for our standard input.
@@ -25,7 +26,7 @@ pub(crate) fn run(args: &Exec) -> Result<ExitCode, Failure> {
         options = options.label(label);
     }
     let db = options.open(&args.target.db)?;
-    db.warnings().iter().for_each(say);
+    say_warnings(&db);
     let done = execute(&db, &sql, params)?;
     let plural = if done.rows_changed == 1 {
         "row"
@@ -60,7 +61,7 @@ fn refuse_nul(sql: &str) -> Result<(), Failure> {
 /// transaction.
 fn execute(db: &Database, sql: &str, params: Vec<Value>) -> Result<Executed, Failure> {
     if params.is_empty() {
-        return db.write(|tx| run_script(tx, sql));
+        return db.try_write(|tx| run_script(tx, sql));
     }
     db.execute(sql, params)
         .map_err(|error| match error.sqlite_error() {
@@ -113,22 +114,6 @@ fn sets_foreign_keys(sql: &str) -> bool {
     name.and_then(|name| name.rsplit('.').next()) == Some("foreign_keys")
 }
 
-/// Removes comments from SQL without strings that contain `--` or `/*`, like a pragma.
-fn without_comments(mut sql: &str) -> String {
-    let mut bare = String::new();
-    while let Some(start) = [sql.find("--"), sql.find("/*")].into_iter().flatten().min() {
-        let (before, comment) = sql.split_at(start);
-        bare.push_str(before);
-        let end = if comment.starts_with("--") {
-            "\n"
-        } else {
-            "*/"
-        };
-        sql = comment[2..].split_once(end).map_or("", |(_, rest)| rest);
-    }
-    bare + sql
-}
-
 fn ignored_pragma(number: u32) -> Failure {
     let message = format!(
         "statement {number}: PRAGMA foreign_keys: SQLite ignores it in a transaction, and the \
@@ -156,7 +141,7 @@ fn print_returned(done: &Executed) -> Result<(), Failure> {
     let columns = done.returned.columns().to_vec();
     let mut printer = RowPrinter::new(columns, Format::for_stdout())?;
     for row in done.returned.iter() {
-        printer.row(row)?;
+        printer.row(row.values())?;
     }
     printer.end()
 }

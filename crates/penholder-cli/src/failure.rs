@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use penholder::Database;
+
 /// SQL failed, a check failed, or a file cannot be used.
 pub(crate) const FAILED: u8 = 1;
 /// The command line is invalid.
@@ -44,6 +46,13 @@ impl Failure {
                 ExitCode::from(code)
             }
         }
+    }
+}
+
+/// Says what is unwise about a database that was opened.
+pub(crate) fn say_warnings(db: &Database) {
+    for warning in db.warnings() {
+        say(format!("{}: {warning}", db.path().display()));
     }
 }
 

@@ -13,6 +13,7 @@ mod param;
 mod query;
 mod row_printer;
 mod run;
+mod sql_text;
 mod status;
 mod stress;
 mod summary;

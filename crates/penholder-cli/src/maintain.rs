@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use penholder::Database;
 
 use crate::args::{Backup, Maintain, Target, Timeout};
-use crate::failure::{Failure, say};
+use crate::failure::{Failure, say_warnings};
 use crate::output;
 
 pub(crate) fn checkpoint(args: &Maintain) -> Result<ExitCode, Failure> {
@@ -28,7 +28,7 @@ pub(crate) fn vacuum(args: &Maintain) -> Result<ExitCode, Failure> {
     let db = open(&args.target, &args.timeout)?;
     // The size of the file is not enough: a part of the database may be in the WAL.
     let pages = "SELECT page_count * page_size AS bytes FROM pragma_page_count, pragma_page_size";
-    let before: i64 = db.query(pages, ())?.get(0, "bytes")?;
+    let before: i64 = db.query_scalar(pages, ())?;
     db.vacuum()?;
     let text = format!("{before} bytes before, {} after\n", size(db.path()));
     output::print(text.as_bytes())
@@ -45,7 +45,7 @@ pub(crate) fn backup(args: &Backup) -> Result<ExitCode, Failure> {
 fn open(target: &Target, timeout: &Timeout) -> Result<Database, Failure> {
     let options = target.options().timeout(timeout.timeout).create(false);
     let db = options.open(&target.db)?;
-    db.warnings().iter().for_each(say);
+    say_warnings(&db);
     Ok(db)
 }
 

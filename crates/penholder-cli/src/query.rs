@@ -9,17 +9,26 @@ use crate::args::Query;
 use crate::failure::{FAILED, Failure};
 use crate::param;
 use crate::row_printer::{Format, RowPrinter};
+use crate::sql_text::is_blank;
 
 pub(crate) fn run(args: &Query) -> Result<ExitCode, Failure> {
     let options = args.target.options().timeout(args.timeout.timeout);
     let db = options.read_only(true).open(&args.target.db)?;
     let params: Vec<Value> = args.params.iter().map(|word| param::value(word)).collect();
-    db.read(|connection| print(connection, args, &params))?;
+    db.try_read(|connection| print(connection, args, &params))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn no_rows() -> Failure {
+    let message = "query: this statement returns no rows: give a SELECT";
+    Failure::new(message, FAILED)
 }
 
 /// Prints rows as SQLite returns them, so that a large result needs little memory.
 fn print(connection: &Connection, args: &Query, params: &[Value]) -> Result<(), Failure> {
+    if is_blank(&args.sql) {
+        return Err(no_rows());
+    }
     let mut statement = connection.prepare(&args.sql).map_err(|error| match error {
         SqliteError::MultipleStatement => Failure::new(
             "query: there are several statements: give one at a time",
@@ -41,8 +50,7 @@ fn print(connection: &Connection, args: &Query, params: &[Value]) -> Result<(), 
         return Err(Failure::new(message, FAILED));
     }
     if columns.is_empty() {
-        let message = "query: this statement returns no rows: give a SELECT";
-        return Err(Failure::new(message, FAILED));
+        return Err(no_rows());
     }
     let width = columns.len();
     let mut rows = statement.raw_query();

@@ -30,11 +30,11 @@ const CHECKS: [&str; 15] = [
     "holder",
     "journal",
     "journal-mode",
-    "outsiders",
     "permissions",
     "queue-file",
     "sqlite-version",
     "synchronous",
+    "unlocked-writers",
     "wal",
 ];
 
@@ -395,13 +395,13 @@ fn missing_rights_of_this_user_are_found() {
         "warning",
         "this user may not write the database",
     );
-    report.assert_found("outsiders", "ok", "root sees more");
+    report.assert_found("unlocked-writers", "ok", "root sees more");
     let Some(writer) = fixture.outsider() else {
         return;
     };
     let report = Report::of(&run_without_rights(&fixture, &args).unwrap());
     let words = format!("pid:{} (`sqlite3 ", writer.pid());
-    report.assert_found("outsiders", "info", &words);
+    report.assert_found("unlocked-writers", "info", &words);
 }
 
 #[test]
@@ -446,7 +446,7 @@ fn a_second_name_is_found() {
         let mut other = Peer::spawn(command);
         ask(&mut other, "SELECT count(*) FROM sqlite_schema;", "1");
         let words = format!("not attached to the lock: pid:{}", other.pid());
-        examine(&fixture).assert_found("outsiders", "warning", &words);
+        examine(&fixture).assert_found("unlocked-writers", "warning", &words);
     }
     fs::remove_file(fixture.join("second.db")).unwrap();
     symlink("x.db", fixture.join("link.db")).unwrap();
@@ -676,9 +676,9 @@ fn writers_without_the_lock_are_found() {
     };
     let report = examine(&fixture);
     let words = format!("not attached to the lock: pid:{} (`sqlite3 ", idle.pid());
-    report.assert_found("outsiders", "warning", &words);
+    report.assert_found("unlocked-writers", "warning", &words);
     drop(idle);
-    examine(&fixture).assert_ok("outsiders");
+    examine(&fixture).assert_ok("unlocked-writers");
     let writer = fixture.outsider().unwrap();
     let words = format!(
         "pid:{} (`sqlite3 -batch x.db`, sleeping) is writing now",
@@ -687,13 +687,13 @@ fn writers_without_the_lock_are_found() {
     wait::until("it sleeps", || {
         let report = examine(&fixture);
         report
-            .of_check("outsiders")
+            .of_check("unlocked-writers")
             .iter()
             .any(|one| one.1.starts_with(&words))
     });
-    examine(&fixture).assert_found("outsiders", "warning", &words);
+    examine(&fixture).assert_found("unlocked-writers", "warning", &words);
     writer.stop();
-    examine(&fixture).assert_found("outsiders", "error", "stopped) is writing now");
+    examine(&fixture).assert_found("unlocked-writers", "error", "stopped) is writing now");
 }
 
 #[test]
@@ -702,13 +702,13 @@ fn readers_and_processes_under_the_lock_are_not_outsiders() {
     let Some(reader) = shell(&fixture, &["-readonly"]) else {
         return;
     };
-    examine(&fixture).assert_ok("outsiders");
+    examine(&fixture).assert_ok("unlocked-writers");
     drop(reader);
     let assert_ok_under = |mut command: Command| {
         command.args(["sqlite3", "-batch", "x.db"]);
         let mut reader = Peer::spawn(command);
         ask(&mut reader, "SELECT count(*) FROM sqlite_schema;", "1");
-        examine(&fixture).assert_ok("outsiders");
+        examine(&fixture).assert_ok("unlocked-writers");
         reader.close();
     };
     assert_ok_under(fixture.command(["run", "x.db", "--"]));
@@ -730,7 +730,11 @@ fn a_child_is_under_the_lock_only_while_its_parent_holds_it() {
     command.args(["-c", script]);
     let mut parent = Peer::spawn(command);
     ask(&mut parent, "SELECT count(*) FROM sqlite_schema;", "1");
-    examine(&fixture).assert_found("outsiders", "warning", "not attached to the lock: pid:");
+    examine(&fixture).assert_found(
+        "unlocked-writers",
+        "warning",
+        "not attached to the lock: pid:",
+    );
     parent.close();
 }
 

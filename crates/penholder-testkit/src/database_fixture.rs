@@ -102,9 +102,7 @@ pub fn insert(db: &Database, key: &str) -> Result<()> {
 
 /// Returns the one number that a query returns.
 pub fn number(db: &Database, sql: &str) -> i64 {
-    let rows = db.query(sql, ()).unwrap();
-    let column = rows.columns()[0].clone();
-    rows.get(0, &column).unwrap()
+    db.query_scalar(sql, ()).unwrap()
 }
 
 /// Returns how many rows the table `entry` has.
@@ -115,9 +113,7 @@ pub fn count_entries(db: &Database) -> i64 {
 /// Returns all keys of the table `entry`, sorted.
 pub fn keys(db: &Database) -> Vec<String> {
     let rows = db.query("SELECT key FROM entry ORDER BY key", ()).unwrap();
-    (0..rows.len())
-        .map(|row| rows.get(row, "key").unwrap())
-        .collect()
+    rows.iter().map(|row| row.get("key").unwrap()).collect()
 }
 
 /// A role: holds the write lock of a directory, and no transaction, until `release`.

@@ -17,11 +17,12 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use penholder::{Database, OpenOptions, Result, params};
+use penholder::{Database, OpenOptions, Result, Row, params};
 
 const USAGE: &str = "usage: records DB write NAME VALUE | update ID VALUE | get ID | list | count";
 
 /// One record.
+#[derive(serde::Deserialize)]
 struct Record {
     id: i64,
     name: String,
@@ -47,7 +48,7 @@ impl Records {
 
     fn create_record(&self, name: &str, value: &str) -> Result<i64> {
         let sql = "INSERT INTO records(name, value) VALUES (?1, ?2) RETURNING id";
-        self.db.execute(sql, (name, value))?.returned.get(0, "id")
+        self.db.execute(sql, (name, value))?.returned[0].get("id")
     }
 
     /// Changes a record. Returns whether it exists.
@@ -57,30 +58,16 @@ impl Records {
     }
 
     fn get_record(&self, id: i64) -> Result<Option<Record>> {
-        Ok(self.select("WHERE id = ?1", Some(id))?.pop())
+        let sql = "SELECT * FROM records WHERE id = ?1";
+        self.db.query_optional(sql, [id], Row::deserialize)
     }
 
     fn all_records(&self) -> Result<Vec<Record>> {
-        self.select("ORDER BY id", None)
+        self.db.query_as("SELECT * FROM records ORDER BY id", [])
     }
 
     fn count(&self) -> Result<i64> {
-        self.db
-            .query("SELECT count(*) AS n FROM records", ())?
-            .get(0, "n")
-    }
-
-    fn select(&self, which: &str, id: Option<i64>) -> Result<Vec<Record>> {
-        let sql = format!("SELECT id, name, value FROM records {which}");
-        let rows = self.db.query(&sql, id.map_or(vec![], |id| vec![id]))?;
-        let record = |row| {
-            Ok(Record {
-                id: rows.get(row, "id")?,
-                name: rows.get(row, "name")?,
-                value: rows.get(row, "value")?,
-            })
-        };
-        (0..rows.len()).map(record).collect()
+        self.db.query_scalar("SELECT count(*) FROM records", [])
     }
 }
 

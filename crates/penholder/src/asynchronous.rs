@@ -6,28 +6,34 @@
 //! | has the lead, which is handed over to a blocking thread | the task | the lead is taken back and passed on |
 //! | leads: waits for the lock | the task, and one blocking thread for each process and database | it leaves; the thread ends its wait, and passes the lead on |
 //! | runs on a blocking thread, its own or another member's | the task | it runs on and commits or fails; no one learns which |
+//!
+//! What runs outside the group (`with_write_lock`, maintenance) waits for the lock as a task, and
+//! gets a blocking thread when it has it.
 
 use std::panic::{self, resume_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-use penholder_core::Deadline;
 use penholder_core::fair_queue::Wake;
 use penholder_core::handover::Handover;
+use penholder_core::{Deadline, Status};
 use rusqlite::Connection;
-use tokio::sync::Semaphore;
+use rusqlite::types::FromSql;
+use serde::de::DeserializeOwned;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use crate::attachment::Attachment;
-use crate::data::{Executed, IntoParams, Query, RowSet, refuse_nul};
+use crate::data::{Executed, IntoParams, Query, Row, RowSet, Statement};
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::group::{self, Begun, Lead, Member, PendingWrite, Work, WriteResult};
+use crate::maintenance::{self, Checkpoint, Migrated, Migration};
 use crate::mutex::lock;
 use crate::options::OpenOptions;
-use crate::sqlite::query;
-use crate::write::{CallSite, Transaction};
+use crate::write::{CallSite, Session, Transaction};
 
 /// A [`Database`] whose calls are futures: no thread of the runtime ever blocks.
 ///
@@ -95,30 +101,121 @@ impl AsyncDatabase {
         &self.db
     }
 
+    /// Returns the path of the database: absolute, links resolved.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.db.path()
+    }
+
+    // ---- writing ---------------------------------------------------------------
+
     /// Runs a closure in one transaction under the write lock, on a blocking thread;
     /// see [`Database::write`].
+    ///
+    /// ```
+    /// # use penholder::AsyncDatabase;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> penholder::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let db = AsyncDatabase::open(directory.path().join("x.db")).await?;
+    /// # db.execute("CREATE TABLE ticket(n, owner)", []).await?;
+    /// let owner = "ann".to_owned();
+    /// let n = db.write(move |tx| {
+    ///     let n: i64 = tx.query_row("SELECT count(*) FROM ticket", [], |row| row.get(0))?;
+    ///     tx.execute("INSERT INTO ticket VALUES (?1, ?2)", (n, owner))?;
+    ///     Ok(n)
+    /// }).await?;
+    /// assert_eq!(n, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
     /// As [`Database::write`].
     #[track_caller]
-    pub fn write<T, E, F>(&self, work: F) -> impl Future<Output = Result<T, E>> + Send
+    pub fn write<T, F>(&self, work: F) -> impl Future<Output = Result<T>> + Send
+    where
+        F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let written = self.write_from(panic::Location::caller(), work);
+        async move {
+            written
+                .await
+                .map_err(|e: Error| e.in_closure("write", self.path()))
+        }
+    }
+
+    /// Runs a closure in one transaction and keeps the closure's error type; see
+    /// [`Database::try_write`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::write`].
+    #[track_caller]
+    pub fn try_write<T, E, F>(&self, work: F) -> impl Future<Output = Result<T, E>> + Send
     where
         F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        let site = panic::Location::caller();
+        self.write_from(panic::Location::caller(), work)
+    }
+
+    async fn write_from<T, E, F>(&self, site: CallSite, work: F) -> Result<T, E>
+    where
+        F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let output = Arc::new(Mutex::new(None));
+        let (mut work, kept) = (Some(work), Arc::clone(&output));
+        let closure = Work::Closure(Box::new(move |tx| {
+            group::run_once(&mut work, tx, |result| *lock(&kept) = Some(result))
+        }));
+        let result = self.submit(closure, site).await;
+        let output = lock(&output).take();
+        group::closure_outcome(output, result)
+    }
+
+    /// Takes the write lock, runs a closure on the writing connection, on a blocking thread, and
+    /// releases the lock; see [`Database::with_write_lock`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::with_write_lock`].
+    #[track_caller]
+    pub fn with_write_lock<T, F>(&self, work: F) -> impl Future<Output = Result<T>> + Send
+    where
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let done = self.hold(panic::Location::caller(), |session: &Session<'_>| {
+            session.run(work)
+        });
+        let what = "write under the lock";
         async move {
-            let output = Arc::new(Mutex::new(None));
-            let (mut work, kept) = (Some(work), Arc::clone(&output));
-            let closure = Work::Closure(Box::new(move |tx| {
-                group::run_once(&mut work, tx, |result| *lock(&kept) = Some(result))
-            }));
-            let result = self.submit(closure, site).await;
-            let output = lock(&output).take();
-            group::closure_outcome(output, result)
+            done.await
+                .map_err(|e: Error| e.in_closure(what, self.path()))
         }
+    }
+
+    /// Runs a closure under the write lock and keeps the closure's error type; see
+    /// [`Database::try_with_write_lock`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::with_write_lock`].
+    #[track_caller]
+    pub fn try_with_write_lock<T, E, F>(&self, work: F) -> impl Future<Output = Result<T, E>> + Send
+    where
+        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let site = panic::Location::caller();
+        self.hold(site, |session: &Session<'_>| session.run(work))
     }
 
     /// Runs one statement that writes; see [`Database::execute`].
@@ -133,10 +230,9 @@ impl AsyncDatabase {
         params: impl IntoParams,
     ) -> impl Future<Output = Result<Executed>> + Send {
         let site = panic::Location::caller();
-        let (sql, params) = (sql.into(), params.into_params());
+        let statement = Query::new(sql, params).into_statement("write");
         async move {
-            refuse_nul("write", &sql)?;
-            let work = Work::Statement(Query::new(sql, params));
+            let work = Work::Statement(statement?);
             self.submit(work, site).await.and_then(group::only)
         }
     }
@@ -147,34 +243,94 @@ impl AsyncDatabase {
     ///
     /// As [`Database::batch`].
     #[track_caller]
-    pub fn batch<S: Into<Query>>(
+    pub fn batch<Q: Into<Query>>(
         &self,
-        statements: impl IntoIterator<Item = S>,
+        queries: impl IntoIterator<Item = Q>,
     ) -> impl Future<Output = Result<Vec<Executed>>> + Send {
         let site = panic::Location::caller();
-        let statements: Vec<Query> = statements.into_iter().map(Into::into).collect();
-        async move {
-            statements
-                .iter()
-                .try_for_each(|one| refuse_nul("write", one.sql()))?;
-            self.submit(Work::Batch(statements), site).await
-        }
+        let statements = self.db.statements(queries);
+        async move { self.submit(Work::Batch(statements?), site).await }
     }
+
+    // ---- reading ---------------------------------------------------------------
 
     /// Runs one statement that reads; see [`Database::query`].
     ///
     /// # Errors
     ///
     /// As [`Database::query`].
-    pub async fn query(&self, sql: impl Into<String>, params: impl IntoParams) -> Result<RowSet> {
-        let (sql, params) = (sql.into(), params.into_params());
-        refuse_nul("query", &sql)?;
-        let (db, path) = (self.db.clone(), self.db.path().to_owned());
-        self.read(move |connection| {
-            query::query(connection, &sql, &params)
-                .map_err(|e| Error::sqlite("query", &path, db.hide(e)))
-        })
-        .await
+    pub fn query(
+        &self,
+        sql: impl Into<String>,
+        params: impl IntoParams,
+    ) -> impl Future<Output = Result<RowSet>> + Send {
+        self.query_up_to(usize::MAX, Query::new(sql, params))
+    }
+
+    /// Runs one statement that reads, and converts each row; see [`Database::query_as`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::query_as`].
+    pub fn query_as<T: DeserializeOwned>(
+        &self,
+        sql: impl Into<String>,
+        params: impl IntoParams,
+    ) -> impl Future<Output = Result<Vec<T>>> + Send {
+        let rows = self.query(sql, params);
+        async move { rows.await?.iter().map(Row::deserialize).collect() }
+    }
+
+    /// Runs one statement that reads, and converts its first row; see [`Database::query_row`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::query_row`].
+    pub fn query_row<T>(
+        &self,
+        sql: impl Into<String>,
+        params: impl IntoParams,
+        convert: impl FnOnce(&Row) -> Result<T> + Send,
+    ) -> impl Future<Output = Result<T>> + Send {
+        let found = self.query_optional(sql, params, convert);
+        async move { found.await?.ok_or_else(|| self.db.no_row()) }
+    }
+
+    /// Runs one statement that reads, and converts its first row, if there is one; see
+    /// [`Database::query_optional`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::query_optional`].
+    pub fn query_optional<T>(
+        &self,
+        sql: impl Into<String>,
+        params: impl IntoParams,
+        convert: impl FnOnce(&Row) -> Result<T> + Send,
+    ) -> impl Future<Output = Result<Option<T>>> + Send {
+        let rows = self.query_up_to(1, Query::new(sql, params));
+        async move { rows.await?.first().map(convert).transpose() }
+    }
+
+    /// Runs one statement that reads, and returns the first column of its first row; see
+    /// [`Database::query_scalar`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::query_scalar`].
+    pub fn query_scalar<T: FromSql>(
+        &self,
+        sql: impl Into<String>,
+        params: impl IntoParams,
+    ) -> impl Future<Output = Result<T>> + Send {
+        self.query_row(sql, params, |row| row.get(0))
+    }
+
+    async fn query_up_to(&self, max: usize, query: Query) -> Result<RowSet> {
+        let Statement { sql, values } = query.into_statement("query")?;
+        let db = self.db.clone();
+        let run = move |connection: &Connection| db.run_query(max, connection, &sql, &values);
+        self.read_from(run).await
     }
 
     /// Runs a closure on a connection that only reads, on a blocking thread; see
@@ -183,21 +339,38 @@ impl AsyncDatabase {
     /// # Errors
     ///
     /// As [`Database::read`].
-    pub async fn read<T, E, F>(&self, work: F) -> Result<T, E>
+    pub async fn read<T, F>(&self, work: F) -> Result<T>
+    where
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let read = self.read_from(work).await;
+        read.map_err(|e: Error| e.in_closure("read", self.path()))
+    }
+
+    /// Runs a closure on a connection that only reads and keeps the closure's error type; see
+    /// [`Database::try_read`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::read`].
+    pub async fn try_read<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.read_from(work).await
+    }
+
+    async fn read_from<T, E, F>(&self, work: F) -> Result<T, E>
     where
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
         let deadline = self.db.deadline();
-        let permit = timeout(
-            deadline.remaining(),
-            Arc::clone(&self.reads).acquire_owned(),
-        )
-        .await;
-        let Ok(Ok(permit)) = permit else {
-            return Err(self.no_reader(deadline).into());
-        };
+        let permit = self.permit_to_read(deadline).await?;
         let db = self.db.clone();
         run("read", move || {
             let _permit = permit;
@@ -206,18 +379,164 @@ impl AsyncDatabase {
         .await
     }
 
+    /// Waits until a connection of the pool is free.
+    async fn permit_to_read(&self, deadline: Deadline) -> Result<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.reads).acquire_owned();
+        match timeout(deadline.remaining(), permit).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(self.no_reader(deadline)),
+        }
+    }
+
+    // ---- maintenance and diagnosis -----------------------------------------------
+
+    /// Brings the schema up to date; see [`Database::migrate`].
+    ///
+    /// ```
+    /// # use penholder::AsyncDatabase;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> penholder::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let db = AsyncDatabase::open(directory.path().join("x.db")).await?;
+    /// let done = db.migrate(&["CREATE TABLE note(text)"]).await?;
+    /// assert_eq!((done.from, done.to), (0, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::migrate`].
+    #[track_caller]
+    pub fn migrate(
+        &self,
+        steps: &[&str],
+    ) -> impl Future<Output = Result<Migrated>> + Send + use<'_> {
+        let site = panic::Location::caller();
+        let steps: Arc<[String]> = steps.iter().map(|&sql| sql.to_owned()).collect();
+        async move {
+            let deadline = self.db.deadline();
+            let (db, known) = (self.db.clone(), Arc::clone(&steps));
+            let version = move || Migration::new(&db, &known)?.version_now(&deadline);
+            let from = run("migrate", version).await?;
+            for number in from..steps.len() {
+                let (db, known) = (self.db.clone(), Arc::clone(&steps));
+                let step = move |session: &Session<'_>| {
+                    Migration::new(&db, &known)?.run_step(session, number)
+                };
+                self.hold_until(deadline, site, step).await?;
+            }
+            Ok(Migrated {
+                from,
+                to: steps.len(),
+            })
+        }
+    }
+
+    /// Copies the content of the WAL into the database file, under the write lock; see
+    /// [`Database::checkpoint`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::checkpoint`].
+    #[track_caller]
+    pub fn checkpoint(&self) -> impl Future<Output = Result<Checkpoint>> + Send {
+        self.hold(panic::Location::caller(), maintenance::checkpoint)
+    }
+
+    /// Rebuilds the database file without its free pages, under the write lock; see
+    /// [`Database::vacuum`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::vacuum`].
+    #[track_caller]
+    pub fn vacuum(&self) -> impl Future<Output = Result<()>> + Send {
+        self.hold(panic::Location::caller(), maintenance::vacuum)
+    }
+
+    /// Copies the database, as it is at this moment, into a new file; see
+    /// [`Database::backup_to`]. A backup that has begun runs to its end, even if the future is
+    /// dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::backup_to`].
+    pub async fn backup_to(&self, target: impl AsRef<Path>) -> Result<()> {
+        let target = target.as_ref().to_owned();
+        let permit = self.permit_to_read(self.db.deadline()).await?;
+        let db = self.db.clone();
+        run("back up", move || {
+            let _permit = permit;
+            db.backup_to(target)
+        })
+        .await
+    }
+
+    /// Returns who holds the write lock, who waits, and what happened; see
+    /// [`Database::status`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::status`].
+    pub async fn status(&self) -> Result<Status> {
+        let db = self.db.clone();
+        run("read the status", move || db.status()).await
+    }
+
+    // ---- what they share ---------------------------------------------------------
+
+    /// Waits for the write lock, and runs work with it on a blocking thread, outside the group of
+    /// this process.
+    async fn hold<T, E, F>(&self, site: CallSite, work: F) -> Result<T, E>
+    where
+        F: FnOnce(&Session<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.hold_until(self.db.deadline(), site, work).await
+    }
+
+    async fn hold_until<T, E, F>(&self, deadline: Deadline, site: CallSite, work: F) -> Result<T, E>
+    where
+        F: FnOnce(&Session<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let attachment = self.attachment_to_write()?;
+        let begun = Instant::now();
+        let guard = attachment.locker().acquire_until_async(deadline).await;
+        let guard = guard.map_err(|error| {
+            let error = error.into();
+            self.db.report_failed(&error);
+            error
+        })?;
+        let (db, waited) = (self.db.clone(), begun.elapsed());
+        run("write under the lock", move || {
+            db.with_guard(&attachment, deadline, guard, waited, site, work)
+        })
+        .await
+    }
+
+    /// Returns what this process has open, for a write of this task.
+    fn attachment_to_write(&self) -> Result<Arc<Attachment>> {
+        self.db.refuse_read_only()?;
+        let attachment = self.db.attachment();
+        // Awaited inside a closure it would wait for the thread that it runs on.
+        if attachment.group.is_led_by_this_thread() || attachment.locker().is_held_by_this_thread()
+        {
+            return Err(attachment.locker().nested_error().into());
+        }
+        Ok(attachment)
+    }
+
     fn no_reader(&self, deadline: Deadline) -> Error {
         Error::no_reader(self.db.path(), deadline, self.db.max_readers())
     }
 
     /// Runs a write in the group of this process.
     async fn submit(&self, work: Work, site: CallSite) -> WriteResult {
-        self.db.refuse_read_only()?;
-        let attachment = self.db.attachment();
-        // Awaited inside a closure it would wait for the thread that it runs on.
-        if attachment.group.is_led_by_this_thread() {
-            return Err(attachment.locker().nested_error().into());
-        }
+        let attachment = self.attachment_to_write()?;
         let write = PendingWrite::new(work, self.db.deadline(), site);
         let task = QueuedTask {
             db: self.db.clone(),

@@ -72,16 +72,18 @@ impl Attachment {
         if !locker.lock_file().exists() {
             return None;
         }
-        // First without the lock: others may write while this process waits for the disk. Not
-        // at all if it is not the last: of many short processes each would wait.
-        if wal::may_checkpoint_slowly(&self.wal)
-            && (locker.is_shared() || !wal::checkpoint_all(connection))
-        {
+        let is_slow = || wal::may_checkpoint_slowly(&self.wal);
+        // Not at all if it is not the last: of many short processes each would wait.
+        if is_slow() && locker.is_shared() {
+            return None;
+        }
+        // First without the lock: others may write while this process waits for the disk.
+        if is_slow() && wal::may_checkpoint_without_lock() && !wal::checkpoint_all(connection) {
             return None;
         }
         let guard = locker.try_acquire().unwrap_or(None)?;
         // Another process may have written meanwhile.
-        let is_fast = !wal::may_checkpoint_slowly(&self.wal) || wal::checkpoint_all(connection);
+        let is_fast = !is_slow() || wal::checkpoint_all(connection);
         is_fast.then_some(guard)
     }
 }
@@ -109,10 +111,10 @@ impl Drop for Attachment {
             return;
         };
         let guard = self.guard_for_closing(&connection);
-        if guard.is_none() {
-            // It cannot fail on an open connection; if it did, closing would checkpoint.
+        if guard.is_some() {
+            // If it fails, the next process that closes the database checkpoints.
             let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
-            let _ = connection.set_db_config(no_checkpoint, true);
+            let _ = connection.set_db_config(no_checkpoint, false);
         }
         drop(connection);
         drop(guard);

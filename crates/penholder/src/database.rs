@@ -3,22 +3,29 @@
 use std::panic::{self, AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+#[cfg(feature = "tokio")]
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+#[cfg(feature = "tokio")]
+use penholder_core::Guard;
 use penholder_core::{Deadline, Status};
 use penholder_lock::WriteLocker;
 use rusqlite::Connection;
+use rusqlite::types::FromSql;
+use serde::de::DeserializeOwned;
 
 use crate::attachment::Attachment;
-use crate::data::{Executed, IntoParams, Query, RowSet, Value, refuse_nul};
+use crate::data::{Executed, IntoParams, Query, Row, RowSet, Statement, Value};
 use crate::delegate::{DelegateContext, Entered};
+use crate::doctor::{self, Finding};
 use crate::error::{Error, Result};
-use crate::group::{self, Begun, Submission, Work, WriteResult};
+use crate::group::{self, Begun, Submission, Work};
 use crate::location::Location;
 use crate::opening;
 use crate::options::OpenOptions;
 use crate::sqlite::connection;
-use crate::sqlite::query::query;
+use crate::sqlite::query::query_up_to;
 #[cfg(feature = "tokio")]
 use crate::telemetry::{self, Labels};
 use crate::write::{CallSite, Session, Transaction};
@@ -62,7 +69,7 @@ pub struct Database {
 struct Inner {
     location: Location,
     options: OpenOptions,
-    warnings: Vec<String>,
+    warnings: Vec<Finding>,
     /// A forked child replaces its parent's.
     attachment: ArcSwap<Attachment>,
 }
@@ -89,7 +96,7 @@ impl OpenOptions {
         let attachment = opening::open(&location, &self, &deadline)?;
         Ok(Database {
             inner: Arc::new(Inner {
-                warnings: opening::warnings(&location),
+                warnings: doctor::findings_on_opening(&location),
                 location,
                 options: self,
                 attachment: ArcSwap::from_pointee(attachment),
@@ -128,10 +135,11 @@ impl Database {
         self.attachment().locker().lock_file().to_owned()
     }
 
-    /// Returns what is unwise about this database, in sentences for a person: a second name by
-    /// a hard link, under which another lock file would be used.
+    /// Returns what was found to be unwise about this database when it was opened: a second name
+    /// by a hard link, under which another lock file would be used. [`Doctor`](doctor::Doctor)
+    /// examines much more.
     #[must_use]
-    pub fn warnings(&self) -> &[String] {
+    pub fn warnings(&self) -> &[Finding] {
         &self.inner.warnings
     }
 
@@ -149,19 +157,19 @@ impl Database {
     /// Runs a closure in one transaction (`BEGIN IMMEDIATE`) under the write lock, and commits
     /// it if the closure returns `Ok`.
     ///
-    /// The closure may read before it writes: no other process writes meanwhile. It may borrow,
-    /// and return an error type of its own. An error or a panic rolls back and reaches the
-    /// caller; the database remains usable. Keep it short: all others wait. It always runs in
-    /// this process; the plain data of [`execute`](Self::execute) and [`batch`](Self::batch) may
-    /// be executed by another process.
+    /// The closure may read before it writes: no other process writes meanwhile. It may borrow.
+    /// An error or a panic rolls back and reaches the caller; the database remains usable. Keep
+    /// it short: all others wait. It always runs in this process; the plain data of
+    /// [`execute`](Self::execute) and [`batch`](Self::batch) may be executed by another process.
+    /// [`try_write`](Self::try_write) is the same for a closure with an error type of its own.
     ///
     /// ```
     /// # use penholder::{Database, Result};
     /// # fn main() -> Result<()> {
     /// # let directory = tempfile::tempdir().unwrap();
     /// # let db = Database::open(directory.path().join("x.db"))?;
-    /// db.execute("CREATE TABLE counter(n INTEGER)", ())?;
-    /// let n = db.write(|tx| -> Result<i64> {
+    /// db.execute("CREATE TABLE counter(n INTEGER)", [])?;
+    /// let n = db.write(|tx| {
     ///     let n: i64 = tx.query_row("SELECT count(*) FROM counter", [], |row| row.get(0))?;
     ///     tx.execute("INSERT INTO counter VALUES (?1)", [n])?;
     ///     Ok(n)
@@ -171,22 +179,93 @@ impl Database {
     /// # }
     /// ```
     ///
+    /// # Why `Send`
+    ///
+    /// Writes of several threads share a transaction, and one of these threads runs all of their
+    /// closures. So what a closure borrows or returns has to be `Send`. What is not, such as an
+    /// `Rc`, stays outside: take out of it what the closure needs, and let the closure return
+    /// what goes back in. A closure that must run on its own thread may use
+    /// [`with_write_lock`](Self::with_write_lock), which needs no `Send`.
+    ///
     /// # Errors
     ///
     /// - [`is_timeout`](Error::is_timeout): the deadline passed before the lock was free, or
-    ///   SQLite's own ([`is_busy`](Error::is_sqlite_busy)); nothing ran.
-    /// - [`lock_error`](Error::lock_error) that is nested: called inside another write of this
-    ///   thread.
-    /// - the closure's own error.
+    ///   SQLite's own ([`is_sqlite_busy`](Error::is_sqlite_busy)); nothing ran.
+    /// - [`is_nested`](Error::is_nested): called inside another write of this thread.
+    /// - [`is_batch_aborted`](Error::is_batch_aborted): a closure of another thread made SQLite
+    ///   roll back the shared transaction; nothing was written.
+    /// - the closure's own error; nothing was written.
     /// - [`sqlite_error`](Error::sqlite_error) of the commit; nothing was written.
     #[track_caller]
-    pub fn write<T, E, F>(&self, work: F) -> Result<T, E>
+    pub fn write<T, F>(&self, work: F) -> Result<T>
+    where
+        F: FnOnce(&Transaction<'_>) -> Result<T> + Send,
+        T: Send,
+    {
+        let written = self.write_from(panic::Location::caller(), work);
+        written.map_err(|e| e.in_closure("write", self.path()))
+    }
+
+    /// Runs a closure in one transaction, as [`write`](Self::write) does, and keeps the
+    /// closure's error type, which has to convert from [`Error`].
+    ///
+    /// ```
+    /// # use penholder::{Database, Error};
+    /// #[derive(Debug)]
+    /// enum AppError {
+    ///     SoldOut,
+    ///     Database(Error),
+    /// }
+    ///
+    /// impl From<Error> for AppError {
+    ///     fn from(error: Error) -> Self {
+    ///         Self::Database(error)
+    ///     }
+    /// }
+    ///
+    /// impl From<penholder::rusqlite::Error> for AppError {
+    ///     fn from(error: penholder::rusqlite::Error) -> Self {
+    ///         Self::Database(error.into())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), AppError> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let db = Database::open(directory.path().join("x.db"))?;
+    /// # db.execute("CREATE TABLE stock(count)", [])?;
+    /// # db.execute("INSERT INTO stock VALUES (0)", [])?;
+    /// let bought = db.try_write(|tx| {
+    ///     let count: i64 = tx.query_row("SELECT count FROM stock", [], |row| row.get(0))?;
+    ///     if count == 0 {
+    ///         return Err(AppError::SoldOut);
+    ///     }
+    ///     tx.execute("UPDATE stock SET count = count - 1", [])?;
+    ///     Ok(())
+    /// });
+    /// assert!(matches!(bought, Err(AppError::SoldOut)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    #[track_caller]
+    pub fn try_write<T, E, F>(&self, work: F) -> Result<T, E>
     where
         F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send,
         T: Send,
         E: From<Error> + Send,
     {
-        let site = panic::Location::caller();
+        self.write_from(panic::Location::caller(), work)
+    }
+
+    fn write_from<T, E, F>(&self, site: CallSite, work: F) -> Result<T, E>
+    where
+        F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send,
+        T: Send,
+        E: From<Error> + Send,
+    {
         let alone = |session: &Session<'_>, work| session.write(work);
         self.run_write(site, false, work, alone, group::run_closure)
     }
@@ -199,20 +278,51 @@ impl Database {
     /// writer without the lock may wait as long as was left of the timeout when the closure
     /// began.
     ///
-    /// It does not nest: a write inside it is an error at once. What the closure changes on the
-    /// connection (pragmas, attached databases) stays changed for later writes of this process.
+    /// It runs on the calling thread. It does not nest: a write inside it is an error at once.
+    /// What the closure changes on the connection (pragmas, attached databases) stays changed
+    /// for later writes of this process.
+    ///
+    /// ```
+    /// # use penholder::{Database, Result};
+    /// # fn main() -> Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let db = Database::open(directory.path().join("x.db"))?;
+    /// db.with_write_lock(|connection| {
+    ///     connection.execute_batch("PRAGMA foreign_keys = ON")?;
+    ///     Ok(())
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
     /// As [`write`](Self::write).
     #[track_caller]
-    pub fn with_write_lock<T, E, F>(&self, work: F) -> Result<T, E>
-    where
-        F: FnOnce(&Connection) -> Result<T, E> + Send,
-        T: Send,
-        E: From<Error> + Send,
-    {
-        let site = panic::Location::caller();
+    pub fn with_write_lock<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let done = self.with_write_lock_from(panic::Location::caller(), work);
+        done.map_err(|e| e.in_closure("write under the lock", self.path()))
+    }
+
+    /// Runs a closure under the write lock, as [`with_write_lock`](Self::with_write_lock) does,
+    /// and keeps the closure's error type.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    #[track_caller]
+    pub fn try_with_write_lock<T, E: From<Error>>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.with_write_lock_from(panic::Location::caller(), work)
+    }
+
+    fn with_write_lock_from<T, E: From<Error>>(
+        &self,
+        site: CallSite,
+        work: impl FnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
         self.with_session(self.deadline(), site, |session| session.run(work))
     }
 
@@ -237,16 +347,16 @@ impl Database {
     ///
     /// As [`write`](Self::write); [`sqlite_error`](Error::sqlite_error) if the statement fails,
     /// and then nothing was written, unless it asks SQLite to keep what it did before the
-    /// failure (`INSERT OR FAIL`, `ON CONFLICT FAIL`, `RAISE(FAIL)`): then the text says so. SQL
-    /// with a NUL byte is refused before the call waits for anything.
+    /// failure (`INSERT OR FAIL`, `ON CONFLICT FAIL`, `RAISE(FAIL)`): then the text says so.
+    /// Parameters that do not fit the statement ([`IntoParams`]) and SQL with a NUL byte are
+    /// refused before the call waits for anything.
     #[track_caller]
     pub fn execute(&self, sql: &str, params: impl IntoParams) -> Result<Executed> {
         let site = panic::Location::caller();
-        refuse_nul("write", sql)?;
-        let params = params.into_params();
+        let params = params.into_params().resolve("write", sql)?;
         let alone = |session: &Session<'_>, params: Vec<Value>| session.execute(sql, &params);
         self.run_write(site, true, params, alone, |submission, params| {
-            let work = Work::Statement(Query::new(sql, params));
+            let work = Work::Statement(Statement::new(sql, params));
             group::run_data(submission, work).and_then(group::only)
         })
     }
@@ -269,26 +379,35 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// As [`execute`](Self::execute); if one statement fails, none took effect.
+    /// As [`execute`](Self::execute); if one statement fails, none took effect. The text says
+    /// which one failed. Parameters are checked before any of them runs.
     #[track_caller]
-    pub fn batch<S: Into<Query>>(
+    pub fn batch<Q: Into<Query>>(
         &self,
-        statements: impl IntoIterator<Item = S>,
+        queries: impl IntoIterator<Item = Q>,
     ) -> Result<Vec<Executed>> {
         let site = panic::Location::caller();
         // Built before the lock is taken: the iterator is the caller's code.
-        let statements: Vec<Query> = statements.into_iter().map(Into::into).collect();
-        statements
-            .iter()
-            .try_for_each(|one| refuse_nul("write", one.sql()))?;
-        self.run_batch(statements, site)
-    }
-
-    fn run_batch(&self, statements: Vec<Query>, site: CallSite) -> WriteResult {
-        let alone = |session: &Session<'_>, all: Vec<Query>| session.batch(&all);
+        let statements = self.statements(queries)?;
+        let alone = |session: &Session<'_>, all: Vec<Statement>| session.batch(&all);
         self.run_write(site, true, statements, alone, |submission, statements| {
             group::run_data(submission, Work::Batch(statements))
         })
+    }
+
+    /// Checks the parameters of the statements of a batch.
+    pub(crate) fn statements<Q: Into<Query>>(
+        &self,
+        queries: impl IntoIterator<Item = Q>,
+    ) -> Result<Vec<Statement>> {
+        let queries: Vec<Query> = queries.into_iter().map(Into::into).collect();
+        let count = queries.len();
+        let checked = |(index, query): (usize, Query)| {
+            let shown = self.may_show_sql().then(|| query.sql().to_owned());
+            let place = || Statement::place(index + 1, count, shown.as_deref());
+            query.into_statement("write").map_err(|e| e.at_place(place))
+        };
+        queries.into_iter().enumerate().map(checked).collect()
     }
 
     /// Runs a write: alone, if it can begin without waiting, or in the group of this process.
@@ -335,10 +454,25 @@ impl Database {
         let attachment = self.attachment();
         let context = self.context(&attachment)?;
         let session = Session::acquire(context.group.write, deadline)?;
-        session.note_call_site(site, false);
-        let done = catch_unwind(AssertUnwindSafe(|| work(&session)));
-        context.finish(session);
-        done.unwrap_or_else(|panic| resume_unwind(panic))
+        run_session(&context, session, site, work)
+    }
+
+    /// Runs work with the write lock, which is held, and the writing connection.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn with_guard<T, E: From<Error>>(
+        &self,
+        attachment: &Attachment,
+        deadline: Deadline,
+        guard: Guard,
+        waited: Duration,
+        site: CallSite,
+        work: impl FnOnce(&Session<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        guard.bind_to_this_thread();
+        let context = self.context(attachment)?;
+        telemetry::taken(context.group.write.labels(), &guard, waited);
+        let session = Session::begin(context.group.write, deadline, guard)?;
+        run_session(&context, session, site, work)
     }
 
     // ---- reading ---------------------------------------------------------------
@@ -347,31 +481,185 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read); also if the statement would write.
+    /// As [`read`](Self::read); also if the statement would write, or if its parameters do not
+    /// fit ([`IntoParams`]).
     pub fn query(&self, sql: &str, params: impl IntoParams) -> Result<RowSet> {
-        refuse_nul("query", sql)?;
-        let params = params.into_params();
-        self.read(|connection| {
-            query(connection, sql, &params)
-                .map_err(|e| Error::sqlite("query", self.path(), self.hide(e)))
-        })
+        let params = params.into_params().resolve("query", sql)?;
+        self.read_from(|connection| self.run_query(usize::MAX, connection, sql, &params))
+    }
+
+    /// Runs one statement that reads, and converts each row to a tuple, to a struct, or to
+    /// another type that serde can deserialize: see [`Row::deserialize`].
+    ///
+    /// ```
+    /// # use penholder::{Database, Result};
+    /// # fn main() -> Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let db = Database::open(directory.path().join("x.db"))?;
+    /// #[derive(serde::Deserialize)]
+    /// struct Job {
+    ///     id: i64,
+    ///     name: String,
+    /// }
+    /// db.execute("CREATE TABLE job(id INTEGER PRIMARY KEY, name TEXT)", [])?;
+    /// db.execute("INSERT INTO job(name) VALUES ('sweep')", [])?;
+    /// let jobs = db.query_as::<Job>("SELECT * FROM job", [])?;
+    /// assert_eq!((jobs[0].id, jobs[0].name.as_str()), (1, "sweep"));
+    /// let pairs = db.query_as::<(i64, String)>("SELECT id, name FROM job", [])?;
+    /// assert_eq!(pairs, [(1, "sweep".to_owned())]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](Self::query) and [`Row::deserialize`].
+    pub fn query_as<T: DeserializeOwned>(
+        &self,
+        sql: &str,
+        params: impl IntoParams,
+    ) -> Result<Vec<T>> {
+        self.query(sql, params)?
+            .iter()
+            .map(Row::deserialize)
+            .collect()
+    }
+
+    /// Runs one statement that reads, and converts its first row. Further rows are not read.
+    ///
+    /// ```
+    /// # use penholder::{Database, Result};
+    /// # fn main() -> Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let db = Database::open(directory.path().join("x.db"))?;
+    /// let sql = "SELECT 1 AS id, 'sweep' AS name";
+    /// let name: String = db.query_row(sql, [], |row| row.get("name"))?;
+    /// assert_eq!(name, "sweep");
+    /// let pair: (i64, String) = db.query_row(sql, [], |row| row.deserialize())?;
+    /// assert_eq!(pair, (1, name));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NoRow`](crate::ErrorKind::NoRow): there is no row. The closure's own error.
+    /// Otherwise as [`query`](Self::query).
+    pub fn query_row<T>(
+        &self,
+        sql: &str,
+        params: impl IntoParams,
+        convert: impl FnOnce(&Row) -> Result<T>,
+    ) -> Result<T> {
+        let found = self.query_optional(sql, params, convert)?;
+        found.ok_or_else(|| self.no_row())
+    }
+
+    /// Runs one statement that reads, and converts its first row; `None` if there is no row.
+    ///
+    /// # Errors
+    ///
+    /// The closure's own error. Otherwise as [`query`](Self::query).
+    pub fn query_optional<T>(
+        &self,
+        sql: &str,
+        params: impl IntoParams,
+        convert: impl FnOnce(&Row) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let params = params.into_params().resolve("query", sql)?;
+        let rows = self.read_from(|connection| self.run_query(1, connection, sql, &params))?;
+        rows.first().map(convert).transpose()
+    }
+
+    /// Runs one statement that reads, and returns the first column of its first row. `T` is any
+    /// type that implements rusqlite's [`FromSql`], `Option` of it for what may be `NULL`.
+    ///
+    /// ```
+    /// # use penholder::{Database, Result};
+    /// # fn main() -> Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let db = Database::open(directory.path().join("x.db"))?;
+    /// assert_eq!(db.query_scalar::<i64>("SELECT count(*) FROM sqlite_schema", [])?, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`query_row`](Self::query_row); also if the value has another type.
+    pub fn query_scalar<T: FromSql>(&self, sql: &str, params: impl IntoParams) -> Result<T> {
+        self.query_row(sql, params, |row| row.get(0))
     }
 
     /// Runs a closure on a connection that only reads; everything that it reads is of one
     /// moment (one snapshot). Never waits for the write lock.
     ///
-    /// At most [`OpenOptions::max_readers`] reads run at once; a read inside a read takes a second
-    /// connection. Keep it short: SQLite cannot shorten its WAL past the oldest snapshot in use.
+    /// At most [`OpenOptions::max_readers`] reads run at once; a read inside a read takes a
+    /// second connection. Keep it short: SQLite cannot shorten its WAL past the oldest snapshot
+    /// in use. [`try_read`](Self::try_read) is the same for a closure with an error type of its
+    /// own.
+    ///
+    /// ```
+    /// # use penholder::{Database, Result};
+    /// # fn main() -> Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let db = Database::open(directory.path().join("x.db"))?;
+    /// # db.execute("CREATE TABLE job(name)", [])?;
+    /// let names = db.read(|connection| {
+    ///     let mut statement = connection.prepare_cached("SELECT name FROM job")?;
+    ///     let names = statement.query_map([], |row| row.get::<_, String>(0))?;
+    ///     Ok(names.collect::<Result<Vec<_>, _>>()?)
+    /// })?;
+    /// assert!(names.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
     /// - [`is_timeout`](Error::is_timeout): no connection became free.
     /// - the closure's own error.
-    pub fn read<T, E>(&self, work: impl FnOnce(&Connection) -> Result<T, E>) -> Result<T, E>
-    where
-        E: From<Error>,
-    {
+    pub fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let read = self.read_from(work);
+        read.map_err(|e| e.in_closure("read", self.path()))
+    }
+
+    /// Runs a closure on a connection that only reads, as [`read`](Self::read) does, and keeps
+    /// the closure's error type, which has to convert from [`Error`].
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn try_read<T, E: From<Error>>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.read_from(work)
+    }
+
+    fn read_from<T, E: From<Error>>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
         self.read_until(&self.deadline(), work)
+    }
+
+    /// Runs one statement for at most `max` rows.
+    pub(crate) fn run_query(
+        &self,
+        max: usize,
+        connection: &Connection,
+        sql: &str,
+        params: &[Value],
+    ) -> Result<RowSet> {
+        query_up_to(max, connection, sql, params)
+            .map_err(|e| Error::sqlite("query", self.path(), self.hide(e)))
+    }
+
+    /// Returns the error of a query for one row that found none.
+    pub(crate) fn no_row(&self) -> Error {
+        let error = rusqlite::Error::QueryReturnedNoRows;
+        Error::sqlite("query", self.path(), error)
     }
 
     pub(crate) fn read_until<T, E>(
@@ -385,7 +673,9 @@ impl Database {
         let location = &self.inner.location;
         let failed = |e: rusqlite::Error| Error::sqlite("read", &location.path, e);
         let attachment = self.attachment();
-        let reader = attachment.readers.take(location, deadline)?;
+        let reader = attachment
+            .readers
+            .take(location, &self.inner.options, deadline)?;
         connection::set_busy_timeout(&reader, deadline.remaining()).map_err(failed)?;
         let begun = reader
             .prepare_cached("BEGIN")
@@ -403,6 +693,11 @@ impl Database {
     /// Returns the error as the caller may see it.
     pub(crate) fn hide(&self, error: rusqlite::Error) -> rusqlite::Error {
         self.inner.options.hide(error)
+    }
+
+    /// Returns whether errors may show the text of a statement.
+    pub(crate) fn may_show_sql(&self) -> bool {
+        self.inner.options.record_sql
     }
 
     /// Reports that a call of a task failed before it had a thread.
@@ -447,6 +742,19 @@ impl Database {
     pub(crate) fn max_readers(&self) -> usize {
         self.inner.options.max_readers
     }
+}
+
+/// Runs work in a session and ends it, also if the work panics.
+fn run_session<T, E: From<Error>>(
+    context: &DelegateContext<'_>,
+    session: Session<'_>,
+    site: CallSite,
+    work: impl FnOnce(&Session<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    session.note_call_site(site, false);
+    let done = catch_unwind(AssertUnwindSafe(|| work(&session)));
+    context.finish(session);
+    done.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 impl Inner {

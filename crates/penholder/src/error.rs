@@ -11,9 +11,43 @@ use rusqlite::ErrorCode;
 /// The result of this crate's calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// What kind of error it is: see [`Error::kind`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The deadline passed before the write lock or a reader connection was free.
+    Timeout,
+    /// The deadline passed before SQLite's own locks were free, while the write lock was.
+    SqliteBusy,
+    /// A write was called inside another one, on the same thread.
+    Nested,
+    /// This process is a forked child, and the work belongs to its parent.
+    Forked,
+    /// The database was refused before anything was opened or changed.
+    Refused,
+    /// A constraint failed: `UNIQUE`, `NOT NULL`, `CHECK`, a foreign key, a primary key, a type
+    /// of a `STRICT` table.
+    ConstraintViolation,
+    /// A query for one row found none.
+    NoRow,
+    /// Any other error of SQLite.
+    Sqlite,
+    /// Another write of the same batch made SQLite roll all of it back. Call again.
+    BatchAborted,
+    /// The outcome of this write, or its result, is not known.
+    OutcomeUnknown,
+    /// The call itself is wrong: its parameters, the type that is asked for, what a closure did
+    /// to its transaction.
+    Misuse,
+    /// A file could not be read or written.
+    Io,
+    /// Any other error of the write lock.
+    Lock,
+}
+
 /// Why something could not be done.
 ///
-/// It is opaque, and its predicates tell the cases apart. Errors of the write lock and errors
+/// It is opaque, and its predicates tell the cases apart, or [`kind`](Self::kind) for a `match`. Errors of the write lock and errors
 /// of SQLite keep their causes ([`lock_error`](Self::lock_error),
 /// [`sqlite_error`](Self::sqlite_error)). The text says what failed, where and why, and ends
 /// with what to do next.
@@ -37,6 +71,8 @@ enum Kind {
     Sqlite {
         what: &'static str,
         path: Option<PathBuf>,
+        /// Which of several statements failed.
+        place: Option<String>,
         source: rusqlite::Error,
         /// How many changes stand although the statement failed.
         kept: u64,
@@ -68,6 +104,7 @@ enum Kind {
     },
     Misuse {
         what: &'static str,
+        place: Option<String>,
         why: String,
         next: &'static str,
     },
@@ -102,6 +139,7 @@ impl Error {
         Self::new(Kind::Sqlite {
             what,
             path: Some(path.to_owned()),
+            place: None,
             source,
             kept: 0,
         })
@@ -113,9 +151,29 @@ impl Error {
         Self::new(Kind::Sqlite {
             what: "write",
             path: Some(path.to_owned()),
+            place: None,
             source,
             kept,
         })
+    }
+
+    /// Says which of several statements or steps failed.
+    pub(crate) fn at_place(mut self, found: impl FnOnce() -> String) -> Self {
+        if let Kind::Sqlite { place, .. } | Kind::Misuse { place, .. } = &mut *self.kind {
+            *place = Some(found());
+        }
+        self
+    }
+
+    /// Adds what a closure was running, and where, to an error that it got from SQLite.
+    pub(crate) fn in_closure(mut self, operation: &'static str, database: &Path) -> Self {
+        if let Kind::Sqlite { what, path, .. } = &mut *self.kind
+            && path.is_none()
+        {
+            *what = operation;
+            *path = Some(database.to_owned());
+        }
+        self
     }
 
     /// Returns whether a part of what failed stands.
@@ -178,7 +236,12 @@ impl Error {
 
     pub(crate) fn misuse(what: &'static str, why: impl Into<String>, next: &'static str) -> Self {
         let why = why.into();
-        Self::new(Kind::Misuse { what, why, next })
+        Self::new(Kind::Misuse {
+            what,
+            place: None,
+            why,
+            next,
+        })
     }
 
     pub(crate) fn forked(what: &'static str, path: &Path) -> Self {
@@ -209,11 +272,13 @@ impl Error {
             Kind::Sqlite {
                 what,
                 path,
+                place,
                 source,
                 kept,
             } => Kind::Sqlite {
                 what,
                 path: path.clone(),
+                place: place.clone(),
                 source: copy_of(source),
                 kept: *kept,
             },
@@ -235,10 +300,48 @@ impl Error {
             },
             other => Kind::Misuse {
                 what: "write",
+                place: None,
                 why: format!("the batch failed: {}", Text(other)),
                 next: "nothing was written: try again",
             },
         })
+    }
+
+    /// Returns what kind of error it is. More kinds may be added.
+    ///
+    /// ```
+    /// use penholder::{Database, ErrorKind};
+    ///
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let db = Database::open(directory.path().join("x.db")).unwrap();
+    /// db.execute("CREATE TABLE user(name UNIQUE)", ()).unwrap();
+    /// db.execute("INSERT INTO user VALUES ('ann')", ()).unwrap();
+    /// let error = db.execute("INSERT INTO user VALUES ('ann')", ()).unwrap_err();
+    /// let answer = match error.kind() {
+    ///     ErrorKind::ConstraintViolation => "409 this name is taken",
+    ///     ErrorKind::Timeout | ErrorKind::SqliteBusy => "503 try again",
+    ///     _ => "500 an error",
+    /// };
+    /// assert_eq!(answer, "409 this name is taken");
+    /// ```
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match &*self.kind {
+            Kind::Lock(error) if error.is_timeout() => ErrorKind::Timeout,
+            Kind::Lock(error) if error.is_nested() => ErrorKind::Nested,
+            Kind::Lock(error) if error.is_forked() => ErrorKind::Forked,
+            Kind::Lock(error) if error.is_network_file_system() => ErrorKind::Refused,
+            Kind::Lock(_) => ErrorKind::Lock,
+            Kind::Sqlite { source, .. } => kind_of(source),
+            Kind::Busy { .. } => ErrorKind::SqliteBusy,
+            Kind::NoReader { .. } => ErrorKind::Timeout,
+            Kind::Refused { .. } => ErrorKind::Refused,
+            Kind::Io { .. } => ErrorKind::Io,
+            Kind::Misuse { .. } => ErrorKind::Misuse,
+            Kind::Forked { .. } => ErrorKind::Forked,
+            Kind::RolledBack { .. } => ErrorKind::BatchAborted,
+            Kind::OutcomeUnknown { .. } | Kind::ResultLost { .. } => ErrorKind::OutcomeUnknown,
+        }
     }
 
     /// Returns whether nothing was written because of another write of the same batch, which
@@ -282,6 +385,21 @@ impl Error {
     #[must_use]
     pub fn is_sqlite_busy(&self) -> bool {
         self.sqlite_error().is_some_and(is_busy_code)
+    }
+
+    /// Returns whether a constraint failed: `UNIQUE`, `NOT NULL`, `CHECK`, a foreign key, a
+    /// primary key, a type of a `STRICT` table. [`sqlite_error`](Self::sqlite_error) has the
+    /// extended code, which says which of them.
+    #[must_use]
+    pub fn is_constraint_violation(&self) -> bool {
+        self.kind() == ErrorKind::ConstraintViolation
+    }
+
+    /// Returns whether this thread called a write inside another one, where it would wait for
+    /// itself. Nothing ran.
+    #[must_use]
+    pub fn is_nested(&self) -> bool {
+        self.kind() == ErrorKind::Nested
     }
 
     /// Returns whether this process is a forked child and the work belongs to its parent.
@@ -369,6 +487,7 @@ impl From<rusqlite::Error> for Error {
         Self::new(Kind::Sqlite {
             what: "run SQL",
             path: None,
+            place: None,
             source,
             kept: 0,
         })
@@ -410,9 +529,13 @@ impl fmt::Display for Text<'_> {
             Kind::Sqlite {
                 what,
                 path,
+                place,
                 source,
                 kept,
-            } => sqlite_text(f, what, path.as_deref(), source, *kept),
+            } => {
+                heading(f, what, path.as_deref(), place.as_deref())?;
+                sqlite_text(f, source, *kept)
+            }
             Kind::Busy {
                 path,
                 deadline,
@@ -436,7 +559,15 @@ impl fmt::Display for Text<'_> {
                 source,
                 next,
             } => write!(f, "{what}: {}: {source}: {next}", path.display()),
-            Kind::Misuse { what, why, next } => write!(f, "{what}: {why}: {next}"),
+            Kind::Misuse {
+                what,
+                place,
+                why,
+                next,
+            } => {
+                heading(f, what, None, place.as_deref())?;
+                write!(f, "{why}: {next}")
+            }
             Kind::Forked { what, path } => forked_text(f, what, path),
             Kind::OutcomeUnknown { path, cause } => outcome_unknown_text(f, path, cause.as_deref()),
             Kind::ResultLost { path } => result_lost_text(f, path),
@@ -445,17 +576,21 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-fn sqlite_text(
+/// What failed and where.
+fn heading(
     f: &mut fmt::Formatter<'_>,
     what: &str,
     path: Option<&Path>,
-    source: &rusqlite::Error,
-    kept: u64,
+    place: Option<&str>,
 ) -> fmt::Result {
     write!(f, "{what}: ")?;
     if let Some(path) = path {
         write!(f, "{}: ", path.display())?;
     }
+    place.map_or(Ok(()), |place| write!(f, "{place}: "))
+}
+
+fn sqlite_text(f: &mut fmt::Formatter<'_>, source: &rusqlite::Error, kept: u64) -> fmt::Result {
     write!(f, "{source}")?;
     if kept > 0 {
         return write!(
@@ -547,14 +682,17 @@ fn rolled_back_text(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
     )
 }
 
-impl StdError for Error {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match &*self.kind {
-            Kind::Lock(error) => Some(error),
-            Kind::Sqlite { source, .. } | Kind::Busy { source, .. } => Some(source),
-            Kind::Io { source, .. } => Some(source),
-            _ => None,
-        }
+/// The text contains that of its cause, so there is no source, and reports that print the whole
+/// chain (`anyhow`, `eyre`) say everything once. [`Error::sqlite_error`] and
+/// [`Error::lock_error`] return the cause.
+impl StdError for Error {}
+
+fn kind_of(error: &rusqlite::Error) -> ErrorKind {
+    match (error, error.sqlite_error_code()) {
+        (rusqlite::Error::QueryReturnedNoRows, _) => ErrorKind::NoRow,
+        (_, Some(ErrorCode::DatabaseBusy)) => ErrorKind::SqliteBusy,
+        (_, Some(ErrorCode::ConstraintViolation)) => ErrorKind::ConstraintViolation,
+        _ => ErrorKind::Sqlite,
     }
 }
 
@@ -565,6 +703,9 @@ pub(crate) fn is_busy_code(error: &rusqlite::Error) -> bool {
 
 /// Returns what to do about an error of SQLite, if there is something to do.
 fn next_step(error: &rusqlite::Error) -> Option<&'static str> {
+    if matches!(error, rusqlite::Error::QueryReturnedNoRows) {
+        return Some("if that is expected, use `query_optional`");
+    }
     if matches!(error, rusqlite::Error::MultipleStatement) {
         return Some("give one statement at a time; `batch` runs several, all or nothing");
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use penholder_core::Deadline;
 use rusqlite::Connection;
 
-use crate::data::{Executed, Query};
+use crate::data::{Executed, Query, Statement};
 use crate::delegate::{self, ExecutedWrite, Reply};
 use crate::error::Result;
 use crate::location::Location;
@@ -81,8 +81,8 @@ impl DelegateConnection {
     }
 
     /// Runs one statement in the open transaction.
-    pub fn run(&self, statement: &Query) -> StatementOutcome {
-        match self.0.run(statement) {
+    pub fn run(&self, query: &Query) -> StatementOutcome {
+        match self.0.run(&statement(query)) {
             delegate::Delegated::Done(done) => StatementOutcome::Done(done),
             delegate::Delegated::Failed { code, text } => StatementOutcome::Failed(code, text),
             delegate::Delegated::Local => StatementOutcome::Local,
@@ -91,16 +91,26 @@ impl DelegateConnection {
     }
 
     /// Runs one write in a savepoint of the open transaction.
-    pub fn execute_write(&self, statements: &[Query]) -> WriteOutcome {
-        match delegate::execute_write(&self.0, statements) {
+    pub fn execute_write(&self, queries: &[Query]) -> WriteOutcome {
+        let statements: Vec<Statement> = queries.iter().map(statement).collect();
+        match delegate::execute_write(&self.0, &statements) {
             ExecutedWrite::Replied(Reply::Done(done)) => WriteOutcome::Done(done),
-            ExecutedWrite::Replied(Reply::Failed { code, text }) => {
+            ExecutedWrite::Replied(Reply::Failed { code, text, .. }) => {
                 WriteOutcome::Failed(code, text)
             }
             ExecutedWrite::Replied(Reply::Local) => WriteOutcome::Local,
             ExecutedWrite::Aborted => WriteOutcome::Aborted,
         }
     }
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "tests give as many values as there are parameters"
+)]
+fn statement(query: &Query) -> Statement {
+    let statement = query.clone().into_statement("write");
+    statement.expect("valid parameters")
 }
 
 /// Opens a connection as it is before any hook is set on it.

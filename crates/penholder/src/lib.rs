@@ -114,7 +114,7 @@ mod attachment;
 mod data;
 mod database;
 mod delegate;
-mod doctor;
+pub mod doctor;
 mod error;
 mod group;
 #[cfg(feature = "failpoints")]
@@ -132,14 +132,14 @@ mod write;
 
 #[cfg(feature = "tokio")]
 pub use asynchronous::AsyncDatabase;
-pub use data::{Executed, IntoParams, Query, RowSet, Value};
+pub use data::{ColumnIndex, Executed, IntoParams, Params, Query, Row, RowSet, SliceParam, Value};
 pub use database::Database;
-pub use doctor::{Check, Doctor, Finding, Report, Severity};
-pub use error::{Error, Result};
-pub use maintenance::Checkpoint;
-pub use options::{GroupCommit, GroupLimits, OpenOptions, Synchronous};
+pub use error::{Error, ErrorKind, Result};
+pub use maintenance::{Checkpoint, Migrated};
+pub use options::{ConnectionRole, GroupCommit, GroupLimits, OpenOptions, Synchronous};
 pub use penholder_lock as lock;
 pub use rusqlite;
+pub use rusqlite::{named_params, params};
 pub use write::Transaction;
 
 /// Returns the version of the SQLite library in this program.

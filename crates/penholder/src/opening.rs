@@ -33,16 +33,17 @@ pub(crate) fn open(
     let locker = own_locker(location, options)?;
     let attachment = Attachment::new(locker, location, options);
     if options.read_only {
-        let reader = attachment.readers.take(location, deadline)?;
+        let reader = attachment.readers.take(location, options, deadline)?;
         connection::is_wal(&reader, deadline)
             .map_err(|e| connection::explain(location, deadline, e))?;
         drop(reader);
     } else {
-        let connection = WriteConnection::open(location, options, deadline)?;
+        let connection = WriteConnection::open_for_program(location, options, deadline)?;
         ensure_wal(&connection, location, &attachment, deadline)?;
         connection::set_busy_timeout(&connection, options.timeout)
             .map_err(|e| Error::sqlite("open database", &location.path, e))?;
         attachment.write.keep_connection(Some(Box::new(connection)));
+        attachment.write.note_opened(options);
     }
     Ok(attachment)
 }
@@ -166,19 +167,4 @@ fn ensure_wal(
         "SQLite does not switch it to WAL",
         "check for a program that has it open in another mode",
     ))
-}
-
-/// Returns what is unwise about this database, in sentences for a person.
-pub(crate) fn warnings(location: &Location) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if location.links > 1 {
-        warnings.push(format!(
-            "{}: the file has {} names (hard links): a writer that opens it under a name in \
-             another directory uses another lock file and another WAL, which corrupts it: keep \
-             one name",
-            location.path.display(),
-            location.links
-        ));
-    }
-    warnings
 }

@@ -1,9 +1,12 @@
 //! How a database is opened.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use penholder_lock::{DEFAULT_TIMEOUT, QueuePolicy};
+use rusqlite::Connection;
 
 use crate::error::without_sql;
 
@@ -105,6 +108,27 @@ impl GroupLimits {
     }
 }
 
+/// What a connection is used for: see [`OpenOptions::connection_hook`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ConnectionRole {
+    /// The connection that writes. There is one, and it is opened again after some errors.
+    Writer,
+    /// A connection that only reads. There are at most [`OpenOptions::max_readers`].
+    Reader,
+}
+
+type Hook = dyn Fn(&Connection, ConnectionRole) -> rusqlite::Result<()> + Send + Sync;
+
+#[derive(Clone)]
+pub(crate) struct ConnectionHook(Arc<Hook>);
+
+impl fmt::Debug for ConnectionHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ConnectionHook")
+    }
+}
+
 /// How a database is opened.
 ///
 /// ```
@@ -140,6 +164,7 @@ pub struct OpenOptions {
     pub(crate) long_hold_threshold: Duration,
     pub(crate) create: bool,
     pub(crate) read_only: bool,
+    pub(crate) connection_hooks: Vec<ConnectionHook>,
 }
 
 impl Default for OpenOptions {
@@ -167,6 +192,7 @@ impl OpenOptions {
             long_hold_threshold: DEFAULT_TIMEOUT,
             create: true,
             read_only: false,
+            connection_hooks: Vec::new(),
         }
     }
 
@@ -292,6 +318,55 @@ impl OpenOptions {
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
         self
+    }
+
+    /// Sets up each connection that the program's statements and closures run on: pragmas,
+    /// functions, collations. The hook runs once on each, when it is opened; several hooks run in
+    /// the order in which they were set. It must not write. If it fails, the call that needed the
+    /// connection fails.
+    ///
+    /// ```
+    /// use penholder::rusqlite::functions::FunctionFlags;
+    /// use penholder::{ConnectionRole, OpenOptions};
+    ///
+    /// # fn main() -> penholder::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("app.db");
+    /// let db = OpenOptions::new()
+    ///     .connection_hook(|connection, role| {
+    ///         if role == ConnectionRole::Writer {
+    ///             connection.pragma_update(None, "recursive_triggers", true)?;
+    ///         }
+    ///         let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    ///         connection.create_scalar_function("twice", 1, flags, |context| {
+    ///             Ok(2 * context.get::<i64>(0)?)
+    ///         })
+    ///     })
+    ///     .open(path)?;
+    /// assert_eq!(db.query_scalar::<i64>("SELECT twice(21)", [])?, 42);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Other processes have not what a hook adds, so writes on a connection that it makes
+    /// different are executed in this process ([`GroupCommit::AcrossProcesses`]). They still share
+    /// commits with those of other threads.
+    pub fn connection_hook<F>(mut self, hook: F) -> Self
+    where
+        F: Fn(&Connection, ConnectionRole) -> rusqlite::Result<()> + Send + Sync + 'static,
+    {
+        self.connection_hooks.push(ConnectionHook(Arc::new(hook)));
+        self
+    }
+
+    /// Runs the hooks on a connection that was just opened.
+    pub(crate) fn run_connection_hooks(
+        &self,
+        connection: &Connection,
+        role: ConnectionRole,
+    ) -> rusqlite::Result<()> {
+        let mut hooks = self.connection_hooks.iter();
+        hooks.try_for_each(|hook| (hook.0)(connection, role))
     }
 
     /// Removes the text of the statement from an error, unless it may be shown.

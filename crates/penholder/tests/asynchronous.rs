@@ -100,7 +100,7 @@ async fn every_call_works_as_its_blocking_counterpart() {
     let done = db.batch(both).await.unwrap();
     assert_eq!((done.len(), done[1].rows_changed), (2, 2));
     let rows = db.query("SELECT key FROM entry ORDER BY key", ()).await;
-    let key: String = rows.unwrap().get(0, "key").unwrap();
+    let key: String = rows.unwrap()[0].get("key").unwrap();
     assert_eq!(key, "a!");
     let keys = db.write(|tx| -> Result<i64> {
         tx.execute("INSERT INTO entry VALUES ('c')", [])?;
@@ -401,6 +401,8 @@ async fn a_missing_directory_is_an_error() {
         }
     }
     let db = open(&fixture).await;
-    let own = db.write(|_| -> Result<(), Own> { Err(Own(None)) }).await;
+    let own = db
+        .try_write(|_| -> Result<(), Own> { Err(Own(None)) })
+        .await;
     assert!(own.unwrap_err().0.is_none());
 }

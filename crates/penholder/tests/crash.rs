@@ -180,12 +180,9 @@ fn assert_all_there(path: &Path, acknowledged: &[String]) {
     plain_sqlite::assert_integrity(path);
     let db = database_fixture::open(path);
     let sql = "SELECT key, count(*) AS n, count(DISTINCT part) AS parts FROM entry GROUP BY key";
-    let rows = db.query(sql, ()).unwrap();
     let mut there = HashSet::new();
-    for row in 0..rows.len() {
-        let key: String = rows.get(row, "key").unwrap();
-        assert_eq!(rows.get::<i64>(row, "n").unwrap(), ROWS, "{key}");
-        assert_eq!(rows.get::<i64>(row, "parts").unwrap(), ROWS, "{key}");
+    for (key, rows, parts) in db.query_as::<(String, i64, i64)>(sql, ()).unwrap() {
+        assert_eq!((rows, parts), (ROWS, ROWS), "{key}");
         there.insert(key);
     }
     let distinct: HashSet<&String> = acknowledged.iter().collect();

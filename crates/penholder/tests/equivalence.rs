@@ -12,7 +12,7 @@ use penholder::rusqlite::functions::FunctionFlags;
 use penholder::rusqlite::hooks::{AuthContext, Authorization, Wal};
 use penholder::rusqlite::limits::Limit;
 use penholder::rusqlite::{self, Connection};
-use penholder::{Database, Error, Executed, OpenOptions, Query, Synchronous, Value};
+use penholder::{Database, Error, Executed, OpenOptions, Query, Row, Synchronous, Value};
 
 const SCHEMA: &str = "
     CREATE TABLE item(id INTEGER PRIMARY KEY, name TEXT UNIQUE, size INT CHECK (size < 100),
@@ -177,8 +177,6 @@ impl Chance {
                 0,
             ),
         };
-        // Now and then one parameter too many.
-        let params = params + usize::from(self.below(50) == 0);
         Query::new(sql, (0..params).map(|_| self.value()).collect::<Vec<_>>())
     }
 
@@ -240,7 +238,7 @@ impl Subject {
         self.delegate.connection().execute_batch(sql).unwrap();
     }
 
-    fn content(&self) -> Vec<Vec<Value>> {
+    fn content(&self) -> Vec<Row> {
         TABLES
             .iter()
             .flat_map(|table| {

@@ -152,8 +152,8 @@ fn by_statement(db: &Database, key: &str) -> Result<i64> {
 
 fn by_returning(db: &Database, key: &str) -> Result<i64> {
     let done = db.execute(format!("{INSERT} RETURNING key, rowid").as_str(), [key])?;
-    assert_eq!(done.returned.get::<String>(0, "key")?, key);
-    assert_eq!(done.returned.get::<i64>(0, "rowid")?, row_of(&done));
+    assert_eq!(done.returned[0].get::<String>("key")?, key);
+    assert_eq!(done.returned[0].get::<i64>("rowid")?, row_of(&done));
     Ok(row_of(&done))
 }
 
@@ -254,7 +254,7 @@ impl Writers {
     /// Returns the newest row; a reader blocks no writer.
     fn newest(&self) -> i64 {
         let sql = "SELECT coalesce(max(rowid), 0) AS n FROM entry";
-        self.db.query(sql, ()).unwrap().get(0, "n").unwrap()
+        self.db.query_scalar(sql, ()).unwrap()
     }
 
     fn assert_progress(&self) {
@@ -284,7 +284,7 @@ impl Writers {
     /// Returns how many transactions executed requests of other processes.
     fn batches(&self) -> i64 {
         let sql = "SELECT coalesce(max(seq), 0) AS n FROM _penholder_batch";
-        self.db.query(sql, ()).unwrap().get(0, "n").unwrap()
+        self.db.query_scalar(sql, ()).unwrap()
     }
 }
 

@@ -124,12 +124,8 @@ fn results_of<'a>(
 
 /// Returns the keys in the order in which they were written.
 fn keys_in_order(db: &Database) -> Vec<String> {
-    let rows = db
-        .query("SELECT key FROM entry ORDER BY rowid", ())
-        .unwrap();
-    (0..rows.len())
-        .map(|row| rows.get(row, "key").unwrap())
-        .collect()
+    let sql = "SELECT key FROM entry ORDER BY rowid";
+    db.query_as(sql, ()).unwrap()
 }
 
 /// Returns how many group commits there were, and how many writes were in them.

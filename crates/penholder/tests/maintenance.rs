@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use penholder::{Database, OpenOptions, Query, Result, params};
+use penholder::{Database, Migrated, OpenOptions, Query, Result, params};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
 use penholder_testkit::tmpfs::Tmpfs;
@@ -321,7 +321,7 @@ fn migrate(args: &[OsString]) {
     peer::send("ready");
     peer::expect("go");
     let db = database_fixture::open(Path::new(&args[0]));
-    let (before, after) = db.migrate(&STEPS).unwrap();
+    let (before, after) = versions(db.migrate(&STEPS).unwrap());
     assert!(before <= after && after == STEPS.len());
     peer::send("done");
 }
@@ -339,15 +339,15 @@ fn each_step_runs_in_only_one_of_many_processes() {
             assert!(peer.close().success());
         }
         let db = database_fixture::open(&fixture.path());
-        let steps = db
-            .query("SELECT number FROM step ORDER BY rowid", ())
-            .unwrap();
-        let steps: Vec<i64> = (0..steps.len())
-            .map(|row| steps.get(row, "number").unwrap())
-            .collect();
+        let sql = "SELECT number FROM step ORDER BY rowid";
+        let steps: Vec<i64> = db.query_as(sql, ()).unwrap();
         assert_eq!(steps, [2, 3, 4]);
         assert_eq!(version(&db), 4);
     }
+}
+
+fn versions(done: Migrated) -> (usize, usize) {
+    (done.from, done.to)
 }
 
 fn version(db: &Database) -> i64 {
@@ -358,10 +358,10 @@ fn version(db: &Database) -> i64 {
 fn a_migration_continues_after_the_last_step() {
     let fixture = DatabaseFixture::new();
     let db = database_fixture::open(&fixture.path());
-    assert_eq!(db.migrate(&[]).unwrap(), (0, 0));
-    assert_eq!(db.migrate(&STEPS[..2]).unwrap(), (0, 2));
-    assert_eq!(db.migrate(&STEPS).unwrap(), (2, 4));
-    assert_eq!(db.migrate(&STEPS).unwrap(), (4, 4));
+    assert_eq!(versions(db.migrate(&[]).unwrap()), (0, 0));
+    assert_eq!(versions(db.migrate(&STEPS[..2]).unwrap()), (0, 2));
+    assert_eq!(versions(db.migrate(&STEPS).unwrap()), (2, 4));
+    assert_eq!(versions(db.migrate(&STEPS).unwrap()), (4, 4));
 }
 
 #[test]
@@ -392,7 +392,7 @@ fn a_failed_step_has_no_effect() {
         database_fixture::number(&db, "SELECT count(*) FROM step"),
         1
     );
-    assert_eq!(db.migrate(&STEPS).unwrap(), (2, 4));
+    assert_eq!(versions(db.migrate(&STEPS).unwrap()), (2, 4));
 }
 
 /// A step that ends its transaction fails, and a failed step has no effect.

@@ -180,11 +180,14 @@ fn rows_return_values_by_name_and_type() {
     let db = Database::open(fixture.path()).unwrap();
     let rows = db.query("SELECT 1 AS a, 'x' AS b", ()).unwrap();
     assert_eq!(rows.columns(), ["a", "b"]);
-    assert_eq!(rows.get::<String>(0, "b").unwrap(), "x");
+    let row = &rows[0];
+    assert_eq!(row.get::<String>("b").unwrap(), "x");
+    assert_eq!(row.get::<i64>(0).unwrap(), 1);
+    assert!(rows.get(1).is_none());
     for error in [
-        rows.get::<i64>(1, "a").unwrap_err(),
-        rows.get::<i64>(0, "c").unwrap_err(),
-        rows.get::<i64>(0, "b").unwrap_err(),
+        row.get::<i64>(2).unwrap_err(),
+        row.get::<i64>("c").unwrap_err(),
+        row.get::<i64>("b").unwrap_err(),
     ] {
         assert!(error.to_string().starts_with("read a row: "), "{error}");
     }

@@ -60,13 +60,13 @@ fn insert(connection: &Connection, key: &str) -> rusqlite::Result<usize> {
 fn an_error_of_the_application_is_returned_and_rolls_back() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
-    let done: Result<(), Failure> = db.write(|tx| {
+    let done: Result<(), Failure> = db.try_write(|tx| {
         insert(tx, "no")?;
         Err(Failure::Own("changed my mind"))
     });
     assert!(matches!(done, Err(Failure::Own("changed my mind"))));
     assert_next_write_works(&db, &[]);
-    let done: Result<(), Failure> = db.write(|tx| {
+    let done: Result<(), Failure> = db.try_write(|tx| {
         insert(tx, "no")?;
         tx.execute("INSERT INTO missing VALUES (1)", [])?;
         Ok(())
@@ -76,7 +76,7 @@ fn an_error_of_the_application_is_returned_and_rolls_back() {
     };
     assert!(error.to_string().contains("no such table"), "{error}");
     assert_next_write_works(&db, &[]);
-    let done: Result<(), Failure> = db.with_write_lock(|connection| {
+    let done: Result<(), Failure> = db.try_with_write_lock(|connection| {
         connection.execute_batch("BEGIN; INSERT INTO entry VALUES ('no')")?;
         Err(Failure::Own("changed my mind"))
     });
@@ -90,7 +90,7 @@ fn an_error_of_the_database_reaches_the_application() {
     fixture.database();
     let options = OpenOptions::new().read_only(true);
     let db = options.open(fixture.path()).unwrap();
-    let done: Result<(), Failure> = db.write(|_| Ok(()));
+    let done: Result<(), Failure> = db.try_write(|_| Ok(()));
     let Err(Failure::Database(error)) = done else {
         panic!("{done:?}");
     };

@@ -13,7 +13,7 @@ use penholder::{Database, Transaction};
 
 use super::progress::Progress;
 use super::row::{ReadError, Row};
-use super::rows::RowSet;
+use super::rows::Rows;
 use super::table::Table;
 use crate::sys::signal::Interrupt;
 
@@ -45,7 +45,7 @@ impl From<penholder::Error> for Stop {
 pub(crate) struct Load<'a> {
     pub(crate) db: &'a Database,
     pub(crate) table: &'a Table,
-    pub(crate) rows: RowSet<'a>,
+    pub(crate) rows: Rows<'a>,
     /// How many rows are left, according to the check.
     pub(crate) left: u64,
     pub(crate) progress: &'a Progress,
@@ -109,7 +109,7 @@ impl Load<'_> {
             left,
             progress,
         } = self;
-        let written = db.write(|tx| -> Result<u64, Stop> {
+        let written = db.try_write(|tx| -> Result<u64, Stop> {
             let mut insert = Insert::new(tx, table);
             let mut row = rows.new_row();
             for number in 0..*left {
@@ -156,7 +156,7 @@ impl Load<'_> {
 
     /// Writes rows until `hold` is over, at least one, and returns how many.
     fn batch(&self, rows: &VecDeque<Row>, hold: Duration) -> Result<usize, Refused> {
-        self.db.write(|tx| {
+        self.db.try_write(|tx| {
             let begun = Instant::now();
             let mut insert = Insert::new(tx, self.table);
             for (number, row) in rows.iter().enumerate() {
@@ -177,7 +177,7 @@ impl Load<'_> {
 }
 
 /// Reads a row that the check has found.
-fn next(rows: &mut RowSet<'_>, row: &mut Row) -> Result<(), Stop> {
+fn next(rows: &mut Rows<'_>, row: &mut Row) -> Result<(), Stop> {
     match rows.read(row) {
         Ok(true) => Ok(()),
         Ok(false) => Err(Stop::Changed("it is shorter".to_owned())),

@@ -17,13 +17,13 @@ use std::time::Instant;
 use penholder::Database;
 
 use crate::args::Import;
-use crate::failure::{FAILED, Failure, say};
+use crate::failure::{FAILED, Failure, say, say_warnings};
 use crate::sys::signal::Interrupt;
 use format::Format;
 use load::Load;
 use progress::Progress;
 use row::ReadError;
-use rows::RowSet;
+use rows::Rows;
 use source::Source;
 use table::Table;
 
@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Import) -> Result<ExitCode, Failure> {
         .label(&args.label)
         .create(false)
         .open(&args.target.db)?;
-    db.warnings().iter().for_each(say);
+    say_warnings(&db);
     let table = Table::find(&db, &args.table)?;
     let source = Source::open(&args.file)?;
     let Some(table) = table else {
@@ -118,7 +118,7 @@ impl Job<'_> {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn rows(&self) -> Result<RowSet<'_>, ReadError> {
-        RowSet::open(&self.source, self.format, &self.table)
+    fn rows(&self) -> Result<Rows<'_>, ReadError> {
+        Rows::open(&self.source, self.format, &self.table)
     }
 }

@@ -9,12 +9,12 @@ use super::table::Table;
 
 /// Reads and checks the rows of a file.
 #[derive(Debug)]
-pub(crate) enum RowSet<'a> {
+pub(crate) enum Rows<'a> {
     Csv(CsvReader),
     JsonLines(JsonLinesReader<'a>),
 }
 
-impl<'a> RowSet<'a> {
+impl<'a> Rows<'a> {
     /// Begins with the first row.
     pub(crate) fn open(
         source: &Source,

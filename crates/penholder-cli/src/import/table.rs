@@ -23,17 +23,11 @@ impl Table {
     pub(crate) fn find(db: &Database, name: &str) -> Result<Option<Self>, Failure> {
         // 0: an ordinary column; others are computed or hidden.
         let sql = "SELECT name, hidden = 0 AS is_writable FROM pragma_table_xinfo(?1)";
-        let rows = db.query(sql, [name])?;
-        let column = |row| {
-            Ok(Column {
-                name: rows.get(row, "name")?,
-                is_writable: rows.get(row, "is_writable")?,
-            })
-        };
-        let columns: penholder::Result<Vec<Column>> = (0..rows.len()).map(column).collect();
+        let columns = db.query_as::<(String, bool)>(sql, [name])?.into_iter();
+        let columns = columns.map(|(name, is_writable)| Column { name, is_writable });
         let table = Self {
             name: name.to_owned(),
-            columns: columns?,
+            columns: columns.collect(),
         };
         if table.columns.is_empty() {
             return Ok(None);
@@ -45,7 +39,7 @@ impl Table {
     /// Lets SQLite prepare an insert. That fails for a view without a trigger, and for
     /// a table of SQLite itself.
     fn refuse_unwritable(&self, db: &Database) -> Result<(), Failure> {
-        db.read(|connection| {
+        db.try_read(|connection| {
             let sql = self.insert(&[]);
             connection.prepare(&sql).map(drop).map_err(|error| {
                 let db = db.path().display();

@@ -15,7 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use penholder::Database;
 
 use crate::args::Stress;
-use crate::failure::{Failure, say};
+use crate::failure::{Failure, say_warnings};
 use crate::output;
 use report::Report;
 use samples::{Counted, Samples};
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Stress) -> Result<ExitCode, Failure> {
         table::refuse_foreign(&args.target)?;
     }
     let db = options.label("stress").open(&args.target.db)?;
-    db.warnings().iter().for_each(say);
+    say_warnings(&db);
     table::create(&db)?;
     let run = run_number();
     let counted = write(args, run)?;

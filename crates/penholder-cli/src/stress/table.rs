@@ -32,14 +32,13 @@ pub(super) fn insert(db: &Database, run: i64, process: u32, number: u32) -> penh
 
 /// Counts the rows of one run.
 pub(super) fn count(db: &Database, run: i64) -> penholder::Result<i64> {
-    let sql = "SELECT count(*) AS n FROM penholder_stress WHERE run = ?1";
-    db.query(sql, [run])?.get(0, "n")
+    let sql = "SELECT count(*) FROM penholder_stress WHERE run = ?1";
+    db.query_scalar(sql, [run])
 }
 
 /// Checks the database. Returns `ok`, or what is wrong.
 pub(super) fn integrity(db: &Database) -> penholder::Result<String> {
-    db.query("PRAGMA integrity_check(1)", ())?
-        .get(0, "integrity_check")
+    db.query_scalar("PRAGMA integrity_check(1)", ())
 }
 
 /// Refuses a database that has other tables.
@@ -52,11 +51,9 @@ pub(super) fn refuse_foreign(target: &Target) -> Result<(), Failure> {
     // The second table is that of group commit for combined writes.
     let sql = "SELECT name FROM sqlite_schema \
                WHERE tbl_name NOT IN ('penholder_stress', '_penholder_batch') LIMIT 1";
-    let found = db.query(sql, ())?;
-    if found.is_empty() {
+    let Some(name) = db.query_optional(sql, (), |row| row.get::<String>(0))? else {
         return Ok(());
-    }
-    let name: String = found.get(0, "name")?;
+    };
     let message = format!(
         "stress: {}: the database has other tables (for example {name}): choose another file, or \
          give --force to add a table penholder_stress to it",

@@ -2,13 +2,17 @@
 //!
 //! It is all owned, so that a statement can be sent to another process.
 
+mod deserialize;
+mod markers;
 mod params;
 mod query;
+mod row;
 mod row_set;
 mod value;
 
-pub use params::IntoParams;
+pub use params::{IntoParams, Params, SliceParam};
 pub use query::Query;
-pub(crate) use query::refuse_nul;
+pub(crate) use query::{Statement, excerpt};
+pub use row::{ColumnIndex, Row};
 pub use row_set::{Executed, RowSet};
 pub use value::Value;

@@ -1,27 +1,33 @@
 //! One statement as plain data.
 
-use super::params::IntoParams;
+use super::params::{IntoParams, Params};
 use super::value::Value;
-use crate::error::{Error, Result};
+use crate::error::Result;
+
+/// How many characters of a statement an error shows.
+const EXCERPT_MAX: usize = 60;
 
 /// One SQL statement with its parameters, as plain data.
 ///
-/// It owns its text and its values, so that a statement can be sent to another process.
+/// It owns its text and its values, so that it can be sent to another thread or process.
 ///
 /// ```
-/// use penholder::Query;
+/// use penholder::{Query, named_params};
 ///
-/// let statement = Query::new("INSERT INTO note VALUES (?1)", ["hello"]);
-/// assert_eq!(statement.sql(), "INSERT INTO note VALUES (?1)");
+/// let query = Query::new("INSERT INTO note VALUES (?1)", ["hello"]);
+/// assert_eq!(query.sql(), "INSERT INTO note VALUES (?1)");
+/// let named = Query::new("DELETE FROM note WHERE text = :text", named_params! {":text": "hello"});
+/// # drop(named);
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {
     sql: String,
-    params: Vec<Value>,
+    params: Params,
 }
 
 impl Query {
-    /// Makes a statement. Nothing is checked before it runs.
+    /// Makes a query. Nothing is checked before it is to run: a value that cannot be converted
+    /// and a wrong number of values are errors then.
     pub fn new(sql: impl Into<String>, params: impl IntoParams) -> Self {
         Self {
             sql: sql.into(),
@@ -35,20 +41,27 @@ impl Query {
         &self.sql
     }
 
-    /// Returns the length of its text and values together, in bytes.
-    pub(crate) fn bytes(&self) -> usize {
-        self.sql.len() + self.params.iter().map(Value::bytes).sum::<usize>()
+    /// Returns the parameters.
+    #[must_use]
+    pub fn params(&self) -> &Params {
+        &self.params
     }
 
-    /// Returns the values of its parameters.
-    #[must_use]
-    pub fn params(&self) -> &[Value] {
-        &self.params
+    /// Returns it with its values in the order of its parameters; see [`Params::resolve`].
+    pub(crate) fn into_statement(self, what: &'static str) -> Result<Statement> {
+        let values = self.params.resolve(what, &self.sql)?;
+        Ok(Statement::new(self.sql, values))
     }
 }
 
 impl From<&str> for Query {
     fn from(sql: &str) -> Self {
+        Self::new(sql, ())
+    }
+}
+
+impl From<String> for Query {
+    fn from(sql: String) -> Self {
         Self::new(sql, ())
     }
 }
@@ -59,14 +72,64 @@ impl<S: Into<String>, P: IntoParams> From<(S, P)> for Query {
     }
 }
 
-/// Refuses SQL that contains a NUL byte. SQLite stops reading there and would run the part
-/// before it.
-///
-/// `what` is the operation that the error names.
-pub(crate) fn refuse_nul(what: &'static str, sql: &str) -> Result<()> {
-    let Some(offset) = sql.find('\0') else {
-        return Ok(());
-    };
-    let why = format!("the SQL contains a NUL byte after {offset} bytes: nothing was run");
-    Err(Error::misuse(what, why, "remove it"))
+/// One SQL statement with one value for each of its parameters.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Statement {
+    pub(crate) sql: String,
+    pub(crate) values: Vec<Value>,
+}
+
+impl Statement {
+    pub(crate) fn new(sql: impl Into<String>, values: Vec<Value>) -> Self {
+        Self {
+            sql: sql.into(),
+            values,
+        }
+    }
+
+    /// Says which of several statements is meant, with the beginning of its text if that may be
+    /// shown.
+    pub(crate) fn place(number: usize, of: usize, shown: Option<&str>) -> String {
+        match shown {
+            Some(sql) => format!("statement {number} of {of} (`{}`)", excerpt(sql)),
+            None => format!("statement {number} of {of}"),
+        }
+    }
+
+    /// Returns the length of its text and values together, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.sql.len() + self.values.iter().map(Value::bytes).sum::<usize>()
+    }
+}
+
+/// Returns the beginning of a statement in one line.
+pub(crate) fn excerpt(sql: &str) -> String {
+    let mut words = String::new();
+    for word in sql.split_whitespace() {
+        if words.chars().count() > EXCERPT_MAX {
+            break;
+        }
+        if !words.is_empty() {
+            words.push(' ');
+        }
+        words.push_str(word);
+    }
+    let printable = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    match words.char_indices().nth(EXCERPT_MAX) {
+        Some((end, _)) => words[..end].chars().map(printable).chain(['…']).collect(),
+        None => words.chars().map(printable).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_is_short_and_in_one_line() {
+        assert_eq!(excerpt("  DELETE\n\tFROM a "), "DELETE FROM a");
+        let long = format!("SELECT {}", "x".repeat(5000));
+        assert_eq!(excerpt(&long).chars().count(), EXCERPT_MAX + 1);
+        assert!(excerpt(&long).ends_with("x…"));
+    }
 }

@@ -1,9 +1,10 @@
 //! What comes out of a statement.
 
-use rusqlite::types::FromSql;
+use std::ops::Index;
+use std::sync::Arc;
 
+use super::row::Row;
 use super::value::Value;
-use crate::error::{Error, Result};
 
 /// What a statement did.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -19,28 +20,69 @@ pub struct Executed {
 }
 
 /// All rows of a result, in memory, with the names of their columns.
-#[derive(Debug, Clone, Default, PartialEq)]
+///
+/// ```
+/// # fn main() -> penholder::Result<()> {
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let db = penholder::Database::open(directory.path().join("x.db"))?;
+/// let rows = db.query("SELECT value AS n FROM json_each('[1, 2, 3]')", [])?;
+/// assert_eq!((rows.len(), rows.columns()), (3, &["n".to_owned()][..]));
+/// let mut sum = 0;
+/// for row in &rows {
+///     sum += row.get::<i64>("n")?;
+/// }
+/// assert_eq!(sum, 6);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq)]
 pub struct RowSet {
-    pub(crate) columns: Vec<String>,
-    pub(crate) rows: Vec<Vec<Value>>,
+    columns: Arc<[String]>,
+    rows: Vec<Row>,
+}
+
+impl Default for RowSet {
+    fn default() -> Self {
+        Self::new(Vec::new(), Vec::new())
+    }
 }
 
 impl RowSet {
+    /// Makes a result of rows that have these columns.
+    pub(crate) fn new(columns: Vec<String>, rows: Vec<Vec<Value>>) -> Self {
+        let columns: Arc<[String]> = columns.into();
+        let row = |values| Row::new(Arc::clone(&columns), values);
+        let rows = rows.into_iter().map(row).collect();
+        Self { columns, rows }
+    }
+
     /// Runs a prepared statement, whose parameters are bound, to its end and collects its rows.
     ///
     /// # Errors
     ///
     /// Those of SQLite.
+    #[doc(hidden)]
     pub fn of(statement: &mut rusqlite::Statement<'_>) -> rusqlite::Result<Self> {
+        Self::up_to(usize::MAX, statement)
+    }
+
+    /// Collects at most `max` rows, and runs the statement no further.
+    pub(crate) fn up_to(
+        max: usize,
+        statement: &mut rusqlite::Statement<'_>,
+    ) -> rusqlite::Result<Self> {
         let width = statement.column_count();
         #[expect(clippy::useless_conversion, reason = "a vector up to rusqlite 0.40")]
         let names = statement.column_names().into_iter();
-        let columns = names.map(str::to_owned).collect();
+        let columns: Arc<[String]> = names.map(str::to_owned).collect();
         let mut rows = Vec::new();
         let mut found = statement.raw_query();
-        while let Some(row) = found.next()? {
+        while rows.len() < max {
+            let Some(row) = found.next()? else {
+                break;
+            };
             let values: rusqlite::Result<_> = (0..width).map(|column| row.get(column)).collect();
-            rows.push(values?);
+            rows.push(Row::new(Arc::clone(&columns), values?));
         }
         Ok(Self { columns, rows })
     }
@@ -63,49 +105,49 @@ impl RowSet {
         self.rows.is_empty()
     }
 
-    /// Iterates over the rows, each a slice of its values.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[Value]> {
-        self.rows.iter().map(Vec::as_slice)
+    /// Returns the row with this index, from zero.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<&Row> {
+        self.rows.get(index)
     }
 
-    /// Returns one value, converted to the type that is asked for. `row` counts from zero.
+    /// Returns the first row.
+    #[must_use]
+    pub fn first(&self) -> Option<&Row> {
+        self.rows.first()
+    }
+
+    /// Iterates over the rows.
+    pub fn iter(&self) -> std::slice::Iter<'_, Row> {
+        self.rows.iter()
+    }
+}
+
+impl Index<usize> for RowSet {
+    type Output = Row;
+
+    /// # Panics
     ///
-    /// ```
-    /// # fn main() -> penholder::Result<()> {
-    /// # let directory = tempfile::tempdir().unwrap();
-    /// # let db = penholder::Database::open(directory.path().join("x.db"))?;
-    /// let rows = db.query("SELECT 6 * 7 AS answer", ())?;
-    /// assert_eq!(rows.get::<i64>(0, "answer")?, 42);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// There is no such row or column, or the value has another type.
-    pub fn get<T: FromSql>(&self, row: usize, column: &str) -> Result<T> {
-        let index = self.columns.iter().position(|name| name == column);
-        let found = self.rows.get(row).zip(index);
-        let Some(value) = found.and_then(|(values, index)| values.get(index)) else {
-            let why = format!("there is no row {row} with a column {column}");
-            return Err(Error::misuse(
-                "read a row",
-                why,
-                "look at `columns` and `len`",
-            ));
-        };
-        T::column_result(value.as_ref()).map_err(|error| {
-            let why = format!("row {row}, column {column}: {error}");
-            Error::misuse("read a row", why, "ask for the type that is stored")
-        })
+    /// There are not so many rows.
+    fn index(&self, index: usize) -> &Row {
+        &self.rows[index]
     }
 }
 
 impl IntoIterator for RowSet {
-    type Item = Vec<Value>;
-    type IntoIter = std::vec::IntoIter<Vec<Value>>;
+    type Item = Row;
+    type IntoIter = std::vec::IntoIter<Row>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.rows.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a RowSet {
+    type Item = &'a Row;
+    type IntoIter = std::slice::Iter<'a, Row>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.rows.iter()
     }
 }

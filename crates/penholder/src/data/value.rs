@@ -58,8 +58,33 @@ impl<T: Into<Value>> From<Option<T>> for Value {
     }
 }
 
+impl From<rusqlite::types::Value> for Value {
+    fn from(value: rusqlite::types::Value) -> Self {
+        use rusqlite::types::Value as Other;
+        match value {
+            Other::Null => Self::Null,
+            Other::Integer(value) => Self::Integer(value),
+            Other::Real(value) => Self::Real(value),
+            Other::Text(value) => Self::Text(value),
+            Other::Blob(value) => Self::Blob(value),
+        }
+    }
+}
+
+impl From<Value> for rusqlite::types::Value {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Integer(value) => Self::Integer(value),
+            Value::Real(value) => Self::Real(value),
+            Value::Text(value) => Self::Text(value),
+            Value::Blob(value) => Self::Blob(value),
+        }
+    }
+}
+
 impl Value {
-    /// Returns the length in bytes that [`GroupLimits::bytes`](crate::GroupLimits::bytes)
+    /// Returns the length in bytes that [`GroupLimits::max_bytes`](crate::GroupLimits::max_bytes)
     /// counts.
     pub(super) fn bytes(&self) -> usize {
         match self {

@@ -9,7 +9,7 @@ use super::connection::{DelegateConnection, Delegated};
 use super::policy::may_use_other_connection;
 use super::state::DelegateContext;
 use super::wire::{self, Encoder, RemoteWrite, Reply};
-use crate::data::Query;
+use crate::data::Statement;
 use crate::error::Result;
 use crate::group::{Budget, ClaimedWrite, WriteResult};
 use crate::sqlite::savepoint;
@@ -153,7 +153,7 @@ impl Combination<'_> {
     fn run(&mut self, budget: &mut Budget) {
         self.remote.retain(|one| {
             let all = || one.writes.iter().flat_map(|write| &write.statements);
-            budget.take_size(all().count(), all().map(Query::bytes).sum())
+            budget.take_size(all().count(), all().map(Statement::bytes).sum())
         });
         self.claim();
         for _ in 0..BATCH_TRIES {
@@ -237,9 +237,17 @@ impl Combination<'_> {
             note_statement(self.session, own.write.work.statements());
             match execute_write(&self.connection, own.write.work.statements()) {
                 ExecutedWrite::Replied(Reply::Done(all)) => own.result = Some(Ok(all)),
-                ExecutedWrite::Replied(Reply::Failed { code, text }) => {
-                    let error = Reply::failed(code, text);
-                    own.result = Some(Err(self.session.explain("write", error)));
+                ExecutedWrite::Replied(Reply::Failed {
+                    statement,
+                    code,
+                    text,
+                }) => {
+                    let error = self.session.explain("write", Reply::failed(code, text));
+                    own.result = Some(Err(own.write.work.say_which_failed(
+                        error,
+                        statement as usize,
+                        self.session.context().options,
+                    )));
                 }
                 ExecutedWrite::Replied(Reply::Local) => own.write.make_local(),
                 ExecutedWrite::Aborted => return Err(Culprit::Own(index)),
@@ -378,9 +386,9 @@ fn acknowledge(guard: &Guard, requests: &[RemoteRequest]) {
 }
 
 /// Shows the statement that runs next.
-fn note_statement(session: &Session<'_>, statements: &[Query]) {
+fn note_statement(session: &Session<'_>, statements: &[Statement]) {
     if let Some(first) = statements.first() {
-        session.note_statement(first.sql());
+        session.note_statement(&first.sql);
     }
 }
 
@@ -395,17 +403,23 @@ pub(crate) enum ExecutedWrite {
 /// Runs one write in a savepoint of a shared transaction.
 pub(crate) fn execute_write(
     connection: &DelegateConnection,
-    statements: &[Query],
+    statements: &[Statement],
 ) -> ExecutedWrite {
     if savepoint::begin(connection.connection()).is_err() {
         return ExecutedWrite::Aborted;
     }
     let mut done = Vec::new();
     let mut failed = None;
-    for one in statements {
+    for (statement, one) in (0..).zip(statements) {
         match connection.run(one) {
             Delegated::Done(executed) => done.push(executed),
-            Delegated::Failed { code, text } => failed = Some(Reply::Failed { code, text }),
+            Delegated::Failed { code, text } => {
+                failed = Some(Reply::Failed {
+                    statement,
+                    code,
+                    text,
+                });
+            }
             Delegated::Local => failed = Some(Reply::Local),
             Delegated::Aborted => return ExecutedWrite::Aborted,
         }

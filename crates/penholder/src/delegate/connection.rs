@@ -18,7 +18,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use super::batch_table::TABLE;
 use super::wire::LAYOUT;
-use crate::data::{Executed, Query};
+use crate::data::{Executed, Statement};
 use crate::error::{Error, Result};
 use crate::group::Work;
 use crate::location::Location;
@@ -133,18 +133,18 @@ impl DelegateConnection {
     }
 
     /// Runs one statement in a savepoint of a transaction that it shares with others.
-    pub(crate) fn run(&self, statement: &Query) -> Delegated {
-        if !looks_delegable(statement.sql()) {
+    pub(crate) fn run(&self, statement: &Statement) -> Delegated {
+        if !looks_delegable(&statement.sql) {
             return Delegated::Local;
         }
-        let sql = format!("{MARK}{}", statement.sql());
+        let sql = format!("{MARK}{}", &statement.sql);
         self.is_restricted.store(true, Relaxed);
         let end = nanos(self.origin.elapsed() + self.time_limit);
         self.ends.store(end, Relaxed);
         self.connection.set_last_insert_id(NO_ID);
         let changes = self.connection.total_changes();
-        let kind = StatementKind::of(statement.sql());
-        let done = self.connection.run(&sql, kind, statement.params());
+        let kind = StatementKind::of(&statement.sql);
+        let done = self.connection.run(&sql, kind, &statement.values);
         self.is_restricted.store(false, Relaxed);
         self.ends.store(0, Relaxed);
         let has_changed = self.connection.total_changes() != changes;
@@ -217,7 +217,7 @@ impl Work {
     /// of which every statement looks so.
     pub(super) fn looks_delegable(&self) -> bool {
         let all = self.statements();
-        !all.is_empty() && all.iter().all(|one| looks_delegable(one.sql()))
+        !all.is_empty() && all.iter().all(|one| looks_delegable(&one.sql))
     }
 }
 

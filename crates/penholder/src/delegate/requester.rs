@@ -166,9 +166,17 @@ impl OfferedWrites {
         for (one, reply) in self.writes.into_iter().zip(replies) {
             match reply {
                 Reply::Done(all) => one.finish(Ok(all)),
-                Reply::Failed { code, text } => {
-                    let error = Reply::failed(code, text);
-                    one.finish(Err(Error::sqlite("write", path, error)));
+                Reply::Failed {
+                    statement,
+                    code,
+                    text,
+                } => {
+                    let error = Error::sqlite("write", path, Reply::failed(code, text));
+                    let options = context.write().options;
+                    let error = one
+                        .work
+                        .say_which_failed(error, statement as usize, options);
+                    one.finish(Err(error));
                 }
                 Reply::Local => {
                     one.make_local();

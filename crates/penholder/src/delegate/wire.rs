@@ -6,24 +6,26 @@
 
 use rusqlite::ffi;
 
-use crate::data::{Executed, Query, RowSet, Value};
+use crate::data::{Executed, RowSet, Statement, Value};
 
 /// The version of the layout, to be changed with it.
-pub(crate) const LAYOUT: u64 = 1;
+pub(crate) const LAYOUT: u64 = 2;
 
 /// One write: a single statement, or several, all or nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct RemoteWrite {
     pub(crate) is_batch: bool,
-    pub(crate) statements: Vec<Query>,
+    pub(crate) statements: Vec<Statement>,
 }
 
 /// The outcome of one write.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Reply {
     Done(Vec<Executed>),
-    /// SQLite's own error, as its owner's connection would report it.
+    /// SQLite's own error, as its owner's connection would report it, and the index of the
+    /// statement that failed.
     Failed {
+        statement: u32,
         code: i32,
         text: Option<String>,
     },
@@ -58,13 +60,13 @@ impl Encoder {
         self.bytes.truncate(length);
     }
 
-    pub(crate) fn remote_write(&mut self, is_batch: bool, statements: &[Query]) {
+    pub(crate) fn remote_write(&mut self, is_batch: bool, statements: &[Statement]) {
         self.bytes.push(1);
         self.bytes.push(is_batch.into());
         self.length(statements.len());
         for statement in statements {
-            self.text(statement.sql().as_bytes());
-            self.values(statement.params());
+            self.text(statement.sql.as_bytes());
+            self.values(&statement.values);
         }
     }
 
@@ -78,8 +80,13 @@ impl Encoder {
                     self.executed(done);
                 }
             }
-            Reply::Failed { code, text } => {
+            Reply::Failed {
+                statement,
+                code,
+                text,
+            } => {
                 self.bytes.push(2);
+                self.bytes.extend_from_slice(&statement.to_le_bytes());
                 self.bytes.extend_from_slice(&code.to_le_bytes());
                 self.bytes.push(text.is_some().into());
                 self.text(text.as_deref().unwrap_or("").as_bytes());
@@ -93,13 +100,13 @@ impl Encoder {
         self.bytes.push(done.last_insert_rowid.is_some().into());
         let id = done.last_insert_rowid.unwrap_or(0);
         self.bytes.extend_from_slice(&id.to_le_bytes());
-        self.length(done.returned.columns.len());
-        for column in &done.returned.columns {
+        self.length(done.returned.columns().len());
+        for column in done.returned.columns() {
             self.text(column.as_bytes());
         }
-        self.length(done.returned.rows.len());
-        for row in &done.returned.rows {
-            self.values(row);
+        self.length(done.returned.len());
+        for row in &done.returned {
+            self.values(row.values());
         }
     }
 
@@ -173,7 +180,7 @@ impl Decoder<'_> {
         let is_batch = self.flag()?;
         let statements = self.several(|decoder| {
             let sql = decoder.string()?;
-            Some(Query::new(sql, decoder.values()?))
+            Some(Statement::new(sql, decoder.values()?))
         })?;
         (is_batch || statements.len() == 1).then_some(RemoteWrite {
             is_batch,
@@ -186,9 +193,11 @@ impl Decoder<'_> {
             0 => Reply::Local,
             1 => Reply::Done(self.several(Self::executed)?),
             2 => {
+                let statement = u32::from_le_bytes(self.take()?);
                 let code = i32::from_le_bytes(self.take()?);
                 let (is_some, text) = (self.flag()?, self.string()?);
                 Reply::Failed {
+                    statement,
                     code,
                     text: is_some.then_some(text),
                 }
@@ -201,11 +210,14 @@ impl Decoder<'_> {
         let rows_changed = u64::from_le_bytes(self.take()?);
         let (is_some, id) = (self.flag()?, i64::from_le_bytes(self.take()?));
         let columns = self.several(Self::string)?;
-        let rows = self.several(Self::values)?;
+        let rows = self.several(|decoder| {
+            let values = decoder.values()?;
+            (values.len() == columns.len()).then_some(values)
+        })?;
         Some(Executed {
             rows_changed,
             last_insert_rowid: is_some.then_some(id),
-            returned: RowSet { columns, rows },
+            returned: RowSet::new(columns, rows),
         })
     }
 
@@ -285,7 +297,8 @@ mod tests {
     }
 
     fn remote_write() -> impl Strategy<Value = RemoteWrite> {
-        let statement = || (".{0,60}", values()).prop_map(|(sql, params)| Query::new(sql, params));
+        let statement =
+            || (".{0,60}", values()).prop_map(|(sql, params)| Statement::new(sql, params));
         let several = proptest::collection::vec(statement(), 0..4);
         prop_oneof![
             statement().prop_map(|one| RemoteWrite {
@@ -300,24 +313,32 @@ mod tests {
     }
 
     fn reply() -> impl Strategy<Value = Reply> {
-        let rows = (
-            proptest::collection::vec(".{0,9}", 0..4),
-            proptest::collection::vec(values(), 0..4),
-        );
+        let rows = (0_usize..4).prop_flat_map(|width| {
+            let row = proptest::collection::vec(value(), width);
+            (
+                proptest::collection::vec(".{0,9}", width),
+                proptest::collection::vec(row, 0..4),
+            )
+        });
         let executed = (any::<u64>(), any::<Option<i64>>(), rows);
         let executed =
             executed.prop_map(
                 |(rows_changed, last_insert_rowid, (columns, rows))| Executed {
                     rows_changed,
                     last_insert_rowid,
-                    returned: RowSet { columns, rows },
+                    returned: RowSet::new(columns, rows),
                 },
             );
         prop_oneof![
             Just(Reply::Local),
             proptest::collection::vec(executed, 0..3).prop_map(Reply::Done),
-            (any::<i32>(), any::<Option<String>>())
-                .prop_map(|(code, text)| Reply::Failed { code, text }),
+            (any::<u32>(), any::<i32>(), any::<Option<String>>()).prop_map(
+                |(statement, code, text)| Reply::Failed {
+                    statement,
+                    code,
+                    text
+                }
+            ),
         ]
     }
 

@@ -19,7 +19,8 @@ use crate::options::OpenOptions;
 /// opened.
 ///
 /// ```
-/// use penholder::{Database, Doctor, OpenOptions, Severity};
+/// use penholder::doctor::{Doctor, Severity};
+/// use penholder::{Database, OpenOptions};
 ///
 /// # fn main() -> penholder::Result<()> {
 /// # let directory = tempfile::tempdir().unwrap();

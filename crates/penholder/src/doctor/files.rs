@@ -10,6 +10,7 @@ use penholder_lock::Process;
 use super::report::{Check, Finding};
 use super::subject::Subject;
 use super::text::{name_of, size};
+use crate::location::Location;
 use crate::sqlite::lock_bytes;
 use crate::sys::{self, Ownership};
 
@@ -32,7 +33,7 @@ pub(super) fn examine(subject: &Subject<'_>) -> Vec<Finding> {
     let mut findings = vec![
         file_system(subject),
         disk_space(subject),
-        hard_links(subject),
+        hard_links(subject.location),
         journal(subject),
     ];
     findings.extend(permissions(subject));
@@ -100,8 +101,9 @@ fn judge_room(free: u64, database: u64, has_files: bool) -> Finding {
     Finding::ok(Check::DiskSpace, found)
 }
 
-fn hard_links(subject: &Subject<'_>) -> Finding {
-    let links = subject.location.links;
+/// Returns whether the database has other names.
+pub(crate) fn hard_links(location: &Location) -> Finding {
+    let links = location.links;
     if links <= 1 {
         return Finding::ok(Check::HardLinks, "one name");
     }

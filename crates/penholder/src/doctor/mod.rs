@@ -11,9 +11,10 @@
 //! | `wal` | the WAL, and who keeps it long |
 //! | `lock` | the holder of the write lock, the queue file, the clock |
 //! | `processes` | which processes have it open: writers without the lock, their SQLite |
-//! | `version` | which version of SQLite a program contains, and which versions are affected |
+//! | `detector` | which version of SQLite a program contains |
 //! | `examine` | runs all of these |
 
+mod detector;
 mod examine;
 mod files;
 mod lock;
@@ -22,8 +23,15 @@ mod processes;
 mod report;
 mod subject;
 mod text;
-mod version;
 mod wal;
 
+use crate::location::Location;
 pub use examine::Doctor;
 pub use report::{Check, Finding, Report, Severity};
+
+/// Returns what is unwise about a database, as far as its path shows it.
+pub(crate) fn findings_on_opening(location: &Location) -> Vec<Finding> {
+    let mut findings = vec![files::hard_links(location)];
+    findings.retain(|finding| finding.severity > Severity::Info);
+    findings
+}

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use penholder_lock::{Opener, Openers, Process, ProcessState};
 
+use super::detector::Detector;
 use super::report::{Check, Finding};
 use super::subject::Subject;
 use super::text::listed;
-use super::version::{self, Detector, Version};
 use crate::sqlite::lock_bytes;
+use crate::sqlite::version::Version;
 
 /// How long a search through all processes may take.
 const SEARCH_MAX: Duration = Duration::from_secs(3);
@@ -137,7 +138,7 @@ fn unlocked_writers(
     }
     if findings.is_empty() {
         let found = none_seen(attached.len(), complete);
-        findings.push(Finding::ok(Check::Outsiders, found));
+        findings.push(Finding::ok(Check::UnlockedWriters, found));
     }
     findings
 }
@@ -151,15 +152,15 @@ fn writes(process: &Process) -> Finding {
         let pid = process.pid;
         let next =
             format!("continue it (`kill -CONT {pid}`) or end it: no other process can write");
-        return Finding::error(Check::Outsiders, found).next(next);
+        return Finding::error(Check::UnlockedWriters, found).next(next);
     }
-    Finding::warning(Check::Outsiders, found).next(USE_THE_LOCK)
+    Finding::warning(Check::UnlockedWriters, found).next(USE_THE_LOCK)
 }
 
 /// A process of another user: the kernel names it, but does not show what it has open.
 fn may_hold_the_lock(process: &Process) -> Finding {
     let found = format!("{process} is writing now; whether it holds the lock is not visible");
-    Finding::info(Check::Outsiders, found).next("run this again as root")
+    Finding::info(Check::UnlockedWriters, found).next("run this again as root")
 }
 
 fn may_write_later(processes: &[&Process]) -> Finding {
@@ -168,7 +169,7 @@ fn may_write_later(processes: &[&Process]) -> Finding {
     let next = format!(
         "{USE_THE_LOCK}; a program that uses penholder and has not written yet looks the same"
     );
-    Finding::warning(Check::Outsiders, found).next(next)
+    Finding::warning(Check::UnlockedWriters, found).next(next)
 }
 
 fn none_seen(attached: usize, complete: bool) -> String {
@@ -216,8 +217,8 @@ fn versions(openers: &[Opener], attached: &[&Opener], database: &Path) -> Vec<Fi
 
 fn bundled(version: &str) -> Finding {
     let found = format!("{version} in this program");
-    match version::parse(version.as_bytes()) {
-        Some(version) if version::is_affected(version) => {
+    match Version::parse(version.as_bytes()) {
+        Some(version) if version.has_wal_reset_bug() => {
             let next = "build it with a newer version";
             Finding::warning(Check::SqliteVersion, found + ", which is affected").next(next)
         }
@@ -233,7 +234,7 @@ fn in_use(version: Option<Version>, processes: &[&Process]) -> Finding {
         return Finding::info(Check::SqliteVersion, found).next(next);
     };
     let found = format!("{version} in {processes}");
-    if version::is_affected(version) {
+    if version.has_wal_reset_bug() {
         let next = "use 3.51.3 or newer there, unless its distributor has repaired this version";
         return Finding::warning(Check::SqliteVersion, found + ", which is affected").next(next);
     }

@@ -96,7 +96,7 @@ pub enum Check {
     /// Whether the wall clock was set.
     Clock,
     /// Which processes write without the write lock.
-    Outsiders,
+    UnlockedWriters,
     /// Which processes have a file open that is no longer this database.
     Replaced,
     /// Which versions of SQLite are in use.
@@ -191,7 +191,7 @@ impl Check {
             Self::Clock => {
                 "waits are not affected, but the times in status, errors and events are wrong"
             }
-            Self::Outsiders => {
+            Self::UnlockedWriters => {
                 "a writer that does not take the lock makes others wait inside SQLite, in no order, \
                  and itself fails with `database is locked`"
             }
@@ -212,6 +212,16 @@ impl Check {
     }
 }
 
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.check, self.finding, self.why)?;
+        match &self.next {
+            Some(next) => write!(f, ": {next}"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -228,7 +238,7 @@ impl fmt::Display for Check {
             Self::Holder => "holder",
             Self::QueueFile => "queue file",
             Self::Clock => "clock",
-            Self::Outsiders => "outsiders",
+            Self::UnlockedWriters => "writers",
             Self::Replaced => "replaced",
             Self::SqliteVersion => "SQLite version",
             Self::Integrity => "integrity",

@@ -22,7 +22,7 @@ use super::budget::Budget;
 use super::pending_write::ClaimedWrite;
 use super::queue::Group;
 use super::work::{Work, WriteResult};
-use crate::data::Query;
+use crate::data::Statement;
 use crate::error::Error;
 use crate::options::GroupLimits;
 use crate::sqlite::savepoint;
@@ -75,7 +75,7 @@ fn run_alone(session: &Session<'_>, mut one: ClaimedWrite) {
     let result = match &mut one.work {
         Work::Closure(run) => session.write(|tx| closure_result(run(tx))),
         Work::Statement(one) => session
-            .execute(one.sql(), one.params())
+            .execute(&one.sql, &one.values)
             .map(|done| vec![done]),
         Work::Batch(all) => session.batch(all),
     };
@@ -169,10 +169,7 @@ fn run_member(session: &Session<'_>, work: &mut Work) -> MemberEnd {
             closure_result(run(&session.transaction()))
         }),
         Work::Statement(one) => run_statement(session, one),
-        Work::Batch(all) => in_savepoint(session, |session| {
-            let run = |one: &Query| session.run_statement(one.sql(), one.params(), false);
-            all.iter().map(run).collect()
-        }),
+        Work::Batch(all) => in_savepoint(session, |session| session.run_all(all)),
     };
     match end {
         MemberEnd::Ran(_) if session.is_ours() && !session.is_open() => MemberEnd::Aborted(None),
@@ -180,12 +177,12 @@ fn run_member(session: &Session<'_>, work: &mut Work) -> MemberEnd {
     }
 }
 
-fn run_statement(session: &Session<'_>, one: &Query) -> MemberEnd {
+fn run_statement(session: &Session<'_>, one: &Statement) -> MemberEnd {
     let run = |session: &Session<'_>| {
-        let done = session.run_statement(one.sql(), one.params(), true);
+        let done = session.run_statement(&one.sql, &one.values, true);
         done.map(|done| vec![done])
     };
-    if StatementKind::of(one.sql()) == StatementKind::Other {
+    if StatementKind::of(&one.sql) == StatementKind::Other {
         return in_savepoint(session, run);
     }
     if savepoint::begin(session.connection()).is_err() {

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use crate::data::{Executed, Query};
+use crate::data::{Executed, Statement};
 use crate::error::{Error, Result};
-use crate::write::Transaction;
+use crate::options::OpenOptions;
+use crate::write::{self, Transaction};
 
 /// What a write comes to: what its statements did (nothing, for a closure).
 pub(crate) type WriteResult = Result<Vec<Executed>>;
@@ -17,9 +18,9 @@ pub(crate) type Closure<'a> = Box<dyn FnMut(&Transaction<'_>) -> bool + Send + '
 pub(crate) enum Work {
     Closure(Closure<'static>),
     /// One statement, which SQLite makes atomic.
-    Statement(Query),
+    Statement(Statement),
     /// All or nothing.
-    Batch(Vec<Query>),
+    Batch(Vec<Statement>),
 }
 
 impl Work {
@@ -28,11 +29,24 @@ impl Work {
         Self::Batch(Vec::new())
     }
 
-    pub(crate) fn statements(&self) -> &[Query] {
+    pub(crate) fn statements(&self) -> &[Statement] {
         match self {
             Self::Closure(_) => &[],
             Self::Statement(one) => std::slice::from_ref(one),
             Self::Batch(all) => all,
+        }
+    }
+
+    /// Adds to an error which statement of a batch it is about.
+    pub(crate) fn say_which_failed(
+        &self,
+        error: Error,
+        index: usize,
+        options: &OpenOptions,
+    ) -> Error {
+        match self {
+            Self::Batch(all) => write::say_which_failed(error, index, all, options),
+            _ => error,
         }
     }
 
@@ -41,7 +55,7 @@ impl Work {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.statements().iter().map(Query::bytes).sum()
+        self.statements().iter().map(Statement::bytes).sum()
     }
 }
 

@@ -47,7 +47,7 @@ impl Database {
 }
 
 /// Copies what it can, then empties the WAL if no connection reads from it.
-pub(super) fn checkpoint(session: &Session<'_>) -> Result<Checkpoint> {
+pub(crate) fn checkpoint(session: &Session<'_>) -> Result<Checkpoint> {
     let connection = session.connection();
     let failed = |e| session.explain("checkpoint", e);
     let passive = wal::checkpoint(connection, Mode::Passive).map_err(failed)?;

@@ -2,19 +2,33 @@
 
 use std::panic::Location;
 
+use penholder_core::Deadline;
 use rusqlite::Connection;
 
-use crate::data::refuse_nul;
+use crate::data::{Params, excerpt};
 use crate::database::Database;
 use crate::error::{Error, Result};
+use crate::write::Session;
+
+/// The versions of the schema before and after [`Database::migrate`]: how many of its steps had
+/// run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Migrated {
+    /// How many steps had run before.
+    pub from: usize,
+    /// How many have run now: all of them.
+    pub to: usize,
+}
 
 impl Database {
     /// Brings the schema up to date: runs those of `steps` that have not run on this database
-    /// yet, each in a transaction of its own, and counts them in `user_version`. Returns the
-    /// versions before and after.
+    /// yet, each in a transaction of its own, and counts them in `user_version`.
     ///
-    /// SQLite ignores `PRAGMA foreign_keys` in a transaction, so a step cannot switch it. To
-    /// rebuild a table that others refer to, use [`with_write_lock`](Self::with_write_lock).
+    /// A step is one statement or several. Add steps at the end, and do not change those that
+    /// have run somewhere. SQLite ignores `PRAGMA foreign_keys` in a transaction, so a step
+    /// cannot switch it. To rebuild a table that others refer to, use
+    /// [`with_write_lock`](Self::with_write_lock).
     ///
     /// The version is read again under the write lock: if many processes start at once, each
     /// step runs in one of them. One timeout bounds the waits of all steps together.
@@ -28,58 +42,105 @@ impl Database {
     ///     "CREATE TABLE note(text)",
     ///     "ALTER TABLE note ADD COLUMN author; CREATE INDEX by_author ON note(author)",
     /// ];
-    /// assert_eq!(db.migrate(&steps)?, (0, 2));
-    /// assert_eq!(db.migrate(&steps)?, (2, 2));
+    /// let done = db.migrate(&steps)?;
+    /// assert_eq!((done.from, done.to), (0, 2));
+    /// assert_eq!(db.migrate(&steps)?.from, 2);
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
     ///
-    /// The version of the database is higher than the number of steps; or a step fails, and
-    /// then that step and those after it have no effect. Otherwise as [`write`](Self::write).
+    /// - [`is_refused`](Error::is_refused): the version of the database is higher than the
+    ///   number of steps.
+    /// - [`sqlite_error`](Error::sqlite_error): a step fails, and then that step and those after
+    ///   it have no effect. The text says which one.
+    /// - otherwise as [`write`](Self::write).
     #[track_caller]
-    pub fn migrate(&self, steps: &[&str]) -> Result<(usize, usize)> {
-        steps
-            .iter()
-            .try_for_each(|sql| refuse_nul("migrate", sql))?;
-        let known = steps.len();
+    pub fn migrate(&self, steps: &[&str]) -> Result<Migrated> {
         let site = Location::caller();
+        let migration = Migration::new(self, steps)?;
         // One deadline for all steps, so that their waits do not add up.
         let deadline = self.deadline();
-        let before = self.read_until(&deadline, |connection| self.version(connection, known))?;
-        for (number, sql) in steps.iter().enumerate().skip(before) {
+        let from = migration.version_now(&deadline)?;
+        for number in from..steps.len() {
             self.with_session(deadline, site, |session| {
-                session.write(|tx| {
-                    tx.note_statement(sql);
-                    self.step(tx, known, number, sql)
-                })
+                migration.run_step(session, number)
             })?;
         }
-        Ok((before, known))
+        Ok(Migrated {
+            from,
+            to: steps.len(),
+        })
     }
+}
 
-    fn step(&self, tx: &Connection, known: usize, number: usize, sql: &str) -> Result<()> {
-        // Another process may have run it since the version was read.
-        if self.version(tx, known)? != number {
-            return Ok(());
+/// The steps that a program knows, for one database.
+pub(crate) struct Migration<'a, S> {
+    db: &'a Database,
+    steps: &'a [S],
+}
+
+impl<'a, S: AsRef<str>> Migration<'a, S> {
+    pub(crate) fn new(db: &'a Database, steps: &'a [S]) -> Result<Self> {
+        let migration = Self { db, steps };
+        for (number, sql) in steps.iter().enumerate() {
+            Params::refuse_nul("migrate", sql.as_ref())
+                .map_err(|e| e.at_place(|| migration.place(number)))?;
         }
-        let step = tx.execute_batch(sql);
-        step.map_err(|e| Error::sqlite("migrate", self.path(), self.hide(e)))?;
-        let version = i64::try_from(number + 1).unwrap_or(i64::MAX);
-        Ok(tx.pragma_update(None, "user_version", version)?)
+        Ok(migration)
     }
 
-    fn version(&self, connection: &Connection, known: usize) -> Result<usize> {
+    /// Returns how many steps have run on the database.
+    pub(crate) fn version_now(&self, deadline: &Deadline) -> Result<usize> {
+        self.db
+            .read_until(deadline, |connection| self.version(connection))
+    }
+
+    /// Runs the step with this index, unless another process has run it since the version was
+    /// read.
+    pub(crate) fn run_step(&self, session: &Session<'_>, number: usize) -> Result<()> {
+        let Some(sql) = self.steps.get(number).map(AsRef::as_ref) else {
+            return Ok(());
+        };
+        session.write(|tx| {
+            tx.note_statement(sql);
+            if self.version(tx)? != number {
+                return Ok(());
+            }
+            tx.execute_batch(sql).map_err(|e| {
+                let error = Error::sqlite("migrate", self.db.path(), self.db.hide(e));
+                error.at_place(|| self.place(number))
+            })?;
+            let version = i64::try_from(number + 1).unwrap_or(i64::MAX);
+            Ok(tx.pragma_update(None, "user_version", version)?)
+        })
+    }
+
+    fn version(&self, connection: &Connection) -> Result<usize> {
+        let known = self.steps.len();
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match usize::try_from(version) {
             Ok(version) if version <= known => Ok(version),
             _ => Err(Error::refused(
                 "migrate",
-                self.path(),
+                self.db.path(),
                 format!("its version is {version}, and this program knows {known}"),
                 "use a newer version of this program",
             )),
+        }
+    }
+
+    /// Says which step is meant.
+    fn place(&self, number: usize) -> String {
+        let (count, sql) = (self.steps.len(), self.steps.get(number));
+        match sql.filter(|_| self.db.may_show_sql()) {
+            Some(sql) => format!(
+                "step {} of {count} (`{}`)",
+                number + 1,
+                excerpt(sql.as_ref())
+            ),
+            None => format!("step {} of {count}", number + 1),
         }
     }
 }

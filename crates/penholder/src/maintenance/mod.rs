@@ -6,3 +6,6 @@ mod migrate;
 mod vacuum;
 
 pub use checkpoint::Checkpoint;
+pub use migrate::Migrated;
+#[cfg(feature = "tokio")]
+pub(crate) use {checkpoint::checkpoint, migrate::Migration, vacuum::vacuum};

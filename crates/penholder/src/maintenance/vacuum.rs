@@ -5,6 +5,7 @@ use std::panic::Location;
 use super::checkpoint::checkpoint;
 use crate::database::Database;
 use crate::error::Result;
+use crate::write::Session;
 
 impl Database {
     /// Rebuilds the database file without its free pages, under the write lock.
@@ -19,12 +20,15 @@ impl Database {
     #[track_caller]
     pub fn vacuum(&self) -> Result<()> {
         let site = Location::caller();
-        self.with_session(self.deadline(), site, |session| {
-            session.note_statement("VACUUM");
-            let done = session.connection().execute_batch("VACUUM");
-            done.map_err(|e| session.explain("vacuum", e))?;
-            // So far everything is in the WAL, and the file is as long as before.
-            checkpoint(session).map(drop)
-        })
+        self.with_session(self.deadline(), site, vacuum)
     }
+}
+
+/// Rebuilds the database file, and shortens it if no connection reads from the WAL.
+pub(crate) fn vacuum(session: &Session<'_>) -> Result<()> {
+    session.note_statement("VACUUM");
+    let done = session.connection().execute_batch("VACUUM");
+    done.map_err(|e| session.explain("vacuum", e))?;
+    // So far everything is in the WAL, and the file is as long as before.
+    checkpoint(session).map(drop)
 }

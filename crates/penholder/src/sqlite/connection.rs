@@ -4,6 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use penholder_core::Deadline;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::error::{Error, Result, is_busy_code};
@@ -15,7 +16,7 @@ use crate::sys;
 /// How many prepared statements each connection caches.
 const CACHED_STATEMENTS: usize = 64;
 
-/// Opens a connection that may write.
+/// Opens a connection that may write. Closing it does not checkpoint.
 ///
 /// # Errors
 ///
@@ -30,6 +31,10 @@ pub(crate) fn open_writer(
         flags |= OpenFlags::SQLITE_OPEN_CREATE;
     }
     let connection = open(location, flags, deadline)?;
+    // Closing the last connection would checkpoint: see `Attachment`.
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .map_err(|e| explain(location, deadline, e))?;
     let synchronous = options.synchronous.pragma();
     connection
         .pragma_update(None, "synchronous", synchronous)

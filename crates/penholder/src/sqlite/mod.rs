@@ -11,6 +11,7 @@
 //! | `sql` | what kind of statement a text is |
 //! | `wal` | the WAL and its checkpoints |
 //! | `checkpointer` | the connection that runs checkpoints |
+//! | `version` | versions of SQLite, and which of them have the WAL-reset bug |
 //! | `lock_bytes` | the bytes on which SQLite takes its locks |
 //! | `ffi` | what rusqlite does not wrap |
 
@@ -24,5 +25,6 @@ pub(crate) mod query;
 pub(crate) mod reader_pool;
 pub(crate) mod savepoint;
 pub(crate) mod sql;
+pub(crate) mod version;
 pub(crate) mod wal;
 pub(crate) mod write_connection;

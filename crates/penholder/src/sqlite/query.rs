@@ -2,9 +2,10 @@
 
 use rusqlite::Connection;
 
+use super::sql::is_blank;
 use crate::data::{RowSet, Value};
 
-/// Runs one statement and keeps its rows.
+/// Runs one statement to its end and keeps its rows.
 ///
 /// # Errors
 ///
@@ -14,6 +15,24 @@ pub(crate) fn query(
     sql: &str,
     params: &[Value],
 ) -> rusqlite::Result<RowSet> {
+    query_up_to(usize::MAX, connection, sql, params)
+}
+
+/// Runs one statement for its first `max` rows.
+///
+/// # Errors
+///
+/// As [`query`].
+pub(crate) fn query_up_to(
+    max: usize,
+    connection: &Connection,
+    sql: &str,
+    params: &[Value],
+) -> rusqlite::Result<RowSet> {
+    if is_blank(sql) {
+        // SQLite has no statement for it.
+        return Ok(RowSet::default());
+    }
     let mut prepared = connection.prepare_cached(sql)?;
     let (wanted, given) = (prepared.parameter_count(), params.len());
     if wanted != given {
@@ -22,11 +41,7 @@ pub(crate) fn query(
     for (number, value) in params.iter().enumerate() {
         prepared.raw_bind_parameter(number + 1, value)?;
     }
-    if prepared.column_count() == 0 && prepared.readonly() && prepared.expanded_sql().is_none() {
-        // Nothing but white space and comments: SQLite has no statement for it.
-        return Ok(RowSet::default());
-    }
-    RowSet::of(&mut prepared)
+    RowSet::up_to(max, &mut prepared)
 }
 
 /// Runs a statement without parameters and rows, such as `COMMIT`.

@@ -15,6 +15,7 @@ use rusqlite::Connection;
 use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::mutex::lock;
+use crate::options::{ConnectionRole, OpenOptions};
 use crate::sqlite::connection;
 
 /// Lends connections that only read, at most `size` at once.
@@ -58,7 +59,12 @@ impl ReaderPool {
     /// # Errors
     ///
     /// The deadline passed before a connection was returned, or SQLite cannot open one.
-    pub(crate) fn take(&self, location: &Location, deadline: &Deadline) -> Result<Reader<'_>> {
+    pub(crate) fn take(
+        &self,
+        location: &Location,
+        options: &OpenOptions,
+        deadline: &Deadline,
+    ) -> Result<Reader<'_>> {
         let mut state = lock(&self.state);
         loop {
             if let Some(connection) = state.idle.pop() {
@@ -79,7 +85,7 @@ impl ReaderPool {
             state = next;
         }
         drop(state);
-        match connection::open_reader(location, deadline) {
+        match open(location, options, deadline) {
             Ok(connection) => Ok(self.lend(connection)),
             Err(error) => {
                 lock(&self.state).unopened += 1;
@@ -102,6 +108,14 @@ impl ReaderPool {
             connection: Some(connection),
         }
     }
+}
+
+fn open(location: &Location, options: &OpenOptions, deadline: &Deadline) -> Result<Connection> {
+    let connection = connection::open_reader(location, deadline)?;
+    options
+        .run_connection_hooks(&connection, ConnectionRole::Reader)
+        .map_err(|e| Error::sqlite("run the connection hook", &location.path, e))?;
+    Ok(connection)
 }
 
 impl Reader<'_> {

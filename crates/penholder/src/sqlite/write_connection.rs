@@ -18,7 +18,7 @@ use super::wal::{self, Due};
 use crate::data::{Executed, Value};
 use crate::error::{Error, Result};
 use crate::location::Location;
-use crate::options::OpenOptions;
+use crate::options::{ConnectionRole, OpenOptions};
 
 /// A connection that writes, with our hooks on it.
 #[derive(Debug)]
@@ -54,6 +54,19 @@ impl WriteConnection {
             hooks,
             busy_ms: Cell::new(None),
         })
+    }
+
+    /// Opens the connection that the program's own statements run on.
+    pub(crate) fn open_for_program(
+        location: &Location,
+        options: &OpenOptions,
+        deadline: &Deadline,
+    ) -> Result<Self> {
+        let connection = Self::open(location, options, deadline)?;
+        options
+            .run_connection_hooks(&connection, ConnectionRole::Writer)
+            .map_err(|e| Error::sqlite("run the connection hook", &location.path, e))?;
+        Ok(connection)
     }
 
     /// Borrows the connection to set hooks; the caller must not swap it with another.

@@ -20,5 +20,5 @@ mod session;
 mod transaction;
 
 pub(crate) use resources::{CallSite, WriteContext, WriteResources};
-pub(crate) use session::Session;
+pub(crate) use session::{Session, say_which_failed};
 pub use transaction::Transaction;

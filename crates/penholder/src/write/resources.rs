@@ -67,6 +67,12 @@ impl WriteResources {
         connection.unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Notes that the writing connection was opened with these options: a hook may have changed
+    /// what statements mean on it.
+    pub(crate) fn note_opened(&self, options: &OpenOptions) {
+        self.set_customized(!options.connection_hooks.is_empty());
+    }
+
     pub(crate) fn note_written(&self) {
         self.has_written.store(true, Relaxed);
     }

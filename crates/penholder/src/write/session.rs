@@ -10,8 +10,9 @@ use rusqlite::{Connection, ffi};
 
 use super::resources::{CallSite, WriteContext};
 use super::transaction::{Notes, Transaction};
-use crate::data::{Executed, Query, Value};
+use crate::data::{Executed, Statement, Value};
 use crate::error::{self, Error, Result};
+use crate::options::OpenOptions;
 use crate::sqlite::connection;
 use crate::sqlite::lock_bytes;
 use crate::sqlite::query::step;
@@ -66,11 +67,7 @@ impl<'a> Session<'a> {
         let hold = HoldSpan::begin(context.labels());
         let connection = match context.resources.take_connection() {
             Some(connection) => connection,
-            None => Box::new(WriteConnection::open(
-                context.location,
-                context.options,
-                &deadline,
-            )?),
+            None => open_connection(&context, &deadline)?,
         };
         let session = Self {
             context,
@@ -184,9 +181,17 @@ impl<'a> Session<'a> {
     }
 
     /// Runs several statements in one transaction.
-    pub(crate) fn batch(&self, statements: &[Query]) -> Result<Vec<Executed>> {
-        let run = |one: &Query| self.run_statement(one.sql(), one.params(), false);
-        self.in_transaction(|| statements.iter().map(run).collect())
+    pub(crate) fn batch(&self, statements: &[Statement]) -> Result<Vec<Executed>> {
+        self.in_transaction(|| self.run_all(statements))
+    }
+
+    /// Runs several statements in the open transaction.
+    pub(crate) fn run_all(&self, statements: &[Statement]) -> Result<Vec<Executed>> {
+        let run = |(index, one): (usize, &Statement)| {
+            let done = self.run_statement(&one.sql, &one.values, false);
+            done.map_err(|e| say_which_failed(e, index, statements, self.context.options))
+        };
+        statements.iter().enumerate().map(run).collect()
     }
 
     fn in_transaction<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -424,6 +429,28 @@ impl<'a> Session<'a> {
         hold.ends(self.context.labels(), site, statement.as_deref());
         Ok(released?)
     }
+}
+
+fn open_connection(
+    context: &WriteContext<'_>,
+    deadline: &Deadline,
+) -> Result<Box<WriteConnection>> {
+    let (location, options) = (context.location, context.options);
+    let connection = WriteConnection::open_for_program(location, options, deadline)?;
+    context.resources.note_opened(options);
+    Ok(Box::new(connection))
+}
+
+/// Adds to an error which of several statements it is about.
+pub(crate) fn say_which_failed(
+    error: Error,
+    index: usize,
+    statements: &[Statement],
+    options: &OpenOptions,
+) -> Error {
+    let sql = statements.get(index).map(|one| one.sql.as_str());
+    let shown = sql.filter(|_| options.record_sql);
+    error.at_place(|| Statement::place(index + 1, statements.len(), shown))
 }
 
 impl Drop for Session<'_> {

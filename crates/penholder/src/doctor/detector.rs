@@ -1,4 +1,4 @@
-//! Which version of SQLite a program contains, and whether that version is affected.
+//! Which version of SQLite a program contains.
 //!
 //! A program or library that contains SQLite contains the identity of its source
 //! (`2022-12-28 14:03:47 df5c253c…`), and its version as text that ends in a zero byte. The
@@ -6,7 +6,6 @@
 //! one could be SQLite's, the version is unknown.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -14,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use memchr::memmem;
 
+use crate::sqlite::version::{OLDEST, Version};
 use crate::sys::{self, FileId};
 
 /// How many bytes of programs and libraries are read together.
@@ -29,47 +29,6 @@ const HASH_LEN: usize = 40;
 /// Version 3.22.0 is of this year: a source of that year or later has no lower version, so a
 /// lower number belongs to another library.
 const YEAR: (u32, u32) = (2018, 22);
-/// The minor number of the first version with WAL.
-const OLDEST: u32 = 7;
-
-/// A version of SQLite 3.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Version {
-    minor: u32,
-    patch: u32,
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "3.{}.{}", self.minor, self.patch)
-    }
-}
-
-/// Reads `3.51.2`.
-pub(super) fn parse(text: &[u8]) -> Option<Version> {
-    let mut numbers = text.strip_prefix(b"3.")?.split(|&byte| byte == b'.');
-    let mut number = || {
-        let digits = numbers
-            .next()
-            .filter(|digits| (1..=3).contains(&digits.len()))?;
-        let is_number = digits.iter().all(u8::is_ascii_digit);
-        std::str::from_utf8(digits)
-            .ok()
-            .filter(|_| is_number)?
-            .parse()
-            .ok()
-    };
-    let (minor, patch) = (number()?, number()?);
-    numbers.next().is_none().then_some(Version { minor, patch })
-}
-
-/// Returns whether it has the WAL-reset bug.
-pub(super) fn is_affected(version: Version) -> bool {
-    let number = (version.minor, version.patch);
-    let is_repaired = matches!(number, (44, 6..) | (50, 7..));
-    ((OLDEST, 0)..=(51, 2)).contains(&number) && !is_repaired
-}
-
 /// Searches the files that processes run, each file once, and stops at a limit of bytes and
 /// time.
 pub(super) struct Detector {
@@ -166,7 +125,7 @@ impl Traces {
             let before = at.checked_sub(1).map(|at| bytes[at]);
             if before.is_some_and(|byte| !byte.is_ascii_digit() && !b".-".contains(&byte)) {
                 self.versions
-                    .extend(ended_by_zero(&bytes[at..]).and_then(parse));
+                    .extend(ended_by_zero(&bytes[at..]).and_then(Version::parse));
             }
         }
     }
@@ -215,32 +174,7 @@ mod tests {
     use super::*;
 
     fn version(text: &str) -> Version {
-        parse(text.as_bytes()).unwrap()
-    }
-
-    #[test]
-    fn affected_versions_are_told_from_repaired_ones() {
-        for (text, affected) in [
-            ("3.6.23", false),
-            ("3.7.0", true),
-            ("3.40.1", true),
-            ("3.44.5", true),
-            ("3.44.6", false),
-            ("3.45.0", true),
-            ("3.50.6", true),
-            ("3.50.7", false),
-            ("3.51.0", true),
-            ("3.51.2", true),
-            ("3.51.3", false),
-            ("3.54.1", false),
-        ] {
-            assert_eq!(is_affected(version(text)), affected, "{text}");
-        }
-        for text in [
-            "", "3", "3.", "3.1", "3.1.", "3.1.2.3", "4.1.2", "3.+1.2", "3.1.2222",
-        ] {
-            assert_eq!(parse(text.as_bytes()), None, "{text}");
-        }
+        Version::parse(text.as_bytes()).unwrap()
     }
 
     const SOURCE: &[u8] =
