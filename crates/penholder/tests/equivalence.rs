@@ -156,7 +156,6 @@ impl Chance {
                 self.of(&[
                     "INSERT INTO missing VALUES (1)",
                     "INSERT INTO item(missing) VALUES (1)",
-                    "INSERT INTO item(name) VALUES (?1)",
                     "INSERT INTO item",
                     "UPDATE",
                     "INSERT INTO strict VALUES (1); INSERT INTO strict VALUES (2)",
@@ -297,6 +296,20 @@ impl Subject {
 }
 
 type Outcome = Result<Vec<Executed>, (i32, String)>;
+
+/// Closing rolls back, and must not call a hook that is gone.
+#[test]
+fn a_connection_may_be_closed_in_a_transaction() {
+    let subject = Subject::new();
+    subject.step("BEGIN IMMEDIATE; INSERT INTO item(name) VALUES ('a')");
+    let Subject { delegate, db, .. } = subject;
+    drop(delegate);
+    assert_eq!(
+        db.query_scalar::<i64>("SELECT count(*) FROM item", ())
+            .unwrap(),
+        0
+    );
+}
 
 #[test]
 fn delegated_and_local_writes_are_equivalent() {

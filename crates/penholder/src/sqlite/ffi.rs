@@ -120,7 +120,19 @@ impl Drop for WalCountingConnection {
     fn drop(&mut self) {
         // SAFETY: ours, of a connection that is closed after this; null is harmless.
         unsafe { ffi::sqlite3_finalize(*self.canary.get_mut()) };
+        unset_rollback_hook(&self.connection);
     }
+}
+
+/// Unsets the rollback hook of a connection that is about to be closed.
+///
+/// Closing a connection rolls back its open transaction and calls the hook, after rusqlite's
+/// closure behind the hook has been freed.
+pub(crate) fn unset_rollback_hook(connection: &Connection) {
+    // SAFETY: the handle is open and not closed here.
+    let handle = unsafe { connection.handle() };
+    // SAFETY: the handle is this thread's; without a hook there is nothing to call.
+    unsafe { ffi::sqlite3_rollback_hook(handle, None, std::ptr::null_mut()) };
 }
 
 impl WalCountingConnection {

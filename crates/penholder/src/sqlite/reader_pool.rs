@@ -17,6 +17,7 @@ use crate::location::Location;
 use crate::mutex::lock;
 use crate::options::{ConnectionRole, OpenOptions};
 use crate::sqlite::connection;
+use crate::sqlite::ffi::unset_rollback_hook;
 
 /// Lends connections that only read, at most `size` at once.
 #[derive(Debug)]
@@ -145,7 +146,12 @@ impl Drop for Reader<'_> {
         }
         // Ends the snapshot, also when the caller panics.
         let reset = connection.filter(|connection| {
-            connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok()
+            let is_reset =
+                connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok();
+            if !is_reset {
+                unset_rollback_hook(connection);
+            }
+            is_reset
         });
         let mut state = lock(&self.pool.state);
         match reset {
