@@ -24,6 +24,14 @@ lint:
 imports:
     .ci/imports
 
+# Links between documents, and that every page is in the book
+links:
+    .ci/links
+
+# The book, in target/book; needs `cargo install mdbook`
+book:
+    mdbook build docs
+
 # The documentation, opened
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --open
