@@ -34,6 +34,7 @@ pub(crate) struct Args {
 const AFTER_HELP: &str = "\
 Examples:
   penholder stress demo.db                     try it: 8 processes write at once
+  penholder stress demo.db --beside sqlite     compared with SQLite alone
   penholder exec app.db 'INSERT INTO t VALUES (?1)' 42
   penholder query app.db 'SELECT * FROM t' --json
   penholder import app.db t rows.csv           others write in between
@@ -142,21 +143,25 @@ pub(crate) struct Timeout {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = STRESS_HELP)]
 pub(crate) struct Stress {
     #[command(flatten)]
     pub(crate) target: Target,
     /// Number of processes that write at once
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) processes: u32,
-    /// Number of rows that each process writes, each in its own transaction
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) writes: u32,
+    #[command(flatten)]
+    pub(crate) amount: Amount,
     /// What a commit survives
     #[arg(long, value_enum, default_value = "normal")]
     pub(crate) sync: Sync,
     /// How long each write waits, for example 10s
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration, allow_hyphen_values = true)]
     pub(crate) timeout: Duration,
+    /// Do the same work first without penholder, in the new file DB-plain, which is
+    /// removed afterwards
+    #[arg(long, value_enum, value_name = "PEER")]
+    pub(crate) beside: Option<Peer>,
     /// Print the report as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -165,16 +170,38 @@ pub(crate) struct Stress {
     pub(crate) force: bool,
 }
 
+/// How much each process writes.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Amount {
+    /// How long each process writes rows, each in its own transaction
+    #[arg(long = "for", value_name = "TIME", default_value = "2s", value_parser = time_to_write, allow_hyphen_values = true)]
+    pub(crate) time: Duration,
+    /// Number of rows that each process writes, however long it takes
+    #[arg(long, value_name = "N", conflicts_with = "time", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) writes: Option<u32>,
+}
+
+/// What writes without penholder.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Peer {
+    /// SQLite alone: WAL, BEGIN IMMEDIATE, prepared statements, and --timeout as the
+    /// busy timeout
+    Sqlite,
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct StressWorker {
     #[command(flatten)]
     pub(crate) target: Target,
+    /// Write without penholder.
+    #[arg(long, value_enum)]
+    pub(crate) peer: Option<Peer>,
     #[arg(long)]
     pub(crate) run: i64,
     #[arg(long)]
     pub(crate) process: u32,
-    #[arg(long)]
-    pub(crate) writes: u32,
+    #[command(flatten)]
+    pub(crate) amount: Amount,
     #[arg(long, value_enum)]
     pub(crate) sync: Sync,
     #[arg(long, value_parser = duration)]
@@ -225,6 +252,17 @@ pub(crate) struct Exec {
     #[arg(long)]
     pub(crate) label: Option<String>,
 }
+
+const STRESS_HELP: &str = "\
+The exit code is 0 if every write was acknowledged, every row was found and the
+database is sound. It does not depend on the result of --beside.
+
+The report with --json has processes, processes_lost (ended early or did not
+answer), writes_expected, rows_found, failed (not acknowledged), elapsed_s,
+writes_per_s, wait_us (of acknowledged writes in microseconds: p50, p90, p99,
+p999, max), per_process (writes per second of the slowest and the fastest
+process: min, max), jain (1 is perfectly fair) and integrity. With --beside it
+has two such objects: sqlite and penholder.";
 
 const PARAM_HELP: &str = "\
 A PARAM that reads as an integer or a real number is bound as one. `null:` is
@@ -520,6 +558,13 @@ fn duration(text: &str) -> Result<Duration, String> {
     let wanted = "give a number with a unit, like 500ms, 10s or 1.5m";
     let parsed: jiff::SignedDuration = text.parse().map_err(|_| wanted.to_owned())?;
     Duration::try_from(parsed).map_err(|_| "it cannot be negative".to_owned())
+}
+
+fn time_to_write(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("give more than 0s, for example 2s".to_owned()),
+        time => Ok(time),
+    }
 }
 
 fn delimiter(text: &str) -> Result<u8, String> {

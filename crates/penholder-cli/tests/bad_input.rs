@@ -255,6 +255,7 @@ fn stress_accepts_the_same_timeouts() {
     for timeout in ["1m 30s", "1.5m", "300h", "99999999999h"] {
         let fixture = CommandFixture::new(PENHOLDER);
         let args = ["stress", "x.db", "--processes", "2", "--timeout", timeout];
+        let args = args.into_iter().chain(["--writes", "100"]);
         let report = fixture.run(args).expect_quiet_success();
         assert!(report.contains("wrote 200 of 200 rows"), "{report}");
     }
@@ -327,7 +328,13 @@ fn invalid_command_lines_are_usage_errors() {
         &["stress", "x.db", "--writes", "0"],
         &["stress", "x.db", "--writes", "99999999999"],
         &["stress", "x.db", "--writes", "many"],
+        &["stress", "x.db", "--writes", "5", "--for", "1s"],
+        &["stress", "x.db", "--for", "0s"],
+        &["stress", "x.db", "--for", "-1s"],
+        &["stress", "x.db", "--for", "5"],
         &["stress", "x.db", "--sync", "off"],
+        &["stress", "x.db", "--beside"],
+        &["stress", "x.db", "--beside", "mysql"],
     ] {
         let message = fixture.run(args).expect_failure(2);
         assert!(message.starts_with("error: "), "{args:?}: {message}");

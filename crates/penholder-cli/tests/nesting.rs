@@ -69,7 +69,8 @@ fn every_command_inside_joins() {
     }
     assert_eq!(fixture.number("SELECT count(*) FROM penholder_stress"), 100);
     let args = levels(3).into_iter().chain([PENHOLDER, "stress", "x.db"]);
-    let report = fixture.run(args.chain(["--force", "--json"])).expect_json();
+    let more = ["--force", "--json", "--writes", "100"];
+    let report = fixture.run(args.chain(more)).expect_json();
     assert_eq!(report["rows_found"], 800);
     assert_eq!(report["failed"], 0);
 }

@@ -2,6 +2,8 @@
 //! them and search for them.
 #![cfg(test)]
 
+use std::fs;
+
 use penholder_testkit::command_fixture::{CommandFixture, CommandOutput};
 use penholder_testkit::peer::Peer;
 use penholder_testkit::snapshot::{Snapshots, mask_numbers, normalize};
@@ -197,15 +199,25 @@ fn maintenance() {
 fn stress() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     assert_output("stress-refused", &fixture, &["stress", "x.db"]);
-    let output = fixture.run(["stress", "new.db", "--processes", "2", "--writes", "5"]);
+    fs::write(fixture.join("y.db-plain"), "").unwrap();
+    let args = ["stress", "y.db", "--beside", "sqlite"];
+    assert_output("stress-beside-exists", &fixture, &args);
+    let args = ["stress", "new.db", "--processes", "2", "--writes", "5"];
+    let beside = args.into_iter().chain(["--beside", "sqlite"]);
+    assert_report("stress", &fixture, &fixture.run(args));
+    assert_report("stress-beside", &fixture, &fixture.run(beside));
+}
+
+/// Ignores the numbers and their units.
+fn assert_report(name: &str, fixture: &CommandFixture, output: &CommandOutput) {
     // The unit of a time, µs, ms or s, differs from run to run.
     let unitless = |line: &str| line.replace("N ms", "N µs").replace("N s", "N µs");
-    let text = mask_numbers(&describe(&fixture, &output));
+    let text = mask_numbers(&describe(fixture, output));
     let lines = text.lines().map(|line| match line.contains("longest") {
         true => unitless(line) + "\n",
         false => line.to_owned() + "\n",
     });
-    SNAPSHOTS.assert_approved("stress", &lines.collect::<String>());
+    SNAPSHOTS.assert_approved(name, &lines.collect::<String>());
 }
 
 /// Ignores the lines that differ between machines.

@@ -5,6 +5,7 @@
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use penholder_testkit::command_fixture::{
     CommandFixture, field_names, is_stress_worker, parse_json, run_command, stress_workers,
@@ -51,17 +52,37 @@ fn rows(fixture: &CommandFixture) -> i64 {
 }
 
 #[test]
-fn the_default_is_8_processes_with_100_writes() {
+fn by_default_8_processes_write_for_2_seconds() {
     let fixture = CommandFixture::new(PENHOLDER);
-    let report = fixture.run(["stress", "x.db", "--json"]).expect_json();
+    let (output, time) = wait::timed(|| fixture.run(["stress", "x.db", "--json"]));
+    let report = output.expect_json();
+    assert!(time >= Duration::from_secs(2), "{time:?}");
     assert_eq!(report["processes"], 8);
-    assert_eq!(report["rows_found"], 800);
+    assert_eq!(report["elapsed_s"], 2.0);
+    assert_eq!(report["failed"], 0);
+    assert_eq!(report["rows_found"], report["writes_expected"]);
+    assert_eq!(report["rows_found"], rows(&fixture));
     let each = "SELECT count(DISTINCT process) FROM penholder_stress";
     assert_eq!(fixture.number(each), 8);
+    plain_sqlite::assert_integrity(&fixture.join("x.db"));
+}
+
+#[test]
+fn processes_write_for_the_time_given() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    let args = ["stress", "x.db", "--processes", "2", "--for", "300ms"];
+    let report = fixture.run(args).expect_quiet_success();
+    assert!(report.contains(" rows in 0.30 s"), "{report}");
+    assert!(rows(&fixture) > 0);
+}
+
+#[test]
+fn each_process_writes_the_number_given() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    stress(&fixture, 8, 100);
     let with_100 = "SELECT count(*) FROM (SELECT 1 FROM penholder_stress GROUP BY process \
                 HAVING count(*) = 100)";
     assert_eq!(fixture.number(with_100), 8);
-    plain_sqlite::assert_integrity(&fixture.join("x.db"));
 }
 
 #[test]
@@ -75,6 +96,7 @@ fn the_report_has_its_fields_and_they_are_consistent() {
         "jain",
         "per_process",
         "processes",
+        "processes_lost",
         "rows_found",
         "wait_us",
         "writes_expected",
@@ -130,7 +152,8 @@ fn every_commit_can_be_synced() {
 #[test]
 fn no_progress_bar_is_shown_on_a_pipe() {
     let fixture = CommandFixture::new(PENHOLDER);
-    let report = fixture.run(["stress", "x.db"]).expect_quiet_success();
+    let args = ["stress", "x.db", "--writes", "100"];
+    let report = fixture.run(args).expect_quiet_success();
     assert!(report.starts_with("8 processes wrote 800 of 800 rows in "));
     assert!(!report.contains(['\x1b', '\r']), "{report:?}");
 }
@@ -158,6 +181,7 @@ fn a_database_with_other_tables_is_refused_without_force() {
     assert!(message.contains("entry") && message.contains("--force"));
     assert_eq!(fs::read(fixture.join("x.db")).unwrap(), before);
     let forced = ["stress", "x.db", "--force", "--processes", "2"];
+    let forced = forced.into_iter().chain(["--writes", "100"]);
     let report = fixture.run(forced).expect_quiet_success();
     assert!(report.contains("wrote 200 of 200 rows"), "{report}");
     assert_eq!(fixture.count_entries(), 1);
@@ -305,6 +329,7 @@ fn the_rows_of_a_killed_worker_are_reported_missing() {
     assert_eq!(long.close().code(), Some(1));
     let lost = 5000 - rows_of(&fixture, process);
     assert!(lost > 0, "killed too late: {report}");
+    assert_eq!(report["processes_lost"], 1);
     assert_eq!(report["rows_found"], 20_000 - lost);
     assert_eq!(report["writes_expected"], 20_000);
     let failed = report["failed"].as_i64().unwrap();
@@ -364,4 +389,149 @@ fn stress_gives_up_on_stopped_workers() {
         peer::signal(pid, "STOP");
     }
     assert_eq!(stress.close().code(), Some(1));
+}
+
+/// Runs `stress --beside sqlite`, which must succeed.
+fn beside_sqlite(fixture: &CommandFixture, args: &[&str]) -> Value {
+    let all = ["stress", "x.db", "--beside", "sqlite", "--json"];
+    let output = fixture.run(all.iter().chain(args));
+    assert_no_plain_database(fixture);
+    output.expect_json()
+}
+
+fn assert_no_plain_database(fixture: &CommandFixture) {
+    let names = fixture.file_names();
+    assert!(
+        !names.iter().any(|name| name.contains("-plain")),
+        "{names:?}"
+    );
+}
+
+#[test]
+fn plain_sqlite_does_the_same_work_first() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    let args = ["--processes", "3", "--writes", "50", "--timeout", "50s"];
+    let report = beside_sqlite(&fixture, &args);
+    assert_eq!(field_names(&report), ["penholder", "sqlite"]);
+    for by in ["penholder", "sqlite"] {
+        let report = &report[by];
+        assert_eq!(report["processes"], 3, "{report}");
+        assert_eq!(report["processes_lost"], 0, "{report}");
+        assert_eq!(report["writes_expected"], 150, "{report}");
+        assert_eq!(report["rows_found"], 150, "{report}");
+        assert_eq!(report["failed"], 0, "{report}");
+        assert_eq!(report["integrity"], "ok", "{report}");
+    }
+    let fields = |by| field_names(&report[by]);
+    assert_eq!(fields("sqlite"), fields("penholder"));
+    assert_eq!(rows(&fixture), 150);
+}
+
+#[test]
+fn both_reports_stand_one_under_the_other() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    let args = ["stress", "x.db", "--beside", "sqlite", "--processes", "2"];
+    let more = ["--writes", "20", "--sync", "full"];
+    let report = fixture
+        .run(args.into_iter().chain(more))
+        .expect_quiet_success();
+    let starts: Vec<_> = report
+        .lines()
+        .filter_map(|line| line.split_once(" in "))
+        .map(|(start, _)| start)
+        .collect();
+    let wrote = "2 processes wrote 40 of 40 rows";
+    assert_eq!(
+        starts,
+        [
+            format!("plain SQLite: {wrote}"),
+            format!("penholder: {wrote}")
+        ]
+    );
+    assert_eq!(report.matches("synchronous=full").count(), 2, "{report}");
+    assert_no_plain_database(&fixture);
+}
+
+#[test]
+fn both_write_for_the_same_time() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    let report = beside_sqlite(&fixture, &["--for", "300ms", "--timeout", "50s"]);
+    for by in ["penholder", "sqlite"] {
+        assert_eq!(report[by]["elapsed_s"], 0.3, "{report}");
+        assert!(report[by]["rows_found"].as_i64() > Some(0), "{report}");
+    }
+    assert_eq!(report["penholder"]["rows_found"], rows(&fixture));
+}
+
+#[test]
+fn plain_sqlite_fails_if_the_database_is_locked_and_goes_on() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    stress(&fixture, 1, 1);
+    let args = ["stress", "x.db", "--beside", "sqlite", "--json"];
+    let output = fixture.run(args.into_iter().chain(["--timeout", "0s", "--for", "1s"]));
+    let report = &parse_json(&output.stdout)["sqlite"];
+    let number = |name: &str| report[name].as_u64().unwrap();
+    assert!(number("failed") > 0, "{report}");
+    assert!(number("rows_found") > 0, "{report}");
+    let acknowledged = number("writes_expected") - number("failed");
+    assert_eq!(number("rows_found"), acknowledged, "{report}");
+    let message = output
+        .stderr
+        .lines()
+        .find(|line| line.starts_with("penholder: plain SQLite, process "));
+    assert!(message.unwrap().contains("database is locked"));
+    assert_no_plain_database(&fixture);
+}
+
+#[test]
+fn the_exit_code_does_not_depend_on_plain_sqlite() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    let args = ["--beside", "sqlite", "--processes", "2", "--writes", "5000"];
+    let mut long = long_stress(&fixture, &args);
+    wait::until("plain SQLite writes", || plain_workers(&long).len() == 2);
+    peer::signal(plain_workers(&long)[0], "KILL");
+    let report = parse_json(&long.read_line());
+    assert_eq!(report["sqlite"]["processes_lost"], 1, "{report}");
+    assert_eq!(report["penholder"]["processes_lost"], 0, "{report}");
+    assert_eq!(long.close().code(), Some(0));
+}
+
+/// Workers of a `stress` that write with plain SQLite.
+fn plain_workers(stress: &Peer) -> Vec<u32> {
+    let is_plain = |pid: u32| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&words).contains("\0--peer\0sqlite\0")
+    };
+    let pids = stress_workers(stress).into_iter().map(|(pid, _)| pid);
+    pids.filter(|&pid| is_plain(pid)).collect()
+}
+
+#[test]
+fn a_stress_that_is_ended_removes_the_database_of_plain_sqlite() {
+    for signal in ["TERM", "INT"] {
+        let fixture = CommandFixture::new(PENHOLDER);
+        let args = ["--beside", "sqlite", "--processes", "2", "--for", "1h"];
+        let mut long = long_stress(&fixture, &args);
+        let plain = fixture.join("x.db-plain");
+        wait::until("plain SQLite writes", || {
+            plain_workers(&long).len() == 2
+                && fs::metadata(fixture.join("x.db-plain-wal"))
+                    .is_ok_and(|file| file.len() > 99_999)
+        });
+        assert!(plain.exists());
+        long.signal(signal);
+        assert!(!long.close().success());
+        assert_no_plain_database(&fixture);
+    }
+}
+
+#[test]
+fn an_existing_file_is_never_taken_for_plain_sqlite() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    fs::write(fixture.join("x.db-plain"), "mine").unwrap();
+    let args = ["stress", "x.db", "--beside", "sqlite"];
+    let message = fixture.run(args).expect_failure(1);
+    assert!(message.contains("x.db-plain: "), "{message}");
+    assert!(message.contains("choose another database"), "{message}");
+    assert_eq!(fs::read(fixture.join("x.db-plain")).unwrap(), b"mine");
 }

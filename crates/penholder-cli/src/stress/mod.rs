@@ -1,56 +1,82 @@
 //! `penholder stress`: many processes write to one database, and the result is checked.
+//! With `--beside`, the same processes do the same work without penholder first.
 
+mod plain;
 mod report;
 mod sample;
 mod samples;
 mod table;
+mod trial;
 pub(crate) mod worker;
 mod workers;
+mod writer;
 
+use std::fmt::Display;
 use std::process::ExitCode;
-use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use penholder::Database;
+use penholder::rusqlite::Connection;
+use serde::Serialize;
 
-use crate::args::Stress;
+use crate::args::{Peer, Stress};
 use crate::failure::{Failure, say_warnings};
 use crate::output;
-use report::Report;
-use samples::{Counted, Samples};
-use workers::Workers;
+use plain::Plain;
+use report::{Comparison, Report};
+use samples::Counted;
+use workers::Work;
 
 pub(crate) fn run(args: &Stress) -> Result<ExitCode, Failure> {
+    let db = open(args)?;
+    let Some(Peer::Sqlite) = args.beside else {
+        let report = with_penholder(args, &db)?;
+        return print(args, &report, report.exit_code());
+    };
+    let sqlite = with_sqlite(args)?;
+    let penholder = with_penholder(args, &db)?;
+    let exit_code = penholder.exit_code();
+    print(args, &Comparison { sqlite, penholder }, exit_code)
+}
+
+fn open(args: &Stress) -> Result<Database, Failure> {
+    if !args.force {
+        table::refuse_foreign(&args.target)?;
+    }
     let options = args
         .target
         .options()
         .timeout(args.timeout)
         .synchronous(args.sync.into());
-    if !args.force {
-        table::refuse_foreign(&args.target)?;
-    }
     let db = options.label("stress").open(&args.target.db)?;
     say_warnings(&db);
     table::create(&db)?;
-    let run = run_number();
-    let counted = write(args, run)?;
-    let report = check(args, &db, run, &counted)?;
-    let printed = if args.json {
-        output::print_json(&report)
-    } else {
-        output::print(report.to_string().as_bytes())
-    };
-    match printed {
-        // Without a reader for the report, the exit code still tells the result.
-        Ok(_) | Err(Failure::PipeClosed) => Ok(report.exit_code()),
-        Err(failure) => Err(failure),
-    }
+    Ok(db)
 }
 
-/// A worker that reports nothing for longer than a write may take plus this time is
-/// stuck. Its writes count as failed.
-const SILENCE: Duration = Duration::from_secs(10);
+fn with_penholder(args: &Stress, db: &Database) -> Result<Report, Failure> {
+    let work = Work {
+        args,
+        peer: None,
+        database: &args.target.db,
+        run: run_number(),
+    };
+    let counted = trial::run(&work)?;
+    Ok(db.read(|connection| check(&work, &counted, connection))?)
+}
+
+/// The same work with SQLite alone.
+fn with_sqlite(args: &Stress) -> Result<Report, Failure> {
+    let plain = Plain::create(args)?;
+    let work = Work {
+        args,
+        peer: Some(Peer::Sqlite),
+        database: plain.path(),
+        run: run_number(),
+    };
+    let counted = trial::run(&work)?;
+    Ok(check(&work, &counted, &plain.connection)?)
+}
 
 /// Distinguishes the rows of this run from those of earlier ones.
 fn run_number() -> i64 {
@@ -60,53 +86,25 @@ fn run_number() -> i64 {
     i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Starts the processes, lets them write at the same time, and collects their samples.
-fn write(args: &Stress, run: i64) -> Result<Counted, Failure> {
-    let (mut workers, start_signal) = Workers::start(args, run)?;
-    let progress = progress_bar(u64::from(args.processes) * u64::from(args.writes));
-    let timeout = args.timeout.saturating_add(SILENCE);
-    let outputs = workers.take_outputs().into_iter();
-    let mut samples: Vec<_> = outputs
-        .map(|output| Samples::new(output, timeout))
-        .collect();
-    samples.iter_mut().for_each(Samples::wait_until_ready);
-    let begun = Instant::now();
-    drop(start_signal);
-    let mut total = Counted::default();
-    thread::scope(|scope| {
-        let progress = &progress;
-        let threads: Vec<_> = samples
-            .into_iter()
-            .map(|samples| {
-                thread::Builder::new()
-                    .stack_size(256 << 10)
-                    .spawn_scoped(scope, move || samples.count(begun, progress))
-            })
-            .collect();
-        for thread in threads {
-            let thread = thread.map_err(|e| workers::failed("start a thread", &e))?;
-            if let Ok(counted) = thread.join() {
-                total.add(&counted);
-            }
-        }
-        Ok::<_, Failure>(())
-    })?;
-    total.elapsed = begun.elapsed();
-    progress.finish_and_clear();
-    Ok(total)
+fn check(work: &Work<'_>, counted: &Counted, connection: &Connection) -> penholder::Result<Report> {
+    let rows_found = table::count(connection, work.run)?.unsigned_abs();
+    let integrity = table::integrity(connection)?;
+    Ok(Report::new(work.args, rows_found, integrity, counted))
 }
 
-fn check(args: &Stress, db: &Database, run: i64, counted: &Counted) -> Result<Report, Failure> {
-    let rows_found = table::count(db, run)?.unsigned_abs();
-    let integrity = table::integrity(db)?;
-    Ok(Report::new(args, rows_found, integrity, counted))
-}
-
-fn progress_bar(writes: u64) -> ProgressBar {
-    // Drawn on standard error, and only if that is a terminal.
-    let bar = ProgressBar::new(writes);
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} writes  {per_sec}  {eta} left");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.enable_steady_tick(Duration::from_millis(100));
-    bar
+fn print(
+    args: &Stress,
+    report: &(impl Display + Serialize),
+    exit_code: ExitCode,
+) -> Result<ExitCode, Failure> {
+    let printed = if args.json {
+        output::print_json(report)
+    } else {
+        output::print(report.to_string().as_bytes())
+    };
+    match printed {
+        // Without a reader for the report, the exit code still tells the result.
+        Ok(_) | Err(Failure::PipeClosed) => Ok(exit_code),
+        Err(failure) => Err(failure),
+    }
 }

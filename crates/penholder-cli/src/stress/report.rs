@@ -14,6 +14,8 @@ use crate::text::micros;
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     processes: u32,
+    /// Processes that ended early, or did not answer.
+    processes_lost: u32,
     writes_expected: u64,
     rows_found: u64,
     /// Writes that were not acknowledged.
@@ -53,7 +55,10 @@ impl Report {
         integrity: String,
         counted: &Counted,
     ) -> Self {
-        let writes_expected = u64::from(args.processes) * u64::from(args.writes);
+        let writes_expected = match args.amount.writes {
+            Some(writes) => u64::from(args.processes) * u64::from(writes),
+            None => counted.reported,
+        };
         let elapsed_s = counted.elapsed.as_secs_f64();
         let time = |quantile| counted.times.value_at_quantile(quantile);
         let rates = &counted.rates;
@@ -61,6 +66,7 @@ impl Report {
         let acknowledged = counted.acknowledged as f64;
         Self {
             processes: args.processes,
+            processes_lost: counted.lost,
             writes_expected,
             rows_found,
             failed: writes_expected.saturating_sub(counted.acknowledged),
@@ -85,7 +91,10 @@ impl Report {
 
     /// Whether every row is there, and the database is sound.
     fn is_whole(&self) -> bool {
-        self.failed == 0 && self.rows_found == self.writes_expected && self.integrity == "ok"
+        self.processes_lost == 0
+            && self.failed == 0
+            && self.rows_found == self.writes_expected
+            && self.integrity == "ok"
     }
 
     pub(super) fn exit_code(&self) -> ExitCode {
@@ -128,6 +137,9 @@ impl fmt::Display for Report {
             "{} processes wrote {} of {} rows in {:.2} s, synchronous={}",
             self.processes, self.rows_found, self.writes_expected, self.elapsed_s, self.sync
         )?;
+        if self.processes_lost > 0 {
+            writeln!(f, "  processes  {} ENDED EARLY", self.processes_lost)?;
+        }
         writeln!(
             f,
             "  writes     {failed}, {:.0} per second",
@@ -148,6 +160,20 @@ impl fmt::Display for Report {
             self.jain, self.per_process.min, self.per_process.max
         )?;
         writeln!(f, "  integrity  {}", self.integrity)
+    }
+}
+
+/// The same work without penholder and with it. The fields are also the keys of `--json`.
+#[derive(Debug, Serialize)]
+pub(super) struct Comparison {
+    pub(super) sqlite: Report,
+    pub(super) penholder: Report,
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sqlite, penholder } = self;
+        write!(f, "plain SQLite: {sqlite}penholder: {penholder}")
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 
-use super::sample::{FAILED, READY};
+use super::sample::{DONE, FAILED, READY};
 use crate::sys::pipe;
 
 /// The output of one worker.
@@ -17,15 +17,34 @@ pub(super) struct Samples {
     timeout: Duration,
 }
 
+/// The time that rates refer to.
+#[derive(Clone, Copy)]
+pub(super) struct Clock {
+    pub(super) begun: Instant,
+    /// How long the workers write. A write that was begun in this time and ends later
+    /// counts, but not the time in which nothing else is written.
+    pub(super) window: Option<Duration>,
+}
+
+impl Clock {
+    pub(super) fn elapsed(&self) -> Duration {
+        self.window.unwrap_or_else(|| self.begun.elapsed())
+    }
+}
+
 /// What the workers did.
 pub(super) struct Counted {
+    /// Writes that were reported, acknowledged or not.
+    pub(super) reported: u64,
     /// Acknowledged writes.
     pub(super) acknowledged: u64,
     /// Time of each acknowledged write, in microseconds.
     pub(super) times: Histogram<u64>,
     /// Writes per second of each process.
     pub(super) rates: Vec<f64>,
-    /// From the start to the end of the last process.
+    /// Processes that ended early, or did not answer.
+    pub(super) lost: u32,
+    /// The time in which the processes wrote.
     pub(super) elapsed: Duration,
 }
 
@@ -33,9 +52,11 @@ impl Default for Counted {
     #[expect(clippy::expect_used, reason = "three digits are in the crate's range")]
     fn default() -> Self {
         Self {
+            reported: 0,
             acknowledged: 0,
             times: Histogram::new(3).expect("three significant digits are allowed"),
             rates: Vec::new(),
+            lost: 0,
             elapsed: Duration::ZERO,
         }
     }
@@ -43,10 +64,12 @@ impl Default for Counted {
 
 impl Counted {
     pub(super) fn add(&mut self, other: &Self) {
+        self.reported += other.reported;
         self.acknowledged += other.acknowledged;
         // The histogram resizes itself, so every value fits.
         let _ = self.times.add(&other.times);
         self.rates.extend(&other.rates);
+        self.lost += other.lost;
     }
 }
 
@@ -62,9 +85,18 @@ impl Samples {
     }
 
     /// Counts the writes until the worker ends.
-    pub(super) fn count(mut self, begun: Instant, progress: &ProgressBar) -> Counted {
-        let mut counted = Counted::default();
+    pub(super) fn count(mut self, clock: Clock, progress: &ProgressBar) -> Counted {
+        // Until it says that it is done.
+        let mut counted = Counted {
+            lost: 1,
+            ..Counted::default()
+        };
         while let Some(sample) = self.next() {
+            if sample == DONE {
+                counted.lost = 0;
+                break;
+            }
+            counted.reported += 1;
             if sample != FAILED {
                 counted.acknowledged += 1;
                 // The histogram resizes itself, so every value fits.
@@ -72,7 +104,7 @@ impl Samples {
             }
             progress.inc(1);
         }
-        counted.elapsed = begun.elapsed();
+        counted.elapsed = clock.elapsed();
         #[expect(clippy::cast_precision_loss, reason = "a rate, for people")]
         let writes = counted.acknowledged as f64;
         counted.rates.push(writes / counted.elapsed.as_secs_f64());

@@ -1,12 +1,13 @@
 //! The table that `penholder stress` writes to. Its rows have the number of the run, so
 //! that runs on one database do not mix.
 
-use penholder::{Database, params};
+use penholder::Database;
+use penholder::rusqlite::Connection;
 
 use crate::args::Target;
 use crate::failure::{FAILED, Failure};
 
-const CREATE: &str = "\
+pub(super) const CREATE: &str = "\
     CREATE TABLE IF NOT EXISTS penholder_stress(
         run INTEGER NOT NULL,
         process INTEGER NOT NULL,
@@ -14,7 +15,8 @@ const CREATE: &str = "\
         text TEXT NOT NULL,
         PRIMARY KEY (run, process, number)
     ) WITHOUT ROWID";
-const TEXT: &str = "a row of some forty bytes, as they are";
+pub(super) const INSERT: &str = "INSERT INTO penholder_stress VALUES (?1, ?2, ?3, ?4)";
+pub(super) const TEXT: &str = "a row of some forty bytes, as they are";
 
 pub(super) fn create(db: &Database) -> penholder::Result<()> {
     let sql = "SELECT 1 FROM sqlite_schema WHERE name = 'penholder_stress'";
@@ -24,21 +26,15 @@ pub(super) fn create(db: &Database) -> penholder::Result<()> {
     Ok(())
 }
 
-pub(super) fn insert(db: &Database, run: i64, process: u32, number: u32) -> penholder::Result<()> {
-    let sql = "INSERT INTO penholder_stress VALUES (?1, ?2, ?3, ?4)";
-    db.execute(sql, params![run, process, number, TEXT])?;
-    Ok(())
-}
-
 /// Counts the rows of one run.
-pub(super) fn count(db: &Database, run: i64) -> penholder::Result<i64> {
+pub(super) fn count(connection: &Connection, run: i64) -> penholder::Result<i64> {
     let sql = "SELECT count(*) FROM penholder_stress WHERE run = ?1";
-    db.query_scalar(sql, [run])
+    Ok(connection.query_row(sql, [run], |row| row.get(0))?)
 }
 
 /// Checks the database. Returns `ok`, or what is wrong.
-pub(super) fn integrity(db: &Database) -> penholder::Result<String> {
-    db.query_scalar("PRAGMA integrity_check(1)", ())
+pub(super) fn integrity(connection: &Connection) -> penholder::Result<String> {
+    Ok(connection.query_row("PRAGMA integrity_check(1)", (), |row| row.get(0))?)
 }
 
 /// Refuses a database that has other tables.

@@ -7,42 +7,41 @@ use std::io::{self, Read, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use penholder::Database;
-
-use super::{sample, table};
-use crate::args::StressWorker;
+use super::sample;
+use super::writer::Writer;
+use crate::args::{Amount, Peer, StressWorker};
 use crate::failure::{Failure, say};
 
 /// Samples are flushed this often.
 const FLUSH_EVERY: Duration = Duration::from_millis(50);
 
 pub(crate) fn run(args: &StressWorker) -> Result<ExitCode, Failure> {
-    let options = args
-        .target
-        .options()
-        .timeout(args.timeout)
-        .synchronous(args.sync.into())
-        .label(format!("stress, process {}", args.process));
-    let db = options.open(&args.target.db)?;
+    let writer = Writer::open(args)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     out.write_all(&sample::READY.to_le_bytes())?;
     out.flush()?;
     io::stdin().read_to_end(&mut Vec::new())?;
-    write(args, &db, &mut out)?;
+    write(args, &writer, &mut out)?;
+    out.write_all(&sample::DONE.to_le_bytes())?;
+    out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn write(args: &StressWorker, db: &Database, out: &mut impl Write) -> io::Result<()> {
-    let mut flushed = Instant::now();
+fn write(args: &StressWorker, writer: &Writer, out: &mut impl Write) -> io::Result<()> {
+    let started = Instant::now();
+    let mut flushed = started;
     let mut has_failed = false;
-    for number in 0..args.writes {
+    for number in 0..u32::MAX {
+        if is_enough(&args.amount, number, started) {
+            break;
+        }
         let begun = Instant::now();
-        let sample = match table::insert(db, args.run, args.process, number) {
+        let sample = match writer.insert(args.run, args.process, number) {
             Ok(()) => sample::acknowledged(begun.elapsed()),
             Err(error) => {
                 // The others are probably the same.
                 if !has_failed {
-                    say(format!("process {}: {error}", args.process));
+                    say(format!("{}: {error}", name(args)));
                 }
                 has_failed = true;
                 sample::FAILED
@@ -54,5 +53,21 @@ fn write(args: &StressWorker, db: &Database, out: &mut impl Write) -> io::Result
             flushed = Instant::now();
         }
     }
-    out.flush()
+    Ok(())
+}
+
+/// A write that was begun in time is finished, however long it waits.
+fn is_enough(amount: &Amount, written: u32, started: Instant) -> bool {
+    match amount.writes {
+        Some(writes) => written >= writes,
+        None => started.elapsed() >= amount.time,
+    }
+}
+
+fn name(args: &StressWorker) -> String {
+    let process = args.process;
+    match args.peer {
+        None => format!("process {process}"),
+        Some(Peer::Sqlite) => format!("plain SQLite, process {process}"),
+    }
 }

@@ -5,8 +5,18 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use crate::args::Stress;
+use crate::args::{Peer, Stress};
 use crate::failure::{FAILED, Failure};
+
+/// What the processes do.
+pub(super) struct Work<'a> {
+    pub(super) args: &'a Stress,
+    /// What writes instead of penholder.
+    pub(super) peer: Option<Peer>,
+    pub(super) database: &'a Path,
+    /// The number that the rows have.
+    pub(super) run: i64,
+}
 
 /// The processes. They end by themselves; one that does not is killed when this is
 /// dropped.
@@ -21,15 +31,15 @@ pub(super) struct StartSignal {
 
 impl Workers {
     /// Starts the processes. They open the database and wait for the start signal.
-    pub(super) fn start(args: &Stress, run: i64) -> Result<(Self, StartSignal), Failure> {
+    pub(super) fn start(work: &Work<'_>) -> Result<(Self, StartSignal), Failure> {
         let program = std::env::current_exe().map_err(|e| failed("find this program", &e))?;
         let (stdin, pipe) = io::pipe().map_err(|e| failed("open a pipe", &e))?;
         let mut workers = Self {
             children: Vec::new(),
         };
-        for process in 0..args.processes {
+        for process in 0..work.args.processes {
             let stdin = stdin.try_clone().map_err(|e| failed("open a pipe", &e))?;
-            let mut command = command(&program, args, run, process, stdin);
+            let mut command = command(&program, work, process, stdin);
             let child = command.spawn().map_err(|e| failed("start a process", &e))?;
             workers.children.push(child);
         }
@@ -51,23 +61,31 @@ impl Drop for Workers {
     }
 }
 
-fn command(program: &Path, args: &Stress, run: i64, process: u32, stdin: PipeReader) -> Command {
+fn command(program: &Path, work: &Work<'_>, process: u32, stdin: PipeReader) -> Command {
+    let args = work.args;
     let mut command = Command::new(program);
     command
-        .args(["stress-worker", "--run", &run.to_string()])
+        .args(["stress-worker", "--run", &work.run.to_string()])
         .args(["--process", &process.to_string()])
-        .args(["--writes", &args.writes.to_string()])
         .args(["--sync", args.sync.name()])
         .args(["--timeout", &exactly(args.timeout)])
         .stdin(stdin)
         .stdout(Stdio::piped());
+    match args.amount.writes {
+        Some(writes) => command.args(["--writes", &writes.to_string()]),
+        None => command.args(["--for", &exactly(args.amount.time)]),
+    };
+    match work.peer {
+        Some(Peer::Sqlite) => command.args(["--peer", "sqlite"]),
+        None => &mut command,
+    };
     if let Some(path) = &args.target.lock_file {
         command.arg("--lock-file").arg(path);
     }
     if args.target.allow_network_fs {
         command.arg("--allow-network-fs");
     }
-    command.arg("--").arg(&args.target.db);
+    command.arg("--").arg(work.database);
     command
 }
 

@@ -70,6 +70,18 @@ pub(crate) fn watch_screen(
     Ok(())
 }
 
+/// From now on `clean_up` runs before a signal that asks this process to end ends it.
+pub(crate) fn before_end(clean_up: impl Fn() + Send + 'static) -> io::Result<()> {
+    let mut signals = Signals::new(not_ignored(&ENDS))?;
+    thread::spawn(move || {
+        for signal in &mut signals {
+            clean_up();
+            end_by(signal);
+        }
+    });
+    Ok(())
+}
+
 /// Ends this process as the signal would have, so that its parent sees why it ended.
 /// Returns if that is not possible.
 pub(crate) fn end_by(signal: i32) {

@@ -35,5 +35,10 @@ pub(crate) fn watch_screen(_notice: impl FnMut(ScreenSignal) + Send + 'static) -
     Err(unsupported("drawing on the whole terminal"))
 }
 
+/// Changes nothing: such a signal ends this process at once.
+pub(crate) fn before_end(_clean_up: impl Fn() + Send + 'static) -> io::Result<()> {
+    Ok(())
+}
+
 /// Does nothing.
 pub(crate) fn end_by(_signal: i32) {}
