@@ -463,13 +463,8 @@ impl Error {
 
 /// Removes what SQLite says about the text of a statement from an error.
 pub(crate) fn without_sql(error: rusqlite::Error) -> rusqlite::Error {
-    let code = match &error {
-        rusqlite::Error::SqlInputError { error, .. } => *error,
-        rusqlite::Error::SqliteFailure(code, _)
-            if code.extended_code & 0xff == rusqlite::ffi::SQLITE_ERROR =>
-        {
-            *code
-        }
+    let code = match error.sqlite_error() {
+        Some(code) if code.extended_code & 0xff == rusqlite::ffi::SQLITE_ERROR => *code,
         _ => return error,
     };
     let text = "the statement is wrong, and its text is not recorded (`record_sql`)";

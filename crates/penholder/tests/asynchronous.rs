@@ -406,3 +406,106 @@ async fn a_missing_directory_is_an_error() {
         .await;
     assert!(own.unwrap_err().0.is_none());
 }
+
+#[tokio::test]
+async fn maintenance_works_as_its_blocking_counterpart() {
+    let fixture = DatabaseFixture::new();
+    let db = AsyncDatabase::open(fixture.path()).await.unwrap();
+    let steps = [
+        "CREATE TABLE entry(key)",
+        "CREATE INDEX by_key ON entry(key)",
+    ];
+    let done = db.migrate(&steps).await.unwrap();
+    assert_eq!((done.from, done.to), (0, 2));
+    assert_eq!(db.migrate(&steps).await.unwrap().from, 2);
+    let wrong = db.migrate(&["x", "y", "SELEC"]).await.unwrap_err();
+    assert!(
+        wrong.to_string().contains("step 3 of 3 (`SELEC`)"),
+        "{wrong}"
+    );
+    db.execute(INSERT, ["a"]).await.unwrap();
+    assert!(db.checkpoint().await.unwrap().truncated);
+    db.vacuum().await.unwrap();
+    let copy = fixture.join("copy.db");
+    db.backup_to(&copy).await.unwrap();
+    assert_eq!(
+        database_fixture::keys(&database_fixture::open(&copy)),
+        ["a"]
+    );
+    db.backup_to(&copy).await.unwrap_err();
+    let status = db.status().await.unwrap();
+    assert!(status.holder.is_none() && status.counters.acquisitions > 0);
+    let synchronous = db
+        .with_write_lock(|connection| {
+            connection.execute_batch("PRAGMA foreign_keys = OFF")?;
+            Ok(connection.pragma_query_value(None, "foreign_keys", |row| row.get::<_, i64>(0))?)
+        })
+        .await;
+    assert_eq!(synchronous.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn typed_reads_work_as_their_blocking_counterparts() {
+    let fixture = DatabaseFixture::new();
+    let db = open(&fixture).await;
+    db.execute(INSERT, ["a"]).await.unwrap();
+    let sql = "SELECT rowid AS id, key FROM entry WHERE key = :key";
+    let named = penholder::named_params! {":key": "a"};
+    let pairs = db.query_as::<(i64, String)>(sql, named).await.unwrap();
+    assert_eq!(pairs, [(1, "a".to_owned())]);
+    let key: String = db
+        .query_row(sql, named, |row| row.get("key"))
+        .await
+        .unwrap();
+    assert_eq!(key, "a");
+    let absent = penholder::named_params! {":key": "b"};
+    let none = db
+        .query_optional(sql, absent, |row| row.get::<i64>(0))
+        .await;
+    assert_eq!(none.unwrap(), None);
+    let error = db.query_scalar::<i64>(sql, absent).await.unwrap_err();
+    assert_eq!(error.kind(), penholder::ErrorKind::NoRow);
+    let error = db.query_scalar::<i64>(sql, ["a", "b"]).await.unwrap_err();
+    assert_eq!(error.kind(), penholder::ErrorKind::Misuse);
+}
+
+/// What waits for the lock outside the group leaves no trace either, and blocks no thread.
+#[tokio::test]
+async fn a_dropped_hold_releases_its_place_and_a_late_one_times_out() {
+    let fixture = DatabaseFixture::new();
+    let db = open(&fixture).await;
+    let mut holder = database_fixture::start_holder("hold_lock", &fixture.directory());
+    let lock = db.with_write_lock(|connection| {
+        Ok(connection.execute("INSERT INTO entry VALUES ('never')", [])?)
+    });
+    let (beat, dropped) = tokio::join!(heartbeat(), timeout(Duration::from_millis(100), lock));
+    assert!(dropped.is_err() && beat < BLOCKED, "{beat:?}");
+    let short = OpenOptions::new().timeout(Duration::from_millis(50));
+    let late = AsyncDatabase::open_with(short, fixture.path())
+        .await
+        .unwrap();
+    let error = late.checkpoint().await.unwrap_err();
+    assert!(error.is_timeout() && error.holder().is_some(), "{error}");
+    holder.send("release");
+    holder.expect("released");
+    db.vacuum().await.unwrap();
+    assert_eq!(count(&db), 0);
+}
+
+/// Awaited inside a closure that holds the lock, it would wait for its own thread.
+#[tokio::test]
+async fn a_write_inside_a_hold_is_nested() {
+    let fixture = DatabaseFixture::new();
+    let db = open(&fixture).await;
+    let inner = db.clone();
+    let runtime = tokio::runtime::Handle::current();
+    let nested = db.with_write_lock(move |_| {
+        let write = inner.execute(INSERT, ["no"]);
+        let lock = inner.with_write_lock(|_| Ok(()));
+        Ok((runtime.block_on(write).map(drop), runtime.block_on(lock)))
+    });
+    let (write, lock) = nested.await.unwrap();
+    assert!(write.unwrap_err().is_nested());
+    assert!(lock.unwrap_err().is_nested());
+    assert_eq!(count(&db), 0);
+}

@@ -2,8 +2,10 @@
 //! close.
 #![cfg(test)]
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::panic;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +23,21 @@ fn peer() {
         ("hold_snapshot", hold_snapshot),
         ("read_often", read_often),
         ("write_rows", write_rows),
+        ("write_and_close", write_and_close),
     ]);
+}
+
+/// Opens, writes and closes until killed.
+fn write_and_close(args: &[OsString]) {
+    peer::send("writing");
+    loop {
+        let db = database_fixture::open(Path::new(&args[0]));
+        for _ in 0..400 {
+            let row = "INSERT INTO entry VALUES (randomblob(4000))";
+            db.execute(row, ()).unwrap();
+        }
+        db.execute("DELETE FROM entry", ()).unwrap();
+    }
 }
 
 /// Holds a snapshot until killed.
@@ -181,4 +197,49 @@ fn the_wal_is_reused_after_a_reader() {
     fill(&db, 20);
     let after = size(&wal);
     assert!(after < before + 6_000_000, "{before} to {after}");
+}
+
+/// Returns how many frames of the WAL are in the database file. The test has the database not
+/// open: closing the file would drop SQLite's locks.
+fn backfilled(shm: &Path) -> Option<u32> {
+    // `WalCkptInfo.nBackfill`, after two headers of 48 bytes (`walformat.html`, section 2.1).
+    let mut word = [0; 4];
+    let file = fs::File::open(shm).ok()?;
+    file.read_exact_at(&mut word, 96).ok()?;
+    Some(u32::from_ne_bytes(word))
+}
+
+/// With the WAL-reset bug, a checkpoint at the same time as a write of another process may
+/// corrupt the database. `.ci/run` runs this with such a SQLite.
+#[test]
+fn with_the_wal_reset_bug_every_checkpoint_runs_under_the_lock() {
+    if !penholder::internals::has_wal_reset_bug() {
+        let version = penholder::sqlite_version();
+        println!("SKIPPED: SQLite {version} does not have the WAL-reset bug");
+        return;
+    }
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let path = fixture.path();
+    let writers = [(); 3].map(|()| Peer::start("write_and_close", [&path]));
+    writers.iter().for_each(|writer| writer.expect("writing"));
+    let locker = penholder::lock::WriteLocker::new(fixture.directory()).unwrap();
+    let shm = database_fixture::with_suffix(&path, "-shm");
+    let (mut seen, mut begun) = (BTreeSet::new(), 0);
+    while seen.len() < 20 || begun < 300 {
+        begun += 1;
+        assert!(begun < 10_000, "{seen:?}");
+        let guard = locker.acquire(database_fixture::LONG_TIMEOUT).unwrap();
+        let before = backfilled(&shm);
+        thread::sleep(Duration::from_millis(2));
+        assert_eq!(
+            backfilled(&shm),
+            before,
+            "a checkpoint ran without the lock"
+        );
+        guard.release().unwrap();
+        seen.extend(before);
+    }
+    drop(writers);
+    plain_sqlite::assert_integrity(&path);
 }

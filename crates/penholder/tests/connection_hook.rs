@@ -1,0 +1,134 @@
+//! A hook sets up every connection that the program's statements run on, and no other.
+#![cfg(test)]
+
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use penholder::rusqlite::functions::FunctionFlags;
+use penholder::rusqlite::{self, Connection};
+use penholder::{ConnectionRole, Database, OpenOptions, Result};
+use penholder_testkit::database_fixture;
+use penholder_testkit::database_fixture::DatabaseFixture;
+
+fn add_twice(connection: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection.create_scalar_function("twice", 1, flags, |context| Ok(2 * context.get::<i64>(0)?))
+}
+
+fn with_twice() -> OpenOptions {
+    database_fixture::options().connection_hook(|connection, _| add_twice(connection))
+}
+
+#[test]
+fn functions_of_a_hook_are_known_to_writers_and_readers() {
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let db = with_twice().open(fixture.path()).unwrap();
+    db.execute("INSERT INTO entry VALUES (twice(21))", [])
+        .unwrap();
+    db.batch(["UPDATE entry SET key = twice(key)"]).unwrap();
+    db.write(|tx| Ok(tx.execute("UPDATE entry SET key = twice(key)", [])?))
+        .unwrap();
+    assert_eq!(
+        db.query_scalar::<i64>("SELECT twice(key) FROM entry", [])
+            .unwrap(),
+        336
+    );
+}
+
+#[test]
+fn each_connection_is_set_up_once_and_says_what_it_is_for() {
+    let fixture = DatabaseFixture::new();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&seen);
+    let options = database_fixture::options().max_readers(2);
+    let db = options
+        .connection_hook(move |_, role| {
+            noted.lock().unwrap().push(role);
+            Ok(())
+        })
+        .open(fixture.path())
+        .unwrap();
+    let roles = || seen.lock().unwrap().clone();
+    assert_eq!(roles(), [ConnectionRole::Writer]);
+    db.execute("CREATE TABLE entry(key)", []).unwrap();
+    for _ in 0..3 {
+        assert_eq!(database_fixture::count_entries(&db), 0);
+    }
+    assert_eq!(roles(), [ConnectionRole::Writer, ConnectionRole::Reader]);
+    let both = db.read(|_| Ok(database_fixture::count_entries(&db)));
+    assert_eq!(both.unwrap(), 0);
+    assert_eq!(roles().len(), 3);
+}
+
+#[test]
+fn several_hooks_run_in_order_and_pragmas_stay() {
+    let fixture = DatabaseFixture::new();
+    let db = database_fixture::options()
+        .connection_hook(|connection, _| connection.pragma_update(None, "cache_size", 7))
+        .connection_hook(|connection, _| {
+            let before: i64 =
+                connection.pragma_query_value(None, "cache_size", |row| row.get(0))?;
+            connection.pragma_update(None, "cache_size", before * 11)
+        })
+        .open(fixture.path())
+        .unwrap();
+    let size = |connection: &Connection| -> Result<i64> {
+        Ok(connection.pragma_query_value(None, "cache_size", |row| row.get(0))?)
+    };
+    assert_eq!(db.read(size).unwrap(), 77);
+    assert_eq!(db.with_write_lock(size).unwrap(), 77);
+}
+
+#[test]
+fn a_hook_that_fails_fails_the_call() {
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let broken = |role| {
+        database_fixture::options().connection_hook(move |connection, found| {
+            if found == role {
+                connection.execute_batch("SELECT absent()")
+            } else {
+                Ok(())
+            }
+        })
+    };
+    let error = broken(ConnectionRole::Writer)
+        .open(fixture.path())
+        .unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("connection hook") && text.contains("no such function"),
+        "{text}"
+    );
+    let db = broken(ConnectionRole::Reader).open(fixture.path()).unwrap();
+    database_fixture::insert(&db, "a").unwrap();
+    let error = db.query("SELECT 1", []).unwrap_err();
+    assert!(error.to_string().contains("connection hook"), "{error}");
+    assert_eq!(
+        database_fixture::keys(&database_fixture::open(&fixture.path())),
+        ["a"]
+    );
+}
+
+/// Another process would not know what the hook adds.
+#[test]
+fn writes_on_a_changed_connection_stay_in_their_process() {
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let changed = with_twice().open(fixture.path()).unwrap();
+    let plain = Database::open(fixture.path()).unwrap();
+    for _ in 0..20 {
+        changed
+            .execute("INSERT INTO entry VALUES (twice(1))", [])
+            .unwrap();
+        plain.execute("INSERT INTO entry VALUES (1)", []).unwrap();
+    }
+    assert!(
+        plain
+            .execute("INSERT INTO entry VALUES (twice(1))", [])
+            .is_err()
+    );
+    assert_eq!(database_fixture::count_entries(&plain), 40);
+    assert_eq!(plain.status().unwrap().counters.combined_writes, 0);
+}
