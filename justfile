@@ -55,3 +55,13 @@ bench:
 long:
     PENHOLDER_KILLS=2000 cargo test --release -p penholder --test crash
     PENHOLDER_KILLS=2000 cargo test --release -p penholder --test fault_injection
+
+# Each fuzz target for an hour, or for so many seconds
+fuzz seconds="3600" *targets="":
+    .ci/fuzz {{ seconds }} {{ targets }}
+
+# Lets every lock file follow the dependencies in the manifests
+lock:
+    for manifest in Cargo.toml fuzz/Cargo.toml bench-sqlx/Cargo.toml examples/*/Cargo.toml; do \
+        cargo metadata --format-version 1 --manifest-path $manifest >/dev/null || exit 1; \
+    done

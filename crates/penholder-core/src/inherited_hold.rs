@@ -141,7 +141,8 @@ fn format(ancestors: &Ancestors) -> String {
     )
 }
 
-fn parse(text: &str) -> Vec<Ancestors> {
+/// Parses the variable's value; a part that is not valid is left out.
+pub(crate) fn parse(text: &str) -> Vec<Ancestors> {
     text.split(';').filter_map(parse_one).collect()
 }
 

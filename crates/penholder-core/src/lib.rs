@@ -28,6 +28,9 @@ mod error;
 pub mod failpoint;
 pub mod fair_queue;
 mod forks;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 #[cfg(feature = "tokio")]
 pub mod handover;

@@ -116,6 +116,9 @@ mod database;
 mod delegate;
 pub mod doctor;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod group;
 #[cfg(feature = "failpoints")]
 #[doc(hidden)]

@@ -44,4 +44,8 @@ pub(crate) use connection::{DelegateConnection, Delegated};
 pub(crate) use lead::Entered;
 pub(crate) use state::{Delegate, DelegateContext};
 #[cfg(feature = "failpoints")]
-pub(crate) use wire::{LAYOUT, Reply};
+pub(crate) use wire::LAYOUT;
+#[cfg(any(feature = "failpoints", fuzzing))]
+pub(crate) use wire::Reply;
+#[cfg(fuzzing)]
+pub(crate) use wire::{Encoder, RemoteWrite, remote_writes, replies};
