@@ -65,3 +65,12 @@ lock:
     for manifest in Cargo.toml fuzz/Cargo.toml bench-sqlx/Cargo.toml examples/*/Cargo.toml; do \
         cargo metadata --format-version 1 --manifest-path $manifest >/dev/null || exit 1; \
     done
+
+# Man pages and completions, for packages
+man:
+    cargo build --release --locked
+    target/release/penholder man target/man
+    mkdir -p target/completions
+    for shell in bash elvish fish powershell zsh; do \
+        target/release/penholder completions $shell > target/completions/penholder.$shell || exit 1; \
+    done

@@ -93,6 +93,13 @@ pub(crate) enum Command {
         /// The shell
         shell: Shell,
     },
+    /// Write the man pages, one for each command
+    #[command(hide = true)]
+    Man {
+        /// The directory to write them into; it is created if it is missing
+        #[arg(value_name = "DIRECTORY")]
+        directory: PathBuf,
+    },
 }
 
 /// The database, and how it is locked.

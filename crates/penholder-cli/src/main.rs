@@ -8,6 +8,7 @@ mod failure;
 mod history;
 mod import;
 mod maintain;
+mod man;
 mod output;
 mod param;
 mod query;
@@ -56,6 +57,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
             clap_complete::generate(shell, &mut visible(), "penholder", &mut script);
             output::print(&script)
         }
+        Command::Man { directory } => man::run(Args::command(), &directory),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Proves that the help, the version and the completions are the approved ones, and that
-//! colours are used only on terminals.
+//! Proves that the help, the version and the completions are the approved ones, that each
+//! command has a man page, and that colours are used only on terminals.
 #![cfg(test)]
 
 use penholder_testkit::command_fixture::{CommandFixture, run_command};
@@ -160,4 +160,73 @@ fn completions_are_scripts_that_the_shells_understand() {
         let offered = run_command(bash.args(["-c", ask]), b"", wait::LIMIT).expect_quiet_success();
         assert_eq!(offered, "checkpoint\n");
     }
+}
+
+#[test]
+fn each_command_has_a_man_page() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    // The directory is made, and written into again.
+    for _ in 0..2 {
+        let nothing = fixture.run(["man", "share/man"]).expect_quiet_success();
+        assert_eq!(nothing, "");
+    }
+    let read = |name: &str| std::fs::read_to_string(fixture.join("share/man").join(name)).unwrap();
+    let program = read("penholder.1");
+    for section in [
+        "NAME",
+        "SYNOPSIS",
+        "SUBCOMMANDS",
+        "EXAMPLES",
+        "\"EXIT STATUS\"",
+    ] {
+        assert!(
+            program.contains(&format!(".SH {section}\n")),
+            "{section}: {program}"
+        );
+    }
+    for command in COMMANDS {
+        let page = read(&format!("penholder-{command}.1"));
+        assert!(
+            page.contains(&format!("\\fBpenholder {command}\\fR")),
+            "{page}"
+        );
+        for section in ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "\"SEE ALSO\""] {
+            assert!(
+                page.contains(&format!(".SH {section}\n")),
+                "{section}: {page}"
+            );
+        }
+        assert!(
+            program.contains(&format!("penholder\\-{command}(1)")),
+            "{command}"
+        );
+    }
+    // What the help hides has none.
+    let pages = std::fs::read_dir(fixture.join("share/man"))
+        .unwrap()
+        .count();
+    assert_eq!(pages, COMMANDS.len() + 1);
+}
+
+#[test]
+fn man_pages_are_text_that_a_formatter_understands() {
+    if !requirement::has_program("man") {
+        return;
+    }
+    let fixture = CommandFixture::new(PENHOLDER);
+    fixture.run(["man", "."]).expect_quiet_success();
+    for page in ["penholder.1", "penholder-import.1", "penholder-top.1"] {
+        let mut man = fixture.program("man");
+        man.args(["--warnings", "--local-file", page])
+            .env("MANWIDTH", "80");
+        let shown = run_command(&mut man, b"", wait::LIMIT).expect_quiet_success();
+        assert!(shown.contains("SYNOPSIS"), "{shown}");
+    }
+}
+
+#[test]
+fn man_pages_that_cannot_be_written_are_an_error() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let message = fixture.run(["man", "x.db"]).expect_failure(1);
+    assert!(message.starts_with("penholder: man: x.db: "), "{message}");
 }
