@@ -7,6 +7,14 @@ default:
 ci:
     .ci/run
 
+# Dependencies, public API, book: what needs tools that are not everywhere
+tools:
+    .ci/tools
+
+# Makes the last commit the one that the public API is compared with
+baseline:
+    git rev-parse HEAD > .ci/baseline
+
 # All the tests
 test:
     cargo test --workspace
