@@ -48,7 +48,7 @@
 //! | what went wrong, and who was in the way | [`LockError`], [`Holder`] |
 //! | one timeout over several waits | [`Deadline`] |
 //! | who holds, who waits, what happened, only by looking | [`WriteLocker::status`], [`Status`] |
-//! | the same ten times a second | [`WriteLocker::snapshot`], [`Snapshot`] |
+//! | the same ten times a second | [`WriteLocker::snapshot`], [`Snapshot`], [`EventsSince`] |
 //! | which processes have a file open, and what is wrong with a queue file | [`Openers`], [`Process`], [`QueueFileHeader`] |
 //! | a child process that works under this hold | [`WriteGuard::lend_to`] |
 //! | whether a directory is on a network file system | [`network_file_system`] |
@@ -98,12 +98,15 @@
 //! The types that this crate re-exports from `penholder-core` are part of its own promise; the
 //! rest of that crate is not.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(feature = "tokio")]
 mod asynchronous;
 mod guard;
 mod locker;
 
 #[cfg(feature = "tokio")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use asynchronous::AsyncWriteGuard;
 pub use guard::WriteGuard;
 pub use locker::WriteLocker;

@@ -441,7 +441,7 @@ impl AsyncDatabase {
     /// As [`Database::checkpoint`].
     #[track_caller]
     pub fn checkpoint(&self) -> impl Future<Output = Result<Checkpoint>> + Send {
-        self.hold(panic::Location::caller(), maintenance::checkpoint)
+        self.hold(panic::Location::caller(), maintenance::run_checkpoint)
     }
 
     /// Rebuilds the database file without its free pages, under the write lock; see
@@ -452,7 +452,7 @@ impl AsyncDatabase {
     /// As [`Database::vacuum`].
     #[track_caller]
     pub fn vacuum(&self) -> impl Future<Output = Result<()>> + Send {
-        self.hold(panic::Location::caller(), maintenance::vacuum)
+        self.hold(panic::Location::caller(), maintenance::run_vacuum)
     }
 
     /// Copies the database, as it is at this moment, into a new file; see

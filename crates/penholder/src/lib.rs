@@ -13,13 +13,14 @@
 //! # let directory = tempfile::tempdir().unwrap();
 //! # let path = directory.path().join("app.db");
 //! let db = Database::open(path)?;
-//! db.execute("CREATE TABLE IF NOT EXISTS ticket(n INTEGER, owner TEXT)", ())?;
-//! let n = db.write(|tx| -> Result<i64> {
-//!     let n = tx.query_row("SELECT count(*) FROM ticket", [], |row| row.get(0))?;
+//! db.execute("CREATE TABLE IF NOT EXISTS ticket(n INTEGER, owner TEXT)", [])?;
+//! let n = db.write(|tx| {
+//!     let n: i64 = tx.query_row("SELECT count(*) FROM ticket", [], |row| row.get(0))?;
 //!     tx.execute("INSERT INTO ticket VALUES (?1, ?2)", (n, "ann"))?;
 //!     Ok(n)
 //! })?;
-//! assert_eq!(db.query("SELECT owner FROM ticket WHERE n = ?1", [n])?.len(), 1);
+//! let owner: String = db.query_scalar("SELECT owner FROM ticket WHERE n = ?1", [n])?;
+//! assert_eq!(owner, "ann");
 //! # Ok(())
 //! # }
 //! ```
@@ -28,27 +29,60 @@
 //!
 //! [`Database`] is a handle on one database. It is cheap to clone and shared between threads,
 //! and any number of processes may have one on the same file. Every write is a transaction
-//! under the write lock: [`write`](Database::write) runs a closure,
+//! under the write lock: [`write`](Database::write) runs a closure on rusqlite's `Connection`,
 //! [`execute`](Database::execute) and [`batch`](Database::batch) take plain data.
-//! [`query`](Database::query) and [`read`](Database::read) never wait for the lock.
+//! [`query`](Database::query), its typed forms and [`read`](Database::read) never wait for the
+//! lock.
 //!
 //! # Where to look
 //!
 //! | for | see |
 //! | --- | --- |
 //! | timeout, `synchronous`, label, order, another lock file | [`OpenOptions`] |
-//! | which writes share a commit | [`GroupCommit`], [`GroupLimits`] |
-//! | what went wrong, and which process was in the way | [`Error`] |
-//! | what is wrong with a database, or may go wrong | [`Doctor`] |
-//! | values and rows as plain data | [`Value`], [`Query`], [`RowSet`], [`Executed`], [`params!`] |
+//! | pragmas, functions and collations on every connection | [`OpenOptions::connection_hook`] |
+//! | parameters, by position or by name | [`IntoParams`], [`params!`], [`named_params!`] |
+//! | rows as structs, tuples and values | [`query_as`](Database::query_as), [`query_row`](Database::query_row), [`query_optional`](Database::query_optional), [`query_scalar`](Database::query_scalar), [`Row`] |
+//! | plain data | [`Query`], [`Value`], [`RowSet`], [`Executed`] |
 //! | the connection of a [`write`](Database::write) | [`Transaction`] |
+//! | an error type of your own | [`try_write`](Database::try_write), [`try_read`](Database::try_read) |
+//! | what went wrong, and which process was in the way | [`Error`], [`ErrorKind`] |
+//! | which writes share a commit | [`GroupCommit`], [`GroupLimits`] |
 //! | what cannot run in a transaction | [`with_write_lock`](Database::with_write_lock) |
 //! | running each schema change once | [`migrate`](Database::migrate) |
 //! | maintenance | [`checkpoint`](Database::checkpoint), [`vacuum`](Database::vacuum), [`backup_to`](Database::backup_to) |
 //! | the holder, the queue, what happened | [`status`](Database::status) |
+//! | what is wrong with a database, or may go wrong | [`doctor`] |
 //! | what is slow; what others may see of it | [`OpenOptions::long_hold_threshold`], [`OpenOptions::record_sql`] |
 //! | the write lock by itself, for use with another SQLite library | [`lock`] |
 //! | futures (feature `tokio`) | `AsyncDatabase` |
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! | --- | --- |
+//! | `bundled` (default) | SQLite, compiled into the program. Without it the system's SQLite is linked |
+//! | `tokio` | `AsyncDatabase`: every operation as a future |
+//! | `metrics` | counters and histograms for the program's recorder |
+//! | `serde` | `Serialize` for [`Status`](lock::Status) and [`Report`](doctor::Report) |
+//! | `chrono`, `jiff`, `time`, `uuid`, `url`, `serde_json` | the types of these crates as parameters and columns |
+//! | `array`, `blob`, `collation`, `load_extension`, `series`, `trace`, `vtab`, `window` | the features of rusqlite with these names |
+//!
+//! # rusqlite
+//!
+//! [`rusqlite`] is re-exported, and its types are part of this crate's interface: closures get
+//! its `Connection`, and parameters and columns are of its `ToSql` and `FromSql`. Every version
+//! from 0.40 to 0.43 is accepted, because Cargo allows one crate with `links = "sqlite3"` in a
+//! program: so a program may use the version that its other dependencies need. If none of them
+//! asks for one, Cargo takes the newest, and a `cargo update` may bring a newer one. A program
+//! that depends on details of rusqlite names its version itself: `rusqlite = "0.43"` next to
+//! this crate. A release of this crate that accepts a newer rusqlite is a minor one; a release
+//! that no longer accepts an older one is a breaking one.
+//!
+//! Without the feature `bundled`, rusqlite 0.41 and newer need SQLite 3.44. With an older one
+//! (Debian 12 has 3.40), name rusqlite 0.40: `cargo update -p rusqlite --precise 0.40.2`. If the
+//! version that is linked has the WAL-reset bug (3.7.0 to 3.51.2, except 3.44.6 and 3.50.7),
+//! every checkpoint of this crate runs under the write lock, the one at closing included, so
+//! that no writer that takes the lock is at work meanwhile.
 //!
 //! # What it does not do
 //!
@@ -66,8 +100,8 @@
 //! # Async
 //!
 //! With the feature `tokio` there is an `AsyncDatabase` with the same operations as futures.
-//! No thread of the runtime blocks, and a future that is dropped before it has the lock has no
-//! effect.
+//! Its closures are `'static`, because they run on a blocking thread. No thread of the runtime
+//! blocks, and a future that is dropped before it has the lock has no effect.
 //!
 //! # Telemetry
 //!
@@ -108,6 +142,8 @@
 //! and opens its own. A child forked inside a closure of [`Database::write`] gets an error, and
 //! the parent's transaction goes on.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(feature = "tokio")]
 mod asynchronous;
 mod attachment;
@@ -134,6 +170,7 @@ mod telemetry;
 mod write;
 
 #[cfg(feature = "tokio")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use asynchronous::AsyncDatabase;
 pub use data::{ColumnIndex, Executed, IntoParams, Params, Query, Row, RowSet, SliceParam, Value};
 pub use database::Database;

@@ -42,12 +42,12 @@ impl Database {
     #[track_caller]
     pub fn checkpoint(&self) -> Result<Checkpoint> {
         let site = Location::caller();
-        self.with_session(self.deadline(), site, checkpoint)
+        self.with_session(self.deadline(), site, run_checkpoint)
     }
 }
 
 /// Copies what it can, then empties the WAL if no connection reads from it.
-pub(crate) fn checkpoint(session: &Session<'_>) -> Result<Checkpoint> {
+pub(crate) fn run_checkpoint(session: &Session<'_>) -> Result<Checkpoint> {
     let connection = session.connection();
     let failed = |e| session.explain("checkpoint", e);
     let passive = wal::checkpoint(connection, Mode::Passive).map_err(failed)?;

@@ -8,4 +8,4 @@ mod vacuum;
 pub use checkpoint::Checkpoint;
 pub use migrate::Migrated;
 #[cfg(feature = "tokio")]
-pub(crate) use {checkpoint::checkpoint, migrate::Migration, vacuum::vacuum};
+pub(crate) use {checkpoint::run_checkpoint, migrate::Migration, vacuum::run_vacuum};

@@ -2,7 +2,7 @@
 
 use std::panic::Location;
 
-use super::checkpoint::checkpoint;
+use super::checkpoint::run_checkpoint;
 use crate::database::Database;
 use crate::error::Result;
 use crate::write::Session;
@@ -20,15 +20,15 @@ impl Database {
     #[track_caller]
     pub fn vacuum(&self) -> Result<()> {
         let site = Location::caller();
-        self.with_session(self.deadline(), site, vacuum)
+        self.with_session(self.deadline(), site, run_vacuum)
     }
 }
 
 /// Rebuilds the database file, and shortens it if no connection reads from the WAL.
-pub(crate) fn vacuum(session: &Session<'_>) -> Result<()> {
+pub(crate) fn run_vacuum(session: &Session<'_>) -> Result<()> {
     session.note_statement("VACUUM");
     let done = session.connection().execute_batch("VACUUM");
     done.map_err(|e| session.explain("vacuum", e))?;
     // So far everything is in the WAL, and the file is as long as before.
-    checkpoint(session).map(drop)
+    run_checkpoint(session).map(drop)
 }
