@@ -52,7 +52,7 @@ impl WriteLocker {
     /// # Panics
     ///
     /// As [`acquire_async`](Self::acquire_async).
-    pub async fn acquire_async_by(
+    pub async fn acquire_until_async(
         &self,
         deadline: &Deadline,
     ) -> Result<AsyncWriteGuard, LockError> {

@@ -114,5 +114,5 @@ pub use penholder_core::{
     Counters, DEFAULT_TIMEOUT, Deadline, Event, EventKind, EventsSince, Holder, LOCK_FILE_NAME,
     LockError, LockState, Opened, Opener, Openers, Percentiles, Process, ProcessState,
     QueueFileFault, QueueFileHeader, QueueFileState, QueuePolicy, Sizes, Snapshot, Status, Waiter,
-    fork_generation, network_file_system,
+    network_file_system,
 };

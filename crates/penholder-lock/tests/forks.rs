@@ -105,9 +105,9 @@ fn wait_in_child(args: &[OsString]) {
     let inherited = locker(args);
     let guard = inherited.acquire(LONG_TIMEOUT).unwrap();
     let parent = std::process::id();
-    let generation = penholder_lock::fork_generation();
+    let generation = penholder_core::fork_generation();
     let child = fork(|| {
-        assert_ne!(generation, penholder_lock::fork_generation());
+        assert_ne!(generation, penholder_core::fork_generation());
         for locker in [&inherited, &locker(args), &inherited.clone()] {
             let error = locker.acquire(Duration::from_millis(100)).unwrap_err();
             assert!(error.is_timeout(), "{error}");

@@ -78,7 +78,9 @@
 //! this crate. A release of this crate that accepts a newer rusqlite is a minor one; a release
 //! that no longer accepts an older one is a breaking one.
 //!
-//! Without the feature `bundled`, rusqlite 0.41 and newer need SQLite 3.44. With an older one
+//! Without the feature `bundled`, the system's SQLite decides what is on by default: foreign
+//! keys are enforced by the bundled one, and usually not by the system's
+//! ([`OpenOptions::connection_hook`] can switch them on). rusqlite 0.41 and newer need SQLite 3.44. With an older one
 //! (Debian 12 has 3.40), name rusqlite 0.40: `cargo update -p rusqlite --precise 0.40.2`. If the
 //! version that is linked has the WAL-reset bug (3.7.0 to 3.51.2, except 3.44.6 and 3.50.7),
 //! every checkpoint of this crate runs under the write lock, the one at closing included, so

@@ -315,6 +315,10 @@ fn content(db: &Database) -> Vec<penholder::Row> {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "bundled"),
+    ignore = "the system's SQLite has other options: foreign keys, preupdate hook, limits"
+)]
 fn results_and_errors_of_delegated_writes_are_as_local() {
     let mut remote = Remote::new();
     let local = Local::new();
@@ -527,6 +531,10 @@ fn a_write_on_a_changed_connection_runs_locally() {
 /// Writes are delegated again after a closure that did not change the connection, such as
 /// a migration at the start.
 #[test]
+#[cfg_attr(
+    not(feature = "bundled"),
+    ignore = "the system's SQLite has other options: foreign keys, preupdate hook, limits"
+)]
 fn writes_are_delegated_again_after_a_harmless_closure() {
     let mut remote = Remote::new();
     let mut other = remote.writer();

@@ -431,6 +431,10 @@ fn a_statement_that_does_more_than_change_rows_is_not_delegated() {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "bundled"),
+    ignore = "the system's SQLite has other options: foreign keys, preupdate hook, limits"
+)]
 fn a_statement_without_an_end_is_bounded() {
     let subject = Subject::new();
     let begun = std::time::Instant::now();
@@ -458,6 +462,10 @@ fn a_statement_without_an_end_is_bounded() {
 
 /// Whatever changes what a statement means changes the fingerprint.
 #[test]
+#[cfg_attr(
+    not(feature = "bundled"),
+    ignore = "the system's SQLite has other options: foreign keys, preupdate hook, limits"
+)]
 fn fingerprints_differ_by_what_statements_mean() {
     let subject = Subject::new();
     let path = subject.db.path().to_owned();
@@ -599,6 +607,10 @@ fn a_write_that_does_not_hold_leaves_nothing_behind() {
 /// A connection that a closure has had counts as unchanged only if nothing of the application
 /// is left on it.
 #[test]
+#[cfg_attr(
+    not(feature = "bundled"),
+    ignore = "the system's SQLite has other options: foreign keys, preupdate hook, limits"
+)]
 fn changed_connections_are_recognised() {
     type Change = fn(&mut Connection) -> rusqlite::Result<()>;
     let subject = Subject::new();
