@@ -134,11 +134,10 @@ impl AsyncDatabase {
     ///
     /// As [`Database::write`].
     #[track_caller]
-    pub fn write<T, F>(&self, work: F) -> impl Future<Output = Result<T>> + Send
-    where
-        F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
-        T: Send + 'static,
-    {
+    pub fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+    ) -> impl Future<Output = Result<T>> + Send {
         let written = self.write_from(panic::Location::caller(), work);
         async move {
             written
@@ -154,12 +153,10 @@ impl AsyncDatabase {
     ///
     /// As [`Database::write`].
     #[track_caller]
-    pub fn try_write<T, E, F>(&self, work: F) -> impl Future<Output = Result<T, E>> + Send
-    where
-        F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
-        T: Send + 'static,
-        E: From<Error> + Send + 'static,
-    {
+    pub fn try_write<T: Send + 'static, E: From<Error> + Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+    ) -> impl Future<Output = Result<T, E>> + Send {
         self.write_from(panic::Location::caller(), work)
     }
 
@@ -186,11 +183,10 @@ impl AsyncDatabase {
     ///
     /// As [`Database::with_write_lock`].
     #[track_caller]
-    pub fn with_write_lock<T, F>(&self, work: F) -> impl Future<Output = Result<T>> + Send
-    where
-        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
-        T: Send + 'static,
-    {
+    pub fn with_write_lock<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> impl Future<Output = Result<T>> + Send {
         let done = self.hold(panic::Location::caller(), |session: &Session<'_>| {
             session.run(work)
         });
@@ -208,12 +204,10 @@ impl AsyncDatabase {
     ///
     /// As [`Database::with_write_lock`].
     #[track_caller]
-    pub fn try_with_write_lock<T, E, F>(&self, work: F) -> impl Future<Output = Result<T, E>> + Send
-    where
-        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
-        T: Send + 'static,
-        E: From<Error> + Send + 'static,
-    {
+    pub fn try_with_write_lock<T: Send + 'static, E: From<Error> + Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> impl Future<Output = Result<T, E>> + Send {
         let site = panic::Location::caller();
         self.hold(site, |session: &Session<'_>| session.run(work))
     }
@@ -339,11 +333,10 @@ impl AsyncDatabase {
     /// # Errors
     ///
     /// As [`Database::read`].
-    pub async fn read<T, F>(&self, work: F) -> Result<T>
-    where
-        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
-        T: Send + 'static,
-    {
+    pub async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let read = self.read_from(work).await;
         read.map_err(|e: Error| e.in_closure("read", self.path()))
     }
@@ -354,12 +347,10 @@ impl AsyncDatabase {
     /// # Errors
     ///
     /// As [`Database::read`].
-    pub async fn try_read<T, E, F>(&self, work: F) -> Result<T, E>
-    where
-        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
-        T: Send + 'static,
-        E: From<Error> + Send + 'static,
-    {
+    pub async fn try_read<T: Send + 'static, E: From<Error> + Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
         self.read_from(work).await
     }
 

@@ -197,11 +197,10 @@ impl Database {
     /// - the closure's own error; nothing was written.
     /// - [`sqlite_error`](Error::sqlite_error) of the commit; nothing was written.
     #[track_caller]
-    pub fn write<T, F>(&self, work: F) -> Result<T>
-    where
-        F: FnOnce(&Transaction<'_>) -> Result<T> + Send,
-        T: Send,
-    {
+    pub fn write<T: Send>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T> + Send,
+    ) -> Result<T> {
         let written = self.write_from(panic::Location::caller(), work);
         written.map_err(|e| e.in_closure("write", self.path()))
     }
@@ -251,12 +250,10 @@ impl Database {
     ///
     /// As [`write`](Self::write).
     #[track_caller]
-    pub fn try_write<T, E, F>(&self, work: F) -> Result<T, E>
-    where
-        F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send,
-        T: Send,
-        E: From<Error> + Send,
-    {
+    pub fn try_write<T: Send, E: From<Error> + Send>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, E> + Send,
+    ) -> Result<T, E> {
         self.write_from(panic::Location::caller(), work)
     }
 

@@ -161,6 +161,8 @@ fn a_closure_keeps_its_error_type() {
     let db = fixture.database();
     let sold_out = || -> Result<(), Own> { Err(Own::SoldOut) };
     assert_eq!(db.try_write(|_| sold_out()), Err(Own::SoldOut));
+    let spelled_out = db.try_write::<(), Own>(|_| Err(Own::SoldOut));
+    assert_eq!(spelled_out, Err(Own::SoldOut));
     assert_eq!(db.try_read(|_| sold_out()), Err(Own::SoldOut));
     assert_eq!(db.try_with_write_lock(|_| sold_out()), Err(Own::SoldOut));
     let nested = db.try_write(|_| Ok::<_, Own>(db.try_write(|_| sold_out())));
