@@ -79,6 +79,9 @@ fn dates_and_times_are_parameters_and_columns() {
     let at = NaiveDateTime::new(day, time);
     let found: NaiveDateTime = db.query_scalar("SELECT ?1", [at]).unwrap();
     assert_eq!(found, at);
+    let at = time::OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+    let found: time::OffsetDateTime = db.query_scalar("SELECT ?1", &[at][..]).unwrap();
+    assert_eq!(found, at);
     round_trip(&db, &jiff::civil::date(2026, 11, 28));
     round_trip(&db, &jiff::civil::time(18, 41, 0, 250_000_000));
     round_trip(&db, &jiff::civil::date(2026, 11, 28).at(18, 41, 0, 0));
@@ -95,6 +98,9 @@ fn identifiers_and_json_are_parameters_and_columns() {
     let json = serde_json::json!({"a": [1, null, "x"]});
     let found: serde_json::Value = db.query_scalar("SELECT ?1", [&json]).unwrap();
     assert_eq!(found, json);
+    let url: url::Url = "https://example.org/a?b".parse().unwrap();
+    let found: url::Url = db.query_scalar("SELECT ?1", &[url.clone()][..]).unwrap();
+    assert_eq!(found, url);
     let typed: String = db
         .query_scalar("SELECT json_extract(?1, '$.a[2]')", [json])
         .unwrap();

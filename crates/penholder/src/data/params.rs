@@ -330,6 +330,10 @@ slice_params! {
 slice_params! { jiff::civil::Date jiff::civil::Time jiff::civil::DateTime jiff::Timestamp }
 #[cfg(feature = "serde_json")]
 slice_params! { serde_json::Value }
+#[cfg(feature = "time")]
+slice_params! { time::OffsetDateTime time::PrimitiveDateTime time::Date time::Time }
+#[cfg(feature = "url")]
+slice_params! { url::Url }
 #[cfg(feature = "uuid")]
 slice_params! { uuid::Uuid }
 
