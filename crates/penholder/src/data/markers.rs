@@ -22,57 +22,62 @@ pub(super) struct Markers<'a> {
 
 impl<'a> Markers<'a> {
     /// Finds the parameters of a statement.
+    ///
+    /// It runs at every call, so it looks only at bytes with which a token of interest begins.
     pub(super) fn of(sql: &'a str) -> Self {
         let mut found = Self {
             is_complete: true,
             ..Self::default()
         };
-        let mut rest = sql;
-        let (mut has_begun, mut has_ended) = (false, false);
-        while let Some(token) = Token::first_of(rest) {
-            let (text, after) = rest.split_at(token.length());
-            match token {
-                Token::Blank(_) => {}
-                // SQLite skips semicolons before the first statement.
-                Token::End => has_ended = has_begun,
-                // A second statement, or the body of a trigger.
-                _ if has_ended => return found.incomplete(),
-                Token::Marker(_) => {
-                    if !found.add(text) {
-                        return found.incomplete();
-                    }
-                }
-                Token::Illegal(_) => return found.incomplete(),
-                Token::Other(_) => {}
+        let bytes = sql.as_bytes();
+        let mut at = 0;
+        while let Some(skipped) = bytes[at..].iter().position(|&byte| begins_token(byte)) {
+            let is_in_name = skipped > 0 && is_identifier(&bytes[at + skipped - 1]);
+            at += skipped;
+            if bytes[at] == b'$' && is_in_name {
+                at += run(&bytes[at..], is_identifier);
+                continue;
             }
-            has_begun |= !matches!(token, Token::Blank(_) | Token::End);
-            rest = after;
+            let token = Token::first_of(&sql[at..]);
+            let is_known = match token {
+                Token::Other(_) => true,
+                Token::Illegal(_) => false,
+                Token::Marker(length) => found.add(&sql[at..at + length]),
+                // A second statement, or the body of a trigger. SQLite skips semicolons before
+                // the first one.
+                Token::End => is_blank(&sql[..at]) || is_blank(&sql[at..]),
+            };
+            found.is_complete &= is_known;
+            if !found.is_complete {
+                break;
+            }
+            at += token.length();
         }
         found
     }
 
-    fn incomplete(mut self) -> Self {
-        self.is_complete = false;
-        self
-    }
-
     /// Returns the number of a parameter.
     pub(super) fn number_of(&self, name: &str) -> Option<usize> {
+        if let Some(digits) = name.strip_prefix('?') {
+            let number = digits.parse().ok()?;
+            return (1..=self.count).contains(&number).then_some(number);
+        }
         let found = self.names.iter().find(|(known, _)| *known == name);
         found.map(|(_, number)| *number)
     }
 
     /// Adds one marker; `false` if SQLite refuses it.
     fn add(&mut self, marker: &'a str) -> bool {
+        let known = self.number_of(marker);
         let number = match marker.strip_prefix('?') {
             Some("") => self.count + 1,
             Some(digits) => digits.parse().unwrap_or(0),
-            None => self.number_of(marker).unwrap_or(self.count + 1),
+            None => known.unwrap_or(self.count + 1),
         };
         if !(1..=NUMBER_MAX).contains(&number) {
             return false;
         }
-        if marker != "?" && self.number_of(marker).is_none() {
+        if known.is_none() && !marker.starts_with('?') {
             self.names.push((marker, number));
         }
         self.count = self.count.max(number);
@@ -80,15 +85,42 @@ impl<'a> Markers<'a> {
     }
 }
 
+/// Returns whether there is nothing but white space, comments and semicolons.
+fn is_blank(mut sql: &str) -> bool {
+    loop {
+        sql = sql.trim_start_matches(|c: char| u8::try_from(c).is_ok_and(is_space) || c == ';');
+        let comment = match sql.as_bytes() {
+            [b'-', b'-', ..] => end_of(sql, 2, "\n"),
+            [b'/', b'*', _, ..] => end_of(sql, 2, "*/"),
+            rest => return rest.is_empty(),
+        };
+        sql = &sql[comment..];
+    }
+}
+
+/// Returns whether a token of interest may begin with this byte.
+fn begins_token(byte: u8) -> bool {
+    const TABLE: [bool; 256] = {
+        let mut table = [false; 256];
+        let bytes = b"-/;'\"`[?$@:#";
+        let mut index = 0;
+        while index < bytes.len() {
+            table[bytes[index] as usize] = true;
+            index += 1;
+        }
+        table
+    };
+    TABLE[usize::from(byte)]
+}
+
 /// One token of SQL, with its length in bytes.
 #[derive(Debug, Clone, Copy)]
 enum Token {
-    /// White space or a comment.
-    Blank(usize),
     /// A semicolon.
     End,
     Marker(usize),
     Illegal(usize),
+    /// A comment, a text, a name or an operator.
     Other(usize),
 }
 
@@ -96,32 +128,27 @@ impl Token {
     fn length(self) -> usize {
         match self {
             Self::End => 1,
-            Self::Blank(length)
-            | Self::Marker(length)
-            | Self::Illegal(length)
-            | Self::Other(length) => length,
+            Self::Marker(length) | Self::Illegal(length) | Self::Other(length) => length,
         }
     }
 
-    /// Returns the first token; `None` at the end.
-    fn first_of(sql: &str) -> Option<Self> {
+    /// Returns the token at the beginning of a text, which begins with one of the bytes of
+    /// [`begins_token`].
+    fn first_of(sql: &str) -> Self {
         let bytes = sql.as_bytes();
-        let (first, second) = (*bytes.first()?, bytes.get(1));
-        Some(match (first, second) {
-            (b' ' | b'\t' | b'\n' | b'\r' | 0x0c, _) => Self::Blank(1),
-            (b'-', Some(b'-')) => Self::Blank(end_of(sql, 2, "\n")),
-            (b'/', Some(b'*')) if bytes.len() > 2 => Self::Blank(end_of(sql, 2, "*/")),
+        match (bytes[0], bytes.get(1)) {
+            (b'-', Some(b'-')) => Self::Other(end_of(sql, 2, "\n")),
+            (b'/', Some(b'*')) if bytes.len() > 2 => Self::Other(end_of(sql, 2, "*/")),
             (b';', _) => Self::End,
-            (b'\'' | b'"' | b'`', _) => quoted(bytes, first),
+            (quote @ (b'\'' | b'"' | b'`'), _) => quoted(bytes, quote),
             (b'[', _) => match sql.find(']') {
                 Some(at) => Self::Other(at + 1),
                 None => Self::Illegal(bytes.len()),
             },
             (b'?', _) => Self::Marker(1 + run(&bytes[1..], u8::is_ascii_digit)),
             (b'$' | b'@' | b':' | b'#', _) => name(bytes),
-            _ if is_identifier(&first) => Self::Other(run(bytes, is_identifier)),
             _ => Self::Other(1),
-        })
+        }
     }
 }
 
@@ -197,7 +224,11 @@ mod tests {
         let statement = connection.prepare(sql).ok()?;
         let count = statement.parameter_count();
         let named = |number| Some((statement.parameter_name(number)?.to_owned(), number));
-        Some((count, (1..=count).filter_map(named).collect()))
+        let names = (1..=count).filter_map(named);
+        Some((
+            count,
+            names.filter(|(name, _)| !name.starts_with('?')).collect(),
+        ))
     }
 
     fn assert_as_sqlite(connection: &Connection, sql: &str) -> bool {
@@ -211,9 +242,7 @@ mod tests {
             .iter()
             .map(|(n, at)| ((*n).to_owned(), *at))
             .collect();
-        // Of two names with one number (`?` and `?1`) SQLite returns the first.
         own.sort_by_key(|(_, number)| *number);
-        own.dedup_by_key(|(_, number)| *number);
         names.sort_by_key(|(_, number)| *number);
         assert_eq!((found.count, own), (count, names), "{sql}");
         true
