@@ -19,7 +19,7 @@ pub(crate) fn checkpoint(args: &Maintain) -> Result<ExitCode, Failure> {
     };
     let text = format!(
         "{} of {} WAL frames moved into the database; {wal}\n",
-        done.checkpointed_frames, done.log_frames
+        done.checkpointed_frames, done.wal_frames
     );
     output::print(text.as_bytes())
 }

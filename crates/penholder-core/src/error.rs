@@ -202,8 +202,13 @@ impl LockError {
     }
 }
 
+/// The same text as `Display`, because `main` and `unwrap` print this one; the fields with
+/// `{:#?}`.
 impl fmt::Debug for LockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            return fmt::Display::fmt(self, f);
+        }
         f.debug_struct("LockError")
             .field("lock_file", &self.inner.lock_file)
             .field("kind", &self.inner.kind)

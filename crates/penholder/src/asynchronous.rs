@@ -7,22 +7,22 @@
 //! | leads: waits for the lock | the task, and one blocking thread for each process and database | it leaves; the thread ends its wait, and passes the lead on |
 //! | runs on a blocking thread, its own or another member's | the task | it runs on and commits or fails; no one learns which |
 //!
-//! What runs outside the group (`with_write_lock`, maintenance) waits for the lock as a task, and
-//! gets a blocking thread when it has it.
+//! What runs outside the group (`with_write_lock`, maintenance) waits for the lock on a blocking
+//! thread of its own. Dropping its future ends that wait; what runs already is completed.
 
-use std::panic::{self, resume_unwind};
+use std::any::Any;
+use std::panic::{self, AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use penholder_core::fair_queue::Wake;
 use penholder_core::handover::Handover;
-use penholder_core::{Deadline, Status};
+use penholder_core::{Canceller, Deadline, Status};
 use rusqlite::Connection;
 use rusqlite::types::FromSql;
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::task::{AbortHandle, JoinError, spawn_blocking};
 use tokio::time::timeout;
 
 use crate::attachment::Attachment;
@@ -224,7 +224,7 @@ impl AsyncDatabase {
         params: impl IntoParams,
     ) -> impl Future<Output = Result<Executed>> + Send {
         let site = panic::Location::caller();
-        let statement = Query::new(sql, params).into_statement("write");
+        let statement = Query::new(sql, params).into_statement("write", |error, _| error);
         async move {
             let work = Work::Statement(statement?);
             self.submit(work, site).await.and_then(group::only)
@@ -321,7 +321,7 @@ impl AsyncDatabase {
     }
 
     async fn query_up_to(&self, max: usize, query: Query) -> Result<RowSet> {
-        let Statement { sql, values } = query.into_statement("query")?;
+        let Statement { sql, values } = query.into_statement("query", |error, _| error)?;
         let db = self.db.clone();
         let run = move |connection: &Connection| db.run_query(max, connection, &sql, &values);
         self.read_from(run).await
@@ -407,8 +407,12 @@ impl AsyncDatabase {
         let steps: Arc<[String]> = steps.iter().map(|&sql| sql.to_owned()).collect();
         async move {
             let deadline = self.db.deadline();
+            let permit = self.permit_to_read(deadline).await?;
             let (db, known) = (self.db.clone(), Arc::clone(&steps));
-            let version = move || Migration::new(&db, &known)?.version_now(&deadline);
+            let version = move || {
+                let _permit = permit;
+                Migration::new(&db, &known)?.version_now(&deadline)
+            };
             let from = run("migrate", version).await?;
             for number in from..steps.len() {
                 let (db, known) = (self.db.clone(), Arc::clone(&steps));
@@ -455,11 +459,12 @@ impl AsyncDatabase {
     /// As [`Database::backup_to`].
     pub async fn backup_to(&self, target: impl AsRef<Path>) -> Result<()> {
         let target = target.as_ref().to_owned();
-        let permit = self.permit_to_read(self.db.deadline()).await?;
+        let deadline = self.db.deadline();
+        let permit = self.permit_to_read(deadline).await?;
         let db = self.db.clone();
         run("back up", move || {
             let _permit = permit;
-            db.backup_to(target)
+            db.backup_until(&deadline, &target)
         })
         .await
     }
@@ -488,6 +493,8 @@ impl AsyncDatabase {
         self.hold_until(self.db.deadline(), site, work).await
     }
 
+    /// The blocking thread waits for the lock too, so that the lock is never held for a thread
+    /// that is still to come. Dropping the future ends the wait.
     async fn hold_until<T, E, F>(&self, deadline: Deadline, site: CallSite, work: F) -> Result<T, E>
     where
         F: FnOnce(&Session<'_>) -> Result<T, E> + Send + 'static,
@@ -495,18 +502,23 @@ impl AsyncDatabase {
         E: From<Error> + Send + 'static,
     {
         let attachment = self.attachment_to_write()?;
-        let begun = Instant::now();
-        let guard = attachment.locker().acquire_until_async(deadline).await;
-        let guard = guard.map_err(|error| {
-            let error = error.into();
-            self.db.report_failed(&error);
-            error
-        })?;
-        let (db, waited) = (self.db.clone(), begun.elapsed());
-        run("write under the lock", move || {
-            db.with_guard(&attachment, deadline, guard, waited, site, work)
-        })
-        .await
+        let canceller = Arc::new(Canceller::default());
+        let _cancel = CancelOnDrop(Arc::clone(&canceller));
+        let (handed_over, handover) = Handover::new(work);
+        let (db, opened) = (self.db.clone(), Arc::clone(&attachment));
+        let thread = spawn_blocking(move || {
+            let work = handover.begin()?;
+            Some(db.with_cancellable_session(&opened, deadline, &canceller, site, work))
+        });
+        if let Ok(ended) = handed_over.wait(&deadline, thread).await
+            && let Some(done) = joined("write under the lock", ended)?
+        {
+            return done;
+        }
+        let error = attachment.locker().timeout_error_async(&deadline, 0).await;
+        let error = error.into();
+        self.db.report_failed(&error);
+        Err(error.into())
     }
 
     /// Returns what this process has open, for a write of this task.
@@ -533,6 +545,7 @@ impl AsyncDatabase {
             db: self.db.clone(),
             attachment,
             member: Member::of_task(write),
+            panic: Arc::default(),
         };
         task.wait().await
     }
@@ -543,7 +556,12 @@ struct QueuedTask {
     db: Database,
     attachment: Arc<Attachment>,
     member: Arc<Member>,
+    /// The panic of a thread that led for this task: a hook of the program panicked. The task
+    /// goes on with it, and would otherwise lead again and again.
+    panic: Arc<Mutex<Option<Panic>>>,
 }
+
+type Panic = Box<dyn Any + Send>;
 
 impl QueuedTask {
     async fn wait(self) -> WriteResult {
@@ -556,7 +574,10 @@ impl QueuedTask {
         loop {
             wake = match wake {
                 Wake::Finished => return member.content.take_result(),
-                Wake::TimedOut { ahead } => return Err(self.timed_out(ahead).await),
+                Wake::TimedOut { ahead } => {
+                    self.go_on_with_panic();
+                    return Err(self.timed_out(ahead).await);
+                }
                 Wake::Granted(()) => self.lead(Lead::new(group)).await?,
             };
         }
@@ -564,17 +585,21 @@ impl QueuedTask {
 
     /// Hands the lead to a blocking thread, and waits for what comes of this write.
     async fn lead(&self, lead: Lead) -> Result<Wake<()>> {
+        self.go_on_with_panic();
         let (handed_over, handover) = Handover::new(lead);
         let (db, attachment) = (self.db.clone(), Arc::clone(&self.attachment));
-        let member = Arc::clone(&self.member);
+        let (member, panicked) = (Arc::clone(&self.member), Arc::clone(&self.panic));
         spawn_blocking(move || {
             let Some(lead) = handover.begin() else {
                 return;
             };
             lead.bind_to_this_thread();
-            if let Ok(context) = db.context(&attachment) {
-                context.lead_until_finished(Begun { lead, guard: None }, &member);
-            }
+            let led = catch_unwind(AssertUnwindSafe(|| {
+                if let Ok(context) = db.context(&attachment) {
+                    context.lead_until_finished(Begun { lead, guard: None }, &member);
+                }
+            }));
+            *lock(&panicked) = led.err();
         });
         let deadline = &self.member.content.deadline;
         let queue = &self.attachment.group.queue;
@@ -584,6 +609,13 @@ impl QueuedTask {
         match waited {
             Ok(wake) => Ok(wake),
             Err(_not_begun) => Err(self.timed_out(0).await),
+        }
+    }
+
+    fn go_on_with_panic(&self) {
+        let panic = lock(&self.panic).take();
+        if let Some(panic) = panic {
+            resume_unwind(panic);
         }
     }
 
@@ -616,15 +648,26 @@ where
 {
     let thread = spawn_blocking(work);
     let _abort = AbortOnDrop(thread.abort_handle());
-    match thread.await {
-        Ok(done) => done,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => resume_unwind(panic),
-            Err(_cancelled) => {
-                let why = "the runtime shut down before it began";
-                Err(Error::misuse(what, why, "await it while the runtime runs").into())
-            }
-        },
+    joined(what, thread.await)?
+}
+
+/// Returns the outcome of a blocking thread, or goes on with its panic.
+fn joined<T>(what: &'static str, ended: Result<T, JoinError>) -> Result<T> {
+    ended.map_err(|error| match error.try_into_panic() {
+        Ok(panic) => resume_unwind(panic),
+        Err(_cancelled) => {
+            let why = "the runtime shut down before it began";
+            Error::misuse(what, why, "await it while the runtime runs")
+        }
+    })
+}
+
+/// Ends the wait of a blocking thread whose future is dropped.
+struct CancelOnDrop(Arc<Canceller>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
     }
 }
 

@@ -3,12 +3,10 @@
 use std::panic::{self, AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-#[cfg(feature = "tokio")]
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 #[cfg(feature = "tokio")]
-use penholder_core::Guard;
+use penholder_core::Canceller;
 use penholder_core::{Deadline, Status};
 use penholder_lock::WriteLocker;
 use rusqlite::Connection;
@@ -16,7 +14,7 @@ use rusqlite::types::FromSql;
 use serde::de::DeserializeOwned;
 
 use crate::attachment::Attachment;
-use crate::data::{Executed, IntoParams, Query, Row, RowSet, Statement, Value};
+use crate::data::{Executed, IntoParams, Query, Row, RowSet, Statement, Value, place_of};
 use crate::delegate::{DelegateContext, Entered};
 use crate::doctor::{self, Finding};
 use crate::error::{Error, Result};
@@ -182,9 +180,8 @@ impl Database {
     /// # Why `Send`
     ///
     /// Writes of several threads share a transaction, and one of these threads runs all of their
-    /// closures. So what a closure borrows or returns has to be `Send`. What is not, such as an
-    /// `Rc`, stays outside: take out of it what the closure needs, and let the closure return
-    /// what goes back in. A closure that must run on its own thread may use
+    /// closures. So what a closure borrows or returns has to be `Send`. Copy what it needs out of
+    /// an `Rc` before (`let n = *rc;`). A closure that must run on its own thread may use
     /// [`with_write_lock`](Self::with_write_lock), which needs no `Send`.
     ///
     /// # Errors
@@ -193,7 +190,7 @@ impl Database {
     ///   SQLite's own ([`is_sqlite_busy`](Error::is_sqlite_busy)); nothing ran.
     /// - [`is_nested`](Error::is_nested): called inside another write of this thread.
     /// - [`is_batch_aborted`](Error::is_batch_aborted): a closure of another thread made SQLite
-    ///   roll back the shared transaction; nothing was written.
+    ///   roll back the shared transaction; nothing was written: call again.
     /// - the closure's own error; nothing was written.
     /// - [`sqlite_error`](Error::sqlite_error) of the commit; nothing was written.
     #[track_caller]
@@ -206,7 +203,9 @@ impl Database {
     }
 
     /// Runs a closure in one transaction, as [`write`](Self::write) does, and keeps the
-    /// closure's error type, which has to convert from [`Error`].
+    /// closure's error type, which has to convert from [`Error`] (`try_` does not mean without
+    /// waiting). For `?` on the transaction it also converts from rusqlite's error;
+    /// `anyhow::Error` does both.
     ///
     /// ```
     /// # use penholder::{Database, Error};
@@ -325,8 +324,10 @@ impl Database {
 
     /// Runs one statement that writes, as plain data, in a transaction.
     ///
-    /// Pragmas that SQLite ignores in a transaction (`foreign_keys`) and `ATTACH` need
-    /// [`with_write_lock`](Self::with_write_lock).
+    /// A pragma that SQLite ignores in a transaction (`foreign_keys`) does nothing here, and
+    /// `ATTACH` adds the database to the writing connection only: use
+    /// [`with_write_lock`](Self::with_write_lock) or
+    /// [`connection_hook`](OpenOptions::connection_hook).
     ///
     /// ```
     /// # use penholder::{Database, Result, params};
@@ -400,9 +401,10 @@ impl Database {
         let queries: Vec<Query> = queries.into_iter().map(Into::into).collect();
         let count = queries.len();
         let checked = |(index, query): (usize, Query)| {
-            let shown = self.may_show_sql().then(|| query.sql().to_owned());
-            let place = || Statement::place(index + 1, count, shown.as_deref());
-            query.into_statement("write").map_err(|e| e.at_place(place))
+            query.into_statement("write", |error, sql| {
+                let shown = self.may_show_sql().then_some(sql);
+                error.at_place(|| place_of("statement", index + 1, count, shown))
+            })
         };
         queries.into_iter().enumerate().map(checked).collect()
     }
@@ -454,21 +456,18 @@ impl Database {
         run_session(&context, session, site, work)
     }
 
-    /// Runs work with the write lock, which is held, and the writing connection.
+    /// As [`with_session`](Self::with_session), with a wait that another thread may end.
     #[cfg(feature = "tokio")]
-    pub(crate) fn with_guard<T, E: From<Error>>(
+    pub(crate) fn with_cancellable_session<T, E: From<Error>>(
         &self,
         attachment: &Attachment,
         deadline: Deadline,
-        guard: Guard,
-        waited: Duration,
+        canceller: &Canceller,
         site: CallSite,
         work: impl FnOnce(&Session<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        guard.bind_to_this_thread();
         let context = self.context(attachment)?;
-        telemetry::taken(context.group.write.labels(), &guard, waited);
-        let session = Session::begin(context.group.write, deadline, guard)?;
+        let session = Session::acquire_unless_cancelled(context.group.write, deadline, canceller)?;
         run_session(&context, session, site, work)
     }
 
@@ -753,6 +752,10 @@ fn run_session<T, E: From<Error>>(
     context.finish(session);
     done.unwrap_or_else(|panic| resume_unwind(panic))
 }
+
+/// A closure that panics is rolled back, and leaves the database as it was.
+impl panic::UnwindSafe for Database {}
+impl panic::RefUnwindSafe for Database {}
 
 impl Inner {
     /// Returns what this process has open. A forked child never touches its parent's, and

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use penholder_lock::{Deadline, Holder, LockError, Process};
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 /// The result of this crate's calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -23,10 +23,10 @@ pub enum ErrorKind {
     Nested,
     /// This process is a forked child, and the work belongs to its parent.
     Forked,
-    /// The database was refused before anything was opened or changed.
+    /// The database, or the target of a backup, was refused before anything was changed.
     Refused,
     /// A constraint failed: `UNIQUE`, `NOT NULL`, `CHECK`, a foreign key, a primary key, a type
-    /// of a `STRICT` table.
+    /// of a `STRICT` table, `RAISE` in a trigger.
     ConstraintViolation,
     /// A query for one row found none.
     NoRow,
@@ -47,7 +47,7 @@ pub enum ErrorKind {
 
 /// Why something could not be done.
 ///
-/// It is opaque, and its predicates tell the cases apart, or [`kind`](Self::kind) for a `match`. Errors of the write lock and errors
+/// It is opaque. Its predicates tell the cases apart; [`kind`](Self::kind) is for a `match`. Errors of the write lock and errors
 /// of SQLite keep their causes ([`lock_error`](Self::lock_error),
 /// [`sqlite_error`](Self::sqlite_error)). The text says what failed, where and why, and ends
 /// with what to do next.
@@ -80,6 +80,8 @@ enum Kind {
     /// SQLite's own locks were not free.
     Busy {
         path: PathBuf,
+        /// Which of several statements failed.
+        place: Option<String>,
         deadline: Deadline,
         unlocked_writer: Option<Process>,
         source: rusqlite::Error,
@@ -159,8 +161,11 @@ impl Error {
 
     /// Says which of several statements or steps failed.
     pub(crate) fn at_place(mut self, found: impl FnOnce() -> String) -> Self {
-        if let Kind::Sqlite { place, .. } | Kind::Misuse { place, .. } = &mut *self.kind {
-            *place = Some(found());
+        match &mut *self.kind {
+            Kind::Sqlite { place, .. } | Kind::Busy { place, .. } | Kind::Misuse { place, .. } => {
+                *place = Some(found());
+            }
+            _ => {}
         }
         self
     }
@@ -190,6 +195,7 @@ impl Error {
         let path = path.to_owned();
         Self::new(Kind::Busy {
             path,
+            place: None,
             deadline,
             unlocked_writer,
             source,
@@ -284,11 +290,13 @@ impl Error {
             },
             Kind::Busy {
                 path,
+                place,
                 deadline,
                 unlocked_writer,
                 source,
             } => Kind::Busy {
                 path: path.clone(),
+                place: place.clone(),
                 deadline: *deadline,
                 unlocked_writer: unlocked_writer.clone(),
                 source: copy_of(source),
@@ -461,14 +469,21 @@ impl Error {
     }
 }
 
-/// Removes what SQLite says about the text of a statement from an error.
+/// Removes what SQLite says about the text of a statement from an error. What is not known to be
+/// without it is replaced.
 pub(crate) fn without_sql(error: rusqlite::Error) -> rusqlite::Error {
-    let code = match error.sqlite_error() {
-        Some(code) if code.extended_code & 0xff == rusqlite::ffi::SQLITE_ERROR => *code,
-        _ => return error,
-    };
-    let text = "the statement is wrong, and its text is not recorded (`record_sql`)";
-    rusqlite::Error::SqliteFailure(code, Some(text.to_owned()))
+    use rusqlite::Error as Other;
+    let is_code = |code: &ffi::Error| code.extended_code & 0xff == ffi::SQLITE_ERROR;
+    match &error {
+        Other::SqliteFailure(code, _) if !is_code(code) => error,
+        Other::MultipleStatement | Other::QueryReturnedNoRows | Other::InvalidQuery => error,
+        _ => {
+            let code = error.sqlite_error().copied();
+            let code = code.unwrap_or_else(|| ffi::Error::new(ffi::SQLITE_ERROR));
+            let text = "the statement is wrong, and its text is not recorded (`record_sql`)";
+            Other::SqliteFailure(code, Some(text.to_owned()))
+        }
+    }
 }
 
 impl From<LockError> for Error {
@@ -489,9 +504,15 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
+/// The same text as `Display`, because `main` and `unwrap` print this one; the fields with
+/// `{:#?}`.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.kind.fmt(f)
+        if f.alternate() {
+            self.kind.fmt(f)
+        } else {
+            fmt::Display::fmt(self, f)
+        }
     }
 }
 
@@ -502,7 +523,7 @@ fn copy_of(error: &rusqlite::Error) -> rusqlite::Error {
             rusqlite::Error::SqliteFailure(*code, text.clone())
         }
         other => rusqlite::Error::SqliteFailure(
-            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ERROR),
+            ffi::Error::new(ffi::SQLITE_ERROR),
             Some(other.to_string()),
         ),
     }
@@ -520,6 +541,12 @@ struct Text<'a>(&'a Kind);
 impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
+            Kind::Lock(error) if error.is_nested() => write!(
+                f,
+                "take write lock: {}: this call is inside a closure that holds the lock, and would \
+                 wait for itself: use the connection that the closure gets, or call after it",
+                error.lock_file().display()
+            ),
             Kind::Lock(error) => error.fmt(f),
             Kind::Sqlite {
                 what,
@@ -529,14 +556,21 @@ impl fmt::Display for Text<'_> {
                 kept,
             } => {
                 heading(f, what, path.as_deref(), place.as_deref())?;
-                sqlite_text(f, source, *kept)
+                sqlite_text(f, what, source, *kept)
             }
             Kind::Busy {
                 path,
+                place,
                 deadline,
                 unlocked_writer,
                 ..
-            } => busy_text(f, path, deadline, unlocked_writer.as_ref()),
+            } => busy_text(
+                f,
+                path,
+                place.as_deref(),
+                deadline,
+                unlocked_writer.as_ref(),
+            ),
             Kind::NoReader {
                 path,
                 deadline,
@@ -585,7 +619,17 @@ fn heading(
     place.map_or(Ok(()), |place| write!(f, "{place}: "))
 }
 
-fn sqlite_text(f: &mut fmt::Formatter<'_>, source: &rusqlite::Error, kept: u64) -> fmt::Result {
+fn sqlite_text(
+    f: &mut fmt::Formatter<'_>,
+    what: &str,
+    source: &rusqlite::Error,
+    kept: u64,
+) -> fmt::Result {
+    if is_commit_in_closure(source) {
+        return f.write_str(
+            "`write` ends the transaction that it began; nothing was written: leave COMMIT out",
+        );
+    }
     write!(f, "{source}")?;
     if kept > 0 {
         return write!(
@@ -594,7 +638,7 @@ fn sqlite_text(f: &mut fmt::Formatter<'_>, source: &rusqlite::Error, kept: u64) 
              use `batch` to roll them back"
         );
     }
-    match next_step(source) {
+    match next_step(what, source) {
         Some(next) => write!(f, ": {next}"),
         None => Ok(()),
     }
@@ -603,10 +647,15 @@ fn sqlite_text(f: &mut fmt::Formatter<'_>, source: &rusqlite::Error, kept: u64) 
 fn busy_text(
     f: &mut fmt::Formatter<'_>,
     path: &Path,
+    place: Option<&str>,
     deadline: &Deadline,
     unlocked_writer: Option<&Process>,
 ) -> fmt::Result {
-    writeln!(f, "database busy after {deadline}: {}", path.display())?;
+    write!(f, "database busy after {deadline}: {}", path.display())?;
+    match place {
+        Some(place) => writeln!(f, ": {place}")?,
+        None => writeln!(f)?,
+    }
     f.write_str("  the write lock was free, but SQLite's own lock was not: ")?;
     match unlocked_writer {
         Some(process) => writeln!(f, "{process} writes without the write lock")?,
@@ -625,9 +674,13 @@ fn no_reader_text(
 ) -> fmt::Result {
     write!(
         f,
-        "read: {}: all {size} reader connections were in use for {deadline}: end reads sooner, do \
-         not read inside a read, or raise `OpenOptions::max_readers`",
-        path.display()
+        "read: {}: {} in use for {deadline}: end reads sooner, do not read inside a read, or raise \
+         `OpenOptions::max_readers`",
+        path.display(),
+        match size {
+            1 => "the only reader connection was".to_owned(),
+            size => format!("all {size} reader connections were"),
+        }
     )
 }
 
@@ -685,10 +738,17 @@ impl StdError for Error {}
 fn kind_of(error: &rusqlite::Error) -> ErrorKind {
     match (error, error.sqlite_error_code()) {
         (rusqlite::Error::QueryReturnedNoRows, _) => ErrorKind::NoRow,
+        _ if is_commit_in_closure(error) => ErrorKind::Misuse,
         (_, Some(ErrorCode::DatabaseBusy)) => ErrorKind::SqliteBusy,
         (_, Some(ErrorCode::ConstraintViolation)) => ErrorKind::ConstraintViolation,
         _ => ErrorKind::Sqlite,
     }
+}
+
+/// Returns whether our commit hook refused a COMMIT of a closure.
+fn is_commit_in_closure(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    code == Some(ffi::SQLITE_CONSTRAINT_COMMITHOOK)
 }
 
 /// Returns whether SQLite says that another connection has one of its locks.
@@ -697,9 +757,11 @@ pub(crate) fn is_busy_code(error: &rusqlite::Error) -> bool {
 }
 
 /// Returns what to do about an error of SQLite, if there is something to do.
-fn next_step(error: &rusqlite::Error) -> Option<&'static str> {
+fn next_step(what: &str, error: &rusqlite::Error) -> Option<&'static str> {
     if matches!(error, rusqlite::Error::QueryReturnedNoRows) {
-        return Some("if that is expected, use `query_optional`");
+        return Some(
+            "if that is expected, use `query_optional`, or rusqlite's `optional` in a closure",
+        );
     }
     if matches!(error, rusqlite::Error::MultipleStatement) {
         return Some("give one statement at a time; `batch` runs several, all or nothing");
@@ -707,17 +769,14 @@ fn next_step(error: &rusqlite::Error) -> Option<&'static str> {
     if error.to_string().contains("cannot VACUUM") {
         return Some("use `vacuum`");
     }
-    let code = error.sqlite_error().map(|error| error.extended_code);
-    if code == Some(rusqlite::ffi::SQLITE_CONSTRAINT_COMMITHOOK) {
-        return Some(
-            "`write` ends the transaction that it began: leave COMMIT out; nothing was written",
-        );
-    }
     Some(match error.sqlite_error_code()? {
         ErrorCode::NotADatabase => "nothing was changed; check the path",
         ErrorCode::DiskFull => "nothing was written; make room on the disk and try again",
         ErrorCode::SystemIoFailure => {
             "make room on the disk, and check quotas, file size limits and the disk itself"
+        }
+        ErrorCode::ReadOnly if matches!(what, "query" | "read") => {
+            "this statement writes: use `execute`, or `write` for several"
         }
         ErrorCode::ReadOnly => {
             "writing needs write permission on the database and its directory, and a connection \

@@ -110,7 +110,7 @@ impl DelegateConnection {
     reason = "tests give as many values as there are parameters"
 )]
 fn statement(query: &Query) -> Statement {
-    let statement = query.clone().into_statement("write");
+    let statement = query.clone().into_statement("write", |error, _| error);
     statement.expect("valid parameters")
 }
 

@@ -174,14 +174,15 @@ mod write;
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use asynchronous::AsyncDatabase;
-pub use data::{ColumnIndex, Executed, IntoParams, Params, Query, Row, RowSet, SliceParam, Value};
+pub use data::{
+    ColumnIndex, Executed, IntoParams, Params, Query, Row, RowSet, SliceParam, Value, from_sql,
+};
 pub use database::Database;
 pub use error::{Error, ErrorKind, Result};
 pub use maintenance::{Checkpoint, Migrated};
 pub use options::{ConnectionRole, GroupCommit, GroupLimits, OpenOptions, Synchronous};
 pub use penholder_lock as lock;
 pub use rusqlite;
-pub use rusqlite::{named_params, params};
 pub use write::Transaction;
 
 /// Returns the version of the SQLite library in this program.

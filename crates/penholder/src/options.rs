@@ -277,6 +277,7 @@ impl OpenOptions {
     /// process is SQL in the queue file, so other processes do not run this program's writes
     /// ([`GroupCommit::AcrossProcesses`]).
     ///
+    /// An error about reading a row names its columns, which are SQL if they have no name by AS.
     /// It does not hide the command line, which is in the lock file (so give `penholder exec`
     /// no secrets), labels, and what a closure of the program puts into its own errors.
     pub fn record_sql(mut self, record: bool) -> Self {
@@ -322,8 +323,20 @@ impl OpenOptions {
 
     /// Sets up each connection that the program's statements and closures run on: pragmas,
     /// functions, collations. The hook runs once on each, when it is opened; several hooks run in
-    /// the order in which they were set. It must not write. If it fails, the call that needed the
-    /// connection fails.
+    /// the order in which they were set. It must not write or leave a transaction open.
+    ///
+    /// The commit, rollback, update and WAL hooks, the progress handler and the authorizer of the
+    /// connection that writes are this crate's: they replace those that a hook sets, and so is
+    /// `PRAGMA wal_autocheckpoint`, because this crate runs the checkpoints.
+    ///
+    /// # Errors
+    ///
+    /// The hook's own error, and an error for a transaction that it leaves open, are those of the
+    /// call that needed the connection: of `open`, a write or a read.
+    ///
+    /// # Panics
+    ///
+    /// A panic of the hook reaches the caller of that call.
     ///
     /// ```
     /// use penholder::rusqlite::functions::FunctionFlags;
@@ -348,7 +361,7 @@ impl OpenOptions {
     /// # }
     /// ```
     ///
-    /// Other processes have not what a hook adds, so writes on a connection that it makes
+    /// Other processes do not have what a hook adds, so writes on a connection that it makes
     /// different are executed in this process ([`GroupCommit::AcrossProcesses`]). They still share
     /// commits with those of other threads.
     pub fn connection_hook<F>(mut self, hook: F) -> Self

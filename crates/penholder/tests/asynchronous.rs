@@ -4,10 +4,13 @@
 #![cfg(feature = "tokio")]
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsString, c_char, c_int, c_void};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use penholder::rusqlite::{Connection, ffi};
 use penholder::{AsyncDatabase, Error, OpenOptions, Query, Result, Synchronous};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
@@ -508,4 +511,112 @@ async fn a_write_inside_a_hold_is_nested() {
     assert!(write.unwrap_err().is_nested());
     assert!(lock.unwrap_err().is_nested());
     assert_eq!(count(&db), 0);
+}
+
+/// What the macros make may cross an `.await` in a task that is spawned.
+#[tokio::test]
+async fn parameters_of_the_macros_may_be_used_in_spawned_tasks() {
+    let fixture = DatabaseFixture::new();
+    let db = open(&fixture).await;
+    let task = tokio::spawn(async move {
+        let key = format!("key-{}", 1);
+        let sql = "INSERT INTO entry VALUES (:key)";
+        db.execute(sql, penholder::named_params! {":key": key})
+            .await?;
+        db.execute(INSERT, penholder::params![key]).await?;
+        db.write(move |tx| Ok(tx.execute(INSERT, penholder::params![key])?))
+            .await?;
+        let sql = "SELECT count(*) FROM entry WHERE key = ?1";
+        db.query_scalar::<i64>(sql, penholder::params!["key-1"])
+            .await
+    });
+    assert_eq!(task.await.unwrap().unwrap(), 3);
+}
+
+/// The lock is not held for a thread that is busy with something else.
+#[test]
+fn one_blocking_thread_is_enough() {
+    let fixture = DatabaseFixture::new();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let mut holder = {
+        drop(fixture.database());
+        database_fixture::start_holder("hold_lock", &fixture.directory())
+    };
+    let db = runtime.block_on(open_only(&fixture));
+    let (lock, write) = runtime.block_on(async {
+        let lock = db.with_write_lock(|connection| {
+            Ok(connection.execute("INSERT INTO entry VALUES ('lock')", [])?)
+        });
+        let write = db.execute(INSERT, ["write"]);
+        let release = async {
+            sleep(Duration::from_millis(200)).await;
+            holder.send("release");
+            holder.expect("released");
+        };
+        let (lock, write, ()) = tokio::join!(lock, write, release);
+        (lock, write)
+    });
+    lock.unwrap();
+    write.unwrap();
+    assert_eq!(count(&db), 2);
+}
+
+async fn open_only(fixture: &DatabaseFixture) -> AsyncDatabase {
+    AsyncDatabase::open_with(database_fixture::options(), fixture.path())
+        .await
+        .unwrap()
+}
+
+/// Sets an authorizer that denies every statement. rusqlite's needs the connection mutably.
+#[expect(unsafe_code, reason = "SQLite's own call")]
+fn deny_everything(connection: &Connection) {
+    unsafe extern "C" fn deny(
+        _: *mut c_void,
+        _: c_int,
+        _: *const c_char,
+        _: *const c_char,
+        _: *const c_char,
+        _: *const c_char,
+    ) -> c_int {
+        ffi::SQLITE_DENY
+    }
+    // SAFETY: the handle is open and not closed here.
+    let handle = unsafe { connection.handle() };
+    // SAFETY: the handle is this thread's, and the function needs no data.
+    unsafe { ffi::sqlite3_set_authorizer(handle, Some(deny), std::ptr::null_mut()) };
+}
+
+/// A hook that panics as the thread that leads for a task opens the connection again.
+#[tokio::test]
+async fn a_panic_on_the_leading_thread_reaches_the_task() {
+    let fixture = DatabaseFixture::new();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&is_over);
+    let options = database_fixture::options().connection_hook(move |_, _| {
+        assert!(!switch.load(Relaxed), "on purpose");
+        Ok(())
+    });
+    let db = options.open(fixture.path()).unwrap();
+    db.execute("CREATE TABLE entry(key)", []).unwrap();
+    // Its ROLLBACK is denied, so that the connection is closed.
+    let spoilt = db.with_write_lock(|connection| {
+        connection.execute_batch("BEGIN")?;
+        deny_everything(connection);
+        Ok(())
+    });
+    spoilt.unwrap_err();
+    is_over.store(true, Relaxed);
+    let tasks = AsyncDatabase::from(db);
+    let clone = tasks.clone();
+    let write = tokio::spawn(async move { clone.execute(INSERT, ["no"]).await });
+    let ended = timeout(database_fixture::PROMPT, write).await.unwrap();
+    assert!(ended.unwrap_err().is_panic());
+    is_over.store(false, Relaxed);
+    tasks.execute(INSERT, ["yes"]).await.unwrap();
+    assert_eq!(count(&tasks), 1);
 }

@@ -1,12 +1,13 @@
 //! A hook sets up every connection that the program's statements run on, and no other.
 #![cfg(test)]
 
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::panic;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use penholder::rusqlite::functions::FunctionFlags;
 use penholder::rusqlite::{self, Connection};
-use penholder::{ConnectionRole, Database, OpenOptions, Result};
+use penholder::{ConnectionRole, Database, ErrorKind, OpenOptions, Result};
 use penholder_testkit::database_fixture;
 use penholder_testkit::database_fixture::DatabaseFixture;
 
@@ -109,6 +110,64 @@ fn a_hook_that_fails_fails_the_call() {
         database_fixture::keys(&database_fixture::open(&fixture.path())),
         ["a"]
     );
+}
+
+#[test]
+fn a_hook_that_leaves_a_transaction_open_is_refused() {
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    for begin in ["BEGIN", "SAVEPOINT s"] {
+        let options = database_fixture::options();
+        let error = options
+            .connection_hook(|connection, _| connection.execute_batch(begin))
+            .open(fixture.path())
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Misuse, "{error}");
+        assert!(
+            error.to_string().contains("left a transaction open"),
+            "{error}"
+        );
+    }
+}
+
+/// A panic costs no reader its place, and no task hangs.
+#[test]
+fn a_hook_that_panics_panics_the_call() {
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let panics = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&panics);
+    let db = database_fixture::options()
+        .max_readers(1)
+        .connection_hook(move |_, _| {
+            assert!(!switch.load(Relaxed), "on purpose");
+            Ok(())
+        })
+        .open(fixture.path())
+        .unwrap();
+    panics.store(true, Relaxed);
+    for _ in 0..3 {
+        assert!(panic::catch_unwind(|| db.query("SELECT 1", [])).is_err());
+    }
+    panics.store(false, Relaxed);
+    assert_eq!(db.query_scalar::<i64>("SELECT 1", []).unwrap(), 1);
+}
+
+/// Our own hooks are set after those of the program.
+#[test]
+fn a_hook_cannot_switch_checkpoints_off() {
+    let fixture = DatabaseFixture::new();
+    let db = database_fixture::options()
+        .connection_hook(|connection, _| connection.pragma_update(None, "wal_autocheckpoint", 0))
+        .open(fixture.path())
+        .unwrap();
+    db.execute("CREATE TABLE entry(key)", []).unwrap();
+    for _ in 0..6000 {
+        db.execute("INSERT INTO entry VALUES (randomblob(2000))", [])
+            .unwrap();
+    }
+    let wal = database_fixture::with_suffix(&fixture.path(), "-wal");
+    assert!(wal.metadata().unwrap().len() < 32 << 20);
 }
 
 /// Another process would not know what the hook adds.

@@ -89,11 +89,20 @@ fn result_text(done: Result<Vec<Executed>>) -> String {
         Ok(done) => format!("{done:?}"),
         Err(error) => match error.sqlite_error() {
             Some(rusqlite::Error::SqliteFailure(code, text)) => {
-                format!("{} {text:?}", code.extended_code)
+                format!("{} {text:?} {}", code.extended_code, place(&error))
             }
             other => format!("{other:?}").replace('\n', " "),
         },
     }
+}
+
+/// Returns which statement of a batch an error is about.
+fn place(error: &penholder::Error) -> String {
+    let text = error.to_string();
+    let found = text
+        .find("statement ")
+        .and_then(|at| text[at..].split('(').next());
+    found.unwrap_or("").to_owned()
 }
 
 /// A role: offers a request that no `Database` would offer, and sends its outcome.

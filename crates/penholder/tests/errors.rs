@@ -75,6 +75,16 @@ fn reports_print_each_error_once() {
     }
 }
 
+/// `main` and `unwrap` print the `Debug` form.
+#[test]
+fn the_debug_form_is_the_text() {
+    let error = timeout();
+    assert_eq!(format!("{error:?}"), error.to_string());
+    assert!(format!("{error:#?}").contains("Lock("), "{error:#?}");
+    let lock = error.lock_error().unwrap();
+    assert_eq!(format!("{lock:?}"), lock.to_string());
+}
+
 #[test]
 fn an_error_of_a_closure_says_where() {
     let fixture = DatabaseFixture::new();
@@ -143,6 +153,16 @@ fn an_error_of_a_migration_names_the_step() {
     );
     assert!(text.contains("table a already exists"), "{text}");
     assert_eq!(db.migrate(&steps[..1]).unwrap().from, 1);
+    let deferred = "PRAGMA foreign_keys = ON; CREATE TABLE owner(id INTEGER PRIMARY KEY);
+        CREATE TABLE part(owner REFERENCES owner DEFERRABLE INITIALLY DEFERRED);
+        INSERT INTO part VALUES (7)";
+    db.with_write_lock(|connection| Ok(connection.execute_batch("PRAGMA foreign_keys = ON")?))
+        .unwrap();
+    let text = db.migrate(&[steps[0], deferred]).unwrap_err().to_string();
+    assert!(
+        text.contains("step 2 of 2") && text.contains("FOREIGN KEY"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -57,12 +57,12 @@ fn a_checkpoint_truncates_the_wal() {
         fill(&db, 20);
         assert!(size(&wal) > 20_000);
         let done = db.checkpoint().unwrap();
-        assert!(done.truncated && done.log_frames > 5, "{done:?}");
-        assert_eq!(done.checkpointed_frames, done.log_frames);
+        assert!(done.truncated && done.wal_frames > 5, "{done:?}");
+        assert_eq!(done.checkpointed_frames, done.wal_frames);
         assert_eq!(size(&wal), 0);
     }
     let nothing = db.checkpoint().unwrap();
-    assert!(nothing.truncated && nothing.log_frames == 0, "{nothing:?}");
+    assert!(nothing.truncated && nothing.wal_frames == 0, "{nothing:?}");
     assert_eq!(database_fixture::count_entries(&db), 40);
 }
 
@@ -75,7 +75,7 @@ fn assert_checkpoint_does_not_wait(fixture: &DatabaseFixture) {
     fill(&db, 20);
     let (done, took) = wait::timed(|| db.checkpoint());
     let done = done.unwrap();
-    assert!(!done.truncated && done.log_frames > 0, "{done:?}");
+    assert!(!done.truncated && done.wal_frames > 0, "{done:?}");
     assert!(took < database_fixture::PROMPT, "{took:?}");
     assert!(size(&database_fixture::with_suffix(&fixture.path(), "-wal")) > 0);
     // Writing goes on, with the same busy timeout as before.

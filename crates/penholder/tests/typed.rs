@@ -21,7 +21,7 @@ fn database() -> (DatabaseFixture, Database) {
 /// Passes a value as each kind of parameter, and reads it back in each way.
 fn round_trip<T>(db: &Database, value: &T)
 where
-    T: ToSql + FromSql + DeserializeOwned + PartialEq + std::fmt::Debug + Clone + SliceParam,
+    T: ToSql + FromSql + DeserializeOwned + PartialEq + std::fmt::Debug + Clone + SliceParam + Sync,
 {
     let sql = "SELECT ?1 AS value";
     let named = "SELECT :value AS value";
@@ -202,6 +202,79 @@ fn rows_become_structs() {
 }
 
 #[test]
+fn a_field_may_be_read_as_rusqlite_reads_it() {
+    #[derive(Debug, Deserialize)]
+    struct Fields {
+        #[serde(deserialize_with = "penholder::from_sql")]
+        at: NaiveDateTime,
+        #[serde(deserialize_with = "penholder::from_sql")]
+        json: serde_json::Value,
+        #[serde(deserialize_with = "penholder::from_sql")]
+        day: Option<time::Date>,
+        #[serde(deserialize_with = "penholder::from_sql")]
+        id: Uuid,
+    }
+    let (_fixture, db) = database();
+    let at = NaiveDate::from_ymd_opt(2026, 11, 28)
+        .unwrap()
+        .and_hms_opt(1, 2, 3);
+    let (json, id) = (serde_json::json!({"a": [1]}), Uuid::from_u128(7));
+    let sql = "SELECT ?1 AS at, ?2 AS json, NULL AS day, ?3 AS id";
+    let found = db
+        .query_as::<Fields>(sql, (at, &json, id))
+        .unwrap()
+        .remove(0);
+    assert_eq!(
+        (Some(found.at), found.json, found.day, found.id),
+        (at, json, None, id)
+    );
+    let error = db.query_as::<Fields>(sql, (1, 2, 3)).unwrap_err();
+    assert!(error.to_string().contains("column \"at\""), "{error}");
+}
+
+#[test]
+fn a_value_of_another_type_says_what_it_is() {
+    let (_fixture, db) = database();
+    let null = db.query_scalar::<String>("SELECT NULL", []).unwrap_err();
+    assert!(null.to_string().contains("it is NULL"), "{null}");
+    assert!(null.to_string().ends_with("ask for an Option"), "{null}");
+    let text = db.query_scalar::<i64>("SELECT 'x'", []).unwrap_err();
+    assert!(text.to_string().contains("it is Text, and i64"), "{text}");
+    let large = db.query_scalar::<u8>("SELECT 300", []).unwrap_err();
+    assert!(large.to_string().contains("300"), "{large}");
+}
+
+/// Another connection has changed the schema since the statement was prepared.
+#[test]
+fn columns_are_those_of_the_schema_now() {
+    let (fixture, db) = database();
+    let other = penholder_testkit::database_fixture::open(&fixture.path());
+    db.execute("INSERT INTO entry VALUES ('a')", []).unwrap();
+    let all = "SELECT * FROM entry";
+    let update = "UPDATE entry SET key = 'b' RETURNING *";
+    assert_eq!(db.query(all, []).unwrap().columns(), ["key"]);
+    assert_eq!(db.execute(update, []).unwrap().returned.columns(), ["key"]);
+    for (change, columns) in [
+        ("ALTER TABLE entry ADD COLUMN more", &["key", "more"][..]),
+        (
+            "ALTER TABLE entry RENAME COLUMN more TO other",
+            &["key", "other"],
+        ),
+        ("ALTER TABLE entry DROP COLUMN other", &["key"]),
+    ] {
+        other.execute(change, []).unwrap();
+        assert_eq!(db.query(all, []).unwrap().columns(), columns, "{change}");
+        let returned = db.execute(update, []).unwrap().returned;
+        assert_eq!(returned.columns(), columns, "{change}");
+    }
+    other.execute("DELETE FROM entry", []).unwrap();
+    other
+        .execute("ALTER TABLE entry ADD COLUMN last", [])
+        .unwrap();
+    assert_eq!(db.query(all, []).unwrap().columns(), ["key", "last"]);
+}
+
+#[test]
 fn a_row_that_does_not_fit_names_the_column() {
     let (_fixture, db) = database();
     for (sql, words) in [
@@ -214,7 +287,10 @@ fn a_row_that_does_not_fit_names_the_column() {
             "SELECT 'x' AS id",
             "column \"id\": invalid type: string \"x\"",
         ),
-        ("SELECT NULL AS id", "column \"id\": invalid type"),
+        (
+            "SELECT NULL AS id",
+            "column \"id\": it is NULL, and u32 was expected",
+        ),
         (
             "SELECT 1 AS id, 'a' AS name, 'other' AS level",
             "column \"level\": unknown variant `other`",

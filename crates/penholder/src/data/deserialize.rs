@@ -14,14 +14,17 @@
 //! | `bool` | 0 or 1 |
 //! | `String`, `char`, an enum without data | text |
 //! | `Vec<u8>`, byte arrays | a blob |
-//! | what is deserialized from text or bytes, such as a date or a UUID | text or a blob |
+//! | what is deserialized from text or bytes, such as a date with a time zone or a UUID | text or a blob |
+//! | a field with `from_sql` | whatever `FromSql` takes |
 
 use std::fmt;
+use std::marker::PhantomData;
 
+use rusqlite::types::{FromSql, ValueRef};
 use serde::de::value::{SeqDeserializer, StrDeserializer};
 use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess,
-    SeqAccess, VariantAccess, Visitor,
+    self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Expected, IntoDeserializer,
+    MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor,
 };
 use serde::forward_to_deserialize_any;
 
@@ -36,6 +39,11 @@ impl Row {
     /// takes all columns in order; any other type takes the only column. `NULL` is `None`,
     /// integers 0 and 1 are also a `bool`, text is also an enum without data, and a blob is a
     /// `Vec<u8>`.
+    ///
+    /// A type of another crate needs that crate's own feature `serde`: `chrono` and `uuid` have
+    /// one, for instance. It is read as serde reads it, which for some types is not what rusqlite
+    /// stores: `chrono::NaiveDateTime`, the types of `time`, `serde_json::Value`. For a field of
+    /// such a type give [`from_sql`](crate::from_sql), which reads it as [`get`](Self::get) does.
     ///
     /// ```
     /// # fn main() -> penholder::Result<()> {
@@ -67,6 +75,78 @@ impl Row {
     }
 }
 
+/// Reads a field of a struct as rusqlite's [`FromSql`] reads it, and not as serde does: for types
+/// that rusqlite stores in another form, such as `chrono::NaiveDateTime`, `serde_json::Value` and
+/// the types of `time`, and for types of your own that implement `FromSql`.
+///
+/// ```
+/// #[derive(serde::Deserialize)]
+/// struct Job {
+///     id: i64,
+///     #[serde(deserialize_with = "penholder::from_sql")]
+///     size: Size,
+/// }
+///
+/// struct Size(i64);
+///
+/// use penholder::rusqlite::types::{FromSql, FromSqlResult, ValueRef};
+///
+/// impl FromSql for Size {
+///     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+///         value.as_i64().map(Size)
+///     }
+/// }
+///
+/// # fn main() -> penholder::Result<()> {
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let db = penholder::Database::open(directory.path().join("x.db"))?;
+/// let jobs = db.query_as::<Job>("SELECT 1 AS id, 7 AS size", [])?;
+/// assert_eq!((jobs[0].id, jobs[0].size.0), (1, 7));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// The value cannot be converted.
+pub fn from_sql<'de, D: Deserializer<'de>, T: FromSql>(deserializer: D) -> Result<T, D::Error> {
+    deserializer.deserialize_any(ByFromSql(PhantomData))
+}
+
+struct ByFromSql<T>(PhantomData<T>);
+
+impl<'de, T: FromSql> Visitor<'de> for ByFromSql<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value of SQLite")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<T, E> {
+        by_from_sql(ValueRef::Null)
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<T, E> {
+        by_from_sql(ValueRef::Integer(value))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<T, E> {
+        by_from_sql(ValueRef::Real(value))
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<T, E> {
+        by_from_sql(ValueRef::Text(value.as_bytes()))
+    }
+
+    fn visit_bytes<E: de::Error>(self, value: &[u8]) -> Result<T, E> {
+        by_from_sql(ValueRef::Blob(value))
+    }
+}
+
+fn by_from_sql<T: FromSql, E: de::Error>(value: ValueRef<'_>) -> Result<T, E> {
+    T::column_result(value).map_err(E::custom)
+}
+
 /// Why a row does not fit a type.
 #[derive(Debug)]
 struct Mismatch(String);
@@ -88,6 +168,13 @@ impl std::error::Error for Mismatch {}
 impl de::Error for Mismatch {
     fn custom<T: fmt::Display>(message: T) -> Self {
         Self(message.to_string())
+    }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        match found {
+            Unexpected::Unit => Self(format!("it is NULL, and {expected} was expected")),
+            found => Self(format!("invalid type: {found}, expected {expected}")),
+        }
     }
 }
 

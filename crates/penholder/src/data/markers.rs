@@ -32,9 +32,9 @@ impl<'a> Markers<'a> {
         let bytes = sql.as_bytes();
         let mut at = 0;
         while let Some(skipped) = bytes[at..].iter().position(|&byte| begins_token(byte)) {
-            let is_in_name = skipped > 0 && is_identifier(&bytes[at + skipped - 1]);
+            let before = &bytes[at..at + skipped];
             at += skipped;
-            if bytes[at] == b'$' && is_in_name {
+            if bytes[at] == b'$' && ends_in_name(before) {
                 at += run(&bytes[at..], is_identifier);
                 continue;
             }
@@ -52,6 +52,10 @@ impl<'a> Markers<'a> {
                 break;
             }
             at += token.length();
+        }
+        if found.count > 0 && is_virtual_table(sql) {
+            // Its arguments are text for its module.
+            return Self::default();
         }
         found
     }
@@ -86,9 +90,9 @@ impl<'a> Markers<'a> {
 }
 
 /// Returns whether there is nothing but white space, comments and semicolons.
-fn is_blank(mut sql: &str) -> bool {
+pub(crate) fn is_blank(mut sql: &str) -> bool {
     loop {
-        sql = sql.trim_start_matches(|c: char| u8::try_from(c).is_ok_and(is_space) || c == ';');
+        sql = sql.trim_start_matches([' ', '\t', '\n', '\r', '\u{c}', '\u{feff}', ';']);
         let comment = match sql.as_bytes() {
             [b'-', b'-', ..] => end_of(sql, 2, "\n"),
             [b'/', b'*', _, ..] => end_of(sql, 2, "*/"),
@@ -96,6 +100,28 @@ fn is_blank(mut sql: &str) -> bool {
         };
         sql = &sql[comment..];
     }
+}
+
+/// Returns whether the bytes end within a name, so that a `$` after them is a part of it. A byte
+/// order mark is white space, unless it stands within a name.
+fn ends_in_name(before: &[u8]) -> bool {
+    let length = before.iter().rev().take_while(|&byte| is_identifier(byte));
+    let mut name = &before[before.len() - length.count()..];
+    while let Some(rest) = name.strip_prefix("\u{feff}".as_bytes()) {
+        name = rest;
+    }
+    !name.is_empty()
+}
+
+/// Returns whether this is CREATE VIRTUAL TABLE.
+fn is_virtual_table(sql: &str) -> bool {
+    let mut words = sql.split_ascii_whitespace();
+    let mut is_next = |word: &str| {
+        words
+            .next()
+            .is_some_and(|next| next.eq_ignore_ascii_case(word))
+    };
+    is_next("CREATE") && is_next("VIRTUAL")
 }
 
 /// Returns whether a token of interest may begin with this byte.
@@ -267,8 +293,38 @@ mod tests {
             "SELECT ? /* :a",
             "SELECT 1+:a",
             ";; SELECT ?, ?;",
+            "\u{feff}SELECT ?, \u{feff}$a, a\u{feff}$b FROM (SELECT 1 AS a\u{feff}$b);\u{feff}",
+            "SELECT j -> ?, j ->> ? FROM (SELECT '{}' AS j) LIMIT ? OFFSET :o",
+            "EXPLAIN SELECT ?",
+            "WITH a(x) AS (SELECT :x) SELECT x, :x FROM a",
         ] {
             assert!(assert_as_sqlite(&connection, sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn text_without_a_statement_is_recognised() {
+        for sql in [
+            "",
+            " \n",
+            ";",
+            "-- SELECT 1",
+            "/* a */ ; ;-- b\n",
+            "/* a",
+            "\u{feff}",
+        ] {
+            assert!(is_blank(sql), "{sql}");
+        }
+        for sql in [
+            "SELECT 1",
+            "; SELECT 1",
+            "-",
+            "/",
+            "/*",
+            "\u{a0}",
+            "-- a\nb",
+        ] {
+            assert!(!is_blank(sql), "{sql}");
         }
     }
 
@@ -284,6 +340,7 @@ mod tests {
             "SELECT :",
             "SELECT #1",
             "SELECT $a(b",
+            "CREATE VIRTUAL TABLE a USING fts5(?)",
         ] {
             assert!(!Markers::of(sql).is_complete, "{sql}");
         }
@@ -295,7 +352,7 @@ mod tests {
             parts in prop::collection::vec(
                 prop::sample::select(vec![
                     "SELECT ", ", ", " ", "?", "?1", "?7", ":a", "@a", "$a", "$b::c", "(d)", "'", "''",
-                    "\"", "`", "[", "]", "--", "\n", "/*", "*/", "1", "a", "x'", "+", "#", ":", ";", "ü",
+                    "\u{feff}", "\"", "`", "[", "]", "--", "\n", "/*", "*/", "1", "a", "x'", "+", "#", ":", ";", "ü",
                 ]),
                 0..14,
             ),

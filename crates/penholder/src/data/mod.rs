@@ -10,9 +10,11 @@ mod row;
 mod row_set;
 mod value;
 
+pub use deserialize::from_sql;
+pub(crate) use markers::is_blank;
 pub use params::{IntoParams, Params, SliceParam};
 pub use query::Query;
-pub(crate) use query::{Statement, excerpt};
+pub(crate) use query::{Statement, place_of};
 pub use row::{ColumnIndex, Row};
 pub use row_set::{Executed, RowSet};
 pub use value::Value;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::num::{
     NonZeroI8, NonZeroI16, NonZeroI32, NonZeroI64, NonZeroIsize, NonZeroU8, NonZeroU16, NonZeroU32,
-    NonZeroU64, NonZeroUsize,
+    NonZeroU64, NonZeroUsize, TryFromIntError,
 };
 use std::rc::Rc;
 use std::sync::Arc;
@@ -96,7 +96,7 @@ impl Params {
             Given::Invalid { parameter, why } => Err(Error::misuse(
                 what,
                 format!("parameter {parameter}: {why}: nothing was run"),
-                "pass it as text, a number or a blob, or bind it in a closure of `write`",
+                "store it as text or as a blob",
             )),
         }
     }
@@ -135,10 +135,7 @@ fn by_number(
     for (name, value) in named {
         let number = markers.number_of(&name);
         let Some(place) = number.and_then(|number| values.get_mut(number - 1)) else {
-            if markers.is_complete {
-                return Err(unknown_name(what, markers, &name));
-            }
-            continue;
+            return Err(unknown_name(what, markers, &name));
         };
         if place.replace(value).is_some() {
             let why = format!("two values for {name}: nothing was run");
@@ -188,6 +185,14 @@ impl Value {
                 .map_err(|_| "its text is not UTF-8".to_owned()),
             Ok(ToSqlOutput::Owned(value)) => Ok(value.into()),
             Ok(_) => Err("it is not plain data".to_owned()),
+            Err(rusqlite::Error::ToSqlConversionFailure(error))
+                if error.is::<TryFromIntError>() =>
+            {
+                Err(format!(
+                    "it is larger than {}, SQLite's largest integer",
+                    i64::MAX
+                ))
+            }
             Err(error) => Err(error.to_string()),
         }
     }
@@ -236,6 +241,52 @@ pub trait IntoParams {
     fn into_params(self) -> Params;
 }
 
+/// Makes positional parameters of values of different types, up to 32.
+///
+/// They are also parameters of rusqlite, and may cross an `.await`: the values have to be `Send`
+/// and `Sync`. For others, and for more than 32, take `rusqlite::params!` or
+/// [`Params`](crate::Params).
+///
+/// ```
+/// use penholder::{Query, params};
+///
+/// let query = Query::new("INSERT INTO job VALUES (?1, ?2)", params![1, "two"]);
+/// # drop(query);
+/// ```
+#[macro_export]
+macro_rules! params {
+    () => {
+        ([] as [&(dyn $crate::rusqlite::ToSql + ::std::marker::Send + ::std::marker::Sync); 0])
+    };
+    ($($value:expr),+ $(,)?) => {
+        &[$(&$value as &(dyn $crate::rusqlite::ToSql + ::std::marker::Send + ::std::marker::Sync)),+]
+    };
+}
+
+/// Makes named parameters, up to 32. Each name includes its prefix, as in the statement.
+///
+/// They are also parameters of rusqlite, and may cross an `.await`: the values have to be `Send`
+/// and `Sync`. For others, and for more than 32, take `rusqlite::named_params!`.
+///
+/// ```
+/// use penholder::{Query, named_params};
+///
+/// let query = Query::new("DELETE FROM job WHERE id = :id", named_params! {":id": 1});
+/// # drop(query);
+/// ```
+#[macro_export]
+macro_rules! named_params {
+    () => {
+        ([] as [&(dyn $crate::rusqlite::ToSql + ::std::marker::Send + ::std::marker::Sync); 0])
+    };
+    ($($name:literal: $value:expr),+ $(,)?) => {
+        &[$((
+            $name,
+            &$value as &(dyn $crate::rusqlite::ToSql + ::std::marker::Send + ::std::marker::Sync),
+        )),+]
+    };
+}
+
 impl IntoParams for Params {
     fn into_params(self) -> Params {
         self
@@ -262,7 +313,7 @@ impl IntoParams for () {
     }
 }
 
-// A type for the elements of `[]`, which nothing else says.
+// This is the only implementation for `[]`, so it determines the type of its elements.
 impl IntoParams for [&(dyn ToSql + Send + Sync); 0] {
     fn into_params(self) -> Params {
         Vec::new().into()

@@ -2,7 +2,7 @@
 
 use super::params::{IntoParams, Params};
 use super::value::Value;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How many characters of a statement an error shows.
 const EXCERPT_MAX: usize = 60;
@@ -48,9 +48,16 @@ impl Query {
     }
 
     /// Returns it with its values in the order of its parameters; see [`Params::resolve`].
-    pub(crate) fn into_statement(self, what: &'static str) -> Result<Statement> {
-        let values = self.params.resolve(what, &self.sql)?;
-        Ok(Statement::new(self.sql, values))
+    /// `explain` adds to an error, with the SQL text.
+    pub(crate) fn into_statement(
+        self,
+        what: &'static str,
+        explain: impl FnOnce(Error, &str) -> Error,
+    ) -> Result<Statement> {
+        match self.params.resolve(what, &self.sql) {
+            Ok(values) => Ok(Statement::new(self.sql, values)),
+            Err(error) => Err(explain(error, &self.sql)),
+        }
     }
 }
 
@@ -87,23 +94,23 @@ impl Statement {
         }
     }
 
-    /// Says which of several statements is meant, with the beginning of its text if that may be
-    /// shown.
-    pub(crate) fn place(number: usize, of: usize, shown: Option<&str>) -> String {
-        match shown {
-            Some(sql) => format!("statement {number} of {of} (`{}`)", excerpt(sql)),
-            None => format!("statement {number} of {of}"),
-        }
-    }
-
     /// Returns the length of its text and values together, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.sql.len() + self.values.iter().map(Value::bytes).sum::<usize>()
     }
 }
 
+/// Says which of several statements or steps is meant, with the beginning of its text if that may
+/// be shown.
+pub(crate) fn place_of(kind: &str, number: usize, of: usize, shown: Option<&str>) -> String {
+    match shown {
+        Some(sql) => format!("{kind} {number} of {of} (`{}`)", excerpt(sql)),
+        None => format!("{kind} {number} of {of}"),
+    }
+}
+
 /// Returns the beginning of a statement in one line.
-pub(crate) fn excerpt(sql: &str) -> String {
+fn excerpt(sql: &str) -> String {
     let mut words = String::new();
     for word in sql.split_whitespace() {
         if words.chars().count() > EXCERPT_MAX {

@@ -1,8 +1,9 @@
 //! One row of a result.
 
+use std::any::type_name;
 use std::sync::Arc;
 
-use rusqlite::types::FromSql;
+use rusqlite::types::{FromSql, FromSqlError};
 
 use super::value::Value;
 use crate::error::{Error, Result};
@@ -35,7 +36,8 @@ impl Row {
 
     /// Returns one value, converted to the type that is asked for: any type that implements
     /// rusqlite's [`FromSql`], `Option` of it for what may be `NULL`. The column is its index,
-    /// from zero, or its name; of several columns with one name it is the first.
+    /// from zero, or its name, in which the case of ASCII letters does not matter; of several
+    /// columns with one name it is the first.
     ///
     /// # Errors
     ///
@@ -46,8 +48,23 @@ impl Row {
         let index = column.index_in(&self.columns)?;
         let value = self.values.get(index).unwrap_or(&Value::Null);
         T::column_result(value.as_ref()).map_err(|error| {
-            let why = format!("column {:?}: {error}", self.columns[index]);
-            Error::misuse("read a row", why, "ask for the type that is stored")
+            let column = &self.columns[index];
+            let (stored, wanted) = (value.as_ref().data_type(), type_name::<T>());
+            let (why, next) = match (error, value) {
+                (FromSqlError::InvalidType, Value::Null) => (
+                    format!("it is NULL, and {wanted} was asked for"),
+                    "ask for an Option",
+                ),
+                (FromSqlError::InvalidType, _) => (
+                    format!("it is {stored}, and {wanted} was asked for"),
+                    "ask for the type that is stored",
+                ),
+                (error, _) => (
+                    error.to_string(),
+                    "ask for another type, or correct the value",
+                ),
+            };
+            Error::misuse("read a row", format!("column {column:?}: {why}"), next)
         })
     }
 
@@ -92,7 +109,8 @@ impl ColumnIndex for usize {
 
 impl ColumnIndex for &str {
     fn index_in(&self, columns: &[String]) -> Result<usize> {
-        columns.iter().position(|name| name == self).ok_or_else(|| {
+        let named = |name: &String| name.eq_ignore_ascii_case(self);
+        columns.iter().position(named).ok_or_else(|| {
             let why = format!("there is no column {self:?} among {columns:?}");
             Error::misuse(
                 "read a row",

@@ -71,19 +71,21 @@ impl RowSet {
         max: usize,
         statement: &mut rusqlite::Statement<'_>,
     ) -> rusqlite::Result<Self> {
-        let width = statement.column_count();
-        #[expect(clippy::useless_conversion, reason = "a vector up to rusqlite 0.40")]
-        let names = statement.column_names().into_iter();
-        let columns: Arc<[String]> = names.map(str::to_owned).collect();
+        // Read after the first step, which prepares the statement again if the schema has
+        // changed.
+        let mut columns = None;
         let mut rows = Vec::new();
         let mut found = statement.raw_query();
         while rows.len() < max {
             let Some(row) = found.next()? else {
                 break;
             };
-            let values: rusqlite::Result<_> = (0..width).map(|column| row.get(column)).collect();
-            rows.push(Row::new(Arc::clone(&columns), values?));
+            let columns = columns.get_or_insert_with(|| names(row.as_ref()));
+            let values: rusqlite::Result<_> = (0..columns.len()).map(|at| row.get(at)).collect();
+            rows.push(Row::new(Arc::clone(columns), values?));
         }
+        drop(found);
+        let columns = columns.unwrap_or_else(|| names(statement));
         Ok(Self { columns, rows })
     }
 
@@ -123,12 +125,18 @@ impl RowSet {
     }
 }
 
+fn names(statement: &rusqlite::Statement<'_>) -> Arc<[String]> {
+    #[expect(clippy::useless_conversion, reason = "a vector up to rusqlite 0.40")]
+    let names = statement.column_names().into_iter();
+    names.map(str::to_owned).collect()
+}
+
 impl Index<usize> for RowSet {
     type Output = Row;
 
     /// # Panics
     ///
-    /// There are not so many rows.
+    /// The index is not below [`len`](Self::len).
     fn index(&self, index: usize) -> &Row {
         &self.rows[index]
     }

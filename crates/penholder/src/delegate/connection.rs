@@ -43,7 +43,7 @@ const NO_ID: i64 = -0x70e6_e686_f6c6_4657;
 /// Distinguishes the text of a delegated statement from the connection's own in its cache. It
 /// stands before the text: what follows the last expression of `RETURNING` is part of the name
 /// of a column.
-const MARK: &str = "--carried\n";
+const MARK: &str = "--delegated\n";
 
 /// A connection for plain data only.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use penholder_core::Deadline;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags, ffi};
 
@@ -35,7 +36,12 @@ impl Database {
     /// The target or one of the files that SQLite keeps next to it exists, or the target
     /// cannot be written.
     pub fn backup_to(&self, target: impl AsRef<Path>) -> Result<()> {
-        let target = Location::of(target.as_ref(), "back up")?;
+        self.backup_until(&self.deadline(), target.as_ref())
+    }
+
+    /// As [`backup_to`](Self::backup_to), with a reader by this deadline.
+    pub(crate) fn backup_until(&self, deadline: &Deadline, target: &Path) -> Result<()> {
+        let target = Location::of(target, "back up")?;
         refuse_existing(&target)?;
         let failed = |e| {
             Error::io(
@@ -50,7 +56,7 @@ impl Database {
             .tempfile_in(target.directory())
             .map_err(failed)?;
         // The reader's transaction keeps one snapshot for all steps.
-        self.read(|source| {
+        self.read_until(deadline, |source| {
             copy_pages(source, copy.path()).map_err(|e| Error::sqlite("back up", &target.path, e))
         })?;
         let mode = fs::metadata(self.path()).map(|meta| meta.permissions());

@@ -12,8 +12,9 @@ use crate::write::Session;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Checkpoint {
-    /// How many frames (pages) the WAL had before.
-    pub log_frames: u64,
+    /// How many frames (pages) the WAL had before. Zero, as the next one, also if another
+    /// connection was running a checkpoint.
+    pub wal_frames: u64,
     /// How many of them are in the database file now.
     pub checkpointed_frames: u64,
     /// Whether the WAL was emptied. If not, another connection still reads from it.
@@ -60,7 +61,7 @@ pub(crate) fn run_checkpoint(session: &Session<'_>) -> Result<Checkpoint> {
         Err(error) => return Err(failed(error)),
     };
     Ok(Checkpoint {
-        log_frames: passive.wal_frames,
+        wal_frames: passive.wal_frames,
         checkpointed_frames: passive.checkpointed,
         truncated,
     })

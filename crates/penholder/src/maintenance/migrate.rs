@@ -5,7 +5,7 @@ use std::panic::Location;
 use penholder_core::Deadline;
 use rusqlite::Connection;
 
-use crate::data::{Params, excerpt};
+use crate::data::{Params, place_of};
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::write::Session;
@@ -103,17 +103,19 @@ impl<'a, S: AsRef<str>> Migration<'a, S> {
         let Some(sql) = self.steps.get(number).map(AsRef::as_ref) else {
             return Ok(());
         };
-        session.write(|tx| {
+        let run: Result<()> = session.write(|tx| {
             tx.note_statement(sql);
             if self.version(tx)? != number {
                 return Ok(());
             }
-            tx.execute_batch(sql).map_err(|e| {
-                let error = Error::sqlite("migrate", self.db.path(), self.db.hide(e));
-                error.at_place(|| self.place(number))
-            })?;
+            tx.execute_batch(sql)
+                .map_err(|e| Error::sqlite("migrate", self.db.path(), self.db.hide(e)))?;
             let version = i64::try_from(number + 1).unwrap_or(i64::MAX);
             Ok(tx.pragma_update(None, "user_version", version)?)
+        });
+        run.map_err(|e| {
+            e.in_closure("migrate", self.db.path())
+                .at_place(|| self.place(number))
         })
     }
 
@@ -134,13 +136,7 @@ impl<'a, S: AsRef<str>> Migration<'a, S> {
     /// Says which step is meant.
     fn place(&self, number: usize) -> String {
         let (count, sql) = (self.steps.len(), self.steps.get(number));
-        match sql.filter(|_| self.db.may_show_sql()) {
-            Some(sql) => format!(
-                "step {} of {count} (`{}`)",
-                number + 1,
-                excerpt(sql.as_ref())
-            ),
-            None => format!("step {} of {count}", number + 1),
-        }
+        let shown = sql.filter(|_| self.db.may_show_sql()).map(AsRef::as_ref);
+        place_of("step", number + 1, count, shown)
     }
 }

@@ -9,7 +9,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::error::{Error, Result, is_busy_code};
 use crate::location::Location;
-use crate::options::OpenOptions;
+use crate::options::{ConnectionRole, OpenOptions};
 use crate::sqlite::ffi;
 use crate::sys;
 
@@ -54,6 +54,30 @@ pub(crate) fn open_reader(location: &Location, deadline: &Deadline) -> Result<Co
         .pragma_update(None, "query_only", true)
         .map_err(|e| explain(location, deadline, e))?;
     Ok(connection)
+}
+
+/// Lets the program set up a connection that was just opened.
+///
+/// # Errors
+///
+/// A hook fails, or leaves a transaction open: what is written in it would be rolled back.
+pub(crate) fn set_up_by_program(
+    connection: &Connection,
+    location: &Location,
+    options: &OpenOptions,
+    role: ConnectionRole,
+) -> Result<()> {
+    options
+        .run_connection_hooks(connection, role)
+        .map_err(|e| Error::sqlite("run the connection hook", &location.path, e))?;
+    if connection.is_autocommit() {
+        return Ok(());
+    }
+    Err(Error::misuse(
+        "run the connection hook",
+        format!("it left a transaction open on {}", location.path.display()),
+        "let it COMMIT what it begins",
+    ))
 }
 
 fn open(location: &Location, flags: OpenFlags, deadline: &Deadline) -> Result<Connection> {

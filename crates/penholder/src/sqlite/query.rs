@@ -2,8 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::sql::is_blank;
-use crate::data::{RowSet, Value};
+use crate::data::{RowSet, Value, is_blank};
 
 /// Runs one statement to its end and keeps its rows.
 ///

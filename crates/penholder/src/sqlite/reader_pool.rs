@@ -6,6 +6,7 @@
 //! | idle | in `idle`, no transaction | `take` lends it |
 //! | lent | with a caller | drop of [`Reader`]: idle again, or closed if it cannot be reset |
 
+use std::mem;
 use std::ops::Deref;
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -86,20 +87,16 @@ impl ReaderPool {
             state = next;
         }
         drop(state);
-        match open(location, options, deadline) {
-            Ok(connection) => Ok(self.lend(connection)),
-            Err(error) => {
-                lock(&self.state).unopened += 1;
-                self.returned.notify_one();
-                Err(error)
-            }
-        }
+        let place = Place(self);
+        let connection = open(location, options, deadline)?;
+        mem::forget(place);
+        Ok(self.lend(connection))
     }
 
     /// Takes the connections that are not lent out of the pool.
     pub(crate) fn drain(&mut self) -> Vec<Connection> {
         let state = self.state.get_mut();
-        std::mem::take(&mut state.unwrap_or_else(PoisonError::into_inner).idle)
+        mem::take(&mut state.unwrap_or_else(PoisonError::into_inner).idle)
     }
 
     fn lend(&self, connection: Connection) -> Reader<'_> {
@@ -113,10 +110,19 @@ impl ReaderPool {
 
 fn open(location: &Location, options: &OpenOptions, deadline: &Deadline) -> Result<Connection> {
     let connection = connection::open_reader(location, deadline)?;
-    options
-        .run_connection_hooks(&connection, ConnectionRole::Reader)
-        .map_err(|e| Error::sqlite("run the connection hook", &location.path, e))?;
+    connection::set_up_by_program(&connection, location, options, ConnectionRole::Reader)?;
     Ok(connection)
+}
+
+/// The place of a connection that is being opened. Dropping it gives the place back: the
+/// connection could not be opened, or a hook of the program panicked.
+struct Place<'a>(&'a ReaderPool);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.state).unopened += 1;
+        self.0.returned.notify_one();
+    }
 }
 
 impl Reader<'_> {
@@ -141,7 +147,7 @@ impl Drop for Reader<'_> {
         if self.is_inherited() {
             // It belongs to the parent, as its pool does: closing it here would drop the
             // parent's locks.
-            std::mem::forget(connection);
+            mem::forget(connection);
             return;
         }
         // Ends the snapshot, also when the caller panics.

@@ -46,15 +46,6 @@ pub(crate) fn may_change_connection(sql: &str) -> bool {
     !is_known || is_temporary()
 }
 
-/// Returns whether there is nothing but white space, comments and semicolons.
-pub(crate) fn is_blank(sql: &str) -> bool {
-    let mut rest = skip_comments(sql);
-    while let Some(after) = rest.strip_prefix(';') {
-        rest = skip_comments(after);
-    }
-    rest.is_empty()
-}
-
 /// Returns the letters that a statement begins with, after white space and comments.
 pub(crate) fn first_word(sql: &str) -> &[u8] {
     let word = skip_comments(sql).as_bytes();
@@ -104,16 +95,6 @@ mod tests {
             "WITH a AS (SELECT 1) DELETE FROM b",
         ] {
             assert!(!may_change_connection(sql), "{sql}");
-        }
-    }
-
-    #[test]
-    fn text_without_a_statement_is_recognised() {
-        for sql in ["", " \n", ";", "-- SELECT 1", "/* a */ ; ;-- b\n", "/* a"] {
-            assert!(is_blank(sql), "{sql}");
-        }
-        for sql in ["SELECT 1", "; SELECT 1", "-", "/", "-- a\nb"] {
-            assert!(!is_blank(sql), "{sql}");
         }
     }
 

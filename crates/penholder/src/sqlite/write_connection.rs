@@ -44,7 +44,12 @@ impl WriteConnection {
         options: &OpenOptions,
         deadline: &Deadline,
     ) -> Result<Self> {
-        let mut connection = connection::open_writer(location, options, deadline)?;
+        let connection = connection::open_writer(location, options, deadline)?;
+        Self::new(connection, location)
+    }
+
+    /// Sets our hooks on a connection, in the place of those that it has.
+    fn new(mut connection: Connection, location: &Location) -> Result<Self> {
         let hooks = Hooks::install(&mut connection)
             .map_err(|e| Error::sqlite("open database", &location.path, e))?;
         let connection = WalCountingConnection::new(connection);
@@ -62,11 +67,9 @@ impl WriteConnection {
         options: &OpenOptions,
         deadline: &Deadline,
     ) -> Result<Self> {
-        let connection = Self::open(location, options, deadline)?;
-        options
-            .run_connection_hooks(&connection, ConnectionRole::Writer)
-            .map_err(|e| Error::sqlite("run the connection hook", &location.path, e))?;
-        Ok(connection)
+        let connection = connection::open_writer(location, options, deadline)?;
+        connection::set_up_by_program(&connection, location, options, ConnectionRole::Writer)?;
+        Self::new(connection, location)
     }
 
     /// Borrows the connection to set hooks; the caller must not swap it with another.

@@ -4,13 +4,15 @@ use std::cell::Cell;
 use std::mem;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "tokio")]
+use penholder_core::Canceller;
 use penholder_core::{Deadline, Guard, Process};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ffi};
 
 use super::resources::{CallSite, WriteContext};
 use super::transaction::{Notes, Transaction};
-use crate::data::{Executed, Statement, Value};
+use crate::data::{Executed, Statement, Value, place_of};
 use crate::error::{self, Error, Result};
 use crate::options::OpenOptions;
 use crate::sqlite::connection;
@@ -54,6 +56,27 @@ impl<'a> Session<'a> {
             telemetry::failed(labels, &error);
             error
         })?;
+        waiting.ends(labels, &guard);
+        Self::begin(context, deadline, guard)
+    }
+
+    /// As [`acquire`](Self::acquire), with a wait that another thread may end. The error for that
+    /// reaches nobody: the future that wanted the session is gone.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn acquire_unless_cancelled(
+        context: WriteContext<'a>,
+        deadline: Deadline,
+        canceller: &Canceller,
+    ) -> Result<Self> {
+        let labels = context.labels();
+        let waiting = WaitSpan::begin(labels);
+        let waited = context
+            .locker()
+            .acquire_with_request(&deadline, canceller, None);
+        let guard = waited.lock.map_err(Error::from).and_then(|guard| {
+            guard.ok_or_else(|| Error::misuse("write", "its future was dropped", "await it"))
+        });
+        let guard = guard.inspect_err(|error| telemetry::failed(labels, error))?;
         waiting.ends(labels, &guard);
         Self::begin(context, deadline, guard)
     }
@@ -448,9 +471,12 @@ pub(crate) fn say_which_failed(
     statements: &[Statement],
     options: &OpenOptions,
 ) -> Error {
-    let sql = statements.get(index).map(|one| one.sql.as_str());
-    let shown = sql.filter(|_| options.record_sql);
-    error.at_place(|| Statement::place(index + 1, statements.len(), shown))
+    // The index may come from another process.
+    let Some(one) = statements.get(index) else {
+        return error;
+    };
+    let shown = options.record_sql.then_some(one.sql.as_str());
+    error.at_place(|| place_of("statement", index + 1, statements.len(), shown))
 }
 
 impl Drop for Session<'_> {

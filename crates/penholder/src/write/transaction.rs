@@ -12,7 +12,8 @@ use crate::options::OpenOptions;
 /// the transaction.
 ///
 /// A `COMMIT` inside the closure is an error and rolls back; so does a `ROLLBACK`, and
-/// [`write`](crate::Database::write) reports it. The closure may use savepoints of its own;
+/// [`write`](crate::Database::write) reports it. The closure may use savepoints of its own, by SQL
+/// (`tx.execute_batch("SAVEPOINT s")`, `ROLLBACK TO s`, `RELEASE s`);
 /// names that begin with `penholder_` are reserved.
 #[derive(Debug)]
 pub struct Transaction<'a> {
