@@ -1,15 +1,18 @@
 //! A hook sets up every connection that the program's statements run on, and no other.
 #![cfg(test)]
 
+use std::ffi::OsString;
 use std::panic;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use penholder::rusqlite::functions::FunctionFlags;
 use penholder::rusqlite::{self, Connection};
-use penholder::{ConnectionRole, Database, ErrorKind, OpenOptions, Result};
-use penholder_testkit::database_fixture;
+use penholder::{ConnectionRole, ErrorKind, OpenOptions, Result, Synchronous};
 use penholder_testkit::database_fixture::DatabaseFixture;
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{database_fixture, peer};
 
 fn add_twice(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
@@ -170,24 +173,48 @@ fn a_hook_cannot_switch_checkpoints_off() {
     assert!(wal.metadata().unwrap().len() < 32 << 20);
 }
 
-/// Another process would not know what the hook adds.
+/// Other processes would execute them with their own settings, here with foreign keys enforced.
 #[test]
 fn writes_on_a_changed_connection_stay_in_their_process() {
     let fixture = DatabaseFixture::new();
-    drop(fixture.database());
-    let changed = with_twice().open(fixture.path()).unwrap();
-    let plain = Database::open(fixture.path()).unwrap();
-    for _ in 0..20 {
-        changed
-            .execute("INSERT INTO entry VALUES (twice(1))", [])
-            .unwrap();
-        plain.execute("INSERT INTO entry VALUES (1)", []).unwrap();
+    let durable = || database_fixture::options().synchronous(Synchronous::Full);
+    let db = durable().open(fixture.path()).unwrap();
+    db.batch([
+        "CREATE TABLE entry(key)",
+        "CREATE TABLE owner(id INTEGER PRIMARY KEY)",
+        "CREATE TABLE part(owner REFERENCES owner)",
+    ])
+    .unwrap();
+    let writers = [(); 3].map(|()| Peer::start("write_durably", [fixture.path()]));
+    writers.iter().for_each(|writer| writer.expect("writing"));
+    let changed = durable()
+        .connection_hook(|connection, _| connection.pragma_update(None, "foreign_keys", false))
+        .open(fixture.path())
+        .unwrap();
+    for _ in 0..200 {
+        changed.execute("INSERT INTO part VALUES (7)", []).unwrap();
     }
+    drop(writers);
+    let parts: i64 = db.query_scalar("SELECT count(*) FROM part", []).unwrap();
+    assert_eq!(parts, 200);
     assert!(
-        plain
-            .execute("INSERT INTO entry VALUES (twice(1))", [])
-            .is_err()
+        db.status().unwrap().counters.combined_writes > 0,
+        "nothing was combined"
     );
-    assert_eq!(database_fixture::count_entries(&plain), 40);
-    assert_eq!(plain.status().unwrap().counters.combined_writes, 0);
+}
+
+/// A role: writes durably until killed, so that writes are combined.
+fn write_durably(args: &[OsString]) {
+    let options = database_fixture::options().synchronous(Synchronous::Full);
+    let db = options.open(Path::new(&args[0])).unwrap();
+    database_fixture::insert(&db, "first").unwrap();
+    peer::send("writing");
+    loop {
+        database_fixture::insert(&db, "more").unwrap();
+    }
+}
+
+#[test]
+fn peer() {
+    peer::run_role(&[("write_durably", write_durably)]);
 }
