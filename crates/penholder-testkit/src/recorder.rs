@@ -201,6 +201,7 @@ mod tests {
         tracing::info!(target: "penholder", "something happened");
     }
 
+    /// The only test, because another recorder in the process would hide the fault.
     #[test]
     fn an_event_is_recorded_although_another_thread_reported_it_first() {
         let recorded = Recorder::record(|| {
@@ -208,11 +209,5 @@ mod tests {
             report();
         });
         assert_eq!(recorded.text(), "INFO something happened\n");
-    }
-
-    #[test]
-    fn a_thread_without_a_recorder_records_nothing() {
-        let recorded = Recorder::record(|| thread::spawn(report).join().unwrap());
-        assert_eq!(recorded.text(), "");
     }
 }
