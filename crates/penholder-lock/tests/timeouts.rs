@@ -13,7 +13,7 @@ use penholder_testkit::peer::Peer;
 use penholder_testkit::{lock_fixture, peer, requirement};
 
 /// How late a timeout may be at the median.
-const MAX_DELAY: Duration = Duration::from_millis(400);
+const MAX_DELAY: Duration = Duration::from_millis(100);
 /// How late a single timeout may be if other processes keep the machine busy.
 const MAX_SINGLE_DELAY: Duration = Duration::from_secs(2);
 

@@ -16,7 +16,7 @@ use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
 /// The timeout that these tests wait for.
 const TIMEOUT: Duration = Duration::from_millis(500);
 /// How late a call may return at the median.
-const MAX_DELAY: Duration = Duration::from_millis(400);
+const MAX_DELAY: Duration = Duration::from_millis(100);
 /// How late a single call may return if other processes keep the machine busy.
 const MAX_SINGLE_DELAY: Duration = Duration::from_secs(4);
 
@@ -35,20 +35,22 @@ fn open_with_short_timeout(fixture: &DatabaseFixture) -> Database {
         .unwrap()
 }
 
-/// Asserts that the calls took the timeout and not much more, at the median because the
-/// machine may be busy.
-fn assert_on_time(mut took: Vec<Duration>) {
-    took.sort();
-    assert!(took[0] + Duration::from_millis(5) >= TIMEOUT, "{took:?}");
-    assert!(took[took.len() / 2] < TIMEOUT + MAX_DELAY, "{took:?}");
-    assert!(
-        took[took.len() - 1] < TIMEOUT + MAX_SINGLE_DELAY,
-        "{took:?}"
-    );
-}
-
-fn times(failures: &[(Error, Duration)]) -> Vec<Duration> {
-    failures.iter().map(|(_, took)| *took).collect()
+/// Returns the errors of every way to write, which must take the timeout and not much more: at
+/// the median, and at one of three attempts, because the machine may be busy.
+fn failures_on_time(db: &Database) -> Vec<(Error, Duration)> {
+    for attempt in 1.. {
+        let failures = failures(db);
+        let mut took: Vec<Duration> = failures.iter().map(|(_, took)| *took).collect();
+        took.sort();
+        assert!(took[0] + Duration::from_millis(5) >= TIMEOUT, "{took:?}");
+        let longest = took[took.len() - 1];
+        assert!(longest < TIMEOUT + MAX_SINGLE_DELAY, "{took:?}");
+        if took[took.len() / 2] < TIMEOUT + MAX_DELAY {
+            return failures;
+        }
+        assert!(attempt < 3, "{took:?}");
+    }
+    unreachable!("the third attempt returns or fails")
 }
 
 /// Returns the errors of every way to write, which must fail.
@@ -98,8 +100,7 @@ fn a_timeout_names_the_holder() {
     fixture.database();
     let db = open_with_short_timeout(&fixture);
     let mut holder = database_fixture::start_holder("hold_transaction", &fixture.path());
-    let failures = failures(&db);
-    assert_on_time(times(&failures));
+    let failures = failures_on_time(&db);
     for (error, _) in failures {
         assert_names(&error, &holder, "sleeping");
     }
@@ -124,8 +125,7 @@ fn a_stopped_holder_is_named_and_keeps_the_lock() {
         let status = db.status().unwrap();
         status.holder.unwrap().state == ProcessState::Stopped
     });
-    let failures = failures(&db);
-    assert_on_time(times(&failures));
+    let failures = failures_on_time(&db);
     for (error, _) in failures {
         assert_names(&error, &holder, "stopped");
     }
@@ -171,8 +171,7 @@ fn an_unlocked_writer_is_named() {
     let Some(mut unlocked_writer) = plain_sqlite::outsider(&fixture.path()) else {
         return;
     };
-    let mut failures = failures(&db);
-    assert_on_time(times(&failures));
+    let mut failures = failures_on_time(&db);
     // A statement in `with_write_lock` gets SQLite's error unchanged.
     let (error, _) = failures.pop().unwrap();
     assert!(error.is_sqlite_busy() && error.is_timeout(), "{error}");

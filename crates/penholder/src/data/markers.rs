@@ -90,13 +90,22 @@ impl<'a> Markers<'a> {
 }
 
 /// Returns whether there is nothing but white space, comments and semicolons.
-pub(crate) fn is_blank(mut sql: &str) -> bool {
+pub(crate) fn is_blank(sql: &str) -> bool {
+    let mut rest = skip_blanks(sql);
+    while let Some(after) = rest.strip_prefix(';') {
+        rest = skip_blanks(after);
+    }
+    rest.is_empty()
+}
+
+/// Returns what comes after white space and comments.
+pub(crate) fn skip_blanks(mut sql: &str) -> &str {
     loop {
-        sql = sql.trim_start_matches([' ', '\t', '\n', '\r', '\u{c}', '\u{feff}', ';']);
+        sql = sql.trim_start_matches([' ', '\t', '\n', '\r', '\u{c}', '\u{feff}']);
         let comment = match sql.as_bytes() {
             [b'-', b'-', ..] => end_of(sql, 2, "\n"),
             [b'/', b'*', _, ..] => end_of(sql, 2, "*/"),
-            rest => return rest.is_empty(),
+            _ => return sql,
         };
         sql = &sql[comment..];
     }
@@ -115,7 +124,7 @@ fn ends_in_name(before: &[u8]) -> bool {
 
 /// Returns whether this is CREATE VIRTUAL TABLE.
 fn is_virtual_table(sql: &str) -> bool {
-    let mut words = sql.split_ascii_whitespace();
+    let mut words = skip_blanks(sql).split_ascii_whitespace();
     let mut is_next = |word: &str| {
         words
             .next()
@@ -341,6 +350,7 @@ mod tests {
             "SELECT #1",
             "SELECT $a(b",
             "CREATE VIRTUAL TABLE a USING fts5(?)",
+            "/* a */ create virtual TABLE a USING fts5(:b)",
         ] {
             assert!(!Markers::of(sql).is_complete, "{sql}");
         }

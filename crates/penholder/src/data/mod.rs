@@ -11,7 +11,7 @@ mod row_set;
 mod value;
 
 pub use deserialize::from_sql;
-pub(crate) use markers::is_blank;
+pub(crate) use markers::{is_blank, skip_blanks};
 pub use params::{IntoParams, Params, SliceParam};
 pub use query::Query;
 pub(crate) use query::{Statement, place_of};

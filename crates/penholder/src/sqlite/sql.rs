@@ -3,6 +3,8 @@
 //! Only the beginning of a statement is read. A statement that is not recognised is treated
 //! with more care, which is slower and also correct.
 
+use crate::data::skip_blanks;
+
 /// What a statement does, by its first word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StatementKind {
@@ -48,24 +50,9 @@ pub(crate) fn may_change_connection(sql: &str) -> bool {
 
 /// Returns the letters that a statement begins with, after white space and comments.
 pub(crate) fn first_word(sql: &str) -> &[u8] {
-    let word = skip_comments(sql).as_bytes();
+    let word = skip_blanks(sql).as_bytes();
     let end = word.iter().position(|byte| !byte.is_ascii_alphabetic());
     &word[..end.unwrap_or(word.len())]
-}
-
-/// Returns what comes after white space and comments.
-fn skip_comments(mut sql: &str) -> &str {
-    loop {
-        sql = sql.trim_start();
-        let ended = if let Some(comment) = sql.strip_prefix("--") {
-            comment.split_once('\n')
-        } else if let Some(comment) = sql.strip_prefix("/*") {
-            comment.split_once("*/")
-        } else {
-            return sql;
-        };
-        sql = ended.map_or("", |(_, rest)| rest);
-    }
 }
 
 #[cfg(test)]
