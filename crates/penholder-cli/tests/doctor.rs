@@ -773,6 +773,35 @@ fn a_process_with_the_deleted_file_open_is_found() {
 }
 
 #[test]
+fn a_process_with_a_deleted_wal_or_index_open_is_found() {
+    for suffix in ["-wal", "-shm"] {
+        let fixture = CommandFixture::with_table(PENHOLDER);
+        let Some(old) = shell(&fixture, &[]) else {
+            return;
+        };
+        fs::remove_file(fixture.join(&format!("x.db{suffix}"))).unwrap();
+        let words = format!(
+            "older x.db{suffix}, which was deleted, is open in pid:{} ",
+            old.pid()
+        );
+        examine(&fixture).assert_found("replaced", "error", &words);
+    }
+}
+
+#[test]
+fn a_process_that_writes_the_wal_for_a_database_moved_aside_is_found() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let Some(old) = shell(&fixture, &[]) else {
+        return;
+    };
+    fs::copy(fixture.join("x.db"), fixture.join("new.db")).unwrap();
+    fs::rename(fixture.join("x.db"), fixture.join("aside.db")).unwrap();
+    fs::rename(fixture.join("new.db"), fixture.join("x.db")).unwrap();
+    let words = format!("together with another database file, in pid:{} ", old.pid());
+    examine(&fixture).assert_found("replaced", "error", &words);
+}
+
+#[test]
 fn affected_versions_of_sqlite_are_found() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     for program in ["sqlite3", "python3"] {

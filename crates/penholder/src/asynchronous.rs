@@ -501,7 +501,7 @@ impl AsyncDatabase {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        let attachment = self.attachment_to_write()?;
+        let attachment = self.attachment_to_write(&deadline).await?;
         let canceller = Arc::new(Canceller::default());
         let _cancel = CancelOnDrop(Arc::clone(&canceller));
         let (handed_over, handover) = Handover::new(work);
@@ -522,9 +522,13 @@ impl AsyncDatabase {
     }
 
     /// Returns what this process has open, for a write of this task.
-    fn attachment_to_write(&self) -> Result<Arc<Attachment>> {
+    async fn attachment_to_write(&self, deadline: &Deadline) -> Result<Arc<Attachment>> {
         self.db.refuse_read_only()?;
-        let attachment = self.db.attachment();
+        let mut attachment = self.db.attachment();
+        if attachment.files().are_lost() {
+            let (db, deadline) = (self.db.clone(), *deadline);
+            attachment = run("open database", move || db.attachment_to_use(&deadline)).await?;
+        }
         // Awaited inside a closure it would wait for the thread that it runs on.
         if attachment.group.is_led_by_this_thread() || attachment.locker().is_held_by_this_thread()
         {
@@ -539,8 +543,9 @@ impl AsyncDatabase {
 
     /// Runs a write in the group of this process.
     async fn submit(&self, work: Work, site: CallSite) -> WriteResult {
-        let attachment = self.attachment_to_write()?;
-        let write = PendingWrite::new(work, self.db.deadline(), site);
+        let deadline = self.db.deadline();
+        let attachment = self.attachment_to_write(&deadline).await?;
+        let write = PendingWrite::new(work, deadline, site);
         let task = QueuedTask {
             db: self.db.clone(),
             attachment,
@@ -597,6 +602,7 @@ impl QueuedTask {
             let led = catch_unwind(AssertUnwindSafe(|| {
                 if let Ok(context) = db.context(&attachment) {
                     context.lead_until_finished(Begun { lead, guard: None }, &member);
+                    attachment.end_of_call(&member.content.deadline);
                 }
             }));
             *lock(&panicked) = led.err();

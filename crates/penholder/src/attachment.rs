@@ -2,17 +2,22 @@
 
 use std::mem;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use penholder_core::{Guard, Locker};
+use penholder_core::{Deadline, Guard, Locker};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use crate::delegate::{Delegate, DelegateContext};
+use crate::error::Result;
 use crate::group::{Group, GroupContext};
 use crate::location::Location;
+use crate::mutex::lock;
 use crate::options::OpenOptions;
+use crate::sqlite::open_files::OpenFiles;
 use crate::sqlite::reader_pool::ReaderPool;
+use crate::sqlite::rescue::rescue;
 use crate::sqlite::wal;
 use crate::write::{WriteContext, WriteResources};
 
@@ -23,17 +28,21 @@ pub(crate) struct Attachment {
     pub(crate) readers: ReaderPool,
     pub(crate) group: Arc<Group>,
     delegate: Delegate,
+    /// Whether the connections are closed, because their files were replaced or deleted.
+    is_given_up: Mutex<bool>,
     /// The path of the WAL, which is only looked at.
     wal: PathBuf,
 }
 
 impl Attachment {
     pub(crate) fn new(locker: Locker, location: &Location, options: &OpenOptions) -> Self {
+        let files = Arc::new(OpenFiles::new(location));
         Self {
-            write: WriteResources::new(locker),
-            readers: ReaderPool::new(options.max_readers),
+            write: WriteResources::new(locker, Arc::clone(&files)),
+            readers: ReaderPool::new(options.max_readers, files),
             group: Group::new(),
             delegate: Delegate::default(),
+            is_given_up: Mutex::new(false),
             wal: location.wal(),
         }
     }
@@ -45,6 +54,55 @@ impl Attachment {
 
     pub(crate) fn locker(&self) -> &Locker {
         &self.write.locker
+    }
+
+    /// Returns which files SQLite has open.
+    pub(crate) fn files(&self) -> &OpenFiles {
+        &self.write.files
+    }
+
+    /// Closes all connections, if the files that they have open were replaced or deleted; a
+    /// reader that is lent is closed when it is returned. Before that, saves what is only in
+    /// those files.
+    ///
+    /// # Errors
+    ///
+    /// The write lock was not free before the deadline.
+    pub(crate) fn give_up_if_lost(&self, deadline: &Deadline) -> Result<()> {
+        if !self.files().are_lost() || !self.is_ours() {
+            return Ok(());
+        }
+        let mut is_given_up = lock(&self.is_given_up);
+        if *is_given_up {
+            return Ok(());
+        }
+        match self.locker().acquire_until(deadline) {
+            Ok(guard) => {
+                if let Some(connection) = self.write.take_connection() {
+                    rescue(self.files(), &connection, deadline);
+                }
+                self.close_connections();
+                drop(guard);
+            }
+            Err(error) if error.is_timeout() || error.is_nested() => return Err(error.into()),
+            // The lock file may have gone the same way.
+            Err(_) => self.close_connections(),
+        }
+        *is_given_up = true;
+        Ok(())
+    }
+
+    /// Ends a call that may have found the files replaced or deleted. If the write lock is not
+    /// free, the next call closes the connections.
+    pub(crate) fn end_of_call(&self, deadline: &Deadline) {
+        let _ = self.give_up_if_lost(deadline);
+    }
+
+    fn close_connections(&self) {
+        drop(self.write.take_connection());
+        self.write.checkpointer.close();
+        self.delegate.close_connection();
+        self.readers.close();
     }
 
     /// Returns what a write needs to know.
@@ -63,6 +121,15 @@ impl Attachment {
                 group: &self.group,
             },
             delegate: &self.delegate,
+        }
+    }
+
+    /// Saves what is only in files that were replaced or deleted, if the write lock is free.
+    fn rescue_before_closing(&self, connection: &Connection) {
+        let at_once = Deadline::after(Duration::ZERO);
+        if let Ok(Some(guard)) = self.locker().try_acquire() {
+            rescue(self.files(), connection, &at_once);
+            drop(guard);
         }
     }
 
@@ -110,7 +177,13 @@ impl Drop for Attachment {
         let Some(connection) = connection else {
             return;
         };
-        let guard = self.guard_for_closing(&connection);
+        let guard = if self.files().are_named() {
+            self.guard_for_closing(&connection)
+        } else {
+            // SQLite would delete a WAL by its path, which is another file now.
+            self.rescue_before_closing(&connection);
+            None
+        };
         if guard.is_some() {
             // If it fails, the next process that closes the database checkpoints.
             let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;

@@ -2,7 +2,7 @@
 
 use std::panic::{self, AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 #[cfg(feature = "tokio")]
@@ -20,12 +20,14 @@ use crate::doctor::{self, Finding};
 use crate::error::{Error, Result};
 use crate::group::{self, Begun, Submission, Work};
 use crate::location::Location;
+use crate::mutex::lock;
 use crate::opening;
 use crate::options::OpenOptions;
 use crate::sqlite::connection;
 use crate::sqlite::query::query_up_to;
+use crate::telemetry;
 #[cfg(feature = "tokio")]
-use crate::telemetry::{self, Labels};
+use crate::telemetry::Labels;
 use crate::write::{CallSite, Session, Transaction};
 
 /// One SQLite database, written by many processes, one at a time.
@@ -68,8 +70,9 @@ struct Inner {
     location: Location,
     options: OpenOptions,
     warnings: Vec<Finding>,
-    /// A forked child replaces its parent's.
+    /// A forked child replaces its parent's, and every process one whose files were replaced.
     attachment: ArcSwap<Attachment>,
+    reopening: Mutex<()>,
 }
 
 impl OpenOptions {
@@ -98,6 +101,7 @@ impl OpenOptions {
                 location,
                 options: self,
                 attachment: ArcSwap::from_pointee(attachment),
+                reopening: Mutex::new(()),
             }),
         })
     }
@@ -419,27 +423,29 @@ impl Database {
         in_group: impl FnOnce(Submission<'_>, W) -> Result<T, E>,
     ) -> Result<T, E> {
         let deadline = self.deadline();
-        let attachment = self.attachment();
-        let context = self.context(&attachment)?;
-        match context.enter_without_waiting(deadline)? {
-            Entered::Alone(entered) => {
-                entered.session.note_call_site(site, has_statement);
-                let done = catch_unwind(AssertUnwindSafe(|| alone(&entered.session, work)));
-                entered.finish();
-                done.unwrap_or_else(|panic| resume_unwind(panic))
+        self.with_attachment(&deadline, |attachment| {
+            let context = self.context(attachment)?;
+            match context.enter_without_waiting(deadline)? {
+                Entered::Alone(entered) => {
+                    entered.session.note_call_site(site, has_statement);
+                    let done = catch_unwind(AssertUnwindSafe(|| alone(&entered.session, work)));
+                    entered.finish();
+                    done.unwrap_or_else(|panic| resume_unwind(panic))
+                }
+                Entered::Group(begun) => {
+                    let lead =
+                        |begun: Begun, member: &_| context.lead_until_finished(begun, member);
+                    let submission = Submission {
+                        context: context.group,
+                        begun,
+                        deadline,
+                        site,
+                        lead: &lead,
+                    };
+                    in_group(submission, work)
+                }
             }
-            Entered::Group(begun) => {
-                let lead = |begun: Begun, member: &_| context.lead_until_finished(begun, member);
-                let submission = Submission {
-                    context: context.group,
-                    begun,
-                    deadline,
-                    site,
-                    lead: &lead,
-                };
-                in_group(submission, work)
-            }
-        }
+        })
     }
 
     /// Runs work with the write lock and the writing connection, outside the group of this
@@ -450,10 +456,11 @@ impl Database {
         site: CallSite,
         work: impl FnOnce(&Session<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let attachment = self.attachment();
-        let context = self.context(&attachment)?;
-        let session = Session::acquire(context.group.write, deadline)?;
-        run_session(&context, session, site, work)
+        self.with_attachment(&deadline, |attachment| {
+            let context = self.context(attachment)?;
+            let session = Session::acquire(context.group.write, deadline)?;
+            run_session(&context, session, site, work)
+        })
     }
 
     /// As [`with_session`](Self::with_session), with a wait that another thread may end.
@@ -467,8 +474,12 @@ impl Database {
         work: impl FnOnce(&Session<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         let context = self.context(attachment)?;
-        let session = Session::acquire_unless_cancelled(context.group.write, deadline, canceller)?;
-        run_session(&context, session, site, work)
+        let session = Session::acquire_unless_cancelled(context.group.write, deadline, canceller);
+        let done = session
+            .map_err(E::from)
+            .and_then(|session| run_session(&context, session, site, work));
+        attachment.end_of_call(&deadline);
+        done
     }
 
     // ---- reading ---------------------------------------------------------------
@@ -668,20 +679,21 @@ impl Database {
     {
         let location = &self.inner.location;
         let failed = |e: rusqlite::Error| Error::sqlite("read", &location.path, e);
-        let attachment = self.attachment();
-        let reader = attachment
-            .readers
-            .take(location, &self.inner.options, deadline)?;
-        connection::set_busy_timeout(&reader, deadline.remaining()).map_err(failed)?;
-        let begun = reader
-            .prepare_cached("BEGIN")
-            .and_then(|mut begin| begin.raw_execute());
-        begun.map_err(failed)?;
-        let value = work(&reader)?;
-        if reader.is_inherited() {
-            return Err(Error::forked("read", &location.path).into());
-        }
-        Ok(value)
+        self.with_attachment(deadline, |attachment| {
+            let reader = attachment
+                .readers
+                .take(location, &self.inner.options, deadline)?;
+            connection::set_busy_timeout(&reader, deadline.remaining()).map_err(failed)?;
+            let begun = reader
+                .prepare_cached("BEGIN")
+                .and_then(|mut begin| begin.raw_execute());
+            begun.map_err(failed)?;
+            let value = work(&reader)?;
+            if reader.is_inherited() {
+                return Err(Error::forked("read", &location.path).into());
+            }
+            Ok(value)
+        })
     }
 
     // ---- for the layers above ----------------------------------------------------
@@ -709,6 +721,33 @@ impl Database {
     /// Returns the deadline of a call that begins now.
     pub(crate) fn deadline(&self) -> Deadline {
         Deadline::after(self.inner.options.timeout)
+    }
+
+    /// Returns what this process has open, to read or write with. If its files were replaced or
+    /// deleted, opens what is there now.
+    ///
+    /// # Errors
+    ///
+    /// That is not safe yet, or fails as in [`Database::open`].
+    pub(crate) fn attachment_to_use(&self, deadline: &Deadline) -> Result<Arc<Attachment>> {
+        let current = self.attachment();
+        if !current.files().are_lost() {
+            return Ok(current);
+        }
+        drop(current);
+        self.inner.reopen(deadline)
+    }
+
+    /// Does one call's work with what this process has open.
+    fn with_attachment<T, E: From<Error>>(
+        &self,
+        deadline: &Deadline,
+        work: impl FnOnce(&Attachment) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let attachment = self.attachment_to_use(deadline)?;
+        let done = work(&attachment);
+        attachment.end_of_call(deadline);
+        done
     }
 
     /// Returns what this process has open.
@@ -780,5 +819,20 @@ impl Inner {
         // One count is kept for ever, so that the parent's is never dropped.
         std::mem::forget(Arc::clone(&previous));
         own
+    }
+
+    /// Opens what is at the path now, in the place of files that were replaced or deleted.
+    fn reopen(&self, deadline: &Deadline) -> Result<Arc<Attachment>> {
+        let _one_at_a_time = lock(&self.reopening);
+        let former = self.attachment();
+        if !former.files().are_lost() {
+            return Ok(former);
+        }
+        former.give_up_if_lost(deadline)?;
+        let opened = opening::reopen(&self.location, &self.options, former.files(), deadline)?;
+        let own = Arc::new(opened);
+        self.attachment.store(Arc::clone(&own));
+        telemetry::reopened(&self.location);
+        Ok(own)
     }
 }

@@ -36,6 +36,8 @@ pub enum ErrorKind {
     BatchAborted,
     /// The outcome of this write, or its result, is not known.
     OutcomeUnknown,
+    /// The database file, its `-wal` or its `-shm` was replaced or deleted while it was open.
+    FileReplaced,
     /// The call itself is wrong: its parameters, the type that is asked for, what a closure did
     /// to its transaction.
     Misuse,
@@ -127,6 +129,46 @@ enum Kind {
     ResultLost {
         path: PathBuf,
     },
+    /// A file of the database is not the one that is open any more.
+    FileReplaced {
+        what: &'static str,
+        path: PathBuf,
+        change: FileChange,
+        /// Whether what failed had been committed when that was noticed.
+        is_committed: bool,
+    },
+}
+
+/// What became of a file of a database while it was open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FileChange {
+    path: PathBuf,
+    is_deleted: bool,
+}
+
+impl FileChange {
+    pub(crate) fn replaced(path: &Path) -> Self {
+        let path = path.to_owned();
+        let is_deleted = false;
+        Self { path, is_deleted }
+    }
+
+    pub(crate) fn deleted(path: &Path) -> Self {
+        let path = path.to_owned();
+        let is_deleted = true;
+        Self { path, is_deleted }
+    }
+}
+
+impl fmt::Display for FileChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.path.file_name().unwrap_or_default().display();
+        if self.is_deleted {
+            write!(f, "there is no {name} any more")
+        } else {
+            write!(f, "{name} is another file now")
+        }
+    }
 }
 
 impl Error {
@@ -272,6 +314,23 @@ impl Error {
         Self::new(Kind::ResultLost { path })
     }
 
+    pub(crate) fn file_replaced(what: &'static str, path: &Path, change: FileChange) -> Self {
+        Self::new(Kind::FileReplaced {
+            what,
+            path: path.to_owned(),
+            change,
+            is_committed: false,
+        })
+    }
+
+    /// Says that what failed had been committed before, if a file was replaced.
+    pub(crate) fn after_commit(mut self) -> Self {
+        if let Kind::FileReplaced { is_committed, .. } = &mut *self.kind {
+            *is_committed = true;
+        }
+        self
+    }
+
     /// Copies the error for another write of the same batch, for which `COMMIT` failed too.
     pub(crate) fn for_another(&self) -> Self {
         Self::new(match &*self.kind {
@@ -302,6 +361,17 @@ impl Error {
                 source: copy_of(source),
             },
             Kind::Lock(error) => Kind::Lock(error.clone()),
+            Kind::FileReplaced {
+                what,
+                path,
+                change,
+                is_committed,
+            } => Kind::FileReplaced {
+                what,
+                path: path.clone(),
+                change: change.clone(),
+                is_committed: *is_committed,
+            },
             Kind::OutcomeUnknown { path, cause } => Kind::OutcomeUnknown {
                 path: path.clone(),
                 cause: cause.as_ref().map(|cause| Box::new(cause.for_another())),
@@ -349,6 +419,7 @@ impl Error {
             Kind::Forked { .. } => ErrorKind::Forked,
             Kind::RolledBack { .. } => ErrorKind::BatchAborted,
             Kind::OutcomeUnknown { .. } | Kind::ResultLost { .. } => ErrorKind::OutcomeUnknown,
+            Kind::FileReplaced { .. } => ErrorKind::FileReplaced,
         }
     }
 
@@ -418,6 +489,17 @@ impl Error {
             Kind::Forked { .. } => true,
             _ => false,
         }
+    }
+
+    /// Returns whether the database file, its `-wal` or its `-shm` was replaced or deleted while
+    /// this process had it open.
+    ///
+    /// Nothing of this call is in the database that the path names now; the text says if it had
+    /// been committed to the former file. All connections are given up, and the next call opens
+    /// what is there, if that is safe.
+    #[must_use]
+    pub fn is_file_replaced(&self) -> bool {
+        self.kind() == ErrorKind::FileReplaced
     }
 
     /// Returns whether the database was refused before anything was opened or changed.
@@ -601,6 +683,12 @@ impl fmt::Display for Text<'_> {
             Kind::OutcomeUnknown { path, cause } => outcome_unknown_text(f, path, cause.as_deref()),
             Kind::ResultLost { path } => result_lost_text(f, path),
             Kind::RolledBack { path } => rolled_back_text(f, path),
+            Kind::FileReplaced {
+                what,
+                path,
+                change,
+                is_committed,
+            } => file_replaced_text(f, what, path, change, *is_committed),
         }
     }
 }
@@ -726,6 +814,26 @@ fn rolled_back_text(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
         f,
         "write: {}: another write of the same batch made SQLite roll all of it back: nothing was \
          written: try again",
+        path.display()
+    )
+}
+
+fn file_replaced_text(
+    f: &mut fmt::Formatter<'_>,
+    what: &str,
+    path: &Path,
+    change: &FileChange,
+    is_committed: bool,
+) -> fmt::Result {
+    let outcome = match what {
+        _ if is_committed => "what was written is in the former file only",
+        "write" => "nothing was written",
+        _ => "nothing was done",
+    };
+    write!(
+        f,
+        "{what}: {}: the database file was replaced or deleted ({change}): {outcome}: call again \
+         to open what is there now, and replace a database with `penholder restore` only",
         path.display()
     )
 }

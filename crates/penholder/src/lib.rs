@@ -121,6 +121,8 @@
 //! | WARN `timeout` | of the write lock, or of SQLite's own locks | `error` |
 //! | WARN `write lock recovered from a process that had died` | | `dead_pid` |
 //! | WARN `the WAL is long, …` | over 16 MB, and a reader keeps a checkpoint from copying all of it; no field `label` | `frames`, `moved` |
+//! | WARN `a file of the database was replaced or deleted; …` | the connections are given up; no field `label` | `change` |
+//! | WARN `opened the files that are there now` | after that; no field `label` | |
 //!
 //! With the feature `metrics` the program's recorder gets, for all its databases together:
 //!
@@ -134,6 +136,7 @@
 //! | `penholder_combined_writes_total` | counter: writes of other processes in them |
 //! | `penholder_long_holds_total` | counter: holds of [`OpenOptions::long_hold_threshold`] or longer |
 //! | `penholder_wal_pinned_total` | counter: checkpoints that a reader kept from copying all of a long WAL |
+//! | `penholder_files_replaced_total` | counter: times that a file of a database was found replaced or deleted |
 //!
 //! The example `events` prints both. Without a subscriber no clock is read; the feature
 //! `metrics` reads it at each write.

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::options::OpenOptions;
 use crate::sqlite::connection;
+use crate::sqlite::open_files::OpenFiles;
 use crate::sqlite::write_connection::WriteConnection;
 use crate::sys;
 
@@ -40,12 +41,45 @@ pub(crate) fn open(
     } else {
         let connection = WriteConnection::open_for_program(location, options, deadline)?;
         ensure_wal(&connection, location, &attachment, deadline)?;
+        attachment.files().check_opened(&connection, deadline)?;
         connection::set_busy_timeout(&connection, options.timeout)
             .map_err(|e| Error::sqlite("open database", &location.path, e))?;
         attachment.write.keep_connection(Some(Box::new(connection)));
         attachment.write.note_opened(options);
     }
     Ok(attachment)
+}
+
+/// Opens what is at the path of a database now, after the files that were open there were replaced
+/// or deleted. Never creates a database.
+///
+/// # Errors
+///
+/// There is no database, or opening it is not safe yet; those of [`open`].
+pub(crate) fn reopen(
+    former: &Location,
+    options: &OpenOptions,
+    lost: &OpenFiles,
+    deadline: &Deadline,
+) -> Result<Attachment> {
+    let what = "open database";
+    let location = Location::of(&former.path, what)?;
+    let refused = |why: String, next| Err(Error::refused(what, &former.path, why, next));
+    if location.path != former.path {
+        let why = "it is a symbolic link now".to_owned();
+        return refused(why, "restart the program to follow it");
+    }
+    if let Some(leftover) = lost.leftover() {
+        let why = format!(
+            "the database file was replaced or deleted, and {} belongs to a former file: SQLite \
+             would apply it to what is there now",
+            leftover.display()
+        );
+        let next = "stop every program that uses the database, delete its -wal and -shm files, \
+                    and start them again; the next time use `penholder restore`";
+        return refused(why, next);
+    }
+    open(&location, &options.clone().create(false), deadline)
 }
 
 /// Returns the path of the lock file of a database.

@@ -12,7 +12,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::span::EnteredSpan;
 use tracing::{Level, debug, debug_span, event_enabled, warn};
 
-use crate::error::Error;
+use crate::error::{Error, FileChange};
 use crate::location::Location;
 use crate::options::OpenOptions;
 
@@ -192,6 +192,27 @@ pub(crate) fn wal_is_pinned(location: &Location, frames: u64, moved: u64) {
         frames,
         moved,
         "the WAL is long, and a reader keeps it from being checkpointed",
+    );
+}
+
+/// Reports that a file of the database was replaced or deleted while it was open.
+pub(crate) fn file_replaced(location: &Location, change: &FileChange) {
+    #[cfg(feature = "metrics")]
+    metrics::counter!("penholder_files_replaced_total").increment(1);
+    warn!(
+        target: "penholder",
+        database = %location.path.display(),
+        %change,
+        "a file of the database was replaced or deleted; all connections are given up",
+    );
+}
+
+/// Reports that the database was opened again after that.
+pub(crate) fn reopened(location: &Location) {
+    warn!(
+        target: "penholder",
+        database = %location.path.display(),
+        "opened the files that are there now",
     );
 }
 

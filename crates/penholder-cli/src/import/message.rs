@@ -92,6 +92,12 @@ pub(super) fn stopped(args: &Import, source: &Source, done: u64, stop: Stop) -> 
             (format!("find out what changed, then {again}"), FAILED)
         }
         Stop::Database(error) if error.is_timeout() => (again(args, done), TIMEOUT),
+        Stop::Database(error) if error.is_file_replaced() => {
+            let next =
+                "see which of them are in the database that is there now, then import the rest";
+            let next = if done > 0 { next } else { "try again" };
+            (next.to_owned(), FAILED)
+        }
         Stop::Database(_) => (again(args, done), FAILED),
         Stop::Signal(number) => (again(args, done), 128 + number),
     };

@@ -10,7 +10,7 @@ use super::policy::may_use_other_connection;
 use super::state::DelegateContext;
 use super::wire::{self, Encoder, RemoteWrite, Reply};
 use crate::data::Statement;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::group::{Budget, ClaimedWrite, WriteResult};
 use crate::sqlite::savepoint;
 use crate::telemetry;
@@ -290,24 +290,40 @@ impl Combination<'_> {
         };
         penholder_core::failpoint!("before_commit");
         let begun = Instant::now();
-        let committed = recorded.and_then(|()| self.connection.step("COMMIT"));
+        let committed = recorded
+            .map_err(|e| self.session.explain("commit", e))
+            .and_then(|()| self.session.check_files_again())
+            .and_then(|()| {
+                let committed = self.connection.step("COMMIT");
+                committed.map_err(|e| self.session.explain("commit", e))
+            });
         let commit_time = begun.elapsed();
         penholder_core::failpoint!("committed");
         let requests: Vec<RemoteRequest> = done.iter().map(|one| one.request.clone()).collect();
         match committed {
             Ok(()) => {
+                if let Err(error) = self.session.check_files() {
+                    // The requests stay claimed: their owners look them up in the database that
+                    // the path names now.
+                    self.fail_own(&error.after_commit());
+                    return;
+                }
                 acknowledge(guard, &requests);
                 self.account(&done, commit_time);
             }
             Err(error) => {
                 self.refuse(&requests);
                 self.roll_back();
-                let error = self.session.explain("commit", error);
-                for own in &mut self.own {
-                    if let Some(Ok(_)) = own.result {
-                        own.result = Some(Err(error.for_another()));
-                    }
-                }
+                self.fail_own(&error);
+            }
+        }
+    }
+
+    /// Gives an error to those of our own writes that would have succeeded.
+    fn fail_own(&mut self, error: &Error) {
+        for own in &mut self.own {
+            if let Some(Ok(_)) = own.result {
+                own.result = Some(Err(error.for_another()));
             }
         }
     }

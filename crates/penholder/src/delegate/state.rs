@@ -72,6 +72,10 @@ impl Delegate {
             return Ok(connection);
         }
         let connection = DelegateConnection::open(context.location, context.options, deadline)?;
+        context
+            .resources
+            .files
+            .check_opened(connection.connection(), deadline)?;
         self.fingerprint.store(connection.fingerprint().0, Relaxed);
         Ok(Box::new(connection))
     }
@@ -96,6 +100,11 @@ impl Delegate {
         }
         let fingerprint = self.fingerprint.load(Relaxed);
         (fingerprint != 0).then_some(Fingerprint(fingerprint))
+    }
+
+    /// Closes the connection, unless it is in use.
+    pub(crate) fn close_connection(&self) {
+        *lock(&self.connection) = None;
     }
 
     /// Takes the connection out, to be closed.

@@ -40,7 +40,7 @@ pub(super) fn examine(subject: &Subject<'_>) -> Vec<Finding> {
         .found
         .iter()
         .partition(|opener| is_unlocked(subject, opener));
-    let mut findings = replaced(&openers.found, database);
+    let mut findings = replaced(&openers.found, subject);
     findings.extend(unlocked_writers(
         subject,
         &attached,
@@ -51,15 +51,23 @@ pub(super) fn examine(subject: &Subject<'_>) -> Vec<Finding> {
     findings
 }
 
-/// Finds the other processes that have the database or its lock open.
+/// Finds the other processes that have the database, its WAL or its lock open.
 fn search(subject: &Subject<'_>) -> Openers {
-    let database = subject.location.path.clone();
-    let files: Vec<PathBuf> = std::iter::once(database).chain(locks(subject)).collect();
+    let files: Vec<PathBuf> = database_files(subject)
+        .into_iter()
+        .chain(locks(subject))
+        .collect();
     let mut openers = Openers::of(&files, SEARCH_MAX);
     openers
         .found
         .retain(|opener| opener.process.pid != std::process::id());
     openers
+}
+
+/// Returns the files that are open together while a database is in use.
+fn database_files(subject: &Subject<'_>) -> [PathBuf; 3] {
+    let location = subject.location;
+    [location.path.clone(), location.wal(), location.shm()]
 }
 
 fn locks(subject: &Subject<'_>) -> [PathBuf; 2] {
@@ -83,25 +91,45 @@ fn may_write(opener: &Opener, database: &Path) -> bool {
     open.any(|open| open.path == database && open.writable && !open.deleted)
 }
 
-fn replaced(openers: &[Opener], database: &Path) -> Vec<Finding> {
-    let has_old = |opener: &&Opener| {
-        let mut open = opener.open.iter();
-        open.any(|open| open.path == database && open.deleted)
-    };
-    let old: Vec<_> = openers
-        .iter()
-        .filter(has_old)
-        .map(|one| &one.process)
-        .collect();
-    if old.is_empty() {
-        return Vec::new();
+/// Finds processes that have a file open that is no longer part of this database.
+fn replaced(openers: &[Opener], subject: &Subject<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for file in database_files(subject) {
+        let has_old = |opener: &&Opener| {
+            let mut open = opener.open.iter();
+            open.any(|open| open.path == file && open.deleted)
+        };
+        let old: Vec<_> = openers.iter().filter(has_old).collect();
+        if !old.is_empty() {
+            let name = file.file_name().unwrap_or_default().display();
+            let found = format!("an older {name}, which was deleted, is open in ");
+            findings.push(found_replaced(found, &old));
+        }
     }
-    let found = format!(
-        "an older file of this name, which was deleted, is open in {}",
-        listed(&old)
-    );
-    let next = "restart these processes; replace a database only while no process has it open";
-    vec![Finding::error(Check::Replaced, found).next(next)]
+    let has_other = |opener: &&Opener| has_wal_of_another(opener, subject);
+    let other: Vec<_> = openers.iter().filter(has_other).collect();
+    if !other.is_empty() {
+        let name = subject.location.wal();
+        let name = name.file_name().unwrap_or_default().display();
+        let found = format!("{name} is open, together with another database file, in ");
+        findings.push(found_replaced(found, &other));
+    }
+    findings
+}
+
+fn found_replaced(found: String, openers: &[&Opener]) -> Finding {
+    let processes: Vec<_> = openers.iter().map(|one| &one.process).collect();
+    let next = "restart these processes, and replace a database with `penholder restore` only";
+    Finding::error(Check::Replaced, found + &listed(&processes)).next(next)
+}
+
+/// Returns whether it writes the WAL of this database, but has another database file open: the
+/// former one was moved aside.
+fn has_wal_of_another(opener: &Opener, subject: &Subject<'_>) -> bool {
+    let [database, wal, _] = database_files(subject);
+    let mut open = opener.open.iter();
+    open.any(|open| open.path == wal && open.writable && !open.deleted)
+        && !opener.open.iter().any(|open| open.path == database)
 }
 
 /// Finds processes that can write the database and do not take the lock.

@@ -7,6 +7,7 @@ use penholder_core::Deadline;
 use rusqlite::Connection;
 
 use super::connection;
+use super::open_files::OpenFiles;
 use super::wal::{self, Mode};
 use crate::error::Result;
 use crate::location::Location;
@@ -21,7 +22,7 @@ pub(crate) struct Checkpointer {
 
 impl Checkpointer {
     /// Runs a passive checkpoint, unless another thread is running one.
-    pub(crate) fn run(&self, location: &Location, options: &OpenOptions) {
+    pub(crate) fn run(&self, location: &Location, options: &OpenOptions, files: &OpenFiles) {
         let mut connection = match self.connection.try_lock() {
             Ok(connection) => connection,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -30,12 +31,19 @@ impl Checkpointer {
         // A connection that fails is closed, and the next checkpoint opens another.
         let open = connection
             .take()
-            .map_or_else(|| open(location, options), Ok);
+            .map_or_else(|| open(location, options, files), Ok);
         *connection = open.ok().filter(|connection| {
             let done = wal::checkpoint(connection, Mode::Passive);
             done.inspect(|done| wal::warn_if_pinned(*done, location))
                 .is_ok()
         });
+    }
+
+    /// Closes the connection, unless it is in use.
+    pub(crate) fn close(&self) {
+        if let Ok(mut connection) = self.connection.try_lock() {
+            *connection = None;
+        }
     }
 
     /// Takes the connection out, so that its owner decides how it is closed.
@@ -45,7 +53,10 @@ impl Checkpointer {
     }
 }
 
-fn open(location: &Location, options: &OpenOptions) -> Result<Connection> {
+fn open(location: &Location, options: &OpenOptions, files: &OpenFiles) -> Result<Connection> {
     let options = options.clone().create(false);
-    connection::open_writer(location, &options, &Deadline::after(Duration::ZERO))
+    let at_once = Deadline::after(Duration::ZERO);
+    let connection = connection::open_writer(location, &options, &at_once)?;
+    files.check_opened(&connection, &at_once)?;
+    Ok(connection)
 }

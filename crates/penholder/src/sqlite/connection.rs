@@ -82,7 +82,7 @@ pub(crate) fn set_up_by_program(
 
 fn open(location: &Location, flags: OpenFlags, deadline: &Deadline) -> Result<Connection> {
     let failed = |e| explain(location, deadline, e);
-    ffi::separate_forked_children().map_err(|why| {
+    ffi::replace_system_calls().map_err(|why| {
         let next = "use a 64-bit system and SQLite's own VFS";
         Error::refused("open database", &location.path, why, next)
     })?;

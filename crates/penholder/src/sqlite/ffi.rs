@@ -2,17 +2,22 @@
 //! What rusqlite does not wrap.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use penholder_core::fork_generation;
 use rusqlite::{Connection, ffi};
 
+use super::watched_paths;
+use crate::sys::FileId;
+
 /// The fork generation in which the system calls were replaced; `NEVER` before that.
 static REPLACED_IN: AtomicU64 = AtomicU64::new(NEVER);
 const NEVER: u64 = u64::MAX;
 
-/// Makes SQLite in forked children of this process treat inherited open files as unknown.
+/// Replaces system calls of SQLite, for two purposes: [`watched_paths`] learns which files it
+/// opens and deletes, and in a forked child it treats inherited open files as unknown.
 ///
 /// SQLite keeps one record of each open file for the whole process, found by device and
 /// inode, and takes a POSIX lock only once for all connections to that file. A forked child
@@ -29,7 +34,7 @@ const NEVER: u64 = u64::MAX;
 /// # Errors
 ///
 /// SQLite's VFS has no system calls to replace, or this is not a 64-bit system.
-pub(crate) fn separate_forked_children() -> Result<(), &'static str> {
+pub(crate) fn replace_system_calls() -> Result<(), &'static str> {
     if REPLACED_IN.load(Ordering::Acquire) != NEVER {
         return Ok(());
     }
@@ -47,31 +52,76 @@ pub(crate) fn separate_forked_children() -> Result<(), &'static str> {
     let Some(set) = vfs_ref.xSetSystemCall else {
         return Err("SQLite's VFS does not let its system calls be replaced");
     };
-    // SAFETY: SQLite calls it with the signature of the system call of this name.
-    let fstat: ffi::sqlite3_syscall_ptr = Some(unsafe {
-        std::mem::transmute::<
-            unsafe extern "C" fn(c_int, *mut libc::stat) -> c_int,
-            unsafe extern "C" fn(),
-        >(fstat_of_child)
-    });
-    // SAFETY: as above.
-    let stat: ffi::sqlite3_syscall_ptr = Some(unsafe {
-        std::mem::transmute::<
-            unsafe extern "C" fn(*const std::ffi::c_char, *mut libc::stat) -> c_int,
-            unsafe extern "C" fn(),
-        >(stat_of_child)
-    });
-    // SAFETY: the VFS is the one that owns this method; the name is C text.
-    let first = unsafe { set(vfs, c"fstat".as_ptr(), fstat) };
-    // SAFETY: as above.
-    let second = unsafe { set(vfs, c"stat".as_ptr(), stat) };
-    if first != ffi::SQLITE_OK || second != ffi::SQLITE_OK {
-        return Err("SQLite's VFS does not know `fstat` and `stat`");
+    for (name, call) in replaced_calls() {
+        // SAFETY: the VFS is the one that owns this method; the name is C text.
+        if unsafe { set(vfs, name.as_ptr(), call) } != ffi::SQLITE_OK {
+            return Err("SQLite's VFS does not know the system calls to replace");
+        }
     }
     // Two threads may both come here, and do the same. Until this is set, the replacements
     // change nothing.
     REPLACED_IN.store(fork_generation(), Ordering::Release);
     Ok(())
+}
+
+/// The system calls of SQLite that are replaced, by the names that its VFS gives them.
+fn replaced_calls() -> [(&'static CStr, ffi::sqlite3_syscall_ptr); 4] {
+    type Fstat = unsafe extern "C" fn(c_int, *mut libc::stat) -> c_int;
+    type Stat = unsafe extern "C" fn(*const c_char, *mut libc::stat) -> c_int;
+    type Open = unsafe extern "C" fn(*const c_char, c_int, c_int) -> c_int;
+    type Unlink = unsafe extern "C" fn(*const c_char) -> c_int;
+    type Any = unsafe extern "C" fn();
+    // SAFETY: SQLite calls it with the signature of the system call of this name, which is that
+    // of the function (`aSyscall` in `os_unix.c`).
+    let fstat = unsafe { std::mem::transmute::<Fstat, Any>(fstat_of_child) };
+    // SAFETY: as above.
+    let stat = unsafe { std::mem::transmute::<Stat, Any>(stat_of_child) };
+    // SAFETY: as above.
+    let open = unsafe { std::mem::transmute::<Open, Any>(open_and_note) };
+    // SAFETY: as above.
+    let unlink = unsafe { std::mem::transmute::<Unlink, Any>(unlink_and_note) };
+    [
+        (c"fstat", Some(fstat)),
+        (c"stat", Some(stat)),
+        (c"open", Some(open)),
+        (c"unlink", Some(unlink)),
+    ]
+}
+
+unsafe extern "C" fn open_and_note(path: *const c_char, flags: c_int, mode: c_int) -> c_int {
+    // SAFETY: SQLite passes C text, and the mode as it does to `open` itself.
+    let fd = unsafe { libc::open(path, flags, mode) };
+    if fd >= 0 {
+        // SAFETY: the same text.
+        let path = unsafe { CStr::from_ptr(path) };
+        watched_paths::note_opened(path, || identify(fd));
+    }
+    fd
+}
+
+unsafe extern "C" fn unlink_and_note(path: *const c_char) -> c_int {
+    // SAFETY: SQLite passes C text.
+    let result = unsafe { libc::unlink(path) };
+    if result == 0 {
+        // SAFETY: the same text.
+        watched_paths::note_deleted(unsafe { CStr::from_ptr(path) });
+    }
+    result
+}
+
+/// Returns which file a descriptor has open.
+fn identify(fd: c_int) -> Option<FileId> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the result has room.
+    if unsafe { libc::fstat(fd, stat.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    // SAFETY: the call succeeded and filled it in.
+    let stat = unsafe { stat.assume_init() };
+    Some(FileId {
+        device: stat.st_dev,
+        inode: stat.st_ino,
+    })
 }
 
 unsafe extern "C" fn fstat_of_child(fd: c_int, stat: *mut libc::stat) -> c_int {
@@ -82,7 +132,7 @@ unsafe extern "C" fn fstat_of_child(fd: c_int, stat: *mut libc::stat) -> c_int {
     result
 }
 
-unsafe extern "C" fn stat_of_child(path: *const std::ffi::c_char, stat: *mut libc::stat) -> c_int {
+unsafe extern "C" fn stat_of_child(path: *const c_char, stat: *mut libc::stat) -> c_int {
     // SAFETY: SQLite passes C text and room for the result.
     let result = unsafe { libc::stat(path, stat) };
     // SAFETY: the same room.

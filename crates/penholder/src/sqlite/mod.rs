@@ -12,6 +12,8 @@
 //! | `wal` | the WAL and its checkpoints |
 //! | `checkpointer` | the connection that runs checkpoints |
 //! | `version` | versions of SQLite, and which of them have the WAL-reset bug |
+//! | `open_files`, `watched_paths` | whether the paths still name what SQLite has open |
+//! | `rescue` | saving what is only in files that have lost their names |
 //! | `lock_bytes` | the bytes on which SQLite takes its locks |
 //! | `ffi` | what rusqlite does not wrap |
 
@@ -21,10 +23,13 @@ pub(crate) mod ffi;
 pub(crate) mod fingerprint;
 pub(crate) mod hooks;
 pub(crate) mod lock_bytes;
+pub(crate) mod open_files;
 pub(crate) mod query;
 pub(crate) mod reader_pool;
+pub(crate) mod rescue;
 pub(crate) mod savepoint;
 pub(crate) mod sql;
 pub(crate) mod version;
 pub(crate) mod wal;
+mod watched_paths;
 pub(crate) mod write_connection;

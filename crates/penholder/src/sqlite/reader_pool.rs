@@ -4,11 +4,11 @@
 //! | --- | --- | --- |
 //! | not open | counted in `unopened` | `take` opens it |
 //! | idle | in `idle`, no transaction | `take` lends it |
-//! | lent | with a caller | drop of [`Reader`]: idle again, or closed if it cannot be reset |
+//! | lent | with a caller | drop of [`Reader`]: idle again, or closed if it cannot be reset or its files were replaced |
 
 use std::mem;
 use std::ops::Deref;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use penholder_core::{Deadline, fork_generation};
 use rusqlite::Connection;
@@ -19,11 +19,13 @@ use crate::mutex::lock;
 use crate::options::{ConnectionRole, OpenOptions};
 use crate::sqlite::connection;
 use crate::sqlite::ffi::unset_rollback_hook;
+use crate::sqlite::open_files::OpenFiles;
 
 /// Lends connections that only read, at most `size` at once.
 #[derive(Debug)]
 pub(crate) struct ReaderPool {
     size: usize,
+    files: Arc<OpenFiles>,
     state: Mutex<State>,
     returned: Condvar,
 }
@@ -45,9 +47,10 @@ pub(crate) struct Reader<'a> {
 }
 
 impl ReaderPool {
-    pub(crate) fn new(size: usize) -> Self {
+    pub(crate) fn new(size: usize, files: Arc<OpenFiles>) -> Self {
         Self {
             size,
+            files,
             state: Mutex::new(State {
                 idle: Vec::new(),
                 unopened: size,
@@ -60,13 +63,15 @@ impl ReaderPool {
     ///
     /// # Errors
     ///
-    /// The deadline passed before a connection was returned, or SQLite cannot open one.
+    /// The deadline passed before a connection was returned, SQLite cannot open one, or the files
+    /// that the connections have open were replaced.
     pub(crate) fn take(
         &self,
         location: &Location,
         options: &OpenOptions,
         deadline: &Deadline,
     ) -> Result<Reader<'_>> {
+        self.files.check("read")?;
         let mut state = lock(&self.state);
         loop {
             if let Some(connection) = state.idle.pop() {
@@ -88,9 +93,29 @@ impl ReaderPool {
         }
         drop(state);
         let place = Place(self);
-        let connection = open(location, options, deadline)?;
+        let connection = self.open(location, options, deadline)?;
         mem::forget(place);
         Ok(self.lend(connection))
+    }
+
+    fn open(
+        &self,
+        location: &Location,
+        options: &OpenOptions,
+        deadline: &Deadline,
+    ) -> Result<Connection> {
+        let connection = connection::open_reader(location, deadline)?;
+        self.files.check_opened(&connection, deadline)?;
+        connection::set_up_by_program(&connection, location, options, ConnectionRole::Reader)?;
+        Ok(connection)
+    }
+
+    /// Closes the connections that are not lent. Those that are lent are closed when they are
+    /// returned, because their files were replaced.
+    pub(crate) fn close(&self) {
+        let mut state = lock(&self.state);
+        let idle = mem::take(&mut state.idle);
+        state.unopened += idle.len();
     }
 
     /// Takes the connections that are not lent out of the pool.
@@ -106,12 +131,6 @@ impl ReaderPool {
             connection: Some(connection),
         }
     }
-}
-
-fn open(location: &Location, options: &OpenOptions, deadline: &Deadline) -> Result<Connection> {
-    let connection = connection::open_reader(location, deadline)?;
-    connection::set_up_by_program(&connection, location, options, ConnectionRole::Reader)?;
-    Ok(connection)
 }
 
 /// The place of a connection that is being opened. Dropping it gives the place back: the
@@ -159,6 +178,7 @@ impl Drop for Reader<'_> {
             }
             is_reset
         });
+        let reset = reset.filter(|_| !self.pool.files.are_lost());
         let mut state = lock(&self.pool.state);
         match reset {
             Some(connection) => state.idle.push(connection),

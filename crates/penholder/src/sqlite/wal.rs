@@ -103,7 +103,8 @@ impl Progress {
             && self.checkpointed < self.wal_frames
     }
 
-    fn is_complete(self) -> bool {
+    /// Returns whether nothing is left to copy.
+    pub(crate) fn is_complete(self) -> bool {
         !self.busy && self.checkpointed >= self.wal_frames
     }
 }

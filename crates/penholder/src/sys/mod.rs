@@ -7,6 +7,7 @@
 //! | `ownership` | who owns a file and who may use it |
 //! | `may_read`, `may_write`, `may_add_files` | what this user may do |
 //! | `free_space` | how much room a file system has |
+//! | `directory_stamp` | whether a name in a directory has changed |
 //! | `sync_directory` | makes a new name in a directory survive a power cut |
 //!
 //! Where a platform cannot do something, it returns an error of kind `Unsupported`, or the
@@ -27,6 +28,7 @@ use unsupported as platform;
 #[cfg(test)]
 pub(crate) use platform::symlink;
 pub(crate) use platform::{
-    file_id, free_space, kind, links, may_add_files, may_read, may_write, ownership, sync_directory,
+    directory_stamp, file_id, free_space, kind, links, may_add_files, may_read, may_write,
+    ownership, sync_directory,
 };
-pub(crate) use types::{FileId, Ownership};
+pub(crate) use types::{DirectoryStamp, FileId, Ownership};

@@ -1,10 +1,29 @@
 //! What every platform answers with.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 /// Which file it is: two names of one file have the same, and two files never have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct FileId {
     pub(crate) device: u64,
     pub(crate) inode: u64,
+}
+
+/// Which directory it is, and when a name in it was last created, deleted or changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DirectoryStamp {
+    pub(crate) directory: FileId,
+    /// Since 1970, by the clock that the system can set.
+    pub(crate) changed: Duration,
+}
+
+impl DirectoryStamp {
+    /// Returns whether it is older than `age` at the time `now`; `false` if the clock was set
+    /// back since.
+    pub(crate) fn is_older_than(&self, age: Duration, now: SystemTime) -> bool {
+        now.duration_since(UNIX_EPOCH)
+            .is_ok_and(|now| self.changed + age < now)
+    }
 }
 
 /// Who owns a file, and who may use it.

@@ -4,10 +4,11 @@ use std::fs::{File, FileType, Metadata};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{Access, access, statvfs};
 
-use super::types::{FileId, Ownership, Space};
+use super::types::{DirectoryStamp, FileId, Ownership, Space};
 
 /// Returns which file it is.
 pub(crate) fn file_id(file: &Metadata) -> io::Result<FileId> {
@@ -66,6 +67,17 @@ pub(crate) fn free_space(directory: &Path) -> io::Result<Space> {
         bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
         // Some file systems do not count files.
         has_files: disk.f_files == 0 || disk.f_favail > 0,
+    })
+}
+
+/// Returns which directory a path names, and when a name in it last changed.
+pub(crate) fn directory_stamp(directory: &Path) -> io::Result<DirectoryStamp> {
+    let meta = directory.metadata()?;
+    let seconds = u64::try_from(meta.ctime()).unwrap_or(0);
+    let nanos = u32::try_from(meta.ctime_nsec()).unwrap_or(0);
+    Ok(DirectoryStamp {
+        directory: file_id(&meta)?,
+        changed: Duration::new(seconds, nanos),
     })
 }
 

@@ -5,7 +5,7 @@ use std::fs::{FileType, Metadata};
 use std::io;
 use std::path::Path;
 
-use super::types::{FileId, Ownership, Space};
+use super::types::{DirectoryStamp, FileId, Ownership, Space};
 
 fn unsupported<T>(what: &str) -> io::Result<T> {
     let why = format!("{what} is not supported on this platform");
@@ -54,6 +54,11 @@ pub(crate) fn may_add_files(_directory: &Path) -> bool {
 /// Fails: the room is not known.
 pub(crate) fn free_space(_directory: &Path) -> io::Result<Space> {
     unsupported("the room on a disk")
+}
+
+/// Fails: all files have to be compared.
+pub(crate) fn directory_stamp(_directory: &Path) -> io::Result<DirectoryStamp> {
+    unsupported("the time at which a directory changed")
 }
 
 /// Fails: the new name may not survive a power cut.

@@ -2,7 +2,7 @@
 
 use std::panic::Location as SourceLocation;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use penholder_core::{Locker, fork_generation};
@@ -12,6 +12,7 @@ use crate::location::Location;
 use crate::mutex::lock;
 use crate::options::{GroupCommit, GroupLimits, OpenOptions};
 use crate::sqlite::checkpointer::Checkpointer;
+use crate::sqlite::open_files::OpenFiles;
 use crate::sqlite::write_connection::WriteConnection;
 use crate::telemetry::Labels;
 
@@ -23,6 +24,7 @@ pub(crate) type CallSite = &'static SourceLocation<'static>;
 pub(crate) struct WriteResources {
     generation: u64,
     pub(crate) locker: Locker,
+    pub(crate) files: Arc<OpenFiles>,
     /// The writing connection; `None` while a write uses it. Boxed, because each write takes
     /// it out and puts it back.
     connection: Mutex<Option<Box<WriteConnection>>>,
@@ -36,10 +38,11 @@ pub(crate) struct WriteResources {
 }
 
 impl WriteResources {
-    pub(crate) fn new(locker: Locker) -> Self {
+    pub(crate) fn new(locker: Locker, files: Arc<OpenFiles>) -> Self {
         Self {
             generation: fork_generation(),
             locker,
+            files,
             connection: Mutex::new(None),
             checkpointer: Checkpointer::default(),
             has_written: AtomicBool::new(false),

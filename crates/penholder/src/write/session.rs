@@ -23,6 +23,10 @@ use crate::sqlite::wal::{self, Due};
 use crate::sqlite::write_connection::{FailedStatement, WriteConnection};
 use crate::telemetry::{self, HoldSpan, WaitSpan};
 
+/// How long the files may go unchecked in one session: the slice for which a process keeps the
+/// lock.
+const SLICE: Duration = Duration::from_millis(2);
+
 /// The write lock and the writing connection, together.
 ///
 /// [`finish`](Self::finish) ends it. Dropping it only undoes, after an error or a panic: it
@@ -43,6 +47,8 @@ pub(crate) struct Session<'a> {
     site: Cell<Option<CallSite>>,
     /// `None` once the session has ended.
     hold: Option<HoldSpan>,
+    /// When the files were checked last.
+    checked: Cell<Instant>,
 }
 
 impl<'a> Session<'a> {
@@ -87,6 +93,8 @@ impl<'a> Session<'a> {
         deadline: Deadline,
         guard: Guard,
     ) -> Result<Self> {
+        let checked = Cell::new(Instant::now());
+        context.resources.files.check("write")?;
         let hold = HoldSpan::begin(context.labels());
         let connection = match context.resources.take_connection() {
             Some(connection) => connection,
@@ -101,6 +109,7 @@ impl<'a> Session<'a> {
             is_plain: Cell::new(true),
             site: Cell::new(None),
             hold: Some(hold),
+            checked,
         };
         if context.resources.is_customized() {
             session.write_connection().forget_hook_calls();
@@ -192,7 +201,9 @@ impl<'a> Session<'a> {
             return self.in_transaction(|| self.run_statement(sql, params, false));
         }
         if !self.guard().is_awaited() {
-            return self.run_statement(sql, params, true);
+            let done = self.run_statement(sql, params, true)?;
+            self.check_after_commit()?;
+            return Ok(done);
         }
         self.write_connection().time_commit();
         let done = self.run_statement(sql, params, true);
@@ -200,7 +211,9 @@ impl<'a> Session<'a> {
         if let (Ok(_), Some(commit_time)) = (&done, commit_time) {
             self.note_commit(commit_time, 1);
         }
-        done
+        let done = done?;
+        self.check_after_commit()?;
+        Ok(done)
     }
 
     /// Runs several statements in one transaction.
@@ -259,6 +272,7 @@ impl<'a> Session<'a> {
         self.note_customized();
         let value = work(self.connection())?;
         self.refuse_if_forked()?;
+        self.check_after_commit()?;
         if !self.connection().is_autocommit() {
             return Err(Error::misuse(
                 "write under the lock",
@@ -281,6 +295,7 @@ impl<'a> Session<'a> {
     /// Commits for `writes` writes.
     pub(crate) fn commit(&self, writes: usize) -> Result<()> {
         self.refuse_if_forked()?;
+        self.check_files_again()?;
         if !self.write_connection().end_protection() {
             return Err(self.ended_early());
         }
@@ -290,7 +305,7 @@ impl<'a> Session<'a> {
         if let Some(begun) = begun {
             self.note_commit(begun.elapsed(), writes);
         }
-        Ok(())
+        self.check_after_commit()
     }
 
     /// Notes how long a commit took: while others wait, that decides whether writes of other
@@ -356,6 +371,27 @@ impl<'a> Session<'a> {
             let text = "FOREIGN KEY constraint failed".to_owned();
             self.explain("commit", rusqlite::Error::SqliteFailure(code, Some(text)))
         })
+    }
+
+    // ---- the files -------------------------------------------------------------
+
+    /// Checks again that the paths name the files that are open, if the last check is older than
+    /// [`SLICE`]. No process that takes the write lock replaces them meanwhile.
+    pub(crate) fn check_files_again(&self) -> Result<()> {
+        if self.checked.get().elapsed() < SLICE {
+            return Ok(());
+        }
+        self.check_files()
+    }
+
+    /// Checks again that the paths name the files that are open.
+    pub(crate) fn check_files(&self) -> Result<()> {
+        self.checked.set(Instant::now());
+        self.context.resources.files.check("write")
+    }
+
+    fn check_after_commit(&self) -> Result<()> {
+        self.check_files_again().map_err(Error::after_commit)
     }
 
     // ---- waiting for SQLite's own locks ------------------------------------------
@@ -426,9 +462,11 @@ impl<'a> Session<'a> {
         // instead of keeping the slice.
         let released = self.release(due == Due::AfterRelease);
         if due == Due::AfterRelease {
-            resources
-                .checkpointer
-                .run(self.context.location, self.context.options);
+            resources.checkpointer.run(
+                self.context.location,
+                self.context.options,
+                &resources.files,
+            );
         }
         released
     }
@@ -459,7 +497,13 @@ fn open_connection(
     deadline: &Deadline,
 ) -> Result<Box<WriteConnection>> {
     let (location, options) = (context.location, context.options);
+    // The file was there when the database was opened.
+    let options = &options.clone().create(false);
     let connection = WriteConnection::open_for_program(location, options, deadline)?;
+    context
+        .resources
+        .files
+        .check_opened(&connection, deadline)?;
     context.resources.note_opened(options);
     Ok(Box::new(connection))
 }

@@ -1,0 +1,86 @@
+//! Saving what is only in files that have lost their names, and making the paths safe again.
+//!
+//! A WAL is part of its database: until it is checkpointed it has the last commits. If its name
+//! is deleted, or another database is moved over the one that it belongs to, the connections of
+//! this process still have the former files open, and the write lock keeps others from writing.
+//!
+//! | database | `-wal` | `-shm` | what is done |
+//! | --- | --- | --- | --- |
+//! | same | missing | same or missing | the WAL is copied into the database, and a `-shm` that is left is deleted: no other process can have opened the database since, because that creates a WAL |
+//! | same | another, empty | same | the WAL is copied into the database and reset: SQLite's locks, which are in the `-shm`, hold for the processes with the new WAL too |
+//! | another | same | same | the WAL is copied into the former database, and `-wal` and `-shm` are deleted, unless another process has the new database open already: SQLite would apply the WAL to it |
+//! | otherwise | | | nothing can be saved, or there is nothing to save |
+//!
+//! All of it happens under the write lock. A reader with an old snapshot can keep the WAL from
+//! being copied completely; it is waited for until the deadline.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use penholder_core::Deadline;
+use penholder_lock::Openers;
+use rusqlite::Connection;
+
+use super::connection;
+use super::open_files::{Found, OpenFiles};
+use super::wal::{self, Mode};
+
+/// How long the search for processes that have the new database open may take.
+const SEARCH_MAX: Duration = Duration::from_secs(1);
+/// The pause between two attempts to copy the WAL.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Saves what can be saved, over a connection that has the former files open. The caller holds
+/// the write lock.
+pub(crate) fn rescue(files: &OpenFiles, connection: &Connection, deadline: &Deadline) {
+    use Found::{Missing, Other, Same};
+    let Ok(found) = files.found() else { return };
+    let found = (found.database, found.wal, found.shm);
+    let can_be_saved = match found {
+        (Same, Missing, Same | Missing) => true,
+        (Same, Other, Same) => is_empty(files.wal()),
+        (Other, Same, Same) => !is_open_elsewhere(files.database()),
+        _ => false,
+    };
+    if !can_be_saved || !copy_wal(connection, deadline) {
+        return;
+    }
+    // An error leaves a file that `OpenFiles::leftover` finds.
+    match found {
+        (Same, Missing, Same) => drop(fs::remove_file(files.shm())),
+        (Same, Other, Same) => files.note_wal_reset(),
+        // In this order: without its index, an empty WAL is harmless.
+        (Other, Same, Same) => {
+            drop(fs::remove_file(files.shm()).and_then(|()| fs::remove_file(files.wal())));
+        }
+        _ => {}
+    }
+}
+
+/// Copies all of the WAL into the database that it belongs to, and resets it.
+fn copy_wal(connection: &Connection, deadline: &Deadline) -> bool {
+    if connection::set_busy_timeout(connection, Duration::ZERO).is_err() {
+        return false;
+    }
+    loop {
+        match wal::checkpoint(connection, Mode::Truncate) {
+            Ok(done) if done.is_complete() => return true,
+            Ok(_) if !deadline.is_over() => thread::sleep(PAUSE),
+            _ => return false,
+        }
+    }
+}
+
+fn is_empty(file: &Path) -> bool {
+    file.metadata().is_ok_and(|file| file.len() == 0)
+}
+
+/// Returns whether another process that can be seen has the database open that is there now.
+fn is_open_elsewhere(database: &Path) -> bool {
+    let openers = Openers::of(&[database.to_owned()], SEARCH_MAX);
+    openers.found.iter().any(|opener| {
+        opener.process.pid != std::process::id() && opener.open.iter().any(|open| !open.deleted)
+    })
+}

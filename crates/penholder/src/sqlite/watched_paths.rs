@@ -1,0 +1,123 @@
+//! What SQLite of this process last opened, or deleted, under the paths of our databases.
+//!
+//! SQLite opens a WAL and its index by path, later than the database, and does not tell which
+//! files these were. So [`ffi`](super::ffi) notes it in the system calls that SQLite makes.
+
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString};
+use std::path::Path;
+use std::sync::Mutex;
+
+use crate::mutex::lock;
+use crate::sys::FileId;
+
+/// One entry for each path that is watched.
+static WATCHED: Mutex<BTreeMap<CString, Entry>> = Mutex::new(BTreeMap::new());
+
+struct Entry {
+    watchers: usize,
+    last: LastOpened,
+}
+
+/// What SQLite last opened under a path.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct LastOpened {
+    /// `None` if it has opened nothing there since the path is watched, or has deleted it.
+    pub(crate) file: Option<FileId>,
+    /// How often it has deleted the file there. SQLite does that only to a file that no
+    /// connection uses.
+    pub(crate) deletions: u64,
+}
+
+/// Watches a path until it is dropped.
+#[derive(Debug)]
+pub(crate) struct WatchedPath(CString);
+
+impl WatchedPath {
+    pub(crate) fn new(path: &Path) -> Self {
+        // A path with a NUL byte is refused before: see `Location`.
+        let path = CString::new(path.as_os_str().as_encoded_bytes()).unwrap_or_default();
+        let mut watched = lock(&WATCHED);
+        let entry = watched.entry(path.clone()).or_insert(Entry {
+            watchers: 0,
+            last: LastOpened::default(),
+        });
+        entry.watchers += 1;
+        Self(path)
+    }
+
+    pub(crate) fn last_opened(&self) -> LastOpened {
+        let watched = lock(&WATCHED);
+        watched
+            .get(&self.0)
+            .map_or_else(LastOpened::default, |entry| entry.last)
+    }
+}
+
+impl Drop for WatchedPath {
+    fn drop(&mut self) {
+        let mut watched = lock(&WATCHED);
+        if let Some(entry) = watched.get_mut(&self.0) {
+            entry.watchers -= 1;
+            if entry.watchers == 0 {
+                watched.remove(&self.0);
+            }
+        }
+    }
+}
+
+/// Notes that SQLite has opened a path; `file` is asked only if the path is watched.
+pub(super) fn note_opened(path: &CStr, file: impl FnOnce() -> Option<FileId>) {
+    if let Some(entry) = lock(&WATCHED).get_mut(path) {
+        entry.last.file = file();
+    }
+}
+
+/// Notes that SQLite has deleted the file at a path.
+pub(super) fn note_deleted(path: &CStr) {
+    if let Some(entry) = lock(&WATCHED).get_mut(path) {
+        entry.last.file = None;
+        entry.last.deletions += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(inode: u64) -> Option<FileId> {
+        let device = 1;
+        Some(FileId { device, inode })
+    }
+
+    #[test]
+    fn only_watched_paths_are_noted() {
+        let name = c"/nowhere/watched.db-wal";
+        note_opened(name, || panic!("not watched"));
+        let path = Path::new("/nowhere/watched.db-wal");
+        let (one, other) = (WatchedPath::new(path), WatchedPath::new(path));
+        assert_eq!(one.last_opened(), LastOpened::default());
+        note_opened(name, || file(7));
+        assert_eq!(other.last_opened().file, file(7));
+        drop(other);
+        note_deleted(name);
+        assert_eq!(
+            one.last_opened(),
+            LastOpened {
+                file: None,
+                deletions: 1
+            }
+        );
+        note_opened(name, || file(8));
+        assert_eq!(
+            one.last_opened(),
+            LastOpened {
+                file: file(8),
+                deletions: 1
+            }
+        );
+        drop(one);
+        note_deleted(name);
+        assert_eq!(WatchedPath::new(path).last_opened(), LastOpened::default());
+    }
+}

@@ -1,0 +1,347 @@
+//! If the database, its WAL or its index is replaced or deleted while it is open, the next write
+//! fails, nothing that was acknowledged is lost that can be saved, and the call after it works
+//! with what is there then.
+#![cfg(test)]
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use penholder::{Database, Error, ErrorKind, OpenOptions, Result};
+use penholder_testkit::database_fixture::{self, DatabaseFixture, with_suffix};
+use penholder_testkit::peer::{self, Peer};
+use penholder_testkit::recorder::Recorder;
+
+#[test]
+fn peer() {
+    peer::run_role(&[("serve", serve), ("hold_snapshot", hold_snapshot)]);
+}
+
+/// Runs commands on one handle until the parent closes the pipe.
+fn serve(args: &[OsString]) {
+    let db = database_fixture::open(Path::new(&args[0]));
+    peer::send("ready");
+    while let Some(line) = next_line() {
+        let (command, rest) = line.split_once(' ').unwrap_or((&line, ""));
+        let answer = match command {
+            "insert" => database_fixture::insert(&db, rest).map(|()| "done".to_owned()),
+            "batch" => db
+                .batch([("INSERT INTO entry VALUES (?1)", [rest])])
+                .map(|_| "done".to_owned()),
+            "slow" => insert_slowly(&db, rest).map(|()| "done".to_owned()),
+            "keys" => read_keys(&db),
+            other => panic!("{other}"),
+        };
+        peer::send(&answer.unwrap_or_else(|error| say(&error)));
+    }
+}
+
+fn next_line() -> Option<String> {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).unwrap();
+    line.strip_suffix('\n').map(str::to_owned)
+}
+
+/// Inserts a key, and commits only after the parent has seen that the lock is held.
+fn insert_slowly(db: &Database, key: &str) -> Result<()> {
+    db.write(|tx| {
+        tx.execute("INSERT INTO entry VALUES (?1)", [key])?;
+        peer::send("inside");
+        peer::expect("go on");
+        Ok(())
+    })
+}
+
+fn read_keys(db: &Database) -> Result<String> {
+    let keys = db.query_as::<(String,)>("SELECT key FROM entry ORDER BY key", ())?;
+    let keys: Vec<String> = keys.into_iter().map(|(key,)| key).collect();
+    Ok(format!("[{}]", keys.join(" ")))
+}
+
+fn say(error: &Error) -> String {
+    match error.kind() {
+        ErrorKind::FileReplaced => {
+            let text = error.to_string();
+            assert!(
+                text.contains("the database file was replaced or deleted"),
+                "{text}"
+            );
+            "replaced".to_owned()
+        }
+        ErrorKind::Refused => format!("refused {error}"),
+        kind => format!("{kind:?} {error}"),
+    }
+}
+
+/// Holds a snapshot until `release`.
+fn hold_snapshot(args: &[OsString]) {
+    let db = database_fixture::open(Path::new(&args[0]));
+    let done = db.read(|connection| -> Result<()> {
+        connection.query_row("SELECT count(*) FROM entry", [], |_| Ok(()))?;
+        peer::send("held");
+        peer::expect("release");
+        Ok(())
+    });
+    done.unwrap();
+    peer::send("released");
+}
+
+/// A process that serves one handle on a database with the key `first`.
+struct Scene {
+    fixture: DatabaseFixture,
+    peer: Peer,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let fixture = DatabaseFixture::new();
+        database_fixture::insert(&fixture.database(), "first").unwrap();
+        let peer = Self::start(&fixture);
+        Self { fixture, peer }
+    }
+
+    fn start(fixture: &DatabaseFixture) -> Peer {
+        let peer = Peer::start("serve", [fixture.path()]);
+        peer.expect("ready");
+        peer
+    }
+
+    fn file(&self, suffix: &str) -> PathBuf {
+        with_suffix(&self.fixture.path(), suffix)
+    }
+
+    fn delete(&self, suffix: &str) {
+        fs::remove_file(self.file(suffix)).unwrap();
+    }
+
+    /// Makes a database with the key `backup`, to be moved over the one that is open.
+    fn backup(&self) -> PathBuf {
+        let other = DatabaseFixture::new();
+        let db = other.database();
+        database_fixture::insert(&db, "backup").unwrap();
+        let backup = self.fixture.join("backup.db");
+        db.backup_to(&backup).unwrap();
+        backup
+    }
+
+    /// Moves a backup over the database, as `mv` does.
+    fn replace(&self) {
+        fs::rename(self.backup(), self.fixture.path()).unwrap();
+    }
+
+    #[track_caller]
+    fn ask(&mut self, command: &str, answer: &str) {
+        self.peer.send(command);
+        assert_eq!(self.peer.read_line(), answer, "{command}");
+    }
+
+    /// Asserts what another process finds, which opens the database now.
+    #[track_caller]
+    fn assert_keys(&self, keys: &str) {
+        let mut other = Self::start(&self.fixture);
+        other.send("keys");
+        assert_eq!(other.read_line(), keys);
+    }
+}
+
+#[test]
+fn a_write_after_a_replacement_fails_and_the_next_one_goes_to_the_new_file() {
+    for command in ["insert", "batch"] {
+        let mut scene = Scene::new();
+        scene.ask("insert second", "done");
+        scene.replace();
+        scene.delete("-wal");
+        scene.delete("-shm");
+        scene.ask(&format!("{command} lost"), "replaced");
+        scene.ask(&format!("{command} third"), "done");
+        scene.ask("keys", "[backup third]");
+        scene.assert_keys("[backup third]");
+    }
+}
+
+#[test]
+fn a_replacement_that_leaves_the_wal_does_not_mix_the_two() {
+    let mut scene = Scene::new();
+    scene.ask("insert second", "done");
+    scene.replace();
+    scene.ask("insert lost", "replaced");
+    scene.ask("insert third", "done");
+    scene.ask("keys", "[backup third]");
+    drop(scene.peer);
+    let scene = Scene {
+        peer: Scene::start(&scene.fixture),
+        fixture: scene.fixture,
+    };
+    scene.assert_keys("[backup third]");
+}
+
+#[test]
+fn a_file_that_is_moved_aside_keeps_what_was_acknowledged() {
+    let mut scene = Scene::new();
+    scene.ask("insert second", "done");
+    let backup = scene.backup();
+    fs::rename(scene.fixture.path(), scene.fixture.join("old.db")).unwrap();
+    fs::rename(backup, scene.fixture.path()).unwrap();
+    scene.ask("insert lost", "replaced");
+    scene.ask("insert third", "done");
+    scene.assert_keys("[backup third]");
+    let old = database_fixture::open(&scene.fixture.join("old.db"));
+    assert_eq!(database_fixture::keys(&old), ["first", "second"]);
+}
+
+#[test]
+fn a_read_notices_too() {
+    let mut scene = Scene::new();
+    scene.ask("keys", "[first]");
+    scene.replace();
+    scene.delete("-wal");
+    scene.delete("-shm");
+    scene.ask("keys", "replaced");
+    scene.ask("keys", "[backup]");
+}
+
+#[test]
+fn what_is_in_a_deleted_wal_is_saved() {
+    for deleted in [
+        &["-wal"][..],
+        &["-shm"],
+        &["-wal", "-shm"],
+        &["-shm", "-wal"],
+    ] {
+        let mut scene = Scene::new();
+        scene.ask("insert second", "done");
+        for suffix in deleted {
+            scene.delete(suffix);
+        }
+        scene.ask("insert lost", "replaced");
+        scene.ask("insert third", "done");
+        scene.ask("keys", "[first second third]");
+        scene.assert_keys("[first second third]");
+    }
+}
+
+#[test]
+fn what_is_in_a_deleted_wal_is_saved_by_another_process_too() {
+    let mut scene = Scene::new();
+    let mut other = Scene {
+        peer: Scene::start(&scene.fixture),
+        fixture: DatabaseFixture::new(),
+    };
+    other.ask("insert second", "done");
+    scene.ask("insert third", "done");
+    scene.delete("-wal");
+    scene.delete("-shm");
+    scene.ask("insert lost", "replaced");
+    scene.ask("insert fourth", "done");
+    other.ask("insert lost", "replaced");
+    other.ask("insert fifth", "done");
+    scene.ask("keys", "[fifth first fourth second third]");
+}
+
+#[test]
+fn a_deleted_wal_is_saved_although_another_process_has_made_a_new_one() {
+    let mut scene = Scene::new();
+    scene.ask("insert second", "done");
+    scene.delete("-wal");
+    fs::write(scene.file("-wal"), "").unwrap();
+    scene.ask("insert lost", "replaced");
+    scene.ask("insert third", "done");
+    scene.assert_keys("[first second third]");
+}
+
+#[test]
+fn a_deleted_database_is_never_created_again() {
+    let mut scene = Scene::new();
+    fs::remove_file(scene.fixture.path()).unwrap();
+    scene.ask("insert lost", "replaced");
+    scene.peer.send("insert lost");
+    let answer = scene.peer.read_line();
+    assert!(
+        answer.starts_with("refused") && answer.contains("no such database"),
+        "{answer}"
+    );
+    assert!(!scene.fixture.path().exists());
+    scene.delete("-wal");
+    scene.delete("-shm");
+    scene.replace();
+    scene.ask("insert third", "done");
+    scene.ask("keys", "[backup third]");
+}
+
+#[test]
+fn a_replacement_during_a_write_is_noticed_before_it_is_acknowledged() {
+    let mut scene = Scene::new();
+    scene.ask("slow second", "inside");
+    scene.replace();
+    scene.delete("-wal");
+    scene.delete("-shm");
+    thread::sleep(Duration::from_millis(5));
+    scene.ask("go on", "replaced");
+    scene.ask("insert third", "done");
+    scene.assert_keys("[backup third]");
+}
+
+#[test]
+fn a_snapshot_of_another_process_does_not_keep_a_deleted_wal_from_being_saved() {
+    let mut scene = Scene::new();
+    let reader = database_fixture::start_holder("hold_snapshot", &scene.fixture.path());
+    scene.ask("insert second", "done");
+    scene.delete("-wal");
+    scene.delete("-shm");
+    let releasing = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(300));
+        let mut reader = reader;
+        reader.send("release");
+        reader.expect("released");
+    });
+    scene.ask("insert lost", "replaced");
+    scene.ask("insert third", "done");
+    scene.assert_keys("[first second third]");
+    releasing.join().unwrap();
+}
+
+/// One process with two handles, of which one has a snapshot of the former files.
+#[test]
+fn an_open_snapshot_of_this_process_postpones_the_reopening() {
+    let fixture = DatabaseFixture::new();
+    fixture.database();
+    // The calls that fail wait for the snapshot as long as they may.
+    let options = OpenOptions::new().timeout(Duration::from_millis(300));
+    let db = options.open(fixture.path()).unwrap();
+    database_fixture::insert(&db, "first").unwrap();
+    let done = db.read(|connection| -> Result<()> {
+        connection.query_row("SELECT count(*) FROM entry", [], |_| Ok(()))?;
+        fs::remove_file(with_suffix(&fixture.path(), "-wal")).unwrap();
+        fs::remove_file(with_suffix(&fixture.path(), "-shm")).unwrap();
+        thread::scope(|scope| {
+            let write = || database_fixture::insert(&db, "lost").unwrap_err().kind();
+            let write = || scope.spawn(write).join().unwrap();
+            assert_eq!(write(), ErrorKind::FileReplaced);
+            assert_eq!(write(), ErrorKind::FileReplaced, "not safe yet");
+        });
+        Ok(())
+    });
+    done.unwrap();
+    database_fixture::insert(&db, "second").unwrap();
+    assert_eq!(database_fixture::keys(&db), ["first", "second"]);
+}
+
+#[test]
+fn events_say_that_a_file_was_replaced_and_that_the_database_was_opened_again() {
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    fs::remove_file(with_suffix(&fixture.path(), "-wal")).unwrap();
+    let heard = Recorder::record(|| {
+        let error = database_fixture::insert(&db, "lost").unwrap_err();
+        assert!(error.is_file_replaced(), "{error}");
+        database_fixture::insert(&db, "kept").unwrap();
+    });
+    for event in [
+        "a file of the database was replaced or deleted",
+        "opened the files that are there now",
+    ] {
+        assert!(heard.text().contains(event), "{event}: {}", heard.text());
+    }
+}
