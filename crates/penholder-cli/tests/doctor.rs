@@ -779,7 +779,7 @@ fn a_process_with_a_deleted_wal_or_index_open_is_found() {
         let Some(old) = shell(&fixture, &[]) else {
             return;
         };
-        fs::remove_file(fixture.join(&format!("x.db{suffix}"))).unwrap();
+        fs::remove_file(fixture.join(format!("x.db{suffix}"))).unwrap();
         let words = format!(
             "older x.db{suffix}, which was deleted, is open in pid:{} ",
             old.pid()

@@ -157,6 +157,7 @@ mod database;
 mod delegate;
 pub mod doctor;
 mod error;
+mod former_users;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -8,6 +8,7 @@ use rusqlite::Connection;
 
 use crate::attachment::Attachment;
 use crate::error::{Error, Result};
+use crate::former_users;
 use crate::location::Location;
 use crate::options::OpenOptions;
 use crate::sqlite::connection;
@@ -31,6 +32,7 @@ pub(crate) fn open(
         ));
     }
     refuse_network(location, options)?;
+    former_users::refuse(location)?;
     let locker = own_locker(location, options)?;
     let attachment = Attachment::new(locker, location, options);
     if options.read_only {

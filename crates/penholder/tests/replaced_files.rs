@@ -252,6 +252,67 @@ fn a_deleted_wal_is_saved_although_another_process_has_made_a_new_one() {
 }
 
 #[test]
+fn a_database_is_not_opened_beside_a_process_with_a_deleted_wal() {
+    for deleted in [&["-wal"][..], &["-wal", "-shm"]] {
+        let mut scene = Scene::new();
+        scene.ask("insert second", "done");
+        for suffix in deleted {
+            scene.delete(suffix);
+        }
+        let error = Database::open(scene.fixture.path()).unwrap_err();
+        let pid = format!("pid:{} ", scene.peer.pid());
+        assert!(
+            error.is_refused() && error.to_string().contains(&pid),
+            "{error}"
+        );
+        assert!(
+            error.to_string().contains("x.db-wal was deleted"),
+            "{error}"
+        );
+        assert!(!scene.file("-wal").exists(), "nothing was created");
+        // That process saves what it has, and stays; then others may come.
+        scene.ask("insert lost", "replaced");
+        scene.ask("insert third", "done");
+        scene.assert_keys("[first second third]");
+    }
+}
+
+/// A process that has been idle since keeps nobody out once another has saved what was there.
+#[test]
+fn an_idle_process_with_a_deleted_wal_that_was_saved_is_not_in_the_way() {
+    let mut scene = Scene::new();
+    let mut idle = Scene {
+        peer: Scene::start(&scene.fixture),
+        fixture: DatabaseFixture::new(),
+    };
+    scene.ask("insert second", "done");
+    scene.delete("-wal");
+    scene.delete("-shm");
+    scene.ask("insert lost", "replaced");
+    scene.ask("insert third", "done");
+    scene.assert_keys("[first second third]");
+    scene.peer.kill();
+    scene.assert_keys("[first second third]");
+    idle.ask("insert lost", "replaced");
+    idle.ask("insert fourth", "done");
+    scene.assert_keys("[first fourth second third]");
+}
+
+#[test]
+fn a_database_is_not_opened_with_the_wal_of_the_one_that_was_there_before() {
+    let mut scene = Scene::new();
+    scene.ask("insert second", "done");
+    scene.replace();
+    let error = Database::open(scene.fixture.path()).unwrap_err();
+    assert!(
+        error.is_refused() && error.to_string().contains("would mix"),
+        "{error}"
+    );
+    scene.ask("insert lost", "replaced");
+    scene.assert_keys("[backup]");
+}
+
+#[test]
 fn a_deleted_database_is_never_created_again() {
     let mut scene = Scene::new();
     fs::remove_file(scene.fixture.path()).unwrap();

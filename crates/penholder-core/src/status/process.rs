@@ -43,6 +43,19 @@ impl Process {
         pids.map(Self::of).collect()
     }
 
+    /// Does the same as [`with_shared_posix_lock`](Self::with_shared_posix_lock), and returns
+    /// only their ids, sorted.
+    #[must_use]
+    pub fn ids_with_shared_posix_lock(path: &Path, bytes: &RangeInclusive<u64>) -> Vec<u32> {
+        locks::posix_sharers(path, bytes)
+    }
+
+    /// Returns what can be seen of the process with this id.
+    #[must_use]
+    pub fn with_id(pid: u32) -> Self {
+        Self::of(pid)
+    }
+
     /// Returns the files that this process runs code from, as paths that can be opened
     /// while it is alive: its program first, then its libraries, each once. Empty if
     /// they may not be read.

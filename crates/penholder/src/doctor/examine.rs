@@ -7,6 +7,7 @@ use super::report::Report;
 use super::subject::Subject;
 use super::{files, lock, opening, processes, wal};
 use crate::error::{Error, Result};
+use crate::former_users;
 use crate::location::Location;
 use crate::opening::public_locker;
 use crate::options::OpenOptions;
@@ -15,8 +16,8 @@ use crate::options::OpenOptions;
 ///
 /// It changes nothing, and it neither takes nor probes the write lock. SQLite opens the
 /// database for reading, and creates the `-wal` and `-shm` files of a database in WAL mode if
-/// they are missing. A database on a network file system that the options do not allow is not
-/// opened.
+/// they are missing. A database on a network file system that the options do not allow, or of
+/// which another process has a deleted WAL open, is not opened.
 ///
 /// ```
 /// use penholder::doctor::{Doctor, Severity};
@@ -79,7 +80,8 @@ impl Doctor {
         let mut findings = processes::examine(&subject);
         // Before that too: SQLite corrects the mode of an empty file.
         findings.extend(files::examine(&subject));
-        if !files::is_refused(&subject) {
+        // Opening it could lose what another process has in a deleted WAL.
+        if !files::is_refused(&subject) && former_users::refuse(&location).is_ok() {
             findings.extend(opening::examine(&subject, self.integrity)?);
         }
         findings.extend(wal::examine(&subject));

@@ -8,6 +8,7 @@
 //! | `may_read`, `may_write`, `may_add_files` | what this user may do |
 //! | `free_space` | how much room a file system has |
 //! | `directory_stamp` | whether a name in a directory has changed |
+//! | `descriptors`, `read_start` | what a process has open, and the beginning of one of these files |
 //! | `sync_directory` | makes a new name in a directory survive a power cut |
 //!
 //! Where a platform cannot do something, it returns an error of kind `Unsupported`, or the
@@ -28,7 +29,7 @@ use unsupported as platform;
 #[cfg(test)]
 pub(crate) use platform::symlink;
 pub(crate) use platform::{
-    directory_stamp, file_id, free_space, kind, links, may_add_files, may_read, may_write,
-    ownership, sync_directory,
+    descriptors, directory_stamp, file_id, free_space, kind, links, may_add_files, may_read,
+    may_write, ownership, read_start, sync_directory,
 };
-pub(crate) use types::{DirectoryStamp, FileId, Ownership};
+pub(crate) use types::{Descriptor, DirectoryStamp, FileId, Ownership};

@@ -1,5 +1,6 @@
 //! What every platform answers with.
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Which file it is: two names of one file have the same, and two files never have.
@@ -24,6 +25,15 @@ impl DirectoryStamp {
         now.duration_since(UNIX_EPOCH)
             .is_ok_and(|now| self.changed + age < now)
     }
+}
+
+/// A descriptor of a process, which may be another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Descriptor {
+    /// Where it can be opened again.
+    pub(crate) path: PathBuf,
+    /// What it leads to, as the kernel writes it.
+    pub(crate) target: PathBuf,
 }
 
 /// Who owns a file, and who may use it.

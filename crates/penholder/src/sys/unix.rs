@@ -1,14 +1,14 @@
 //! Unix.
 
-use std::fs::{File, FileType, Metadata};
-use std::io;
+use std::fs::{self, File, FileType, Metadata};
+use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{Access, access, statvfs};
 
-use super::types::{DirectoryStamp, FileId, Ownership, Space};
+use super::types::{Descriptor, DirectoryStamp, FileId, Ownership, Space};
 
 /// Returns which file it is.
 pub(crate) fn file_id(file: &Metadata) -> io::Result<FileId> {
@@ -79,6 +79,25 @@ pub(crate) fn directory_stamp(directory: &Path) -> io::Result<DirectoryStamp> {
         directory: file_id(&meta)?,
         changed: Duration::new(seconds, nanos),
     })
+}
+
+/// Returns what a process has open. Nothing is opened.
+pub(crate) fn descriptors(pid: u32) -> io::Result<Vec<Descriptor>> {
+    let descriptor = |entry: io::Result<fs::DirEntry>| {
+        let path = entry.ok()?.path();
+        // It may have been closed since.
+        let target = fs::read_link(&path).ok()?;
+        Some(Descriptor { path, target })
+    };
+    let entries = fs::read_dir(format!("/proc/{pid}/fd"))?;
+    Ok(entries.filter_map(descriptor).collect())
+}
+
+/// Reads the first bytes of a file.
+pub(crate) fn read_start<const LENGTH: usize>(path: &Path) -> io::Result<[u8; LENGTH]> {
+    let mut bytes = [0; LENGTH];
+    File::open(path)?.read_exact(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Makes a new name in the directory survive a power cut.

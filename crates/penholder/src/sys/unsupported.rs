@@ -5,7 +5,7 @@ use std::fs::{FileType, Metadata};
 use std::io;
 use std::path::Path;
 
-use super::types::{DirectoryStamp, FileId, Ownership, Space};
+use super::types::{Descriptor, DirectoryStamp, FileId, Ownership, Space};
 
 fn unsupported<T>(what: &str) -> io::Result<T> {
     let why = format!("{what} is not supported on this platform");
@@ -59,6 +59,16 @@ pub(crate) fn free_space(_directory: &Path) -> io::Result<Space> {
 /// Fails: all files have to be compared.
 pub(crate) fn directory_stamp(_directory: &Path) -> io::Result<DirectoryStamp> {
     unsupported("the time at which a directory changed")
+}
+
+/// Fails: what a process has open is not known.
+pub(crate) fn descriptors(_pid: u32) -> io::Result<Vec<Descriptor>> {
+    unsupported("the open files of a process")
+}
+
+/// Fails.
+pub(crate) fn read_start<const LENGTH: usize>(_path: &Path) -> io::Result<[u8; LENGTH]> {
+    unsupported("a file of another process")
 }
 
 /// Fails: the new name may not survive a power cut.

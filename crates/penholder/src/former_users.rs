@@ -1,0 +1,125 @@
+//! Other processes that still have former files of a database open: whoever opens the database
+//! beside them gets another WAL, or another index, for the same name.
+//!
+//! | a process has open | what SQLite would do here | refused |
+//! | --- | --- | --- |
+//! | the `-shm` at the path, and another database file | take its index for that of this database | yes |
+//! | a deleted `-wal`, and the `-shm` at the path | use its index with an empty WAL | yes |
+//! | a deleted `-wal` and a deleted `-shm` | make new ones; the last commits may be only in the deleted WAL | yes, unless all of that WAL is in the database |
+//!
+//! The kernel's tables usually tell at once that there is none: each process with SQLite's shared
+//! lock on the database has one on the `-shm` too, and the WAL is there. Only the descriptors of
+//! the other processes are read. A process of another user is not seen.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use penholder_core::Process;
+
+use crate::error::{Error, Result};
+use crate::location::Location;
+use crate::sqlite::lock_bytes;
+use crate::sys::{self, Descriptor};
+
+/// How a process uses former files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FormerUse {
+    /// The `-shm` is that of another database file.
+    OtherDatabase,
+    /// Its WAL was deleted, and is not known to be in the database.
+    DeletedWal,
+}
+
+/// Refuses to open a database while another process has former files of it open.
+///
+/// # Errors
+///
+/// See the table of this module.
+pub(crate) fn refuse(location: &Location) -> Result<()> {
+    let (database, index) = (with_database(location), with_index(location));
+    if database.is_empty() && index.is_empty() {
+        return Ok(());
+    }
+    let has_wal = location.wal().exists();
+    let is_usual = |pid| has_wal && database.contains(&pid) && index.contains(&pid);
+    let found = database
+        .iter()
+        .chain(&index)
+        .copied()
+        .filter(|&pid| pid != std::process::id() && !is_usual(pid))
+        .find_map(|pid| former_use(pid, location).map(|found| (pid, found)));
+    found.map_or(Ok(()), |(pid, found)| Err(refusal(location, pid, found)))
+}
+
+fn refusal(location: &Location, pid: u32, found: FormerUse) -> Error {
+    let name = |path: &Path| path.file_name().unwrap_or_default().display().to_string();
+    let process = Process::with_id(pid);
+    let why = match found {
+        FormerUse::OtherDatabase => format!(
+            "the database file was replaced or deleted while {process} has it open: that process \
+             uses {} with another database, and SQLite would mix the two",
+            name(&location.shm())
+        ),
+        FormerUse::DeletedWal => format!(
+            "{} was deleted while {process} has it open: the last commits are only there",
+            name(&location.wal())
+        ),
+    };
+    let next = "let that process write once more if it uses penholder, which saves what can be \
+                saved; otherwise end it, but not with `kill -9`; then try again";
+    Error::refused("open database", &location.path, why, next)
+}
+
+/// Returns the processes with SQLite's shared lock on the database file.
+fn with_database(location: &Location) -> Vec<u32> {
+    Process::ids_with_shared_posix_lock(&location.path, &lock_bytes::SHARED)
+}
+
+/// Returns the processes that have the index open.
+fn with_index(location: &Location) -> Vec<u32> {
+    let byte = lock_bytes::INDEX_IN_USE;
+    Process::ids_with_shared_posix_lock(&location.shm(), &(byte..=byte))
+}
+
+/// Returns how a process uses former files; `None` if it does not, or its descriptors may not be
+/// read.
+fn former_use(pid: u32, location: &Location) -> Option<FormerUse> {
+    let descriptors = sys::descriptors(pid).ok()?;
+    let find = |target: &Path| descriptors.iter().find(|one| one.target == target);
+    let (wal, shm) = (location.wal(), location.shm());
+    let has_index = find(&shm).is_some();
+    if has_index && find(&location.path).is_none() {
+        return Some(FormerUse::OtherDatabase);
+    }
+    find(Path::new(&deleted(&wal)))?;
+    let is_saved = || find(Path::new(&deleted(&shm))).is_some_and(is_all_checkpointed);
+    (has_index || !is_saved()).then_some(FormerUse::DeletedWal)
+}
+
+/// Returns a path as the kernel writes it once the file has no name any more.
+fn deleted(path: &Path) -> OsString {
+    let mut name = path.as_os_str().to_owned();
+    name.push(" (deleted)");
+    name
+}
+
+/// Returns whether the index, which was deleted, says that all frames of its WAL are in the
+/// database (`walformat.html`, section 2.1: `mxFrame`, and `nBackfill` after the two headers).
+fn is_all_checkpointed(index: &Descriptor) -> bool {
+    // Closing it here would drop SQLite's locks if this process had it open too.
+    let own = sys::descriptors(std::process::id()).unwrap_or_default();
+    if own.iter().any(|one| one.target == index.target) {
+        return false;
+    }
+    let Ok(header) = sys::read_start::<100>(&index.path) else {
+        return false;
+    };
+    let word = |offset: usize| {
+        let bytes = header.get(offset..offset + 4)?;
+        Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+    };
+    match (word(16), word(96)) {
+        (Some(frames), Some(checkpointed)) => checkpointed >= frames,
+        _ => false,
+    }
+}
