@@ -7,8 +7,7 @@ use penholder::lock::{Event, EventKind, QueueFileState, Snapshot, WriteLocker};
 
 use crate::args::History;
 use crate::failure::{Failure, say};
-use crate::output;
-use crate::summary::UNUSABLE_QUEUE_FILE;
+use crate::{output, summary};
 
 /// The queue file is read this often for new events.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -100,7 +99,10 @@ fn why_empty(snapshot: &Snapshot) -> String {
         QueueFileState::InUse if snapshot.status.events.is_empty() => "no events so far",
         QueueFileState::InUse => "none of the kept events matches",
         QueueFileState::None => "no events are kept: no process has queued here yet, or none can",
-        _ => return format!("history: no events are kept: {UNUSABLE_QUEUE_FILE}"),
+        _ => {
+            let why = summary::why_no_queue(&snapshot.status).unwrap_or_default();
+            return format!("history: no events are kept: {why}");
+        }
     };
     format!("history: {why}")
 }

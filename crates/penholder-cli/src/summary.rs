@@ -14,21 +14,30 @@ pub(crate) fn holder_and_queue(status: &Status) -> Vec<String> {
         Some(holder) => format!("held by {holder}"),
     }];
     lines.push(format!("  lock file: {}", status.lock_file.display()));
-    lines.extend(match status.queue_file {
-        QueueFileState::InUse => None,
-        QueueFileState::None => {
-            Some("  no queue: no process has created one, or none can be created here".to_owned())
-        }
-        _ => Some(format!("  no queue: {UNUSABLE_QUEUE_FILE}")),
-    });
+    lines.extend(why_no_queue(status).map(|why| format!("  no queue: {why}")));
     for (index, waiter) in status.queue.iter().enumerate() {
         lines.push(format!("  waiter {}: {waiter}", index + 1));
     }
     lines
 }
 
-/// Why there is no queue although there is a file for it.
-pub(crate) const UNUSABLE_QUEUE_FILE: &str = "the queue file is invalid, or may not be read";
+/// Why processes cannot queue, and what to do; `None` if they can.
+pub(crate) fn why_no_queue(status: &Status) -> Option<String> {
+    if status.queue_file == QueueFileState::InUse {
+        return None;
+    }
+    Some(match (status.queue_file_fault, status.queue_file) {
+        (Some(fault), _) => {
+            let file = status.queue_file_path();
+            let name = file.file_name().unwrap_or_default().display();
+            format!("{name} {fault}: {}", fault.advice(&file))
+        }
+        (None, QueueFileState::None) => {
+            "no process has created one, or none can be created here".to_owned()
+        }
+        (None, _) => "the queue file may not be read".to_owned(),
+    })
+}
 
 /// What was counted and measured since the queue file was created.
 pub(crate) fn figures(status: &Status) -> impl Iterator<Item = String> + use<> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Kind, LockError};
-use crate::holder_record::{self, FileContent, RecordWriter};
+use crate::holder_record::{self, FileContent, RECORD_LEN, RecordWriter};
 use crate::inherited_hold::{self, Ancestors, Level, ProcessId};
 use crate::lock_options::{LOCK_FILE_NAME, LockOptions};
 use crate::sys::descriptor::Descriptor;
@@ -63,6 +63,9 @@ pub(crate) struct LockFile {
     checked_path: PathBuf,
     /// The offset of the wall clock from the monotonic one, as of the last check.
     wall_offset: u64,
+    /// Whether the limit on the size of files leaves room for the record, as of the last check:
+    /// asking costs as much as a write.
+    has_room: bool,
     /// The name of the file in the kernel's tables.
     name: Option<TableName>,
     identity: Identity,
@@ -83,6 +86,7 @@ impl LockFile {
             checked: clock::monotonic(),
             checked_path: options.path.clone(),
             wall_offset: clock::wall_offset(),
+            has_room: has_room(),
             name: locks::table_name(&options.path),
             record: RecordWriter::new(&identity, options.label.as_deref()),
             identity,
@@ -150,6 +154,7 @@ impl LockFile {
             Ok(facts) if facts.id == self.id => {
                 self.checked = now;
                 self.wall_offset = clock::wall_offset();
+                self.has_room = has_room();
                 if !is_same_path {
                     path.clone_into(&mut self.checked_path);
                 }
@@ -180,8 +185,19 @@ impl LockFile {
         if !self.record.has_label(label) {
             self.record = RecordWriter::new(&self.identity, label);
         }
+        if !self.has_room {
+            return;
+        }
         let now = clock::wall(now, self.wall_offset);
         let _ = self.record.publish(&self.descriptor, now, length);
+    }
+
+    /// Blanks the record.
+    fn clear_record(&self) -> io::Result<()> {
+        if !self.has_room {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        holder_record::clear(&self.descriptor)
     }
 
     // ---- under an ancestor's hold ----------------------------------------------
@@ -295,7 +311,7 @@ impl KernelLock for KernelAttempt<'_> {
         let file = &self.file.descriptor;
         // A waiting process overwrites the record as the next holder.
         let cleared = if at_rest {
-            holder_record::clear(file)
+            self.file.clear_record()
         } else {
             Ok(())
         };
@@ -313,6 +329,12 @@ impl KernelLock for KernelAttempt<'_> {
         });
         self.unqueued_holder = Some(pid.map_or(0, u64::from));
     }
+}
+
+/// Whether this process may write a record: the limit on the size of files counts also where a
+/// file is longer already, and a write at the limit ends the process with SIGXFSZ.
+fn has_room() -> bool {
+    file::size_limit().is_none_or(|limit| limit >= RECORD_LEN as u64)
 }
 
 /// Opens the lock file, if the path may be one.

@@ -269,7 +269,8 @@ impl Locker {
     /// The lock file cannot be read.
     pub fn holder(&self) -> Result<Option<Holder>, LockError> {
         let path = &self.options.path;
-        Holder::of_lock(path).map_err(|e| LockError::opening(path, "read lock file", e))
+        Holder::of_lock(path, self.model())
+            .map_err(|e| LockError::opening(path, "read lock file", e))
     }
 
     /// Returns the lock as it is seen from outside. It only looks.
@@ -279,7 +280,8 @@ impl Locker {
     /// The lock file cannot be read.
     pub fn status(&self) -> Result<Status, LockError> {
         let path = &self.options.path;
-        Status::of_lock(path).map_err(|e| LockError::opening(path, "read lock file", e))
+        Status::of_lock(path, self.model())
+            .map_err(|e| LockError::opening(path, "read lock file", e))
     }
 
     /// Returns the lock as its queue file shows it. It only looks, and at less than
@@ -290,7 +292,8 @@ impl Locker {
     /// The lock file cannot be read.
     pub fn snapshot(&self) -> Result<Snapshot, LockError> {
         let path = &self.options.path;
-        Snapshot::of_lock(path).map_err(|e| LockError::opening(path, "read lock file", e))
+        Snapshot::of_lock(path, self.model())
+            .map_err(|e| LockError::opening(path, "read lock file", e))
     }
 
     /// Returns the path of the queue file.
@@ -306,8 +309,13 @@ impl Locker {
     ///
     /// The file cannot be read.
     pub fn queue_file_header(&self) -> Result<Option<QueueFileHeader>, LockError> {
-        let path = self.queue_file();
-        QueueFileHeader::read(&path).map_err(|e| LockError::opening(&path, "read queue file", e))
+        let path = &self.options.path;
+        QueueFileHeader::read(path, self.model())
+            .map_err(|e| LockError::opening(&self.queue_file(), "read queue file", e))
+    }
+
+    fn model(&self) -> Option<&Path> {
+        self.options.model.as_deref()
     }
 
     // ---- errors ----------------------------------------------------------------
@@ -399,7 +407,7 @@ pub(crate) fn timed_out(
     let path = &options.path;
     let holder = match lock_file::level(path) {
         Some(level) => Holder::of_byte(path, level.byte()),
-        None => Holder::of_lock(path).unwrap_or(None),
+        None => Holder::of_lock(path, options.model.as_deref()).unwrap_or(None),
     };
     LockError::new(
         path,

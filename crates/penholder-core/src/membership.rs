@@ -50,7 +50,7 @@ impl Membership {
                 self.label.clone_from(&options.label);
             }
             Err(NoQueueFile::Invalid) => self.is_invalid = true,
-            Err(NoQueueFile::Full | NoQueueFile::Unavailable) => {}
+            Err(NoQueueFile::NotTrusted | NoQueueFile::Full | NoQueueFile::Unavailable) => {}
         }
     }
 

@@ -1,4 +1,6 @@
-//! Text from other processes, made safe to print.
+//! Text from other processes, made safe to print, and paths, made safe to paste.
+
+use std::path::Path;
 
 /// Longest command line that is kept and shown, in bytes.
 pub(crate) const COMMAND_MAX: usize = 160;
@@ -26,6 +28,18 @@ pub(crate) fn printable(text: &str, max: usize) -> String {
     out
 }
 
+/// Returns a path as a word of a shell, so that a command with it can be pasted. A path that
+/// cannot be printed is escaped, and names nothing.
+pub(crate) fn shell_word(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let text = printable(&text, usize::MAX);
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 /// Line separators, and the marks that change the direction of a text.
 fn is_line_or_direction_mark(c: char) -> bool {
     matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -35,6 +49,17 @@ fn is_line_or_direction_mark(c: char) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_path_is_one_word_of_a_shell() {
+        for (path, word) in [
+            ("/srv/app/db.lockq", "/srv/app/db.lockq"),
+            ("/a b/it's", r"'/a b/it'\''s'"),
+            ("/$(x)", "'/$(x)'"),
+        ] {
+            assert_eq!(shell_word(Path::new(path)), word);
+        }
+    }
 
     #[test]
     fn terminal_sequences_and_line_marks_are_escaped() {

@@ -5,16 +5,23 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::Command;
 
-use penholder_testkit::lock_fixture::{LockPeer, lock_file};
+use penholder_lock::WriteLocker;
+use penholder_testkit::lock_fixture::{LONG_TIMEOUT, LockPeer, lock_file};
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{lock_fixture, peer, requirement};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[test]
 fn peer() {
-    peer::run_role(&[lock_fixture::LOCK_PEER_ROLE, ("fill_disk", fill_disk)]);
+    peer::run_role(&[
+        lock_fixture::LOCK_PEER_ROLE,
+        ("fill_disk", fill_disk),
+        ("acquire_within", acquire_within),
+    ]);
 }
 
 fn assert_holds_without_a_record(lock_peer: &mut LockPeer, path: &Path) {
@@ -38,13 +45,22 @@ fn assert_holds_without_a_record(lock_peer: &mut LockPeer, path: &Path) {
 /// The first time the lock file does not exist yet.
 #[test]
 fn a_process_that_may_write_no_file_holds_the_lock() {
+    for limit in ["trap '' XFSZ; ulimit -f 0", "ulimit -f 0"] {
+        assert_works_without_room_for_a_byte(limit);
+    }
+}
+
+/// Starts a process in a shell that has set limits.
+fn limited(path: &Path, limits: &str) -> LockPeer {
+    let script = format!("{limits}; exec \"$@\"");
+    let command = LockPeer::command(path, &[]);
+    LockPeer::spawn(peer::wrapped(&["sh", "-c", &script, "sh"], &command))
+}
+
+fn assert_works_without_room_for_a_byte(limit: &str) {
     let directory = tempfile::tempdir().unwrap();
     let path = lock_file(directory.path());
-    let command = peer::wrapped(
-        &["sh", "-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh"],
-        &LockPeer::command(&path, &[]),
-    );
-    let mut lock_peer = LockPeer::spawn(command);
+    let mut lock_peer = limited(&path, limit);
     for _ in 0..2 {
         assert_holds_without_a_record(&mut lock_peer, &path);
     }
@@ -54,6 +70,80 @@ fn a_process_that_may_write_no_file_holds_the_lock() {
     assert!(lock_fixture::record_text(&path).starts_with(&format!("pid:{}\n", killed.pid())));
     lock_peer.acquire();
     LockPeer::start(&path).assert_blocked_by(lock_peer.pid());
+}
+
+/// The limit leaves room for the record, and not for the queue file. The signal is not ignored.
+#[test]
+fn under_a_file_size_limit_a_process_polls_or_joins_the_queue_that_there_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    let queue_file = directory.path().join("db.lockq");
+    let mut lock_peer = limited(&path, "ulimit -f 100");
+    for _ in 0..2 {
+        lock_peer.acquire();
+        lock_peer.release();
+        assert!(!queue_file.exists());
+    }
+    let holder = LockPeer::holding(&path);
+    assert!(queue_file.exists());
+    limited(&path, "ulimit -f 100").enqueue(&path, LONG_TIMEOUT);
+    // It does not replace one that it could not build.
+    fs::write(directory.path().join("other"), "no queue file").unwrap();
+    fs::rename(directory.path().join("other"), &queue_file).unwrap();
+    drop(holder);
+    let mut lock_peer = limited(&path, "ulimit -f 100");
+    lock_peer.acquire();
+    assert_eq!(fs::read(&queue_file).unwrap(), b"no queue file");
+}
+
+/// Takes the lock with a limit that the queue file does not fit into.
+fn acquire_within(args: &[OsString]) {
+    let path = Path::new(&args[0]);
+    let mut files = Vec::new();
+    let limit = match args[1].to_str().unwrap() {
+        "memory" => {
+            let status = fs::read_to_string("/proc/self/status").unwrap();
+            let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
+            let kilobytes: u64 = size
+                .unwrap()
+                .trim()
+                .strip_suffix(" kB")
+                .unwrap()
+                .parse()
+                .unwrap();
+            (Resource::As, (kilobytes + 2048) * 1024)
+        }
+        // The lock file is the last one.
+        "files" => {
+            files.push(File::open("/dev/null").unwrap());
+            let next = File::open("/dev/null").unwrap().as_raw_fd();
+            (Resource::Nofile, u64::try_from(next).unwrap() + 1)
+        }
+        other => panic!("unknown limit {other}"),
+    };
+    let locker = WriteLocker::at(path).unwrap();
+    let maximum = getrlimit(limit.0).maximum;
+    let current = Some(limit.1);
+    setrlimit(limit.0, Rlimit { current, maximum }).unwrap();
+    for _ in 0..2 {
+        locker.acquire(LONG_TIMEOUT).unwrap().release().unwrap();
+    }
+    peer::send("done");
+}
+
+#[test]
+fn without_memory_or_descriptors_for_the_queue_file_a_process_polls() {
+    for limit in ["memory", "files"] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = lock_file(directory.path());
+        // Once where it would build the file, and once where it would join.
+        for _ in 0..2 {
+            let mut peer = Peer::start("acquire_within", [path.as_os_str(), limit.as_ref()]);
+            peer.expect("done");
+            assert!(peer.close().success());
+            drop(LockPeer::holding(&path));
+        }
+    }
 }
 
 /// Fills a disk in a mount namespace of its own, which ends with the process.

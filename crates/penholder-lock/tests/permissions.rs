@@ -2,14 +2,18 @@
 //! gets an error. The tests need root, because they start processes of other users.
 #![cfg(test)]
 
+use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
-use penholder_lock::{QueueFileState, WriteLocker};
+use penholder_lock::{QueueFileFault, QueueFileState, WriteLocker};
 use penholder_testkit::lock_fixture::{LONG_TIMEOUT, LockPeer};
-use penholder_testkit::{lock_fixture, peer, requirement};
+use penholder_testkit::peer::Peer;
+use penholder_testkit::{lock_fixture, peer, requirement, wait};
 use tempfile::TempDir;
 
 const GROUP: u32 = 64_321;
@@ -17,7 +21,10 @@ const USERS: [u32; 2] = [64_322, 64_323];
 
 #[test]
 fn peer() {
-    peer::run_role(&[lock_fixture::LOCK_PEER_ROLE]);
+    peer::run_role(&[
+        lock_fixture::LOCK_PEER_ROLE,
+        ("queue_by_group", queue_by_group),
+    ]);
 }
 
 /// A directory that the group may write, with a model database in it.
@@ -160,6 +167,208 @@ fn in_a_read_only_directory_all_processes_acquire_the_lock() {
         second.release();
     }
     assert_eq!(locker.status().unwrap().queue_file, QueueFileState::None);
+}
+
+/// A user who may not write the database.
+const STRANGER: u32 = 61_234;
+
+/// A database of root in a directory that every user may write, with a queue file of a stranger
+/// in it.
+struct Planted {
+    shared: Shared,
+    /// The process that uses it.
+    stranger: LockPeer,
+}
+
+impl Planted {
+    fn new() -> Option<Self> {
+        let shared = Shared::new(0o1777)?;
+        fs::set_permissions(shared.path("db"), Permissions::from_mode(0o644)).unwrap();
+        chown(shared.path("db"), Some(0), Some(0)).unwrap();
+        let mut stranger = shared.user(STRANGER, &[]);
+        stranger.acquire();
+        assert_eq!(
+            fs::metadata(shared.path("db.lockq")).unwrap().uid(),
+            STRANGER
+        );
+        Some(Self { shared, stranger })
+    }
+
+    fn locker(&self) -> WriteLocker {
+        let locker = WriteLocker::at(self.shared.path("db.lock")).unwrap();
+        locker.permissions_like(self.shared.path("db"))
+    }
+
+    /// Starts a process of root.
+    fn root(&self) -> LockPeer {
+        let model = format!("model={}", self.shared.path("db").display());
+        LockPeer::spawn(LockPeer::command(&self.shared.path("db.lock"), &[&model]))
+    }
+}
+
+#[test]
+fn a_queue_file_of_a_stranger_that_is_truncated_ends_no_process() {
+    let Some(mut planted) = Planted::new() else {
+        return;
+    };
+    let mut root = planted.root();
+    root.start_acquire(LONG_TIMEOUT);
+    planted.stranger.release();
+    root.peer.expect("held");
+    let queue_file = planted.shared.path("db.lockq");
+    planted.stranger.peer.kill();
+    let truncated = Command::new("setpriv")
+        .args([
+            &format!("--reuid={STRANGER}"),
+            "--clear-groups",
+            "truncate",
+            "--size=0",
+        ])
+        .arg(&queue_file)
+        .status();
+    assert!(truncated.unwrap().success(), "truncate");
+    root.release();
+    let mut other = planted.root();
+    for lock_peer in [&mut root, &mut other] {
+        lock_peer.acquire();
+        lock_peer.release();
+    }
+    // It is not even replaced.
+    assert_eq!(fs::metadata(&queue_file).unwrap().uid(), STRANGER);
+}
+
+#[test]
+fn a_queue_file_of_a_stranger_stays_and_status_names_its_owner() {
+    let Some(mut planted) = Planted::new() else {
+        return;
+    };
+    let queue_file = planted.shared.path("db.lockq");
+    let ino = fs::metadata(&queue_file).unwrap().ino();
+    let mut root = planted.root();
+    planted.stranger.release();
+    for _ in 0..4 {
+        root.acquire();
+        planted.stranger.start_acquire(LONG_TIMEOUT);
+        thread::sleep(Duration::from_millis(110));
+        root.release();
+        planted.stranger.peer.expect("held");
+        root.start_acquire(LONG_TIMEOUT);
+        planted.stranger.release();
+        root.peer.expect("held");
+        root.release();
+    }
+    assert_eq!(fs::metadata(&queue_file).unwrap().ino(), ino);
+    let status = planted.locker().status().unwrap();
+    assert_eq!(status.queue_file, QueueFileState::Unusable);
+    let fault = status.queue_file_fault.unwrap();
+    assert_eq!(fault, QueueFileFault::OtherUser(STRANGER));
+    assert!(
+        fault.to_string().contains("belongs to user 61234"),
+        "{fault}"
+    );
+    // The advice works.
+    let advice = fault.advice(&queue_file);
+    let command = advice.split('`').nth(1).unwrap();
+    let removed = Command::new("sh").args(["-c", command]).status();
+    assert!(removed.unwrap().success(), "{command}");
+    thread::sleep(Duration::from_millis(110));
+    root.acquire();
+    let status = planted.locker().status().unwrap();
+    assert_eq!(status.queue_file, QueueFileState::InUse);
+}
+
+/// The database does not exist yet, and the lock file is the stranger's too.
+#[test]
+fn without_a_database_a_lock_file_of_a_stranger_says_nothing() {
+    let Some(mut planted) = Planted::new() else {
+        return;
+    };
+    fs::remove_file(planted.shared.path("db")).unwrap();
+    let fault = planted.locker().status().unwrap().queue_file_fault;
+    assert_eq!(fault, Some(QueueFileFault::OtherUser(STRANGER)));
+    let mut root = planted.root();
+    root.start_acquire(LONG_TIMEOUT);
+    planted.stranger.release();
+    root.peer.expect("held");
+}
+
+#[test]
+fn a_queue_file_that_more_users_may_write_than_the_lock_file_is_not_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_fixture::lock_file(directory.path());
+    fs::write(&path, "").unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    LockPeer::holding(&path).release();
+    let queue_file = directory.path().join("db.lockq");
+    assert_eq!(fs::metadata(&queue_file).unwrap().mode() & 0o777, 0o644);
+    fs::set_permissions(&queue_file, Permissions::from_mode(0o646)).unwrap();
+    let mut lock_peer = LockPeer::start(&path);
+    lock_peer.acquire();
+    let status = WriteLocker::at(&path).unwrap().status().unwrap();
+    let (mode, group) = (0o646, fs::metadata(&queue_file).unwrap().gid());
+    let expected = QueueFileFault::WritableByOthers { mode, group };
+    assert_eq!(status.queue_file_fault, Some(expected));
+    let holder = status.holder.unwrap();
+    assert_eq!(holder.pid, Some(lock_peer.pid()));
+}
+
+/// Users that `/etc/group` names share a queue, and others poll. In a mount namespace of its own.
+fn queue_by_group(args: &[OsString]) {
+    let directory = Path::new(&args[0]);
+    let [ann, bob] = USERS;
+    let users = format!("root:x:0:0::/:/bin/sh\nann:x:{ann}:{ann}::/:\nbob:x:{bob}:{bob}::/:\n");
+    for (file, text) in [
+        ("passwd", users),
+        ("group", format!("shared:x:{GROUP}:ann\n")),
+    ] {
+        let replacement = directory.join(file);
+        fs::write(&replacement, text).unwrap();
+        let mut mount = Command::new("mount");
+        mount
+            .arg("--bind")
+            .arg(replacement)
+            .arg(format!("/etc/{file}"));
+        assert!(mount.status().unwrap().success(), "mount");
+    }
+    // Bob builds a queue file, and Ann cannot tell that he is a member.
+    for (builder, other, is_shared) in [(ann, bob, true), (bob, ann, false)] {
+        let shared = Shared::new(0o2770).unwrap();
+        let model = format!("model={}", shared.path("db").display());
+        let holder = {
+            let mut holder = shared.user(builder, &[&model]);
+            holder.acquire();
+            holder
+        };
+        let mut waiter = shared.user(other, &[&model]);
+        waiter.start_acquire(LONG_TIMEOUT);
+        let locker = WriteLocker::at(shared.path("db.lock")).unwrap();
+        if is_shared {
+            wait::until("it waits in the queue", || {
+                !locker.status().unwrap().queue.is_empty()
+            });
+        } else {
+            thread::sleep(Duration::from_millis(200));
+            assert!(locker.status().unwrap().queue.is_empty());
+        }
+        drop(holder);
+        waiter.peer.expect("held");
+    }
+    peer::send("done");
+}
+
+#[test]
+fn members_of_the_group_of_the_database_share_a_queue() {
+    if !requirement::is_root()
+        || !requirement::has_program("setpriv")
+        || !requirement::has_program("unshare")
+        || !requirement::has_program("mount")
+    {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let command = Peer::command("queue_by_group", [directory.path()]);
+    let wrapper = ["unshare", "--mount", "--propagation", "private"];
+    Peer::spawn(peer::wrapped(&wrapper, &command)).expect("done");
 }
 
 #[test]

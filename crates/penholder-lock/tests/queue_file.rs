@@ -6,12 +6,13 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use penholder_lock::{QueueFileState, WriteLocker};
+use penholder_lock::{QueueFileFault, QueueFileState, WriteLocker};
 use penholder_testkit::lock_fixture::{Counter, LONG_TIMEOUT, LockPeer, lock_file};
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{lock_fixture, peer, wait};
@@ -422,6 +423,84 @@ fn with_a_directory_in_place_of_the_queue_file_all_processes_acquire_the_lock() 
         .unwrap();
     assert_eq!(status.queue_file, QueueFileState::Unusable);
     assert!(queue_file(directory.path()).is_dir());
+}
+
+#[test]
+fn a_process_that_finds_no_slot_leaves_all_slots_as_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    LockPeer::holding(&path).release();
+    let file = open(&queue_file(directory.path())).unwrap();
+    occupy(&file, 0..512);
+    let pid = 4_194_305_u64.to_ne_bytes();
+    file.write_all_at(&pid, 53_248).unwrap();
+    LockPeer::start(&path).acquire();
+    let mut found = [0; 8];
+    file.read_exact_at(&mut found, 53_248).unwrap();
+    assert_eq!(found, pid);
+}
+
+/// A pipe in its place is nobody's queue file, and stays.
+#[test]
+fn a_pipe_in_place_of_the_queue_file_is_not_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    let pipe = queue_file(directory.path());
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success(), "mkfifo");
+    let mut lock_peer = LockPeer::start(&path);
+    for _ in 0..2 {
+        lock_peer.acquire();
+        lock_peer.release();
+    }
+    assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+    let status = WriteLocker::at(&path).unwrap().status().unwrap();
+    assert_eq!(status.queue_file_fault, Some(QueueFileFault::NotAFile));
+}
+
+/// Builds a queue file of another version, as long as it says.
+fn build_other_version(path: &Path, version: u64, length: usize) {
+    drop(LockPeer::holding(path));
+    let queue_file = path.with_extension("lockq");
+    let mut bytes = fs::read(&queue_file).unwrap();
+    bytes.resize(length, 0);
+    bytes[8..16].copy_from_slice(&version.to_ne_bytes());
+    bytes[24..32].copy_from_slice(&(length as u64).to_ne_bytes());
+    let other = queue_file.with_extension("other");
+    fs::write(&other, bytes).unwrap();
+    fs::rename(&other, &queue_file).unwrap();
+}
+
+/// Otherwise two versions would replace each other's file in turns.
+#[test]
+fn a_queue_file_of_another_version_is_replaced_only_if_no_process_uses_it() {
+    for (version, length) in [(1, LENGTH), (3, 8_000_000)] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = lock_file(directory.path());
+        let queue_file = queue_file(directory.path());
+        build_other_version(&path, version, length);
+        let before = fs::read(&queue_file).unwrap();
+        let ino = fs::metadata(&queue_file).unwrap().ino();
+        let user = open(&queue_file).unwrap();
+        occupy(&user, 700..701);
+
+        let mut lock_peer = LockPeer::start(&path);
+        for _ in 0..3 {
+            lock_peer.acquire();
+            lock_peer.release();
+            thread::sleep(Duration::from_millis(110));
+        }
+        assert_eq!(fs::metadata(&queue_file).unwrap().ino(), ino);
+        assert!(fs::read(&queue_file).unwrap() == before, "it was written");
+        let locker = WriteLocker::at(&path).unwrap();
+        let fault = locker.status().unwrap().queue_file_fault;
+        assert_eq!(fault, Some(QueueFileFault::OtherVersion(version)));
+
+        drop(user);
+        thread::sleep(Duration::from_millis(110));
+        lock_peer.acquire();
+        assert_eq!(locker.status().unwrap().queue_file, QueueFileState::InUse);
+    }
 }
 
 /// A process that found the queue file damaged checks again before it builds a new one.

@@ -12,7 +12,7 @@ use ratatui::widgets::{Block, Borders, Clear, Paragraph, Row, Sparkline, Table, 
 use super::keys::Key;
 use super::trend::Sample;
 use super::watch::Watch;
-use crate::summary::UNUSABLE_QUEUE_FILE;
+use crate::summary::why_no_queue;
 use crate::text;
 
 /// The number of events to show.
@@ -347,7 +347,7 @@ fn title(status: &Status) -> String {
             Some(last) => format!("held, {waiting} waiting, last: {last}"),
             None => format!("held, {waiting} waiting"),
         },
-        _ => UNUSABLE_QUEUE_FILE.to_owned(),
+        _ => format!("no queue: {}", why_no_queue(status).unwrap_or_default()),
     }
 }
 

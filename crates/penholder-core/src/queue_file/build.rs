@@ -1,24 +1,35 @@
 //! Building the queue file.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
+use super::header;
 use super::layout::{
-    AT_BOOT, AT_BUILT, AT_LENGTH, AT_MAGIC, AT_SLOTS, AT_VERSION, HEADER_LEN, LENGTH, MAGIC,
-    VERSION, path_of,
+    AT_BOOT, AT_BUILT, AT_LENGTH, AT_MAGIC, AT_SLOTS, AT_VERSION, HEADER_LEN, LENGTH,
+    LIVENESS_FIRST_BYTE, MAGIC, VERSION, path_of,
 };
+use super::trust::Authority;
 use crate::sys::{clock, file, process};
 use crate::turnstile::SLOTS;
 
 /// Builds a queue file and gives it its name, unless another process was first. The file
 /// has no name until it is complete.
-pub(super) fn build(path: &Path, model: Option<&Path>) -> io::Result<()> {
+pub(super) fn build(path: &Path, authority: &Authority) -> io::Result<()> {
+    name(&without_name(path, authority)?, path)
+}
+
+/// Builds a complete queue file for this path.
+fn without_name(path: &Path, authority: &Authority) -> io::Result<File> {
     let directory = path.parent().unwrap_or(Path::new("/"));
-    let file = file::create_unnamed(directory, model)?;
+    let file = file::create_unnamed(directory, authority.ownership())?;
     file::allocate(&file, LENGTH)?;
     file::write_at_start(&file, &header())?;
-    match file::name(&file, path) {
+    Ok(file)
+}
+
+fn name(file: &File, path: &Path) -> io::Result<()> {
+    match file::name(file, path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         named => named,
     }
@@ -43,12 +54,41 @@ fn header() -> [u8; HEADER_LEN] {
 
 /// Replaces a file that is not a valid queue file. The caller holds the lock, so that only
 /// one of the processes that find it invalid replaces it.
+///
+/// # Errors
+///
+/// Those of the file system. `PermissionDenied` for a file that this process would not use even
+/// if it were valid, and `ResourceBusy` for one that processes of another version use: what is
+/// of no use here is left to those whose it is, or two users would replace each other's file in
+/// turns.
 pub(crate) fn rebuild(lock_file: &Path, model: Option<&Path>) -> io::Result<()> {
     let path = path_of(lock_file);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    let authority = Authority::of(lock_file, model);
+    // First: nothing is removed that cannot be replaced.
+    let built = without_name(&path, &authority)?;
+    match file::open_existing(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+        Ok(found) => {
+            if authority.fault_of(&file::ownership(&found)?).is_some() {
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
+            if header::is_of_others(&found)? && is_occupied(&found)? {
+                return Err(io::ErrorKind::ResourceBusy.into());
+            }
+            // It may have been deleted meanwhile, and another one built.
+            if file::facts(&found)?.id != file::facts_of_path(&path)?.id {
+                return Ok(());
+            }
+            fs::remove_file(&path)?;
+        }
     }
     crate::failpoint!("rebuilding");
-    build(&path, model)
+    name(&built, &path)
+}
+
+/// Whether living processes have slots in the file, of whichever version.
+fn is_occupied(queue_file: &File) -> io::Result<bool> {
+    // All bytes from the first slot's on.
+    file::are_bytes_locked(queue_file, LIVENESS_FIRST_BYTE, LIVENESS_FIRST_BYTE)
 }

@@ -1,15 +1,16 @@
 //! The beginning of the queue file, and why a file is not used.
 
-use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::fault::QueueFileFault;
 use super::layout::{
     AT_BOOT, AT_BUILT, AT_LENGTH, AT_MAGIC, AT_SLOTS, AT_VERSION, HEADER_LEN, LENGTH, MAGIC,
-    VERSION,
+    VERSION, path_of,
 };
+use super::trust::Authority;
 use crate::sys::{clock, file, process};
 use crate::turnstile::SLOTS;
 
@@ -30,63 +31,25 @@ pub struct QueueFileHeader {
     pub built_before_boot: bool,
 }
 
-/// Why a queue file is not used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum QueueFileFault {
-    /// A directory or a device stands in its place.
-    NotAFile,
-    /// It has fewer bytes than a queue file.
-    TooShort,
-    /// It does not begin as a queue file does.
-    NotAQueueFile,
-    /// It was built by another version of penholder.
-    OtherVersion(u64),
-    /// It was built before the machine was restarted, or on another machine.
-    OtherBoot,
-}
-
-impl fmt::Display for QueueFileFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotAFile => f.write_str("is not a regular file"),
-            Self::TooShort => f.write_str("is too short"),
-            Self::NotAQueueFile => f.write_str("is not a queue file"),
-            Self::OtherVersion(version) => {
-                write!(
-                    f,
-                    "has version {version}, and this program uses version {VERSION}"
-                )
-            }
-            Self::OtherBoot => f.write_str("was built in another boot of the machine"),
-        }
-    }
-}
-
 impl QueueFileHeader {
-    pub(crate) fn read(path: &Path) -> io::Result<Option<Self>> {
-        let file = match file::open_to_look(path) {
+    pub(crate) fn read(lock_file: &Path, model: Option<&Path>) -> io::Result<Option<Self>> {
+        let file = match file::open_to_look(&path_of(lock_file)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let meta = file.metadata()?;
-        if !meta.is_file() {
-            return Ok(Some(Self::faulty(QueueFileFault::NotAFile)));
+        if let Some(fault) = Authority::of(lock_file, model).fault_of(&file::ownership(&file)?) {
+            return Ok(Some(Self::faulty(fault)));
         }
-        Ok(Some(if meta.len() < LENGTH as u64 {
-            Self::faulty(QueueFileFault::TooShort)
+        Ok(Some(if file.metadata()?.len() < LENGTH as u64 {
+            Self::faulty(fault_of_short(&file)?)
         } else {
             Self::of(&first_bytes(&file)?)
         }))
     }
 
     fn of(header: &[u8; HEADER_LEN]) -> Self {
-        let word = |at: usize| {
-            let mut bytes = [0; 8];
-            bytes.copy_from_slice(&header[at..at + 8]);
-            u64::from_ne_bytes(bytes)
-        };
+        let word = |at| word_of(header, at);
         if let Some(fault) = fault_of(word) {
             return Self::faulty(fault);
         }
@@ -114,7 +77,7 @@ pub(super) fn is_valid(word: impl Fn(usize) -> u64) -> bool {
 }
 
 /// Returns what is wrong with the header whose words `word` reads, if anything is.
-fn fault_of(word: impl Fn(usize) -> u64) -> Option<QueueFileFault> {
+pub(super) fn fault_of(word: impl Fn(usize) -> u64) -> Option<QueueFileFault> {
     if word(AT_MAGIC) != MAGIC {
         return Some(QueueFileFault::NotAQueueFile);
     }
@@ -127,13 +90,43 @@ fn fault_of(word: impl Fn(usize) -> u64) -> Option<QueueFileFault> {
     (word(AT_BOOT) != process::boot()).then_some(QueueFileFault::OtherBoot)
 }
 
-fn first_bytes(mut file: &File) -> io::Result<[u8; HEADER_LEN]> {
+/// Whether other processes may find a file valid that this one does not: it is of another
+/// version, or one of the two sides does not know the boot. A damaged file is not taken for one.
+pub(super) fn is_of_others(file: &File) -> io::Result<bool> {
+    let header = first_bytes(file)?;
+    Ok(match fault_of(|at| word_of(&header, at)) {
+        Some(QueueFileFault::OtherVersion(_)) => is_as_long_as_it_says(file, &header)?,
+        Some(QueueFileFault::OtherBoot) => word_of(&header, AT_BOOT) == 0 || process::boot() == 0,
+        _ => false,
+    })
+}
+
+/// Returns what is wrong with a file that is shorter than a queue file of this version.
+pub(super) fn fault_of_short(file: &File) -> io::Result<QueueFileFault> {
+    let header = first_bytes(file)?;
+    Ok(match fault_of(|at| word_of(&header, at)) {
+        Some(fault @ QueueFileFault::OtherVersion(_)) if is_as_long_as_it_says(file, &header)? => {
+            fault
+        }
+        _ => QueueFileFault::TooShort,
+    })
+}
+
+fn is_as_long_as_it_says(file: &File, header: &[u8; HEADER_LEN]) -> io::Result<bool> {
+    Ok(word_of(header, AT_LENGTH) == file.metadata()?.len())
+}
+
+fn word_of(header: &[u8; HEADER_LEN], at: usize) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&header[at..at + 8]);
+    u64::from_ne_bytes(bytes)
+}
+
+fn first_bytes(file: &File) -> io::Result<[u8; HEADER_LEN]> {
     let mut header = [0; HEADER_LEN];
-    match file.read_exact(&mut header) {
-        // Truncated meanwhile: zeros are not a queue file.
-        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(error),
-        _ => Ok(header),
-    }
+    // What was truncated meanwhile stays zero, and zeros are not a queue file.
+    file::read_at(file, &mut header, 0)?;
+    Ok(header)
 }
 
 #[cfg(test)]

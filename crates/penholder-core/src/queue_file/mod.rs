@@ -10,26 +10,30 @@
 //! | `requests` | remote requests in the mailboxes of the slots |
 //! | `waker` | waking a thread of this process that sleeps in its slot |
 //! | `build` | building the file, and building it again |
-//! | `header` | the beginning of the file, and why a file is not used |
+//! | `header`, `fault` | the beginning of the file; why a file is not used |
+//! | `trust` | whose queue file a process uses |
 //! | `counter`, `histogram`, `event` | what the file records |
 //! | `snapshot` | the file as it was at one moment, for readers that only look |
 
 mod build;
 mod counter;
 mod event;
+mod fault;
 mod header;
 mod histogram;
 mod layout;
 mod requests;
 mod slot;
 mod snapshot;
+mod trust;
 mod waker;
 
 pub(crate) use build::rebuild;
 pub use counter::BatchSize;
 pub(crate) use counter::Counter;
 pub(crate) use event::EventRecord;
-pub use header::{QueueFileFault, QueueFileHeader};
+pub use fault::QueueFileFault;
+pub use header::QueueFileHeader;
 pub(crate) use histogram::{BUCKETS, Histogram, bucket_starts};
 pub(crate) use layout::path_of;
 pub use requests::Withdrawal;

@@ -22,6 +22,7 @@ use super::layout::{
     EVENT_LABEL_LEN, EVENT_TEXT_LEN, EVENTS, LABEL_AT, LABEL_LEN, LENGTH, LIVENESS_FIRST_BYTE,
     liveness_byte, path_of,
 };
+use super::trust::Authority;
 use super::waker::Waker;
 use crate::commit_stats::CommitStats;
 use crate::mailbox::{self, RequestId};
@@ -45,6 +46,9 @@ pub(crate) enum NoQueueFile {
     /// What stands there is not a queue file of this version and boot. The next holder of
     /// the lock builds it again.
     Invalid,
+    /// Its owner is not trusted, or too many users may write it. It is neither used nor
+    /// replaced.
+    NotTrusted,
     /// Every slot is occupied, or the file is replaced again and again.
     Full,
     /// It cannot be created, opened or mapped here.
@@ -70,6 +74,8 @@ pub(crate) struct Slot {
     born: u64,
     path: PathBuf,
     index: SlotIndex,
+    /// Whether the slot is claimed. Until then it may be another process's.
+    is_claimed: bool,
     can_spin: bool,
     /// Whether only this user may write the file. Otherwise no request is left in it, and
     /// none is taken from it.
@@ -88,19 +94,21 @@ impl Slot {
         label: Option<&str>,
     ) -> Result<Self, NoQueueFile> {
         let path = path_of(lock_file);
+        let authority = Authority::of(lock_file, model);
         for _ in 0..OCCUPY_TRIES {
             let file = match file::open_existing(&path) {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    build(&path, model)?;
+                    build(&path, &authority)?;
                     continue;
                 }
                 Err(error) => return Err(error.into()),
             };
-            let Some(mut slot) = Self::map(&path, file, identity.pid)? else {
+            let Some(mut slot) = Self::map(&path, file, &authority, identity.pid)? else {
                 continue;
             };
             slot.index = slot.claim()?;
+            slot.is_claimed = true;
             crate::failpoint!("claimed");
             if slot.is_current() {
                 slot.initialize(identity, label);
@@ -111,9 +119,17 @@ impl Slot {
     }
 
     /// Maps an open queue file; `None` if the path names another one by now.
-    fn map(path: &Path, file: fs::File, pid: u32) -> Result<Option<Self>, NoQueueFile> {
+    fn map(
+        path: &Path,
+        file: fs::File,
+        authority: &Authority,
+        pid: u32,
+    ) -> Result<Option<Self>, NoQueueFile> {
+        if authority.fault_of(&file::ownership(&file)?).is_some() {
+            return Err(NoQueueFile::NotTrusted);
+        }
         let facts = file::facts(&file)?;
-        if !file.metadata()?.is_file() || facts.len < LENGTH as u64 {
+        if facts.len < LENGTH as u64 {
             return Err(NoQueueFile::Invalid);
         }
         let mapping = Mapping::of(&file, LENGTH)?;
@@ -131,6 +147,7 @@ impl Slot {
             born,
             path: path.to_owned(),
             index: SlotIndex::new(0).ok_or(NoQueueFile::Full)?,
+            is_claimed: false,
             can_spin: thread::available_parallelism().is_ok_and(|n| n.get() > 1),
             is_private,
             seed: seed(pid),
@@ -343,7 +360,7 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         // In a forked child the slot and the descriptor are the parent's.
-        if self.liveness.is_ours() {
+        if self.is_claimed && self.liveness.is_ours() {
             self.u64(layout::occupant(self.index)).store(0, SeqCst);
         }
     }

@@ -5,12 +5,14 @@ use std::path::Path;
 
 use super::counter::Counter;
 use super::event::EventRecord;
+use super::fault::QueueFileFault;
 use super::header;
 use super::histogram::{BUCKETS, Histogram};
 use super::layout::{
     self, AT_BUILT, AT_MAILBOXES, AT_TURNSTILE, CMD_AT, CMD_LEN, EVENT_LABEL_AT, EVENT_LABEL_LEN,
     EVENT_TEXT_LEN, EVENTS, LABEL_AT, LABEL_LEN, LENGTH, path_of,
 };
+use super::trust::Authority;
 use crate::printable::printable;
 use crate::running_statement;
 use crate::sys::file;
@@ -26,8 +28,8 @@ pub(crate) struct QueueFileSnapshot {
 #[derive(Debug)]
 pub(crate) enum QueueFileReading {
     Nothing,
-    /// Not a queue file of this version and boot.
-    Invalid,
+    /// Not a queue file that this process would use.
+    Unusable(QueueFileFault),
     Valid(QueueFileSnapshot),
 }
 
@@ -51,7 +53,7 @@ pub(crate) struct Occupant {
 impl QueueFileSnapshot {
     /// Reads the queue file of a lock file. It is read, not mapped: a file that is
     /// truncated meanwhile does no harm to a reader.
-    pub(crate) fn read(lock_file: &Path) -> io::Result<QueueFileReading> {
+    pub(crate) fn read(lock_file: &Path, model: Option<&Path>) -> io::Result<QueueFileReading> {
         let file = match file::open_to_look(&path_of(lock_file)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -59,21 +61,27 @@ impl QueueFileSnapshot {
             }
             Err(error) => return Err(error),
         };
+        let authority = Authority::of(lock_file, model);
+        if let Some(fault) = authority.fault_of(&file::ownership(&file)?) {
+            return Ok(QueueFileReading::Unusable(fault));
+        }
+        if file.metadata()?.len() < LENGTH as u64 {
+            let fault = header::fault_of_short(&file)?;
+            return Ok(QueueFileReading::Unusable(fault));
+        }
         let mut bytes = Vec::new();
-        let meta = file.metadata()?;
-        if meta.is_file() && meta.len() >= LENGTH as u64 {
-            file.take(AT_MAILBOXES as u64).read_to_end(&mut bytes)?;
+        file.take(AT_MAILBOXES as u64).read_to_end(&mut bytes)?;
+        if bytes.len() != AT_MAILBOXES {
+            return Ok(QueueFileReading::Unusable(QueueFileFault::TooShort));
         }
         let words: Vec<u64> = bytes
             .chunks_exact(8)
             .filter_map(|bytes| Some(u64::from_ne_bytes(bytes.try_into().ok()?)))
             .collect();
         let snapshot = Self { words };
-        let is_valid = bytes.len() == AT_MAILBOXES && header::is_valid(|at| snapshot.word(at));
-        Ok(if is_valid {
-            QueueFileReading::Valid(snapshot)
-        } else {
-            QueueFileReading::Invalid
+        Ok(match header::fault_of(|at| snapshot.word(at)) {
+            Some(fault) => QueueFileReading::Unusable(fault),
+            None => QueueFileReading::Valid(snapshot),
         })
     }
 

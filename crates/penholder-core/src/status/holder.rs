@@ -56,11 +56,11 @@ impl Holder {
     /// # Errors
     ///
     /// The lock file cannot be read, or is not a regular file.
-    pub(crate) fn of_lock(lock_file: &Path) -> io::Result<Option<Self>> {
+    pub(crate) fn of_lock(lock_file: &Path, model: Option<&Path>) -> io::Result<Option<Self>> {
         let mut holder = Self::from_tables(lock_file)?;
         if let Some(holder) = &mut holder
             && let Ok(queue_file::QueueFileReading::Valid(snapshot)) =
-                QueueFileSnapshot::read(lock_file)
+                QueueFileSnapshot::read(lock_file, model)
         {
             holder.add_statement(&snapshot);
         }

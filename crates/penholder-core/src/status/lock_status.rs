@@ -9,7 +9,7 @@ use super::holder::Holder;
 use super::percentiles::Percentiles;
 use super::sizes::Sizes;
 use super::waiter::Waiter;
-use crate::queue_file::{Histogram, QueueFileReading, QueueFileSnapshot};
+use crate::queue_file::{self, Histogram, QueueFileFault, QueueFileReading, QueueFileSnapshot};
 use crate::sys::process_state::ProcessState;
 use crate::sys::{clock, process};
 
@@ -25,6 +25,7 @@ use crate::sys::{clock, process};
 /// | `holder` | `null`, or `pid, since, held_s, cmd, label, state, statement` |
 /// | `lock_file` | path |
 /// | `queue_file` | `"in-use"`, `"none"` or `"unusable"` |
+/// | `queue_file_fault` | `null`, or why the queue file is not used |
 /// | `queue` | first come first: `pid, since, waited_s, left_s, cmd, label, state`; `left_s` is `null` without a deadline |
 /// | `counters` | `acquisitions, contended, timeouts, recoveries, unqueued_holders, passed_over, batches, batched_writes, combined_requests, combined_writes` |
 /// | `wait_us`, `hold_us` | `count, p50, p90, p99, max` |
@@ -42,6 +43,9 @@ pub struct Status {
     /// The state of the queue file. If it is not in use, processes poll, and the
     /// fields below are empty.
     pub queue_file: QueueFileState,
+    /// Why this process would not use the queue file, or could not build it, as far as that
+    /// is known.
+    pub queue_file_fault: Option<QueueFileFault>,
     /// The waiting processes, first come first. A thread that waits for another thread
     /// of its own process is not listed.
     pub queue: Vec<Waiter>,
@@ -70,8 +74,9 @@ pub enum QueueFileState {
     InUse,
     /// It does not exist yet, or cannot be created.
     None,
-    /// It is not a queue file of this version and boot, or may not be read; the next
-    /// process that acquires the lock rebuilds it if it can.
+    /// It is not a queue file of this version and boot, and the next process that acquires
+    /// the lock rebuilds it; or it may not be read; or it belongs to a user who may not write
+    /// the database, and stays as it is. See [`Status::queue_file_fault`].
     Unusable,
 }
 
@@ -90,40 +95,67 @@ pub enum LockState {
 }
 
 impl Status {
+    /// Returns the path of the queue file, whether there is one or not.
+    #[must_use]
+    pub fn queue_file_path(&self) -> PathBuf {
+        queue_file::path_of(&self.lock_file)
+    }
+
     /// Reads the lock file, the queue file and the kernel's tables. Nothing is created,
     /// written or locked.
     ///
     /// # Errors
     ///
     /// The lock file cannot be read, or is not a regular file.
-    pub(crate) fn of_lock(lock_file: &Path) -> io::Result<Self> {
+    pub(crate) fn of_lock(lock_file: &Path, model: Option<&Path>) -> io::Result<Self> {
         let mut status = Self::new(lock_file, Holder::from_tables(lock_file)?);
-        let (state, snapshot) = QueueFileState::of_lock(lock_file);
-        status.queue_file = state;
-        if let Some(snapshot) = snapshot {
+        if let Some(snapshot) = status.read_queue_file(model) {
             status.add_queue_file(&snapshot, usize::MAX);
         }
         Ok(status)
     }
 
+    /// Reads the queue file, and says in the status why there is none to use.
+    pub(super) fn read_queue_file(&mut self, model: Option<&Path>) -> Option<QueueFileSnapshot> {
+        let (state, fault, snapshot) = match QueueFileSnapshot::read(&self.lock_file, model) {
+            Ok(QueueFileReading::Valid(snapshot)) => (QueueFileState::InUse, None, Some(snapshot)),
+            Ok(QueueFileReading::Nothing) => {
+                let fault = QueueFileFault::of_building();
+                (QueueFileState::None, fault, None)
+            }
+            Ok(QueueFileReading::Unusable(fault)) => (QueueFileState::Unusable, Some(fault), None),
+            Err(_) => (QueueFileState::Unusable, None, None),
+        };
+        self.queue_file = state;
+        self.queue_file_fault = fault;
+        snapshot
+    }
+
     /// Makes the status of a lock of which only the holder is known.
     pub(super) fn new(lock_file: &Path, holder: Option<Holder>) -> Self {
-        Self {
-            state: if holder.is_some() {
-                LockState::Held
-            } else {
-                LockState::Free
-            },
-            holder,
+        let mut status = Self {
+            state: LockState::Free,
+            holder: None,
             lock_file: lock_file.to_owned(),
             queue_file: QueueFileState::None,
+            queue_file_fault: None,
             queue: Vec::new(),
             counters: Counters::default(),
             waits: Percentiles::default(),
             holds: Percentiles::default(),
             batches: Sizes::default(),
             events: Vec::new(),
-        }
+        };
+        status.set_holder(holder);
+        status
+    }
+
+    pub(super) fn set_holder(&mut self, holder: Option<Holder>) {
+        self.state = match holder {
+            Some(_) => LockState::Held,
+            None => LockState::Free,
+        };
+        self.holder = holder;
     }
 
     /// Adds what the queue file says; only of the first `examined_max` waiters the
@@ -147,26 +179,17 @@ impl Status {
     }
 }
 
-impl QueueFileState {
-    /// Reads the queue file that belongs to a lock file.
-    pub(super) fn of_lock(lock_file: &Path) -> (Self, Option<QueueFileSnapshot>) {
-        match QueueFileSnapshot::read(lock_file) {
-            Ok(QueueFileReading::Valid(snapshot)) => (Self::InUse, Some(snapshot)),
-            Ok(QueueFileReading::Nothing) => (Self::None, None),
-            Ok(QueueFileReading::Invalid) | Err(_) => (Self::Unusable, None),
-        }
-    }
-}
-
 #[cfg(feature = "serde")]
 impl serde::Serialize for Status {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
-        let mut out = serializer.serialize_struct("Status", 10)?;
+        let mut out = serializer.serialize_struct("Status", 11)?;
         out.serialize_field("state", &self.state)?;
         out.serialize_field("holder", &self.holder)?;
         out.serialize_field("lock_file", &self.lock_file.to_string_lossy())?;
         out.serialize_field("queue_file", &self.queue_file)?;
+        let fault = self.queue_file_fault.map(|fault| fault.to_string());
+        out.serialize_field("queue_file_fault", &fault)?;
         out.serialize_field("queue", &self.queue)?;
         out.serialize_field("counters", &self.counters)?;
         out.serialize_field("wait_us", &self.waits)?;

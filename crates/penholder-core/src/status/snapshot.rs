@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::counters::Counters;
 use super::event::Event;
 use super::holder::Holder;
-use super::lock_status::{QueueFileState, Status};
+use super::lock_status::Status;
 use super::percentiles::Percentiles;
 use crate::queue_file::Histogram;
 
@@ -71,16 +71,16 @@ impl Snapshot {
     /// # Errors
     ///
     /// The lock file cannot be read, or is not a regular file.
-    pub(crate) fn of_lock(lock_file: &Path) -> io::Result<Self> {
-        let (state, read) = QueueFileState::of_lock(lock_file);
-        let holder = Holder::from_queue_file(read.as_ref(), lock_file)?;
+    pub(crate) fn of_lock(lock_file: &Path, model: Option<&Path>) -> io::Result<Self> {
+        let mut status = Status::new(lock_file, None);
+        let read = status.read_queue_file(model);
+        status.set_holder(Holder::from_queue_file(read.as_ref(), lock_file)?);
         let mut snapshot = Self {
-            status: Status::new(lock_file, holder),
+            status,
             built: 0,
             waits: Vec::new(),
             holds: Vec::new(),
         };
-        snapshot.status.queue_file = state;
         if let Some(read) = read {
             snapshot.status.add_queue_file(&read, EXAMINED_MAX);
             snapshot.built = read.built();

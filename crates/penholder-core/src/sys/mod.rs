@@ -15,6 +15,7 @@
 //! | `map` | a file as shared memory |
 //! | `openers` | which processes have files open |
 //! | `process` | this process, and whether another one is alive |
+//! | `user` | this user, names of users, members of groups |
 //! | `signal` | what failpoints of tests do to their process |
 //!
 //! `unsupported` compiles for every target, and each of its operations returns an
@@ -35,6 +36,7 @@ mod fork_handlers;
 mod identity;
 mod lock_seen;
 mod open_file;
+pub(crate) mod ownership;
 pub(crate) mod process_state;
 #[cfg(feature = "failpoints")]
 mod test_signal;
@@ -50,7 +52,7 @@ mod unsupported;
 use unsupported as platform;
 
 pub(crate) use platform::{
-    clock, descriptor, file, filesystem, fork, futex, locks, map, openers, process,
+    clock, descriptor, file, filesystem, fork, futex, locks, map, openers, process, user,
 };
 
 #[cfg(feature = "failpoints")]

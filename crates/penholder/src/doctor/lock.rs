@@ -34,23 +34,18 @@ pub(super) fn examine(subject: &Subject<'_>) -> Vec<Finding> {
 
 fn queue_file(subject: &Subject<'_>, header: Option<QueueFileHeader>) -> Finding {
     let name = name_of(&subject.locker.queue_file());
-    match header.map(|header| header.fault) {
-        None => Finding::ok(
+    let fault = match header {
+        Some(header) => header.fault,
+        None => QueueFileFault::of_building(),
+    };
+    match (fault, header) {
+        (None, None) => Finding::ok(
             Check::QueueFile,
             format!("no {name}: no process has created one yet"),
         ),
-        Some(None) => Finding::ok(Check::QueueFile, format!("{name} is in use")),
-        Some(Some(fault)) => {
-            let next = match fault {
-                QueueFileFault::OtherVersion(_) => {
-                    "use one version of penholder in all programs: each builds its own queue file again"
-                }
-                _ => {
-                    "nothing: the next process that takes the lock builds another; if this stays, remove it"
-                }
-            };
-            Finding::warning(Check::QueueFile, format!("{name} {fault}")).next(next)
-        }
+        (None, Some(_)) => Finding::ok(Check::QueueFile, format!("{name} is in use")),
+        (Some(fault), _) => Finding::warning(Check::QueueFile, format!("{name} {fault}"))
+            .next(fault.advice(&subject.locker.queue_file())),
     }
 }
 

@@ -21,6 +21,7 @@ use rustix::io::{Errno, pwrite, retry_on_intr};
 
 use crate::sys::file_facts::FileFacts;
 pub(crate) use crate::sys::file_id::FileId;
+use crate::sys::ownership::Ownership;
 
 /// How often to open a lock file that may not be read: the process that creates it
 /// sets its permission bits a moment later.
@@ -94,15 +95,20 @@ fn create(path: &Path, model: Option<&Path>) -> io::Result<File> {
 /// # Errors
 ///
 /// Those of `open(2)`, also where the file system has no unnamed files.
-pub(crate) fn create_unnamed(directory: &Path, model: Option<&Path>) -> io::Result<File> {
-    let model = Model::of(model);
+pub(crate) fn create_unnamed(directory: &Path, like: &Ownership) -> io::Result<File> {
+    let model = Model(Some(*like));
     let file = OpenOptions::new()
         .read(true)
         .write(true)
-        .mode(model.bits())
+        .mode(0o600)
         .custom_flags(libc::O_TMPFILE)
         .open(directory)?;
     model.apply_to(&file)?;
+    if file.metadata()?.gid() != like.group {
+        // Not our own group in the place of the model's.
+        let bits = model.bits() & !0o070 | (model.bits() & 0o007) << 3;
+        file.set_permissions(Permissions::from_mode(bits))?;
+    }
     Ok(file)
 }
 
@@ -119,7 +125,15 @@ pub(crate) fn name(file: &File, path: &Path) -> io::Result<()> {
 
 /// Gives a file its length in bytes and reserves disk space for all of it: touching
 /// mapped memory without disk space behind it ends a process with SIGBUS.
+///
+/// # Errors
+///
+/// `FileTooLarge` if this process may not make files of this length: trying it would end the
+/// process with SIGXFSZ.
 pub(crate) fn allocate(file: &File, length: usize) -> io::Result<()> {
+    if size_limit().is_some_and(|limit| limit < length as u64) {
+        return Err(Errno::FBIG.into());
+    }
     match fallocate(file, FallocateFlags::empty(), 0, length as u64) {
         Err(Errno::OPNOTSUPP) => write_at_start(file, &vec![0; length]),
         done => Ok(done?),
@@ -128,15 +142,15 @@ pub(crate) fn allocate(file: &File, length: usize) -> io::Result<()> {
 
 /// The file (the database) whose permission bits and owner a new file gets, as with
 /// SQLite's own sidecars.
-struct Model(Option<Metadata>);
+struct Model(Option<Ownership>);
 
 impl Model {
     fn of(path: Option<&Path>) -> Self {
-        Self(path.and_then(|path| path.metadata().ok()))
+        Self(path.and_then(|path| ownership_of_path(path).ok()))
     }
 
     fn bits(&self) -> u32 {
-        self.0.as_ref().map_or(0o666, |model| model.mode() & 0o666)
+        self.0.as_ref().map_or(0o666, |model| model.mode & 0o666)
     }
 
     /// Applies the model's bits and group. The umask does not count, so that every
@@ -149,9 +163,9 @@ impl Model {
         };
         file.set_permissions(Permissions::from_mode(self.bits()))?;
         let ours = file.metadata()?;
-        if ours.gid() != model.gid() || ours.uid() != model.uid() {
-            let owner = Some(model.uid()).filter(|_| rustix::process::geteuid().is_root());
-            let _ = std::os::unix::fs::fchown(file, owner, Some(model.gid()));
+        if ours.gid() != model.group || ours.uid() != model.user {
+            let owner = Some(model.user).filter(|_| rustix::process::geteuid().is_root());
+            let _ = std::os::unix::fs::fchown(file, owner, Some(model.group));
         }
         Ok(())
     }
@@ -186,6 +200,31 @@ pub(crate) fn facts(file: &File) -> io::Result<FileFacts> {
         }
     }
     of_file(Some(c""))
+}
+
+/// Returns how long a file this process may make, in bytes; `None` without a limit. A write
+/// beyond it ends the process with SIGXFSZ, unless the process ignores that signal.
+pub(crate) fn size_limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Fsize).current
+}
+
+/// Returns who owns an open file, and who may use it.
+pub(crate) fn ownership(file: &File) -> io::Result<Ownership> {
+    Ok(ownership_in(&file.metadata()?))
+}
+
+/// Does the same as [`ownership`] for a path, without opening the file.
+pub(crate) fn ownership_of_path(path: &Path) -> io::Result<Ownership> {
+    Ok(ownership_in(&path.metadata()?))
+}
+
+fn ownership_in(meta: &Metadata) -> Ownership {
+    Ownership {
+        user: meta.uid(),
+        group: meta.gid(),
+        mode: meta.mode() & 0o777,
+        is_regular: meta.is_file(),
+    }
 }
 
 /// Returns whether a file belongs to this user and no other user may write it.

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::unsupported;
 use crate::sys::file_facts::FileFacts;
 pub(crate) use crate::sys::file_id::FileId;
+use crate::sys::ownership::Ownership;
 
 /// Fails before anything is created: a lock file could not be locked.
 pub(crate) fn open_or_create(_path: &Path, _model: Option<&Path>) -> io::Result<File> {
@@ -19,7 +20,7 @@ pub(crate) fn open_existing(_path: &Path) -> io::Result<File> {
 }
 
 /// Fails.
-pub(crate) fn create_unnamed(_directory: &Path, _model: Option<&Path>) -> io::Result<File> {
+pub(crate) fn create_unnamed(_directory: &Path, _like: &Ownership) -> io::Result<File> {
     unsupported("unnamed files")
 }
 
@@ -59,6 +60,21 @@ pub(crate) fn facts(_file: &File) -> io::Result<FileFacts> {
 /// Fails.
 pub(crate) fn facts_of_path(_path: &Path) -> io::Result<FileFacts> {
     unsupported("file identities")
+}
+
+/// Returns `None`: no limit is known.
+pub(crate) fn size_limit() -> Option<u64> {
+    None
+}
+
+/// Fails.
+pub(crate) fn ownership(_file: &File) -> io::Result<Ownership> {
+    unsupported("file owners")
+}
+
+/// Fails.
+pub(crate) fn ownership_of_path(_path: &Path) -> io::Result<Ownership> {
+    unsupported("file owners")
 }
 
 /// Fails.

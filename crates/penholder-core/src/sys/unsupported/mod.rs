@@ -18,6 +18,7 @@ pub(crate) mod openers;
 pub(crate) mod process;
 #[cfg(feature = "failpoints")]
 pub(crate) mod signal;
+pub(crate) mod user;
 
 /// Returns the error of every operation: `what` is in the plural.
 fn unsupported<T>(what: &str) -> io::Result<T> {
