@@ -2,16 +2,17 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::peer::Peer;
 use crate::requirement;
 
 /// A mounted tmpfs, unmounted when dropped.
 #[derive(Debug)]
-pub struct Tmpfs {
+struct Tmpfs {
     directory: TempDir,
 }
 
@@ -19,7 +20,7 @@ impl Tmpfs {
     /// Mounts a tmpfs of this size, as `mount -o size=` takes it.
     ///
     /// Returns `None`, and reports a skipped test, if mounting is not allowed.
-    pub fn mount(size: &str) -> Option<Self> {
+    fn mount(size: &str) -> Option<Self> {
         if !requirement::is_root() {
             return None;
         }
@@ -32,18 +33,29 @@ impl Tmpfs {
         requirement::skip("to mount a tmpfs, which is not allowed here");
         None
     }
+}
 
-    /// Returns the path of a file in it.
-    pub fn join(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
+/// Plays a role of this test file on a tmpfs of this size, whose directory is its argument,
+/// until it sends `done`.
+///
+/// The role has a process of its own. In the test's process, other tests start children
+/// meanwhile. Such a child has every open file until its program runs, and a file that is
+/// removed keeps its space for that long.
+#[track_caller]
+pub fn play(role: &str, size: &str) {
+    let Some(tmpfs) = Tmpfs::mount(size) else {
+        return;
+    };
+    let mut peer = Peer::start(role, [tmpfs.directory.path()]);
+    peer.expect("done");
+    assert!(peer.close().success());
+}
 
-    /// Fills it up to the last byte with a file of this name.
-    pub fn fill(&self, name: &str) {
-        let mut file = File::create(self.join(name)).unwrap();
-        let block = [1; 512];
-        while file.write_all(&block).is_ok() {}
-    }
+/// Fills a file system up to the last byte with a new file.
+pub fn fill(path: &Path) {
+    let mut file = File::create(path).unwrap();
+    let block = [1; 512];
+    while file.write_all(&block).is_ok() {}
 }
 
 impl Drop for Tmpfs {

@@ -9,12 +9,14 @@ use std::path::Path;
 use penholder::{Database, Error, Query, Result};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
-use penholder_testkit::tmpfs::Tmpfs;
-use penholder_testkit::{database_fixture, file_size_limit, peer, plain_sqlite};
+use penholder_testkit::{database_fixture, file_size_limit, peer, plain_sqlite, tmpfs};
 
 #[test]
 fn peer() {
     peer::run_role(&[
+        ("write_after_a_full_disk", write_after_a_full_disk),
+        ("open_without_a_free_byte", open_without_a_free_byte),
+        ("create_on_a_full_disk", create_on_a_full_disk),
         ("write_to_limit", write_to_limit),
         ("hold_lock", database_fixture::hold_lock),
     ]);
@@ -77,11 +79,8 @@ fn assert_full(db: &Database) {
     }
 }
 
-#[test]
-fn writing_continues_after_a_full_disk() {
-    let Some(small) = Tmpfs::mount("2m") else {
-        return;
-    };
+fn write_after_a_full_disk(args: &[OsString]) {
+    let small = Path::new(&args[0]);
     let path = small.join("x.db");
     let db = database_fixture::open(&path);
     db.execute("CREATE TABLE entry(key)", ()).unwrap();
@@ -91,7 +90,7 @@ fn writing_continues_after_a_full_disk() {
     assert_gives_advice(&error);
     assert_full(&db);
     assert_eq!(assert_pairs(&db), i64::from(written));
-    let mut other = Peer::start("hold_lock", [small.join("")]);
+    let mut other = Peer::start("hold_lock", [small]);
     other.expect("held");
     other.send("release");
     other.expect("released");
@@ -102,21 +101,22 @@ fn writing_continues_after_a_full_disk() {
     assert_eq!(assert_pairs(&db), i64::from(written) + 2);
     drop(db);
     plain_sqlite::assert_integrity(&path);
+    peer::send("done");
 }
 
-/// There is no space for the record in the lock file either. SQLite fails, but the lock
-/// does not.
 #[test]
-fn a_disk_without_a_free_byte_fails_sqlite_and_not_the_lock() {
-    let Some(small) = Tmpfs::mount("1m") else {
-        return;
-    };
+fn writing_continues_after_a_full_disk() {
+    tmpfs::play("write_after_a_full_disk", "2m");
+}
+
+fn open_without_a_free_byte(args: &[OsString]) {
+    let small = Path::new(&args[0]);
     let path = small.join("x.db");
     let db = database_fixture::open(&path);
     db.execute("CREATE TABLE entry(key)", ()).unwrap();
     drop(db);
     fs::remove_file(small.join("db.lock")).unwrap();
-    small.fill("ballast");
+    tmpfs::fill(&small.join("ballast"));
     let opened = database_fixture::options().open(&path);
     if let Err(error) = &opened {
         // There is no space for SQLite's own -wal and -shm files.
@@ -131,14 +131,19 @@ fn a_disk_without_a_free_byte_fails_sqlite_and_not_the_lock() {
     let db = database_fixture::open(&path);
     write_pair(&db, 1).unwrap();
     assert_eq!(assert_pairs(&db), 1);
+    peer::send("done");
 }
 
+/// There is no space for the record in the lock file either. SQLite fails, but the lock
+/// does not.
 #[test]
-fn a_disk_too_full_to_create_a_database_is_reported() {
-    let Some(small) = Tmpfs::mount("1m") else {
-        return;
-    };
-    small.fill("ballast");
+fn a_disk_without_a_free_byte_fails_sqlite_and_not_the_lock() {
+    tmpfs::play("open_without_a_free_byte", "1m");
+}
+
+fn create_on_a_full_disk(args: &[OsString]) {
+    let small = Path::new(&args[0]);
+    tmpfs::fill(&small.join("ballast"));
     let path = small.join("x.db");
     let error = database_fixture::options().open(&path).unwrap_err();
     assert!(error.to_string().contains("room"), "{error}");
@@ -148,6 +153,12 @@ fn a_disk_too_full_to_create_a_database_is_reported() {
     write_pair(&db, 1).unwrap();
     drop(db);
     plain_sqlite::assert_integrity(&path);
+    peer::send("done");
+}
+
+#[test]
+fn a_disk_too_full_to_create_a_database_is_reported() {
+    tmpfs::play("create_on_a_full_disk", "1m");
 }
 
 // ---- a limit on the file size: a similar test that needs no root ----------------
