@@ -219,7 +219,7 @@ fn lost(options: &LockOptions, error: JoinError) -> LockError {
 fn gone(options: &LockOptions) -> LockError {
     let kind = Kind::Io {
         what: "wait for write lock",
-        next: "take it before the runtime ends, or without one (`acquire`)",
+        next: "take it before the runtime ends, or without one (`acquire`)".into(),
         source: std::io::Error::other("the async runtime shuts down"),
     };
     LockError::new(&options.path, kind)

@@ -1,11 +1,14 @@
 //! The one error of this crate.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::deadline::Deadline;
+use crate::obstacle::Obstacle;
+use crate::printable::user_text;
 use crate::status::Holder;
 use crate::sys::file;
 
@@ -60,7 +63,7 @@ pub(crate) enum Kind {
     /// The operating system returned an error.
     Io {
         what: &'static str,
-        next: &'static str,
+        next: Cow<'static, str>,
         source: io::Error,
     },
 }
@@ -92,7 +95,7 @@ impl Clone for LockError {
             },
             Kind::Io { what, next, source } => Kind::Io {
                 what,
-                next,
+                next: next.clone(),
                 source: match source.raw_os_error() {
                     Some(code) => io::Error::from_raw_os_error(code),
                     None => io::Error::new(source.kind(), source.to_string()),
@@ -129,7 +132,29 @@ impl LockError {
             }
             _ => "check the lock file and its directory",
         };
+        let next = next.into();
         Self::new(lock_file, Kind::Io { what, next, source })
+    }
+
+    /// Makes the error of opening the lock file of a database, which may be another user's.
+    pub(crate) fn opening_for(
+        database: Option<&Path>,
+        lock_file: &Path,
+        what: &'static str,
+        source: io::Error,
+    ) -> Self {
+        let mut error = Self::opening(lock_file, what, source);
+        if let Kind::Io { next, source, .. } = &mut error.inner.kind
+            && source.kind() == io::ErrorKind::PermissionDenied
+        {
+            let in_the_way = |database| Obstacle::find(database, [lock_file.to_owned()]);
+            if let Some(obstacle) = database.and_then(in_the_way) {
+                *next = obstacle.to_string().into();
+            } else if let Some(found) = whose(lock_file) {
+                *next = format!("{found}; {next}").into();
+            }
+        }
+        error
     }
 
     /// Makes the error of opening a lock file, whose path may name something else.
@@ -200,6 +225,14 @@ impl LockError {
     pub fn lock_file(&self) -> &Path {
         &self.inner.lock_file
     }
+}
+
+/// Says whose file it is, if there is one that this user may not write.
+fn whose(path: &Path) -> Option<String> {
+    let found = file::ownership_of_path(path).ok()?;
+    let owner = user_text(found.user);
+    (!file::may_write(path))
+        .then(|| format!("it belongs to {owner} and has mode {:04o}", found.mode))
 }
 
 /// The same text as `Display`, because `main` and `unwrap` print this one; the fields with

@@ -41,6 +41,7 @@ mod lock_options;
 mod locker;
 mod mailbox;
 mod membership;
+mod obstacle;
 mod pending_request;
 mod printable;
 mod queue_file;
@@ -57,7 +58,9 @@ pub use guard::Guard;
 pub use lock_options::{DEFAULT_TIMEOUT, LOCK_FILE_NAME, LockOptions};
 pub use locker::{Locker, Waited};
 pub use mailbox::{Claim, Outcome, REPLY_MAX, REQUEST_MAX, RemoteRequest, RequestId};
+pub use obstacle::Obstacle;
 pub use pending_request::Offer;
+pub use printable::{shell_word, user_text};
 pub use queue_file::{BatchSize, QueueFileFault, QueueFileHeader, Withdrawal};
 pub use status::{
     Counters, Event, EventKind, EventsSince, Holder, LockState, Opened, Opener, Openers,

@@ -342,7 +342,7 @@ fn open(options: &LockOptions) -> Result<(Descriptor, FileId), LockError> {
     let path = &options.path;
     refuse_network(options)?;
     let file = Descriptor::open(|| file::open_or_create(path, options.model.as_deref()))
-        .map_err(|e| LockError::opening(path, "open lock file", e))?;
+        .map_err(|e| LockError::opening_for(options.model.as_deref(), path, "open lock file", e))?;
     let failed = |e| LockError::io(path, "open lock file", e);
     if !file.metadata().map_err(failed)?.is_file() {
         let why = "not a regular file".to_owned();

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::sys::user;
+
 /// Longest command line that is kept and shown, in bytes.
 pub(crate) const COMMAND_MAX: usize = 160;
 
@@ -30,7 +32,8 @@ pub(crate) fn printable(text: &str, max: usize) -> String {
 
 /// Returns a path as a word of a shell, so that a command with it can be pasted. A path that
 /// cannot be printed is escaped, and names nothing.
-pub(crate) fn shell_word(path: &Path) -> String {
+#[must_use]
+pub fn shell_word(path: &Path) -> String {
     let text = path.to_string_lossy();
     let text = printable(&text, usize::MAX);
     let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
@@ -38,6 +41,15 @@ pub(crate) fn shell_word(path: &Path) -> String {
         return text;
     }
     format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// Names a user: by its name too, if it has one here.
+#[must_use]
+pub fn user_text(user: u32) -> String {
+    match user::name_of(user) {
+        Some(name) => format!("user {} ({user})", printable(&name, 64)),
+        None => format!("user {user}"),
+    }
 }
 
 /// Line separators, and the marks that change the direction of a text.

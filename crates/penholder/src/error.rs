@@ -5,8 +5,11 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use penholder_core::Obstacle;
 use penholder_lock::{Deadline, Holder, LockError, Process};
 use rusqlite::{ErrorCode, ffi};
+
+use crate::sidecar;
 
 /// The result of this crate's calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -78,6 +81,8 @@ enum Kind {
         source: rusqlite::Error,
         /// How many changes stand although the statement failed.
         kept: u64,
+        /// Files that keep this user from writing.
+        obstacle: Option<Obstacle>,
     },
     /// SQLite's own locks were not free.
     Busy {
@@ -184,6 +189,7 @@ impl Error {
             what,
             path: Some(path.to_owned()),
             place: None,
+            obstacle: obstacle(what, path, &source),
             source,
             kept: 0,
         })
@@ -196,6 +202,7 @@ impl Error {
             what: "write",
             path: Some(path.to_owned()),
             place: None,
+            obstacle: obstacle("write", path, &source).filter(|_| kept == 0),
             source,
             kept,
         })
@@ -340,12 +347,14 @@ impl Error {
                 place,
                 source,
                 kept,
+                obstacle,
             } => Kind::Sqlite {
                 what,
                 path: path.clone(),
                 place: place.clone(),
                 source: copy_of(source),
                 kept: *kept,
+                obstacle: obstacle.clone(),
             },
             Kind::Busy {
                 path,
@@ -582,6 +591,7 @@ impl From<rusqlite::Error> for Error {
             place: None,
             source,
             kept: 0,
+            obstacle: None,
         })
     }
 }
@@ -636,9 +646,13 @@ impl fmt::Display for Text<'_> {
                 place,
                 source,
                 kept,
+                obstacle,
             } => {
                 heading(f, what, path.as_deref(), place.as_deref())?;
-                sqlite_text(f, what, source, *kept)
+                match obstacle {
+                    Some(obstacle) => write!(f, "{source}: {obstacle}"),
+                    None => sqlite_text(f, what, source, *kept),
+                }
             }
             Kind::Busy {
                 path,
@@ -862,6 +876,17 @@ fn is_commit_in_closure(error: &rusqlite::Error) -> bool {
 /// Returns whether SQLite says that another connection has one of its locks.
 pub(crate) fn is_busy_code(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+}
+
+/// Looks for files that explain why SQLite may not write the database.
+fn obstacle(what: &str, database: &Path, error: &rusqlite::Error) -> Option<Obstacle> {
+    let is_reading = matches!(what, "query" | "read");
+    let may_explain = match error.sqlite_error_code()? {
+        ErrorCode::ReadOnly => !is_reading,
+        ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::SystemIoFailure => true,
+        _ => false,
+    };
+    may_explain.then(|| Obstacle::find(database, sidecar::all(database)))?
 }
 
 /// Returns what to do about an error of SQLite, if there is something to do.

@@ -170,6 +170,8 @@ mod maintenance;
 mod mutex;
 mod opening;
 mod options;
+mod permission;
+mod sidecar;
 mod sqlite;
 mod sys;
 mod telemetry;

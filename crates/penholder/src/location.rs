@@ -6,15 +6,10 @@ use std::io;
 use std::path::{self, Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::sys;
-
-/// What SQLite appends to the path of a database for the files that it keeps next to it.
-const WAL: &str = "-wal";
-const SHM: &str = "-shm";
-const JOURNAL: &str = "-journal";
+use crate::{sidecar, sys};
 
 /// The longest path in bytes: SQLite's `MAX_PATHNAME` (`os_unix.c`) less the longest suffix.
-const PATH_MAX: usize = 512 - JOURNAL.len();
+const PATH_MAX: usize = 512 - sidecar::SUFFIX_MAX;
 /// How many links are followed, as in SQLite (`SQLITE_MAX_SYMLINK`).
 const LINKS_MAX: u32 = 100;
 
@@ -83,33 +78,27 @@ impl Location {
 
     /// Returns the path of the WAL.
     pub(crate) fn wal(&self) -> PathBuf {
-        self.sidecar(WAL)
+        sidecar::wal(&self.path)
     }
 
     /// Returns the path of the shared memory of WAL mode.
     pub(crate) fn shm(&self) -> PathBuf {
-        self.sidecar(SHM)
+        sidecar::shm(&self.path)
     }
 
     /// Returns the path of the rollback journal, which SQLite uses outside WAL mode.
     pub(crate) fn journal(&self) -> PathBuf {
-        self.sidecar(JOURNAL)
+        sidecar::journal(&self.path)
     }
 
     /// Returns the paths of all files that SQLite keeps next to the database.
     pub(crate) fn sidecars(&self) -> [PathBuf; 3] {
-        [WAL, SHM, JOURNAL].map(|suffix| self.sidecar(suffix))
+        sidecar::all(&self.path)
     }
 
     /// Returns the path of the database and those of its [`sidecars`](Self::sidecars).
     pub(crate) fn files(&self) -> impl Iterator<Item = PathBuf> {
         std::iter::once(self.path.clone()).chain(self.sidecars())
-    }
-
-    fn sidecar(&self, suffix: &str) -> PathBuf {
-        let mut name = self.path.clone().into_os_string();
-        name.push(suffix);
-        name.into()
     }
 }
 

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::former_users;
 use crate::location::Location;
 use crate::options::OpenOptions;
+use crate::permission;
 use crate::sqlite::connection;
 use crate::sqlite::open_files::OpenFiles;
 use crate::sqlite::write_connection::WriteConnection;
@@ -33,6 +34,9 @@ pub(crate) fn open(
     }
     refuse_network(location, options)?;
     former_users::refuse(location)?;
+    if !options.read_only {
+        permission::refuse_non_writer(location)?;
+    }
     let locker = own_locker(location, options)?;
     let attachment = Attachment::new(locker, location, options);
     if options.read_only {

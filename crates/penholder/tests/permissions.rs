@@ -28,6 +28,9 @@ fn peer() {
         ("write_and_stay", write_and_stay),
         ("read", read),
         ("open", open),
+        ("lock", lock),
+        ("try_to_write", try_to_write),
+        ("examine", examine),
     ]);
 }
 
@@ -242,22 +245,184 @@ fn no_database_is_created_in_an_unwritable_directory() {
     chmod(&fixture.directory(), 0o755);
 }
 
+/// Makes a database of this owner in a directory with this mode, which nobody has open.
+fn database_of(owner: u32, directory_mode: u32, journal_mode: &str) -> DatabaseFixture {
+    let fixture = read_only_directory(0o644, journal_mode);
+    chown(fixture.path(), Some(owner), Some(GROUP)).unwrap();
+    chmod(&fixture.directory(), directory_mode);
+    fixture
+}
+
 /// The user may not write the database, but every user may write the directory.
 #[test]
 fn a_database_without_write_permission_can_be_read() {
     if !requirement::is_root() {
         return;
     }
-    let fixture = DatabaseFixture::new();
-    database_fixture::insert(&fixture.database(), "old").unwrap();
-    chmod(&fixture.path(), 0o644);
-    chmod(&fixture.directory(), 0o777);
-    let mut peer = start_as(ANN, "read", &fixture.path());
-    peer.expect("old");
-    for _ in 0..3 {
-        let error = peer.read_line();
-        assert!(error.contains("permission"), "{error}");
-    }
+    let fixture = database_of(BOB, 0o777, "wal");
+    let mut peer = start_as(ANN, "open", &fixture.path());
+    let error = peer.read_line();
+    assert!(error.contains("permission"), "{error}");
+    peer.expect("opened: old");
     assert!(peer.close().success());
     assert_eq!(database_fixture::keys(&fixture.database()), ["old"]);
+}
+
+/// In a directory like `/tmp`, the owner of the database could not remove them.
+#[test]
+fn a_user_who_may_not_write_the_database_leaves_no_files_that_keep_its_owner_out() {
+    if !requirement::is_root() {
+        return;
+    }
+    for journal_mode in ["wal", "delete"] {
+        let fixture = database_of(BOB, 0o1777, journal_mode);
+        let mut peer = start_as(ANN, "open", &fixture.path());
+        let error = peer.read_line();
+        assert!(error.contains("no write permission"), "{error}");
+        assert!(
+            error.contains("user 61002") && error.contains("read_only"),
+            "{error}"
+        );
+        let answer = peer.read_line();
+        if journal_mode == "wal" {
+            assert!(answer.contains("keeps every writer out"), "{answer}");
+        } else {
+            assert_eq!(answer, "opened: old");
+        }
+        assert!(peer.close().success());
+        let mut peer = start_as(ANN, "lock", &fixture.path());
+        let error = peer.read_line();
+        assert!(error.contains("no write permission"), "{error}");
+        assert!(peer.close().success());
+        assert_eq!(fixture.file_names(), ["x.db"], "{journal_mode}");
+        let mut bob = start_as(BOB, "try_to_write", &fixture.path());
+        bob.expect("wrote");
+        // While he has it open, she reads it.
+        let mut ann = start_as(ANN, "open", &fixture.path());
+        ann.read_line();
+        ann.expect("opened: new old");
+        assert!(ann.close().success());
+        bob.send("end");
+        assert!(bob.close().success());
+    }
+}
+
+/// Takes the write lock alone, and sends the result.
+fn lock(args: &[OsString]) {
+    let locker = OpenOptions::new().locker(&args[0]).unwrap();
+    match locker.acquire(penholder::lock::DEFAULT_TIMEOUT) {
+        Ok(_guard) => peer::send("held"),
+        Err(error) => peer::send(&error.to_string()),
+    }
+}
+
+/// Writes if it can, and sends the result.
+fn try_to_write(args: &[OsString]) {
+    let db = OpenOptions::new().open(&args[0]);
+    let written = db.and_then(|db| database_fixture::insert(&db, "new").map(|()| db));
+    match &written {
+        Ok(_db) => peer::send("wrote"),
+        Err(error) => peer::send(&error.to_string()),
+    }
+    peer::expect("end");
+}
+
+/// Returns what Bob's attempt to write his database says.
+fn bobs_answer(fixture: &DatabaseFixture) -> String {
+    let mut bob = start_as(BOB, "try_to_write", &fixture.path());
+    let answer = bob.read_line();
+    bob.send("end");
+    bob.close();
+    answer
+}
+
+/// What is left by another user, or has a narrower mode, is named with its owner; the commands
+/// in the text help.
+#[test]
+fn files_that_keep_the_owner_out_are_named_with_what_to_do() {
+    if !requirement::is_root() {
+        return;
+    }
+    let cases: [(&[&str], u32, u32, &str); 5] = [
+        (
+            &["x.db-wal", "x.db-shm"],
+            ANN,
+            0o644,
+            "user 61001, mode 0644",
+        ),
+        (&["x.db-shm"], BOB, 0o444, "user 61002, mode 0444"),
+        (
+            &["x.db-wal", "x.db-shm"],
+            0,
+            0o600,
+            "user root (0), mode 0600",
+        ),
+        (&["db.lock"], ANN, 0o644, "user 61001, mode 0644"),
+        (&["db.lock"], BOB, 0o400, "user 61002, mode 0400"),
+    ];
+    for (names, owner, mode, whose) in cases {
+        let fixture = database_of(BOB, 0o1777, "wal");
+        for name in names {
+            // SQLite corrects the mode of an empty file.
+            fs::write(fixture.join(name), "x").unwrap();
+            chown(fixture.join(name), Some(owner), Some(GROUP)).unwrap();
+            chmod(&fixture.join(name), mode);
+        }
+        let error = bobs_answer(&fixture);
+        for name in names {
+            assert!(
+                error.contains(&format!("{name} ({whose})")),
+                "{names:?}: {error}"
+            );
+        }
+        let doctor = penholder_doctor_as(BOB, &fixture.path());
+        assert!(
+            doctor.contains(&format!("{} ({whose})", names[0])),
+            "{doctor}"
+        );
+        for command in error.split('`').skip(1).step_by(2) {
+            let done = std::process::Command::new("sh")
+                .args(["-c", command])
+                .status();
+            assert!(done.unwrap().success(), "{command}");
+        }
+        assert_eq!(bobs_answer(&fixture), "wrote", "{error}");
+    }
+}
+
+/// Sends the findings of an examination as one line.
+fn examine(args: &[OsString]) {
+    let report = penholder::doctor::Doctor::new(OpenOptions::new()).examine(&args[0]);
+    let findings: Vec<_> = report
+        .unwrap()
+        .findings
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    peer::send(&findings.join(" | ").replace('\n', " "));
+}
+
+fn penholder_doctor_as(user: u32, path: &Path) -> String {
+    start_as(user, "examine", path).read_line()
+}
+
+/// The doctor names the owner of a queue file that is not used.
+#[test]
+fn a_queue_file_of_a_stranger_is_not_used_and_the_doctor_says_why() {
+    if !requirement::is_root() {
+        return;
+    }
+    let fixture = database_of(BOB, 0o1777, "wal");
+    let queue_file = fixture.join("db.lockq");
+    fs::write(&queue_file, vec![0; 4_460_544]).unwrap();
+    chown(&queue_file, Some(ANN), Some(GROUP)).unwrap();
+    chmod(&queue_file, 0o666);
+    assert_eq!(bobs_answer(&fixture), "wrote");
+    assert!(fs::read(&queue_file).unwrap().iter().all(|&byte| byte == 0));
+    let doctor = penholder_doctor_as(BOB, &fixture.path());
+    let expected = "db.lockq belongs to user 61001";
+    assert!(
+        doctor.contains(expected) && doctor.contains("rm -f -- "),
+        "{doctor}"
+    );
 }

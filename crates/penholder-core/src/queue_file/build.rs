@@ -21,6 +21,9 @@ pub(super) fn build(path: &Path, authority: &Authority) -> io::Result<()> {
 
 /// Builds a complete queue file for this path.
 fn without_name(path: &Path, authority: &Authority) -> io::Result<File> {
+    if !authority.may_build() {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
     let directory = path.parent().unwrap_or(Path::new("/"));
     let file = file::create_unnamed(directory, authority.ownership())?;
     file::allocate(&file, LENGTH)?;

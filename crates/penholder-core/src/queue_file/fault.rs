@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::Path;
 
 use super::layout::{LENGTH, VERSION};
-use crate::printable::shell_word;
-use crate::sys::{file, user};
+use crate::printable::{shell_word, user_text};
+use crate::sys::file;
 
 /// Why a queue file is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl fmt::Display for QueueFileFault {
             }
             Self::OtherBoot => f.write_str("was built in another boot of the machine"),
             Self::OtherUser(user) => {
-                let user = shown_user(*user);
+                let user = user_text(*user);
                 write!(f, "belongs to {user}, who is not known to be a writer here")
             }
             Self::WritableByOthers { mode, group } => write!(
@@ -98,12 +98,5 @@ impl QueueFileFault {
                     .to_owned()
             }
         }
-    }
-}
-
-fn shown_user(user: u32) -> String {
-    match user::name_of(user) {
-        Some(name) => format!("user {} ({user})", crate::printable::printable(&name, 64)),
-        None => format!("user {user}"),
     }
 }

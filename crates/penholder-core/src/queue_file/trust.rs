@@ -20,7 +20,11 @@ const OTHERS_WRITE: u32 = 0o002;
 /// The file that says who may write here: the database, or the lock file where no database is
 /// known.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Authority(Ownership);
+pub(crate) struct Authority {
+    ownership: Ownership,
+    /// Whether this user may write that file. Otherwise no writer would use its queue file.
+    may_build: bool,
+}
 
 impl Authority {
     /// Looks at the database (the model), or at the lock file without one.
@@ -36,16 +40,28 @@ impl Authority {
             is_regular: true,
         };
         if let Some(found) = model.and_then(|model| file::ownership_of_path(model).ok()) {
-            return Self(found);
+            return Self::new(found, model.is_some_and(file::may_write));
         }
         let found = file::ownership_of_path(lock_file).unwrap_or(nobody_else);
         let is_trusted = model.is_none() || found.user == user || found.user == 0;
-        Self(if is_trusted { found } else { nobody_else })
+        Self::new(if is_trusted { found } else { nobody_else }, true)
+    }
+
+    fn new(ownership: Ownership, may_build: bool) -> Self {
+        Self {
+            ownership,
+            may_build,
+        }
+    }
+
+    /// Returns whether this user may build the queue file.
+    pub(crate) fn may_build(&self) -> bool {
+        self.may_build
     }
 
     /// Returns what a queue file that is built here is to look like.
     pub(crate) fn ownership(&self) -> &Ownership {
-        &self.0
+        &self.ownership
     }
 
     /// Returns why a file is not used as the queue file, if it is not.
@@ -59,7 +75,7 @@ impl Authority {
         this_user: u32,
         is_member: impl Fn(u32, u32) -> bool,
     ) -> Option<QueueFileFault> {
-        let here = self.0;
+        let here = self.ownership;
         if !file.is_regular {
             return Some(QueueFileFault::NotAFile);
         }
@@ -102,7 +118,7 @@ mod tests {
     }
 
     fn judge(database: u32, queue_file: Ownership) -> Option<QueueFileFault> {
-        let authority = Authority(file(OWNER, GROUP, database));
+        let authority = Authority::new(file(OWNER, GROUP, database), true);
         authority.judge(&queue_file, ME, |user, group| {
             (user, group) == (MEMBER, GROUP)
         })

@@ -5,6 +5,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use penholder_core::{Obstacle, shell_word};
 use penholder_lock::Process;
 
 use super::report::{Check, Finding};
@@ -167,12 +168,28 @@ fn permissions(subject: &Subject<'_>) -> Vec<Finding> {
     let mut files = 0;
     if let Some(database) = ownership(&location.path) {
         findings.extend(of_database(&location.path, database));
+        let queue_file = subject.locker.queue_file();
+        // A foreign queue file is not used, and keeps nobody out: see `lock`.
+        let in_the_way = neighbours(subject).into_iter();
+        let in_the_way = in_the_way.filter(|path| *path != queue_file);
+        let obstacle = Obstacle::find(&location.path, in_the_way);
+        findings.extend(obstacle.as_ref().map(|obstacle| {
+            Finding::error(Check::Permissions, obstacle.finding()).next(obstacle.advice())
+        }));
         for path in neighbours(subject) {
             let Ok(meta) = fs::symlink_metadata(&path) else {
                 continue;
             };
             files += 1;
-            findings.extend(of_neighbour(&path, &meta, database));
+            if obstacle.as_ref().is_some_and(|one| one.is_file(&path)) {
+                continue;
+            }
+            let advice = Advice {
+                database: &location.path,
+                file: &path,
+                is_disposable: path == queue_file,
+            };
+            findings.extend(of_neighbour(&advice, &meta, database));
         }
     }
     if findings.is_empty() {
@@ -249,7 +266,32 @@ fn of_database(path: &Path, database: Ownership) -> Vec<Finding> {
     findings
 }
 
-fn of_neighbour(path: &Path, meta: &Metadata, database: Ownership) -> Vec<Finding> {
+/// What to do about a file next to the database.
+struct Advice<'a> {
+    database: &'a Path,
+    file: &'a Path,
+    /// Whether the file is built again if it is removed.
+    is_disposable: bool,
+}
+
+impl Advice<'_> {
+    fn on_owner(&self) -> String {
+        let (database, file) = (shell_word(self.database), shell_word(self.file));
+        if self.is_disposable {
+            return format!("remove it (`rm -f -- {file}`): another is built");
+        }
+        // Of a link the link itself: another user may have put it there meanwhile.
+        format!("give it to the database's owner (`chown -h --reference={database} {file}`)")
+    }
+
+    fn on_mode(&self) -> String {
+        let (database, file) = (shell_word(self.database), shell_word(self.file));
+        format!("give it the database's mode (`chmod --reference={database} {file}`)")
+    }
+}
+
+fn of_neighbour(advice: &Advice<'_>, meta: &Metadata, database: Ownership) -> Vec<Finding> {
+    let path = advice.file;
     let name = name_of(path);
     if meta.file_type().is_symlink() {
         let found = format!("{name} is a symbolic link");
@@ -274,19 +316,13 @@ fn of_neighbour(path: &Path, meta: &Metadata, database: Ownership) -> Vec<Findin
             owner(own),
             owner(database)
         );
-        warn(
-            found,
-            "give it to the database's owner (`chown --reference=DB FILE`)",
-        );
+        warn(found, &advice.on_owner());
     }
     // Execute permission does not matter.
     if own.mode & READ_WRITE != database.mode & READ_WRITE {
         let (own, database) = (mode(own), mode(database));
         let found = format!("{name} has mode {own}, the database {database}");
-        warn(
-            found,
-            "give it the database's mode (`chmod --reference=DB FILE`)",
-        );
+        warn(found, &advice.on_mode());
     } else if !sys::may_write(path) && !sys::may_read(path) {
         let described = describe(own);
         let found = format!("this user may neither read nor write {name} ({described})");

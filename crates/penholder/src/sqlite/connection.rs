@@ -10,6 +10,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use crate::error::{Error, Result, is_busy_code};
 use crate::location::Location;
 use crate::options::{ConnectionRole, OpenOptions};
+use crate::permission;
 use crate::sqlite::ffi;
 use crate::sys;
 
@@ -50,6 +51,7 @@ pub(crate) fn open_writer(
 pub(crate) fn open_reader(location: &Location, deadline: &Deadline) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = open(location, flags, deadline)?;
+    permission::refuse_lock_out(location, || ffi::is_wal_by_header(&connection))?;
     connection
         .pragma_update(None, "query_only", true)
         .map_err(|e| explain(location, deadline, e))?;

@@ -174,6 +174,32 @@ impl Drop for WalCountingConnection {
     }
 }
 
+/// Returns whether the header of the database says that it is in WAL mode. To any statement that
+/// asks for it, SQLite opens the WAL first, and creates it.
+pub(crate) fn is_wal_by_header(connection: &Connection) -> bool {
+    /// Where the header has the version for reading; 2 stands for WAL.
+    const AT_READ_VERSION: i64 = 19;
+    let mut file: *mut ffi::sqlite3_file = std::ptr::null_mut();
+    // SAFETY: the handle is open and not closed here.
+    let handle = unsafe { connection.handle() };
+    let question = ffi::SQLITE_FCNTL_FILE_POINTER;
+    // SAFETY: the handle is this thread's, the name is C text, and the answer is a pointer.
+    unsafe {
+        ffi::sqlite3_file_control(handle, c"main".as_ptr(), question, (&raw mut file).cast());
+    }
+    // SAFETY: null, or the open file of the connection, which stays open while it is borrowed.
+    let methods = unsafe { file.as_ref() }.map(|file| file.pMethods);
+    // SAFETY: null, or the methods of that file, which live as long.
+    let methods = methods.and_then(|methods| unsafe { methods.as_ref() });
+    let Some(read) = methods.and_then(|methods| methods.xRead) else {
+        return false;
+    };
+    let mut version = 0_u8;
+    // SAFETY: the method of this file, and room for the one byte that it reads.
+    let done = unsafe { read(file, (&raw mut version).cast(), 1, AT_READ_VERSION) };
+    done == ffi::SQLITE_OK && version == 2
+}
+
 /// Unsets the rollback hook of a connection that is about to be closed.
 ///
 /// Closing a connection rolls back its open transaction and calls the hook, after rusqlite's

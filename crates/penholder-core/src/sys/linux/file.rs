@@ -16,7 +16,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, FallocateFlags, FlockOperation, fallocate, flock, linkat};
+use rustix::fs::{
+    Access, AtFlags, CWD, FallocateFlags, FlockOperation, access, accessat, fallocate, flock,
+    linkat,
+};
 use rustix::io::{Errno, pwrite, retry_on_intr};
 
 use crate::sys::file_facts::FileFacts;
@@ -77,6 +80,7 @@ pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
 }
 
 fn create(path: &Path, model: Option<&Path>) -> io::Result<File> {
+    refuse_non_writers(model)?;
     let model = Model::of(model);
     let file = OpenOptions::new()
         .read(true)
@@ -87,6 +91,21 @@ fn create(path: &Path, model: Option<&Path>) -> io::Result<File> {
         .open(path)?;
     model.apply_to(&file)?;
     Ok(file)
+}
+
+/// A file of a user who may not write the model would keep those out who may: they could not
+/// open it.
+fn refuse_non_writers(model: Option<&Path>) -> io::Result<()> {
+    match model {
+        Some(model) if model.exists() && !may_write(model) => {
+            let text = format!(
+                "this user has no write permission on {}, and its file would keep writers out",
+                model.display()
+            );
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Creates a file in this directory that has no name yet, for [`name`]: if this
@@ -206,6 +225,15 @@ pub(crate) fn facts(file: &File) -> io::Result<FileFacts> {
 /// beyond it ends the process with SIGXFSZ, unless the process ignores that signal.
 pub(crate) fn size_limit() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Fsize).current
+}
+
+/// Returns whether this user may write the file, which is not opened.
+pub(crate) fn may_write(path: &Path) -> bool {
+    match accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS) {
+        // Kernels before Linux 5.8 know only the real user.
+        Err(Errno::NOSYS | Errno::INVAL) => access(path, Access::WRITE_OK).is_ok(),
+        answer => answer.is_ok(),
+    }
 }
 
 /// Returns who owns an open file, and who may use it.

@@ -1,0 +1,37 @@
+//! The files that SQLite keeps next to a database.
+
+use std::path::{Path, PathBuf};
+
+/// What SQLite appends to the path of a database.
+const WAL: &str = "-wal";
+const SHM: &str = "-shm";
+const JOURNAL: &str = "-journal";
+
+/// The length of the longest of them.
+pub(crate) const SUFFIX_MAX: usize = JOURNAL.len();
+
+/// Returns the path of the WAL.
+pub(crate) fn wal(database: &Path) -> PathBuf {
+    with_suffix(database, WAL)
+}
+
+/// Returns the path of the shared memory of WAL mode.
+pub(crate) fn shm(database: &Path) -> PathBuf {
+    with_suffix(database, SHM)
+}
+
+/// Returns the path of the rollback journal, which SQLite uses outside WAL mode.
+pub(crate) fn journal(database: &Path) -> PathBuf {
+    with_suffix(database, JOURNAL)
+}
+
+/// Returns the paths of all of them.
+pub(crate) fn all(database: &Path) -> [PathBuf; 3] {
+    [WAL, SHM, JOURNAL].map(|suffix| with_suffix(database, suffix))
+}
+
+fn with_suffix(database: &Path, suffix: &str) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
