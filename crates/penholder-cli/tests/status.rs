@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
 /// The schema of `status --json`, which does not change within a major version.
-const FIELDS: [&str; 10] = [
+const FIELDS: [&str; 11] = [
     "batch_writes",
     "counters",
     "events",
@@ -24,6 +24,7 @@ const FIELDS: [&str; 10] = [
     "lock_file",
     "queue",
     "queue_file",
+    "queue_file_fault",
     "state",
     "wait_us",
 ];
@@ -39,6 +40,31 @@ fn a_free_lock_is_reported_and_is_not_an_error() {
     assert_eq!(status["state"], "free");
     assert_eq!(status["holder"], json!(null));
     assert_eq!(status["lock_file"], json!(lock_file));
+}
+
+/// The signal that ends a process at the limit is not ignored here.
+#[test]
+fn under_a_file_size_limit_every_command_works_and_says_why_there_is_no_queue() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    fs::remove_file(fixture.join("db.lockq")).unwrap();
+    let limited = |command: &str| fixture.run_script(&format!("ulimit -f 2000; {command}"));
+    limited("\"$PENHOLDER\" exec x.db \"INSERT INTO entry VALUES ('1', 1)\"").expect_success();
+    limited("\"$PENHOLDER\" run x.db -- true").expect_success();
+    assert!(!fixture.join("db.lockq").exists());
+    let text = limited("\"$PENHOLDER\" status x.db").expect_success();
+    let why = "  no queue: db.lockq cannot be built: it needs 4460544 bytes, and the limit";
+    assert!(
+        text.contains(why) && text.contains("ulimit -f unlimited"),
+        "{text}"
+    );
+    let status = parse_json(&limited("\"$PENHOLDER\" status x.db --json").expect_success());
+    let fault = status["queue_file_fault"].as_str().unwrap();
+    assert!(fault.starts_with("cannot be built: "), "{fault}");
+    let report = limited("\"$PENHOLDER\" doctor x.db --json").expect_json();
+    assert!(
+        report.to_string().contains("db.lockq cannot be built"),
+        "{report}"
+    );
 }
 
 #[test]

@@ -162,6 +162,7 @@ fn fill_disk(args: &[OsString]) {
     let path = lock_file(directory);
     let mut lock_peer = LockPeer::start(&path);
     assert_holds_without_a_record(&mut lock_peer, &path);
+    assert_polls_beside_a_sparse_queue_file(directory, &filling);
     // After there is space again, there are records again.
     fs::remove_file(&filling).unwrap();
     drop(file);
@@ -171,6 +172,29 @@ fn fill_disk(args: &[OsString]) {
     );
     lock_peer.release();
     peer::send("done");
+}
+
+/// Touching a hole of a mapped file without space on the disk ends a process.
+fn assert_polls_beside_a_sparse_queue_file(directory: &Path, filling: &Path) {
+    let elsewhere = tempfile::tempdir().unwrap();
+    LockPeer::holding(&lock_file(elsewhere.path())).release();
+    let queue_file = fs::read(elsewhere.path().join("db.lockq")).unwrap();
+    // Room for the beginning, and for no more.
+    let full = File::options().write(true).open(filling).unwrap();
+    full.set_len(full.metadata().unwrap().len() - 8192).unwrap();
+    let sparse = File::create(directory.join("db.lockq")).unwrap();
+    (&sparse).write_all(&queue_file[..4096]).unwrap();
+    sparse
+        .set_len(u64::try_from(queue_file.len()).unwrap())
+        .unwrap();
+    let mut rest = File::create(directory.join("rest")).unwrap();
+    while rest.write_all(&[b'x'; 512]).is_ok() {}
+    let mut lock_peer = LockPeer::start(&lock_file(directory));
+    lock_peer.acquire();
+    lock_peer.ask("release");
+    for name in ["rest", "db.lockq"] {
+        fs::remove_file(directory.join(name)).unwrap();
+    }
 }
 
 #[test]

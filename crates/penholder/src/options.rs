@@ -316,6 +316,10 @@ impl OpenOptions {
 
     /// Sets whether the database is opened for reading only: then no lock is taken, the journal
     /// mode stays as it is, and writing is an error. Off by default.
+    ///
+    /// A user who may not write the database has to set it, unless nothing can be created in the
+    /// directory either. It is refused too where SQLite would leave `-wal` and `-shm` files that
+    /// the owner of the database may not remove: they would keep every writer out.
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
         self

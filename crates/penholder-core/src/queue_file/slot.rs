@@ -132,6 +132,7 @@ impl Slot {
         if facts.len < LENGTH as u64 {
             return Err(NoQueueFile::Invalid);
         }
+        file::fill_holes(&file, LENGTH)?;
         let mapping = Mapping::of(&file, LENGTH)?;
         let is_private = file::is_private(&file)?;
         let born = born(&file)?;

@@ -159,6 +159,21 @@ pub(crate) fn allocate(file: &File, length: usize) -> io::Result<()> {
     }
 }
 
+/// Reserves disk space for the holes that a file may have: a copy of it may be sparse.
+///
+/// # Errors
+///
+/// Those of `fallocate(2)`, except where the file system has none.
+pub(crate) fn fill_holes(file: &File, length: usize) -> io::Result<()> {
+    if file.metadata()?.blocks().saturating_mul(512) >= length as u64 {
+        return Ok(());
+    }
+    match fallocate(file, FallocateFlags::KEEP_SIZE, 0, length as u64) {
+        Err(Errno::OPNOTSUPP) => Ok(()),
+        done => Ok(done?),
+    }
+}
+
 /// The file (the database) whose permission bits and owner a new file gets, as with
 /// SQLite's own sidecars.
 struct Model(Option<Ownership>);

@@ -34,6 +34,11 @@ pub(crate) fn allocate(_file: &File, _length: usize) -> io::Result<()> {
     unsupported("reservations of disk space")
 }
 
+/// Fails.
+pub(crate) fn fill_holes(_file: &File, _length: usize) -> io::Result<()> {
+    unsupported("reservations of disk space")
+}
+
 /// Opens a file for reading only.
 ///
 /// # Errors
