@@ -1,6 +1,6 @@
 //! The state of a lock as lines of text, for `status` and `top`.
 
-use penholder::lock::{Percentiles, QueueFileState, Status};
+use penholder::lock::{Percentiles, QueueFileFault, QueueFileState, Status};
 
 use crate::text;
 
@@ -30,7 +30,13 @@ pub(crate) fn why_no_queue(status: &Status) -> Option<String> {
         (Some(fault), _) => {
             let file = status.queue_file_path();
             let name = file.file_name().unwrap_or_default().display();
-            format!("{name} {fault}: {}", fault.advice(&file))
+            let found = format!("{name} {fault}: {}", fault.advice(&file));
+            match fault {
+                QueueFileFault::OtherUser(_)
+                | QueueFileFault::WritableByOthers { .. }
+                | QueueFileFault::FileSizeLimit(_) => found,
+                _ => format!("the queue file is invalid: {found}"),
+            }
         }
         (None, QueueFileState::None) => {
             "no process has created one, or none can be created here".to_owned()
