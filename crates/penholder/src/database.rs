@@ -349,7 +349,8 @@ impl Database {
     ///
     /// As [`write`](Self::write); [`sqlite_error`](Error::sqlite_error) if the statement fails,
     /// and then nothing was written, unless it asks SQLite to keep what it did before the
-    /// failure (`INSERT OR FAIL`, `ON CONFLICT FAIL`, `RAISE(FAIL)`): then the text says so.
+    /// failure (`INSERT OR FAIL`, `ON CONFLICT FAIL`, `RAISE(FAIL)`): then the text says so. Of a
+    /// statement that begins with `WITH` nothing is kept.
     /// Parameters that do not fit the statement ([`IntoParams`]) and SQL with a NUL byte are
     /// refused before the call waits for anything.
     #[track_caller]

@@ -79,8 +79,8 @@ enum Kind {
         /// Which of several statements failed.
         place: Option<String>,
         source: rusqlite::Error,
-        /// How many changes stand although the statement failed.
-        kept: u64,
+        /// What stands although the statement failed.
+        kept: Kept,
         /// Files that keep this user from writing.
         obstacle: Option<Obstacle>,
     },
@@ -176,6 +176,16 @@ impl fmt::Display for FileChange {
     }
 }
 
+/// What stands of a statement that failed: with `FAIL`, SQLite keeps what came before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    Nothing,
+    /// So many changes.
+    Changes(u64),
+    /// Changes that SQLite does not count, because triggers made them.
+    Uncounted,
+}
+
 impl Error {
     fn new(kind: Kind) -> Self {
         Self {
@@ -191,13 +201,13 @@ impl Error {
             place: None,
             obstacle: obstacle(what, path, &source),
             source,
-            kept: 0,
+            kept: Kept::Nothing,
         })
     }
 
-    /// Makes the error of a statement that failed while SQLite keeps its first `kept` changes,
-    /// as the statement asks for.
-    pub(crate) fn partly_written(path: &Path, kept: u64, source: rusqlite::Error) -> Self {
+    /// Makes the error of a statement that failed while SQLite keeps some of its changes, as
+    /// the statement asks for.
+    pub(crate) fn partly_written(path: &Path, kept: Kept, source: rusqlite::Error) -> Self {
         Self::new(Kind::Sqlite {
             what: "write",
             path: Some(path.to_owned()),
@@ -228,11 +238,6 @@ impl Error {
             *path = Some(database.to_owned());
         }
         self
-    }
-
-    /// Returns whether a part of what failed stands.
-    pub(crate) fn keeps_changes(&self) -> bool {
-        matches!(&*self.kind, Kind::Sqlite { kept, .. } if *kept > 0)
     }
 
     pub(crate) fn busy(
@@ -590,7 +595,7 @@ impl From<rusqlite::Error> for Error {
             path: None,
             place: None,
             source,
-            kept: 0,
+            kept: Kept::Nothing,
             obstacle: None,
         })
     }
@@ -725,7 +730,7 @@ fn sqlite_text(
     f: &mut fmt::Formatter<'_>,
     what: &str,
     source: &rusqlite::Error,
-    kept: u64,
+    kept: Kept,
 ) -> fmt::Result {
     if is_commit_in_closure(source) {
         return f.write_str(
@@ -733,17 +738,18 @@ fn sqlite_text(
         );
     }
     write!(f, "{source}")?;
-    if kept > 0 {
-        return write!(
-            f,
-            ": the {kept} changes before the failure were kept, because the statement uses FAIL: \
-             use `batch` to roll them back"
-        );
-    }
-    match next_step(what, source) {
-        Some(next) => write!(f, ": {next}"),
-        None => Ok(()),
-    }
+    let kept = match kept {
+        Kept::Changes(count) => format!("the {count} changes"),
+        Kept::Uncounted => "changes".to_owned(),
+        Kept::Nothing => {
+            return next_step(what, source).map_or(Ok(()), |next| write!(f, ": {next}"));
+        }
+    };
+    write!(
+        f,
+        ": {kept} before the failure were kept, because the statement, its table or a trigger \
+         uses FAIL: use `batch` to roll them back"
+    )
 }
 
 fn busy_text(

@@ -148,21 +148,27 @@ impl DelegateConnection {
         self.is_restricted.store(false, Relaxed);
         self.ends.store(0, Relaxed);
         let has_changed = self.connection.total_changes() != changes;
-        self.judge(done, has_changed)
+        self.judge(&statement.sql, done, has_changed)
     }
 
-    fn judge(&self, done: Result<Executed, FailedStatement>, has_changed: bool) -> Delegated {
+    fn judge(
+        &self,
+        sql: &str,
+        done: Result<Executed, FailedStatement>,
+        has_changed: bool,
+    ) -> Delegated {
         if self.connection().is_autocommit() {
             return Delegated::Aborted;
         }
         match done {
             Ok(done) => Delegated::Done(done),
-            // `FAIL` may keep what the statement, or a trigger, did before it failed. That is
-            // for its owner's connection.
+            // `FAIL` may keep what the statement, or a trigger, did before it failed, which is
+            // not always counted. That is for its owner's connection.
             Err(_) if has_changed => Delegated::Local,
             Err(FailedStatement { error, .. }) => match error {
                 rusqlite::Error::SqliteFailure(code, text)
-                    if code.code == ErrorCode::ConstraintViolation =>
+                    if code.code == ErrorCode::ConstraintViolation
+                        && !self.connection.may_have_kept(sql) =>
                 {
                     let code = code.extended_code;
                     Delegated::Failed { code, text }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | succeeds | acknowledged after `COMMIT`, with all the others |
 //! | fails, or its closure fails or panics | its own work is taken back and its owner told; the others go on |
+//! | fails, and may ask SQLite to keep what it did before (`OR FAIL`, `RAISE(FAIL)`) | it is taken back; the others before it are committed; then it runs again, alone, where it shows what SQLite keeps |
 //! | makes SQLite end the transaction (`ON CONFLICT ROLLBACK`, a `ROLLBACK` in a closure, some I/O errors): closures that had run | their owners get an error that says to call again |
 //! | the same: plain data that had run | each write runs again, alone; also one that had failed, because what made it fail may be undone now |
 //! | the same: members after it | they are a new batch |
@@ -33,6 +34,8 @@ use crate::write::Session;
 enum MemberEnd {
     /// It ran. Its result holds if the commit succeeds; a failed write is taken back already.
     Ran(WriteResult),
+    /// It was taken back, and has to run in a transaction of its own.
+    OnItsOwn,
     /// The transaction is gone, or has to go.
     Aborted(Option<Error>),
 }
@@ -48,7 +51,7 @@ pub(crate) fn run_queued(session: &Session<'_>, group: &Group, limits: GroupLimi
         match run_together(session, group, &mut budget, first) {
             BatchEnd::Done => return,
             // The members after it are a new batch.
-            BatchEnd::Aborted => budget = Budget::new(limits),
+            BatchEnd::EndedEarly => budget = Budget::new(limits),
         }
     }
 }
@@ -58,9 +61,9 @@ enum BatchEnd {
     /// Every member that was claimed has been told its result, also if `BEGIN` or `COMMIT`
     /// failed. (In a forked child nothing is told.)
     Done,
-    /// A member ended the transaction. Every member of it has been told its result; those still
-    /// in the queue have not run.
-    Aborted,
+    /// A member ended the transaction, or had to run on its own. Every member has been told its
+    /// result; those still in the queue have not run.
+    EndedEarly,
 }
 
 fn note_call_site(session: &Session<'_>, one: &ClaimedWrite) {
@@ -121,10 +124,16 @@ fn run_together(
         }
         match end {
             MemberEnd::Ran(result) => done.push((one, result)),
+            MemberEnd::OnItsOwn => {
+                commit(session, group, done);
+                session.roll_back();
+                run_alone(session, one);
+                return BatchEnd::EndedEarly;
+            }
             MemberEnd::Aborted(error) => {
                 session.roll_back();
                 finish_aborted(session, done, one, error);
-                return BatchEnd::Aborted;
+                return BatchEnd::EndedEarly;
             }
         }
         next = group.claim(|work| budget.take(work));
@@ -146,10 +155,9 @@ fn commit(session: &Session<'_>, group: &Group, done: Vec<(ClaimedWrite, WriteRe
     for (one, result) in done {
         one.finish(match (&committed, result) {
             (Ok(()), result) => result,
-            // A write that failed by itself keeps its own error, unless that says that some
-            // of its changes remain.
-            (Err(_), Err(own)) if !own.keeps_changes() => Err(own),
-            (Err(error), _) => Err(error.for_another()),
+            // A write that failed by itself keeps its own error.
+            (Err(_), Err(own)) => Err(own),
+            (Err(error), Ok(_)) => Err(error.for_another()),
         });
     }
 }
@@ -179,7 +187,7 @@ fn run_member(session: &Session<'_>, work: &mut Work) -> MemberEnd {
 
 fn run_statement(session: &Session<'_>, one: &Statement) -> MemberEnd {
     let run = |session: &Session<'_>| {
-        let done = session.run_statement(&one.sql, &one.values, true);
+        let done = session.run_statement(&one.sql, &one.values);
         done.map(|done| vec![done])
     };
     if StatementKind::of(&one.sql) == StatementKind::Other {
@@ -192,19 +200,19 @@ fn run_statement(session: &Session<'_>, one: &Statement) -> MemberEnd {
     if !session.is_open() {
         return MemberEnd::Aborted(None);
     }
-    let (done, ended) = match session.deferred_violation() {
-        Some(error) => (Err(error), savepoint::roll_back(session.connection())),
-        None => match done {
-            Err(error) if !error.keeps_changes() => {
-                (Err(error), savepoint::roll_back(session.connection()))
-            }
-            done => (done, savepoint::release(session.connection())),
-        },
+    let may_have_kept = |error: &Error| {
+        error.is_constraint_violation() && session.write_connection().may_have_kept(&one.sql)
     };
-    match ended {
-        Ok(()) => MemberEnd::Ran(done),
-        Err(_) => MemberEnd::Aborted(None),
-    }
+    let end = match (done, session.deferred_violation()) {
+        (Err(error), _) if may_have_kept(&error) => MemberEnd::OnItsOwn,
+        (Ok(_), Some(error)) | (Err(error), _) => MemberEnd::Ran(Err(error)),
+        (Ok(done), None) => MemberEnd::Ran(Ok(done)),
+    };
+    let ended = match end {
+        MemberEnd::Ran(Ok(_)) => savepoint::release(session.connection()),
+        _ => savepoint::roll_back(session.connection()),
+    };
+    ended.map_or(MemberEnd::Aborted(None), |()| end)
 }
 
 fn in_savepoint(session: &Session<'_>, run: impl FnOnce(&Session<'_>) -> WriteResult) -> MemberEnd {

@@ -297,13 +297,31 @@ impl WalCountingConnection {
     /// Returns the number of pages that this connection has written to the WAL since the last
     /// call.
     pub(crate) fn take_pages_written(&self) -> u32 {
-        let (mut pages, mut highest) = (0, 0);
+        let pages = self.status_of_caches(ffi::SQLITE_DBSTATUS_CACHE_WRITE, true);
+        u32::try_from(pages).unwrap_or(0)
+    }
+
+    /// Returns a number that is another one after a commit, unless nothing was changed in it. A
+    /// rollback leaves it as it is.
+    ///
+    /// It is the number of pages that were written, without those that a full cache wrote
+    /// before the commit. [`take_pages_written`](Self::take_pages_written) changes it too.
+    pub(crate) fn pages_committed(&self) -> c_int {
+        let written = self.status_of_caches(ffi::SQLITE_DBSTATUS_CACHE_WRITE, false);
+        written.wrapping_sub(self.status_of_caches(ffi::SQLITE_DBSTATUS_CACHE_SPILL, false))
+    }
+
+    /// Returns a counter of the page caches of all databases of this connection.
+    fn status_of_caches(&self, counter: c_int, resets: bool) -> c_int {
+        let (mut current, mut highest) = (0, 0);
+        let resets = c_int::from(resets);
         // SAFETY: the handle is open and not closed here.
         let handle = unsafe { self.connection.handle() };
-        let counter = ffi::SQLITE_DBSTATUS_CACHE_WRITE;
         // SAFETY: the handle is this thread's, and both results have room.
-        unsafe { ffi::sqlite3_db_status(handle, counter, &raw mut pages, &raw mut highest, 1) };
-        u32::try_from(pages).unwrap_or(0)
+        unsafe {
+            ffi::sqlite3_db_status(handle, counter, &raw mut current, &raw mut highest, resets)
+        };
+        current
     }
 }
 

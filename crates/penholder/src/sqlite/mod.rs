@@ -8,6 +8,7 @@
 //! | `query`, `savepoint` | running one statement; the savepoint around one write |
 //! | `reader_pool` | a bounded pool of connections that only read |
 //! | `hooks` | SQLite's hooks on the writing connection |
+//! | `program` | whether a statement may keep changes when it fails |
 //! | `sql` | what kind of statement a text is |
 //! | `wal` | the WAL and its checkpoints |
 //! | `checkpointer` | the connection that runs checkpoints |
@@ -24,6 +25,7 @@ pub(crate) mod fingerprint;
 pub(crate) mod hooks;
 pub(crate) mod lock_bytes;
 pub(crate) mod open_files;
+pub(crate) mod program;
 pub(crate) mod query;
 pub(crate) mod reader_pool;
 pub(crate) mod rescue;

@@ -1,22 +1,24 @@
 //! A connection that writes, kept between writes.
 
 use std::cell::Cell;
+use std::ffi::c_int;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use penholder_core::Deadline;
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
 use super::connection::{self, busy_ms, set_busy_timeout};
 use super::ffi::WalCountingConnection;
 use super::fingerprint::{self, Fingerprint};
 use super::hooks::Hooks;
+use super::program;
 use super::query::{query, step};
 use super::sql::StatementKind;
 use super::wal::{self, Due};
 use crate::data::{Executed, Value};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kept, Result};
 use crate::location::Location;
 use crate::options::{ConnectionRole, OpenOptions};
 
@@ -34,8 +36,16 @@ pub(crate) struct WriteConnection {
 #[derive(Debug)]
 pub(crate) struct FailedStatement {
     pub(crate) error: rusqlite::Error,
-    /// How many changes remain all the same.
-    pub(crate) kept: u64,
+    /// What was committed all the same. Nothing is in a transaction, which decides that later.
+    pub(crate) kept: Kept,
+}
+
+/// What a connection had written when a statement began.
+#[derive(Debug, Clone, Copy)]
+struct Before {
+    changes: u64,
+    /// `None` in a transaction.
+    pages: Option<c_int>,
 }
 
 impl WriteConnection {
@@ -87,18 +97,17 @@ impl WriteConnection {
         let Self {
             connection, hooks, ..
         } = self;
-        let (changes, id) = (connection.total_changes(), connection.last_insert_rowid());
+        let before = Before {
+            changes: connection.total_changes(),
+            pages: self.is_autocommit().then(|| connection.pages_committed()),
+        };
+        let id = connection.last_insert_rowid();
         hooks.watch_for_insert(id);
         let returned = query(connection, sql, params).map_err(|error| FailedStatement {
+            kept: self.kept_since(before, sql, &error),
             error,
-            // With `FAIL`, SQLite keeps what the statement did before it failed. If it was
-            // taken back, the changes of its triggers are still in the total.
-            kept: match connection.changes() {
-                0 => 0,
-                _ => connection.total_changes() - changes,
-            },
         })?;
-        let has_changed = connection.total_changes() != changes;
+        let has_changed = connection.total_changes() != before.changes;
         let rows_changed = if has_changed { connection.changes() } else { 0 };
         // A row may get the id that was there before. An upsert that updates leaves the id
         // alone, and so does a trigger that inserts.
@@ -110,6 +119,38 @@ impl WriteConnection {
             rows_changed,
             last_insert_rowid: (new_id != id || has_inserted).then_some(new_id),
         })
+    }
+
+    /// Returns what was committed of a statement that failed outside a transaction. With `FAIL`,
+    /// SQLite commits what the statement did before it failed.
+    ///
+    /// The counters of SQLite do not show that. They count nothing for a view and for a
+    /// statement in which a trigger failed half-way, and they count what triggers did before
+    /// it was rolled back. Only a commit writes pages.
+    fn kept_since(&self, before: Before, sql: &str, error: &rusqlite::Error) -> Kept {
+        let is_constraint = error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation);
+        let Some(pages) = before.pages.filter(|_| is_constraint) else {
+            // After any other error SQLite rolls back, also if that came while it committed.
+            return Kept::Nothing;
+        };
+        let counted = self.total_changes() - before.changes;
+        // SQLite sets this to zero as it rolls back. It shows what was kept of a temporary
+        // table, of which nothing need be written.
+        let is_counted = counted > 0 && self.changes() > 0;
+        if !is_counted && self.connection.pages_committed() == pages {
+            return Kept::Nothing;
+        }
+        if is_counted && counted == self.changes() && !program::may_run_another(self, sql) {
+            Kept::Changes(counted)
+        } else {
+            Kept::Uncounted
+        }
+    }
+
+    /// Returns whether a statement that violated a constraint in a transaction may have left
+    /// changes in it, because the statement, a table or a trigger uses `FAIL`.
+    pub(crate) fn may_have_kept(&self, sql: &str) -> bool {
+        program::may_use_fail(self, sql)
     }
 
     // ---- transactions ----------------------------------------------------------

@@ -13,7 +13,7 @@ use rusqlite::{Connection, ffi};
 use super::resources::{CallSite, WriteContext};
 use super::transaction::{Notes, Transaction};
 use crate::data::{Executed, Statement, Value, place_of};
-use crate::error::{self, Error, Result};
+use crate::error::{self, Error, Kept, Result};
 use crate::options::OpenOptions;
 use crate::sqlite::connection;
 use crate::sqlite::lock_bytes;
@@ -198,15 +198,15 @@ impl<'a> Session<'a> {
     /// `BEGIN` and `COMMIT` around it would only cost time.
     pub(crate) fn execute(&self, sql: &str, params: &[Value]) -> Result<Executed> {
         if StatementKind::of(sql) == StatementKind::Other {
-            return self.in_transaction(|| self.run_statement(sql, params, false));
+            return self.in_transaction(|| self.run_statement(sql, params));
         }
         if !self.guard().is_awaited() {
-            let done = self.run_statement(sql, params, true)?;
+            let done = self.run_statement(sql, params)?;
             self.check_after_commit()?;
             return Ok(done);
         }
         self.write_connection().time_commit();
-        let done = self.run_statement(sql, params, true);
+        let done = self.run_statement(sql, params);
         let commit_time = self.write_connection().commit_time();
         if let (Ok(_), Some(commit_time)) = (&done, commit_time) {
             self.note_commit(commit_time, 1);
@@ -224,7 +224,7 @@ impl<'a> Session<'a> {
     /// Runs several statements in the open transaction.
     pub(crate) fn run_all(&self, statements: &[Statement]) -> Result<Vec<Executed>> {
         let run = |(index, one): (usize, &Statement)| {
-            let done = self.run_statement(&one.sql, &one.values, false);
+            let done = self.run_statement(&one.sql, &one.values);
             done.map_err(|e| say_which_failed(e, index, statements, self.context.options))
         };
         statements.iter().enumerate().map(run).collect()
@@ -237,14 +237,9 @@ impl<'a> Session<'a> {
         Ok(value)
     }
 
-    /// Runs one statement to its end. `keeps`: what it did before it failed remains, if it
-    /// asks for that.
-    pub(crate) fn run_statement(
-        &self,
-        sql: &str,
-        params: &[Value],
-        keeps: bool,
-    ) -> Result<Executed> {
+    /// Runs one statement to its end. What it did before it failed remains only outside a
+    /// transaction, and only if it asks for that.
+    pub(crate) fn run_statement(&self, sql: &str, params: &[Value]) -> Result<Executed> {
         if may_change_connection(sql) {
             self.note_customized();
         }
@@ -252,12 +247,11 @@ impl<'a> Session<'a> {
         let done = self
             .write_connection()
             .run(sql, StatementKind::of(sql), params);
-        done.map_err(|FailedStatement { error, kept }| {
-            if kept > 0 && keeps {
+        done.map_err(|FailedStatement { error, kept }| match kept {
+            Kept::Nothing => self.explain("write", error),
+            kept => {
                 let error = self.context.options.hide(error);
                 Error::partly_written(&self.context.location.path, kept, error)
-            } else {
-                self.explain("write", error)
             }
         })
     }
