@@ -90,8 +90,10 @@ fn run_script(tx: &Transaction<'_>, sql: &str) -> Result<Executed, Failure> {
         }
         let text = statement.expanded_sql().unwrap_or_default();
         tx.note_statement(&text);
-        if sets_foreign_keys(&text) {
-            return Err(ignored_pragma(number));
+        if let Some((name, why, next)) = refused_pragma(&text) {
+            let message =
+                format!("statement {number}: PRAGMA {name}: {why}; nothing was written: {next}");
+            return Err(Failure::new(message, FAILED));
         }
         let before = tx.total_changes();
         done.returned = RowSet::of(&mut statement).map_err(failed)?;
@@ -102,25 +104,41 @@ fn run_script(tx: &Transaction<'_>, sql: &str) -> Result<Executed, Failure> {
     Ok(done)
 }
 
-/// Whether this is `PRAGMA foreign_keys = …`, which SQLite ignores in a transaction.
-fn sets_foreign_keys(sql: &str) -> bool {
+/// Pragmas that are refused if they have a value: why, and what to do instead.
+const REFUSED: [(&str, &str, &str); 3] = [
+    (
+        "foreign_keys",
+        "SQLite ignores it in a transaction, and the statements run in one, with foreign keys \
+         enforced",
+        "leave it out, or use `penholder run DB -- sqlite3 DB`",
+    ),
+    (
+        "locking_mode",
+        "the write lock is held already, and readers would be locked out too",
+        "leave it out",
+    ),
+    (
+        "query_only",
+        "the statements after it could not write",
+        "leave it out, or use `penholder query`",
+    ),
+];
+
+/// Returns the pragma that this statement sets, if it is refused.
+fn refused_pragma(sql: &str) -> Option<(&'static str, &'static str, &'static str)> {
     let mut bare = without_comments(sql).to_ascii_lowercase();
     bare.retain(|c| !c.is_whitespace() && !"\"'`[]".contains(c));
-    let Some(pragma) = bare.strip_prefix("pragma") else {
-        return false;
-    };
-    let name = pragma.split_once(['=', '(']).map(|(name, _value)| name);
+    // SQLite sets many pragmas as it compiles them, also to explain them.
+    let bare = bare.trim_start_matches(';');
+    let bare = bare.strip_prefix("explain").unwrap_or(bare);
+    let pragma = bare
+        .strip_prefix("queryplan")
+        .unwrap_or(bare)
+        .strip_prefix("pragma")?;
+    let (name, _value) = pragma.split_once(['=', '('])?;
     // The name of a database may precede it.
-    name.and_then(|name| name.rsplit('.').next()) == Some("foreign_keys")
-}
-
-fn ignored_pragma(number: u32) -> Failure {
-    let message = format!(
-        "statement {number}: PRAGMA foreign_keys: SQLite ignores it in a transaction, and the \
-         statements run in one, with foreign keys enforced; nothing was written: leave it out, or \
-         use `penholder run DB -- sqlite3 DB`"
-    );
-    Failure::new(message, FAILED)
+    let name = name.rsplit('.').next()?;
+    REFUSED.into_iter().find(|(refused, ..)| *refused == name)
 }
 
 fn explain(number: u32, error: rusqlite::Error) -> Failure {
@@ -151,14 +169,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pragma_that_would_be_ignored_is_recognised() {
+    fn a_pragma_that_is_refused_is_recognised() {
         for sql in [
             "PRAGMA foreign_keys=OFF",
             "pragma\nForeign_Keys ( 1 );",
             "PRAGMA main.foreign_keys = on",
             "/* a */ -- b\n PRAGMA /* c */ \"foreign_keys\" = 0",
+            "PRAGMA query_only=1",
+            "EXPLAIN QUERY PLAN PRAGMA query_only(1)",
+            "; pragma main.LOCKING_MODE = EXCLUSIVE",
         ] {
-            assert!(sets_foreign_keys(sql), "{sql}");
+            assert!(refused_pragma(sql).is_some(), "{sql}");
         }
         for sql in [
             "PRAGMA foreign_keys",
@@ -169,7 +190,7 @@ mod tests {
             "/*",
             "",
         ] {
-            assert!(!sets_foreign_keys(sql), "{sql}");
+            assert!(refused_pragma(sql).is_none(), "{sql}");
         }
     }
 }

@@ -87,22 +87,33 @@ fn a_script_with_a_nul_byte_is_refused_before_it_runs() {
 #[test]
 fn a_pragma_without_effect_is_refused() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    for script in [
-        "PRAGMA foreign_keys=OFF",
-        "DELETE FROM entry; -- then\nPRAGMA main.foreign_keys(0); DELETE FROM entry",
+    for (script, why) in [
+        (
+            "PRAGMA foreign_keys=OFF",
+            "PRAGMA foreign_keys: SQLite ignores",
+        ),
+        (
+            "DELETE FROM entry; -- then\nPRAGMA main.foreign_keys(0); DELETE FROM entry",
+            "PRAGMA foreign_keys: SQLite ignores",
+        ),
+        (
+            "PRAGMA query_only=1; DELETE FROM entry",
+            "PRAGMA query_only: the statements after it could not write",
+        ),
+        (
+            "DELETE FROM entry; PRAGMA locking_mode=EXCLUSIVE",
+            "PRAGMA locking_mode: the write lock is held already",
+        ),
     ] {
         fixture.exec("INSERT INTO entry VALUES (1, 1)");
         let message = fixture.run(["exec", "x.db", script]).expect_failure(1);
-        assert!(
-            message.contains("PRAGMA foreign_keys: SQLite ignores"),
-            "{message}"
-        );
+        assert!(message.contains(why), "{message}");
         assert!(
             message.contains("nothing was written: leave it out"),
             "{message}"
         );
     }
-    assert_eq!(fixture.count_entries(), 2);
+    assert_eq!(fixture.count_entries(), 4);
     // Reading the value changes nothing, and other pragmas have an effect.
     let value = fixture
         .run(["exec", "x.db", "PRAGMA foreign_keys"])

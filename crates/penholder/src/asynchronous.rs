@@ -33,6 +33,7 @@ use crate::group::{self, Begun, Lead, Member, PendingWrite, Work, WriteResult};
 use crate::maintenance::{self, Checkpoint, Migrated, Migration};
 use crate::mutex::lock;
 use crate::options::OpenOptions;
+use crate::sqlite::plain_data::{self, Call};
 use crate::write::{CallSite, Session, Transaction};
 
 /// A [`Database`] whose calls are futures: no thread of the runtime ever blocks.
@@ -224,7 +225,9 @@ impl AsyncDatabase {
         params: impl IntoParams,
     ) -> impl Future<Output = Result<Executed>> + Send {
         let site = panic::Location::caller();
-        let statement = Query::new(sql, params).into_statement("write", |error, _| error);
+        let query = Query::new(sql, params);
+        let statement = plain_data::check(query.sql(), Call::Execute)
+            .and_then(|()| query.into_statement("write", |error, _| error));
         async move {
             let work = Work::Statement(statement?);
             self.submit(work, site).await.and_then(group::only)
@@ -321,6 +324,7 @@ impl AsyncDatabase {
     }
 
     async fn query_up_to(&self, max: usize, query: Query) -> Result<RowSet> {
+        plain_data::check(query.sql(), Call::Query)?;
         let Statement { sql, values } = query.into_statement("query", |error, _| error)?;
         let db = self.db.clone();
         let run = move |connection: &Connection| db.run_query(max, connection, &sql, &values);
@@ -338,7 +342,7 @@ impl AsyncDatabase {
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let read = self.read_from(work).await;
-        read.map_err(|e: Error| e.in_closure("read", self.path()))
+        read.map_err(|e: Error| self.db.name_setting(e.in_closure("read", self.path())))
     }
 
     /// Runs a closure on a connection that only reads and keeps the closure's error type; see

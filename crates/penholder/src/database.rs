@@ -17,13 +17,14 @@ use crate::attachment::Attachment;
 use crate::data::{Executed, IntoParams, Query, Row, RowSet, Statement, Value, place_of};
 use crate::delegate::{DelegateContext, Entered};
 use crate::doctor::{self, Finding};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Setting};
 use crate::group::{self, Begun, Submission, Work};
 use crate::location::Location;
 use crate::mutex::lock;
 use crate::opening;
 use crate::options::OpenOptions;
 use crate::sqlite::connection;
+use crate::sqlite::plain_data::{self, Call};
 use crate::sqlite::query::query_up_to;
 use crate::telemetry;
 #[cfg(feature = "tokio")]
@@ -280,7 +281,10 @@ impl Database {
     ///
     /// It runs on the calling thread. It does not nest: a write inside it is an error at once.
     /// What the closure changes on the connection (pragmas, attached databases) stays changed
-    /// for later writes of this process.
+    /// for later writes of this process: after `PRAGMA query_only=1` they fail, and after
+    /// `PRAGMA locking_mode=EXCLUSIVE` all others are locked out, also the readers of this
+    /// process. Reset such a setting before the closure returns. The errors of this process name
+    /// it.
     ///
     /// ```
     /// # use penholder::{Database, Result};
@@ -328,10 +332,14 @@ impl Database {
 
     /// Runs one statement that writes, as plain data, in a transaction.
     ///
-    /// A pragma that SQLite ignores in a transaction (`foreign_keys`) does nothing here, and
-    /// `ATTACH` adds the database to the writing connection only: use
-    /// [`with_write_lock`](Self::with_write_lock) or
-    /// [`connection_hook`](OpenOptions::connection_hook).
+    /// It changes data and leaves the connection as it is. A statement that would leave
+    /// something on it for later writes is refused, and the error says what to do instead: a
+    /// pragma with a value (`query_only`, `locking_mode`, `foreign_keys`), unless it changes the
+    /// database (`user_version`, `application_id`) or only the use of memory (`cache_size`);
+    /// `BEGIN`, `COMMIT`, `ROLLBACK`, and outside a [`batch`](Self::batch) `SAVEPOINT`; `ATTACH`
+    /// and `DETACH`; `CREATE TEMP …`. Use [`connection_hook`](OpenOptions::connection_hook) for
+    /// what every connection shall have, or a closure of [`write`](Self::write) or
+    /// [`with_write_lock`](Self::with_write_lock). A pragma that asks is not refused.
     ///
     /// ```
     /// # use penholder::{Database, Result, params};
@@ -351,11 +359,12 @@ impl Database {
     /// and then nothing was written, unless it asks SQLite to keep what it did before the
     /// failure (`INSERT OR FAIL`, `ON CONFLICT FAIL`, `RAISE(FAIL)`): then the text says so. Of a
     /// statement that begins with `WITH` nothing is kept.
-    /// Parameters that do not fit the statement ([`IntoParams`]) and SQL with a NUL byte are
-    /// refused before the call waits for anything.
+    /// Parameters that do not fit the statement ([`IntoParams`]), SQL with a NUL byte, and what
+    /// would stay on the connection are refused before the call waits for anything.
     #[track_caller]
     pub fn execute(&self, sql: &str, params: impl IntoParams) -> Result<Executed> {
         let site = panic::Location::caller();
+        plain_data::check(sql, Call::Execute)?;
         let params = params.into_params().resolve("write", sql)?;
         let alone = |session: &Session<'_>, params: Vec<Value>| session.execute(sql, &params);
         self.run_write(site, true, params, alone, |submission, params| {
@@ -406,10 +415,12 @@ impl Database {
         let queries: Vec<Query> = queries.into_iter().map(Into::into).collect();
         let count = queries.len();
         let checked = |(index, query): (usize, Query)| {
-            query.into_statement("write", |error, sql| {
+            let explain = |error: Error, sql: &str| {
                 let shown = self.may_show_sql().then_some(sql);
                 error.at_place(|| place_of("statement", index + 1, count, shown))
-            })
+            };
+            plain_data::check(query.sql(), Call::Batch).map_err(|e| explain(e, query.sql()))?;
+            query.into_statement("write", explain)
         };
         queries.into_iter().enumerate().map(checked).collect()
     }
@@ -489,9 +500,11 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read); also if the statement would write, or if its parameters do not
-    /// fit ([`IntoParams`]).
+    /// As [`read`](Self::read); also if the statement would write, if it would leave something
+    /// on the connection for later reads (as for [`execute`](Self::execute)), or if its
+    /// parameters do not fit ([`IntoParams`]).
     pub fn query(&self, sql: &str, params: impl IntoParams) -> Result<RowSet> {
+        plain_data::check(sql, Call::Query)?;
         let params = params.into_params().resolve("query", sql)?;
         self.read_from(|connection| self.run_query(usize::MAX, connection, sql, &params))
     }
@@ -574,6 +587,7 @@ impl Database {
         params: impl IntoParams,
         convert: impl FnOnce(&Row) -> Result<T>,
     ) -> Result<Option<T>> {
+        plain_data::check(sql, Call::Query)?;
         let params = params.into_params().resolve("query", sql)?;
         let rows = self.read_from(|connection| self.run_query(1, connection, sql, &params))?;
         rows.first().map(convert).transpose()
@@ -629,7 +643,7 @@ impl Database {
     /// - the closure's own error.
     pub fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let read = self.read_from(work);
-        read.map_err(|e| e.in_closure("read", self.path()))
+        read.map_err(|e| self.name_setting(e.in_closure("read", self.path())))
     }
 
     /// Runs a closure on a connection that only reads, as [`read`](Self::read) does, and keeps
@@ -661,7 +675,19 @@ impl Database {
         params: &[Value],
     ) -> Result<RowSet> {
         query_up_to(max, connection, sql, params)
-            .map_err(|e| Error::sqlite("query", self.path(), self.hide(e)))
+            .map_err(|e| self.name_setting(Error::sqlite("query", self.path(), self.hide(e))))
+    }
+
+    /// Names the setting that keeps a reader out, if it is one of this program. It would look
+    /// like another process that writes.
+    pub(crate) fn name_setting(&self, error: Error) -> Error {
+        let attachment = self.attachment();
+        let is_ours = || error.is_sqlite_busy() && attachment.write.keeps_sqlite_locks();
+        if is_ours() {
+            error.because_of(Setting::ExclusiveLockingMode)
+        } else {
+            error
+        }
     }
 
     /// Returns the error of a query for one row that found none.
@@ -683,7 +709,8 @@ impl Database {
         self.with_attachment(deadline, |attachment| {
             let reader = attachment
                 .readers
-                .take(location, &self.inner.options, deadline)?;
+                .take(location, &self.inner.options, deadline)
+                .map_err(|e| self.name_setting(e))?;
             connection::set_busy_timeout(&reader, deadline.remaining()).map_err(failed)?;
             let begun = reader
                 .prepare_cached("BEGIN")

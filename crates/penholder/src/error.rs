@@ -83,6 +83,8 @@ enum Kind {
         kept: Kept,
         /// Files that keep this user from writing.
         obstacle: Option<Obstacle>,
+        /// What the program has set on a connection, so that this failed.
+        setting: Option<Setting>,
     },
     /// SQLite's own locks were not free.
     Busy {
@@ -176,6 +178,30 @@ impl fmt::Display for FileChange {
     }
 }
 
+/// A setting of the program on the writing connection because of which something failed. SQLite
+/// itself would say that permissions or another process are in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Setting {
+    QueryOnly,
+    ExclusiveLockingMode,
+}
+
+impl Setting {
+    fn text(self) -> &'static str {
+        match self {
+            Self::QueryOnly => {
+                "`PRAGMA query_only` is set on the writing connection, by a closure or a connection \
+                 hook of this program: set it to OFF in a closure of `with_write_lock`, or leave it out"
+            }
+            Self::ExclusiveLockingMode => {
+                "`PRAGMA locking_mode=EXCLUSIVE` is set on the writing connection, by a closure or \
+                 a connection hook of this program, and locks out all others: set it to NORMAL, \
+                 and then write, in a closure of `with_write_lock`, or leave it out"
+            }
+        }
+    }
+}
+
 /// What stands of a statement that failed: with `FAIL`, SQLite keeps what came before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kept {
@@ -202,6 +228,7 @@ impl Error {
             obstacle: obstacle(what, path, &source),
             source,
             kept: Kept::Nothing,
+            setting: None,
         })
     }
 
@@ -212,10 +239,48 @@ impl Error {
             what: "write",
             path: Some(path.to_owned()),
             place: None,
-            obstacle: obstacle("write", path, &source).filter(|_| kept == 0),
             source,
             kept,
+            obstacle: None,
+            setting: None,
         })
+    }
+
+    /// Says which setting of the program is the reason why SQLite refused it.
+    pub(crate) fn because_of(self, setting: Setting) -> Self {
+        match *self.kind {
+            Kind::Sqlite {
+                what,
+                path,
+                place,
+                source,
+                kept,
+                ..
+            } => Self::new(Kind::Sqlite {
+                what,
+                path,
+                place,
+                source,
+                kept,
+                obstacle: None,
+                setting: Some(setting),
+            }),
+            Kind::Busy {
+                path,
+                place,
+                source,
+                ..
+            } => Self::new(Kind::Sqlite {
+                what: "open database",
+                path: Some(path),
+                place,
+                source,
+                kept: Kept::Nothing,
+                obstacle: None,
+                setting: Some(setting),
+            }),
+            other => Self::new(other),
+        }
     }
 
     /// Says which of several statements or steps failed.
@@ -353,6 +418,7 @@ impl Error {
                 source,
                 kept,
                 obstacle,
+                setting,
             } => Kind::Sqlite {
                 what,
                 path: path.clone(),
@@ -360,6 +426,7 @@ impl Error {
                 source: copy_of(source),
                 kept: *kept,
                 obstacle: obstacle.clone(),
+                setting: *setting,
             },
             Kind::Busy {
                 path,
@@ -597,6 +664,7 @@ impl From<rusqlite::Error> for Error {
             source,
             kept: Kept::Nothing,
             obstacle: None,
+            setting: None,
         })
     }
 }
@@ -652,11 +720,12 @@ impl fmt::Display for Text<'_> {
                 source,
                 kept,
                 obstacle,
+                setting,
             } => {
                 heading(f, what, path.as_deref(), place.as_deref())?;
                 match obstacle {
-                    Some(obstacle) => write!(f, "{source}: {obstacle}"),
-                    None => sqlite_text(f, what, source, *kept),
+                    Some(obstacle) if setting.is_none() => write!(f, "{source}: {obstacle}"),
+                    _ => sqlite_text(f, what, source, *kept, *setting),
                 }
             }
             Kind::Busy {
@@ -731,6 +800,7 @@ fn sqlite_text(
     what: &str,
     source: &rusqlite::Error,
     kept: Kept,
+    setting: Option<Setting>,
 ) -> fmt::Result {
     if is_commit_in_closure(source) {
         return f.write_str(
@@ -742,7 +812,9 @@ fn sqlite_text(
         Kept::Changes(count) => format!("the {count} changes"),
         Kept::Uncounted => "changes".to_owned(),
         Kept::Nothing => {
-            return next_step(what, source).map_or(Ok(()), |next| write!(f, ": {next}"));
+            let next = setting.map(Setting::text);
+            let next = next.or_else(|| next_step(what, source));
+            return next.map_or(Ok(()), |next| write!(f, ": {next}"));
         }
     };
     write!(
@@ -768,7 +840,8 @@ fn busy_text(
     match unlocked_writer {
         Some(process) => writeln!(f, "{process} writes without the write lock")?,
         None => f.write_str(
-            "a process writes without the write lock, or SQLite recovers or checkpoints\n",
+            "a process writes without the write lock or keeps SQLite's lock \
+             (`PRAGMA locking_mode=EXCLUSIVE`), or SQLite recovers or checkpoints\n",
         )?,
     }
     f.write_str("  try again, or let that program write through penholder")
@@ -919,7 +992,7 @@ fn next_step(what: &str, error: &rusqlite::Error) -> Option<&'static str> {
         }
         ErrorCode::ReadOnly => {
             "writing needs write permission on the database and its directory, and a connection \
-             that is not a reader's"
+             that is not a reader's and has no `PRAGMA query_only`"
         }
         ErrorCode::DatabaseCorrupt => {
             "stop writing and restore a backup, or try `.recover` of the sqlite3 shell"

@@ -479,7 +479,7 @@ fn a_write_on_a_changed_connection_runs_locally() {
             "rows_changed: 0",
         ),
         (
-            "execute PRAGMA recursive_triggers = 1",
+            "closure PRAGMA recursive_triggers = 1; SELECT 1",
             "INSERT INTO pair VALUES (0, 6)",
             "rows_changed: 1",
         ),
@@ -499,17 +499,12 @@ fn a_write_on_a_changed_connection_runs_locally() {
             "rows_changed: 1",
         ),
         (
-            "execute CREATE TEMP TABLE shadowed(a)",
+            "closure CREATE TEMP TABLE shadowed(a); INSERT INTO shadowed VALUES (0)",
             "INSERT INTO shadowed VALUES (1)",
             "rows_changed: 1",
         ),
         (
-            "batch CREATE TEMP TABLE shadowed(a);;INSERT INTO shadowed VALUES (0)",
-            "INSERT INTO shadowed VALUES (1)",
-            "rows_changed: 1",
-        ),
-        (
-            "execute CREATE TEMP TRIGGER t AFTER INSERT ON log BEGIN SELECT RAISE(ABORT, 'mine'); END",
+            "closure CREATE TEMP TRIGGER t AFTER INSERT ON log BEGIN SELECT RAISE(ABORT, 'mine'); END",
             "INSERT INTO log(text) VALUES (1)",
             "mine",
         ),
@@ -575,7 +570,7 @@ fn changes_of_the_combiners_connection_have_no_effect() {
         "closure PRAGMA foreign_keys = 0",
         "closure PRAGMA ignore_check_constraints = 1",
         "closure CREATE TEMP TABLE shadowed(a)",
-        "execute CREATE TEMP TRIGGER t AFTER INSERT ON log BEGIN SELECT RAISE(ABORT, 'mine'); END",
+        "closure CREATE TEMP TRIGGER t AFTER INSERT ON log BEGIN SELECT RAISE(ABORT, 'mine'); END",
     ] {
         remote.combiner.send(change);
         remote.combiner.read_line();

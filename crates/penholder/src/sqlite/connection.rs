@@ -107,6 +107,20 @@ pub(crate) fn busy_ms(timeout: Duration) -> u64 {
     u64::try_from(ms).unwrap_or(u64::MAX).min(i32::MAX as u64)
 }
 
+/// Returns whether nothing can be written through the connection, because the program said so.
+pub(crate) fn is_query_only(connection: &Connection) -> bool {
+    let asked = connection.pragma_query_value(None, "query_only", |row| row.get(0));
+    asked.unwrap_or(false)
+}
+
+/// Returns whether the connection keeps SQLite's locks when it does nothing.
+pub(crate) fn keeps_locks(connection: &Connection) -> bool {
+    let asked = connection.pragma_query_value(None, "locking_mode", |row| {
+        Ok(row.get_ref(0)?.as_str()? == "exclusive")
+    });
+    asked.unwrap_or(false)
+}
+
 /// Returns whether the file is in WAL mode, which is read from the file each time.
 pub(crate) fn is_wal(connection: &Connection, deadline: &Deadline) -> rusqlite::Result<bool> {
     set_busy_timeout(connection, deadline.remaining())?;

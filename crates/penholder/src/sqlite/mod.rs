@@ -8,6 +8,7 @@
 //! | `query`, `savepoint` | running one statement; the savepoint around one write |
 //! | `reader_pool` | a bounded pool of connections that only read |
 //! | `hooks` | SQLite's hooks on the writing connection |
+//! | `plain_data` | which statements `execute`, `batch` and `query` refuse |
 //! | `program` | whether a statement may keep changes when it fails |
 //! | `sql` | what kind of statement a text is |
 //! | `wal` | the WAL and its checkpoints |
@@ -25,6 +26,7 @@ pub(crate) mod fingerprint;
 pub(crate) mod hooks;
 pub(crate) mod lock_bytes;
 pub(crate) mod open_files;
+pub(crate) mod plain_data;
 pub(crate) mod program;
 pub(crate) mod query;
 pub(crate) mod reader_pool;

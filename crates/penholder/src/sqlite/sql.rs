@@ -3,6 +3,8 @@
 //! Only the beginning of a statement is read. A statement that is not recognised is treated
 //! with more care, which is slower and also correct.
 
+use std::borrow::Cow;
+
 use crate::data::skip_blanks;
 
 /// What a statement does, by its first word.
@@ -55,9 +57,82 @@ pub(crate) fn first_word(sql: &str) -> &[u8] {
     &word[..end.unwrap_or(word.len())]
 }
 
+/// The words of a statement: its names without their quotes, and each other sign.
+#[derive(Debug, Clone)]
+pub(crate) struct Words<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Words<'a> {
+    /// Begins after white space, comments and semicolons, which SQLite skips too.
+    pub(crate) fn of(sql: &'a str) -> Self {
+        let mut rest = skip_blanks(sql);
+        while let Some(after) = rest.strip_prefix(';') {
+            rest = skip_blanks(after);
+        }
+        Self { rest }
+    }
+
+    /// Takes a name in quotes, which are doubled within it.
+    fn take_quoted(&mut self, end: char) -> Cow<'a, str> {
+        let inner = &self.rest[1..];
+        let mut at = 0;
+        let length = loop {
+            let Some(found) = inner[at..].find(end) else {
+                break inner.len();
+            };
+            at += found + 1;
+            if end == ']' || !inner[at..].starts_with(end) {
+                break at - 1;
+            }
+            at += 1;
+        };
+        self.rest = inner.get(length + 1..).unwrap_or_default();
+        let name = &inner[..length];
+        if end == ']' || !name.contains(end) {
+            return Cow::Borrowed(name);
+        }
+        Cow::Owned(name.replace(&format!("{end}{end}"), &end.to_string()))
+    }
+}
+
+impl<'a> Iterator for Words<'a> {
+    type Item = Cow<'a, str>;
+
+    fn next(&mut self) -> Option<Cow<'a, str>> {
+        self.rest = skip_blanks(self.rest);
+        let first = self.rest.chars().next()?;
+        match first {
+            '"' | '\'' | '`' => return Some(self.take_quoted(first)),
+            '[' => return Some(self.take_quoted(']')),
+            _ => {}
+        }
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '$' || !c.is_ascii();
+        let length = match self.rest.find(|c| !is_name(c)) {
+            Some(0) => first.len_utf8(),
+            Some(end) => end,
+            None => self.rest.len(),
+        };
+        let (word, rest) = self.rest.split_at(length);
+        self.rest = rest;
+        Some(Cow::Borrowed(word))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_words_of_a_statement_are_found() {
+        let words = |sql| Words::of(sql).collect::<Vec<_>>();
+        assert_eq!(
+            words(";/* a */PRAGMA main.\"a\"\"b\"=-1 -- c"),
+            ["PRAGMA", "main", ".", "a\"b", "=", "-", "1"]
+        );
+        assert_eq!(words("[a]]'b''c'`d`ä\"e"), ["a", "]", "b'c", "d", "ä", "e"]);
+        assert!(words(" ; -- a").is_empty());
+    }
 
     #[test]
     fn statements_that_may_change_the_connection_are_recognised() {

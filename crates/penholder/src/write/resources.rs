@@ -12,6 +12,7 @@ use crate::location::Location;
 use crate::mutex::lock;
 use crate::options::{GroupCommit, GroupLimits, OpenOptions};
 use crate::sqlite::checkpointer::Checkpointer;
+use crate::sqlite::connection;
 use crate::sqlite::open_files::OpenFiles;
 use crate::sqlite::write_connection::WriteConnection;
 use crate::telemetry::Labels;
@@ -61,6 +62,13 @@ impl WriteResources {
 
     pub(crate) fn keep_connection(&self, connection: Option<Box<WriteConnection>>) {
         *lock(&self.connection) = connection;
+    }
+
+    /// Returns whether the writing connection, which nobody uses now, keeps SQLite's locks.
+    pub(crate) fn keeps_sqlite_locks(&self) -> bool {
+        let kept = lock(&self.connection);
+        kept.as_deref()
+            .is_some_and(|connection| connection::keeps_locks(connection))
     }
 
     /// Takes the connection out without locking: in a forked child, a thread that does not

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use penholder_core::Canceller;
 use penholder_core::{Deadline, Guard, Process};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ffi};
+use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::resources::{CallSite, WriteContext};
 use super::transaction::{Notes, Transaction};
 use crate::data::{Executed, Statement, Value, place_of};
-use crate::error::{self, Error, Kept, Result};
+use crate::error::{self, Error, Kept, Result, Setting};
 use crate::options::OpenOptions;
 use crate::sqlite::connection;
 use crate::sqlite::lock_bytes;
@@ -415,7 +415,13 @@ impl<'a> Session<'a> {
     pub(crate) fn explain(&self, what: &'static str, error: rusqlite::Error) -> Error {
         let path = &self.context.location.path;
         if !error::is_busy_code(&error) {
-            return Error::sqlite(what, path, self.context.options.hide(error));
+            let is_refused = error.sqlite_error_code() == Some(ErrorCode::ReadOnly);
+            let error = Error::sqlite(what, path, self.context.options.hide(error));
+            return if is_refused && connection::is_query_only(self.connection()) {
+                error.because_of(Setting::QueryOnly)
+            } else {
+                error
+            };
         }
         let shm = self.context.location.shm();
         let unlocked_writer = Process::with_posix_lock(&shm, lock_bytes::WAL_WRITE);
