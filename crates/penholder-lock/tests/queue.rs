@@ -48,25 +48,42 @@ fn events(path: &Path, kind: EventKind) -> Vec<Event> {
     events
 }
 
+/// A waiter or a releasing process that the machine does not let run in time is passed over, like
+/// a stopped one: so one of five attempts has to show the order, which is one of 720.
 #[test]
 fn waiters_are_served_in_order_of_arrival() {
+    assert!((0..5).any(|_| are_served_in_order()));
+}
+
+/// Returns whether six waiters are served in the order in which they came.
+fn are_served_in_order() -> bool {
     let directory = tempfile::tempdir().unwrap();
     let path = lock_file(directory.path());
+    let locker = WriteLocker::at(&path).unwrap();
     let mut last = LockPeer::holding(&path);
     let mut waiters = start_waiters(&path, 6);
-    let queue = WriteLocker::at(&path).unwrap().status().unwrap().queue;
+    let queue = locker.status().unwrap().queue;
     let queued: Vec<u32> = queue.iter().map(|waiter| waiter.pid).collect();
     let arrived: Vec<u32> = waiters.iter().map(LockPeer::pid).collect();
     assert_eq!(queued, arrived);
     while !waiters.is_empty() {
         last.release();
-        last = waiters.remove(0);
-        last.peer.expect("held");
-        for other in &waiters {
-            assert_eq!(other.peer.read_line_within(Duration::ZERO), None);
+        let mut next = None;
+        wait::until("a waiter has the lock", || {
+            let is_served = |waiter: &LockPeer| {
+                waiter.peer.read_line_within(Duration::ZERO).as_deref() == Some("held")
+            };
+            next = waiters.iter().position(is_served);
+            next.is_some()
+        });
+        let next = next.unwrap();
+        if next != 0 {
+            return false;
         }
+        last = waiters.remove(next);
     }
     last.release();
+    true
 }
 
 /// Increments the counter as often as possible for a while.
