@@ -51,6 +51,7 @@ Exit codes:
        doctor: the worst finding is a warning
   4    doctor: the worst finding is an error
   75   the write lock, or SQLite's own lock, was not free in time
+  128+N  signal N ended it: 130 after Ctrl-C, 143 after kill
   run exits with the code of its command, with 126 if it cannot be started, with
   127 if it is not found, and with 128+N if signal N ended it";
 
@@ -373,14 +374,15 @@ and 0, arrays and objects as JSON text.
 If the database refuses a row, for example because of a constraint, the import
 stops and keeps the rows before it. After Ctrl-C, a timeout or a kill it keeps
 the finished batches. The message says how many rows were imported, and which
---skip continues the import. A second Ctrl-C ends it at once, without a message.
+--skip continues the import. Ctrl-C ends a wait at once, and otherwise lets the
+batch that is being written finish; a second Ctrl-C does not wait for that.
 
 Exit codes:
   0    all rows were imported
   1    nothing was imported
   3    stopped halfway; earlier rows stay
   75   the lock was not free in time; earlier rows stay
-  130  interrupted (143: terminated); earlier rows stay";
+  130  interrupted (143: terminated, 129: hung up); earlier rows stay";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Status {

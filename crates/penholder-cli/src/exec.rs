@@ -9,11 +9,18 @@ use penholder::{Database, Executed, RowSet, Transaction, Value};
 
 use crate::args::Exec;
 use crate::failure::{FAILED, Failure, USAGE, say, say_warnings};
+use crate::interruption::Interruption;
 use crate::param;
 use crate::row_printer::{Format, RowPrinter};
 use crate::sql_text::without_comments;
 
-pub(crate) fn run(args: &Exec) -> Result<ExitCode, Failure> {
+/// An interruption before the first statement.
+const NOTHING: &str = ": nothing was written";
+/// An interruption later.
+const UNCOMMITTED: &str = ": what was not committed is rolled back";
+
+pub(crate) fn run(args: &Exec, interruption: &Interruption) -> Result<ExitCode, Failure> {
+    interruption.set_outcome(NOTHING);
     // Comes before the lock: no process waits for our standard input.
     let sql = match args.sql.as_str() {
         "-" => read_script()?,
@@ -27,7 +34,8 @@ pub(crate) fn run(args: &Exec) -> Result<ExitCode, Failure> {
     }
     let db = options.open(&args.target.db)?;
     say_warnings(&db);
-    let done = execute(&db, &sql, params)?;
+    let done = execute(&db, &sql, params, interruption)?;
+    interruption.set_outcome(", after its changes were committed");
     let plural = if done.rows_changed == 1 {
         "row"
     } else {
@@ -59,10 +67,19 @@ fn refuse_nul(sql: &str) -> Result<(), Failure> {
 
 /// Runs one statement with parameters, or any number of statements without, in one
 /// transaction.
-fn execute(db: &Database, sql: &str, params: Vec<Value>) -> Result<Executed, Failure> {
+fn execute(
+    db: &Database,
+    sql: &str,
+    params: Vec<Value>,
+    interruption: &Interruption,
+) -> Result<Executed, Failure> {
     if params.is_empty() {
-        return db.try_write(|tx| run_script(tx, sql));
+        return db.try_write(|tx| {
+            interruption.set_outcome(UNCOMMITTED);
+            run_script(tx, sql)
+        });
     }
+    interruption.set_outcome(UNCOMMITTED);
     db.execute(sql, params)
         .map_err(|error| match error.sqlite_error() {
             Some(rusqlite::Error::MultipleStatement) => {

@@ -7,10 +7,12 @@ mod exec;
 mod failure;
 mod history;
 mod import;
+mod interruption;
 mod maintain;
 mod man;
 mod output;
 mod param;
+mod progress;
 mod query;
 mod row_printer;
 mod run;
@@ -27,7 +29,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use args::{Args, Command};
-use failure::Failure;
+use failure::{FAILED, Failure};
+use interruption::Interruption;
+use sys::signal;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -38,19 +42,26 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(command: Command) -> Result<ExitCode, Failure> {
+    signal::survive_file_size_limit()
+        .map_err(|error| Failure::new(format!("watch for signals: {error}"), FAILED))?;
+    // It ends with `stress`, which has a message of its own.
+    if let Command::StressWorker(args) = &command {
+        return stress::worker::run(args);
+    }
+    let interruption = Interruption::watch(subject(&command));
     match command {
-        Command::Stress(args) => stress::run(&args),
+        Command::Stress(args) => stress::run(&args, &interruption),
         Command::StressWorker(args) => stress::worker::run(&args),
-        Command::Exec(args) => exec::run(&args),
+        Command::Exec(args) => exec::run(&args, &interruption),
         Command::Query(args) => query::run(&args),
-        Command::Import(args) => import::run(&args),
+        Command::Import(args) => import::run(&args, &interruption),
         Command::Status(args) => status::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::History(args) => history::run(&args),
-        Command::Top(args) => top::run(&args),
-        Command::Run(args) => run::run(&args),
+        Command::Top(args) => top::run(&args, &interruption),
+        Command::Run(args) => run::run(&args, &interruption),
         Command::Checkpoint(args) => maintain::checkpoint(&args),
-        Command::Backup(args) => maintain::backup(&args),
+        Command::Backup(args) => maintain::backup(&args, &interruption),
         Command::Vacuum(args) => maintain::vacuum(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -59,6 +70,28 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Man { directory } => man::run(Args::command(), &directory),
     }
+}
+
+/// What a signal interrupts.
+fn subject(command: &Command) -> String {
+    let (name, target) = match command {
+        Command::Stress(args) => ("stress", &args.target),
+        Command::StressWorker(args) => ("stress-worker", &args.target),
+        Command::Exec(args) => ("exec", &args.target),
+        Command::Query(args) => ("query", &args.target),
+        Command::Import(args) => ("import", &args.target),
+        Command::Status(args) => ("status", &args.target),
+        Command::Doctor(args) => ("doctor", &args.target),
+        Command::History(args) => ("history", &args.target),
+        Command::Top(args) => ("top", &args.target),
+        Command::Run(args) => ("run", &args.target),
+        Command::Checkpoint(args) => ("checkpoint", &args.target),
+        Command::Backup(args) => ("backup", &args.target),
+        Command::Vacuum(args) => ("vacuum", &args.target),
+        Command::Completions { .. } => return "completions".to_owned(),
+        Command::Man { .. } => return "man".to_owned(),
+    };
+    format!("{name}: {}", target.db.display())
 }
 
 /// The interface without hidden subcommands, which completions would offer otherwise.

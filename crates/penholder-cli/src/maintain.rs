@@ -8,7 +8,12 @@ use penholder::Database;
 
 use crate::args::{Backup, Maintain, Target, Timeout};
 use crate::failure::{Failure, say_warnings};
+use crate::interruption::Interruption;
 use crate::output;
+use crate::sys::open_file;
+
+/// How the name of a copy begins until it is complete.
+const UNFINISHED: &str = ".penholder-backup-";
 
 pub(crate) fn checkpoint(args: &Maintain) -> Result<ExitCode, Failure> {
     let done = open(&args.target, &args.timeout)?.checkpoint()?;
@@ -34,10 +39,14 @@ pub(crate) fn vacuum(args: &Maintain) -> Result<ExitCode, Failure> {
     output::print(text.as_bytes())
 }
 
-pub(crate) fn backup(args: &Backup) -> Result<ExitCode, Failure> {
+pub(crate) fn backup(args: &Backup, interruption: &Interruption) -> Result<ExitCode, Failure> {
+    interruption.set_outcome(": no copy was made");
+    // Without a thread that could do it, the unfinished copy stays.
+    let _ = interruption.before_end(|| open_file::remove(UNFINISHED));
     let options = args.target.options().timeout(args.timeout.timeout);
     let db = options.read_only(true).open(&args.target.db)?;
     db.backup_to(&args.file)?;
+    interruption.set_outcome(", after the copy was made");
     let text = format!("{} bytes in {}\n", size(&args.file), args.file.display());
     output::print(text.as_bytes())
 }

@@ -11,12 +11,17 @@ use penholder::lock::{LockError, WriteGuard, WriteLocker};
 
 use crate::args::Run;
 use crate::failure::{FAILED, Failure, NOT_EXECUTABLE, NOT_FOUND, USAGE, say};
+use crate::interruption::{Interruption, RAISE_LIMIT};
 use crate::sys::process::{self, SignalForwarder};
+use crate::sys::signal::SignalThread;
 
 /// A wait that takes longer is reported.
 const SILENCE: Duration = Duration::from_secs(1);
 
-pub(crate) fn run(args: &Run) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &Run, interruption: &Interruption) -> Result<ExitCode, Failure> {
+    interruption.set_outcome(": the command was not started");
+    // Comes before the lock: with the lock held, nothing fails for want of a thread.
+    let signals = interruption.receiver("run")?;
     let mut options = args.target.options();
     if let Some(label) = &args.label {
         options = options.label(label);
@@ -34,7 +39,7 @@ pub(crate) fn run(args: &Run) -> Result<ExitCode, Failure> {
             error.into()
         }
     })?;
-    let status = run_under(&guard, args)?;
+    let status = run_under(&guard, args, signals)?;
     // The command has run, even if the record cannot be cleared.
     if let Err(error) = guard.release() {
         say(error);
@@ -46,7 +51,7 @@ pub(crate) fn run(args: &Run) -> Result<ExitCode, Failure> {
 fn acquire(locker: &WriteLocker, wait: Duration, db: &Path) -> penholder::Result<WriteGuard> {
     thread::scope(|scope| {
         let (done, ended) = channel::<()>();
-        scope.spawn(move || {
+        let announce = move || {
             // Once, as soon as there is a holder.
             while ended.recv_timeout(SILENCE) == Err(RecvTimeoutError::Timeout) {
                 if let Ok(Some(holder)) = locker.holder() {
@@ -57,27 +62,35 @@ fn acquire(locker: &WriteLocker, wait: Duration, db: &Path) -> penholder::Result
                     break;
                 }
             }
-        });
+        };
+        // Without a thread the wait is silent.
+        let _ = thread::Builder::new().spawn_scoped(scope, announce);
         let guard = locker.acquire(wait);
         drop(done);
         Ok(guard?)
     })
 }
 
-fn run_under(guard: &WriteGuard, args: &Run) -> Result<ExitStatus, Failure> {
+/// Runs the command. The lock is held until it has ended, whatever fails meanwhile: see
+/// [`RunningChild`](process::RunningChild).
+fn run_under(
+    guard: &WriteGuard,
+    args: &Run,
+    signals: &SignalThread,
+) -> Result<ExitStatus, Failure> {
     let Some((program, words)) = args.command.split_first() else {
         return Err(Failure::new("run: give a command after --", USAGE));
     };
     let failed = |error| Failure::new(format!("run: watch for signals: {error}"), FAILED);
-    let signals = SignalForwarder::watch().map_err(failed)?;
+    let forwarder = SignalForwarder::watch(signals).map_err(failed)?;
     let mut command = Command::new(program);
     command.args(words);
     guard.lend_to(&mut command);
-    let child = command
-        .spawn()
+    let child = forwarder
+        .start(&mut command)
         .map_err(|error| cannot_start(Path::new(program), &error))?;
-    signals
-        .wait(child)
+    child
+        .wait()
         .map_err(|error| Failure::new(format!("run: wait for the command: {error}"), FAILED))
 }
 
@@ -96,7 +109,10 @@ fn cannot_start(program: &Path, error: &io::Error) -> Failure {
         let message = format!("run: {name}: not found: check its name and the PATH");
         return Failure::new(message, NOT_FOUND);
     }
-    let next = "check that it is a program that you may run";
+    let next = match error.kind() {
+        io::ErrorKind::WouldBlock => RAISE_LIMIT,
+        _ => "check that it is a program that you may run",
+    };
     Failure::new(format!("run: {name}: {error}: {next}"), NOT_EXECUTABLE)
 }
 

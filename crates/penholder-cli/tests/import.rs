@@ -651,7 +651,7 @@ fn a_killed_atomic_import_leaves_nothing() {
 
 #[test]
 fn an_interrupted_import_says_how_to_continue() {
-    for (name, code) in [("INT", 130), ("TERM", 143)] {
+    for (name, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
         let fixture = fixture();
         write_many_rows(&fixture, MANY);
         let import = start_import(&fixture, &["--hold", "1ms"]);
@@ -686,21 +686,24 @@ fn an_interrupted_atomic_import_leaves_nothing() {
     assert_eq!(count_prefix(&fixture), 0);
 }
 
+/// The first batches are in, and another process has the lock.
 #[test]
-fn a_second_signal_ends_an_import_that_waits_for_the_lock() {
+fn an_import_that_waits_between_batches_says_how_to_continue() {
     let fixture = fixture();
-    write_many_rows(&fixture, 10);
+    write_many_rows(&fixture, MANY);
+    let import = start_import(&fixture, &["--hold", "1ms", "--timeout", "60s"]);
+    wait_for_rows(&fixture.join("x.db"));
     let _holder = fixture.hold_lock(&[]);
-    let import = start_import(&fixture, &["--timeout", "60s"]);
     wait::until("it waits", || {
         fixture.status()["queue"][0]["label"] == "import"
     });
-    peer::signal(import.id(), "INT");
-    // Two signals at the same time count as one.
-    std::thread::sleep(Duration::from_millis(100));
-    peer::signal(import.id(), "INT");
-    assert_eq!(wait_for_import(import).signal, Some(2));
-    assert_eq!(count(&fixture), 0);
+    peer::signal(import.id(), "HUP");
+    let output = wait_for_import(import);
+    assert_eq!(output.code, Some(129), "{output:?}");
+    let rows = count_prefix(&fixture);
+    assert!(0 < rows && rows < i64::from(MANY), "{rows}");
+    let state = format!("\n  {rows} rows were imported\n  continue with --skip {rows}\n");
+    assert!(output.stderr.contains(&state), "{output:?}");
 }
 
 #[test]

@@ -339,7 +339,12 @@ fn the_rows_of_a_killed_worker_are_reported_missing() {
 
 #[test]
 fn no_worker_outlives_a_killed_stress() {
-    for signal in ["KILL", "TERM", "INT"] {
+    for (signal, code) in [
+        ("KILL", None),
+        ("TERM", Some(143)),
+        ("INT", Some(130)),
+        ("HUP", Some(129)),
+    ] {
         let fixture = CommandFixture::new(PENHOLDER);
         let mut long = long_stress(&fixture, &["--processes", "3", "--writes", "10000000"]);
         wait::until("three workers run", || stress_workers(&long).len() == 3);
@@ -351,7 +356,7 @@ fn no_worker_outlives_a_killed_stress() {
             fixture.join("x.db-wal").exists() && rows(&fixture) > 0
         });
         long.signal(signal);
-        assert!(!long.close().success());
+        assert_eq!(long.wait().code(), code);
         wait::until("the workers have exited", || {
             pids.iter().all(|pid| !is_stress_worker(*pid))
         });
@@ -508,7 +513,7 @@ fn plain_workers(stress: &Peer) -> Vec<u32> {
 
 #[test]
 fn a_stress_that_is_ended_removes_the_database_of_plain_sqlite() {
-    for signal in ["TERM", "INT"] {
+    for (signal, code) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
         let fixture = CommandFixture::new(PENHOLDER);
         let args = ["--beside", "sqlite", "--processes", "2", "--for", "1h"];
         let mut long = long_stress(&fixture, &args);
@@ -520,7 +525,7 @@ fn a_stress_that_is_ended_removes_the_database_of_plain_sqlite() {
         });
         assert!(plain.exists());
         long.signal(signal);
-        assert!(!long.close().success());
+        assert_eq!(long.wait().code(), Some(code));
         assert_no_plain_database(&fixture);
     }
 }

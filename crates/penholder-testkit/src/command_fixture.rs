@@ -6,6 +6,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::chown;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -85,6 +86,39 @@ impl CommandFixture {
         let mut command = self.program(self.penholder);
         command.args(args);
         command
+    }
+
+    /// Returns the command line of `penholder` without arguments, as this user, who may have
+    /// this number of threads in all processes together. Give each test a user of its own.
+    ///
+    /// Returns `None`, and reports a skipped test, without root and the programs for it.
+    pub fn command_with_threads(&self, user: u32, number: u32) -> Option<Command> {
+        if !requirement::is_root()
+            || !requirement::has_program("setpriv")
+            || !requirement::has_program("prlimit")
+        {
+            return None;
+        }
+        // The user may not search the directory of the build. Copied by another process: a
+        // file that this one has open for writing, and with it a child that another test
+        // starts at this moment, cannot be run.
+        let program = self.join("penholder");
+        if !program.exists() {
+            let mut copy = Command::new("cp");
+            let copied = copy.arg(self.penholder).arg(&program).status();
+            assert!(copied.unwrap().success());
+        }
+        chown(self.directory(), Some(user), Some(user)).unwrap();
+        for name in self.file_names() {
+            chown(self.join(name), Some(user), Some(user)).unwrap();
+        }
+        let mut command = self.program("setpriv");
+        command
+            .args([format!("--reuid={user}"), format!("--regid={user}")])
+            .args(["--clear-groups", "prlimit"])
+            .arg(format!("--nproc={number}"))
+            .arg(program);
+        Some(command)
     }
 
     /// Runs `penholder` with an empty standard input.

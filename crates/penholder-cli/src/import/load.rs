@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use penholder::rusqlite::{self, CachedStatement};
 use penholder::{Database, Transaction};
 
-use super::progress::Progress;
 use super::row::{ReadError, Row};
 use super::rows::Rows;
 use super::table::Table;
-use crate::sys::signal::Interrupt;
+use crate::interruption::Interruption;
+use crate::progress::Progress;
 
 /// Rows and bytes to read ahead: more than one batch writes.
 const AHEAD_ROWS: usize = 16_384;
@@ -31,7 +31,7 @@ pub(crate) enum Stop {
     /// The file has changed since it was checked.
     Changed(String),
     /// The signal of this number came.
-    Signal(u8),
+    Signal(i32),
 }
 
 impl From<penholder::Error> for Stop {
@@ -41,7 +41,6 @@ impl From<penholder::Error> for Stop {
 }
 
 /// Rows, and where to write them.
-#[derive(Debug)]
 pub(crate) struct Load<'a> {
     pub(crate) db: &'a Database,
     pub(crate) table: &'a Table,
@@ -49,16 +48,15 @@ pub(crate) struct Load<'a> {
     /// How many rows are left, according to the check.
     pub(crate) left: u64,
     pub(crate) progress: &'a Progress,
+    pub(crate) interruption: &'a Interruption,
+    /// What the message of an interruption says after this many rows.
+    pub(crate) state: &'a dyn Fn(u64) -> String,
 }
 
 impl Load<'_> {
     /// Writes batches, each for about `hold`. Returns how many rows were written, and
     /// why not all of them.
-    pub(crate) fn in_batches(
-        &mut self,
-        hold: Duration,
-        interrupt: &Interrupt,
-    ) -> (u64, Option<Stop>) {
+    pub(crate) fn in_batches(&mut self, hold: Duration) -> (u64, Option<Stop>) {
         let mut done = 0;
         let mut ahead = ReadAhead::default();
         loop {
@@ -68,17 +66,14 @@ impl Load<'_> {
             if ahead.rows.is_empty() {
                 return (done, None);
             }
-            if let Some(signal) = interrupt.signal() {
-                return (done, Some(Stop::Signal(signal)));
-            }
-            match self.batch(&ahead.rows, hold) {
+            match self.batch(&ahead.rows, hold, done) {
                 Ok(written) => {
                     ahead.remove(written);
                     done += written as u64;
                     self.progress.add(written as u64);
                 }
                 Err(refused) => {
-                    let (again, stop) = self.rows_before(refused, &mut ahead);
+                    let (again, stop) = self.rows_before(refused, &mut ahead, done);
                     return (done + again, Some(stop));
                 }
             }
@@ -86,30 +81,31 @@ impl Load<'_> {
     }
 
     /// Writes the rows before the one at which a batch was refused.
-    fn rows_before(&self, refused: Refused, ahead: &mut ReadAhead) -> (u64, Stop) {
+    fn rows_before(&self, refused: Refused, ahead: &mut ReadAhead, done: u64) -> (u64, Stop) {
         let (number, stop) = match refused {
-            Refused::At { number: 0, stop } => return (0, stop),
+            Refused::At { number: 0, stop } | Refused::All(stop) => return (0, stop),
             Refused::At { number, stop } => (number, stop),
-            Refused::All(error) => return (0, error.into()),
         };
         ahead.rows.truncate(number);
-        match self.batch(&ahead.rows, Duration::MAX) {
+        match self.batch(&ahead.rows, Duration::MAX, done) {
             Ok(written) => (written as u64, stop),
-            Err(Refused::At { stop, .. }) => (0, stop),
-            Err(Refused::All(error)) => (0, error.into()),
+            Err(Refused::At { stop, .. } | Refused::All(stop)) => (0, stop),
         }
     }
 
     /// Writes all rows in one transaction, or none.
-    pub(crate) fn atomically(&mut self, interrupt: &Interrupt) -> (u64, Option<Stop>) {
+    pub(crate) fn atomically(&mut self) -> (u64, Option<Stop>) {
         let Self {
             db,
             table,
             rows,
             left,
             progress,
+            interruption,
+            state: _,
         } = self;
         let written = db.try_write(|tx| -> Result<u64, Stop> {
+            interruption.begin_work().map_err(Stop::Signal)?;
             let mut insert = Insert::new(tx, table);
             let mut row = rows.new_row();
             for number in 0..*left {
@@ -118,7 +114,7 @@ impl Load<'_> {
                     start: row.start,
                     error,
                 })?;
-                if let Some(signal) = interrupt.signal() {
+                if let Some(signal) = interruption.noted() {
                     return Err(Stop::Signal(signal));
                 }
                 if number % 1024 == 0 {
@@ -127,6 +123,10 @@ impl Load<'_> {
             }
             Ok(*left)
         });
+        if written.is_ok() {
+            interruption.set_outcome(", after all rows were imported");
+        }
+        interruption.end_work();
         match written {
             Ok(written) => (written, None),
             Err(stop) => (0, Some(stop)),
@@ -154,9 +154,17 @@ impl Load<'_> {
         Ok(())
     }
 
-    /// Writes rows until `hold` is over, at least one, and returns how many.
-    fn batch(&self, rows: &VecDeque<Row>, hold: Duration) -> Result<usize, Refused> {
-        self.db.try_write(|tx| {
+    /// Writes rows until `hold` is over, at least one, and returns how many. A signal ends
+    /// this process if it still waits for the lock. Later the batch is finished first.
+    fn batch(&self, rows: &VecDeque<Row>, hold: Duration, done: u64) -> Result<usize, Refused> {
+        self.interruption.set_outcome((self.state)(done));
+        if let Some(signal) = self.interruption.noted() {
+            return Err(Refused::All(Stop::Signal(signal)));
+        }
+        let written = self.db.try_write(|tx| {
+            self.interruption
+                .begin_work()
+                .map_err(|signal| Refused::All(Stop::Signal(signal)))?;
             let begun = Instant::now();
             let mut insert = Insert::new(tx, self.table);
             for (number, row) in rows.iter().enumerate() {
@@ -172,7 +180,13 @@ impl Load<'_> {
                 })?;
             }
             Ok(rows.len())
-        })
+        });
+        if let Ok(written) = written {
+            let done = done + written as u64;
+            self.interruption.set_outcome((self.state)(done));
+        }
+        self.interruption.end_work();
+        written
     }
 }
 
@@ -193,12 +207,12 @@ enum Refused {
         number: usize,
         stop: Stop,
     },
-    All(penholder::Error),
+    All(Stop),
 }
 
 impl From<penholder::Error> for Refused {
     fn from(error: penholder::Error) -> Self {
-        Self::All(error)
+        Self::All(error.into())
     }
 }
 

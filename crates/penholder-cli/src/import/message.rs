@@ -80,11 +80,6 @@ pub(super) fn malformed(source: &Source, error: ReadError) -> Failure {
 
 /// The import stopped before its end, after `done` rows.
 pub(super) fn stopped(args: &Import, source: &Source, done: u64, stop: Stop) -> Failure {
-    let state = match done {
-        0 => "nothing was imported".to_owned(),
-        1 => "1 row was imported".to_owned(),
-        done => format!("{done} rows were imported"),
-    };
     let (next, code) = match &stop {
         Stop::Row { .. } => (correct(args, done), FAILED),
         Stop::Changed(_) => {
@@ -99,14 +94,30 @@ pub(super) fn stopped(args: &Import, source: &Source, done: u64, stop: Stop) -> 
             (next.to_owned(), FAILED)
         }
         Stop::Database(_) => (again(args, done), FAILED),
-        Stop::Signal(number) => (again(args, done), 128 + number),
+        Stop::Signal(number) => {
+            let code = u8::try_from(128 + number).unwrap_or(FAILED);
+            (again(args, done), code)
+        }
     };
     let code = match code {
         FAILED if done > 0 => HALFWAY,
         code => code,
     };
     let why = why(source, stop);
-    Failure::new(format!("{why}\n  {state}\n  {next}"), code)
+    Failure::new(format!("{why}\n  {}\n  {next}", imported(done)), code)
+}
+
+/// The end of the message if a signal ends the import after `done` rows.
+pub(super) fn state(args: &Import, done: u64) -> String {
+    format!("\n  {}\n  {}", imported(done), again(args, done))
+}
+
+fn imported(done: u64) -> String {
+    match done {
+        0 => "nothing was imported".to_owned(),
+        1 => "1 row was imported".to_owned(),
+        done => format!("{done} rows were imported"),
+    }
 }
 
 fn why(source: &Source, stop: Stop) -> String {

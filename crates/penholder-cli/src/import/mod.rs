@@ -5,7 +5,6 @@ mod format;
 mod jsonl;
 mod load;
 mod message;
-mod progress;
 mod row;
 mod rows;
 mod source;
@@ -18,16 +17,17 @@ use penholder::Database;
 
 use crate::args::Import;
 use crate::failure::{FAILED, Failure, say, say_warnings};
-use crate::sys::signal::Interrupt;
+use crate::interruption::Interruption;
+use crate::progress::Progress;
 use format::Format;
 use load::Load;
-use progress::Progress;
 use row::ReadError;
 use rows::Rows;
 use source::Source;
 use table::Table;
 
-pub(crate) fn run(args: &Import) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &Import, interruption: &Interruption) -> Result<ExitCode, Failure> {
+    interruption.set_outcome(message::state(args, 0));
     let format = Format::of(args)?;
     let db = args
         .target
@@ -40,6 +40,7 @@ pub(crate) fn run(args: &Import) -> Result<ExitCode, Failure> {
     say_warnings(&db);
     let table = Table::find(&db, &args.table)?;
     let source = Source::open(&args.file)?;
+    interruption.set_subject(format!("import: {}", source.name));
     let Some(table) = table else {
         return Err(message::no_table(args, &db, &source, format));
     };
@@ -58,7 +59,7 @@ pub(crate) fn run(args: &Import) -> Result<ExitCode, Failure> {
         let message = format!("import: {file}: it has {rows} rows: give --skip {rows} or less");
         return Err(Failure::new(message, FAILED));
     }
-    job.write(rows)
+    job.write(rows, interruption)
 }
 
 /// One import.
@@ -86,14 +87,12 @@ impl Job<'_> {
         Ok(count)
     }
 
-    fn write(&self, rows: u64) -> Result<ExitCode, Failure> {
+    fn write(&self, rows: u64, interruption: &Interruption) -> Result<ExitCode, Failure> {
         let args = self.args;
         if args.atomic {
             say("--atomic: no other process can write until all rows are in");
         }
         let progress = Progress::of_rows(rows - args.skip);
-        let interrupt = Interrupt::watch()
-            .map_err(|error| Failure::new(format!("import: watch for signals: {error}"), FAILED))?;
         let mut load = Load {
             db: &self.db,
             table: &self.table,
@@ -102,12 +101,14 @@ impl Job<'_> {
                 .map_err(|error| message::malformed(&self.source, error))?,
             left: rows,
             progress: &progress,
+            interruption,
+            state: &|done| message::state(args, done),
         };
         let begun = Instant::now();
         let (done, stop) = match load.skip(args.skip) {
             Err(stop) => (0, Some(stop)),
-            Ok(()) if args.atomic => load.atomically(&interrupt),
-            Ok(()) => load.in_batches(args.hold, &interrupt),
+            Ok(()) if args.atomic => load.atomically(),
+            Ok(()) => load.in_batches(args.hold),
         };
         let seconds = begun.elapsed().as_secs_f64();
         drop(progress);

@@ -21,19 +21,20 @@ use serde::Serialize;
 
 use crate::args::{Peer, Stress};
 use crate::failure::{Failure, say_warnings};
+use crate::interruption::Interruption;
 use crate::output;
 use plain::Plain;
 use report::{Comparison, Report};
 use samples::Counted;
 use workers::Work;
 
-pub(crate) fn run(args: &Stress) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &Stress, interruption: &Interruption) -> Result<ExitCode, Failure> {
     let db = open(args)?;
     let Some(Peer::Sqlite) = args.beside else {
         let report = with_penholder(args, &db)?;
         return print(args, &report, report.exit_code());
     };
-    let sqlite = with_sqlite(args)?;
+    let sqlite = with_sqlite(args, interruption)?;
     let penholder = with_penholder(args, &db)?;
     let exit_code = penholder.exit_code();
     print(args, &Comparison { sqlite, penholder }, exit_code)
@@ -66,8 +67,8 @@ fn with_penholder(args: &Stress, db: &Database) -> Result<Report, Failure> {
 }
 
 /// The same work with SQLite alone.
-fn with_sqlite(args: &Stress) -> Result<Report, Failure> {
-    let plain = Plain::create(args)?;
+fn with_sqlite(args: &Stress, interruption: &Interruption) -> Result<Report, Failure> {
+    let plain = Plain::create(args, interruption)?;
     let work = Work {
         args,
         peer: Some(Peer::Sqlite),

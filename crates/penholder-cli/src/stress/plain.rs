@@ -12,7 +12,7 @@ use penholder::rusqlite::{self, Connection, OpenFlags, Params};
 use super::table;
 use crate::args::{Stress, Sync};
 use crate::failure::{FAILED, Failure};
-use crate::sys::signal;
+use crate::interruption::Interruption;
 
 /// Opening is not measured, so a short timeout must not make it fail.
 const OPENING: Duration = Duration::from_secs(10);
@@ -27,8 +27,8 @@ pub(super) struct Plain {
 
 impl Plain {
     /// Creates the database and the table.
-    pub(super) fn create(args: &Stress) -> Result<Self, Failure> {
-        let files = Files::create(with_suffix(&args.target.db, "-plain"))?;
+    pub(super) fn create(args: &Stress, interruption: &Interruption) -> Result<Self, Failure> {
+        let files = Files::create(with_suffix(&args.target.db, "-plain"), interruption)?;
         let connection = connect(&files.database, args.sync, args.timeout)?;
         connection.execute_batch(table::CREATE)?;
         Ok(Self { connection, files })
@@ -46,11 +46,12 @@ struct Files {
 }
 
 impl Files {
-    fn create(database: PathBuf) -> Result<Self, Failure> {
+    fn create(database: PathBuf, interruption: &Interruption) -> Result<Self, Failure> {
         File::create_new(&database).map_err(|error| not_created(&database, &error))?;
         let files = Self { database };
         let copy = files.database.clone();
-        signal::before_end(move || remove(&copy))
+        interruption
+            .before_end(move || remove(&copy))
             .map_err(|error| not_created(&files.database, &error))?;
         Ok(files)
     }

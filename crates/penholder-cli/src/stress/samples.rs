@@ -5,9 +5,9 @@ use std::process::ChildStdout;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use indicatif::ProgressBar;
 
 use super::sample::{DONE, FAILED, READY};
+use crate::progress::Progress;
 use crate::sys::pipe;
 
 /// The output of one worker.
@@ -85,7 +85,7 @@ impl Samples {
     }
 
     /// Counts the writes until the worker ends.
-    pub(super) fn count(mut self, clock: Clock, progress: &ProgressBar) -> Counted {
+    pub(super) fn count(mut self, clock: Clock, progress: &Progress) -> Counted {
         // Until it says that it is done.
         let mut counted = Counted {
             lost: 1,
@@ -102,7 +102,7 @@ impl Samples {
                 // The histogram resizes itself, so every value fits.
                 let _ = counted.times.record(u64::from(sample));
             }
-            progress.inc(1);
+            progress.add(1);
         }
         counted.elapsed = clock.elapsed();
         #[expect(clippy::cast_precision_loss, reason = "a rate, for people")]

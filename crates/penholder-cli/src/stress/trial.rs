@@ -1,14 +1,13 @@
 //! One run of all processes: they start together, write, and their samples are collected.
 
-use std::thread;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
-
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::samples::{Clock, Counted, Samples};
 use super::workers::{self, Work, Workers};
-use crate::args::Stress;
 use crate::failure::Failure;
+use crate::progress::Progress;
 
 /// A worker that reports nothing for longer than a write may take plus this time is
 /// stuck. Its writes count as failed.
@@ -17,64 +16,76 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// Starts the processes, lets them write at the same time, and collects their samples.
 pub(super) fn run(work: &Work<'_>) -> Result<Counted, Failure> {
     let args = work.args;
-    let (mut workers, start_signal) = Workers::start(work)?;
-    let progress = progress_bar(args);
+    let mut workers = Workers::start(work)?;
     let timeout = args.timeout.saturating_add(SILENCE);
     let outputs = workers.take_outputs().into_iter();
     let mut samples: Vec<_> = outputs
         .map(|output| Samples::new(output, timeout))
         .collect();
     samples.iter_mut().for_each(Samples::wait_until_ready);
-    let clock = Clock {
-        begun: Instant::now(),
-        window: match args.amount.writes {
-            Some(_) => None,
-            None => Some(args.amount.time),
-        },
-    };
-    drop(start_signal);
-    let mut total = count(samples, clock, &progress)?;
-    total.elapsed = clock.elapsed();
-    progress.finish_and_clear();
-    Ok(total)
-}
-
-/// Counts the writes of each worker, all at the same time, and adds them up.
-fn count(samples: Vec<Samples>, clock: Clock, progress: &ProgressBar) -> Result<Counted, Failure> {
-    let mut total = Counted::default();
+    let writes = args.amount.writes;
+    let all = writes.map(|writes| u64::from(args.processes) * u64::from(writes));
+    let progress = Progress::of_writes(all);
     thread::scope(|scope| {
-        let threads: Vec<_> = samples
-            .into_iter()
-            .map(|samples| {
-                thread::Builder::new()
-                    .stack_size(256 << 10)
-                    .spawn_scoped(scope, move || samples.count(clock, progress))
-            })
-            .collect();
-        for thread in threads {
-            let thread = thread.map_err(|e| workers::failed("start a thread", &e))?;
-            if let Ok(counted) = thread.join() {
-                total.add(&counted);
-            }
-        }
+        // No process writes before all threads have started.
+        let counting = Counting::start(scope, samples, &progress)?;
+        let clock = Clock {
+            begun: Instant::now(),
+            window: match writes {
+                Some(_) => None,
+                None => Some(args.amount.time),
+            },
+        };
+        workers.begin();
+        let mut total = counting.finish(clock);
+        total.elapsed = clock.elapsed();
         Ok(total)
     })
 }
 
-/// Drawn on standard error, and only if that is a terminal.
-fn progress_bar(args: &Stress) -> ProgressBar {
-    let (bar, template) = match args.amount.writes {
-        Some(writes) => (
-            ProgressBar::new(u64::from(args.processes) * u64::from(writes)),
-            "{bar:40} {pos}/{len} writes  {per_sec}  {eta} left",
-        ),
-        None => (
-            ProgressBar::no_length(),
-            "{pos} writes  {per_sec}  {elapsed}",
-        ),
-    };
-    let style = ProgressStyle::with_template(template);
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.enable_steady_tick(Duration::from_millis(100));
-    bar
+/// Threads that count the writes of one worker each, all at the same time.
+struct Counting<'scope> {
+    /// They begin when they are told the time.
+    begin: Vec<Sender<Clock>>,
+    threads: Vec<ScopedJoinHandle<'scope, Option<Counted>>>,
+}
+
+impl<'scope> Counting<'scope> {
+    /// Starts the threads. If one cannot be started, the others end.
+    fn start<'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        samples: Vec<Samples>,
+        progress: &'env Progress,
+    ) -> Result<Self, Failure> {
+        let mut counting = Self {
+            begin: Vec::new(),
+            threads: Vec::new(),
+        };
+        for samples in samples {
+            let (begin, begun) = channel();
+            let count = move || Some(samples.count(begun.recv().ok()?, progress));
+            let thread = thread::Builder::new()
+                .stack_size(256 << 10)
+                .spawn_scoped(scope, count)
+                .map_err(|e| workers::failed("start a thread", &e))?;
+            counting.begin.push(begin);
+            counting.threads.push(thread);
+        }
+        Ok(counting)
+    }
+
+    /// Counts until the workers end, and adds up.
+    fn finish(self, clock: Clock) -> Counted {
+        for begin in self.begin {
+            // Its thread waits for it.
+            let _ = begin.send(clock);
+        }
+        let mut total = Counted::default();
+        for thread in self.threads {
+            if let Ok(Some(counted)) = thread.join() {
+                total.add(&counted);
+            }
+        }
+        total
+    }
 }

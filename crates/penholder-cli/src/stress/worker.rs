@@ -11,11 +11,13 @@ use super::sample;
 use super::writer::Writer;
 use crate::args::{Amount, Peer, StressWorker};
 use crate::failure::{Failure, say};
+use crate::sys::process;
 
 /// Samples are flushed this often.
 const FLUSH_EVERY: Duration = Duration::from_millis(50);
 
 pub(crate) fn run(args: &StressWorker) -> Result<ExitCode, Failure> {
+    process::end_with_parent()?;
     let writer = Writer::open(args)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     out.write_all(&sample::READY.to_le_bytes())?;

@@ -22,20 +22,18 @@ pub(super) struct Work<'a> {
 /// dropped.
 pub(super) struct Workers {
     children: Vec<Child>,
-}
-
-/// Workers write when it is dropped: it is the other end of their standard input.
-pub(super) struct StartSignal {
-    _pipe: PipeWriter,
+    /// The other end of their standard input: they write when it is closed.
+    start_signal: Option<PipeWriter>,
 }
 
 impl Workers {
     /// Starts the processes. They open the database and wait for the start signal.
-    pub(super) fn start(work: &Work<'_>) -> Result<(Self, StartSignal), Failure> {
+    pub(super) fn start(work: &Work<'_>) -> Result<Self, Failure> {
         let program = std::env::current_exe().map_err(|e| failed("find this program", &e))?;
         let (stdin, pipe) = io::pipe().map_err(|e| failed("open a pipe", &e))?;
         let mut workers = Self {
             children: Vec::new(),
+            start_signal: Some(pipe),
         };
         for process in 0..work.args.processes {
             let stdin = stdin.try_clone().map_err(|e| failed("open a pipe", &e))?;
@@ -43,7 +41,12 @@ impl Workers {
             let child = command.spawn().map_err(|e| failed("start a process", &e))?;
             workers.children.push(child);
         }
-        Ok((workers, StartSignal { _pipe: pipe }))
+        Ok(workers)
+    }
+
+    /// Gives the start signal.
+    pub(super) fn begin(&mut self) {
+        self.start_signal = None;
     }
 
     pub(super) fn take_outputs(&mut self) -> Vec<ChildStdout> {

@@ -3,9 +3,10 @@
 //!
 //! | module | contents |
 //! | --- | --- |
+//! | `open_file` | remove files that this process has open |
 //! | `pipe` | wait until a pipe has something to read, or has lost its reader |
-//! | `process` | run a child process and forward signals to it |
-//! | `signal` | notice signals, and end by one |
+//! | `process` | run a child process and forward signals to it; end with the parent |
+//! | `signal` | receive signals; end at once |
 //! | `terminal` | read from the terminal with a timeout |
 //!
 //! `--cfg penholder_unsupported` selects `unsupported` on Linux too, so that it can be
@@ -14,9 +15,9 @@
 #[cfg(all(target_os = "linux", not(penholder_unsupported)))]
 mod unix;
 #[cfg(all(target_os = "linux", not(penholder_unsupported)))]
-pub(crate) use unix::{pipe, process, signal, terminal};
+pub(crate) use unix::{open_file, pipe, process, signal, terminal};
 
 #[cfg(not(all(target_os = "linux", not(penholder_unsupported))))]
 mod unsupported;
 #[cfg(not(all(target_os = "linux", not(penholder_unsupported))))]
-pub(crate) use unsupported::{pipe, process, signal, terminal};
+pub(crate) use unsupported::{open_file, pipe, process, signal, terminal};

@@ -16,12 +16,13 @@ use watch::Watch;
 
 use crate::args::Top;
 use crate::failure::{FAILED, Failure};
+use crate::interruption::Interruption;
 use crate::{output, summary, text};
 
 /// The default of `--interval`.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-pub(crate) fn run(args: &Top) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &Top, interruption: &Interruption) -> Result<ExitCode, Failure> {
     let watch = Watch::of(&args.target)?;
     let interval = args.interval.unwrap_or(INTERVAL);
     if args.once || !can_draw() {
@@ -32,11 +33,12 @@ pub(crate) fn run(args: &Top) -> Result<ExitCode, Failure> {
         let next = "use --once for plain text";
         Failure::new(format!("top: use the terminal: {error}: {next}"), FAILED)
     };
-    let mut screen = Screen::open().map_err(failed)?;
+    let signals = interruption.receiver("top")?;
+    let mut screen = Screen::open(signals).map_err(failed)?;
     let ended = show(&mut screen, watch, interval);
     let closed = screen.close();
     if let Input::Signal(signal) = ended.map_err(failed)? {
-        return Err(screen::end_by(signal));
+        return Err(screen::ended_by(signal));
     }
     closed.map_err(failed)?;
     Ok(ExitCode::SUCCESS)

@@ -13,7 +13,7 @@ use ratatui::{DefaultTerminal, Frame};
 
 use super::keys::{Key, Keyboard};
 use crate::failure::{FAILED, Failure};
-use crate::sys::signal::{self, ScreenSignal};
+use crate::sys::signal::{self, SIGQUIT, SIGWINCH, SignalThread};
 
 /// A signal is noticed within this time.
 const NOTICED: Duration = Duration::from_millis(50);
@@ -50,9 +50,9 @@ pub(crate) struct Screen {
 
 impl Screen {
     /// Takes the terminal over. A panic restores it too.
-    pub(crate) fn open() -> io::Result<Self> {
+    pub(crate) fn open(signals: &SignalThread) -> io::Result<Self> {
         // Comes first: then no signal ends this process without restoring the terminal.
-        let pending = watch_for_signals()?;
+        let pending = watch_for_signals(signals)?;
         let keyboard = Keyboard::open()?;
         let terminal = ratatui::try_init().inspect_err(|_| {
             let _ = ratatui::try_restore();
@@ -111,23 +111,24 @@ impl Drop for Screen {
 
 /// Keeps signals for [`Screen::wait`], and ends this process if that does not act on
 /// them.
-fn watch_for_signals() -> io::Result<Arc<Pending>> {
+fn watch_for_signals(signals: &SignalThread) -> io::Result<Arc<Pending>> {
     let pending = Arc::new(Pending::default());
     let noted = Arc::clone(&pending);
-    signal::watch_screen(move |signal| match signal {
-        ScreenSignal::Resized => noted.resized.store(true, SeqCst),
-        ScreenSignal::End(number) => {
+    signals.react(Box::new(move |received| match received.number {
+        SIGWINCH => noted.resized.store(true, SeqCst),
+        number => {
             noted.end.store(number, SeqCst);
             thread::sleep(GRACE);
             let _ = disable_raw_mode();
-            signal::end_by(number);
+            signal::exit(128 + number);
         }
-    })?;
+    }));
+    signals.add(&[SIGQUIT, SIGWINCH])?;
     Ok(pending)
 }
 
-/// Ends this process as the signal would have.
-pub(crate) fn end_by(signal: i32) -> Failure {
-    signal::end_by(signal);
-    Failure::new(format!("top: ended by signal {signal}"), FAILED)
+/// The failure if a signal ends `top`.
+pub(crate) fn ended_by(signal: i32) -> Failure {
+    let code = u8::try_from(128 + signal).unwrap_or(FAILED);
+    Failure::new(format!("top: ended by signal {signal}"), code)
 }

@@ -1,5 +1,6 @@
 //! Linux.
 
+pub(crate) mod open_file;
 pub(crate) mod pipe;
 mod poll;
 pub(crate) mod process;

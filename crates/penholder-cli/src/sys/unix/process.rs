@@ -1,87 +1,212 @@
-//! A child process, and the signals that it gets from us.
+//! Child processes.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ExitStatus};
-use std::thread;
+use std::process::{Command, ExitStatus};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpgid, getpgrp, kill_process, waitid};
-use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
-use signal_hook::iterator::SignalsInfo;
-use signal_hook::iterator::exfiltrator::WithOrigin;
-use signal_hook::low_level::siginfo::{Cause, Origin};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, getpgid, getpgrp, getpid,
+    kill_process, pidfd_open, pidfd_send_signal, set_child_subreaper,
+    set_parent_process_death_signal, wait, waitid, waitpid,
+};
+use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::flag;
 
-use super::signal::not_ignored;
+use super::pipe;
+use super::signal::{Received, SignalThread, not_ignored};
 
 /// The others keep their meaning for this process.
 const FORWARDED: [i32; 7] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM];
 
 /// Signals to this process that are meant for its child.
-pub(crate) struct SignalForwarder {
-    signals: SignalsInfo<WithOrigin>,
+pub(crate) struct SignalForwarder(Arc<Mutex<Target>>);
+
+/// Where signals go.
+#[derive(Default)]
+struct Target {
+    child: Option<Recipient>,
+    /// The signals that came before the child had started.
+    early: Vec<Received>,
+    has_ended: bool,
+}
+
+/// The child as a recipient of signals.
+struct Recipient {
+    pid: Pid,
+    /// Names the child even after it is reaped, when another process may have its pid.
+    pidfd: Option<OwnedFd>,
 }
 
 impl SignalForwarder {
     /// From now on signals are kept for the child. Watch before the child starts: then
     /// a signal in between is not lost.
-    pub(crate) fn watch() -> io::Result<Self> {
-        let signals = SignalsInfo::new(not_ignored(&FORWARDED))?;
-        Ok(Self { signals })
+    pub(crate) fn watch(signals: &SignalThread) -> io::Result<Self> {
+        if not_ignored(&[SIGCHLD]).is_empty() {
+            // A child whose parent ignores this signal leaves no exit code.
+            flag::register(SIGCHLD, Arc::default())?;
+        }
+        let target = Arc::<Mutex<Target>>::default();
+        let shared = Arc::clone(&target);
+        signals.react(Box::new(move |received| lock(&shared).take(received)));
+        signals.add(&FORWARDED)?;
+        Ok(Self(target))
     }
 
-    /// Forwards signals to the child until it ends.
-    pub(crate) fn wait(self, mut child: Child) -> io::Result<ExitStatus> {
-        let mut signals = self.signals;
-        let handle = signals.handle();
-        let target = pid(&child);
-        let forwarding = thread::spawn(move || {
-            for origin in &mut signals {
-                forward(&origin, target);
+    /// Starts the child. Its descendants stay below this process, even if their own parents
+    /// end before them.
+    pub(crate) fn start(self, command: &mut Command) -> io::Result<RunningChild> {
+        // Without it, orphans are no descendants for the kernel any more. This is no reason
+        // not to start the child.
+        let _ = set_child_subreaper(Some(getpid()));
+        let child = command.spawn()?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| io::Error::other("its pid is none"))?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok();
+        let can_reap_others = pidfd.is_some();
+        let recipient = Recipient { pid, pidfd };
+        lock(&self.0).start(recipient);
+        Ok(RunningChild {
+            pid,
+            target: self.0,
+            can_reap_others,
+            status: None,
+        })
+    }
+}
+
+impl Target {
+    fn take(&mut self, received: Received) {
+        match &self.child {
+            Some(child) => child.send(received),
+            None if self.has_ended => {}
+            None => self.early.push(received),
+        }
+    }
+
+    fn start(&mut self, child: Recipient) {
+        self.early
+            .drain(..)
+            .for_each(|received| child.send(received));
+        self.child = Some(child);
+    }
+
+    fn end(&mut self) {
+        self.child = None;
+        self.has_ended = true;
+    }
+}
+
+impl Recipient {
+    fn send(&self, received: Received) {
+        let Some(signal) = Signal::from_named_raw(received.number) else {
+            return;
+        };
+        if self.has_it_already(received) {
+            return;
+        }
+        let _ = match &self.pidfd {
+            Some(pidfd) => pidfd_send_signal(pidfd, signal),
+            None => kill_process(self.pid, signal),
+        };
+    }
+
+    /// A signal from the terminal (Ctrl-C) goes to the whole foreground process group: to
+    /// the child too, if it is still in our group. A hang-up goes to the session leader
+    /// only.
+    fn has_it_already(&self, received: Received) -> bool {
+        received.is_from_kernel
+            && received.number != SIGHUP
+            && getpgid(Some(self.pid)).is_ok_and(|group| group == getpgrp())
+    }
+}
+
+/// A child that runs. Dropping it waits for its end: what this process holds for the child
+/// is not given up earlier, whatever fails meanwhile.
+pub(crate) struct RunningChild {
+    pid: Pid,
+    target: Arc<Mutex<Target>>,
+    /// Whether signals reach no other process even after the child is reaped.
+    can_reap_others: bool,
+    status: Option<ExitStatus>,
+}
+
+impl RunningChild {
+    /// Waits until it has ended. Signals are forwarded to it meanwhile, and orphans that
+    /// came to this process are reaped when they end.
+    pub(crate) fn wait(mut self) -> io::Result<ExitStatus> {
+        self.wait_until_ended()
+    }
+
+    fn wait_until_ended(&mut self) -> io::Result<ExitStatus> {
+        if let Some(status) = self.status {
+            return Ok(status);
+        }
+        let ended = if self.can_reap_others {
+            self.wait_among_others()
+        } else {
+            self.wait_alone()
+        };
+        lock(&self.target).end();
+        let status = ended?;
+        self.status = Some(status);
+        Ok(status)
+    }
+
+    fn wait_among_others(&self) -> io::Result<ExitStatus> {
+        loop {
+            match wait(WaitOptions::empty()) {
+                Ok(Some((pid, status))) if pid == self.pid => {
+                    return Ok(ExitStatus::from_raw(status.as_raw()));
+                }
+                // An orphan.
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
-        });
-        let ended = wait_without_reaping(target);
-        // Reap the child only when no signal is sent any more: until then the kernel
-        // gives its pid to no other process.
-        handle.close();
-        let _ = forwarding.join();
-        ended?;
-        child.wait()
+        }
     }
-}
 
-fn forward(origin: &Origin, child: Option<Pid>) {
-    if let (Some(child), Some(signal)) = (child, Signal::from_named_raw(origin.signal))
-        && !has_it_already(origin, child)
-    {
-        let _ = kill_process(child, signal);
-    }
-}
-
-/// A signal from the terminal (Ctrl-C) goes to the whole foreground process group: to
-/// the child too, if it is still in our group. A hang-up goes to the session leader only.
-fn has_it_already(origin: &Origin, child: Pid) -> bool {
-    matches!(origin.cause, Cause::Kernel)
-        && origin.signal != SIGHUP
-        && getpgid(Some(child)).is_ok_and(|group| group == getpgrp())
-}
-
-fn wait_without_reaping(child: Option<Pid>) -> io::Result<()> {
-    let Some(pid) = child else {
-        return Ok(());
-    };
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-    loop {
-        match waitid(WaitId::Pid(pid), options) {
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-            Ok(_) => return Ok(()),
+    /// Reaps the child only when no signal is sent any more: until then the kernel gives
+    /// its pid to no other process.
+    fn wait_alone(&self) -> io::Result<ExitStatus> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        while let Err(error) = waitid(WaitId::Pid(self.pid), options) {
+            if error != Errno::INTR {
+                return Err(error.into());
+            }
+        }
+        lock(&self.target).end();
+        loop {
+            match waitpid(Some(self.pid), WaitOptions::empty()) {
+                Ok(Some((_, status))) => return Ok(ExitStatus::from_raw(status.as_raw())),
+                Ok(None) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 }
 
-fn pid(child: &Child) -> Option<Pid> {
-    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+impl Drop for RunningChild {
+    fn drop(&mut self) {
+        let _ = self.wait_until_ended();
+    }
+}
+
+fn lock(target: &Mutex<Target>) -> MutexGuard<'_, Target> {
+    target.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends this process when its parent ends, and at once if it has ended already: then the
+/// reader of standard output is gone.
+pub(crate) fn end_with_parent() -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    if pipe::stdout_closes_within(Duration::ZERO)? {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    }
+    Ok(())
 }
 
 /// The exit code of a process, or 128 and the number of the signal that ended it.

@@ -1,6 +1,7 @@
 //! Stubs for a platform without an implementation. A function fails with
 //! [`io::ErrorKind::Unsupported`], or gives an answer that does no harm.
 
+pub(crate) mod open_file;
 pub(crate) mod pipe;
 pub(crate) mod process;
 pub(crate) mod signal;

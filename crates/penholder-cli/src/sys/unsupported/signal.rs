@@ -1,44 +1,77 @@
 //! Signals to this process.
 
+use std::convert::Infallible;
 use std::io;
 
 use super::unsupported;
 
-/// A request to end, by Ctrl-C or `kill`.
-#[derive(Debug)]
-pub(crate) struct Interrupt;
+/// The signals that ask a program to end.
+pub(crate) const ENDS: [i32; 0] = [];
+/// No signal has this number.
+pub(crate) const SIGQUIT: i32 = -1;
+/// No signal has this number.
+pub(crate) const SIGWINCH: i32 = -2;
 
-impl Interrupt {
-    /// Changes nothing: such a request ends this process at once.
-    pub(crate) fn watch() -> io::Result<Self> {
+/// A signal that came.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Received {
+    pub(crate) number: i32,
+}
+
+/// What is done with each signal.
+pub(crate) type Reaction = Box<dyn FnMut(Received) + Send>;
+
+/// A thread that receives signals.
+#[derive(Debug)]
+pub(crate) struct SignalThread {
+    /// No value of this type exists.
+    none: Infallible,
+}
+
+impl SignalThread {
+    /// Always fails.
+    pub(crate) fn start(_signals: &[i32], _reaction: Reaction) -> io::Result<Self> {
+        Err(unsupported("receiving signals"))
+    }
+
+    /// Cannot be called.
+    pub(crate) fn add(&self, _signals: &[i32]) -> io::Result<()> {
+        match self.none {}
+    }
+
+    /// Cannot be called.
+    pub(crate) fn react(&self, _reaction: Reaction) {
+        match self.none {}
+    }
+}
+
+/// What signals do without a thread that receives them.
+#[derive(Debug, Default)]
+pub(crate) struct SignalFlags;
+
+impl SignalFlags {
+    /// Changes nothing: a signal ends this process.
+    pub(crate) fn watch(_signals: &[i32]) -> io::Result<Self> {
         Ok(Self)
     }
 
+    /// Does nothing.
+    #[expect(clippy::unused_self, reason = "as on other platforms")]
+    pub(crate) fn end(&self, _at_once: bool) {}
+
     /// Always `None`.
-    pub(crate) fn signal(&self) -> Option<u8> {
+    #[expect(clippy::unused_self, reason = "as on other platforms")]
+    pub(crate) fn noted(&self) -> Option<i32> {
         None
     }
 }
 
-/// A signal that concerns a program which draws on the whole terminal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(dead_code, reason = "no signal comes on this platform")]
-pub(crate) enum ScreenSignal {
-    /// The terminal has another size.
-    Resized,
-    /// The signal of this number asks the program to end.
-    End(i32),
-}
-
-/// Always fails.
-pub(crate) fn watch_screen(_notice: impl FnMut(ScreenSignal) + Send + 'static) -> io::Result<()> {
-    Err(unsupported("drawing on the whole terminal"))
-}
-
-/// Changes nothing: such a signal ends this process at once.
-pub(crate) fn before_end(_clean_up: impl Fn() + Send + 'static) -> io::Result<()> {
-    Ok(())
+/// Ends this process at once.
+pub(crate) fn exit(code: i32) -> ! {
+    std::process::exit(code)
 }
 
 /// Does nothing.
-pub(crate) fn end_by(_signal: i32) {}
+pub(crate) fn survive_file_size_limit() -> io::Result<()> {
+    Ok(())
+}
