@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use penholder_core::fuzzing::{HoldPart, HoldVariable};
 
 /// The longest chain that is believed.
-const DEPTH_MAX: usize = 64;
+const DEPTH_MAX: usize = 256;
 
 fuzz_target!(|bytes: &[u8]| {
     // A value that is not UTF-8 is never parsed.

@@ -190,3 +190,102 @@ fn a_hold_that_outlives_a_killed_run_is_waited_for() {
     run.expect("after 0");
     assert!(run.close().success());
 }
+
+/// Waits until the shell that started it is gone, then writes.
+const ORPHAN: &str = r#"
+    starter=$1
+    while kill -0 $starter 2>/dev/null; do sleep 0.02; done
+    "$PENHOLDER" exec x.db --timeout 0s 'INSERT INTO entry VALUES (1, 1)' 2>message
+    echo $? >result.new; mv result.new result
+"#;
+
+/// Runs a script under `penholder run`, which starts `orphan.sh` and waits for its result.
+fn run_with_orphan(start: &str) -> (CommandFixture, String) {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    fs::write(fixture.join("orphan.sh"), ORPHAN).unwrap();
+    let script = format!(
+        "{start}; n=0; until [ -e result ]; do sleep 0.02; n=$((n+1)); [ $n -lt 2000 ] || exit 9; \
+         done; cat result message"
+    );
+    let output = fixture.run(["run", "x.db", "-n", "--", "sh", "-c", &script]);
+    let text = output.expect_quiet_success();
+    (fixture, text)
+}
+
+#[test]
+fn descendants_whose_parents_have_ended_join() {
+    for start in [
+        "sh -c 'sh orphan.sh $$ &'",
+        "sh -c '(sh orphan.sh $$ &) &'",
+        "setsid sh -c 'setsid sh orphan.sh $$ &'",
+        "\"$PENHOLDER\" run x.db -n -- sh -c 'setsid sh orphan.sh $PPID &'",
+    ] {
+        let (fixture, text) = run_with_orphan(start);
+        assert_eq!(text, "0\npenholder: 1 row changed\n", "{start}");
+        assert_eq!(fixture.count_entries(), 1);
+    }
+}
+
+/// Orphans come to `penholder run`. They are reaped when they end, and their ends are not
+/// taken for that of the command.
+#[test]
+fn orphans_are_reaped_and_do_not_end_the_run() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    let script = r#"
+        for n in 1 2 3 4 5 6 7 8; do sh -c "sleep 0.0$n & echo \$! >orphan$n"; done
+        n=0
+        for orphan in $(cat orphan*); do
+            while [ -e /proc/$orphan ]; do
+                sleep 0.02; n=$((n+1)); [ $n -lt 2000 ] || exit 9
+            done
+        done
+        sh -c 'sleep 60 & echo $! >last'
+        grep PPid /proc/$(cat last)/status | cut -f 2 >parent
+        echo $PPID >run
+        kill $(cat last)
+        exit 6
+    "#;
+    let output = fixture.run(["run", "x.db", "--", "sh", "-c", script]);
+    assert_eq!(output.code, Some(6), "{output:?}");
+    assert_eq!(fixture.read("parent"), fixture.read("run"));
+}
+
+/// A process that is not below the run has its variable, and its own.
+#[test]
+fn a_copied_variable_lets_no_stranger_in() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let script = "echo \"$PENHOLDER_HOLD\"; read line; \"$PENHOLDER\" exec x.db 'SELECT 1'";
+    let mut holder = Peer::spawn(fixture.command(["run", "x.db", "--", "sh", "-c", script]));
+    let variable = holder.read_line();
+    for args in [
+        &[
+            "exec",
+            "x.db",
+            "--timeout",
+            "0s",
+            "INSERT INTO entry VALUES (1, 1)",
+        ][..],
+        &["run", "x.db", "-n", "--", "touch", "started"],
+    ] {
+        let mut command = fixture.command(args);
+        let output = run_command(command.env("PENHOLDER_HOLD", &variable), b"", wait::LIMIT);
+        let message = output.expect_failure(75);
+        let named = format!("holder: pid:{}", holder.pid());
+        assert!(message.contains(&named), "{message}");
+    }
+    assert!(!fixture.join("started").exists());
+    holder.send("go");
+    assert!(holder.close().success());
+    assert_eq!(fixture.count_entries(), 0);
+}
+
+#[test]
+fn a_long_chain_of_holds_is_believed() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    for number in [64, 65, 66] {
+        let args = levels(number).into_iter().chain(INSERT);
+        let output = fixture.run(args);
+        assert_eq!(output.stderr, "penholder: 1 row changed\n", "{number}");
+    }
+    assert_eq!(fixture.count_entries(), 3);
+}

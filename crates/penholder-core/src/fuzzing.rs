@@ -9,7 +9,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
 
 use crate::holder_record::{self, Record, RecordWriter};
-use crate::inherited_hold::{self, Ancestors, ProcessId};
+use crate::inherited_hold::{self, Ancestors};
+use crate::lineage::ProcessId;
 use crate::mailbox::{self, Claim, Mailbox, Outcome, RequestId};
 use crate::sys::file::FileId;
 use crate::sys::process::Identity;

@@ -4,7 +4,8 @@
 //! uses penholder must not wait for its own ancestor: the ancestor sets an environment
 //! variable that names the lock file and the chain of processes that hold it, the
 //! outermost first. It is believed only while the kernel says that the outermost process
-//! still holds the lock.
+//! still holds the lock, and that this process descends from it: every process of the same
+//! user can find out what the variable would be.
 //!
 //! Several processes inside CMD exclude one another by a lock on one byte of the lock
 //! file, far past its end: byte `LEVEL_FIRST_BYTE + level`, where the level is the number of
@@ -18,6 +19,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use crate::lineage::{Lineage, ProcessId};
 use crate::sys::file::{self, FileId};
 use crate::sys::locks::{self, TableName};
 use crate::sys::process;
@@ -27,16 +29,9 @@ use crate::sys::process_state::ProcessState;
 pub(crate) const VARIABLE: &str = "PENHOLDER_HOLD";
 /// The byte that a process directly under the outermost holder locks.
 const LEVEL_FIRST_BYTE: i64 = 1 << 62;
-/// The longest chain that is believed.
-const DEPTH_MAX: usize = 64;
-
-/// Identifies a process until the machine restarts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ProcessId {
-    pub(crate) pid: u32,
-    /// In clock ticks since boot.
-    pub(crate) start: u64,
-}
+/// The longest chain that is believed: how many processes can hold a lock, one under the
+/// other.
+pub(crate) const DEPTH_MAX: usize = 256;
 
 /// The ancestors that hold one lock file for this process, the outermost first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +45,12 @@ pub(crate) struct Ancestors {
 pub(crate) struct Level(usize);
 
 impl Level {
+    /// Whether a process of this level would make the chain longer than a child believes.
+    pub(crate) fn is_too_deep(self) -> bool {
+        // The ancestors, from the outermost to that of this level, and the process itself.
+        self.0 + 2 > DEPTH_MAX
+    }
+
     /// Returns the byte that a process of this level locks.
     pub(crate) fn byte(self) -> i64 {
         LEVEL_FIRST_BYTE + i64::try_from(self.0).unwrap_or(0)
@@ -74,17 +75,18 @@ impl Ancestors {
             .unwrap_or_default()
     }
 
-    /// Returns the level at which this process works, if the outermost ancestor is alive
-    /// and holds the lock. An ancestor in between that has died or released its byte
-    /// does not count.
-    pub(crate) fn level(&self, path: &Path, name: &TableName) -> Option<Level> {
-        let (outermost, between) = self.chain.split_first()?;
-        if !outermost.is_alive() || !outermost.holds_flock(path, name) {
+    /// Returns the level at which this process works, if the outermost process is alive,
+    /// an ancestor, and holds the lock. One in between that has died or released its byte,
+    /// or is no ancestor, does not count.
+    pub(crate) fn level(&self, path: &Path, name: &TableName, lineage: &Lineage) -> Option<Level> {
+        let (&outermost, between) = self.chain.split_first()?;
+        let is_ancestor = |one: ProcessId| one.is_alive() && lineage.includes(one, outermost);
+        if !is_ancestor(outermost) || !outermost.holds_flock(path, name) {
             return None;
         }
         let level = (1..=between.len()).rev().find(|&level| {
-            let ancestor = between[level - 1];
-            ancestor.is_alive() && ancestor.holds_byte(path, name, Level(level - 1).byte())
+            let one = between[level - 1];
+            is_ancestor(one) && one.holds_byte(path, name, Level(level - 1).byte())
         });
         Some(Level(level.unwrap_or(0)))
     }
@@ -172,6 +174,22 @@ fn parse_one(text: &str) -> Option<Ancestors> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// What the deepest holder gives its child is believed, and one more holder is refused.
+    #[test]
+    fn the_deepest_chain_is_believed() {
+        let file = FileId { dev: 1, ino: 2 };
+        let id = ProcessId { pid: 1, start: 2 };
+        let chain = vec![id; DEPTH_MAX - 1];
+        let ancestors = Ancestors { file, chain };
+        let level = Level(DEPTH_MAX - 2);
+        assert!(!level.is_too_deep() && Level(DEPTH_MAX - 1).is_too_deep());
+        let below = ancestors.chain_below(level, id);
+        assert_eq!(below.len(), DEPTH_MAX);
+        assert_eq!(parse(&value(&[], file, &below))[0].chain, below);
+        let more = vec![id; DEPTH_MAX + 1];
+        assert_eq!(parse(&value(&[], file, &more)), []);
+    }
 
     #[test]
     fn formatted_value_parses_to_the_same_ancestors() {

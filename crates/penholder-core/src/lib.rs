@@ -14,6 +14,7 @@
 //! | the queue of processes | `queue_file`, `mailbox`, `turnstile`, `commit_stats` |
 //! | the queue of threads and tasks | `fair_queue` |
 //! | texts | `holder_record`, `running_statement`, `inherited_hold`, `printable`, `time` |
+//! | who descends from whom | `lineage` |
 //! | the platform | `sys` |
 
 mod acquirer;
@@ -36,6 +37,7 @@ mod guard;
 pub mod handover;
 mod holder_record;
 mod inherited_hold;
+mod lineage;
 mod lock_file;
 mod lock_options;
 mod locker;

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Kind, LockError};
 use crate::holder_record::{self, FileContent, RECORD_LEN, RecordWriter};
-use crate::inherited_hold::{self, Ancestors, Level, ProcessId};
+use crate::inherited_hold::{self, Ancestors, DEPTH_MAX, Level};
+use crate::lineage::{Lineage, ProcessId};
 use crate::lock_options::{LOCK_FILE_NAME, LockOptions};
 use crate::sys::descriptor::Descriptor;
 use crate::sys::file::{self, FileId};
@@ -72,6 +73,7 @@ pub(crate) struct LockFile {
     record: RecordWriter,
     /// The holds of ancestors that this process inherited, of this and other lock files.
     inherited: Vec<Ancestors>,
+    lineage: Lineage,
 }
 
 impl LockFile {
@@ -91,6 +93,7 @@ impl LockFile {
             record: RecordWriter::new(&identity, options.label.as_deref()),
             identity,
             inherited: Ancestors::of_this_process(),
+            lineage: Lineage::default(),
         })
     }
 
@@ -205,7 +208,8 @@ impl LockFile {
     /// Returns the level at which this process works under an ancestor that holds this lock
     /// file, if it does.
     pub(crate) fn level(&self, path: &Path) -> Option<Level> {
-        self.ancestors()?.level(path, self.name.as_ref()?)
+        let name = self.name.as_ref()?;
+        self.ancestors()?.level(path, name, &self.lineage)
     }
 
     fn ancestors(&self) -> Option<&Ancestors> {
@@ -220,6 +224,9 @@ impl LockFile {
     ) -> Result<Option<Hold>, LockError> {
         let failed =
             |e| LockError::io(&options.path, "take write lock under an ancestor's hold", e);
+        if level.is_too_deep() {
+            return Err(too_deep(&options.path));
+        }
         let file = &self.descriptor;
         if !file::try_lock_byte(file, level.byte()).map_err(failed)? {
             return Ok(None);
@@ -251,11 +258,7 @@ impl LockFile {
 
     /// Returns the value of the environment variable for a child of ours.
     pub(crate) fn inheritance(&self, hold: Hold) -> String {
-        let own = ProcessId {
-            pid: self.identity.pid,
-            // Without a start time a child cannot check it, and will not believe it.
-            start: self.identity.start.unwrap_or(0),
-        };
+        let own = ProcessId::own();
         let chain = match (hold, self.ancestors()) {
             (Hold::Under(level), Some(ancestors)) => ancestors.chain_below(level, own),
             _ => vec![own],
@@ -270,7 +273,17 @@ pub(crate) fn level(path: &Path) -> Option<Level> {
     let inherited = Ancestors::of_this_process();
     let id = file::facts_of_path(path).ok()?.id;
     let ancestors = inherited.iter().find(|one| one.file == id)?;
-    ancestors.level(path, &locks::table_name(path)?)
+    ancestors.level(path, &locks::table_name(path)?, &Lineage::default())
+}
+
+fn too_deep(path: &Path) -> LockError {
+    let why = format!("{DEPTH_MAX} processes hold it, each started under the one before");
+    let kind = Kind::Io {
+        what: "take write lock under an ancestor's hold",
+        next: "do this work in one of them".into(),
+        source: io::Error::other(why),
+    };
+    LockError::new(path, kind)
 }
 
 /// The kernel's lock as one acquisition or release sees it.

@@ -100,8 +100,14 @@ impl WriteGuard {
     /// Lets a child process work under this hold: penholder used inside it joins instead of
     /// waiting for this process. Several such children exclude one another.
     ///
-    /// It sets an environment variable that names this process, and that is believed only
-    /// while this process lives and holds the lock. Keep the guard until the child has ended.
+    /// It sets an environment variable that names this process. The variable is believed only
+    /// while this process lives and holds the lock, and only by its descendants. Keep the guard
+    /// until the child has ended.
+    ///
+    /// A descendant whose own parent ends becomes a child of process 1, and is then no descendant
+    /// for the kernel any more. It joins only if it has used this lock before; otherwise it waits
+    /// like any process. A program that adopts orphans (`PR_SET_CHILD_SUBREAPER`, as `penholder
+    /// run` does) before it starts the child keeps them below itself, and has to reap them.
     pub fn lend_to(&self, child: &mut Command) {
         self.guard.lend_to(child);
     }

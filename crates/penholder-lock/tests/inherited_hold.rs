@@ -1,16 +1,17 @@
 //! A child that a lock is lent to joins its parent's hold and does not wait, and such
-//! children exclude one another. The environment variable counts only while the lender
-//! lives and holds the lock.
+//! children exclude one another. The environment variable counts only for descendants, and
+//! only while the lender lives and holds the lock.
 #![cfg(test)]
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use penholder_lock::WriteLocker;
+use penholder_lock::{WriteGuard, WriteLocker};
 use penholder_testkit::lock_fixture::{Counter, LONG_TIMEOUT, LockPeer, lock_file};
 use penholder_testkit::peer::Peer;
-use penholder_testkit::{lock_fixture, peer};
+use penholder_testkit::{lock_fixture, peer, wait};
 
 #[test]
 fn peer() {
@@ -73,8 +74,7 @@ fn children_exclude_one_another() {
 fn a_child_that_times_out_names_its_sibling() {
     let directory = tempfile::tempdir().unwrap();
     let mut lender = LockPeer::holding(&lock_file(directory.path()));
-    let variable = lender.ask("lend");
-    let [mut first, mut second] = [(); 2].map(|()| lock_peer_with(directory.path(), &variable));
+    let [mut first, mut second] = [(); 2].map(|()| lender.lend());
     first.acquire();
     second.assert_blocked_by(first.pid());
     first.peer.kill();
@@ -119,15 +119,12 @@ fn a_variable_of_a_killed_lender_is_ignored() {
     let directory = tempfile::tempdir().unwrap();
     let path = lock_file(directory.path());
     let mut lender = LockPeer::holding(&path);
-    let variable = lender.ask("lend");
-    let mut child = lock_peer_with(directory.path(), &variable);
+    let mut child = lender.lend();
     child.acquire();
     child.release();
     lender.peer.kill();
     let mut other = LockPeer::holding(&path);
     child.assert_blocked_by(other.pid());
-    // A new process rejects the variable too.
-    lock_peer_with(directory.path(), &variable).assert_blocked_by(other.pid());
     other.release();
     child.acquire();
     other.assert_blocked_by(child.pid());
@@ -138,25 +135,26 @@ fn a_variable_of_a_lender_that_released_is_ignored() {
     let directory = tempfile::tempdir().unwrap();
     let path = lock_file(directory.path());
     let mut lender = LockPeer::holding(&path);
-    let variable = lender.ask("lend");
+    let mut child = lender.lend();
     lender.release();
     let other = LockPeer::holding(&path);
-    lock_peer_with(directory.path(), &variable).assert_blocked_by(other.pid());
+    child.assert_blocked_by(other.pid());
 }
 
+/// The children of this process, which holds the lock, are given forged variables.
 #[test]
 fn a_forged_variable_is_ignored() {
     let directory = tempfile::tempdir().unwrap();
-    let mut lender = LockPeer::holding(&lock_file(directory.path()));
-    let variable = lender.ask("lend");
+    let locker = WriteLocker::new(directory.path()).unwrap();
+    let guard = locker.acquire(LONG_TIMEOUT).unwrap();
+    let variable = variable_of(&guard);
     let (name, value) = variable.split_once(' ').unwrap();
     let (file, process) = value.split_once('=').unwrap();
     let (pid, start) = process.split_once('@').unwrap();
-    let me = std::process::id();
     for forged in [
         format!("{file}={pid}@1"),
         format!("{file}={pid}@{start}1"),
-        format!("{file}={me}@{start}"),
+        format!("{file}=1@{start}"),
         format!("{file}={pid}"),
         format!("1-{file}={process}"),
         format!("1-1={process}"),
@@ -166,10 +164,74 @@ fn a_forged_variable_is_ignored() {
         format!("{file}={}", vec![process; 1000].join("/")),
     ] {
         let mut forger = lock_peer_with(directory.path(), &format!("{name} {forged}"));
-        forger.assert_blocked_by(lender.pid());
+        forger.assert_blocked_by(std::process::id());
     }
     // The real variable works, otherwise this test would prove nothing.
     lock_peer_with(directory.path(), &variable).acquire();
+    guard.release().unwrap();
+}
+
+fn variable_of(guard: &WriteGuard) -> String {
+    let mut child = Command::new("true");
+    guard.lend_to(&mut child);
+    let (name, value) = child.get_envs().next().unwrap();
+    format!("{} {}", name.display(), value.unwrap().display())
+}
+
+/// Whatever the variable says can be found out by every process of the same user.
+#[test]
+fn a_variable_that_a_stranger_copied_is_ignored() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut lender = LockPeer::holding(&lock_file(directory.path()));
+    let variable = lender.ask("lend");
+    let mut stranger = lock_peer_with(directory.path(), &variable);
+    stranger.assert_blocked_by(lender.pid());
+    // A descendant of the lender is believed.
+    let mut child = lender.lend();
+    child.acquire();
+    stranger.assert_blocked_by(lender.pid());
+
+    // A child of the outermost process that copies what its sibling lends waits for the
+    // sibling.
+    let below = child.ask("lend");
+    let locker = WriteLocker::new(directory.path()).unwrap();
+    assert!(locker.try_acquire().unwrap().is_none());
+    child.release();
+    lender.release();
+    let guard = locker.acquire(LONG_TIMEOUT).unwrap();
+    let mut sibling = lock_peer_with(directory.path(), &variable_of(&guard));
+    sibling.acquire();
+    let of_sibling = sibling.ask("lend");
+    assert!(of_sibling.matches('/').count() == 1, "{of_sibling} {below}");
+    lock_peer_with(directory.path(), &of_sibling).assert_blocked_by(sibling.pid());
+    sibling.release();
+    lock_peer_with(directory.path(), &of_sibling).acquire();
+    guard.release().unwrap();
+}
+
+/// A process stays below the lender if its own parent ends, but the kernel knows it as a
+/// descendant only until then. It must have used the lock before, unless the lender adopts
+/// orphans as `penholder run` does.
+#[test]
+fn an_orphan_joins_if_it_was_known_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    let mut lender = LockPeer::holding(&path);
+    let [mut known, mut unknown] = [(); 2].map(|()| lender.lend_below_shell());
+    known.acquire();
+    known.release();
+    for orphan in [&known, &unknown] {
+        let shell = peer::parent(orphan.pid());
+        assert_eq!(peer::parent(shell), lender.pid());
+        peer::signal(shell, "KILL");
+        wait::until("it is an orphan", || peer::parent(orphan.pid()) != shell);
+    }
+    known.acquire();
+    known.release();
+    unknown.assert_blocked_by(lender.pid());
+    // Like any process, it gets the lock when it is free.
+    lender.release();
+    unknown.acquire();
 }
 
 /// If the middle process of a chain dies, the grandchild joins the process above it.
@@ -177,15 +239,15 @@ fn a_forged_variable_is_ignored() {
 fn a_grandchild_outlives_the_child_that_lent() {
     let directory = tempfile::tempdir().unwrap();
     let mut lender = LockPeer::holding(&lock_file(directory.path()));
-    let mut child = lock_peer_with(directory.path(), &lender.ask("lend"));
+    let mut child = lender.lend();
     child.acquire();
-    let mut grandchild = lock_peer_with(directory.path(), &child.ask("lend"));
+    let mut grandchild = child.lend();
     grandchild.acquire();
     grandchild.release();
     child.peer.kill();
     grandchild.acquire();
     // The grandchild now counts as a child, and its siblings wait for it.
-    let mut sibling = lock_peer_with(directory.path(), &lender.ask("lend"));
+    let mut sibling = lender.lend();
     sibling.assert_blocked_by(grandchild.pid());
     let timeout = Duration::from_millis(200).as_millis();
     assert!(

@@ -2,9 +2,10 @@
 //! processes were in the critical section at once.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -78,6 +79,28 @@ impl LockPeer {
     /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.peer.pid()
+    }
+
+    /// Starts a child of this process, which holds the lock and lends it to the child.
+    #[track_caller]
+    pub fn lend(&mut self) -> Self {
+        self.start_below("child")
+    }
+
+    /// Does the same with a shell between the two processes, which waits for the child.
+    #[track_caller]
+    pub fn lend_below_shell(&mut self) -> Self {
+        self.start_below("grandchild")
+    }
+
+    fn start_below(&mut self, how: &str) -> Self {
+        let peer = Peer::started_by(|input, output| {
+            let pid = self.ask(&format!("start-{how} {input} {output}"));
+            pid.parse().unwrap()
+        });
+        let peer = Self { peer };
+        peer.peer.expect("ready");
+        peer
     }
 
     /// Sends a command and waits for the answer.
@@ -185,6 +208,11 @@ fn run_lock_peer(args: &[OsString]) {
             },
             ("status", _) => status(&locker),
             ("lend", _) => lend(guard.as_ref().unwrap()),
+            ("start-child", files) => start_below(args, guard.as_ref().unwrap(), &[], files),
+            ("start-grandchild", files) => {
+                let shell = ["sh", "-c", BELOW];
+                start_below(args, guard.as_ref().unwrap(), &shell, files)
+            }
             _ => panic!("unknown command {line:?}"),
         };
         peer::send(&answer);
@@ -243,6 +271,33 @@ fn lend(guard: &WriteGuard) -> String {
     let (name, value) = child.get_envs().next().unwrap();
     let (name, value) = (name.to_str().unwrap(), value.unwrap().to_str().unwrap());
     format!("{name} {value}")
+}
+
+/// Starts a command in the background with the standard input of the shell, says its pid, and
+/// waits for it.
+const BELOW: &str = "exec 3<&0; \"$0\" \"$@\" <&3 3<&- 2>/dev/null & echo $! >&2; exec 3<&-; wait";
+
+/// Starts a lock peer with these files as its standard input and output, and lends it the
+/// lock. Returns its pid.
+fn start_below(args: &[OsString], guard: &WriteGuard, wrapper: &[&str], files: &str) -> String {
+    let (input, output) = files.split_once(' ').unwrap();
+    let mut command = LockPeer::command(Path::new(&args[0]), &[]);
+    if !wrapper.is_empty() {
+        command = peer::wrapped(wrapper, &command);
+    }
+    guard.lend_to(&mut command);
+    command
+        .stdin(File::open(input).unwrap())
+        .stdout(File::options().write(true).open(output).unwrap());
+    if wrapper.is_empty() {
+        return command.spawn().unwrap().id().to_string();
+    }
+    // The shell says which process it has started.
+    let mut shell = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut pid = String::new();
+    let said = BufReader::new(shell.stderr.take().unwrap()).read_line(&mut pid);
+    said.unwrap();
+    pid.trim().to_owned()
 }
 
 fn on_one_line(error: &LockError) -> String {

@@ -22,9 +22,10 @@
 //! is bounded, and dropping a `Peer` kills its process.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -91,9 +92,16 @@ pub fn text_args(args: &[OsString]) -> Vec<&str> {
 /// A helper process, killed when dropped.
 #[derive(Debug)]
 pub struct Peer {
-    child: Child,
-    stdin: Option<ChildStdin>,
+    process: Process,
+    stdin: Option<PipeWriter>,
     lines: Receiver<String>,
+}
+
+#[derive(Debug)]
+enum Process {
+    Child(Child),
+    /// Another process has started it.
+    Other(u32),
 }
 
 impl Peer {
@@ -125,9 +133,27 @@ impl Peer {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let stdin = child.stdin.take();
-        let stdout = child.stdout.take().unwrap();
+        let stdin = OwnedFd::from(child.stdin.take().unwrap());
+        let stdout = OwnedFd::from(child.stdout.take().unwrap());
         let has_role = command.get_envs().any(|(name, _)| name == ROLE);
+        Self::new(Process::Child(child), stdin.into(), stdout.into(), has_role)
+    }
+
+    /// Takes a process in a role that another process starts. `start` gets the paths of its
+    /// standard input and output, and returns its pid.
+    pub fn started_by(start: impl FnOnce(&str, &str) -> u32) -> Self {
+        let (input, stdin) = std::io::pipe().unwrap();
+        let (stdout, output) = std::io::pipe().unwrap();
+        let path = |file: BorrowedFd<'_>| {
+            let (pid, number) = (std::process::id(), file.as_raw_fd());
+            format!("/proc/{pid}/fd/{number}")
+        };
+        let pid = start(&path(input.as_fd()), &path(output.as_fd()));
+        Self::new(Process::Other(pid), stdin, stdout, true)
+    }
+
+    fn new(process: Process, stdin: PipeWriter, stdout: PipeReader, has_role: bool) -> Self {
+        let stdin = Some(stdin);
         let (sender, lines) = channel();
         thread::spawn(move || {
             for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
@@ -143,7 +169,7 @@ impl Peer {
             }
         });
         Self {
-            child,
+            process,
             stdin,
             lines,
         }
@@ -151,7 +177,10 @@ impl Peer {
 
     /// Returns the process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        match &self.process {
+            Process::Child(child) => child.id(),
+            Process::Other(pid) => *pid,
+        }
     }
 
     /// Waits for the next line from the peer.
@@ -202,8 +231,16 @@ impl Peer {
 
     /// Sends `SIGKILL` and waits until the process is gone.
     pub fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        match &mut self.process {
+            Process::Child(child) => {
+                child.kill().unwrap();
+                child.wait().unwrap();
+            }
+            Process::Other(pid) => {
+                signal(*pid, "KILL");
+                wait::until("the peer is gone", || !is_alive(*pid));
+            }
+        }
     }
 
     /// Closes the peer's standard input and waits until the peer exits.
@@ -213,12 +250,15 @@ impl Peer {
         self.wait()
     }
 
-    /// Waits until the peer exits.
+    /// Waits until the peer, which this process has started, exits.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
+        let Process::Child(child) = &mut self.process else {
+            panic!("its exit status is another process's");
+        };
         let deadline = Instant::now() + wait::LIMIT;
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = child.try_wait().unwrap() {
                 return status;
             }
             assert!(
@@ -233,9 +273,28 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        match &mut self.process {
+            Process::Child(child) => {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            // It ends with its standard input.
+            Process::Other(_) => {}
+        }
     }
+}
+
+/// Returns whether a process lives, and is no zombie.
+pub fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.rsplit(") ").next().unwrap().starts_with('Z'))
+}
+
+/// Returns the parent of a process.
+pub fn parent(pid: u32) -> u32 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields = stat.rsplit(") ").next().unwrap();
+    fields.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
 /// Sends a signal to a process by the signal's name.

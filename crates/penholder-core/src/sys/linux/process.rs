@@ -18,6 +18,11 @@ const FIRST_PIDNS: u64 = 0xEFFF_FFFC;
 
 /// How many generations of parents are followed.
 const ANCESTORS_MAX: usize = 64;
+/// The same for the ancestors of this process, which may be a chain of programs that hold
+/// the lock and of shells between them.
+const OWN_ANCESTORS_MAX: usize = 4096;
+/// How often they are read again because a process has ended meanwhile.
+const OWN_READINGS_MAX: u32 = 16;
 
 impl Identity {
     /// Asks the kernel; call it once per process.
@@ -26,7 +31,8 @@ impl Identity {
         let words: Vec<_> = std::env::args_os().collect();
         Self {
             pid,
-            start: stat(pid).map(|stat| stat.start),
+            // Not by the pid: `/proc` may show another pid namespace.
+            start: own_stat().map(|stat| stat.start),
             pidns: own_pidns(),
             cmd: join(words.iter().map(|word| word.as_bytes())),
         }
@@ -80,6 +86,7 @@ fn pidns_of(process: &str) -> Option<u64> {
 /// What `/proc/<pid>/stat` says.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stat {
+    pid: u32,
     pub(super) state: char,
     parent: u32,
     start: u64,
@@ -90,10 +97,16 @@ pub(super) fn stat(pid: u32) -> Option<Stat> {
     parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// Reads the line of this process, with the pids of the namespace that `/proc` shows.
+fn own_stat() -> Option<Stat> {
+    parse_stat(&fs::read("/proc/self/stat").ok()?)
+}
+
 /// Parses the line. Its second field is the program's name in parentheses, which may
 /// contain spaces and parentheses: the other fields follow the *last* one.
 fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     let text = String::from_utf8_lossy(bytes);
+    let (pid, _) = text.split_once(' ')?;
     let (_, rest) = text.rsplit_once(") ")?;
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
@@ -101,6 +114,7 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     // `start` is field 22, `parent` field 4.
     let start = fields.nth(17)?.parse().ok()?;
     Some(Stat {
+        pid: pid.parse().ok()?,
         state,
         parent,
         start,
@@ -172,6 +186,39 @@ pub(crate) fn ancestors(pid: u32) -> Vec<u32> {
         .take_while(|&pid| pid > 0)
         .take(ANCESTORS_MAX)
         .collect()
+}
+
+/// Returns the pid of this process, as `/proc` shows it, and its start.
+pub(crate) fn own_id() -> Option<(u32, u64)> {
+    own_stat().map(|stat| (stat.pid, stat.start))
+}
+
+/// Returns the ancestors of this process, pid and start, from its parent up to `last`, or as
+/// far as `/proc` shows them. Empty if processes end faster than they are read.
+pub(crate) fn own_ancestors(last: (u32, u64)) -> Vec<(u32, u64)> {
+    let mut readings = (0..OWN_READINGS_MAX).map(|_| read_own_ancestors(last));
+    readings.find_map(|found| found).unwrap_or_default()
+}
+
+/// Returns `None` if a process ended meanwhile, and its children have another parent now.
+fn read_own_ancestors(last: (u32, u64)) -> Option<Vec<(u32, u64)>> {
+    let mut found = Vec::new();
+    let mut child = own_stat()?;
+    while child.parent > 0 && found.len() < OWN_ANCESTORS_MAX && found.last() != Some(&last) {
+        let parent = stat(child.parent);
+        // If it is the same parent before and after, its pid was no other process's.
+        let again = stat(child.pid)?;
+        if (again.parent, again.start) != (child.parent, child.start) {
+            return None;
+        }
+        let Some(parent) = parent else {
+            // It is hidden.
+            break;
+        };
+        found.push((parent.pid, parent.start));
+        child = parent;
+    }
+    Some(found)
 }
 
 /// Returns the files that a process runs code from, as paths that can be opened: its
@@ -254,7 +301,8 @@ mod tests {
     fn name_with_parentheses_is_parsed() {
         let line = b"7 (a) b) T 1 7 7 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 991 5 6";
         let stat = parse_stat(line).unwrap();
-        assert_eq!((stat.state, stat.parent, stat.start), ('T', 1, 991));
+        assert_eq!((stat.pid, stat.state), (7, 'T'));
+        assert_eq!((stat.parent, stat.start), (1, 991));
         assert!(parse_stat(b"garbage").is_none());
     }
 
@@ -287,5 +335,17 @@ mod tests {
         let own = ancestors(std::process::id());
         assert_eq!(own.first(), Some(&std::os::unix::process::parent_id()));
         assert!(ancestors(u32::MAX).is_empty());
+    }
+
+    #[test]
+    fn own_ancestors_end_with_the_last_one() {
+        let all = own_ancestors((0, 0));
+        let pids: Vec<u32> = all.iter().map(|&(pid, _)| pid).collect();
+        assert!(pids.starts_with(&ancestors(std::process::id())), "{pids:?}");
+        for (number, &one) in all.iter().enumerate() {
+            assert_eq!(own_ancestors(one), all[..=number]);
+            assert_eq!(stat(one.0).unwrap().start, one.1);
+        }
+        assert_eq!(own_id().unwrap().0, std::process::id());
     }
 }

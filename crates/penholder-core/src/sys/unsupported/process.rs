@@ -65,6 +65,16 @@ pub(crate) fn ancestors(_pid: u32) -> Vec<u32> {
     Vec::new()
 }
 
+/// Returns `None`.
+pub(crate) fn own_id() -> Option<(u32, u64)> {
+    None
+}
+
+/// Finds no process.
+pub(crate) fn own_ancestors(_last: (u32, u64)) -> Vec<(u32, u64)> {
+    Vec::new()
+}
+
 /// Finds no file.
 pub(crate) fn code_files(_pid: u32) -> Vec<PathBuf> {
     Vec::new()
