@@ -16,7 +16,7 @@
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
-use tokio::task::{JoinError, spawn_blocking};
+use tokio::task::JoinError;
 use tokio::time::timeout;
 
 use crate::acquirer::Acquired;
@@ -26,7 +26,7 @@ use crate::deadline::Deadline;
 use crate::error::{Kind, LockError};
 use crate::fair_queue::{Waiter, Wake};
 use crate::guard::{Guard, Turn};
-use crate::handover::{GRACE, Handover};
+use crate::handover::{END_THREADS, GRACE, Handover, spawn_blocking};
 use crate::lock_options::LockOptions;
 use crate::locker::{Locker, timed_out};
 use crate::sys::fork;
@@ -77,7 +77,8 @@ impl Locker {
             return Ok(attachment);
         }
         let options = Arc::clone(&self.options);
-        let attached = spawn_blocking(move || Attachment::attach(&options)).await;
+        let thread = spawn_blocking(move || Attachment::attach(&options));
+        let attached = thread.map_err(|e| no_thread(&self.options, e))?.await;
         let attachment = attached.map_err(|e| lost(&self.options, e))??;
         Ok(self.keep(attachment))
     }
@@ -136,7 +137,8 @@ async fn wait(
                 handover.begin()?,
             ))
         }
-    });
+    })
+    .map_err(|e| no_thread(options, e))?;
     match handed_over.wait(&deadline, thread).await {
         Ok(Ok(Some(guard))) => guard,
         Ok(Ok(None)) => Err(gone(options)),
@@ -193,9 +195,13 @@ impl Drop for CancelOnDrop {
 async fn find_holder(options: &Arc<LockOptions>, deadline: Deadline, threads: usize) -> LockError {
     let asked = Arc::clone(options);
     let found = spawn_blocking(move || timed_out(&asked, &deadline, threads, 0));
-    match timeout(GRACE, found).await {
-        Ok(Ok(error)) => error,
-        Ok(Err(_)) | Err(_) => {
+    let found = match found {
+        Ok(found) => timeout(GRACE, found).await.ok(),
+        Err(_) => None,
+    };
+    match found {
+        Some(Ok(error)) => error,
+        Some(Err(_)) | None => {
             let kind = Kind::Timeout {
                 deadline,
                 holder: None,
@@ -205,6 +211,15 @@ async fn find_holder(options: &Arc<LockOptions>, deadline: Deadline, threads: us
             LockError::new(&options.path, kind)
         }
     }
+}
+
+fn no_thread(options: &LockOptions, source: std::io::Error) -> LockError {
+    let kind = Kind::Io {
+        what: "wait for write lock",
+        next: END_THREADS.into(),
+        source,
+    };
+    LockError::new(&options.path, kind)
 }
 
 /// Returns the error for a blocking thread that was never started; resumes its panic if it

@@ -9,9 +9,13 @@
 //! What is handed over lies here and not in the closure of the thread, so that a task which
 //! gives up takes it back at once, even if every blocking thread is busy.
 
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::deadline::Deadline;
@@ -20,6 +24,32 @@ use crate::sys::fork;
 /// How long a blocking thread has to begin at least, even if the deadline is nearer: for a
 /// last attempt, and for the facts in the text of the timeout error.
 pub(crate) const GRACE: Duration = Duration::from_millis(250);
+
+/// The next step if the runtime gets no thread.
+pub const END_THREADS: &str = "end some threads or processes, or raise their limit (`ulimit -u`)";
+
+/// Has a blocking thread of the runtime work.
+///
+/// # Errors
+///
+/// The runtime has no blocking thread, and the operating system refuses one. The runtime keeps
+/// the work, and a thread that it starts for something else does it later: hand over what must
+/// not happen then.
+///
+/// # Panics
+///
+/// Outside a tokio runtime.
+pub fn spawn_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    let runtime = Handle::current();
+    // tokio has no other way to say it than a panic.
+    let spawned = catch_unwind(AssertUnwindSafe(|| runtime.spawn_blocking(work)));
+    spawned.map_err(|_panic| {
+        let why = "the operating system refuses a thread";
+        io::Error::new(io::ErrorKind::WouldBlock, why)
+    })
+}
 
 /// Something that a task hands to a blocking thread.
 #[derive(Debug)]

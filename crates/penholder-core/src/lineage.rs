@@ -4,7 +4,7 @@
 //! (`PR_SET_CHILD_SUBREAPER`, which `penholder run` does), or process 1. It stays a
 //! descendant of those above its former parent that it was once proven to descend from.
 
-use std::cell::RefCell;
+use std::sync::{Mutex, PoisonError};
 
 use crate::sys::process;
 
@@ -29,14 +29,14 @@ impl ProcessId {
 /// Processes that were proven to be ancestors of this one.
 #[derive(Debug, Default)]
 pub(crate) struct Lineage {
-    proven: RefCell<Vec<ProcessId>>,
+    proven: Mutex<Vec<ProcessId>>,
 }
 
 impl Lineage {
     /// Returns whether this process descends from another one, or was once proven to.
     /// What was not proven is read, up to `outermost`.
     pub(crate) fn includes(&self, ancestor: ProcessId, outermost: ProcessId) -> bool {
-        let mut proven = self.proven.borrow_mut();
+        let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
         if proven.contains(&ancestor) {
             return true;
         }

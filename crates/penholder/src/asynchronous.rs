@@ -11,18 +11,19 @@
 //! thread of its own. Dropping its future ends that wait; what runs already is completed.
 
 use std::any::Any;
+use std::io;
 use std::panic::{self, AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use penholder_core::fair_queue::Wake;
-use penholder_core::handover::Handover;
+use penholder_core::handover::{END_THREADS, Handover, spawn_blocking};
 use penholder_core::{Canceller, Deadline, Status};
 use rusqlite::Connection;
 use rusqlite::types::FromSql;
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::{AbortHandle, JoinError, spawn_blocking};
+use tokio::task::{AbortHandle, JoinError};
 use tokio::time::timeout;
 
 use crate::attachment::Attachment;
@@ -92,7 +93,7 @@ impl AsyncDatabase {
     /// As [`Database::open`].
     pub async fn open_with(options: OpenOptions, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
-        let db = run("open database", move || options.open(path)).await?;
+        let db = run("open database", &path.clone(), move || options.open(path)).await?;
         Ok(db.into())
     }
 
@@ -367,7 +368,7 @@ impl AsyncDatabase {
         let deadline = self.db.deadline();
         let permit = self.permit_to_read(deadline).await?;
         let db = self.db.clone();
-        run("read", move || {
+        run("read", self.db.path(), move || {
             let _permit = permit;
             db.read_until(&deadline, work)
         })
@@ -417,7 +418,7 @@ impl AsyncDatabase {
                 let _permit = permit;
                 Migration::new(&db, &known)?.version_now(&deadline)
             };
-            let from = run("migrate", version).await?;
+            let from = run("migrate", self.db.path(), version).await?;
             for number in from..steps.len() {
                 let (db, known) = (self.db.clone(), Arc::clone(&steps));
                 let step = move |session: &Session<'_>| {
@@ -466,7 +467,7 @@ impl AsyncDatabase {
         let deadline = self.db.deadline();
         let permit = self.permit_to_read(deadline).await?;
         let db = self.db.clone();
-        run("back up", move || {
+        run("back up", self.db.path(), move || {
             let _permit = permit;
             db.backup_until(&deadline, &target)
         })
@@ -481,7 +482,7 @@ impl AsyncDatabase {
     /// As [`Database::status`].
     pub async fn status(&self) -> Result<Status> {
         let db = self.db.clone();
-        run("read the status", move || db.status()).await
+        run("read the status", self.db.path(), move || db.status()).await
     }
 
     // ---- what they share ---------------------------------------------------------
@@ -514,6 +515,7 @@ impl AsyncDatabase {
             let work = handover.begin()?;
             Some(db.with_cancellable_session(&opened, deadline, &canceller, site, work))
         });
+        let thread = thread.map_err(|e| no_thread("write", self.db.path(), e))?;
         if let Ok(ended) = handed_over.wait(&deadline, thread).await
             && let Some(done) = joined("write under the lock", ended)?
         {
@@ -531,7 +533,10 @@ impl AsyncDatabase {
         let mut attachment = self.db.attachment();
         if attachment.files().are_lost() {
             let (db, deadline) = (self.db.clone(), *deadline);
-            attachment = run("open database", move || db.attachment_to_use(&deadline)).await?;
+            attachment = run("open database", self.db.path(), move || {
+                db.attachment_to_use(&deadline)
+            })
+            .await?;
         }
         // Awaited inside a closure it would wait for the thread that it runs on.
         if attachment.group.is_led_by_this_thread() || attachment.locker().is_held_by_this_thread()
@@ -610,7 +615,8 @@ impl QueuedTask {
                 }
             }));
             *lock(&panicked) = led.err();
-        });
+        })
+        .map_err(|e| no_thread("write", self.db.path(), e))?;
         let deadline = &self.member.content.deadline;
         let queue = &self.attachment.group.queue;
         let waited = handed_over
@@ -650,26 +656,39 @@ impl Drop for QueuedTask {
 /// before a thread has begun.
 async fn run<T, E>(
     what: &'static str,
+    database: &Path,
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, E>
 where
     T: Send + 'static,
     E: From<Error> + Send + 'static,
 {
-    let thread = spawn_blocking(work);
+    // Handed over, so that no later thread does it if none can be started now.
+    let (_handed_over, handover) = Handover::new(work);
+    let thread = spawn_blocking(move || handover.begin().map(|work| work()));
+    let thread = thread.map_err(|e| no_thread(what, database, e))?;
     let _abort = AbortOnDrop(thread.abort_handle());
-    joined(what, thread.await)?
+    match joined(what, thread.await)? {
+        Some(done) => done,
+        None => Err(not_begun(what).into()),
+    }
+}
+
+fn no_thread(what: &'static str, database: &Path, source: io::Error) -> Error {
+    Error::io(what, database, source, END_THREADS)
 }
 
 /// Returns the outcome of a blocking thread, or goes on with its panic.
 fn joined<T>(what: &'static str, ended: Result<T, JoinError>) -> Result<T> {
     ended.map_err(|error| match error.try_into_panic() {
         Ok(panic) => resume_unwind(panic),
-        Err(_cancelled) => {
-            let why = "the runtime shut down before it began";
-            Error::misuse(what, why, "await it while the runtime runs")
-        }
+        Err(_cancelled) => not_begun(what),
     })
+}
+
+fn not_begun(what: &'static str) -> Error {
+    let why = "the runtime shut down before it began";
+    Error::misuse(what, why, "await it while the runtime runs")
 }
 
 /// Ends the wait of a blocking thread whose future is dropped.

@@ -14,7 +14,8 @@ use penholder::rusqlite::{Connection, ffi};
 use penholder::{AsyncDatabase, Error, OpenOptions, Query, Result, Synchronous};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
-use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
+use penholder_testkit::{database_fixture, peer, plain_sqlite, requirement, wait};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -28,6 +29,7 @@ fn peer() {
         ("hold_lock", database_fixture::hold_lock),
         ("write_rows", write_rows),
         ("write_durably", write_durably),
+        ("write_without_threads", write_without_threads),
     ]);
 }
 
@@ -619,4 +621,78 @@ async fn a_panic_on_the_leading_thread_reaches_the_task() {
     is_over.store(false, Relaxed);
     tasks.execute(INSERT, ["yes"]).await.unwrap();
     assert_eq!(count(&tasks), 1);
+}
+
+/// Writes at a limit of threads that leaves the runtime none, and without it.
+fn write_without_threads(args: &[OsString]) {
+    let set_limit = |current| {
+        let maximum = getrlimit(Resource::Nproc).maximum;
+        setrlimit(Resource::Nproc, Rlimit { current, maximum }).unwrap();
+    };
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().thread_keep_alive(Duration::ZERO);
+    let runtime = builder.build().unwrap();
+    let unlimited = getrlimit(Resource::Nproc).maximum;
+    let refused = |error: Error| {
+        let text = error.to_string();
+        assert!(text.contains("refuses a thread"), "{text}");
+        assert!(text.contains("ulimit -u"), "{text}");
+    };
+    let lone = || wait::until("the runtime's thread has ended", || count_threads() <= 2);
+
+    set_limit(Some(1));
+    refused(runtime.block_on(AsyncDatabase::open(&args[0])).unwrap_err());
+    set_limit(unlimited);
+    let db = runtime.block_on(AsyncDatabase::open(&args[0])).unwrap();
+    for number in 0..3 {
+        lone();
+        set_limit(Some(1));
+        refused(runtime.block_on(db.execute(INSERT, [number])).unwrap_err());
+        refused(runtime.block_on(db.checkpoint()).unwrap_err());
+        refused(runtime.block_on(db.query("SELECT 1", ())).unwrap_err());
+        // What was refused is not done later.
+        set_limit(unlimited);
+        runtime.block_on(db.execute(INSERT, [100])).unwrap();
+    }
+    let count = "SELECT count(*) FROM entry WHERE key < 100";
+    let late: i64 = runtime.block_on(db.query_scalar(count, ())).unwrap();
+    assert_eq!(late, 0);
+    peer::send("done");
+}
+
+fn count_threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+#[test]
+fn a_runtime_that_gets_no_thread_is_an_error_and_writes_nothing_later() {
+    if !requirement::is_root() || !requirement::has_program("setpriv") {
+        return;
+    }
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    // A user who may run this binary, and to whom the limit applies.
+    let program = fixture.join("program");
+    let mut copy = std::process::Command::new("cp");
+    let copied = copy.arg(std::env::current_exe().unwrap()).arg(&program);
+    assert!(copied.status().unwrap().success());
+    let user = 61_301;
+    let own = |path: &Path| std::os::unix::fs::chown(path, Some(user), Some(user)).unwrap();
+    own(&fixture.directory());
+    for name in fixture.file_names() {
+        own(&fixture.join(&name));
+    }
+    let role = Peer::command("write_without_threads", [fixture.path()]);
+    let mut command = std::process::Command::new("setpriv");
+    command
+        .args([format!("--reuid={user}"), format!("--regid={user}")])
+        .arg("--clear-groups")
+        .arg(&program)
+        .args(role.get_args())
+        .envs(
+            role.get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .current_dir(fixture.directory());
+    Peer::spawn(command).expect("done");
 }
