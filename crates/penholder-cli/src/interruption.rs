@@ -15,6 +15,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::failure::{FAILED, Failure, say};
+use crate::sys::pipe;
 use crate::sys::signal::{self, ENDS, SignalFlags, SignalThread};
 
 /// The next step if the limit of processes is reached.
@@ -169,10 +170,13 @@ impl State {
             true => CUT_OFF,
             false => &self.outcome,
         };
-        say(format!(
-            "{}: ended by signal {number}{outcome}",
-            self.subject
-        ));
+        // A pipe that is full and not read must not keep the process alive.
+        if pipe::takes_messages() {
+            say(format!(
+                "{}: ended by signal {number}{outcome}",
+                self.subject
+            ));
+        }
         signal::exit(128 + number);
     }
 }

@@ -290,6 +290,20 @@ fn commands_that_look_end_at_a_signal() {
     }
 }
 
+/// Standard error is a full pipe that no process reads.
+#[test]
+fn a_message_that_cannot_be_written_is_not_waited_for() {
+    let fixture = fixture();
+    let _holder = fixture.hold_lock(&[]);
+    let (_reader, mut messages) = std::io::pipe().unwrap();
+    messages.write_all(&[b'.'; 65_536]).unwrap();
+    let mut command = fixture.command(WAITING[0]);
+    let mut child = command.stderr(messages).spawn().unwrap();
+    wait_until_it_sleeps(child.id());
+    peer::signal(child.id(), "TERM");
+    assert_eq!(wait_for_exit(&mut child, PROMPT).code(), Some(143));
+}
+
 #[test]
 fn an_interrupted_backup_leaves_no_file() {
     let fixture = fixture();

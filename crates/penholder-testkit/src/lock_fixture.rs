@@ -279,6 +279,10 @@ const BELOW: &str = "exec 3<&0; \"$0\" \"$@\" <&3 3<&- 2>/dev/null & echo $! >&2
 
 /// Starts a lock peer with these files as its standard input and output, and lends it the
 /// lock. Returns its pid.
+#[expect(
+    clippy::zombie_processes,
+    reason = "it may outlive this peer, and is reaped after it"
+)]
 fn start_below(args: &[OsString], guard: &WriteGuard, wrapper: &[&str], files: &str) -> String {
     let (input, output) = files.split_once(' ').unwrap();
     let mut command = LockPeer::command(Path::new(&args[0]), &[]);

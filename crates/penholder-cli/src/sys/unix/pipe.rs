@@ -15,6 +15,11 @@ pub(crate) fn stdout_closes_within(time: Duration) -> io::Result<bool> {
     Ok(!events.is_empty())
 }
 
+/// Whether a message on standard error is written without waiting for its reader.
+pub(crate) fn takes_messages() -> bool {
+    poll(&io::stderr(), PollFlags::OUT, Duration::ZERO).is_ok_and(|events| !events.is_empty())
+}
+
 /// Waits until the child has written something, or has closed its output. Returns
 /// `false` if neither happens in time.
 pub(crate) fn is_readable_within(output: &ChildStdout, timeout: Duration) -> io::Result<bool> {

@@ -11,6 +11,11 @@ pub(crate) fn stdout_closes_within(time: Duration) -> io::Result<bool> {
     Ok(false)
 }
 
+/// Always `true`: the write waits.
+pub(crate) fn takes_messages() -> bool {
+    true
+}
+
 /// Always `true`: the read that follows waits, without a timeout.
 pub(crate) fn is_readable_within(_output: &ChildStdout, _timeout: Duration) -> io::Result<bool> {
     Ok(true)
