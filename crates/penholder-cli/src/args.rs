@@ -116,12 +116,18 @@ pub(crate) struct Target {
     /// Allow a network file system; safe only if no other machine writes
     #[arg(long)]
     pub(crate) allow_network_fs: bool,
+    /// Allow a database that is mounted as a single file; safe only if no other
+    /// process opens it
+    #[arg(long)]
+    pub(crate) allow_file_mount: bool,
 }
 
 impl Target {
     /// The options to open this database with.
     pub(crate) fn options(&self) -> OpenOptions {
-        let options = OpenOptions::new().allow_network_fs(self.allow_network_fs);
+        let options = OpenOptions::new()
+            .allow_network_fs(self.allow_network_fs)
+            .allow_file_mount(self.allow_file_mount);
         match &self.lock_file {
             Some(path) => options.lock_file(path),
             None => options,

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
 /// Every check of a sound database without `--integrity`.
-const CHECKS: [&str; 15] = [
+const CHECKS: [&str; 16] = [
     "busy-timeout",
     "clock",
     "database",
@@ -30,6 +30,7 @@ const CHECKS: [&str; 15] = [
     "holder",
     "journal",
     "journal-mode",
+    "mounts",
     "permissions",
     "queue-file",
     "sqlite-version",
@@ -446,7 +447,10 @@ fn a_second_name_is_found() {
         let mut other = Peer::spawn(command);
         ask(&mut other, "SELECT count(*) FROM sqlite_schema;", "1");
         let words = format!("not attached to the lock: pid:{}", other.pid());
-        examine(&fixture).assert_found("unlocked-writers", "warning", &words);
+        let report = examine(&fixture);
+        report.assert_found("unlocked-writers", "warning", &words);
+        let words = "has the same file open as \"";
+        report.assert_found("hard-links", "error", words);
     }
     fs::remove_file(fixture.join("second.db")).unwrap();
     symlink("x.db", fixture.join("link.db")).unwrap();

@@ -65,8 +65,8 @@ pub use pending_request::Offer;
 pub use printable::{shell_word, user_text};
 pub use queue_file::{BatchSize, QueueFileFault, QueueFileHeader, Withdrawal};
 pub use status::{
-    Counters, Event, EventKind, EventsSince, Holder, LockState, Opened, Opener, Openers,
-    Percentiles, Process, ProcessState, QueueFileState, Sizes, Snapshot, Status, Waiter,
+    Counters, Event, EventKind, EventsSince, Holder, LockState, Opened, Opener, OpenerElsewhere,
+    Openers, Percentiles, Process, ProcessState, QueueFileState, Sizes, Snapshot, Status, Waiter,
 };
 pub use turnstile::QueuePolicy;
 
@@ -99,4 +99,25 @@ pub fn fork_generation() -> u64 {
 /// The path does not exist or cannot be looked at.
 pub fn network_file_system(path: impl AsRef<std::path::Path>) -> std::io::Result<Option<String>> {
     sys::filesystem::network(path.as_ref())
+}
+
+/// Returns whether a file is mounted by itself over another file (`docker run -v ./x.db:/x.db`),
+/// so that the files next to this path are not those next to it in its own directory. A symbolic
+/// link is not followed.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// # let directory = tempfile::tempdir()?;
+/// let path = directory.path().join("x.db");
+/// std::fs::write(&path, "")?;
+/// assert!(!penholder_core::is_file_mount(&path)?);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// The file does not exist or cannot be looked at.
+pub fn is_file_mount(path: impl AsRef<std::path::Path>) -> std::io::Result<bool> {
+    sys::mounts::is_file_mount(path.as_ref())
 }

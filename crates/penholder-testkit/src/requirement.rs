@@ -63,3 +63,21 @@ pub fn has_pid_namespaces() -> bool {
     }
     allowed
 }
+
+/// Returns whether a process can mount files in a mount namespace of its own.
+pub fn has_mount_namespaces() -> bool {
+    if !is_root() || !has_program("unshare") {
+        return false;
+    }
+    let script = "touch a b && mount --bind a b";
+    let directory = tempfile::tempdir().unwrap();
+    let mut unshare = Command::new("unshare");
+    unshare
+        .args(["--mount", "--propagation", "private", "sh", "-c", script])
+        .current_dir(directory.path());
+    let allowed = unshare.status().unwrap().success();
+    if !allowed {
+        skip("to mount files in a mount namespace, which is not allowed here");
+    }
+    allowed
+}

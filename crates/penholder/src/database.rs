@@ -23,6 +23,7 @@ use crate::location::Location;
 use crate::mutex::lock;
 use crate::opening;
 use crate::options::OpenOptions;
+use crate::separate_files;
 use crate::sqlite::connection;
 use crate::sqlite::plain_data::{self, Call};
 use crate::sqlite::query::query_up_to;
@@ -84,7 +85,10 @@ impl OpenOptions {
     ///
     /// Those of [`Database::open`] that are about the path.
     pub fn locker(&self, path: impl AsRef<Path>) -> Result<WriteLocker> {
-        opening::public_locker(&Location::of(path.as_ref(), "lock database")?, self)
+        let what = "lock database";
+        let location = Location::of(path.as_ref(), what)?;
+        separate_files::refuse(&location, self, what)?;
+        opening::public_locker(&location, self)
     }
 
     /// Opens the database, as [`Database::open`] does, with these options.
@@ -118,7 +122,8 @@ impl Database {
     /// # Errors
     ///
     /// - [`is_refused`](Error::is_refused): no plain file can be opened there (a directory,
-    ///   `:memory:`, a URI, a missing directory, a network file system).
+    ///   `:memory:`, a URI, a missing directory, a network file system), or processes use the
+    ///   file with another WAL (a mount of the single file; a second name by a hard link).
     /// - [`sqlite_error`](Error::sqlite_error): it is not a database, or may not be read.
     /// - [`is_timeout`](Error::is_timeout): it had to be switched to WAL, and another process
     ///   held the lock.

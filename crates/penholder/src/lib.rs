@@ -171,6 +171,7 @@ mod mutex;
 mod opening;
 mod options;
 mod permission;
+mod separate_files;
 mod sidecar;
 mod sqlite;
 mod sys;

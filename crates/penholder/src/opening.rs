@@ -12,6 +12,7 @@ use crate::former_users;
 use crate::location::Location;
 use crate::options::OpenOptions;
 use crate::permission;
+use crate::separate_files;
 use crate::sqlite::connection;
 use crate::sqlite::open_files::OpenFiles;
 use crate::sqlite::write_connection::WriteConnection;
@@ -37,6 +38,7 @@ pub(crate) fn open(
     if !options.read_only {
         permission::refuse_non_writer(location)?;
     }
+    separate_files::refuse(location, options, "open database")?;
     let locker = own_locker(location, options)?;
     let attachment = Attachment::new(locker, location, options);
     if options.read_only {

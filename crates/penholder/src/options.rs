@@ -156,6 +156,7 @@ pub struct OpenOptions {
     pub(crate) label: Option<String>,
     pub(crate) max_readers: usize,
     pub(crate) allow_network_fs: bool,
+    pub(crate) allow_file_mount: bool,
     pub(crate) policy: QueuePolicy,
     pub(crate) queue: bool,
     pub(crate) group_commit: GroupCommit,
@@ -184,6 +185,7 @@ impl OpenOptions {
             label: None,
             max_readers: 4,
             allow_network_fs: false,
+            allow_file_mount: false,
             policy: QueuePolicy::default(),
             queue: true,
             group_commit: GroupCommit::default(),
@@ -234,6 +236,16 @@ impl OpenOptions {
     /// are unreliable. Off by default. Switch it on only if no other machine writes there.
     pub fn allow_network_fs(mut self, allow: bool) -> Self {
         self.allow_network_fs = allow;
+        self
+    }
+
+    /// Sets whether a database is opened whose file, or whose `-wal` or `-shm`, is mounted as a
+    /// single file (`docker run -v ./app.db:/data/app.db`). Processes that open it in its own
+    /// directory then have another WAL and another lock, and acknowledged writes are lost. Off
+    /// by default. Switch it on only if no process opens it there, and mount the directory
+    /// instead if you can.
+    pub fn allow_file_mount(mut self, allow: bool) -> Self {
+        self.allow_file_mount = allow;
         self
     }
 

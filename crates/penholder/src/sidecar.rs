@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 /// What SQLite appends to the path of a database.
-const WAL: &str = "-wal";
-const SHM: &str = "-shm";
+pub(crate) const WAL: &str = "-wal";
+pub(crate) const SHM: &str = "-shm";
 const JOURNAL: &str = "-journal";
 
 /// The length of the longest of them.

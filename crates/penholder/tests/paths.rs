@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use penholder::doctor::Check;
-use penholder::{Database, Error, OpenOptions};
+use penholder::{Database, Error, OpenOptions, Result};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
@@ -22,6 +22,7 @@ fn peer() {
     peer::run_role(&[
         ("hold_transaction", database_fixture::hold_transaction),
         ("change_directory", change_directory),
+        ("keep_open", keep_open),
     ]);
 }
 
@@ -142,6 +143,61 @@ fn a_hard_link_gives_a_warning() {
     assert_eq!(warning.check, Check::HardLinks);
     assert!(warning.finding.contains("2 names"), "{warning}");
     database_fixture::insert(&db, "works").unwrap();
+}
+
+/// Opens and reads a database, until `end`.
+fn keep_open(args: &[OsString]) {
+    let db = database_fixture::open(Path::new(&args[0]));
+    database_fixture::keys(&db);
+    peer::send("open");
+    peer::expect("end");
+}
+
+/// In the same directory the lock is shared, and the WAL is not; in another neither is.
+#[test]
+fn a_second_name_that_a_process_uses_is_refused() {
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    fs::create_dir(fixture.join("elsewhere")).unwrap();
+    for second in ["second.db", "elsewhere/x.db"] {
+        let second = fixture.join(second);
+        fs::hard_link(fixture.path(), &second).unwrap();
+        let mut peer = Peer::start("keep_open", [&second]);
+        peer.expect("open");
+        let lock = |path| database_fixture::options().locker(path).map(drop);
+        let open = |path| database_fixture::options().open(path).map(drop);
+        let read = |path| {
+            database_fixture::options()
+                .read_only(true)
+                .open(path)
+                .map(drop)
+        };
+        let ways: [&dyn Fn(PathBuf) -> Result<()>; 3] = [&lock, &open, &read];
+        for way in ways {
+            let error = way(fixture.path()).unwrap_err();
+            assert!(error.is_refused(), "{error}");
+            let words = format!("has the same file open as {second:?}");
+            assert!(error.to_string().contains(&words), "{error}");
+            assert!(error.to_string().contains(&format!("pid:{}", peer.pid())));
+            way(second.clone()).unwrap();
+        }
+        peer.send("end");
+        assert!(peer.close().success());
+        database_fixture::insert(&database_fixture::open(&fixture.path()), "1").unwrap();
+        fs::remove_file(second).unwrap();
+    }
+}
+
+#[test]
+fn a_second_name_that_this_process_uses_is_refused() {
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    let second = fixture.join("second.db");
+    fs::hard_link(fixture.path(), &second).unwrap();
+    let error = database_fixture::options().open(&second).unwrap_err();
+    assert!(error.is_refused(), "{error}");
+    drop(db);
+    database_fixture::open(&second);
 }
 
 #[test]

@@ -88,6 +88,9 @@ fn command(program: &Path, work: &Work<'_>, process: u32, stdin: PipeReader) -> 
     if args.target.allow_network_fs {
         command.arg("--allow-network-fs");
     }
+    if args.target.allow_file_mount {
+        command.arg("--allow-file-mount");
+    }
     command.arg("--").arg(work.database);
     command
 }

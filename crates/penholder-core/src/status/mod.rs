@@ -16,7 +16,7 @@ pub use counters::Counters;
 pub use event::{Event, EventKind};
 pub use holder::Holder;
 pub use lock_status::{LockState, QueueFileState, Status};
-pub use openers::{Opened, Opener, Openers};
+pub use openers::{Opened, Opener, OpenerElsewhere, Openers};
 pub use percentiles::Percentiles;
 pub use process::Process;
 pub use sizes::Sizes;

@@ -1,6 +1,6 @@
 //! Which processes have files open.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::process::Process;
@@ -39,6 +39,39 @@ pub struct Opened {
     pub writable: bool,
     /// Whether it is an older file of this name, which was deleted.
     pub deleted: bool,
+}
+
+/// A process that has a file open by another path, with files of its own next to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OpenerElsewhere {
+    /// The process.
+    pub process: Process,
+    /// The path, as the kernel shows it for that process. In another mount namespace it may
+    /// mean another file here.
+    pub path: PathBuf,
+}
+
+impl OpenerElsewhere {
+    /// Finds the processes, this one too, that have `file` open together with a *companion* (a
+    /// file whose path is that of the first with one of the suffixes) that is not the companion
+    /// of `file`. Searches for `timeout` at most, and opens no file. A process that may not be
+    /// examined is not found.
+    ///
+    /// Two processes that have one SQLite database open, each with a `-wal` of its own, corrupt
+    /// it.
+    #[must_use]
+    pub fn of(file: &Path, suffixes: &[&str], timeout: Duration) -> Vec<Self> {
+        let now = Instant::now();
+        let end = now.checked_add(timeout).unwrap_or(now);
+        let found = openers::openers_elsewhere(file, suffixes, end).into_iter();
+        found
+            .map(|one| Self {
+                process: Process::of(one.pid),
+                path: one.path,
+            })
+            .collect()
+    }
 }
 
 impl Openers {

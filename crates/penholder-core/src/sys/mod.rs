@@ -13,6 +13,7 @@
 //! | `futex` | sleep on a shared word until woken |
 //! | `locks` | which process holds a lock, from the kernel's tables, without taking it |
 //! | `map` | a file as shared memory |
+//! | `mounts` | whether a file is mounted by itself |
 //! | `openers` | which processes have files open |
 //! | `process` | this process, and whether another one is alive |
 //! | `user` | this user, names of users, members of groups |
@@ -52,7 +53,7 @@ mod unsupported;
 use unsupported as platform;
 
 pub(crate) use platform::{
-    clock, descriptor, file, filesystem, fork, futex, locks, map, openers, process, user,
+    clock, descriptor, file, filesystem, fork, futex, locks, map, mounts, openers, process, user,
 };
 
 #[cfg(feature = "failpoints")]

@@ -1,5 +1,7 @@
 //! Files that other processes have open.
 
+use std::path::PathBuf;
+
 /// A descriptor by which a process has one of the files in question open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OpenFile {
@@ -17,4 +19,12 @@ pub(crate) struct OpenFiles {
     pub(crate) pid: u32,
     /// One entry for each descriptor.
     pub(crate) open: Vec<OpenFile>,
+}
+
+/// A process that has a file open by another path, together with a companion of that path.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct OpenElsewhere {
+    pub(crate) pid: u32,
+    /// The path, as the kernel shows it for the process.
+    pub(crate) path: PathBuf,
 }

@@ -16,8 +16,8 @@ use crate::options::OpenOptions;
 ///
 /// It changes nothing, and it neither takes nor probes the write lock. SQLite opens the
 /// database for reading, and creates the `-wal` and `-shm` files of a database in WAL mode if
-/// they are missing. A database on a network file system that the options do not allow, or of
-/// which another process has a deleted WAL open, is not opened.
+/// they are missing. A database that the options do not allow to open (on a network file system,
+/// mounted as a single file), or of which another process has a deleted WAL open, is not opened.
 ///
 /// ```
 /// use penholder::doctor::{Doctor, Severity};

@@ -5,13 +5,14 @@ use std::fs::{self, File, Metadata};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use penholder_core::{Obstacle, shell_word};
+use penholder_core::{Obstacle, OpenerElsewhere, shell_word};
 use penholder_lock::Process;
 
 use super::report::{Check, Finding};
 use super::subject::Subject;
 use super::text::{name_of, size};
 use crate::location::Location;
+use crate::separate_files::{self, MOUNT_DIRECTORY, USE_ONE_NAME};
 use crate::sqlite::lock_bytes;
 use crate::sys::{self, Ownership};
 
@@ -31,10 +32,12 @@ const ANY_WRITE: u32 = 0o222;
 const READ_WRITE: u32 = 0o666;
 
 pub(super) fn examine(subject: &Subject<'_>) -> Vec<Finding> {
+    let elsewhere = separate_files::in_use(subject.location);
     let mut findings = vec![
         file_system(subject),
+        mounts(subject),
         disk_space(subject),
-        hard_links(subject.location),
+        names(subject.location, elsewhere.as_ref()),
         journal(subject),
     ];
     findings.extend(permissions(subject));
@@ -49,7 +52,8 @@ fn network(subject: &Subject<'_>) -> Option<String> {
 
 /// Returns whether penholder refuses to open the database; then it is not opened here either.
 pub(super) fn is_refused(subject: &Subject<'_>) -> bool {
-    !subject.options.allow_network_fs && network(subject).is_some()
+    (!subject.options.allow_network_fs && network(subject).is_some())
+        || separate_files::refuse(subject.location, subject.options, "examine database").is_err()
 }
 
 fn file_system(subject: &Subject<'_>) -> Finding {
@@ -68,6 +72,36 @@ fn judge_file_system(network: Option<String>, allowed: bool) -> Finding {
     let next = "move it to a local disk; use `--allow-network-fs` only if no other machine \
                 writes there";
     Finding::error(Check::FileSystem, found + ": penholder refuses it").next(next)
+}
+
+/// Returns whether one of the files is mounted by itself.
+fn mounts(subject: &Subject<'_>) -> Finding {
+    let lock_file = subject.locker.lock_file();
+    match separate_files::mounted(subject.location) {
+        Ok(Some(file)) => mounted(&name_of(&file), subject.options.allow_file_mount),
+        Ok(None) if separate_files::is_mounted(lock_file).unwrap_or(false) => {
+            let found = format!("{} is mounted as a single file", name_of(lock_file));
+            let next = "mount its directory instead: a process that has another lock file there \
+                        does not queue with the others";
+            Finding::warning(Check::Mounts, found).next(next)
+        }
+        Ok(None) => Finding::ok(Check::Mounts, "no file is mounted by itself"),
+        Err(error) => {
+            Finding::info(Check::Mounts, format!("unknown: {error}")).next("check with `findmnt`")
+        }
+    }
+}
+
+fn mounted(name: &str, allowed: bool) -> Finding {
+    let found = format!("{name} is mounted as a single file");
+    if allowed {
+        let next = format!("{MOUNT_DIRECTORY}, or make sure that no other process opens it");
+        return Finding::warning(Check::Mounts, found + ", allowed").next(next);
+    }
+    let next = format!(
+        "{MOUNT_DIRECTORY}; use `--allow-file-mount` only if no other process opens the database"
+    );
+    Finding::error(Check::Mounts, found + ": penholder refuses it").next(next)
 }
 
 fn disk_space(subject: &Subject<'_>) -> Finding {
@@ -100,6 +134,18 @@ fn judge_room(free: u64, database: u64, has_files: bool) -> Finding {
         return Finding::warning(Check::DiskSpace, found).next(next);
     }
     Finding::ok(Check::DiskSpace, found)
+}
+
+/// Returns whether the database has other names, and whether a process uses one of them, or a
+/// mount of the file elsewhere.
+fn names(location: &Location, elsewhere: Option<&OpenerElsewhere>) -> Finding {
+    match elsewhere {
+        Some(opener) => {
+            let found = separate_files::describe(opener);
+            Finding::error(Check::HardLinks, found).next(USE_ONE_NAME)
+        }
+        None => hard_links(location),
+    }
 }
 
 /// Returns whether the database has other names.

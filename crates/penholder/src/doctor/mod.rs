@@ -9,7 +9,7 @@
 // | `subject` | what is examined |
 // | `text` | names, sizes and lists for people |
 // | `opening` | what SQLite says: whether the database can be read, its settings, its content |
-// | `files` | the file system, permissions, room, names, a journal that was left behind |
+// | `files` | the file system, permissions, room, mounts, names, a journal that was left behind |
 // | `wal` | the WAL, and who keeps it long |
 // | `lock` | the holder of the write lock, the queue file, the clock |
 // | `processes` | which processes have it open: writers without the lock, their SQLite |

@@ -79,11 +79,13 @@ pub enum Check {
     BusyTimeout,
     /// Whether it is on a network file system.
     FileSystem,
+    /// Whether one of its files is mounted by itself.
+    Mounts,
     /// Who may write the database, its directory and the files next to it.
     Permissions,
     /// Whether the disk has room.
     DiskSpace,
-    /// Whether the file has other names.
+    /// Whether the file has other names, and whether a process uses one of them.
     HardLinks,
     /// Whether a transaction outside WAL mode was interrupted.
     Journal,
@@ -169,14 +171,18 @@ impl Check {
                 "SQLite's locks and its shared memory do not work between machines: two write at \
                  the same time, and the database gets corrupt"
             }
+            Self::Mounts => {
+                "the files next to the mounted one are not those next to it in its own directory: \
+                 two WALs and two locks for one database lose writes and corrupt it"
+            }
             Self::Permissions => {
                 "a user who writes the database needs write permission on it, on its directory and \
                  on every file next to it; a file of another user can lock the others out"
             }
             Self::DiskSpace => "without room the next commit or checkpoint fails",
             Self::HardLinks => {
-                "a writer that opens it under a name in another directory uses another WAL and \
-                 another lock file, which corrupts it"
+                "a process that opens it under another name uses another WAL, and in another \
+                 directory another lock file, which corrupts it"
             }
             Self::Journal => {
                 "it undoes a transaction that was interrupted; without it, or with the wrong \
@@ -230,6 +236,7 @@ impl fmt::Display for Check {
             Self::Synchronous => "synchronous",
             Self::BusyTimeout => "busy timeout",
             Self::FileSystem => "file system",
+            Self::Mounts => "mounts",
             Self::Permissions => "permissions",
             Self::DiskSpace => "disk space",
             Self::HardLinks => "hard links",

@@ -1,10 +1,11 @@
 //! File systems on which a lock on this machine does not hold on another.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use rustix::fs::statfs;
+
+use super::mounts;
 
 /// `statfs` types of file systems that other machines may write, from
 /// linux/magic.h and the file systems' own sources.
@@ -46,11 +47,11 @@ pub(crate) fn network(path: &Path) -> io::Result<Option<String>> {
         return Ok(None);
     };
     // FUSE stands for many file systems; the mount table names the one.
-    let precise = fs::read_to_string("/proc/self/mountinfo")
-        .ok()
-        .and_then(|table| kind_of_mount(&table, path))
-        .filter(|kind| kind.starts_with("fuse") || kind == "virtiofs");
-    Ok(Some(precise.unwrap_or_else(|| name.to_owned())))
+    let table = mounts::table().unwrap_or_default();
+    let precise = mounts::above(&table, path)
+        .map(|mount| &mount.kind)
+        .filter(|kind| kind.starts_with("fuse") || *kind == "virtiofs");
+    Ok(Some(precise.cloned().unwrap_or_else(|| name.to_owned())))
 }
 
 fn name_of(kind: u32) -> Option<&'static str> {
@@ -58,25 +59,6 @@ fn name_of(kind: u32) -> Option<&'static str> {
         .iter()
         .find(|(magic, _)| *magic == kind)
         .map(|(_, name)| *name)
-}
-
-/// Finds the type of the mount with the longest mount point above `path`.
-fn kind_of_mount(table: &str, path: &Path) -> Option<String> {
-    let mut best: Option<(usize, &str)> = None;
-    for line in table.lines() {
-        let Some((left, right)) = line.split_once(" - ") else {
-            continue;
-        };
-        let (Some(point), Some(kind)) = (left.split(' ').nth(4), right.split(' ').next()) else {
-            continue;
-        };
-        if path.starts_with(point.replace("\\040", " "))
-            && best.is_none_or(|(len, _)| point.len() >= len)
-        {
-            best = Some((point.len(), kind));
-        }
-    }
-    best.map(|(_, kind)| kind.to_owned())
 }
 
 #[cfg(test)]
@@ -91,19 +73,5 @@ mod tests {
         for local in [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994, 0x794C_7630] {
             assert_eq!(name_of(local), None);
         }
-    }
-
-    #[test]
-    fn the_mount_table_names_the_kind_of_fuse() {
-        let table = "22 1 254:0 / / rw - ext4 /dev/vda rw\n\
-                     40 22 0:35 / /mnt/far rw - fuse.sshfs me@far: rw\n";
-        assert_eq!(
-            kind_of_mount(table, Path::new("/mnt/far/x")).as_deref(),
-            Some("fuse.sshfs")
-        );
-        assert_eq!(
-            kind_of_mount(table, Path::new("/home")).as_deref(),
-            Some("ext4")
-        );
     }
 }

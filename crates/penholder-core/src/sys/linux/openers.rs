@@ -1,13 +1,15 @@
 //! Which processes have files open, from `/proc/<pid>/fd`. The files are not opened,
 //! and no process is disturbed.
 
-use std::fs::{self, Metadata};
+use std::ffi::OsStr;
+use std::fs::{self, DirEntry, Metadata};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::process;
-pub(crate) use crate::sys::open_file::{OpenFile, OpenFiles};
+pub(crate) use crate::sys::open_file::{OpenElsewhere, OpenFile, OpenFiles};
 
 /// Finds the processes that have one of these files open, and tells whether every
 /// process could be examined before `end`.
@@ -24,6 +26,87 @@ pub(crate) fn openers(files: &[PathBuf], end: Instant) -> (Vec<OpenFiles>, bool)
         }
     }
     (found, complete)
+}
+
+/// Finds the processes that have `file` open together with a *companion*, a file whose path is
+/// that of the first with one of the suffixes, if it is not the file that `file` itself has as
+/// its companion. Searches until `end`.
+pub(crate) fn openers_elsewhere(
+    file: &Path,
+    suffixes: &[&str],
+    end: Instant,
+) -> Vec<OpenElsewhere> {
+    let Ok(meta) = file.metadata() else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for pid in process::all() {
+        if Instant::now() > end {
+            break;
+        }
+        let paths = paths_elsewhere(pid, file, &meta, suffixes);
+        found.extend(paths.map(|path| OpenElsewhere { pid, path }));
+    }
+    found
+}
+
+/// Returns the path by which a process has the file open with another companion.
+fn paths_elsewhere(pid: u32, file: &Path, meta: &Metadata, suffixes: &[&str]) -> Option<PathBuf> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let targets: Vec<(DirEntry, PathBuf)> = entries
+        .flatten()
+        .filter_map(|entry| {
+            fs::read_link(entry.path())
+                .ok()
+                .map(|target| (entry, target))
+        })
+        .collect();
+    // Only what lies next to a companion is asked about: a remote file system may answer
+    // slowly.
+    for (companion, companion_path) in &targets {
+        for suffix in suffixes {
+            let Some(path) = without_suffix(companion_path, suffix) else {
+                continue;
+            };
+            let opened = targets.iter().find(|(_, target)| target == path);
+            let opened = opened.and_then(|(entry, _)| entry.path().metadata().ok());
+            if opened.is_some_and(|opened| id(&opened) == id(meta))
+                && is_another(&companion.path(), &with_suffix(file, suffix))
+            {
+                return Some(path.to_owned());
+            }
+        }
+    }
+    None
+}
+
+/// Returns whether an open companion is certainly not the file at `own`, which another process
+/// may just be deleting or creating.
+fn is_another(companion: &Path, own: &Path) -> bool {
+    let own = || own.symlink_metadata().ok().map(|meta| id(&meta));
+    let before = own();
+    let Ok(companion) = companion.metadata() else {
+        return false;
+    };
+    before != Some(id(&companion)) && before == own() && companion.nlink() > 0
+}
+
+fn id(meta: &Metadata) -> (u64, u64) {
+    (meta.dev(), meta.ino())
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(suffix);
+    name.into()
+}
+
+fn without_suffix<'a>(path: &'a Path, suffix: &str) -> Option<&'a Path> {
+    let bytes = path
+        .as_os_str()
+        .as_bytes()
+        .strip_suffix(suffix.as_bytes())?;
+    Some(Path::new(OsStr::from_bytes(bytes)))
 }
 
 struct Sought<'a> {
@@ -48,7 +131,6 @@ impl<'a> Sought<'a> {
     }
 
     fn is(&self, meta: &Metadata) -> bool {
-        let id = |meta: &Metadata| (meta.dev(), meta.ino());
         self.meta.as_ref().is_some_and(|own| id(own) == id(meta))
     }
 }
@@ -56,9 +138,7 @@ impl<'a> Sought<'a> {
 /// Returns whether `target` is `path` as the kernel writes it once the file has no name
 /// any more: `… (deleted)`.
 fn is_deleted(target: &Path, path: &Path) -> bool {
-    let mut name = path.to_owned().into_os_string();
-    name.push(" (deleted)");
-    target.as_os_str() == name
+    target == with_suffix(path, " (deleted)")
 }
 
 /// Finds the descriptors of a process that lead to one of the files; `None` if they
@@ -129,5 +209,32 @@ mod tests {
         let expected = [(false, false), (true, false), (true, true)];
         assert_eq!(facts.collect::<Vec<_>>(), expected);
         assert!(!openers(&paths, Instant::now()).1, "no time to search");
+    }
+
+    #[test]
+    fn a_companion_of_another_name_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path().canonicalize().unwrap();
+        let [own, other] = ["a.db", "b.db"].map(|name| directory.join(name));
+        fs::write(&own, "").unwrap();
+        fs::hard_link(&own, &other).unwrap();
+        let search = |path: &Path| {
+            let end = Instant::now() + Duration::from_secs(60);
+            let found = openers_elsewhere(path, &["-wal", "-shm"], end);
+            let own = found
+                .into_iter()
+                .filter(|one| one.pid == std::process::id());
+            own.map(|one| one.path).collect::<Vec<_>>()
+        };
+        let _opened = File::open(&other).unwrap();
+        assert!(search(&own).is_empty(), "it may only be copied");
+        let _wal = File::create(with_suffix(&other, "-wal")).unwrap();
+        assert_eq!(search(&own), std::slice::from_ref(&other));
+        assert!(search(&other).is_empty(), "its own companion");
+        fs::hard_link(with_suffix(&other, "-wal"), with_suffix(&own, "-wal")).unwrap();
+        assert!(search(&own).is_empty(), "the same companion");
+        fs::remove_file(with_suffix(&own, "-wal")).unwrap();
+        fs::remove_file(with_suffix(&other, "-wal")).unwrap();
+        assert!(search(&own).is_empty(), "a companion that was deleted");
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod locks;
 pub(crate) mod map;
+pub(crate) mod mounts;
 pub(crate) mod openers;
 pub(crate) mod process;
 #[cfg(feature = "failpoints")]
