@@ -87,6 +87,8 @@ pub(crate) enum Command {
     Checkpoint(Maintain),
     /// Copy the database in its current state; others may write meanwhile
     Backup(Backup),
+    /// Put the content of a backup into the database; programs that use it go on
+    Restore(Restore),
     /// Rebuild the database file without free pages; others wait meanwhile
     Vacuum(Maintain),
     /// Print a completion script for a shell
@@ -565,6 +567,22 @@ pub(crate) struct Backup {
     /// The file to write; it must not exist
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) timeout: Timeout,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Before anything changes, the backup is copied to a temporary file in TMPDIR,
+with what its own -wal has, and checked. Then its content replaces that of the
+database in one transaction: whatever ends the command early leaves the old
+content or the new. A missing database is created.")]
+pub(crate) struct Restore {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The backup; it is only read
+    #[arg(value_name = "BACKUP")]
+    pub(crate) backup: PathBuf,
     #[command(flatten)]
     pub(crate) timeout: Timeout,
 }

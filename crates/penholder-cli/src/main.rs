@@ -62,6 +62,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Run(args) => run::run(&args, &interruption),
         Command::Checkpoint(args) => maintain::checkpoint(&args),
         Command::Backup(args) => maintain::backup(&args, &interruption),
+        Command::Restore(args) => maintain::restore(&args, &interruption),
         Command::Vacuum(args) => maintain::vacuum(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -1,4 +1,4 @@
-//! `penholder checkpoint`, `backup` and `vacuum`.
+//! `penholder checkpoint`, `backup`, `restore` and `vacuum`.
 
 use std::fs;
 use std::path::Path;
@@ -6,14 +6,16 @@ use std::process::ExitCode;
 
 use penholder::Database;
 
-use crate::args::{Backup, Maintain, Target, Timeout};
-use crate::failure::{Failure, say_warnings};
+use crate::args::{Backup, Maintain, Restore, Target, Timeout};
+use crate::failure::{Failure, say, say_warnings};
 use crate::interruption::Interruption;
 use crate::output;
 use crate::sys::open_file;
 
 /// How the name of a copy begins until it is complete.
 const UNFINISHED: &str = ".penholder-backup-";
+/// How the name of a copy with another page size begins.
+const CONVERTED: &str = ".penholder-restore-";
 
 pub(crate) fn checkpoint(args: &Maintain) -> Result<ExitCode, Failure> {
     let done = open(&args.target, &args.timeout)?.checkpoint()?;
@@ -48,6 +50,25 @@ pub(crate) fn backup(args: &Backup, interruption: &Interruption) -> Result<ExitC
     db.backup_to(&args.file)?;
     interruption.set_outcome(", after the copy was made");
     let text = format!("{} bytes in {}\n", size(&args.file), args.file.display());
+    output::print(text.as_bytes())
+}
+
+pub(crate) fn restore(args: &Restore, interruption: &Interruption) -> Result<ExitCode, Failure> {
+    interruption.set_outcome(": the database has its former content, or that of the backup");
+    let _ = interruption.before_end(|| open_file::remove(CONVERTED));
+    let options = args.target.options().timeout(args.timeout.timeout);
+    let is_new = !args.target.db.exists();
+    let db = options.restore(&args.target.db, &args.backup)?;
+    say_warnings(&db);
+    if is_new {
+        say(format!(
+            "{}: did not exist, and was created",
+            db.path().display()
+        ));
+    }
+    let pages = "SELECT page_count * page_size AS bytes FROM pragma_page_count, pragma_page_size";
+    let bytes: i64 = db.query_scalar(pages, ())?;
+    let text = format!("{bytes} bytes restored from {}\n", args.backup.display());
     output::print(text.as_bytes())
 }
 

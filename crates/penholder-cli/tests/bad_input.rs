@@ -15,7 +15,7 @@ use penholder_testkit::wait;
 const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
 /// Every command that takes a database, with its other arguments.
-const COMMANDS: [(&str, &[&str]); 12] = [
+const COMMANDS: [(&str, &[&str]); 13] = [
     ("stress", &["--processes", "2", "--writes", "2"]),
     ("exec", &["SELECT 1"]),
     ("query", &["SELECT 1"]),
@@ -27,6 +27,7 @@ const COMMANDS: [(&str, &[&str]); 12] = [
     ("run", &["--", "echo", "ran"]),
     ("checkpoint", &[]),
     ("backup", &["copy.db"]),
+    ("restore", &["copy.db"]),
     ("vacuum", &[]),
 ];
 
@@ -93,7 +94,13 @@ fn only_commands_that_write_create_a_database() {
             "run" => assert!(!created && output.code == Some(0), "{command}"),
             _ => {
                 let message = output.expect_failure(1);
-                assert!(message.contains("new.db"), "{message}");
+                // The backup is looked at first.
+                let name = if command == "restore" {
+                    "copy.db"
+                } else {
+                    "new.db"
+                };
+                assert!(message.contains(name), "{message}");
                 assert!(
                     fixture.file_names().is_empty(),
                     "{command}: {:?}",
@@ -321,6 +328,7 @@ fn invalid_command_lines_are_usage_errors() {
             "import", "x.db", "entry", "rows.csv", "--atomic", "--hold", "5ms",
         ],
         &["backup", "x.db"],
+        &["restore", "x.db"],
         &["completions"],
         &["stress", "x.db", "--processes", "0"],
         &["stress", "x.db", "--processes", "-1"],

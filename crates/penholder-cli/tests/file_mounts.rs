@@ -85,6 +85,7 @@ fn a_file_mount_is_refused_by_every_command() {
         &["run", db, "--", "true"],
         &["checkpoint", db],
         &["backup", db, "copy.db"],
+        &["restore", db, "host/x.db"],
         &["vacuum", db],
     ] {
         let message = run_mounted(&fixture, FILE, args).expect_failure(1);

@@ -12,7 +12,7 @@ const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 const SNAPSHOTS: Snapshots =
     Snapshots::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshots"));
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "stress",
     "exec",
     "query",
@@ -24,6 +24,7 @@ const COMMANDS: [&str; 13] = [
     "run",
     "checkpoint",
     "backup",
+    "restore",
     "vacuum",
     "completions",
 ];

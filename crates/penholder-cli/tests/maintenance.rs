@@ -1,14 +1,17 @@
-//! Proves that `penholder checkpoint`, `backup` and `vacuum` do what they report, and
+//! Proves that `penholder checkpoint`, `backup`, `restore` and `vacuum` do what they report, and
 //! that they take the write lock only if they need it.
 #![cfg(test)]
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
 
 use penholder::rusqlite::Connection;
-use penholder_testkit::command_fixture::{CommandFixture, is_stress_worker, stress_workers};
+use penholder_testkit::command_fixture::{
+    CommandFixture, is_stress_worker, run_command, stress_workers,
+};
 use penholder_testkit::peer::Peer;
-use penholder_testkit::{plain_sqlite, wait};
+use penholder_testkit::{plain_sqlite, requirement, wait};
 
 /// The command under test.
 const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
@@ -219,4 +222,161 @@ fn a_backup_next_to_leftover_sidecar_files_is_refused() {
     fixture
         .run(["backup", "x.db", "copy.db"])
         .expect_quiet_success();
+}
+
+// ---- restore ---------------------------------------------------------------------
+
+/// Makes `copy.db` with 200 rows, and changes the database afterwards.
+fn back_up_and_change(fixture: &CommandFixture) {
+    fill(fixture, 200);
+    fixture
+        .run(["backup", "x.db", "copy.db"])
+        .expect_quiet_success();
+    fixture.exec("DELETE FROM entry WHERE key > 5; CREATE TABLE later(a)");
+}
+
+#[test]
+fn a_restore_puts_the_content_back() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    back_up_and_change(&fixture);
+    let inode = |name: &str| fs::metadata(fixture.join(name)).unwrap().ino();
+    let before = inode("x.db");
+    let text = fixture
+        .run(["restore", "x.db", "copy.db"])
+        .expect_quiet_success();
+    let bytes = size(&fixture, "copy.db");
+    assert_eq!(text, format!("{bytes} bytes restored from copy.db\n"));
+    assert_eq!(fixture.count_entries(), 200);
+    assert_eq!(inode("x.db"), before, "the file stays the same");
+    let later = "SELECT count(*) FROM sqlite_schema WHERE name = 'later'";
+    assert_eq!(plain_sqlite::number(&fixture.join("x.db"), later), 0);
+    plain_sqlite::assert_integrity(&fixture.join("x.db"));
+    assert_eq!(
+        plain_sqlite::number(&fixture.join("copy.db"), "SELECT count(*) FROM entry"),
+        200
+    );
+}
+
+#[test]
+fn a_restore_creates_a_missing_database() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    back_up_and_change(&fixture);
+    let output = fixture.run(["restore", "new.db", "copy.db"]);
+    let message = output.stderr.clone();
+    output.expect_success();
+    assert!(
+        message.contains("new.db: did not exist, and was created"),
+        "{message}"
+    );
+    let rows = "SELECT count(*) FROM entry";
+    assert_eq!(plain_sqlite::number(&fixture.join("new.db"), rows), 200);
+}
+
+#[test]
+fn a_bad_backup_changes_nothing() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    back_up_and_change(&fixture);
+    let copy = fs::read(fixture.join("copy.db")).unwrap();
+    fs::write(fixture.join("half.db"), &copy[..copy.len() / 2]).unwrap();
+    fs::write(fixture.join("text.db"), "no database").unwrap();
+    fs::write(fixture.join("empty.db"), "").unwrap();
+    for (backup, words) in [
+        ("half.db", "nothing was changed: "),
+        ("text.db", "it is not a database"),
+        ("empty.db", "it is empty"),
+        ("nothing.db", "there is no such file"),
+        (".", "directory"),
+        ("-", "there is no such file"),
+        ("x.db", "it is the database itself"),
+        ("x.db-wal", "it belongs to the database"),
+    ] {
+        let _reader = open_reader(&fixture);
+        let message = fixture.run(["restore", "x.db", backup]).expect_failure(1);
+        assert!(message.contains(words), "{backup}: {message}");
+        assert_eq!(fixture.count_entries(), 5);
+        if backup.starts_with("x.db") {
+            continue;
+        }
+        let message = fixture.run(["restore", "new.db", backup]).expect_failure(1);
+        assert!(message.contains("restore: "), "{backup}: {message}");
+        assert!(!fixture.join("new.db").exists());
+    }
+}
+
+#[test]
+fn a_restore_needs_the_lock() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    back_up_and_change(&fixture);
+    let holder = fixture.hold_lock(&[]);
+    let message = fixture
+        .run(["restore", "x.db", "copy.db", "--timeout", "20ms"])
+        .expect_failure(75);
+    let named = format!("holder: pid:{} since ", holder.pid());
+    assert!(message.contains(&named), "{message}");
+    assert_eq!(fixture.count_entries(), 5);
+}
+
+#[test]
+fn a_backup_in_a_read_only_directory_is_restored() {
+    if !requirement::has_mount_namespaces() {
+        return;
+    }
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    back_up_and_change(&fixture);
+    let directory = "a 100%?#";
+    fs::create_dir(fixture.join(directory)).unwrap();
+    fs::rename(
+        fixture.join("copy.db"),
+        fixture.join(directory).join("copy.db"),
+    )
+    .unwrap();
+    let script = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\" && \
+                  cd \"$PWD\" && exec \"$PENHOLDER\" restore x.db \"$1/copy.db\"";
+    let mut command = fixture.program("unshare");
+    command.args([
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        script,
+        "sh",
+    ]);
+    command.arg(directory);
+    run_command(&mut command, b"", wait::LIMIT).expect_quiet_success();
+    assert_eq!(fixture.count_entries(), 200);
+}
+
+#[test]
+fn writers_go_on_after_a_restore() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    let rows = "SELECT count(*) FROM penholder_stress";
+    let stress = ["stress", "x.db", "--processes", "1", "--writes", "5"];
+    fixture.run(stress).expect_success();
+    fixture
+        .run(["backup", "x.db", "copy.db"])
+        .expect_quiet_success();
+    let args = ["stress", "x.db", "--processes", "2", "--writes", "10000000"];
+    let mut command = fixture.command(args);
+    command.stderr(Stdio::null());
+    let writers = Peer::spawn(command);
+    let count = || -> u64 {
+        let output = fixture.run(["query", "x.db", rows, "--csv"]);
+        let lines = output.stdout.lines();
+        lines.last().and_then(|line| line.parse().ok()).unwrap_or(0)
+    };
+    for _ in 0..3 {
+        wait::until("rows of the writers", || count() > 500);
+        fixture
+            .run(["restore", "x.db", "copy.db", "--timeout", "30s"])
+            .expect_quiet_success();
+    }
+    wait::until("rows of the writers", || count() > 500);
+    let pids = stress_workers(&writers);
+    assert_eq!(pids.len(), 2);
+    drop(writers);
+    wait::until("the workers have exited", || {
+        pids.iter().all(|(pid, _)| !is_stress_worker(*pid))
+    });
+    plain_sqlite::assert_integrity(&fixture.join("x.db"));
 }

@@ -60,6 +60,7 @@ fn every_command_inside_joins() {
         &["vacuum", "x.db", "--timeout", "0s"],
         &["query", "x.db", "SELECT 1", "--timeout", "0s"],
         &["backup", "x.db", "copy.db"],
+        &["restore", "x.db", "copy.db", "--timeout", "0s"],
         &["run", "x.db", "-n", "--", "true"],
     ] {
         let args = levels(1).into_iter().chain([PENHOLDER]);

@@ -193,6 +193,8 @@ fn maintenance() {
     assert_output("vacuum", &fixture, &["vacuum", "x.db"]);
     assert_output("backup", &fixture, &["backup", "x.db", "copy.db"]);
     assert_output("backup-exists", &fixture, &["backup", "x.db", "copy.db"]);
+    assert_output("restore", &fixture, &["restore", "x.db", "copy.db"]);
+    assert_output("restore-itself", &fixture, &["restore", "x.db", "x.db"]);
 }
 
 #[test]

@@ -49,6 +49,17 @@ impl Deadline {
         self.remaining().is_zero()
     }
 
+    /// Returns a deadline that is later by the time that work took since `begun`: a deadline
+    /// bounds what a call waits for, not its work.
+    #[must_use]
+    pub fn without_work_since(self, begun: Instant) -> Self {
+        let start = self.start.checked_add(begun.elapsed());
+        Self {
+            start: start.unwrap_or(self.start),
+            ..self
+        }
+    }
+
     /// Returns the requested timeout.
     #[must_use]
     pub fn timeout(&self) -> Duration {
@@ -87,6 +98,16 @@ mod tests {
         ] {
             assert_eq!(Deadline::after(Duration::from_millis(ms)).to_string(), text);
         }
+    }
+
+    #[test]
+    fn work_does_not_count() {
+        let begun = Instant::now();
+        let deadline = Deadline::after(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(60));
+        assert!(deadline.is_over());
+        assert!(!deadline.without_work_since(begun).is_over());
+        assert_eq!(deadline.without_work_since(begun).to_string(), "50ms");
     }
 
     #[test]

@@ -474,6 +474,33 @@ impl AsyncDatabase {
         .await
     }
 
+    /// Puts the content of a backup into this database; see [`Database::restore_from`]. If the
+    /// future is dropped before the write lock is free, nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::restore_from`].
+    #[track_caller]
+    pub fn restore_from(
+        &self,
+        backup: impl AsRef<Path>,
+    ) -> impl Future<Output = Result<()>> + Send {
+        let site = panic::Location::caller();
+        let backup = backup.as_ref().to_owned();
+        async move {
+            let mut deadline = self.db.deadline();
+            let permit = self.permit_to_read(deadline).await?;
+            let db = self.db.clone();
+            let stage = move || -> Result<_> {
+                let _permit = permit;
+                Ok((db.stage_backup(&mut deadline, &backup)?, deadline))
+            };
+            let (staged, deadline) = run("restore", self.db.path(), stage).await?;
+            let put = move |session: &Session<'_>| staged.put_into(session);
+            self.hold_until(deadline, site, put).await
+        }
+    }
+
     /// Returns who holds the write lock, who waits, and what happened; see
     /// [`Database::status`].
     ///

@@ -98,8 +98,13 @@ impl OpenOptions {
     /// As [`Database::open`].
     pub fn open(self, path: impl AsRef<Path>) -> Result<Database> {
         let deadline = Deadline::after(self.timeout);
-        let location = Location::of(path.as_ref(), "open database")?;
-        let attachment = opening::open(&location, &self, &deadline)?;
+        self.open_until(&deadline, path.as_ref())
+    }
+
+    /// As [`open`](Self::open), by this deadline.
+    pub(crate) fn open_until(self, deadline: &Deadline, path: &Path) -> Result<Database> {
+        let location = Location::of(path, "open database")?;
+        let attachment = opening::open(&location, &self, deadline)?;
         Ok(Database {
             inner: Arc::new(Inner {
                 warnings: doctor::findings_on_opening(&location),
@@ -781,6 +786,14 @@ impl Database {
         let done = work(&attachment);
         attachment.end_of_call(deadline);
         done
+    }
+
+    pub(crate) fn location(&self) -> &Location {
+        &self.inner.location
+    }
+
+    pub(crate) fn options(&self) -> &OpenOptions {
+        &self.inner.options
     }
 
     /// Returns what this process has open.

@@ -438,6 +438,12 @@ async fn maintenance_works_as_its_blocking_counterpart() {
         ["a"]
     );
     db.backup_to(&copy).await.unwrap_err();
+    db.execute("DELETE FROM entry", ()).await.unwrap();
+    db.restore_from(&copy).await.unwrap();
+    let keys = db.query("SELECT key FROM entry", ()).await.unwrap();
+    assert_eq!(keys.len(), 1);
+    let error = db.restore_from(fixture.path()).await.unwrap_err();
+    assert!(error.is_refused(), "{error}");
     let status = db.status().await.unwrap();
     assert!(status.holder.is_none() && status.counters.acquisitions > 0);
     let synchronous = db

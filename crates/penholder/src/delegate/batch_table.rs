@@ -4,8 +4,10 @@
 //! ids of the requests. So the next process that holds SQLite's write lock can tell what became
 //! of a request whose combiner died.
 
+use std::time::SystemTime;
+
 use penholder_core::RequestId;
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
 use crate::sqlite::query::step;
 
@@ -26,15 +28,19 @@ pub(super) fn next_sequence(connection: &Connection) -> rusqlite::Result<i64> {
     match newest {
         Ok(newest) => Ok(newest.unwrap_or(0).saturating_add(1)),
         Err(error) if is_missing(&error) => {
-            let create = format!(
-                "CREATE TABLE IF NOT EXISTS main.{TABLE}(\
-                 seq INTEGER PRIMARY KEY, id BLOB NOT NULL, carried BLOB NOT NULL)"
-            );
-            step(connection, &create)?;
+            create(connection)?;
             Ok(1)
         }
         Err(error) => Err(error),
     }
+}
+
+fn create(connection: &Connection) -> rusqlite::Result<()> {
+    let create = format!(
+        "CREATE TABLE IF NOT EXISTS main.{TABLE}(\
+         seq INTEGER PRIMARY KEY, id BLOB NOT NULL, carried BLOB NOT NULL)"
+    );
+    step(connection, &create)
 }
 
 /// Records, in the transaction, which requests it executes.
@@ -114,6 +120,53 @@ pub(super) fn find_executed(
     let since = i64::try_from(since).unwrap_or(i64::MAX);
     let reaches_back = oldest.is_none_or(|oldest| oldest <= since.saturating_add(1));
     Ok(reaches_back.then_some(false))
+}
+
+/// Makes the table of `copy`, whose content is to become that of the database `live`, the one that
+/// `live` has now. So every search answers afterwards as it did before: a request is neither
+/// executed again nor called executed because the table went back in time.
+pub(crate) fn carry_over(live: &Connection, copy: &Connection) -> rusqlite::Result<()> {
+    let rows = match read_all(live) {
+        Ok(Some(rows)) => rows,
+        Ok(None) => return copy.execute_batch(&format!("DROP TABLE IF EXISTS main.{TABLE}")),
+        Err(error) if is_corrupt(&error) => vec![unknown_before_now()],
+        Err(error) => return Err(error),
+    };
+    copy.execute_batch(&format!("BEGIN; DROP TABLE IF EXISTS main.{TABLE}"))?;
+    create(copy)?;
+    let sql = format!("INSERT INTO main.{TABLE}(seq, id, carried) VALUES (?1, ?2, ?3)");
+    let mut insert = copy.prepare(&sql)?;
+    for row in rows {
+        insert.execute(row)?;
+    }
+    drop(insert);
+    copy.execute_batch("COMMIT")
+}
+
+type Row = (i64, Vec<u8>, Vec<u8>);
+
+/// Returns all rows; `None` if there is no table.
+fn read_all(connection: &Connection) -> rusqlite::Result<Option<Vec<Row>>> {
+    let sql = format!("SELECT seq, id, carried FROM main.{TABLE} ORDER BY seq");
+    let mut ask = match connection.prepare(&sql) {
+        Ok(ask) => ask,
+        Err(error) if is_missing(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let rows = ask.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    rows.collect::<rusqlite::Result<_>>().map(Some)
+}
+
+/// A row for a table whose rows are lost. It records no request, and its number is higher than
+/// any that was used, so that the outcome of every earlier request is unknown.
+fn unknown_before_now() -> Row {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let number = i64::try_from(now.unwrap_or_default().as_nanos()).unwrap_or(i64::MAX / 2);
+    (number, Vec::new(), Vec::new())
+}
+
+fn is_corrupt(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
 }
 
 fn contains(ids: &[u8], id: RequestId) -> bool {

@@ -37,6 +37,7 @@ mod requester;
 mod state;
 mod wire;
 
+pub(crate) use batch_table::carry_over;
 #[cfg(feature = "failpoints")]
 pub(crate) use combiner::{ExecutedWrite, execute_write};
 #[cfg(feature = "failpoints")]

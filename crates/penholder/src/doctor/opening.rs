@@ -11,7 +11,7 @@ use super::subject::Subject;
 use super::text::{listed, size};
 use crate::error::{Error, Result};
 use crate::options::Synchronous;
-use crate::sqlite::connection;
+use crate::sqlite::{connection, integrity};
 
 /// How many faults of the content SQLite is asked for.
 const FAULTS: u32 = 20;
@@ -116,10 +116,8 @@ fn busy_timeout(subject: &Subject<'_>, reader: &Connection) -> rusqlite::Result<
 }
 
 fn integrity_of(reader: &Connection) -> rusqlite::Result<Finding> {
-    let mut statement = reader.prepare(&format!("PRAGMA integrity_check({FAULTS})"))?;
-    let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
-    let faults = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    if faults == ["ok"] {
+    let faults = integrity::faults(reader, FAULTS)?;
+    if faults.is_empty() {
         return Ok(Finding::ok(Check::Integrity, "SQLite finds nothing wrong"));
     }
     let next = "stop writing and restore a backup, or try `.recover` of the sqlite3 shell; if only an \

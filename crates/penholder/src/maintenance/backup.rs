@@ -13,7 +13,7 @@ use crate::location::Location;
 use crate::sys;
 
 /// How many pages one step of a backup copies.
-const BACKUP_STEP: i32 = 1024;
+pub(super) const BACKUP_STEP: i32 = 1024;
 
 impl Database {
     /// Copies the database, as it is at this moment, into a new file. It does not take the
@@ -88,7 +88,12 @@ fn copy_pages(source: &Connection, target: &Path) -> rusqlite::Result<()> {
     let mut copy = Connection::open_with_flags(target, flags)?;
     // No other process uses the file until it is complete, and it is synced once at the end.
     copy.execute_batch("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF")?;
-    let backup = Backup::new(source, &mut copy)?;
+    copy_all(source, &mut copy)
+}
+
+/// Copies all pages from a connection that has a snapshot to one that no other uses.
+pub(super) fn copy_all(source: &Connection, copy: &mut Connection) -> rusqlite::Result<()> {
+    let backup = Backup::new(source, copy)?;
     loop {
         match backup.step(BACKUP_STEP)? {
             StepResult::Done => return Ok(()),

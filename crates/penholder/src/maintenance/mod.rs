@@ -1,8 +1,9 @@
-//! Checkpoint, vacuum and migration under the write lock; backup without it.
+//! Checkpoint, vacuum, migration and restore under the write lock; backup without it.
 
 mod backup;
 mod checkpoint;
 mod migrate;
+mod restore;
 mod vacuum;
 
 pub use checkpoint::Checkpoint;

@@ -1,5 +1,6 @@
 //! Opening one SQLite connection with the settings that the single-writer pattern needs.
 
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -58,6 +59,28 @@ pub(crate) fn open_reader(location: &Location, deadline: &Deadline) -> Result<Co
     Ok(connection)
 }
 
+/// Opens a connection to a database that no process writes, without locks and without files next
+/// to it: for a directory in which SQLite cannot create them.
+///
+/// # Errors
+///
+/// See [`explain`].
+pub(crate) fn open_immutable(location: &Location, deadline: &Deadline) -> Result<Connection> {
+    let mut name = "file:".to_owned();
+    for &byte in location.path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' => name.push(char::from(byte)),
+            byte if byte.is_ascii_alphanumeric() => name.push(char::from(byte)),
+            byte => name.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    name.push_str("?immutable=1");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_URI;
+    open_named(Path::new(&name), location, flags, deadline)
+}
+
 /// Lets the program set up a connection that was just opened.
 ///
 /// # Errors
@@ -83,12 +106,21 @@ pub(crate) fn set_up_by_program(
 }
 
 fn open(location: &Location, flags: OpenFlags, deadline: &Deadline) -> Result<Connection> {
+    open_named(&location.path, location, flags, deadline)
+}
+
+fn open_named(
+    name: &Path,
+    location: &Location,
+    flags: OpenFlags,
+    deadline: &Deadline,
+) -> Result<Connection> {
     let failed = |e| explain(location, deadline, e);
     ffi::replace_system_calls().map_err(|why| {
         let next = "use a 64-bit system and SQLite's own VFS";
         Error::refused("open database", &location.path, why, next)
     })?;
-    let connection = Connection::open_with_flags(&location.path, flags).map_err(failed)?;
+    let connection = Connection::open_with_flags(name, flags).map_err(failed)?;
     // Before anything else, because every other statement may meet SQLite's locks.
     set_busy_timeout(&connection, deadline.remaining()).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);

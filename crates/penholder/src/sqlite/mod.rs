@@ -13,6 +13,7 @@
 //! | `sql` | what kind of statement a text is |
 //! | `wal` | the WAL and its checkpoints |
 //! | `checkpointer` | the connection that runs checkpoints |
+//! | `integrity` | what is wrong in the content of a database |
 //! | `version` | versions of SQLite, and which of them have the WAL-reset bug |
 //! | `open_files`, `watched_paths` | whether the paths still name what SQLite has open |
 //! | `rescue` | saving what is only in files that have lost their names |
@@ -24,6 +25,7 @@ pub(crate) mod connection;
 pub(crate) mod ffi;
 pub(crate) mod fingerprint;
 pub(crate) mod hooks;
+pub(crate) mod integrity;
 pub(crate) mod lock_bytes;
 pub(crate) mod open_files;
 pub(crate) mod plain_data;
