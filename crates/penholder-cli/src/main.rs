@@ -88,6 +88,7 @@ fn subject(command: &Command) -> String {
         Command::Run(args) => ("run", &args.target),
         Command::Checkpoint(args) => ("checkpoint", &args.target),
         Command::Backup(args) => ("backup", &args.target),
+        Command::Restore(args) => ("restore", &args.target),
         Command::Vacuum(args) => ("vacuum", &args.target),
         Command::Completions { .. } => return "completions".to_owned(),
         Command::Man { .. } => return "man".to_owned(),
