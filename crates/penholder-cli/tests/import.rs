@@ -706,6 +706,32 @@ fn an_import_that_waits_between_batches_says_how_to_continue() {
     assert!(output.stderr.contains(&state), "{output:?}");
 }
 
+/// With and without the WAL of the former database left in place.
+#[test]
+fn an_import_whose_database_is_replaced_stops_and_leaves_the_new_one_alone() {
+    for script in ["rm -f x.db-wal x.db-shm; mv new.db x.db", "mv new.db x.db"] {
+        let fixture = fixture();
+        write_many_rows(&fixture, MANY);
+        fixture.run(["backup", "x.db", "new.db"]).expect_success();
+        let import = start_import(&fixture, &["--hold", "1ms"]);
+        wait_for_rows(&fixture.join("x.db"));
+        let replace = ["run", "x.db", "--", "sh", "-c", script];
+        fixture.run(replace).expect_success();
+        let output = wait_for_import(import);
+        assert_eq!(output.code, Some(3), "{output:?}");
+        for words in [
+            "the database file was replaced or deleted",
+            "which of them are in the database",
+        ] {
+            assert!(output.stderr.contains(words), "{output:?}");
+        }
+        assert!(!output.stderr.contains("--skip"), "{output:?}");
+        fixture.exec("INSERT INTO part(id, name) VALUES (-1, 'after')");
+        assert_eq!(count(&fixture), 1);
+        assert_eq!(fixture.query("PRAGMA integrity_check"), ["ok"]);
+    }
+}
+
 #[test]
 fn other_writers_acquire_the_lock_between_batches() {
     let fixture = fixture();

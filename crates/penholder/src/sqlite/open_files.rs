@@ -11,7 +11,8 @@
 //! such change. So while the stamp of the directory is the same, one system call tells that
 //! nothing was replaced. A stamp counts only once it is older than [`STAMP_GRAIN`]: two changes
 //! within one tick of the kernel's clock may have the same stamp. What the directory does not
-//! show (a file system mounted over one of the files) is found after [`RECHECK`].
+//! show (a file system mounted over one of the files, another name of a directory further up) is
+//! found after [`RECHECK`].
 //!
 //! | state | a check does | leaves by |
 //! | --- | --- | --- |
@@ -33,7 +34,7 @@ use super::watched_paths::{LastOpened, WatchedPath};
 use crate::error::{Error, FileChange, Result};
 use crate::location::Location;
 use crate::mutex::lock;
-use crate::sys::{self, DirectoryStamp, FileId};
+use crate::sys::{self, Directory, DirectoryStamp, FileId};
 use crate::telemetry;
 
 /// How old a stamp has to be until the next change cannot have the same one. The kernel's clock
@@ -46,6 +47,8 @@ const RECHECK: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct OpenFiles {
     location: Location,
+    /// `None` if it cannot be looked at.
+    directory: Option<Directory>,
     files: [WatchedFile; 3],
     state: Mutex<State>,
     lost: OnceLock<FileChange>,
@@ -84,7 +87,7 @@ struct State {
 
 #[derive(Debug)]
 struct Settled {
-    directory: DirectoryStamp,
+    stamp: DirectoryStamp,
     until: Instant,
 }
 
@@ -102,6 +105,7 @@ impl OpenFiles {
         Self {
             files: [location.path.clone(), location.wal(), location.shm()].map(watch),
             location: location.clone(),
+            directory: Directory::open(location.directory()).ok(),
             state: Mutex::default(),
             lost: OnceLock::new(),
             is_wal_reset: AtomicBool::new(false),
@@ -113,24 +117,28 @@ impl OpenFiles {
         self.lost.get().is_some()
     }
 
-    /// Checks that the paths name the files that our connections have open. `what` is the
-    /// operation that an error names.
+    /// Checks that the paths name the files that our connections have open, at the time `now`.
+    /// `what` is the operation that an error names.
     ///
     /// # Errors
     ///
     /// A file was replaced or deleted ([`Error::is_file_replaced`]), now or at an earlier check;
     /// the directory cannot be looked at.
-    pub(crate) fn check(&self, what: &'static str) -> Result<()> {
+    pub(crate) fn check(&self, what: &'static str, now: Instant) -> Result<()> {
         self.refuse_lost(what)?;
         let mut state = lock(&self.state);
-        let stamp = sys::directory_stamp(self.location.directory());
-        if let (Ok(stamp), Some(settled)) = (stamp, &state.settled)
-            && settled.directory == stamp
-            && Instant::now() < settled.until
-        {
+        let is_settled = state
+            .settled
+            .as_ref()
+            .is_some_and(|settled| now < settled.until && self.stamp() == Some(settled.stamp));
+        if is_settled {
             return Ok(());
         }
         self.compare(&mut state, what)
+    }
+
+    fn stamp(&self) -> Option<DirectoryStamp> {
+        self.directory.as_ref()?.stamp().ok()
     }
 
     /// Checks a connection that was just opened: it must have opened the same files as the
@@ -238,7 +246,7 @@ impl OpenFiles {
     fn compare(&self, state: &mut State, what: &'static str) -> Result<()> {
         state.settled = None;
         let (now, begun) = (SystemTime::now(), Instant::now());
-        let stamp = sys::directory_stamp(self.location.directory());
+        let stamp = self.stamp();
         for (file, opened) in self.files.iter().zip(&mut state.opened) {
             let last = file.watched.last_opened();
             if last.deletions != opened.deletions {
@@ -255,12 +263,12 @@ impl OpenFiles {
                 return Err(self.lose(what, change));
             }
         }
-        if let Ok(directory) = stamp
-            && directory.is_older_than(STAMP_GRAIN, now)
-        {
-            let until = begun + RECHECK;
-            state.settled = Some(Settled { directory, until });
-        }
+        state.settled = stamp
+            .filter(|stamp| stamp.is_older_than(STAMP_GRAIN, now))
+            .map(|stamp| Settled {
+                stamp,
+                until: begun + RECHECK,
+            });
         Ok(())
     }
 

@@ -9,6 +9,7 @@
 use std::mem;
 use std::ops::Deref;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Instant;
 
 use penholder_core::{Deadline, fork_generation};
 use rusqlite::Connection;
@@ -71,7 +72,7 @@ impl ReaderPool {
         options: &OpenOptions,
         deadline: &Deadline,
     ) -> Result<Reader<'_>> {
-        self.files.check("read")?;
+        self.files.check("read", Instant::now())?;
         let mut state = lock(&self.state);
         loop {
             if let Some(connection) = state.idle.pop() {

@@ -7,7 +7,7 @@
 //! | `ownership` | who owns a file and who may use it |
 //! | `may_read`, `may_write`, `may_add_files` | what this user may do |
 //! | `free_space` | how much room a file system has |
-//! | `directory_stamp` | whether a name in a directory has changed |
+//! | `Directory` | whether a name in a directory has changed |
 //! | `descriptors`, `read_start` | what a process has open, and the beginning of one of these files |
 //! | `sync_directory` | makes a new name in a directory survive a power cut |
 //!
@@ -29,7 +29,7 @@ use unsupported as platform;
 #[cfg(test)]
 pub(crate) use platform::symlink;
 pub(crate) use platform::{
-    descriptors, directory_stamp, file_id, free_space, kind, links, may_add_files, may_read,
-    may_write, ownership, read_start, sync_directory,
+    Directory, descriptors, file_id, free_space, kind, links, may_add_files, may_read, may_write,
+    ownership, read_start, sync_directory,
 };
 pub(crate) use types::{Descriptor, DirectoryStamp, FileId, Ownership};

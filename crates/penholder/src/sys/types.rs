@@ -10,20 +10,17 @@ pub(crate) struct FileId {
     pub(crate) inode: u64,
 }
 
-/// Which directory it is, and when a name in it was last created, deleted or changed.
+/// When a name in a directory was last created, deleted or changed: since 1970, by the clock that
+/// the system can set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct DirectoryStamp {
-    pub(crate) directory: FileId,
-    /// Since 1970, by the clock that the system can set.
-    pub(crate) changed: Duration,
-}
+pub(crate) struct DirectoryStamp(pub(crate) Duration);
 
 impl DirectoryStamp {
     /// Returns whether it is older than `age` at the time `now`; `false` if the clock was set
     /// back since.
     pub(crate) fn is_older_than(&self, age: Duration, now: SystemTime) -> bool {
         now.duration_since(UNIX_EPOCH)
-            .is_ok_and(|now| self.changed + age < now)
+            .is_ok_and(|now| self.0 + age < now)
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::fs::{self, File, FileType, Metadata};
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{Access, access, statvfs};
+use rustix::fs::{Access, AtFlags, Mode, OFlags, StatxFlags, access, statvfs};
 
 use super::types::{Descriptor, DirectoryStamp, FileId, Ownership, Space};
 
@@ -70,15 +71,27 @@ pub(crate) fn free_space(directory: &Path) -> io::Result<Space> {
     })
 }
 
-/// Returns which directory a path names, and when a name in it last changed.
-pub(crate) fn directory_stamp(directory: &Path) -> io::Result<DirectoryStamp> {
-    let meta = directory.metadata()?;
-    let seconds = u64::try_from(meta.ctime()).unwrap_or(0);
-    let nanos = u32::try_from(meta.ctime_nsec()).unwrap_or(0);
-    Ok(DirectoryStamp {
-        directory: file_id(&meta)?,
-        changed: Duration::new(seconds, nanos),
-    })
+/// A directory that is only looked at.
+#[derive(Debug)]
+pub(crate) struct Directory(OwnedFd);
+
+impl Directory {
+    /// Opens a directory by its path. Nothing in it is opened.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self(rustix::fs::open(path, flags, Mode::empty())?))
+    }
+
+    /// Returns when a name in it was last created, deleted or changed, or its own name.
+    pub(crate) fn stamp(&self) -> io::Result<DirectoryStamp> {
+        let wanted = StatxFlags::CTIME;
+        let stat = rustix::fs::statx(&self.0, c"", AtFlags::EMPTY_PATH, wanted)?;
+        let seconds = u64::try_from(stat.stx_ctime.tv_sec).unwrap_or(0);
+        Ok(DirectoryStamp(Duration::new(
+            seconds,
+            stat.stx_ctime.tv_nsec,
+        )))
+    }
 }
 
 /// Returns what a process has open. Nothing is opened.

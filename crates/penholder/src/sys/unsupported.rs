@@ -56,9 +56,18 @@ pub(crate) fn free_space(_directory: &Path) -> io::Result<Space> {
     unsupported("the room on a disk")
 }
 
-/// Fails: all files have to be compared.
-pub(crate) fn directory_stamp(_directory: &Path) -> io::Result<DirectoryStamp> {
-    unsupported("the time at which a directory changed")
+/// There is none: all files have to be compared.
+#[derive(Debug)]
+pub(crate) enum Directory {}
+
+impl Directory {
+    pub(crate) fn open(_path: &Path) -> io::Result<Self> {
+        unsupported("a directory")
+    }
+
+    pub(crate) fn stamp(&self) -> io::Result<DirectoryStamp> {
+        match *self {}
+    }
 }
 
 /// Fails: what a process has open is not known.

@@ -93,8 +93,8 @@ impl<'a> Session<'a> {
         deadline: Deadline,
         guard: Guard,
     ) -> Result<Self> {
-        let checked = Cell::new(Instant::now());
-        context.resources.files.check("write")?;
+        let now = Instant::now();
+        context.resources.files.check("write", now)?;
         let hold = HoldSpan::begin(context.labels());
         let connection = match context.resources.take_connection() {
             Some(connection) => connection,
@@ -109,7 +109,7 @@ impl<'a> Session<'a> {
             is_plain: Cell::new(true),
             site: Cell::new(None),
             hold: Some(hold),
-            checked,
+            checked: Cell::new(now),
         };
         if context.resources.is_customized() {
             session.write_connection().forget_hook_calls();
@@ -372,16 +372,21 @@ impl<'a> Session<'a> {
     /// Checks again that the paths name the files that are open, if the last check is older than
     /// [`SLICE`]. No process that takes the write lock replaces them meanwhile.
     pub(crate) fn check_files_again(&self) -> Result<()> {
-        if self.checked.get().elapsed() < SLICE {
+        let now = Instant::now();
+        if now < self.checked.get() + SLICE {
             return Ok(());
         }
-        self.check_files()
+        self.check_files_at(now)
     }
 
     /// Checks again that the paths name the files that are open.
     pub(crate) fn check_files(&self) -> Result<()> {
-        self.checked.set(Instant::now());
-        self.context.resources.files.check("write")
+        self.check_files_at(Instant::now())
+    }
+
+    fn check_files_at(&self, now: Instant) -> Result<()> {
+        self.checked.set(now);
+        self.context.resources.files.check("write", now)
     }
 
     fn check_after_commit(&self) -> Result<()> {
