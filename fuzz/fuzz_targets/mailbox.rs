@@ -143,11 +143,12 @@ impl Run<'_> {
         if self.state != State::Claimed {
             return;
         }
+        let batch = self.last_claim().batch;
         if argument == 15 {
             let too_long = vec![0; REPLY_MAX + 1];
-            assert!(!self.mailbox.reply(self.id(), &too_long));
+            assert!(!self.mailbox.reply(self.id(), batch, &too_long));
         } else {
-            assert!(self.mailbox.reply(self.id(), &self.reply_bytes()));
+            assert!(self.mailbox.reply(self.id(), batch, &self.reply_bytes()));
             self.has_reply = true;
         }
     }

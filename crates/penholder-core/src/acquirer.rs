@@ -25,7 +25,7 @@ use crate::lock_options::LockOptions;
 use crate::mailbox::Outcome;
 use crate::membership::Membership;
 use crate::pending_request::{Offer, PendingRequest};
-use crate::queue_file::{Counter, EventRecord, Histogram, Slot};
+use crate::queue_file::{Counter, EventRecord, Histogram, SettledRequest, Slot};
 use crate::running_statement;
 use crate::status::EventKind;
 use crate::sys::clock;
@@ -113,7 +113,7 @@ impl Acquirer {
         deadline: &Deadline,
         canceller: Option<&Canceller>,
         offer: Option<&Offer<'_>>,
-    ) -> (Result<Acquired, LockError>, Outcome) {
+    ) -> (Result<Acquired, LockError>, SettledRequest) {
         let mut pending = PendingRequest::new(offer);
         let ended = self.wait_with(options, deadline, canceller, &mut pending);
         if let Some(slot) = self.membership.slot() {
@@ -122,7 +122,7 @@ impl Acquirer {
         if matches!(pending.outcome(), Outcome::Done { .. }) {
             self.membership.note_served();
         }
-        (ended, pending.into_outcome())
+        (ended, pending.into_settled())
     }
 
     fn wait_with(

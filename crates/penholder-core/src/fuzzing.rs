@@ -171,7 +171,8 @@ impl<'a> RequestBox<'a> {
     /// See `Mailbox::read`.
     #[must_use]
     pub fn read(self, fingerprint: u64) -> Option<(RequestId, Vec<u8>, Option<Claim>)> {
-        self.0.read(fingerprint)
+        let read = self.0.read(fingerprint)?;
+        Some((read.id, read.bytes, read.claimed))
     }
 
     /// See `Mailbox::claim`.
@@ -182,8 +183,8 @@ impl<'a> RequestBox<'a> {
 
     /// See `Mailbox::reply`.
     #[must_use]
-    pub fn reply(self, id: RequestId, reply: &[u8]) -> bool {
-        self.0.reply(id, reply)
+    pub fn reply(self, id: RequestId, batch: [u64; 2], reply: &[u8]) -> bool {
+        self.0.reply(id, batch, reply)
     }
 
     /// See `Mailbox::current_claim`.

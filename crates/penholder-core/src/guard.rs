@@ -13,7 +13,7 @@ use crate::inherited_hold::VARIABLE;
 use crate::lock_file::Hold;
 use crate::lock_options::LockOptions;
 use crate::mailbox::{Claim, RemoteRequest};
-use crate::queue_file::{BatchSize, Slot};
+use crate::queue_file::{BatchSize, Combining, Slot};
 use crate::turnstile::{self, QueuePolicy};
 
 /// The turn within this process. Dropping it passes the turn on, on every way out of an
@@ -215,26 +215,41 @@ impl Guard {
     /// order of the queue.
     ///
     /// To execute one: in a transaction that excludes every other holder (the lock file may
-    /// have been deleted under us), [`claim`](Self::claim) it, execute it, leave the
+    /// have been deleted under us), [`claim`](Self::claim) it, look up
+    /// whether a batch has executed it already, execute it, leave the
     /// [`reply`](Self::reply), record in the same transaction that it was executed, commit,
-    /// and only then [`acknowledge`](Self::acknowledge) it. One that
-    /// [was claimed](RemoteRequest::claimed) before must be looked up first.
+    /// and only then [`acknowledge`](Self::acknowledge) it.
     #[must_use]
     pub fn requests(&self, fingerprint: u64) -> Vec<RemoteRequest> {
         let slot = self.slot();
         slot.map_or_else(Vec::new, |slot| slot.requests(fingerprint))
     }
 
-    /// Claims a request, unless its owner has withdrawn it.
+    /// Says that this process may execute these requests, until the returned value is dropped:
+    /// from before the transaction begins until it is over. Removes the requests of which that
+    /// cannot be said; `None` if there are none.
     #[must_use]
-    pub fn claim(&self, request: &RemoteRequest, sequence: u64, batch: [u64; 2]) -> bool {
+    pub fn begin_combining(&self, requests: &mut Vec<RemoteRequest>) -> Option<Combining> {
+        self.slot()?.begin_combining(requests)
+    }
+
+    /// Claims a request, unless its owner has withdrawn it. The kernel is asked whether its owner
+    /// waits for it, in case an older queue file was written over this one.
+    #[must_use]
+    pub fn claim(
+        &self,
+        request: &RemoteRequest,
+        sequence: u64,
+        batch: [u64; 2],
+        combining: &Combining,
+    ) -> bool {
         let claim = Claim {
             sequence,
             batch,
             pid: std::process::id(),
         };
         let slot = self.slot();
-        slot.is_some_and(|slot| slot.claim_request(request, claim))
+        slot.is_some_and(|slot| slot.claim_request(request, claim, combining))
     }
 
     /// Returns the claim on a request, if it is claimed. At its deadline the owner leaves the
@@ -245,18 +260,26 @@ impl Guard {
         self.slot()?.current_claim(request)
     }
 
-    /// Leaves the reply to a claimed request, which is valid once it is acknowledged. Returns
+    /// Leaves the reply of this batch to a claimed request, which is valid once it is acknowledged. Returns
     /// `false` if it is longer than [`REPLY_MAX`](crate::REPLY_MAX) bytes.
     #[must_use]
-    pub fn reply(&self, request: &RemoteRequest, reply: &[u8]) -> bool {
+    pub fn reply(&self, request: &RemoteRequest, batch: [u64; 2], reply: &[u8]) -> bool {
         let slot = self.slot();
-        slot.is_some_and(|slot| slot.reply(request, reply))
+        slot.is_some_and(|slot| slot.reply(request, batch, reply))
     }
 
-    /// Says that claimed requests were committed, and wakes their owners.
+    /// Says that claimed requests were committed, and wakes their owners. Drop the [`Combining`]
+    /// before: the transaction is over.
     pub fn acknowledge(&self, requests: &[RemoteRequest]) {
         if let Some(slot) = self.slot() {
             slot.acknowledge(requests);
+        }
+    }
+
+    /// Says that requests were committed by an earlier batch, and wakes their owners.
+    pub fn acknowledge_found(&self, requests: &[RemoteRequest], combining: &Combining) {
+        if let Some(slot) = self.slot() {
+            slot.acknowledge_found(requests, combining);
         }
     }
 

@@ -63,7 +63,7 @@ pub use mailbox::{Claim, Outcome, REPLY_MAX, REQUEST_MAX, RemoteRequest, Request
 pub use obstacle::Obstacle;
 pub use pending_request::Offer;
 pub use printable::{shell_word, user_text};
-pub use queue_file::{BatchSize, QueueFileFault, QueueFileHeader, Withdrawal};
+pub use queue_file::{BatchSize, Combining, QueueFileFault, QueueFileHeader, Withdrawal};
 pub use status::{
     Counters, Event, EventKind, EventsSince, Holder, LockState, Opened, Opener, OpenerElsewhere,
     Openers, Percentiles, Process, ProcessState, QueueFileState, Sizes, Snapshot, Status, Waiter,

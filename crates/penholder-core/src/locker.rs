@@ -197,7 +197,7 @@ impl Locker {
             Err(error) => return Waited::failed(error),
         };
         let acquirer = turn.acquirer();
-        let (ended, outcome) = acquirer.wait(&self.options, deadline, canceller, offer);
+        let (ended, settled) = acquirer.wait(&self.options, deadline, canceller, offer);
         let commit_time = acquirer
             .slot()
             .map_or(Duration::ZERO, |slot| slot.commit_stats().commit_time());
@@ -213,7 +213,8 @@ impl Locker {
         };
         Waited {
             lock,
-            outcome,
+            outcome: settled.outcome,
+            is_decided: settled.is_decided,
             commit_time,
         }
     }
@@ -381,6 +382,9 @@ pub struct Waited {
     pub lock: Result<Option<Guard>, LockError>,
     /// What became of the request.
     pub outcome: Outcome,
+    /// Whether it is decided what became of the request: no other process may still be executing
+    /// it, nor begin to.
+    pub is_decided: bool,
     /// How long commits take, as the processes that share the lock know it; zero if they do
     /// not.
     pub commit_time: Duration,
@@ -391,6 +395,7 @@ impl Waited {
         Self {
             lock: Err(error),
             outcome: Outcome::Untouched,
+            is_decided: true,
             commit_time: Duration::ZERO,
         }
     }

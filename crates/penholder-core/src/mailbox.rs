@@ -20,6 +20,9 @@
 //! holds the write lock of the database itself, in a transaction, so of two claims one is
 //! over before the other is made. Each state of each request has a number of its own, which
 //! is made from the id of the request: a few flipped bits do not lead to another state.
+//!
+//! An older state of a mailbox that is written back looks like any other. What tells is not in
+//! the file: see `queue_file/requests.rs`.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -36,6 +39,7 @@ const CLAIM: usize = 6;
 const CLAIM_SUM: usize = 10;
 const REPLY_LENGTH: usize = 11;
 const REPLY_SUM: usize = 12;
+const SINCE: usize = 13;
 const REQUEST: usize = 16;
 const REPLY: usize = 512;
 const END: usize = LENGTH / 8;
@@ -103,11 +107,23 @@ pub struct RemoteRequest {
     pub id: RequestId,
     /// What it asks for.
     pub bytes: Vec<u8>,
+    /// The newest batch that its owner knew of before it was offered: no batch up to this one
+    /// executed it.
+    pub since: u64,
     /// The claim of an earlier holder, whose transaction is over by now: committed or
     /// not.
     pub claimed: Option<Claim>,
     /// The pid of the waiter, in its own pid namespace.
     pub pid: u32,
+}
+
+/// What stands in a mailbox that has a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MailboxContent {
+    pub(crate) id: RequestId,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) since: u64,
+    pub(crate) claimed: Option<Claim>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,19 +154,35 @@ impl<'a> Mailbox<'a> {
         self.words[STATE].store(0, SeqCst);
     }
 
-    /// Leaves a request of at most [`REQUEST_MAX`] bytes.
-    pub(crate) fn offer(self, id: RequestId, fingerprint: u64, request: &[u8]) {
+    /// Writes a request of at most [`REQUEST_MAX`] bytes, which is there once it is
+    /// [published](Self::publish).
+    pub(crate) fn prepare(self, id: RequestId, fingerprint: u64, since: u64, request: &[u8]) {
         debug_assert!(request.len() <= REQUEST_MAX, "checked before");
         self.words[STATE].store(0, SeqCst);
         self.store(ID, id.0[0]);
         self.store(ID + 1, id.0[1]);
         self.store(FINGERPRINT, fingerprint);
+        self.store(SINCE, since);
         self.store(REQUEST_LENGTH, request.len() as u64);
         self.write(REQUEST, request);
-        self.store(REQUEST_SUM, sum(id, fingerprint, request));
+        self.store(REQUEST_SUM, request_sum(id, fingerprint, since, request));
         self.store(REPLY_LENGTH, u64::MAX);
         self.store(CLAIM_SUM, 0);
+        // Another page of the file: from here on no store changes when the file was last
+        // changed, as the first one to a page may.
+        self.store(REPLY, 0);
+    }
+
+    /// Leaves the request that was prepared.
+    pub(crate) fn publish(self, id: RequestId) {
         self.words[STATE].store(word(id, State::Offered), SeqCst);
+    }
+
+    /// Does both.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn offer(self, id: RequestId, fingerprint: u64, request: &[u8]) {
+        self.prepare(id, fingerprint, 0, request);
+        self.publish(id);
     }
 
     /// Whether waiting for a reply is over: there is one, or the request is gone.
@@ -179,13 +211,14 @@ impl<'a> Mailbox<'a> {
         loop {
             let state = self.words[STATE].load(SeqCst);
             if state == word(id, State::Done) {
-                let reply = self.reply_to(id);
                 let claim = self.claim_of(id);
+                let reply = self.reply_to(id, claim);
                 self.words[STATE].store(0, SeqCst);
                 return reply.map_or(Outcome::Lost, |reply| Outcome::Done { claim, reply });
             }
             if state == word(id, State::Claimed) {
-                let (claim, reply) = (self.claim_of(id), self.reply_to(id));
+                let claim = self.claim_of(id);
+                let reply = self.reply_to(id, claim);
                 if self.change(id, State::Claimed, 0) {
                     return Outcome::Claimed { claim, reply };
                 }
@@ -213,7 +246,7 @@ impl<'a> Mailbox<'a> {
     }
 
     /// Returns the request if it is complete and has this fingerprint.
-    pub(crate) fn read(self, fingerprint: u64) -> Option<(RequestId, Vec<u8>, Option<Claim>)> {
+    pub(crate) fn read(self, fingerprint: u64) -> Option<MailboxContent> {
         let state = self.words[STATE].load(SeqCst);
         let id = RequestId([self.load(ID), self.load(ID + 1)]);
         let is_claimed = state == word(id, State::Claimed);
@@ -223,16 +256,22 @@ impl<'a> Mailbox<'a> {
             return None;
         }
         let length = usize::try_from(self.load(REQUEST_LENGTH)).ok()?;
-        let request = self.copy(REQUEST, length, REQUEST_MAX)?;
-        if self.load(REQUEST_SUM) != sum(id, fingerprint, &request) {
+        let bytes = self.copy(REQUEST, length, REQUEST_MAX)?;
+        let since = self.load(SINCE);
+        if self.load(REQUEST_SUM) != request_sum(id, fingerprint, since, &bytes) {
             return None;
         }
-        let claim = is_claimed.then(|| self.claim_of(id));
-        match claim {
+        let claimed = match is_claimed.then(|| self.claim_of(id)) {
             // The claim cannot be read: the owner finds out what became of the request.
-            Some(None) => None,
-            claim => Some((id, request, claim.flatten())),
-        }
+            Some(None) => return None,
+            claim => claim.flatten(),
+        };
+        Some(MailboxContent {
+            id,
+            bytes,
+            since,
+            claimed,
+        })
     }
 
     /// Claims the request, also if an earlier holder claimed it. Returns whether it did.
@@ -247,15 +286,15 @@ impl<'a> Mailbox<'a> {
         self.words[STATE].load(SeqCst) == claimed || self.change(id, State::Offered, claimed)
     }
 
-    /// Leaves the reply, which is valid once the transaction is committed. Returns `false`
-    /// if it is longer than [`REPLY_MAX`] bytes.
-    pub(crate) fn reply(self, id: RequestId, reply: &[u8]) -> bool {
+    /// Leaves the reply of this batch, which is valid once its transaction is committed.
+    /// Returns `false` if it is longer than [`REPLY_MAX`] bytes.
+    pub(crate) fn reply(self, id: RequestId, batch: [u64; 2], reply: &[u8]) -> bool {
         if reply.len() > REPLY_MAX {
             return false;
         }
         self.store(REPLY_LENGTH, reply.len() as u64);
         self.write(REPLY, reply);
-        self.store(REPLY_SUM, sum(id, REPLY as u64, reply));
+        self.store(REPLY_SUM, reply_sum(id, batch, reply));
         true
     }
 
@@ -266,6 +305,20 @@ impl<'a> Mailbox<'a> {
 
     pub(crate) fn acknowledge(self, id: RequestId) -> bool {
         self.change(id, State::Claimed, word(id, State::Done))
+    }
+
+    /// Acknowledges a request that an earlier batch executed, whatever its state is. Its reply
+    /// may be gone.
+    pub(crate) fn acknowledge_found(self, id: RequestId) -> bool {
+        let done = word(id, State::Done);
+        self.acknowledge(id)
+            || self.change(id, State::Offered, done)
+            || self.words[STATE].load(SeqCst) == done
+    }
+
+    /// Empties a mailbox that has a request which no process waits for.
+    pub(crate) fn discard(self, id: RequestId) {
+        let _ = self.change(id, State::Claimed, 0) || self.change(id, State::Offered, 0);
     }
 
     /// Refuses the request: its owner has to execute it.
@@ -285,10 +338,10 @@ impl<'a> Mailbox<'a> {
         })
     }
 
-    fn reply_to(self, id: RequestId) -> Option<Vec<u8>> {
+    fn reply_to(self, id: RequestId, claim: Option<Claim>) -> Option<Vec<u8>> {
         let length = usize::try_from(self.load(REPLY_LENGTH)).ok()?;
         let reply = self.copy(REPLY, length, REPLY_MAX)?;
-        (self.load(REPLY_SUM) == sum(id, REPLY as u64, &reply)).then_some(reply)
+        (self.load(REPLY_SUM) == reply_sum(id, claim?.batch, &reply)).then_some(reply)
     }
 
     fn change(self, id: RequestId, from: State, to: u64) -> bool {
@@ -339,6 +392,16 @@ fn padded(chunk: &[u8]) -> [u8; 8] {
 /// Returns the number for a state of a request; never zero, which is `Empty`.
 fn word(id: RequestId, state: State) -> u64 {
     sum_of(id, state as u64, []).max(1)
+}
+
+fn request_sum(id: RequestId, fingerprint: u64, since: u64, request: &[u8]) -> u64 {
+    sum(id, fingerprint ^ mix(since), request)
+}
+
+/// A reply belongs to one batch: another may have executed the request before, and have been
+/// rolled back.
+fn reply_sum(id: RequestId, [first, second]: [u64; 2], reply: &[u8]) -> u64 {
+    sum(id, REPLY as u64 ^ mix(first ^ mix(second)), reply)
 }
 
 /// Returns a checksum that depends on the id of the request.
@@ -392,13 +455,16 @@ mod tests {
         mailbox.offer(ID, FINGERPRINT, b"do it");
         assert!(!mailbox.is_settled(ID));
         assert_eq!(mailbox.read(FINGERPRINT + 1), None);
-        assert_eq!(
-            mailbox.read(FINGERPRINT),
-            Some((ID, b"do it".to_vec(), None))
-        );
+        let content = MailboxContent {
+            id: ID,
+            bytes: b"do it".to_vec(),
+            since: 0,
+            claimed: None,
+        };
+        assert_eq!(mailbox.read(FINGERPRINT), Some(content));
         assert!(mailbox.claim(ID, claim(1)));
         assert!(!mailbox.withdraw(ID), "claimed");
-        assert!(mailbox.reply(ID, b"done"));
+        assert!(mailbox.reply(ID, claim(1).batch, b"done"));
         assert!(!mailbox.is_settled(ID), "not before it is acknowledged");
         assert!(mailbox.acknowledge(ID));
         assert!(mailbox.is_settled(ID));
@@ -427,10 +493,10 @@ mod tests {
         let mailbox = Mailbox::new(&words);
         mailbox.offer(ID, FINGERPRINT, b"x");
         assert!(mailbox.claim(ID, claim(1)));
-        let (_, _, seen) = mailbox.read(FINGERPRINT).unwrap();
-        assert_eq!(seen, Some(claim(1)));
+        let seen = mailbox.read(FINGERPRINT).unwrap();
+        assert_eq!(seen.claimed, Some(claim(1)));
         assert!(mailbox.claim(ID, claim(2)), "claimed again");
-        assert!(mailbox.reply(ID, b"y"));
+        assert!(mailbox.reply(ID, claim(2).batch, b"y"));
         let outcome = Outcome::Claimed {
             claim: Some(claim(2)),
             reply: Some(b"y".to_vec()),
@@ -444,17 +510,28 @@ mod tests {
         let words = words();
         let mailbox = Mailbox::new(&words);
         mailbox.offer(ID, FINGERPRINT, b"x");
-        assert!(mailbox.claim(ID, claim(1)) && mailbox.reply(ID, b"y"));
+        assert!(mailbox.claim(ID, claim(1)) && mailbox.reply(ID, claim(1).batch, b"y"));
         let _ = mailbox.settle(ID);
         let next = RequestId([8, 9]);
         mailbox.offer(next, FINGERPRINT, b"x");
         // The old holder continues, late.
         assert!(!mailbox.acknowledge(ID));
-        assert!(mailbox.reply(ID, b"late"));
+        assert!(mailbox.reply(ID, claim(1).batch, b"late"));
         mailbox.refuse(ID);
-        assert_eq!(mailbox.read(FINGERPRINT).unwrap().0, next);
+        assert_eq!(mailbox.read(FINGERPRINT).unwrap().id, next);
         assert!(mailbox.claim(next, claim(2)));
-        assert_eq!(mailbox.reply_to(next), None);
+        assert_eq!(mailbox.reply_to(next, Some(claim(2))), None);
+    }
+
+    /// A batch that was rolled back left another reply.
+    #[test]
+    fn a_reply_of_another_batch_is_not_believed() {
+        let words = words();
+        let mailbox = Mailbox::new(&words);
+        mailbox.offer(ID, FINGERPRINT, b"x");
+        assert!(mailbox.claim(ID, claim(1)) && mailbox.claim(ID, claim(2)));
+        assert!(mailbox.reply(ID, claim(1).batch, b"y") && mailbox.acknowledge(ID));
+        assert_eq!(mailbox.settle(ID), Outcome::Lost);
     }
 
     #[test]
@@ -463,9 +540,9 @@ mod tests {
         let mailbox = Mailbox::new(&words);
         mailbox.offer(ID, FINGERPRINT, &[1; REQUEST_MAX]);
         assert!(mailbox.claim(ID, claim(1)));
-        assert!(!mailbox.reply(ID, &[0; REPLY_MAX + 1]));
-        assert!(mailbox.reply(ID, &[2; REPLY_MAX]));
-        assert_eq!(mailbox.read(FINGERPRINT).unwrap().1, [1; REQUEST_MAX]);
+        assert!(!mailbox.reply(ID, claim(1).batch, &[0; REPLY_MAX + 1]));
+        assert!(mailbox.reply(ID, claim(1).batch, &[2; REPLY_MAX]));
+        assert_eq!(mailbox.read(FINGERPRINT).unwrap().bytes, [1; REQUEST_MAX]);
     }
 
     proptest! {
@@ -482,8 +559,8 @@ mod tests {
             for (place, bits) in flips {
                 words[place].fetch_xor(bits, SeqCst);
             }
-            if let Some((id, read, claim)) = mailbox.read(FINGERPRINT) {
-                prop_assert_eq!((id, read, claim), (ID, request, None));
+            if let Some(read) = mailbox.read(FINGERPRINT) {
+                prop_assert_eq!((read.id, read.bytes, read.claimed), (ID, request, None));
             }
             let is_done = matches!(mailbox.settle(ID), Outcome::Done { .. });
             prop_assert!(!is_done);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::mailbox::{Outcome, RequestId};
-use crate::queue_file::{Slot, Withdrawal};
+use crate::queue_file::{OfferedRequest, SettledRequest, Slot, Withdrawal};
 
 /// How long a waiter whose request is claimed waits past its deadline for the outcome.
 const CLAIMED_GRACE: Duration = Duration::from_millis(50);
@@ -18,6 +18,9 @@ pub struct Offer<'a> {
     /// What the request means depends on it: a holder takes only requests whose fingerprint
     /// is its own.
     pub fingerprint: u64,
+    /// The newest batch that is known to its owner, or an earlier one: see
+    /// [`RemoteRequest::since`](crate::RemoteRequest::since).
+    pub since: u64,
     /// What is asked for.
     pub bytes: &'a [u8],
     /// Called once the request is offered, with a handle to withdraw it.
@@ -29,6 +32,7 @@ impl fmt::Debug for Offer<'_> {
         let mut debug = f.debug_struct("Offer");
         debug
             .field("fingerprint", &self.fingerprint)
+            .field("since", &self.since)
             .field("bytes", &self.bytes);
         debug.finish_non_exhaustive()
     }
@@ -38,41 +42,49 @@ impl fmt::Debug for Offer<'_> {
 pub(crate) struct PendingRequest<'a> {
     offer: Option<&'a Offer<'a>>,
     /// Set while the request is in the mailbox.
-    id: Option<RequestId>,
-    outcome: Outcome,
+    offered: Option<OfferedRequest>,
+    settled: SettledRequest,
 }
 
 impl<'a> PendingRequest<'a> {
     pub(crate) fn new(offer: Option<&'a Offer<'a>>) -> Self {
         Self {
             offer,
-            id: None,
-            outcome: Outcome::Untouched,
+            offered: None,
+            settled: SettledRequest {
+                outcome: Outcome::Untouched,
+                is_decided: true,
+            },
         }
     }
 
     /// Offers the request in the slot, unless it is there already.
     pub(crate) fn offer_in(&mut self, slot: &Slot) {
         let Some(offer) = self.offer else { return };
-        if self.id.is_some() {
+        if self.offered.is_some() {
             return;
         }
-        self.id = slot.offer(offer.fingerprint, offer.bytes);
-        if let Some(id) = self.id {
+        self.offered = slot.offer(offer.fingerprint, offer.since, offer.bytes);
+        if let Some(id) = self.id() {
             crate::failpoint!("offered");
             (offer.on_offered)(id, slot.withdrawal(id));
         }
     }
 
+    fn id(&self) -> Option<RequestId> {
+        self.offered.map(|offered| offered.id)
+    }
+
     /// Whether waiting for a reply is over.
     pub(crate) fn is_settled(&self, slot: &Slot) -> bool {
-        self.id.is_some_and(|id| slot.own_mailbox().is_settled(id))
+        self.id()
+            .is_some_and(|id| slot.own_mailbox().is_settled(id))
     }
 
     /// Withdraws the request, because the deadline has passed. If a holder has claimed it,
     /// waits up to `CLAIMED_GRACE` for the outcome. Returns whether there is a reply.
     pub(crate) fn end_at_deadline(&self, slot: &Slot) -> bool {
-        let Some(id) = self.id else { return false };
+        let Some(id) = self.id() else { return false };
         let mailbox = slot.own_mailbox();
         if mailbox.is_settled(id) {
             return true;
@@ -90,17 +102,17 @@ impl<'a> PendingRequest<'a> {
 
     /// Takes the request out of the mailbox, and notes what became of it.
     pub(crate) fn settle(&mut self, slot: &Slot) {
-        if let Some(id) = self.id.take() {
-            self.outcome = slot.own_mailbox().settle(id);
+        if let Some(offered) = self.offered.take() {
+            self.settled = slot.settle(offered);
         }
     }
 
     pub(crate) fn outcome(&self) -> &Outcome {
-        &self.outcome
+        &self.settled.outcome
     }
 
-    pub(crate) fn into_outcome(self) -> Outcome {
-        self.outcome
+    pub(crate) fn into_settled(self) -> SettledRequest {
+        self.settled
     }
 }
 
@@ -111,19 +123,20 @@ mod tests {
     use crate::sys::process::Identity;
 
     /// Offers a request in a slot of a new queue file, and calls `then` with both.
-    fn offer(then: impl FnOnce(&Slot, &mut PendingRequest<'_>, RequestId)) {
+    fn offer(then: impl FnOnce(&Slot, PendingRequest<'_>, RequestId)) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("db.lock");
         let slot = Slot::occupy(&path, None, &Identity::of_this_process(), None).unwrap();
         let offer = Offer {
             fingerprint: 1,
+            since: 0,
             bytes: b"do it",
             on_offered: &|_, _| {},
         };
         let mut pending = PendingRequest::new(Some(&offer));
         pending.offer_in(&slot);
-        let id = pending.id.unwrap();
-        then(&slot, &mut pending, id);
+        let id = pending.id().unwrap();
+        then(&slot, pending, id);
     }
 
     fn claim(slot: &Slot, id: RequestId) -> bool {
@@ -140,24 +153,31 @@ mod tests {
 
     #[test]
     fn a_request_cannot_be_claimed_after_its_deadline() {
-        offer(|slot, pending, id| {
+        offer(|slot, mut pending, id| {
             assert!(!pending.end_at_deadline(slot));
             assert!(!claim(slot, id));
             pending.settle(slot);
-            assert_eq!(*pending.outcome(), Outcome::Untouched);
+            // The file is new: a write to it since would not show.
+            assert_eq!(*pending.outcome(), Outcome::Lost);
+            assert!(pending.into_settled().is_decided);
         });
     }
 
     #[test]
     fn a_claimed_request_is_not_withdrawn_at_its_deadline() {
-        offer(|slot, pending, id| {
+        offer(|slot, mut pending, id| {
             assert!(claim(slot, id));
             assert!(!pending.end_at_deadline(slot), "no reply in time");
-            assert!(slot.own_mailbox().reply(id, b"done"));
+            assert!(slot.own_mailbox().reply(id, [1, 1], b"done"));
             assert!(slot.own_mailbox().acknowledge(id));
             assert!(pending.end_at_deadline(slot));
             pending.settle(slot);
-            assert!(matches!(pending.outcome(), Outcome::Done { .. }));
+            let is_done = matches!(
+                pending.outcome(),
+                // The same, to be looked up: as above.
+                Outcome::Done { .. } | Outcome::Claimed { reply: Some(_), .. }
+            );
+            assert!(is_done);
         });
     }
 
@@ -169,6 +189,7 @@ mod tests {
                 slot: slot.index(),
                 id,
                 bytes: b"do it".to_vec(),
+                since: 0,
                 claimed: None,
                 pid: 1,
             };

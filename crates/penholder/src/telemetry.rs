@@ -181,6 +181,18 @@ pub(crate) fn combined(labels: Labels<'_>, requests: usize, writes: usize) {
     }
 }
 
+/// Reports that writes of other processes are not executed for a while.
+pub(crate) fn combining_paused(labels: Labels<'_>, reason: impl Display) {
+    warn!(
+        target: "penholder",
+        database = %labels.path(),
+        label = labels.label(),
+        %reason,
+        "the table `_penholder_batch` cannot be used: writes are not combined with those of other \
+         processes: run `penholder doctor`",
+    );
+}
+
 /// Reports that the WAL is long and a reader keeps a checkpoint from copying all of it;
 /// `moved` of its `frames` frames were copied.
 pub(crate) fn wal_is_pinned(location: &Location, frames: u64, moved: u64) {

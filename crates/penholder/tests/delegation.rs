@@ -120,6 +120,7 @@ fn offer_requests(args: &[OsString]) {
         let bytes = request(&sql);
         let offer = Offer {
             fingerprint: fingerprint.parse().unwrap(),
+            since: 0,
             bytes: &bytes,
             on_offered: &|_, _| (),
         };
@@ -130,8 +131,9 @@ fn offer_requests(args: &[OsString]) {
         let waited = locker.acquire_with_request(&deadline, &canceller, Some(&offer));
         let had_lock = waited.lock.unwrap().is_some();
         peer::send(match waited.outcome {
-            Outcome::Untouched if had_lock => "local",
-            Outcome::Done { .. } => "done",
+            // The file may have been changed a moment before, so that this is to be looked up.
+            Outcome::Untouched | Outcome::Lost if had_lock => "local",
+            Outcome::Done { .. } | Outcome::Claimed { reply: Some(_), .. } => "done",
             _ => "other",
         });
     }

@@ -283,7 +283,7 @@ impl Writers {
 
     /// Returns how many transactions executed requests of other processes.
     fn batches(&self) -> i64 {
-        let sql = "SELECT coalesce(max(seq), 0) AS n FROM _penholder_batch";
+        let sql = "SELECT max(seq) - min(seq) AS n FROM _penholder_batch";
         self.db.query_scalar(sql, ()).unwrap()
     }
 }
@@ -407,9 +407,23 @@ fn check(path: &Path, notes: &Told) -> HashSet<String> {
 
 // ---- kills -----------------------------------------------------------------------
 
+/// What happens to the queue file meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meanwhile {
+    Nothing,
+    /// It is overwritten with garbage.
+    Damaged,
+    /// An older one is written over it, and writers are stopped for a while.
+    Restored,
+}
+
 /// Kills writers: half of them at a step, the others at random or while they hold the lock.
-fn run_storm(kills: usize, damaged: bool) {
-    let mut writers = Writers::new(LONG_TIMEOUT);
+fn run_storm(kills: usize, meanwhile: Meanwhile) {
+    let timeout = match meanwhile {
+        Meanwhile::Restored => SHORT_TIMEOUT,
+        _ => LONG_TIMEOUT,
+    };
+    let mut writers = Writers::new(timeout);
     (0..WAYS.len()).for_each(|_| writers.start_another());
     let mut died_at: HashMap<&str, usize> = HashMap::new();
     let queue_file = writers.path().with_file_name("db.lockq");
@@ -417,10 +431,20 @@ fn run_storm(kills: usize, damaged: bool) {
     thread::scope(|scope| {
         // It ends with the scope, also if something fails.
         let _over = Over(&over);
-        if damaged {
-            scope.spawn(|| damage_until(&over, &queue_file));
+        match meanwhile {
+            Meanwhile::Nothing => {}
+            Meanwhile::Damaged => drop(scope.spawn(|| damage_until(&over, &queue_file))),
+            Meanwhile::Restored => {
+                for whole in [false, true] {
+                    let (over, queue_file) = (&over, &queue_file);
+                    scope.spawn(move || restore_until(over, queue_file, whole));
+                }
+            }
         }
         for kill in 0..kills {
+            if meanwhile == Meanwhile::Restored {
+                stop_one_for_a_moment(&writers);
+            }
             if kill % 2 == 0 {
                 let steps = || STEPS.into_iter().chain([RARE_STEP]);
                 let step = steps().nth(kill / 2 % steps().count()).unwrap();
@@ -449,7 +473,7 @@ fn run_storm(kills: usize, damaged: bool) {
         counters.combined_writes,
     );
     assert!(batches > 0, "nothing was combined");
-    if !damaged {
+    if meanwhile == Meanwhile::Nothing {
         assert!(counters.combined_writes > 0, "{counters:?}");
         assert!(notes.unknown.is_empty(), "{:?}", notes.unknown);
         assert!(notes.not_written.is_empty(), "{:?}", notes.not_written);
@@ -492,7 +516,7 @@ fn kills(at_least: usize) -> usize {
 
 #[test]
 fn combined_writes_survive_kills() {
-    run_storm(kills(100), false);
+    run_storm(kills(100), Meanwhile::Nothing);
 }
 
 // ---- a queue file that is overwritten -----------------------------------------------------
@@ -578,7 +602,62 @@ fn read_word(queue_file: &File, at: u64) -> std::io::Result<u64> {
 
 #[test]
 fn combined_writes_survive_a_damaged_queue_file() {
-    run_storm(kills(24), true);
+    run_storm(kills(24), Meanwhile::Damaged);
+}
+
+// ---- an older queue file, written over the live one ---------------------------------------
+
+/// Copies the queue file, or the mailboxes in use, and writes the copy back in place a moment
+/// later, again and again.
+fn restore_until(over: &AtomicBool, path: &Path, whole: bool) {
+    while !over.load(Ordering::Relaxed) {
+        // No process has built it yet.
+        let _ = restore(path, whole);
+        thread::sleep(Duration::from_micros(random_below(15_000) as u64));
+    }
+}
+
+fn restore(path: &Path, whole: bool) -> std::io::Result<()> {
+    let queue_file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+    let length = queue_file.metadata()?.len();
+    let mailboxes = length - SLOTS * MAILBOX;
+    let pause = || thread::sleep(Duration::from_micros(random_below(20_000) as u64));
+    if whole {
+        let mut copy = vec![0; usize::try_from(length).unwrap()];
+        queue_file.read_exact_at(&mut copy, 0)?;
+        pause();
+        return queue_file.write_all_at(&copy, 0);
+    }
+    let mut copies = Vec::new();
+    for at in (0..SLOTS).map(|slot| mailboxes + slot * MAILBOX) {
+        if read_word(&queue_file, at)? != 0 {
+            let mut mailbox = [0; 8192];
+            queue_file.read_exact_at(&mut mailbox, at)?;
+            copies.push((at, mailbox));
+        }
+    }
+    pause();
+    for (at, mailbox) in copies {
+        queue_file.write_all_at(&mailbox, at)?;
+        let slot = (at - mailboxes) / MAILBOX;
+        let line = QUEUE + slot / 64 * 8;
+        let waiting = read_word(&queue_file, line)? | 1 << (slot % 64);
+        queue_file.write_all_at(&waiting.to_ne_bytes(), line)?;
+    }
+    Ok(())
+}
+
+/// Stops a writer, and continues it later than others wait, or sooner.
+fn stop_one_for_a_moment(writers: &Writers) {
+    let peer = &writers.peers[random_below(writers.peers.len())];
+    peer.signal("STOP");
+    thread::sleep(Duration::from_millis(random_below(100) as u64));
+    peer.signal("CONT");
+}
+
+#[test]
+fn nothing_is_written_twice_if_an_older_queue_file_is_written_over_it() {
+    run_storm(kills(24), Meanwhile::Restored);
 }
 
 // ---- a stopped combiner -------------------------------------------------------------

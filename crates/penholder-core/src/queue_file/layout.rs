@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::mailbox;
+use crate::mailbox::{self, RequestId};
 use crate::running_statement;
 use crate::turnstile::{SLOTS, SlotIndex, Word};
 
@@ -70,6 +70,13 @@ pub(super) const LABEL_LEN: usize = 64;
 /// The byte of the file that the first slot locks.
 pub(super) const LIVENESS_FIRST_BYTE: i64 = 1 << 62;
 
+/// The first of the bytes that stand for requests which are executed, one for each slot.
+const EXECUTED_FIRST_BYTE: i64 = 1 << 60;
+/// The first of the bytes that stand for offered requests.
+const OFFERED_FIRST_BYTE: i64 = 1 << 61;
+/// How many bits of a request's id are part of the byte that stands for it.
+const OFFERED_BITS: u32 = 44;
+
 /// Returns the path of the queue file: the path of the lock file with `q` appended.
 pub(crate) fn path_of(lock_file: &Path) -> PathBuf {
     let mut name = OsString::from(lock_file);
@@ -120,5 +127,21 @@ pub(super) fn event(place: usize) -> (usize, usize) {
 
 /// Returns the byte that the occupant of a slot locks, which proves that it lives.
 pub(super) fn liveness_byte(slot: SlotIndex) -> i64 {
-    LIVENESS_FIRST_BYTE + i64::from(u16::try_from(slot.number()).unwrap_or(u16::MAX))
+    LIVENESS_FIRST_BYTE + small(slot)
+}
+
+/// Returns the byte that a combiner locks while it may execute the request in this slot.
+pub(super) fn executed_byte(slot: SlotIndex) -> i64 {
+    EXECUTED_FIRST_BYTE + small(slot)
+}
+
+/// Returns the byte that the owner of a request locks while it offers it.
+pub(super) fn offered_byte(slot: SlotIndex, id: RequestId) -> i64 {
+    let [first, _] = id.0;
+    let bits = i64::try_from(first >> (64 - OFFERED_BITS)).unwrap_or(0);
+    OFFERED_FIRST_BYTE + (small(slot) << OFFERED_BITS) + bits
+}
+
+fn small(slot: SlotIndex) -> i64 {
+    i64::from(u16::try_from(slot.number()).unwrap_or(u16::MAX))
 }

@@ -1,14 +1,78 @@
 //! Remote requests: what waiters leave in the mailboxes of their slots, and what the
 //! holder of the lock does with them.
+//!
+//! The file only carries them: an older file may be written over it. What must not be forged by
+//! older bytes is in the kernel:
+//!
+//! | who | what it locks | until | what that tells |
+//! | --- | --- | --- | --- |
+//! | owner | a byte whose offset contains its slot and bits of the request's id | it has withdrawn the request, or has its outcome | without it, a request is one of an older file |
+//! | combiner | the byte of the request's slot | its transaction is over | without it, what became of a request that is not offered any more is decided, and can be read in the batch table |
+//!
+//! A combiner locks its byte, claims the request, and only then asks for the owner's lock. An owner
+//! takes its request out of the mailbox, gives up its lock, and only then looks when the file
+//! was last changed by a `write`. So if a combiner executes a request because an older mailbox was
+//! written back, its owner sees that the file was written.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use super::layout;
+use super::layout::{self, executed_byte, offered_byte};
 use super::slot::Slot;
 use super::waker;
-use crate::mailbox::{self, Claim, Mailbox, RemoteRequest, RequestId};
+use crate::mailbox::{self, Claim, Mailbox, Outcome, RemoteRequest, RequestId};
+use crate::sys::descriptor::Descriptor;
+use crate::sys::file;
 use crate::sys::map::Mapping;
 use crate::turnstile::{self, Memory, SlotIndex, Word};
+
+/// Two changes of a file this close to each other may have the same time, in nanoseconds: kernels
+/// before Linux 6.13 count by ticks.
+const TIME_GRAIN: i128 = 20_000_000;
+
+/// A request in our mailbox.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OfferedRequest {
+    pub(crate) id: RequestId,
+    /// When the queue file was last changed before; `None` if a later change would not show.
+    changed: Option<i128>,
+}
+
+/// A request that is not in our mailbox any more.
+#[derive(Debug)]
+pub(crate) struct SettledRequest {
+    pub(crate) outcome: Outcome,
+    /// Whether no combiner may still be executing it.
+    pub(crate) is_decided: bool,
+}
+
+/// Says that this process may execute the requests in some slots, until it is dropped.
+#[derive(Debug)]
+pub struct Combining {
+    file: Arc<Descriptor>,
+    first: SlotIndex,
+    last: SlotIndex,
+}
+
+impl Combining {
+    /// Says that the request in this slot is not executed, or that the transaction which did is
+    /// over.
+    fn leave(&self, slot: SlotIndex) {
+        // If that fails, its owner is told less than it could be.
+        let _ = file::unlock_byte(&self.file, executed_byte(slot));
+    }
+}
+
+impl Drop for Combining {
+    fn drop(&mut self) {
+        // A forked child's copy is its parent's.
+        if self.file.is_ours() {
+            let first = executed_byte(self.first);
+            let length = executed_byte(self.last) + 1 - first;
+            let _ = file::unlock_bytes(&self.file, first, length);
+        }
+    }
+}
 
 impl Slot {
     pub(crate) fn own_mailbox(&self) -> Mailbox<'_> {
@@ -21,15 +85,67 @@ impl Slot {
 
     // ---- the waiter ----------------------------------------------------------
 
-    /// Leaves a request, if one may be left here and it fits.
-    pub(crate) fn offer(&self, fingerprint: u64, request: &[u8]) -> Option<RequestId> {
+    /// Leaves a request, if one may be left here and it fits. No batch up to `since` has
+    /// executed it.
+    pub(crate) fn offer(
+        &self,
+        fingerprint: u64,
+        since: u64,
+        request: &[u8],
+    ) -> Option<OfferedRequest> {
         if !self.is_private() || request.len() > mailbox::REQUEST_MAX {
             return None;
         }
         let id = self.unique_id();
+        if !file::try_lock_byte(self.liveness(), offered_byte(self.index(), id)).unwrap_or(false) {
+            return None;
+        }
         let fingerprint = self.bind(fingerprint, self.index());
-        self.own_mailbox().offer(id, fingerprint, request);
-        Some(id)
+        self.own_mailbox().prepare(id, fingerprint, since, request);
+        let changed = self.last_change();
+        self.own_mailbox().publish(id);
+        Some(OfferedRequest { id, changed })
+    }
+
+    /// Takes our request out of the mailbox, and returns what became of it.
+    pub(crate) fn settle(&self, request: OfferedRequest) -> SettledRequest {
+        let OfferedRequest { id, changed } = request;
+        let outcome = self.own_mailbox().settle(id);
+        let unlocked = file::unlock_byte(self.liveness(), offered_byte(self.index(), id));
+        let was_written = unlocked.is_err() || changed.is_none() || self.changed_at() != changed;
+        let (outcome, is_decided) = match outcome {
+            Outcome::Untouched if was_written => (Outcome::Lost, !self.may_be_executed()),
+            // It is committed, but the reply may be one of a batch that was rolled back.
+            Outcome::Done { claim, reply } if was_written => {
+                let reply = Some(reply);
+                (Outcome::Claimed { claim, reply }, true)
+            }
+            outcome @ (Outcome::Claimed { .. } | Outcome::Lost) => {
+                (outcome, !self.may_be_executed())
+            }
+            outcome => (outcome, true),
+        };
+        SettledRequest {
+            outcome,
+            is_decided,
+        }
+    }
+
+    /// Whether another process may be executing our request.
+    fn may_be_executed(&self) -> bool {
+        file::are_bytes_locked(self.liveness(), executed_byte(self.index()), 1).unwrap_or(true)
+    }
+
+    fn changed_at(&self) -> Option<i128> {
+        file::changed_at(self.liveness()).ok()
+    }
+
+    /// Returns when the file was last changed, if a change from now on has another time.
+    fn last_change(&self) -> Option<i128> {
+        let changed = self.changed_at()?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = i128::try_from(now.ok()?.as_nanos()).ok()?;
+        (changed + TIME_GRAIN < now).then_some(changed)
     }
 
     /// Returns a handle that withdraws the request from another thread.
@@ -72,21 +188,67 @@ impl Slot {
             .collect();
         slots.sort_by_key(|&slot| self.load(Word::Ticket(slot)));
         let read = |slot: SlotIndex| {
-            let (id, bytes, claimed) = self.mailbox(slot).read(self.bind(fingerprint, slot))?;
-            let pid = u32::try_from(self.pid(slot)).unwrap_or(0);
+            let content = self.mailbox(slot).read(self.bind(fingerprint, slot))?;
             Some(RemoteRequest {
                 slot,
-                id,
-                bytes,
-                claimed,
-                pid,
+                id: content.id,
+                bytes: content.bytes,
+                since: content.since,
+                claimed: content.claimed,
+                pid: u32::try_from(self.pid(slot)).unwrap_or(0),
             })
         };
         slots.into_iter().filter_map(read).collect()
     }
 
-    pub(crate) fn claim_request(&self, request: &RemoteRequest, claim: Claim) -> bool {
-        self.mailbox(request.slot).claim(request.id, claim)
+    /// Says that this process may execute these requests. Removes those that another process
+    /// may be executing.
+    pub(crate) fn begin_combining(&self, requests: &mut Vec<RemoteRequest>) -> Option<Combining> {
+        let mut slots: Vec<SlotIndex> = requests.iter().map(|one| one.slot).collect();
+        slots.sort_unstable_by_key(|slot| slot.number());
+        let combining = Combining {
+            file: Arc::clone(self.liveness()),
+            first: *slots.first()?,
+            last: *slots.last()?,
+        };
+        let lock = |slots: &[SlotIndex]| {
+            let first = slots.first().map_or(0, |&slot| executed_byte(slot));
+            let length = i64::try_from(slots.len()).unwrap_or(0);
+            file::try_lock_bytes(&combining.file, first, length).unwrap_or(false)
+        };
+        // Neighbours at once.
+        for neighbours in slots.chunk_by(|one, next| one.number() + 1 == next.number()) {
+            if lock(neighbours) {
+                continue;
+            }
+            for slot in neighbours {
+                if !lock(&[*slot]) {
+                    requests.retain(|one| one.slot != *slot);
+                }
+            }
+        }
+        Some(combining)
+    }
+
+    /// Claims a request whose owner waits for it, by the word of the kernel. One of an older
+    /// file is discarded.
+    pub(crate) fn claim_request(
+        &self,
+        request: &RemoteRequest,
+        claim: Claim,
+        combining: &Combining,
+    ) -> bool {
+        let mailbox = self.mailbox(request.slot);
+        let byte = offered_byte(request.slot, request.id);
+        let is_claimed = mailbox.claim(request.id, claim);
+        if is_claimed && file::are_bytes_locked(self.liveness(), byte, 1).unwrap_or(false) {
+            return true;
+        }
+        if is_claimed {
+            mailbox.discard(request.id);
+        }
+        combining.leave(request.slot);
+        false
     }
 
     /// Returns the claim on a request, if it is claimed, also if its owner has left the queue.
@@ -94,8 +256,8 @@ impl Slot {
         self.mailbox(request.slot).current_claim(request.id)
     }
 
-    pub(crate) fn reply(&self, request: &RemoteRequest, reply: &[u8]) -> bool {
-        self.mailbox(request.slot).reply(request.id, reply)
+    pub(crate) fn reply(&self, request: &RemoteRequest, batch: [u64; 2], reply: &[u8]) -> bool {
+        self.mailbox(request.slot).reply(request.id, batch, reply)
     }
 
     pub(crate) fn refuse(&self, request: &RemoteRequest) {
@@ -104,11 +266,25 @@ impl Slot {
 
     /// Tells the owners of committed requests, which do not wait for the lock any more.
     pub(crate) fn acknowledge(&self, requests: &[RemoteRequest]) {
+        self.acknowledge_each(requests, |mailbox, id| mailbox.acknowledge(id));
+    }
+
+    /// Tells the owners of requests that an earlier batch committed.
+    pub(crate) fn acknowledge_found(&self, requests: &[RemoteRequest], combining: &Combining) {
+        requests.iter().for_each(|one| combining.leave(one.slot));
+        self.acknowledge_each(requests, |mailbox, id| mailbox.acknowledge_found(id));
+    }
+
+    fn acknowledge_each(
+        &self,
+        requests: &[RemoteRequest],
+        acknowledge: impl Fn(Mailbox<'_>, RequestId) -> bool,
+    ) {
         for request in requests {
             let slot = request.slot;
             // First, or it could be given the lock, which it does not want any more.
             self.clear_bits(Word::Queue(slot.group()), slot.bit());
-            if self.mailbox(slot).acknowledge(request.id) {
+            if acknowledge(self.mailbox(slot), request.id) {
                 crate::failpoint!("acknowledged");
             }
         }

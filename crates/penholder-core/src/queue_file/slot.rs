@@ -67,7 +67,7 @@ pub(crate) struct Slot {
     mapping: Arc<Mapping>,
     /// The lock on this open file proves that we live. It is not the file that is mapped,
     /// or a forked child's inherited mapping would keep the lock.
-    liveness: Descriptor,
+    liveness: Arc<Descriptor>,
     id: FileId,
     /// When the file was created, in nanoseconds. Inode numbers are reused; together with
     /// this, no other file has the same identity.
@@ -137,7 +137,7 @@ impl Slot {
         let is_private = file::is_private(&file)?;
         let born = born(&file)?;
         drop(file);
-        let liveness = Descriptor::open(|| file::open_existing(path))?;
+        let liveness = Arc::new(Descriptor::open(|| file::open_existing(path))?);
         if file::facts(&liveness)?.id != facts.id {
             return Ok(None);
         }
@@ -197,6 +197,11 @@ impl Slot {
 
     pub(super) fn mapping(&self) -> &Arc<Mapping> {
         &self.mapping
+    }
+
+    /// Returns the open file with our locks.
+    pub(super) fn liveness(&self) -> &Arc<Descriptor> {
+        &self.liveness
     }
 
     pub(super) fn is_private(&self) -> bool {

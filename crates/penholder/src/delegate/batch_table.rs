@@ -3,8 +3,19 @@
 //! Each transaction that executes requests leaves a row: its sequence number, its id, and the
 //! ids of the requests. So the next process that holds SQLite's write lock can tell what became
 //! of a request whose combiner died.
+//!
+//! | entry of 16 bytes in `carried` | means |
+//! | --- | --- |
+//! | id of a request | it was executed |
+//! | `partly:` and a zero byte, 64 bits | bit *n*: whether write *n* of the request before was done; the others were taken back. Without such entries all were done |
+//!
+//! The database is not ours alone: the name may be another table's, a view's or a virtual
+//! table's, and there may be triggers on it. So the table is used only if its schema is exactly
+//! the one that is created here, and a row counts as inserted only once it was read back.
 
-use std::time::SystemTime;
+use std::cell::Cell;
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use penholder_core::RequestId;
 use rusqlite::{Connection, ErrorCode};
@@ -13,113 +24,350 @@ use crate::sqlite::query::step;
 
 /// The name of the table; the first batch that executes a request creates it.
 pub(super) const TABLE: &str = "_penholder_batch";
+const COLUMNS: &str = "(seq INTEGER PRIMARY KEY, id BLOB NOT NULL, carried BLOB NOT NULL)";
 /// Rows that are kept at least: more than there are slots in the queue file.
 const KEPT: i64 = 1024;
 /// How many more rows gather before the oldest are deleted.
 const SPARE: i64 = 512;
+/// A number that no table of ours reaches.
+const HIGHEST: i64 = 1 << 62;
+/// Begins an entry that says which writes of a request were done.
+const PARTLY: [u8; 8] = *b"partly:\0";
+const ENTRY: usize = 16;
 
-/// Returns the sequence number of the next batch, and creates the table if it is missing. Only
-/// inside a transaction.
-pub(super) fn next_sequence(connection: &Connection) -> rusqlite::Result<i64> {
-    let sql = format!("SELECT max(seq) FROM main.{TABLE}");
-    let newest = connection
-        .prepare_cached(&sql)
-        .and_then(|mut ask| ask.query_row([], |row| row.get::<_, Option<i64>>(0)));
-    match newest {
-        Ok(newest) => Ok(newest.unwrap_or(0).saturating_add(1)),
-        Err(error) if is_missing(&error) => {
-            create(connection)?;
-            Ok(1)
-        }
-        Err(error) => Err(error),
+/// Why the table is of no use.
+#[derive(Debug)]
+pub(crate) enum TableError {
+    /// It is missing, or has no row.
+    Empty,
+    /// It is not ours: what is wrong, and a statement that helps.
+    Foreign(Foreign),
+    Sqlite(rusqlite::Error),
+}
+
+/// What is wrong with the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Foreign {
+    pub(crate) what: String,
+    /// A statement that puts it right.
+    pub(crate) remedy: String,
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
     }
 }
 
-fn create(connection: &Connection) -> rusqlite::Result<()> {
-    let create = format!(
-        "CREATE TABLE IF NOT EXISTS main.{TABLE}(\
-         seq INTEGER PRIMARY KEY, id BLOB NOT NULL, carried BLOB NOT NULL)"
-    );
-    step(connection, &create)
+impl From<rusqlite::Error> for TableError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
 }
 
-/// Records, in the transaction, which requests it executes.
-pub(super) fn record(
-    connection: &Connection,
-    sequence: i64,
-    batch: [u64; 2],
-    executed: &[RequestId],
-) -> rusqlite::Result<()> {
+impl TableError {
+    /// Returns what is wrong with the table, unless SQLite would fail with any table.
+    pub(super) fn into_foreign(self) -> Option<Foreign> {
+        use ErrorCode::{
+            CannotOpen, DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull, NotADatabase,
+            OperationInterrupted, OutOfMemory, ReadOnly, SystemIoFailure,
+        };
+        match self {
+            Self::Empty => None,
+            Self::Foreign(foreign) => Some(foreign),
+            Self::Sqlite(error) => match error.sqlite_error_code() {
+                Some(
+                    CannotOpen | DatabaseBusy | DatabaseCorrupt | DatabaseLocked | DiskFull
+                    | NotADatabase | OperationInterrupted | OutOfMemory | ReadOnly
+                    | SystemIoFailure,
+                ) => None,
+                _ => Some(foreign_row(&format!("it cannot be used: {error}"))),
+            },
+        }
+    }
+}
+
+type Result<T> = std::result::Result<T, TableError>;
+
+/// A request that a batch has executed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Executed {
+    /// The id of the batch.
+    pub(super) batch: [u64; 2],
+    /// Which of its writes were done; `None` for all.
+    done: Option<Vec<u64>>,
+}
+
+impl Executed {
+    /// Whether this write of the request was done.
+    pub(super) fn is_done(&self, write: usize) -> bool {
+        self.done.as_ref().is_none_or(|words| {
+            let word = words.get(write / 64).copied().unwrap_or(0);
+            word >> (write % 64) & 1 == 1
+        })
+    }
+}
+
+/// What the table says of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Search {
+    Executed(Executed),
+    NotExecuted,
+    /// It does not reach back to when the request was made.
+    Unknown,
+}
+
+/// The table, as one connection has seen it.
+#[derive(Debug, Default)]
+pub(super) struct BatchTable {
+    /// The version of the schema in which it was found to be ours.
+    checked: Cell<Option<i64>>,
+}
+
+impl BatchTable {
+    /// Returns the number of the newest batch. Only inside a transaction.
+    pub(super) fn newest(&self, connection: &Connection) -> Result<i64> {
+        self.check(connection)?;
+        let sql = format!("SELECT max(seq) FROM main.{TABLE}");
+        let mut ask = connection.prepare_cached(&sql)?;
+        let newest: Option<i64> = ask.query_row([], |row| row.get(0))?;
+        match newest {
+            None => Err(TableError::Empty),
+            Some(1..HIGHEST) => newest.ok_or(TableError::Empty),
+            Some(number) => {
+                let what = format!("it has a row with the number {number}");
+                Err(TableError::Foreign(foreign_row(&what)))
+            }
+        }
+    }
+
+    /// Returns whether the schema of the table is the one that is created here.
+    fn check(&self, connection: &Connection) -> Result<()> {
+        let version: i64 = connection
+            .prepare_cached("PRAGMA main.schema_version")?
+            .query_row([], |row| row.get(0))?;
+        if self.checked.get() == Some(version) {
+            return Ok(());
+        }
+        match fault_in_schema(connection)? {
+            Some(foreign) => Err(TableError::Foreign(foreign)),
+            None if !exists(connection)? => Err(TableError::Empty),
+            None => {
+                self.checked.set(Some(version));
+                Ok(())
+            }
+        }
+    }
+
+    /// Creates the table, with one row that stands for no request. In a transaction of its own,
+    /// so that a table which is missing later was dropped.
+    pub(super) fn create(&self, connection: &Connection, id: [u64; 2]) -> Result<()> {
+        step(
+            connection,
+            &format!("CREATE TABLE IF NOT EXISTS main.{TABLE}{COLUMNS}"),
+        )?;
+        self.check(connection)?;
+        // The version is forgotten again if this is rolled back.
+        self.checked.set(None);
+        // Higher than the numbers of a table that was dropped.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let first = since.map_or(1, |since| i64::try_from(since.as_micros()).unwrap_or(1));
+        insert(connection, first, id, &[])
+    }
+
+    /// Records, in the transaction, which requests it executes; of each, which of its writes were
+    /// done. When this returns, the row is there.
+    pub(super) fn record<'a>(
+        connection: &Connection,
+        sequence: i64,
+        batch: [u64; 2],
+        executed: impl IntoIterator<Item = (RequestId, &'a [bool])>,
+    ) -> Result<()> {
+        let mut carried = Vec::new();
+        for (id, done) in executed {
+            carried.extend_from_slice(&id.to_bytes());
+            if done.iter().all(|&done| done) {
+                continue;
+            }
+            for some in done.chunks(64) {
+                let bits = (0..).zip(some).map(|(bit, &done)| u64::from(done) << bit);
+                carried.extend_from_slice(&PARTLY);
+                carried.extend_from_slice(&bits.sum::<u64>().to_le_bytes());
+            }
+        }
+        insert(connection, sequence, batch, &carried)?;
+        if sequence % SPARE == 0 {
+            let sql = format!("DELETE FROM main.{TABLE} WHERE seq <= ?1");
+            connection
+                .prepare_cached(&sql)?
+                .execute([sequence - KEPT])?;
+        }
+        Ok(())
+    }
+
+    /// Finds out which requests were executed: each is given with the newest batch that its owner
+    /// knew of before it was made. Only inside a transaction.
+    pub(super) fn find(
+        &self,
+        connection: &Connection,
+        requests: &[(RequestId, u64)],
+    ) -> Result<Vec<Search>> {
+        let nothing = |search: Search| Ok(vec![search; requests.len()]);
+        match self.newest(connection) {
+            Ok(_) => {}
+            // Where no table was, there was no batch. Where one was, it was dropped.
+            Err(TableError::Empty) if requests.iter().all(|&(_, since)| since == 0) => {
+                return nothing(Search::NotExecuted);
+            }
+            Err(TableError::Empty) => return nothing(Search::Unknown),
+            Err(error) => return Err(error),
+        }
+        let Some(since) = requests.iter().map(|&(_, since)| number(since)).min() else {
+            return Ok(Vec::new());
+        };
+        let mut found = vec![None; requests.len()];
+        let sql = format!("SELECT id, carried FROM main.{TABLE} WHERE seq > ?1");
+        let mut ask = connection.prepare_cached(&sql)?;
+        let mut rows = ask.query([since])?;
+        while let Some(row) = rows.next()? {
+            let (batch, carried) = (row.get_ref(0)?, row.get_ref(1)?);
+            let carried = carried.as_blob().map_err(rusqlite::Error::from)?;
+            for (place, &(id, _)) in requests.iter().enumerate() {
+                if found[place].is_none()
+                    && let Some(done) = writes_done(carried, id)
+                {
+                    let batch = words(batch.as_blob().map_err(rusqlite::Error::from)?);
+                    found[place] = Some(Executed { batch, done });
+                }
+            }
+        }
+        let search = |(found, &(_, since)): (Option<Executed>, &(RequestId, u64))| {
+            Ok(match found {
+                Some(executed) => Search::Executed(executed),
+                None if reaches_back(connection, number(since))? => Search::NotExecuted,
+                None => Search::Unknown,
+            })
+        };
+        found.into_iter().zip(requests).map(search).collect()
+    }
+}
+
+fn insert(connection: &Connection, sequence: i64, id: [u64; 2], carried: &[u8]) -> Result<()> {
+    let id: Vec<u8> = id.iter().flat_map(|word| word.to_le_bytes()).collect();
     let sql = format!("INSERT INTO main.{TABLE}(seq, id, carried) VALUES (?1, ?2, ?3)");
-    let id: Vec<u8> = batch.iter().flat_map(|word| word.to_le_bytes()).collect();
-    let ids: Vec<u8> = executed.iter().flat_map(|id| id.to_bytes()).collect();
+    let changed = connection
+        .prepare_cached(&sql)?
+        .execute((sequence, &id, carried))?;
+    let sql = format!("SELECT id = ?2 AND carried = ?3 FROM main.{TABLE} WHERE seq = ?1");
+    let is_there = connection
+        .prepare_cached(&sql)?
+        .query_map((sequence, &id, carried), |row| row.get(0))?
+        .next()
+        .transpose()?;
+    if changed == 1 && is_there == Some(true) {
+        Ok(())
+    } else {
+        let foreign = foreign_row("a row that was inserted is not there");
+        Err(TableError::Foreign(foreign))
+    }
+}
+
+/// Returns what is wrong with the schema of the table, if something is.
+pub(crate) fn fault_in_schema(connection: &Connection) -> rusqlite::Result<Option<Foreign>> {
+    let sql = "SELECT type, name, tbl_name, sql FROM main.sqlite_schema \
+               WHERE name = ?1 COLLATE NOCASE OR tbl_name = ?1 COLLATE NOCASE";
+    let mut ask = connection.prepare_cached(sql)?;
+    let mut rows = ask.query([TABLE])?;
+    while let Some(row) = rows.next()? {
+        let (kind, name): (String, String) = (row.get(0)?, row.get(1)?);
+        let sql: Option<String> = row.get(3)?;
+        let is_ours = kind == "table" && sql.as_deref() == Some(&created());
+        if !is_ours {
+            let what = match kind.as_str() {
+                "table" => "it is another table than penholder's".to_owned(),
+                _ if name.eq_ignore_ascii_case(TABLE) => {
+                    format!("{} {kind} has its name", article(&kind))
+                }
+                _ => format!("it has {} {kind}, {name}", article(&kind)),
+            };
+            let quoted = name.replace('"', "\"\"");
+            let remedy = format!("DROP {} \"{quoted}\"", kind.to_uppercase());
+            return Ok(Some(Foreign { what, remedy }));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns what is wrong with the table, if something is.
+pub(crate) fn fault(connection: &Connection) -> rusqlite::Result<Option<Foreign>> {
+    match BatchTable::default().newest(connection) {
+        Ok(_) | Err(TableError::Empty) => Ok(None),
+        Err(TableError::Foreign(foreign)) => Ok(Some(foreign)),
+        Err(TableError::Sqlite(error)) => Err(error),
+    }
+}
+
+fn article(kind: &str) -> &'static str {
+    if kind == "index" { "an" } else { "a" }
+}
+
+/// The table is ours, but a row of it is not as it should be.
+fn foreign_row(what: &str) -> Foreign {
+    Foreign {
+        what: what.to_owned(),
+        remedy: format!("DROP TABLE {TABLE}"),
+    }
+}
+
+/// Returns the text by which the schema knows our table.
+fn created() -> String {
+    format!("CREATE TABLE {TABLE}{COLUMNS}")
+}
+
+fn exists(connection: &Connection) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT 1 FROM main.sqlite_schema WHERE name = ?1")?
+        .exists([TABLE])
+}
+
+/// Returns whether no row after this batch was deleted. Numbers follow one another, and only the
+/// oldest rows are deleted. The row of a table that was just created is for no request.
+fn reaches_back(connection: &Connection, since: i64) -> rusqlite::Result<bool> {
+    let sql = format!(
+        "SELECT EXISTS (SELECT 1 FROM main.{TABLE} WHERE seq IN (?1, ?1 + 1)) \
+         OR ?1 = 0 AND (SELECT length(carried) FROM main.{TABLE} ORDER BY seq LIMIT 1) = 0"
+    );
     connection
         .prepare_cached(&sql)?
-        .execute((sequence, id, ids))?;
-    if sequence % SPARE == 0 {
-        let sql = format!("DELETE FROM main.{TABLE} WHERE seq <= ?1");
-        connection
-            .prepare_cached(&sql)?
-            .execute([sequence - KEPT])?;
-    }
-    Ok(())
+        .query_row([since], |row| row.get(0))
 }
 
-/// Returns whether the batch with this sequence number, or a later one, executed this request;
-/// `None` if that cannot be told any more. Only inside a transaction.
-///
-/// A later one, because the claim may have been read before another combiner made a new one.
-pub(super) fn has_executed_since(
-    connection: &Connection,
-    sequence: u64,
-    id: RequestId,
-) -> rusqlite::Result<Option<bool>> {
-    let Ok(sequence) = i64::try_from(sequence) else {
-        return Ok(Some(false));
+/// Returns which writes of a request were done, if it is among the executed ones.
+#[expect(
+    clippy::option_option,
+    reason = "not there; there, all done; there, some done"
+)]
+fn writes_done(carried: &[u8], id: RequestId) -> Option<Option<Vec<u64>>> {
+    let mut entries = carried.chunks_exact(ENTRY);
+    entries.find(|&entry| entry == id.to_bytes())?;
+    let bits = |entry: &[u8]| {
+        let (tag, bits) = entry.split_first_chunk()?;
+        (*tag == PARTLY).then(|| u64::from_le_bytes(bits.try_into().unwrap_or_default()))
     };
-    let sql = format!("SELECT carried FROM main.{TABLE} WHERE seq >= ?1");
-    let mut ask = match connection.prepare_cached(&sql) {
-        Ok(ask) => ask,
-        Err(error) if is_missing(&error) => return Ok(Some(false)),
-        Err(error) => return Err(error),
-    };
-    let mut rows = ask.query([sequence])?;
-    while let Some(row) = rows.next()? {
-        if contains(&row.get::<_, Vec<u8>>(0)?, id) {
-            return Ok(Some(true));
-        }
-    }
-    let sql = format!("SELECT min(seq) FROM main.{TABLE}");
-    let mut ask = connection.prepare_cached(&sql)?;
-    let oldest: Option<i64> = ask.query_row([], |row| row.get(0))?;
-    let reaches_back = oldest.is_none_or(|oldest| oldest <= sequence);
-    Ok(reaches_back.then_some(false))
+    let words: Vec<u64> = entries.map_while(bits).collect();
+    Some((!words.is_empty()).then_some(words))
 }
 
-/// Returns whether any batch executed this request, which was made after the batch `since`;
-/// `None` if that cannot be told any more. Only inside a transaction.
-pub(super) fn find_executed(
-    connection: &Connection,
-    since: u64,
-    id: RequestId,
-) -> rusqlite::Result<Option<bool>> {
-    let sql = format!("SELECT seq, carried FROM main.{TABLE} ORDER BY seq");
-    let mut ask = match connection.prepare_cached(&sql) {
-        Ok(ask) => ask,
-        Err(error) if is_missing(&error) => return Ok(Some(false)),
-        Err(error) => return Err(error),
+fn words(id: &[u8]) -> [u64; 2] {
+    let word = |at: usize| {
+        let bytes = id.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or(0, u64::from_le_bytes)
     };
-    let mut rows = ask.query([])?;
-    let mut oldest = None;
-    while let Some(row) = rows.next()? {
-        oldest.get_or_insert(row.get::<_, i64>(0)?);
-        if contains(&row.get::<_, Vec<u8>>(1)?, id) {
-            return Ok(Some(true));
-        }
-    }
-    let since = i64::try_from(since).unwrap_or(i64::MAX);
-    let reaches_back = oldest.is_none_or(|oldest| oldest <= since.saturating_add(1));
-    Ok(reaches_back.then_some(false))
+    [word(0), word(8)]
+}
+
+fn number(since: u64) -> i64 {
+    i64::try_from(since).unwrap_or(i64::MAX - 1)
 }
 
 /// Makes the table of `copy`, whose content is to become that of the database `live`, the one that
@@ -132,8 +380,9 @@ pub(crate) fn carry_over(live: &Connection, copy: &Connection) -> rusqlite::Resu
         Err(error) if is_corrupt(&error) => vec![unknown_before_now()],
         Err(error) => return Err(error),
     };
-    copy.execute_batch(&format!("BEGIN; DROP TABLE IF EXISTS main.{TABLE}"))?;
-    create(copy)?;
+    copy.execute_batch(&format!(
+        "BEGIN; DROP TABLE IF EXISTS main.{TABLE}; CREATE TABLE main.{TABLE}{COLUMNS}"
+    ))?;
     let sql = format!("INSERT INTO main.{TABLE}(seq, id, carried) VALUES (?1, ?2, ?3)");
     let mut insert = copy.prepare(&sql)?;
     for row in rows {
@@ -158,19 +407,16 @@ fn read_all(connection: &Connection) -> rusqlite::Result<Option<Vec<Row>>> {
 }
 
 /// A row for a table whose rows are lost. It records no request, and its number is higher than
-/// any that was used, so that the outcome of every earlier request is unknown.
+/// any that was used, so that the outcome of every earlier request is unknown. Its entry is no
+/// request's: the row of a table that was just created has none.
 fn unknown_before_now() -> Row {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let number = i64::try_from(now.unwrap_or_default().as_nanos()).unwrap_or(i64::MAX / 2);
-    (number, Vec::new(), Vec::new())
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let number = i64::try_from(now.unwrap_or_default().as_nanos()).unwrap_or(HIGHEST / 2);
+    (number, Vec::new(), vec![0; ENTRY])
 }
 
 fn is_corrupt(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
-}
-
-fn contains(ids: &[u8], id: RequestId) -> bool {
-    ids.chunks(16).any(|one| one == id.to_bytes())
 }
 
 fn is_missing(error: &rusqlite::Error) -> bool {

@@ -1,10 +1,11 @@
 //! The holder's side: one transaction for its own writes and those of other processes.
 
+use std::mem;
 use std::time::{Duration, Instant};
 
-use penholder_core::{BatchSize, Guard, REPLY_MAX, RemoteRequest, RequestId};
+use penholder_core::{BatchSize, Combining, Guard, REPLY_MAX, RemoteRequest};
 
-use super::batch_table;
+use super::batch_table::{BatchTable, Search, TableError};
 use super::connection::{DelegateConnection, Delegated};
 use super::policy::may_use_other_connection;
 use super::state::DelegateContext;
@@ -19,12 +20,18 @@ use crate::write::Session;
 /// How often a batch begins again without a write that aborted it.
 const BATCH_TRIES: usize = 4;
 
+/// How long the writes of other processes may run in one transaction, together. What is left then
+/// is for their owners.
+const TOTAL_TIME_LIMIT: Duration = Duration::from_millis(50);
+
 /// A request that is being executed.
 struct ExecutingRequest {
     request: RemoteRequest,
     writes: Vec<RemoteWrite>,
+    /// Which of the writes were done.
+    done: Vec<bool>,
     /// Whether there is anything to acknowledge.
-    is_done: bool,
+    is_replied: bool,
 }
 
 /// A write of our own in the transaction.
@@ -41,7 +48,12 @@ struct Combination<'a> {
     own: Vec<OwnWrite>,
     remote: Vec<ExecutingRequest>,
     sequence: i64,
+    /// Another one for each attempt, so that a reply tells which attempt it is of.
     batch: [u64; 2],
+    /// How long the writes of others have run.
+    spent: Duration,
+    /// Until the transaction is over.
+    combining: Option<Combining>,
 }
 
 /// The write that made a transaction impossible, by its index.
@@ -56,13 +68,14 @@ pub(super) fn combine(context: &DelegateContext<'_>, session: &Session<'_>) {
     if session.guard().count_requests() == 0 {
         return;
     }
-    let (write, delegate) = (context.write(), context.delegate);
+    let (write, delegate, guard) = (context.write(), context.delegate, session.guard());
     // An error is ignored here: the same step fails again, and is reported, when the queue runs
     // without combining.
     let Ok(connection) = delegate.take_connection(write, session.deadline()) else {
         return;
     };
-    let Some(batch) = session.guard().unique_id() else {
+    let mut requests = guard.requests(connection.fingerprint().0);
+    let Some(combining) = guard.begin_combining(&mut requests) else {
         delegate.keep_connection(connection);
         return;
     };
@@ -73,32 +86,65 @@ pub(super) fn combine(context: &DelegateContext<'_>, session: &Session<'_>) {
         own: Vec::new(),
         remote: Vec::new(),
         sequence: 0,
-        batch,
+        batch: [0; 2],
+        spent: Duration::ZERO,
+        combining: Some(combining),
     };
-    if combination.begin().is_ok() {
-        combination.gather_requests();
-        if combination.remote.is_empty() {
-            // Our own writes need no combination.
-            combination.roll_back();
-        } else {
-            let mut budget = Budget::new(write.limits());
-            if may_use_other_connection(write) {
-                combination.gather_own(&mut budget);
-            }
-            combination.run(&mut budget);
+    combination.decode(requests);
+    // Without any, our own writes need no combination.
+    if !combination.remote.is_empty() && combination.begin() {
+        let mut budget = Budget::new(write.limits());
+        if may_use_other_connection(write) {
+            combination.gather_own(&mut budget);
         }
+        combination.run(&mut budget);
     }
     combination.end();
 }
 
 impl Combination<'_> {
-    fn begin(&mut self) -> Result<()> {
+    /// Begins a transaction; `false` if nothing can be combined in it.
+    fn begin(&mut self) -> bool {
+        // An error is ignored: see `combine`.
+        let begun = self.try_begin();
+        let is_begun = matches!(begun, Ok(Ok(())));
+        if let Ok(Err(error)) = begun {
+            self.note_table_error(error);
+        }
+        is_begun
+    }
+
+    fn try_begin(&mut self) -> Result<Result<(), TableError>> {
         let failed = |e| self.session.explain("begin transaction", e);
+        let Some(batch) = self.session.guard().unique_id() else {
+            return Ok(Err(TableError::Empty));
+        };
+        self.batch = batch;
         let connection = self.connection.connection();
         self.session.share_busy_timeout(connection)?;
         self.connection.step("BEGIN IMMEDIATE").map_err(failed)?;
-        self.sequence = batch_table::next_sequence(connection).map_err(failed)?;
-        Ok(())
+        let table = self.connection.batch_table();
+        let newest = match table.newest(connection) {
+            Err(TableError::Empty) => {
+                let created = table.create(connection, batch);
+                if created.is_ok() {
+                    self.connection.step("COMMIT").map_err(failed)?;
+                    self.connection.step("BEGIN IMMEDIATE").map_err(failed)?;
+                }
+                created.and_then(|()| table.newest(connection))
+            }
+            newest => newest,
+        };
+        Ok(newest.map(|newest| self.sequence = newest + 1))
+    }
+
+    /// If the table of batches cannot be used, nothing is combined for a while.
+    fn note_table_error(&self, error: TableError) {
+        let Some(foreign) = error.into_foreign() else {
+            return;
+        };
+        self.context.delegate.pause();
+        telemetry::combining_paused(self.session.context().labels(), &foreign);
     }
 
     fn roll_back(&self) {
@@ -106,36 +152,17 @@ impl Combination<'_> {
         let _ = self.connection.roll_back();
     }
 
-    fn fingerprint(&self) -> u64 {
-        self.connection.fingerprint().0
-    }
-
-    /// Reads what other processes offer. What an earlier combiner committed is
-    /// acknowledged.
-    fn gather_requests(&mut self) {
-        let guard = self.session.guard();
-        for request in guard.requests(self.fingerprint()) {
-            if let Some(claim) = request.claimed {
-                let connection = self.connection.connection();
-                let executed =
-                    batch_table::has_executed_since(connection, claim.sequence, request.id);
-                match executed {
-                    Ok(Some(false)) => {}
-                    Ok(Some(true)) => {
-                        guard.acknowledge(&[request]);
-                        continue;
-                    }
-                    // Its owner finds out, or is told that the outcome is unknown.
-                    Ok(None) | Err(_) => continue,
-                }
-            }
+    /// Decodes what other processes offer.
+    fn decode(&mut self, requests: Vec<RemoteRequest>) {
+        for request in requests {
             match wire::remote_writes(&request.bytes) {
                 Some(writes) => self.remote.push(ExecutingRequest {
                     request,
+                    done: vec![false; writes.len()],
                     writes,
-                    is_done: false,
+                    is_replied: false,
                 }),
-                None => guard.refuse(&request),
+                None => self.session.guard().refuse(&request),
             }
         }
     }
@@ -178,33 +205,79 @@ impl Combination<'_> {
                     self.roll_back();
                 }
             }
-            if self.begin().is_err() {
+            let before = self.batch;
+            if !self.begin() {
                 break;
             }
-            self.claim_again();
+            self.claim_again(before);
         }
         self.give_up();
     }
 
     /// Claims the requests; some may have been withdrawn.
     fn claim(&mut self) {
-        let (guard, sequence, batch) = (self.session.guard(), self.sequence, self.batch);
+        self.acknowledge_executed();
+        let Some(combining) = &self.combining else {
+            return;
+        };
+        let (guard, sequence) = (self.session.guard(), self.sequence.unsigned_abs());
+        let batch = self.batch;
         self.remote
-            .retain(|one| guard.claim(&one.request, sequence.unsigned_abs(), batch));
+            .retain(|one| guard.claim(&one.request, sequence, batch, combining));
         if !self.remote.is_empty() {
             penholder_core::failpoint!("requests_claimed");
         }
     }
 
     /// Claims the requests again for another transaction. In between, a process that does not
-    /// know of our lock may have had SQLite's, so only what is still claimed by this batch is
-    /// still to be executed. The sequence number of the batch may have changed too.
-    fn claim_again(&mut self) {
-        let (guard, sequence, batch) = (self.session.guard(), self.sequence, self.batch);
+    /// know of our lock may have had SQLite's, so only what is still claimed by the batch before
+    /// is still to be executed.
+    fn claim_again(&mut self, before: [u64; 2]) {
+        self.acknowledge_executed();
+        let Some(combining) = &self.combining else {
+            return;
+        };
+        let (guard, sequence) = (self.session.guard(), self.sequence.unsigned_abs());
+        let batch = self.batch;
         self.remote.retain(|one| {
-            is_claimed_by(guard, &one.request, batch)
-                && guard.claim(&one.request, sequence.unsigned_abs(), batch)
+            is_claimed_by(guard, &one.request, before)
+                && guard.claim(&one.request, sequence, batch, combining)
         });
+    }
+
+    /// Looks up which requests an earlier combiner has executed: it died before it told their
+    /// owners, or their mailboxes are older ones that were written back. That comes before the
+    /// claims, which replace what the earlier combiner left in the mailboxes.
+    fn acknowledge_executed(&mut self) {
+        let ids: Vec<_> = self
+            .remote
+            .iter()
+            .map(|one| (one.request.id, one.request.since))
+            .collect();
+        let connection = self.connection.connection();
+        let found = match self.connection.batch_table().find(connection, &ids) {
+            Ok(found) => found,
+            Err(error) => {
+                self.note_table_error(error);
+                vec![Search::Unknown; ids.len()]
+            }
+        };
+        let guard = self.session.guard();
+        let mut executed = Vec::new();
+        for (one, found) in mem::take(&mut self.remote).into_iter().zip(found) {
+            match found {
+                Search::NotExecuted => self.remote.push(one),
+                Search::Executed(_) => executed.push(one.request),
+                // Its owner finds out, or is told that the outcome is unknown.
+                Search::Unknown if guard.current_claim(&one.request).is_some() => {}
+                Search::Unknown => guard.refuse(&one.request),
+            }
+        }
+        if let Some(combining) = &self.combining
+            && !executed.is_empty()
+        {
+            guard.acknowledge_found(&executed, combining);
+        }
     }
 
     /// Leaves requests to their owners. This has to happen before the transaction is rolled
@@ -259,18 +332,26 @@ impl Combination<'_> {
     fn run_remote(&mut self) -> Result<(), Culprit> {
         for (index, one) in self.remote.iter_mut().enumerate() {
             let mut replies = Encoder::default();
-            one.is_done = false;
-            for write in &one.writes {
+            one.is_replied = false;
+            for (write, done) in one.writes.iter().zip(&mut one.done) {
                 note_statement(self.session, &write.statements);
-                let executed = execute_write(&self.connection, &write.statements);
-                let ExecutedWrite::Replied(reply) = executed else {
-                    return Err(Culprit::Remote(index));
+                let reply = if self.spent > TOTAL_TIME_LIMIT {
+                    Reply::Local
+                } else {
+                    let begun = Instant::now();
+                    let executed = execute_write(&self.connection, &write.statements);
+                    self.spent += begun.elapsed();
+                    match executed {
+                        ExecutedWrite::Replied(reply) => reply,
+                        ExecutedWrite::Aborted => return Err(Culprit::Remote(index)),
+                    }
                 };
-                one.is_done |= !matches!(reply, Reply::Local);
+                *done = matches!(reply, Reply::Done(_));
+                one.is_replied |= !matches!(reply, Reply::Local);
                 replies.reply(&reply);
             }
-            let replies = replies.into_bytes();
-            if !self.session.guard().reply(&one.request, &replies) {
+            let (guard, replies) = (self.session.guard(), replies.into_bytes());
+            if !guard.reply(&one.request, self.batch, &replies) {
                 return Err(Culprit::Remote(index));
             }
         }
@@ -278,30 +359,27 @@ impl Combination<'_> {
     }
 
     fn commit(&mut self) {
+        if let Err(error) = self.record() {
+            // Nothing would tell what became of the requests: their owners execute them.
+            self.note_table_error(error);
+            self.give_up();
+            return;
+        }
         let guard = self.session.guard();
-        let (done, local): (Vec<_>, Vec<_>) = self.remote.drain(..).partition(|one| one.is_done);
+        let (done, local): (Vec<_>, Vec<_>) = self.remote.drain(..).partition(|one| one.is_replied);
         local.iter().for_each(|one| guard.refuse(&one.request));
-        let ids: Vec<RequestId> = done.iter().map(|one| one.request.id).collect();
-        let connection = self.connection.connection();
-        let recorded = if ids.is_empty() {
-            Ok(())
-        } else {
-            batch_table::record(connection, self.sequence, self.batch, &ids)
-        };
         penholder_core::failpoint!("before_commit");
         let begun = Instant::now();
-        let committed = recorded
-            .map_err(|e| self.session.explain("commit", e))
-            .and_then(|()| self.session.check_files_again())
-            .and_then(|()| {
-                let committed = self.connection.step("COMMIT");
-                committed.map_err(|e| self.session.explain("commit", e))
-            });
+        let committed = self.session.check_files_again().and_then(|()| {
+            let committed = self.connection.step("COMMIT");
+            committed.map_err(|e| self.session.explain("commit", e))
+        });
         let commit_time = begun.elapsed();
         penholder_core::failpoint!("committed");
         let requests: Vec<RemoteRequest> = done.iter().map(|one| one.request.clone()).collect();
         match committed {
             Ok(()) => {
+                self.combining = None;
                 if let Err(error) = self.session.check_files() {
                     // The requests stay claimed: their owners look them up in the database that
                     // the path names now.
@@ -328,10 +406,23 @@ impl Combination<'_> {
         }
     }
 
+    /// Records the requests that were executed, if there are any.
+    fn record(&self) -> Result<(), TableError> {
+        let replied = self.remote.iter().filter(|one| one.is_replied);
+        let mut executed = replied.map(|one| (one.request.id, &*one.done)).peekable();
+        if executed.peek().is_none() {
+            return Ok(());
+        }
+        let connection = self.connection.connection();
+        BatchTable::record(connection, self.sequence, self.batch, executed)
+    }
+
     /// Counts the batch, and notes how long its commit took.
     fn account(&self, done: &[ExecutingRequest], commit_time: Duration) {
         let (guard, delegate) = (self.session.guard(), self.context.delegate);
-        delegate.note_batch(self.sequence.unsigned_abs());
+        if !done.is_empty() {
+            delegate.note_batch(self.sequence.unsigned_abs());
+        }
         let own = self.own.iter().filter(|own| own.result.is_some()).count();
         if let Some(stats) = guard.commit_stats() {
             stats.note(commit_time, own + done.len());
@@ -378,7 +469,9 @@ impl Combination<'_> {
         self.context.group().put_back(local);
         self.session
             .note_writes_of(self.connection.write_connection());
+        // Ends the transaction, if it is still open.
         self.context.delegate.keep_connection(self.connection);
+        drop(self.combining);
     }
 }
 

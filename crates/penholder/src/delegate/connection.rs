@@ -16,7 +16,7 @@ use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode};
 
-use super::batch_table::TABLE;
+use super::batch_table::{BatchTable, TABLE};
 use super::wire::LAYOUT;
 use crate::data::{Executed, Statement};
 use crate::error::{Error, Result};
@@ -57,6 +57,7 @@ pub(crate) struct DelegateConnection {
     /// How long a statement may run.
     time_limit: Duration,
     fingerprint: Fingerprint,
+    batch_table: BatchTable,
 }
 
 /// How one statement went.
@@ -97,12 +98,17 @@ impl DelegateConnection {
             origin,
             time_limit: TIME_LIMIT,
             fingerprint,
+            batch_table: BatchTable::default(),
         })
     }
 
     /// Returns its fingerprint: requests are taken only from connections with the same one.
     pub(crate) fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
+    }
+
+    pub(super) fn batch_table(&self) -> &BatchTable {
+        &self.batch_table
     }
 
     /// Changes how long a statement may run.

@@ -49,7 +49,7 @@ impl<'a> DelegateContext<'a> {
             None => return Ok(Entered::Group(Some(Begun { lead, guard: None }))),
         };
         telemetry::taken(write.labels(), &guard, Duration::ZERO);
-        if is_combining_worth_it(write, &guard) {
+        if self.delegate.may_combine() && is_combining_worth_it(write, &guard) {
             let guard = Some(guard);
             return Ok(Entered::Group(Some(Begun { lead, guard })));
         }
@@ -136,7 +136,7 @@ impl<'a> DelegateContext<'a> {
     fn serve_in_session(&self, session: Session<'_>) {
         let (write, group) = (self.write(), self.group());
         let guard = session.guard();
-        if is_combining_worth_it(write, guard) {
+        if self.delegate.may_combine() && is_combining_worth_it(write, guard) {
             if let Some(stats) = guard.commit_stats() {
                 stats.wait_for_more_writes(write.limits().max_latency, || {
                     group.len() + guard.count_requests()

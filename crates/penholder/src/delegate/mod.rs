@@ -5,11 +5,15 @@
 //! A waiting process offers its statements as a *remote request* in its slot of the queue
 //! file. The holder that executes requests is the *combiner*.
 //!
+//! The queue file only carries requests: whether one is still wanted, and whether one may still be
+//! executed, are locks of the kernel, and whether one was executed is a row of the table. So an
+//! older queue file that is written over the live one makes nothing happen twice.
+//!
 //! | step of the combiner | what holds if it dies then | who finds out |
 //! | --- | --- | --- |
 //! | `BEGIN IMMEDIATE` | nothing | – |
-//! | resolves what an earlier combiner claimed and did not acknowledge | nothing new | – |
-//! | claims a request, executes it, leaves the reply | rolled back; the claim says in which batch | the next combiner, or the owner with the lock held: not in the table, so it is executed again |
+//! | claims a request, asks the kernel whether its owner waits for it, and looks it up: if an earlier batch executed it, acknowledges it | nothing new | – |
+//! | executes it, leaves the reply | rolled back; the claim says in which batch | the next combiner, or the owner with the lock held: not in the table, so it is executed again |
 //! | records the batch and its requests in the table, in the same transaction | as above | as above |
 //! | `COMMIT` | all of it is committed | as above: it is in the table, so the reply is valid |
 //! | acknowledges | all of it | the owner, by the acknowledgement, or as above |
@@ -28,7 +32,7 @@
 //! | `combiner` | the holder's side: one transaction for its own and others' writes |
 //! | `lead` | what the leader of a group does: take the lead, wait for the lock, serve, finish |
 
-mod batch_table;
+pub(crate) mod batch_table;
 mod combiner;
 mod connection;
 mod lead;

@@ -1,11 +1,14 @@
 //! The waiting side: offers writes as a request while it waits for the lock, and finds out what
 //! became of it.
 
+use std::mem;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use penholder_core::{Deadline, Guard, Offer, Outcome, REQUEST_MAX, RequestId};
 
-use super::batch_table;
+use super::batch_table::{Executed, Search, TableError};
+use super::connection::DelegateConnection;
 use super::policy::may_offer_requests;
 use super::state::DelegateContext;
 use super::wire::{self, Encoder, Reply};
@@ -15,6 +18,9 @@ use crate::mutex::lock;
 use crate::sqlite::fingerprint::Fingerprint;
 use crate::telemetry;
 use crate::write::Session;
+
+/// How long opening a connection may take to read what became of a request.
+const READ_TIME: Duration = Duration::from_millis(50);
 
 /// How a wait for the lock ended in which writes were offered.
 pub(super) enum Served {
@@ -33,6 +39,8 @@ pub(super) struct EndedOffer {
     offered: OfferedWrites,
     lock: Result<Option<Guard>>,
     outcome: Outcome,
+    /// Whether no other process may still be executing them.
+    is_decided: bool,
     id: Option<RequestId>,
     /// The newest batch that was known before the writes were offered.
     since: u64,
@@ -63,7 +71,10 @@ fn offer_writes(context: &DelegateContext<'_>, leader: &PendingWrite) -> EndedOf
     if fingerprint.is_some() {
         offered.fill(group, leader);
     }
-    let since = delegate.newest_batch();
+    let since = match offered.writes.len() {
+        0 => 0,
+        _ => delegate.newest_batch(write, &leader.deadline),
+    };
     let id = Mutex::new(None);
     let waiting = telemetry::WaitSpan::begin(write.labels());
     let waited = {
@@ -75,6 +86,7 @@ fn offer_writes(context: &DelegateContext<'_>, leader: &PendingWrite) -> EndedOf
         let offer = fingerprint.filter(|_| !offered.writes.is_empty());
         let offer = offer.map(|Fingerprint(fingerprint)| Offer {
             fingerprint,
+            since,
             bytes: &offered.bytes,
             on_offered: &on_offered,
         });
@@ -92,6 +104,7 @@ fn offer_writes(context: &DelegateContext<'_>, leader: &PendingWrite) -> EndedOf
         offered,
         lock: waited.lock.map_err(Error::from),
         outcome: waited.outcome,
+        is_decided: waited.is_decided,
         id: *lock(&id),
         since,
     }
@@ -99,18 +112,25 @@ fn offer_writes(context: &DelegateContext<'_>, leader: &PendingWrite) -> EndedOf
 
 /// Tells the owners of offered writes their outcome, if it is known. Writes that no other
 /// process executed go back into the queue.
-fn deliver_outcome(context: &DelegateContext<'_>, ended: EndedOffer) -> Result<Served> {
+fn deliver_outcome(context: &DelegateContext<'_>, mut ended: EndedOffer) -> Result<Served> {
     let (group, delegate) = (context.group(), context.delegate);
-    match ended.outcome {
-        Outcome::Done { claim, reply } => {
-            if let Some(claim) = claim {
-                delegate.note_batch(claim.sequence);
-            }
-            group.commit_stats().note_batch(ended.offered.writes.len());
-            penholder_core::failpoint!("reply_received");
-            ended.offered.deliver(context, &reply);
+    if let Outcome::Done { claim, reply } = &ended.outcome {
+        if let Some(claim) = claim {
+            delegate.note_batch(claim.sequence);
         }
-        Outcome::Claimed { .. } | Outcome::Lost => return Ok(Served::UnknownOutcome(ended)),
+        group.commit_stats().note_batch(ended.offered.writes.len());
+        penholder_core::failpoint!("reply_received");
+        match ended.offered.replies(reply) {
+            Some(replies) => ended.offered.deliver(context, replies),
+            None => ended.outcome = Outcome::Lost,
+        }
+    }
+    match ended.outcome {
+        Outcome::Claimed { .. } | Outcome::Lost => match ended.read_outcome(context) {
+            Some(found) => ended.offered.deliver_found(context, &ended.outcome, found),
+            None => return Ok(Served::UnknownOutcome(ended)),
+        },
+        Outcome::Done { .. } => {}
         _ => ended.offered.put_back(group),
     }
     Ok(match ended.lock? {
@@ -153,17 +173,17 @@ impl OfferedWrites {
         group.put_back(self.writes);
     }
 
+    /// Decodes the replies to all writes.
+    fn replies(&self, reply: &[u8]) -> Option<Vec<Reply>> {
+        wire::replies(reply).filter(|replies| replies.len() == self.writes.len())
+    }
+
     /// Tells each owner the outcome of its write; those that were not executed go back into
     /// the queue.
-    fn deliver(self, context: &DelegateContext<'_>, reply: &[u8]) {
-        let replies = wire::replies(reply).unwrap_or_default();
+    fn deliver(&mut self, context: &DelegateContext<'_>, replies: Vec<Reply>) {
         let path = &context.write().location.path;
-        if replies.len() != self.writes.len() {
-            self.fail_all(&|| Error::result_lost(path));
-            return;
-        }
         let mut local = Vec::new();
-        for (one, reply) in self.writes.into_iter().zip(replies) {
+        for (one, reply) in mem::take(&mut self.writes).into_iter().zip(replies) {
             match reply {
                 Reply::Done(all) => one.finish(Ok(all)),
                 Reply::Failed {
@@ -187,6 +207,49 @@ impl OfferedWrites {
         context.group().put_back(local);
     }
 
+    /// Tells each owner what the table says of its write.
+    fn deliver_found(
+        mut self,
+        context: &DelegateContext<'_>,
+        outcome: &Outcome,
+        found: Option<Executed>,
+    ) {
+        let Some(executed) = found else {
+            return self.put_back(context.group());
+        };
+        if let Some(replies) = self.replies_of(outcome, &executed) {
+            return self.deliver(context, replies);
+        }
+        let path = &context.write().location.path;
+        let mut local = Vec::new();
+        for (place, one) in self.writes.into_iter().enumerate() {
+            if executed.is_done(place) {
+                one.finish(Err(Error::result_lost(path)));
+            } else {
+                // It failed, or was not tried, and what it did was taken back.
+                one.make_local();
+                local.push(one);
+            }
+        }
+        context.group().put_back(local);
+    }
+
+    /// Returns the replies, if they are those of the batch that executed the request.
+    fn replies_of(&self, outcome: &Outcome, executed: &Executed) -> Option<Vec<Reply>> {
+        let Outcome::Claimed {
+            claim: Some(claim),
+            reply: Some(reply),
+        } = outcome
+        else {
+            return None;
+        };
+        let replies = self.replies(reply)?;
+        let is_done = |reply: &Reply| matches!(reply, Reply::Done(_));
+        let agrees = |(place, reply)| executed.is_done(place) == is_done(reply);
+        let are_its = claim.batch == executed.batch && replies.iter().enumerate().all(agrees);
+        are_its.then_some(replies)
+    }
+
     fn fail_all(self, error: &dyn Fn() -> Error) {
         for one in self.writes {
             one.finish(Err(error()));
@@ -195,22 +258,41 @@ impl OfferedWrites {
 }
 
 impl EndedOffer {
+    /// Returns what became of the request, without the lock; `None` if that cannot be told yet.
+    /// Once the request is not offered any more, and no combiner is at work, a committed
+    /// transaction can be read.
+    #[expect(
+        clippy::option_option,
+        reason = "cannot be told; not executed; executed"
+    )]
+    fn read_outcome(&self, context: &DelegateContext<'_>) -> Option<Option<Executed>> {
+        if !self.is_decided {
+            return None;
+        }
+        let deadline = Deadline::after(READ_TIME);
+        let connection = context
+            .delegate
+            .take_connection(context.write(), &deadline)
+            .ok()?;
+        let found = self.search(&connection, "BEGIN");
+        penholder_core::failpoint!("looked_up");
+        context.delegate.keep_connection(connection);
+        match found {
+            Ok(Search::Executed(executed)) => Some(Some(executed)),
+            Ok(Search::NotExecuted) => Some(None),
+            Ok(Search::Unknown) | Err(_) => None,
+        }
+    }
+
     /// Looks the request up in the batch table, with the lock held, and tells its owners.
     /// Returns the session, if the lock could be taken.
     pub(super) fn resolve<'a>(
-        self,
+        mut self,
         context: &DelegateContext<'a>,
         deadline: Deadline,
     ) -> Option<Session<'a>> {
         let path = &context.write().location.path;
-        let Self {
-            offered,
-            lock,
-            outcome,
-            id,
-            since,
-        } = self;
-        let guard = match lock {
+        let guard = match mem::replace(&mut self.lock, Ok(None)) {
             // The wait ended because the request was gone: now for the lock itself.
             Ok(None) => context
                 .write()
@@ -220,59 +302,61 @@ impl EndedOffer {
                 .map_err(Error::from),
             lock => lock,
         };
-        let (guard, id) = match (guard, id) {
-            (Ok(Some(guard)), Some(id)) => (guard, id),
-            (guard, _) => {
+        let guard = match guard {
+            Ok(Some(guard)) => guard,
+            guard => {
                 let cause = guard.err();
-                offered.fail_all(&|| Error::outcome_unknown(path, cause.as_ref()));
+                self.offered
+                    .fail_all(&|| Error::outcome_unknown(path, cause.as_ref()));
                 return None;
             }
         };
         let session = match Session::begin(*context.write(), deadline, guard) {
             Ok(session) => session,
             Err(error) => {
-                offered.fail_all(&|| Error::outcome_unknown(path, Some(&error)));
+                self.offered
+                    .fail_all(&|| Error::outcome_unknown(path, Some(&error)));
                 return None;
             }
         };
-        match look_up(context, &session, &outcome, id, since) {
-            Ok(Some(true)) => match outcome {
-                Outcome::Claimed {
-                    reply: Some(reply), ..
-                } => offered.deliver(context, &reply),
-                _ => offered.fail_all(&|| Error::result_lost(path)),
-            },
-            Ok(Some(false)) => offered.put_back(context.group()),
-            Ok(None) => offered.fail_all(&|| Error::outcome_unknown(path, None)),
+        let found = self.look_up(context, &session);
+        let Self {
+            offered, outcome, ..
+        } = self;
+        match found {
+            Ok(Search::Executed(executed)) => {
+                offered.deliver_found(context, &outcome, Some(executed));
+            }
+            Ok(Search::NotExecuted) => offered.deliver_found(context, &outcome, None),
+            Ok(Search::Unknown) => offered.fail_all(&|| Error::outcome_unknown(path, None)),
             Err(error) => offered.fail_all(&|| Error::outcome_unknown(path, Some(&error))),
         }
         Some(session)
     }
-}
 
-/// Returns whether a request was executed and committed; `None` if that cannot be told any more.
-fn look_up(
-    context: &DelegateContext<'_>,
-    session: &Session<'_>,
-    outcome: &Outcome,
-    id: RequestId,
-    since: u64,
-) -> Result<Option<bool>> {
-    let delegate = context.delegate;
-    let failed = |e| session.explain("look a batch up", e);
-    let connection = delegate.take_connection(context.write(), session.deadline())?;
-    session.share_busy_timeout(connection.connection())?;
-    let found = connection
-        .step("BEGIN IMMEDIATE")
-        .and_then(|()| match outcome {
-            Outcome::Claimed {
-                claim: Some(claim), ..
-            } => batch_table::has_executed_since(connection.connection(), claim.sequence, id),
-            _ => batch_table::find_executed(connection.connection(), since, id),
-        })
-        .map_err(failed);
-    penholder_core::failpoint!("looked_up");
-    // Ends the transaction too.
-    delegate.keep_connection(connection);
-    found
+    fn look_up(&self, context: &DelegateContext<'_>, session: &Session<'_>) -> Result<Search> {
+        let delegate = context.delegate;
+        let connection = delegate.take_connection(context.write(), session.deadline())?;
+        session.share_busy_timeout(connection.connection())?;
+        let found = self
+            .search(&connection, "BEGIN IMMEDIATE")
+            .map_err(|e| session.explain("look a batch up", e));
+        penholder_core::failpoint!("looked_up");
+        // Ends the transaction too.
+        delegate.keep_connection(connection);
+        found
+    }
+
+    fn search(&self, connection: &DelegateConnection, begin: &str) -> rusqlite::Result<Search> {
+        let Some(id) = self.id else {
+            return Ok(Search::Unknown);
+        };
+        connection.step(begin)?;
+        let table = connection.batch_table();
+        match table.find(connection.connection(), &[(id, self.since)]) {
+            Ok(found) => Ok(found.into_iter().next().unwrap_or(Search::Unknown)),
+            Err(TableError::Sqlite(error)) => Err(error),
+            Err(_) => Ok(Search::Unknown),
+        }
+    }
 }

@@ -17,6 +17,10 @@ use crate::write::{Session, WriteContext};
 
 /// At most one event in this time says that writes of others were executed.
 const EVENT_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the newest batch that this process knows of is believed to be one of the newest.
+const NEWEST_RECHECK: Duration = Duration::from_millis(100);
+/// How long nothing is combined after the table of batches could not be used.
+const PAUSE: Duration = Duration::from_secs(10);
 /// The shortest and the longest time between two inspections of a customized connection, each
 /// of which takes up to a millisecond.
 const INSPECTION_INTERVAL: (Duration, Duration) =
@@ -30,11 +34,20 @@ pub(crate) struct Delegate {
     connection: Mutex<Option<Box<DelegateConnection>>>,
     /// The fingerprint of that connection; zero before there is one.
     fingerprint: AtomicU64,
-    /// The sequence number of the newest batch that this process knows of.
-    newest: AtomicU64,
+    newest: Mutex<NewestBatch>,
+    /// Until when nothing is combined.
+    paused: Mutex<Option<Instant>>,
     /// When an event last said that writes of others were executed.
     last_event: Mutex<Option<Instant>>,
     inspections: Mutex<Inspections>,
+}
+
+/// The newest batch that this process knows of.
+#[derive(Debug, Default)]
+struct NewestBatch {
+    sequence: u64,
+    /// When it was the newest of all.
+    at: Option<Instant>,
 }
 
 /// What a write needs to know that may be combined with writes of other processes.
@@ -113,12 +126,42 @@ impl Delegate {
         connection.unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    pub(super) fn newest_batch(&self) -> u64 {
-        self.newest.load(Relaxed)
+    /// Returns the number of a batch that was the newest a short time ago; it is read from the
+    /// table, because what stands in the queue file may be older or garbage.
+    pub(super) fn newest_batch(&self, context: &WriteContext<'_>, deadline: &Deadline) -> u64 {
+        let mut newest = lock(&self.newest);
+        let is_recent = newest.at.is_some_and(|at| at.elapsed() < NEWEST_RECHECK);
+        if !is_recent && let Ok(connection) = self.take_connection(context, deadline) {
+            let found = connection.batch_table().newest(connection.connection());
+            newest.sequence = found.map_or(0, i64::unsigned_abs);
+            newest.at = Some(Instant::now());
+            self.keep_connection(connection);
+        }
+        newest.sequence
     }
 
     pub(super) fn note_batch(&self, sequence: u64) {
-        self.newest.fetch_max(sequence, Relaxed);
+        let mut newest = lock(&self.newest);
+        // The number comes from the queue file, where an older one may stand.
+        if sequence > newest.sequence {
+            newest.sequence = sequence;
+            newest.at = Some(Instant::now());
+        }
+    }
+
+    /// Combines nothing for a while.
+    pub(super) fn pause(&self) {
+        *lock(&self.paused) = Some(Instant::now() + PAUSE);
+    }
+
+    /// Whether this process may combine.
+    pub(super) fn may_combine(&self) -> bool {
+        let mut paused = lock(&self.paused);
+        if paused.is_some_and(|until| Instant::now() < until) {
+            return false;
+        }
+        *paused = None;
+        true
     }
 
     /// Returns whether an event that says that writes of others were executed is due.

@@ -8,8 +8,8 @@ use rusqlite::ffi;
 
 use crate::data::{Executed, RowSet, Statement, Value};
 
-/// The version of the layout, to be changed with it.
-pub(crate) const LAYOUT: u64 = 2;
+/// The version of the layout, and of what is recorded of a request, to be changed with them.
+pub(crate) const LAYOUT: u64 = 3;
 
 /// One write: a single statement, or several, all or nothing.
 #[derive(Debug, Clone, PartialEq)]

@@ -270,6 +270,14 @@ fn ownership_in(meta: &Metadata) -> Ownership {
     }
 }
 
+/// Returns when the content or the inode of a file was last changed, in nanoseconds since 1970.
+/// It cannot be set back. Every `write` sets it before its data can be seen; a store to a
+/// mapping sets it only if the page is not dirty yet.
+pub(crate) fn changed_at(file: &File) -> io::Result<i128> {
+    let meta = file.metadata()?;
+    Ok(i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec()))
+}
+
 /// Returns whether a file belongs to this user and no other user may write it.
 pub(crate) fn is_private(file: &File) -> io::Result<bool> {
     let meta = file.metadata()?;
@@ -358,7 +366,12 @@ pub(crate) fn unlock(file: &File) -> io::Result<()> {
 /// belongs to the open file description, as a `flock` does, and the two kinds of
 /// lock do not exclude each other.
 pub(crate) fn try_lock_byte(file: &File, offset: i64) -> io::Result<bool> {
-    match byte_lock(file, libc::F_OFD_SETLK, libc::F_WRLCK, offset) {
+    try_lock_bytes(file, offset, 1)
+}
+
+/// Does the same for several bytes: all or none.
+pub(crate) fn try_lock_bytes(file: &File, first: i64, length: i64) -> io::Result<bool> {
+    match lock_bytes(file, libc::F_OFD_SETLK, libc::F_WRLCK, first, length) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
         Err(error) if error.raw_os_error() == Some(libc::EACCES) => Ok(false),
@@ -368,7 +381,12 @@ pub(crate) fn try_lock_byte(file: &File, offset: i64) -> io::Result<bool> {
 
 /// Releases the write lock on one byte.
 pub(crate) fn unlock_byte(file: &File, offset: i64) -> io::Result<()> {
-    byte_lock(file, libc::F_OFD_SETLK, libc::F_UNLCK, offset).map(|_| ())
+    unlock_bytes(file, offset, 1)
+}
+
+/// Releases the write locks on these bytes.
+pub(crate) fn unlock_bytes(file: &File, first: i64, length: i64) -> io::Result<()> {
+    lock_bytes(file, libc::F_OFD_SETLK, libc::F_UNLCK, first, length).map(|_| ())
 }
 
 /// Returns whether another open file description has a lock on any of these bytes;
@@ -376,10 +394,6 @@ pub(crate) fn unlock_byte(file: &File, offset: i64) -> io::Result<()> {
 pub(crate) fn are_bytes_locked(file: &File, first: i64, length: i64) -> io::Result<bool> {
     let found = lock_bytes(file, libc::F_OFD_GETLK, libc::F_WRLCK, first, length)?;
     Ok(i32::from(found.l_type) != libc::F_UNLCK)
-}
-
-fn byte_lock(file: &File, command: i32, kind: i32, offset: i64) -> io::Result<libc::flock> {
-    lock_bytes(file, command, kind, offset, 1)
 }
 
 fn lock_bytes(

@@ -88,6 +88,11 @@ pub(crate) fn ownership_of_path(_path: &Path) -> io::Result<Ownership> {
 }
 
 /// Fails.
+pub(crate) fn changed_at(_file: &File) -> io::Result<i128> {
+    unsupported("times of change")
+}
+
+/// Fails.
 pub(crate) fn is_private(_file: &File) -> io::Result<bool> {
     unsupported("file owners")
 }
@@ -126,6 +131,16 @@ pub(crate) fn unlock(_file: &File) -> io::Result<()> {
 
 /// Fails.
 pub(crate) fn try_lock_byte(_file: &File, _offset: i64) -> io::Result<bool> {
+    unsupported("kernel locks")
+}
+
+/// Fails.
+pub(crate) fn try_lock_bytes(_file: &File, _first: i64, _length: i64) -> io::Result<bool> {
+    unsupported("kernel locks")
+}
+
+/// Fails.
+pub(crate) fn unlock_bytes(_file: &File, _first: i64, _length: i64) -> io::Result<()> {
     unsupported("kernel locks")
 }
 
