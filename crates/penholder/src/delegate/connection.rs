@@ -5,7 +5,15 @@
 //! attached databases or pragmas of the application. A statement means the same on every such
 //! connection with the same [`Fingerprint`]. What runs here is prepared under an authorizer
 //! that lets it change rows of `main` and nothing else.
+//!
+//! The time of a statement is checked between the steps of SQLite's virtual machine, so each step
+//! has to be short: values are short, and what takes long in one step is not executed here (see
+//! `docs/design.md`, "How long a request may run").
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::ffi::CStr;
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -32,9 +40,18 @@ use crate::sqlite::write_connection::{FailedStatement, WriteConnection};
 /// that SQLite interrupts it, and its owner runs it itself.
 const TIME_LIMIT: Duration = Duration::from_millis(5);
 /// How many steps of SQLite's virtual machine lie between two looks at the clock.
-const STEPS_BETWEEN_CHECKS: i32 = 1000;
-/// The longest value that is executed for another process, in bytes.
-const VALUE_MAX: i32 = 1 << 20;
+const STEPS_BETWEEN_CHECKS: i32 = 100;
+/// The longest value or row that is executed for another process, in bytes.
+const VALUE_MAX: i32 = 1 << 14;
+/// The longest pattern of `LIKE` and `GLOB`, in bytes: their time is its length times that of the
+/// text.
+const PATTERN_MAX: i32 = 32;
+/// The most arguments of a function: some read their first argument once for each other one.
+const ARGUMENTS_MAX: i32 = 32;
+/// How many statements are remembered that are not executed here.
+const REFUSED_MAX: usize = 64;
+/// How long they are.
+const REFUSED_TIME: Duration = Duration::from_secs(60);
 
 /// Replaces the last insert id before a statement, so that it is never by chance the one that
 /// the statement, or a trigger of it, inserts.
@@ -58,6 +75,8 @@ pub(crate) struct DelegateConnection {
     time_limit: Duration,
     fingerprint: Fingerprint,
     batch_table: BatchTable,
+    /// What is refused at once: hashes of statements that took too long or were not allowed.
+    refused: RefCell<VecDeque<(u64, Instant)>>,
 }
 
 /// How one statement went.
@@ -85,8 +104,14 @@ impl DelegateConnection {
         let failed = |e| Error::sqlite("open database", &location.path, e);
         let options = options.clone().create(false);
         let mut connection = Box::new(WriteConnection::open(location, &options, deadline)?);
-        let fingerprint = fingerprint::of(&connection, location, LAYOUT).map_err(failed)?;
-        replace_connection_functions(&connection).map_err(failed)?;
+        let fingerprint = if has_foreign_code(&connection).map_err(failed)? {
+            // Of no other connection: the same names may stand for something else there.
+            Fingerprint(RandomState::new().hash_one(0))
+        } else {
+            fingerprint::of(&connection, location, LAYOUT).map_err(failed)?
+        };
+        replace_functions(&connection).map_err(failed)?;
+        connection.keep_modules(&KEPT_MODULES);
         let is_restricted = Arc::new(AtomicBool::new(false));
         let ends = Arc::new(AtomicU64::new(0));
         let origin = Instant::now();
@@ -99,6 +124,7 @@ impl DelegateConnection {
             time_limit: TIME_LIMIT,
             fingerprint,
             batch_table: BatchTable::default(),
+            refused: RefCell::default(),
         })
     }
 
@@ -111,10 +137,11 @@ impl DelegateConnection {
         &self.batch_table
     }
 
-    /// Changes how long a statement may run.
+    /// Changes how long a statement may run, and forgets those that ran for longer.
     #[cfg(feature = "failpoints")]
     pub(crate) fn set_time_limit(&mut self, limit: Duration) {
         self.time_limit = limit;
+        self.refused.borrow_mut().clear();
     }
 
     pub(crate) fn write_connection(&self) -> &WriteConnection {
@@ -140,7 +167,7 @@ impl DelegateConnection {
 
     /// Runs one statement in a savepoint of a transaction that it shares with others.
     pub(crate) fn run(&self, statement: &Statement) -> Delegated {
-        if !looks_delegable(&statement.sql) {
+        if !looks_delegable(&statement.sql) || self.is_refused(&statement.sql) {
             return Delegated::Local;
         }
         let sql = format!("{MARK}{}", &statement.sql);
@@ -150,11 +177,45 @@ impl DelegateConnection {
         self.connection.set_last_insert_id(NO_ID);
         let changes = self.connection.total_changes();
         let kind = StatementKind::of(&statement.sql);
+        let longest = self.limit_values(VALUE_MAX);
         let done = self.connection.run(&sql, kind, &statement.values);
+        self.limit_values(longest);
         self.is_restricted.store(false, Relaxed);
         self.ends.store(0, Relaxed);
         let has_changed = self.connection.total_changes() != changes;
+        if let Err(failed) = &done
+            && is_always_refused(&failed.error)
+        {
+            self.refuse(&statement.sql);
+        }
         self.judge(&statement.sql, done, has_changed)
+    }
+
+    /// Changes the length of the longest value, and returns what it was.
+    fn limit_values(&self, longest: i32) -> i32 {
+        let limit = Limit::SQLITE_LIMIT_LENGTH;
+        self.connection.set_limit(limit, longest).unwrap_or(longest)
+    }
+
+    fn is_refused(&self, sql: &str) -> bool {
+        let mut refused = self.refused.borrow_mut();
+        while let Some((_, at)) = refused.front()
+            && at.elapsed() > REFUSED_TIME
+        {
+            refused.pop_front();
+        }
+        !refused.is_empty() && {
+            let hash = hash_of(sql);
+            refused.iter().any(|&(one, _)| one == hash)
+        }
+    }
+
+    fn refuse(&self, sql: &str) {
+        let mut refused = self.refused.borrow_mut();
+        if refused.len() == REFUSED_MAX {
+            refused.pop_front();
+        }
+        refused.push_back((hash_of(sql), Instant::now()));
     }
 
     fn judge(
@@ -208,9 +269,25 @@ fn install_hooks(
             end => nanos(origin.elapsed()) > end,
         }),
     )?;
+    connection.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, PATTERN_MAX)?;
     connection
-        .set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_MAX)
+        .set_limit(Limit::SQLITE_LIMIT_FUNCTION_ARG, ARGUMENTS_MAX)
         .map(drop)
+}
+
+/// Returns whether a statement that failed with this error would take as long, or be refused,
+/// the next time too.
+fn is_always_refused(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::OperationInterrupted | ErrorCode::AuthorizationForStatementDenied)
+    )
+}
+
+fn hash_of(sql: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    sql.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn nanos(duration: Duration) -> u64 {
@@ -245,18 +322,67 @@ const LOCAL_FUNCTIONS: [&str; 5] = [
     "fts3_tokenizer",
 ];
 
-/// Makes these functions fail wherever they are called: SQLite does not ask the authorizer
-/// about those in a `CHECK`.
-fn replace_connection_functions(connection: &Connection) -> rusqlite::Result<()> {
+/// Functions that may take long in one step: their time grows with the product of the lengths of
+/// their arguments, or with a whole table (SQLite counts the rows of one in a single step).
+const SLOW_FUNCTIONS: [&str; 10] = [
+    "count",
+    "instr",
+    "replace",
+    "trim",
+    "ltrim",
+    "rtrim",
+    "json_patch",
+    "jsonb_patch",
+    "rtreecheck",
+    "geopoly_overlap",
+];
+
+/// Those of them that are too slow even for the short values that are allowed here, with the
+/// number of their arguments.
+const SLOWEST_FUNCTIONS: [(&str, i32); 5] = [
+    ("trim", 2),
+    ("ltrim", 2),
+    ("rtrim", 2),
+    ("json_patch", 2),
+    ("jsonb_patch", 2),
+];
+
+/// The modules of virtual tables that may be used. One insertion into a full-text index may merge
+/// or rebuild all of it.
+const KEPT_MODULES: [&CStr; 4] = [c"rtree", c"rtree_i32", c"json_each", c"json_tree"];
+
+/// Makes functions fail wherever they are called: SQLite does not ask the authorizer about those
+/// in a `CHECK`, a generated column or an index.
+fn replace_functions(connection: &Connection) -> rusqlite::Result<()> {
     for name in CONNECTION_FUNCTIONS {
-        connection.create_scalar_function(
-            name,
-            0,
-            FunctionFlags::SQLITE_UTF8,
-            |_| -> rusqlite::Result<i64> { Err(rusqlite::Error::InvalidQuery) },
-        )?;
+        connection.create_scalar_function(name, 0, FunctionFlags::SQLITE_UTF8, |_| fail())?;
+    }
+    // As what they replace, or an index that uses one would make the schema invalid.
+    let flags = FunctionFlags::SQLITE_UTF8
+        | FunctionFlags::SQLITE_DETERMINISTIC
+        | FunctionFlags::SQLITE_INNOCUOUS;
+    for (name, arguments) in SLOWEST_FUNCTIONS {
+        connection.create_scalar_function(name, arguments, flags, |_| fail())?;
     }
     Ok(())
+}
+
+fn fail() -> rusqlite::Result<i64> {
+    Err(rusqlite::Error::InvalidQuery)
+}
+
+/// Returns whether the connection has functions or collations that SQLite does not bring, or that
+/// replace its own: an extension that is loaded into every connection of the program may have
+/// added them, and nothing shows what they do.
+fn has_foreign_code(connection: &Connection) -> rusqlite::Result<bool> {
+    // Those of SQLite's own virtual tables are added to each connection too.
+    let sql = "SELECT EXISTS (SELECT 1 FROM pragma_function_list WHERE NOT builtin \
+               AND name NOT GLOB 'fts[35]*' AND name NOT GLOB 'rtree*' \
+               AND name NOT GLOB 'geopoly_*' AND name NOT IN \
+               ('bm25', 'highlight', 'snippet', 'offsets', 'matchinfo', 'optimize', 'match')) \
+               OR EXISTS (SELECT 1 FROM pragma_collation_list \
+               WHERE name NOT IN ('BINARY', 'NOCASE', 'RTRIM'))";
+    connection.query_row(sql, [], |row| row.get(0))
 }
 
 /// Lets a statement change rows of the main database, and nothing else.
@@ -266,7 +392,8 @@ fn authorize(context: &AuthContext<'_>) -> Authorization {
         AuthAction::Select | AuthAction::Recursive | AuthAction::Read { .. } => true,
         AuthAction::Function { function_name } => {
             let is = |name: &&str| function_name.eq_ignore_ascii_case(name);
-            !CONNECTION_FUNCTIONS.iter().chain(&LOCAL_FUNCTIONS).any(is)
+            let all = CONNECTION_FUNCTIONS.iter().chain(&LOCAL_FUNCTIONS);
+            !all.chain(&SLOW_FUNCTIONS).any(is)
         }
         AuthAction::Insert { table_name }
         | AuthAction::Delete { table_name }
@@ -279,9 +406,12 @@ fn authorize(context: &AuthContext<'_>) -> Authorization {
         }
         _ => false,
     };
-    if is_allowed {
-        Authorization::Allow
-    } else {
-        Authorization::Deny
+    if !is_allowed {
+        return Authorization::Deny;
+    }
+    match context.action {
+        // It is executed, but row by row: SQLite would empty a whole table in one step.
+        AuthAction::Delete { .. } => Authorization::Ignore,
+        _ => Authorization::Allow,
     }
 }

@@ -286,6 +286,18 @@ impl WalCountingConnection {
         prepared > 0
     }
 
+    /// Removes all modules of virtual tables but these. Tables of the others cannot be used any
+    /// more.
+    pub(crate) fn keep_modules(&self, names: &[&CStr]) {
+        let mut names: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
+        names.push(std::ptr::null());
+        // SAFETY: the handle is open and not closed here.
+        let handle = unsafe { self.connection.handle() };
+        // SAFETY: the handle is this thread's; the list ends with a null pointer, and SQLite
+        // neither keeps nor changes it.
+        unsafe { ffi::sqlite3_drop_modules(handle, names.as_mut_ptr()) };
+    }
+
     /// Sets the value that `last_insert_rowid()` returns.
     pub(crate) fn set_last_insert_id(&self, id: i64) {
         // SAFETY: the handle is open and not closed here.

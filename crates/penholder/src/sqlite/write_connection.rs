@@ -1,7 +1,7 @@
 //! A connection that writes, kept between writes.
 
 use std::cell::Cell;
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -222,6 +222,11 @@ impl WriteConnection {
     /// Notes that a closure is about to run, which may set another busy timeout.
     pub(crate) fn forget_busy_timeout(&self) {
         self.busy_ms.set(None);
+    }
+
+    /// Removes all modules of virtual tables but these.
+    pub(crate) fn keep_modules(&self, names: &[&CStr]) {
+        self.connection.keep_modules(names);
     }
 
     /// Sets what `last_insert_rowid()` returns.
