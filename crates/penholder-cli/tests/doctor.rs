@@ -34,6 +34,7 @@ const CHECKS: [&str; 16] = [
     "permissions",
     "queue-file",
     "sqlite-version",
+    "batch-table",
     "synchronous",
     "unlocked-writers",
     "wal",

@@ -62,6 +62,14 @@ impl RequestId {
         bytes[8..].copy_from_slice(&self.0[1].to_le_bytes());
         bytes
     }
+
+    /// Makes an id of its 16 bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        let number = u128::from_le_bytes(bytes);
+        #[expect(clippy::cast_possible_truncation, reason = "its two halves")]
+        Self([number as u64, (number >> 64) as u64])
+    }
 }
 
 /// In which transaction a request is, or was, executed.

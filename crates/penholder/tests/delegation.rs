@@ -14,8 +14,9 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use penholder::doctor::{self, Check, Doctor, Severity};
 use penholder::rusqlite::functions::FunctionFlags;
-use penholder::{Database, Executed, Result, Synchronous, rusqlite};
+use penholder::{Database, Error, Executed, OpenOptions, Result, Synchronous, rusqlite};
 use penholder_core::{Canceller, Deadline, Guard, Locker, Offer, Outcome};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
@@ -724,6 +725,11 @@ fn an_expensive_request_affects_only_its_own_writer() {
         "execute INSERT INTO log(text) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 \
          FROM n LIMIT 1700) SELECT count(*) FROM n a, n b",
         "execute INSERT INTO log(text) VALUES (zeroblob(500000000)) RETURNING length(text)",
+        // Each of these is one step of SQLite's virtual machine.
+        "execute INSERT INTO log(text) VALUES \
+         (instr(hex(zeroblob(490000)), hex(zeroblob(120000)) || '1'))",
+        "execute INSERT INTO log(text) SELECT rtrim(printf('%60000d', 1), printf('%900d', 2))",
+        "execute INSERT INTO log(text) SELECT count(*) FROM log",
     ];
     for expensive in expensive_lines {
         let [bad, a, b] = &mut others;
@@ -740,5 +746,94 @@ fn an_expensive_request_affects_only_its_own_writer() {
         }
         let line = bad.read_line();
         assert!(line.contains("rows_changed: 1"), "{expensive}: {line}");
+    }
+}
+
+const BATCH_TABLE: &str = "CREATE TABLE _penholder_batch\
+    (seq INTEGER PRIMARY KEY, id BLOB NOT NULL, carried BLOB NOT NULL);";
+
+/// Lets two processes write while the table of batches is as `change` makes it; returns how many
+/// writes were delegated, and what the doctor says.
+fn run_with_batch_table(change: &str) -> (u64, doctor::Finding) {
+    let mut remote = Remote::new();
+    let mut others = [remote.writer(), remote.writer()];
+    let change_schema = |sql: &str| {
+        let changed = remote
+            .db
+            .with_write_lock(|connection| connection.execute_batch(sql).map_err(Error::from));
+        changed.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    };
+    change_schema(change);
+    let mut delegated = 0;
+    for number in 0..2 {
+        let [a, b] = &mut others;
+        let line = |name: &str| format!("execute INSERT INTO item(name) VALUES ('{name}{number}')");
+        delegated += remote.round(&mut [(a, line("a")), (b, line("b"))]);
+        for other in &mut others {
+            let line = other.read_line();
+            assert!(line.contains("rows_changed: 1"), "{change}: {line}");
+        }
+    }
+    let sql = "SELECT count(*) FROM item WHERE name IN ('a0', 'b0', 'a1', 'b1')";
+    assert_eq!(database_fixture::number(&remote.db, sql), 4, "{change}");
+    assert_eq!(
+        database_fixture::number(&remote.db, "SELECT count(*) FROM filler WHERE a = 1"),
+        2,
+        "the combiner's own: {change}"
+    );
+    let report = Doctor::new(OpenOptions::new()).examine(remote.fixture.path());
+    let findings = report.unwrap().findings;
+    let is_about_it = |one: &doctor::Finding| one.check == Check::BatchTable;
+    (delegated, findings.into_iter().find(is_about_it).unwrap())
+}
+
+#[test]
+fn no_write_fails_if_the_batch_table_is_not_penholders() {
+    let trigger = |when: &str, does: &str| {
+        format!(
+            "{BATCH_TABLE} CREATE TRIGGER t {when} INSERT ON _penholder_batch BEGIN {does}; END"
+        )
+    };
+    let variants = [
+        "CREATE TABLE _penholder_batch(seq INTEGER PRIMARY KEY, id, carried)".to_owned(),
+        "CREATE TABLE _penholder_batch(seq INTEGER PRIMARY KEY, id BLOB NOT NULL, \
+         carried BLOB NOT NULL) WITHOUT ROWID"
+            .to_owned(),
+        "CREATE TABLE _penholder_batch(seq INTEGER PRIMARY KEY, id BLOB NOT NULL, \
+         carried BLOB NOT NULL, more AS (seq))"
+            .to_owned(),
+        "CREATE TABLE _penholder_batch(seq INTEGER PRIMARY KEY CHECK (seq < 0), \
+         id BLOB NOT NULL, carried BLOB NOT NULL)"
+            .to_owned(),
+        "CREATE VIEW _penholder_batch AS SELECT 1 AS seq, x'' AS id, x'' AS carried".to_owned(),
+        "CREATE VIRTUAL TABLE _penholder_batch USING rtree(seq, id, carried)".to_owned(),
+        "CREATE INDEX _penholder_batch ON item(size)".to_owned(),
+        format!("{BATCH_TABLE} CREATE UNIQUE INDEX i ON _penholder_batch(carried)"),
+        trigger("BEFORE", "SELECT RAISE(ABORT, 'no')"),
+        trigger("BEFORE", "SELECT RAISE(IGNORE)"),
+        trigger("AFTER", "SELECT RAISE(ROLLBACK, 'no')"),
+        trigger("AFTER", "DELETE FROM _penholder_batch"),
+        format!("{BATCH_TABLE} INSERT INTO _penholder_batch VALUES (9223372036854775807, '', '')"),
+        format!("{BATCH_TABLE} INSERT INTO _penholder_batch VALUES (-7, x'', x'')"),
+    ];
+    for change in variants {
+        let (delegated, finding) = run_with_batch_table(&change);
+        assert_eq!(delegated, 0, "{change}");
+        assert_eq!(finding.severity, Severity::Warning, "{change}: {finding}");
+        assert!(finding.next.unwrap().contains("DROP "), "{change}");
+    }
+}
+
+#[test]
+fn writes_are_delegated_with_a_batch_table_that_was_dropped_or_has_other_rows() {
+    let variants = [
+        "DROP TABLE IF EXISTS _penholder_batch".to_owned(),
+        BATCH_TABLE.to_owned(),
+        format!("{BATCH_TABLE} INSERT INTO _penholder_batch VALUES (-7, x'', x''), (5, x'', x'')"),
+    ];
+    for change in variants {
+        let (delegated, finding) = run_with_batch_table(&change);
+        assert!(delegated > 0, "{change}");
+        assert_eq!(finding.severity, Severity::Ok, "{change}: {finding}");
     }
 }

@@ -430,6 +430,140 @@ fn a_statement_that_does_more_than_change_rows_is_not_delegated() {
     assert_eq!(subject.content(), Subject::new().content());
 }
 
+/// The clock is read between steps, so no step may be long.
+#[test]
+fn a_statement_with_a_long_step_is_not_delegated() {
+    const MORE: &str = "
+        CREATE TABLE long(a);
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 200)
+            INSERT INTO long SELECT zeroblob(16000) FROM n;
+        CREATE VIEW counting AS SELECT count(*) AS n FROM long;
+        CREATE TABLE seen(a);
+        CREATE TRIGGER counts AFTER INSERT ON seen BEGIN
+            INSERT INTO log(text) SELECT n FROM counting;
+        END;
+        CREATE TABLE checked(a CHECK (length(rtrim(a, 'äöü')) < 20000));
+        CREATE TABLE made(a, b AS (ltrim(a, 'äöü')));
+        CREATE INDEX trimmed ON made(trim(a, 'äöü'));";
+    let subject = Subject::new();
+    subject.step(MORE);
+    for sql in [
+        "INSERT INTO log(text) VALUES (instr(hex(zeroblob(490000)), hex(zeroblob(120000)) || '1'))",
+        "INSERT INTO log(text) VALUES (instr('a', 'b'))",
+        "INSERT INTO log(text) VALUES (replace('a', 'b', 'c'))",
+        "INSERT INTO log(text) VALUES (trim('a', 'b'))",
+        "INSERT INTO log(text) VALUES (json_patch('{}', '{}'))",
+        "INSERT INTO log(text) VALUES (zeroblob(20000))",
+        "INSERT INTO log(text) VALUES (printf('%20000d', 1))",
+        "INSERT INTO log(text) SELECT count(*) FROM long",
+        "INSERT INTO log(text) SELECT n FROM counting",
+        "INSERT INTO seen VALUES (1)",
+        "INSERT INTO checked VALUES ('a')",
+        "INSERT INTO made(a) VALUES ('a')",
+        "INSERT INTO log(text) VALUES ('a' LIKE '%aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa')",
+        "UPDATE long SET a = a || a",
+    ] {
+        let ran = run(&subject.delegate, sql);
+        assert!(matches!(ran, StatementOutcome::Local), "{sql}: {ran:?}");
+    }
+    // Row by row, so that it can be interrupted.
+    let mut subject = subject;
+    subject.delegate.set_time_limit(Duration::ZERO);
+    let ran = run(&subject.delegate, "DELETE FROM long");
+    assert!(!matches!(ran, StatementOutcome::Done(_)), "{ran:?}");
+    // At once, the next time.
+    let refused = run(&subject.delegate, "DELETE FROM long");
+    assert!(matches!(refused, StatementOutcome::Local), "{refused:?}");
+    subject.delegate.set_time_limit(Duration::from_secs(60));
+    let ran = run(&subject.delegate, "DELETE FROM long");
+    assert!(
+        matches!(&ran, StatementOutcome::Done(done) if done.rows_changed == 200),
+        "{ran:?}"
+    );
+}
+
+/// An insertion into a full-text index may merge all of it, so that is for its owner. An R-Tree
+/// is like any other table.
+#[test]
+#[cfg_attr(
+    not(feature = "bundled"),
+    ignore = "the system's SQLite may lack the modules"
+)]
+fn writes_to_virtual_tables_are_as_local() {
+    const MORE: &str = "
+        CREATE VIRTUAL TABLE found USING fts5(text);
+        CREATE VIRTUAL TABLE place USING rtree(id, x0, x1, y0, y1);
+        CREATE TABLE doc(id INTEGER PRIMARY KEY, text);
+        CREATE TRIGGER indexed AFTER INSERT ON doc BEGIN
+            INSERT INTO found(rowid, text) VALUES (new.id, new.text);
+        END;
+        CREATE TABLE area(id INTEGER PRIMARY KEY, x, y);
+        CREATE TRIGGER placed AFTER INSERT ON area BEGIN
+            INSERT INTO place VALUES (new.id, new.x, new.x + 1, new.y, new.y + 1);
+        END;";
+    let (delegated, local) = (Subject::new(), Subject::new());
+    for subject in [&delegated, &local] {
+        let made = subject
+            .db
+            .with_write_lock(|connection| connection.execute_batch(MORE).map_err(Error::from));
+        made.unwrap();
+    }
+    let mut delegable = 0;
+    for sql in [
+        "INSERT INTO found(text) VALUES ('one two')",
+        "INSERT INTO doc(text) VALUES ('two three')",
+        "INSERT INTO found(found) VALUES ('optimize')",
+        "INSERT INTO found(found) VALUES ('rebuild')",
+        "INSERT INTO found(found, rank) VALUES ('merge', 500)",
+        "UPDATE found SET text = 'four' WHERE found MATCH 'one'",
+        "DELETE FROM found WHERE rowid = 2",
+        "INSERT INTO place VALUES (1, 0, 1, 0, 1)",
+        "INSERT INTO place VALUES (1, 0, 1, 0, 1)",
+        "INSERT INTO place VALUES (2, 5, 4, 0, 1)",
+        "INSERT INTO place VALUES (3, 2, 3, 2, 3), (4, 3, 4, 3, 4) RETURNING id",
+        "INSERT INTO area VALUES (7, 1.5, 2.5)",
+        "UPDATE place SET x1 = 9 WHERE id = 3",
+        "UPDATE place SET x0 = x0 WHERE x1 > 0.5 AND y0 < 3",
+        "DELETE FROM place WHERE id = 4",
+        "INSERT INTO log(text) SELECT value FROM json_each('[1, 2]')",
+    ] {
+        let write = (false, vec![Query::from(sql)]);
+        let outcome = &delegated.run_delegated(std::slice::from_ref(&write))[0];
+        let expected = local.run_locally(&write);
+        let is_full_text = sql.contains("found") || sql.contains("doc");
+        match outcome {
+            Some(outcome) => {
+                assert!(!is_full_text, "{sql}");
+                assert_eq!(outcome, &expected, "{sql}");
+                delegable += 1;
+            }
+            None => assert_eq!(delegated.run_locally(&write), expected, "{sql}"),
+        }
+    }
+    assert!(delegable > 0, "nothing was delegated");
+    let content = |subject: &Subject| -> Vec<Row> {
+        ["found", "place", "doc", "area", "log"]
+            .iter()
+            .flat_map(|table| {
+                subject
+                    .db
+                    .query(&format!("SELECT * FROM {table}"), ())
+                    .unwrap()
+            })
+            .collect()
+    };
+    assert_eq!(content(&delegated), content(&local));
+    for (_, subject) in [("delegated", &delegated), ("local", &local)] {
+        let check = "INSERT INTO found(found) VALUES ('integrity-check')";
+        subject.db.execute(check, ()).unwrap();
+        let verdict: String = subject
+            .db
+            .query_scalar("SELECT rtreecheck('place')", ())
+            .unwrap();
+        assert_eq!(verdict, "ok");
+    }
+}
+
 #[test]
 #[cfg_attr(
     not(feature = "bundled"),

@@ -98,6 +98,10 @@ fn write_until_over(db: &Database, mut log: &File, name: &str, way: &str) {
             abort_the_transaction(db);
             continue;
         }
+        if way == "violates" && number % 2 == 0 {
+            violate_a_constraint(db);
+            continue;
+        }
         let begun = Instant::now();
         let told = match number % 8 {
             0..4 => by_statement(db, &key),
@@ -116,6 +120,7 @@ fn write_until_over(db: &Database, mut log: &File, name: &str, way: &str) {
 
 fn failed(key: &str, error: &Error, took: Duration) -> String {
     let sign = match error {
+        error if error.to_string().contains(WRITTEN) => '=',
         error if error.is_outcome_unknown() => '?',
         error if error.is_timeout() => '-',
         error => return format!("! {key} {error:?}\n").replace("\n  ", "; "),
@@ -139,6 +144,25 @@ fn abort_the_transaction(db: &Database) {
         || error.is_timeout()
         || error.is_outcome_unknown();
     assert!(is_expected, "{error}");
+}
+
+/// Part of the error of a write whose result is lost.
+const WRITTEN: &str = "it was written by another process";
+
+/// Fails, in whichever process it runs, and is never told to have been written.
+fn violate_a_constraint(db: &Database) {
+    let sql = "INSERT INTO owner VALUES ('none')";
+    let error = db.execute(sql, ()).unwrap_err();
+    let code = error
+        .sqlite_error()
+        .and_then(rusqlite::Error::sqlite_error_code);
+    let is_expected = code == Some(rusqlite::ErrorCode::ConstraintViolation)
+        || error.is_timeout()
+        || error.is_outcome_unknown();
+    assert!(
+        is_expected && !error.to_string().contains(WRITTEN),
+        "{error}"
+    );
 }
 
 const INSERT: &str = "INSERT INTO entry(key, part) VALUES (?1, 0)";
@@ -319,6 +343,8 @@ struct Told {
     /// Each with its row, or zero.
     acknowledged: HashMap<String, i64>,
     not_written: Vec<Failed>,
+    /// Written, but the result is lost.
+    written: Vec<Failed>,
     unknown: Vec<Failed>,
 }
 
@@ -351,6 +377,7 @@ impl Told {
                 assert_eq!(before, None, "acknowledged twice: {line}");
             }
             "-" => self.not_written.push(failed()),
+            "=" => self.written.push(failed()),
             "?" => self.unknown.push(failed()),
             _ => panic!("a writer was told {line}"),
         }
@@ -360,6 +387,7 @@ impl Told {
     fn of(&self, name: &str) -> (usize, usize) {
         let is_its = |key: &str| key.starts_with(&format!("{name}-"));
         let failed = self.not_written.iter().chain(&self.unknown);
+        let failed = failed.chain(&self.written);
         (
             self.acknowledged.keys().filter(|key| is_its(key)).count(),
             failed.filter(|one| is_its(&one.key)).count(),
@@ -398,6 +426,9 @@ fn check(path: &Path, notes: &Told) -> HashSet<String> {
     }
     for key in notes.acknowledged.keys() {
         assert!(there.contains(key), "acknowledged and lost: {key}");
+    }
+    for one in &notes.written {
+        assert!(there.contains(&one.key), "said to be written: {one:?}");
     }
     for one in &notes.not_written {
         assert!(!there.contains(&one.key), "said not to be written: {one:?}");
@@ -465,9 +496,10 @@ fn run_storm(kills: usize, meanwhile: Meanwhile) {
     let batches = writers.batches();
     let counters = writers.db.status().unwrap().counters;
     eprintln!(
-        "{} acknowledged of {}, {} unknown, {} timeouts; {batches} batches for others, {} remote writes; died at {died_at:?}",
+        "{} acknowledged of {}, {} written without a result, {} unknown, {} timeouts; {batches} batches for others, {} remote writes; died at {died_at:?}",
         notes.acknowledged.len(),
         there.len(),
+        notes.written.len(),
         notes.unknown.len(),
         notes.not_written.len(),
         counters.combined_writes,
@@ -645,6 +677,57 @@ fn restore(path: &Path, whole: bool) -> std::io::Result<()> {
         queue_file.write_all_at(&waiting.to_ne_bytes(), line)?;
     }
     Ok(())
+}
+
+// ---- replies that are damaged ---------------------------------------------------------------
+
+/// The checksum of the reply, in a mailbox.
+const REPLY_SUM: u64 = 12 * 8;
+
+/// Flips bits in the checksums of replies, faster than their owners read them.
+fn damage_replies(path: &Path, time: Duration) -> std::io::Result<()> {
+    let queue_file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+    let mailboxes = queue_file.metadata()?.len() - SLOTS * MAILBOX;
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        let used: Vec<u64> = (0..SLOTS)
+            .map(|slot| mailboxes + slot * MAILBOX)
+            .filter(|&at| read_word(&queue_file, at + 8).is_ok_and(|id| id != 0))
+            .collect();
+        for _ in 0..500 {
+            let at = used.get(random_below(used.len().max(1))).copied();
+            if let Some(at) = at {
+                let flipped = read_word(&queue_file, at + REPLY_SUM)? ^ 1 << random_below(64);
+                queue_file.write_all_at(&flipped.to_ne_bytes(), at + REPLY_SUM)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A request has several writes. If its reply is lost, each owner is told what became of its own:
+/// one that violated a constraint is not told that it was written.
+#[test]
+fn each_owner_is_told_the_truth_if_replies_are_damaged() {
+    let mut writers = Writers::new(LONG_TIMEOUT);
+    for _ in 0..4 {
+        let peer = writers.start((4, "violates"), None);
+        writers.peers.push(peer);
+    }
+    writers.assert_progress();
+    let queue_file = writers.path().with_file_name("db.lockq");
+    damage_replies(&queue_file, Duration::from_secs(3)).unwrap();
+    writers.finish();
+    let notes = writers.told();
+    check(writers.path(), &notes);
+    eprintln!(
+        "{} acknowledged, {} written without a result, {} unknown",
+        notes.acknowledged.len(),
+        notes.written.len(),
+        notes.unknown.len()
+    );
+    assert!(!notes.written.is_empty(), "no reply was damaged in time");
+    assert!(notes.unknown.is_empty(), "{:?}", notes.unknown);
 }
 
 /// Stops a writer, and continues it later than others wait, or sooner.

@@ -23,7 +23,7 @@ use rusqlite::{Connection, ErrorCode};
 use crate::sqlite::query::step;
 
 /// The name of the table; the first batch that executes a request creates it.
-pub(super) const TABLE: &str = "_penholder_batch";
+pub(crate) const TABLE: &str = "_penholder_batch";
 const COLUMNS: &str = "(seq INTEGER PRIMARY KEY, id BLOB NOT NULL, carried BLOB NOT NULL)";
 /// Rows that are kept at least: more than there are slots in the queue file.
 const KEPT: i64 = 1024;
@@ -421,4 +421,99 @@ fn is_corrupt(error: &rusqlite::Error) -> bool {
 
 fn is_missing(error: &rusqlite::Error) -> bool {
     error.to_string().contains("no such table")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns a table that was created by the batch with the number that is returned too.
+    fn created_table() -> (Connection, BatchTable, i64) {
+        let connection = Connection::open_in_memory().unwrap();
+        let table = BatchTable::default();
+        table.create(&connection, [1, 2]).unwrap();
+        let newest = table.newest(&connection).unwrap();
+        (connection, table, newest)
+    }
+
+    fn id(number: u8) -> RequestId {
+        RequestId::from_bytes([number; 16])
+    }
+
+    fn search(connection: &Connection, table: &BatchTable, id: RequestId, since: i64) -> Search {
+        let found = table.find(connection, &[(id, since.unsigned_abs())]);
+        found.unwrap().remove(0)
+    }
+
+    #[test]
+    fn what_was_recorded_is_found() {
+        let (connection, table, first) = created_table();
+        let partly: Vec<bool> = (0..130).map(|place| place % 3 == 0).collect();
+        let all = [(id(1), &[true][..]), (id(2), &partly), (id(3), &[false])];
+        BatchTable::record(&connection, first + 1, [3, 4], all).unwrap();
+        for (number, done) in [(1, &[true][..]), (2, &partly), (3, &[false])] {
+            let Search::Executed(executed) = search(&connection, &table, id(number), first) else {
+                panic!("{number}");
+            };
+            assert_eq!(executed.batch, [3, 4]);
+            for (place, &done) in done.iter().enumerate() {
+                assert_eq!(executed.is_done(place), done, "{number}, {place}");
+            }
+        }
+        let other = search(&connection, &table, id(4), first);
+        assert_eq!(other, Search::NotExecuted);
+        assert_eq!(search(&connection, &table, id(4), 0), Search::NotExecuted);
+    }
+
+    #[test]
+    fn a_table_that_does_not_reach_back_is_not_believed() {
+        let (connection, table, first) = created_table();
+        for number in 1..2000 {
+            let executed = [(id(1), &[true][..])];
+            BatchTable::record(&connection, first + number, [0; 2], executed).unwrap();
+        }
+        for (since, expected) in [
+            (0, Search::Unknown),
+            (first, Search::Unknown),
+            (first + 100, Search::Unknown),
+            (first + 1999, Search::NotExecuted),
+            (first + 3000, Search::Unknown),
+        ] {
+            assert_eq!(
+                search(&connection, &table, id(9), since),
+                expected,
+                "{since}"
+            );
+        }
+        // A row of somebody else does not make it reach back.
+        let sql = "INSERT INTO _penholder_batch VALUES (-1, x'', x'')";
+        connection.execute(sql, []).unwrap();
+        assert_eq!(search(&connection, &table, id(9), first), Search::Unknown);
+    }
+
+    #[test]
+    fn a_table_that_was_dropped_is_not_believed() {
+        let (connection, table, first) = created_table();
+        connection
+            .execute("DROP TABLE _penholder_batch", [])
+            .unwrap();
+        assert_eq!(search(&connection, &table, id(1), first), Search::Unknown);
+        table.create(&connection, [5, 6]).unwrap();
+        assert_eq!(search(&connection, &table, id(1), first), Search::Unknown);
+        assert!(table.newest(&connection).unwrap() > first);
+    }
+
+    /// The schema may change at any time.
+    #[test]
+    fn a_trigger_that_is_added_later_is_seen() {
+        let (connection, table, _) = created_table();
+        let sql = "CREATE TRIGGER t BEFORE INSERT ON _PENHOLDER_batch BEGIN SELECT 1; END";
+        connection.execute(sql, []).unwrap();
+        let Err(TableError::Foreign(foreign)) = table.newest(&connection) else {
+            panic!("not seen");
+        };
+        assert_eq!(foreign.remedy, "DROP TRIGGER \"t\"");
+        connection.execute(&foreign.remedy, []).unwrap();
+        assert!(table.newest(&connection).is_ok());
+    }
 }

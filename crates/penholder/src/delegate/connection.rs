@@ -415,3 +415,28 @@ fn authorize(context: &AuthContext<'_>) -> Authorization {
         _ => Authorization::Allow,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An extension that is loaded into every connection may add functions, or replace SQLite's
+    /// own by others of the same name.
+    #[test]
+    fn functions_and_collations_of_an_extension_are_seen() {
+        let add = |name: &str, arguments| {
+            let connection = Connection::open_in_memory().unwrap();
+            let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+            connection
+                .create_scalar_function(name, arguments, flags, |_| fail())
+                .unwrap();
+            connection
+        };
+        let plain = Connection::open_in_memory().unwrap();
+        assert!(!has_foreign_code(&plain).unwrap());
+        assert!(has_foreign_code(&add("mine", 1)).unwrap());
+        assert!(has_foreign_code(&add("upper", 1)).unwrap());
+        plain.create_collation("mine", |a, b| b.cmp(a)).unwrap();
+        assert!(has_foreign_code(&plain).unwrap());
+    }
+}

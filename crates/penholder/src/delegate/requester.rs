@@ -68,13 +68,11 @@ fn offer_writes(context: &DelegateContext<'_>, leader: &PendingWrite) -> EndedOf
         .flatten();
     group.begin_offer();
     let mut offered = OfferedWrites::default();
-    if fingerprint.is_some() {
+    let since = fingerprint.and_then(|_| delegate.newest_batch(write, &leader.deadline));
+    if since.is_some() {
         offered.fill(group, leader);
     }
-    let since = match offered.writes.len() {
-        0 => 0,
-        _ => delegate.newest_batch(write, &leader.deadline),
-    };
+    let since = since.unwrap_or(0);
     let id = Mutex::new(None);
     let waiting = telemetry::WaitSpan::begin(write.labels());
     let waited = {

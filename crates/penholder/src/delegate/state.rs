@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use penholder_core::Deadline;
 
+use super::batch_table::TableError;
 use super::connection::DelegateConnection;
 use super::policy::is_across_processes;
 use super::wire::LAYOUT;
@@ -127,17 +128,28 @@ impl Delegate {
     }
 
     /// Returns the number of a batch that was the newest a short time ago; it is read from the
-    /// table, because what stands in the queue file may be older or garbage.
-    pub(super) fn newest_batch(&self, context: &WriteContext<'_>, deadline: &Deadline) -> u64 {
+    /// table, because what stands in the queue file may be older or garbage. `None` if the table
+    /// cannot be used: what became of a request could not be told.
+    pub(super) fn newest_batch(
+        &self,
+        context: &WriteContext<'_>,
+        deadline: &Deadline,
+    ) -> Option<u64> {
         let mut newest = lock(&self.newest);
         let is_recent = newest.at.is_some_and(|at| at.elapsed() < NEWEST_RECHECK);
-        if !is_recent && let Ok(connection) = self.take_connection(context, deadline) {
-            let found = connection.batch_table().newest(connection.connection());
-            newest.sequence = found.map_or(0, i64::unsigned_abs);
-            newest.at = Some(Instant::now());
-            self.keep_connection(connection);
+        if is_recent {
+            return Some(newest.sequence);
         }
-        newest.sequence
+        let connection = self.take_connection(context, deadline).ok()?;
+        let found = connection.batch_table().newest(connection.connection());
+        self.keep_connection(connection);
+        newest.sequence = match found {
+            Ok(found) => found.unsigned_abs(),
+            Err(TableError::Empty) => 0,
+            Err(_) => return None,
+        };
+        newest.at = Some(Instant::now());
+        Some(newest.sequence)
     }
 
     pub(super) fn note_batch(&self, sequence: u64) {

@@ -9,6 +9,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::report::{Check, Finding};
 use super::subject::Subject;
 use super::text::{listed, size};
+use crate::delegate::batch_table;
 use crate::error::{Error, Result};
 use crate::options::Synchronous;
 use crate::sqlite::{connection, integrity};
@@ -45,6 +46,7 @@ fn settings(
         journal_mode(&reader, is_wal).map_err(failed)?,
         synchronous(subject, &reader).map_err(failed)?,
         busy_timeout(subject, &reader).map_err(failed)?,
+        batch_table(&reader).map_err(failed)?,
     ];
     Ok((reader, findings))
 }
@@ -112,6 +114,20 @@ fn busy_timeout(subject: &Subject<'_>, reader: &Connection) -> rusqlite::Result<
         Finding::warning(Check::BusyTimeout, found).next("set a timeout of 100 ms or more")
     } else {
         Finding::ok(Check::BusyTimeout, found)
+    })
+}
+
+fn batch_table(reader: &Connection) -> rusqlite::Result<Finding> {
+    Ok(match batch_table::fault(reader)? {
+        None => Finding::ok(Check::BatchTable, "can be used"),
+        Some(foreign) => {
+            let found = format!("`{}` cannot be used: {foreign}", batch_table::TABLE);
+            let next = format!(
+                "while no process writes, execute `{}`; penholder creates the table again",
+                foreign.remedy
+            );
+            Finding::warning(Check::BatchTable, found).next(next)
+        }
     })
 }
 

@@ -103,6 +103,8 @@ pub enum Check {
     Replaced,
     /// Which versions of SQLite are in use.
     SqliteVersion,
+    /// Whether processes can record which writes they executed for others.
+    BatchTable,
     /// `PRAGMA integrity_check`.
     Integrity,
     /// `PRAGMA foreign_key_check`.
@@ -208,6 +210,10 @@ impl Check {
                 "versions 3.7.0 to 3.51.2, except 3.44.6 and 3.50.7, can corrupt a database in \
                  WAL mode that several processes write (the WAL-reset bug)"
             }
+            Self::BatchTable => {
+                "processes record in it which writes they executed for others; if it cannot be \
+                 used, each process commits its own writes"
+            }
             Self::Integrity => {
                 "a corrupt database gives wrong answers, and loses more with each write"
             }
@@ -248,6 +254,7 @@ impl fmt::Display for Check {
             Self::UnlockedWriters => "writers",
             Self::Replaced => "replaced",
             Self::SqliteVersion => "SQLite version",
+            Self::BatchTable => "batch table",
             Self::Integrity => "integrity",
             Self::ForeignKeys => "foreign keys",
         })

@@ -112,12 +112,13 @@ impl WriteConnection {
         // A row may get the id that was there before. An upsert that updates leaves the id
         // alone, and so does a trigger that inserts.
         let new_id = connection.last_insert_rowid();
-        let has_inserted =
-            kind != StatementKind::UpdateOrDelete && rows_changed > 0 && hooks.has_inserted();
+        let has_inserted = new_id != id || rows_changed > 0 && hooks.has_inserted();
+        // An update of an R-Tree inserts into the tables behind it.
+        let may_insert = kind != StatementKind::UpdateOrDelete;
         Ok(Executed {
             returned,
             rows_changed,
-            last_insert_rowid: (new_id != id || has_inserted).then_some(new_id),
+            last_insert_rowid: (may_insert && has_inserted).then_some(new_id),
         })
     }
 
