@@ -213,15 +213,15 @@ impl BatchTable {
         requests: &[(RequestId, u64)],
     ) -> Result<Vec<Search>> {
         let nothing = |search: Search| Ok(vec![search; requests.len()]);
-        match self.newest(connection) {
-            Ok(_) => {}
+        let newest = match self.newest(connection) {
+            Ok(newest) => newest,
             // Where no table was, there was no batch. Where one was, it was dropped.
             Err(TableError::Empty) if requests.iter().all(|&(_, since)| since == 0) => {
                 return nothing(Search::NotExecuted);
             }
             Err(TableError::Empty) => return nothing(Search::Unknown),
             Err(error) => return Err(error),
-        }
+        };
         let Some(since) = requests.iter().map(|&(_, since)| number(since)).min() else {
             return Ok(Vec::new());
         };
@@ -241,10 +241,17 @@ impl BatchTable {
                 }
             }
         }
+        // What reaches back to one batch reaches back to all later ones.
+        let reaches_all = reaches_back(connection, since)?;
         let search = |(found, &(_, since)): (Option<Executed>, &(RequestId, u64))| {
+            let since = number(since);
+            let reaches = || match reaches_all {
+                true => Ok(since <= newest),
+                false => reaches_back(connection, since),
+            };
             Ok(match found {
                 Some(executed) => Search::Executed(executed),
-                None if reaches_back(connection, number(since))? => Search::NotExecuted,
+                None if reaches()? => Search::NotExecuted,
                 None => Search::Unknown,
             })
         };
