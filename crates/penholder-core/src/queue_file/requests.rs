@@ -34,6 +34,8 @@ const TIME_GRAIN: i128 = 20_000_000;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OfferedRequest {
     pub(crate) id: RequestId,
+    /// The file that it is in.
+    file: [u64; 3],
     /// When the queue file was last changed before; `None` if a later change would not show.
     changed: Option<i128>,
 }
@@ -104,12 +106,20 @@ impl Slot {
         self.own_mailbox().prepare(id, fingerprint, since, request);
         let changed = self.last_change();
         self.own_mailbox().publish(id);
-        Some(OfferedRequest { id, changed })
+        let file = self.file_identity();
+        Some(OfferedRequest { id, file, changed })
     }
 
     /// Takes our request out of the mailbox, and returns what became of it.
     pub(crate) fn settle(&self, request: OfferedRequest) -> SettledRequest {
-        let OfferedRequest { id, changed } = request;
+        let OfferedRequest { id, file, changed } = request;
+        if file != self.file_identity() {
+            // We have left that file, and cannot see any more who uses it.
+            return SettledRequest {
+                outcome: Outcome::Lost,
+                is_decided: false,
+            };
+        }
         let outcome = self.own_mailbox().settle(id);
         let unlocked = file::unlock_byte(self.liveness(), offered_byte(self.index(), id));
         let was_written = unlocked.is_err() || changed.is_none() || self.changed_at() != changed;

@@ -256,15 +256,16 @@ impl OfferedWrites {
 }
 
 impl EndedOffer {
-    /// Returns what became of the request, without the lock; `None` if that cannot be told yet.
-    /// Once the request is not offered any more, and no combiner is at work, a committed
-    /// transaction can be read.
+    /// Returns what became of the request, without the lock; `None` if that cannot be told. Once
+    /// the request is not offered any more, and the kernel says that no combiner may be executing
+    /// it, its transaction is over, and can be read if it was committed.
     #[expect(
         clippy::option_option,
         reason = "cannot be told; not executed; executed"
     )]
     fn read_outcome(&self, context: &DelegateContext<'_>) -> Option<Option<Executed>> {
-        if !self.is_decided {
+        // With the lock there is the stronger way.
+        if !self.is_decided || matches!(self.lock, Ok(Some(_))) {
             return None;
         }
         let deadline = Deadline::after(READ_TIME);
