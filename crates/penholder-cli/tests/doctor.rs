@@ -21,6 +21,7 @@ const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
 /// Every check of a sound database without `--integrity`.
 const CHECKS: [&str; 16] = [
+    "batch-table",
     "busy-timeout",
     "clock",
     "database",
@@ -34,7 +35,6 @@ const CHECKS: [&str; 16] = [
     "permissions",
     "queue-file",
     "sqlite-version",
-    "batch-table",
     "synchronous",
     "unlocked-writers",
     "wal",
