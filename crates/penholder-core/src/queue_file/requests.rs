@@ -276,25 +276,27 @@ impl Slot {
 
     /// Tells the owners of committed requests, which do not wait for the lock any more.
     pub(crate) fn acknowledge(&self, requests: &[RemoteRequest]) {
-        self.acknowledge_each(requests, |mailbox, id| mailbox.acknowledge(id));
+        self.acknowledge_each(requests, |one| self.mailbox(one.slot).acknowledge(one.id));
     }
 
     /// Tells the owners of requests that an earlier batch committed.
     pub(crate) fn acknowledge_found(&self, requests: &[RemoteRequest], combining: &Combining) {
         requests.iter().for_each(|one| combining.leave(one.slot));
-        self.acknowledge_each(requests, |mailbox, id| mailbox.acknowledge_found(id));
+        self.acknowledge_each(requests, |one| {
+            self.mailbox(one.slot).acknowledge_found(one.id)
+        });
     }
 
     fn acknowledge_each(
         &self,
         requests: &[RemoteRequest],
-        acknowledge: impl Fn(Mailbox<'_>, RequestId) -> bool,
+        acknowledge: impl Fn(&RemoteRequest) -> bool,
     ) {
         for request in requests {
             let slot = request.slot;
             // First, or it could be given the lock, which it does not want any more.
             self.clear_bits(Word::Queue(slot.group()), slot.bit());
-            if acknowledge(self.mailbox(slot), request.id) {
+            if acknowledge(request) {
                 crate::failpoint!("acknowledged");
             }
         }

@@ -3,7 +3,7 @@
 
 use std::mem;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use penholder_core::{Deadline, Guard, Offer, Outcome, REQUEST_MAX, RequestId};
 
@@ -276,6 +276,9 @@ impl EndedOffer {
         let found = self.search(&connection, "BEGIN");
         penholder_core::failpoint!("looked_up");
         context.delegate.keep_connection(connection);
+        // Or what was read is in a database that was replaced.
+        let files = &context.write().resources.files;
+        files.check("write", Instant::now()).ok()?;
         match found {
             Ok(Search::Executed(executed)) => Some(Some(executed)),
             Ok(Search::NotExecuted) => Some(None),
