@@ -268,11 +268,11 @@ impl Guard {
         slot.is_some_and(|slot| slot.reply(request, batch, reply))
     }
 
-    /// Says that claimed requests were committed, and wakes their owners. Drop the [`Combining`]
+    /// Says that requests which this batch claims were committed, and wakes their owners. Drop the [`Combining`]
     /// before: the transaction is over.
-    pub fn acknowledge(&self, requests: &[RemoteRequest]) {
+    pub fn acknowledge(&self, requests: &[RemoteRequest], batch: [u64; 2]) {
         if let Some(slot) = self.slot() {
-            slot.acknowledge(requests);
+            slot.acknowledge(requests, batch);
         }
     }
 

@@ -134,7 +134,7 @@ fn offer_requests(args: &[OsString]) {
         peer::send(match waited.outcome {
             // The file may have been changed a moment before, so that this is to be looked up.
             Outcome::Untouched | Outcome::Lost if had_lock => "local",
-            Outcome::Done { .. } | Outcome::Claimed { reply: Some(_), .. } => "done",
+            Outcome::Done { .. } => "done",
             _ => "other",
         });
     }

@@ -28,7 +28,7 @@ use crate::turnstile::{self, Memory, SlotIndex, Word};
 
 /// Two changes of a file this close to each other may have the same time, in nanoseconds: kernels
 /// before Linux 6.13 count by ticks.
-const TIME_GRAIN: i128 = 20_000_000;
+const TIME_GRAIN: i128 = 12_000_000;
 
 /// A request in our mailbox.
 #[derive(Debug, Clone, Copy)]
@@ -125,11 +125,6 @@ impl Slot {
         let was_written = unlocked.is_err() || changed.is_none() || self.changed_at() != changed;
         let (outcome, is_decided) = match outcome {
             Outcome::Untouched if was_written => (Outcome::Lost, !self.may_be_executed()),
-            // It is committed, but the reply may be one of a batch that was rolled back.
-            Outcome::Done { claim, reply } if was_written => {
-                let reply = Some(reply);
-                (Outcome::Claimed { claim, reply }, true)
-            }
             outcome @ (Outcome::Claimed { .. } | Outcome::Lost) => {
                 (outcome, !self.may_be_executed())
             }
@@ -275,8 +270,13 @@ impl Slot {
     }
 
     /// Tells the owners of committed requests, which do not wait for the lock any more.
-    pub(crate) fn acknowledge(&self, requests: &[RemoteRequest]) {
-        self.acknowledge_each(requests, |one| self.mailbox(one.slot).acknowledge(one.id));
+    pub(crate) fn acknowledge(&self, requests: &[RemoteRequest], batch: [u64; 2]) {
+        self.acknowledge_each(requests, |one| {
+            // Or an older claim, with its reply, was written back meanwhile.
+            let is_ours = |claim: Claim| claim.batch == batch;
+            self.current_claim(one).is_some_and(is_ours)
+                && self.mailbox(one.slot).acknowledge(one.id)
+        });
     }
 
     /// Tells the owners of requests that an earlier batch committed.

@@ -386,7 +386,7 @@ impl Combination<'_> {
                     self.fail_own(&error.after_commit());
                     return;
                 }
-                acknowledge(guard, &requests);
+                acknowledge(guard, &requests, self.batch);
                 self.account(&done, commit_time);
             }
             Err(error) => {
@@ -483,15 +483,15 @@ fn is_claimed_by(guard: &Guard, request: &RemoteRequest, batch: [u64; 2]) -> boo
 
 /// Acknowledges requests. With the feature `failpoints` it does so in two halves, with a step
 /// between them.
-fn acknowledge(guard: &Guard, requests: &[RemoteRequest]) {
+fn acknowledge(guard: &Guard, requests: &[RemoteRequest], batch: [u64; 2]) {
     #[cfg(feature = "failpoints")]
     let requests = {
         let (first, rest) = requests.split_at(requests.len().div_ceil(2));
-        guard.acknowledge(first);
+        guard.acknowledge(first, batch);
         penholder_core::failpoint!("half_acknowledged");
         rest
     };
-    guard.acknowledge(requests);
+    guard.acknowledge(requests, batch);
 }
 
 /// Shows the statement that runs next.
