@@ -154,7 +154,7 @@ impl Run<'_> {
     }
 
     fn acknowledge(&mut self) {
-        let is_acknowledged = self.mailbox.acknowledge(self.id());
+        let is_acknowledged = self.mailbox.acknowledge(self.id(), self.last_claim().batch);
         self.expect(is_acknowledged, self.state == State::Claimed);
         if self.state == State::Claimed {
             self.state = State::Done;
@@ -204,7 +204,7 @@ impl Run<'_> {
     /// A holder that was stopped goes on, with a request that is no longer there.
     fn late_holder(&mut self) {
         let old = RequestBox::id([self.number + 1000, 0]);
-        assert!(!self.mailbox.acknowledge(old));
+        assert!(!self.mailbox.acknowledge(old, [1, 1]));
         assert!(!self.mailbox.withdraw(old));
         self.mailbox.refuse(old);
         assert_eq!(self.mailbox.current_claim(old), None);

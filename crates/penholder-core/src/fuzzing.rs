@@ -195,8 +195,8 @@ impl<'a> RequestBox<'a> {
 
     /// See `Mailbox::acknowledge`.
     #[must_use]
-    pub fn acknowledge(self, id: RequestId) -> bool {
-        self.0.acknowledge(id)
+    pub fn acknowledge(self, id: RequestId, batch: [u64; 2]) -> bool {
+        self.0.acknowledge(id, batch)
     }
 
     /// See `Mailbox::refuse`.

@@ -276,8 +276,9 @@ impl Guard {
         }
     }
 
-    /// Says that requests were committed by an earlier batch, and wakes their owners.
-    pub fn acknowledge_found(&self, requests: &[RemoteRequest], combining: &Combining) {
+    /// Says that requests were committed by earlier batches, which are given by their ids, and
+    /// wakes their owners.
+    pub fn acknowledge_found(&self, requests: &[(RemoteRequest, [u64; 2])], combining: &Combining) {
         if let Some(slot) = self.slot() {
             slot.acknowledge_found(requests, combining);
         }

@@ -218,14 +218,13 @@ impl<'a> Mailbox<'a> {
     pub(crate) fn settle(self, id: RequestId) -> Outcome {
         loop {
             let state = self.words[STATE].load(SeqCst);
-            if state == word(id, State::Done) {
-                let claim = self.claim_of(id);
+            let claim = self.claim_of(id);
+            if claim.is_some_and(|claim| state == done(id, claim.batch)) {
                 let reply = self.reply_to(id, claim);
                 self.words[STATE].store(0, SeqCst);
                 return reply.map_or(Outcome::Lost, |reply| Outcome::Done { claim, reply });
             }
             if state == word(id, State::Claimed) {
-                let claim = self.claim_of(id);
                 let reply = self.reply_to(id, claim);
                 if self.change(id, State::Claimed, 0) {
                     return Outcome::Claimed { claim, reply };
@@ -311,15 +310,16 @@ impl<'a> Mailbox<'a> {
         self.is_claimed(id).then(|| self.claim_of(id)).flatten()
     }
 
-    pub(crate) fn acknowledge(self, id: RequestId) -> bool {
-        self.change(id, State::Claimed, word(id, State::Done))
+    /// Acknowledges the claim of this batch.
+    pub(crate) fn acknowledge(self, id: RequestId, batch: [u64; 2]) -> bool {
+        self.change(id, State::Claimed, done(id, batch))
     }
 
-    /// Acknowledges a request that an earlier batch executed, whatever its state is. Its reply
+    /// Acknowledges a request that this earlier batch executed, whatever its state is. Its reply
     /// may be gone.
-    pub(crate) fn acknowledge_found(self, id: RequestId) -> bool {
-        let done = word(id, State::Done);
-        self.acknowledge(id)
+    pub(crate) fn acknowledge_found(self, id: RequestId, batch: [u64; 2]) -> bool {
+        let done = done(id, batch);
+        self.acknowledge(id, batch)
             || self.change(id, State::Offered, done)
             || self.words[STATE].load(SeqCst) == done
     }
@@ -402,6 +402,12 @@ fn word(id: RequestId, state: State) -> u64 {
     sum_of(id, state as u64, []).max(1)
 }
 
+/// Returns the number for `Done`, which is bound to the batch: an older claim, with its reply, may
+/// be written back at the moment of the acknowledgement.
+fn done(id: RequestId, batch: [u64; 2]) -> u64 {
+    sum_of(id, State::Done as u64, batch).max(1)
+}
+
 fn request_sum(id: RequestId, fingerprint: u64, since: u64, request: &[u8]) -> u64 {
     sum(id, fingerprint ^ mix(since), request)
 }
@@ -474,7 +480,7 @@ mod tests {
         assert!(!mailbox.withdraw(ID), "claimed");
         assert!(mailbox.reply(ID, claim(1).batch, b"done"));
         assert!(!mailbox.is_settled(ID), "not before it is acknowledged");
-        assert!(mailbox.acknowledge(ID));
+        assert!(mailbox.acknowledge(ID, claim(1).batch));
         assert!(mailbox.is_settled(ID));
         let done = Outcome::Done {
             claim: Some(claim(1)),
@@ -510,7 +516,7 @@ mod tests {
             reply: Some(b"y".to_vec()),
         };
         assert_eq!(mailbox.settle(ID), outcome);
-        assert!(!mailbox.acknowledge(ID), "given up");
+        assert!(!mailbox.acknowledge(ID, claim(1).batch), "given up");
     }
 
     #[test]
@@ -523,7 +529,7 @@ mod tests {
         let next = RequestId([8, 9]);
         mailbox.offer(next, FINGERPRINT, b"x");
         // The old holder continues, late.
-        assert!(!mailbox.acknowledge(ID));
+        assert!(!mailbox.acknowledge(ID, claim(1).batch));
         assert!(mailbox.reply(ID, claim(1).batch, b"late"));
         mailbox.refuse(ID);
         assert_eq!(mailbox.read(FINGERPRINT).unwrap().id, next);
@@ -538,7 +544,20 @@ mod tests {
         let mailbox = Mailbox::new(&words);
         mailbox.offer(ID, FINGERPRINT, b"x");
         assert!(mailbox.claim(ID, claim(1)) && mailbox.claim(ID, claim(2)));
-        assert!(mailbox.reply(ID, claim(1).batch, b"y") && mailbox.acknowledge(ID));
+        assert!(mailbox.reply(ID, claim(1).batch, b"y") && mailbox.acknowledge(ID, claim(2).batch));
+        assert_eq!(mailbox.settle(ID), Outcome::Lost);
+    }
+
+    /// The claim and the reply of a batch that was rolled back are written back just before the
+    /// acknowledgement.
+    #[test]
+    fn an_acknowledgement_of_another_batch_is_not_believed() {
+        let words = words();
+        let mailbox = Mailbox::new(&words);
+        mailbox.offer(ID, FINGERPRINT, b"x");
+        assert!(mailbox.claim(ID, claim(1)) && mailbox.reply(ID, claim(1).batch, b"y"));
+        assert!(mailbox.acknowledge(ID, claim(2).batch));
+        assert!(mailbox.is_settled(ID));
         assert_eq!(mailbox.settle(ID), Outcome::Lost);
     }
 

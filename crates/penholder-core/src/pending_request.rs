@@ -169,7 +169,7 @@ mod tests {
             assert!(claim(slot, id));
             assert!(!pending.end_at_deadline(slot), "no reply in time");
             assert!(slot.own_mailbox().reply(id, [1, 1], b"done"));
-            assert!(slot.own_mailbox().acknowledge(id));
+            assert!(slot.own_mailbox().acknowledge(id, [1, 1]));
             assert!(pending.end_at_deadline(slot));
             pending.settle(slot);
             assert!(matches!(pending.outcome(), Outcome::Done { .. }));

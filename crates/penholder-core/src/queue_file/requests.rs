@@ -271,38 +271,36 @@ impl Slot {
 
     /// Tells the owners of committed requests, which do not wait for the lock any more.
     pub(crate) fn acknowledge(&self, requests: &[RemoteRequest], batch: [u64; 2]) {
-        self.acknowledge_each(requests, |one| {
-            // Or an older claim, with its reply, was written back meanwhile.
-            let is_ours = |claim: Claim| claim.batch == batch;
-            self.current_claim(one).is_some_and(is_ours)
-                && self.mailbox(one.slot).acknowledge(one.id)
-        });
+        for one in requests {
+            self.end_wait(one, |mailbox| mailbox.acknowledge(one.id, batch));
+        }
+        self.wake_owners(requests.iter());
     }
 
-    /// Tells the owners of requests that an earlier batch committed.
-    pub(crate) fn acknowledge_found(&self, requests: &[RemoteRequest], combining: &Combining) {
-        requests.iter().for_each(|one| combining.leave(one.slot));
-        self.acknowledge_each(requests, |one| {
-            self.mailbox(one.slot).acknowledge_found(one.id)
-        });
-    }
-
-    fn acknowledge_each(
+    /// Tells the owners of requests that earlier batches committed, each with its batch.
+    pub(crate) fn acknowledge_found(
         &self,
-        requests: &[RemoteRequest],
-        acknowledge: impl Fn(&RemoteRequest) -> bool,
+        requests: &[(RemoteRequest, [u64; 2])],
+        combining: &Combining,
     ) {
-        for request in requests {
-            let slot = request.slot;
-            // First, or it could be given the lock, which it does not want any more.
-            self.clear_bits(Word::Queue(slot.group()), slot.bit());
-            if acknowledge(request) {
-                crate::failpoint!("acknowledged");
-            }
+        for (one, batch) in requests {
+            combining.leave(one.slot);
+            self.end_wait(one, |mailbox| mailbox.acknowledge_found(one.id, *batch));
         }
-        for request in requests {
-            self.wake(request.slot);
+        self.wake_owners(requests.iter().map(|(one, _)| one));
+    }
+
+    fn end_wait(&self, request: &RemoteRequest, acknowledge: impl Fn(Mailbox<'_>) -> bool) {
+        let slot = request.slot;
+        // First, or it could be given the lock, which it does not want any more.
+        self.clear_bits(Word::Queue(slot.group()), slot.bit());
+        if acknowledge(self.mailbox(slot)) {
+            crate::failpoint!("acknowledged");
         }
+    }
+
+    fn wake_owners<'a>(&self, requests: impl Iterator<Item = &'a RemoteRequest>) {
+        requests.for_each(|one| self.wake(one.slot));
         // Those before the first waiter are gone: it probes from now on.
         turnstile::wake_first(self);
     }

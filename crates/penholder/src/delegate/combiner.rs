@@ -267,7 +267,7 @@ impl Combination<'_> {
         for (one, found) in mem::take(&mut self.remote).into_iter().zip(found) {
             match found {
                 Search::NotExecuted => self.remote.push(one),
-                Search::Executed(_) => executed.push(one.request),
+                Search::Executed(found) => executed.push((one.request, found.batch)),
                 // Its owner finds out, or is told that the outcome is unknown.
                 Search::Unknown if guard.current_claim(&one.request).is_some() => {}
                 Search::Unknown => guard.refuse(&one.request),
