@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
 /// Every check of a sound database without `--integrity`.
-const CHECKS: [&str; 16] = [
+const CHECKS: [&str; 17] = [
     "batch-table",
     "busy-timeout",
     "clock",
