@@ -233,23 +233,25 @@ impl Guard {
         self.slot()?.begin_combining(requests)
     }
 
-    /// Claims a request, unless its owner has withdrawn it. The kernel is asked whether its owner
-    /// waits for it, in case an older queue file was written over this one.
+    /// Claims requests, unless their owners have withdrawn them; returns which were claimed. If the
+    /// queue file may have been overwritten, the kernel is asked whether their owners wait.
     #[must_use]
     pub fn claim(
         &self,
-        request: &RemoteRequest,
+        requests: &[&RemoteRequest],
         sequence: u64,
         batch: [u64; 2],
         combining: &Combining,
-    ) -> bool {
+    ) -> Vec<bool> {
         let claim = Claim {
             sequence,
             batch,
             pid: std::process::id(),
         };
-        let slot = self.slot();
-        slot.is_some_and(|slot| slot.claim_request(request, claim, combining))
+        match self.slot() {
+            Some(slot) => slot.claim_requests(requests, claim, combining),
+            None => vec![false; requests.len()],
+        }
     }
 
     /// Returns the claim on a request, if it is claimed. At its deadline the owner leaves the

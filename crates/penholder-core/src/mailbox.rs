@@ -40,6 +40,7 @@ const CLAIM_SUM: usize = 10;
 const REPLY_LENGTH: usize = 11;
 const REPLY_SUM: usize = 12;
 const SINCE: usize = 13;
+const CHANGED: usize = 14;
 const REQUEST: usize = 16;
 const REPLY: usize = 512;
 const END: usize = LENGTH / 8;
@@ -118,6 +119,9 @@ pub struct RemoteRequest {
     /// The newest batch that its owner knew of before it was offered: no batch up to this one
     /// executed it.
     pub since: u64,
+    /// When the queue file was last changed before it was offered, in nanoseconds since 1970;
+    /// zero if a later change might have the same time.
+    pub(crate) changed: u64,
     /// The claim of an earlier holder, whose transaction is over by now: committed or
     /// not.
     pub claimed: Option<Claim>,
@@ -131,6 +135,7 @@ pub(crate) struct MailboxContent {
     pub(crate) id: RequestId,
     pub(crate) bytes: Vec<u8>,
     pub(crate) since: u64,
+    pub(crate) changed: u64,
     pub(crate) claimed: Option<Claim>,
 }
 
@@ -181,8 +186,9 @@ impl<'a> Mailbox<'a> {
         self.store(REPLY, 0);
     }
 
-    /// Leaves the request that was prepared.
-    pub(crate) fn publish(self, id: RequestId) {
+    /// Leaves the request that was prepared; `changed`: when the file was last changed before.
+    pub(crate) fn publish(self, id: RequestId, changed: u64) {
+        self.store(CHANGED, seal(id, changed));
         self.words[STATE].store(word(id, State::Offered), SeqCst);
     }
 
@@ -190,7 +196,7 @@ impl<'a> Mailbox<'a> {
     #[cfg(any(test, fuzzing))]
     pub(crate) fn offer(self, id: RequestId, fingerprint: u64, request: &[u8]) {
         self.prepare(id, fingerprint, 0, request);
-        self.publish(id);
+        self.publish(id, 0);
     }
 
     /// Whether waiting for a reply is over: there is one, or the request is gone.
@@ -277,6 +283,7 @@ impl<'a> Mailbox<'a> {
             id,
             bytes,
             since,
+            changed: seal(id, self.load(CHANGED)),
             claimed,
         })
     }
@@ -412,6 +419,12 @@ fn request_sum(id: RequestId, fingerprint: u64, since: u64, request: &[u8]) -> u
     sum(id, fingerprint ^ mix(since), request)
 }
 
+/// Hides a number behind the id of a request, and uncovers it again: one of another request, or a
+/// damaged one, is another number.
+fn seal(id: RequestId, number: u64) -> u64 {
+    number ^ mix(id.0[0] ^ id.0[1].rotate_left(32))
+}
+
 /// A reply belongs to one batch: another may have executed the request before, and have been
 /// rolled back.
 fn reply_sum(id: RequestId, [first, second]: [u64; 2], reply: &[u8]) -> u64 {
@@ -473,6 +486,7 @@ mod tests {
             id: ID,
             bytes: b"do it".to_vec(),
             since: 0,
+            changed: 0,
             claimed: None,
         };
         assert_eq!(mailbox.read(FINGERPRINT), Some(content));

@@ -185,6 +185,7 @@ mod tests {
                 id,
                 bytes: b"do it".to_vec(),
                 since: 0,
+                changed: 0,
                 claimed: None,
                 pid: 1,
             };

@@ -142,6 +142,13 @@ pub(super) fn offered_byte(slot: SlotIndex, id: RequestId) -> i64 {
     OFFERED_FIRST_BYTE + (small(slot) << OFFERED_BITS) + bits
 }
 
+/// Returns the id with which `id` has the same byte as `other`.
+pub(super) fn with_byte_of(id: RequestId, other: RequestId) -> RequestId {
+    let [first, second] = id.0;
+    let mask = u64::MAX >> OFFERED_BITS;
+    RequestId([first & mask | other.0[0] & !mask, second])
+}
+
 fn small(slot: SlotIndex) -> i64 {
     i64::from(u16::try_from(slot.number()).unwrap_or(u16::MAX))
 }

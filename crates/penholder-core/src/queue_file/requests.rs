@@ -6,19 +6,22 @@
 //!
 //! | who | what it locks | until | what that tells |
 //! | --- | --- | --- | --- |
-//! | owner | a byte whose offset contains its slot and bits of the request's id | it has withdrawn the request, or has its outcome | without it, a request is one of an older file |
+//! | owner | a byte whose offset contains its slot and bits of the request's id | it runs a request itself, or does not know its outcome; if a batch executed it, the next request has the same bits | without it, a request is one of an older file. With it, one of an older file was executed, and is in the batch table |
 //! | combiner | the byte of the request's slot | its transaction is over | without it, what became of a request that is not offered any more is decided, and can be read in the batch table |
 //!
 //! A combiner locks its byte, claims the request, and only then asks for the owner's lock. An owner
 //! takes its request out of the mailbox, gives up its lock, and only then looks when the file
 //! was last changed by a `write`. So if a combiner executes a request because an older mailbox was
 //! written back, its owner sees that the file was written.
+//!
+//! A request says when the file was last changed before it was offered. If the file has not been
+//! changed since, the combiner need not ask for the lock: what it reads was not written back.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use super::layout::{self, executed_byte, offered_byte};
-use super::slot::Slot;
+use super::layout::{self, executed_byte, offered_byte, with_byte_of};
+use super::slot::{Offering, Slot};
 use super::waker;
 use crate::mailbox::{self, Claim, Mailbox, Outcome, RemoteRequest, RequestId};
 use crate::sys::descriptor::Descriptor;
@@ -98,14 +101,20 @@ impl Slot {
         if !self.is_private() || request.len() > mailbox::REQUEST_MAX {
             return None;
         }
-        let id = self.unique_id();
-        if !file::try_lock_byte(self.liveness(), offered_byte(self.index(), id)).unwrap_or(false) {
+        let mut offering = lock(&self.offering);
+        let mut id = self.unique_id();
+        if let Some(locked) = offering.locked {
+            id = with_byte_of(id, locked);
+        } else if !self.lock_byte_of(id) {
             return None;
         }
+        offering.locked = Some(id);
         let fingerprint = self.bind(fingerprint, self.index());
         self.own_mailbox().prepare(id, fingerprint, since, request);
-        let changed = self.last_change();
-        self.own_mailbox().publish(id);
+        // A change before that, since we looked, only makes us look the request up.
+        let changed = settled(offering.changed).or_else(|| settled(self.changed_at()));
+        let told = changed.and_then(|changed| u64::try_from(changed).ok());
+        self.own_mailbox().publish(id, told.unwrap_or(0));
         let file = self.file_identity();
         Some(OfferedRequest { id, file, changed })
     }
@@ -121,8 +130,16 @@ impl Slot {
             };
         }
         let outcome = self.own_mailbox().settle(id);
-        let unlocked = file::unlock_byte(self.liveness(), offered_byte(self.index(), id));
-        let was_written = unlocked.is_err() || changed.is_none() || self.changed_at() != changed;
+        let mut offering = lock(&self.offering);
+        let mut is_unlocked = true;
+        // What a batch has executed is in the batch table, should it ever be offered again.
+        if !matches!(outcome, Outcome::Done { .. }) {
+            offering.locked = None;
+            let byte = offered_byte(self.index(), id);
+            is_unlocked = file::unlock_byte(self.liveness(), byte).is_ok();
+        }
+        offering.changed = self.changed_at();
+        let was_written = !is_unlocked || changed.is_none() || offering.changed != changed;
         let (outcome, is_decided) = match outcome {
             Outcome::Untouched if was_written => (Outcome::Lost, !self.may_be_executed()),
             outcome @ (Outcome::Claimed { .. } | Outcome::Lost) => {
@@ -145,12 +162,9 @@ impl Slot {
         file::changed_at(self.liveness()).ok()
     }
 
-    /// Returns when the file was last changed, if a change from now on has another time.
-    fn last_change(&self) -> Option<i128> {
-        let changed = self.changed_at()?;
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let now = i128::try_from(now.ok()?.as_nanos()).ok()?;
-        (changed + TIME_GRAIN < now).then_some(changed)
+    fn lock_byte_of(&self, id: RequestId) -> bool {
+        let byte = offered_byte(self.index(), id);
+        file::try_lock_byte(self.liveness(), byte).unwrap_or(false)
     }
 
     /// Returns a handle that withdraws the request from another thread.
@@ -199,6 +213,7 @@ impl Slot {
                 id: content.id,
                 bytes: content.bytes,
                 since: content.since,
+                changed: content.changed,
                 claimed: content.claimed,
                 pid: u32::try_from(self.pid(slot)).unwrap_or(0),
             })
@@ -235,25 +250,36 @@ impl Slot {
         Some(combining)
     }
 
-    /// Claims a request whose owner waits for it, by the word of the kernel. One of an older
-    /// file is discarded.
-    pub(crate) fn claim_request(
+    /// Claims requests whose owners wait for them, and returns which were claimed. Those of an
+    /// older file are discarded.
+    pub(crate) fn claim_requests(
         &self,
-        request: &RemoteRequest,
+        requests: &[&RemoteRequest],
         claim: Claim,
         combining: &Combining,
-    ) -> bool {
-        let mailbox = self.mailbox(request.slot);
-        let byte = offered_byte(request.slot, request.id);
-        let is_claimed = mailbox.claim(request.id, claim);
-        if is_claimed && file::are_bytes_locked(self.liveness(), byte, 1).unwrap_or(false) {
-            return true;
-        }
-        if is_claimed {
-            mailbox.discard(request.id);
-        }
-        combining.leave(request.slot);
-        false
+    ) -> Vec<bool> {
+        let mailboxes = requests.iter().map(|one| (self.mailbox(one.slot), one.id));
+        let claimed: Vec<bool> = mailboxes
+            .map(|(mailbox, id)| mailbox.claim(id, claim))
+            .collect();
+        // After the claims: an older mailbox that is written back later is not claimed.
+        let changed = self.changed_at().and_then(|at| u64::try_from(at).ok());
+        let is_genuine = |request: &RemoteRequest| {
+            let byte = offered_byte(request.slot, request.id);
+            (request.changed != 0 && Some(request.changed) == changed)
+                || file::are_bytes_locked(self.liveness(), byte, 1).unwrap_or(false)
+        };
+        let take = |(request, is_claimed): (&&RemoteRequest, bool)| {
+            if is_claimed && is_genuine(request) {
+                return true;
+            }
+            if is_claimed {
+                self.mailbox(request.slot).discard(request.id);
+            }
+            combining.leave(request.slot);
+            false
+        };
+        requests.iter().zip(claimed).map(take).collect()
     }
 
     /// Returns the claim on a request, if it is claimed, also if its owner has left the queue.
@@ -330,4 +356,17 @@ impl Withdrawal {
         }
         is_withdrawn
     }
+}
+
+/// Returns a time of change, if a change from now on has another one.
+fn settled(changed: Option<i128>) -> Option<i128> {
+    let changed = changed?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = i128::try_from(now.ok()?.as_nanos()).ok()?;
+    (changed + TIME_GRAIN < now).then_some(changed)
+}
+
+/// Nothing panics with it: what it guards is whole.
+fn lock(offering: &Mutex<Offering>) -> MutexGuard<'_, Offering> {
+    offering.lock().unwrap_or_else(PoisonError::into_inner)
 }

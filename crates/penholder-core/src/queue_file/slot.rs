@@ -6,9 +6,9 @@ use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::panic::Location;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -61,6 +61,15 @@ impl From<io::Error> for NoQueueFile {
     }
 }
 
+/// What a slot keeps between two requests that it offers.
+#[derive(Debug, Default)]
+pub(super) struct Offering {
+    /// A request whose byte we still have locked.
+    pub(super) locked: Option<RequestId>,
+    /// When the file was last changed, in nanoseconds since 1970, when we looked.
+    pub(super) changed: Option<i128>,
+}
+
 /// A process's slot, and its mapping of the queue file.
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -83,6 +92,8 @@ pub(crate) struct Slot {
     /// Makes request ids that no other process makes.
     seed: [u64; 2],
     ids: AtomicU64,
+    /// What remains between two requests.
+    pub(super) offering: Mutex<Offering>,
 }
 
 impl Slot {
@@ -153,6 +164,7 @@ impl Slot {
             is_private,
             seed: seed(pid),
             ids: AtomicU64::new(0),
+            offering: Mutex::default(),
         };
         if !slot.is_valid() {
             return Err(NoQueueFile::Invalid);

@@ -217,13 +217,7 @@ impl Combination<'_> {
     /// Claims the requests; some may have been withdrawn.
     fn claim(&mut self) {
         self.acknowledge_executed();
-        let Some(combining) = &self.combining else {
-            return;
-        };
-        let (guard, sequence) = (self.session.guard(), self.sequence.unsigned_abs());
-        let batch = self.batch;
-        self.remote
-            .retain(|one| guard.claim(&one.request, sequence, batch, combining));
+        self.claim_all();
         if !self.remote.is_empty() {
             penholder_core::failpoint!("requests_claimed");
         }
@@ -234,15 +228,23 @@ impl Combination<'_> {
     /// is still to be executed.
     fn claim_again(&mut self, before: [u64; 2]) {
         self.acknowledge_executed();
+        let guard = self.session.guard();
+        self.remote
+            .retain(|one| is_claimed_by(guard, &one.request, before));
+        self.claim_all();
+    }
+
+    /// Claims the requests for this batch, and keeps those that could be claimed.
+    fn claim_all(&mut self) {
         let Some(combining) = &self.combining else {
             return;
         };
         let (guard, sequence) = (self.session.guard(), self.sequence.unsigned_abs());
-        let batch = self.batch;
-        self.remote.retain(|one| {
-            is_claimed_by(guard, &one.request, before)
-                && guard.claim(&one.request, sequence, batch, combining)
-        });
+        let requests: Vec<&RemoteRequest> = self.remote.iter().map(|one| &one.request).collect();
+        let mut claimed = guard
+            .claim(&requests, sequence, self.batch, combining)
+            .into_iter();
+        self.remote.retain(|_| claimed.next() == Some(true));
     }
 
     /// Looks up which requests an earlier combiner has executed: it died before it told their
