@@ -11,7 +11,7 @@
 //! | --- | --- | --- |
 //! | `Queued` | in the queue | `give` → `Granted`; `claim` → `Claimed`; it leaves at its deadline, or because its future is dropped → `Left` |
 //! | `Granted` | out of the queue; the subject lies ready for it | its thread or task takes the subject → `Owning`; it leaves, and passes the turn on → `Left` |
-//! | `Owning` | its thread has the turn; in the queue if [`rejoin`](FairQueue::rejoin) put it there | `claim` by itself → `Claimed`; `give` → `Granted` again if it is the first; it leaves → `Left` |
+//! | `Owning` | its thread has the turn; in the queue if [`rejoin`](FairQueue::rejoin) put it there | `claim` by itself → `Claimed`; `give` → `Granted` again if it is the first, otherwise `Queued`; it leaves → `Left` |
 //! | `Claimed` | in the owner's hands; its thread or task waits, past its deadline if need be | `finish` → `Finished`; `put_back` → `Queued`, or `Left` if its task is gone |
 //! | `Finished` | with its thread or task again | – |
 //! | `Left` | nowhere | – |
@@ -22,6 +22,9 @@
 //!
 //! A thread that asks again while it is the owner is told so. A task is not: what it owns may
 //! move to another task and to another thread, so that nothing shows who asks.
+
+#[cfg(test)]
+mod model;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -55,6 +58,8 @@ struct State<S, C> {
     /// `None` while the owner has it.
     subject: Option<S>,
     queue: VecDeque<Arc<Waiter<C>>>,
+    /// The owner may be in the queue itself.
+    has_rejoined: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +137,7 @@ impl<S, C> FairQueue<S, C> {
                 owner: None,
                 subject: Some(subject),
                 queue: VecDeque::new(),
+                has_rejoined: false,
             }),
         }
     }
@@ -283,6 +289,13 @@ impl<S, C> FairQueue<S, C> {
             "only an owner gives the turn"
         );
         state.subject = Some(subject);
+        if std::mem::take(&mut state.has_rejoined) {
+            // What was put back may be before it: from now on it waits like the others.
+            let queue = state.queue.iter();
+            queue
+                .filter(|one| one.stage() == Stage::Owning)
+                .for_each(|one| one.set_stage(Stage::Queued));
+        }
         let next = state.queue.pop_front();
         state.owner = next.as_ref().map(|waiter| waiter.owner());
         if let Some(next) = &next {
@@ -324,6 +337,7 @@ impl<S, C> FairQueue<S, C> {
         if is_wanted {
             waiter.set_stage(Stage::Owning);
             state.queue.push_front(Arc::clone(waiter));
+            state.has_rejoined = true;
         }
         is_wanted
     }
