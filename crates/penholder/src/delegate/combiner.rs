@@ -23,6 +23,8 @@ const BATCH_TRIES: usize = 4;
 /// How long the writes of other processes may run in one transaction, together. What is left then
 /// is for their owners.
 const TOTAL_TIME_LIMIT: Duration = Duration::from_millis(50);
+/// Requests of at most this many bytes are executed before the others, in the order of the queue.
+const SHORT_REQUEST: usize = 1024;
 
 /// A request that is being executed.
 struct ExecutingRequest {
@@ -182,6 +184,9 @@ impl Combination<'_> {
             let all = || one.writes.iter().flat_map(|write| &write.statements);
             budget.take_size(all().count(), all().map(Statement::bytes).sum())
         });
+        // What is left when the time is over goes back to its owners: that should be long ones.
+        self.remote
+            .sort_by_key(|one| one.request.bytes.len() > SHORT_REQUEST);
         self.claim();
         for _ in 0..BATCH_TRIES {
             if self.remote.is_empty() {
