@@ -4,8 +4,9 @@
 //! The peer that holds the lock next finds the requests of other peers waiting. The commit
 //! statistics claim that commits are expensive, so it combines every request that it may.
 #![cfg(test)]
+#![allow(unsafe_code, reason = "an automatic extension is C")]
 
-use std::ffi::OsString;
+use std::ffi::{OsString, c_char, c_int};
 use std::fs;
 use std::io::BufRead;
 use std::os::unix::fs::PermissionsExt;
@@ -15,6 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use penholder::doctor::{self, Check, Doctor, Severity};
+use penholder::rusqlite::ffi;
 use penholder::rusqlite::functions::FunctionFlags;
 use penholder::{Database, Error, Executed, OpenOptions, Result, Synchronous, rusqlite};
 use penholder_core::{Canceller, Deadline, Guard, Locker, Offer, Outcome};
@@ -53,6 +55,9 @@ fn run_lines(args: &[OsString]) {
         _ => Synchronous::Normal,
     };
     let options = database_fixture::options().synchronous(synchronous);
+    if let Ok(name) = std::env::var(EXTENSION) {
+        load_into_every_connection(&name);
+    }
     let db = options.open(path).unwrap();
     db.execute("INSERT INTO filler VALUES (0)", ()).unwrap();
     peer::send("ready");
@@ -69,6 +74,73 @@ fn run_lines(args: &[OsString]) {
             _ => panic!("{line}"),
         }
     }
+}
+
+/// Names the function that an automatic extension of a writer defines.
+const EXTENSION: &str = "PENHOLDER_TEST_EXTENSION";
+
+/// Makes SQLite define a function of this name, `mine` or `upper`, on each new connection, also on
+/// those that no closure ever has.
+fn load_into_every_connection(name: &str) {
+    let entry: Entry = match name {
+        "mine" => define_mine,
+        _ => define_upper,
+    };
+    // SAFETY: no connection is open yet, and the function stays.
+    let done = unsafe { ffi::sqlite3_auto_extension(Some(entry)) };
+    assert_eq!(done, ffi::SQLITE_OK);
+}
+
+/// The entry point of an extension.
+type Entry = unsafe extern "C" fn(
+    *mut ffi::sqlite3,
+    *mut *mut c_char,
+    *const ffi::sqlite3_api_routines,
+) -> c_int;
+
+unsafe extern "C" fn define_mine(
+    db: *mut ffi::sqlite3,
+    _error: *mut *mut c_char,
+    _api: *const ffi::sqlite3_api_routines,
+) -> c_int {
+    // SAFETY: SQLite passes the connection that it opens.
+    unsafe { define(db, c"mine".as_ptr(), 0) }
+}
+
+unsafe extern "C" fn define_upper(
+    db: *mut ffi::sqlite3,
+    _error: *mut *mut c_char,
+    _api: *const ffi::sqlite3_api_routines,
+) -> c_int {
+    // SAFETY: SQLite passes the connection that it opens.
+    unsafe { define(db, c"upper".as_ptr(), 1) }
+}
+
+unsafe fn define(db: *mut ffi::sqlite3, name: *const c_char, arguments: c_int) -> c_int {
+    let (flags, none) = (ffi::SQLITE_UTF8, std::ptr::null_mut());
+    // SAFETY: the callers pass an open connection and a name that stays.
+    unsafe {
+        ffi::sqlite3_create_function_v2(
+            db,
+            name,
+            arguments,
+            flags,
+            none,
+            Some(answer),
+            None,
+            None,
+            None,
+        )
+    }
+}
+
+unsafe extern "C" fn answer(
+    context: *mut ffi::sqlite3_context,
+    _count: c_int,
+    _values: *mut *mut ffi::sqlite3_value,
+) {
+    // SAFETY: SQLite passes the context of this call.
+    unsafe { ffi::sqlite3_result_int(context, 7) }
 }
 
 /// Changes the connection in a way that a single statement cannot.
@@ -609,6 +681,25 @@ fn writes_of_another_time_zone_or_durability_are_not_delegated() {
     assert_eq!(remote.run(&mut normal, line).1, 0);
     let mut full = remote.writer();
     assert_eq!(remote.run(&mut full, line).1, 1, "the same as the combiner");
+}
+
+/// Its functions are on every connection of the process, and no other process knows their code.
+#[test]
+fn writes_of_a_process_with_an_automatic_extension_are_not_delegated() {
+    let mut remote = Remote::new();
+    for (name, call) in [("mine", "mine()"), ("upper", "upper('x')")] {
+        let mut writer = start_writer(&remote.fixture, "FULL", |command| {
+            command.env(EXTENSION, name);
+        });
+        let line =
+            format!("execute INSERT INTO log(text) VALUES ({call}) RETURNING text = 7 AS is_own");
+        let (result, delegated) = remote.run(&mut writer, &line);
+        assert!(result.contains("Integer(1)"), "{result}");
+        assert_eq!(delegated, 0, "{name}");
+        // Not even a statement that calls none of them.
+        let line = "execute INSERT INTO log(text) VALUES (1)";
+        assert_eq!(remote.run(&mut writer, line).1, 0, "{name}");
+    }
 }
 
 #[test]
