@@ -13,7 +13,7 @@ use crate::delegate::{Delegate, DelegateContext};
 use crate::error::Result;
 use crate::group::{Group, GroupContext};
 use crate::location::Location;
-use crate::mutex::lock;
+use crate::mutex::lock_until;
 use crate::options::OpenOptions;
 use crate::sqlite::open_files::OpenFiles;
 use crate::sqlite::reader_pool::ReaderPool;
@@ -67,12 +67,14 @@ impl Attachment {
     ///
     /// # Errors
     ///
-    /// The write lock was not free before the deadline.
+    /// The write lock was not free before the deadline, or another thread still does this.
     pub(crate) fn give_up_if_lost(&self, deadline: &Deadline) -> Result<()> {
         if !self.files().are_lost() || !self.is_ours() {
             return Ok(());
         }
-        let mut is_given_up = lock(&self.is_given_up);
+        let Some(mut is_given_up) = lock_until(&self.is_given_up, deadline) else {
+            return self.files().refuse_lost("open database");
+        };
         if *is_given_up {
             return Ok(());
         }

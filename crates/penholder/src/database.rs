@@ -20,7 +20,7 @@ use crate::doctor::{self, Finding};
 use crate::error::{Error, Result, Setting};
 use crate::group::{self, Begun, Submission, Work};
 use crate::location::Location;
-use crate::mutex::lock;
+use crate::mutex::lock_until;
 use crate::opening;
 use crate::options::OpenOptions;
 use crate::separate_files;
@@ -869,10 +869,13 @@ impl Inner {
 
     /// Opens what is at the path now, in the place of files that were replaced or deleted.
     fn reopen(&self, deadline: &Deadline) -> Result<Arc<Attachment>> {
-        let _one_at_a_time = lock(&self.reopening);
+        let one_at_a_time = lock_until(&self.reopening, deadline);
         let former = self.attachment();
         if !former.files().are_lost() {
             return Ok(former);
+        }
+        if one_at_a_time.is_none() {
+            former.files().refuse_lost("open database")?;
         }
         former.give_up_if_lost(deadline)?;
         let opened = opening::reopen(&self.location, &self.options, former.files(), deadline)?;

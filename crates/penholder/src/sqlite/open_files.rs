@@ -272,7 +272,8 @@ impl OpenFiles {
         Ok(())
     }
 
-    fn refuse_lost(&self, what: &'static str) -> Result<()> {
+    /// Refuses if a check has found that a file was replaced or deleted.
+    pub(crate) fn refuse_lost(&self, what: &'static str) -> Result<()> {
         match self.lost.get() {
             None => Ok(()),
             Some(change) => Err(self.error(what, change.clone())),
