@@ -1,5 +1,5 @@
-//! Other processes that still have former files of a database open: whoever opens the database
-//! beside them gets another WAL, or another index, for the same name.
+//! Processes that still have former files of a database open, this one too: a connection that is
+//! opened meanwhile gets another WAL, or another index, for the same name.
 //!
 //! | a process has open | what SQLite would do here | refused |
 //! | --- | --- | --- |
@@ -9,7 +9,7 @@
 //!
 //! The kernel's tables usually tell at once that there is none: each process with SQLite's shared
 //! lock on the database has one on the `-shm` too, and the WAL is there. Only the descriptors of
-//! the other processes are read. A process of another user is not seen.
+//! the others are read. A process of another user is not seen.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -30,12 +30,22 @@ enum FormerUse {
     DeletedWal,
 }
 
-/// Refuses to open a database while another process has former files of it open.
+/// Refuses to open a database while a process has former files of it open.
 ///
 /// # Errors
 ///
 /// See the table of this module.
 pub(crate) fn refuse(location: &Location) -> Result<()> {
+    refuse_those(location, |_| true)
+}
+
+/// Does the same for other processes than this one, whose connections see the former files
+/// themselves.
+pub(crate) fn refuse_others(location: &Location) -> Result<()> {
+    refuse_those(location, |pid| pid != std::process::id())
+}
+
+fn refuse_those(location: &Location, is_meant: impl Fn(u32) -> bool) -> Result<()> {
     let (database, index) = (with_database(location), with_index(location));
     if database.is_empty() && index.is_empty() {
         return Ok(());
@@ -46,8 +56,12 @@ pub(crate) fn refuse(location: &Location) -> Result<()> {
         .iter()
         .chain(&index)
         .copied()
-        .filter(|&pid| pid != std::process::id() && !is_usual(pid))
-        .find_map(|pid| former_use(pid, location).map(|found| (pid, found)));
+        .filter(|&pid| is_meant(pid) && !is_usual(pid))
+        .find_map(|pid| {
+            let found = former_use(pid, location)?;
+            // Read while the process closes and opens connections, it may look so too.
+            (former_use(pid, location) == Some(found)).then_some((pid, found))
+        });
     found.map_or(Ok(()), |(pid, found)| Err(refusal(location, pid, found)))
 }
 
@@ -65,8 +79,13 @@ fn refusal(location: &Location, pid: u32, found: FormerUse) -> Error {
             name(&location.wal())
         ),
     };
-    let next = "let that process write once more if it uses penholder, which saves what can be \
-                saved; otherwise end it, but not with `kill -9`; then try again";
+    let next = if pid == std::process::id() {
+        "write once more with the `Database` that is open, which saves what can be saved, or close \
+         the connections that are; then try again"
+    } else {
+        "let that process write once more if it uses penholder, which saves what can be saved; \
+         otherwise end it, but not with `kill -9`; then try again"
+    };
     Error::refused("open database", &location.path, why, next)
 }
 

@@ -25,6 +25,15 @@ pub(crate) fn open(
     options: &OpenOptions,
     deadline: &Deadline,
 ) -> Result<Attachment> {
+    open_unless(former_users::refuse, location, options, deadline)
+}
+
+fn open_unless(
+    refuse_former_users: impl FnOnce(&Location) -> Result<()>,
+    location: &Location,
+    options: &OpenOptions,
+    deadline: &Deadline,
+) -> Result<Attachment> {
     if !location.exists && (options.read_only || !options.create) {
         return Err(Error::refused(
             "open database",
@@ -34,7 +43,7 @@ pub(crate) fn open(
         ));
     }
     refuse_network(location, options)?;
-    former_users::refuse(location)?;
+    refuse_former_users(location)?;
     if !options.read_only {
         permission::refuse_non_writer(location)?;
     }
@@ -87,7 +96,8 @@ pub(crate) fn reopen(
                     and start them again; the next time use `penholder restore`";
         return refused(why, next);
     }
-    open(&location, &options.clone().create(false), deadline)
+    let options = options.clone().create(false);
+    open_unless(former_users::refuse_others, &location, &options, deadline)
 }
 
 /// Returns the path of the lock file of a database.

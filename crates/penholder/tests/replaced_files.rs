@@ -390,6 +390,30 @@ fn an_open_snapshot_of_this_process_postpones_the_reopening() {
 }
 
 #[test]
+fn a_second_handle_of_this_process_is_not_opened_with_former_files() {
+    let mut scene = Scene::new();
+    scene.peer.kill();
+    let path = scene.fixture.path();
+    let db = scene.fixture.database();
+    database_fixture::insert(&db, "second").unwrap();
+    scene.replace();
+    let error = Database::open(&path).unwrap_err();
+    let advice = "write once more with the `Database` that is open";
+    assert!(
+        error.is_refused() && error.to_string().contains(advice),
+        "{error}"
+    );
+    assert!(
+        database_fixture::insert(&db, "lost")
+            .unwrap_err()
+            .is_file_replaced()
+    );
+    database_fixture::insert(&db, "third").unwrap();
+    let second = Database::open(&path).unwrap();
+    assert_eq!(database_fixture::keys(&second), ["backup", "third"]);
+}
+
+#[test]
 fn events_say_that_a_file_was_replaced_and_that_the_database_was_opened_again() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
