@@ -2,7 +2,8 @@
 
 use std::mem;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use penholder_core::{Deadline, Guard, Locker};
@@ -13,7 +14,6 @@ use crate::delegate::{Delegate, DelegateContext};
 use crate::error::Result;
 use crate::group::{Group, GroupContext};
 use crate::location::Location;
-use crate::mutex::lock_until;
 use crate::options::OpenOptions;
 use crate::sqlite::open_files::OpenFiles;
 use crate::sqlite::reader_pool::ReaderPool;
@@ -29,7 +29,7 @@ pub(crate) struct Attachment {
     pub(crate) group: Arc<Group>,
     delegate: Delegate,
     /// Whether the connections are closed, because their files were replaced or deleted.
-    is_given_up: Mutex<bool>,
+    is_given_up: AtomicBool,
     /// The path of the WAL, which is only looked at.
     wal: PathBuf,
 }
@@ -42,7 +42,7 @@ impl Attachment {
             readers: ReaderPool::new(options.max_readers, files),
             group: Group::new(),
             delegate: Delegate::default(),
-            is_given_up: Mutex::new(false),
+            is_given_up: AtomicBool::new(false),
             wal: location.wal(),
         }
     }
@@ -67,37 +67,45 @@ impl Attachment {
     ///
     /// # Errors
     ///
-    /// The write lock was not free before the deadline, or another thread still does this.
+    /// The write lock was not free before the deadline, or this thread holds it.
     pub(crate) fn give_up_if_lost(&self, deadline: &Deadline) -> Result<()> {
         if !self.files().are_lost() || !self.is_ours() {
             return Ok(());
         }
-        let Some(mut is_given_up) = lock_until(&self.is_given_up, deadline) else {
-            return self.files().refuse_lost("open database");
-        };
-        if *is_given_up {
+        // A thread waits for the write lock with no mutex held: the thread that has the lock
+        // comes here too, if it reads or writes inside its closure.
+        if self.locker().is_held_by_this_thread() {
+            return Err(self.locker().nested_error().into());
+        }
+        if self.is_given_up.load(SeqCst) {
             return Ok(());
         }
         match self.locker().acquire_until(deadline) {
             Ok(guard) => {
-                if let Some(connection) = self.write.take_connection() {
-                    rescue(self.files(), &connection, deadline);
+                if !self.is_given_up.load(SeqCst) {
+                    if let Some(connection) = self.write.take_connection() {
+                        rescue(self.files(), &connection, deadline);
+                    }
+                    self.give_up();
                 }
-                self.close_connections();
                 drop(guard);
             }
             Err(error) if error.is_timeout() || error.is_nested() => return Err(error.into()),
             // The lock file may have gone the same way.
-            Err(_) => self.close_connections(),
+            Err(_) => self.give_up(),
         }
-        *is_given_up = true;
         Ok(())
     }
 
-    /// Ends a call that may have found the files replaced or deleted. If the write lock is not
-    /// free, the next call closes the connections.
+    /// Ends a call that may have found the files replaced or deleted. If the write lock
+    /// is not free before the deadline, the next call closes the connections.
     pub(crate) fn end_of_call(&self, deadline: &Deadline) {
         let _ = self.give_up_if_lost(deadline);
+    }
+
+    fn give_up(&self) {
+        self.close_connections();
+        self.is_given_up.store(true, SeqCst);
     }
 
     fn close_connections(&self) {

@@ -869,15 +869,18 @@ impl Inner {
 
     /// Opens what is at the path now, in the place of files that were replaced or deleted.
     fn reopen(&self, deadline: &Deadline) -> Result<Arc<Attachment>> {
-        let one_at_a_time = lock_until(&self.reopening, deadline);
         let former = self.attachment();
-        if !former.files().are_lost() {
-            return Ok(former);
+        // It may wait for the write lock, and the thread that has that lock may come here.
+        former.give_up_if_lost(deadline)?;
+        let one_at_a_time = lock_until(&self.reopening, deadline);
+        let current = self.attachment();
+        if !Arc::ptr_eq(&current, &former) || !current.files().are_lost() {
+            // Another thread was first.
+            return Ok(current);
         }
         if one_at_a_time.is_none() {
-            former.files().refuse_lost("open database")?;
+            current.files().refuse_lost("open database")?;
         }
-        former.give_up_if_lost(deadline)?;
         let opened = opening::reopen(&self.location, &self.options, former.files(), deadline)?;
         let own = Arc::new(opened);
         self.attachment.store(Arc::clone(&own));

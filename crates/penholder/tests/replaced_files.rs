@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use penholder::{Database, Error, ErrorKind, OpenOptions, Result};
 use penholder_testkit::database_fixture::{self, DatabaseFixture, with_suffix};
@@ -387,6 +387,32 @@ fn an_open_snapshot_of_this_process_postpones_the_reopening() {
     done.unwrap();
     database_fixture::insert(&db, "second").unwrap();
     assert_eq!(database_fixture::keys(&db), ["first", "second"]);
+}
+
+/// Closing the connections needs the write lock, which a closure has that reads.
+#[test]
+fn a_read_inside_a_hold_does_not_wait_for_one_outside_that_waits_for_the_hold() {
+    let fixture = DatabaseFixture::new();
+    fixture.database();
+    let options = OpenOptions::new().timeout(Duration::from_secs(120));
+    let db = options.open(fixture.path()).unwrap();
+    let read = || db.query("SELECT 1", ()).unwrap_err();
+    thread::scope(|scope| {
+        let mut outside = None;
+        let held = db.with_write_lock(|_| {
+            fs::remove_file(with_suffix(&fixture.path(), "-wal")).unwrap();
+            outside = Some(scope.spawn(read));
+            // Time to find out and to wait for the lock.
+            thread::sleep(Duration::from_millis(300));
+            let begun = Instant::now();
+            assert!(read().is_nested());
+            assert!(begun.elapsed() < Duration::from_secs(60));
+            Ok(())
+        });
+        assert!(held.unwrap_err().is_file_replaced());
+        assert!(outside.unwrap().join().unwrap().is_file_replaced());
+    });
+    assert_eq!(database_fixture::keys(&db), Vec::<String>::new());
 }
 
 #[test]
