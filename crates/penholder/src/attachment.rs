@@ -17,7 +17,7 @@ use crate::location::Location;
 use crate::options::OpenOptions;
 use crate::sqlite::open_files::OpenFiles;
 use crate::sqlite::reader_pool::ReaderPool;
-use crate::sqlite::rescue::rescue;
+use crate::sqlite::rescue::{Rescue, rescue};
 use crate::sqlite::wal;
 use crate::write::{WriteContext, WriteResources};
 
@@ -67,7 +67,8 @@ impl Attachment {
     ///
     /// # Errors
     ///
-    /// The write lock was not free before the deadline, or this thread holds it.
+    /// The write lock was not free before the deadline, or this thread holds it; what is only in
+    /// those files could not be saved yet.
     pub(crate) fn give_up_if_lost(&self, deadline: &Deadline) -> Result<()> {
         if !self.files().are_lost() || !self.is_ours() {
             return Ok(());
@@ -83,9 +84,7 @@ impl Attachment {
         match self.locker().acquire_until(deadline) {
             Ok(guard) => {
                 if !self.is_given_up.load(SeqCst) {
-                    if let Some(connection) = self.write.take_connection() {
-                        rescue(self.files(), &connection, deadline);
-                    }
+                    self.rescue(deadline)?;
                     self.give_up();
                 }
                 drop(guard);
@@ -97,10 +96,27 @@ impl Attachment {
         Ok(())
     }
 
-    /// Ends a call that may have found the files replaced or deleted. If the write lock
-    /// is not free before the deadline, the next call closes the connections.
+    /// Ends a call that may have found the files replaced or deleted. If the connections cannot
+    /// be closed before the deadline, the next call tries again.
     pub(crate) fn end_of_call(&self, deadline: &Deadline) {
         let _ = self.give_up_if_lost(deadline);
+    }
+
+    /// Saves what is only in the former files. The caller holds the write lock.
+    ///
+    /// # Errors
+    ///
+    /// A reader was in the way until the deadline: the connection is kept, because only its
+    /// files have the last commits.
+    fn rescue(&self, deadline: &Deadline) -> Result<()> {
+        let Some(connection) = self.write.take_connection() else {
+            return Ok(());
+        };
+        if rescue(self.files(), &connection, deadline) != Rescue::Unfinished {
+            return Ok(());
+        }
+        self.write.keep_connection(Some(connection));
+        self.files().refuse_lost("open database")
     }
 
     fn give_up(&self) {

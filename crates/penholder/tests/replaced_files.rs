@@ -389,6 +389,30 @@ fn an_open_snapshot_of_this_process_postpones_the_reopening() {
     assert_eq!(database_fixture::keys(&db), ["first", "second"]);
 }
 
+/// What the snapshot keeps from being copied is only in the former files.
+#[test]
+fn a_commit_that_an_open_snapshot_keeps_from_being_saved_is_not_lost() {
+    let fixture = DatabaseFixture::new();
+    fixture.database();
+    let options = OpenOptions::new().timeout(Duration::from_millis(300));
+    let db = options.open(fixture.path()).unwrap();
+    database_fixture::insert(&db, "first").unwrap();
+    let done = db.read(|connection| -> Result<()> {
+        connection.query_row("SELECT count(*) FROM entry", [], |_| Ok(()))?;
+        database_fixture::insert(&db, "second")?;
+        fs::remove_file(with_suffix(&fixture.path(), "-wal")).unwrap();
+        fs::remove_file(with_suffix(&fixture.path(), "-shm")).unwrap();
+        for _ in 0..2 {
+            let error = database_fixture::insert(&db, "lost").unwrap_err();
+            assert!(error.is_file_replaced(), "{error}");
+        }
+        Ok(())
+    });
+    done.unwrap();
+    database_fixture::insert(&db, "third").unwrap();
+    assert_eq!(database_fixture::keys(&db), ["first", "second", "third"]);
+}
+
 /// Closing the connections needs the write lock, which a closure has that reads.
 #[test]
 fn a_read_inside_a_hold_does_not_wait_for_one_outside_that_waits_for_the_hold() {

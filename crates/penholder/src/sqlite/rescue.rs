@@ -12,7 +12,8 @@
 //! | otherwise | | | nothing can be saved, or there is nothing to save |
 //!
 //! All of it happens under the write lock. A reader with an old snapshot can keep the WAL from
-//! being copied completely; it is waited for until the deadline.
+//! being copied completely; it is waited for until the deadline, and by the next call again. Until
+//! then the connection is kept, because only its files have the last commits.
 
 use std::fs;
 use std::path::Path;
@@ -32,11 +33,22 @@ const SEARCH_MAX: Duration = Duration::from_secs(1);
 /// The pause between two attempts to copy the WAL.
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// How a rescue ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rescue {
+    /// All that can be saved is saved.
+    Finished,
+    /// A reader was in the way until the deadline.
+    Unfinished,
+}
+
 /// Saves what can be saved, over a connection that has the former files open. The caller holds
 /// the write lock.
-pub(crate) fn rescue(files: &OpenFiles, connection: &Connection, deadline: &Deadline) {
+pub(crate) fn rescue(files: &OpenFiles, connection: &Connection, deadline: &Deadline) -> Rescue {
     use Found::{Missing, Other, Same};
-    let Ok(found) = files.found() else { return };
+    let Ok(found) = files.found() else {
+        return Rescue::Finished;
+    };
     let found = (found.database, found.wal, found.shm);
     let can_be_saved = match found {
         (Same, Missing, Same | Missing) => true,
@@ -44,8 +56,14 @@ pub(crate) fn rescue(files: &OpenFiles, connection: &Connection, deadline: &Dead
         (Other, Same, Same) => !is_open_elsewhere(files.database()),
         _ => false,
     };
-    if !can_be_saved || !copy_wal(connection, deadline) {
-        return;
+    if !can_be_saved {
+        return Rescue::Finished;
+    }
+    match copy_wal(connection, deadline) {
+        Ok(true) => {}
+        Ok(false) => return Rescue::Unfinished,
+        // The next attempt would fail too.
+        Err(_) => return Rescue::Finished,
     }
     // An error leaves a file that `OpenFiles::leftover` finds.
     match found {
@@ -57,19 +75,21 @@ pub(crate) fn rescue(files: &OpenFiles, connection: &Connection, deadline: &Dead
         }
         _ => {}
     }
+    Rescue::Finished
 }
 
-/// Copies all of the WAL into the database that it belongs to, and resets it.
-fn copy_wal(connection: &Connection, deadline: &Deadline) -> bool {
-    if connection::set_busy_timeout(connection, Duration::ZERO).is_err() {
-        return false;
-    }
+/// Copies all of the WAL into the database that it belongs to, and resets it. Returns `false` if
+/// a reader was in the way until the deadline.
+fn copy_wal(connection: &Connection, deadline: &Deadline) -> rusqlite::Result<bool> {
+    connection::set_busy_timeout(connection, Duration::ZERO)?;
     loop {
-        match wal::checkpoint(connection, Mode::Truncate) {
-            Ok(done) if done.is_complete() => return true,
-            Ok(_) if !deadline.is_over() => thread::sleep(PAUSE),
-            _ => return false,
+        if wal::checkpoint(connection, Mode::Truncate)?.is_complete() {
+            return Ok(true);
         }
+        if deadline.is_over() {
+            return Ok(false);
+        }
+        thread::sleep(PAUSE);
     }
 }
 
