@@ -14,7 +14,7 @@ use crate::sys::open_file;
 
 /// How the name of a copy begins until it is complete.
 const UNFINISHED: &str = ".penholder-backup-";
-/// How the name of a copy with another page size begins.
+/// How the name of the directory begins that has a copy with another page size.
 const CONVERTED: &str = ".penholder-restore-";
 
 pub(crate) fn checkpoint(args: &Maintain) -> Result<ExitCode, Failure> {

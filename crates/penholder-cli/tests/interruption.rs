@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::Write;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use penholder_testkit::command_fixture::{CommandFixture, PROMPT, wait_for_exit};
@@ -319,6 +320,29 @@ fn an_interrupted_backup_leaves_no_file() {
     let mut left = fixture.file_names();
     left.retain(|name| !expected.contains(name) && !name.starts_with("x.db-"));
     assert_eq!(left, Vec::<String>::new());
+}
+
+/// While it converts a backup to another page size.
+#[test]
+fn an_interrupted_restore_leaves_no_file() {
+    let fixture = fixture();
+    let temporary = fixture.join("temporary");
+    fs::create_dir(&temporary).unwrap();
+    let sql = "PRAGMA page_size = 1024; CREATE TABLE entry(key, value); \
+               INSERT INTO entry VALUES (1, zeroblob(100000000))";
+    plain_sqlite::open(&fixture.join("backup.db"))
+        .execute_batch(sql)
+        .unwrap();
+    let mut command = fixture.command(["restore", "x.db", "backup.db"]);
+    command.env("TMPDIR", &temporary);
+    let running = Running::start(&fixture, command);
+    let pid = running.pid();
+    let left = || fs::read_dir(&temporary).unwrap().count();
+    wait::until("it converts", || left() > 0);
+    // Time to begin with the file.
+    thread::sleep(Duration::from_millis(50));
+    running.assert_ended_by(pid, SIGNALS[0]);
+    assert_eq!(left(), 0);
 }
 
 /// As the first process of a container, where the kernel discards a signal that nothing
