@@ -8,6 +8,8 @@ use std::ffi::{CStr, CString};
 use std::path::Path;
 use std::sync::Mutex;
 
+use penholder_core::fork_generation;
+
 use crate::mutex::lock;
 use crate::sys::FileId;
 
@@ -31,7 +33,10 @@ pub(crate) struct LastOpened {
 
 /// Watches a path until it is dropped.
 #[derive(Debug)]
-pub(crate) struct WatchedPath(CString);
+pub(crate) struct WatchedPath {
+    path: CString,
+    generation: u64,
+}
 
 impl WatchedPath {
     pub(crate) fn new(path: &Path) -> Self {
@@ -43,24 +48,31 @@ impl WatchedPath {
             last: LastOpened::default(),
         });
         entry.watchers += 1;
-        Self(path)
+        Self {
+            path,
+            generation: fork_generation(),
+        }
     }
 
     pub(crate) fn last_opened(&self) -> LastOpened {
         let watched = lock(&WATCHED);
         watched
-            .get(&self.0)
+            .get(&self.path)
             .map_or_else(LastOpened::default, |entry| entry.last)
     }
 }
 
 impl Drop for WatchedPath {
     fn drop(&mut self) {
+        if self.generation != fork_generation() {
+            // In a forked child, a thread that does not exist there may hold the mutex for ever.
+            return;
+        }
         let mut watched = lock(&WATCHED);
-        if let Some(entry) = watched.get_mut(&self.0) {
+        if let Some(entry) = watched.get_mut(&self.path) {
             entry.watchers -= 1;
             if entry.watchers == 0 {
-                watched.remove(&self.0);
+                watched.remove(&self.path);
             }
         }
     }
@@ -83,6 +95,10 @@ pub(super) fn note_deleted(path: &CStr) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
     use super::*;
 
     fn file(inode: u64) -> Option<FileId> {
@@ -119,5 +135,22 @@ mod tests {
         drop(one);
         note_deleted(name);
         assert_eq!(WatchedPath::new(path).last_opened(), LastOpened::default());
+    }
+
+    /// As in a child that was forked while another thread of its parent opened a database.
+    #[test]
+    fn a_path_of_the_parent_is_dropped_without_the_mutex() {
+        let mut path = WatchedPath::new(Path::new("/nowhere/forked.db"));
+        path.generation += 1;
+        let held = lock(&WATCHED);
+        let (done, dropped) = mpsc::channel();
+        let dropping = thread::spawn(move || {
+            drop(path);
+            done.send(()).unwrap();
+        });
+        let in_time = dropped.recv_timeout(Duration::from_secs(10));
+        drop(held);
+        dropping.join().unwrap();
+        in_time.unwrap();
     }
 }
