@@ -31,6 +31,8 @@ fn peer() {
         ("lock", lock),
         ("try_to_write", try_to_write),
         ("examine", examine),
+        ("lose", lose),
+        ("use_without_lock", use_without_lock),
     ]);
 }
 
@@ -387,6 +389,55 @@ fn files_that_keep_the_owner_out_are_named_with_what_to_do() {
             assert!(done.unwrap().success(), "{command}");
         }
         assert_eq!(bobs_answer(&fixture), "wrote", "{error}");
+    }
+}
+
+/// Writes, and again after the database was replaced.
+fn lose(args: &[OsString]) {
+    let db = database_fixture::open(Path::new(&args[0]));
+    database_fixture::insert(&db, "first").unwrap();
+    peer::send("wrote");
+    peer::expect("write");
+    let error = database_fixture::insert(&db, "lost").unwrap_err();
+    assert!(error.is_file_replaced(), "{error}");
+    peer::send("replaced");
+    peer::expect("end");
+}
+
+/// Opens the database with SQLite alone.
+fn use_without_lock(args: &[OsString]) {
+    let plain = plain_sqlite::open(Path::new(&args[0]));
+    let read = plain.query_row("SELECT count(*) FROM entry", [], |row| row.get::<_, i64>(0));
+    read.unwrap();
+    peer::send("open");
+    peer::expect("end");
+}
+
+/// What another user has open is not in `/proc`, but its locks are.
+#[test]
+fn a_wal_that_another_user_uses_with_the_new_database_is_not_deleted() {
+    if !requirement::is_root() {
+        return;
+    }
+    let (fixture, other) = (DatabaseFixture::new(), DatabaseFixture::new());
+    chmod(&fixture.directory(), 0o777);
+    for one in [&fixture, &other] {
+        let sql = "PRAGMA journal_mode = WAL; CREATE TABLE entry(key)";
+        plain_sqlite::open(&one.path()).execute_batch(sql).unwrap();
+        chmod(&one.path(), 0o666);
+    }
+    let mut ann = start_as(ANN, "lose", &fixture.path());
+    ann.expect("wrote");
+    fs::rename(other.path(), fixture.path()).unwrap();
+    let mut bob = start_as(BOB, "use_without_lock", &fixture.path());
+    bob.expect("open");
+    ann.send("write");
+    ann.expect("replaced");
+    let wal = database_fixture::with_suffix(&fixture.path(), "-wal");
+    assert!(wal.exists());
+    for one in [&mut ann, &mut bob] {
+        one.send("end");
+        assert!(one.close().success());
     }
 }
 

@@ -20,11 +20,12 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use penholder_core::Deadline;
+use penholder_core::{Deadline, Process};
 use penholder_lock::Openers;
 use rusqlite::Connection;
 
 use super::connection;
+use super::lock_bytes;
 use super::open_files::{Found, OpenFiles};
 use super::wal::{self, Mode};
 
@@ -97,10 +98,17 @@ fn is_empty(file: &Path) -> bool {
     file.metadata().is_ok_and(|file| file.len() == 0)
 }
 
-/// Returns whether another process that can be seen has the database open that is there now.
+/// Returns whether another process has the database open that is there now: by the kernel's tables
+/// of locks, which show those of other users too, or by its descriptors, if they may be read.
 fn is_open_elsewhere(database: &Path) -> bool {
-    let openers = Openers::of(&[database.to_owned()], SEARCH_MAX);
-    openers.found.iter().any(|opener| {
-        opener.process.pid != std::process::id() && opener.open.iter().any(|open| !open.deleted)
-    })
+    let own = std::process::id();
+    let with_lock = Process::ids_with_shared_posix_lock(database, &lock_bytes::SHARED);
+    let is_open = || {
+        let openers = Openers::of(&[database.to_owned()], SEARCH_MAX);
+        openers
+            .found
+            .iter()
+            .any(|opener| opener.process.pid != own && opener.open.iter().any(|open| !open.deleted))
+    };
+    with_lock.iter().any(|&pid| pid != own) || is_open()
 }
