@@ -539,14 +539,20 @@ fn a_missing_database_is_created() {
     let restore = || database_fixture::options().restore(&path, stage.fixture.join("nothing.db"));
     assert!(restore().unwrap_err().is_refused());
     assert!(!path.exists(), "nothing is created");
-    fs::set_permissions(stage.backup(), fs::Permissions::from_mode(0o640)).unwrap();
-    let db = database_fixture::options().restore(&path, stage.backup());
-    let db = db.unwrap();
-    assert_eq!(count(&db, 2), NEW_ROWS);
-    for suffix in ["", "-wal", "-shm"] {
-        let file = database_fixture::with_suffix(&path, suffix);
-        let mode = fs::metadata(file).unwrap().mode() & 0o777;
-        assert_eq!(mode, 0o640, "as private as the backup: {suffix}");
+    // The backup is protected against its own owner.
+    for (backup_mode, expected) in [(0o640, 0o640), (0o440, 0o640)] {
+        let permissions = fs::Permissions::from_mode(backup_mode);
+        fs::set_permissions(stage.backup(), permissions).unwrap();
+        let db = database_fixture::options().restore(&path, stage.backup());
+        let db = db.unwrap();
+        assert_eq!(count(&db, 2), NEW_ROWS);
+        for suffix in ["", "-wal", "-shm"] {
+            let file = database_fixture::with_suffix(&path, suffix);
+            let mode = fs::metadata(file).unwrap().mode() & 0o777;
+            assert_eq!(mode, expected, "as private as the backup: {suffix}");
+        }
+        drop(db);
+        fs::remove_file(&path).unwrap();
     }
     let db = database_fixture::options().restore(stage.fixture.path(), stage.backup());
     assert_eq!(count(&db.unwrap(), 2), NEW_ROWS);

@@ -428,7 +428,8 @@ fn refuse_wrong_file(backup: &Location, target: &Location) -> Result<()> {
 }
 
 /// Creates an empty database that is as private as the backup, before SQLite creates it, and its
-/// WAL, for more users to read. It is closed before it has its name, because
+/// WAL, for more users to read. Its owner may write it, also if the backup is protected against
+/// that. It is closed before it has its name, because
 /// closing it later would drop the locks that SQLite has on it in this process.
 fn create_like(location: &Location, backup: &Path) -> Result<()> {
     let failed = |e| {
@@ -439,7 +440,7 @@ fn create_like(location: &Location, backup: &Path) -> Result<()> {
         .prefix(".penholder-restore-")
         .tempfile_in(location.directory())
         .map_err(failed)?;
-    let mode = fs::metadata(backup).map(|meta| meta.permissions());
+    let mode = fs::metadata(backup).map(|meta| sys::writable_by_owner(&meta));
     mode.and_then(|mode| empty.as_file().set_permissions(mode))
         .map_err(failed)?;
     match empty.into_temp_path().persist_noclobber(&location.path) {

@@ -5,6 +5,7 @@
 //! | `file_id`, `links` | which file it is, and how many names it has |
 //! | `kind` | what a file is that is not a regular file, as a noun |
 //! | `ownership` | who owns a file and who may use it |
+//! | `writable_by_owner` | the permissions for a file like another |
 //! | `may_read`, `may_write`, `may_add_files` | what this user may do |
 //! | `free_space` | how much room a file system has |
 //! | `Directory` | whether a name in a directory has changed |
@@ -30,6 +31,6 @@ use unsupported as platform;
 pub(crate) use platform::symlink;
 pub(crate) use platform::{
     Directory, descriptors, file_id, free_space, kind, links, may_add_files, may_read, may_write,
-    ownership, read_start, sync_directory,
+    ownership, read_start, sync_directory, writable_by_owner,
 };
 pub(crate) use types::{Descriptor, DirectoryStamp, FileId, Ownership};

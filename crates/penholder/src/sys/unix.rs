@@ -1,9 +1,9 @@
 //! Unix.
 
-use std::fs::{self, File, FileType, Metadata};
+use std::fs::{self, File, FileType, Metadata, Permissions};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -44,6 +44,11 @@ pub(crate) fn ownership(file: &Metadata) -> Option<Ownership> {
         group: file.gid(),
         mode: file.mode() & 0o7777,
     })
+}
+
+/// Returns the permissions of a file, and those of its owner to read and write it.
+pub(crate) fn writable_by_owner(file: &Metadata) -> Permissions {
+    Permissions::from_mode(file.mode() & 0o777 | 0o600)
 }
 
 /// Returns whether this user may read the file. It is not opened.

@@ -1,7 +1,7 @@
 //! A platform that this crate does not know yet: what is needed returns an error, what is
 //! only looked at returns the answer that leads to no complaint.
 
-use std::fs::{FileType, Metadata};
+use std::fs::{FileType, Metadata, Permissions};
 use std::io;
 use std::path::Path;
 
@@ -34,6 +34,11 @@ pub(crate) fn kind(kind: FileType) -> &'static str {
 /// Returns `None`: who owns a file is not known.
 pub(crate) fn ownership(_file: &Metadata) -> Option<Ownership> {
     None
+}
+
+/// Returns the permissions of the file as they are.
+pub(crate) fn writable_by_owner(file: &Metadata) -> Permissions {
+    file.permissions()
 }
 
 /// Returns `true`: opening the file tells.
