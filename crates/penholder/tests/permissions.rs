@@ -392,6 +392,22 @@ fn files_that_keep_the_owner_out_are_named_with_what_to_do() {
     }
 }
 
+/// As a set-user-ID program: what counts is the user that the process acts as.
+#[test]
+fn a_process_that_acts_as_another_user_writes_as_that_user() {
+    if !requirement::is_root() || !requirement::has_program("setpriv") {
+        return;
+    }
+    let fixture = database_of(0, 0o777, "wal");
+    let command = Peer::command("try_to_write", [fixture.path()]);
+    let bob = BOB.to_string();
+    let wrapper = ["setpriv", "--ruid", &bob, "--clear-groups"];
+    let mut peer = Peer::spawn(peer::wrapped(&wrapper, &command));
+    assert_eq!(peer.read_line(), "wrote");
+    peer.send("end");
+    assert!(peer.close().success());
+}
+
 /// Writes, and again after the database was replaced.
 fn lose(args: &[OsString]) {
     let db = database_fixture::open(Path::new(&args[0]));

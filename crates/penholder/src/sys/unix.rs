@@ -7,7 +7,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{Access, AtFlags, Mode, OFlags, StatxFlags, access, statvfs};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, StatxFlags, access, accessat, statvfs};
+use rustix::io::Errno;
 
 use super::types::{Descriptor, DirectoryStamp, FileId, Ownership, Space};
 
@@ -53,17 +54,26 @@ pub(crate) fn writable_by_owner(file: &Metadata) -> Permissions {
 
 /// Returns whether this user may read the file. It is not opened.
 pub(crate) fn may_read(path: &Path) -> bool {
-    access(path, Access::READ_OK).is_ok()
+    may(path, Access::READ_OK)
 }
 
 /// Returns whether this user may write the file. It is not opened.
 pub(crate) fn may_write(path: &Path) -> bool {
-    access(path, Access::WRITE_OK).is_ok()
+    may(path, Access::WRITE_OK)
 }
 
 /// Returns whether this user may create files in the directory.
 pub(crate) fn may_add_files(directory: &Path) -> bool {
-    access(directory, Access::WRITE_OK | Access::EXEC_OK).is_ok()
+    may(directory, Access::WRITE_OK | Access::EXEC_OK)
+}
+
+/// Asks for the user that this process acts as, as opening the file would.
+fn may(path: &Path, wanted: Access) -> bool {
+    match accessat(CWD, path, wanted, AtFlags::EACCESS) {
+        // Kernels before Linux 5.8 know only the real user.
+        Err(Errno::NOSYS | Errno::INVAL) => access(path, wanted).is_ok(),
+        answer => answer.is_ok(),
+    }
 }
 
 /// Returns how much room the file system of the directory has.
