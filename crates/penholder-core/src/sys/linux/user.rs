@@ -64,11 +64,13 @@ fn has_member(lines: impl Iterator<Item = String>, group: u32, name: &str) -> bo
 
 fn lines(path: &str) -> Option<impl Iterator<Item = String>> {
     let file = File::open(path).ok()?;
-    Some(
-        BufReader::new(file.take(READ_MAX))
-            .lines()
-            .map_while(Result::ok),
-    )
+    Some(lines_of(BufReader::new(file.take(READ_MAX))))
+}
+
+/// The name of a person may be in another encoding than UTF-8.
+fn lines_of(file: impl BufRead) -> impl Iterator<Item = String> {
+    let lines = file.split(b'\n').map_while(Result::ok);
+    lines.map(|line| String::from_utf8_lossy(&line).into_owned())
 }
 
 #[cfg(test)]
@@ -102,5 +104,12 @@ mod tests {
         ] {
             assert_eq!(has_member(of(groups), group, name), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_line_that_is_not_utf8_hides_no_other() {
+        let users = b"jos:x:1000:100:Jos\xe9\nann:x:1001:100:Ann\n";
+        let found = find_user(lines_of(&users[..]), 1001);
+        assert_eq!(found.map(|entry| entry.name).as_deref(), Some("ann"));
     }
 }
