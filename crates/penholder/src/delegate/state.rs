@@ -32,7 +32,7 @@ const INSPECTION_SHARE: u32 = 50;
 /// What a process keeps for both sides.
 #[derive(Debug, Default)]
 pub(crate) struct Delegate {
-    connection: Mutex<Option<Box<DelegateConnection>>>,
+    connection: Mutex<KeptConnection>,
     /// The fingerprint of that connection; zero before there is one.
     fingerprint: AtomicU64,
     newest: Mutex<NewestBatch>,
@@ -41,6 +41,14 @@ pub(crate) struct Delegate {
     /// When an event last said that writes of others were executed.
     last_event: Mutex<Option<Instant>>,
     inspections: Mutex<Inspections>,
+}
+
+/// The connection while it is not in use.
+#[derive(Debug, Default)]
+struct KeptConnection {
+    connection: Option<Box<DelegateConnection>>,
+    /// Its files were replaced or deleted: one that is still in use is not kept either.
+    is_closed: bool,
 }
 
 /// The newest batch that this process knows of.
@@ -82,7 +90,7 @@ impl Delegate {
         context: &WriteContext<'_>,
         deadline: &Deadline,
     ) -> Result<Box<DelegateConnection>> {
-        if let Some(connection) = lock(&self.connection).take() {
+        if let Some(connection) = lock(&self.connection).connection.take() {
             return Ok(connection);
         }
         let connection = DelegateConnection::open(context.location, context.options, deadline)?;
@@ -97,8 +105,10 @@ impl Delegate {
     /// Keeps the connection for the next time. One that cannot roll back is closed, which does
     /// that too.
     pub(super) fn keep_connection(&self, connection: Box<DelegateConnection>) {
-        if connection.roll_back().is_ok() {
-            *lock(&self.connection) = Some(connection);
+        let is_usable = connection.roll_back().is_ok();
+        let mut kept = lock(&self.connection);
+        if is_usable && !kept.is_closed {
+            kept.connection = Some(connection);
         }
     }
 
@@ -116,15 +126,19 @@ impl Delegate {
         (fingerprint != 0).then_some(Fingerprint(fingerprint))
     }
 
-    /// Closes the connection, unless it is in use.
+    /// Closes the connection, now or when it is given back.
     pub(crate) fn close_connection(&self) {
-        *lock(&self.connection) = None;
+        *lock(&self.connection) = KeptConnection {
+            connection: None,
+            is_closed: true,
+        };
     }
 
     /// Takes the connection out, to be closed.
     pub(crate) fn drain(&mut self) -> Option<Box<DelegateConnection>> {
-        let connection = self.connection.get_mut();
-        connection.unwrap_or_else(PoisonError::into_inner).take()
+        let kept = self.connection.get_mut();
+        let kept = kept.unwrap_or_else(PoisonError::into_inner);
+        kept.connection.take()
     }
 
     /// Returns the number of a batch that was the newest a short time ago; it is read from the

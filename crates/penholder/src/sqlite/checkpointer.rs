@@ -11,6 +11,7 @@ use super::open_files::OpenFiles;
 use super::wal::{self, Mode};
 use crate::error::Result;
 use crate::location::Location;
+use crate::mutex::lock;
 use crate::options::OpenOptions;
 
 /// Runs passive checkpoints on a connection of its own: the writing connection is in use
@@ -39,11 +40,10 @@ impl Checkpointer {
         });
     }
 
-    /// Closes the connection, unless it is in use.
+    /// Closes the connection, once a checkpoint that is running has ended: a passive one waits
+    /// for no other connection.
     pub(crate) fn close(&self) {
-        if let Ok(mut connection) = self.connection.try_lock() {
-            *connection = None;
-        }
+        *lock(&self.connection) = None;
     }
 
     /// Takes the connection out, so that its owner decides how it is closed.
@@ -59,4 +59,26 @@ fn open(location: &Location, options: &OpenOptions, files: &OpenFiles) -> Result
     let connection = connection::open_writer(location, &options, &at_once)?;
     files.check_opened(&connection, &at_once)?;
     Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    /// A connection that stayed open would keep the former index of a lost WAL in use.
+    #[test]
+    fn a_connection_in_use_is_closed_afterwards() {
+        let checkpointer = Checkpointer::default();
+        thread::scope(|scope| {
+            let mut in_use = lock(&checkpointer.connection);
+            let closing = scope.spawn(|| checkpointer.close());
+            // Time to come to the mutex.
+            thread::sleep(Duration::from_millis(100));
+            *in_use = Some(Connection::open_in_memory().unwrap());
+            drop(in_use);
+            closing.join().unwrap();
+        });
+        assert!(lock(&checkpointer.connection).is_none());
+    }
 }

@@ -179,13 +179,18 @@ impl Drop for Reader<'_> {
             }
             is_reset
         });
-        let reset = reset.filter(|_| !self.pool.files.are_lost());
         let mut state = lock(&self.pool.state);
-        match reset {
+        // Asked with the mutex held: what is kept before the files are lost, `close` finds.
+        let (kept, closed) = match self.pool.files.are_lost() {
+            true => (None, reset),
+            false => (reset, None),
+        };
+        match kept {
             Some(connection) => state.idle.push(connection),
             None => state.unopened += 1,
         }
         drop(state);
+        drop(closed);
         self.pool.returned.notify_one();
     }
 }
