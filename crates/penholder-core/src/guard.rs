@@ -215,10 +215,10 @@ impl Guard {
     /// order of the queue.
     ///
     /// To execute one: in a transaction that excludes every other holder (the lock file may
-    /// have been deleted under us), [`claim`](Self::claim) it, look up
-    /// whether a batch has executed it already, execute it, leave the
-    /// [`reply`](Self::reply), record in the same transaction that it was executed, commit,
-    /// and only then [`acknowledge`](Self::acknowledge) it.
+    /// have been deleted under us), look up whether a batch has executed it already,
+    /// [`claim`](Self::claim) it, execute it, leave the [`reply`](Self::reply), record in the
+    /// same transaction that it was executed, commit, and only then
+    /// [`acknowledge`](Self::acknowledge) it.
     #[must_use]
     pub fn requests(&self, fingerprint: u64) -> Vec<RemoteRequest> {
         let slot = self.slot();
@@ -262,16 +262,16 @@ impl Guard {
         self.slot()?.current_claim(request)
     }
 
-    /// Leaves the reply of this batch to a claimed request, which is valid once it is acknowledged. Returns
-    /// `false` if it is longer than [`REPLY_MAX`](crate::REPLY_MAX) bytes.
+    /// Leaves the reply of this batch to a claimed request, which is valid once it is
+    /// acknowledged. Returns `false` if it is longer than [`REPLY_MAX`](crate::REPLY_MAX) bytes.
     #[must_use]
     pub fn reply(&self, request: &RemoteRequest, batch: [u64; 2], reply: &[u8]) -> bool {
         let slot = self.slot();
         slot.is_some_and(|slot| slot.reply(request, batch, reply))
     }
 
-    /// Says that requests which this batch claims were committed, and wakes their owners. Drop the [`Combining`]
-    /// before: the transaction is over.
+    /// Says that requests which this batch claims were committed, and wakes their owners. Drop
+    /// the [`Combining`] before: the transaction is over.
     pub fn acknowledge(&self, requests: &[RemoteRequest], batch: [u64; 2]) {
         if let Some(slot) = self.slot() {
             slot.acknowledge(requests, batch);

@@ -11,8 +11,8 @@ use crate::sys::ownership::Ownership;
 /// another user left them, or their permission bits are narrower.
 ///
 /// The text names each with its owner and its mode, and ends in a command that gives it to the
-/// owner of the database. It loses nothing, whatever the file contains and whoever has it open;
-/// to remove a WAL could lose what was committed.
+/// owner of the database. It loses nothing, also if the file has content or is open; to
+/// remove a WAL could lose what was committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Obstacle {
     database: PathBuf,

@@ -206,7 +206,7 @@ impl Setting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kept {
     Nothing,
-    /// So many changes.
+    /// This number of changes.
     Changes(u64),
     /// Changes that SQLite does not count, because triggers made them.
     Uncounted,

@@ -140,7 +140,7 @@ pub(crate) fn public_locker(location: &Location, options: &OpenOptions) -> Resul
     })
 }
 
-/// The lock's record would overwrite the database, or SQLite's files beside it.
+/// The lock's record would overwrite the database, or SQLite's files next to it.
 fn refuse_database_as_lock(location: &Location, lock_file: &Path) -> Result<()> {
     let file_id = |path: &Path| path.metadata().and_then(|meta| sys::file_id(&meta)).ok();
     let lock_id = file_id(lock_file);

@@ -12,7 +12,7 @@
 //! | step of the combiner | what holds if it dies then | who finds out |
 //! | --- | --- | --- |
 //! | `BEGIN IMMEDIATE` | nothing | – |
-//! | claims a request, asks the kernel whether its owner waits for it, and looks it up: if an earlier batch executed it, acknowledges it | nothing new | – |
+//! | looks a request up: if an earlier batch executed it, acknowledges it. Otherwise claims it, and asks the kernel whether its owner waits for it | nothing new | – |
 //! | executes it, leaves the reply | rolled back; the claim says in which batch | the next combiner, or the owner with the lock held: not in the table, so it is executed again |
 //! | records the batch and its requests in the table, in the same transaction | as above | as above |
 //! | `COMMIT` | all of it is committed | as above: it is in the table, so the reply is valid |
