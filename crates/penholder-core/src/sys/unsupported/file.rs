@@ -77,9 +77,14 @@ pub(crate) fn may_write(_path: &Path) -> bool {
     true
 }
 
-/// Fails.
-pub(crate) fn ownership(_file: &File) -> io::Result<Ownership> {
-    unsupported("file owners")
+/// Returns that it is root's alone: nobody is known to be in the way.
+pub(crate) fn ownership(file: &File) -> io::Result<Ownership> {
+    Ok(Ownership {
+        user: 0,
+        group: 0,
+        mode: 0o600,
+        is_regular: file.metadata()?.is_file(),
+    })
 }
 
 /// Fails.
