@@ -558,6 +558,31 @@ fn a_missing_database_is_created() {
     assert_eq!(count(&db.unwrap(), 2), NEW_ROWS);
 }
 
+/// As everywhere else, such an object is not in the way.
+#[test]
+fn another_object_with_the_name_of_the_batch_table_is_no_obstacle() {
+    for sql in [
+        "CREATE VIEW _penholder_batch AS SELECT 1 AS one",
+        "CREATE TABLE _penholder_batch(seq INTEGER PRIMARY KEY, id TEXT, carried UNIQUE)",
+        "CREATE TABLE _penholder_batch(seq INTEGER PRIMARY KEY, id BLOB NOT NULL, carried BLOB NOT NULL); \
+         INSERT INTO _penholder_batch VALUES (1, 'text', 7)",
+    ] {
+        for is_in_backup in [false, true] {
+            let stage = Stage::new();
+            if is_in_backup {
+                plain_sqlite::open(&stage.backup())
+                    .execute_batch(sql)
+                    .unwrap();
+            } else {
+                let write = |connection: &Connection| Ok(connection.execute_batch(sql)?);
+                stage.db.with_write_lock(write).unwrap();
+            }
+            stage.db.restore_from(stage.backup()).unwrap();
+            assert_eq!(count(&stage.db, 2), NEW_ROWS, "{sql}");
+        }
+    }
+}
+
 #[test]
 fn functions_of_the_program_are_used_for_the_check() {
     let fixture = DatabaseFixture::new();

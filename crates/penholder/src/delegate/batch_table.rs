@@ -380,15 +380,29 @@ fn number(since: u64) -> i64 {
 /// Makes the table of `copy`, whose content is to become that of the database `live`, the one that
 /// `live` has now. So every search answers afterwards as it did before: a request is neither
 /// executed again nor called executed because the table went back in time.
+/// If what `live` has is no such table, the outcome of every earlier request is unknown.
 pub(crate) fn carry_over(live: &Connection, copy: &Connection) -> rusqlite::Result<()> {
-    let rows = match read_all(live) {
-        Ok(Some(rows)) => rows,
-        Ok(None) => return copy.execute_batch(&format!("DROP TABLE IF EXISTS main.{TABLE}")),
-        Err(error) if is_corrupt(&error) => vec![unknown_before_now()],
+    let found = fault(live).and_then(|fault| match fault {
+        None => read_all(live),
+        Some(_) => Ok(Some(vec![unknown_before_now()])),
+    });
+    let rows = match found {
+        Ok(rows) => rows,
+        Err(error) if is_corrupt(&error) || is_other_type(&error) => {
+            Some(vec![unknown_before_now()])
+        }
         Err(error) => return Err(error),
     };
+    // What has its name in the backup may be another object.
+    while let Some(foreign) = fault_in_schema(copy)? {
+        copy.execute_batch(&foreign.remedy)?;
+    }
+    let drop_table = format!("DROP TABLE IF EXISTS main.{TABLE}");
+    let Some(rows) = rows else {
+        return copy.execute_batch(&drop_table);
+    };
     copy.execute_batch(&format!(
-        "BEGIN; DROP TABLE IF EXISTS main.{TABLE}; CREATE TABLE main.{TABLE}{COLUMNS}"
+        "BEGIN; {drop_table}; CREATE TABLE main.{TABLE}{COLUMNS}"
     ))?;
     let sql = format!("INSERT INTO main.{TABLE}(seq, id, carried) VALUES (?1, ?2, ?3)");
     let mut insert = copy.prepare(&sql)?;
@@ -424,6 +438,10 @@ fn unknown_before_now() -> Row {
 
 fn is_corrupt(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
+}
+
+fn is_other_type(error: &rusqlite::Error) -> bool {
+    matches!(error, rusqlite::Error::InvalidColumnType(..))
 }
 
 fn is_missing(error: &rusqlite::Error) -> bool {
