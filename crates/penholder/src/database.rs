@@ -716,22 +716,23 @@ impl Database {
     {
         let location = &self.inner.location;
         let failed = |e: rusqlite::Error| Error::sqlite("read", &location.path, e);
-        self.with_attachment(deadline, |attachment| {
-            let reader = attachment
-                .readers
-                .take(location, &self.inner.options, deadline)
-                .map_err(|e| self.name_setting(e))?;
-            connection::set_busy_timeout(&reader, deadline.remaining()).map_err(failed)?;
-            let begun = reader
-                .prepare_cached("BEGIN")
-                .and_then(|mut begin| begin.raw_execute());
-            begun.map_err(failed)?;
-            let value = work(&reader)?;
-            if reader.is_inherited() {
-                return Err(Error::forked("read", &location.path).into());
-            }
-            Ok(value)
-        })
+        // If it finds the files replaced, the next call gives the connections up: that takes the
+        // write lock, for which a read does not wait.
+        let attachment = self.attachment_to_use(deadline)?;
+        let reader = attachment
+            .readers
+            .take(location, &self.inner.options, deadline)
+            .map_err(|e| self.name_setting(e))?;
+        connection::set_busy_timeout(&reader, deadline.remaining()).map_err(failed)?;
+        let begun = reader
+            .prepare_cached("BEGIN")
+            .and_then(|mut begin| begin.raw_execute());
+        begun.map_err(failed)?;
+        let value = work(&reader)?;
+        if reader.is_inherited() {
+            return Err(Error::forked("read", &location.path).into());
+        }
+        Ok(value)
     }
 
     // ---- for the layers above ----------------------------------------------------

@@ -6,19 +6,23 @@
 //! | the `-shm` at the path, and another database file | take its index for that of this database | yes |
 //! | a deleted `-wal`, and the `-shm` at the path | use its index with an empty WAL | yes |
 //! | a deleted `-wal` and a deleted `-shm` | make new ones; the last commits may be only in the deleted WAL | yes, unless all of that WAL is in the database |
+//! | the `-wal` at the path, and a deleted `-shm` | make a second index, of which that process knows nothing: it may delete the WAL as it closes | yes, unless it has the lock file open: penholder deletes no WAL then |
+//! | the database in WAL mode, and not the `-shm` at the path, for longer than [`SETTLE`] | the same: the files were moved, or it uses the database under another name, perhaps in a container | yes |
 //!
 //! The kernel's tables usually tell at once that there is none: each process with SQLite's shared
 //! lock on the database has one on the `-shm` too, and the WAL is there. Only the descriptors of
-//! the others are read. A process of another user is not seen.
+//! the others are read; those of a process of another user cannot be.
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use penholder_core::Process;
 
 use crate::error::{Error, Result};
 use crate::location::Location;
-use crate::sqlite::lock_bytes;
+use crate::sqlite::{connection, lock_bytes};
 use crate::sys::{self, Descriptor};
 
 /// How a process uses former files.
@@ -28,24 +32,36 @@ enum FormerUse {
     OtherDatabase,
     /// Its WAL was deleted, and is not known to be in the database.
     DeletedWal,
+    /// It uses the WAL, or another one, with another `-shm`.
+    OtherIndex,
 }
+
+/// How long a process that opens or closes the database may have it open without the `-shm`, even
+/// on a busy machine.
+const SETTLE: Duration = Duration::from_millis(400);
+/// The pause between two looks at such a process.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Refuses to open a database while a process has former files of it open.
 ///
 /// # Errors
 ///
 /// See the table of this module.
-pub(crate) fn refuse(location: &Location) -> Result<()> {
-    refuse_those(location, |_| true)
+pub(crate) fn refuse(location: &Location, lock_file: &Path) -> Result<()> {
+    refuse_those(location, lock_file, |_| true)
 }
 
 /// Does the same for other processes than this one, whose connections see the former files
 /// themselves.
-pub(crate) fn refuse_others(location: &Location) -> Result<()> {
-    refuse_those(location, |pid| pid != std::process::id())
+pub(crate) fn refuse_others(location: &Location, lock_file: &Path) -> Result<()> {
+    refuse_those(location, lock_file, |pid| pid != std::process::id())
 }
 
-fn refuse_those(location: &Location, is_meant: impl Fn(u32) -> bool) -> Result<()> {
+fn refuse_those(
+    location: &Location,
+    lock_file: &Path,
+    is_meant: impl Fn(u32) -> bool,
+) -> Result<()> {
     let (database, index) = (with_database(location), with_index(location));
     if database.is_empty() && index.is_empty() {
         return Ok(());
@@ -57,12 +73,32 @@ fn refuse_those(location: &Location, is_meant: impl Fn(u32) -> bool) -> Result<(
         .chain(&index)
         .copied()
         .filter(|&pid| is_meant(pid) && !is_usual(pid))
-        .find_map(|pid| {
-            let found = former_use(pid, location)?;
-            // Read while the process closes and opens connections, it may look so too.
-            (former_use(pid, location) == Some(found)).then_some((pid, found))
-        });
+        .find_map(|pid| settled_use(pid, location, lock_file).map(|found| (pid, found)));
     found.map_or(Ok(()), |(pid, found)| Err(refusal(location, pid, found)))
+}
+
+/// Returns how a process uses former files, once it does not look so only because it opens or
+/// closes the database at this moment.
+fn settled_use(pid: u32, location: &Location, lock_file: &Path) -> Option<FormerUse> {
+    if let Some(found) = former_use(pid, location, lock_file) {
+        return (former_use(pid, location, lock_file) == Some(found)).then_some(found);
+    }
+    let has_other_index = || {
+        with_database(location).contains(&pid)
+            && !with_index(location).contains(&pid)
+            && !is_harmless(pid, location, lock_file)
+    };
+    if !has_other_index() || !connection::is_wal_by_header(location) {
+        return None;
+    }
+    let settled = Instant::now() + SETTLE;
+    while Instant::now() < settled {
+        thread::sleep(PAUSE);
+        if !has_other_index() {
+            return None;
+        }
+    }
+    Some(FormerUse::OtherIndex)
 }
 
 fn refusal(location: &Location, pid: u32, found: FormerUse) -> Error {
@@ -75,8 +111,14 @@ fn refusal(location: &Location, pid: u32, found: FormerUse) -> Error {
             name(&location.shm())
         ),
         FormerUse::DeletedWal => format!(
-            "{} was deleted while {process} has it open: the last commits are only there",
+            "{} was deleted or moved while {process} has it open: the last commits are only there",
             name(&location.wal())
+        ),
+        FormerUse::OtherIndex => format!(
+            "{process} has it open with another -shm file than {}: that file was deleted or moved, \
+             or the process uses the database under another name, as in a container that mounts \
+             the file; each would lose what the other writes",
+            name(&location.shm())
         ),
     };
     let next = if pid == std::process::id() {
@@ -102,7 +144,7 @@ fn with_index(location: &Location) -> Vec<u32> {
 
 /// Returns how a process uses former files; `None` if it does not, or its descriptors may not be
 /// read.
-fn former_use(pid: u32, location: &Location) -> Option<FormerUse> {
+fn former_use(pid: u32, location: &Location, lock_file: &Path) -> Option<FormerUse> {
     let descriptors = sys::descriptors(pid).ok()?;
     let find = |target: &Path| descriptors.iter().find(|one| one.target == target);
     let (wal, shm) = (location.wal(), location.shm());
@@ -110,9 +152,26 @@ fn former_use(pid: u32, location: &Location) -> Option<FormerUse> {
     if has_index && find(&location.path).is_none() {
         return Some(FormerUse::OtherDatabase);
     }
-    find(Path::new(&deleted(&wal)))?;
-    let is_saved = || find(Path::new(&deleted(&shm))).is_some_and(is_all_checkpointed);
-    (has_index || !is_saved()).then_some(FormerUse::DeletedWal)
+    let deleted_index = find(Path::new(&deleted(&shm)));
+    if find(Path::new(&deleted(&wal))).is_some() {
+        let is_saved = || deleted_index.is_some_and(is_all_checkpointed);
+        return (has_index || !is_saved()).then_some(FormerUse::DeletedWal);
+    }
+    if has_index && !wal.exists() && find(&wal).is_none() {
+        return Some(FormerUse::DeletedWal);
+    }
+    let is_attached = || find(lock_file).is_some();
+    (deleted_index.is_some() && !has_index && !is_attached()).then_some(FormerUse::OtherIndex)
+}
+
+/// Returns whether a process has only files open that have no name any more, and does nothing to
+/// those that are at the paths: what it had is saved, or it is attached to the lock, and notices
+/// before it writes.
+fn is_harmless(pid: u32, location: &Location, lock_file: &Path) -> bool {
+    let descriptors = sys::descriptors(pid).unwrap_or_default();
+    let has = |target: &Path| descriptors.iter().any(|one| one.target == target);
+    let (wal, shm) = (deleted(&location.wal()), deleted(&location.shm()));
+    has(Path::new(&shm)) && (has(Path::new(&wal)) || has(lock_file))
 }
 
 /// Returns a path as the kernel writes it once the file has no name any more.

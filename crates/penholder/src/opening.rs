@@ -29,7 +29,7 @@ pub(crate) fn open(
 }
 
 fn open_unless(
-    refuse_former_users: impl FnOnce(&Location) -> Result<()>,
+    refuse_former_users: impl FnOnce(&Location, &Path) -> Result<()>,
     location: &Location,
     options: &OpenOptions,
     deadline: &Deadline,
@@ -43,12 +43,12 @@ fn open_unless(
         ));
     }
     refuse_network(location, options)?;
-    refuse_former_users(location)?;
+    let locker = own_locker(location, options)?;
+    refuse_former_users(location, locker.lock_file())?;
     if !options.read_only {
         permission::refuse_non_writer(location)?;
     }
     separate_files::refuse(location, options, "open database")?;
-    let locker = own_locker(location, options)?;
     let attachment = Attachment::new(locker, location, options);
     if options.read_only {
         let reader = attachment.readers.take(location, options, deadline)?;

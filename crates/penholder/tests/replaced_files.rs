@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use penholder::{Database, Error, ErrorKind, OpenOptions, Result};
 use penholder_testkit::database_fixture::{self, DatabaseFixture, with_suffix};
 use penholder_testkit::peer::{self, Peer};
 use penholder_testkit::recorder::Recorder;
+use penholder_testkit::requirement;
 
 #[test]
 fn peer() {
@@ -310,6 +312,50 @@ fn a_database_is_not_opened_with_the_wal_of_the_one_that_was_there_before() {
     );
     scene.ask("insert lost", "replaced");
     scene.assert_keys("[backup]");
+}
+
+/// A plain SQLite process with another index knows nothing of what is written here, and deletes the
+/// WAL as it closes.
+#[test]
+fn a_database_is_not_opened_beside_a_plain_process_with_another_index() {
+    if !requirement::has_program("python3") {
+        return;
+    }
+    let ways: [&[(&str, Option<&str>)]; 4] = [
+        &[("-shm", None)],
+        &[("-shm", Some("moved"))],
+        &[("-wal", Some("moved-wal")), ("-shm", Some("moved-shm"))],
+        &[("-wal", Some("moved-wal"))],
+    ];
+    for way in ways {
+        let fixture = DatabaseFixture::new();
+        drop(fixture.database());
+        let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1])\n\
+                      c.execute('SELECT * FROM entry').fetchall()\nprint('up', flush=True)\ninput()";
+        let mut command = Command::new("python3");
+        command.args(["-c", script]).arg(fixture.path());
+        let mut other = Peer::spawn(command);
+        other.expect("up");
+        for (suffix, target) in way {
+            let file = with_suffix(&fixture.path(), suffix);
+            match target {
+                None => fs::remove_file(file).unwrap(),
+                Some(name) => fs::rename(file, fixture.join(name)).unwrap(),
+            }
+        }
+        let error = Database::open(fixture.path()).unwrap_err();
+        let pid = format!("pid:{} ", other.pid());
+        assert!(
+            error.is_refused() && error.to_string().contains(&pid),
+            "{way:?}: {error}"
+        );
+        other.send("end");
+        other.wait();
+        let db = fixture.database();
+        database_fixture::insert(&db, "kept").unwrap();
+        drop(db);
+        assert_eq!(database_fixture::keys(&fixture.database()), ["kept"]);
+    }
 }
 
 #[test]

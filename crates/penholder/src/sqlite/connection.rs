@@ -59,6 +59,13 @@ pub(crate) fn open_reader(location: &Location, deadline: &Deadline) -> Result<Co
     Ok(connection)
 }
 
+/// Returns whether the header of the database says that it is in WAL mode. Nothing is created.
+pub(crate) fn is_wal_by_header(location: &Location) -> bool {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = open(location, flags, &Deadline::after(Duration::ZERO));
+    opened.is_ok_and(|connection| ffi::is_wal_by_header(&connection))
+}
+
 /// Opens a connection to a database that no process writes, without locks and without files next
 /// to it: for a directory in which SQLite cannot create them.
 ///
