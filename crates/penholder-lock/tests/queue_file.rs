@@ -441,6 +441,25 @@ fn a_process_that_finds_no_slot_leaves_all_slots_as_they_are() {
 }
 
 /// A pipe in its place is nobody's queue file, and stays.
+/// It is somebody's data, whatever its name.
+#[test]
+fn a_database_in_place_of_the_queue_file_is_not_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let locker = WriteLocker::new(directory.path()).unwrap();
+    for length in [100, LENGTH * 40] {
+        let mut content = b"SQLite format 3\0".to_vec();
+        content.resize(length, 7);
+        fs::write(locker.queue_file(), &content).unwrap();
+        for _ in 0..2 {
+            locker.acquire(LONG_TIMEOUT).unwrap().release().unwrap();
+        }
+        assert!(
+            fs::read(locker.queue_file()).unwrap() == content,
+            "it was changed"
+        );
+    }
+}
+
 #[test]
 fn a_pipe_in_place_of_the_queue_file_is_not_replaced() {
     let directory = tempfile::tempdir().unwrap();

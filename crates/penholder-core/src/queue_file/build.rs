@@ -61,7 +61,7 @@ fn header() -> [u8; HEADER_LEN] {
 /// # Errors
 ///
 /// Those of the file system. `PermissionDenied` for a file that this process would not use even
-/// if it were valid, and `ResourceBusy` for one that processes of another version use: what is
+/// if it were valid, and for a database of this name, and `ResourceBusy` for one that processes of another version use: what is
 /// of no use here is left to those whose it is, or two users would replace each other's file in
 /// turns.
 pub(crate) fn rebuild(lock_file: &Path, model: Option<&Path>) -> io::Result<()> {
@@ -74,6 +74,9 @@ pub(crate) fn rebuild(lock_file: &Path, model: Option<&Path>) -> io::Result<()> 
         Err(error) => return Err(error),
         Ok(found) => {
             if authority.fault_of(&file::ownership(&found)?).is_some() {
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
+            if header::is_database(&found)? {
                 return Err(io::ErrorKind::PermissionDenied.into());
             }
             if header::is_of_others(&found)? && is_occupied(&found)? {

@@ -101,6 +101,11 @@ pub(super) fn is_of_others(file: &File) -> io::Result<bool> {
     })
 }
 
+/// Returns whether a file is an SQLite database, which is somebody's data in any case.
+pub(super) fn is_database(file: &File) -> io::Result<bool> {
+    Ok(first_bytes(file)?.starts_with(b"SQLite format 3\0"))
+}
+
 /// Returns what is wrong with a file that is shorter than a queue file of this version.
 pub(super) fn fault_of_short(file: &File) -> io::Result<QueueFileFault> {
     let header = first_bytes(file)?;
