@@ -149,6 +149,10 @@ impl Delegate {
         context: &WriteContext<'_>,
         deadline: &Deadline,
     ) -> Option<u64> {
+        // A table that could not be used is not asked at each write.
+        if !self.may_combine() {
+            return None;
+        }
         let mut newest = lock(&self.newest);
         let is_recent = newest.at.is_some_and(|at| at.elapsed() < NEWEST_RECHECK);
         if is_recent {
@@ -160,7 +164,12 @@ impl Delegate {
         newest.sequence = match found {
             Ok(found) => found.unsigned_abs(),
             Err(TableError::Empty) => 0,
-            Err(_) => return None,
+            Err(error) => {
+                if error.into_foreign().is_some() {
+                    self.pause();
+                }
+                return None;
+            }
         };
         newest.at = Some(Instant::now());
         Some(newest.sequence)
