@@ -9,9 +9,13 @@
 //! | the `-wal` at the path, and a deleted `-shm` | make a second index, of which that process knows nothing: it may delete the WAL as it closes | yes, unless it has the lock file open: penholder deletes no WAL then |
 //! | the database in WAL mode, and not the `-shm` at the path, for longer than [`SETTLE`] | the same: the files were moved, or it uses the database under another name, perhaps in a container | yes |
 //!
+//! This is looked for before SQLite opens anything, so that it makes no files, and again once it
+//! has: what is replaced or deleted later is noticed by comparing files
+//! ([`OpenFiles`](crate::sqlite::open_files::OpenFiles)), and nothing is written before that.
+//!
 //! The kernel's tables usually tell at once that there is none: each process with SQLite's shared
-//! lock on the database has one on the `-shm` too, and the WAL is there. Only the descriptors of
-//! the others are read; those of a process of another user cannot be.
+//! lock on the database has one on the `-shm` too, and the WAL has something in it. Only the
+//! descriptors of the others are read; those of a process of another user cannot be.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -39,6 +43,9 @@ enum FormerUse {
 /// How long a process that opens or closes the database may have it open without the `-shm`, even
 /// on a busy machine.
 const SETTLE: Duration = Duration::from_millis(400);
+/// How many processes with the database and the index are examined if the WAL is empty: if it was
+/// replaced, it was for all of them.
+const ENOUGH: usize = 4;
 /// The pause between two looks at such a process.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -66,8 +73,14 @@ fn refuse_those(
     if database.is_empty() && index.is_empty() {
         return Ok(());
     }
-    let has_wal = location.wal().exists();
-    let is_usual = |pid| has_wal && database.contains(&pid) && index.contains(&pid);
+    // With frames in it, it is that of all: nothing is written beside another.
+    let has_frames = location.wal().metadata().is_ok_and(|wal| wal.len() > 0);
+    let mut usual = 0;
+    let mut is_usual = |pid| {
+        let has_both = database.contains(&pid) && index.contains(&pid);
+        usual += usize::from(has_both);
+        has_both && (has_frames || usual > ENOUGH)
+    };
     let found = database
         .iter()
         .chain(&index)

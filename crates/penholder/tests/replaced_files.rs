@@ -5,16 +5,18 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use penholder::{Database, Error, ErrorKind, OpenOptions, Result};
+use penholder_core::{Process, failpoint};
 use penholder_testkit::database_fixture::{self, DatabaseFixture, with_suffix};
 use penholder_testkit::peer::{self, Peer};
 use penholder_testkit::recorder::Recorder;
-use penholder_testkit::requirement;
+use penholder_testkit::{requirement, wait};
 
 #[test]
 fn peer() {
@@ -23,7 +25,10 @@ fn peer() {
 
 /// Runs commands on one handle until the parent closes the pipe.
 fn serve(args: &[OsString]) {
-    let db = database_fixture::open(Path::new(&args[0]));
+    let db = match database_fixture::options().open(Path::new(&args[0])) {
+        Ok(db) => db,
+        Err(error) => return peer::send(&say(&error)),
+    };
     peer::send("ready");
     while let Some(line) = next_line() {
         let (command, rest) = line.split_once(' ').unwrap_or((&line, ""));
@@ -355,6 +360,65 @@ fn a_database_is_not_opened_beside_a_plain_process_with_another_index() {
         database_fixture::insert(&db, "kept").unwrap();
         drop(db);
         assert_eq!(database_fixture::keys(&fixture.database()), ["kept"]);
+    }
+}
+
+/// The number of a file is used again for another, once it has no name and is not open any more.
+#[test]
+fn a_new_index_with_the_number_of_the_former_one_is_not_taken_for_it() {
+    let mut scene = Scene::new();
+    scene.ask("insert second", "done");
+    let former = fs::metadata(scene.file("-shm")).unwrap().ino();
+    scene.replace();
+    scene.delete("-wal");
+    scene.delete("-shm");
+    scene.ask("insert lost", "replaced");
+    let number_of = |path: &PathBuf| fs::metadata(path).unwrap().ino();
+    let made = (0..1000).map(|number| {
+        let path = scene.fixture.join(&format!("file{number}"));
+        fs::write(&path, "").unwrap();
+        path
+    });
+    let Some(same) = made.into_iter().find(|path| number_of(path) == former) else {
+        requirement::skip("a file system that uses inode numbers again at once");
+        return;
+    };
+    fs::rename(same, scene.file("-shm")).unwrap();
+    scene.ask("insert third", "done");
+    scene.assert_keys("[backup third]");
+}
+
+/// The files are deleted while another process is between looking for former users and opening.
+#[test]
+fn a_wal_that_is_deleted_while_another_process_opens_the_database_is_saved() {
+    for deleted in [
+        &["-wal"][..],
+        &["-shm"],
+        &["-wal", "-shm"],
+        &["-shm", "-wal"],
+    ] {
+        let mut scene = Scene::new();
+        scene.ask("insert second", "done");
+        let mut command = Peer::command("serve", [scene.fixture.path()]);
+        command.env(failpoint::VARIABLE, "former_users_looked_for STOP 1");
+        let other = Peer::spawn(command);
+        wait::until("it is stopped", || {
+            Process::with_id(other.pid())
+                .to_string()
+                .contains("stopped")
+        });
+        for suffix in deleted {
+            scene.delete(suffix);
+        }
+        other.signal("CONT");
+        let line = other.read_line();
+        // With only the index gone, all is in the WAL that it opens.
+        let is_refused = line.starts_with("refused") && line.contains("x.db-wal was deleted");
+        assert!(is_refused || deleted == ["-shm"], "{deleted:?}: {line}");
+        scene.ask("insert lost", "replaced");
+        scene.ask("insert third", "done");
+        scene.ask("keys", "[first second third]");
+        scene.assert_keys("[first second third]");
     }
 }
 

@@ -2,15 +2,17 @@
 //! What rusqlite does not wrap.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::mem::MaybeUninit;
+use std::fs::File;
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
+use std::os::fd::FromRawFd;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use penholder_core::fork_generation;
 use rusqlite::{Connection, ffi};
 
 use super::watched_paths;
-use crate::sys::FileId;
+use crate::sys::{self, BornFile};
 
 /// The fork generation in which the system calls were replaced; `NEVER` before that.
 static REPLACED_IN: AtomicU64 = AtomicU64::new(NEVER);
@@ -110,18 +112,11 @@ unsafe extern "C" fn unlink_and_note(path: *const c_char) -> c_int {
 }
 
 /// Returns which file a descriptor has open.
-fn identify(fd: c_int) -> Option<FileId> {
-    let mut stat = MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: the result has room.
-    if unsafe { libc::fstat(fd, stat.as_mut_ptr()) } != 0 {
-        return None;
-    }
-    // SAFETY: the call succeeded and filled it in.
-    let stat = unsafe { stat.assume_init() };
-    Some(FileId {
-        device: stat.st_dev,
-        inode: stat.st_ino,
-    })
+fn identify(fd: c_int) -> Option<BornFile> {
+    // SAFETY: SQLite has just opened it, and does not close it before this call is over. This
+    // `File` never closes it.
+    let file = ManuallyDrop::new(unsafe { File::from_raw_fd(fd) });
+    file.metadata().and_then(|meta| sys::born_file(&meta)).ok()
 }
 
 unsafe extern "C" fn fstat_of_child(fd: c_int, stat: *mut libc::stat) -> c_int {

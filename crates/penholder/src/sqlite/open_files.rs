@@ -22,7 +22,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -34,7 +33,7 @@ use super::watched_paths::{LastOpened, WatchedPath};
 use crate::error::{Error, FileChange, Result};
 use crate::location::Location;
 use crate::mutex::lock;
-use crate::sys::{self, Directory, DirectoryStamp, FileId};
+use crate::sys::{self, BornFile, Directory, DirectoryStamp};
 use crate::telemetry;
 
 /// How old a stamp has to be until the next change cannot have the same one. The kernel's clock
@@ -52,7 +51,6 @@ pub(crate) struct OpenFiles {
     files: [WatchedFile; 3],
     state: Mutex<State>,
     lost: OnceLock<FileChange>,
-    is_wal_reset: AtomicBool,
 }
 
 /// What is at the path of a file now, compared with what is open.
@@ -108,7 +106,6 @@ impl OpenFiles {
             directory: Directory::open(location.directory()).ok(),
             state: Mutex::default(),
             lost: OnceLock::new(),
-            is_wal_reset: AtomicBool::new(false),
         }
     }
 
@@ -159,7 +156,7 @@ impl OpenFiles {
             let last = file.watched.last_opened();
             if opened.file.is_none() || last.deletions != opened.deletions {
                 *opened = last;
-            } else if last.file != opened.file && last.file.is_some() {
+            } else if last.file.is_some() && !is_same(last.file, opened.file) {
                 drop(state);
                 return Err(self.lose(what, FileChange::replaced(&file.path)));
             }
@@ -193,10 +190,11 @@ impl OpenFiles {
     pub(crate) fn found(&self) -> io::Result<FoundFiles> {
         let opened = lock(&self.state).opened;
         let found = |number: usize| {
+            // The connections may be closed, and its number in use again.
             let opened = opened[number].file;
             named(&self.files[number].path).map(|named| match named {
                 None => Found::Missing,
-                Some(_) if named == opened => Found::Same,
+                Some(named) if opened.is_some_and(|opened| named.is(&opened)) => Found::Same,
                 Some(_) => Found::Other,
             })
         };
@@ -213,27 +211,20 @@ impl OpenFiles {
             let last = file.watched.last_opened();
             last.deletions != opened.deletions
                 || opened.file.is_none()
-                || named(&file.path).is_ok_and(|named| named == opened.file)
+                || named(&file.path).is_ok_and(|named| is_same(named, opened.file))
         };
         let opened = lock(&self.state).opened;
         !self.are_lost() && self.files.iter().zip(opened).all(is_named)
-    }
-
-    /// Notes that the index, which others share, describes an empty WAL.
-    pub(crate) fn note_wal_reset(&self) {
-        self.is_wal_reset.store(true, Relaxed);
     }
 
     /// Returns the file at a path that makes it unsafe to open what is there now: SQLite would
     /// use it together with files that it does not belong to.
     pub(crate) fn leftover(&self) -> Option<&Path> {
         let found = self.found().ok()?;
-        let is_wal_reset = self.is_wal_reset.load(Relaxed);
         match (found.database, found.wal, found.shm) {
             (Found::Same, Found::Same, _) => None,
             // An index of another WAL.
-            (Found::Same, _, Found::Same) => (!is_wal_reset).then(|| self.shm()),
-            (Found::Other, _, Found::Same) => Some(self.shm()),
+            (Found::Same | Found::Other, _, Found::Same) => Some(self.shm()),
             (Found::Other, Found::Same, _) => {
                 let has_frames = self.wal().metadata().is_ok_and(|wal| wal.len() > 0);
                 has_frames.then(|| self.wal())
@@ -253,9 +244,11 @@ impl OpenFiles {
                 // Our SQLite deleted it, as when the journal mode changes.
                 *opened = last;
             }
-            let Some(id) = opened.file else { continue };
+            if opened.file.is_none() {
+                continue;
+            }
             let found = named(&file.path).map_err(|e| self.cannot_look(what, e))?;
-            if found != Some(id) {
+            if !is_same(found, opened.file) {
                 let change = match found {
                     Some(_) => FileChange::replaced(&file.path),
                     None => FileChange::deleted(&file.path),
@@ -298,9 +291,14 @@ impl OpenFiles {
     }
 }
 
+/// Returns whether both are the same file, of which one is open.
+fn is_same(one: Option<BornFile>, other: Option<BornFile>) -> bool {
+    one.map(|file| file.id) == other.map(|file| file.id)
+}
+
 /// Returns which file a path names; `None` if there is none.
-fn named(path: &Path) -> io::Result<Option<FileId>> {
-    match path.metadata().and_then(|meta| sys::file_id(&meta)) {
+fn named(path: &Path) -> io::Result<Option<BornFile>> {
+    match path.metadata().and_then(|meta| sys::born_file(&meta)) {
         Ok(id) => Ok(Some(id)),
         Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(error),

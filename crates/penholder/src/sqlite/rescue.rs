@@ -7,7 +7,7 @@
 //! | database | `-wal` | `-shm` | what is done |
 //! | --- | --- | --- | --- |
 //! | same | missing | same or missing | the WAL is copied into the database, and a `-shm` that is left is deleted: no other process can have opened the database since, because that creates a WAL |
-//! | same | another, empty | same | the WAL is copied into the database and reset: SQLite's locks, which are in the `-shm`, hold for the processes with the new WAL too |
+//! | same | another, empty | any | the same, and the empty WAL is deleted too: a process that has opened it has written nothing, and opens the database again |
 //! | another | same | same | the WAL is copied into the former database, and `-wal` and `-shm` are deleted, unless another process has the new database open already: SQLite would apply the WAL to it |
 //! | otherwise | | | nothing can be saved, or there is nothing to save |
 //!
@@ -31,7 +31,9 @@ use super::wal::{self, Mode};
 
 /// How long the search for processes that have the new database open may take.
 const SEARCH_MAX: Duration = Duration::from_secs(1);
-/// The pause between two attempts to copy the WAL.
+/// How long a process may take to find that it may not open the database yet.
+const OPENING_MAX: Duration = Duration::from_millis(200);
+/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// How a rescue ended.
@@ -53,8 +55,8 @@ pub(crate) fn rescue(files: &OpenFiles, connection: &Connection, deadline: &Dead
     let found = (found.database, found.wal, found.shm);
     let can_be_saved = match found {
         (Same, Missing, Same | Missing) => true,
-        (Same, Other, Same) => is_empty(files.wal()),
-        (Other, Same, Same) => !is_open_elsewhere(files.database()),
+        (Same, Other, _) => is_empty(files.wal()),
+        (Other, Same, Same) => !stays_open_elsewhere(files.database(), deadline),
         _ => false,
     };
     if !can_be_saved {
@@ -69,9 +71,9 @@ pub(crate) fn rescue(files: &OpenFiles, connection: &Connection, deadline: &Dead
     // An error leaves a file that `OpenFiles::leftover` finds.
     match found {
         (Same, Missing, Same) => drop(fs::remove_file(files.shm())),
-        (Same, Other, Same) => files.note_wal_reset(),
+        (Same, Other, Missing) => drop(fs::remove_file(files.wal())),
         // In this order: without its index, an empty WAL is harmless.
-        (Other, Same, Same) => {
+        (Same, Other, _) | (Other, Same, Same) => {
             drop(fs::remove_file(files.shm()).and_then(|()| fs::remove_file(files.wal())));
         }
         _ => {}
@@ -96,6 +98,19 @@ fn copy_wal(connection: &Connection, deadline: &Deadline) -> rusqlite::Result<bo
 
 fn is_empty(file: &Path) -> bool {
     file.metadata().is_ok_and(|file| file.len() == 0)
+}
+
+/// Returns whether another process has the database open that is there now, and not only until it
+/// has found that it may not open it yet.
+fn stays_open_elsewhere(database: &Path, deadline: &Deadline) -> bool {
+    let longest = Deadline::after(OPENING_MAX);
+    while is_open_elsewhere(database) {
+        if longest.is_over() || deadline.is_over() {
+            return true;
+        }
+        thread::sleep(PAUSE);
+    }
+    false
 }
 
 /// Returns whether another process has the database open that is there now: by the kernel's tables

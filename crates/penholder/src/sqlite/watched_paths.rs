@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use penholder_core::fork_generation;
 
 use crate::mutex::lock;
-use crate::sys::FileId;
+use crate::sys::BornFile;
 
 /// One entry for each path that is watched.
 static WATCHED: Mutex<BTreeMap<CString, Entry>> = Mutex::new(BTreeMap::new());
@@ -25,7 +25,7 @@ struct Entry {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct LastOpened {
     /// `None` if it has opened nothing there since the path is watched, or has deleted it.
-    pub(crate) file: Option<FileId>,
+    pub(crate) file: Option<BornFile>,
     /// How often it has deleted the file there. SQLite does that only to a file that no
     /// connection uses.
     pub(crate) deletions: u64,
@@ -79,7 +79,7 @@ impl Drop for WatchedPath {
 }
 
 /// Notes that SQLite has opened a path; `file` is asked only if the path is watched.
-pub(super) fn note_opened(path: &CStr, file: impl FnOnce() -> Option<FileId>) {
+pub(super) fn note_opened(path: &CStr, file: impl FnOnce() -> Option<BornFile>) {
     if let Some(entry) = lock(&WATCHED).get_mut(path) {
         entry.last.file = file();
     }
@@ -100,10 +100,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::sys::FileId;
 
-    fn file(inode: u64) -> Option<FileId> {
-        let device = 1;
-        Some(FileId { device, inode })
+    fn file(inode: u64) -> Option<BornFile> {
+        let id = FileId { device: 1, inode };
+        Some(BornFile { id, born: None })
     }
 
     #[test]

@@ -10,6 +10,26 @@ pub(crate) struct FileId {
     pub(crate) inode: u64,
 }
 
+/// Which file it is, and when it was created: the number of a file that has no name and is not
+/// open any more is used again for the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BornFile {
+    pub(crate) id: FileId,
+    /// `None` if the file system does not tell.
+    pub(crate) born: Option<SystemTime>,
+}
+
+impl BornFile {
+    /// Returns whether both are the same file, also if one of them may be gone.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        let is_born_later = self
+            .born
+            .zip(other.born)
+            .is_some_and(|(one, two)| one != two);
+        self.id == other.id && !is_born_later
+    }
+}
+
 /// When a name in a directory was last created, deleted or changed: since 1970, by the clock that
 /// the system can set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

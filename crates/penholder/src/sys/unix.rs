@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, StatxFlags, access, accessat, statvfs};
 use rustix::io::Errno;
 
-use super::types::{Descriptor, DirectoryStamp, FileId, Ownership, Space};
+use super::types::{BornFile, Descriptor, DirectoryStamp, FileId, Ownership, Space};
 
 /// Returns which file it is.
 pub(crate) fn file_id(file: &Metadata) -> io::Result<FileId> {
@@ -18,6 +18,12 @@ pub(crate) fn file_id(file: &Metadata) -> io::Result<FileId> {
         device: file.dev(),
         inode: file.ino(),
     })
+}
+
+/// Returns which file it is, and when it was created.
+pub(crate) fn born_file(file: &Metadata) -> io::Result<BornFile> {
+    let born = file.created().ok();
+    file_id(file).map(|id| BornFile { id, born })
 }
 
 /// Returns how many names (hard links) the file has.

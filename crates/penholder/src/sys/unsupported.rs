@@ -5,7 +5,7 @@ use std::fs::{FileType, Metadata, Permissions};
 use std::io;
 use std::path::Path;
 
-use super::types::{Descriptor, DirectoryStamp, FileId, Ownership, Space};
+use super::types::{BornFile, Descriptor, DirectoryStamp, FileId, Ownership, Space};
 
 fn unsupported<T>(what: &str) -> io::Result<T> {
     let why = format!("{what} is not supported on this platform");
@@ -15,6 +15,11 @@ fn unsupported<T>(what: &str) -> io::Result<T> {
 /// Fails: two names of one file cannot be recognised.
 pub(crate) fn file_id(_file: &Metadata) -> io::Result<FileId> {
     unsupported("the identity of a file")
+}
+
+/// Fails, as [`file_id`].
+pub(crate) fn born_file(file: &Metadata) -> io::Result<BornFile> {
+    file_id(file).map(|id| BornFile { id, born: None })
 }
 
 /// Returns one name.
