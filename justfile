@@ -59,10 +59,10 @@ bench:
     cargo run --release -p penholder-bench -- import
     cargo run --release --manifest-path bench-sqlx/Cargo.toml -- --threads 32
 
-# Two thousand kills
+# Two thousand kills, and the storm
 long:
     PENHOLDER_KILLS=2000 cargo test --release -p penholder --test crash
-    PENHOLDER_KILLS=2000 cargo test --release -p penholder --test fault_injection
+    .ci/storm
 
 # Each fuzz target for an hour, or for so many seconds
 fuzz seconds="3600" *targets="":

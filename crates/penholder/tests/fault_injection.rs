@@ -1,7 +1,7 @@
 //! Combined writes survive faults: writers in many processes are killed and stopped at every
-//! step and at random, with a queue file that is overwritten meanwhile. Every acknowledged
-//! write is there once, a write that was reported as not written is not there, and nothing is
-//! there twice.
+//! step and at random, with a queue file that is overwritten and a database that is replaced
+//! meanwhile. Every acknowledged write is there once, a write that was reported as not written is
+//! not there, and nothing is there twice.
 //!
 //! The writers log what they were told in files of their own: one line for each call, after the
 //! call has returned.
@@ -9,12 +9,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ use penholder::rusqlite::{self, Connection};
 
 use penholder::{Database, Error, Executed, OpenOptions, Query, Result, Synchronous};
 use penholder_core::{commit_stats, failpoint};
+use penholder_lock::WriteLocker;
+use penholder_testkit::database_fixture::with_suffix;
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{peer, wait};
 
@@ -45,12 +48,14 @@ const LONG_TIMEOUT: Duration = Duration::from_secs(20);
 const SHORT_TIMEOUT: Duration = Duration::from_millis(400);
 /// How much later than its deadline a call may end on a loaded machine.
 const LATE: Duration = Duration::from_secs(4);
+/// How long a writer may be refused what is there after a replacement.
+const REFUSED_MAX: Duration = Duration::from_secs(20);
 /// The number of rows of a batch.
 const ROWS: i64 = 2;
 
 #[test]
 fn peer() {
-    peer::run_role(&[("write", write)]);
+    peer::run_role(&[("write", write), ("restore", restore_what_is_there)]);
 }
 
 // ---- a writer --------------------------------------------------------------------
@@ -63,7 +68,7 @@ fn write(args: &[OsString]) {
     };
     let path = Path::new(path);
     let timeout = Duration::from_millis(timeout.parse().unwrap());
-    let db = open(path, timeout);
+    let db = patiently(|| open(path, timeout));
     let log = fs::OpenOptions::new()
         .create(true)
         .append(true)
@@ -80,19 +85,38 @@ fn write(args: &[OsString]) {
     peer::send("done");
 }
 
-fn open(path: &Path, timeout: Duration) -> Database {
+fn open(path: &Path, timeout: Duration) -> Result<Database> {
     let options = OpenOptions::new()
         .timeout(timeout)
         .synchronous(Synchronous::Full);
-    options.open(path).unwrap()
+    options.open(path)
 }
 
+/// Tries again while a file was just replaced.
+fn patiently<T>(mut attempt: impl FnMut() -> Result<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        match attempt() {
+            Ok(done) => return done,
+            Err(error) if is_replaced(&error) && begun.elapsed() < REFUSED_MAX => {
+                thread::sleep(Duration::from_millis(2));
+            }
+            Err(error) => panic!("after {:?}: {error}", begun.elapsed()),
+        }
+    }
+}
+
+/// Returns whether a file was replaced, or others still have former files open.
+fn is_replaced(error: &Error) -> bool {
+    error.is_file_replaced() || error.is_refused()
+}
+
+/// Writes until the test is over, and then until a write succeeds.
 fn write_until_over(db: &Database, mut log: &File, name: &str, way: &str) {
     let over = db.path().with_file_name("over");
+    let mut refused_since = None;
     for number in 0.. {
-        if over.exists() {
-            return;
-        }
+        let is_last = over.exists();
         let key = format!("{name}-{number}");
         if way == "aborts" && number % 8 == 7 {
             abort_the_transaction(db);
@@ -109,12 +133,25 @@ fn write_until_over(db: &Database, mut log: &File, name: &str, way: &str) {
             5 if way == "closures" => by_closure(db, &key),
             _ => by_batch(db, &key),
         };
+        let is_refused = told.as_ref().is_err_and(Error::is_refused);
+        let since = *refused_since.get_or_insert(begun);
+        let is_stuck = is_refused && since.elapsed() > REFUSED_MAX;
+        if is_refused {
+            thread::sleep(Duration::from_millis(2));
+        } else {
+            refused_since = None;
+        }
+        let is_written = told.is_ok();
         let line = match told {
             Ok(row) => format!("+ {key} {row}\n"),
+            Err(error) if is_stuck => format!("! {key} refused for too long: {error}\n"),
             Err(error) => failed(&key, &error, begun.elapsed()),
         };
         // One write, so that it is whole or not there.
         log.write_all(line.as_bytes()).unwrap();
+        if is_last && is_written || is_stuck {
+            return;
+        }
     }
 }
 
@@ -122,7 +159,9 @@ fn failed(key: &str, error: &Error, took: Duration) -> String {
     let sign = match error {
         error if error.to_string().contains(WRITTEN) => '=',
         error if error.is_outcome_unknown() => '?',
+        error if error.to_string().contains(FORMER_FILE) => '?',
         error if error.is_timeout() => '-',
+        error if is_replaced(error) => '~',
         error => return format!("! {key} {error:?}\n").replace("\n  ", "; "),
     };
     let holder = error.holder().and_then(|holder| holder.pid).unwrap_or(0);
@@ -142,12 +181,15 @@ fn abort_the_transaction(db: &Database) {
         .and_then(rusqlite::Error::sqlite_error_code);
     let is_expected = code == Some(rusqlite::ErrorCode::ConstraintViolation)
         || error.is_timeout()
-        || error.is_outcome_unknown();
+        || error.is_outcome_unknown()
+        || is_replaced(&error);
     assert!(is_expected, "{error}");
 }
 
 /// Part of the error of a write whose result is lost.
 const WRITTEN: &str = "it was written by another process";
+/// Part of the error of a write that was committed while the database was replaced.
+const FORMER_FILE: &str = "in the former file only";
 
 /// Fails, in whichever process it runs, and is never told to have been written.
 fn violate_a_constraint(db: &Database) {
@@ -158,7 +200,8 @@ fn violate_a_constraint(db: &Database) {
         .and_then(rusqlite::Error::sqlite_error_code);
     let is_expected = code == Some(rusqlite::ErrorCode::ConstraintViolation)
         || error.is_timeout()
-        || error.is_outcome_unknown();
+        || error.is_outcome_unknown()
+        || is_replaced(&error);
     assert!(
         is_expected && !error.to_string().contains(WRITTEN),
         "{error}"
@@ -228,7 +271,7 @@ const WAYS: [(usize, &str); 6] = [
 impl Writers {
     fn new(timeout: Duration) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let db = open(&directory.path().join("x.db"), LONG_TIMEOUT);
+        let db = open(&directory.path().join("x.db"), LONG_TIMEOUT).unwrap();
         // Nothing forbids that a key is there twice.
         for sql in [
             "CREATE TABLE owner(name TEXT PRIMARY KEY)",
@@ -277,8 +320,7 @@ impl Writers {
 
     /// Returns the newest row; a reader blocks no writer.
     fn newest(&self) -> i64 {
-        let sql = "SELECT coalesce(max(rowid), 0) AS n FROM entry";
-        self.db.query_scalar(sql, ()).unwrap()
+        newest(&self.db)
     }
 
     fn assert_progress(&self) {
@@ -308,8 +350,13 @@ impl Writers {
     /// Returns how many transactions executed requests of other processes.
     fn batches(&self) -> i64 {
         let sql = "SELECT max(seq) - min(seq) AS n FROM _penholder_batch";
-        self.db.query_scalar(sql, ()).unwrap()
+        patiently(|| self.db.query_scalar(sql, ()))
     }
+}
+
+fn newest(db: &Database) -> i64 {
+    let sql = "SELECT coalesce(max(rowid), 0) AS n FROM entry";
+    patiently(|| db.query_scalar(sql, ()))
 }
 
 /// Returns the letter by which the kernel calls the state of a process.
@@ -343,6 +390,8 @@ struct Told {
     /// Each with its row, or zero.
     acknowledged: HashMap<String, i64>,
     not_written: Vec<Failed>,
+    /// Not written either, because a file was replaced.
+    replaced: Vec<Failed>,
     /// Written, but the result is lost.
     written: Vec<Failed>,
     unknown: Vec<Failed>,
@@ -377,6 +426,7 @@ impl Told {
                 assert_eq!(before, None, "acknowledged twice: {line}");
             }
             "-" => self.not_written.push(failed()),
+            "~" => self.replaced.push(failed()),
             "=" => self.written.push(failed()),
             "?" => self.unknown.push(failed()),
             _ => panic!("a writer was told {line}"),
@@ -387,7 +437,7 @@ impl Told {
     fn of(&self, name: &str) -> (usize, usize) {
         let is_its = |key: &str| key.starts_with(&format!("{name}-"));
         let failed = self.not_written.iter().chain(&self.unknown);
-        let failed = failed.chain(&self.written);
+        let failed = failed.chain(&self.written).chain(&self.replaced);
         (
             self.acknowledged.keys().filter(|key| is_its(key)).count(),
             failed.filter(|one| is_its(&one.key)).count(),
@@ -430,7 +480,7 @@ fn check(path: &Path, notes: &Told) -> HashSet<String> {
     for one in &notes.written {
         assert!(there.contains(&one.key), "said to be written: {one:?}");
     }
-    for one in &notes.not_written {
+    for one in notes.not_written.iter().chain(&notes.replaced) {
         assert!(!there.contains(&one.key), "said not to be written: {one:?}");
     }
     there
@@ -446,34 +496,46 @@ enum Meanwhile {
     Damaged,
     /// An older one is written over it, and writers are stopped for a while.
     Restored,
+    /// The same; it and `db.lock` are deleted too, and the database is replaced and restored.
+    Storm,
+}
+
+impl Meanwhile {
+    fn stops_writers(self) -> bool {
+        matches!(self, Self::Restored | Self::Storm)
+    }
 }
 
 /// Kills writers: half of them at a step, the others at random or while they hold the lock.
 fn run_storm(kills: usize, meanwhile: Meanwhile) {
-    let timeout = match meanwhile {
-        Meanwhile::Restored => SHORT_TIMEOUT,
-        _ => LONG_TIMEOUT,
+    let timeout = if meanwhile.stops_writers() {
+        SHORT_TIMEOUT
+    } else {
+        LONG_TIMEOUT
     };
     let mut writers = Writers::new(timeout);
     (0..WAYS.len()).for_each(|_| writers.start_another());
     let mut died_at: HashMap<&str, usize> = HashMap::new();
     let queue_file = writers.path().with_file_name("db.lockq");
-    let over = AtomicBool::new(false);
+    let db = writers.db.clone();
+    let (over, done) = (AtomicBool::new(false), Done::default());
     thread::scope(|scope| {
         // It ends with the scope, also if something fails.
         let _over = Over(&over);
-        match meanwhile {
-            Meanwhile::Nothing => {}
-            Meanwhile::Damaged => drop(scope.spawn(|| damage_until(&over, &queue_file))),
-            Meanwhile::Restored => {
-                for whole in [false, true] {
-                    let (over, queue_file) = (&over, &queue_file);
-                    scope.spawn(move || restore_until(over, queue_file, whole));
-                }
+        if meanwhile == Meanwhile::Damaged {
+            scope.spawn(|| damage_until(&over, &queue_file));
+        }
+        if meanwhile.stops_writers() {
+            for whole in [false, true] {
+                let (over, queue_file, done) = (&over, &queue_file, &done);
+                scope.spawn(move || restore_until(over, queue_file, whole, done));
             }
         }
+        if meanwhile == Meanwhile::Storm {
+            scope.spawn(|| replace_until(&over, &db, &done));
+        }
         for kill in 0..kills {
-            if meanwhile == Meanwhile::Restored {
+            if meanwhile.stops_writers() {
                 stop_one_for_a_moment(&writers);
             }
             if kill % 2 == 0 {
@@ -496,12 +558,13 @@ fn run_storm(kills: usize, meanwhile: Meanwhile) {
     let batches = writers.batches();
     let counters = writers.db.status().unwrap().counters;
     eprintln!(
-        "{} acknowledged of {}, {} written without a result, {} unknown, {} timeouts; {batches} batches for others, {} remote writes; died at {died_at:?}",
+        "{meanwhile:?}: {kills} kills; {} acknowledged of {}, {} written without a result, {} unknown, {} timeouts, {} not written because of a replacement; {batches} batches for others, {} remote writes; {done:?}; died at {died_at:?}",
         notes.acknowledged.len(),
         there.len(),
         notes.written.len(),
         notes.unknown.len(),
         notes.not_written.len(),
+        notes.replaced.len(),
         counters.combined_writes,
     );
     assert!(batches > 0, "nothing was combined");
@@ -509,6 +572,7 @@ fn run_storm(kills: usize, meanwhile: Meanwhile) {
         assert!(counters.combined_writes > 0, "{counters:?}");
         assert!(notes.unknown.is_empty(), "{:?}", notes.unknown);
         assert!(notes.not_written.is_empty(), "{:?}", notes.not_written);
+        assert!(notes.replaced.is_empty(), "{:?}", notes.replaced);
         for step in STEPS {
             assert!(died_at[step] > 0, "no writer died at {step}: {died_at:?}");
         }
@@ -641,10 +705,12 @@ fn combined_writes_survive_a_damaged_queue_file() {
 
 /// Copies the queue file, or the mailboxes in use, and writes the copy back in place a moment
 /// later, again and again.
-fn restore_until(over: &AtomicBool, path: &Path, whole: bool) {
+fn restore_until(over: &AtomicBool, path: &Path, whole: bool, done: &Done) {
     while !over.load(Ordering::Relaxed) {
-        // No process has built it yet.
-        let _ = restore(path, whole);
+        // If it fails, no process has built it yet.
+        if restore(path, whole).is_ok() {
+            done.queue_files_written_back.add();
+        }
         thread::sleep(Duration::from_micros(random_below(15_000) as u64));
     }
 }
@@ -677,6 +743,182 @@ fn restore(path: &Path, whole: bool) -> std::io::Result<()> {
         queue_file.write_all_at(&waiting.to_ne_bytes(), line)?;
     }
     Ok(())
+}
+
+// ---- a database that is replaced ------------------------------------------------------------
+
+/// What was done to the files, and how often.
+#[derive(Debug, Default)]
+struct Done {
+    queue_files_written_back: Count,
+    queue_files_replaced: Count,
+    queue_files_deleted: Count,
+    lock_files_deleted: Count,
+    databases_replaced: Count,
+    databases_replaced_beside_their_wal: Count,
+    contents_restored: Count,
+    restores_killed: Count,
+}
+
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Count {
+    fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.get())
+    }
+}
+
+/// Replaces the database and the files of the lock, again and again.
+fn replace_until(over: &AtomicBool, db: &Database, done: &Done) {
+    let queue_file = db.path().with_file_name("db.lockq");
+    while !over.load(Ordering::Relaxed) {
+        match random_below(20) {
+            0 => delete_lock_file(db, done),
+            1..3 if fs::remove_file(&queue_file).is_ok() => done.queue_files_deleted.add(),
+            3..5 => replace_queue_file(&queue_file, done),
+            5..8 => replace_database(db, true, done),
+            8..15 => replace_database(db, false, done),
+            15..17 => restore_content(db, done),
+            _ => {}
+        }
+        thread::sleep(Duration::from_millis(random_below(60) as u64));
+    }
+}
+
+/// Deletes `db.lock`, and waits until no process holds the former one: for so long there are two
+/// holders, and a database is not replaced politely.
+fn delete_lock_file(db: &Database, done: &Done) {
+    let path = db.path().with_file_name("db.lock");
+    // There is none until a process has acquired the lock again.
+    let Ok(former) = File::open(&path) else {
+        return;
+    };
+    fs::remove_file(&path).unwrap();
+    wait::until("the former db.lock is free", || former.try_lock().is_ok());
+    done.lock_files_deleted.add();
+}
+
+/// Moves a copy of this moment over the queue file.
+fn replace_queue_file(queue_file: &Path, done: &Done) {
+    let copy = queue_file.with_extension("copy");
+    let copied = fs::copy(queue_file, &copy).and_then(|_| fs::rename(&copy, queue_file));
+    if copied.is_ok() {
+        done.queue_files_replaced.add();
+    }
+}
+
+fn locker(db: &Database) -> WriteLocker {
+    OpenOptions::new().locker(db.path()).unwrap()
+}
+
+/// The path of a copy, where there is none yet.
+fn path_of_copy(database: &Path) -> PathBuf {
+    let copy = database.with_file_name("copy.db");
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let _ = fs::remove_file(with_suffix(&copy, suffix));
+    }
+    copy
+}
+
+/// Moves a copy over the database, under the write lock: it has all that was acknowledged.
+fn replace_database(db: &Database, leaves_wal: bool, done: &Done) {
+    let guard = locker(db).acquire(LONG_TIMEOUT).unwrap();
+    let copy = path_of_copy(db.path());
+    match db.backup_to(&copy) {
+        Ok(()) => {
+            if leaves_wal {
+                done.databases_replaced_beside_their_wal.add();
+            } else {
+                // They are missing if no process has opened the database since the last time.
+                let _ = fs::remove_file(with_suffix(db.path(), "-wal"));
+                let _ = fs::remove_file(with_suffix(db.path(), "-shm"));
+            }
+            fs::rename(&copy, db.path()).unwrap();
+            done.databases_replaced.add();
+        }
+        Err(error) => assert!(is_replaced(&error), "{error}"),
+    }
+    guard.release().unwrap();
+    // This process must not keep others out with the former files.
+    newest(db);
+}
+
+/// Restores what is there, in another process that works under this one's hold and may be killed.
+fn restore_content(db: &Database, done: &Done) {
+    let guard = locker(db).acquire(LONG_TIMEOUT).unwrap();
+    let mut command = Peer::command("restore", [db.path()]);
+    guard.lend_to(&mut command);
+    let mut peer = Peer::spawn(command);
+    if random_below(2) == 0 {
+        thread::sleep(Duration::from_millis(random_below(60) as u64));
+        peer.kill();
+        done.restores_killed.add();
+    } else {
+        peer.expect("restored");
+        done.contents_restored.add();
+    }
+    guard.release().unwrap();
+}
+
+fn restore_what_is_there(args: &[OsString]) {
+    let path = Path::new(&args[0]);
+    let db = patiently(|| open(path, LONG_TIMEOUT));
+    let copy = path_of_copy(path);
+    db.backup_to(&copy).unwrap();
+    db.restore_from(&copy).unwrap();
+    peer::send("restored");
+}
+
+#[test]
+fn nothing_is_lost_in_a_storm() {
+    run_storm(kills(24), Meanwhile::Storm);
+}
+
+/// Without the write lock, at any moment of six processes that write. What is only in a deleted
+/// WAL is saved by the next session of a process that has it open; so none may be killed here.
+#[test]
+fn nothing_is_lost_if_the_wal_is_deleted_again_and_again() {
+    let mut writers = Writers::new(LONG_TIMEOUT);
+    (0..WAYS.len()).for_each(|_| writers.start_another());
+    writers.assert_progress();
+    let rounds = kills(24);
+    for _ in 0..rounds {
+        thread::sleep(Duration::from_micros(random_below(60_000) as u64));
+        let suffixes = [
+            &["-wal"][..],
+            &["-shm"],
+            &["-wal", "-shm"],
+            &["-shm", "-wal"],
+        ];
+        for suffix in suffixes[random_below(suffixes.len())] {
+            // No process may have made another yet.
+            let _ = fs::remove_file(with_suffix(writers.path(), suffix));
+        }
+        writers.assert_progress();
+    }
+    writers.finish();
+    let notes = writers.told();
+    let there = check(writers.path(), &notes);
+    eprintln!(
+        "{rounds} deletions; {} acknowledged of {}, {} not written because of them, {} unknown",
+        notes.acknowledged.len(),
+        there.len(),
+        notes.replaced.len(),
+        notes.unknown.len(),
+    );
+    assert!(notes.not_written.is_empty(), "{:?}", notes.not_written);
+    assert!(!notes.replaced.is_empty(), "no writer noticed");
 }
 
 // ---- replies that are damaged ---------------------------------------------------------------
