@@ -4,9 +4,9 @@
 //! | a process has open | what SQLite would do here | refused |
 //! | --- | --- | --- |
 //! | the `-shm` at the path, and another database file | take its index for that of this database | yes |
+//! | the `-wal` at the path, and a deleted `-shm` | make a second index of the same WAL | yes |
 //! | a deleted `-wal`, and the `-shm` at the path | use its index with an empty WAL | yes |
 //! | a deleted `-wal` and a deleted `-shm` | make new ones; the last commits may be only in the deleted WAL | yes, unless all of that WAL is in the database |
-//! | the `-wal` at the path, and a deleted `-shm` | make a second index, of which that process knows nothing: it may delete the WAL as it closes | yes, unless it has the lock file open: penholder deletes no WAL then |
 //! | the database in WAL mode, and not the `-shm` at the path, for longer than [`SETTLE`] | the same: the files were moved, or it uses the database under another name, perhaps in a container | yes |
 //!
 //! This is looked for before SQLite opens anything, so that it makes no files, and again once it
@@ -34,6 +34,8 @@ use crate::sys::{self, Descriptor};
 enum FormerUse {
     /// The `-shm` is that of another database file.
     OtherDatabase,
+    /// Its index was deleted, and the WAL is still there.
+    DeletedIndex,
     /// Its WAL was deleted, and is not known to be in the database.
     DeletedWal,
     /// It uses the WAL, or another one, with another `-shm`.
@@ -54,21 +56,17 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// # Errors
 ///
 /// See the table of this module.
-pub(crate) fn refuse(location: &Location, lock_file: &Path) -> Result<()> {
-    refuse_those(location, lock_file, |_| true)
+pub(crate) fn refuse(location: &Location) -> Result<()> {
+    refuse_those(location, |_| true)
 }
 
 /// Does the same for other processes than this one, whose connections see the former files
 /// themselves.
-pub(crate) fn refuse_others(location: &Location, lock_file: &Path) -> Result<()> {
-    refuse_those(location, lock_file, |pid| pid != std::process::id())
+pub(crate) fn refuse_others(location: &Location) -> Result<()> {
+    refuse_those(location, |pid| pid != std::process::id())
 }
 
-fn refuse_those(
-    location: &Location,
-    lock_file: &Path,
-    is_meant: impl Fn(u32) -> bool,
-) -> Result<()> {
+fn refuse_those(location: &Location, is_meant: impl Fn(u32) -> bool) -> Result<()> {
     let (database, index) = (with_database(location), with_index(location));
     if database.is_empty() && index.is_empty() {
         return Ok(());
@@ -86,20 +84,20 @@ fn refuse_those(
         .chain(&index)
         .copied()
         .filter(|&pid| is_meant(pid) && !is_usual(pid))
-        .find_map(|pid| settled_use(pid, location, lock_file).map(|found| (pid, found)));
+        .find_map(|pid| settled_use(pid, location).map(|found| (pid, found)));
     found.map_or(Ok(()), |(pid, found)| Err(refusal(location, pid, found)))
 }
 
 /// Returns how a process uses former files, once it does not look so only because it opens or
 /// closes the database at this moment.
-fn settled_use(pid: u32, location: &Location, lock_file: &Path) -> Option<FormerUse> {
-    if let Some(found) = former_use(pid, location, lock_file) {
-        return (former_use(pid, location, lock_file) == Some(found)).then_some(found);
+fn settled_use(pid: u32, location: &Location) -> Option<FormerUse> {
+    if let Some(found) = former_use(pid, location) {
+        return (former_use(pid, location) == Some(found)).then_some(found);
     }
     let has_other_index = || {
         with_database(location).contains(&pid)
             && !with_index(location).contains(&pid)
-            && !is_harmless(pid, location, lock_file)
+            && !has_only_deleted_files(pid, location)
     };
     if !has_other_index() || !connection::is_wal_by_header(location) {
         return None;
@@ -121,6 +119,11 @@ fn refusal(location: &Location, pid: u32, found: FormerUse) -> Error {
         FormerUse::OtherDatabase => format!(
             "the database file was replaced or deleted while {process} has it open: that process \
              uses {} with another database, and SQLite would mix the two",
+            name(&location.shm())
+        ),
+        FormerUse::DeletedIndex => format!(
+            "{} was deleted while {process} has it open: SQLite would make a second index of the \
+             same WAL",
             name(&location.shm())
         ),
         FormerUse::DeletedWal => format!(
@@ -157,34 +160,37 @@ fn with_index(location: &Location) -> Vec<u32> {
 
 /// Returns how a process uses former files; `None` if it does not, or its descriptors may not be
 /// read.
-fn former_use(pid: u32, location: &Location, lock_file: &Path) -> Option<FormerUse> {
+fn former_use(pid: u32, location: &Location) -> Option<FormerUse> {
     let descriptors = sys::descriptors(pid).ok()?;
     let find = |target: &Path| descriptors.iter().find(|one| one.target == target);
     let (wal, shm) = (location.wal(), location.shm());
     let has_index = find(&shm).is_some();
+    let deleted_index = find(Path::new(&deleted(&shm)));
     if has_index && find(&location.path).is_none() {
         return Some(FormerUse::OtherDatabase);
     }
-    let deleted_index = find(Path::new(&deleted(&shm)));
+    if !has_index && find(&wal).is_some() && deleted_index.is_some() {
+        return Some(FormerUse::DeletedIndex);
+    }
     if find(Path::new(&deleted(&wal))).is_some() {
         let is_saved = || deleted_index.is_some_and(is_all_checkpointed);
         return (has_index || !is_saved()).then_some(FormerUse::DeletedWal);
     }
-    if has_index && !wal.exists() && find(&wal).is_none() {
-        return Some(FormerUse::DeletedWal);
-    }
-    let is_attached = || find(lock_file).is_some();
-    (deleted_index.is_some() && !has_index && !is_attached()).then_some(FormerUse::OtherIndex)
+    let is_moved = has_index && find(&wal).is_none() && !wal.exists();
+    is_moved.then_some(FormerUse::DeletedWal)
 }
 
-/// Returns whether a process has only files open that have no name any more, and does nothing to
-/// those that are at the paths: what it had is saved, or it is attached to the lock, and notices
-/// before it writes.
-fn is_harmless(pid: u32, location: &Location, lock_file: &Path) -> bool {
+/// Returns whether a process has only a WAL and an index open that have no name any more. What it
+/// had is saved then: see [`former_use`].
+fn has_only_deleted_files(pid: u32, location: &Location) -> bool {
     let descriptors = sys::descriptors(pid).unwrap_or_default();
-    let has = |target: &Path| descriptors.iter().any(|one| one.target == target);
-    let (wal, shm) = (deleted(&location.wal()), deleted(&location.shm()));
-    has(Path::new(&shm)) && (has(Path::new(&wal)) || has(lock_file))
+    let has = |path: &Path| {
+        let target = deleted(path);
+        descriptors
+            .iter()
+            .any(|one| one.target.as_os_str() == target)
+    };
+    has(&location.wal()) && has(&location.shm())
 }
 
 /// Returns a path as the kernel writes it once the file has no name any more.

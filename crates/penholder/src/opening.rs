@@ -29,7 +29,7 @@ pub(crate) fn open(
 }
 
 fn open_unless(
-    refuse_former_users: impl FnOnce(&Location, &Path) -> Result<()>,
+    refuse_former_users: impl FnOnce(&Location) -> Result<()>,
     location: &Location,
     options: &OpenOptions,
     deadline: &Deadline,
@@ -44,7 +44,7 @@ fn open_unless(
     }
     refuse_network(location, options)?;
     let locker = own_locker(location, options)?;
-    refuse_former_users(location, locker.lock_file())?;
+    refuse_former_users(location)?;
     penholder_core::failpoint!("former_users_looked_for");
     if !options.read_only {
         permission::refuse_non_writer(location)?;
@@ -55,14 +55,14 @@ fn open_unless(
         let reader = attachment.readers.take(location, options, deadline)?;
         connection::is_wal(&reader, deadline)
             .map_err(|e| connection::explain(location, deadline, e))?;
-        former_users::refuse_others(location, attachment.locker().lock_file())?;
+        former_users::refuse_others(location)?;
         drop(reader);
     } else {
         let connection = WriteConnection::open_for_program(location, options, deadline)?;
         ensure_wal(&connection, location, &attachment, deadline)?;
         attachment.files().check_opened(&connection, deadline)?;
         // Again: the files may have been deleted just before SQLite opened, and made, them.
-        former_users::refuse_others(location, attachment.locker().lock_file())?;
+        former_users::refuse_others(location)?;
         connection::set_busy_timeout(&connection, options.timeout)
             .map_err(|e| Error::sqlite("open database", &location.path, e))?;
         attachment.write.keep_connection(Some(Box::new(connection)));

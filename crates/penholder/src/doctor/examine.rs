@@ -81,7 +81,7 @@ impl Doctor {
         // Before that too: SQLite corrects the mode of an empty file.
         findings.extend(files::examine(&subject));
         // Opening it could lose what another process has in a deleted WAL.
-        let refused = former_users::refuse(&location, locker.lock_file());
+        let refused = former_users::refuse(&location);
         if !files::is_refused(&subject) && refused.is_ok() {
             findings.extend(opening::examine(&subject, self.integrity)?);
         }

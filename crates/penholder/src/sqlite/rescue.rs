@@ -8,6 +8,7 @@
 //! | --- | --- | --- | --- |
 //! | same | missing | same or missing | the WAL is copied into the database, and a `-shm` that is left is deleted: no other process can have opened the database since, because that creates a WAL |
 //! | same | another, empty | any | the same, and the empty WAL is deleted too: a process that has opened it has written nothing, and opens the database again |
+//! | same | same | missing or another | the same, and the WAL is deleted too: two indexes must not describe one WAL, or a process with the former one would later cut off what was written with the new one |
 //! | another | same | same | the WAL is copied into the former database, and `-wal` and `-shm` are deleted, unless another process has the new database open already: SQLite would apply the WAL to it |
 //! | otherwise | | | nothing can be saved, or there is nothing to save |
 //!
@@ -56,6 +57,7 @@ pub(crate) fn rescue(files: &OpenFiles, connection: &Connection, deadline: &Dead
     let can_be_saved = match found {
         (Same, Missing, Same | Missing) => true,
         (Same, Other, _) => is_empty(files.wal()),
+        (Same, Same, Missing | Other) => true,
         (Other, Same, Same) => !stays_open_elsewhere(files.database(), deadline),
         _ => false,
     };
@@ -71,9 +73,9 @@ pub(crate) fn rescue(files: &OpenFiles, connection: &Connection, deadline: &Dead
     // An error leaves a file that `OpenFiles::leftover` finds.
     match found {
         (Same, Missing, Same) => drop(fs::remove_file(files.shm())),
-        (Same, Other, Missing) => drop(fs::remove_file(files.wal())),
+        (Same, Same | Other, Missing) => drop(fs::remove_file(files.wal())),
         // In this order: without its index, an empty WAL is harmless.
-        (Same, Other, _) | (Other, Same, Same) => {
+        (Same, Same | Other, _) | (Other, Same, Same) => {
             drop(fs::remove_file(files.shm()).and_then(|()| fs::remove_file(files.wal())));
         }
         _ => {}
