@@ -5,14 +5,13 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::fs::File;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
-use std::os::fd::FromRawFd;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use penholder_core::fork_generation;
 use rusqlite::{Connection, ffi};
 
 use super::watched_paths;
-use crate::sys::{self, BornFile};
+use crate::sys::{self, BornFile, FromRawFd};
 
 /// The fork generation in which the system calls were replaced; `NEVER` before that.
 static REPLACED_IN: AtomicU64 = AtomicU64::new(NEVER);

@@ -3,6 +3,7 @@
 //! | function | what |
 //! | --- | --- |
 //! | `file_id`, `links` | which file it is, and how many names it has |
+//! | `FromRawFd` | the trait that makes a file of a descriptor |
 //! | `born_file` | which file it is, and when it was created |
 //! | `kind` | what a file is that is not a regular file, as a noun |
 //! | `ownership` | who owns a file and who may use it |
@@ -31,7 +32,7 @@ use unsupported as platform;
 #[cfg(test)]
 pub(crate) use platform::symlink;
 pub(crate) use platform::{
-    Directory, born_file, descriptors, file_id, free_space, kind, links, may_add_files, may_read,
-    may_write, ownership, read_start, sync_directory, writable_by_owner,
+    Directory, FromRawFd, born_file, descriptors, file_id, free_space, kind, links, may_add_files,
+    may_read, may_write, ownership, read_start, sync_directory, writable_by_owner,
 };
 pub(crate) use types::{BornFile, Descriptor, DirectoryStamp, FileId, Ownership};

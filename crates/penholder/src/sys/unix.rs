@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, FileType, Metadata, Permissions};
 use std::io::{self, Read};
+pub(crate) use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;

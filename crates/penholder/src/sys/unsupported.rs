@@ -3,6 +3,7 @@
 
 use std::fs::{FileType, Metadata, Permissions};
 use std::io;
+pub(crate) use std::os::fd::FromRawFd;
 use std::path::Path;
 
 use super::types::{BornFile, Descriptor, DirectoryStamp, FileId, Ownership, Space};
