@@ -519,13 +519,14 @@ impl Error {
     /// all, perhaps later; look at the data before you write again.
     /// [`lock_error`](Self::lock_error) and [`holder`](Self::holder) name the process.
     ///
-    /// Or the write was committed, and what it returned is lost. The text says which.
+    /// Or the write was committed, and what it returned is lost; or a file of the database was
+    /// replaced or deleted during the commit. The text says which.
     #[must_use]
     pub fn is_outcome_unknown(&self) -> bool {
-        matches!(
-            &*self.kind,
-            Kind::OutcomeUnknown { .. } | Kind::ResultLost { .. }
-        )
+        match &*self.kind {
+            Kind::FileReplaced { is_committed, .. } => *is_committed,
+            kind => matches!(kind, Kind::OutcomeUnknown { .. } | Kind::ResultLost { .. }),
+        }
     }
 
     /// Returns whether the deadline passed while the call waited for the write lock, for
@@ -575,8 +576,8 @@ impl Error {
     /// Returns whether the database file, its `-wal` or its `-shm` was replaced or deleted while
     /// this process had it open.
     ///
-    /// Nothing of this call is in the database that the path names now; the text says if it had
-    /// been committed to the former file. All connections are given up, and the next call opens
+    /// Nothing was written, unless [`is_outcome_unknown`](Self::is_outcome_unknown) is true too:
+    /// then it was committed, perhaps to the former file only. All connections are given up, and the next call opens
     /// what is there, if that is safe.
     #[must_use]
     pub fn is_file_replaced(&self) -> bool {
@@ -919,7 +920,10 @@ fn file_replaced_text(
     is_committed: bool,
 ) -> fmt::Result {
     let outcome = match what {
-        _ if is_committed => "what was written is in the former file only",
+        _ if is_committed => {
+            "it was committed, perhaps to the former file only, so check the data before you \
+             write again"
+        }
         "write" => "nothing was written",
         _ => "nothing was done",
     };

@@ -189,7 +189,7 @@ fn abort_the_transaction(db: &Database) {
 /// Part of the error of a write whose result is lost.
 const WRITTEN: &str = "it was written by another process";
 /// Part of the error of a write that was committed while the database was replaced.
-const FORMER_FILE: &str = "in the former file only";
+const FORMER_FILE: &str = "to the former file only";
 
 /// Fails, in whichever process it runs, and is never told to have been written.
 fn violate_a_constraint(db: &Database) {
