@@ -17,7 +17,7 @@
 //! lock on the database has one on the `-shm` too, and the WAL has something in it. Only the
 //! descriptors of the others are read; those of a process of another user cannot be.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -97,7 +97,7 @@ fn settled_use(pid: u32, location: &Location) -> Option<FormerUse> {
     let has_other_index = || {
         with_database(location).contains(&pid)
             && !with_index(location).contains(&pid)
-            && !has_only_deleted_files(pid, location)
+            && may_have_other_index(pid, location)
     };
     if !has_other_index() || !connection::is_wal_by_header(location) {
         return None;
@@ -180,17 +180,23 @@ fn former_use(pid: u32, location: &Location) -> Option<FormerUse> {
     is_moved.then_some(FormerUse::DeletedWal)
 }
 
-/// Returns whether a process has only a WAL and an index open that have no name any more. What it
-/// had is saved then: see [`former_use`].
-fn has_only_deleted_files(pid: u32, location: &Location) -> bool {
+/// Returns whether a process that has the database open without the `-shm` at the path may have it
+/// open with another one: it has the WAL, and the index was moved; or it has none of them, and is
+/// not attached to a lock: penholder, which is, compares the files before it writes.
+fn may_have_other_index(pid: u32, location: &Location) -> bool {
     let descriptors = sys::descriptors(pid).unwrap_or_default();
     let has = |path: &Path| {
-        let target = deleted(path);
+        let gone = deleted(path);
+        let is_it = |target: &Path| target == path || target.as_os_str() == gone;
+        descriptors.iter().any(|one| is_it(&one.target))
+    };
+    let is_attached = || {
+        let queue_file = OsStr::new("lockq");
         descriptors
             .iter()
-            .any(|one| one.target.as_os_str() == target)
+            .any(|one| one.target.extension() == Some(queue_file))
     };
-    has(&location.wal()) && has(&location.shm())
+    !has(&location.shm()) && (has(&location.wal()) || !is_attached())
 }
 
 /// Returns a path as the kernel writes it once the file has no name any more.
