@@ -16,6 +16,8 @@ use penholder_core::{Locker, QueuePolicy, Status};
 use tempfile::TempDir;
 
 /// Slots of a queue file, events that it keeps, bytes of a text.
+/// The id of a batch.
+const BATCH: [u64; 2] = [2, 3];
 const SLOTS: usize = 512;
 const EVENTS: usize = 64;
 const TEXT_MAX: usize = 160;
@@ -84,12 +86,17 @@ impl Plan {
             change(&queue_file, bytes);
             look(&locker);
         }
-        let requests = guard.requests(5);
+        let mut requests = guard.requests(5);
         assert!(requests.len() < SLOTS);
-        for request in &requests {
-            let _ = guard.claim(request, 1, [2, 3]) && guard.reply(request, b"done");
+        if let Some(combining) = guard.begin_combining(&mut requests) {
+            let all: Vec<_> = requests.iter().collect();
+            let claimed = guard.claim(&all, 1, BATCH, &combining);
+            for (request, is_claimed) in requests.iter().zip(claimed) {
+                let _ = is_claimed && guard.reply(request, BATCH, b"done");
+            }
+            drop(combining);
+            guard.acknowledge(&requests, BATCH);
         }
-        guard.acknowledge(&requests);
         assert!(guard.count_requests() <= SLOTS && guard.count_waiters() <= SLOTS);
         guard.note_statement("UPDATE t SET n = 1");
         guard.set_call_site(std::panic::Location::caller());
