@@ -44,12 +44,12 @@ fn open_unless(
     }
     refuse_network(location, options)?;
     let locker = own_locker(location, options)?;
+    separate_files::refuse(location, options, "open database")?;
     refuse_former_users(location)?;
     penholder_core::failpoint!("former_users_looked_for");
     if !options.read_only {
         permission::refuse_non_writer(location)?;
     }
-    separate_files::refuse(location, options, "open database")?;
     let attachment = Attachment::new(locker, location, options);
     if options.read_only {
         let reader = attachment.readers.take(location, options, deadline)?;
