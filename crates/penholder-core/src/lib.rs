@@ -14,7 +14,7 @@
 //! | the queue of processes | `queue_file`, `mailbox`, `turnstile`, `commit_stats` |
 //! | the queue of threads and tasks | `fair_queue` |
 //! | texts | `holder_record`, `running_statement`, `inherited_hold`, `printable`, `time` |
-//! | who descends from whom | `lineage` |
+//! | the ancestors of a process | `lineage` |
 //! | the platform | `sys` |
 
 mod acquirer;

@@ -677,7 +677,7 @@ fn a_runtime_that_gets_no_thread_is_an_error_and_writes_nothing_later() {
     }
     let fixture = DatabaseFixture::new();
     drop(fixture.database());
-    // A user who may run this binary, and to whom the limit applies.
+    // A user who may run this binary. The limit does not apply to root.
     let program = fixture.join("program");
     let mut copy = std::process::Command::new("cp");
     let copied = copy.arg(std::env::current_exe().unwrap()).arg(&program);
