@@ -7,7 +7,7 @@
 //! | the `-wal` at the path, and a deleted `-shm` | make a second index of the same WAL | yes |
 //! | a deleted `-wal`, and the `-shm` at the path | use its index with an empty WAL | yes |
 //! | a deleted `-wal` and a deleted `-shm` | make new ones; the last commits may be only in the deleted WAL | yes, unless all of that WAL is in the database |
-//! | the database in WAL mode, and not the `-shm` at the path, for longer than [`SETTLE`] | the same: the files were moved, or it uses the database under another name, perhaps in a container | yes |
+//! | the `-wal` at the path, and no `-shm` of that name, for longer than [`SETTLE`] | the same: the index was moved | yes |
 //!
 //! This is looked for before SQLite opens anything, so that it makes no files, and again once it
 //! has: what is replaced or deleted later is noticed by comparing files
@@ -17,7 +17,7 @@
 //! lock on the database has one on the `-shm` too, and the WAL has something in it. Only the
 //! descriptors of the others are read; those of a process of another user cannot be.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -48,6 +48,9 @@ const SETTLE: Duration = Duration::from_millis(400);
 /// How many processes with the database and the index are examined if the WAL is empty: if it was
 /// replaced, it was for all of them.
 const ENOUGH: usize = 4;
+/// How many other processes are examined at most: hundreds that start at once all look as if they
+/// opened the database at this moment.
+const EXAMINED_MAX: usize = 16;
 /// The pause between two looks at such a process.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -84,6 +87,7 @@ fn refuse_those(location: &Location, is_meant: impl Fn(u32) -> bool) -> Result<(
         .chain(&index)
         .copied()
         .filter(|&pid| is_meant(pid) && !is_usual(pid))
+        .take(EXAMINED_MAX)
         .find_map(|pid| settled_use(pid, location).map(|found| (pid, found)));
     found.map_or(Ok(()), |(pid, found)| Err(refusal(location, pid, found)))
 }
@@ -97,7 +101,7 @@ fn settled_use(pid: u32, location: &Location) -> Option<FormerUse> {
     let has_other_index = || {
         with_database(location).contains(&pid)
             && !with_index(location).contains(&pid)
-            && may_have_other_index(pid, location)
+            && has_moved_index(pid, location)
     };
     if !has_other_index() || !connection::is_wal_by_header(location) {
         return None;
@@ -131,9 +135,8 @@ fn refusal(location: &Location, pid: u32, found: FormerUse) -> Error {
             name(&location.wal())
         ),
         FormerUse::OtherIndex => format!(
-            "{process} has it open with another -shm file than {}: that file was deleted or moved, \
-             or the process uses the database under another name, as in a container that mounts \
-             the file; each would lose what the other writes",
+            "{process} has it open with another -shm file than {}, which was deleted or moved: each \
+             would lose what the other writes",
             name(&location.shm())
         ),
     };
@@ -180,23 +183,16 @@ fn former_use(pid: u32, location: &Location) -> Option<FormerUse> {
     is_moved.then_some(FormerUse::DeletedWal)
 }
 
-/// Returns whether a process that has the database open without the `-shm` at the path may have it
-/// open with another one: it has the WAL, and the index was moved; or it has none of them, and is
-/// not attached to a lock: penholder, which is, compares the files before it writes.
-fn may_have_other_index(pid: u32, location: &Location) -> bool {
+/// Returns whether a process that has the database open without the `-shm` at the path has it open
+/// with another one: it has the WAL, and no index that can be recognised, because it was moved.
+fn has_moved_index(pid: u32, location: &Location) -> bool {
     let descriptors = sys::descriptors(pid).unwrap_or_default();
     let has = |path: &Path| {
         let gone = deleted(path);
         let is_it = |target: &Path| target == path || target.as_os_str() == gone;
         descriptors.iter().any(|one| is_it(&one.target))
     };
-    let is_attached = || {
-        let queue_file = OsStr::new("lockq");
-        descriptors
-            .iter()
-            .any(|one| one.target.extension() == Some(queue_file))
-    };
-    !has(&location.shm()) && (has(&location.wal()) || !is_attached())
+    has(&location.wal()) && !has(&location.shm())
 }
 
 /// Returns a path as the kernel writes it once the file has no name any more.

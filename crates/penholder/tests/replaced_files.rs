@@ -326,10 +326,9 @@ fn a_database_is_not_opened_beside_a_plain_process_with_another_index() {
     if !requirement::has_program("python3") {
         return;
     }
-    let ways: [&[(&str, Option<&str>)]; 4] = [
+    let ways: [&[(&str, Option<&str>)]; 3] = [
         &[("-shm", None)],
         &[("-shm", Some("moved"))],
-        &[("-wal", Some("moved-wal")), ("-shm", Some("moved-shm"))],
         &[("-wal", Some("moved-wal"))],
     ];
     for way in ways {
