@@ -15,7 +15,8 @@
 //!
 //! The kernel's tables usually tell at once that there is none: each process with SQLite's shared
 //! lock on the database has one on the `-shm` too, and the WAL has something in it. Only the
-//! descriptors of the others are read; those of a process of another user cannot be.
+//! descriptors of the others are read, of [`EXAMINED_MAX`] at most; those of a process of another
+//! user cannot be.
 
 use std::ffi::OsString;
 use std::path::Path;

@@ -454,6 +454,8 @@ fn a_statement_with_a_long_step_is_not_delegated() {
         "INSERT INTO log(text) VALUES (trim('a', 'b'))",
         "INSERT INTO log(text) VALUES (json_patch('{}', '{}'))",
         "INSERT INTO log(text) VALUES (zeroblob(20000))",
+        "INSERT INTO log(text) VALUES (printf('%20000d', 1))",
+        "INSERT INTO log(text) VALUES (format('%d', 1))",
         "INSERT INTO log(text) SELECT count(*) FROM long",
         "INSERT INTO log(text) SELECT n FROM counting",
         "INSERT INTO seen VALUES (1)",

@@ -347,6 +347,10 @@ const SLOWEST_FUNCTIONS: [(&str, i32); 5] = [
     ("jsonb_patch", 2),
 ];
 
+/// Functions that return `NULL` instead of an error, in older versions of SQLite, if their result
+/// is longer than what is allowed here: a statement would mean something else than with its owner.
+const SILENT_FUNCTIONS: [&str; 2] = ["printf", "format"];
+
 /// The modules of virtual tables that may be used. One insertion into a full-text index may merge
 /// or rebuild all of it.
 const KEPT_MODULES: [&CStr; 4] = [c"rtree", c"rtree_i32", c"json_each", c"json_tree"];
@@ -361,6 +365,9 @@ fn replace_functions(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8
         | FunctionFlags::SQLITE_DETERMINISTIC
         | FunctionFlags::SQLITE_INNOCUOUS;
+    for name in SILENT_FUNCTIONS {
+        connection.create_scalar_function(name, -1, flags, |_| fail())?;
+    }
     for (name, arguments) in SLOWEST_FUNCTIONS {
         connection.create_scalar_function(name, arguments, flags, |_| fail())?;
     }
@@ -393,7 +400,7 @@ fn authorize(context: &AuthContext<'_>) -> Authorization {
         AuthAction::Function { function_name } => {
             let is = |name: &&str| function_name.eq_ignore_ascii_case(name);
             let all = CONNECTION_FUNCTIONS.iter().chain(&LOCAL_FUNCTIONS);
-            !all.chain(&SLOW_FUNCTIONS).any(is)
+            !all.chain(&SLOW_FUNCTIONS).chain(&SILENT_FUNCTIONS).any(is)
         }
         AuthAction::Insert { table_name }
         | AuthAction::Delete { table_name }
