@@ -14,6 +14,7 @@ use rusqlite::types::FromSql;
 use serde::de::DeserializeOwned;
 
 use crate::attachment::Attachment;
+use crate::attachments;
 use crate::data::{Executed, IntoParams, Query, Row, RowSet, Statement, Value, place_of};
 use crate::delegate::{DelegateContext, Entered};
 use crate::doctor::{self, Finding};
@@ -110,7 +111,7 @@ impl OpenOptions {
                 warnings: doctor::findings_on_opening(&location),
                 location,
                 options: self,
-                attachment: ArcSwap::from_pointee(attachment),
+                attachment: ArcSwap::new(attachments::register(attachment)),
                 reopening: Mutex::new(()),
             }),
         })
@@ -851,11 +852,8 @@ impl Inner {
         if current.is_ours() {
             return Arc::clone(&current);
         }
-        let own = Arc::new(Attachment::new(
-            current.locker().clone(),
-            &self.location,
-            &self.options,
-        ));
+        let own = Attachment::new(current.locker().clone(), &self.location, &self.options);
+        let own = attachments::register(own);
         let previous = self
             .attachment
             .compare_and_swap(&*current, Arc::clone(&own));
@@ -873,6 +871,7 @@ impl Inner {
         let former = self.attachment();
         // It may wait for the write lock, and the thread that has that lock may come here.
         former.give_up_if_lost(deadline)?;
+        attachments::give_up_lost(&self.location, deadline);
         let one_at_a_time = lock_until(&self.reopening, deadline);
         let current = self.attachment();
         if !Arc::ptr_eq(&current, &former) || !current.files().are_lost() {
@@ -883,7 +882,7 @@ impl Inner {
             current.files().refuse_lost("open database")?;
         }
         let opened = opening::reopen(&self.location, &self.options, former.files(), deadline)?;
-        let own = Arc::new(opened);
+        let own = attachments::register(opened);
         self.attachment.store(Arc::clone(&own));
         telemetry::reopened(&self.location);
         Ok(own)

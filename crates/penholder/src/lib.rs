@@ -152,6 +152,7 @@
 #[cfg(feature = "tokio")]
 mod asynchronous;
 mod attachment;
+mod attachments;
 mod data;
 mod database;
 mod delegate;

@@ -7,6 +7,7 @@ use penholder_lock::WriteLocker;
 use rusqlite::Connection;
 
 use crate::attachment::Attachment;
+use crate::attachments;
 use crate::error::{Error, Result};
 use crate::former_users;
 use crate::location::Location;
@@ -25,6 +26,7 @@ pub(crate) fn open(
     options: &OpenOptions,
     deadline: &Deadline,
 ) -> Result<Attachment> {
+    attachments::give_up_lost(location, deadline);
     open_unless(former_users::refuse, location, options, deadline)
 }
 

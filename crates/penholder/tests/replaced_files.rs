@@ -17,6 +17,7 @@ use penholder_testkit::database_fixture::{self, DatabaseFixture, with_suffix};
 use penholder_testkit::peer::{self, Peer};
 use penholder_testkit::recorder::Recorder;
 use penholder_testkit::{requirement, wait};
+use rusqlite::Connection;
 
 #[test]
 fn peer() {
@@ -547,28 +548,92 @@ fn a_read_inside_a_hold_does_not_wait_for_one_outside_that_waits_for_the_hold() 
     assert_eq!(database_fixture::keys(&db), Vec::<String>::new());
 }
 
+/// The application's own connection, which has the former files open.
 #[test]
-fn a_second_handle_of_this_process_is_not_opened_with_former_files() {
+fn a_handle_is_not_opened_beside_a_plain_connection_with_former_files() {
+    let mut scene = Scene::new();
+    scene.peer.kill();
+    let path = scene.fixture.path();
+    let plain = Connection::open(&path).unwrap();
+    database_fixture::insert(&scene.fixture.database(), "second").unwrap();
+    plain
+        .execute("INSERT INTO entry VALUES ('plain')", ())
+        .unwrap();
+    scene.delete("-wal");
+    let error = Database::open(&path).unwrap_err();
+    let advice = "close the connections that are";
+    assert!(
+        error.is_refused() && error.to_string().contains(advice),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_second_handle_of_this_process_is_opened_with_the_files_that_are_there_now() {
     let mut scene = Scene::new();
     scene.peer.kill();
     let path = scene.fixture.path();
     let db = scene.fixture.database();
     database_fixture::insert(&db, "second").unwrap();
     scene.replace();
-    let error = Database::open(&path).unwrap_err();
-    let advice = "write once more with the `Database` that is open";
-    assert!(
-        error.is_refused() && error.to_string().contains(advice),
-        "{error}"
-    );
-    assert!(
-        database_fixture::insert(&db, "lost")
-            .unwrap_err()
-            .is_file_replaced()
-    );
-    database_fixture::insert(&db, "third").unwrap();
     let second = Database::open(&path).unwrap();
-    assert_eq!(database_fixture::keys(&second), ["backup", "third"]);
+    database_fixture::insert(&second, "third").unwrap();
+    database_fixture::insert(&db, "fourth").unwrap();
+    for handle in [&db, &second] {
+        assert_eq!(
+            database_fixture::keys(handle),
+            ["backup", "fourth", "third"]
+        );
+    }
+}
+
+/// SQLite shares the index among all connections of a process.
+#[test]
+fn a_deleted_wal_is_given_up_by_all_handles_of_a_process() {
+    for deleted in [&["-wal"][..], &["-shm"], &["-wal", "-shm"]] {
+        let mut scene = Scene::new();
+        scene.peer.kill();
+        let (one, other) = (scene.fixture.database(), scene.fixture.database());
+        database_fixture::insert(&one, "one").unwrap();
+        database_fixture::insert(&other, "other").unwrap();
+        assert_eq!(database_fixture::keys(&other).len(), 3);
+        deleted.iter().for_each(|suffix| scene.delete(suffix));
+        let error = database_fixture::insert(&one, "lost").unwrap_err();
+        assert!(error.is_file_replaced(), "{deleted:?}: {error}");
+        database_fixture::insert(&one, "third").unwrap();
+        // It was given up with the other, and its next call uses what is there now.
+        database_fixture::insert(&other, "fourth").unwrap();
+        let third = scene.fixture.database();
+        for handle in [&one, &other, &third] {
+            let keys = database_fixture::keys(handle);
+            assert_eq!(keys, ["first", "fourth", "one", "other", "third"]);
+        }
+    }
+}
+
+/// A read of one handle keeps the others from being opened again, and from nothing else.
+#[test]
+fn a_read_of_another_handle_postpones_the_reopening() {
+    let mut scene = Scene::new();
+    scene.peer.kill();
+    let (one, other) = (scene.fixture.database(), scene.fixture.database());
+    database_fixture::insert(&one, "one").unwrap();
+    let read = other.read(|connection| -> Result<()> {
+        connection.query_row("SELECT count(*) FROM entry", [], |_| Ok(()))?;
+        scene.delete("-wal");
+        for _ in 0..2 {
+            let error = database_fixture::insert(&one, "lost").unwrap_err();
+            assert!(error.is_file_replaced(), "{error}");
+        }
+        Ok(())
+    });
+    read.unwrap();
+    database_fixture::insert(&one, "second").unwrap();
+    database_fixture::insert(&other, "third").unwrap();
+    assert_eq!(
+        database_fixture::keys(&scene.fixture.database()),
+        ["first", "one", "second", "third"]
+    );
 }
 
 #[test]

@@ -128,10 +128,11 @@ pub(crate) fn descriptors(pid: u32) -> io::Result<Vec<Descriptor>> {
     Ok(entries.filter_map(descriptor).collect())
 }
 
-/// Reads the first bytes of a file.
+/// Reads the first bytes of a file. Never waits, also if it is a FIFO.
 pub(crate) fn read_start<const LENGTH: usize>(path: &Path) -> io::Result<[u8; LENGTH]> {
     let mut bytes = [0; LENGTH];
-    File::open(path)?.read_exact(&mut bytes)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    File::from(rustix::fs::open(path, flags, Mode::empty())?).read_exact(&mut bytes)?;
     Ok(bytes)
 }
 
