@@ -106,8 +106,9 @@ impl ReaderPool {
         deadline: &Deadline,
     ) -> Result<Connection> {
         let connection = connection::open_reader(location, deadline)?;
-        self.files.check_opened(&connection, deadline)?;
+        // Before the first read: a hook may say how the file is read, as `PRAGMA key` does.
         connection::set_up_by_program(&connection, location, options, ConnectionRole::Reader)?;
+        self.files.check_opened(&connection, deadline)?;
         Ok(connection)
     }
 
