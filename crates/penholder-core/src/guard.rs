@@ -272,7 +272,7 @@ impl Guard {
 
     /// Says that requests which this batch claims were committed, and wakes their owners. Drop
     /// the [`Combining`] before: the transaction is over.
-    pub fn acknowledge(&self, requests: &[RemoteRequest], batch: [u64; 2]) {
+    pub fn acknowledge(&self, requests: &[&RemoteRequest], batch: [u64; 2]) {
         if let Some(slot) = self.slot() {
             slot.acknowledge(requests, batch);
         }

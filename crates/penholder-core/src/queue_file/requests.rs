@@ -14,8 +14,8 @@
 //! was last changed by a `write`. So if a combiner executes a request because an older mailbox was
 //! written back, its owner sees that the file was written.
 //!
-//! A request says when the file was last changed before it was offered. If the file has not been
-//! changed since, the combiner need not ask for the lock: what it reads was not written back.
+//! A request says when the file was last changed, as its owner last saw that. If the file has not
+//! been changed since, the combiner need not ask for the lock: what it reads was not written back.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -29,6 +29,9 @@ use crate::sys::file;
 use crate::sys::map::Mapping;
 use crate::turnstile::{self, Memory, SlotIndex, Word};
 
+/// After how many requests that a batch executed its owner looks again when the file was changed. If
+/// it was, combiners ask the kernel about each of its requests until then.
+const LOOK_INTERVAL: u32 = 64;
 /// Two changes of a file this close to each other may have the same time, in nanoseconds: kernels
 /// before Linux 6.13 count by ticks.
 const TIME_GRAIN: i128 = 12_000_000;
@@ -39,7 +42,8 @@ pub(crate) struct OfferedRequest {
     pub(crate) id: RequestId,
     /// The file that it is in.
     file: [u64; 3],
-    /// When the queue file was last changed before; `None` if a later change would not show.
+    /// When the queue file was last changed before, as we last saw that; `None` if a later change
+    /// would not show.
     changed: Option<i128>,
 }
 
@@ -79,6 +83,16 @@ impl Drop for Combining {
     }
 }
 
+impl Offering {
+    /// Counts a request that a batch executed, and forgets now and then when the file was changed.
+    fn forget_change_at_times(&mut self) {
+        self.executed = (self.executed + 1) % LOOK_INTERVAL;
+        if self.executed == 0 {
+            self.changed = None;
+        }
+    }
+}
+
 impl Slot {
     pub(crate) fn own_mailbox(&self) -> Mailbox<'_> {
         self.mailbox(self.index())
@@ -112,7 +126,8 @@ impl Slot {
         let fingerprint = self.bind(fingerprint, self.index());
         self.own_mailbox().prepare(id, fingerprint, since, request);
         // A change before that, since we looked, only makes us look the request up.
-        let changed = settled(offering.changed).or_else(|| settled(self.changed_at()));
+        let changed = offering.changed.or_else(|| settled(self.changed_at()));
+        offering.changed = changed;
         let told = changed.and_then(|changed| u64::try_from(changed).ok());
         self.own_mailbox().publish(id, told.unwrap_or(0));
         let file = self.file_identity();
@@ -131,15 +146,20 @@ impl Slot {
         }
         let outcome = self.own_mailbox().settle(id);
         let mut offering = lock(&self.offering);
-        let mut is_unlocked = true;
         // What a batch has executed is in the batch table, should it ever be offered again.
-        if !matches!(outcome, Outcome::Done { .. }) {
-            offering.locked = None;
-            let byte = offered_byte(self.index(), id);
-            is_unlocked = file::unlock_byte(self.liveness(), byte).is_ok();
+        if matches!(outcome, Outcome::Done { .. }) {
+            offering.forget_change_at_times();
+            return SettledRequest {
+                outcome,
+                is_decided: true,
+            };
         }
-        offering.changed = self.changed_at();
-        let was_written = !is_unlocked || changed.is_none() || offering.changed != changed;
+        offering.locked = None;
+        let byte = offered_byte(self.index(), id);
+        let is_unlocked = file::unlock_byte(self.liveness(), byte).is_ok();
+        let now = self.changed_at();
+        let was_written = !is_unlocked || changed.is_none() || now != changed;
+        offering.changed = settled(now);
         let (outcome, is_decided) = match outcome {
             Outcome::Untouched if was_written => (Outcome::Lost, !self.may_be_executed()),
             outcome @ (Outcome::Claimed { .. } | Outcome::Lost) => {
@@ -296,11 +316,11 @@ impl Slot {
     }
 
     /// Tells the owners of committed requests, which do not wait for the lock any more.
-    pub(crate) fn acknowledge(&self, requests: &[RemoteRequest], batch: [u64; 2]) {
+    pub(crate) fn acknowledge(&self, requests: &[&RemoteRequest], batch: [u64; 2]) {
         for one in requests {
             self.end_wait(one, |mailbox| mailbox.acknowledge(one.id, batch));
         }
-        self.wake_owners(requests.iter());
+        self.wake_owners(requests.iter().copied());
     }
 
     /// Tells the owners of requests that earlier batches committed, each with its batch.

@@ -66,8 +66,11 @@ impl From<io::Error> for NoQueueFile {
 pub(super) struct Offering {
     /// A request whose byte we still have locked.
     pub(super) locked: Option<RequestId>,
-    /// When the file was last changed, in nanoseconds since 1970, when we looked.
+    /// When the file was last changed, in nanoseconds since 1970, when we looked. `None` if we have
+    /// not, or if a later change would not show.
     pub(super) changed: Option<i128>,
+    /// How many requests were executed since we looked, or began to count.
+    pub(super) executed: u32,
 }
 
 /// A process's slot, and its mapping of the queue file.

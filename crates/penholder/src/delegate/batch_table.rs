@@ -14,11 +14,12 @@
 //! the one that is created here, and a row counts as inserted only once it was read back.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use penholder_core::RequestId;
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, OptionalExtension};
 
 use crate::sqlite::query::step;
 
@@ -213,50 +214,78 @@ impl BatchTable {
         requests: &[(RequestId, u64)],
     ) -> Result<Vec<Search>> {
         let nothing = |search: Search| Ok(vec![search; requests.len()]);
-        let newest = match self.newest(connection) {
-            Ok(newest) => newest,
+        match self.newest(connection) {
+            Ok(newest) => Ok(find_up_to(connection, newest, requests)?),
             // Where no table was, there was no batch. Where one was, it was dropped.
             Err(TableError::Empty) if requests.iter().all(|&(_, since)| since == 0) => {
-                return nothing(Search::NotExecuted);
+                nothing(Search::NotExecuted)
             }
-            Err(TableError::Empty) => return nothing(Search::Unknown),
-            Err(error) => return Err(error),
+            Err(TableError::Empty) => nothing(Search::Unknown),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Does what [`BatchTable::find`] does in a transaction in which the table was found to be ours,
+/// with `newest` as its newest batch.
+pub(super) fn find_up_to(
+    connection: &Connection,
+    newest: i64,
+    requests: &[(RequestId, u64)],
+) -> rusqlite::Result<Vec<Search>> {
+    let Some(since) = requests.iter().map(|&(_, since)| number(since)).min() else {
+        return Ok(Vec::new());
+    };
+    let (found, first) = executed_since(connection, since, requests)?;
+    // What reaches back to one batch reaches back to all later ones.
+    let reaches_all = is_next(first, since) || is_whole(connection, since)?;
+    let search = |&(id, since): &(RequestId, u64)| {
+        if let Some(executed) = found.get(&id.to_bytes()) {
+            return Ok(Search::Executed(executed.clone()));
+        }
+        let since = number(since);
+        let reaches = match reaches_all {
+            true => since <= newest,
+            false => reaches_back(connection, since)?,
         };
-        let Some(since) = requests.iter().map(|&(_, since)| number(since)).min() else {
-            return Ok(Vec::new());
-        };
-        let mut found = vec![None; requests.len()];
-        let sql = format!("SELECT id, carried FROM main.{TABLE} WHERE seq > ?1");
-        let mut ask = connection.prepare_cached(&sql)?;
-        let mut rows = ask.query([since])?;
-        while let Some(row) = rows.next()? {
-            let (batch, carried) = (row.get_ref(0)?, row.get_ref(1)?);
-            let carried = carried.as_blob().map_err(rusqlite::Error::from)?;
-            for (place, &(id, _)) in requests.iter().enumerate() {
-                if found[place].is_none()
-                    && let Some(done) = writes_done(carried, id)
-                {
-                    let batch = words(batch.as_blob().map_err(rusqlite::Error::from)?);
-                    found[place] = Some(Executed { batch, done });
-                }
+        Ok(match reaches {
+            true => Search::NotExecuted,
+            false => Search::Unknown,
+        })
+    };
+    requests.iter().map(search).collect()
+}
+
+/// Returns those of the requests that a batch after `since` has executed, and the number of the
+/// first row from `since` on.
+fn executed_since(
+    connection: &Connection,
+    since: i64,
+    requests: &[(RequestId, u64)],
+) -> rusqlite::Result<(HashMap<[u8; ENTRY], Executed>, Option<i64>)> {
+    let mut wanted: Vec<_> = requests.iter().map(|(id, _)| id.to_bytes()).collect();
+    wanted.sort_unstable();
+    let (mut found, mut first) = (HashMap::new(), None);
+    let sql = format!("SELECT seq, id, carried FROM main.{TABLE} WHERE seq >= ?1 ORDER BY seq");
+    let mut ask = connection.prepare_cached(&sql)?;
+    let mut rows = ask.query([since])?;
+    while let Some(row) = rows.next()? {
+        first = first.or(row.get(0)?);
+        let carried = row.get_ref(2)?.as_blob()?;
+        for id in carried
+            .chunks_exact(ENTRY)
+            .filter_map(|id| id.first_chunk())
+        {
+            if wanted.binary_search(id).is_err() || found.contains_key(id) {
+                continue;
+            }
+            if let Some(done) = writes_done(carried, id) {
+                let batch = words(row.get_ref(1)?.as_blob()?);
+                found.insert(*id, Executed { batch, done });
             }
         }
-        // What reaches back to one batch reaches back to all later ones.
-        let reaches_all = reaches_back(connection, since)?;
-        let search = |(found, &(_, since)): (Option<Executed>, &(RequestId, u64))| {
-            let since = number(since);
-            let reaches = || match reaches_all {
-                true => Ok(since <= newest),
-                false => reaches_back(connection, since),
-            };
-            Ok(match found {
-                Some(executed) => Search::Executed(executed),
-                None if reaches()? => Search::NotExecuted,
-                None => Search::Unknown,
-            })
-        };
-        found.into_iter().zip(requests).map(search).collect()
     }
+    Ok((found, first))
 }
 
 fn insert(connection: &Connection, sequence: i64, id: [u64; 2], carried: &[u8]) -> Result<()> {
@@ -338,15 +367,29 @@ fn exists(connection: &Connection) -> rusqlite::Result<bool> {
 }
 
 /// Returns whether no row after this batch was deleted. Numbers follow one another, and only the
-/// oldest rows are deleted. The row of a table that was just created is for no request.
+/// oldest rows are deleted.
 fn reaches_back(connection: &Connection, since: i64) -> rusqlite::Result<bool> {
-    let sql = format!(
-        "SELECT EXISTS (SELECT 1 FROM main.{TABLE} WHERE seq IN (?1, ?1 + 1)) \
-         OR ?1 = 0 AND (SELECT length(carried) FROM main.{TABLE} ORDER BY seq LIMIT 1) = 0"
-    );
-    connection
-        .prepare_cached(&sql)?
-        .query_row([since], |row| row.get(0))
+    let sql = format!("SELECT seq FROM main.{TABLE} WHERE seq >= ?1 ORDER BY seq LIMIT 1");
+    let mut ask = connection.prepare_cached(&sql)?;
+    let first = ask.query_row([since], |row| row.get(0)).optional()?;
+    Ok(is_next(first, since) || is_whole(connection, since)?)
+}
+
+/// Whether the first row from batch `since` on is that of the batch itself or of the next one.
+fn is_next(first: Option<i64>, since: i64) -> bool {
+    first.is_some_and(|first| first == since || first == since + 1)
+}
+
+/// Returns whether this is before all batches, and the row that was made with the table, which is
+/// for no request, is still there.
+fn is_whole(connection: &Connection, since: i64) -> rusqlite::Result<bool> {
+    if since != 0 {
+        return Ok(false);
+    }
+    let sql = format!("SELECT length(carried) = 0 FROM main.{TABLE} ORDER BY seq LIMIT 1");
+    let mut ask = connection.prepare_cached(&sql)?;
+    let is_first = ask.query_row([], |row| row.get(0)).optional()?;
+    Ok(is_first.unwrap_or(false))
 }
 
 /// Returns which writes of a request were done, if it is among the executed ones.
@@ -354,9 +397,9 @@ fn reaches_back(connection: &Connection, since: i64) -> rusqlite::Result<bool> {
     clippy::option_option,
     reason = "not there; there, all done; there, some done"
 )]
-fn writes_done(carried: &[u8], id: RequestId) -> Option<Option<Vec<u64>>> {
+fn writes_done(carried: &[u8], id: &[u8; ENTRY]) -> Option<Option<Vec<u64>>> {
     let mut entries = carried.chunks_exact(ENTRY);
-    entries.find(|&entry| entry == id.to_bytes())?;
+    entries.find(|entry| entry == id)?;
     let bits = |entry: &[u8]| {
         let (tag, bits) = entry.split_first_chunk()?;
         (*tag == PARTLY).then(|| u64::from_le_bytes(bits.try_into().unwrap_or_default()))

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use penholder_core::{BatchSize, Combining, Guard, REPLY_MAX, RemoteRequest};
 
-use super::batch_table::{BatchTable, Search, TableError};
+use super::batch_table::{self, BatchTable, Search, TableError};
 use super::connection::{DelegateConnection, Delegated};
 use super::policy::may_use_other_connection;
 use super::state::DelegateContext;
@@ -206,7 +206,7 @@ impl Combination<'_> {
                 }
                 Err(Culprit::Remote(index)) => {
                     let culprit = self.remote.remove(index);
-                    self.refuse(&[culprit.request]);
+                    self.refuse(&[&culprit.request]);
                     self.roll_back();
                 }
             }
@@ -262,13 +262,14 @@ impl Combination<'_> {
             .map(|one| (one.request.id, one.request.since))
             .collect();
         let connection = self.connection.connection();
-        let found = match self.connection.batch_table().find(connection, &ids) {
-            Ok(found) => found,
-            Err(error) => {
-                self.note_table_error(error);
-                vec![Search::Unknown; ids.len()]
-            }
-        };
+        let newest = self.sequence - 1;
+        let found = batch_table::find_up_to(connection, newest, &ids).unwrap_or_else(|error| {
+            self.note_table_error(error.into());
+            vec![Search::Unknown; ids.len()]
+        });
+        if found.iter().all(|found| *found == Search::NotExecuted) {
+            return;
+        }
         let guard = self.session.guard();
         let mut executed = Vec::new();
         for (one, found) in mem::take(&mut self.remote).into_iter().zip(found) {
@@ -290,10 +291,10 @@ impl Combination<'_> {
     /// Leaves requests to their owners. This has to happen before the transaction is rolled
     /// back, because another combiner may claim them after that. If SQLite has rolled it back
     /// already, only those are refused that are still ours.
-    fn refuse(&self, requests: &[RemoteRequest]) {
+    fn refuse(&self, requests: &[&RemoteRequest]) {
         let is_over = self.connection.connection().is_autocommit();
         let guard = self.session.guard();
-        for one in requests {
+        for &one in requests {
             if !is_over || is_claimed_by(guard, one, self.batch) {
                 guard.refuse(one);
             }
@@ -383,7 +384,7 @@ impl Combination<'_> {
         });
         let commit_time = begun.elapsed();
         penholder_core::failpoint!("committed");
-        let requests: Vec<RemoteRequest> = done.iter().map(|one| one.request.clone()).collect();
+        let requests: Vec<&RemoteRequest> = done.iter().map(|one| &one.request).collect();
         match committed {
             Ok(()) => {
                 self.combining = None;
@@ -453,9 +454,10 @@ impl Combination<'_> {
 
     /// Leaves all writes to their owners.
     fn give_up(&mut self) {
-        let requests: Vec<RemoteRequest> = self.remote.drain(..).map(|one| one.request).collect();
+        let requests: Vec<&RemoteRequest> = self.remote.iter().map(|one| &one.request).collect();
         self.refuse(&requests);
         self.roll_back();
+        self.remote.clear();
         for own in &mut self.own {
             own.result = None;
         }
@@ -490,7 +492,7 @@ fn is_claimed_by(guard: &Guard, request: &RemoteRequest, batch: [u64; 2]) -> boo
 
 /// Acknowledges requests. With the feature `failpoints` it does so in two halves, with a step
 /// between them.
-fn acknowledge(guard: &Guard, requests: &[RemoteRequest], batch: [u64; 2]) {
+fn acknowledge(guard: &Guard, requests: &[&RemoteRequest], batch: [u64; 2]) {
     #[cfg(feature = "failpoints")]
     let requests = {
         let (first, rest) = requests.split_at(requests.len().div_ceil(2));

@@ -159,7 +159,9 @@ impl Delegate {
             return Some(newest.sequence);
         }
         let connection = self.take_connection(context, deadline).ok()?;
-        let found = connection.batch_table().newest(connection.connection());
+        // One snapshot for the schema and the row; keeping the connection ends it.
+        let begun = connection.step("BEGIN").map_err(TableError::from);
+        let found = begun.and_then(|()| connection.batch_table().newest(connection.connection()));
         self.keep_connection(connection);
         newest.sequence = match found {
             Ok(found) => found.unsigned_abs(),
