@@ -281,9 +281,10 @@ process: min, max), jain (1 is perfectly fair) and integrity. With --beside it
 has two such objects: sqlite and penholder.";
 
 const PARAM_HELP: &str = "\
-A PARAM that reads as an integer or a real number is bound as one. `null:` is
-bound as NULL, `text:42` as the text 42, and everything else as text. Put --
-before a PARAM that begins with a dash.";
+A PARAM is text, and a column converts it as its type says. It is a number only
+if it is written as SQLite prints one: 42, -7 and 1.5 are, 007, +49, 1.10 and
+1e5 are not. `null:` is NULL, `text:42` the text 42. Put -- before a PARAM that
+begins with a dash.";
 
 const EXEC_HELP: &str = "\
 A database that is new, or not yet in WAL mode, needs two waits, each up to the

@@ -175,7 +175,9 @@ fn values_are_bound_with_the_type_they_look_like() {
         ("-7", "integer", json!(-7)),
         ("9223372036854775807", "integer", json!(i64::MAX)),
         ("1.5", "real", json!(1.5)),
-        ("-1e3", "real", json!(-1000.0)),
+        ("-1e3", "text", json!("-1e3")),
+        ("007", "text", json!("007")),
+        ("1.10", "text", json!("1.10")),
         ("null:", "null", json!(null)),
         ("text:42", "text", json!("42")),
         ("text:null:", "text", json!("null:")),
@@ -213,6 +215,43 @@ fn values_are_bound_with_the_type_they_look_like() {
         let stored = "SELECT typeof(value) FROM entry ORDER BY rowid DESC LIMIT 1";
         assert_eq!(fixture.query(stored), [kind], "{word}");
     }
+}
+
+/// A telephone number, a postcode, a version and a commit id are no numbers.
+#[test]
+fn a_column_of_text_keeps_the_word_and_comparisons_find_it() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    let run = |args: &[&str]| fixture.run(args).expect_success();
+    run(&["exec", "x.db", "CREATE TABLE t(v TEXT, n INTEGER, r REAL)"]);
+    let words = [
+        "007",
+        "02134",
+        "+491701234567",
+        "1.10",
+        "6063e25",
+        "-0",
+        "1e5",
+        "42",
+        "1.5",
+    ];
+    for word in words {
+        run(&["exec", "x.db", "INSERT INTO t(v) VALUES (?1)", word]);
+        let sql = "SELECT count(*) AS n FROM t WHERE v = ?1";
+        let found = fixture.run(["query", "x.db", "--json", sql, word]);
+        assert_eq!(found.expect_json(), json!([{"n": 1}]), "{word}");
+    }
+    assert_eq!(fixture.query("SELECT v FROM t ORDER BY rowid"), words);
+    // The column decides.
+    run(&[
+        "exec",
+        "x.db",
+        "INSERT INTO t(n, r) VALUES (?1, ?2)",
+        "007",
+        "1e5",
+    ]);
+    let sql = "SELECT n, r FROM t WHERE n = ?1 AND r = ?2";
+    let found = fixture.run(["query", "x.db", "--json", sql, "007", "1e5"]);
+    assert_eq!(found.expect_json(), json!([{"n": 7, "r": 100_000.0}]));
 }
 
 #[test]
