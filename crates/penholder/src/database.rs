@@ -686,7 +686,7 @@ impl Database {
         params: &[Value],
     ) -> Result<RowSet> {
         query_up_to(max, connection, sql, params)
-            .map_err(|e| self.name_setting(Error::sqlite("query", self.path(), self.hide(e))))
+            .map_err(|e| self.name_setting(connection::failed("query", self.path(), self.hide(e))))
     }
 
     /// Names the setting that keeps a reader out, if it is one of this program. It would look
@@ -704,7 +704,7 @@ impl Database {
     /// Returns the error of a query for one row that found none.
     pub(crate) fn no_row(&self) -> Error {
         let error = rusqlite::Error::QueryReturnedNoRows;
-        Error::sqlite("query", self.path(), error)
+        connection::failed("query", self.path(), error)
     }
 
     pub(crate) fn read_until<T, E>(
@@ -716,7 +716,7 @@ impl Database {
         E: From<Error>,
     {
         let location = &self.inner.location;
-        let failed = |e: rusqlite::Error| Error::sqlite("read", &location.path, e);
+        let failed = |e: rusqlite::Error| connection::failed("read", &location.path, e);
         // If it finds the files replaced, the next call gives the connections up: that takes the
         // write lock, for which a read does not wait.
         let attachment = self.attachment_to_use(deadline)?;

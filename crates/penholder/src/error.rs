@@ -1,11 +1,12 @@
 //! The error of this crate.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use penholder_core::Obstacle;
+use penholder_core::{Obstacle, Shortage};
 use penholder_lock::{Deadline, Holder, LockError, Process};
 use rusqlite::{ErrorCode, ffi};
 
@@ -111,7 +112,7 @@ enum Kind {
         what: &'static str,
         path: PathBuf,
         source: io::Error,
-        next: &'static str,
+        next: Cow<'static, str>,
     },
     Misuse {
         what: &'static str,
@@ -351,6 +352,10 @@ impl Error {
         next: &'static str,
     ) -> Self {
         let path = path.to_owned();
+        let next = match Shortage::of(&source) {
+            Some(shortage) => shortage.to_string().into(),
+            None => next.into(),
+        };
         Self::new(Kind::Io {
             what,
             path,

@@ -421,7 +421,7 @@ impl<'a> Session<'a> {
         let path = &self.context.location.path;
         if !error::is_busy_code(&error) {
             let is_refused = error.sqlite_error_code() == Some(ErrorCode::ReadOnly);
-            let error = Error::sqlite(what, path, self.context.options.hide(error));
+            let error = connection::failed(what, path, self.context.options.hide(error));
             return if is_refused && connection::is_query_only(self.connection()) {
                 error.because_of(Setting::QueryOnly)
             } else {
