@@ -1,8 +1,11 @@
 //! The interface: every subcommand, option and default.
 
+use std::env;
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::builder::PossibleValue;
@@ -11,7 +14,8 @@ use clap_complete::Shell;
 use penholder::lock::{EventKind, WriteLocker};
 use penholder::{OpenOptions, Synchronous};
 
-use crate::failure::{FAILED, Failure};
+use crate::failure::{FAILED, Failure, USAGE, say};
+use crate::output;
 
 /// Many processes, one SQLite database, one pen.
 ///
@@ -41,7 +45,7 @@ Examples:
   penholder status app.db                      who holds the pen?
   penholder top app.db                         the same, live
   penholder doctor app.db                      what is wrong, and what to do?
-  penholder run app.db -- ./nightly-import     hold the pen while a program runs
+  penholder run app.db ./nightly-import        hold the pen while a program runs
 
 Exit codes:
   0    success
@@ -153,9 +157,35 @@ impl Target {
 /// How long to wait.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Timeout {
-    /// How long to wait for other processes, for example 500ms, 10s, 1.5m
-    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = duration, allow_hyphen_values = true)]
+    /// How long to wait for other processes, for example 500ms, 10s, 1.5m; a plain
+    /// number means seconds
+    #[arg(long, value_name = "TIME", default_value = "500ms", env = TIMEOUT, hide_env_values = true, value_parser = timeout, allow_hyphen_values = true)]
     pub(crate) timeout: Duration,
+}
+
+/// What a command says when it succeeds.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Quiet {
+    /// Say nothing about success; warnings and errors are still printed
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+impl Quiet {
+    /// Prints a message about success on standard error.
+    pub(crate) fn say(&self, message: impl Display) {
+        if !self.quiet {
+            say(message);
+        }
+    }
+
+    /// Prints a report about success on standard output.
+    pub(crate) fn print(&self, report: &str) -> Result<ExitCode, Failure> {
+        if self.quiet {
+            return Ok(ExitCode::SUCCESS);
+        }
+        output::print(report.as_bytes())
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -172,7 +202,7 @@ pub(crate) struct Stress {
     #[arg(long, value_enum, default_value = "normal")]
     pub(crate) sync: Sync,
     /// How long each write waits, for example 10s
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", default_value = "10s", env = TIMEOUT, hide_env_values = true, value_parser = timeout, allow_hyphen_values = true)]
     pub(crate) timeout: Duration,
     /// Do the same work first without penholder, in the new file DB-plain, which is
     /// removed afterwards
@@ -264,6 +294,8 @@ pub(crate) struct Exec {
     pub(crate) params: Vec<String>,
     #[command(flatten)]
     pub(crate) timeout: Timeout,
+    #[command(flatten)]
+    pub(crate) quiet: Quiet,
     /// Purpose of this hold, shown to processes that wait
     #[arg(long)]
     pub(crate) label: Option<String>,
@@ -353,8 +385,10 @@ pub(crate) struct Import {
     #[arg(long, value_enum, default_value = "normal")]
     pub(crate) sync: Sync,
     /// How long each batch waits for other processes, for example 500ms, 10s
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", default_value = "10s", env = TIMEOUT, hide_env_values = true, value_parser = timeout, allow_hyphen_values = true)]
     pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) quiet: Quiet,
     /// Purpose of this hold, shown to processes that wait
     #[arg(long, default_value = "import")]
     pub(crate) label: String,
@@ -536,20 +570,31 @@ it, and exclude one another. Signals to penholder are forwarded to CMD.")]
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// Wait at most this many seconds for the lock
-    #[arg(short, long, value_name = "SECONDS", default_value = "10", value_parser = seconds, allow_hyphen_values = true, conflicts_with = "nonblock")]
-    pub(crate) wait: Duration,
-    /// Fail at once if the lock is not free
+    /// How long to wait for the lock: a number of seconds, or for example 500ms
+    /// [default: 10s, or PENHOLDER_TIMEOUT]
+    #[arg(short, long, visible_alias = "timeout", value_name = "TIME", value_parser = duration, allow_hyphen_values = true, conflicts_with = "nonblock")]
+    pub(crate) wait: Option<Duration>,
+    /// Fail at once if the lock is not free, and say nothing
     #[arg(short, long)]
     pub(crate) nonblock: bool,
     /// Exit code if the lock was not free in time
     #[arg(short = 'E', long, value_name = "CODE", default_value_t = 75)]
     pub(crate) conflict_exit_code: u8,
+    #[command(flatten)]
+    pub(crate) quiet: Quiet,
     /// Purpose of this hold, shown to processes that wait
     #[arg(long)]
     pub(crate) label: Option<String>,
+    /// Run this command line with the shell
+    #[arg(short = 'c', long = "command", value_name = "LINE")]
+    pub(crate) line: Option<OsString>,
     /// The command and its arguments
-    #[arg(value_name = "CMD", required = true, last = true)]
+    #[arg(
+        value_name = "CMD",
+        required_unless_present = "line",
+        conflicts_with = "line",
+        trailing_var_arg = true
+    )]
     pub(crate) command: Vec<OsString>,
 }
 
@@ -559,6 +604,8 @@ pub(crate) struct Maintain {
     pub(crate) target: Target,
     #[command(flatten)]
     pub(crate) timeout: Timeout,
+    #[command(flatten)]
+    pub(crate) quiet: Quiet,
 }
 
 #[derive(Debug, clap::Args)]
@@ -570,6 +617,8 @@ pub(crate) struct Backup {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) timeout: Timeout,
+    #[command(flatten)]
+    pub(crate) quiet: Quiet,
 }
 
 #[derive(Debug, clap::Args)]
@@ -586,12 +635,47 @@ pub(crate) struct Restore {
     pub(crate) backup: PathBuf,
     #[command(flatten)]
     pub(crate) timeout: Timeout,
+    #[command(flatten)]
+    pub(crate) quiet: Quiet,
 }
 
+/// Reads a time. A plain number means seconds.
 fn duration(text: &str) -> Result<Duration, String> {
-    let wanted = "give a number with a unit, like 500ms, 10s or 1.5m";
-    let parsed: jiff::SignedDuration = text.parse().map_err(|_| wanted.to_owned())?;
+    const WANTED: &str = "give a time like 500ms, 10s or 1.5m; a plain number means seconds";
+    let is_number = text.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    if is_number && let Ok(seconds) = text.parse() {
+        return Duration::try_from_secs_f64(seconds).map_err(|_| "it is too long".to_owned());
+    }
+    let parsed: jiff::SignedDuration = text.parse().map_err(|_| WANTED.to_owned())?;
     Duration::try_from(parsed).map_err(|_| "it cannot be negative".to_owned())
+}
+
+/// The environment variable for how long commands wait.
+pub(crate) const TIMEOUT: &str = "PENHOLDER_TIMEOUT";
+
+/// Reads a timeout, which may come from the environment.
+fn timeout(text: &str) -> Result<Duration, String> {
+    let is_in_environment = env::var_os(TIMEOUT).is_some_and(|value| value == text);
+    duration(text).map_err(|why| match is_in_environment {
+        true => format!("{why} (it comes from {TIMEOUT})"),
+        false => why,
+    })
+}
+
+/// The timeout that the environment has.
+///
+/// # Errors
+///
+/// It is no time.
+pub(crate) fn timeout_in_environment() -> Result<Option<Duration>, Failure> {
+    let Some(text) = env::var_os(TIMEOUT) else {
+        return Ok(None);
+    };
+    let read = text
+        .to_str()
+        .map_or(Err("it is not UTF-8".to_owned()), duration);
+    read.map(Some)
+        .map_err(|why| Failure::new(format!("{TIMEOUT}: {why}"), USAGE))
 }
 
 fn time_to_write(text: &str) -> Result<Duration, String> {
@@ -620,14 +704,6 @@ fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let number: f64 = text
-        .parse()
-        .map_err(|_| "give a number of seconds, like 2 or 0.5")?;
-    Duration::try_from_secs_f64(number)
-        .map_err(|_| "the number must be zero or more, and less than 2^64".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -639,16 +715,29 @@ mod tests {
     }
 
     #[test]
-    fn durations_need_a_unit_and_sense() {
+    fn durations_are_seconds_or_have_a_unit() {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        for text in ["", "10", "-1s", "soon", "99999999999999999999h", "1e9s"] {
+        assert_eq!(duration("5"), Ok(Duration::from_secs(5)));
+        assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration(".5"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1e2"), Ok(Duration::from_secs(100)));
+        for text in [
+            "",
+            ".",
+            "1.2.3",
+            "-1",
+            "-1s",
+            "soon",
+            "nan",
+            "inf",
+            "1e30",
+            "1e9s",
+            "99999999999999999999",
+            "99999999999999999999h",
+        ] {
             assert!(duration(text).is_err(), "{text}");
-        }
-        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
-        for text in ["", "x", "-1", "nan", "inf", "1e30"] {
-            assert!(seconds(text).is_err(), "{text}");
         }
     }
 }

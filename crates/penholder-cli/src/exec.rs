@@ -8,7 +8,7 @@ use penholder::rusqlite::{self, Batch};
 use penholder::{Database, Executed, RowSet, Transaction, Value};
 
 use crate::args::Exec;
-use crate::failure::{FAILED, Failure, USAGE, say, say_warnings};
+use crate::failure::{FAILED, Failure, USAGE, say_warnings};
 use crate::interruption::Interruption;
 use crate::param;
 use crate::row_printer::{Format, RowPrinter};
@@ -41,7 +41,8 @@ pub(crate) fn run(args: &Exec, interruption: &Interruption) -> Result<ExitCode, 
     } else {
         "rows"
     };
-    say(format!("{} {plural} changed", done.rows_changed));
+    args.quiet
+        .say(format!("{} {plural} changed", done.rows_changed));
     print_returned(&done)?;
     Ok(ExitCode::SUCCESS)
 }

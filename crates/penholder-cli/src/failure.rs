@@ -23,11 +23,16 @@ pub(crate) const NOT_EXECUTABLE: u8 = 126;
 /// The command of `run` is not found; the code is that of a shell.
 pub(crate) const NOT_FOUND: u8 = 127;
 
+/// What to do about a timeout.
+pub(crate) const WAIT_LONGER: &str = "wait longer with --timeout TIME, or set PENHOLDER_TIMEOUT";
+
 /// Why a command fails.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// Print this message and exit with this code.
     Said { message: String, code: u8 },
+    /// Print nothing and exit with this code.
+    Silent(u8),
     /// The reader of standard output is gone. This is no error.
     PipeClosed,
 }
@@ -41,6 +46,7 @@ impl Failure {
     pub(crate) fn report(self) -> ExitCode {
         match self {
             Self::PipeClosed => ExitCode::SUCCESS,
+            Self::Silent(code) => ExitCode::from(code),
             Self::Said { message, code } => {
                 say(message);
                 ExitCode::from(code)
@@ -65,8 +71,10 @@ pub(crate) fn say(message: impl Display) {
 
 impl From<penholder::Error> for Failure {
     fn from(error: penholder::Error) -> Self {
-        let code = if error.is_timeout() { TIMEOUT } else { FAILED };
-        Self::new(error, code)
+        if error.is_timeout() {
+            return Self::new(format!("{error}\n  {WAIT_LONGER}"), TIMEOUT);
+        }
+        Self::new(error, FAILED)
     }
 }
 

@@ -7,9 +7,8 @@ use std::process::ExitCode;
 use penholder::Database;
 
 use crate::args::{Backup, Maintain, Restore, Target, Timeout};
-use crate::failure::{Failure, say, say_warnings};
+use crate::failure::{Failure, say_warnings};
 use crate::interruption::Interruption;
-use crate::output;
 use crate::sys::open_file;
 
 /// How the name of a copy begins until it is complete.
@@ -28,7 +27,7 @@ pub(crate) fn checkpoint(args: &Maintain) -> Result<ExitCode, Failure> {
         "{} of {} WAL frames moved into the database; {wal}\n",
         done.checkpointed_frames, done.wal_frames
     );
-    output::print(text.as_bytes())
+    args.quiet.print(&text)
 }
 
 pub(crate) fn vacuum(args: &Maintain) -> Result<ExitCode, Failure> {
@@ -38,7 +37,7 @@ pub(crate) fn vacuum(args: &Maintain) -> Result<ExitCode, Failure> {
     let before: i64 = db.query_scalar(pages, ())?;
     db.vacuum()?;
     let text = format!("{before} bytes before, {} after\n", size(db.path()));
-    output::print(text.as_bytes())
+    args.quiet.print(&text)
 }
 
 pub(crate) fn backup(args: &Backup, interruption: &Interruption) -> Result<ExitCode, Failure> {
@@ -50,7 +49,7 @@ pub(crate) fn backup(args: &Backup, interruption: &Interruption) -> Result<ExitC
     db.backup_to(&args.file)?;
     interruption.set_outcome(", after the copy was made");
     let text = format!("{} bytes in {}\n", size(&args.file), args.file.display());
-    output::print(text.as_bytes())
+    args.quiet.print(&text)
 }
 
 pub(crate) fn restore(args: &Restore, interruption: &Interruption) -> Result<ExitCode, Failure> {
@@ -61,7 +60,7 @@ pub(crate) fn restore(args: &Restore, interruption: &Interruption) -> Result<Exi
     let db = options.restore(&args.target.db, &args.backup)?;
     say_warnings(&db);
     if is_new {
-        say(format!(
+        args.quiet.say(format!(
             "{}: did not exist, and was created",
             db.path().display()
         ));
@@ -69,7 +68,7 @@ pub(crate) fn restore(args: &Restore, interruption: &Interruption) -> Result<Exi
     let pages = "SELECT page_count * page_size AS bytes FROM pragma_page_count, pragma_page_size";
     let bytes: i64 = db.query_scalar(pages, ())?;
     let text = format!("{bytes} bytes restored from {}\n", args.backup.display());
-    output::print(text.as_bytes())
+    args.quiet.print(&text)
 }
 
 fn open(target: &Target, timeout: &Timeout) -> Result<Database, Failure> {

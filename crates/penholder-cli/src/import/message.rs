@@ -10,7 +10,7 @@ use super::load::Stop;
 use super::row::ReadError;
 use super::source::Source;
 use crate::args::Import;
-use crate::failure::{FAILED, Failure, HALFWAY, TIMEOUT};
+use crate::failure::{FAILED, Failure, HALFWAY, TIMEOUT, WAIT_LONGER};
 
 /// All rows are in.
 pub(super) fn finished(args: &Import, rows: u64, seconds: f64) -> String {
@@ -126,6 +126,7 @@ fn why(source: &Source, stop: Stop) -> String {
         Stop::Row { start, error } => {
             format!("import: {file}: {}: {error}", line(source, start))
         }
+        Stop::Database(error) if error.is_timeout() => format!("{error}\n  {WAIT_LONGER}"),
         Stop::Database(error) => error.to_string(),
         Stop::Changed(why) => {
             format!("import: {file}: it has changed since it was checked: {why}")

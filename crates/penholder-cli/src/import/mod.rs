@@ -16,7 +16,7 @@ use std::time::Instant;
 use penholder::Database;
 
 use crate::args::Import;
-use crate::failure::{FAILED, Failure, say, say_warnings};
+use crate::failure::{FAILED, Failure, say_warnings};
 use crate::interruption::Interruption;
 use crate::progress::Progress;
 use format::Format;
@@ -74,7 +74,7 @@ struct Job<'a> {
 impl Job<'_> {
     /// Reads every row, writes none, and returns how many there are.
     fn check(&self) -> Result<u64, ReadError> {
-        let progress = Progress::of_check(self.source.len());
+        let progress = Progress::of_check(self.source.len(), &self.args.quiet);
         let mut rows = self.rows()?;
         let mut row = rows.new_row();
         let mut count = 0;
@@ -90,9 +90,10 @@ impl Job<'_> {
     fn write(&self, rows: u64, interruption: &Interruption) -> Result<ExitCode, Failure> {
         let args = self.args;
         if args.atomic {
-            say("--atomic: no other process can write until all rows are in");
+            args.quiet
+                .say("--atomic: no other process can write until all rows are in");
         }
-        let progress = Progress::of_rows(rows - args.skip);
+        let progress = Progress::of_rows(rows - args.skip, &args.quiet);
         let mut load = Load {
             db: &self.db,
             table: &self.table,
@@ -115,7 +116,7 @@ impl Job<'_> {
         if let Some(stop) = stop {
             return Err(message::stopped(args, &self.source, done, stop));
         }
-        say(message::finished(args, done, seconds));
+        args.quiet.say(message::finished(args, done, seconds));
         Ok(ExitCode::SUCCESS)
     }
 
