@@ -571,7 +571,7 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) target: Target,
     /// How long to wait for the lock: a number of seconds, or for example 500ms
-    /// [default: 10s, or PENHOLDER_TIMEOUT]
+    /// [default: 10s, or `PENHOLDER_TIMEOUT`]
     #[arg(short, long, visible_alias = "timeout", value_name = "TIME", value_parser = duration, allow_hyphen_values = true, conflicts_with = "nonblock")]
     pub(crate) wait: Option<Duration>,
     /// Fail at once if the lock is not free, and say nothing
