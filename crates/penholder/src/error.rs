@@ -987,8 +987,20 @@ fn next_step(what: &str, error: &rusqlite::Error) -> Option<&'static str> {
     if matches!(error, rusqlite::Error::MultipleStatement) {
         return Some("give one statement at a time; `batch` runs several, all or nothing");
     }
-    if error.to_string().contains("cannot VACUUM") {
+    let text = error.to_string();
+    if text.contains("cannot VACUUM") {
         return Some("use `vacuum`");
+    }
+    let is_missing = |missing| text.contains(missing);
+    if ["no such collation sequence: ", "unknown function: "]
+        .into_iter()
+        .any(is_missing)
+        || what == "vacuum" && text.contains("no such function: ")
+    {
+        return Some(
+            "run this in the program that defines it (`OpenOptions::connection_hook`): the schema \
+             of the database uses it",
+        );
     }
     Some(match error.sqlite_error_code()? {
         ErrorCode::NotADatabase => "nothing was changed; check the path",

@@ -246,12 +246,11 @@ impl StagedBackup {
                 format!("it is corrupt ({})", faults.join("; ")),
                 USE_ANOTHER,
             )),
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::Unknown) => Err(self
-                .refused(
-                    format!("it cannot be checked: {error}"),
-                    "nothing was changed: restore it with `Database::restore_from` in the program \
+            Err(error) if integrity::is_definition_missing(&error) => Err(self.refused(
+                format!("it cannot be checked: {error}"),
+                "nothing was changed: restore it with `Database::restore_from` in the program \
                      that defines what is missing (`OpenOptions::connection_hook`)",
-                )),
+            )),
             Err(error) => Err(self.failed(error)),
         }
     }
