@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::builder::PossibleValue;
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use encoding_rs::Encoding;
 use penholder::lock::{EventKind, WriteLocker};
 use penholder::{OpenOptions, Synchronous};
 
@@ -368,9 +369,33 @@ pub(crate) struct Import {
     /// comma; a tab for .tsv]
     #[arg(long, value_name = "CHAR", value_parser = delimiter, allow_hyphen_values = true)]
     pub(crate) delimiter: Option<u8>,
-    /// Store an empty CSV field as NULL instead of empty text
+    /// Quote character of a CSV file: one ASCII character, or `none` if quotes are
+    /// ordinary characters [default: "; none for .tsv]
+    #[arg(long, value_name = "CHAR", value_parser = quote, allow_hyphen_values = true)]
+    pub(crate) quote: Option<Quote>,
+    /// Encoding of the file, like windows-1252 or utf-16le [default: UTF-8, or UTF-16
+    /// if the file begins with a byte order mark]
+    #[arg(long, value_name = "NAME", value_parser = encoding)]
+    pub(crate) encoding: Option<&'static Encoding>,
+    /// Store an empty CSV field as NULL instead of empty text; `unquoted` keeps empty
+    /// text in quotes [default without a value: all]
+    #[arg(long, value_enum, value_name = "WHICH", num_args = 0..=1, require_equals = true, default_missing_value = "all", hide_possible_values = true)]
+    pub(crate) empty_as_null: Option<EmptyFields>,
+    /// What an unquoted CSV field like X'0A' is [default: a blob in a BLOB column,
+    /// elsewhere an error]
+    #[arg(long, value_enum)]
+    pub(crate) blobs: Option<Blobs>,
+    /// Accept CSV rows with fewer fields than the header, and with more if they are
+    /// empty
     #[arg(long)]
-    pub(crate) empty_as_null: bool,
+    pub(crate) ragged: bool,
+    /// Leave out fields for which the table has no column
+    #[arg(long)]
+    pub(crate) ignore_unknown: bool,
+    /// Store what SQLite makes of a number that loses digits or leading zeros,
+    /// instead of refusing it
+    #[arg(long)]
+    pub(crate) lossy: bool,
     /// Skip the first N rows of the file, to continue where an import stopped
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) skip: u64,
@@ -398,21 +423,45 @@ pub(crate) struct Import {
 pub(crate) enum ImportFormat {
     /// Rows of fields; the first row has the names of the columns
     Csv,
-    /// One JSON object on each line
+    /// JSON objects: one on each line, or in an array, or otherwise
+    #[value(alias = "json", alias = "ndjson")]
     Jsonl,
 }
 
-const IMPORT_HELP: &str = "\
-The file is read twice; standard input is copied to a temporary file in TMPDIR
-for that. First, every row is checked: it must be UTF-8 and use columns that the
-table has. A CSV row must have as many fields as the header; a JSON line must be
-one object. If a row is malformed, the message names its line, and nothing is
-imported. Empty lines are skipped. Then the rows are written. A column without a
-value gets its default.
+/// The quote character; `None` if there is none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Quote(pub(crate) Option<u8>);
 
-CSV values are text, which SQLite converts to the type of the column. JSON
-numbers and strings are stored as they are, null as NULL, true and false as 1
-and 0, arrays and objects as JSON text.
+/// Which empty fields are NULL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EmptyFields {
+    All,
+    Unquoted,
+}
+
+/// What an unquoted blob literal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Blobs {
+    /// A blob
+    Literal,
+    /// A text
+    Text,
+}
+
+const IMPORT_HELP: &str = "\
+The file is read twice; standard input, and a file that is not UTF-8, is copied
+to a temporary file in TMPDIR for that. First, every row is checked. If one is
+malformed, or a value would be changed, the message names its line, and nothing
+is imported. Empty lines are skipped. Then the rows are written. A column without
+a value gets its default. A column rowid is the key of the row.
+
+CSV values are text, which SQLite converts to the type of the column. A number
+that would lose digits or leading zeros, such as 007 or 1e400 in a column of
+numbers, is refused; a TEXT column takes everything. JSON numbers and strings are
+stored as they are, in a TEXT column with their exact text; null is NULL, true
+and false are 1 and 0, arrays and objects their JSON text, and an object like
+{\"$base64\": true, \"encoded\": \"AP8=\"} is a blob. What `query --json` prints is
+read back to the same content.
 
 If the database refuses a row, for example because of a constraint, the import
 stops and keeps the rows before it. After Ctrl-C, a timeout or a kill it keeps
@@ -692,6 +741,20 @@ fn delimiter(text: &str) -> Result<u8, String> {
         [byte] if byte.is_ascii() => Ok(*byte),
         _ => Err("give one ASCII character, or tab".to_owned()),
     }
+}
+
+fn quote(text: &str) -> Result<Quote, String> {
+    match text.as_bytes() {
+        b"none" => Ok(Quote(None)),
+        [b'\n' | b'\r'] => Err("it cannot be a line end".to_owned()),
+        [byte] if byte.is_ascii() => Ok(Quote(Some(*byte))),
+        _ => Err("give one ASCII character, or none".to_owned()),
+    }
+}
+
+fn encoding(text: &str) -> Result<&'static Encoding, String> {
+    let next = "give a name like utf-8, windows-1252, iso-8859-1 or utf-16le";
+    Encoding::for_label(text.as_bytes()).ok_or_else(|| format!("it is unknown: {next}"))
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

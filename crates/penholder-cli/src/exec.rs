@@ -177,6 +177,12 @@ fn print_returned(done: &Executed) -> Result<(), Failure> {
     let columns = done.returned.columns().to_vec();
     let mut printer = RowPrinter::new(columns, Format::for_stdout())?;
     for row in done.returned.iter() {
+        for value in row.values() {
+            // Wrong bytes were replaced by this character when the row was read.
+            if matches!(value, Value::Text(text) if text.contains('\u{FFFD}')) {
+                printer.caveats.note_perhaps_replaced();
+            }
+        }
         printer.row(row.values())?;
     }
     printer.end()

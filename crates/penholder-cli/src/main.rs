@@ -2,6 +2,10 @@
 //! module of its own.
 
 mod args;
+mod base64;
+mod blob_literal;
+mod caveats;
+mod csv_line;
 mod doctor;
 mod exec;
 mod failure;
@@ -16,6 +20,7 @@ mod progress;
 mod query;
 mod row_printer;
 mod run;
+mod shell_word;
 mod sql_text;
 mod status;
 mod stress;

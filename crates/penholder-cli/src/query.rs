@@ -1,8 +1,10 @@
 //! `penholder query`: run SQL that reads.
 
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use penholder::Value;
+use penholder::rusqlite::types::ValueRef;
 use penholder::rusqlite::{Connection, Error as SqliteError};
 
 use crate::args::Query;
@@ -58,12 +60,23 @@ fn print(connection: &Connection, args: &Query, params: &[Value]) -> Result<(), 
     // nothing.
     let mut row = rows.next()?;
     let mut printer = RowPrinter::new(columns, format(args))?;
+    printer.caveats.is_export = args.csv && !io::stdout().is_terminal();
     while let Some(found) = row {
         let values: Result<Vec<Value>, _> = (0..width).map(|number| found.get(number)).collect();
+        for number in 0..width {
+            if is_wrong_text(found.get_ref(number)?) {
+                printer.caveats.note_replaced();
+            }
+        }
         printer.row(&values?)?;
         row = rows.next()?;
     }
     printer.end()
+}
+
+/// Whether it is a text that is not UTF-8.
+fn is_wrong_text(value: ValueRef<'_>) -> bool {
+    matches!(value, ValueRef::Text(bytes) if str::from_utf8(bytes).is_err())
 }
 
 fn format(args: &Query) -> Format {

@@ -1,12 +1,14 @@
 //! Rows on standard output.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use comfy_table::{Table, presets};
 use penholder::Value;
 
+use crate::caveats::Caveats;
 use crate::failure::Failure;
 use crate::text::printable;
+use crate::{base64, blob_literal, csv_line};
 
 /// The format of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,26 +36,26 @@ impl Format {
 pub(crate) struct RowPrinter {
     columns: Vec<String>,
     format: Printer,
+    /// What the reader of the rows has to know.
+    pub(crate) caveats: Caveats,
 }
 
 enum Printer {
-    Json {
-        out: io::StdoutLock<'static>,
-        rows: u64,
-    },
-    Csv(Box<csv::Writer<io::StdoutLock<'static>>>),
+    Json { out: Out, rows: u64 },
+    Csv(Out),
     Table(Box<Table>),
 }
 
+type Out = BufWriter<StdoutLock<'static>>;
+
 impl RowPrinter {
     pub(crate) fn new(columns: Vec<String>, format: Format) -> Result<Self, Failure> {
-        let out = io::stdout().lock();
+        let mut out = BufWriter::new(io::stdout().lock());
         let printer = match format {
             Format::Json => Printer::Json { out, rows: 0 },
             Format::Csv => {
-                let mut writer = csv::Writer::from_writer(out);
-                writer.write_record(&columns).map_err(csv_error)?;
-                Printer::Csv(Box::new(writer))
+                csv_line::write_header(&mut out, &columns)?;
+                Printer::Csv(out)
             }
             Format::Table => {
                 let mut table = Table::new();
@@ -68,6 +70,7 @@ impl RowPrinter {
         Ok(Self {
             columns,
             format: printer,
+            caveats: Caveats::default(),
         })
     }
 
@@ -78,39 +81,33 @@ impl RowPrinter {
                 *rows += 1;
                 write_object(out, &self.columns, values)?;
             }
-            Printer::Csv(writer) => {
-                let fields = values.iter().map(|value| text(value, ""));
-                writer.write_record(fields).map_err(csv_error)?;
+            Printer::Csv(out) => {
+                csv_line::write(out, values)?;
+                self.caveats.note_csv(values);
             }
             Printer::Table(table) => {
-                table.add_row(values.iter().map(|value| printable(&text(value, "NULL"))));
+                table.add_row(values.iter().map(|value| printable(&cell(value))));
             }
         }
         Ok(())
     }
 
+    /// Prints what is left, and then warns of what the rows do not show.
     pub(crate) fn end(self) -> Result<(), Failure> {
         match self.format {
             Printer::Json { mut out, rows } => {
                 out.write_all(if rows == 0 { b"[]\n" } else { b"]\n" })?;
                 out.flush()?;
             }
-            Printer::Csv(mut writer) => writer.flush()?,
+            Printer::Csv(mut out) => out.flush()?,
             Printer::Table(table) => {
                 let mut out = io::stdout().lock();
                 writeln!(out, "{table}")?;
                 out.flush()?;
             }
         }
+        self.caveats.say();
         Ok(())
-    }
-}
-
-/// Unwraps the error of the output, so that a closed pipe is recognised.
-fn csv_error(error: csv::Error) -> io::Error {
-    match error.into_kind() {
-        csv::ErrorKind::Io(error) => error,
-        other => io::Error::other(format!("{other:?}")),
     }
 }
 
@@ -128,26 +125,33 @@ fn write_object(out: &mut impl Write, columns: &[String], values: &[Value]) -> R
             }
             Value::Real(value) => serde_json::to_writer(&mut *out, value)?,
             Value::Text(value) => serde_json::to_writer(&mut *out, value)?,
-            Value::Blob(_) => serde_json::to_writer(&mut *out, &text(value, ""))?,
+            // As Datasette and sqlite-utils write it, so that it is not taken for a text.
+            Value::Blob(bytes) => {
+                let encoded = base64::encode(bytes);
+                write!(out, "{{\"$base64\":true,\"encoded\":\"{encoded}\"}}")?;
+            }
         }
     }
     out.write_all(b"}")?;
     Ok(())
 }
 
-/// A value as text; a blob as the SQL literal `X'0A0B'`.
-fn text(value: &Value, null: &str) -> String {
+/// A value in a table. A text that could be taken for NULL or a blob is an SQL literal.
+fn cell(value: &Value) -> String {
     match value {
-        Value::Null => null.to_owned(),
+        Value::Null => "NULL".to_owned(),
         Value::Integer(value) => value.to_string(),
         // The shortest text that is read back as the same real number.
         Value::Real(value) => format!("{value:?}"),
-        Value::Text(value) => value.clone(),
-        Value::Blob(bytes) => {
-            let digits: String = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
-            format!("X'{digits}'")
-        }
+        Value::Text(text) if is_ambiguous(text) => format!("'{}'", text.replace('\'', "''")),
+        Value::Text(text) => text.clone(),
+        Value::Blob(bytes) => blob_literal::write(bytes),
     }
+}
+
+fn is_ambiguous(text: &str) -> bool {
+    let is_literal = text.len() > 1 && text.starts_with('\'') && text.ends_with('\'');
+    text == "NULL" || is_literal || blob_literal::is_literal(text)
 }
 
 /// Makes names unique as SQLite does: a second `a` becomes `a:1`.
@@ -168,10 +172,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_as_text() {
-        assert_eq!(text(&Value::Real(1.0), ""), "1.0");
-        assert_eq!(text(&Value::Blob(vec![10, 255]), ""), "X'0AFF'");
-        assert_eq!(text(&Value::Null, "NULL"), "NULL");
+    fn no_text_in_a_table_looks_like_another_value() {
+        for (value, expected) in [
+            (Value::Real(1.0), "1.0"),
+            (vec![10, 255].into(), "X'0AFF'"),
+            (Value::Null, "NULL"),
+            ("null".into(), "null"),
+            ("it's".into(), "it's"),
+            ("'".into(), "'"),
+            ("NULL".into(), "'NULL'"),
+            ("x'0a'".into(), "'x''0a'''"),
+            ("'NULL'".into(), "'''NULL'''"),
+        ] {
+            assert_eq!(cell(&value), expected);
+        }
     }
 
     #[test]
@@ -193,7 +207,7 @@ mod tests {
         write_object(&mut out, &columns, &values).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            r#"{"n":null,"r":9e999,"t":"\"\n","b":"X'01'"}"#
+            r#"{"n":null,"r":9e999,"t":"\"\n","b":{"$base64":true,"encoded":"AQ=="}}"#
         );
     }
 }

@@ -23,6 +23,11 @@ pub(crate) fn is_blank(sql: &str) -> bool {
         .is_empty()
 }
 
+/// An identifier in quotes.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,38 +2,108 @@
 
 use penholder::Database;
 
+use super::column_type::ColumnType;
 use crate::failure::{FAILED, Failure};
+use crate::sql_text::quoted;
+
+/// The names that SQLite has for the key of a row, unless a column has the same name.
+const ROWIDS: [&str; 3] = ["rowid", "oid", "_rowid_"];
 
 /// A table and its columns.
 #[derive(Debug)]
 pub(crate) struct Table {
     name: String,
+    pub(crate) is_view: bool,
     columns: Vec<Column>,
 }
 
 #[derive(Debug)]
 struct Column {
     name: String,
+    kind: ColumnType,
     /// Whether rows may give it a value: it is neither computed nor hidden.
     is_writable: bool,
+    /// The column that this is another name of.
+    same_as: Option<usize>,
 }
 
 impl Table {
-    /// Looks a table up. Returns `None` if there is no such table.
+    /// Looks a table up; `main.t` is `t` if no table has that name. Returns `None` if there
+    /// is no such table.
     pub(crate) fn find(db: &Database, name: &str) -> Result<Option<Self>, Failure> {
-        // 0: an ordinary column; others are computed or hidden.
-        let sql = "SELECT name, hidden = 0 AS is_writable FROM pragma_table_xinfo(?1)";
-        let columns = db.query_as::<(String, bool)>(sql, [name])?.into_iter();
-        let columns = columns.map(|(name, is_writable)| Column { name, is_writable });
-        let table = Self {
+        if let Some(table) = Self::named(db, name)? {
+            return Ok(Some(table));
+        }
+        match in_main(name) {
+            Some(name) => Self::named(db, name),
+            None => Ok(None),
+        }
+    }
+
+    fn named(db: &Database, name: &str) -> Result<Option<Self>, Failure> {
+        let sql = "SELECT type, strict, NOT wr FROM pragma_table_list \
+                   WHERE schema = 'main' AND name = ?1 COLLATE NOCASE";
+        let found = db.query_as::<(String, bool, bool)>(sql, [name])?.pop();
+        let (kind, is_strict, has_rowid) = found.unwrap_or_default();
+        let mut table = Self {
             name: name.to_owned(),
-            columns: columns.collect(),
+            is_view: kind == "view",
+            columns: declared_columns(db, name, is_strict)?,
         };
         if table.columns.is_empty() {
             return Ok(None);
         }
+        let key = match kind.as_str() {
+            "virtual" => table.set_types_of_module(&module(db, name)?),
+            _ => key_column(db, name)?,
+        };
+        if has_rowid && !table.is_view {
+            table.add_rowid(key);
+        }
         table.refuse_unwritable(db)?;
         Ok(Some(table))
+    }
+
+    /// A virtual table converts nothing by its declared types. An R-Tree takes 0 for what is
+    /// no number, and its rowid is its first column, which is returned.
+    fn set_types_of_module(&mut self, module: &str) -> Option<usize> {
+        let coordinate = match module {
+            "rtree" => ColumnType::Coordinate,
+            "rtree_i32" => ColumnType::IntegerCoordinate,
+            _ => {
+                for column in &mut self.columns {
+                    column.kind = ColumnType::Any;
+                }
+                return None;
+            }
+        };
+        // Auxiliary columns have no type.
+        let (key, others) = self.columns.split_first_mut()?;
+        key.kind = ColumnType::Numeric;
+        for column in others {
+            if column.kind != ColumnType::Any {
+                column.kind = coordinate;
+            }
+        }
+        Some(0)
+    }
+
+    /// Adds those names of the rowid that no column has. They name the column `key`, or else
+    /// all the same column.
+    fn add_rowid(&mut self, key: Option<usize>) {
+        let mut same_as = key;
+        for name in ROWIDS {
+            if self.position(name, 0).is_none() {
+                let number = self.columns.len();
+                self.columns.push(Column {
+                    name: name.to_owned(),
+                    kind: ColumnType::Numeric,
+                    is_writable: true,
+                    same_as,
+                });
+                same_as = same_as.or(Some(number));
+            }
+        }
     }
 
     /// Lets SQLite prepare an insert. That fails for a view without a trigger, and for
@@ -49,24 +119,40 @@ impl Table {
         })
     }
 
-    /// The number of the column with this name. As in SQL, case does not matter. The
-    /// search begins at `likely`.
-    pub(crate) fn column(&self, name: &str, likely: usize) -> Result<usize, String> {
+    /// The number of the column with this name; `None` if there is none. As in SQL, case
+    /// does not matter. The search begins at `likely`.
+    pub(crate) fn column(&self, name: &str, likely: usize) -> Result<Option<usize>, String> {
+        match self.position(name, likely) {
+            Some(number) if self.columns[number].is_writable => {
+                Ok(Some(self.columns[number].same_as.unwrap_or(number)))
+            }
+            Some(_) => Err(format!("the column {name:?} is computed by the table")),
+            None => Ok(None),
+        }
+    }
+
+    /// The reason if a name of the file cannot be used.
+    pub(crate) fn no_column(&self, name: &str) -> String {
+        format!("the table {} has no column {name:?}", self.name)
+    }
+
+    fn position(&self, name: &str, likely: usize) -> Option<usize> {
         let matches = |column: &Column| column.name.eq_ignore_ascii_case(name);
-        let found = match self.columns.get(likely) {
+        match self.columns.get(likely) {
             Some(column) if matches(column) => Some(likely),
             _ => self.columns.iter().position(matches),
-        };
-        match found {
-            Some(number) if self.columns[number].is_writable => Ok(number),
-            Some(_) => Err(format!("the column {name:?} is computed by the table")),
-            None => Err(format!("the table {} has no column {name:?}", self.name)),
         }
     }
 
     /// The name of the column with this number.
     pub(crate) fn name(&self, number: usize) -> &str {
         self.columns.get(number).map_or("", |column| &column.name)
+    }
+
+    /// The type of the column with this number.
+    pub(crate) fn column_type(&self, number: usize) -> ColumnType {
+        let column = self.columns.get(number);
+        column.map_or(ColumnType::Any, |column| column.kind)
     }
 
     /// The statement that inserts a row of these columns.
@@ -87,8 +173,50 @@ impl Table {
     }
 }
 
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
+/// The name without the schema `main`.
+pub(super) fn in_main(name: &str) -> Option<&str> {
+    let (schema, name) = name.split_once('.')?;
+    schema.eq_ignore_ascii_case("main").then_some(name)
+}
+
+fn declared_columns(db: &Database, table: &str, is_strict: bool) -> Result<Vec<Column>, Failure> {
+    // 0: an ordinary column; others are computed or hidden.
+    let sql = "SELECT name, type, hidden = 0 FROM pragma_table_xinfo(?1)";
+    let columns = db.query_as::<(String, String, bool)>(sql, [table])?;
+    let columns = columns.into_iter().map(|(name, kind, is_writable)| Column {
+        name,
+        kind: ColumnType::declared(&kind, is_strict),
+        is_writable,
+        same_as: None,
+    });
+    Ok(columns.collect())
+}
+
+/// The column that is the rowid: a primary key of one column without an index.
+fn key_column(db: &Database, table: &str) -> Result<Option<usize>, Failure> {
+    let sql = "SELECT min(cid) FROM pragma_table_xinfo(?1) WHERE pk \
+               AND NOT EXISTS (SELECT 1 FROM pragma_index_list(?1) WHERE origin = 'pk') \
+               HAVING count(*) = 1";
+    let key = db.query_as::<(i64,)>(sql, [table])?.pop();
+    Ok(key.and_then(|(number,)| usize::try_from(number).ok()))
+}
+
+/// The module of a virtual table, in lower case.
+fn module(db: &Database, table: &str) -> Result<String, Failure> {
+    let sql = "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
+    let sql = db.query_as::<(String,)>(sql, [table])?.pop();
+    let sql = sql
+        .map(|(sql,)| sql.to_ascii_lowercase())
+        .unwrap_or_default();
+    let mut words = sql
+        .split([' ', '\t', '\r', '\n', '('])
+        .filter(|word| !word.is_empty());
+    words.find(|word| *word == "using");
+    Ok(words
+        .next()
+        .unwrap_or_default()
+        .trim_matches(['"', '`', '[', ']', '\''])
+        .to_owned())
 }
 
 #[cfg(test)]
@@ -98,10 +226,13 @@ mod tests {
     fn table() -> Table {
         let column = |name: &str, is_writable| Column {
             name: name.to_owned(),
+            kind: ColumnType::Any,
             is_writable,
+            same_as: None,
         };
         Table {
             name: "odd \"name\"".to_owned(),
+            is_view: false,
             columns: vec![column("a", true), column("B b", true), column("c", false)],
         }
     }
@@ -109,11 +240,26 @@ mod tests {
     #[test]
     fn columns_are_found_as_sql_finds_them() {
         for likely in 0..4 {
-            assert_eq!(table().column("A", likely), Ok(0));
-            assert_eq!(table().column("b B", likely), Ok(1));
+            assert_eq!(table().column("A", likely), Ok(Some(0)));
+            assert_eq!(table().column("b B", likely), Ok(Some(1)));
             assert!(table().column("c", likely).is_err());
-            assert!(table().column("d", likely).is_err());
+            assert_eq!(table().column("d", likely), Ok(None));
         }
+    }
+
+    #[test]
+    fn all_names_of_a_rowid_are_one_column() {
+        let mut with_key = table();
+        with_key.add_rowid(Some(0));
+        let mut without = table();
+        without.columns[1].name = "OID".to_owned();
+        without.add_rowid(None);
+        for name in ["rowid", "_ROWID_"] {
+            assert_eq!(with_key.column(name, 0), Ok(Some(0)));
+            assert_eq!(without.column(name, 0), Ok(Some(3)));
+        }
+        assert_eq!(with_key.column("oid", 0), Ok(Some(0)));
+        assert_eq!(without.column("oid", 0), Ok(Some(1)));
     }
 
     #[test]
