@@ -8,6 +8,7 @@ use penholder::rusqlite::types::ValueRef;
 use penholder::rusqlite::{Connection, Error as SqliteError};
 
 use crate::args::Query;
+use crate::column_names::column_names;
 use crate::failure::{FAILED, Failure};
 use crate::param;
 use crate::row_printer::{Format, RowPrinter};
@@ -46,7 +47,7 @@ fn print(connection: &Connection, args: &Query, params: &[Value]) -> Result<(), 
     for (number, value) in params.iter().enumerate() {
         statement.raw_bind_parameter(number + 1, value)?;
     }
-    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
+    let columns = column_names(&statement)?;
     if !statement.readonly() {
         let message = "query: this statement writes: use `penholder exec`";
         return Err(Failure::new(message, FAILED));

@@ -181,10 +181,25 @@ fn names_that_the_table_does_not_have_can_be_left_out() {
             &["has no column", "--ignore-unknown"],
         );
         let output = import(&fixture, name, text, &["--ignore-unknown"]);
-        assert!(output.stderr.contains(": left out\n"), "{output:?}");
+        assert!(
+            output.stderr.contains("\n  left out, because"),
+            "{output:?}"
+        );
         output.expect_success();
         assert_eq!(fixture.query("SELECT * FROM t"), ["1,none"], "{text}");
     }
+    // What `query` prints of a table with a computed column.
+    fixture.exec("CREATE TABLE computed(a, twice AS (a * 2))");
+    fs::write(fixture.join("f.json"), "[{\"a\":1,\"twice\":2}]").unwrap();
+    let import = ["import", "x.db", "computed", "f.json"];
+    let message = fixture.run(import).expect_failure(1);
+    assert!(
+        message.contains("computed by the table: give --ignore-unknown"),
+        "{message}"
+    );
+    fixture
+        .run(import.iter().chain(&["--ignore-unknown"]))
+        .expect_success();
     fixture.exec("CREATE TABLE unnamed(\"\", a)");
     for file in ["f.csv", "f.json"] {
         fs::write(fixture.join("f.csv"), ",a\n0,1\n").unwrap();

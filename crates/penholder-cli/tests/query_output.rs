@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 use penholder_testkit::command_fixture::{CommandFixture, CommandOutput};
+use penholder_testkit::plain_sqlite;
 
 /// The command under test.
 const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
@@ -57,6 +58,27 @@ fn text_that_is_not_utf_8_is_shown_with_a_warning() {
     let warning = "2 texts are shown with \u{FFFD}, which may stand for bytes that are not UTF-8\n";
     assert!(output.stderr.ends_with(warning), "{output:?}");
     assert!(output.expect_success().contains("a\u{FFFD}b"));
+}
+
+/// Other programs can give a column such a name.
+#[test]
+fn a_column_whose_name_is_not_utf_8_does_not_end_in_a_panic() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let schema = "PRAGMA writable_schema = ON; \
+                  UPDATE sqlite_schema SET sql = CAST(X'435245415445205441424C4520656E7472792861FF\
+                  2C206229' AS TEXT) WHERE name = 'entry'";
+    let database = plain_sqlite::open(&fixture.join("x.db"));
+    database.execute_batch(schema).unwrap();
+    drop(database);
+    for format in ["--json", "--csv", "--table"] {
+        let message = query(&fixture, "SELECT * FROM entry", format).expect_failure(1);
+        assert!(
+            message.contains("name the columns in a WITH clause"),
+            "{message}"
+        );
+        let named = "WITH named(a, b) AS (SELECT * FROM entry) SELECT * FROM named";
+        query(&fixture, named, format).expect_quiet_success();
+    }
 }
 
 #[test]

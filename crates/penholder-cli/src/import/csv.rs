@@ -190,7 +190,7 @@ fn columns(
 ) -> Result<Vec<Option<usize>>, String> {
     let mut columns = Vec::with_capacity(header.len());
     for name in header.iter() {
-        let number = table.column(name, columns.len())?;
+        let number = table.column(name, columns.len());
         if number.is_none() && !unknown.leave_out(name) {
             return Err(no_column(name, table, delimiter));
         }

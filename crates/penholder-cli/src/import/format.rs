@@ -49,12 +49,17 @@ impl Format {
         };
         // Programs that write tab-separated values do not quote.
         let usual_quote = (usual_delimiter != b'\t').then_some(b'"');
+        let quote = args.quote.map_or(usual_quote, |quote| quote.0);
+        if quote == Some(args.delimiter.unwrap_or(usual_delimiter)) {
+            let message = "import: --quote and --delimiter are the same character: change one";
+            return Err(Failure::new(message, USAGE));
+        }
         Ok(match format {
             ImportFormat::Jsonl => Self::Json,
             ImportFormat::Csv => Self::Csv(Dialect {
                 delimiter: args.delimiter,
                 usual_delimiter,
-                quote: args.quote.map_or(usual_quote, |quote| quote.0),
+                quote,
                 empty_as_null: args.empty_as_null,
                 blobs: args.blobs,
                 accepts_ragged: args.ragged,

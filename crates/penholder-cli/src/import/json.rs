@@ -187,7 +187,7 @@ impl Visitor<'_> for Key<'_> {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<Option<usize>, E> {
-        let column = self.table.column(name, self.likely).map_err(E::custom)?;
+        let column = self.table.column(name, self.likely);
         if column.is_none() && !self.unknown.leave_out(name) {
             let why = self.table.no_column(name);
             return Err(E::custom(format!(

@@ -32,7 +32,10 @@ pub(super) fn finished(
         let _ = write!(text, "\n  {ignored}");
     }
     if let Some(names) = unknown.names() {
-        let _ = write!(text, "\n  the table has no column {names}: left out");
+        let _ = write!(
+            text,
+            "\n  left out, because the table takes no such column: {names}"
+        );
     }
     text
 }

@@ -130,7 +130,9 @@ impl Job<'_> {
         }
         let finished = message::finished(args, &self.source, done, &unknown, seconds);
         args.quiet.say(finished);
-        if args.quiet.quiet && let Some(warning) = message::warning(&self.source, done) {
+        if args.quiet.quiet
+            && let Some(warning) = message::warning(&self.source, done)
+        {
             say(warning);
         }
         Ok(ExitCode::SUCCESS)

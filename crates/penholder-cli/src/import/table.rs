@@ -119,21 +119,20 @@ impl Table {
         })
     }
 
-    /// The number of the column with this name; `None` if there is none. As in SQL, case
-    /// does not matter. The search begins at `likely`.
-    pub(crate) fn column(&self, name: &str, likely: usize) -> Result<Option<usize>, String> {
-        match self.position(name, likely) {
-            Some(number) if self.columns[number].is_writable => {
-                Ok(Some(self.columns[number].same_as.unwrap_or(number)))
-            }
-            Some(_) => Err(format!("the column {name:?} is computed by the table")),
-            None => Ok(None),
-        }
+    /// The number of the column with this name; `None` if there is none that rows may give a
+    /// value. As in SQL, case does not matter. The search begins at `likely`.
+    pub(crate) fn column(&self, name: &str, likely: usize) -> Option<usize> {
+        let number = self.position(name, likely)?;
+        let column = &self.columns[number];
+        column.is_writable.then(|| column.same_as.unwrap_or(number))
     }
 
-    /// The reason if a name of the file cannot be used.
+    /// Why there is no number for a name.
     pub(crate) fn no_column(&self, name: &str) -> String {
-        format!("the table {} has no column {name:?}", self.name)
+        match self.position(name, 0) {
+            Some(_) => format!("the column {name:?} is computed by the table"),
+            None => format!("the table {} has no column {name:?}", self.name),
+        }
     }
 
     fn position(&self, name: &str, likely: usize) -> Option<usize> {
@@ -240,10 +239,10 @@ mod tests {
     #[test]
     fn columns_are_found_as_sql_finds_them() {
         for likely in 0..4 {
-            assert_eq!(table().column("A", likely), Ok(Some(0)));
-            assert_eq!(table().column("b B", likely), Ok(Some(1)));
-            assert!(table().column("c", likely).is_err());
-            assert_eq!(table().column("d", likely), Ok(None));
+            assert_eq!(table().column("A", likely), Some(0));
+            assert_eq!(table().column("b B", likely), Some(1));
+            assert_eq!(table().column("c", likely), None);
+            assert_eq!(table().column("d", likely), None);
         }
     }
 
@@ -255,11 +254,11 @@ mod tests {
         without.columns[1].name = "OID".to_owned();
         without.add_rowid(None);
         for name in ["rowid", "_ROWID_"] {
-            assert_eq!(with_key.column(name, 0), Ok(Some(0)));
-            assert_eq!(without.column(name, 0), Ok(Some(3)));
+            assert_eq!(with_key.column(name, 0), Some(0));
+            assert_eq!(without.column(name, 0), Some(3));
         }
-        assert_eq!(with_key.column("oid", 0), Ok(Some(0)));
-        assert_eq!(without.column("oid", 0), Ok(Some(1)));
+        assert_eq!(with_key.column("oid", 0), Some(0));
+        assert_eq!(without.column("oid", 0), Some(1));
     }
 
     #[test]
