@@ -75,8 +75,8 @@ pub(crate) enum Command {
     Exec(Exec),
     /// Run SQL that reads; never waits for the write lock
     Query(Query),
-    /// Import rows from a CSV or JSON lines file, in short batches between which
-    /// others write
+    /// Import rows from a CSV or JSON file, in short batches between which others
+    /// write
     Import(Import),
     /// Show who holds the write lock and who waits; changes nothing
     Status(Status),

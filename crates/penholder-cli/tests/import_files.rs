@@ -109,6 +109,7 @@ fn another_delimiter_is_found_or_named() {
         ("a;b\n1;2\n", "--delimiter ';'"),
         ("a\tb\n1\t2\n", "--delimiter tab"),
         ("a|b\n1|2\n", "--delimiter '|'"),
+        ("\"a\";\"b\"\n1;2\n", "--delimiter ';'"),
     ] {
         assert_refused(&fixture, "f.csv", text, &[], &["line 1", option]);
         let given = option.split_once(' ').unwrap().1.trim_matches('\'');

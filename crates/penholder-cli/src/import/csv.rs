@@ -3,7 +3,7 @@
 use penholder::Value;
 
 use super::column_type::Stored;
-use super::format::Dialect;
+use super::format::{Dialect, other_delimiter};
 use super::number;
 use super::record::Record;
 use super::records::Records;
@@ -163,9 +163,7 @@ pub(crate) fn header(source: &Source, dialect: Dialect) -> Result<Vec<String>, R
     let names: Vec<String> = header.iter().map(str::to_owned).collect();
     let delimiter = records.delimiter();
     let mut why = match names.as_slice() {
-        [name] => {
-            other_delimiter(name, delimiter).map(|next| format!("one column {name:?}: {next}"))
-        }
+        [name] => delimiter_in(name, delimiter).map(|next| format!("one column {name:?}: {next}")),
         _ => None,
     };
     for (number, name) in names.iter().enumerate() {
@@ -211,19 +209,13 @@ fn named_twice(name: &str) -> String {
 
 fn no_column(name: &str, table: &Table, delimiter: u8) -> String {
     let why = table.no_column(name);
-    let next = other_delimiter(name, delimiter);
+    let next = delimiter_in(name, delimiter);
     let next = next.unwrap_or_else(|| "give --ignore-unknown to leave it out".to_owned());
     format!("{why}: {next}")
 }
 
 /// What to do if a name contains what may be the delimiter.
-fn other_delimiter(name: &str, delimiter: u8) -> Option<String> {
-    let is_other = |(character, _): &(char, &str)| {
-        name.contains(*character) && *character != char::from(delimiter)
-    };
-    let characters = [(';', "';'"), ('\t', "tab"), ('|', "'|'"), (',', "','")];
-    let (character, option) = characters.into_iter().find(is_other)?;
-    Some(format!(
-        "if {character:?} separates the fields, give --delimiter {option}"
-    ))
+fn delimiter_in(name: &str, delimiter: u8) -> Option<String> {
+    name.chars()
+        .find_map(|character| other_delimiter(character, delimiter))
 }

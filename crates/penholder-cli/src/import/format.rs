@@ -68,6 +68,20 @@ impl Format {
     }
 }
 
+/// What to do if this character separates fields, and not `delimiter`. `None` if it does not
+/// look like that.
+pub(crate) fn other_delimiter(character: char, delimiter: u8) -> Option<String> {
+    let option = match character {
+        ';' => "';'",
+        '\t' => "tab",
+        '|' => "'|'",
+        ',' => "','",
+        _ => return None,
+    };
+    (character != char::from(delimiter))
+        .then(|| format!("if {character:?} separates the fields, give --delimiter {option}"))
+}
+
 fn unknown(file: &Path) -> Failure {
     let message = format!(
         "import: {}: the format is unknown: give --format csv or --format jsonl",

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Take};
 
-use super::format::Dialect;
+use super::format::{Dialect, other_delimiter};
 use super::record::{Record, RecordBuilder};
 use super::row::{MAX_ROW_BYTES, ReadError};
 use super::source::Source;
@@ -86,8 +86,12 @@ impl Records {
                 builder.end_field(matches!(state, State::QuoteInQuoted));
                 break;
             }
-            let (used, ends) = take(chunk, &mut state, &mut builder, self.delimiter, self.quote)
-                .map_err(|used| text_after_quote(self.offset + used as u64, &builder))?;
+            let delimiter = self.delimiter;
+            let (used, ends) = take(chunk, &mut state, &mut builder, delimiter, self.quote)
+                .map_err(|at| {
+                    let start = self.offset + at as u64;
+                    text_after_quote(start, chunk[at], delimiter, &builder)
+                })?;
             self.text.consume(used);
             self.offset += used as u64;
             if ends {
@@ -198,13 +202,17 @@ fn separator_line(text: &[u8]) -> Option<(u8, usize)> {
     (ends && is_delimiter).then_some((*delimiter, text.len() - rest.len()))
 }
 
-fn text_after_quote(start: u64, builder: &RecordBuilder) -> ReadError {
+fn text_after_quote(start: u64, byte: u8, delimiter: u8, builder: &RecordBuilder) -> ReadError {
     let field = builder.field_number();
-    let why = format!(
-        "field {field} has text after its closing quote: write a quote inside a field twice, \
-         or give --quote none if quotes are ordinary characters"
-    );
-    malformed(start, why)
+    let next = other_delimiter(byte.into(), delimiter).unwrap_or_else(|| {
+        "write a quote inside a field twice, or give --quote none if quotes are ordinary \
+         characters"
+            .to_owned()
+    });
+    malformed(
+        start,
+        format!("field {field} has text after its closing quote: {next}"),
+    )
 }
 
 fn malformed(start: u64, why: impl Into<String>) -> ReadError {

@@ -1,6 +1,7 @@
 //! The table to import into.
 
 use penholder::Database;
+use penholder::rusqlite::version_number;
 
 use super::column_type::ColumnType;
 use crate::failure::{FAILED, Failure};
@@ -41,24 +42,24 @@ impl Table {
     }
 
     fn named(db: &Database, name: &str) -> Result<Option<Self>, Failure> {
-        let sql = "SELECT type, strict, NOT wr FROM pragma_table_list \
-                   WHERE schema = 'main' AND name = ?1 COLLATE NOCASE";
-        let found = db.query_as::<(String, bool, bool)>(sql, [name])?.pop();
-        let (kind, is_strict, has_rowid) = found.unwrap_or_default();
+        let sql = "SELECT type, sql FROM sqlite_schema \
+                   WHERE type IN ('table', 'view') AND name = ?1 COLLATE NOCASE";
+        let entry = db.query_as::<(String, String)>(sql, [name])?.pop();
+        let (kind, sql) = entry.unwrap_or_default();
         let mut table = Self {
             name: name.to_owned(),
             is_view: kind == "view",
-            columns: declared_columns(db, name, is_strict)?,
+            columns: declared_columns(db, name)?,
         };
         if table.columns.is_empty() {
             return Ok(None);
         }
-        let key = match kind.as_str() {
-            "virtual" => table.set_types_of_module(&module(db, name)?),
-            _ => key_column(db, name)?,
+        let key = match module(&sql) {
+            Some(module) => table.set_types_of_module(&module),
+            None => key_column(db, name)?,
         };
-        if has_rowid && !table.is_view {
-            table.add_rowid(key);
+        if !table.is_view {
+            table.add_rowid(db, key);
         }
         table.refuse_unwritable(db)?;
         Ok(Some(table))
@@ -88,21 +89,32 @@ impl Table {
         Some(0)
     }
 
-    /// Adds those names of the rowid that no column has. They name the column `key`, or else
-    /// all the same column.
-    fn add_rowid(&mut self, key: Option<usize>) {
-        let mut same_as = key;
-        for name in ROWIDS {
-            if self.position(name, 0).is_none() {
-                let number = self.columns.len();
-                self.columns.push(Column {
-                    name: name.to_owned(),
-                    kind: ColumnType::Numeric,
-                    is_writable: true,
-                    same_as,
-                });
-                same_as = same_as.or(Some(number));
-            }
+    /// Adds the names of the rowid, if there is one. They name the column `key`, or else all
+    /// the same column.
+    fn add_rowid(&mut self, db: &Database, key: Option<usize>) {
+        let table = quoted(&self.name);
+        let has = |name: &str| {
+            let sql = format!("SELECT {name} FROM {table}");
+            db.read(|connection| Ok(connection.prepare(&sql).is_ok()))
+        };
+        let free = ROWIDS
+            .into_iter()
+            .filter(|name| self.position(name, 0).is_none());
+        let names: Vec<&str> = free.filter(|name| has(name).unwrap_or(false)).collect();
+        self.add_names(&names, key);
+    }
+
+    /// Adds columns that are all the same one: the column `key`, or else the first of them.
+    fn add_names(&mut self, names: &[&str], key: Option<usize>) {
+        let first = self.columns.len();
+        for name in names {
+            let is_first = key.is_none() && self.columns.len() == first;
+            self.columns.push(Column {
+                name: (*name).to_owned(),
+                kind: ColumnType::Numeric,
+                is_writable: true,
+                same_as: (!is_first).then_some(key.unwrap_or(first)),
+            });
         }
     }
 
@@ -178,7 +190,8 @@ pub(super) fn in_main(name: &str) -> Option<&str> {
     schema.eq_ignore_ascii_case("main").then_some(name)
 }
 
-fn declared_columns(db: &Database, table: &str, is_strict: bool) -> Result<Vec<Column>, Failure> {
+fn declared_columns(db: &Database, table: &str) -> Result<Vec<Column>, Failure> {
+    let is_strict = is_strict(db, table)?;
     // 0: an ordinary column; others are computed or hidden.
     let sql = "SELECT name, type, hidden = 0 FROM pragma_table_xinfo(?1)";
     let columns = db.query_as::<(String, String, bool)>(sql, [table])?;
@@ -191,6 +204,17 @@ fn declared_columns(db: &Database, table: &str, is_strict: bool) -> Result<Vec<C
     Ok(columns.collect())
 }
 
+/// Whether the table is `STRICT`, which there is since SQLite 3.37.
+fn is_strict(db: &Database, table: &str) -> Result<bool, Failure> {
+    if version_number() < 3_037_000 {
+        return Ok(false);
+    }
+    let sql = "SELECT strict FROM pragma_table_list \
+               WHERE schema = 'main' AND name = ?1 COLLATE NOCASE";
+    let strict = db.query_as::<(bool,)>(sql, [table])?.pop();
+    Ok(strict.is_some_and(|(is_strict,)| is_strict))
+}
+
 /// The column that is the rowid: a primary key of one column without an index.
 fn key_column(db: &Database, table: &str) -> Result<Option<usize>, Failure> {
     let sql = "SELECT min(cid) FROM pragma_table_xinfo(?1) WHERE pk \
@@ -200,22 +224,17 @@ fn key_column(db: &Database, table: &str) -> Result<Option<usize>, Failure> {
     Ok(key.and_then(|(number,)| usize::try_from(number).ok()))
 }
 
-/// The module of a virtual table, in lower case.
-fn module(db: &Database, table: &str) -> Result<String, Failure> {
-    let sql = "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
-    let sql = db.query_as::<(String,)>(sql, [table])?.pop();
-    let sql = sql
-        .map(|(sql,)| sql.to_ascii_lowercase())
-        .unwrap_or_default();
-    let mut words = sql
-        .split([' ', '\t', '\r', '\n', '('])
-        .filter(|word| !word.is_empty());
+/// The module of a virtual table, in lower case. `None` if this SQL creates another one.
+fn module(sql: &str) -> Option<String> {
+    let sql = sql.to_ascii_lowercase();
+    let words = sql.split([' ', '\t', '\r', '\n', '(']);
+    let mut words = words.filter(|word| !word.is_empty());
+    if words.next() != Some("create") || words.next() != Some("virtual") {
+        return None;
+    }
     words.find(|word| *word == "using");
-    Ok(words
-        .next()
-        .unwrap_or_default()
-        .trim_matches(['"', '`', '[', ']', '\''])
-        .to_owned())
+    let module = words.next().unwrap_or_default();
+    Some(module.trim_matches(['"', '`', '[', ']', '\'']).to_owned())
 }
 
 #[cfg(test)]
@@ -249,16 +268,28 @@ mod tests {
     #[test]
     fn all_names_of_a_rowid_are_one_column() {
         let mut with_key = table();
-        with_key.add_rowid(Some(0));
+        with_key.add_names(&ROWIDS, Some(0));
         let mut without = table();
-        without.columns[1].name = "OID".to_owned();
-        without.add_rowid(None);
-        for name in ["rowid", "_ROWID_"] {
+        without.add_names(&ROWIDS, None);
+        for name in ["rowid", "_ROWID_", "oid"] {
             assert_eq!(with_key.column(name, 0), Some(0));
             assert_eq!(without.column(name, 0), Some(3));
         }
-        assert_eq!(with_key.column("oid", 0), Some(0));
-        assert_eq!(without.column("oid", 0), Some(1));
+    }
+
+    #[test]
+    fn the_module_of_a_virtual_table_is_found() {
+        for (sql, expected) in [
+            ("CREATE VIRTUAL TABLE t USING fts5(a)", Some("fts5")),
+            (
+                "create  virtual\ntable \"t\" using\t\"RTree\" (id, a, b)",
+                Some("rtree"),
+            ),
+            ("CREATE TABLE t(a)", None),
+            ("", None),
+        ] {
+            assert_eq!(module(sql).as_deref(), expected, "{sql}");
+        }
     }
 
     #[test]
