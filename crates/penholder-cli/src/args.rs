@@ -331,12 +331,16 @@ a transaction; exec refuses it.";
 pub(crate) struct Query {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// One statement
+    /// One statement, or several separated by `;`, which see the same state; `-`
+    /// reads standard input
     #[arg(value_name = "SQL")]
     pub(crate) sql: String,
     /// Values for ?1, ?2 … of the statement
     #[arg(value_name = "PARAM", allow_negative_numbers = true)]
     pub(crate) params: Vec<String>,
+    /// The value of a parameter :NAME, @NAME or $NAME; may be given several times
+    #[arg(short = 'p', long = "param", value_name = "NAME=VALUE")]
+    pub(crate) named: Vec<String>,
     /// Print one JSON array of objects
     #[arg(long, group = "format")]
     pub(crate) json: bool,
@@ -346,6 +350,12 @@ pub(crate) struct Query {
     /// Print a table (default on a terminal)
     #[arg(long, group = "format")]
     pub(crate) table: bool,
+    /// Print one value by itself, for example to assign it in a script
+    #[arg(long, group = "format")]
+    pub(crate) scalar: bool,
+    /// Print CSV or a table without the names of the columns
+    #[arg(long, conflicts_with_all = ["json", "scalar"])]
+    pub(crate) no_header: bool,
     #[command(flatten)]
     pub(crate) timeout: Timeout,
 }

@@ -1,6 +1,5 @@
 //! `penholder exec`: run SQL that writes.
 
-use std::io::{self, Read};
 use std::process::ExitCode;
 
 use penholder::rusqlite::fallible_iterator::FallibleIterator;
@@ -10,8 +9,9 @@ use penholder::{Database, Executed, RowSet, Transaction, Value};
 use crate::args::Exec;
 use crate::failure::{FAILED, Failure, USAGE, say_warnings};
 use crate::interruption::Interruption;
-use crate::param;
-use crate::row_printer::{Format, RowPrinter};
+use crate::param::Parameters;
+use crate::row_printer::{Layout, RowPrinter};
+use crate::sql_source;
 use crate::sql_text::without_comments;
 
 /// An interruption before the first statement.
@@ -22,12 +22,8 @@ const UNCOMMITTED: &str = ": what was not committed is rolled back";
 pub(crate) fn run(args: &Exec, interruption: &Interruption) -> Result<ExitCode, Failure> {
     interruption.set_outcome(NOTHING);
     // Comes before the lock: no process waits for our standard input.
-    let sql = match args.sql.as_str() {
-        "-" => read_script()?,
-        sql => sql.to_owned(),
-    };
-    refuse_nul(&sql)?;
-    let params: Vec<Value> = args.params.iter().map(|word| param::value(word)).collect();
+    let sql = sql_source::read("exec", &args.sql)?;
+    let params = Parameters::of(&args.params, &[])?.positional;
     let mut options = args.target.options().timeout(args.timeout.timeout);
     if let Some(label) = &args.label {
         options = options.label(label);
@@ -45,25 +41,6 @@ pub(crate) fn run(args: &Exec, interruption: &Interruption) -> Result<ExitCode, 
         .say(format!("{} {plural} changed", done.rows_changed));
     print_returned(&done)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn read_script() -> Result<String, Failure> {
-    let mut script = String::new();
-    io::stdin().read_to_string(&mut script).map_err(|error| {
-        let next = "give SQL as UTF-8 text";
-        Failure::new(format!("read standard input: {error}: {next}"), FAILED)
-    })?;
-    Ok(script)
-}
-
-/// Refuses a NUL byte: SQLite would run only what stands before it.
-fn refuse_nul(sql: &str) -> Result<(), Failure> {
-    let Some(place) = sql.find('\0') else {
-        return Ok(());
-    };
-    let why = format!("the SQL contains a NUL byte after {place} bytes");
-    let message = format!("exec: {why}: nothing was run: remove it");
-    Err(Failure::new(message, FAILED))
 }
 
 /// Runs one statement with parameters, or any number of statements without, in one
@@ -175,7 +152,7 @@ fn print_returned(done: &Executed) -> Result<(), Failure> {
         return Ok(());
     }
     let columns = done.returned.columns().to_vec();
-    let mut printer = RowPrinter::new(columns, Format::for_stdout())?;
+    let mut printer = RowPrinter::new(columns, Layout::for_stdout())?;
     for row in done.returned.iter() {
         for value in row.values() {
             // Wrong bytes were replaced by this character when the row was read.

@@ -22,11 +22,13 @@ mod query;
 mod row_printer;
 mod run;
 mod shell_word;
+mod sql_source;
 mod sql_text;
 mod status;
 mod stress;
 mod summary;
 mod sys;
+mod table_printer;
 mod text;
 mod top;
 

@@ -2,11 +2,12 @@
 
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
-use comfy_table::{Table, presets};
 use penholder::Value;
+use ratatui::crossterm::terminal;
 
 use crate::caveats::Caveats;
 use crate::failure::Failure;
+use crate::table_printer::TablePrinter;
 use crate::text::printable;
 use crate::{base64, blob_literal, csv_line};
 
@@ -32,7 +33,24 @@ impl Format {
     }
 }
 
-/// Prints rows as they come. Only a table is printed at its end.
+/// How rows are printed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layout {
+    pub(crate) format: Format,
+    /// Whether CSV and a table begin with the names of the columns.
+    pub(crate) has_header: bool,
+}
+
+impl Layout {
+    pub(crate) fn for_stdout() -> Self {
+        Self {
+            format: Format::for_stdout(),
+            has_header: true,
+        }
+    }
+}
+
+/// Prints rows as they come.
 pub(crate) struct RowPrinter {
     columns: Vec<String>,
     format: Printer,
@@ -43,26 +61,26 @@ pub(crate) struct RowPrinter {
 enum Printer {
     Json { out: Out, rows: u64 },
     Csv(Out),
-    Table(Box<Table>),
+    Table(TablePrinter<Out>),
 }
 
 type Out = BufWriter<StdoutLock<'static>>;
 
 impl RowPrinter {
-    pub(crate) fn new(columns: Vec<String>, format: Format) -> Result<Self, Failure> {
+    pub(crate) fn new(columns: Vec<String>, layout: Layout) -> Result<Self, Failure> {
         let mut out = BufWriter::new(io::stdout().lock());
-        let printer = match format {
+        let printer = match layout.format {
             Format::Json => Printer::Json { out, rows: 0 },
             Format::Csv => {
-                csv_line::write_header(&mut out, &columns)?;
+                if layout.has_header {
+                    csv_line::write_header(&mut out, &columns)?;
+                }
                 Printer::Csv(out)
             }
             Format::Table => {
-                let mut table = Table::new();
-                table
-                    .load_preset(presets::UTF8_FULL_CONDENSED)
-                    .set_header(&columns);
-                Printer::Table(Box::new(table))
+                let names = || columns.iter().map(|name| printable(name)).collect();
+                let header = layout.has_header.then(names);
+                Printer::Table(TablePrinter::new(out, header, terminal_width()))
             }
         };
         // An object must not have a key twice.
@@ -86,7 +104,7 @@ impl RowPrinter {
                 self.caveats.note_csv(values);
             }
             Printer::Table(table) => {
-                table.add_row(values.iter().map(|value| printable(&cell(value))));
+                table.row(values.iter().map(|value| printable(&cell(value))).collect())?;
             }
         }
         Ok(())
@@ -100,15 +118,17 @@ impl RowPrinter {
                 out.flush()?;
             }
             Printer::Csv(mut out) => out.flush()?,
-            Printer::Table(table) => {
-                let mut out = io::stdout().lock();
-                writeln!(out, "{table}")?;
-                out.flush()?;
-            }
+            Printer::Table(table) => table.end()?,
         }
         self.caveats.say();
         Ok(())
     }
+}
+
+/// Returns how many characters a line of the terminal has; `None` if the output is none.
+fn terminal_width() -> Option<usize> {
+    let (columns, _lines) = io::stdout().is_terminal().then(terminal::size)?.ok()?;
+    (columns > 0).then_some(columns.into())
 }
 
 fn write_object(out: &mut impl Write, columns: &[String], values: &[Value]) -> Result<(), Failure> {
@@ -134,6 +154,15 @@ fn write_object(out: &mut impl Write, columns: &[String], values: &[Value]) -> R
     }
     out.write_all(b"}")?;
     Ok(())
+}
+
+/// A value by itself.
+pub(crate) fn scalar(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::Text(text) => text.clone(),
+        other => cell(other),
+    }
 }
 
 /// A value in a table. A text that could be taken for NULL or a blob is an SQL literal.

@@ -16,27 +16,7 @@ pub(crate) fn without_comments(mut sql: &str) -> String {
     bare + sql
 }
 
-/// Whether there is nothing but white space, comments and semicolons.
-pub(crate) fn is_blank(sql: &str) -> bool {
-    let bare = without_comments(sql);
-    bare.trim_matches(|c: char| c.is_whitespace() || c == ';')
-        .is_empty()
-}
-
 /// An identifier in quotes.
 pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_without_a_statement_is_recognised() {
-        for sql in ["", " \n", ";", "-- a", "/* a */ ; ; -- b\n"] {
-            assert!(is_blank(sql), "{sql}");
-        }
-        assert!(!is_blank("; SELECT 1 -- a") && !is_blank("SELECT '--'"));
-    }
 }
