@@ -272,6 +272,21 @@ impl Database {
         self.write_from(panic::Location::caller(), work)
     }
 
+    /// Runs a closure in one transaction, as [`try_write`](Self::try_write) does, on the calling
+    /// thread and in a commit of its own: the closure need not be `Send`.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    #[track_caller]
+    pub fn try_write_on_this_thread<T, E: From<Error>>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let site = panic::Location::caller();
+        self.with_session(self.deadline(), site, |session| session.write(work))
+    }
+
     fn write_from<T, E, F>(&self, site: CallSite, work: F) -> Result<T, E>
     where
         F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send,
