@@ -323,8 +323,11 @@ const EXEC_HELP: &str = "\
 A database that is new, or not yet in WAL mode, needs two waits, each up to the
 timeout: one to set WAL mode, and one to write.
 
-The statements run in one transaction. SQLite ignores PRAGMA foreign_keys=… in
-a transaction; exec refuses it.";
+The statements run in one transaction; BEGIN and COMMIT may wrap them all, as in
+a dump. Pragmas that SQLite ignores in a transaction, such as foreign_keys, work
+in front of the other statements. A pragma without effect is an error.
+
+If the statements fail, a missing database is not created.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = PARAM_HELP)]

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use penholder::Database;
@@ -41,6 +42,25 @@ impl Failure {
     pub(crate) fn new(message: impl Display, code: u8) -> Self {
         let message = message.to_string();
         Self::Said { message, code }
+    }
+
+    /// Says where it happened.
+    pub(crate) fn within(self, place: &str) -> Self {
+        match self {
+            Self::Said { message, code } => Self::new(format!("{place}: {message}"), code),
+            other => other,
+        }
+    }
+
+    /// Names a database by its path, and not by the one that it had when this happened.
+    pub(crate) fn about(self, former: &Path, path: &Path) -> Self {
+        match self {
+            Self::Said { message, code } => {
+                let former = former.display().to_string();
+                Self::new(message.replace(&former, &path.display().to_string()), code)
+            }
+            other => other,
+        }
     }
 
     pub(crate) fn report(self) -> ExitCode {

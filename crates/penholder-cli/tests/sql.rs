@@ -119,7 +119,7 @@ fn a_pragma_without_effect_is_refused() {
         .run(["exec", "x.db", "PRAGMA foreign_keys"])
         .expect_success();
     assert_eq!(value, "foreign_keys\n1\n");
-    fixture.exec("PRAGMA defer_foreign_keys=ON");
+    fixture.exec("PRAGMA defer_foreign_keys=ON; DELETE FROM entry");
 }
 
 #[test]
