@@ -407,12 +407,15 @@ fn transactions_that_do_not_wrap_the_script_are_refused() {
 fn commands_of_the_shell_are_refused_with_what_to_do_instead() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     for (command, hint) in [
-        (".read more.sql", "penholder exec x.db - < FILE"),
+        (".read more.sql", "penholder exec x.db - < more.sql"),
         (".mode csv", "--csv"),
-        (".import rows.csv entry", "penholder import x.db"),
+        (
+            ".import rows.csv entry",
+            "penholder import x.db entry rows.csv",
+        ),
         (".tables", "sqlite_schema"),
         (".dump", "sqlite3 x.db .dump"),
-        (".timeout 5000", "--timeout"),
+        (".timeout 5000", "--timeout 5000ms"),
         (".unknown", "penholder run x.db -- sqlite3 x.db"),
     ] {
         let script = format!("INSERT INTO entry VALUES (1, 1);\n{command}\nSELECT 1;\n");
@@ -506,6 +509,25 @@ fn a_script_that_fails_removes_nothing_that_was_there() {
         .run(["exec", "new.db", "CREATE TABLE t(a)"])
         .expect_success();
     assert_eq!(value(&fixture, "new.db", "SELECT count(*) FROM t"), "0");
+}
+
+/// The lock is as private as the database, although it is created first.
+#[test]
+fn a_new_lock_file_has_the_permissions_of_the_database() {
+    for umask in ["002", "022", "077"] {
+        let fixture = CommandFixture::new(PENHOLDER);
+        let script = format!(
+            "umask {umask}; \"$PENHOLDER\" exec x.db 'CREATE TABLE t(a)' 2>/dev/null; \
+             stat -c %a x.db db.lock db.lockq"
+        );
+        let modes = fixture.run_script(&script).expect_success();
+        let modes: Vec<_> = modes.lines().collect();
+        assert_eq!(modes.len(), 3, "{modes:?}");
+        assert!(
+            modes.iter().all(|mode| *mode == modes[0]),
+            "{umask}: {modes:?}"
+        );
+    }
 }
 
 #[test]

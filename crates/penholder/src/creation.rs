@@ -19,7 +19,7 @@ use std::path::Path;
 
 use penholder_core::Deadline;
 use penholder_lock::WriteGuard;
-use tempfile::TempPath;
+use tempfile::{TempDir, TempPath};
 
 use crate::database::Database;
 use crate::error::{Error, Result};
@@ -76,8 +76,7 @@ impl OpenOptions {
             return Ok(None);
         }
         opening::refuse_unsafe(&location, &self)?;
-        let locker = opening::public_locker(&location, &self)?;
-        let guard = locker.acquire_until(&deadline).map_err(Error::from)?;
+        let guard = acquire(&location, &self, &deadline)?;
         // Another process may have created it while we waited.
         if !is_free(&location) {
             return Ok(None);
@@ -97,11 +96,31 @@ fn is_free(location: &Location) -> bool {
         && location.directory().as_os_str().len() + LONGEST_NAME <= PATH_MAX
 }
 
+/// Takes the write lock at the place of a database that does not exist. If the lock file has to be
+/// created, it becomes as private as the database will be.
+fn acquire(location: &Location, options: &OpenOptions, deadline: &Deadline) -> Result<WriteGuard> {
+    let locker = opening::public_locker(location, options)?;
+    if locker.lock_file().exists() {
+        return Ok(locker.acquire_until(deadline)?);
+    }
+    let directory = unnamed_directory(location)?;
+    let model = directory.path().join("model");
+    sys::create_as_sqlite(&model).map_err(failed(location))?;
+    Ok(locker.permissions_like(model).acquire_until(deadline)?)
+}
+
+fn unnamed_directory(location: &Location) -> Result<TempDir> {
+    tempfile::Builder::new()
+        .prefix(UNNAMED)
+        .tempdir_in(location.directory())
+        .map_err(failed(location))
+}
+
 /// A database that has no name yet.
 struct Made {
     file: TempPath,
     /// The directory that only it is in, which goes last.
-    _directory: tempfile::TempDir,
+    _directory: TempDir,
 }
 
 fn failed(location: &Location) -> impl Fn(io::Error) -> Error {
@@ -118,10 +137,7 @@ fn make<T, E: From<Error>>(
     mut options: OpenOptions,
     fill: impl FnOnce(&Database) -> Result<T, E>,
 ) -> Result<(Made, T), E> {
-    let directory = tempfile::Builder::new()
-        .prefix(UNNAMED)
-        .tempdir_in(location.directory())
-        .map_err(failed(location))?;
+    let directory = unnamed_directory(location)?;
     let path = directory.path().join("db");
     options.lock_file = None;
     // No other process waits for its lock.

@@ -16,7 +16,7 @@
 use super::kind::Kind;
 use super::pragma::{Effect, Pragma};
 use super::script::ScriptStatement;
-use super::shell_command;
+use super::shell_command::ShellCommand;
 use crate::failure::{FAILED, Failure};
 
 /// A statement, and what happens to it.
@@ -110,11 +110,11 @@ pub(super) fn refused(statement: &ScriptStatement<'_>, why: &str) -> Failure {
 }
 
 fn refuse_shell_command(statement: &ScriptStatement<'_>, db: &str) -> Result<(), Failure> {
-    let Some(command) = shell_command::shell_command(statement.sql) else {
+    let Some(command) = ShellCommand::of(statement.sql) else {
         return Ok(());
     };
-    let instead = shell_command::instead(&command, db);
-    Err(refused(statement, &format!("{command}: {instead}")))
+    let instead = command.instead(db);
+    Err(refused(statement, &format!("{}: {instead}", command.name)))
 }
 
 /// The message for a pragma that is refused, or had no effect.
