@@ -330,6 +330,31 @@ fn a_dump_that_violates_foreign_keys_is_refused() {
     assert_eq!(database_files(&fixture), [""; 0]);
 }
 
+/// A commit that would fail is not left to SQLite, which names no row.
+#[test]
+fn a_deferred_key_that_is_violated_at_the_end_is_named() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    fixture.exec(
+        "CREATE TABLE p(id INTEGER PRIMARY KEY); CREATE TABLE c(id INTEGER PRIMARY KEY, p \
+                  REFERENCES p DEFERRABLE INITIALLY DEFERRED); CREATE TABLE d(p REFERENCES p)",
+    );
+    for (script, row) in [
+        ("INSERT INTO c VALUES (3, 9)", "row 3 of \"c\""),
+        (
+            "PRAGMA defer_foreign_keys=ON; INSERT INTO d VALUES (9); INSERT INTO p VALUES (8)",
+            "row 1 of \"d\"",
+        ),
+    ] {
+        let message = fixture.run(["exec", "x.db", script]).expect_failure(1);
+        assert!(
+            message.contains(row) && message.contains("nothing was written"),
+            "{message}"
+        );
+    }
+    fixture
+        .exec("PRAGMA defer_foreign_keys=ON; INSERT INTO d VALUES (9); INSERT INTO p VALUES (9)");
+}
+
 #[test]
 fn violations_from_before_are_not_blamed_on_a_script() {
     if !requirement::has_program("sqlite3") {

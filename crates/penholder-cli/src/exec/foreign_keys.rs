@@ -19,8 +19,8 @@ struct Violation {
     key: i64,
 }
 
-/// What a script that switches foreign keys off is checked for.
-#[derive(Debug)]
+/// What the end of a script is checked for.
+#[derive(Debug, Default)]
 pub(super) struct ForeignKeyCheck {
     /// How often each violation was there before the script.
     before: HashMap<Violation, usize>,
@@ -41,7 +41,7 @@ impl ForeignKeyCheck {
         Ok(Some(Self { before }))
     }
 
-    /// Refuses violations that were not there before. `shell` is the command for SQLite's
+    /// Refuses violations that were not there before, as far as that is known. `shell` is the command for SQLite's
     /// shell.
     pub(super) fn end(mut self, connection: &Connection, shell: &str) -> Result<(), Failure> {
         let found = violations(connection, |table, error| {

@@ -149,16 +149,17 @@ impl<'a> Job<'a> {
         if self.plan.is_vacuum {
             return db.try_with_write_lock(|connection| {
                 self.interruption.set_outcome(UNCOMMITTED);
-                runner.run(connection, &note)
+                runner.run(connection, &note, &|| false)
             });
         }
         db.try_write_on_this_thread(|tx| {
             self.locks.take_rest(self.args)?;
             self.interruption.set_outcome(UNCOMMITTED);
-            runner.run(tx, &|sql| {
+            let note_both = |sql: &str| {
                 tx.note_statement(sql);
                 note(sql);
-            })
+            };
+            runner.run(tx, &note_both, &|| tx.has_deferred_violation())
         })
     }
 

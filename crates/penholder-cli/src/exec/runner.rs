@@ -23,11 +23,12 @@ pub(super) struct Runner<'a> {
 
 impl Runner<'_> {
     /// Runs the statements in order. Keeps the rows of the last one. `note` is told of each
-    /// statement before it runs.
+    /// statement before it runs; `has_deferred_violation` tells whether the commit would fail.
     pub(super) fn run(
         &self,
         connection: &Connection,
         note: &dyn Fn(&str),
+        has_deferred_violation: &dyn Fn() -> bool,
     ) -> Result<Executed, Failure> {
         let check = ForeignKeyCheck::begin(connection)?;
         let mut done = Executed::default();
@@ -37,6 +38,7 @@ impl Runner<'_> {
         if self.plan.is_vacuum {
             self.check_layout(connection)?;
         }
+        let check = check.or_else(|| has_deferred_violation().then(ForeignKeyCheck::default));
         check.map_or(Ok(()), |check| check.end(connection, &self.shell()))?;
         Ok(done)
     }

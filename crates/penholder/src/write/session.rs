@@ -186,7 +186,7 @@ impl<'a> Session<'a> {
     pub(crate) fn transaction(&self) -> Transaction<'_> {
         self.write_connection().forget_busy_timeout();
         self.note_customized();
-        Transaction::new(self.connection(), self.notes())
+        Transaction::new(self.write_connection(), self.notes())
     }
 
     fn note_customized(&self) {
