@@ -59,6 +59,29 @@ fn the_layout_of_a_new_database_is_as_its_pragmas_say() {
     }
 }
 
+/// Without a table SQLite would forget the encoding.
+#[test]
+fn the_layout_is_kept_without_a_table() {
+    for (pragma, value_of, expected) in [
+        ("PRAGMA encoding='UTF-16be'", "PRAGMA encoding", "UTF-16be"),
+        ("PRAGMA page_size=1024", "PRAGMA page_size", "1024"),
+        ("PRAGMA auto_vacuum=FULL", "PRAGMA auto_vacuum", "1"),
+    ] {
+        for is_empty_file in [false, true] {
+            let fixture = CommandFixture::new(PENHOLDER);
+            if is_empty_file {
+                fs::write(fixture.join("x.db"), b"").unwrap();
+            }
+            fixture.exec(pragma);
+            assert_eq!(value(&fixture, "x.db", value_of), expected, "{pragma}");
+            assert_eq!(
+                value(&fixture, "x.db", "SELECT count(*) FROM sqlite_schema"),
+                "0"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_pragma_without_effect_fails_with_a_hint_of_its_own() {
     let fixture = CommandFixture::with_table(PENHOLDER);

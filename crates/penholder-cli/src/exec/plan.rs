@@ -72,6 +72,11 @@ impl Plan<'_> {
         })
     }
 
+    pub(super) fn sets_encoding(&self) -> bool {
+        let mut settings = self.settings();
+        settings.any(|(pragma, _, is_layout)| is_layout && pragma.name == "encoding")
+    }
+
     pub(super) fn attaches(&self) -> bool {
         let is_attach = |step: &Step<'_>| matches!(step.action, Action::Attach(_));
         self.steps.iter().any(is_attach)

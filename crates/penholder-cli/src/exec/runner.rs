@@ -37,6 +37,8 @@ impl Runner<'_> {
         }
         if self.plan.is_vacuum {
             self.check_layout(connection)?;
+        } else if self.plan.sets_encoding() {
+            store_encoding(connection)?;
         }
         let check = check.or_else(|| has_deferred_violation().then(ForeignKeyCheck::default));
         check.map_or(Ok(()), |check| check.end(connection, &self.shell()))?;
@@ -184,6 +186,16 @@ fn current(
 ) -> Result<Option<String>, Failure> {
     let read = pragma.current(connection);
     read.map_err(|error| explain(statement, error))
+}
+
+/// Stores the encoding of a database without tables: SQLite does that with the first table.
+fn store_encoding(connection: &Connection) -> rusqlite::Result<()> {
+    let ask = "SELECT count(*) FROM sqlite_schema";
+    let entries: i64 = connection.query_row(ask, [], |row| row.get(0))?;
+    if entries > 0 {
+        return Ok(());
+    }
+    connection.execute_batch("CREATE TABLE _penholder_first(a); DROP TABLE _penholder_first")
 }
 
 /// Runs one statement to its end.
