@@ -320,8 +320,8 @@ if it is written as SQLite prints one: 42, -7 and 1.5 are, 007, +49, 1.10 and
 begins with a dash.";
 
 const EXEC_HELP: &str = "\
-A database that is new, or not yet in WAL mode, needs two waits, each up to the
-timeout: one to set WAL mode, and one to write.
+A database that is not yet in WAL mode needs two waits, each up to the timeout:
+one to set WAL mode, and one to write.
 
 The statements run in one transaction; BEGIN and COMMIT may wrap them all, as in
 a dump. Pragmas that SQLite ignores in a transaction, such as foreign_keys, work

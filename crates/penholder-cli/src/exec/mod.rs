@@ -125,7 +125,9 @@ impl<'a> Job<'a> {
 
     /// Removes a database without a name if a signal ends this process.
     fn remove_if_interrupted(&self, db: &Database) {
-        let directory = db.path().parent().map(Path::to_owned).unwrap_or_default();
+        let Some(directory) = db.path().parent().map(Path::to_owned) else {
+            return;
+        };
         // Without a thread that could do it, the directory stays.
         let _ = self.interruption.before_end(move || {
             let _ = fs::remove_dir_all(&directory);
