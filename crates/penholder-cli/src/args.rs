@@ -293,6 +293,10 @@ pub(crate) struct Exec {
     /// Values for ?1, ?2 … of a single statement
     #[arg(value_name = "PARAM", allow_negative_numbers = true)]
     pub(crate) params: Vec<String>,
+    /// The value of a parameter :NAME, @NAME or $NAME of any statement; may be given
+    /// several times
+    #[arg(short = 'p', long = "param", value_name = "NAME=VALUE")]
+    pub(crate) named: Vec<String>,
     #[command(flatten)]
     pub(crate) timeout: Timeout,
     #[command(flatten)]

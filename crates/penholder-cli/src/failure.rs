@@ -52,6 +52,14 @@ impl Failure {
         }
     }
 
+    /// Says at which place of a script it happened.
+    pub(crate) fn at(self, place: &str) -> Self {
+        match self {
+            Self::Said { message, code } => Self::new(format!("{place}: {message}"), code),
+            other => other,
+        }
+    }
+
     /// Names a database by its path, and not by the one that it had when this happened.
     pub(crate) fn about(self, former: &Path, path: &Path) -> Self {
         match self {

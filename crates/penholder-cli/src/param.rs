@@ -56,6 +56,11 @@ impl Parameters {
         Ok(())
     }
 
+    /// Whether there are values for `?1`, `?2` … and for no others.
+    pub(crate) fn are_positional(&self) -> bool {
+        !self.positional.is_empty() && self.named.is_empty()
+    }
+
     /// Gives each parameter of a statement its value.
     ///
     /// # Errors

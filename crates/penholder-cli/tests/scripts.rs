@@ -717,3 +717,26 @@ fn a_database_that_cannot_be_locked_is_not_attached() {
         ])
         .expect_success();
 }
+
+#[test]
+fn named_parameters_reach_every_statement() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let sql = "INSERT INTO entry VALUES (:key, @value); UPDATE entry SET value = $value || ?2 \
+               WHERE key = :key RETURNING value";
+    let message = fixture
+        .run(["exec", "x.db", sql, "-p", "key=7", "-p", "value=007"])
+        .expect_failure(1);
+    assert!(message.contains("statement 2, line 1: "), "{message}");
+    let sql = sql.replace("?2", "'x'");
+    let args = ["exec", "x.db", &sql, "-p", "key=7", "--param", "value=007"];
+    let output = fixture.run(args);
+    assert_eq!(output.expect_success(), "value\n007x\n");
+    let message = fixture
+        .run(["exec", "x.db", "DELETE FROM entry", "-p", "key=7"])
+        .expect_failure(1);
+    assert!(
+        message.contains("the SQL has no parameter :key"),
+        "{message}"
+    );
+    assert_eq!(fixture.count_entries(), 1);
+}

@@ -57,8 +57,8 @@ pub(crate) fn run(args: &Exec, interruption: &Interruption) -> Result<ExitCode, 
 struct Job<'a> {
     args: &'a Exec,
     sql: &'a str,
-    params: Vec<Value>,
-    /// Without parameters, the SQL is a script.
+    parameters: Parameters,
+    /// With positional parameters alone, the SQL is one statement, otherwise a script.
     plan: Plan<'a>,
     preset: Preset,
     locks: OtherLocks<'a>,
@@ -70,17 +70,17 @@ struct Job<'a> {
 impl<'a> Job<'a> {
     fn new(args: &'a Exec, sql: &'a str, interruption: &'a Interruption) -> Result<Self, Failure> {
         let db = shell_word(&args.target.db);
-        let params = Parameters::of(&args.params, &[])?.positional;
-        let plan = match params.is_empty() {
-            true => plan::plan(&script::statements(sql), &db)?,
-            false => Plan::default(),
+        let parameters = Parameters::of(&args.params, &args.named)?;
+        let plan = match parameters.are_positional() {
+            false => plan::plan(&script::statements(sql), &db)?,
+            true => Plan::default(),
         };
         Ok(Self {
             locks: OtherLocks::of(&plan, args)?,
             preset: Preset::default(),
             args,
             sql,
-            params,
+            parameters,
             plan,
             db,
             interruption,
@@ -138,13 +138,14 @@ impl<'a> Job<'a> {
     /// transaction. `guard` is the lock that others see, if it is not that of `db`.
     fn execute(&self, db: &Database, guard: Option<&WriteGuard>) -> Result<Executed, Failure> {
         let note = |sql: &str| guard.map_or((), |guard| guard.note_statement(sql));
-        if !self.params.is_empty() {
+        if self.parameters.are_positional() {
             note(self.sql);
             return self.execute_one(db);
         }
         let runner = Runner {
             plan: &self.plan,
             preset: &self.preset,
+            parameters: &self.parameters,
             db: &self.db,
             is_new: guard.is_some(),
         };
@@ -167,7 +168,7 @@ impl<'a> Job<'a> {
 
     fn execute_one(&self, db: &Database) -> Result<Executed, Failure> {
         self.interruption.set_outcome(UNCOMMITTED);
-        db.execute(self.sql, self.params.clone())
+        db.execute(self.sql, self.parameters.positional.clone())
             .map_err(|error| match error.sqlite_error() {
                 Some(rusqlite::Error::MultipleStatement) => {
                     let message = "parameters need a single statement: split the SQL or write the \

@@ -2,7 +2,7 @@
 
 use penholder::rusqlite::{self, Connection};
 
-use crate::sql_text::{Token, Tokens};
+use crate::sql_text::{Token, Tokens, quoted};
 
 /// A pragma as a statement of a script has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -547,10 +547,6 @@ impl Pragma {
         };
         next.replace("{db}", db).replace("{value}", value)
     }
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// A number as SQLite reads it.

@@ -10,11 +10,13 @@ use super::pragma::{Effect, Pragma};
 use super::preset::Preset;
 use super::script::ScriptStatement;
 use crate::failure::Failure;
+use crate::param::Parameters;
 
 /// What runs a script.
 pub(super) struct Runner<'a> {
     pub(super) plan: &'a Plan<'a>,
     pub(super) preset: &'a Preset,
+    pub(super) parameters: &'a Parameters,
     /// The database as a word of a shell.
     pub(super) db: &'a str,
     /// Whether the database is being created.
@@ -35,6 +37,7 @@ impl Runner<'_> {
         for step in &self.plan.steps {
             self.step(connection, note, step, &mut done)?;
         }
+        self.parameters.refuse_unused()?;
         if self.plan.is_vacuum {
             self.check_layout(connection)?;
         } else if self.plan.sets_encoding() {
@@ -55,7 +58,7 @@ impl Runner<'_> {
         let statement = &step.statement;
         let run = |done: &mut Executed| {
             note(statement.sql);
-            run_statement(connection, statement, done)
+            self.run_statement(connection, statement, done)
         };
         match &step.action {
             Action::Run | Action::Attach(_) => run(done),
@@ -97,6 +100,29 @@ impl Runner<'_> {
                 self.unless(before.is_none() || before == wanted, statement, pragma)
             }
         }
+    }
+
+    /// Runs one statement to its end.
+    fn run_statement(
+        &self,
+        connection: &Connection,
+        script: &ScriptStatement<'_>,
+        done: &mut Executed,
+    ) -> Result<(), Failure> {
+        let failed = |error| explain(script, error);
+        let mut batch = Batch::new(connection, script.sql);
+        while let Some(mut statement) = batch.next().map_err(failed)? {
+            if statement.parameter_count() > 0 {
+                let bound = self.parameters.bind(&mut statement);
+                bound.map_err(|failure| failure.at(&script.place()))?;
+            }
+            let before = connection.total_changes();
+            done.returned = RowSet::of(&mut statement).map_err(failed)?;
+            if connection.total_changes() != before {
+                done.rows_changed += connection.changes();
+            }
+        }
+        Ok(())
     }
 
     /// The command for SQLite's shell on this database.
@@ -196,28 +222,6 @@ fn store_encoding(connection: &Connection) -> rusqlite::Result<()> {
         return Ok(());
     }
     connection.execute_batch("CREATE TABLE _penholder_first(a); DROP TABLE _penholder_first")
-}
-
-/// Runs one statement to its end.
-fn run_statement(
-    connection: &Connection,
-    script: &ScriptStatement<'_>,
-    done: &mut Executed,
-) -> Result<(), Failure> {
-    let failed = |error| explain(script, error);
-    let mut batch = Batch::new(connection, script.sql);
-    while let Some(mut statement) = batch.next().map_err(failed)? {
-        if statement.parameter_count() > 0 {
-            let why = "it has parameters: give their values after the SQL";
-            return Err(refused(script, why));
-        }
-        let before = connection.total_changes();
-        done.returned = RowSet::of(&mut statement).map_err(failed)?;
-        if connection.total_changes() != before {
-            done.rows_changed += connection.changes();
-        }
-    }
-    Ok(())
 }
 
 fn explain(statement: &ScriptStatement<'_>, error: rusqlite::Error) -> Failure {
