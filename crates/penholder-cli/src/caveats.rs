@@ -13,6 +13,8 @@ pub(crate) struct Caveats {
     nulls: u64,
     empty_texts: u64,
     blobs: u64,
+    /// Whether a blob is printed where a text has no quotes.
+    has_bare_blob: bool,
     /// Texts with bytes that are no UTF-8, and were replaced.
     replaced: u64,
     /// Texts with the character that replaces such bytes.
@@ -33,6 +35,11 @@ impl Caveats {
         }
     }
 
+    /// Notes a blob that is printed by itself, as a text is.
+    pub(crate) fn note_bare_blob(&mut self) {
+        self.has_bare_blob = true;
+    }
+
     /// Notes a text in which bytes were replaced.
     pub(crate) fn note_replaced(&mut self) {
         self.replaced += 1;
@@ -50,6 +57,9 @@ impl Caveats {
             say(format!(
                 "{texts} not UTF-8: wrong bytes are shown as \u{FFFD}; hex() shows them"
             ));
+        }
+        if self.has_bare_blob {
+            say("the value is a blob: it is shown as X'…', as a text of that form would be");
         }
         if self.perhaps_replaced > 0 {
             let texts = count(self.perhaps_replaced, "text");

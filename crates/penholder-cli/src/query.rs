@@ -117,7 +117,11 @@ fn print_value(mut statements: Vec<Statement<'_>>) -> Result<(), Failure> {
     if is_wrong_text(row.get_ref(0)?) {
         caveats.note_replaced();
     }
-    let mut text = scalar(&row.get(0)?);
+    let value = row.get(0)?;
+    if matches!(value, Value::Blob(_)) {
+        caveats.note_bare_blob();
+    }
+    let mut text = scalar(&value);
     if rows.next()?.is_some() {
         let why = "there are several rows: select one value, for example with LIMIT 1";
         return Err(refused(why.to_owned()));

@@ -27,6 +27,11 @@ fn a_blob_never_looks_like_a_text() {
             assert_ne!(blob.expect_success(), text.expect_success(), "{format}");
         }
     }
+    // A value by itself has no quotes: a warning says which it is.
+    let warned = query(&fixture, "SELECT X'0A'", "--scalar");
+    assert!(warned.stderr.contains("is a blob"), "{warned:?}");
+    assert_eq!(warned.expect_success(), "X'0A'\n");
+    query(&fixture, "SELECT 'X''0A'''", "--scalar").expect_quiet_success();
     // Nor like another text.
     for (one, other) in [("NULL", "'NULL'"), ("'NULL'", "'''NULL'''")] {
         let [one, other] = [one, other]
