@@ -50,7 +50,8 @@ fn what_only_the_program_defines_is_no_fault() {
         let flags = FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_UTF8;
         c.create_scalar_function("twice", 1, flags, |c| Ok(c.get::<i64>(0)? * 2))
     };
-    let definitions: [&dyn Fn(&Connection) -> rusqlite::Result<()>; 2] = [&collation, &function];
+    type Definition<'a> = &'a dyn Fn(&Connection) -> rusqlite::Result<()>;
+    let definitions: [Definition<'_>; 2] = [&collation, &function];
     let schemas = [
         "CREATE TABLE t(a COLLATE reversed PRIMARY KEY)",
         "CREATE TABLE t(a); CREATE INDEX i ON t(twice(a))",
