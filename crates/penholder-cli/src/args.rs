@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use penholder::lock::{EventKind, WriteLocker};
 use penholder::{OpenOptions, Synchronous};
+use penholder_core::shown_path;
 
 use crate::failure::{FAILED, Failure};
 
@@ -144,7 +145,7 @@ impl Target {
         }
         let message = format!(
             "{command}: {}: there is no such database and no lock file: check the name",
-            self.db.display()
+            shown_path(&self.db)
         );
         Err(Failure::new(message, FAILED))
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use penholder::Database;
+use penholder_core::shown_path;
 
 use crate::args::{Backup, Maintain, Restore, Target, Timeout};
 use crate::failure::{Failure, say, say_warnings};
@@ -28,7 +29,7 @@ pub(crate) fn checkpoint(args: &Maintain) -> Result<ExitCode, Failure> {
         "{} of {} WAL frames moved into the database; {wal}\n",
         done.checkpointed_frames, done.wal_frames
     );
-    output::print(text.as_bytes())
+    output::print_text(&text)
 }
 
 pub(crate) fn vacuum(args: &Maintain) -> Result<ExitCode, Failure> {
@@ -38,7 +39,7 @@ pub(crate) fn vacuum(args: &Maintain) -> Result<ExitCode, Failure> {
     let before: i64 = db.query_scalar(pages, ())?;
     db.vacuum()?;
     let text = format!("{before} bytes before, {} after\n", size(db.path()));
-    output::print(text.as_bytes())
+    output::print_text(&text)
 }
 
 pub(crate) fn backup(args: &Backup, interruption: &Interruption) -> Result<ExitCode, Failure> {
@@ -49,8 +50,8 @@ pub(crate) fn backup(args: &Backup, interruption: &Interruption) -> Result<ExitC
     let db = options.read_only(true).open(&args.target.db)?;
     db.backup_to(&args.file)?;
     interruption.set_outcome(", after the copy was made");
-    let text = format!("{} bytes in {}\n", size(&args.file), args.file.display());
-    output::print(text.as_bytes())
+    let text = format!("{} bytes in {}\n", size(&args.file), shown_path(&args.file));
+    output::print_text(&text)
 }
 
 pub(crate) fn restore(args: &Restore, interruption: &Interruption) -> Result<ExitCode, Failure> {
@@ -63,13 +64,13 @@ pub(crate) fn restore(args: &Restore, interruption: &Interruption) -> Result<Exi
     if is_new {
         say(format!(
             "{}: did not exist, and was created",
-            db.path().display()
+            shown_path(db.path())
         ));
     }
     let pages = "SELECT page_count * page_size AS bytes FROM pragma_page_count, pragma_page_size";
     let bytes: i64 = db.query_scalar(pages, ())?;
-    let text = format!("{bytes} bytes restored from {}\n", args.backup.display());
-    output::print(text.as_bytes())
+    let text = format!("{bytes} bytes restored from {}\n", shown_path(&args.backup));
+    output::print_text(&text)
 }
 
 fn open(target: &Target, timeout: &Timeout) -> Result<Database, Failure> {

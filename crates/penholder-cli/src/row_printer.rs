@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use comfy_table::{Table, presets};
 use penholder::Value;
+use penholder_core::one_line;
 
 use crate::failure::Failure;
 use crate::text::printable;
@@ -59,7 +60,7 @@ impl RowPrinter {
                 let mut table = Table::new();
                 table
                     .load_preset(presets::UTF8_FULL_CONDENSED)
-                    .set_header(&columns);
+                    .set_header(columns.iter().map(one_line));
                 Printer::Table(Box::new(table))
             }
         };

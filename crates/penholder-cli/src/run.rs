@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use penholder::lock::{LockError, WriteGuard, WriteLocker};
+use penholder_core::shown_path;
 
 use crate::args::Run;
 use crate::failure::{FAILED, Failure, NOT_EXECUTABLE, NOT_FOUND, USAGE, say};
@@ -55,7 +56,7 @@ fn acquire(locker: &WriteLocker, wait: Duration, db: &Path) -> penholder::Result
             // Once, as soon as there is a holder.
             while ended.recv_timeout(SILENCE) == Err(RecvTimeoutError::Timeout) {
                 if let Ok(Some(holder)) = locker.holder() {
-                    let db = db.display();
+                    let db = shown_path(db);
                     say(format!(
                         "waiting for the write lock of {db}: held by {holder}"
                     ));
@@ -104,7 +105,7 @@ fn cannot_start(program: &Path, error: &io::Error) -> Failure {
         io::ErrorKind::PermissionDenied => !is_in_path(program),
         _ => false,
     };
-    let name = program.display();
+    let name = shown_path(program);
     if missing {
         let message = format!("run: {name}: not found: check its name and the PATH");
         return Failure::new(message, NOT_FOUND);

@@ -1,6 +1,7 @@
 //! The state of a lock as lines of text, for `status` and `top`.
 
 use penholder::lock::{Percentiles, QueueFileFault, QueueFileState, Status};
+use penholder_core::{shown_name, shown_path};
 
 use crate::text;
 
@@ -13,7 +14,7 @@ pub(crate) fn holder_and_queue(status: &Status) -> Vec<String> {
         None => "free".to_owned(),
         Some(holder) => format!("held by {holder}"),
     }];
-    lines.push(format!("  lock file: {}", status.lock_file.display()));
+    lines.push(format!("  lock file: {}", shown_path(&status.lock_file)));
     lines.extend(why_no_queue(status).map(|why| format!("  no queue: {why}")));
     for (index, waiter) in status.queue.iter().enumerate() {
         lines.push(format!("  waiter {}: {waiter}", index + 1));
@@ -29,7 +30,7 @@ pub(crate) fn why_no_queue(status: &Status) -> Option<String> {
     Some(match (status.queue_file_fault, status.queue_file) {
         (Some(fault), _) => {
             let file = status.queue_file_path();
-            let name = file.file_name().unwrap_or_default().display();
+            let name = shown_name(&file);
             let found = format!("{name} {fault}: {}", fault.advice(&file));
             match fault {
                 QueueFileFault::OtherUser(_)

@@ -1,6 +1,7 @@
 //! Proves that `penholder status` names the holder of the lock, in every situation,
 //! and only reads: it creates nothing, changes nothing and makes no other process wait.
 #![cfg(test)]
+#![expect(clippy::disallowed_methods, reason = "a test prints its own paths")]
 
 use std::fs::{self, File, TryLockError};
 use std::thread;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::deadline::Deadline;
 use crate::obstacle::Obstacle;
-use crate::printable::user_text;
+use crate::printable::{one_line, shown_path, user_text};
 use crate::status::Holder;
 use crate::sys::file;
 
@@ -251,7 +251,7 @@ impl fmt::Debug for LockError {
 
 impl fmt::Display for LockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.inner.lock_file.display();
+        let path = shown_path(&self.inner.lock_file);
         match &self.inner.kind {
             Kind::Timeout {
                 deadline,
@@ -292,8 +292,17 @@ impl fmt::Display for LockError {
                  this machine does not exclude other machines: move the database to a local disk, or allow \
                  it if no other machine writes there (`allow_network_fs`, on the command line `--allow-network-fs`)"
             ),
-            Kind::Refused { why, next } => write!(f, "open lock file: {path}: {why}: {next}"),
-            Kind::Io { what, next, source } => write!(f, "{what}: {path}: {source}: {next}"),
+            Kind::Refused { why, next } => {
+                write!(f, "open lock file: {path}: {}: {next}", one_line(why))
+            }
+            Kind::Io { what, next, source } => {
+                write!(
+                    f,
+                    "{what}: {path}: {}: {}",
+                    one_line(source),
+                    one_line(next)
+                )
+            }
         }
     }
 }

@@ -62,7 +62,7 @@ pub use locker::{Locker, Waited};
 pub use mailbox::{Claim, Outcome, REPLY_MAX, REQUEST_MAX, RemoteRequest, RequestId};
 pub use obstacle::Obstacle;
 pub use pending_request::Offer;
-pub use printable::{shell_word, user_text};
+pub use printable::{OneLine, is_escaped, one_line, shell_word, shown_name, shown_path, user_text};
 pub use queue_file::{BatchSize, Combining, QueueFileFault, QueueFileHeader, Withdrawal};
 pub use status::{
     Counters, Event, EventKind, EventsSince, Holder, LockState, Opened, Opener, OpenerElsewhere,

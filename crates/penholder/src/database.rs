@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 #[cfg(feature = "tokio")]
 use penholder_core::Canceller;
-use penholder_core::{Deadline, Status};
+use penholder_core::{Deadline, Status, shown_path};
 use penholder_lock::WriteLocker;
 use rusqlite::Connection;
 use rusqlite::types::FromSql;
@@ -815,7 +815,7 @@ impl Database {
         }
         Err(Error::misuse(
             "write",
-            format!("{} was opened for reading only", self.path().display()),
+            format!("{} was opened for reading only", shown_path(self.path())),
             "open it without `read_only`",
         ))
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use penholder_core::Obstacle;
+use penholder_core::{Obstacle, one_line, shown_name, shown_path};
 use penholder_lock::{Deadline, Holder, LockError, Process};
 use rusqlite::{ErrorCode, ffi};
 
@@ -169,7 +169,7 @@ impl FileChange {
 
 impl fmt::Display for FileChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.path.file_name().unwrap_or_default().display();
+        let name = shown_name(&self.path);
         if self.is_deleted {
             write!(f, "there is no {name} any more")
         } else {
@@ -711,7 +711,7 @@ impl fmt::Display for Text<'_> {
                 f,
                 "take write lock: {}: this call is inside a closure that holds the lock, and would \
                  wait for itself: use the connection that the closure gets, or call after it",
-                error.lock_file().display()
+                shown_path(error.lock_file())
             ),
             Kind::Lock(error) => error.fmt(f),
             Kind::Sqlite {
@@ -725,7 +725,9 @@ impl fmt::Display for Text<'_> {
             } => {
                 heading(f, what, path.as_deref(), place.as_deref())?;
                 match obstacle {
-                    Some(obstacle) if setting.is_none() => write!(f, "{source}: {obstacle}"),
+                    Some(obstacle) if setting.is_none() => {
+                        write!(f, "{}: {obstacle}", one_line(source))
+                    }
                     _ => sqlite_text(f, what, source, *kept, *setting),
                 }
             }
@@ -752,13 +754,19 @@ impl fmt::Display for Text<'_> {
                 path,
                 why,
                 next,
-            } => write!(f, "{what}: {}: {why}: {next}", path.display()),
+            } => {
+                let (path, why, next) = (shown_path(path), one_line(why), one_line(next));
+                write!(f, "{what}: {path}: {why}: {next}")
+            }
             Kind::Io {
                 what,
                 path,
                 source,
                 next,
-            } => write!(f, "{what}: {}: {source}: {next}", path.display()),
+            } => {
+                let (path, source) = (shown_path(path), one_line(source));
+                write!(f, "{what}: {path}: {source}: {next}")
+            }
             Kind::Misuse {
                 what,
                 place,
@@ -766,7 +774,7 @@ impl fmt::Display for Text<'_> {
                 next,
             } => {
                 heading(f, what, None, place.as_deref())?;
-                write!(f, "{why}: {next}")
+                write!(f, "{}: {next}", one_line(why))
             }
             Kind::Forked { what, path } => forked_text(f, what, path),
             Kind::OutcomeUnknown { path, cause } => outcome_unknown_text(f, path, cause.as_deref()),
@@ -791,9 +799,9 @@ fn heading(
 ) -> fmt::Result {
     write!(f, "{what}: ")?;
     if let Some(path) = path {
-        write!(f, "{}: ", path.display())?;
+        write!(f, "{}: ", shown_path(path))?;
     }
-    place.map_or(Ok(()), |place| write!(f, "{place}: "))
+    place.map_or(Ok(()), |place| write!(f, "{}: ", one_line(place)))
 }
 
 fn sqlite_text(
@@ -808,7 +816,7 @@ fn sqlite_text(
             "`write` ends the transaction that it began; nothing was written: leave COMMIT out",
         );
     }
-    write!(f, "{source}")?;
+    write!(f, "{}", one_line(source))?;
     let kept = match kept {
         Kept::Changes(count) => format!("the {count} changes"),
         Kept::Uncounted => "changes".to_owned(),
@@ -832,9 +840,9 @@ fn busy_text(
     deadline: &Deadline,
     unlocked_writer: Option<&Process>,
 ) -> fmt::Result {
-    write!(f, "database busy after {deadline}: {}", path.display())?;
+    write!(f, "database busy after {deadline}: {}", shown_path(path))?;
     match place {
-        Some(place) => writeln!(f, ": {place}")?,
+        Some(place) => writeln!(f, ": {}", one_line(place))?,
         None => writeln!(f)?,
     }
     f.write_str("  the write lock was free, but SQLite's own lock was not: ")?;
@@ -858,7 +866,7 @@ fn no_reader_text(
         f,
         "read: {}: {} in use for {deadline}: end reads sooner, do not read inside a read, or raise \
          `OpenOptions::max_readers`",
-        path.display(),
+        shown_path(path),
         match size {
             1 => "the only reader connection was".to_owned(),
             size => format!("all {size} reader connections were"),
@@ -871,7 +879,7 @@ fn forked_text(f: &mut fmt::Formatter<'_>, what: &str, path: &Path) -> fmt::Resu
         f,
         "{what}: {}: this process was forked inside the closure, and the connection is its \
          parent's: nothing was done here; use the database again in the child, outside the closure",
-        path.display()
+        shown_path(path)
     )
 }
 
@@ -883,7 +891,7 @@ fn outcome_unknown_text(
     write!(
         f,
         "write: {}: another process had claimed it, and did not report the outcome: ",
-        path.display()
+        shown_path(path)
     )?;
     if let Some(cause) = cause {
         write!(f, "{cause}\n  ")?;
@@ -899,7 +907,7 @@ fn result_lost_text(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
         f,
         "write: {}: it was written by another process, but the queue file, through which the \
          result came, was damaged: do not write it again",
-        path.display()
+        shown_path(path)
     )
 }
 
@@ -908,7 +916,7 @@ fn rolled_back_text(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
         f,
         "write: {}: another write of the same batch made SQLite roll all of it back: nothing was \
          written: try again",
-        path.display()
+        shown_path(path)
     )
 }
 
@@ -931,7 +939,7 @@ fn file_replaced_text(
         f,
         "{what}: {}: the database file was replaced or deleted ({change}): {outcome}: call again \
          to open what is there now, and replace a database with `penholder restore` only",
-        path.display()
+        shown_path(path)
     )
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use penholder_core::{Deadline, LOCK_FILE_NAME, Locker};
+use penholder_core::{Deadline, LOCK_FILE_NAME, Locker, shown_path};
 use penholder_lock::WriteLocker;
 use rusqlite::Connection;
 
@@ -96,7 +96,7 @@ pub(crate) fn reopen(
         let why = format!(
             "the database file was replaced or deleted, and {} belongs to a former file: SQLite \
              would apply it to what is there now",
-            leftover.display()
+            shown_path(leftover)
         );
         let next = "stop every program that uses the database, delete its -wal and -shm files, \
                     and start them again; the next time use `penholder restore`";
@@ -160,7 +160,7 @@ fn refuse_database_as_lock(location: &Location, lock_file: &Path) -> Result<()> 
         &location.path,
         format!(
             "its lock file would be {}, a file of the database itself",
-            lock_file.display()
+            shown_path(lock_file)
         ),
         "choose another lock file, or another name for the database",
     ))

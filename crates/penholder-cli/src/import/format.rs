@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use penholder_core::shown_path;
+
 use crate::args::{Import, ImportFormat};
 use crate::failure::{Failure, USAGE};
 
@@ -41,7 +43,7 @@ impl Format {
 fn unknown(file: &Path) -> Failure {
     let message = format!(
         "import: {}: the format is unknown: give --format csv or --format jsonl",
-        file.display()
+        shown_path(file)
     );
     Failure::new(message, USAGE)
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use penholder::Database;
+use penholder_core::{one_line, shown_path};
 
 use super::csv;
 use super::format::Format;
@@ -14,7 +15,7 @@ use crate::failure::{FAILED, Failure, HALFWAY, TIMEOUT};
 
 /// All rows are in.
 pub(super) fn finished(args: &Import, rows: u64, seconds: f64) -> String {
-    let table = &args.table;
+    let table = one_line(&args.table);
     let rate = per_second(rows, seconds);
     let mut text = format!(
         "{} imported into {table} in {seconds:.2} s",
@@ -55,7 +56,11 @@ pub(super) fn no_table(args: &Import, db: &Database, source: &Source, format: Fo
         true => names.join(", "),
         false => "…".to_owned(),
     };
-    let (table, path, given) = (&args.table, db.path().display(), args.target.db.display());
+    let (table, path, given) = (
+        one_line(&args.table),
+        shown_path(db.path()),
+        shown_path(&args.target.db),
+    );
     let message = format!(
         "import: {path}: there is no table {table}: create it: \
          penholder exec {given} 'CREATE TABLE {table}({columns})'"
@@ -69,6 +74,7 @@ pub(super) fn malformed(source: &Source, error: ReadError) -> Failure {
     let message = match error {
         ReadError::Malformed { start, why } => {
             let line = line(source, start);
+            let why = one_line(why);
             format!("import: {file}: {line}: {why}: nothing was imported: correct it and try again")
         }
         ReadError::Io(error) => {
@@ -124,10 +130,12 @@ fn why(source: &Source, stop: Stop) -> String {
     let file = &source.name;
     match stop {
         Stop::Row { start, error } => {
+            let error = one_line(error);
             format!("import: {file}: {}: {error}", line(source, start))
         }
         Stop::Database(error) => error.to_string(),
         Stop::Changed(why) => {
+            let why = one_line(why);
             format!("import: {file}: it has changed since it was checked: {why}")
         }
         Stop::Signal(number) => format!("import: {file}: ended by signal {number}"),

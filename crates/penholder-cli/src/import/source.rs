@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use penholder_core::shown_path;
+
 use crate::failure::{FAILED, Failure};
 
 /// Some programs write it at the beginning of UTF-8 text.
@@ -26,7 +28,7 @@ impl Source {
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let name = match path.to_str() {
             Some("-") => "standard input".to_owned(),
-            _ => path.display().to_string(),
+            _ => shown_path(path).to_string(),
         };
         let failed = |next: &str, error: io::Error| {
             Failure::new(format!("import: {name}: {error}: {next}"), FAILED)

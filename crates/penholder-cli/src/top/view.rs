@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use penholder::lock::{Holder, LockError, ProcessState, QueueFileState, Status, Waiter};
+use penholder_core::shown_path;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Flex, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -148,7 +149,7 @@ impl View {
         let width = u16::try_from(right.chars().count()).unwrap_or(u16::MAX);
         let [left, end] =
             Layout::horizontal([Constraint::Fill(1), Constraint::Length(width)]).areas(area);
-        let name = format!("penholder top  {}", watch.database().display());
+        let name = format!("penholder top  {}", shown_path(watch.database()));
         let bold = Style::new().add_modifier(Modifier::BOLD);
         frame.render_widget(Paragraph::new(name).style(bold), left);
         let alert = Style::new().add_modifier(Modifier::REVERSED);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use penholder_core::shown_name;
 use penholder_lock::{Opener, Openers, Process, ProcessState};
 
 use super::detector::Detector;
@@ -101,7 +102,7 @@ fn replaced(openers: &[Opener], subject: &Subject<'_>) -> Vec<Finding> {
         };
         let old: Vec<_> = openers.iter().filter(has_old).collect();
         if !old.is_empty() {
-            let name = file.file_name().unwrap_or_default().display();
+            let name = shown_name(&file);
             let found = format!("an older {name}, which was deleted, is open in ");
             findings.push(found_replaced(found, &old));
         }
@@ -109,8 +110,8 @@ fn replaced(openers: &[Opener], subject: &Subject<'_>) -> Vec<Finding> {
     let has_other = |opener: &&Opener| has_wal_of_another(opener, subject);
     let other: Vec<_> = openers.iter().filter(has_other).collect();
     if !other.is_empty() {
-        let name = subject.location.wal();
-        let name = name.file_name().unwrap_or_default().display();
+        let wal = subject.location.wal();
+        let name = shown_name(&wal);
         let found = format!("{name} is open, together with another database file, in ");
         findings.push(found_replaced(found, &other));
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use penholder_core::Deadline;
+use penholder_core::{Deadline, shown_path};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
@@ -107,7 +107,10 @@ pub(crate) fn set_up_by_program(
     }
     Err(Error::misuse(
         "run the connection hook",
-        format!("it left a transaction open on {}", location.path.display()),
+        format!(
+            "it left a transaction open on {}",
+            shown_path(&location.path)
+        ),
         "let it COMMIT what it begins",
     ))
 }
