@@ -66,7 +66,8 @@ pub use printable::{OneLine, is_escaped, one_line, shell_word, shown_name, shown
 pub use queue_file::{BatchSize, Combining, QueueFileFault, QueueFileHeader, Withdrawal};
 pub use status::{
     Counters, Event, EventKind, EventsSince, Holder, LockState, Opened, Opener, OpenerElsewhere,
-    Openers, Percentiles, Process, ProcessState, QueueFileState, Sizes, Snapshot, Status, Waiter,
+    Openers, Percentiles, Process, ProcessState, QueueFileState, Sizes, Snapshot, SqliteAccess,
+    SqliteHolder, SqliteLock, Status, Waiter,
 };
 pub use turnstile::QueuePolicy;
 

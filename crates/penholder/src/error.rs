@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use penholder_core::{Obstacle, one_line, shown_name, shown_path};
-use penholder_lock::{Deadline, Holder, LockError, Process};
+use penholder_lock::{Deadline, Holder, LockError, Process, SqliteHolder, SqliteLock};
 use rusqlite::{ErrorCode, ffi};
 
 use crate::sidecar;
@@ -92,7 +92,9 @@ enum Kind {
         /// Which of several statements failed.
         place: Option<String>,
         deadline: Deadline,
-        unlocked_writer: Option<Process>,
+        holder: Option<SqliteHolder>,
+        /// Whether the write lock was ours meanwhile.
+        is_locked: bool,
         source: rusqlite::Error,
     },
     /// All reader connections were in use until the deadline.
@@ -308,7 +310,7 @@ impl Error {
     pub(crate) fn busy(
         path: &Path,
         deadline: Deadline,
-        unlocked_writer: Option<Process>,
+        holder: Option<SqliteHolder>,
         source: rusqlite::Error,
     ) -> Self {
         let path = path.to_owned();
@@ -316,9 +318,18 @@ impl Error {
             path,
             place: None,
             deadline,
-            unlocked_writer,
+            holder,
+            is_locked: false,
             source,
         })
+    }
+
+    /// Says that the write lock was ours while SQLite's own was not free.
+    pub(crate) fn under_write_lock(mut self) -> Self {
+        if let Kind::Busy { is_locked, .. } = &mut *self.kind {
+            *is_locked = true;
+        }
+        self
     }
 
     pub(crate) fn no_reader(path: &Path, deadline: Deadline, size: usize) -> Self {
@@ -432,13 +443,15 @@ impl Error {
                 path,
                 place,
                 deadline,
-                unlocked_writer,
+                holder,
+                is_locked,
                 source,
             } => Kind::Busy {
                 path: path.clone(),
                 place: place.clone(),
                 deadline: *deadline,
-                unlocked_writer: unlocked_writer.clone(),
+                holder: holder.clone(),
+                is_locked: *is_locked,
                 source: copy_of(source),
             },
             Kind::Lock(error) => Kind::Lock(error.clone()),
@@ -600,15 +613,22 @@ impl Error {
         self.lock_error()?.holder()
     }
 
-    /// Returns the process that writes without the write lock, if the kernel's tables show one.
+    /// Returns the process that had SQLite's own lock when the deadline passed, and which lock it
+    /// was, if the kernel's tables showed it.
     #[must_use]
-    pub fn unlocked_writer(&self) -> Option<&Process> {
+    pub fn sqlite_holder(&self) -> Option<&SqliteHolder> {
         match &*self.kind {
-            Kind::Busy {
-                unlocked_writer, ..
-            } => unlocked_writer.as_ref(),
+            Kind::Busy { holder, .. } => holder.as_ref(),
             _ => None,
         }
+    }
+
+    /// Returns the process that writes without the write lock, or keeps writers out, if the
+    /// kernel's tables show one.
+    #[must_use]
+    pub fn unlocked_writer(&self) -> Option<&Process> {
+        let holder = self.sqlite_holder()?;
+        holder.lock.keeps_writers_out().then_some(&holder.process)
     }
 
     /// Returns the error of the write lock, if it is one.
@@ -735,15 +755,13 @@ impl fmt::Display for Text<'_> {
                 path,
                 place,
                 deadline,
-                unlocked_writer,
+                holder,
+                is_locked,
                 ..
-            } => busy_text(
-                f,
-                path,
-                place.as_deref(),
-                deadline,
-                unlocked_writer.as_ref(),
-            ),
+            } => {
+                busy_heading(f, path, place.as_deref(), deadline)?;
+                busy_text(f, holder.as_ref(), *is_locked)
+            }
             Kind::NoReader {
                 path,
                 deadline,
@@ -833,27 +851,42 @@ fn sqlite_text(
     )
 }
 
-fn busy_text(
+fn busy_heading(
     f: &mut fmt::Formatter<'_>,
     path: &Path,
     place: Option<&str>,
     deadline: &Deadline,
-    unlocked_writer: Option<&Process>,
 ) -> fmt::Result {
     write!(f, "database busy after {deadline}: {}", shown_path(path))?;
     match place {
-        Some(place) => writeln!(f, ": {}", one_line(place))?,
-        None => writeln!(f)?,
+        Some(place) => writeln!(f, ": {}", one_line(place)),
+        None => writeln!(f),
     }
-    f.write_str("  the write lock was free, but SQLite's own lock was not: ")?;
-    match unlocked_writer {
-        Some(process) => writeln!(f, "{process} writes without the write lock")?,
+}
+
+/// Who has SQLite's own lock, and what to do.
+fn busy_text(
+    f: &mut fmt::Formatter<'_>,
+    holder: Option<&SqliteHolder>,
+    is_locked: bool,
+) -> fmt::Result {
+    f.write_str(match is_locked {
+        true => "  the write lock was free, but SQLite's own lock was not: ",
+        false => "  SQLite's own lock was not free: ",
+    })?;
+    match holder {
+        Some(holder) if is_locked => writeln!(f, "{}", holder.without_write_lock())?,
+        Some(holder) => writeln!(f, "{holder}")?,
         None => f.write_str(
             "a process writes without the write lock or keeps SQLite's lock \
              (`PRAGMA locking_mode=EXCLUSIVE`), or SQLite recovers or checkpoints\n",
         )?,
     }
-    f.write_str("  try again, or let that program write through penholder")
+    f.write_str(match holder.map(|holder| holder.lock) {
+        Some(SqliteLock::Shared) => "  try again when it has ended its read transaction",
+        Some(SqliteLock::Recovery) => "  try again",
+        _ => "  try again, or let that program write through penholder",
+    })
 }
 
 fn no_reader_text(
@@ -967,6 +1000,11 @@ fn is_commit_in_closure(error: &rusqlite::Error) -> bool {
 /// Returns whether SQLite says that another connection has one of its locks.
 pub(crate) fn is_busy_code(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+}
+
+/// Makes what SQLite says if another connection has one of its locks.
+pub(crate) fn busy_code() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)
 }
 
 /// Looks for files that explain why SQLite may not write the database.

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use penholder_core::{Deadline, LOCK_FILE_NAME, Locker, shown_path};
+use penholder_core::{Deadline, LOCK_FILE_NAME, Locker, SqliteAccess, SqliteHolder, shown_path};
 use penholder_lock::WriteLocker;
 use rusqlite::Connection;
 
 use crate::attachment::Attachment;
 use crate::attachments;
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
 use crate::former_users;
 use crate::location::Location;
 use crate::options::OpenOptions;
@@ -213,11 +213,21 @@ fn ensure_wal(
         Err(error) => return Err(error.into()),
     };
     // Another process may have switched it while we waited.
-    let done = connection::is_wal(connection, deadline).map_err(failed)?
-        || connection::switch_to_wal(connection, deadline).map_err(failed)?;
+    let switched = match connection::is_wal(connection, deadline).map_err(failed)? {
+        true => Ok(true),
+        false => connection::switch_to_wal(connection, deadline),
+    };
+    let not_alone = |e| {
+        connection::explain_access(SqliteAccess::Alone, location, deadline, e).under_write_lock()
+    };
+    let switched = switched.map_err(not_alone);
     drop(guard);
-    if done {
+    if switched? {
         return Ok(());
+    }
+    // Of some locks SQLite says nothing, and leaves the mode as it is.
+    if SqliteHolder::find(&location.path, SqliteAccess::Alone).is_some() {
+        return Err(not_alone(error::busy_code()));
     }
     Err(Error::refused(
         "open database",

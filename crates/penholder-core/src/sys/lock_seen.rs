@@ -11,3 +11,13 @@ pub(crate) enum Seen {
     /// The tables cannot be read.
     Unknown,
 }
+
+/// A POSIX lock that a process has on a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PosixLock {
+    pub(crate) pid: u32,
+    pub(crate) exclusive: bool,
+    /// The first byte and the last.
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+}

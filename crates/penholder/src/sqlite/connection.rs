@@ -4,7 +4,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use penholder_core::{Deadline, shown_path};
+use penholder_core::{Deadline, SqliteAccess, SqliteHolder, shown_path};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
@@ -196,9 +196,20 @@ pub(crate) fn switch_to_wal(
 /// Explains an error of SQLite on opening or reading this file: what is in the way, and what
 /// to do.
 pub(crate) fn explain(location: &Location, deadline: &Deadline, error: rusqlite::Error) -> Error {
+    explain_access(SqliteAccess::Read, location, deadline, error)
+}
+
+/// Does the same for a connection that wanted this access.
+pub(crate) fn explain_access(
+    access: SqliteAccess,
+    location: &Location,
+    deadline: &Deadline,
+    error: rusqlite::Error,
+) -> Error {
     let path = &location.path;
     if is_busy_code(&error) {
-        return Error::busy(path, *deadline, None, error);
+        let holder = SqliteHolder::find(path, access);
+        return Error::busy(path, *deadline, holder, error);
     }
     let refused = |why, next| Error::refused("open database", path, why, next);
     let code = error.sqlite_error().map(|error| error.extended_code);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 #[cfg(feature = "tokio")]
 use penholder_core::Canceller;
-use penholder_core::{Deadline, Guard, Process};
+use penholder_core::{Deadline, Guard, SqliteAccess, SqliteHolder};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, ffi};
 
@@ -16,7 +16,6 @@ use crate::data::{Executed, Statement, Value, place_of};
 use crate::error::{self, Error, Kept, Result, Setting};
 use crate::options::OpenOptions;
 use crate::sqlite::connection;
-use crate::sqlite::lock_bytes;
 use crate::sqlite::query::step;
 use crate::sqlite::sql::{StatementKind, may_change_connection};
 use crate::sqlite::wal::{self, Due};
@@ -428,9 +427,8 @@ impl<'a> Session<'a> {
                 error
             };
         }
-        let shm = self.context.location.shm();
-        let unlocked_writer = Process::with_posix_lock(&shm, lock_bytes::WAL_WRITE);
-        let error = Error::busy(path, self.deadline, unlocked_writer, error);
+        let holder = SqliteHolder::find(path, SqliteAccess::Write);
+        let error = Error::busy(path, self.deadline, holder, error).under_write_lock();
         telemetry::failed(self.context.labels(), &error);
         error
     }

@@ -15,10 +15,12 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use super::process;
-pub(crate) use crate::sys::lock_seen::Seen;
+pub(crate) use crate::sys::lock_seen::{PosixLock, Seen};
 
 /// How long the search through all processes, or through one, may take.
 const SEARCH_MAX: Duration = Duration::from_millis(40);
+/// How often a table is read that the kernel gives in pieces.
+const READINGS_MAX: u32 = 5;
 /// How many descriptors of a process are examined even after that time: whether a
 /// process holds must not depend on how busy the machine is.
 const ALWAYS: usize = 1024;
@@ -99,7 +101,6 @@ fn parse_lock(line: &str) -> Option<Lock<'_>> {
 ///
 /// The table cannot be read.
 fn find(matches: impl Fn(&Lock<'_>) -> bool) -> io::Result<Option<i64>> {
-    const READINGS_MAX: u32 = 5;
     for _ in 0..READINGS_MAX {
         let (table, in_one_piece) = read_table()?;
         if let Some(lock) = table.lines().filter_map(parse_lock).find(&matches) {
@@ -156,6 +157,40 @@ pub(crate) fn posix_owner(path: &Path, byte: u64) -> Option<u32> {
     });
     let owner = u32::try_from(found.ok()??).ok();
     owner.filter(|&pid| pid > 0)
+}
+
+/// Finds the POSIX locks on each of these files. The kernel may skip one as it gives a long table
+/// in pieces, so such a table is read a few times.
+pub(crate) fn posix_locks<const N: usize>(files: [&Path; N]) -> [Vec<PosixLock>; N] {
+    let names = files.map(table_name);
+    let mut found = files.map(|_| Vec::new());
+    for _ in 0..READINGS_MAX {
+        let Ok((table, in_one_piece)) = read_table() else {
+            break;
+        };
+        let posix = table.lines().filter_map(parse_lock);
+        for lock in posix.filter(|lock| lock.kind == "POSIX") {
+            let is_on = |name: &Option<TableName>| name.as_ref().is_some_and(|n| n.0 == lock.file);
+            let place = names.iter().position(is_on);
+            let pid = u32::try_from(lock.taker).ok().filter(|&pid| pid > 0);
+            let (Some(place), Some(pid)) = (place, pid) else {
+                continue;
+            };
+            let held = PosixLock {
+                pid,
+                exclusive: lock.exclusive,
+                first: lock.first,
+                last: lock.last,
+            };
+            if !found[place].contains(&held) {
+                found[place].push(held);
+            }
+        }
+        if in_one_piece {
+            break;
+        }
+    }
+    found
 }
 
 /// Finds the processes with a shared POSIX lock on one of these bytes of the file, in
