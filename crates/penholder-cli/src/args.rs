@@ -486,7 +486,7 @@ pub(crate) struct Kind {
     help: &'static str,
 }
 
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 7] = [
     Kind {
         event: EventKind::LongHold,
         name: "long-hold",
@@ -516,6 +516,11 @@ const KINDS: [Kind; 6] = [
         event: EventKind::Combined,
         name: "combined",
         help: "A process did the writes of waiting processes",
+    },
+    Kind {
+        event: EventKind::SqliteBusy,
+        name: "sqlite-busy",
+        help: "A process wrote without the write lock",
     },
 ];
 

@@ -73,7 +73,9 @@ fn events_are_printed_latest_first() {
         let names = [
             "at",
             "call_site",
+            "count",
             "duration_s",
+            "first",
             "kind",
             "label",
             "other_pid",

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
 /// The schema of `status --json`, which does not change within a major version.
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 12] = [
     "batch_writes",
     "counters",
     "events",
@@ -26,6 +26,7 @@ const FIELDS: [&str; 11] = [
     "queue",
     "queue_file",
     "queue_file_fault",
+    "sqlite_lock",
     "state",
     "wait_us",
 ];
@@ -80,6 +81,7 @@ fn the_holder_is_described() {
         "held_s",
         "label",
         "pid",
+        "queues",
         "since",
         "state",
         "statement",

@@ -205,6 +205,7 @@ async fn find_holder(options: &Arc<LockOptions>, deadline: Deadline, threads: us
             let kind = Kind::Timeout {
                 deadline,
                 holder: None,
+                outsider: None,
                 threads,
                 processes: 0,
             };

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::deadline::Deadline;
 use crate::obstacle::Obstacle;
 use crate::printable::{one_line, shown_path, user_text};
-use crate::status::Holder;
+use crate::status::{Holder, SqliteHolder};
 use crate::sys::file;
 
 /// Why a lock could not be taken, read or released.
@@ -47,6 +47,8 @@ pub(crate) enum Kind {
     Timeout {
         deadline: Deadline,
         holder: Option<Holder>,
+        /// The process that has SQLite's own lock, for which the holder waits too.
+        outsider: Option<SqliteHolder>,
         /// How many threads of this process were ahead, including the holder.
         threads: usize,
         /// How many processes were ahead in the queue, without the holder.
@@ -76,11 +78,13 @@ impl Clone for LockError {
             Kind::Timeout {
                 deadline,
                 holder,
+                outsider,
                 threads,
                 processes,
             } => Kind::Timeout {
                 deadline: *deadline,
                 holder: holder.clone(),
+                outsider: outsider.clone(),
                 threads: *threads,
                 processes: *processes,
             },
@@ -220,6 +224,16 @@ impl LockError {
         }
     }
 
+    /// Returns the process that had SQLite's own lock without the write lock at the time of a
+    /// timeout, so that the holder waited for it too.
+    #[must_use]
+    pub fn outsider(&self) -> Option<&SqliteHolder> {
+        match &self.inner.kind {
+            Kind::Timeout { outsider, .. } => outsider.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Returns the path of the lock file.
     #[must_use]
     pub fn lock_file(&self) -> &Path {
@@ -256,6 +270,7 @@ impl fmt::Display for LockError {
             Kind::Timeout {
                 deadline,
                 holder,
+                outsider,
                 threads,
                 processes,
             } => {
@@ -266,6 +281,12 @@ impl fmt::Display for LockError {
                         f,
                         "  holder: a process that left no record, or that has just released the lock"
                     )?,
+                }
+                if let Some(outsider) = outsider {
+                    writeln!(
+                        f,
+                        "  SQLite's own lock: {outsider}, so the holder waits too"
+                    )?;
                 }
                 if *threads > 1 {
                     writeln!(f, "  queue: {threads} threads of this process ahead of you")?;

@@ -9,10 +9,11 @@ use crate::holder_record::{self, FileContent, RECORD_LEN, RecordWriter};
 use crate::inherited_hold::{self, Ancestors, DEPTH_MAX, Level};
 use crate::lineage::{Lineage, ProcessId};
 use crate::lock_options::{LOCK_FILE_NAME, LockOptions};
+use crate::queue_file::{OutsiderRecord, Slot, WRITE_LOCK};
 use crate::sys::descriptor::Descriptor;
 use crate::sys::file::{self, FileId};
 use crate::sys::locks::{self, Seen, TableName};
-use crate::sys::process::Identity;
+use crate::sys::process::{self, Identity};
 use crate::sys::{clock, filesystem};
 use crate::turnstile::KernelLock;
 
@@ -294,6 +295,8 @@ pub(crate) struct KernelAttempt<'a> {
     pub(crate) length: u64,
     /// The pid of a holder that does not use the queue; zero if it is not known.
     pub(crate) unqueued_holder: Option<u64>,
+    /// Where others learn of such a holder.
+    slot: Option<&'a Slot>,
 }
 
 impl<'a> KernelAttempt<'a> {
@@ -303,7 +306,14 @@ impl<'a> KernelAttempt<'a> {
             options,
             length: 0,
             unqueued_holder: None,
+            slot: None,
         }
+    }
+
+    /// Leaves word of a holder that does not use the queue in this slot's queue file.
+    pub(crate) fn noting_in(self, slot: &'a Slot) -> Self {
+        let slot = Some(slot);
+        Self { slot, ..self }
     }
 }
 
@@ -341,6 +351,21 @@ impl KernelLock for KernelAttempt<'_> {
             Seen::NotHeld | Seen::Unknown => None,
         });
         self.unqueued_holder = Some(pid.map_or(0, u64::from));
+        if let (Some(slot), Some(pid)) = (self.slot, pid) {
+            slot.note_outsider(&outsider(pid, WRITE_LOCK, self.file.identity.pidns));
+        }
+    }
+}
+
+/// Describes a process in the way, of which this process knows the pid in its own namespace.
+pub(crate) fn outsider(pid: u32, lock: u64, own_pidns: Option<u64>) -> OutsiderRecord {
+    OutsiderRecord {
+        at: clock::monotonic(),
+        pid,
+        start: process::start(pid),
+        pidns: own_pidns,
+        lock,
+        cmd: process::cmd(pid).unwrap_or_default(),
     }
 }
 

@@ -627,6 +627,9 @@ impl Error {
     /// kernel's tables show one.
     #[must_use]
     pub fn unlocked_writer(&self) -> Option<&Process> {
+        if let Some(outsider) = self.lock_error().and_then(LockError::outsider) {
+            return Some(&outsider.process);
+        }
         let holder = self.sqlite_holder()?;
         holder.lock.keeps_writers_out().then_some(&holder.process)
     }
@@ -875,7 +878,6 @@ fn busy_text(
         false => "  SQLite's own lock was not free: ",
     })?;
     match holder {
-        Some(holder) if is_locked => writeln!(f, "{}", holder.without_write_lock())?,
         Some(holder) => writeln!(f, "{holder}")?,
         None => f.write_str(
             "a process writes without the write lock or keeps SQLite's lock \

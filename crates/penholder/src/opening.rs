@@ -217,16 +217,16 @@ fn ensure_wal(
         true => Ok(true),
         false => connection::switch_to_wal(connection, deadline),
     };
-    let not_alone = |e| {
-        connection::explain_access(SqliteAccess::Alone, location, deadline, e).under_write_lock()
-    };
+    let (access, lock_file) = (SqliteAccess::Alone, Some(attachment.locker().lock_file()));
+    let not_alone =
+        |e| connection::explain_access(access, lock_file, location, deadline, e).under_write_lock();
     let switched = switched.map_err(not_alone);
     drop(guard);
     if switched? {
         return Ok(());
     }
     // Of some locks SQLite says nothing, and leaves the mode as it is.
-    if SqliteHolder::find(&location.path, SqliteAccess::Alone).is_some() {
+    if SqliteHolder::find(&location.path, lock_file, access).is_some() {
         return Err(not_alone(error::busy_code()));
     }
     Err(Error::refused(

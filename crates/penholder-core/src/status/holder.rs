@@ -43,6 +43,9 @@ pub struct Holder {
     pub state: ProcessState,
     /// Whether it left a record. Without one only the kernel's tables can name it.
     pub recorded: bool,
+    /// Whether it takes the lock as this crate does: it left a record, or has a slot in the queue
+    /// file. `false` for a plain `flock`, for example of `flock(1)`.
+    pub queues: bool,
     /// What it runs, or ran last, if it noted that: the beginning of a statement, on
     /// one line, control characters escaped; or where the program called
     /// (`file:line`).
@@ -121,6 +124,7 @@ impl Holder {
             self.pid == Some(occupant.pid) || (is_elsewhere && self.recorded)
         };
         let occupant = snapshot.holder().filter(is_same);
+        self.queues |= occupant.is_some();
         self.statement = occupant.and_then(|occupant| occupant.statement);
     }
 
@@ -142,6 +146,23 @@ impl Holder {
             label: record.label,
             state,
             recorded: true,
+            queues: true,
+            statement: None,
+        }
+    }
+
+    /// Makes the holder of a lock that a waiter found to be held by a process which does not
+    /// queue.
+    pub(super) fn without_record(process: &Process) -> Self {
+        Self {
+            pid: Some(process.pid),
+            since: None,
+            held: None,
+            cmd: process.cmd.clone(),
+            label: None,
+            state: process.state,
+            recorded: false,
+            queues: false,
             statement: None,
         }
     }
@@ -156,6 +177,7 @@ impl Holder {
             label: None,
             state: process.map_or(ProcessState::Unknown, |process| process.state),
             recorded: false,
+            queues: false,
             statement: None,
         }
     }
@@ -325,13 +347,14 @@ impl fmt::Display for Holder {
 impl serde::Serialize for Holder {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
-        let mut out = serializer.serialize_struct("Holder", 7)?;
+        let mut out = serializer.serialize_struct("Holder", 8)?;
         out.serialize_field("pid", &self.pid)?;
         out.serialize_field("since", &self.since.map(time::rfc3339))?;
         out.serialize_field("held_s", &self.held.map(|held| held.as_secs_f64()))?;
         out.serialize_field("cmd", &self.cmd)?;
         out.serialize_field("label", &self.label)?;
         out.serialize_field("state", &self.state)?;
+        out.serialize_field("queues", &self.queues)?;
         out.serialize_field("statement", &self.statement)?;
         out.end()
     }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::process::Process;
-use crate::sys::locks::{self, PosixLock};
+use crate::sys::locks::{self, LockSeen};
 use crate::sys::process;
 
 /// One of SQLite's locks, and what its holder does to others with it. The first keep most others
@@ -57,6 +57,9 @@ pub struct SqliteHolder {
     pub process: Process,
     /// The lock that it has; of several the one that keeps most others out.
     pub lock: SqliteLock,
+    /// Whether it neither has the write lock nor works under it: a program that does not know of
+    /// the write lock.
+    pub is_outsider: bool,
 }
 
 /// `PENDING_BYTE` of the database file.
@@ -71,6 +74,21 @@ const WAL_WRITE: u64 = 120;
 const WAL_RECOVER: u64 = 122;
 
 impl SqliteLock {
+    const ALL: [Self; 6] = [
+        Self::Exclusive,
+        Self::Pending,
+        Self::Write,
+        Self::Reserved,
+        Self::Recovery,
+        Self::Shared,
+    ];
+
+    /// Returns the number that stands for it in a queue file, from two on: one is the write lock
+    /// itself.
+    pub(crate) fn number(self) -> u64 {
+        self as u64 + 2
+    }
+
     /// Whether it keeps writers out.
     #[must_use]
     pub fn keeps_writers_out(self) -> bool {
@@ -78,7 +96,7 @@ impl SqliteLock {
     }
 
     /// Returns which of them a lock on the database file is, if it is one.
-    fn on_database(lock: &PosixLock) -> Option<Self> {
+    fn on_database(lock: &LockSeen) -> Option<Self> {
         let covers = |first, last| lock.first <= last && lock.last >= first;
         if covers(SHARED.0, SHARED.1) {
             return Some(if lock.exclusive {
@@ -99,7 +117,7 @@ impl SqliteLock {
     }
 
     /// Returns which of them a lock on the `-shm` file is, if it is one.
-    fn on_index(lock: &PosixLock) -> Option<Self> {
+    fn on_index(lock: &LockSeen) -> Option<Self> {
         let covers = |byte| lock.exclusive && (lock.first..=lock.last).contains(&byte);
         if covers(WAL_WRITE) {
             Some(Self::Write)
@@ -121,46 +139,67 @@ impl SqliteAccess {
 
 impl SqliteHolder {
     /// Finds the process with a lock of SQLite that prevents this access to a database, if the
-    /// kernel's tables show one at this moment. No file is opened, so this is safe for a database
-    /// that SQLite has open in this process.
+    /// kernel's tables show one at this moment; with a lock file, also whether it is an outsider
+    /// to that. No file is opened, so this is safe for a database that SQLite has open in
+    /// this process.
     #[must_use]
-    pub fn find(database: &Path, access: SqliteAccess) -> Option<Self> {
+    pub fn find(database: &Path, lock_file: Option<&Path>, access: SqliteAccess) -> Option<Self> {
         let index = index_of(database);
-        let [on_database, on_index] = locks::posix_locks([database, &index]);
+        // Together: the write lock may change hands before a second look.
+        let [on_database, on_index, on_lock_file] =
+            locks::locks_on([database, &index, lock_file.unwrap_or(Path::new(""))]);
+        let posix = |held: &&LockSeen| held.is_posix;
+        let on_database = on_database.iter().filter(posix);
+        let on_database =
+            on_database.filter_map(|held| Some((SqliteLock::on_database(held)?, held.pid)));
+        let on_index = on_index.iter().filter(posix);
+        let on_index = on_index.filter_map(|held| Some((SqliteLock::on_index(held)?, held.pid)));
         let own = std::process::id();
-        let on_database = on_database
-            .iter()
-            .filter_map(|held| Some((SqliteLock::on_database(held)?, held.pid)));
-        let on_index = on_index
-            .iter()
-            .filter_map(|held| Some((SqliteLock::on_index(held)?, held.pid)));
-        on_database
+        let (lock, pid) = on_database
             .chain(on_index)
             .filter(|&(lock, pid)| {
                 access.is_prevented_by(lock) && (lock != SqliteLock::Shared || pid != own)
             })
-            .min()
-            .map(|(lock, pid)| Self {
-                process: Process::of(pid),
-                lock,
-            })
+            .min()?;
+        let takers = on_lock_file.iter().filter(|held| !held.is_posix);
+        let takers: Vec<u32> = takers.map(|held| held.pid).collect();
+        Some(Self {
+            process: Process::of(pid),
+            lock,
+            is_outsider: lock != SqliteLock::Shared
+                && lock_file.is_some_and(|lock_file| !is_under(pid, &takers, lock_file)),
+        })
     }
 
-    /// Says what it does, for a caller that knows that the write lock is not this process's.
-    #[must_use]
-    pub fn without_write_lock(&self) -> String {
-        match self.lock {
-            SqliteLock::Shared | SqliteLock::Recovery => self.to_string(),
-            _ => format!("{self} without the write lock"),
-        }
+    /// Makes it of what a process left in the queue file.
+    pub(super) fn of_record(process: Process, number: u64) -> Option<Self> {
+        let lock = SqliteLock::ALL
+            .into_iter()
+            .find(|lock| lock.number() == number)?;
+        Some(Self {
+            process,
+            lock,
+            is_outsider: true,
+        })
     }
+}
 
-    /// Whether it is the process with this id, or works under its hold: a descendant of it.
-    #[must_use]
-    pub fn is_under(&self, pid: u32) -> bool {
-        let own = self.process.pid;
-        own == pid || process::ancestors(own).contains(&pid)
+/// Whether a process has the write lock, which these processes took, or works under the hold of
+/// one of them.
+fn is_under(pid: u32, takers: &[u32], lock_file: &Path) -> bool {
+    if takers.is_empty() {
+        return false;
     }
+    // The process that took it may have ended, and left it to its parent or its children.
+    let holds = |pid| {
+        let name = locks::table_name(lock_file);
+        name.is_some_and(|name| locks::holds_flock(pid, lock_file, &name) == Some(true))
+    };
+    let ancestors = process::ancestors(pid);
+    takers.contains(&pid)
+        || ancestors.iter().any(|ancestor| takers.contains(ancestor))
+        || holds(pid)
+        || ancestors.into_iter().any(holds)
 }
 
 /// Returns the path of the `-shm` file.
@@ -188,7 +227,15 @@ impl fmt::Display for SqliteLock {
 
 impl fmt::Display for SqliteHolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.process, self.lock)
+        if self.process.pid == std::process::id() {
+            return write!(f, "another connection of this process {}", self.lock);
+        }
+        write!(f, "{} {}", self.process, self.lock)?;
+        match self.lock {
+            SqliteLock::Shared | SqliteLock::Recovery => Ok(()),
+            _ if self.is_outsider => f.write_str(" without the write lock"),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -196,11 +243,12 @@ impl fmt::Display for SqliteHolder {
 impl serde::Serialize for SqliteHolder {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
-        let mut out = serializer.serialize_struct("SqliteHolder", 4)?;
+        let mut out = serializer.serialize_struct("SqliteHolder", 5)?;
         out.serialize_field("pid", &self.process.pid)?;
         out.serialize_field("cmd", &self.process.cmd)?;
         out.serialize_field("state", &self.process.state)?;
         out.serialize_field("lock", &self.lock)?;
+        out.serialize_field("outsider", &self.is_outsider)?;
         out.end()
     }
 }
@@ -209,8 +257,9 @@ impl serde::Serialize for SqliteHolder {
 mod tests {
     use super::*;
 
-    fn held(exclusive: bool, first: u64, last: u64) -> PosixLock {
-        PosixLock {
+    fn held(exclusive: bool, first: u64, last: u64) -> LockSeen {
+        LockSeen {
+            is_posix: true,
             pid: 1,
             exclusive,
             first,

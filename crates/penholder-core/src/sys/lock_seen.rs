@@ -12,9 +12,12 @@ pub(crate) enum Seen {
     Unknown,
 }
 
-/// A POSIX lock that a process has on a file.
+/// A lock that a process has on a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PosixLock {
+pub(crate) struct LockSeen {
+    /// A POSIX lock, or else a `flock`.
+    pub(crate) is_posix: bool,
+    /// The owner of a POSIX lock, and the taker of a `flock`; zero if it is not visible.
     pub(crate) pid: u32,
     pub(crate) exclusive: bool,
     /// The first byte and the last.

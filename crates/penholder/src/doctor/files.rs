@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use penholder_core::{Obstacle, OpenerElsewhere, shell_word};
-use penholder_lock::{SqliteAccess, SqliteHolder, SqliteLock};
+use penholder_lock::{SqliteHolder, SqliteLock};
 
 use super::report::{Check, Finding};
 use super::subject::Subject;
@@ -179,7 +179,7 @@ fn journal(subject: &Subject<'_>) -> Finding {
         let found = format!("{name} has nothing to roll back");
         return Finding::ok(Check::Journal, found);
     }
-    let holder = SqliteHolder::find(&subject.location.path, SqliteAccess::Write);
+    let holder = subject.sqlite_holder();
     let holder = holder.filter(|holder| holder.lock != SqliteLock::Write);
     if let Some(SqliteHolder { process, .. }) = holder {
         let found = format!("{name} is in use by {process}");

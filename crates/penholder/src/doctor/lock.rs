@@ -57,6 +57,10 @@ fn holder(subject: &Subject<'_>, status: &Status) -> Finding {
     let Some(holder) = &status.holder else {
         return Finding::ok(Check::Holder, format!("free{waiting}"));
     };
+    let waiting = match status.outsider() {
+        Some(outsider) => format!("{waiting}; it waits for {outsider}"),
+        None => waiting,
+    };
     let found = format!("held by {holder}{waiting}");
     if holder.state == ProcessState::Stopped {
         return Finding::error(Check::Holder, found).next(continue_or_end(holder));

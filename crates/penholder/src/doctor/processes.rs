@@ -5,9 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use penholder_core::shown_name;
-use penholder_lock::{
-    Opener, Openers, Process, ProcessState, SqliteAccess, SqliteHolder, SqliteLock,
-};
+use penholder_lock::{Opener, Openers, Process, ProcessState, SqliteHolder, SqliteLock};
 
 use super::detector::Detector;
 use super::report::{Check, Finding};
@@ -141,7 +139,7 @@ fn unlocked_writers(
     unlocked: &[&Opener],
     complete: bool,
 ) -> Vec<Finding> {
-    let writer = SqliteHolder::find(&subject.location.path, SqliteAccess::Write);
+    let writer = subject.sqlite_holder();
     let is_writer = |process: &Process| is_of(writer.as_ref(), process.pid);
     let holder = subject.locker.holder().ok().flatten();
     let holder = holder.and_then(|holder| holder.pid);
@@ -195,7 +193,7 @@ fn is_awaited(subject: &Subject<'_>) -> bool {
 fn writes(holder: &SqliteHolder, is_awaited: bool) -> Finding {
     let process = &holder.process;
     let found = match holder.lock {
-        SqliteLock::Exclusive => holder.without_write_lock(),
+        SqliteLock::Exclusive => holder.to_string(),
         _ => format!("{process} is writing now without the write lock"),
     };
     if process.state == ProcessState::Stopped {

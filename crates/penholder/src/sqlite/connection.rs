@@ -196,19 +196,21 @@ pub(crate) fn switch_to_wal(
 /// Explains an error of SQLite on opening or reading this file: what is in the way, and what
 /// to do.
 pub(crate) fn explain(location: &Location, deadline: &Deadline, error: rusqlite::Error) -> Error {
-    explain_access(SqliteAccess::Read, location, deadline, error)
+    explain_access(SqliteAccess::Read, None, location, deadline, error)
 }
 
-/// Does the same for a connection that wanted this access.
+/// Does the same for a connection that wanted this access; `lock_file` tells who has the write
+/// lock.
 pub(crate) fn explain_access(
     access: SqliteAccess,
+    lock_file: Option<&Path>,
     location: &Location,
     deadline: &Deadline,
     error: rusqlite::Error,
 ) -> Error {
     let path = &location.path;
     if is_busy_code(&error) {
-        let holder = SqliteHolder::find(path, access);
+        let holder = SqliteHolder::find(path, lock_file, access);
         return Error::busy(path, *deadline, holder, error);
     }
     let refused = |why, next| Error::refused("open database", path, why, next);

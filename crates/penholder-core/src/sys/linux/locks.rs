@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use super::process;
-pub(crate) use crate::sys::lock_seen::{PosixLock, Seen};
+pub(crate) use crate::sys::lock_seen::{LockSeen, Seen};
 
 /// How long the search through all processes, or through one, may take.
 const SEARCH_MAX: Duration = Duration::from_millis(40);
@@ -159,31 +159,22 @@ pub(crate) fn posix_owner(path: &Path, byte: u64) -> Option<u32> {
     owner.filter(|&pid| pid > 0)
 }
 
-/// Finds the POSIX locks on each of these files. The kernel may skip one as it gives a long table
-/// in pieces, so such a table is read a few times.
-pub(crate) fn posix_locks<const N: usize>(files: [&Path; N]) -> [Vec<PosixLock>; N] {
+/// Finds the POSIX locks and `flock`s on each of these files, as they were together at one moment.
+/// The kernel gives a long table in pieces and may skip a lock; such a table is read a few times,
+/// and what was seen in any reading counts.
+pub(crate) fn locks_on<const N: usize>(files: [&Path; N]) -> [Vec<LockSeen>; N] {
     let names = files.map(table_name);
     let mut found = files.map(|_| Vec::new());
     for _ in 0..READINGS_MAX {
         let Ok((table, in_one_piece)) = read_table() else {
             break;
         };
-        let posix = table.lines().filter_map(parse_lock);
-        for lock in posix.filter(|lock| lock.kind == "POSIX") {
+        for lock in table.lines().filter_map(parse_lock) {
             let is_on = |name: &Option<TableName>| name.as_ref().is_some_and(|n| n.0 == lock.file);
-            let place = names.iter().position(is_on);
-            let pid = u32::try_from(lock.taker).ok().filter(|&pid| pid > 0);
-            let (Some(place), Some(pid)) = (place, pid) else {
-                continue;
-            };
-            let held = PosixLock {
-                pid,
-                exclusive: lock.exclusive,
-                first: lock.first,
-                last: lock.last,
-            };
-            if !found[place].contains(&held) {
-                found[place].push(held);
+            if let (Some(place), Some(seen)) = (names.iter().position(is_on), seen(&lock))
+                && !found[place].contains(&seen)
+            {
+                found[place].push(seen);
             }
         }
         if in_one_piece {
@@ -191,6 +182,19 @@ pub(crate) fn posix_locks<const N: usize>(files: [&Path; N]) -> [Vec<PosixLock>;
         }
     }
     found
+}
+
+fn seen(lock: &Lock<'_>) -> Option<LockSeen> {
+    let is_posix = lock.kind == "POSIX";
+    let pid = u32::try_from(lock.taker).unwrap_or(0);
+    let is_known = (is_posix && pid > 0) || lock.kind == "FLOCK";
+    is_known.then_some(LockSeen {
+        is_posix,
+        pid,
+        exclusive: lock.exclusive,
+        first: lock.first,
+        last: lock.last,
+    })
 }
 
 /// Finds the processes with a shared POSIX lock on one of these bytes of the file, in
