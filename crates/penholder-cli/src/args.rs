@@ -140,15 +140,27 @@ impl Target {
     /// The lock of an existing database, for a subcommand that changes nothing.
     pub(crate) fn existing_locker(&self, command: &str) -> Result<WriteLocker, Failure> {
         let locker = self.options().locker(&self.db)?;
-        if self.db.exists() || locker.lock_file().exists() {
+        if self.db.exists() || is_about_to_create(&locker) {
             return Ok(locker);
         }
-        let message = format!(
-            "{command}: {}: there is no such database and no lock file: check the name",
-            shown_path(&self.db)
-        );
-        Err(Failure::new(message, FAILED))
+        Err(self.missing(command, "check the name"))
     }
+
+    /// Says that there is no such database.
+    pub(crate) fn missing(&self, command: &str, next: &str) -> Failure {
+        let db = shown_path(&self.db);
+        let message = format!("{command}: {db}: there is no such database: {next}");
+        Failure::new(message, FAILED)
+    }
+}
+
+/// Whether a process holds the lock to create the database of this locker.
+fn is_about_to_create(locker: &WriteLocker) -> bool {
+    let status = locker.status();
+    status.is_ok_and(|status| {
+        let holder = status.holder.as_ref();
+        holder.is_some_and(|holder| holder.database.is_some()) && !status.has_other_database
+    })
 }
 
 /// How long to wait.
@@ -553,6 +565,9 @@ pub(crate) struct Run {
     /// Purpose of this hold, shown to processes that wait
     #[arg(long)]
     pub(crate) label: Option<String>,
+    /// Allow a database that does not exist yet, for a command that creates it
+    #[arg(long)]
+    pub(crate) create: bool,
     /// The command and its arguments
     #[arg(value_name = "CMD", required = true, last = true)]
     pub(crate) command: Vec<OsString>,

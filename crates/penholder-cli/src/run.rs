@@ -28,6 +28,10 @@ pub(crate) fn run(args: &Run, interruption: &Interruption) -> Result<ExitCode, F
         options = options.label(label);
     }
     let locker = options.locker(&args.target.db)?;
+    if !args.create && !args.target.db.exists() {
+        let next = "check the name, or give --create if the command creates it";
+        return Err(args.target.missing("run", next));
+    }
     let wait = if args.nonblock {
         Duration::ZERO
     } else {

@@ -1,7 +1,7 @@
 //! The state of a lock as lines of text, for `status` and `top`.
 
 use penholder::lock::{Percentiles, QueueFileFault, QueueFileState, Status};
-use penholder_core::{shown_name, shown_path};
+use penholder_core::{OTHER_DATABASE, shown_name, shown_path};
 
 use crate::text;
 
@@ -13,6 +13,9 @@ pub(crate) fn holder_and_queue(status: &Status) -> Vec<String> {
     let mut lines = vec![state(status)];
     if let (Some(_), Some(found)) = (&status.holder, &status.sqlite_holder) {
         lines.push(format!("  SQLite's own lock: {found}"));
+    }
+    if status.has_other_database {
+        lines.push(format!("  {OTHER_DATABASE}"));
     }
     lines.push(format!("  lock file: {}", shown_path(&status.lock_file)));
     lines.extend(why_no_queue(status).map(|why| format!("  no queue: {why}")));

@@ -78,6 +78,7 @@ fn the_holder_is_described() {
     let shown = &status["holder"];
     let names = [
         "cmd",
+        "database",
         "held_s",
         "label",
         "pid",
@@ -452,7 +453,9 @@ fn the_queue_and_the_events_are_described() {
     let names = [
         "at",
         "call_site",
+        "count",
         "duration_s",
+        "first",
         "kind",
         "label",
         "other_pid",

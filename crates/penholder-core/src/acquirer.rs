@@ -237,7 +237,7 @@ impl Acquirer {
         length: u64,
         waited: u64,
     ) {
-        if taken.fresh {
+        if taken.fresh || !self.file.record_fits(options) {
             self.file.publish(options, now, length);
             crate::failpoint!("published");
         }

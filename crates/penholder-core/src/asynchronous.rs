@@ -206,6 +206,7 @@ async fn find_holder(options: &Arc<LockOptions>, deadline: Deadline, threads: us
                 deadline,
                 holder: None,
                 outsider: None,
+                has_other_database: false,
                 threads,
                 processes: 0,
             };

@@ -41,6 +41,11 @@ struct Inner {
     kind: Kind,
 }
 
+/// What to do about a holder that works on another database.
+pub const OTHER_DATABASE: &str = "the holder works on another database with the same lock file: \
+     to separate them, give one a lock file of its own (`OpenOptions::lock_file`, on the command \
+     line `--lock-file`) in all programs, or another directory";
+
 #[derive(Debug)]
 pub(crate) enum Kind {
     /// The deadline passed before the lock was free.
@@ -49,6 +54,8 @@ pub(crate) enum Kind {
         holder: Option<Holder>,
         /// The process that has SQLite's own lock, for which the holder waits too.
         outsider: Option<SqliteHolder>,
+        /// Whether the holder works on another database.
+        has_other_database: bool,
         /// How many threads of this process were ahead, including the holder.
         threads: usize,
         /// How many processes were ahead in the queue, without the holder.
@@ -79,12 +86,14 @@ impl Clone for LockError {
                 deadline,
                 holder,
                 outsider,
+                has_other_database,
                 threads,
                 processes,
             } => Kind::Timeout {
                 deadline: *deadline,
                 holder: holder.clone(),
                 outsider: outsider.clone(),
+                has_other_database: *has_other_database,
                 threads: *threads,
                 processes: *processes,
             },
@@ -271,6 +280,7 @@ impl fmt::Display for LockError {
                 deadline,
                 holder,
                 outsider,
+                has_other_database,
                 threads,
                 processes,
             } => {
@@ -287,6 +297,9 @@ impl fmt::Display for LockError {
                         f,
                         "  SQLite's own lock: {outsider}, so the holder waits too"
                     )?;
+                }
+                if *has_other_database {
+                    writeln!(f, "  {OTHER_DATABASE}")?;
                 }
                 if *threads > 1 {
                     writeln!(f, "  queue: {threads} threads of this process ahead of you")?;

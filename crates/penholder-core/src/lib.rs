@@ -55,7 +55,7 @@ mod turnstile;
 
 pub use canceller::Canceller;
 pub use deadline::Deadline;
-pub use error::LockError;
+pub use error::{LockError, OTHER_DATABASE};
 pub use guard::Guard;
 pub use lock_options::{DEFAULT_TIMEOUT, LOCK_FILE_NAME, LockOptions};
 pub use locker::{Locker, Waited};

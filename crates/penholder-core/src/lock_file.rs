@@ -91,7 +91,7 @@ impl LockFile {
             wall_offset: clock::wall_offset(),
             has_room: has_room(),
             name: locks::table_name(&options.path),
-            record: RecordWriter::new(&identity, options.label.as_deref()),
+            record: record_for(&identity, options),
             identity,
             inherited: Ancestors::of_this_process(),
             lineage: Lineage::default(),
@@ -185,15 +185,20 @@ impl LockFile {
     /// Writes the record. A full disk keeps no process from the lock: the kernel holds it,
     /// and its tables name us. Only the record is missing then.
     pub(crate) fn publish(&mut self, options: &LockOptions, now: u64, length: u64) {
-        let label = options.label.as_deref();
-        if !self.record.has_label(label) {
-            self.record = RecordWriter::new(&self.identity, label);
+        if !self.record_fits(options) {
+            self.record = record_for(&self.identity, options);
         }
         if !self.has_room {
             return;
         }
         let now = clock::wall(now, self.wall_offset);
         let _ = self.record.publish(&self.descriptor, now, length);
+    }
+
+    /// Whether the record that was last written is right for this hold, but for its time.
+    pub(crate) fn record_fits(&self, options: &LockOptions) -> bool {
+        self.record
+            .fits(options.label.as_deref(), options.model.as_deref())
     }
 
     /// Blanks the record.
@@ -355,6 +360,11 @@ impl KernelLock for KernelAttempt<'_> {
             slot.note_outsider(&outsider(pid, WRITE_LOCK, self.file.identity.pidns));
         }
     }
+}
+
+fn record_for(identity: &Identity, options: &LockOptions) -> RecordWriter {
+    let (label, database) = (options.label.as_deref(), options.model.as_deref());
+    RecordWriter::new(identity, label, database, &options.path)
 }
 
 /// Describes a process in the way, of which this process knows the pid in its own namespace.

@@ -422,6 +422,10 @@ pub(crate) fn timed_out(
         path,
         Kind::Timeout {
             deadline: *deadline,
+            has_other_database: holder
+                .as_ref()
+                .zip(options.model.as_deref())
+                .is_some_and(|(holder, database)| holder.has_other_database(database, path)),
             holder,
             outsider: options.model.as_deref().and_then(outsider),
             threads,

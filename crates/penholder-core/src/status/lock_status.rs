@@ -23,7 +23,7 @@ use crate::sys::{clock, process};
 /// | field | value |
 /// | --- | --- |
 /// | `state` | `"free"` or `"held"` |
-/// | `holder` | `null`, or `pid, since, held_s, cmd, label, state, queues, statement` |
+/// | `holder` | `null`, or `pid, since, held_s, cmd, label, database, state, queues, statement` |
 /// | `sqlite_lock` | `null`, or which process has SQLite's own lock: `pid, cmd, state, lock, outsider` |
 /// | `lock_file` | path |
 /// | `queue_file` | `"in-use"`, `"none"` or `"unusable"` |
@@ -40,6 +40,9 @@ pub struct Status {
     pub state: LockState,
     /// The process that holds it, as far as it is known; `None` if the lock is free.
     pub holder: Option<Holder>,
+    /// Whether the holder works on another database than the one that was asked about, which
+    /// shares the lock file.
+    pub has_other_database: bool,
     /// The process that has SQLite's own lock and keeps writers out with it. In a [`Status`] it is
     /// the one that has it now, of the holder too, if the kernel's tables show it and the locker
     /// knows of a database; in a [`Snapshot`](crate::Snapshot) an outsider for which a process that
@@ -119,6 +122,7 @@ impl Status {
         let access = SqliteAccess::Write;
         let find = |database| SqliteHolder::find(database, Some(lock_file), access);
         status.sqlite_holder = model.and_then(find);
+        status.compare_database(model);
         if let Some(snapshot) = status.read_queue_file(model) {
             status.add_queue_file(&snapshot, usize::MAX);
         }
@@ -146,6 +150,7 @@ impl Status {
         let mut status = Self {
             state: LockState::Free,
             holder: None,
+            has_other_database: false,
             sqlite_holder: None,
             lock_file: lock_file.to_owned(),
             queue_file: QueueFileState::None,
@@ -166,6 +171,13 @@ impl Status {
     #[must_use]
     pub fn outsider(&self) -> Option<&SqliteHolder> {
         self.sqlite_holder.as_ref().filter(|one| one.is_outsider)
+    }
+
+    pub(super) fn compare_database(&mut self, model: Option<&Path>) {
+        let (holder, lock_file) = (&self.holder, &self.lock_file);
+        let is_other =
+            |(holder, database): (&Holder, &Path)| holder.has_other_database(database, lock_file);
+        self.has_other_database = holder.as_ref().zip(model).is_some_and(is_other);
     }
 
     pub(super) fn set_holder(&mut self, holder: Option<Holder>) {

@@ -84,6 +84,7 @@ impl Snapshot {
             None => unqueued.map(|(process, _)| Holder::without_record(process)),
             holder => holder,
         });
+        status.compare_database(model);
         status.sqlite_holder =
             outsider.and_then(|(process, lock)| SqliteHolder::of_record(process, lock));
         let mut snapshot = Self {
