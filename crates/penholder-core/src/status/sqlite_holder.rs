@@ -195,11 +195,12 @@ fn is_under(pid: u32, takers: &[u32], lock_file: &Path) -> bool {
         let name = locks::table_name(lock_file);
         name.is_some_and(|name| locks::holds_flock(pid, lock_file, &name) == Some(true))
     };
-    let ancestors = process::ancestors(pid);
-    takers.contains(&pid)
-        || ancestors.iter().any(|ancestor| takers.contains(ancestor))
-        || holds(pid)
-        || ancestors.into_iter().any(holds)
+    let own = std::process::id();
+    let mut family = process::ancestors(pid);
+    family.push(pid);
+    // This process lends its hold to no child while it waits for SQLite's lock itself.
+    family.retain(|&one| one != own || pid == own);
+    family.iter().any(|one| takers.contains(one)) || family.into_iter().any(holds)
 }
 
 /// Returns the path of the `-shm` file.
