@@ -654,7 +654,7 @@ impl Database {
     /// - the closure's own error.
     pub fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let read = self.read_from(work);
-        read.map_err(|e| self.name_setting(e.in_closure("read", self.path())))
+        read.map_err(|e| self.name_obstacle(e.in_closure("read", self.path())))
     }
 
     /// Runs a closure on a connection that only reads, as [`read`](Self::read) does, and keeps
@@ -686,7 +686,16 @@ impl Database {
         params: &[Value],
     ) -> Result<RowSet> {
         query_up_to(max, connection, sql, params)
-            .map_err(|e| self.name_setting(Error::sqlite("query", self.path(), self.hide(e))))
+            .map_err(|e| self.name_obstacle(Error::sqlite("query", self.path(), self.hide(e))))
+    }
+
+    /// Names what keeps a reader out, if SQLite says that something does: a setting, or another
+    /// process.
+    fn name_obstacle(&self, error: Error) -> Error {
+        match self.name_setting(error).into_busy() {
+            Ok(busy) => connection::explain(&self.inner.location, &self.deadline(), busy),
+            Err(error) => error,
+        }
     }
 
     /// Names the setting that keeps a reader out, if it is one of this program. It would look

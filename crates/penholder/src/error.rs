@@ -296,6 +296,19 @@ impl Error {
         self
     }
 
+    /// Returns what SQLite said if it was that another connection has one of its locks, and no
+    /// more is known of that.
+    pub(crate) fn into_busy(self) -> Result<rusqlite::Error, Self> {
+        match *self.kind {
+            Kind::Sqlite {
+                source,
+                setting: None,
+                ..
+            } if is_busy_code(&source) => Ok(source),
+            other => Err(Self::new(other)),
+        }
+    }
+
     /// Adds what a closure was running, and where, to an error that it got from SQLite.
     pub(crate) fn in_closure(mut self, operation: &'static str, database: &Path) -> Self {
         if let Kind::Sqlite { what, path, .. } = &mut *self.kind

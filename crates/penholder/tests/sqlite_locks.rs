@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use penholder::lock::SqliteLock;
+use penholder::rusqlite::Connection;
 use penholder::{Error, OpenOptions};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
@@ -87,6 +88,29 @@ fn read(fixture: &DatabaseFixture) -> Result<(), Error> {
     let options = OpenOptions::new().timeout(TIMEOUT).read_only(true);
     let db = options.open(fixture.path())?;
     db.query("SELECT * FROM entry", ()).map(drop)
+}
+
+/// Outside WAL mode an open connection can be kept out too.
+#[test]
+fn a_holder_is_named_to_readers_of_an_open_database() {
+    let fixture = new_database();
+    let options = OpenOptions::new().timeout(TIMEOUT).read_only(true);
+    let db = options.open(fixture.path()).unwrap();
+    let Some(holder) = shell(&fixture, "BEGIN EXCLUSIVE;") else {
+        return;
+    };
+    let read = |connection: &Connection| {
+        let sql = "SELECT count(*) FROM entry";
+        Ok(connection.query_row(sql, [], |row| row.get::<_, i64>(0))?)
+    };
+    for failed in [
+        db.query("SELECT * FROM entry", ()).map(drop),
+        db.query_scalar::<i64>("SELECT count(*) FROM entry", ())
+            .map(drop),
+        db.read(read).map(drop),
+    ] {
+        assert_names(&failed.unwrap_err(), &holder, SqliteLock::Exclusive);
+    }
 }
 
 #[track_caller]
