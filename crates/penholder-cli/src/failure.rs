@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use penholder::Database;
@@ -26,11 +27,16 @@ pub(crate) const NOT_EXECUTABLE: u8 = 126;
 /// The command of `run` is not found; the code is that of a shell.
 pub(crate) const NOT_FOUND: u8 = 127;
 
+/// What to do about a timeout.
+pub(crate) const WAIT_LONGER: &str = "wait longer with --timeout TIME, or set PENHOLDER_TIMEOUT";
+
 /// Why a command fails.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// Print this message and exit with this code.
     Said { message: String, code: u8 },
+    /// Print nothing and exit with this code.
+    Silent(u8),
     /// The reader of standard output is gone. This is no error.
     PipeClosed,
 }
@@ -41,9 +47,40 @@ impl Failure {
         Self::Said { message, code }
     }
 
+    /// Says where it happened.
+    pub(crate) fn within(self, place: &str) -> Self {
+        match self {
+            Self::Said { message, code } => Self::new(format!("{place}: {message}"), code),
+            other => other,
+        }
+    }
+
+    /// Says at which place of a script it happened.
+    pub(crate) fn at(self, place: &str) -> Self {
+        match self {
+            Self::Said { message, code } => Self::new(format!("{place}: {message}"), code),
+            other => other,
+        }
+    }
+
+    /// Names a database by its path, and not by the one that it had when this happened.
+    pub(crate) fn about(self, former: &Path, path: &Path) -> Self {
+        match self {
+            Self::Said { message, code } => {
+                let former = shown_path(former).to_string();
+                Self::new(
+                    message.replace(&former, &shown_path(path).to_string()),
+                    code,
+                )
+            }
+            other => other,
+        }
+    }
+
     pub(crate) fn report(self) -> ExitCode {
         match self {
             Self::PipeClosed => ExitCode::SUCCESS,
+            Self::Silent(code) => ExitCode::from(code),
             Self::Said { message, code } => {
                 say(message);
                 ExitCode::from(code)
@@ -71,8 +108,10 @@ pub(crate) fn say(message: impl Display) {
 
 impl From<penholder::Error> for Failure {
     fn from(error: penholder::Error) -> Self {
-        let code = if error.is_timeout() { TIMEOUT } else { FAILED };
-        Self::new(error, code)
+        if error.is_timeout() {
+            return Self::new(format!("{error}\n  {WAIT_LONGER}"), TIMEOUT);
+        }
+        Self::new(error, FAILED)
     }
 }
 

@@ -2,6 +2,11 @@
 //! module of its own.
 
 mod args;
+mod base64;
+mod blob_literal;
+mod caveats;
+mod column_names;
+mod csv_line;
 mod doctor;
 mod exec;
 mod failure;
@@ -16,11 +21,14 @@ mod progress;
 mod query;
 mod row_printer;
 mod run;
+mod shell_word;
+mod sql_source;
 mod sql_text;
 mod status;
 mod stress;
 mod summary;
 mod sys;
+mod table_printer;
 mod text;
 mod top;
 

@@ -8,9 +8,8 @@ use penholder::Database;
 use penholder_core::shown_path;
 
 use crate::args::{Backup, Maintain, Restore, Target, Timeout};
-use crate::failure::{Failure, say, say_warnings};
+use crate::failure::{Failure, say_warnings};
 use crate::interruption::Interruption;
-use crate::output;
 use crate::sys::open_file;
 
 /// How the name of a copy begins until it is complete.
@@ -29,7 +28,7 @@ pub(crate) fn checkpoint(args: &Maintain) -> Result<ExitCode, Failure> {
         "{} of {} WAL frames moved into the database; {wal}\n",
         done.checkpointed_frames, done.wal_frames
     );
-    output::print_text(&text)
+    args.quiet.print(&text)
 }
 
 pub(crate) fn vacuum(args: &Maintain) -> Result<ExitCode, Failure> {
@@ -39,7 +38,7 @@ pub(crate) fn vacuum(args: &Maintain) -> Result<ExitCode, Failure> {
     let before: i64 = db.query_scalar(pages, ())?;
     db.vacuum()?;
     let text = format!("{before} bytes before, {} after\n", size(db.path()));
-    output::print_text(&text)
+    args.quiet.print(&text)
 }
 
 pub(crate) fn backup(args: &Backup, interruption: &Interruption) -> Result<ExitCode, Failure> {
@@ -51,7 +50,7 @@ pub(crate) fn backup(args: &Backup, interruption: &Interruption) -> Result<ExitC
     db.backup_to(&args.file)?;
     interruption.set_outcome(", after the copy was made");
     let text = format!("{} bytes in {}\n", size(&args.file), shown_path(&args.file));
-    output::print_text(&text)
+    args.quiet.print(&text)
 }
 
 pub(crate) fn restore(args: &Restore, interruption: &Interruption) -> Result<ExitCode, Failure> {
@@ -62,7 +61,7 @@ pub(crate) fn restore(args: &Restore, interruption: &Interruption) -> Result<Exi
     let db = options.restore(&args.target.db, &args.backup)?;
     say_warnings(&db);
     if is_new {
-        say(format!(
+        args.quiet.say(format!(
             "{}: did not exist, and was created",
             shown_path(db.path())
         ));
@@ -70,7 +69,7 @@ pub(crate) fn restore(args: &Restore, interruption: &Interruption) -> Result<Exi
     let pages = "SELECT page_count * page_size AS bytes FROM pragma_page_count, pragma_page_size";
     let bytes: i64 = db.query_scalar(pages, ())?;
     let text = format!("{bytes} bytes restored from {}\n", shown_path(&args.backup));
-    output::print_text(&text)
+    args.quiet.print(&text)
 }
 
 fn open(target: &Target, timeout: &Timeout) -> Result<Database, Failure> {

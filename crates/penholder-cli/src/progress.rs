@@ -5,7 +5,9 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+
+use crate::args::Quiet;
 
 /// A bar is drawn at least this often.
 const TICK: Duration = Duration::from_millis(100);
@@ -20,14 +22,14 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// Counts bytes that were checked.
-    pub(crate) fn of_check(bytes: u64) -> Self {
-        let bar = ProgressBar::new(bytes);
+    pub(crate) fn of_check(bytes: u64, quiet: &Quiet) -> Self {
+        let bar = bar(bytes, quiet);
         Self::new(bar, "checking {wide_bar} {percent}%  {eta} left")
     }
 
     /// Counts rows that were written.
-    pub(crate) fn of_rows(rows: u64) -> Self {
-        let bar = ProgressBar::new(rows);
+    pub(crate) fn of_rows(rows: u64, quiet: &Quiet) -> Self {
+        let bar = bar(rows, quiet);
         let template = "{wide_bar} {pos}/{len} rows  {rate} per second  {eta} left";
         Self::new(bar, template)
     }
@@ -70,6 +72,14 @@ impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
+}
+
+fn bar(length: u64, quiet: &Quiet) -> ProgressBar {
+    let bar = ProgressBar::new(length);
+    if quiet.quiet {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    bar
 }
 
 /// Draws the bar now and then, as long as the returned value lives. indicatif's own thread

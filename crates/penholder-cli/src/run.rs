@@ -1,5 +1,6 @@
 //! `penholder run`: hold the write lock while a command runs.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use penholder::lock::{LockError, WriteGuard, WriteLocker};
 use penholder_core::shown_path;
 
-use crate::args::Run;
+use crate::args::{Run, TIMEOUT, timeout_in_environment};
 use crate::failure::{FAILED, Failure, NOT_EXECUTABLE, NOT_FOUND, USAGE, say};
 use crate::interruption::{Interruption, RAISE_LIMIT};
 use crate::sys::process::{self, SignalForwarder};
@@ -18,6 +19,8 @@ use crate::sys::signal::SignalThread;
 
 /// A wait that takes longer is reported.
 const SILENCE: Duration = Duration::from_secs(1);
+/// How long to wait unless something else is asked for.
+const WAIT: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(args: &Run, interruption: &Interruption) -> Result<ExitCode, Failure> {
     interruption.set_outcome(": the command was not started");
@@ -32,14 +35,13 @@ pub(crate) fn run(args: &Run, interruption: &Interruption) -> Result<ExitCode, F
         let next = "check the name, or give --create if the command creates it";
         return Err(args.target.missing("run", next));
     }
-    let wait = if args.nonblock {
-        Duration::ZERO
-    } else {
-        args.wait
-    };
-    let guard = acquire(&locker, wait, &args.target.db).map_err(|error| {
+    let guard = acquire(&locker, wait(args)?, args).map_err(|error| {
         if error.lock_error().is_some_and(LockError::is_timeout) {
-            Failure::new(error, args.conflict_exit_code)
+            if args.nonblock {
+                return Failure::Silent(args.conflict_exit_code);
+            }
+            let next = format!("wait longer with -w TIME, or set {TIMEOUT}");
+            Failure::new(format!("{error}\n  {next}"), args.conflict_exit_code)
         } else {
             error.into()
         }
@@ -52,16 +54,28 @@ pub(crate) fn run(args: &Run, interruption: &Interruption) -> Result<ExitCode, F
     Ok(process::exit_code(status).unwrap_or(FAILED).into())
 }
 
+/// How long to wait for the lock.
+fn wait(args: &Run) -> Result<Duration, Failure> {
+    if args.nonblock {
+        return Ok(Duration::ZERO);
+    }
+    let wait = match args.wait {
+        None => timeout_in_environment()?,
+        given => given,
+    };
+    Ok(wait.unwrap_or(WAIT))
+}
+
 /// Waits for the lock, and says so if that takes long.
-fn acquire(locker: &WriteLocker, wait: Duration, db: &Path) -> penholder::Result<WriteGuard> {
+fn acquire(locker: &WriteLocker, wait: Duration, args: &Run) -> penholder::Result<WriteGuard> {
     thread::scope(|scope| {
         let (done, ended) = channel::<()>();
         let announce = move || {
             // Once, as soon as there is a holder.
             while ended.recv_timeout(SILENCE) == Err(RecvTimeoutError::Timeout) {
                 if let Ok(Some(holder)) = locker.holder() {
-                    let db = shown_path(db);
-                    say(format!(
+                    let db = shown_path(&args.target.db);
+                    args.quiet.say(format!(
                         "waiting for the write lock of {db}: held by {holder}"
                     ));
                     break;
@@ -83,8 +97,14 @@ fn run_under(
     args: &Run,
     signals: &SignalThread,
 ) -> Result<ExitStatus, Failure> {
-    let Some((program, words)) = args.command.split_first() else {
-        return Err(Failure::new("run: give a command after --", USAGE));
+    let shell = ["sh", "-c"].map(OsString::from).into_iter();
+    let line = args
+        .line
+        .iter()
+        .flat_map(|line| shell.clone().chain([line.clone()]));
+    let command: Vec<OsString> = line.chain(args.command.iter().cloned()).collect();
+    let Some((program, words)) = command.split_first() else {
+        return Err(Failure::new("run: give a command", USAGE));
     };
     let failed = |error| Failure::new(format!("run: watch for signals: {error}"), FAILED);
     let forwarder = SignalForwarder::watch(signals).map_err(failed)?;

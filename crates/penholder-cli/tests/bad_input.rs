@@ -174,10 +174,6 @@ fn empty_sql_changes_nothing_and_invalid_sql_is_an_error() {
     ] {
         fixture.run(["exec", "x.db", control]).expect_failure(1);
     }
-    let message = fixture
-        .run(["query", "x.db", "SELECT 1; SELECT 2"])
-        .expect_failure(1);
-    assert!(message.contains("one at a time"), "{message}");
     assert_eq!(fixture.count_entries(), 0);
 }
 
@@ -208,8 +204,8 @@ fn invalid_timeouts_are_usage_errors() {
     for timeout in [
         "-1s",
         "-5ms",
-        "5",
-        "0",
+        "-5",
+        "5x",
         "",
         "s",
         "soon",
@@ -238,6 +234,9 @@ fn unusual_but_valid_timeouts_are_accepted() {
     let insert = "INSERT INTO entry VALUES (1, 1)";
     let timeouts = [
         "0s",
+        "0",
+        "5",
+        "0.5",
         "1ns",
         "99999999999h",
         "2562047788015215h",
@@ -287,13 +286,13 @@ fn a_huge_timeout_is_a_long_wait() {
 fn invalid_waits_are_usage_errors() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     for wait in [
-        "-1", "nan", "NaN", "inf", "-inf", "1e30", "", "soon", "5s", "0x10",
+        "-1", "nan", "NaN", "inf", "-inf", "1e30", "", "soon", "5x", "0x10",
     ] {
         let args = ["run", "x.db", "-w", wait, "--", "echo", "never"];
         let message = fixture.run(args).expect_failure(2);
         assert!(message.contains("--wait"), "{wait}: {message}");
     }
-    for wait in ["0", "0.0001", "1e18", "99999999999999999"] {
+    for wait in ["0", "0.0001", "5s", "1e18", "99999999999999999"] {
         let args = ["run", "x.db", "-w", wait, "--", "echo", "ran"];
         assert_eq!(fixture.run(args).expect_quiet_success(), "ran\n", "{wait}");
     }
@@ -312,7 +311,6 @@ fn invalid_command_lines_are_usage_errors() {
         &["status", "x.db", "more"],
         &["run", "x.db"],
         &["run", "x.db", "--"],
-        &["run", "x.db", "true"],
         &["run", "x.db", "-n", "-w", "1", "--", "true"],
         &["run", "x.db", "-E", "256", "--", "true"],
         &["run", "x.db", "-E", "-1", "--", "true"],
@@ -322,7 +320,7 @@ fn invalid_command_lines_are_usage_errors() {
         &["import", "x.db", "entry", "rows.csv", "--format", "xml"],
         &["import", "x.db", "entry", "rows.csv", "--delimiter", "ab"],
         &["import", "x.db", "entry", "rows.csv", "--delimiter", "\""],
-        &["import", "x.db", "entry", "rows.csv", "--hold", "5"],
+        &["import", "x.db", "entry", "rows.csv", "--hold", "5x"],
         &[
             "import", "x.db", "entry", "rows.csv", "--atomic", "--hold", "5ms",
         ],
@@ -338,7 +336,7 @@ fn invalid_command_lines_are_usage_errors() {
         &["stress", "x.db", "--writes", "5", "--for", "1s"],
         &["stress", "x.db", "--for", "0s"],
         &["stress", "x.db", "--for", "-1s"],
-        &["stress", "x.db", "--for", "5"],
+        &["stress", "x.db", "--for", "5x"],
         &["stress", "x.db", "--sync", "off"],
         &["stress", "x.db", "--beside"],
         &["stress", "x.db", "--beside", "mysql"],

@@ -68,7 +68,7 @@ fn a_holder_of_another_database_is_named_with_it() {
     for db in ["x.db", "y.db"] {
         for command in [
             &["exec", "--timeout", "50ms", "DELETE FROM t"][..],
-            &["run", "-n", "--", "true"],
+            &["run", "-w", "0", "--", "true"],
             &["status"],
             &["top", "--once", "--interval", "50ms"],
         ] {

@@ -201,7 +201,7 @@ fn bad_input_is_refused() {
     assert!(message.contains("history: x.db: there is no such database"));
     for bad in [
         &["--kind", "murder"][..],
-        &["--longer", "5"],
+        &["--longer", "5x"],
         &["--longer", "-1s"],
         &["--pid", "0"],
         &["--limit", "-1"],

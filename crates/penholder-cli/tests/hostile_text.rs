@@ -191,7 +191,7 @@ fn a_holder_with_a_hostile_label_is_named_in_harmless_text() {
         holder.expect("held");
         let delete = "DELETE FROM entry";
         hostile.fail(&["exec", "--timeout", "50ms", db], &[delete]);
-        hostile.fail(&["run", "-n", db], &["--", "true"]);
+        hostile.fail(&["run", "-w", "0", db], &["--", "true"]);
         hostile.run(&["status", db], &[]);
         hostile.run(&["top", db, "--once"], &["--interval", "50ms"]);
         hostile.run(&["history", db], &[]);

@@ -139,6 +139,53 @@ fn a_write_past_the_limit_of_file_sizes_is_an_error() {
     assert!(message.contains("write to standard output"), "{message}");
 }
 
+#[test]
+fn a_command_that_runs_out_of_descriptors_says_so() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    fs::write(fixture.join("rows.csv"), "key,value\n1,1\n").unwrap();
+    fixture.run(["backup", "x.db", "saved.db"]).expect_success();
+    let commands: [&[&str]; 13] = [
+        &["exec", "x.db", "INSERT INTO entry VALUES (1, 1)"],
+        &[
+            "exec",
+            "new.db",
+            "CREATE TABLE IF NOT EXISTS entry(key, value)",
+        ],
+        &["query", "x.db", "SELECT key FROM entry ORDER BY value"],
+        &["import", "x.db", "entry", "rows.csv"],
+        &["backup", "x.db", "copy.db"],
+        &["restore", "x.db", "saved.db"],
+        &["vacuum", "x.db"],
+        &["checkpoint", "x.db"],
+        &["status", "x.db"],
+        &["doctor", "x.db", "--json"],
+        &["history", "x.db"],
+        &["top", "x.db", "--once"],
+        &["run", "x.db", "--", "true"],
+    ];
+    let mut said = 0;
+    for limit in 4..16 {
+        for args in commands {
+            let mut command = fixture.program("sh");
+            let script = format!("ulimit -n {limit}; exec \"$PENHOLDER\" \"$@\"");
+            command.args(["-c", &script, "sh"]).args(args);
+            let output = run_command(&mut command, b"", wait::LIMIT);
+            let _ = fs::remove_file(fixture.join("copy.db"));
+            if output.code == Some(0) {
+                continue;
+            }
+            let text = format!("{}{}", output.stderr, output.stdout);
+            assert!(
+                text.contains("Too many open files"),
+                "{limit} {args:?}: {text}"
+            );
+            assert!(!text.contains("panicked"), "{limit} {args:?}: {text}");
+            said += usize::from(text.contains("ulimit -n"));
+        }
+    }
+    assert!(said > commands.len(), "{said}");
+}
+
 /// A command under `run` gets the disposition that `penholder` itself has got.
 #[test]
 fn a_command_has_the_signal_of_the_limit_as_without_penholder() {

@@ -134,7 +134,7 @@ fn a_process_inside_waits_for_another_inside_and_names_it() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let script = "\"$PENHOLDER\" run x.db -- sh -c 'echo held; read line' <&3 & \
                   while [ ! -e go ] && kill -0 $PPID; do sleep 0.02; done; \
-                  \"$PENHOLDER\" run x.db -n -- echo never 2>message; echo $?; wait";
+                  \"$PENHOLDER\" run x.db -w 0 -- echo never 2>message; echo $?; wait";
     let script = format!("exec 3<&0; {script}");
     let outer = Peer::spawn(fixture.command(["run", "x.db", "--", "sh", "-c", &script]));
     outer.expect("held");
@@ -158,7 +158,7 @@ fn an_old_or_forged_hold_is_ignored() {
     assert!(old.contains('='), "{old}");
     let _holder = fixture.hold_lock(&[]);
     for forged in [old.trim(), "", ";;=", "1-1=1@1", "\u{1}\u{2}"] {
-        let mut command = fixture.command(["run", "x.db", "-n", "--", "true"]);
+        let mut command = fixture.command(["run", "x.db", "-w", "0", "--", "true"]);
         let output = run_command(command.env("PENHOLDER_HOLD", forged), b"", wait::LIMIT);
         assert!(
             output.expect_failure(75).contains("write lock timeout"),
@@ -266,7 +266,7 @@ fn a_copied_variable_lets_no_stranger_in() {
             "0s",
             "INSERT INTO entry VALUES (1, 1)",
         ][..],
-        &["run", "x.db", "-n", "--", "touch", "started"],
+        &["run", "x.db", "-w", "0", "--", "touch", "started"],
     ] {
         let mut command = fixture.command(args);
         let output = run_command(command.env("PENHOLDER_HOLD", &variable), b"", wait::LIMIT);

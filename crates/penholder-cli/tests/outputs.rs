@@ -50,7 +50,7 @@ fn status() {
     assert_output(
         "run-timeout",
         &fixture,
-        &["run", "x.db", "-n", "--", "true"],
+        &["run", "x.db", "-w", "0", "--", "true"],
     );
     holder.signal("CONT");
 }
@@ -257,9 +257,9 @@ fn mistakes() {
     );
     assert_output("in-memory", &fixture, &["exec", ":memory:", "SELECT 1"]);
     assert_output(
-        "no-unit",
+        "no-time",
         &fixture,
-        &["exec", "x.db", "SELECT 1", "--timeout", "5"],
+        &["exec", "x.db", "SELECT 1", "--timeout", "soon"],
     );
     assert_output("no-command", &fixture, &["run", "x.db"]);
     assert_output(

@@ -130,10 +130,9 @@ fn a_wait_ends_at_its_timeout() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let _holder = fixture.hold_lock(&[]);
     for (options, code, timeout) in [
-        (&["-n"][..], 75, "0ms"),
-        (&["-w", "0"], 75, "0ms"),
+        (&["-w", "0"][..], 75, "0ms"),
         (&["-w", "0.05"], 75, "50ms"),
-        (&["-n", "-E", "9"], 9, "0ms"),
+        (&["-w", "0", "-E", "9"], 9, "0ms"),
         (&["-w", "0.1", "--conflict-exit-code", "0"], 0, "100ms"),
     ] {
         let args = ["run", "x.db"].iter().chain(options);

@@ -387,7 +387,7 @@ fn plain_text_is_repeated_on_a_pipe_until_the_reader_ends() {
 #[test]
 fn bad_input_is_refused() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    for interval in ["1", "1ms", "-1s", "2h", "soon"] {
+    for interval in ["1x", "1ms", "-1s", "2h", "soon"] {
         let message = fixture
             .run(["top", "x.db", "--interval", interval])
             .expect_failure(2);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::deadline::Deadline;
 use crate::obstacle::Obstacle;
 use crate::printable::{one_line, shown_path, user_text};
+use crate::shortage::Shortage;
 use crate::status::{Holder, SqliteHolder};
 use crate::sys::file;
 
@@ -130,6 +131,10 @@ impl LockError {
     }
 
     pub(crate) fn io(lock_file: &Path, what: &'static str, source: io::Error) -> Self {
+        if let Some(shortage) = Shortage::of(&source) {
+            let next = shortage.to_string().into();
+            return Self::new(lock_file, Kind::Io { what, next, source });
+        }
         let next = match source.kind() {
             io::ErrorKind::NotFound => "create the directory first",
             io::ErrorKind::PermissionDenied => {
@@ -138,7 +143,6 @@ impl LockError {
             io::ErrorKind::ReadOnlyFilesystem => {
                 "the directory is mounted read-only; a writer needs it writable"
             }
-            io::ErrorKind::StorageFull => "make room on the disk",
             // The error of our own platform layer; one of the system has a number.
             io::ErrorKind::Unsupported if source.raw_os_error().is_none() => {
                 "run it on Linux, or add a platform module (`docs/platforms.md`)"

@@ -48,6 +48,7 @@ mod pending_request;
 mod printable;
 mod queue_file;
 mod running_statement;
+mod shortage;
 mod status;
 mod sys;
 mod time;
@@ -64,6 +65,7 @@ pub use obstacle::Obstacle;
 pub use pending_request::Offer;
 pub use printable::{OneLine, is_escaped, one_line, shell_word, shown_name, shown_path, user_text};
 pub use queue_file::{BatchSize, Combining, QueueFileFault, QueueFileHeader, Withdrawal};
+pub use shortage::Shortage;
 pub use status::{
     Counters, Event, EventKind, EventsSince, Holder, LockState, Opened, Opener, OpenerElsewhere,
     Openers, Percentiles, Process, ProcessState, QueueFileState, Sizes, Snapshot, SqliteAccess,

@@ -272,6 +272,21 @@ impl Database {
         self.write_from(panic::Location::caller(), work)
     }
 
+    /// Runs a closure in one transaction, as [`try_write`](Self::try_write) does, on the calling
+    /// thread and in a commit of its own: the closure need not be `Send`.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    #[track_caller]
+    pub fn try_write_on_this_thread<T, E: From<Error>>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let site = panic::Location::caller();
+        self.with_session(self.deadline(), site, |session| session.write(work))
+    }
+
     fn write_from<T, E, F>(&self, site: CallSite, work: F) -> Result<T, E>
     where
         F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send,
@@ -686,7 +701,7 @@ impl Database {
         params: &[Value],
     ) -> Result<RowSet> {
         query_up_to(max, connection, sql, params)
-            .map_err(|e| self.name_obstacle(Error::sqlite("query", self.path(), self.hide(e))))
+            .map_err(|e| self.name_obstacle(connection::failed("query", self.path(), self.hide(e))))
     }
 
     /// Names what keeps a reader out, if SQLite says that something does: a setting, or another
@@ -713,7 +728,7 @@ impl Database {
     /// Returns the error of a query for one row that found none.
     pub(crate) fn no_row(&self) -> Error {
         let error = rusqlite::Error::QueryReturnedNoRows;
-        Error::sqlite("query", self.path(), error)
+        connection::failed("query", self.path(), error)
     }
 
     pub(crate) fn read_until<T, E>(
@@ -725,7 +740,7 @@ impl Database {
         E: From<Error>,
     {
         let location = &self.inner.location;
-        let failed = |e: rusqlite::Error| Error::sqlite("read", &location.path, e);
+        let failed = |e: rusqlite::Error| connection::failed("read", &location.path, e);
         // If it finds the files replaced, the next call gives the connections up: that takes the
         // write lock, for which a read does not wait.
         let attachment = self.attachment_to_use(deadline)?;

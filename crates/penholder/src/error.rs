@@ -1,11 +1,12 @@
 //! The error of this crate.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use penholder_core::{Obstacle, one_line, shown_name, shown_path};
+use penholder_core::{Obstacle, Shortage, one_line, shown_name, shown_path};
 use penholder_lock::{Deadline, Holder, LockError, Process, SqliteHolder, SqliteLock};
 use rusqlite::{ErrorCode, ffi};
 
@@ -113,7 +114,7 @@ enum Kind {
         what: &'static str,
         path: PathBuf,
         source: io::Error,
-        next: &'static str,
+        next: Cow<'static, str>,
     },
     Misuse {
         what: &'static str,
@@ -375,6 +376,10 @@ impl Error {
         next: &'static str,
     ) -> Self {
         let path = path.to_owned();
+        let next = match Shortage::of(&source) {
+            Some(shortage) => shortage.to_string().into(),
+            None => next.into(),
+        };
         Self::new(Kind::Io {
             what,
             path,
@@ -1043,8 +1048,20 @@ fn next_step(what: &str, error: &rusqlite::Error) -> Option<&'static str> {
     if matches!(error, rusqlite::Error::MultipleStatement) {
         return Some("give one statement at a time; `batch` runs several, all or nothing");
     }
-    if error.to_string().contains("cannot VACUUM") {
+    let text = error.to_string();
+    if text.contains("cannot VACUUM") {
         return Some("use `vacuum`");
+    }
+    let is_missing = |missing| text.contains(missing);
+    if ["no such collation sequence: ", "unknown function: "]
+        .into_iter()
+        .any(is_missing)
+        || what == "vacuum" && text.contains("no such function: ")
+    {
+        return Some(
+            "run this in the program that defines it (`OpenOptions::connection_hook`): the schema \
+             of the database uses it",
+        );
     }
     Some(match error.sqlite_error_code()? {
         ErrorCode::NotADatabase => "nothing was changed; check the path",

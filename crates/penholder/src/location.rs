@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::{sidecar, sys};
 
 /// The longest path in bytes: SQLite's `MAX_PATHNAME` (`os_unix.c`) less the longest suffix.
-const PATH_MAX: usize = 512 - sidecar::SUFFIX_MAX;
+pub(crate) const PATH_MAX: usize = 512 - sidecar::SUFFIX_MAX;
 /// How many links are followed, as in SQLite (`SQLITE_MAX_SYMLINK`).
 const LINKS_MAX: u32 = 100;
 

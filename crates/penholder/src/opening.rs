@@ -73,6 +73,13 @@ fn open_unless(
     Ok(attachment)
 }
 
+/// Refuses a place in which a database is not to be created.
+pub(crate) fn refuse_unsafe(location: &Location, options: &OpenOptions) -> Result<()> {
+    refuse_network(location, options)?;
+    separate_files::refuse(location, options, "open database")?;
+    former_users::refuse(location)
+}
+
 /// Opens what is at the path of a database now, after the files that were open there were replaced
 /// or deleted. Never creates a database.
 ///

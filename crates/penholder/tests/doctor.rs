@@ -7,6 +7,8 @@ use std::time::Duration;
 use penholder::doctor::{Check, Doctor, Report, Severity};
 use penholder::lock::Process;
 use penholder::{Database, OpenOptions, Synchronous};
+use rusqlite::Connection;
+use rusqlite::functions::FunctionFlags;
 
 fn severity(report: &Report, check: Check) -> Severity {
     let findings = report.findings.iter().filter(|one| one.check == check);
@@ -38,6 +40,39 @@ fn a_program_may_examine_a_database_that_it_has_open() {
     db.execute("INSERT INTO t VALUES (2)", ()).unwrap();
     let rows: i64 = db.query_scalar("SELECT count(*) FROM t", ()).unwrap();
     assert_eq!(rows, 2);
+}
+
+/// Only the program defines what the schema uses. That is no damage.
+#[test]
+fn what_only_the_program_defines_is_no_fault() {
+    let collation = |c: &Connection| c.create_collation("reversed", |a, b| b.cmp(a));
+    let function = |c: &Connection| {
+        let flags = FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_UTF8;
+        c.create_scalar_function("twice", 1, flags, |c| Ok(c.get::<i64>(0)? * 2))
+    };
+    let definitions: [&dyn Fn(&Connection) -> rusqlite::Result<()>; 2] = [&collation, &function];
+    let schemas = [
+        "CREATE TABLE t(a COLLATE reversed PRIMARY KEY)",
+        "CREATE TABLE t(a); CREATE INDEX i ON t(twice(a))",
+    ];
+    for (define, schema) in definitions.into_iter().zip(schemas) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.db");
+        let connection = Connection::open(&path).unwrap();
+        define(&connection).unwrap();
+        connection.execute_batch(schema).unwrap();
+        connection
+            .execute("INSERT INTO t VALUES (1), (2)", [])
+            .unwrap();
+        let doctor = Doctor::new(OpenOptions::new()).integrity(true);
+        let report = doctor.examine(&path).unwrap();
+        assert_eq!(severity(&report, Check::Integrity), Severity::Info);
+        let text = format!("{report:?}");
+        assert!(text.contains("not checked"), "{text}");
+        assert!(!text.contains("restore a backup"), "{text}");
+        let error = Database::open(&path).unwrap().vacuum().unwrap_err();
+        assert!(error.to_string().contains("connection_hook"), "{error}");
+    }
 }
 
 #[test]

@@ -722,6 +722,36 @@ fn garbage_at_any_step() {
     });
 }
 
+/// An older memory is written back again and again: each look finds another count of wakes.
+#[test]
+fn a_free_lock_is_taken_although_garbage_looks_like_wakes() {
+    check(200, || {
+        let world = World::new();
+        let plan = Plan {
+            tries: false,
+            ..Plan::new(any_policy(), Pauses::Never)
+        };
+        let holder = Occupant::new(&world, 0, plan.pauses);
+        let mut participant = Participant::new(holder.slot);
+        assert!(plan.take(&holder, &mut participant).unwrap());
+        holder.die();
+        let waiter = Occupant::new(&world, 1, plan.pauses);
+        let waiting = thread::spawn(move || {
+            let mut participant = Participant::new(waiter.slot);
+            assert!(plan.take(&waiter, &mut participant).unwrap());
+            waiter.world.is_done();
+        });
+        let garbage = thread::spawn(move || {
+            while *world.done.lock().unwrap() == 0 {
+                world.wakes.lock().unwrap()[1] += 1;
+                world.woken.notify_all();
+                thread::yield_now();
+            }
+        });
+        all([waiting, garbage]);
+    });
+}
+
 fn any_word() -> Word {
     let slot = SlotIndex::new(thread_rng().gen_range(0..SLOTS)).unwrap();
     let words = [

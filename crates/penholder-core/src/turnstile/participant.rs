@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::memory::{KernelLock, Memory, SlotIndex, Word};
 use super::policy::{
-    BACK_PAUSE, QUICK, QueuePolicy, REPORT_PAUSE, RESERVED_TRIES, SAMPLE, SPIN, WAKING, pause,
-    slice,
+    BACK_PAUSE, QUICK, QueuePolicy, REPORT_PAUSE, RESERVED_TRIES, SAMPLE, SPIN, UNMOVED, WAKING,
+    pause, slice,
 };
 use super::queue::{ahead, contains, first, insert, is_empty, pass, remove, waiters, wake_first};
 use super::word::{TurnState, TurnWord};
@@ -311,9 +311,13 @@ impl Participant {
         let mut may_spin = memory.can_spin() && self.mean_hold < nanos(SPIN) && !self.was_served;
         let mut pauses = 0;
         let mut next_report = 0;
-        // The word, if a whole pause went by since it was read.
+        // The word that we saw last, and since when.
+        let mut seen: Option<(TurnWord, u64)> = None;
+        // The word, if we have seen no other for a whole pause.
         let mut unmoved = None;
+        let mut looks = 0_u32;
         loop {
+            looks = looks.wrapping_add(1);
             let wakes = memory.wakes(self.slot);
             let word = TurnWord::load(memory);
             if word.may_be_taken_by(self.slot) || unmoved == Some(word) {
@@ -343,11 +347,15 @@ impl Participant {
             }
             let pause = pause(word.state() == TurnState::Kept, ahead, pauses);
             // Not before the first pause, with which most waits end.
-            let is_due = pauses > 0 && pause >= BACK_PAUSE || pauses % 64 == 63;
+            let is_due = pauses > 0 && pause >= BACK_PAUSE || looks.is_multiple_of(64);
             if is_due && (limits.is_outdated)() {
                 return Ok(WaitEnd::Outdated);
             }
             let left = Duration::from_nanos(limits.until - now);
+            let since = seen
+                .filter(|(same, _)| *same == word)
+                .map_or(now, |(_, at)| at);
+            seen = Some((word, since));
             memory.sleep(self.slot, wakes, pause.min(left));
             let was_woken = memory.wakes(self.slot) != wakes;
             if was_woken {
@@ -361,7 +369,10 @@ impl Participant {
             } else {
                 pauses += 1;
             }
-            unmoved = (!was_woken && pause <= left).then_some(word);
+            let was_whole_pause = !was_woken && pause <= left;
+            // Garbage that is written again and again looks as if we were woken each time.
+            let for_long = memory.now().saturating_sub(since) >= nanos(UNMOVED);
+            unmoved = (was_whole_pause || for_long).then_some(word);
             self.restore_entry(memory, entry);
         }
     }

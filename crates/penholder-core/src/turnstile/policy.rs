@@ -32,6 +32,8 @@ const KEPT_PAUSE: Duration = Duration::from_micros(50);
 pub(super) const BACK_PAUSE: Duration = Duration::from_millis(50);
 /// Added to `BACK_PAUSE` for each waiter ahead.
 const BACK_PAUSE_EACH: Duration = Duration::from_millis(2);
+/// A lock that has had the same state for this long is tried in any state.
+pub(super) const UNMOVED: Duration = Duration::from_millis(100);
 /// A waiter that is in the queue this long after its deadline is stopped.
 pub(super) const OVERDUE: Duration = Duration::from_millis(100);
 /// How long before the end of a slice the next waiter is woken, so that it is awake by

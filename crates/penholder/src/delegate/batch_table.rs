@@ -256,13 +256,16 @@ pub(super) fn find_up_to(
     requests.iter().map(search).collect()
 }
 
+/// Requests that were executed, by their ids.
+type ExecutedById = HashMap<[u8; ENTRY], Executed>;
+
 /// Returns those of the requests that a batch after `since` has executed, and the number of the
 /// first row from `since` on.
 fn executed_since(
     connection: &Connection,
     since: i64,
     requests: &[(RequestId, u64)],
-) -> rusqlite::Result<(HashMap<[u8; ENTRY], Executed>, Option<i64>)> {
+) -> rusqlite::Result<(ExecutedById, Option<i64>)> {
     let mut wanted: Vec<_> = requests.iter().map(|(id, _)| id.to_bytes()).collect();
     wanted.sort_unstable();
     let (mut found, mut first) = (HashMap::new(), None);

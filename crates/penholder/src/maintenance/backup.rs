@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags, ffi};
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::location::Location;
+use crate::sqlite::connection;
 use crate::sys;
 
 /// How many pages one step of a backup copies.
@@ -57,7 +58,8 @@ impl Database {
             .map_err(failed)?;
         // The reader's transaction keeps one snapshot for all steps.
         self.read_until(deadline, |source| {
-            copy_pages(source, copy.path()).map_err(|e| Error::sqlite("back up", &target.path, e))
+            copy_pages(source, copy.path())
+                .map_err(|e| connection::failed("back up", &target.path, e))
         })?;
         let mode = fs::metadata(self.path()).map(|meta| meta.permissions());
         mode.and_then(|mode| copy.as_file().set_permissions(mode))

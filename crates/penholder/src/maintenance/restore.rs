@@ -202,7 +202,7 @@ impl StagedBackup {
         }
         let no_file = |error: rusqlite::Error| match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull | ErrorCode::CannotOpen) => no_temporary_file(backup, &error),
-            _ => Error::sqlite("convert backup", &backup.path, error),
+            _ => connection::failed("convert backup", &backup.path, error),
         };
         let directory = tempfile::Builder::new()
             .prefix(".penholder-restore-")
@@ -232,7 +232,10 @@ impl StagedBackup {
     }
 
     fn failed(&self, error: rusqlite::Error) -> Error {
-        explain(&self.path, Error::sqlite("read backup", &self.path, error))
+        explain(
+            &self.path,
+            connection::failed("read backup", &self.path, error),
+        )
     }
 
     /// Refuses a backup whose content is corrupt, or of which a part is missing.
@@ -243,12 +246,11 @@ impl StagedBackup {
                 format!("it is corrupt ({})", faults.join("; ")),
                 USE_ANOTHER,
             )),
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::Unknown) => Err(self
-                .refused(
-                    format!("it cannot be checked: {error}"),
-                    "nothing was changed: restore it with `Database::restore_from` in the program \
+            Err(error) if integrity::is_definition_missing(&error) => Err(self.refused(
+                format!("it cannot be checked: {error}"),
+                "nothing was changed: restore it with `Database::restore_from` in the program \
                      that defines what is missing (`OpenOptions::connection_hook`)",
-                )),
+            )),
             Err(error) => Err(self.failed(error)),
         }
     }
@@ -395,7 +397,7 @@ fn no_temporary_file(backup: &Location, error: &rusqlite::Error) -> Error {
 
 /// Refuses a file that ends within a page: SQLite would read zeros there.
 fn refuse_cut_off(backup: &Location, source: &Connection) -> Result<()> {
-    let failed = |e| Error::sqlite("read backup", &backup.path, e);
+    let failed = |e| connection::failed("read backup", &backup.path, e);
     let page_size = number(source, "page_size").map_err(failed)?;
     let length = backup.path.metadata().map_or(0, |meta| meta.len());
     if length == 0 {

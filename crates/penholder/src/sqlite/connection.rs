@@ -4,11 +4,11 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use penholder_core::{Deadline, SqliteAccess, SqliteHolder, shown_path};
+use penholder_core::{Deadline, Shortage, SqliteAccess, SqliteHolder, shown_path};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use crate::error::{Error, Result, is_busy_code};
+use crate::error::{Error, ErrorKind, Result, is_busy_code};
 use crate::location::Location;
 use crate::options::{ConnectionRole, OpenOptions};
 use crate::permission;
@@ -130,6 +130,8 @@ fn open_named(
         let next = "use a 64-bit system and SQLite's own VFS";
         Error::refused("open database", &location.path, why, next)
     })?;
+    // An earlier one says nothing about this call.
+    let _ = ffi::take_open_error();
     let connection = Connection::open_with_flags(name, flags).map_err(failed)?;
     // Before anything else, because every other statement may meet SQLite's locks.
     set_busy_timeout(&connection, deadline.remaining()).map_err(failed)?;
@@ -226,6 +228,10 @@ pub(crate) fn explain_access(
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) => {}
         _ => return Error::sqlite("open database", path, error),
     }
+    let error = failed("open database", path, error);
+    if error.kind() == ErrorKind::Io {
+        return error;
+    }
     if !path.exists() {
         return refused(
             "there is no such file, or it cannot be created",
@@ -245,5 +251,16 @@ pub(crate) fn explain_access(
             "make the directory writable, or copy the database to a directory that is",
         );
     }
-    Error::sqlite("open database", path, error)
+    error
+}
+
+/// Makes the error of an operation from that of SQLite. If SQLite could not open a file because
+/// something ran out, such as descriptors, it is the error of the system.
+pub(crate) fn failed(what: &'static str, path: &Path, error: rusqlite::Error) -> Error {
+    let is_cannot_open = error.sqlite_error_code() == Some(ErrorCode::CannotOpen);
+    let of_system = is_cannot_open.then(ffi::take_open_error).flatten();
+    match of_system.filter(|error| Shortage::of(error).is_some()) {
+        Some(of_system) => Error::io(what, path, of_system, "try again"),
+        None => Error::sqlite(what, path, error),
+    }
 }

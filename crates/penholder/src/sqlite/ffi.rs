@@ -1,8 +1,10 @@
 #![expect(unsafe_code, reason = "what rusqlite does not wrap")]
 //! What rusqlite does not wrap.
 
+use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::fs::File;
+use std::io;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -96,8 +98,21 @@ unsafe extern "C" fn open_and_note(path: *const c_char, flags: c_int, mode: c_in
         // SAFETY: the same text.
         let path = unsafe { CStr::from_ptr(path) };
         watched_paths::note_opened(path, || identify(fd));
+    } else {
+        LAST_OPEN_ERROR.set(io::Error::last_os_error().raw_os_error());
     }
     fd
+}
+
+thread_local! {
+    /// Why SQLite could last not open a file on this thread, as a number of the system.
+    static LAST_OPEN_ERROR: Cell<Option<i32>> = const { Cell::new(None) };
+}
+
+/// Returns why SQLite could not open a file on this thread, since this was last asked. SQLite
+/// itself tells that only through a connection, which is closed by then.
+pub(crate) fn take_open_error() -> Option<io::Error> {
+    LAST_OPEN_ERROR.take().map(io::Error::from_raw_os_error)
 }
 
 unsafe extern "C" fn unlink_and_note(path: *const c_char) -> c_int {

@@ -13,3 +13,17 @@ pub(crate) fn faults(connection: &Connection, max: u32) -> rusqlite::Result<Vec<
     let faults = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     Ok(if faults == ["ok"] { Vec::new() } else { faults })
 }
+
+/// Returns whether something failed because this process does not define a function, a collation or
+/// a module that the database uses. That says nothing about its content.
+pub(crate) fn is_definition_missing(error: &rusqlite::Error) -> bool {
+    const MISSING: [&str; 5] = [
+        "no such collation sequence: ",
+        "no such function: ",
+        "unknown function: ",
+        "no such module: ",
+        "no such tokenizer: ",
+    ];
+    let text = error.to_string();
+    MISSING.iter().any(|missing| text.contains(missing))
+}

@@ -191,7 +191,7 @@ impl<'a> Session<'a> {
     pub(crate) fn transaction(&self) -> Transaction<'_> {
         self.write_connection().forget_busy_timeout();
         self.note_customized();
-        Transaction::new(self.connection(), self.notes())
+        Transaction::new(self.write_connection(), self.notes())
     }
 
     fn note_customized(&self) {
@@ -485,7 +485,7 @@ impl<'a> Session<'a> {
         let path = &self.context.location.path;
         if !is_busy_code(&error) {
             let is_refused = error.sqlite_error_code() == Some(ErrorCode::ReadOnly);
-            let error = Error::sqlite(what, path, self.context.options.hide(error));
+            let error = connection::failed(what, path, self.context.options.hide(error));
             return if is_refused && connection::is_query_only(self.connection()) {
                 error.because_of(Setting::QueryOnly)
             } else {

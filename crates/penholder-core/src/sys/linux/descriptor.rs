@@ -7,11 +7,23 @@ use std::ops::Deref;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::io::Errno;
+
 use super::{file, fork};
 
 /// Every file that carries a lock of this process. Locked across a fork, so that
 /// the child finds it consistent; never locked while waiting for another process.
 static DESCRIPTORS: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
+
+/// Returns whether this process has as many files open as it may.
+pub(crate) fn is_own_limit(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::MFILE)
+}
+
+/// Returns whether all processes together have as many files open as they may.
+pub(crate) fn is_system_limit(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::NFILE)
+}
 
 /// An open file on which this process has, or takes, a lock.
 #[derive(Debug)]

@@ -5,6 +5,16 @@ use std::fs::File;
 use std::io;
 use std::ops::Deref;
 
+/// Returns `false`: no file is opened here.
+pub(crate) fn is_own_limit(_error: &io::Error) -> bool {
+    false
+}
+
+/// Returns `false`.
+pub(crate) fn is_system_limit(_error: &io::Error) -> bool {
+    false
+}
+
 /// An open file.
 #[derive(Debug)]
 pub(crate) struct Descriptor {
