@@ -14,6 +14,7 @@ use clap_complete::Shell;
 use encoding_rs::Encoding;
 use penholder::lock::{EventKind, WriteLocker};
 use penholder::{OpenOptions, Synchronous};
+use penholder_core::shown_path;
 
 use crate::failure::{FAILED, Failure, USAGE, say};
 use crate::output;
@@ -144,15 +145,27 @@ impl Target {
     /// The lock of an existing database, for a subcommand that changes nothing.
     pub(crate) fn existing_locker(&self, command: &str) -> Result<WriteLocker, Failure> {
         let locker = self.options().locker(&self.db)?;
-        if self.db.exists() || locker.lock_file().exists() {
+        if self.db.exists() || is_about_to_create(&locker) {
             return Ok(locker);
         }
-        let message = format!(
-            "{command}: {}: there is no such database and no lock file: check the name",
-            self.db.display()
-        );
-        Err(Failure::new(message, FAILED))
+        Err(self.missing(command, "check the name"))
     }
+
+    /// Says that there is no such database.
+    pub(crate) fn missing(&self, command: &str, next: &str) -> Failure {
+        let db = shown_path(&self.db);
+        let message = format!("{command}: {db}: there is no such database: {next}");
+        Failure::new(message, FAILED)
+    }
+}
+
+/// Whether a process holds the lock to create the database of this locker.
+fn is_about_to_create(locker: &WriteLocker) -> bool {
+    let status = locker.status();
+    status.is_ok_and(|status| {
+        let holder = status.holder.as_ref();
+        holder.is_some_and(|holder| holder.database.is_some()) && !status.has_other_database
+    })
 }
 
 /// How long to wait.
@@ -185,7 +198,7 @@ impl Quiet {
         if self.quiet {
             return Ok(ExitCode::SUCCESS);
         }
-        output::print(report.as_bytes())
+        output::print_text(report)
     }
 }
 
@@ -586,7 +599,7 @@ pub(crate) struct Kind {
     help: &'static str,
 }
 
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 7] = [
     Kind {
         event: EventKind::LongHold,
         name: "long-hold",
@@ -616,6 +629,11 @@ const KINDS: [Kind; 6] = [
         event: EventKind::Combined,
         name: "combined",
         help: "A process did the writes of waiting processes",
+    },
+    Kind {
+        event: EventKind::SqliteBusy,
+        name: "sqlite-busy",
+        help: "A process wrote without the write lock",
     },
 ];
 
@@ -651,6 +669,9 @@ pub(crate) struct Run {
     /// Purpose of this hold, shown to processes that wait
     #[arg(long)]
     pub(crate) label: Option<String>,
+    /// Allow a database that does not exist yet, for a command that creates it
+    #[arg(long)]
+    pub(crate) create: bool,
     /// Run this command line with the shell
     #[arg(short = 'c', long = "command", value_name = "LINE")]
     pub(crate) line: Option<OsString>,

@@ -32,20 +32,36 @@ mod table_printer;
 mod text;
 mod top;
 
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 
 use clap::{CommandFactory, Parser};
+use penholder_core::{one_line, shown_path};
 
 use args::{Args, Command};
-use failure::{FAILED, Failure};
+use failure::{FAILED, Failure, USAGE, say};
 use interruption::Interruption;
 use sys::signal;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::try_parse().unwrap_or_else(|error| end_with(&error));
     match dispatch(args.command) {
         Ok(code) => code,
         Err(failure) => failure.report(),
+    }
+}
+
+/// Prints the help, or what is wrong with the command line, and ends this process.
+///
+/// The message repeats words of the command line. So it is made again for words in which
+/// nothing can drive a terminal.
+fn end_with(error: &clap::Error) -> ! {
+    let words = std::env::args_os().map(|word| one_line(word.to_string_lossy()).to_string());
+    match Args::try_parse_from(words) {
+        Err(harmless) => harmless.exit(),
+        Ok(_) => {
+            say(error.render().to_string().trim_end());
+            process::exit(USAGE.into())
+        }
     }
 }
 
@@ -101,7 +117,7 @@ fn subject(command: &Command) -> String {
         Command::Completions { .. } => return "completions".to_owned(),
         Command::Man { .. } => return "man".to_owned(),
     };
-    format!("{name}: {}", target.db.display())
+    format!("{name}: {}", shown_path(&target.db))
 }
 
 /// The interface without hidden subcommands, which completions would offer otherwise.

@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use penholder::Value;
+use penholder_core::one_line;
 use ratatui::crossterm::terminal;
 
 use crate::caveats::Caveats;
@@ -78,7 +79,12 @@ impl RowPrinter {
                 Printer::Csv(out)
             }
             Format::Table => {
-                let names = || columns.iter().map(|name| printable(name)).collect();
+                let names = || {
+                    columns
+                        .iter()
+                        .map(|name| one_line(name).to_string())
+                        .collect()
+                };
                 let header = layout.has_header.then(names);
                 Printer::Table(TablePrinter::new(out, header, terminal_width()))
             }

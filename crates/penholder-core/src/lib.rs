@@ -56,19 +56,20 @@ mod turnstile;
 
 pub use canceller::Canceller;
 pub use deadline::Deadline;
-pub use error::LockError;
+pub use error::{LockError, OTHER_DATABASE};
 pub use guard::Guard;
 pub use lock_options::{DEFAULT_TIMEOUT, LOCK_FILE_NAME, LockOptions};
 pub use locker::{Locker, Waited};
 pub use mailbox::{Claim, Outcome, REPLY_MAX, REQUEST_MAX, RemoteRequest, RequestId};
 pub use obstacle::Obstacle;
 pub use pending_request::Offer;
-pub use printable::{shell_word, user_text};
+pub use printable::{OneLine, is_escaped, one_line, shell_word, shown_name, shown_path, user_text};
 pub use queue_file::{BatchSize, Combining, QueueFileFault, QueueFileHeader, Withdrawal};
 pub use shortage::Shortage;
 pub use status::{
     Counters, Event, EventKind, EventsSince, Holder, LockState, Opened, Opener, OpenerElsewhere,
-    Openers, Percentiles, Process, ProcessState, QueueFileState, Sizes, Snapshot, Status, Waiter,
+    Openers, Percentiles, Process, ProcessState, QueueFileState, Sizes, Snapshot, SqliteAccess,
+    SqliteHolder, SqliteLock, Status, Waiter,
 };
 pub use turnstile::QueuePolicy;
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 #[cfg(feature = "tokio")]
 use penholder_core::Canceller;
-use penholder_core::{Deadline, Status};
+use penholder_core::{Deadline, Status, shown_path};
 use penholder_lock::WriteLocker;
 use rusqlite::Connection;
 use rusqlite::types::FromSql;
@@ -669,7 +669,7 @@ impl Database {
     /// - the closure's own error.
     pub fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let read = self.read_from(work);
-        read.map_err(|e| self.name_setting(e.in_closure("read", self.path())))
+        read.map_err(|e| self.name_obstacle(e.in_closure("read", self.path())))
     }
 
     /// Runs a closure on a connection that only reads, as [`read`](Self::read) does, and keeps
@@ -701,7 +701,16 @@ impl Database {
         params: &[Value],
     ) -> Result<RowSet> {
         query_up_to(max, connection, sql, params)
-            .map_err(|e| self.name_setting(connection::failed("query", self.path(), self.hide(e))))
+            .map_err(|e| self.name_obstacle(connection::failed("query", self.path(), self.hide(e))))
+    }
+
+    /// Names what keeps a reader out, if SQLite says that something does: a setting, or another
+    /// process.
+    fn name_obstacle(&self, error: Error) -> Error {
+        match self.name_setting(error).into_busy() {
+            Ok(busy) => connection::explain(&self.inner.location, &self.deadline(), busy),
+            Err(error) => error,
+        }
     }
 
     /// Names the setting that keeps a reader out, if it is one of this program. It would look
@@ -830,7 +839,7 @@ impl Database {
         }
         Err(Error::misuse(
             "write",
-            format!("{} was opened for reading only", self.path().display()),
+            format!("{} was opened for reading only", shown_path(self.path())),
             "open it without `read_only`",
         ))
     }

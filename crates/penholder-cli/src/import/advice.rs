@@ -1,6 +1,7 @@
 //! What to do if the table does not exist: a command that creates it.
 
 use penholder::Database;
+use penholder_core::{one_line, shown_path};
 
 use super::format::Format;
 use super::row::ReadError;
@@ -18,7 +19,7 @@ pub(super) fn no_table(args: &Import, db: &Database, source: &Source, format: Fo
         Ok(names) => names,
         Err(error) => return message::malformed(source, error),
     };
-    let (table, path) = (&args.table, db.path().display());
+    let (table, path) = (one_line(&args.table), shown_path(db.path()));
     let next = match create(args, db, &names) {
         Ok(command) => format!("create it: {command}"),
         Err(next) => next,

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use penholder_core::shown_path;
+
 use crate::args::{Blobs, EmptyFields, Import, ImportFormat};
 use crate::failure::{Failure, USAGE};
 
@@ -85,7 +87,7 @@ pub(crate) fn other_delimiter(character: char, delimiter: u8) -> Option<String> 
 fn unknown(file: &Path) -> Failure {
     let message = format!(
         "import: {}: the format is unknown: give --format csv or --format jsonl",
-        file.display()
+        shown_path(file)
     );
     Failure::new(message, USAGE)
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use penholder::rusqlite::{self, ErrorCode, ffi};
+use penholder_core::one_line;
 
 use super::load::Stop;
 use super::row::ReadError;
@@ -20,7 +21,7 @@ pub(super) fn finished(
     unknown: &Unknown,
     seconds: f64,
 ) -> String {
-    let table = &args.table;
+    let table = one_line(&args.table);
     let rows = done.inserted();
     let mut text = format!("{} imported into {table} in {seconds:.2} s", count(rows));
     if args.atomic {
@@ -73,6 +74,7 @@ pub(super) fn malformed(source: &Source, error: ReadError) -> Failure {
     let message = match error {
         ReadError::Malformed { start, why } => {
             let line = line(source, start);
+            let why = one_line(why);
             format!("import: {file}: {line}: {why}: nothing was imported: correct it and try again")
         }
         ReadError::Io(error) => {
@@ -154,6 +156,7 @@ fn why(args: &Import, source: &Source, stop: Stop) -> String {
     let file = &source.name;
     match stop {
         Stop::Row { start, error, .. } => {
+            let error = one_line(error);
             format!("import: {file}: {}: {error}", line(source, start))
         }
         Stop::Commit { start, error } => {
@@ -169,6 +172,7 @@ fn why(args: &Import, source: &Source, stop: Stop) -> String {
         Stop::Database(error) if error.is_timeout() => format!("{error}\n  {WAIT_LONGER}"),
         Stop::Database(error) => error.to_string(),
         Stop::Changed(why) => {
+            let why = one_line(why);
             format!("import: {file}: it has changed since it was checked: {why}")
         }
         Stop::Signal(number) => format!("import: {file}: ended by signal {number}"),

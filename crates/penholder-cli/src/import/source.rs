@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use encoding_rs::Encoding;
+use penholder_core::shown_path;
 
 use super::encoding::{self, ConversionError};
 use crate::failure::{FAILED, Failure};
@@ -29,7 +30,7 @@ impl Source {
     pub(crate) fn open(path: &Path, given: Option<&'static Encoding>) -> Result<Self, Failure> {
         let name = match path.to_str() {
             Some("-") => "standard input".to_owned(),
-            _ => path.display().to_string(),
+            _ => shown_path(path).to_string(),
         };
         let failed = |next: &str, error: io::Error| {
             Failure::new(format!("import: {name}: {error}: {next}"), FAILED)

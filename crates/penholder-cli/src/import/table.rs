@@ -2,6 +2,7 @@
 
 use penholder::Database;
 use penholder::rusqlite::version_number;
+use penholder_core::{one_line, shown_path};
 
 use super::column_type::ColumnType;
 use crate::failure::{FAILED, Failure};
@@ -124,8 +125,9 @@ impl Table {
         db.try_read(|connection| {
             let sql = self.insert(&[]);
             connection.prepare(&sql).map(drop).map_err(|error| {
-                let db = db.path().display();
+                let db = shown_path(db.path());
                 let next = "choose a table that accepts rows";
+                let error = one_line(error);
                 Failure::new(format!("import: {db}: {error}: {next}"), FAILED)
             })
         })
