@@ -417,7 +417,9 @@ fn the_advised_table_can_be_created_and_imported_into() {
             let (_, advice) = message.split_once("create it: ").expect(&message);
             assert_eq!(advice.lines().count(), 1, "{advice}");
             let mut shell = fixture.program("bash");
-            let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+            let mut path = bin.clone().into_os_string();
+            path.push(":");
+            path.push(std::env::var_os("PATH").unwrap());
             shell.env("PATH", path).args(["-c", advice]);
             let output = run_command(&mut shell, b"", wait::LIMIT);
             assert_eq!(output.code, Some(0), "{advice}: {output:?}");

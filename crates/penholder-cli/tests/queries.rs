@@ -142,11 +142,13 @@ fn a_scalar_is_printed_by_itself() {
         ("SELECT 'a,\"b\"'", "a,\"b\"\n"),
         ("SELECT NULL", "\n"),
         ("SELECT 1.0", "1.0\n"),
-        ("SELECT X'0A'", "X'0A'\n"),
     ] {
         let output = query(&fixture, &["--scalar", sql]);
         assert_eq!(output.expect_quiet_success(), printed, "{sql}");
     }
+    let output = query(&fixture, &["--scalar", "SELECT X'0A'"]);
+    assert!(output.stderr.contains("the value is a blob"), "{output:?}");
+    assert_eq!(output.expect_success(), "X'0A'\n");
     for (sql, why) in [
         ("SELECT key FROM entry WHERE key = 9", "there is no row"),
         ("SELECT key FROM entry", "there are several rows"),
