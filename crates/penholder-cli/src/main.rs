@@ -21,7 +21,6 @@ mod progress;
 mod query;
 mod row_printer;
 mod run;
-mod shell_word;
 mod sql_source;
 mod sql_text;
 mod status;

@@ -48,6 +48,7 @@ mod pending_request;
 mod printable;
 mod queue_file;
 mod running_statement;
+mod shell_word;
 mod shortage;
 mod status;
 mod sys;
@@ -63,8 +64,9 @@ pub use locker::{Locker, Waited};
 pub use mailbox::{Claim, Outcome, REPLY_MAX, REQUEST_MAX, RemoteRequest, RequestId};
 pub use obstacle::Obstacle;
 pub use pending_request::Offer;
-pub use printable::{OneLine, is_escaped, one_line, shell_word, shown_name, shown_path, user_text};
+pub use printable::{OneLine, is_escaped, one_line, shown_name, shown_path, user_text};
 pub use queue_file::{BatchSize, Combining, QueueFileFault, QueueFileHeader, Withdrawal};
+pub use shell_word::shell_word;
 pub use shortage::Shortage;
 pub use status::{
     Counters, Event, EventKind, EventsSince, Holder, LockState, Opened, Opener, OpenerElsewhere,

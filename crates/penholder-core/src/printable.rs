@@ -95,19 +95,6 @@ pub fn is_escaped(c: char) -> bool {
     c.is_control() || is_line_or_direction_mark(c)
 }
 
-/// Returns a path as a word of a shell, so that a command with it can be pasted. A path that
-/// cannot be printed is escaped, and names nothing.
-#[must_use]
-pub fn shell_word(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    let text = printable(&text, usize::MAX);
-    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        return text;
-    }
-    format!("'{}'", text.replace('\'', "'\\''"))
-}
-
 /// Names a user: by its name too, if it has one here.
 #[must_use]
 pub fn user_text(user: u32) -> String {
@@ -126,17 +113,6 @@ fn is_line_or_direction_mark(c: char) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn a_path_is_one_word_of_a_shell() {
-        for (path, word) in [
-            ("/srv/app/db.lockq", "/srv/app/db.lockq"),
-            ("/a b/it's", r"'/a b/it'\''s'"),
-            ("/$(x)", "'/$(x)'"),
-        ] {
-            assert_eq!(shell_word(Path::new(path)), word);
-        }
-    }
 
     #[test]
     fn terminal_sequences_and_line_marks_are_escaped() {

@@ -1,7 +1,7 @@
 //! What to do if the table does not exist: a command that creates it.
 
 use penholder::Database;
-use penholder_core::{one_line, shown_path};
+use penholder_core::{one_line, shell_word, shown_path};
 
 use super::format::Format;
 use super::row::ReadError;
@@ -10,7 +10,6 @@ use super::table::in_main;
 use super::{csv, json, message};
 use crate::args::{Import, Target};
 use crate::failure::{FAILED, Failure};
-use crate::shell_word::shell_word;
 use crate::sql_text::quoted;
 
 /// The table is missing. The advice has the columns of the file.

@@ -153,8 +153,9 @@ pub(crate) fn hard_links(location: &Location) -> Finding {
     if links <= 1 {
         return Finding::ok(Check::HardLinks, "one name");
     }
-    Finding::warning(Check::HardLinks, format!("the file has {links} names"))
-        .next("keep one name (`find / -xdev -samefile DB` shows all); a symbolic link is harmless")
+    let next = "keep one name (`find / -xdev -samefile`, with its path, shows all); a symbolic link is \
+                harmless";
+    Finding::warning(Check::HardLinks, format!("the file has {links} names")).next(next)
 }
 
 fn journal(subject: &Subject<'_>) -> Finding {

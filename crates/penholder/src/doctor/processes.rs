@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use penholder_core::shown_name;
+use penholder_core::{shell_word, shown_name};
 use penholder_lock::{Opener, Openers, Process, ProcessState, SqliteHolder, SqliteLock};
 
 use super::detector::Detector;
@@ -162,11 +162,11 @@ fn unlocked_writers(
         .filter(|one| holder != Some(one.process.pid));
     let mut findings = Vec::new();
     if let (false, Some(writer)) = (writing.is_empty(), &writer) {
-        findings.push(writes(writer, is_awaited));
+        findings.push(writes(subject, writer, is_awaited));
     }
     findings.extend(hidden.map(|one| may_hold_the_lock(&one.process)));
     if !idle.is_empty() {
-        findings.push(may_write_later(&idle));
+        findings.push(may_write_later(subject, &idle));
     }
     if findings.is_empty() {
         let found = none_seen(attached.len(), complete);
@@ -175,8 +175,14 @@ fn unlocked_writers(
     findings
 }
 
-const USE_THE_LOCK: &str =
-    "let it write through penholder, or under `penholder run DB -- …` or `flock db.lock …`";
+fn use_the_lock(subject: &Subject<'_>) -> String {
+    let database = shell_word(&subject.location.path);
+    let lock_file = shell_word(subject.locker.lock_file());
+    format!(
+        "let it write through penholder, or start it with `penholder run {database}` or \
+         `flock {lock_file}` before its command"
+    )
+}
 
 fn is_of(holder: Option<&SqliteHolder>, pid: u32) -> bool {
     holder.is_some_and(|holder| holder.process.pid == pid)
@@ -190,7 +196,7 @@ fn is_awaited(subject: &Subject<'_>) -> bool {
 }
 
 /// A process that has SQLite's lock, and not the write lock.
-fn writes(holder: &SqliteHolder, is_awaited: bool) -> Finding {
+fn writes(subject: &Subject<'_>, holder: &SqliteHolder, is_awaited: bool) -> Finding {
     let process = &holder.process;
     let found = match holder.lock {
         SqliteLock::Exclusive => holder.to_string(),
@@ -204,9 +210,9 @@ fn writes(holder: &SqliteHolder, is_awaited: bool) -> Finding {
     }
     if is_awaited {
         let found = format!("{found}, and others wait for it");
-        return Finding::error(Check::UnlockedWriters, found).next(USE_THE_LOCK);
+        return Finding::error(Check::UnlockedWriters, found).next(use_the_lock(subject));
     }
-    Finding::warning(Check::UnlockedWriters, found).next(USE_THE_LOCK)
+    Finding::warning(Check::UnlockedWriters, found).next(use_the_lock(subject))
 }
 
 /// A process of another user: the kernel names it, but does not show what it has open.
@@ -215,11 +221,12 @@ fn may_hold_the_lock(process: &Process) -> Finding {
     Finding::info(Check::UnlockedWriters, found).next("run this again as root")
 }
 
-fn may_write_later(processes: &[&Process]) -> Finding {
+fn may_write_later(subject: &Subject<'_>, processes: &[&Process]) -> Finding {
     let processes = listed(processes);
     let found = format!("open for writing, but not attached to the lock: {processes}");
     let next = format!(
-        "{USE_THE_LOCK}; a program that uses penholder and has not written yet looks the same"
+        "{}; a program that uses penholder and has not written yet looks the same",
+        use_the_lock(subject)
     );
     Finding::warning(Check::UnlockedWriters, found).next(next)
 }

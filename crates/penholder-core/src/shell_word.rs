@@ -3,13 +3,25 @@
 use std::ffi::OsStr;
 use std::fmt::Write;
 
-/// Quotes a word, if it needs that.
-pub(crate) fn shell_word(word: impl AsRef<OsStr>) -> String {
+use crate::printable::is_escaped;
+
+/// Returns a word as a shell reads it, in quotes if it needs that. What a terminal would not show as
+/// it is stands in the `$'…'` of bash, zsh and ksh.
+///
+/// ```
+/// use penholder_core::shell_word;
+///
+/// assert_eq!(shell_word("/srv/app.db"), "/srv/app.db");
+/// assert_eq!(shell_word("my app.db"), "'my app.db'");
+/// assert_eq!(shell_word("two\nlines"), r"$'two\012lines'");
+/// ```
+#[must_use]
+pub fn shell_word(word: impl AsRef<OsStr>) -> String {
     let bytes = word.as_ref().as_encoded_bytes();
     let Some(text) = str::from_utf8(bytes).ok().filter(|text| is_printable(text)) else {
         return escaped(bytes);
     };
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%=".contains(c);
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
     match text.chars().all(is_plain) && !text.is_empty() {
         true => text.to_owned(),
         false => format!("'{}'", text.replace('\'', "'\\''")),
@@ -18,8 +30,7 @@ pub(crate) fn shell_word(word: impl AsRef<OsStr>) -> String {
 
 /// Whether a terminal shows the text as it is.
 fn is_printable(text: &str) -> bool {
-    let is_mark = |c| matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    !text.chars().any(|c| c.is_control() || is_mark(c))
+    !text.chars().any(is_escaped)
 }
 
 /// A word in the `$'…'` of bash, zsh and ksh, with escapes for everything unusual.
@@ -49,6 +60,7 @@ mod tests {
         for (word, expected) in [
             (&b"/srv/a-b.db"[..], "/srv/a-b.db"),
             (b"", "''"),
+            (b"/$(x)", "'/$(x)'"),
             (b"my app.db", "'my app.db'"),
             (b"it's $x", r"'it'\''s $x'"),
             ("ä*".as_bytes(), "'ä*'"),
