@@ -95,7 +95,7 @@ impl Plan {
                 let _ = is_claimed && guard.reply(request, BATCH, b"done");
             }
             drop(combining);
-            guard.acknowledge(&requests, BATCH);
+            guard.acknowledge(&all, BATCH);
         }
         assert!(guard.count_requests() <= SLOTS && guard.count_waiters() <= SLOTS);
         guard.note_statement("UPDATE t SET n = 1");

@@ -309,6 +309,7 @@ impl<'a> Insert<'a> {
             Some(prepared) if prepared.0 == row.columns => prepared,
             _ => {
                 let sql = self.table.insert(&row.columns);
+                self.tx.note_statement(&sql);
                 (row.columns.clone(), self.tx.prepare_cached(&sql)?)
             }
         };
