@@ -48,6 +48,7 @@ fn check(file: &mut File, bytes: &[u8]) {
         time: record.time,
         cmd: Some(record.cmd.unwrap_or_default()),
         label: record.label,
+        database: record.database,
         start: record.start,
         pidns: record.pidns,
     };

@@ -1,5 +1,9 @@
 //! Benchmarks that compare penholder with its peers. Every figure is a ratio of two
 //! things that alternate in one run; losses are printed like wins.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a benchmark prints its own paths"
+)]
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,

@@ -11,8 +11,10 @@ use std::time::Duration;
 use clap::builder::PossibleValue;
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use encoding_rs::Encoding;
 use penholder::lock::{EventKind, WriteLocker};
 use penholder::{OpenOptions, Synchronous};
+use penholder_core::shown_path;
 
 use crate::failure::{FAILED, Failure, USAGE, say};
 use crate::output;
@@ -74,8 +76,8 @@ pub(crate) enum Command {
     Exec(Exec),
     /// Run SQL that reads; never waits for the write lock
     Query(Query),
-    /// Import rows from a CSV or JSON lines file, in short batches between which
-    /// others write
+    /// Import rows from a CSV or JSON file, in short batches between which others
+    /// write
     Import(Import),
     /// Show who holds the write lock and who waits; changes nothing
     Status(Status),
@@ -143,15 +145,27 @@ impl Target {
     /// The lock of an existing database, for a subcommand that changes nothing.
     pub(crate) fn existing_locker(&self, command: &str) -> Result<WriteLocker, Failure> {
         let locker = self.options().locker(&self.db)?;
-        if self.db.exists() || locker.lock_file().exists() {
+        if self.db.exists() || is_about_to_create(&locker) {
             return Ok(locker);
         }
-        let message = format!(
-            "{command}: {}: there is no such database and no lock file: check the name",
-            self.db.display()
-        );
-        Err(Failure::new(message, FAILED))
+        Err(self.missing(command, "check the name"))
     }
+
+    /// Says that there is no such database.
+    pub(crate) fn missing(&self, command: &str, next: &str) -> Failure {
+        let db = shown_path(&self.db);
+        let message = format!("{command}: {db}: there is no such database: {next}");
+        Failure::new(message, FAILED)
+    }
+}
+
+/// Whether a process holds the lock to create the database of this locker.
+fn is_about_to_create(locker: &WriteLocker) -> bool {
+    let status = locker.status();
+    status.is_ok_and(|status| {
+        let holder = status.holder.as_ref();
+        holder.is_some_and(|holder| holder.database.is_some()) && !status.has_other_database
+    })
 }
 
 /// How long to wait.
@@ -184,7 +198,7 @@ impl Quiet {
         if self.quiet {
             return Ok(ExitCode::SUCCESS);
         }
-        output::print(report.as_bytes())
+        output::print_text(report)
     }
 }
 
@@ -292,6 +306,10 @@ pub(crate) struct Exec {
     /// Values for ?1, ?2 … of a single statement
     #[arg(value_name = "PARAM", allow_negative_numbers = true)]
     pub(crate) params: Vec<String>,
+    /// The value of a parameter :NAME, @NAME or $NAME of any statement; may be given
+    /// several times
+    #[arg(short = 'p', long = "param", value_name = "NAME=VALUE")]
+    pub(crate) named: Vec<String>,
     #[command(flatten)]
     pub(crate) timeout: Timeout,
     #[command(flatten)]
@@ -319,23 +337,30 @@ if it is written as SQLite prints one: 42, -7 and 1.5 are, 007, +49, 1.10 and
 begins with a dash.";
 
 const EXEC_HELP: &str = "\
-A database that is new, or not yet in WAL mode, needs two waits, each up to the
-timeout: one to set WAL mode, and one to write.
+A database that is not yet in WAL mode needs two waits, each up to the timeout:
+one to set WAL mode, and one to write.
 
-The statements run in one transaction. SQLite ignores PRAGMA foreign_keys=… in
-a transaction; exec refuses it.";
+The statements run in one transaction; BEGIN and COMMIT may wrap them all, as in
+a dump. Pragmas that SQLite ignores in a transaction, such as foreign_keys, work
+in front of the other statements. A pragma without effect is an error.
+
+If the statements fail, a missing database is not created.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = PARAM_HELP)]
 pub(crate) struct Query {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// One statement
+    /// One statement, or several separated by `;`, which see the same state; `-`
+    /// reads standard input
     #[arg(value_name = "SQL")]
     pub(crate) sql: String,
     /// Values for ?1, ?2 … of the statement
     #[arg(value_name = "PARAM", allow_negative_numbers = true)]
     pub(crate) params: Vec<String>,
+    /// The value of a parameter :NAME, @NAME or $NAME; may be given several times
+    #[arg(short = 'p', long = "param", value_name = "NAME=VALUE")]
+    pub(crate) named: Vec<String>,
     /// Print one JSON array of objects
     #[arg(long, group = "format")]
     pub(crate) json: bool,
@@ -345,6 +370,12 @@ pub(crate) struct Query {
     /// Print a table (default on a terminal)
     #[arg(long, group = "format")]
     pub(crate) table: bool,
+    /// Print one value by itself, for example to assign it in a script
+    #[arg(long, group = "format")]
+    pub(crate) scalar: bool,
+    /// Print CSV or a table without the names of the columns
+    #[arg(long, conflicts_with_all = ["json", "scalar"])]
+    pub(crate) no_header: bool,
     #[command(flatten)]
     pub(crate) timeout: Timeout,
 }
@@ -368,9 +399,33 @@ pub(crate) struct Import {
     /// comma; a tab for .tsv]
     #[arg(long, value_name = "CHAR", value_parser = delimiter, allow_hyphen_values = true)]
     pub(crate) delimiter: Option<u8>,
-    /// Store an empty CSV field as NULL instead of empty text
+    /// Quote character of a CSV file: one ASCII character, or `none` if quotes are
+    /// ordinary characters [default: "; none for .tsv]
+    #[arg(long, value_name = "CHAR", value_parser = quote, allow_hyphen_values = true)]
+    pub(crate) quote: Option<Quote>,
+    /// Encoding of the file, like windows-1252 or utf-16le [default: UTF-8, or UTF-16
+    /// if the file begins with a byte order mark]
+    #[arg(long, value_name = "NAME", value_parser = encoding)]
+    pub(crate) encoding: Option<&'static Encoding>,
+    /// Store an empty CSV field as NULL instead of empty text; `unquoted` keeps empty
+    /// text in quotes [default without a value: all]
+    #[arg(long, value_enum, value_name = "WHICH", num_args = 0..=1, require_equals = true, default_missing_value = "all", hide_possible_values = true)]
+    pub(crate) empty_as_null: Option<EmptyFields>,
+    /// What an unquoted CSV field like X'0A' is [default: a blob in a BLOB column,
+    /// elsewhere an error]
+    #[arg(long, value_enum)]
+    pub(crate) blobs: Option<Blobs>,
+    /// Accept CSV rows with fewer fields than the header, and with more if they are
+    /// empty
     #[arg(long)]
-    pub(crate) empty_as_null: bool,
+    pub(crate) ragged: bool,
+    /// Leave out fields for which the table has no column
+    #[arg(long)]
+    pub(crate) ignore_unknown: bool,
+    /// Store what SQLite makes of a number that loses digits or leading zeros,
+    /// instead of refusing it
+    #[arg(long)]
+    pub(crate) lossy: bool,
     /// Skip the first N rows of the file, to continue where an import stopped
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) skip: u64,
@@ -398,21 +453,45 @@ pub(crate) struct Import {
 pub(crate) enum ImportFormat {
     /// Rows of fields; the first row has the names of the columns
     Csv,
-    /// One JSON object on each line
+    /// JSON objects: one on each line, or in an array, or otherwise
+    #[value(alias = "json", alias = "ndjson")]
     Jsonl,
 }
 
-const IMPORT_HELP: &str = "\
-The file is read twice; standard input is copied to a temporary file in TMPDIR
-for that. First, every row is checked: it must be UTF-8 and use columns that the
-table has. A CSV row must have as many fields as the header; a JSON line must be
-one object. If a row is malformed, the message names its line, and nothing is
-imported. Empty lines are skipped. Then the rows are written. A column without a
-value gets its default.
+/// The quote character; `None` if there is none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Quote(pub(crate) Option<u8>);
 
-CSV values are text, which SQLite converts to the type of the column. JSON
-numbers and strings are stored as they are, null as NULL, true and false as 1
-and 0, arrays and objects as JSON text.
+/// Which empty fields are NULL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EmptyFields {
+    All,
+    Unquoted,
+}
+
+/// What an unquoted blob literal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Blobs {
+    /// A blob
+    Literal,
+    /// A text
+    Text,
+}
+
+const IMPORT_HELP: &str = "\
+The file is read twice; standard input, and a file that is not UTF-8, is copied
+to a temporary file in TMPDIR for that. First, every row is checked. If one is
+malformed, or a value would be changed, the message names its line, and nothing
+is imported. Empty lines are skipped. Then the rows are written. A column without
+a value gets its default. A column rowid is the key of the row.
+
+CSV values are text, which SQLite converts to the type of the column. A number
+that would lose digits or leading zeros, such as 007 or 1e400 in a column of
+numbers, is refused; a TEXT column takes everything. JSON numbers and strings are
+stored as they are, in a TEXT column with their exact text; null is NULL, true
+and false are 1 and 0, arrays and objects their JSON text, and an object like
+{\"$base64\": true, \"encoded\": \"AP8=\"} is a blob. What `query --json` prints is
+read back to the same content.
 
 If the database refuses a row, for example because of a constraint, the import
 stops and keeps the rows before it. After Ctrl-C, a timeout or a kill it keeps
@@ -520,7 +599,7 @@ pub(crate) struct Kind {
     help: &'static str,
 }
 
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 7] = [
     Kind {
         event: EventKind::LongHold,
         name: "long-hold",
@@ -550,6 +629,11 @@ const KINDS: [Kind; 6] = [
         event: EventKind::Combined,
         name: "combined",
         help: "A process did the writes of waiting processes",
+    },
+    Kind {
+        event: EventKind::SqliteBusy,
+        name: "sqlite-busy",
+        help: "A process wrote without the write lock",
     },
 ];
 
@@ -585,6 +669,9 @@ pub(crate) struct Run {
     /// Purpose of this hold, shown to processes that wait
     #[arg(long)]
     pub(crate) label: Option<String>,
+    /// Allow a database that does not exist yet, for a command that creates it
+    #[arg(long)]
+    pub(crate) create: bool,
     /// Run this command line with the shell
     #[arg(short = 'c', long = "command", value_name = "LINE")]
     pub(crate) line: Option<OsString>,
@@ -692,6 +779,20 @@ fn delimiter(text: &str) -> Result<u8, String> {
         [byte] if byte.is_ascii() => Ok(*byte),
         _ => Err("give one ASCII character, or tab".to_owned()),
     }
+}
+
+fn quote(text: &str) -> Result<Quote, String> {
+    match text.as_bytes() {
+        b"none" => Ok(Quote(None)),
+        [b'\n' | b'\r'] => Err("it cannot be a line end".to_owned()),
+        [byte] if byte.is_ascii() => Ok(Quote(Some(*byte))),
+        _ => Err("give one ASCII character, or none".to_owned()),
+    }
+}
+
+fn encoding(text: &str) -> Result<&'static Encoding, String> {
+    let next = "give a name like utf-8, windows-1252, iso-8859-1 or utf-16le";
+    Encoding::for_label(text.as_bytes()).ok_or_else(|| format!("it is unknown: {next}"))
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

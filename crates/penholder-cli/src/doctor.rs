@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use penholder::doctor::{Doctor, Finding, Report, Severity};
+use penholder_core::shown_path;
 
 use crate::args;
 use crate::failure::{DOCTOR_ERROR, DOCTOR_WARNING, Failure};
-use crate::{output, text};
+use crate::output;
 
 /// The width of the table, on a terminal and on a pipe.
 const WIDTH: u16 = 80;
@@ -19,7 +20,7 @@ pub(crate) fn run(args: &args::Doctor) -> Result<ExitCode, Failure> {
     if args.json {
         output::print_json(&report)?;
     } else {
-        output::print(describe(&report).as_bytes())?;
+        output::print_text(&describe(&report))?;
     }
     Ok(match report.worst() {
         Severity::Error => ExitCode::from(DOCTOR_ERROR),
@@ -43,8 +44,8 @@ fn describe(report: &Report) -> String {
     for (column, width) in table.column_iter_mut().zip([9, 16]) {
         column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(width)));
     }
-    let database = text::printable(&report.database.to_string_lossy());
-    let lock_file = text::printable(&report.lock_file.to_string_lossy());
+    let database = shown_path(&report.database);
+    let lock_file = shown_path(&report.lock_file);
     format!(
         "{database}\nlock file: {lock_file}\n{table}\n{}\n",
         summary(report)
@@ -53,7 +54,7 @@ fn describe(report: &Report) -> String {
 
 /// The finding; if it is a problem, also why it matters and what to do.
 fn details(finding: &Finding) -> String {
-    let mut lines = vec![text::printable(&finding.finding)];
+    let mut lines = vec![finding.finding.clone()];
     if finding.severity > Severity::Ok {
         lines.push(format!("why: {}", finding.why));
         lines.extend(finding.next.as_ref().map(|next| format!("do: {next}")));

@@ -2,9 +2,13 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use penholder::Database;
+use penholder_core::shown_path;
+
+use crate::text;
 
 /// SQL failed, a check failed, or a file cannot be used.
 pub(crate) const FAILED: u8 = 1;
@@ -43,6 +47,36 @@ impl Failure {
         Self::Said { message, code }
     }
 
+    /// Says where it happened.
+    pub(crate) fn within(self, place: &str) -> Self {
+        match self {
+            Self::Said { message, code } => Self::new(format!("{place}: {message}"), code),
+            other => other,
+        }
+    }
+
+    /// Says at which place of a script it happened.
+    pub(crate) fn at(self, place: &str) -> Self {
+        match self {
+            Self::Said { message, code } => Self::new(format!("{place}: {message}"), code),
+            other => other,
+        }
+    }
+
+    /// Names a database by its path, and not by the one that it had when this happened.
+    pub(crate) fn about(self, former: &Path, path: &Path) -> Self {
+        match self {
+            Self::Said { message, code } => {
+                let former = shown_path(former).to_string();
+                Self::new(
+                    message.replace(&former, &shown_path(path).to_string()),
+                    code,
+                )
+            }
+            other => other,
+        }
+    }
+
     pub(crate) fn report(self) -> ExitCode {
         match self {
             Self::PipeClosed => ExitCode::SUCCESS,
@@ -58,12 +92,15 @@ impl Failure {
 /// Says what is unwise about a database that was opened.
 pub(crate) fn say_warnings(db: &Database) {
     for warning in db.warnings() {
-        say(format!("{}: {warning}", db.path().display()));
+        say(format!("{}: {warning}", shown_path(db.path())));
     }
 }
 
-/// Prints a message on standard error. If that is closed, the message is lost.
+/// Prints a message on standard error. If that is closed, the message is lost. What could drive
+/// a terminal is escaped here, in every message; line ends of what the message tells of are
+/// escaped by [`one_line`](penholder_core::one_line) where it is put together.
 pub(crate) fn say(message: impl Display) {
+    let message = text::printable(&message.to_string());
     // One write, so that the messages of several processes do not mix.
     let line = format!("penholder: {message}\n");
     let _ = io::stderr().write_all(line.as_bytes());

@@ -81,16 +81,16 @@ impl Filter {
 }
 
 fn print(events: &[&Event], json: bool) -> Result<ExitCode, Failure> {
-    let mut text = Vec::new();
-    for event in events {
-        if json {
-            serde_json::to_writer(&mut text, event)?;
-        } else {
-            text.extend_from_slice(event.to_string().as_bytes());
+    if json {
+        let mut lines = Vec::new();
+        for event in events {
+            serde_json::to_writer(&mut lines, event)?;
+            lines.push(b'\n');
         }
-        text.push(b'\n');
+        return output::print(&lines);
     }
-    output::print(&text)
+    let lines: String = events.iter().map(|event| format!("{event}\n")).collect();
+    output::print_text(&lines)
 }
 
 /// Why there are no events to print.

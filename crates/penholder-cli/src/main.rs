@@ -2,6 +2,11 @@
 //! module of its own.
 
 mod args;
+mod base64;
+mod blob_literal;
+mod caveats;
+mod column_names;
+mod csv_line;
 mod doctor;
 mod exec;
 mod failure;
@@ -16,28 +21,46 @@ mod progress;
 mod query;
 mod row_printer;
 mod run;
+mod sql_source;
 mod sql_text;
 mod status;
 mod stress;
 mod summary;
 mod sys;
+mod table_printer;
 mod text;
 mod top;
 
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 
 use clap::{CommandFactory, Parser};
+use penholder_core::{one_line, shown_path};
 
 use args::{Args, Command};
-use failure::{FAILED, Failure};
+use failure::{FAILED, Failure, USAGE, say};
 use interruption::Interruption;
 use sys::signal;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::try_parse().unwrap_or_else(|error| end_with(&error));
     match dispatch(args.command) {
         Ok(code) => code,
         Err(failure) => failure.report(),
+    }
+}
+
+/// Prints the help, or what is wrong with the command line, and ends this process.
+///
+/// The message repeats words of the command line. So it is made again for words in which
+/// nothing can drive a terminal.
+fn end_with(error: &clap::Error) -> ! {
+    let words = std::env::args_os().map(|word| one_line(word.to_string_lossy()).to_string());
+    match Args::try_parse_from(words) {
+        Err(harmless) => harmless.exit(),
+        Ok(_) => {
+            say(error.render().to_string().trim_end());
+            process::exit(USAGE.into())
+        }
     }
 }
 
@@ -93,7 +116,7 @@ fn subject(command: &Command) -> String {
         Command::Completions { .. } => return "completions".to_owned(),
         Command::Man { .. } => return "man".to_owned(),
     };
-    format!("{name}: {}", target.db.display())
+    format!("{name}: {}", shown_path(&target.db))
 }
 
 /// The interface without hidden subcommands, which completions would offer otherwise.

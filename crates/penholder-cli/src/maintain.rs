@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use penholder::Database;
+use penholder_core::shown_path;
 
 use crate::args::{Backup, Maintain, Restore, Target, Timeout};
 use crate::failure::{Failure, say_warnings};
@@ -48,7 +49,7 @@ pub(crate) fn backup(args: &Backup, interruption: &Interruption) -> Result<ExitC
     let db = options.read_only(true).open(&args.target.db)?;
     db.backup_to(&args.file)?;
     interruption.set_outcome(", after the copy was made");
-    let text = format!("{} bytes in {}\n", size(&args.file), args.file.display());
+    let text = format!("{} bytes in {}\n", size(&args.file), shown_path(&args.file));
     args.quiet.print(&text)
 }
 
@@ -62,12 +63,12 @@ pub(crate) fn restore(args: &Restore, interruption: &Interruption) -> Result<Exi
     if is_new {
         args.quiet.say(format!(
             "{}: did not exist, and was created",
-            db.path().display()
+            shown_path(db.path())
         ));
     }
     let pages = "SELECT page_count * page_size AS bytes FROM pragma_page_count, pragma_page_size";
     let bytes: i64 = db.query_scalar(pages, ())?;
-    let text = format!("{bytes} bytes restored from {}\n", args.backup.display());
+    let text = format!("{bytes} bytes restored from {}\n", shown_path(&args.backup));
     args.quiet.print(&text)
 }
 

@@ -9,13 +9,14 @@ use std::process::ExitCode;
 use clap::Command;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
+use penholder_core::shown_path;
 
 use crate::failure::{FAILED, Failure};
 
 /// Writes the pages of an interface into a directory, which is created if it is missing.
 pub(crate) fn run(interface: Command, directory: &Path) -> Result<ExitCode, Failure> {
     write_pages(interface, directory).map_err(|error| {
-        let directory = directory.display();
+        let directory = shown_path(directory);
         let next = "give a directory that may be written";
         Failure::new(format!("man: {directory}: {error}: {next}"), FAILED)
     })?;

@@ -8,8 +8,16 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::sys::pipe;
+use crate::text;
 
-/// Prints bytes. The exit code is that of success.
+/// Prints text for people; the exit code is that of success. What could drive a terminal is
+/// escaped here, in all of it; line ends of what the text tells of are escaped by
+/// [`one_line`](penholder_core::one_line) where it is put together.
+pub(crate) fn print_text(text: &str) -> Result<ExitCode, Failure> {
+    print(text::printable(text).as_bytes())
+}
+
+/// Prints data for programs, as it is. The exit code is that of success.
 pub(crate) fn print(bytes: &[u8]) -> Result<ExitCode, Failure> {
     let mut out = io::stdout().lock();
     out.write_all(bytes)?;

@@ -1,12 +1,16 @@
 //! Rows on standard output.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
-use comfy_table::{Table, presets};
 use penholder::Value;
+use penholder_core::one_line;
+use ratatui::crossterm::terminal;
 
+use crate::caveats::Caveats;
 use crate::failure::Failure;
+use crate::table_printer::TablePrinter;
 use crate::text::printable;
+use crate::{base64, blob_literal, csv_line};
 
 /// The format of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,37 +34,59 @@ impl Format {
     }
 }
 
-/// Prints rows as they come. Only a table is printed at its end.
+/// How rows are printed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layout {
+    pub(crate) format: Format,
+    /// Whether CSV and a table begin with the names of the columns.
+    pub(crate) has_header: bool,
+}
+
+impl Layout {
+    pub(crate) fn for_stdout() -> Self {
+        Self {
+            format: Format::for_stdout(),
+            has_header: true,
+        }
+    }
+}
+
+/// Prints rows as they come.
 pub(crate) struct RowPrinter {
     columns: Vec<String>,
     format: Printer,
+    /// What the reader of the rows has to know.
+    pub(crate) caveats: Caveats,
 }
 
 enum Printer {
-    Json {
-        out: io::StdoutLock<'static>,
-        rows: u64,
-    },
-    Csv(Box<csv::Writer<io::StdoutLock<'static>>>),
-    Table(Box<Table>),
+    Json { out: Out, rows: u64 },
+    Csv(Out),
+    Table(TablePrinter<Out>),
 }
 
+type Out = BufWriter<StdoutLock<'static>>;
+
 impl RowPrinter {
-    pub(crate) fn new(columns: Vec<String>, format: Format) -> Result<Self, Failure> {
-        let out = io::stdout().lock();
-        let printer = match format {
+    pub(crate) fn new(columns: Vec<String>, layout: Layout) -> Result<Self, Failure> {
+        let mut out = BufWriter::new(io::stdout().lock());
+        let printer = match layout.format {
             Format::Json => Printer::Json { out, rows: 0 },
             Format::Csv => {
-                let mut writer = csv::Writer::from_writer(out);
-                writer.write_record(&columns).map_err(csv_error)?;
-                Printer::Csv(Box::new(writer))
+                if layout.has_header {
+                    csv_line::write_header(&mut out, &columns)?;
+                }
+                Printer::Csv(out)
             }
             Format::Table => {
-                let mut table = Table::new();
-                table
-                    .load_preset(presets::UTF8_FULL_CONDENSED)
-                    .set_header(&columns);
-                Printer::Table(Box::new(table))
+                let names = || {
+                    columns
+                        .iter()
+                        .map(|name| one_line(name).to_string())
+                        .collect()
+                };
+                let header = layout.has_header.then(names);
+                Printer::Table(TablePrinter::new(out, header, terminal_width()))
             }
         };
         // An object must not have a key twice.
@@ -68,6 +94,7 @@ impl RowPrinter {
         Ok(Self {
             columns,
             format: printer,
+            caveats: Caveats::default(),
         })
     }
 
@@ -78,40 +105,36 @@ impl RowPrinter {
                 *rows += 1;
                 write_object(out, &self.columns, values)?;
             }
-            Printer::Csv(writer) => {
-                let fields = values.iter().map(|value| text(value, ""));
-                writer.write_record(fields).map_err(csv_error)?;
+            Printer::Csv(out) => {
+                csv_line::write(out, values)?;
+                self.caveats.note_csv(values);
             }
             Printer::Table(table) => {
-                table.add_row(values.iter().map(|value| printable(&text(value, "NULL"))));
+                table.row(values.iter().map(|value| printable(&cell(value))).collect())?;
             }
         }
         Ok(())
     }
 
+    /// Prints what is left, and then warns of what the rows do not show.
     pub(crate) fn end(self) -> Result<(), Failure> {
         match self.format {
             Printer::Json { mut out, rows } => {
                 out.write_all(if rows == 0 { b"[]\n" } else { b"]\n" })?;
                 out.flush()?;
             }
-            Printer::Csv(mut writer) => writer.flush()?,
-            Printer::Table(table) => {
-                let mut out = io::stdout().lock();
-                writeln!(out, "{table}")?;
-                out.flush()?;
-            }
+            Printer::Csv(mut out) => out.flush()?,
+            Printer::Table(table) => table.end()?,
         }
+        self.caveats.say();
         Ok(())
     }
 }
 
-/// Unwraps the error of the output, so that a closed pipe is recognised.
-fn csv_error(error: csv::Error) -> io::Error {
-    match error.into_kind() {
-        csv::ErrorKind::Io(error) => error,
-        other => io::Error::other(format!("{other:?}")),
-    }
+/// Returns how many characters a line of the terminal has; `None` if the output is none.
+fn terminal_width() -> Option<usize> {
+    let (columns, _lines) = io::stdout().is_terminal().then(terminal::size)?.ok()?;
+    (columns > 0).then_some(columns.into())
 }
 
 fn write_object(out: &mut impl Write, columns: &[String], values: &[Value]) -> Result<(), Failure> {
@@ -128,26 +151,42 @@ fn write_object(out: &mut impl Write, columns: &[String], values: &[Value]) -> R
             }
             Value::Real(value) => serde_json::to_writer(&mut *out, value)?,
             Value::Text(value) => serde_json::to_writer(&mut *out, value)?,
-            Value::Blob(_) => serde_json::to_writer(&mut *out, &text(value, ""))?,
+            // As Datasette and sqlite-utils write it, so that it is not taken for a text.
+            Value::Blob(bytes) => {
+                let encoded = base64::encode(bytes);
+                write!(out, "{{\"$base64\":true,\"encoded\":\"{encoded}\"}}")?;
+            }
         }
     }
     out.write_all(b"}")?;
     Ok(())
 }
 
-/// A value as text; a blob as the SQL literal `X'0A0B'`.
-fn text(value: &Value, null: &str) -> String {
+/// A value by itself.
+pub(crate) fn scalar(value: &Value) -> String {
     match value {
-        Value::Null => null.to_owned(),
+        Value::Null => String::new(),
+        Value::Text(text) => text.clone(),
+        other => cell(other),
+    }
+}
+
+/// A value in a table. A text that could be taken for NULL or a blob is an SQL literal.
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "NULL".to_owned(),
         Value::Integer(value) => value.to_string(),
         // The shortest text that is read back as the same real number.
         Value::Real(value) => format!("{value:?}"),
-        Value::Text(value) => value.clone(),
-        Value::Blob(bytes) => {
-            let digits: String = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
-            format!("X'{digits}'")
-        }
+        Value::Text(text) if is_ambiguous(text) => format!("'{}'", text.replace('\'', "''")),
+        Value::Text(text) => text.clone(),
+        Value::Blob(bytes) => blob_literal::write(bytes),
     }
+}
+
+fn is_ambiguous(text: &str) -> bool {
+    let is_literal = text.len() > 1 && text.starts_with('\'') && text.ends_with('\'');
+    text == "NULL" || is_literal || blob_literal::is_literal(text)
 }
 
 /// Makes names unique as SQLite does: a second `a` becomes `a:1`.
@@ -168,10 +207,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_as_text() {
-        assert_eq!(text(&Value::Real(1.0), ""), "1.0");
-        assert_eq!(text(&Value::Blob(vec![10, 255]), ""), "X'0AFF'");
-        assert_eq!(text(&Value::Null, "NULL"), "NULL");
+    fn no_text_in_a_table_looks_like_another_value() {
+        for (value, expected) in [
+            (Value::Real(1.0), "1.0"),
+            (vec![10, 255].into(), "X'0AFF'"),
+            (Value::Null, "NULL"),
+            ("null".into(), "null"),
+            ("it's".into(), "it's"),
+            ("'".into(), "'"),
+            ("NULL".into(), "'NULL'"),
+            ("x'0a'".into(), "'x''0a'''"),
+            ("'NULL'".into(), "'''NULL'''"),
+        ] {
+            assert_eq!(cell(&value), expected);
+        }
     }
 
     #[test]
@@ -193,7 +242,7 @@ mod tests {
         write_object(&mut out, &columns, &values).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            r#"{"n":null,"r":9e999,"t":"\"\n","b":"X'01'"}"#
+            r#"{"n":null,"r":9e999,"t":"\"\n","b":{"$base64":true,"encoded":"AQ=="}}"#
         );
     }
 }

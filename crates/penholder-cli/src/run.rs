@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use penholder::lock::{LockError, WriteGuard, WriteLocker};
+use penholder_core::shown_path;
 
 use crate::args::{Run, TIMEOUT, timeout_in_environment};
 use crate::failure::{FAILED, Failure, NOT_EXECUTABLE, NOT_FOUND, USAGE, say};
@@ -30,6 +31,10 @@ pub(crate) fn run(args: &Run, interruption: &Interruption) -> Result<ExitCode, F
         options = options.label(label);
     }
     let locker = options.locker(&args.target.db)?;
+    if !args.create && !args.target.db.exists() {
+        let next = "check the name, or give --create if the command creates it";
+        return Err(args.target.missing("run", next));
+    }
     let guard = acquire(&locker, wait(args)?, args).map_err(|error| {
         if error.lock_error().is_some_and(LockError::is_timeout) {
             if args.nonblock {
@@ -69,7 +74,7 @@ fn acquire(locker: &WriteLocker, wait: Duration, args: &Run) -> penholder::Resul
             // Once, as soon as there is a holder.
             while ended.recv_timeout(SILENCE) == Err(RecvTimeoutError::Timeout) {
                 if let Ok(Some(holder)) = locker.holder() {
-                    let db = args.target.db.display();
+                    let db = shown_path(&args.target.db);
                     args.quiet.say(format!(
                         "waiting for the write lock of {db}: held by {holder}"
                     ));
@@ -124,7 +129,7 @@ fn cannot_start(program: &Path, error: &io::Error) -> Failure {
         io::ErrorKind::PermissionDenied => !is_in_path(program),
         _ => false,
     };
-    let name = program.display();
+    let name = shown_path(program);
     if missing {
         let message = format!("run: {name}: not found: check its name and the PATH");
         return Failure::new(message, NOT_FOUND);

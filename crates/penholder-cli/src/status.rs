@@ -13,7 +13,7 @@ pub(crate) fn run(args: &Status) -> Result<ExitCode, Failure> {
     if args.json {
         return output::print_json(&status);
     }
-    output::print(describe(&status).as_bytes())
+    output::print_text(&describe(&status))
 }
 
 fn describe(status: &lock::Status) -> String {

@@ -1,6 +1,7 @@
 //! The state of a lock as lines of text, for `status` and `top`.
 
 use penholder::lock::{Percentiles, QueueFileFault, QueueFileState, Status};
+use penholder_core::{OTHER_DATABASE, shown_name, shown_path};
 
 use crate::text;
 
@@ -9,16 +10,29 @@ const EVENTS: usize = 8;
 
 /// The holder, the lock file, and the waiters in their order.
 pub(crate) fn holder_and_queue(status: &Status) -> Vec<String> {
-    let mut lines = vec![match &status.holder {
-        None => "free".to_owned(),
-        Some(holder) => format!("held by {holder}"),
-    }];
-    lines.push(format!("  lock file: {}", status.lock_file.display()));
+    let mut lines = vec![state(status)];
+    if let (Some(_), Some(found)) = (&status.holder, &status.sqlite_holder) {
+        lines.push(format!("  SQLite's own lock: {found}"));
+    }
+    if status.has_other_database {
+        lines.push(format!("  {OTHER_DATABASE}"));
+    }
+    lines.push(format!("  lock file: {}", shown_path(&status.lock_file)));
     lines.extend(why_no_queue(status).map(|why| format!("  no queue: {why}")));
     for (index, waiter) in status.queue.iter().enumerate() {
         lines.push(format!("  waiter {}: {waiter}", index + 1));
     }
     lines
+}
+
+/// Who holds the lock, and who SQLite's own while that one is free.
+fn state(status: &Status) -> String {
+    match (&status.holder, &status.sqlite_holder) {
+        (Some(holder), _) if holder.queues => format!("held by {holder}"),
+        (Some(holder), _) => format!("held by a process that does not queue: {holder}"),
+        (None, Some(found)) => format!("free, but SQLite's own lock is not: {found}"),
+        (None, None) => "free".to_owned(),
+    }
 }
 
 /// Why processes cannot queue, and what to do; `None` if they can.
@@ -29,7 +43,7 @@ pub(crate) fn why_no_queue(status: &Status) -> Option<String> {
     Some(match (status.queue_file_fault, status.queue_file) {
         (Some(fault), _) => {
             let file = status.queue_file_path();
-            let name = file.file_name().unwrap_or_default().display();
+            let name = shown_name(&file);
             let found = format!("{name} {fault}: {}", fault.advice(&file));
             match fault {
                 QueueFileFault::OtherUser(_)

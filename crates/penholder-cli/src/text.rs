@@ -2,11 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-/// Escapes characters that could control a terminal, except line breaks and tabs.
+/// Escapes characters that could drive a terminal, except line ends and tabs: for a whole text
+/// or a cell of a table, whose line ends mean something.
 pub(crate) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() && c != '\n' && c != '\t' {
+        if penholder_core::is_escaped(c) && c != '\n' && c != '\t' {
             out.extend(c.escape_default());
         } else {
             out.push(c);

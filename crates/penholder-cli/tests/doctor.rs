@@ -426,7 +426,7 @@ fn a_full_disk_is_found() {
         let report = Report::of(&run_command(&mut command, b"", wait::LIMIT));
         report.assert_found("disk-space", severity, " free");
     }
-    let script = "mount -t tmpfs -o size=200m,nr_inodes=6 small . && cd \"$PWD\" && \
+    let script = "mount -t tmpfs -o size=200m,nr_inodes=8 small . && cd \"$PWD\" && \
                   \"$PENHOLDER\" exec x.db 'CREATE TABLE t(a)' 2>/dev/null && \
                   \"$PENHOLDER\" query x.db 'SELECT 1' >/dev/null && \
                   (i=0; while : 2>/dev/null >\"f$i\"; do i=$((i+1)); done) 2>/dev/null; \

@@ -23,7 +23,7 @@ fn run_with_threads(
 
 #[test]
 fn a_command_that_no_process_is_left_for_is_not_started() {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let args = ["run", "x.db", "--", "touch", "started"];
     for (number, code) in [(1, 1), (2, 126)] {
         let Some(output) = run_with_threads(&fixture, (61_101, number), &args) else {
@@ -42,7 +42,7 @@ fn a_command_that_no_process_is_left_for_is_not_started() {
 /// The thread that says what `run` waits for is the third one.
 #[test]
 fn a_wait_without_a_thread_is_silent() {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let _holder = fixture.hold_lock(&[]);
     let args = ["run", "x.db", "-w", "1.5", "--", "true"];
     let Some(output) = run_with_threads(&fixture, (61_102, 2), &args) else {
@@ -189,7 +189,7 @@ fn a_command_that_runs_out_of_descriptors_says_so() {
 /// A command under `run` gets the disposition that `penholder` itself has got.
 #[test]
 fn a_command_has_the_signal_of_the_limit_as_without_penholder() {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let grow = "sh -c 'head -c 20000 /dev/zero > large; echo grown >&2'; echo $?";
     for ignore in ["", "trap '' XFSZ; "] {
         let without = run_with_file_size(&fixture, 10_000, &format!("{ignore}{grow}"));
@@ -205,7 +205,7 @@ fn a_command_has_the_signal_of_the_limit_as_without_penholder() {
 /// A parent that ignores SIGCHLD, as some daemons do, has children without exit codes.
 #[test]
 fn the_exit_code_is_known_although_sigchld_is_ignored() {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let script = "import os, signal, sys\n\
                   signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n\
                   os.execvp(sys.argv[1], sys.argv[1:])";

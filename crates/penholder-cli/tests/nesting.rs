@@ -171,7 +171,7 @@ fn an_old_or_forged_hold_is_ignored() {
 /// below: the next process waits for that hold.
 #[test]
 fn a_hold_that_outlives_a_killed_run_is_waited_for() {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let script = r#"
         "$P" run x.db -- sh -c 'echo $PPID > middle; exec "$P" run x.db -- sh -c "echo in > inner; while [ ! -e enough ]; do sleep 0.02; done"' &
         n=0; until [ -s inner ]; do sleep 0.02; n=$((n+1)); [ $n -lt 1000 ] || exit 9; done
@@ -231,7 +231,7 @@ fn descendants_whose_parents_have_ended_join() {
 /// taken for that of the command.
 #[test]
 fn orphans_are_reaped_and_do_not_end_the_run() {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let script = r#"
         for n in 1 2 3 4 5 6 7 8; do sh -c "sleep 0.0$n & echo \$! >orphan$n"; done
         n=0

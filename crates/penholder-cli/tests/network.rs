@@ -63,7 +63,7 @@ fn a_shared_file_system_is_refused_unless_allowed() {
     for args in [
         ["exec", "x.db", "CREATE TABLE t(a)"].as_slice(),
         &["stress", "x.db"],
-        &["run", "x.db", "--", "true"],
+        &["run", "x.db", "--create", "--", "true"],
     ] {
         let refused = penholder(&directory, args);
         let message = String::from_utf8_lossy(&refused.stderr).into_owned();

@@ -21,7 +21,7 @@ fn shell(fixture: &CommandFixture, script: &str) -> Command {
 
 #[test]
 fn the_lock_is_held_while_the_command_runs() {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let mut holder = fixture.hold_lock(&[]);
     assert!(!fixture.is_lock_free());
     assert_eq!(fixture.status()["holder"]["pid"], holder.pid());
@@ -30,13 +30,13 @@ fn the_lock_is_held_while_the_command_runs() {
     assert!(holder.close().success());
     assert!(fixture.is_lock_free());
     assert_eq!(fixture.read("db.lock").trim(), "");
-    let lock_files = ["db.lock", "db.lockq"];
-    assert_eq!(fixture.file_names(), lock_files, "no database is created");
+    let files = ["db.lock", "db.lockq", "x.db"];
+    assert_eq!(fixture.file_names(), files, "nothing else is created");
 }
 
 #[test]
 fn the_exit_code_is_that_of_the_command() {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     for code in [0, 1, 2, 75, 101, 255] {
         let mut command = shell(&fixture, &format!("exit {code}"));
         let status = command.stdin(Stdio::null()).status().unwrap();
@@ -53,7 +53,7 @@ fn the_exit_code_is_that_of_the_command() {
 
 #[test]
 fn a_command_that_cannot_start_gets_the_exit_code_of_a_shell() {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     fs::write(fixture.join("plain.txt"), "no program").unwrap();
     for (program, code) in [
         ("no-such-program", 127),
@@ -72,7 +72,7 @@ fn a_command_that_cannot_start_gets_the_exit_code_of_a_shell() {
 
 #[test]
 fn input_and_output_are_those_of_the_command() {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let mut command = shell(&fixture, "cat; echo oops >&2");
     let output = run_command(&mut command, b"hello\nworld", wait::LIMIT);
     assert_eq!(output.stderr, "oops\n");
@@ -93,7 +93,7 @@ fn input_and_output_are_those_of_the_command() {
 
 #[test]
 fn the_command_starts_as_it_would_without_penholder() {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let script = "grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status; ls /proc/self/fd; umask; env \
                   | grep -v -e ^PENHOLDER_HOLD= -e ^_= | sort";
     let without = fixture.run_script(script).expect_quiet_success();
@@ -103,7 +103,7 @@ fn the_command_starts_as_it_would_without_penholder() {
 
 #[test]
 fn a_held_lock_is_waited_for() {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let mut holder = fixture.hold_lock(&[]);
     let mut second = Peer::spawn(shell(&fixture, "echo mine"));
     assert_eq!(second.read_line_within(Duration::from_millis(300)), None);
@@ -114,7 +114,7 @@ fn a_held_lock_is_waited_for() {
 
 #[test]
 fn a_long_wait_names_the_holder() {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let holder = fixture.hold_lock(&["--label", "import"]);
     let output = fixture.run(["run", "x.db", "-w", "3", "--", "echo", "mine"]);
     let message = output.expect_failure(75);
@@ -127,7 +127,7 @@ fn a_long_wait_names_the_holder() {
 
 #[test]
 fn a_wait_ends_at_its_timeout() {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let _holder = fixture.hold_lock(&[]);
     for (options, code, timeout) in [
         (&["-w", "0"][..], 75, "0ms"),
@@ -147,7 +147,7 @@ fn a_wait_ends_at_its_timeout() {
 
 #[test]
 fn a_free_lock_is_acquired_without_waiting() {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     for options in [&["-n"][..], &["-w", "0"], &["-w", "1e15"]] {
         let args = ["run", "x.db"].iter().chain(options);
         let output = fixture.run(args.chain(&["--", "echo", "mine"]));
@@ -162,7 +162,7 @@ const TRAPS: &str = "for s in HUP INT QUIT USR1 USR2 ALRM; do trap \"echo $s\" $
 
 #[test]
 fn signals_are_forwarded() {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let mut run = Peer::spawn(shell(&fixture, TRAPS));
     run.expect("ready");
     for signal in ["USR1", "HUP", "INT", "QUIT", "USR2", "ALRM", "USR1", "TERM"] {
@@ -175,7 +175,7 @@ fn signals_are_forwarded() {
 
 #[test]
 fn a_signal_that_the_command_does_not_trap_ends_both() {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let script = "echo ready; exec sleep 60";
     let mut run = Peer::spawn(shell(&fixture, script));
     run.expect("ready");
@@ -202,7 +202,7 @@ fn ctrl_c_on_the_terminal_reaches_the_command_once() {
 
 /// Returns how often one Ctrl-C interrupts a command under `penholder run`.
 fn count_interrupts(cmd: &str) -> u32 {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     fs::write(fixture.join("count.sh"), COUNT_KEYS).unwrap();
     // `exec`, because `script` may start a shell between itself and `penholder`, which the
     // key would end.
@@ -235,7 +235,7 @@ fn count_interrupts(cmd: &str) -> u32 {
 
 #[test]
 fn a_signal_while_waiting_ends_the_wait() {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let _holder = fixture.hold_lock(&[]);
     let args = ["run", "x.db", "-w", "50", "--", "echo", "never"];
     let mut waiting = Peer::spawn(fixture.command(args));
@@ -272,7 +272,7 @@ fn killing_run_frees_the_lock_even_if_the_command_lives() {
 
 #[test]
 fn a_background_process_of_the_command_does_not_keep_the_lock() {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let script = "sleep 60 >/dev/null 2>&1 & echo $!";
     let output = run_command(&mut shell(&fixture, script), b"", wait::LIMIT);
     let pid: u32 = output.expect_quiet_success().trim().parse().unwrap();
@@ -287,7 +287,7 @@ fn a_background_process_of_the_command_does_not_keep_the_lock() {
 /// `nohup` and `&` in a shell ignore signals; the command then ignores them too.
 #[test]
 fn ignored_signals_stay_ignored() {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let script = "trap '' HUP INT; exec \"$0\" run x.db -- grep SigIgn /proc/self/status";
     let mut command = Command::new("sh");
     command
@@ -303,7 +303,7 @@ fn ignored_signals_stay_ignored() {
 /// The release cannot clear the record in the lock file here, because no file may grow.
 #[test]
 fn a_failed_release_does_not_hide_the_exit_code_of_the_command() {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let script = "trap '' XFSZ; ulimit -f 0; exec \"$0\" run x.db -- sh -c ': > db.lock; exit 7'";
     let mut command = Command::new("sh");
     command

@@ -5,6 +5,7 @@
 use std::fs;
 
 use penholder_testkit::command_fixture::{CommandFixture, run_command};
+use penholder_testkit::peer::Peer;
 use penholder_testkit::{plain_sqlite, wait};
 
 const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
@@ -155,4 +156,20 @@ fn run_that_does_not_wait_says_nothing() {
         assert_eq!(output.code, Some(code));
         assert_eq!((&*output.stdout, &*output.stderr), ("", ""));
     }
+}
+
+#[test]
+fn status_shows_what_an_import_runs() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let rows: String = (0..400_000).map(|key| format!("{key},1\n")).collect();
+    fs::write(fixture.join("rows.csv"), format!("key,value\n{rows}")).unwrap();
+    let args = ["import", "x.db", "entry", "rows.csv", "--atomic"];
+    let mut import = Peer::spawn(fixture.command(args));
+    wait::until("its statement is shown", || {
+        let statement = &fixture.status()["holder"]["statement"];
+        statement
+            .as_str()
+            .is_some_and(|sql| sql.starts_with("INSERT INTO \"entry\""))
+    });
+    assert!(import.wait().success());
 }

@@ -13,6 +13,8 @@
 //! | releasing | the holding thread's | ours, then not | blank if no process waits, otherwise left to the next holder |
 
 use std::panic::Location;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::Duration;
 
@@ -20,14 +22,14 @@ use crate::backoff::Backoff;
 use crate::canceller::Canceller;
 use crate::deadline::Deadline;
 use crate::error::LockError;
-use crate::lock_file::{Hold, KernelAttempt, LockFile, SharedId};
+use crate::lock_file::{self, Hold, KernelAttempt, LockFile, SharedId};
 use crate::lock_options::LockOptions;
 use crate::mailbox::Outcome;
 use crate::membership::Membership;
 use crate::pending_request::{Offer, PendingRequest};
 use crate::queue_file::{Counter, EventRecord, Histogram, SettledRequest, Slot};
 use crate::running_statement;
-use crate::status::EventKind;
+use crate::status::{EventKind, SqliteHolder};
 use crate::sys::clock;
 use crate::time::nanos;
 use crate::turnstile::{self, KernelLock, QueuePolicy, Taken, WaitEnd, WaitLimits};
@@ -51,6 +53,9 @@ pub(crate) struct Acquirer {
     membership: Membership,
     /// The pid of the holder that had died with the lock when it was last taken.
     recovered: Option<u32>,
+    /// The pid of a process that this holder waited for, because that has SQLite's lock without
+    /// the write lock; zero if there was none.
+    outsider: AtomicU32,
 }
 
 impl Acquirer {
@@ -59,6 +64,7 @@ impl Acquirer {
             file: LockFile::open(options)?,
             membership: Membership::default(),
             recovered: None,
+            outsider: AtomicU32::new(0),
         })
     }
 
@@ -187,7 +193,7 @@ impl Acquirer {
             },
             is_outdated: &|| !slot.is_current(),
         };
-        let mut kernel = KernelAttempt::new(&mut self.file, options);
+        let mut kernel = KernelAttempt::new(&mut self.file, options).noting_in(slot);
         let watched = canceller.map(|canceller| canceller.watch(slot.waker()));
         let ended = participant.wait(slot, &mut kernel, &limits)?;
         drop(watched);
@@ -209,8 +215,7 @@ impl Acquirer {
             }
             WaitEnd::TimedOut { .. } if is_replied => Some(Acquired::Cancelled),
             WaitEnd::TimedOut { ahead } => {
-                let in_the_way =
-                    unqueued_holder.unwrap_or_else(|| self.membership.pid_at_turnstile());
+                let in_the_way = unqueued_holder.unwrap_or_else(|| self.pid_in_the_way());
                 self.record_event(options, EventKind::Timeout, in_the_way, remaining);
                 Some(Acquired::TimedOut { ahead })
             }
@@ -232,7 +237,7 @@ impl Acquirer {
         length: u64,
         waited: u64,
     ) {
-        if taken.fresh {
+        if taken.fresh || !self.file.record_fits(options) {
             self.file.publish(options, now, length);
             crate::failpoint!("published");
         }
@@ -242,7 +247,11 @@ impl Acquirer {
         let Some(slot) = self.membership.slot() else {
             return;
         };
+        self.outsider.store(0, Relaxed);
         slot.clear_statement();
+        if slot.has_outsider_with_write_lock() {
+            slot.clear_outsider();
+        }
         slot.count_as_holder(Counter::Acquisitions);
         slot.record(Histogram::Waits, waited);
         if waited > 0 {
@@ -287,6 +296,35 @@ impl Acquirer {
         self.file.inheritance(hold)
     }
 
+    /// Says that this holder waits for a process that has SQLite's lock without the write lock.
+    pub(crate) fn note_outsider(&self, found: &SqliteHolder) {
+        let pid = found.process.pid;
+        self.outsider.store(pid, Relaxed);
+        if let Some(slot) = self.membership.slot() {
+            let pidns = self.file.identity().pidns;
+            slot.note_outsider(&lock_file::outsider(pid, found.lock.number(), pidns));
+        }
+    }
+
+    /// Says that this holder waits no more, and how long it did.
+    pub(crate) fn end_outsider(&self, options: &LockOptions, waited: Duration, is_over: bool) {
+        let (pid, slot) = (self.outsider.load(Relaxed), self.membership.slot());
+        if let (Some(slot), true) = (slot, is_over) {
+            slot.clear_outsider();
+        }
+        self.record_event(options, EventKind::SqliteBusy, pid.into(), nanos(waited));
+    }
+
+    /// Returns the pid of the process that a waiter waits for: of one that does not use the queue,
+    /// if it is known, for which the holder waits too.
+    fn pid_in_the_way(&self) -> u64 {
+        let outsider = self.membership.slot().and_then(Slot::outsider);
+        outsider.map_or_else(
+            || self.membership.pid_at_turnstile(),
+            |found| u64::from(found.pid),
+        )
+    }
+
     // ---- events ----------------------------------------------------------------
 
     /// Records that this process executed `writes` writes of others, the first of which
@@ -305,7 +343,7 @@ impl Acquirer {
             EventKind::Recovery => slot.count(Counter::Recoveries),
             EventKind::UnqueuedHolder => slot.count(Counter::UnqueuedHolders),
             EventKind::PassedOver => slot.count(Counter::PassedOver),
-            EventKind::LongHold | EventKind::Combined => {}
+            EventKind::LongHold | EventKind::Combined | EventKind::SqliteBusy => {}
         }
         slot.record_event(&self.event(options, kind, other, amount));
     }
@@ -317,7 +355,7 @@ impl Acquirer {
         if timeout.is_zero() || !options.use_queue {
             return;
         }
-        let in_the_way = self.membership.pid_at_turnstile();
+        let in_the_way = self.pid_in_the_way();
         self.record_event(options, EventKind::Timeout, in_the_way, nanos(timeout));
     }
 
@@ -328,10 +366,11 @@ impl Acquirer {
             return;
         };
         let statement = slot.noted().filter(|noted| !noted.is_place);
+        let waited_for = self.outsider.load(Relaxed);
         slot.record_event(&EventRecord {
             statement: statement.map_or_else(String::new, |noted| noted.text),
             call_site: site.map(running_statement::text_of).unwrap_or_default(),
-            ..self.event(options, EventKind::LongHold, 0, nanos)
+            ..self.event(options, EventKind::LongHold, waited_for.into(), nanos)
         });
     }
 
@@ -349,8 +388,8 @@ impl Acquirer {
             other,
             amount,
             label: options.label.clone().unwrap_or_default(),
-            statement: String::new(),
-            call_site: String::new(),
+            is_frequent: kind.is_frequent(),
+            ..EventRecord::default()
         }
     }
 

@@ -205,6 +205,8 @@ async fn find_holder(options: &Arc<LockOptions>, deadline: Deadline, threads: us
             let kind = Kind::Timeout {
                 deadline,
                 holder: None,
+                outsider: None,
+                has_other_database: false,
                 threads,
                 processes: 0,
             };

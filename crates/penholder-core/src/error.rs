@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use crate::deadline::Deadline;
 use crate::obstacle::Obstacle;
-use crate::printable::user_text;
+use crate::printable::{one_line, shown_path, user_text};
 use crate::shortage::Shortage;
-use crate::status::Holder;
+use crate::status::{Holder, SqliteHolder};
 use crate::sys::file;
 
 /// Why a lock could not be taken, read or released.
@@ -42,12 +42,21 @@ struct Inner {
     kind: Kind,
 }
 
+/// What to do about a holder that works on another database.
+pub const OTHER_DATABASE: &str = "the holder works on another database with the same lock file: \
+     to separate them, give one a lock file of its own (`OpenOptions::lock_file`, on the command \
+     line `--lock-file`) in all programs, or another directory";
+
 #[derive(Debug)]
 pub(crate) enum Kind {
     /// The deadline passed before the lock was free.
     Timeout {
         deadline: Deadline,
         holder: Option<Holder>,
+        /// The process that has SQLite's own lock, for which the holder waits too.
+        outsider: Option<SqliteHolder>,
+        /// Whether the holder works on another database.
+        has_other_database: bool,
         /// How many threads of this process were ahead, including the holder.
         threads: usize,
         /// How many processes were ahead in the queue, without the holder.
@@ -77,11 +86,15 @@ impl Clone for LockError {
             Kind::Timeout {
                 deadline,
                 holder,
+                outsider,
+                has_other_database,
                 threads,
                 processes,
             } => Kind::Timeout {
                 deadline: *deadline,
                 holder: holder.clone(),
+                outsider: outsider.clone(),
+                has_other_database: *has_other_database,
                 threads: *threads,
                 processes: *processes,
             },
@@ -224,6 +237,16 @@ impl LockError {
         }
     }
 
+    /// Returns the process that had SQLite's own lock without the write lock at the time of a
+    /// timeout, so that the holder waited for it too.
+    #[must_use]
+    pub fn outsider(&self) -> Option<&SqliteHolder> {
+        match &self.inner.kind {
+            Kind::Timeout { outsider, .. } => outsider.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Returns the path of the lock file.
     #[must_use]
     pub fn lock_file(&self) -> &Path {
@@ -255,11 +278,13 @@ impl fmt::Debug for LockError {
 
 impl fmt::Display for LockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.inner.lock_file.display();
+        let path = shown_path(&self.inner.lock_file);
         match &self.inner.kind {
             Kind::Timeout {
                 deadline,
                 holder,
+                outsider,
+                has_other_database,
                 threads,
                 processes,
             } => {
@@ -270,6 +295,15 @@ impl fmt::Display for LockError {
                         f,
                         "  holder: a process that left no record, or that has just released the lock"
                     )?,
+                }
+                if let Some(outsider) = outsider {
+                    writeln!(
+                        f,
+                        "  SQLite's own lock: {outsider}, so the holder waits too"
+                    )?;
+                }
+                if *has_other_database {
+                    writeln!(f, "  {OTHER_DATABASE}")?;
                 }
                 if *threads > 1 {
                     writeln!(f, "  queue: {threads} threads of this process ahead of you")?;
@@ -296,8 +330,17 @@ impl fmt::Display for LockError {
                  this machine does not exclude other machines: move the database to a local disk, or allow \
                  it if no other machine writes there (`allow_network_fs`, on the command line `--allow-network-fs`)"
             ),
-            Kind::Refused { why, next } => write!(f, "open lock file: {path}: {why}: {next}"),
-            Kind::Io { what, next, source } => write!(f, "{what}: {path}: {source}: {next}"),
+            Kind::Refused { why, next } => {
+                write!(f, "open lock file: {path}: {}: {next}", one_line(why))
+            }
+            Kind::Io { what, next, source } => {
+                write!(
+                    f,
+                    "{what}: {path}: {}: {}",
+                    one_line(source),
+                    one_line(next)
+                )
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
 
@@ -29,6 +30,8 @@ pub struct HolderRecord {
     pub cmd: Option<String>,
     /// The label.
     pub label: Option<String>,
+    /// The database.
+    pub database: Option<PathBuf>,
     /// When the process started.
     pub start: Option<u64>,
     /// The pid namespace.
@@ -42,6 +45,7 @@ impl HolderRecord {
             time: record.time,
             cmd: record.cmd,
             label: record.label,
+            database: record.database.map(PathBuf::from),
             start: record.start,
             pidns: record.pidns,
         }
@@ -85,7 +89,13 @@ impl HolderRecord {
         };
         let length = file.metadata()?.len();
         let time = self.time.unwrap_or(SystemTime::UNIX_EPOCH);
-        RecordWriter::new(&identity, self.label.as_deref()).publish(file, time, length)
+        RecordWriter::new(
+            &identity,
+            self.label.as_deref(),
+            self.database.as_deref(),
+            Path::new(""),
+        )
+        .publish(file, time, length)
     }
 }
 

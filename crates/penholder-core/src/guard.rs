@@ -4,6 +4,7 @@ use std::mem;
 use std::panic::Location;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::acquirer::Acquirer;
 use crate::attachment::Attachment;
@@ -14,6 +15,7 @@ use crate::lock_file::Hold;
 use crate::lock_options::LockOptions;
 use crate::mailbox::{Claim, RemoteRequest};
 use crate::queue_file::{BatchSize, Combining, Slot};
+use crate::status::SqliteHolder;
 use crate::turnstile::{self, QueuePolicy};
 
 /// The turn within this process. Dropping it passes the turn on, on every way out of an
@@ -187,6 +189,22 @@ impl Guard {
     pub fn recovered_from(&self) -> Option<u32> {
         self.slot()?;
         self.turn.acquirer.as_ref()?.recovered()
+    }
+
+    /// Notes, for waiting processes, that this hold waits for a process that has SQLite's own lock
+    /// without the write lock. To be called again now and then, while that lasts.
+    pub fn note_outsider(&self, found: &SqliteHolder) {
+        if let (Some(acquirer), Some(_)) = (&self.turn.acquirer, self.slot()) {
+            acquirer.note_outsider(found);
+        }
+    }
+
+    /// Says that this hold does not wait for it any more, and records for how long it did.
+    /// `is_over`: the other process does not have that lock any more.
+    pub fn end_outsider(&self, waited: Duration, is_over: bool) {
+        if let (Some(acquirer), Some(_)) = (&self.turn.acquirer, self.slot()) {
+            acquirer.end_outsider(&self.options, waited, is_over);
+        }
     }
 
     // ---- waiting processes -----------------------------------------------------

@@ -9,6 +9,7 @@
 //! | `time:` | when the lock was taken, RFC 3339, UTC, milliseconds |
 //! | `cmd:` | command line, escaped, at most 160 bytes |
 //! | `label:` | the caller's label, escaped, at most 64 bytes; omitted without a label |
+//! | `db:` | the database that it works on, escaped, at most 160 bytes: its name if it is in the directory of the lock file, otherwise its path; omitted for the lock by itself |
 //! | `start:` | when the process started, in clock ticks since boot: with the pid it names one process, even after pids are reused |
 //! | `pidns:` | the pid namespace that the pid belongs to |
 //!
@@ -22,7 +23,7 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::printable::{COMMAND_MAX, printable};
@@ -34,6 +35,8 @@ use crate::time;
 pub(crate) const RECORD_LEN: usize = 512;
 /// Longest label kept, in bytes.
 const LABEL_MAX: usize = 64;
+/// Longest name of a database kept, in bytes.
+const DATABASE_MAX: usize = 160;
 /// How much of another program's record is read, in bytes.
 const READ_MAX: usize = 4096;
 /// A blank block.
@@ -49,6 +52,7 @@ const fn blank() -> [u8; RECORD_LEN] {
 #[derive(Debug)]
 pub(crate) struct RecordWriter {
     label: Option<String>,
+    database: Option<PathBuf>,
     block: [u8; RECORD_LEN],
     /// The offset of the time in `block`, in bytes.
     time_at: usize,
@@ -57,14 +61,23 @@ pub(crate) struct RecordWriter {
 }
 
 impl RecordWriter {
-    /// Formats everything but the time.
-    pub(crate) fn new(identity: &Identity, label: Option<&str>) -> Self {
+    /// Formats everything but the time. `database` is named as seen from the directory of the lock
+    /// file.
+    pub(crate) fn new(
+        identity: &Identity,
+        label: Option<&str>,
+        database: Option<&Path>,
+        lock_file: &Path,
+    ) -> Self {
         let mut head = format!("pid:{}\ntime:", identity.pid);
         let time_at = head.len();
         head.push_str("0000-00-00T00:00:00.000Z\n");
         head.push_str(&format!("cmd:{}\n", printable(&identity.cmd, COMMAND_MAX)));
         if let Some(label) = label {
             head.push_str(&format!("label:{}\n", printable(label, LABEL_MAX)));
+        }
+        if let Some(database) = database {
+            head.push_str(&format!("db:{}\n", database_text(database, lock_file)));
         }
         if let Some(start) = identity.start {
             head.push_str(&format!("start:{start}\n"));
@@ -74,7 +87,7 @@ impl RecordWriter {
         }
         debug_assert!(
             head.len() < RECORD_LEN,
-            "bounded by COMMAND_MAX and LABEL_MAX"
+            "bounded by COMMAND_MAX, LABEL_MAX and DATABASE_MAX"
         );
         let mut block = BLANK;
         for (to, from) in block.iter_mut().zip(head.bytes()) {
@@ -82,15 +95,18 @@ impl RecordWriter {
         }
         Self {
             label: label.map(str::to_owned),
+            database: database.map(Path::to_owned),
             block,
             time_at,
             second: None,
         }
     }
 
-    /// Returns whether this writer's record has this label.
-    pub(crate) fn has_label(&self, label: Option<&str>) -> bool {
+    /// Returns whether this writer's record has this label and names this database.
+    pub(crate) fn fits(&self, label: Option<&str>, database: Option<&Path>) -> bool {
+        // As bytes, which is fast: it is asked at every acquisition.
         self.label.as_deref() == label
+            && self.database.as_deref().map(Path::as_os_str) == database.map(Path::as_os_str)
     }
 
     /// Writes the record with the time `now`; `len` is the file's length in bytes. Text
@@ -132,6 +148,16 @@ impl RecordWriter {
     }
 }
 
+/// Returns the text by which a record names a database: its name if it is in the directory of the
+/// lock file, otherwise its path. Two databases that share a lock file have two texts.
+pub(crate) fn database_text(database: &Path, lock_file: &Path) -> String {
+    let shown = match database.file_name() {
+        Some(name) if database.parent() == lock_file.parent() => Path::new(name),
+        _ => database,
+    };
+    printable(&shown.to_string_lossy(), DATABASE_MAX)
+}
+
 /// Opens a lock file to read its record; `None` if it does not exist.
 ///
 /// # Errors
@@ -166,6 +192,7 @@ pub(crate) struct Record {
     pub(crate) time: Option<SystemTime>,
     pub(crate) cmd: Option<String>,
     pub(crate) label: Option<String>,
+    pub(crate) database: Option<String>,
     pub(crate) start: Option<u64>,
     pub(crate) pidns: Option<u64>,
 }
@@ -209,6 +236,7 @@ impl Record {
                 "time" => record.time = time::parse(value),
                 "cmd" => record.cmd = Some(printable(value, COMMAND_MAX)),
                 "label" => record.label = Some(printable(value, LABEL_MAX)),
+                "db" => record.database = Some(printable(value, DATABASE_MAX)),
                 "start" => record.start = value.parse().ok(),
                 "pidns" => record.pidns = value.parse().ok(),
                 _ => {}
@@ -263,6 +291,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn writer(identity: &Identity, label: Option<&str>) -> RecordWriter {
+        let database = Path::new("/srv/app.db");
+        RecordWriter::new(identity, label, Some(database), Path::new("/srv/db.lock"))
+    }
+
     fn identity(cmd: &str) -> Identity {
         Identity {
             pid: 4242,
@@ -280,7 +313,7 @@ mod tests {
     fn written_record_is_read_back() {
         let file = tempfile::tempfile().unwrap();
         let now = at("2026-01-15T10:30:45.123Z");
-        let mut writer = RecordWriter::new(&identity("sync --all"), Some("nightly"));
+        let mut writer = writer(&identity("sync --all"), Some("nightly"));
         writer.publish(&file, now, 0).unwrap();
         let record = Record::read(&file).unwrap().unwrap();
         assert_eq!(
@@ -290,13 +323,14 @@ mod tests {
                 time: Some(now),
                 cmd: Some("sync --all".into()),
                 label: Some("nightly".into()),
+                database: Some("app.db".into()),
                 start: Some(77),
                 pidns: Some(4_026_531_836),
             }
         );
         let text = String::from_utf8(read_start(&file).unwrap()).unwrap();
         assert!(text.starts_with(
-            "pid:4242\ntime:2026-01-15T10:30:45.123Z\ncmd:sync --all\nlabel:nightly\n"
+            "pid:4242\ntime:2026-01-15T10:30:45.123Z\ncmd:sync --all\nlabel:nightly\ndb:app.db\n"
         ));
         clear(&file).unwrap();
         assert_eq!(Record::read(&file).unwrap(), None);
@@ -306,7 +340,7 @@ mod tests {
     #[test]
     fn time_is_exact_within_and_across_a_second() {
         let file = tempfile::tempfile().unwrap();
-        let mut writer = RecordWriter::new(&identity("x"), None);
+        let mut writer = writer(&identity("x"), None);
         for text in [
             "2026-01-15T10:30:45.123Z",
             "2026-01-15T10:30:45.999Z",
@@ -323,7 +357,7 @@ mod tests {
     fn longer_text_of_another_program_is_replaced() {
         let file = tempfile::tempfile().unwrap();
         write_at_start(&file, &[b'x'; 3000]).unwrap();
-        let mut writer = RecordWriter::new(&identity("x"), None);
+        let mut writer = writer(&identity("x"), None);
         writer.publish(&file, SystemTime::now(), 3000).unwrap();
         assert_eq!(file.metadata().unwrap().len(), RECORD_LEN as u64);
     }
@@ -332,7 +366,7 @@ mod tests {
     fn label_cannot_forge_a_line_or_drive_a_terminal() {
         let file = tempfile::tempfile().unwrap();
         let long = "y".repeat(5000);
-        let mut writer = RecordWriter::new(&identity(&long), Some("a\npid:1\u{1b}[31m\u{202e}"));
+        let mut writer = writer(&identity(&long), Some("a\npid:1\u{1b}[31m\u{202e}"));
         writer.publish(&file, SystemTime::now(), 0).unwrap();
         let record = Record::read(&file).unwrap().unwrap();
         assert_eq!(record.pid, Some(4242));

@@ -48,6 +48,7 @@ mod pending_request;
 mod printable;
 mod queue_file;
 mod running_statement;
+mod shell_word;
 mod shortage;
 mod status;
 mod sys;
@@ -56,19 +57,21 @@ mod turnstile;
 
 pub use canceller::Canceller;
 pub use deadline::Deadline;
-pub use error::LockError;
+pub use error::{LockError, OTHER_DATABASE};
 pub use guard::Guard;
 pub use lock_options::{DEFAULT_TIMEOUT, LOCK_FILE_NAME, LockOptions};
 pub use locker::{Locker, Waited};
 pub use mailbox::{Claim, Outcome, REPLY_MAX, REQUEST_MAX, RemoteRequest, RequestId};
 pub use obstacle::Obstacle;
 pub use pending_request::Offer;
-pub use printable::{shell_word, user_text};
+pub use printable::{OneLine, is_escaped, one_line, shown_name, shown_path, user_text};
 pub use queue_file::{BatchSize, Combining, QueueFileFault, QueueFileHeader, Withdrawal};
+pub use shell_word::shell_word;
 pub use shortage::Shortage;
 pub use status::{
     Counters, Event, EventKind, EventsSince, Holder, LockState, Opened, Opener, OpenerElsewhere,
-    Openers, Percentiles, Process, ProcessState, QueueFileState, Sizes, Snapshot, Status, Waiter,
+    Openers, Percentiles, Process, ProcessState, QueueFileState, Sizes, Snapshot, SqliteAccess,
+    SqliteHolder, SqliteLock, Status, Waiter,
 };
 pub use turnstile::QueuePolicy;
 

@@ -9,10 +9,11 @@ use crate::holder_record::{self, FileContent, RECORD_LEN, RecordWriter};
 use crate::inherited_hold::{self, Ancestors, DEPTH_MAX, Level};
 use crate::lineage::{Lineage, ProcessId};
 use crate::lock_options::{LOCK_FILE_NAME, LockOptions};
+use crate::queue_file::{OutsiderRecord, Slot, WRITE_LOCK};
 use crate::sys::descriptor::Descriptor;
 use crate::sys::file::{self, FileId};
 use crate::sys::locks::{self, Seen, TableName};
-use crate::sys::process::Identity;
+use crate::sys::process::{self, Identity};
 use crate::sys::{clock, filesystem};
 use crate::turnstile::KernelLock;
 
@@ -90,7 +91,7 @@ impl LockFile {
             wall_offset: clock::wall_offset(),
             has_room: has_room(),
             name: locks::table_name(&options.path),
-            record: RecordWriter::new(&identity, options.label.as_deref()),
+            record: record_for(&identity, options),
             identity,
             inherited: Ancestors::of_this_process(),
             lineage: Lineage::default(),
@@ -184,15 +185,20 @@ impl LockFile {
     /// Writes the record. A full disk keeps no process from the lock: the kernel holds it,
     /// and its tables name us. Only the record is missing then.
     pub(crate) fn publish(&mut self, options: &LockOptions, now: u64, length: u64) {
-        let label = options.label.as_deref();
-        if !self.record.has_label(label) {
-            self.record = RecordWriter::new(&self.identity, label);
+        if !self.record_fits(options) {
+            self.record = record_for(&self.identity, options);
         }
         if !self.has_room {
             return;
         }
         let now = clock::wall(now, self.wall_offset);
         let _ = self.record.publish(&self.descriptor, now, length);
+    }
+
+    /// Whether the record that was last written is right for this hold, but for its time.
+    pub(crate) fn record_fits(&self, options: &LockOptions) -> bool {
+        self.record
+            .fits(options.label.as_deref(), options.model.as_deref())
     }
 
     /// Blanks the record.
@@ -294,6 +300,8 @@ pub(crate) struct KernelAttempt<'a> {
     pub(crate) length: u64,
     /// The pid of a holder that does not use the queue; zero if it is not known.
     pub(crate) unqueued_holder: Option<u64>,
+    /// Where others learn of such a holder.
+    slot: Option<&'a Slot>,
 }
 
 impl<'a> KernelAttempt<'a> {
@@ -303,7 +311,14 @@ impl<'a> KernelAttempt<'a> {
             options,
             length: 0,
             unqueued_holder: None,
+            slot: None,
         }
+    }
+
+    /// Leaves word of a holder that does not use the queue in this slot's queue file.
+    pub(crate) fn noting_in(self, slot: &'a Slot) -> Self {
+        let slot = Some(slot);
+        Self { slot, ..self }
     }
 }
 
@@ -341,6 +356,26 @@ impl KernelLock for KernelAttempt<'_> {
             Seen::NotHeld | Seen::Unknown => None,
         });
         self.unqueued_holder = Some(pid.map_or(0, u64::from));
+        if let (Some(slot), Some(pid)) = (self.slot, pid) {
+            slot.note_outsider(&outsider(pid, WRITE_LOCK, self.file.identity.pidns));
+        }
+    }
+}
+
+fn record_for(identity: &Identity, options: &LockOptions) -> RecordWriter {
+    let (label, database) = (options.label.as_deref(), options.model.as_deref());
+    RecordWriter::new(identity, label, database, &options.path)
+}
+
+/// Describes a process in the way, of which this process knows the pid in its own namespace.
+pub(crate) fn outsider(pid: u32, lock: u64, own_pidns: Option<u64>) -> OutsiderRecord {
+    OutsiderRecord {
+        at: clock::monotonic(),
+        pid,
+        start: process::start(pid),
+        pidns: own_pidns,
+        lock,
+        cmd: process::cmd(pid).unwrap_or_default(),
     }
 }
 

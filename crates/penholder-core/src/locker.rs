@@ -20,7 +20,7 @@ use crate::lock_options::{LOCK_FILE_NAME, LockOptions};
 use crate::mailbox::Outcome;
 use crate::pending_request::Offer;
 use crate::queue_file::{self, QueueFileHeader};
-use crate::status::{Holder, Snapshot, Status};
+use crate::status::{Holder, Snapshot, SqliteAccess, SqliteHolder, Status};
 use crate::sys::fork;
 
 /// A write lock between processes, and between the threads of each.
@@ -414,11 +414,20 @@ pub(crate) fn timed_out(
         Some(level) => Holder::of_byte(path, level.byte()),
         None => Holder::of_lock(path, options.model.as_deref()).unwrap_or(None),
     };
+    let outsider = |database| {
+        let found = SqliteHolder::find(database, Some(path), SqliteAccess::Write);
+        found.filter(|found| found.is_outsider)
+    };
     LockError::new(
         path,
         Kind::Timeout {
             deadline: *deadline,
+            has_other_database: holder
+                .as_ref()
+                .zip(options.model.as_deref())
+                .is_some_and(|(holder, database)| holder.has_other_database(database, path)),
             holder,
+            outsider: options.model.as_deref().and_then(outsider),
             threads,
             processes,
         },

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::printable::{printable, shell_word, user_text};
+use crate::printable::{printable, user_text};
+use crate::shell_word::shell_word;
 use crate::sys::file;
 use crate::sys::ownership::Ownership;
 

@@ -1,5 +1,7 @@
-//! Text from other processes, made safe to print, and paths, made safe to paste.
+//! Text from other processes, from paths, statements and files, made safe to print, and paths,
+//! made safe to paste.
 
+use std::fmt::{self, Display, Write};
 use std::path::Path;
 
 use crate::sys::user;
@@ -13,7 +15,7 @@ pub(crate) fn printable(text: &str, max: usize) -> String {
     let mut out = String::new();
     for c in text.chars() {
         let before = out.len();
-        if c.is_control() || is_line_or_direction_mark(c) {
+        if is_escaped(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
@@ -30,17 +32,67 @@ pub(crate) fn printable(text: &str, max: usize) -> String {
     out
 }
 
-/// Returns a path as a word of a shell, so that a command with it can be pasted. A path that
-/// cannot be printed is escaped, and names nothing.
+/// Text that is shown on one line: see [`one_line`].
+#[derive(Debug, Clone, Copy)]
+pub struct OneLine<T>(T);
+
+/// Returns text as it may be part of a message: every character that could forge a line or drive
+/// a terminal is escaped. A message escapes each part that it did not write itself, so that its
+/// own line ends stay.
+///
+/// ```
+/// use penholder_core::one_line;
+///
+/// let shown = one_line("x\n\u{1b}[31mpenholder: 1 row changed").to_string();
+/// assert_eq!(shown, r"x\n\u{1b}[31mpenholder: 1 row changed");
+/// ```
 #[must_use]
-pub fn shell_word(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    let text = printable(&text, usize::MAX);
-    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        return text;
+pub fn one_line<T: Display>(text: T) -> OneLine<T> {
+    OneLine(text)
+}
+
+/// Returns a path as it may be part of a message. In these crates a lint refuses
+/// [`Path::display`], which escapes nothing.
+#[expect(clippy::disallowed_methods, reason = "escaped here")]
+#[must_use]
+pub fn shown_path(path: &Path) -> OneLine<std::path::Display<'_>> {
+    OneLine(path.display())
+}
+
+/// Returns the last part of a path as it may be part of a message.
+#[must_use]
+pub fn shown_name(path: &Path) -> OneLine<std::path::Display<'_>> {
+    shown_path(Path::new(path.file_name().unwrap_or_default()))
+}
+
+impl<T: Display> Display for OneLine<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(Escaper(f), "{}", self.0)
     }
-    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+struct Escaper<'a, 'f>(&'a mut fmt::Formatter<'f>);
+
+impl Write for Escaper<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some(at) = rest.find(is_escaped) {
+            let (plain, from) = rest.split_at(at);
+            self.0.write_str(plain)?;
+            let mut chars = from.chars();
+            for c in chars.next().into_iter().flat_map(char::escape_default) {
+                self.0.write_char(c)?;
+            }
+            rest = chars.as_str();
+        }
+        self.0.write_str(rest)
+    }
+}
+
+/// Returns whether a character could forge a line or drive a terminal.
+#[must_use]
+pub fn is_escaped(c: char) -> bool {
+    c.is_control() || is_line_or_direction_mark(c)
 }
 
 /// Names a user: by its name too, if it has one here.
@@ -63,17 +115,6 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_path_is_one_word_of_a_shell() {
-        for (path, word) in [
-            ("/srv/app/db.lockq", "/srv/app/db.lockq"),
-            ("/a b/it's", r"'/a b/it'\''s'"),
-            ("/$(x)", "'/$(x)'"),
-        ] {
-            assert_eq!(shell_word(Path::new(path)), word);
-        }
-    }
-
-    #[test]
     fn terminal_sequences_and_line_marks_are_escaped() {
         assert_eq!(printable("a\nb", 99), "a\\nb");
         assert_eq!(printable("\u{1b}[2J\u{202e}", 99), "\\u{1b}[2J\\u{202e}");
@@ -92,6 +133,13 @@ mod tests {
             let out = printable(&text, max);
             prop_assert!(out.len() <= max);
             prop_assert!(!out.chars().any(char::is_control));
+        }
+
+        #[test]
+        fn one_line_escapes_the_same_characters(text in any::<String>()) {
+            let out = one_line(&text).to_string();
+            prop_assert!(!out.chars().any(is_escaped));
+            prop_assert_eq!(out, printable(&text, usize::MAX));
         }
     }
 }

@@ -2,6 +2,7 @@
 //! children exclude one another. The environment variable counts only for descendants, and
 //! only while the lender lives and holds the lock.
 #![cfg(test)]
+#![expect(clippy::disallowed_methods, reason = "a test prints its own paths")]
 
 use std::ffi::OsString;
 use std::path::Path;

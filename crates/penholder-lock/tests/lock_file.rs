@@ -1,6 +1,7 @@
 //! The lock works again after its file was deleted, replaced or truncated, and reports
 //! anything else in its place as an error. It also works under any path.
 #![cfg(test)]
+#![expect(clippy::disallowed_methods, reason = "a test prints its own paths")]
 
 use std::ffi::{OsStr, OsString};
 use std::fs;

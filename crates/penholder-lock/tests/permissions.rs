@@ -1,6 +1,7 @@
 //! Two users of one group share a lock, and a user without permission on the lock file
 //! gets an error. The tests need root, because they start processes of other users.
 #![cfg(test)]
+#![expect(clippy::disallowed_methods, reason = "a test prints its own paths")]
 
 use std::ffi::OsString;
 use std::fs::{self, Permissions};

@@ -1,6 +1,7 @@
 //! A timeout reports how long the caller waited, the holder, the lock file and what to
 //! do. It comes on time for every kind of holder and every timeout.
 #![cfg(test)]
+#![expect(clippy::disallowed_methods, reason = "a test prints its own paths")]
 
 use std::path::Path;
 use std::process::Command;

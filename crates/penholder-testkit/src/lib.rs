@@ -18,6 +18,7 @@
 //! Unit tests inside `penholder-lock` and `penholder` must not pass this crate's types
 //! to the crate under test: a unit test is compiled into a second copy of its crate,
 //! and the types of the two copies differ.
+#![expect(clippy::disallowed_methods, reason = "a test prints its own paths")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

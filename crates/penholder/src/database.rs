@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 #[cfg(feature = "tokio")]
 use penholder_core::Canceller;
-use penholder_core::{Deadline, Status};
+use penholder_core::{Deadline, Status, shown_path};
 use penholder_lock::WriteLocker;
 use rusqlite::Connection;
 use rusqlite::types::FromSql;
@@ -270,6 +270,21 @@ impl Database {
         work: impl FnOnce(&Transaction<'_>) -> Result<T, E> + Send,
     ) -> Result<T, E> {
         self.write_from(panic::Location::caller(), work)
+    }
+
+    /// Runs a closure in one transaction, as [`try_write`](Self::try_write) does, on the calling
+    /// thread and in a commit of its own: the closure need not be `Send`.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    #[track_caller]
+    pub fn try_write_on_this_thread<T, E: From<Error>>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let site = panic::Location::caller();
+        self.with_session(self.deadline(), site, |session| session.write(work))
     }
 
     fn write_from<T, E, F>(&self, site: CallSite, work: F) -> Result<T, E>
@@ -654,7 +669,7 @@ impl Database {
     /// - the closure's own error.
     pub fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let read = self.read_from(work);
-        read.map_err(|e| self.name_setting(e.in_closure("read", self.path())))
+        read.map_err(|e| self.name_obstacle(e.in_closure("read", self.path())))
     }
 
     /// Runs a closure on a connection that only reads, as [`read`](Self::read) does, and keeps
@@ -686,7 +701,16 @@ impl Database {
         params: &[Value],
     ) -> Result<RowSet> {
         query_up_to(max, connection, sql, params)
-            .map_err(|e| self.name_setting(connection::failed("query", self.path(), self.hide(e))))
+            .map_err(|e| self.name_obstacle(connection::failed("query", self.path(), self.hide(e))))
+    }
+
+    /// Names what keeps a reader out, if SQLite says that something does: a setting, or another
+    /// process.
+    fn name_obstacle(&self, error: Error) -> Error {
+        match self.name_setting(error).into_busy() {
+            Ok(busy) => connection::explain(&self.inner.location, &self.deadline(), busy),
+            Err(error) => error,
+        }
     }
 
     /// Names the setting that keeps a reader out, if it is one of this program. It would look
@@ -815,7 +839,7 @@ impl Database {
         }
         Err(Error::misuse(
             "write",
-            format!("{} was opened for reading only", self.path().display()),
+            format!("{} was opened for reading only", shown_path(self.path())),
             "open it without `read_only`",
         ))
     }

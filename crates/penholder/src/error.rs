@@ -6,8 +6,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use penholder_core::{Obstacle, Shortage};
-use penholder_lock::{Deadline, Holder, LockError, Process};
+use penholder_core::{Obstacle, Shortage, one_line, shown_name, shown_path};
+use penholder_lock::{Deadline, Holder, LockError, Process, SqliteHolder, SqliteLock};
 use rusqlite::{ErrorCode, ffi};
 
 use crate::sidecar;
@@ -93,7 +93,9 @@ enum Kind {
         /// Which of several statements failed.
         place: Option<String>,
         deadline: Deadline,
-        unlocked_writer: Option<Process>,
+        holder: Option<SqliteHolder>,
+        /// Whether the write lock was ours meanwhile.
+        is_locked: bool,
         source: rusqlite::Error,
     },
     /// All reader connections were in use until the deadline.
@@ -170,7 +172,7 @@ impl FileChange {
 
 impl fmt::Display for FileChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.path.file_name().unwrap_or_default().display();
+        let name = shown_name(&self.path);
         if self.is_deleted {
             write!(f, "there is no {name} any more")
         } else {
@@ -295,6 +297,19 @@ impl Error {
         self
     }
 
+    /// Returns what SQLite said if it was that another connection has one of its locks, and no
+    /// more is known of that.
+    pub(crate) fn into_busy(self) -> Result<rusqlite::Error, Self> {
+        match *self.kind {
+            Kind::Sqlite {
+                source,
+                setting: None,
+                ..
+            } if is_busy_code(&source) => Ok(source),
+            other => Err(Self::new(other)),
+        }
+    }
+
     /// Adds what a closure was running, and where, to an error that it got from SQLite.
     pub(crate) fn in_closure(mut self, operation: &'static str, database: &Path) -> Self {
         if let Kind::Sqlite { what, path, .. } = &mut *self.kind
@@ -309,7 +324,7 @@ impl Error {
     pub(crate) fn busy(
         path: &Path,
         deadline: Deadline,
-        unlocked_writer: Option<Process>,
+        holder: Option<SqliteHolder>,
         source: rusqlite::Error,
     ) -> Self {
         let path = path.to_owned();
@@ -317,9 +332,18 @@ impl Error {
             path,
             place: None,
             deadline,
-            unlocked_writer,
+            holder,
+            is_locked: false,
             source,
         })
+    }
+
+    /// Says that the write lock was ours while SQLite's own was not free.
+    pub(crate) fn under_write_lock(mut self) -> Self {
+        if let Kind::Busy { is_locked, .. } = &mut *self.kind {
+            *is_locked = true;
+        }
+        self
     }
 
     pub(crate) fn no_reader(path: &Path, deadline: Deadline, size: usize) -> Self {
@@ -437,13 +461,15 @@ impl Error {
                 path,
                 place,
                 deadline,
-                unlocked_writer,
+                holder,
+                is_locked,
                 source,
             } => Kind::Busy {
                 path: path.clone(),
                 place: place.clone(),
                 deadline: *deadline,
-                unlocked_writer: unlocked_writer.clone(),
+                holder: holder.clone(),
+                is_locked: *is_locked,
                 source: copy_of(source),
             },
             Kind::Lock(error) => Kind::Lock(error.clone()),
@@ -605,15 +631,25 @@ impl Error {
         self.lock_error()?.holder()
     }
 
-    /// Returns the process that writes without the write lock, if the kernel's tables show one.
+    /// Returns the process that had SQLite's own lock when the deadline passed, and which lock it
+    /// was, if the kernel's tables showed it.
     #[must_use]
-    pub fn unlocked_writer(&self) -> Option<&Process> {
+    pub fn sqlite_holder(&self) -> Option<&SqliteHolder> {
         match &*self.kind {
-            Kind::Busy {
-                unlocked_writer, ..
-            } => unlocked_writer.as_ref(),
+            Kind::Busy { holder, .. } => holder.as_ref(),
             _ => None,
         }
+    }
+
+    /// Returns the process that writes without the write lock, or keeps writers out, if the
+    /// kernel's tables show one.
+    #[must_use]
+    pub fn unlocked_writer(&self) -> Option<&Process> {
+        if let Some(outsider) = self.lock_error().and_then(LockError::outsider) {
+            return Some(&outsider.process);
+        }
+        let holder = self.sqlite_holder()?;
+        holder.lock.keeps_writers_out().then_some(&holder.process)
     }
 
     /// Returns the error of the write lock, if it is one.
@@ -716,7 +752,7 @@ impl fmt::Display for Text<'_> {
                 f,
                 "take write lock: {}: this call is inside a closure that holds the lock, and would \
                  wait for itself: use the connection that the closure gets, or call after it",
-                error.lock_file().display()
+                shown_path(error.lock_file())
             ),
             Kind::Lock(error) => error.fmt(f),
             Kind::Sqlite {
@@ -730,7 +766,9 @@ impl fmt::Display for Text<'_> {
             } => {
                 heading(f, what, path.as_deref(), place.as_deref())?;
                 match obstacle {
-                    Some(obstacle) if setting.is_none() => write!(f, "{source}: {obstacle}"),
+                    Some(obstacle) if setting.is_none() => {
+                        write!(f, "{}: {obstacle}", one_line(source))
+                    }
                     _ => sqlite_text(f, what, source, *kept, *setting),
                 }
             }
@@ -738,15 +776,13 @@ impl fmt::Display for Text<'_> {
                 path,
                 place,
                 deadline,
-                unlocked_writer,
+                holder,
+                is_locked,
                 ..
-            } => busy_text(
-                f,
-                path,
-                place.as_deref(),
-                deadline,
-                unlocked_writer.as_ref(),
-            ),
+            } => {
+                busy_heading(f, path, place.as_deref(), deadline)?;
+                busy_text(f, holder.as_ref(), *is_locked)
+            }
             Kind::NoReader {
                 path,
                 deadline,
@@ -757,13 +793,19 @@ impl fmt::Display for Text<'_> {
                 path,
                 why,
                 next,
-            } => write!(f, "{what}: {}: {why}: {next}", path.display()),
+            } => {
+                let (path, why, next) = (shown_path(path), one_line(why), one_line(next));
+                write!(f, "{what}: {path}: {why}: {next}")
+            }
             Kind::Io {
                 what,
                 path,
                 source,
                 next,
-            } => write!(f, "{what}: {}: {source}: {next}", path.display()),
+            } => {
+                let (path, source) = (shown_path(path), one_line(source));
+                write!(f, "{what}: {path}: {source}: {next}")
+            }
             Kind::Misuse {
                 what,
                 place,
@@ -771,7 +813,7 @@ impl fmt::Display for Text<'_> {
                 next,
             } => {
                 heading(f, what, None, place.as_deref())?;
-                write!(f, "{why}: {next}")
+                write!(f, "{}: {next}", one_line(why))
             }
             Kind::Forked { what, path } => forked_text(f, what, path),
             Kind::OutcomeUnknown { path, cause } => outcome_unknown_text(f, path, cause.as_deref()),
@@ -796,9 +838,9 @@ fn heading(
 ) -> fmt::Result {
     write!(f, "{what}: ")?;
     if let Some(path) = path {
-        write!(f, "{}: ", path.display())?;
+        write!(f, "{}: ", shown_path(path))?;
     }
-    place.map_or(Ok(()), |place| write!(f, "{place}: "))
+    place.map_or(Ok(()), |place| write!(f, "{}: ", one_line(place)))
 }
 
 fn sqlite_text(
@@ -813,7 +855,7 @@ fn sqlite_text(
             "`write` ends the transaction that it began; nothing was written: leave COMMIT out",
         );
     }
-    write!(f, "{source}")?;
+    write!(f, "{}", one_line(source))?;
     let kept = match kept {
         Kept::Changes(count) => format!("the {count} changes"),
         Kept::Uncounted => "changes".to_owned(),
@@ -830,27 +872,41 @@ fn sqlite_text(
     )
 }
 
-fn busy_text(
+fn busy_heading(
     f: &mut fmt::Formatter<'_>,
     path: &Path,
     place: Option<&str>,
     deadline: &Deadline,
-    unlocked_writer: Option<&Process>,
 ) -> fmt::Result {
-    write!(f, "database busy after {deadline}: {}", path.display())?;
+    write!(f, "database busy after {deadline}: {}", shown_path(path))?;
     match place {
-        Some(place) => writeln!(f, ": {place}")?,
-        None => writeln!(f)?,
+        Some(place) => writeln!(f, ": {}", one_line(place)),
+        None => writeln!(f),
     }
-    f.write_str("  the write lock was free, but SQLite's own lock was not: ")?;
-    match unlocked_writer {
-        Some(process) => writeln!(f, "{process} writes without the write lock")?,
+}
+
+/// Who has SQLite's own lock, and what to do.
+fn busy_text(
+    f: &mut fmt::Formatter<'_>,
+    holder: Option<&SqliteHolder>,
+    is_locked: bool,
+) -> fmt::Result {
+    f.write_str(match is_locked {
+        true => "  the write lock was free, but SQLite's own lock was not: ",
+        false => "  SQLite's own lock was not free: ",
+    })?;
+    match holder {
+        Some(holder) => writeln!(f, "{holder}")?,
         None => f.write_str(
             "a process writes without the write lock or keeps SQLite's lock \
              (`PRAGMA locking_mode=EXCLUSIVE`), or SQLite recovers or checkpoints\n",
         )?,
     }
-    f.write_str("  try again, or let that program write through penholder")
+    f.write_str(match holder.map(|holder| holder.lock) {
+        Some(SqliteLock::Shared) => "  try again when it has ended its read transaction",
+        Some(SqliteLock::Recovery) => "  try again",
+        _ => "  try again, or let that program write through penholder",
+    })
 }
 
 fn no_reader_text(
@@ -863,7 +919,7 @@ fn no_reader_text(
         f,
         "read: {}: {} in use for {deadline}: end reads sooner, do not read inside a read, or raise \
          `OpenOptions::max_readers`",
-        path.display(),
+        shown_path(path),
         match size {
             1 => "the only reader connection was".to_owned(),
             size => format!("all {size} reader connections were"),
@@ -876,7 +932,7 @@ fn forked_text(f: &mut fmt::Formatter<'_>, what: &str, path: &Path) -> fmt::Resu
         f,
         "{what}: {}: this process was forked inside the closure, and the connection is its \
          parent's: nothing was done here; use the database again in the child, outside the closure",
-        path.display()
+        shown_path(path)
     )
 }
 
@@ -888,7 +944,7 @@ fn outcome_unknown_text(
     write!(
         f,
         "write: {}: another process had claimed it, and did not report the outcome: ",
-        path.display()
+        shown_path(path)
     )?;
     if let Some(cause) = cause {
         write!(f, "{cause}\n  ")?;
@@ -904,7 +960,7 @@ fn result_lost_text(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
         f,
         "write: {}: it was written by another process, but the queue file, through which the \
          result came, was damaged: do not write it again",
-        path.display()
+        shown_path(path)
     )
 }
 
@@ -913,7 +969,7 @@ fn rolled_back_text(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
         f,
         "write: {}: another write of the same batch made SQLite roll all of it back: nothing was \
          written: try again",
-        path.display()
+        shown_path(path)
     )
 }
 
@@ -936,7 +992,7 @@ fn file_replaced_text(
         f,
         "{what}: {}: the database file was replaced or deleted ({change}): {outcome}: call again \
          to open what is there now, and replace a database with `penholder restore` only",
-        path.display()
+        shown_path(path)
     )
 }
 
@@ -964,6 +1020,11 @@ fn is_commit_in_closure(error: &rusqlite::Error) -> bool {
 /// Returns whether SQLite says that another connection has one of its locks.
 pub(crate) fn is_busy_code(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+}
+
+/// Makes what SQLite says if another connection has one of its locks.
+pub(crate) fn busy_code() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)
 }
 
 /// Looks for files that explain why SQLite may not write the database.

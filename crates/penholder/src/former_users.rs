@@ -23,7 +23,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use penholder_core::Process;
+use penholder_core::{Process, shown_name};
 
 use crate::error::{Error, Result};
 use crate::location::Location;
@@ -118,7 +118,7 @@ fn settled_use(pid: u32, location: &Location) -> Option<FormerUse> {
 }
 
 fn refusal(location: &Location, pid: u32, found: FormerUse) -> Error {
-    let name = |path: &Path| path.file_name().unwrap_or_default().display().to_string();
+    let name = |path: &Path| shown_name(path).to_string();
     let process = Process::with_id(pid);
     let why = match found {
         FormerUse::OtherDatabase => format!(

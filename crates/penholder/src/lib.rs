@@ -153,6 +153,7 @@
 mod asynchronous;
 mod attachment;
 mod attachments;
+mod creation;
 mod data;
 mod database;
 mod delegate;

@@ -5,11 +5,13 @@ use std::fs;
 use std::io;
 use std::path::{self, Path, PathBuf};
 
+use penholder_core::shown_path;
+
 use crate::error::{Error, Result};
 use crate::{sidecar, sys};
 
 /// The longest path in bytes: SQLite's `MAX_PATHNAME` (`os_unix.c`) less the longest suffix.
-const PATH_MAX: usize = 512 - sidecar::SUFFIX_MAX;
+pub(crate) const PATH_MAX: usize = 512 - sidecar::SUFFIX_MAX;
 /// How many links are followed, as in SQLite (`SQLITE_MAX_SYMLINK`).
 const LINKS_MAX: u32 = 100;
 
@@ -141,7 +143,7 @@ fn resolve(given: &Path, what: &'static str) -> Result<PathBuf> {
         let name = path.file_name().unwrap_or(OsStr::new(""));
         let directory = fs::canonicalize(directory).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => {
-                let why = format!("there is no directory {}", directory.display());
+                let why = format!("there is no directory {}", shown_path(directory));
                 Error::refused(what, given, why, "create it first")
             }
             io::ErrorKind::NotADirectory => not_a_directory(what, given, directory),
@@ -162,7 +164,7 @@ fn resolve(given: &Path, what: &'static str) -> Result<PathBuf> {
 }
 
 fn not_a_directory(what: &'static str, given: &Path, file: &Path) -> Error {
-    let why = format!("{} is a file, not a directory", file.display());
+    let why = format!("{} is a file, not a directory", shown_path(file));
     Error::refused(what, given, why, "check the path")
 }
 

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use penholder_core::{Deadline, LOCK_FILE_NAME, Locker};
+use penholder_core::{Deadline, LOCK_FILE_NAME, Locker, SqliteAccess, SqliteHolder, shown_path};
 use penholder_lock::WriteLocker;
 use rusqlite::Connection;
 
 use crate::attachment::Attachment;
 use crate::attachments;
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
 use crate::former_users;
 use crate::location::Location;
 use crate::options::OpenOptions;
@@ -73,6 +73,13 @@ fn open_unless(
     Ok(attachment)
 }
 
+/// Refuses a place in which a database is not to be created.
+pub(crate) fn refuse_unsafe(location: &Location, options: &OpenOptions) -> Result<()> {
+    refuse_network(location, options)?;
+    separate_files::refuse(location, options, "open database")?;
+    former_users::refuse(location)
+}
+
 /// Opens what is at the path of a database now, after the files that were open there were replaced
 /// or deleted. Never creates a database.
 ///
@@ -96,7 +103,7 @@ pub(crate) fn reopen(
         let why = format!(
             "the database file was replaced or deleted, and {} belongs to a former file: SQLite \
              would apply it to what is there now",
-            leftover.display()
+            shown_path(leftover)
         );
         let next = "stop every program that uses the database, delete its -wal and -shm files, \
                     and start them again; the next time use `penholder restore`";
@@ -160,7 +167,7 @@ fn refuse_database_as_lock(location: &Location, lock_file: &Path) -> Result<()> 
         &location.path,
         format!(
             "its lock file would be {}, a file of the database itself",
-            lock_file.display()
+            shown_path(lock_file)
         ),
         "choose another lock file, or another name for the database",
     ))
@@ -213,11 +220,21 @@ fn ensure_wal(
         Err(error) => return Err(error.into()),
     };
     // Another process may have switched it while we waited.
-    let done = connection::is_wal(connection, deadline).map_err(failed)?
-        || connection::switch_to_wal(connection, deadline).map_err(failed)?;
+    let switched = match connection::is_wal(connection, deadline).map_err(failed)? {
+        true => Ok(true),
+        false => connection::switch_to_wal(connection, deadline),
+    };
+    let (access, lock_file) = (SqliteAccess::Alone, Some(attachment.locker().lock_file()));
+    let not_alone =
+        |e| connection::explain_access(access, lock_file, location, deadline, e).under_write_lock();
+    let switched = switched.map_err(not_alone);
     drop(guard);
-    if done {
+    if switched? {
         return Ok(());
+    }
+    // Of some locks SQLite says nothing, and leaves the mode as it is.
+    if SqliteHolder::find(&location.path, lock_file, access).is_some() {
+        return Err(not_alone(error::busy_code()));
     }
     Err(Error::refused(
         "open database",

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use penholder_core::{OpenerElsewhere, is_file_mount};
+use penholder_core::{OpenerElsewhere, is_file_mount, shown_path};
 
 use crate::error::{Error, Result};
 use crate::location::Location;
@@ -37,7 +37,7 @@ pub(crate) fn refuse(location: &Location, options: &OpenOptions, what: &'static 
     if let Some(file) = mounted {
         let file = match file == location.path {
             true => "it".to_owned(),
-            false => file.display().to_string(),
+            false => shown_path(&file).to_string(),
         };
         let why = format!(
             "{file} is mounted as a single file, so processes that open the database in its own \

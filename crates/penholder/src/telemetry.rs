@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::panic::Location as SourceLocation;
 use std::time::{Duration, Instant};
 
-use penholder_core::Guard;
+use penholder_core::{Guard, shown_path};
 use tracing::level_filters::LevelFilter;
 use tracing::span::EnteredSpan;
 use tracing::{Level, debug, debug_span, event_enabled, warn};
@@ -29,7 +29,7 @@ impl Labels<'_> {
     }
 
     fn path(&self) -> impl Display + '_ {
-        self.location.path.display()
+        shown_path(&self.location.path)
     }
 }
 
@@ -200,7 +200,7 @@ pub(crate) fn wal_is_pinned(location: &Location, frames: u64, moved: u64) {
     metrics::counter!("penholder_wal_pinned_total").increment(1);
     warn!(
         target: "penholder",
-        database = %location.path.display(),
+        database = %shown_path(&location.path),
         frames,
         moved,
         "the WAL is long, and a reader keeps it from being checkpointed",
@@ -213,7 +213,7 @@ pub(crate) fn file_replaced(location: &Location, change: &FileChange) {
     metrics::counter!("penholder_files_replaced_total").increment(1);
     warn!(
         target: "penholder",
-        database = %location.path.display(),
+        database = %shown_path(&location.path),
         %change,
         "a file of the database was replaced or deleted; all connections are given up",
     );
@@ -223,7 +223,7 @@ pub(crate) fn file_replaced(location: &Location, change: &FileChange) {
 pub(crate) fn reopened(location: &Location) {
     warn!(
         target: "penholder",
-        database = %location.path.display(),
+        database = %shown_path(&location.path),
         "opened the files that are there now",
     );
 }

@@ -23,6 +23,25 @@ fn with_twice() -> OpenOptions {
     database_fixture::options().connection_hook(|connection, _| add_twice(connection))
 }
 
+/// What the errors of `execute` advise about pragmas that a database keeps.
+#[test]
+fn a_hook_decides_how_a_new_database_is_laid_out() {
+    let fixture = DatabaseFixture::new();
+    let path = fixture.path().with_file_name("new.db");
+    let options = penholder::OpenOptions::new().connection_hook(|connection, role| {
+        if role == penholder::ConnectionRole::Writer {
+            connection.execute_batch("PRAGMA page_size=8192; PRAGMA encoding='UTF-16le'")?;
+        }
+        Ok(())
+    });
+    let db = options.open(path).unwrap();
+    // SQLite stores the encoding with the first table.
+    db.execute("CREATE TABLE t(a)", ()).unwrap();
+    let page_size: i64 = db.query_scalar("PRAGMA page_size", ()).unwrap();
+    let encoding: String = db.query_scalar("PRAGMA encoding", ()).unwrap();
+    assert_eq!((page_size, &*encoding), (8192, "UTF-16le"));
+}
+
 #[test]
 fn functions_of_a_hook_are_known_to_writers_and_readers() {
     let fixture = DatabaseFixture::new();

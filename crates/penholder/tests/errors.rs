@@ -1,5 +1,6 @@
 //! Errors have a kind, say which statement or step failed, and are printed once.
 #![cfg(test)]
+#![expect(clippy::disallowed_methods, reason = "a test prints its own paths")]
 
 use std::sync::Arc;
 use std::time::Duration;

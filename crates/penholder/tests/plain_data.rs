@@ -67,7 +67,7 @@ impl Pair {
 }
 
 /// What stays on a connection, and what an error says to do instead.
-const REFUSED: [(&str, &str); 25] = [
+const REFUSED: [(&str, &str); 27] = [
     ("PRAGMA query_only=1", "use `query` or `read`"),
     ("pragma main.Query_Only(on)", "use `query` or `read`"),
     ("EXPLAIN PRAGMA query_only=1", "use `query` or `read`"),
@@ -81,6 +81,11 @@ const REFUSED: [(&str, &str); 25] = [
     ("PRAGMA busy_timeout=0", "set `OpenOptions::timeout`"),
     ("PRAGMA wal_autocheckpoint=1", "call `checkpoint`"),
     ("PRAGMA wal_checkpoint", "use `checkpoint`"),
+    ("PRAGMA page_size=8192", "before the database is created"),
+    (
+        "PRAGMA encoding='UTF-16le'",
+        "before the database is created",
+    ),
     ("PRAGMA foreign_keys=0", "use `with_write_lock`"),
     (
         "PRAGMA writable_schema=1",

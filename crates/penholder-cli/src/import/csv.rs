@@ -1,178 +1,221 @@
 //! CSV: rows of fields, the first with the names of the columns.
 
-use std::fs::File;
-use std::io::{self, Chain, Read, Take};
+use penholder::Value;
 
-use csv::{ErrorKind, ReaderBuilder, StringRecord};
-
-use super::format::Dialect;
-use super::row::{MAX_ROW_BYTES, ReadError, Row, Values};
+use super::column_type::Stored;
+use super::format::{Dialect, other_delimiter};
+use super::number;
+use super::record::Record;
+use super::records::Records;
+use super::row::{Cell, ReadError, Row};
 use super::source::Source;
 use super::table::Table;
+use super::unknown::Unknown;
+use crate::args::{Blobs, EmptyFields};
+use crate::blob_literal;
 
 /// Reads rows and checks each.
 #[derive(Debug)]
-pub(crate) struct CsvReader {
+pub(crate) struct CsvReader<'a> {
     records: Records,
-    /// The numbers of the columns that the header names, in its order.
-    columns: Vec<usize>,
+    table: &'a Table,
+    /// The column of each field; `None` if the field is left out.
+    columns: Vec<Option<usize>>,
+    unknown: Unknown,
     dialect: Dialect,
+    is_lossy: bool,
 }
 
-impl CsvReader {
+impl<'a> CsvReader<'a> {
     pub(crate) fn open(
         source: &Source,
         dialect: Dialect,
-        table: &Table,
+        table: &'a Table,
+        mut unknown: Unknown,
+        is_lossy: bool,
     ) -> Result<Self, ReadError> {
         let mut records = Records::open(source, dialect)?;
         let start = records.offset();
         let header = records.header()?;
-        let columns = columns(&header, table).map_err(|why| ReadError::Malformed { start, why })?;
+        let columns = columns(&header, table, &mut unknown, records.delimiter())
+            .map_err(|why| ReadError::Malformed { start, why })?;
         Ok(Self {
             records,
+            table,
             columns,
+            unknown,
             dialect,
+            is_lossy,
         })
     }
 
-    pub(crate) fn new_row(&self) -> Row {
-        Row {
-            start: 0,
-            columns: self.columns.clone(),
-            values: Values::Text {
-                fields: StringRecord::new(),
-                empty_as_null: self.dialect.empty_as_null,
-            },
-        }
-    }
-
     pub(crate) fn read(&mut self, row: &mut Row) -> Result<bool, ReadError> {
-        let Values::Text { fields, .. } = &mut row.values else {
-            return Ok(false);
-        };
         row.start = self.records.offset();
-        if !self.records.read(fields)? {
+        if !self.records.read(&mut row.record)? {
             return Ok(false);
         }
-        let (found, named) = (fields.len(), self.columns.len());
-        if found != named {
-            let plural = if found == 1 { "field" } else { "fields" };
-            return Err(ReadError::Malformed {
-                start: row.start,
-                why: format!("{found} {plural}, but the header names {named} columns"),
-            });
-        }
+        let filled = self.fill(row);
+        filled.map_err(|why| ReadError::Malformed {
+            start: row.start,
+            why,
+        })?;
         Ok(true)
     }
 
     pub(crate) fn offset(&self) -> u64 {
         self.records.offset()
     }
+
+    /// The names that were left out.
+    pub(crate) fn unknown(&self) -> &Unknown {
+        &self.unknown
+    }
+
+    /// Finds the value of each column.
+    fn fill(&self, row: &mut Row) -> Result<(), String> {
+        self.check_length(&row.record)?;
+        row.columns.clear();
+        row.values.clear();
+        let fields = self.columns.iter().enumerate().take(row.record.len());
+        for (field, column) in fields {
+            if let Some(column) = *column {
+                row.values.push(self.cell(&row.record, field, column)?);
+                row.columns.push(column);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_length(&self, record: &Record) -> Result<(), String> {
+        let (found, named) = (record.len(), self.columns.len());
+        if found == named {
+            return Ok(());
+        }
+        let plural = if found == 1 { "field" } else { "fields" };
+        let why = format!("{found} {plural}, but the header names {named} columns");
+        if !self.dialect.accepts_ragged {
+            let next = match found < named {
+                true => "give --ragged to use the defaults of the columns that are missing",
+                false => "give --ragged to accept more fields if they are empty",
+            };
+            return Err(format!("{why}: {next}"));
+        }
+        match (named..found).find(|field| !record.field(*field).is_empty()) {
+            Some(field) => Err(format!("{why}, and field {} is not empty", field + 1)),
+            None => Ok(()),
+        }
+    }
+
+    /// The value to store for a field.
+    fn cell(&self, record: &Record, field: usize, column: usize) -> Result<Cell, String> {
+        let (text, is_quoted) = (record.field(field), record.is_quoted(field));
+        if text.is_empty() && self.dialect.empty_is_null(is_quoted) {
+            return Ok(Cell::Value(Value::Null));
+        }
+        let kind = self.table.column_type(column);
+        let refused = |why: String| {
+            let name = self.table.name(column);
+            format!("field {}, column {name:?}: {why}", field + 1)
+        };
+        if !is_quoted && blob_literal::is_literal(text) {
+            let is_blob = self.dialect.is_blob(kind.is_for_blobs()).ok_or_else(|| {
+                refused(format!(
+                    "{text:.40} may be a blob or a text: give --blobs literal or --blobs text"
+                ))
+            })?;
+            let bytes = blob_literal::read(text).filter(|_| is_blob);
+            return Ok(bytes.map_or(Cell::Field(field), |bytes| Cell::Value(bytes.into())));
+        }
+        match kind.word(text) {
+            Ok(Stored::Word) => Ok(Cell::Field(field)),
+            Ok(Stored::Number(number)) => Ok(Cell::Number(number)),
+            // SQLite converts the text.
+            Err(_) if self.is_lossy && number::is_number(text) => Ok(Cell::Field(field)),
+            Err(why) => Err(refused(why)),
+        }
+    }
+}
+
+impl Dialect {
+    fn empty_is_null(self, is_quoted: bool) -> bool {
+        match self.empty_as_null {
+            None => false,
+            Some(EmptyFields::All) => true,
+            Some(EmptyFields::Unquoted) => !is_quoted,
+        }
+    }
+
+    /// Whether an unquoted literal is a blob. `None`: it may be a text.
+    fn is_blob(self, is_for_blobs: bool) -> Option<bool> {
+        match self.blobs {
+            Some(Blobs::Literal) => Some(true),
+            Some(Blobs::Text) => Some(false),
+            None => is_for_blobs.then_some(true),
+        }
+    }
 }
 
 /// Reads the names of the columns.
-pub(crate) fn header(source: &Source, dialect: Dialect) -> Result<StringRecord, ReadError> {
-    Records::open(source, dialect)?.header()
+pub(crate) fn header(source: &Source, dialect: Dialect) -> Result<Vec<String>, ReadError> {
+    let mut records = Records::open(source, dialect)?;
+    let start = records.offset();
+    let header = records.header()?;
+    let names: Vec<String> = header.iter().map(str::to_owned).collect();
+    let delimiter = records.delimiter();
+    let mut why = match names.as_slice() {
+        [name] => delimiter_in(name, delimiter).map(|next| format!("one column {name:?}: {next}")),
+        _ => None,
+    };
+    for (number, name) in names.iter().enumerate() {
+        if names[..number]
+            .iter()
+            .any(|before| before.eq_ignore_ascii_case(name))
+        {
+            why = why.or(Some(named_twice(name)));
+        }
+    }
+    match why {
+        Some(why) => Err(ReadError::Malformed { start, why }),
+        None => Ok(names),
+    }
 }
 
-fn columns(header: &StringRecord, table: &Table) -> Result<Vec<usize>, String> {
+fn columns(
+    header: &Record,
+    table: &Table,
+    unknown: &mut Unknown,
+    delimiter: u8,
+) -> Result<Vec<Option<usize>>, String> {
     let mut columns = Vec::with_capacity(header.len());
-    for name in header {
-        let number = table.column(name, columns.len())?;
-        if columns.contains(&number) {
-            return Err(format!("the header names the column {name:?} twice"));
+    for name in header.iter() {
+        let number = table.column(name, columns.len());
+        if number.is_none() && !unknown.leave_out(name) {
+            return Err(no_column(name, table, delimiter));
+        }
+        if number.is_some() && columns.contains(&number) {
+            return Err(named_twice(name));
         }
         columns.push(number);
+    }
+    if columns.iter().all(Option::is_none) {
+        return Err(no_column(header.field(0), table, delimiter));
     }
     Ok(columns)
 }
 
-/// Follows the end of the file: two more line ends. The reader takes in the second one
-/// only inside a quote, which is how a quote that is never closed is noticed.
-const END: &[u8] = b"\n\n";
-
-/// Records that are not yet checked against a table.
-#[derive(Debug)]
-struct Records {
-    reader: csv::Reader<Bounded<Chain<Take<File>, &'static [u8]>>>,
-    start: u64,
-    length: u64,
+fn named_twice(name: &str) -> String {
+    format!("the header names the column {name:?} twice")
 }
 
-impl Records {
-    fn open(source: &Source, dialect: Dialect) -> io::Result<Self> {
-        let input = Bounded {
-            input: source.read()?.chain(END),
-            left: MAX_ROW_BYTES,
-        };
-        let reader = ReaderBuilder::new()
-            .has_headers(false)
-            // `CsvReader` counts the fields: its message is clearer.
-            .flexible(true)
-            .delimiter(dialect.delimiter)
-            .buffer_capacity(1 << 16)
-            .from_reader(input);
-        Ok(Self {
-            reader,
-            start: source.start(),
-            length: source.len(),
-        })
-    }
-
-    fn header(&mut self) -> Result<StringRecord, ReadError> {
-        let start = self.offset();
-        let mut header = StringRecord::new();
-        if self.read(&mut header)? {
-            return Ok(header);
-        }
-        let why = "it is empty: there is no header with the names of the columns".to_owned();
-        Err(ReadError::Malformed { start, why })
-    }
-
-    fn read(&mut self, record: &mut StringRecord) -> Result<bool, ReadError> {
-        let start = self.offset();
-        self.reader.get_mut().left = MAX_ROW_BYTES;
-        let found = self.reader.read_record(record);
-        let found = found.map_err(|error| read_error(error, start))?;
-        if found && self.reader.position().byte() > self.length + 1 {
-            let why = "a quote is not closed before the end of the file".to_owned();
-            return Err(ReadError::Malformed { start, why });
-        }
-        Ok(found)
-    }
-
-    fn offset(&self) -> u64 {
-        self.start + self.reader.position().byte()
-    }
+fn no_column(name: &str, table: &Table, delimiter: u8) -> String {
+    let why = table.no_column(name);
+    let next = delimiter_in(name, delimiter);
+    let next = next.unwrap_or_else(|| "give --ignore-unknown to leave it out".to_owned());
+    format!("{why}: {next}")
 }
 
-fn read_error(error: csv::Error, start: u64) -> ReadError {
-    let why = match error.into_kind() {
-        ErrorKind::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
-            "it is longer than 100 MB; probably a quote is not closed".to_owned()
-        }
-        ErrorKind::Io(error) => return ReadError::Io(error),
-        ErrorKind::Utf8 { err, .. } => format!("field {} is not UTF-8", err.field() + 1),
-        other => format!("{other:?}"),
-    };
-    ReadError::Malformed { start, why }
-}
-
-/// Fails when a row takes more than `left` bytes.
-#[derive(Debug)]
-struct Bounded<R> {
-    input: R,
-    left: u64,
-}
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.left == 0 {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        let length = self.input.read(buffer)?;
-        self.left = self.left.saturating_sub(length as u64);
-        Ok(length)
-    }
+/// What to do if a name contains what may be the delimiter.
+fn delimiter_in(name: &str, delimiter: u8) -> Option<String> {
+    name.chars()
+        .find_map(|character| other_delimiter(character, delimiter))
 }

@@ -2,46 +2,92 @@
 
 use std::path::Path;
 
-use crate::args::{Import, ImportFormat};
+use penholder_core::shown_path;
+
+use crate::args::{Blobs, EmptyFields, Import, ImportFormat};
 use crate::failure::{Failure, USAGE};
 
 /// The format of a file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Format {
     Csv(Dialect),
-    JsonLines,
+    Json,
 }
 
-/// How fields are separated, and what an empty one means.
+/// How fields are separated and quoted, and what they mean.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Dialect {
-    pub(crate) delimiter: u8,
-    pub(crate) empty_as_null: bool,
+    /// The delimiter that an option gives.
+    pub(crate) delimiter: Option<u8>,
+    /// The delimiter if neither an option nor the file gives one.
+    pub(crate) usual_delimiter: u8,
+    pub(crate) quote: Option<u8>,
+    pub(crate) empty_as_null: Option<EmptyFields>,
+    pub(crate) blobs: Option<Blobs>,
+    pub(crate) accepts_ragged: bool,
+}
+
+impl Dialect {
+    #[cfg(test)]
+    pub(crate) const TEST: Self = Self {
+        delimiter: None,
+        usual_delimiter: b',',
+        quote: Some(b'"'),
+        empty_as_null: None,
+        blobs: None,
+        accepts_ragged: false,
+    };
 }
 
 impl Format {
     /// The format that the options name, or else the extension of the file.
     pub(crate) fn of(args: &Import) -> Result<Self, Failure> {
-        let (format, delimiter) = match (args.format, by_extension(&args.file)) {
+        let by_extension = by_extension(&args.file);
+        let (format, usual_delimiter) = match (args.format, by_extension) {
             (Some(format), Some((_, delimiter))) => (format, delimiter),
             (Some(format), None) => (format, b','),
             (None, Some(named)) => named,
             (None, None) => return Err(unknown(&args.file)),
         };
+        // Programs that write tab-separated values do not quote.
+        let usual_quote = (usual_delimiter != b'\t').then_some(b'"');
+        let quote = args.quote.map_or(usual_quote, |quote| quote.0);
+        if quote == Some(args.delimiter.unwrap_or(usual_delimiter)) {
+            let message = "import: --quote and --delimiter are the same character: change one";
+            return Err(Failure::new(message, USAGE));
+        }
         Ok(match format {
-            ImportFormat::Jsonl => Self::JsonLines,
+            ImportFormat::Jsonl => Self::Json,
             ImportFormat::Csv => Self::Csv(Dialect {
-                delimiter: args.delimiter.unwrap_or(delimiter),
+                delimiter: args.delimiter,
+                usual_delimiter,
+                quote,
                 empty_as_null: args.empty_as_null,
+                blobs: args.blobs,
+                accepts_ragged: args.ragged,
             }),
         })
     }
 }
 
+/// What to do if this character separates fields, and not `delimiter`. `None` if it does not
+/// look like that.
+pub(crate) fn other_delimiter(character: char, delimiter: u8) -> Option<String> {
+    let option = match character {
+        ';' => "';'",
+        '\t' => "tab",
+        '|' => "'|'",
+        ',' => "','",
+        _ => return None,
+    };
+    (character != char::from(delimiter))
+        .then(|| format!("if {character:?} separates the fields, give --delimiter {option}"))
+}
+
 fn unknown(file: &Path) -> Failure {
     let message = format!(
         "import: {}: the format is unknown: give --format csv or --format jsonl",
-        file.display()
+        shown_path(file)
     );
     Failure::new(message, USAGE)
 }

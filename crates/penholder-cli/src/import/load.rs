@@ -4,6 +4,9 @@
 //! Rows are read before the lock is taken: no process waits for the file. A batch that fails
 //! at a row is rolled back, even if the table has a conflict clause. Then the rows before
 //! the failed one are written again, as a batch of their own.
+//!
+//! A transaction for all rows checks foreign keys at its end, so that a row may refer to a
+//! later one.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -14,6 +17,7 @@ use penholder::{Database, Transaction};
 use super::row::{ReadError, Row};
 use super::rows::Rows;
 use super::table::Table;
+use super::tally::Tally;
 use crate::interruption::Interruption;
 use crate::progress::Progress;
 
@@ -25,7 +29,14 @@ const AHEAD_BYTES: usize = 8 << 20;
 #[derive(Debug)]
 pub(crate) enum Stop {
     /// The database refused the row that begins at `start`.
-    Row { start: u64, error: rusqlite::Error },
+    Row {
+        start: u64,
+        error: rusqlite::Error,
+        /// Whether it has an empty field that is stored as text.
+        has_empty_text: bool,
+    },
+    /// The database refused rows at the commit; the first one begins at `start`.
+    Commit { start: u64, error: penholder::Error },
     /// The rows of a batch could not be written for another reason.
     Database(penholder::Error),
     /// The file has changed since it was checked.
@@ -50,14 +61,14 @@ pub(crate) struct Load<'a> {
     pub(crate) progress: &'a Progress,
     pub(crate) interruption: &'a Interruption,
     /// What the message of an interruption says after this many rows.
-    pub(crate) state: &'a dyn Fn(u64) -> String,
+    pub(crate) state: &'a dyn Fn(Tally) -> String,
 }
 
 impl Load<'_> {
-    /// Writes batches, each for about `hold`. Returns how many rows were written, and
-    /// why not all of them.
-    pub(crate) fn in_batches(&mut self, hold: Duration) -> (u64, Option<Stop>) {
-        let mut done = 0;
+    /// Writes batches, each for about `hold`. Returns what became of the rows, and why not
+    /// all of them were written.
+    pub(crate) fn in_batches(&mut self, hold: Duration) -> (Tally, Option<Stop>) {
+        let mut done = Tally::default();
         let mut ahead = ReadAhead::default();
         loop {
             if let Err(stop) = self.fill(&mut ahead) {
@@ -67,34 +78,35 @@ impl Load<'_> {
                 return (done, None);
             }
             match self.batch(&ahead.rows, hold, done) {
-                Ok(written) => {
-                    ahead.remove(written);
-                    done += written as u64;
-                    self.progress.add(written as u64);
+                Ok(batch) => {
+                    ahead.remove(batch.rows);
+                    done = done.and(batch);
+                    self.progress.add(batch.rows as u64);
                 }
                 Err(refused) => {
                     let (again, stop) = self.rows_before(refused, &mut ahead, done);
-                    return (done + again, Some(stop));
+                    return (done.and(again), Some(stop));
                 }
             }
         }
     }
 
     /// Writes the rows before the one at which a batch was refused.
-    fn rows_before(&self, refused: Refused, ahead: &mut ReadAhead, done: u64) -> (u64, Stop) {
+    fn rows_before(&self, refused: Refused, ahead: &mut ReadAhead, done: Tally) -> (Tally, Stop) {
+        let nothing = Tally::default();
         let (number, stop) = match refused {
-            Refused::At { number: 0, stop } | Refused::All(stop) => return (0, stop),
+            Refused::At { number: 0, stop } | Refused::All(stop) => return (nothing, stop),
             Refused::At { number, stop } => (number, stop),
         };
         ahead.rows.truncate(number);
         match self.batch(&ahead.rows, Duration::MAX, done) {
-            Ok(written) => (written as u64, stop),
-            Err(Refused::At { stop, .. } | Refused::All(stop)) => (0, stop),
+            Ok(batch) => (batch, stop),
+            Err(Refused::At { stop, .. } | Refused::All(stop)) => (nothing, stop),
         }
     }
 
     /// Writes all rows in one transaction, or none.
-    pub(crate) fn atomically(&mut self) -> (u64, Option<Stop>) {
+    pub(crate) fn atomically(&mut self) -> (Tally, Option<Stop>) {
         let Self {
             db,
             table,
@@ -104,16 +116,19 @@ impl Load<'_> {
             interruption,
             state: _,
         } = self;
-        let written = db.try_write(|tx| -> Result<u64, Stop> {
+        let start = rows.offset();
+        let written = db.try_write(|tx| -> Result<Tally, Stop> {
             interruption.begin_work().map_err(Stop::Signal)?;
+            let all_rows = |error: rusqlite::Error| Stop::Database(error.into());
+            tx.pragma_update(None, "defer_foreign_keys", true)
+                .map_err(all_rows)?;
             let mut insert = Insert::new(tx, table);
-            let mut row = rows.new_row();
+            let mut row = Row::default();
+            let mut tally = Tally::default();
             for number in 0..*left {
                 next(rows, &mut row)?;
-                insert.row(&row).map_err(|error| Stop::Row {
-                    start: row.start,
-                    error,
-                })?;
+                let is_inserted = insert.row(&row).map_err(|error| refused_row(&row, error))?;
+                tally.add(&row, is_inserted);
                 if let Some(signal) = interruption.noted() {
                     return Err(Stop::Signal(signal));
                 }
@@ -121,21 +136,21 @@ impl Load<'_> {
                     progress.set(number);
                 }
             }
-            Ok(*left)
+            Ok(tally)
         });
         if written.is_ok() {
             interruption.set_outcome(", after all rows were imported");
         }
         interruption.end_work();
         match written {
-            Ok(written) => (written, None),
-            Err(stop) => (0, Some(stop)),
+            Ok(tally) => (tally, None),
+            Err(stop) => (Tally::default(), Some(stop.at_commit_of(start))),
         }
     }
 
     /// Skips rows.
     pub(crate) fn skip(&mut self, count: u64) -> Result<(), Stop> {
-        let mut row = self.rows.new_row();
+        let mut row = Row::default();
         for _ in 0..count {
             next(&mut self.rows, &mut row)?;
             self.left -= 1;
@@ -145,7 +160,7 @@ impl Load<'_> {
 
     fn fill(&mut self, ahead: &mut ReadAhead) -> Result<(), Stop> {
         while self.left > 0 && !ahead.is_full() {
-            let mut row = ahead.spare.pop().unwrap_or_else(|| self.rows.new_row());
+            let mut row = ahead.spare.pop().unwrap_or_default();
             next(&mut self.rows, &mut row)?;
             self.left -= 1;
             ahead.bytes += row.size();
@@ -154,9 +169,10 @@ impl Load<'_> {
         Ok(())
     }
 
-    /// Writes rows until `hold` is over, at least one, and returns how many. A signal ends
-    /// this process if it still waits for the lock. Later the batch is finished first.
-    fn batch(&self, rows: &VecDeque<Row>, hold: Duration, done: u64) -> Result<usize, Refused> {
+    /// Writes rows until `hold` is over, at least one, and returns what became of them. A
+    /// signal ends this process if it still waits for the lock. Later the batch is finished
+    /// first.
+    fn batch(&self, rows: &VecDeque<Row>, hold: Duration, done: Tally) -> Result<Tally, Refused> {
         self.interruption.set_outcome((self.state)(done));
         if let Some(signal) = self.interruption.noted() {
             return Err(Refused::All(Stop::Signal(signal)));
@@ -167,26 +183,51 @@ impl Load<'_> {
                 .map_err(|signal| Refused::All(Stop::Signal(signal)))?;
             let begun = Instant::now();
             let mut insert = Insert::new(tx, self.table);
+            let mut tally = Tally::default();
             for (number, row) in rows.iter().enumerate() {
                 if number > 0 && begun.elapsed() >= hold {
-                    return Ok(number);
+                    break;
                 }
-                insert.row(row).map_err(|error| Refused::At {
+                let is_inserted = insert.row(row).map_err(|error| Refused::At {
                     number,
-                    stop: Stop::Row {
-                        start: row.start,
-                        error,
-                    },
+                    stop: refused_row(row, error),
                 })?;
+                tally.add(row, is_inserted);
             }
-            Ok(rows.len())
+            Ok(tally)
         });
-        if let Ok(written) = written {
-            let done = done + written as u64;
-            self.interruption.set_outcome((self.state)(done));
+        if let Ok(batch) = &written {
+            self.interruption
+                .set_outcome((self.state)(done.and(*batch)));
         }
         self.interruption.end_work();
-        written
+        written.map_err(|refused| match refused {
+            Refused::All(stop) => {
+                Refused::All(stop.at_commit_of(rows.front().map_or(0, |row| row.start)))
+            }
+            refused => refused,
+        })
+    }
+}
+
+fn refused_row(row: &Row, error: rusqlite::Error) -> Stop {
+    Stop::Row {
+        start: row.start,
+        error,
+        has_empty_text: row.has_empty_text(),
+    }
+}
+
+impl Stop {
+    /// What the rows from `start` met at their commit, if it is that. A constraint that no
+    /// row met is checked only there.
+    fn at_commit_of(self, start: u64) -> Self {
+        match self {
+            Self::Database(error) if error.is_constraint_violation() => {
+                Self::Commit { start, error }
+            }
+            stop => stop,
+        }
     }
 }
 
@@ -261,17 +302,25 @@ impl<'a> Insert<'a> {
         }
     }
 
-    fn row(&mut self, row: &Row) -> rusqlite::Result<()> {
+    /// Returns whether the row was inserted: a conflict clause or a trigger of the table may
+    /// ignore it.
+    fn row(&mut self, row: &Row) -> rusqlite::Result<bool> {
         let (columns, mut statement) = match self.prepared.take() {
             Some(prepared) if prepared.0 == row.columns => prepared,
             _ => {
                 let sql = self.table.insert(&row.columns);
+                self.tx.note_statement(&sql);
                 (row.columns.clone(), self.tx.prepare_cached(&sql)?)
             }
         };
         row.bind(&mut statement)?;
-        statement.raw_execute()?;
+        let before = self.tx.total_changes();
+        let changed = statement.raw_execute()?;
         self.prepared = Some((columns, statement));
-        Ok(())
+        // The rows that the trigger of a view inserts are only in the total.
+        Ok(match self.table.is_view {
+            true => self.tx.total_changes() != before,
+            false => changed > 0,
+        })
     }
 }

@@ -2,30 +2,59 @@
 
 use std::fmt::Write;
 
-use penholder::Database;
+use penholder::rusqlite::{self, ErrorCode, ffi};
+use penholder_core::one_line;
 
-use super::csv;
-use super::format::Format;
 use super::load::Stop;
 use super::row::ReadError;
 use super::source::Source;
+use super::tally::Tally;
+use super::unknown::Unknown;
 use crate::args::Import;
 use crate::failure::{FAILED, Failure, HALFWAY, TIMEOUT, WAIT_LONGER};
 
-/// All rows are in.
-pub(super) fn finished(args: &Import, rows: u64, seconds: f64) -> String {
-    let table = &args.table;
-    let rate = per_second(rows, seconds);
-    let mut text = format!(
-        "{} imported into {table} in {seconds:.2} s",
-        row_count(rows)
-    );
+/// All rows are written.
+pub(super) fn finished(
+    args: &Import,
+    source: &Source,
+    done: Tally,
+    unknown: &Unknown,
+    seconds: f64,
+) -> String {
+    let table = one_line(&args.table);
+    let rows = done.inserted();
+    let mut text = format!("{} imported into {table} in {seconds:.2} s", count(rows));
     if args.atomic {
         text += "; no other process wrote meanwhile";
-    } else if let Some(rate) = rate {
+    } else if let Some(rate) = per_second(rows as u64, seconds) {
         let _ = write!(text, ", {rate} per second");
     }
+    if let Some(ignored) = ignored(source, done) {
+        let _ = write!(text, "\n  {ignored}");
+    }
+    if let Some(names) = unknown.names() {
+        let _ = write!(
+            text,
+            "\n  left out, because the table takes no such column: {names}"
+        );
+    }
     text
+}
+
+/// What is worth saying to a user who wants to hear nothing else. `None` if nothing is.
+pub(super) fn warning(source: &Source, done: Tally) -> Option<String> {
+    let ignored = ignored(source, done)?;
+    Some(format!("import: {}: {ignored}", source.name))
+}
+
+/// The rows that a conflict clause or a trigger ignored. `None` if there are none.
+fn ignored(source: &Source, done: Tally) -> Option<String> {
+    let first = line(source, done.first_ignored?);
+    let were = if done.ignored == 1 { "was" } else { "were" };
+    Some(format!(
+        "{} {were} ignored by a conflict clause or a trigger of the table; the first: {first}",
+        count(done.ignored)
+    ))
 }
 
 /// `None` if the time is too short to tell.
@@ -39,36 +68,13 @@ fn per_second(rows: u64, seconds: f64) -> Option<u64> {
     (seconds >= 0.001).then(|| (rows as f64 / seconds) as u64)
 }
 
-/// The table is missing. The suggestion names the columns of the file, if it has a header.
-pub(super) fn no_table(args: &Import, db: &Database, source: &Source, format: Format) -> Failure {
-    let header = match format {
-        Format::Csv(dialect) => csv::header(source, dialect).ok(),
-        Format::JsonLines => None,
-    };
-    let names: Vec<&str> = header.iter().flatten().collect();
-    // Only names that need no quotes in SQL and in a shell.
-    let is_plain = |name: &&str| {
-        let is_letter = |c: char| c.is_ascii_alphabetic() || c == '_';
-        name.starts_with(is_letter) && name.chars().all(|c| is_letter(c) || c.is_ascii_digit())
-    };
-    let columns = match names.iter().all(is_plain) && !names.is_empty() {
-        true => names.join(", "),
-        false => "…".to_owned(),
-    };
-    let (table, path, given) = (&args.table, db.path().display(), args.target.db.display());
-    let message = format!(
-        "import: {path}: there is no table {table}: create it: \
-         penholder exec {given} 'CREATE TABLE {table}({columns})'"
-    );
-    Failure::new(message, FAILED)
-}
-
 /// The check found a malformed row, or could not read the file.
 pub(super) fn malformed(source: &Source, error: ReadError) -> Failure {
     let file = &source.name;
     let message = match error {
         ReadError::Malformed { start, why } => {
             let line = line(source, start);
+            let why = one_line(why);
             format!("import: {file}: {line}: {why}: nothing was imported: correct it and try again")
         }
         ReadError::Io(error) => {
@@ -78,10 +84,21 @@ pub(super) fn malformed(source: &Source, error: ReadError) -> Failure {
     Failure::new(message, FAILED)
 }
 
-/// The import stopped before its end, after `done` rows.
-pub(super) fn stopped(args: &Import, source: &Source, done: u64, stop: Stop) -> Failure {
+/// The import stopped before its end.
+pub(super) fn stopped(args: &Import, source: &Source, done: Tally, stop: Stop) -> Failure {
     let (next, code) = match &stop {
-        Stop::Row { .. } => (correct(args, done), FAILED),
+        Stop::Row {
+            error,
+            has_empty_text,
+            ..
+        } => (correct(args, done, error, *has_empty_text), FAILED),
+        Stop::Commit { .. } if args.atomic => ("correct the file and try again".to_owned(), FAILED),
+        Stop::Commit { .. } => {
+            let again = again(args, done);
+            let why = "which lets a row refer to a later one";
+            let with = if again.contains("--") { "and" } else { "with" };
+            (format!("{again} {with} --atomic, {why}"), FAILED)
+        }
         Stop::Changed(_) => {
             let again = again(args, done);
             (format!("find out what changed, then {again}"), FAILED)
@@ -90,7 +107,7 @@ pub(super) fn stopped(args: &Import, source: &Source, done: u64, stop: Stop) -> 
         Stop::Database(error) if error.is_file_replaced() => {
             let next =
                 "see which of them are in the database that is there now, then import the rest";
-            let next = if done > 0 { next } else { "try again" };
+            let next = if done.rows > 0 { next } else { "try again" };
             (next.to_owned(), FAILED)
         }
         Stop::Database(_) => (again(args, done), FAILED),
@@ -100,57 +117,106 @@ pub(super) fn stopped(args: &Import, source: &Source, done: u64, stop: Stop) -> 
         }
     };
     let code = match code {
-        FAILED if done > 0 => HALFWAY,
+        FAILED if done.rows > 0 => HALFWAY,
         code => code,
     };
-    let why = why(source, stop);
-    Failure::new(format!("{why}\n  {}\n  {next}", imported(done)), code)
+    let why = why(args, source, stop);
+    Failure::new(
+        format!("{why}\n  {}\n  {next}", imported(source, done)),
+        code,
+    )
 }
 
-/// The end of the message if a signal ends the import after `done` rows.
-pub(super) fn state(args: &Import, done: u64) -> String {
-    format!("\n  {}\n  {}", imported(done), again(args, done))
+/// The end of the message if a signal ends the import now.
+pub(super) fn state(args: &Import, source: &Source, done: Tally) -> String {
+    format!("\n  {}\n  {}", imported(source, done), again(args, done))
 }
 
-fn imported(done: u64) -> String {
-    match done {
+/// The same before the file is read.
+pub(super) fn nothing_yet(args: &Import) -> String {
+    format!(
+        "\n  nothing was imported\n  {}",
+        again(args, Tally::default())
+    )
+}
+
+fn imported(source: &Source, done: Tally) -> String {
+    let imported = match done.inserted() {
         0 => "nothing was imported".to_owned(),
         1 => "1 row was imported".to_owned(),
-        done => format!("{done} rows were imported"),
+        rows => format!("{rows} rows were imported"),
+    };
+    match ignored(source, done) {
+        Some(ignored) => format!("{imported}; {ignored}"),
+        None => imported,
     }
 }
 
-fn why(source: &Source, stop: Stop) -> String {
+fn why(args: &Import, source: &Source, stop: Stop) -> String {
     let file = &source.name;
     match stop {
-        Stop::Row { start, error } => {
+        Stop::Row { start, error, .. } => {
+            let error = one_line(error);
             format!("import: {file}: {}: {error}", line(source, start))
+        }
+        Stop::Commit { start, error } => {
+            let rows = match args.atomic {
+                true => "all rows".to_owned(),
+                false => format!("the batch from {}", line(source, start)),
+            };
+            let why = error
+                .sqlite_error()
+                .map_or_else(|| error.to_string(), ToString::to_string);
+            format!("import: {file}: {rows}: refused at the commit: {why}")
         }
         Stop::Database(error) if error.is_timeout() => format!("{error}\n  {WAIT_LONGER}"),
         Stop::Database(error) => error.to_string(),
         Stop::Changed(why) => {
+            let why = one_line(why);
             format!("import: {file}: it has changed since it was checked: {why}")
         }
         Stop::Signal(number) => format!("import: {file}: ended by signal {number}"),
     }
 }
 
-/// The next step after `done` rows.
-fn again(args: &Import, done: u64) -> String {
-    match args.skip + done {
+/// The next step after these rows.
+fn again(args: &Import, done: Tally) -> String {
+    match args.skip + done.rows as u64 {
         0 => "try again".to_owned(),
         skip => format!("continue with --skip {skip}"),
     }
 }
 
-/// The next step if the database refused the row after `done` rows.
-fn correct(args: &Import, done: u64) -> String {
+/// The next step if the database refused the row after these.
+fn correct(args: &Import, done: Tally, error: &rusqlite::Error, has_empty_text: bool) -> String {
     let again = again(args, done);
-    if args.atomic {
-        return format!("correct it and {again}");
+    let mut text = match args.atomic {
+        true => format!("correct it and {again}"),
+        false => {
+            let after = args.skip + done.rows as u64 + 1;
+            format!("correct it and {again}, or leave it out with --skip {after}")
+        }
+    };
+    if has_empty_text && args.empty_as_null.is_none() && depends_on_value(error) {
+        text += "\n  if an empty field means NULL, add --empty-as-null";
     }
-    let after = args.skip + done + 1;
-    format!("correct it and {again}, or leave it out with --skip {after}")
+    if is_foreign_key(error) && !args.atomic {
+        text += "\n  if it refers to a later row, add --atomic, which checks that at the end";
+    }
+    text
+}
+
+/// Whether the database refused a value, because of its type or a constraint.
+fn depends_on_value(error: &rusqlite::Error) -> bool {
+    let codes = [ErrorCode::ConstraintViolation, ErrorCode::TypeMismatch];
+    error
+        .sqlite_error_code()
+        .is_some_and(|code| codes.contains(&code))
+}
+
+fn is_foreign_key(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    code == Some(ffi::SQLITE_CONSTRAINT_FOREIGNKEY)
 }
 
 fn line(source: &Source, start: u64) -> String {
@@ -160,7 +226,7 @@ fn line(source: &Source, start: u64) -> String {
     }
 }
 
-fn row_count(rows: u64) -> String {
+fn count(rows: usize) -> String {
     let word = if rows == 1 { "row" } else { "rows" };
     format!("{rows} {word}")
 }

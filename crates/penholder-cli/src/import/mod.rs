@@ -1,14 +1,23 @@
 //! `penholder import`: write the rows of a file into a table.
 
+mod advice;
+mod column_type;
 mod csv;
+mod encoding;
 mod format;
-mod jsonl;
+mod json;
 mod load;
 mod message;
+mod number;
+mod objects;
+mod record;
+mod records;
 mod row;
 mod rows;
 mod source;
 mod table;
+mod tally;
+mod unknown;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -16,18 +25,19 @@ use std::time::Instant;
 use penholder::Database;
 
 use crate::args::Import;
-use crate::failure::{FAILED, Failure, say_warnings};
+use crate::failure::{FAILED, Failure, say, say_warnings};
 use crate::interruption::Interruption;
 use crate::progress::Progress;
 use format::Format;
 use load::Load;
-use row::ReadError;
+use row::{ReadError, Row};
 use rows::Rows;
 use source::Source;
 use table::Table;
+use tally::Tally;
 
 pub(crate) fn run(args: &Import, interruption: &Interruption) -> Result<ExitCode, Failure> {
-    interruption.set_outcome(message::state(args, 0));
+    interruption.set_outcome(message::nothing_yet(args));
     let format = Format::of(args)?;
     let db = args
         .target
@@ -39,10 +49,10 @@ pub(crate) fn run(args: &Import, interruption: &Interruption) -> Result<ExitCode
         .open(&args.target.db)?;
     say_warnings(&db);
     let table = Table::find(&db, &args.table)?;
-    let source = Source::open(&args.file)?;
+    let source = Source::open(&args.file, args.encoding)?;
     interruption.set_subject(format!("import: {}", source.name));
     let Some(table) = table else {
-        return Err(message::no_table(args, &db, &source, format));
+        return Err(advice::no_table(args, &db, &source, format));
     };
     let job = Job {
         args,
@@ -76,7 +86,7 @@ impl Job<'_> {
     fn check(&self) -> Result<u64, ReadError> {
         let progress = Progress::of_check(self.source.len(), &self.args.quiet);
         let mut rows = self.rows()?;
-        let mut row = rows.new_row();
+        let mut row = Row::default();
         let mut count = 0;
         while rows.read(&mut row)? {
             count += 1;
@@ -103,24 +113,32 @@ impl Job<'_> {
             left: rows,
             progress: &progress,
             interruption,
-            state: &|done| message::state(args, done),
+            state: &|done| message::state(args, &self.source, done),
         };
         let begun = Instant::now();
         let (done, stop) = match load.skip(args.skip) {
-            Err(stop) => (0, Some(stop)),
+            Err(stop) => (Tally::default(), Some(stop)),
             Ok(()) if args.atomic => load.atomically(),
             Ok(()) => load.in_batches(args.hold),
         };
         let seconds = begun.elapsed().as_secs_f64();
+        let unknown = load.rows.unknown().clone();
+        drop(load);
         drop(progress);
         if let Some(stop) = stop {
             return Err(message::stopped(args, &self.source, done, stop));
         }
-        args.quiet.say(message::finished(args, done, seconds));
+        let finished = message::finished(args, &self.source, done, &unknown, seconds);
+        args.quiet.say(finished);
+        if args.quiet.quiet
+            && let Some(warning) = message::warning(&self.source, done)
+        {
+            say(warning);
+        }
         Ok(ExitCode::SUCCESS)
     }
 
     fn rows(&self) -> Result<Rows<'_>, ReadError> {
-        Rows::open(&self.source, self.format, &self.table)
+        Rows::open(&self.source, self.format, &self.table, self.args)
     }
 }

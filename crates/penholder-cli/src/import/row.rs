@@ -2,73 +2,85 @@
 
 use std::io;
 
-use csv::StringRecord;
 use penholder::Value;
 use penholder::rusqlite::{self, Statement};
+
+use super::number::Number;
+use super::record::Record;
 
 /// The longest row, in bytes. A file without line ends, or with a quote that is never
 /// closed, must not fill the memory.
 pub(crate) const MAX_ROW_BYTES: u64 = 100_000_000;
 
 /// A row to read into. It is reused for many rows and keeps its memory.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Row {
     /// Where it begins in the file, in bytes.
     pub(crate) start: u64,
     /// The numbers of the columns that it has values for.
     pub(crate) columns: Vec<usize>,
-    pub(crate) values: Values,
+    /// A value for each of them.
+    pub(crate) values: Vec<Cell>,
+    /// The fields, if it is from a CSV file.
+    pub(crate) record: Record,
 }
 
-#[derive(Debug)]
-pub(crate) enum Values {
-    Text {
-        fields: StringRecord,
-        empty_as_null: bool,
-    },
-    Typed(Vec<Value>),
+/// A value to store.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Cell {
+    /// The text of the field of this number.
+    Field(usize),
+    Number(Number),
+    Value(Value),
 }
 
 impl Row {
     /// Binds its values to a statement that has a parameter for each.
     pub(crate) fn bind(&self, statement: &mut Statement<'_>) -> rusqlite::Result<()> {
-        match &self.values {
-            Values::Text {
-                fields,
-                empty_as_null,
-            } => fields.iter().zip(1..).try_for_each(|(field, number)| {
-                let value = (!(*empty_as_null && field.is_empty())).then_some(field);
-                statement.raw_bind_parameter(number, value)
-            }),
-            Values::Typed(values) => values
-                .iter()
-                .zip(1..)
-                .try_for_each(|(value, number)| statement.raw_bind_parameter(number, value)),
+        for (cell, number) in self.values.iter().zip(1..) {
+            match cell {
+                Cell::Field(field) => {
+                    statement.raw_bind_parameter(number, self.record.field(*field))?;
+                }
+                Cell::Number(Number::Integer(value)) => {
+                    statement.raw_bind_parameter(number, value)?;
+                }
+                Cell::Number(Number::Real(value)) => statement.raw_bind_parameter(number, value)?,
+                Cell::Value(value) => statement.raw_bind_parameter(number, value)?,
+            }
         }
+        Ok(())
+    }
+
+    /// Whether a field is empty and stored as text.
+    pub(crate) fn has_empty_text(&self) -> bool {
+        let is_empty = |cell: &Cell| match cell {
+            Cell::Field(field) => self.record.field(*field).is_empty(),
+            _ => false,
+        };
+        self.values.iter().any(is_empty)
     }
 
     /// Estimates the memory that it takes, in bytes.
     pub(crate) fn size(&self) -> usize {
-        let text = match &self.values {
-            Values::Text { fields, .. } => fields.as_slice().len() + 8 * fields.len(),
-            Values::Typed(values) => values.iter().map(size).sum(),
-        };
-        size_of::<Self>() + size_of_val(self.columns.as_slice()) + text
+        let values: usize = self.values.iter().map(size).sum();
+        size_of::<Self>() + size_of_val(self.columns.as_slice()) + self.record.size() + values
     }
 }
 
-fn size(value: &Value) -> usize {
-    let text = match value {
-        Value::Text(text) => text.len(),
+fn size(cell: &Cell) -> usize {
+    let text = match cell {
+        Cell::Value(Value::Text(text)) => text.len(),
+        Cell::Value(Value::Blob(bytes)) => bytes.len(),
         _ => 0,
     };
-    size_of::<Value>() + text
+    size_of::<Cell>() + text
 }
 
 /// Why a row cannot be read.
 #[derive(Debug)]
 pub(crate) enum ReadError {
-    /// The row that begins at `start` is malformed.
+    /// What begins at `start` is malformed.
     Malformed { start: u64, why: String },
     /// The file cannot be read.
     Io(io::Error),

@@ -2,16 +2,18 @@
 
 use super::csv::CsvReader;
 use super::format::Format;
-use super::jsonl::{self, JsonLinesReader};
+use super::json::JsonReader;
 use super::row::{ReadError, Row};
 use super::source::Source;
 use super::table::Table;
+use super::unknown::Unknown;
+use crate::args::Import;
 
 /// Reads and checks the rows of a file.
 #[derive(Debug)]
 pub(crate) enum Rows<'a> {
-    Csv(CsvReader),
-    JsonLines(JsonLinesReader<'a>),
+    Csv(CsvReader<'a>),
+    Json(JsonReader<'a>),
 }
 
 impl<'a> Rows<'a> {
@@ -20,18 +22,14 @@ impl<'a> Rows<'a> {
         source: &Source,
         format: Format,
         table: &'a Table,
+        args: &Import,
     ) -> Result<Self, ReadError> {
+        let unknown = Unknown::new(args.ignore_unknown);
         match format {
-            Format::Csv(dialect) => CsvReader::open(source, dialect, table).map(Self::Csv),
-            Format::JsonLines => Ok(Self::JsonLines(JsonLinesReader::open(source, table)?)),
-        }
-    }
-
-    /// A row that [`read`](Self::read) can read into.
-    pub(crate) fn new_row(&self) -> Row {
-        match self {
-            Self::Csv(reader) => reader.new_row(),
-            Self::JsonLines(_) => jsonl::new_row(),
+            Format::Csv(dialect) => {
+                CsvReader::open(source, dialect, table, unknown, args.lossy).map(Self::Csv)
+            }
+            Format::Json => JsonReader::open(source, table, unknown, args.lossy).map(Self::Json),
         }
     }
 
@@ -39,7 +37,7 @@ impl<'a> Rows<'a> {
     pub(crate) fn read(&mut self, row: &mut Row) -> Result<bool, ReadError> {
         match self {
             Self::Csv(reader) => reader.read(row),
-            Self::JsonLines(reader) => reader.read(row),
+            Self::Json(reader) => reader.read(row),
         }
     }
 
@@ -47,7 +45,15 @@ impl<'a> Rows<'a> {
     pub(crate) fn offset(&self) -> u64 {
         match self {
             Self::Csv(reader) => reader.offset(),
-            Self::JsonLines(reader) => reader.offset(),
+            Self::Json(reader) => reader.offset(),
+        }
+    }
+
+    /// The names that were left out so far.
+    pub(crate) fn unknown(&self) -> &Unknown {
+        match self {
+            Self::Csv(reader) => reader.unknown(),
+            Self::Json(reader) => reader.unknown(),
         }
     }
 }

@@ -4,6 +4,10 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use encoding_rs::Encoding;
+use penholder_core::shown_path;
+
+use super::encoding::{self, ConversionError};
 use crate::failure::{FAILED, Failure};
 
 /// Some programs write it at the beginning of UTF-8 text.
@@ -21,22 +25,36 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Opens a file. Input that can be read only once, like standard input, is copied
-    /// into a temporary file without a name.
-    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+    /// Opens a file. Input that can be read only once, like standard input, and text that is
+    /// not UTF-8, is copied into a temporary file without a name.
+    pub(crate) fn open(path: &Path, given: Option<&'static Encoding>) -> Result<Self, Failure> {
         let name = match path.to_str() {
             Some("-") => "standard input".to_owned(),
-            _ => path.display().to_string(),
+            _ => shown_path(path).to_string(),
         };
         let failed = |next: &str, error: io::Error| {
             Failure::new(format!("import: {name}: {error}: {next}"), FAILED)
         };
         let cannot_open = |error| failed("check its name and permissions", error);
         let cannot_copy = |error| failed("make room in TMPDIR, where a copy is kept", error);
-        let file = match open_file(path).map_err(cannot_open)? {
+        let mut file = match open_file(path).map_err(cannot_open)? {
             Input::File(file) => file,
             Input::Stream(mut input) => spool(&mut input).map_err(cannot_copy)?,
         };
+        let head = head(&file).map_err(cannot_open)?;
+        let chosen = encoding::choose(given, &head)
+            .map_err(|why| Failure::new(format!("import: {name}: {why}"), FAILED))?;
+        if let Some(encoding) = chosen {
+            file = encoding::convert(&mut file, encoding).map_err(|error| match error {
+                ConversionError::Read(error) => cannot_open(error),
+                ConversionError::Write(error) => cannot_copy(error),
+                ConversionError::Malformed { line } => {
+                    let why = format!("line {line}: it is not {}", encoding.name());
+                    let next = "nothing was imported: give another --encoding";
+                    Failure::new(format!("import: {name}: {why}: {next}"), FAILED)
+                }
+            })?;
+        }
         let (start, end) = bounds(&file).map_err(cannot_open)?;
         Ok(Self {
             name,
@@ -135,13 +153,19 @@ fn spool(input: &mut impl Read) -> io::Result<File> {
     Ok(file)
 }
 
-fn bounds(mut file: &File) -> io::Result<(u64, u64)> {
-    let end = file.seek(SeekFrom::End(0))?;
+/// The first four bytes. Leaves the position at the beginning.
+fn head(mut file: &File) -> io::Result<Vec<u8>> {
     file.rewind()?;
     let mut head = Vec::new();
-    file.take(3).read_to_end(&mut head)?;
-    let start = if head == BYTE_ORDER_MARK { 3 } else { 0 };
-    Ok((start, end))
+    file.take(4).read_to_end(&mut head)?;
+    file.rewind()?;
+    Ok(head)
+}
+
+fn bounds(mut file: &File) -> io::Result<(u64, u64)> {
+    let end = file.seek(SeekFrom::End(0))?;
+    let has_mark = head(file)?.starts_with(&BYTE_ORDER_MARK);
+    Ok((if has_mark { 3 } else { 0 }, end))
 }
 
 #[cfg(test)]
@@ -152,7 +176,7 @@ mod tests {
     fn source(text: &str) -> Source {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
-        Source::open(file.path()).unwrap()
+        Source::open(file.path(), None).unwrap()
     }
 
     #[test]

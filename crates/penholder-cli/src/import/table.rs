@@ -1,39 +1,122 @@
 //! The table to import into.
 
 use penholder::Database;
+use penholder::rusqlite::version_number;
+use penholder_core::{one_line, shown_path};
 
+use super::column_type::ColumnType;
 use crate::failure::{FAILED, Failure};
+use crate::sql_text::quoted;
+
+/// The names that SQLite has for the key of a row, unless a column has the same name.
+const ROWIDS: [&str; 3] = ["rowid", "oid", "_rowid_"];
 
 /// A table and its columns.
 #[derive(Debug)]
 pub(crate) struct Table {
     name: String,
+    pub(crate) is_view: bool,
     columns: Vec<Column>,
 }
 
 #[derive(Debug)]
 struct Column {
     name: String,
+    kind: ColumnType,
     /// Whether rows may give it a value: it is neither computed nor hidden.
     is_writable: bool,
+    /// The column that this is another name of.
+    same_as: Option<usize>,
 }
 
 impl Table {
-    /// Looks a table up. Returns `None` if there is no such table.
+    /// Looks a table up; `main.t` is `t` if no table has that name. Returns `None` if there
+    /// is no such table.
     pub(crate) fn find(db: &Database, name: &str) -> Result<Option<Self>, Failure> {
-        // 0: an ordinary column; others are computed or hidden.
-        let sql = "SELECT name, hidden = 0 AS is_writable FROM pragma_table_xinfo(?1)";
-        let columns = db.query_as::<(String, bool)>(sql, [name])?.into_iter();
-        let columns = columns.map(|(name, is_writable)| Column { name, is_writable });
-        let table = Self {
+        if let Some(table) = Self::named(db, name)? {
+            return Ok(Some(table));
+        }
+        match in_main(name) {
+            Some(name) => Self::named(db, name),
+            None => Ok(None),
+        }
+    }
+
+    fn named(db: &Database, name: &str) -> Result<Option<Self>, Failure> {
+        let sql = "SELECT type, sql FROM sqlite_schema \
+                   WHERE type IN ('table', 'view') AND name = ?1 COLLATE NOCASE";
+        let entry = db.query_as::<(String, String)>(sql, [name])?.pop();
+        let (kind, sql) = entry.unwrap_or_default();
+        let mut table = Self {
             name: name.to_owned(),
-            columns: columns.collect(),
+            is_view: kind == "view",
+            columns: declared_columns(db, name)?,
         };
         if table.columns.is_empty() {
             return Ok(None);
         }
+        let key = match module(&sql) {
+            Some(module) => table.set_types_of_module(&module),
+            None => key_column(db, name)?,
+        };
+        if !table.is_view {
+            table.add_rowid(db, key);
+        }
         table.refuse_unwritable(db)?;
         Ok(Some(table))
+    }
+
+    /// A virtual table converts nothing by its declared types. An R-Tree takes 0 for what is
+    /// no number, and its rowid is its first column, which is returned.
+    fn set_types_of_module(&mut self, module: &str) -> Option<usize> {
+        let coordinate = match module {
+            "rtree" => ColumnType::Coordinate,
+            "rtree_i32" => ColumnType::IntegerCoordinate,
+            _ => {
+                for column in &mut self.columns {
+                    column.kind = ColumnType::Any;
+                }
+                return None;
+            }
+        };
+        // Auxiliary columns have no type.
+        let (key, others) = self.columns.split_first_mut()?;
+        key.kind = ColumnType::Numeric;
+        for column in others {
+            if column.kind != ColumnType::Any {
+                column.kind = coordinate;
+            }
+        }
+        Some(0)
+    }
+
+    /// Adds the names of the rowid, if there is one. They name the column `key`, or else all
+    /// the same column.
+    fn add_rowid(&mut self, db: &Database, key: Option<usize>) {
+        let table = quoted(&self.name);
+        let has = |name: &str| {
+            let sql = format!("SELECT {name} FROM {table}");
+            db.read(|connection| Ok(connection.prepare(&sql).is_ok()))
+        };
+        let free = ROWIDS
+            .into_iter()
+            .filter(|name| self.position(name, 0).is_none());
+        let names: Vec<&str> = free.filter(|name| has(name).unwrap_or(false)).collect();
+        self.add_names(&names, key);
+    }
+
+    /// Adds columns that are all the same one: the column `key`, or else the first of them.
+    fn add_names(&mut self, names: &[&str], key: Option<usize>) {
+        let first = self.columns.len();
+        for name in names {
+            let is_first = key.is_none() && self.columns.len() == first;
+            self.columns.push(Column {
+                name: (*name).to_owned(),
+                kind: ColumnType::Numeric,
+                is_writable: true,
+                same_as: (!is_first).then_some(key.unwrap_or(first)),
+            });
+        }
     }
 
     /// Lets SQLite prepare an insert. That fails for a view without a trigger, and for
@@ -42,31 +125,47 @@ impl Table {
         db.try_read(|connection| {
             let sql = self.insert(&[]);
             connection.prepare(&sql).map(drop).map_err(|error| {
-                let db = db.path().display();
+                let db = shown_path(db.path());
                 let next = "choose a table that accepts rows";
+                let error = one_line(error);
                 Failure::new(format!("import: {db}: {error}: {next}"), FAILED)
             })
         })
     }
 
-    /// The number of the column with this name. As in SQL, case does not matter. The
-    /// search begins at `likely`.
-    pub(crate) fn column(&self, name: &str, likely: usize) -> Result<usize, String> {
+    /// The number of the column with this name; `None` if there is none that rows may give a
+    /// value. As in SQL, case does not matter. The search begins at `likely`.
+    pub(crate) fn column(&self, name: &str, likely: usize) -> Option<usize> {
+        let number = self.position(name, likely)?;
+        let column = &self.columns[number];
+        column.is_writable.then(|| column.same_as.unwrap_or(number))
+    }
+
+    /// Why there is no number for a name.
+    pub(crate) fn no_column(&self, name: &str) -> String {
+        match self.position(name, 0) {
+            Some(_) => format!("the column {name:?} is computed by the table"),
+            None => format!("the table {} has no column {name:?}", self.name),
+        }
+    }
+
+    fn position(&self, name: &str, likely: usize) -> Option<usize> {
         let matches = |column: &Column| column.name.eq_ignore_ascii_case(name);
-        let found = match self.columns.get(likely) {
+        match self.columns.get(likely) {
             Some(column) if matches(column) => Some(likely),
             _ => self.columns.iter().position(matches),
-        };
-        match found {
-            Some(number) if self.columns[number].is_writable => Ok(number),
-            Some(_) => Err(format!("the column {name:?} is computed by the table")),
-            None => Err(format!("the table {} has no column {name:?}", self.name)),
         }
     }
 
     /// The name of the column with this number.
     pub(crate) fn name(&self, number: usize) -> &str {
         self.columns.get(number).map_or("", |column| &column.name)
+    }
+
+    /// The type of the column with this number.
+    pub(crate) fn column_type(&self, number: usize) -> ColumnType {
+        let column = self.columns.get(number);
+        column.map_or(ColumnType::Any, |column| column.kind)
     }
 
     /// The statement that inserts a row of these columns.
@@ -87,8 +186,57 @@ impl Table {
     }
 }
 
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
+/// The name without the schema `main`.
+pub(super) fn in_main(name: &str) -> Option<&str> {
+    let (schema, name) = name.split_once('.')?;
+    schema.eq_ignore_ascii_case("main").then_some(name)
+}
+
+fn declared_columns(db: &Database, table: &str) -> Result<Vec<Column>, Failure> {
+    let is_strict = is_strict(db, table)?;
+    // 0: an ordinary column; others are computed or hidden.
+    let sql = "SELECT name, type, hidden = 0 FROM pragma_table_xinfo(?1)";
+    let columns = db.query_as::<(String, String, bool)>(sql, [table])?;
+    let columns = columns.into_iter().map(|(name, kind, is_writable)| Column {
+        name,
+        kind: ColumnType::declared(&kind, is_strict),
+        is_writable,
+        same_as: None,
+    });
+    Ok(columns.collect())
+}
+
+/// Whether the table is `STRICT`, which there is since SQLite 3.37.
+fn is_strict(db: &Database, table: &str) -> Result<bool, Failure> {
+    if version_number() < 3_037_000 {
+        return Ok(false);
+    }
+    let sql = "SELECT strict FROM pragma_table_list \
+               WHERE schema = 'main' AND name = ?1 COLLATE NOCASE";
+    let strict = db.query_as::<(bool,)>(sql, [table])?.pop();
+    Ok(strict.is_some_and(|(is_strict,)| is_strict))
+}
+
+/// The column that is the rowid: a primary key of one column without an index.
+fn key_column(db: &Database, table: &str) -> Result<Option<usize>, Failure> {
+    let sql = "SELECT min(cid) FROM pragma_table_xinfo(?1) WHERE pk \
+               AND NOT EXISTS (SELECT 1 FROM pragma_index_list(?1) WHERE origin = 'pk') \
+               HAVING count(*) = 1";
+    let key = db.query_as::<(i64,)>(sql, [table])?.pop();
+    Ok(key.and_then(|(number,)| usize::try_from(number).ok()))
+}
+
+/// The module of a virtual table, in lower case. `None` if this SQL creates another one.
+fn module(sql: &str) -> Option<String> {
+    let sql = sql.to_ascii_lowercase();
+    let words = sql.split([' ', '\t', '\r', '\n', '(']);
+    let mut words = words.filter(|word| !word.is_empty());
+    if words.next() != Some("create") || words.next() != Some("virtual") {
+        return None;
+    }
+    words.find(|word| *word == "using");
+    let module = words.next().unwrap_or_default();
+    Some(module.trim_matches(['"', '`', '[', ']', '\'']).to_owned())
 }
 
 #[cfg(test)]
@@ -98,10 +246,13 @@ mod tests {
     fn table() -> Table {
         let column = |name: &str, is_writable| Column {
             name: name.to_owned(),
+            kind: ColumnType::Any,
             is_writable,
+            same_as: None,
         };
         Table {
             name: "odd \"name\"".to_owned(),
+            is_view: false,
             columns: vec![column("a", true), column("B b", true), column("c", false)],
         }
     }
@@ -109,10 +260,37 @@ mod tests {
     #[test]
     fn columns_are_found_as_sql_finds_them() {
         for likely in 0..4 {
-            assert_eq!(table().column("A", likely), Ok(0));
-            assert_eq!(table().column("b B", likely), Ok(1));
-            assert!(table().column("c", likely).is_err());
-            assert!(table().column("d", likely).is_err());
+            assert_eq!(table().column("A", likely), Some(0));
+            assert_eq!(table().column("b B", likely), Some(1));
+            assert_eq!(table().column("c", likely), None);
+            assert_eq!(table().column("d", likely), None);
+        }
+    }
+
+    #[test]
+    fn all_names_of_a_rowid_are_one_column() {
+        let mut with_key = table();
+        with_key.add_names(&ROWIDS, Some(0));
+        let mut without = table();
+        without.add_names(&ROWIDS, None);
+        for name in ["rowid", "_ROWID_", "oid"] {
+            assert_eq!(with_key.column(name, 0), Some(0));
+            assert_eq!(without.column(name, 0), Some(3));
+        }
+    }
+
+    #[test]
+    fn the_module_of_a_virtual_table_is_found() {
+        for (sql, expected) in [
+            ("CREATE VIRTUAL TABLE t USING fts5(a)", Some("fts5")),
+            (
+                "create  virtual\ntable \"t\" using\t\"RTree\" (id, a, b)",
+                Some("rtree"),
+            ),
+            ("CREATE TABLE t(a)", None),
+            ("", None),
+        ] {
+            assert_eq!(module(sql).as_deref(), expected, "{sql}");
         }
     }
 

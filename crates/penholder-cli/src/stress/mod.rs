@@ -101,7 +101,7 @@ fn print(
     let printed = if args.json {
         output::print_json(report)
     } else {
-        output::print(report.to_string().as_bytes())
+        output::print_text(&report.to_string())
     };
     match printed {
         // Without a reader for the report, the exit code still tells the result.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use penholder::rusqlite::{self, Connection, OpenFlags, Params};
+use penholder_core::shown_path;
 
 use super::table;
 use crate::args::{Stress, Sync};
@@ -83,7 +84,7 @@ fn not_created(path: &Path, error: &io::Error) -> Failure {
         }
         _ => "leave out --beside, or choose another database",
     };
-    let path = path.display();
+    let path = shown_path(path);
     Failure::new(format!("stress: {path}: {error}: {next_step}"), FAILED)
 }
 

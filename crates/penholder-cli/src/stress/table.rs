@@ -3,6 +3,7 @@
 
 use penholder::Database;
 use penholder::rusqlite::Connection;
+use penholder_core::{one_line, shown_path};
 
 use crate::args::Target;
 use crate::failure::{FAILED, Failure};
@@ -51,9 +52,10 @@ pub(super) fn refuse_foreign(target: &Target) -> Result<(), Failure> {
         return Ok(());
     };
     let message = format!(
-        "stress: {}: the database has other tables (for example {name}): choose another file, or \
+        "stress: {}: the database has other tables (for example {}): choose another file, or \
          give --force to add a table penholder_stress to it",
-        path.display()
+        shown_path(path),
+        one_line(name)
     );
     Err(Failure::new(message, FAILED))
 }

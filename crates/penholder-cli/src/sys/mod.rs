@@ -4,6 +4,7 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `open_file` | remove files that this process has open |
+//! | `permission` | what this user may do |
 //! | `pipe` | wait until a pipe has something to read, or has lost its reader |
 //! | `process` | run a child process and forward signals to it; end with the parent |
 //! | `signal` | receive signals; end at once |
@@ -15,9 +16,9 @@
 #[cfg(all(target_os = "linux", not(penholder_unsupported)))]
 mod unix;
 #[cfg(all(target_os = "linux", not(penholder_unsupported)))]
-pub(crate) use unix::{open_file, pipe, process, signal, terminal};
+pub(crate) use unix::{open_file, permission, pipe, process, signal, terminal};
 
 #[cfg(not(all(target_os = "linux", not(penholder_unsupported))))]
 mod unsupported;
 #[cfg(not(all(target_os = "linux", not(penholder_unsupported))))]
-pub(crate) use unsupported::{open_file, pipe, process, signal, terminal};
+pub(crate) use unsupported::{open_file, permission, pipe, process, signal, terminal};

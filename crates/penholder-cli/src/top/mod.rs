@@ -53,7 +53,7 @@ fn print(mut watch: Watch, interval: Duration, repeat: bool) -> Result<ExitCode,
     loop {
         output::pause(interval)?;
         watch.update()?;
-        output::print(describe(&watch).as_bytes())?;
+        output::print_text(&describe(&watch))?;
         if !repeat {
             return Ok(ExitCode::SUCCESS);
         }

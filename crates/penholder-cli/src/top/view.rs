@@ -2,7 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use penholder::lock::{Holder, LockError, ProcessState, QueueFileState, Status, Waiter};
+use penholder::lock::{
+    Holder, LockError, ProcessState, QueueFileState, SqliteHolder, Status, Waiter,
+};
+use penholder_core::shown_path;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Flex, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -148,7 +151,7 @@ impl View {
         let width = u16::try_from(right.chars().count()).unwrap_or(u16::MAX);
         let [left, end] =
             Layout::horizontal([Constraint::Fill(1), Constraint::Length(width)]).areas(area);
-        let name = format!("penholder top  {}", watch.database().display());
+        let name = format!("penholder top  {}", shown_path(watch.database()));
         let bold = Style::new().add_modifier(Modifier::BOLD);
         frame.render_widget(Paragraph::new(name).style(bold), left);
         let alert = Style::new().add_modifier(Modifier::REVERSED);
@@ -185,6 +188,7 @@ impl View {
         let state = short(entry.state);
         let place = match entry.place {
             HOLDER => "pen".to_owned(),
+            OUTSIDER => "out".to_owned(),
             place => place.to_string(),
         };
         let cells = [
@@ -199,6 +203,7 @@ impl View {
         let row = Row::new(cells);
         match entry.state {
             ProcessState::Stopped => row.style(self.coloured(Color::Red)),
+            _ if entry.place == OUTSIDER => row.style(self.coloured(Color::Red)),
             _ if entry.place == HOLDER => row.style(self.coloured(Color::Green)),
             _ => row,
         }
@@ -272,13 +277,16 @@ impl View {
 
 /// The place of the holder.
 const HOLDER: usize = 0;
+/// The place of a process that writes without the lock.
+const OUTSIDER: usize = usize::MAX;
 
-/// The holder, then the queue.
+/// The process that writes without the lock, the holder, then the queue.
 fn entries(status: &Status) -> Vec<Entry> {
     let waiters = status.queue.iter().enumerate();
     let waiters = waiters.map(|(place, waiter)| Entry::waiting(place + 1, waiter));
     let holder = status.holder.as_ref().map(Entry::holding);
-    holder.into_iter().chain(waiters).collect()
+    let outsider = status.outsider().map(Entry::outside);
+    outsider.into_iter().chain(holder).chain(waiters).collect()
 }
 
 impl Entry {
@@ -293,6 +301,20 @@ impl Entry {
             label: holder.label.clone().unwrap_or_default(),
             cmd: holder.cmd.clone().unwrap_or_default(),
             statement: holder.statement.clone(),
+        }
+    }
+
+    fn outside(found: &SqliteHolder) -> Self {
+        Self {
+            place: OUTSIDER,
+            pid: Some(found.process.pid),
+            state: found.process.state,
+            since: None,
+            time: None,
+            left: None,
+            label: String::new(),
+            cmd: found.process.cmd.clone().unwrap_or_default(),
+            statement: None,
         }
     }
 
@@ -313,6 +335,7 @@ impl Entry {
     fn lines(&self) -> Vec<Line<'static>> {
         let does = match self.place {
             HOLDER => "holds the lock".to_owned(),
+            OUTSIDER => "has SQLite's own lock, without the write lock".to_owned(),
             place => format!("is number {place} in the queue"),
         };
         let mut facts = vec![
@@ -342,7 +365,16 @@ fn title(status: &Status) -> String {
     let waiting = status.queue.len();
     match (&status.holder, status.queue_file) {
         (_, QueueFileState::None) => "no queue yet: free, or the holder does not queue".to_owned(),
+        (None, QueueFileState::InUse) if status.outsider().is_some() => {
+            format!("free, but a process writes without the lock (out), {waiting} waiting")
+        }
         (None, QueueFileState::InUse) => format!("free, {waiting} waiting"),
+        (Some(holder), QueueFileState::InUse) if !holder.queues => {
+            format!("held by a process that does not queue, {waiting} waiting")
+        }
+        (Some(_), QueueFileState::InUse) if status.outsider().is_some() => {
+            format!("held, {waiting} waiting, all for a process that writes without the lock (out)")
+        }
         (Some(holder), QueueFileState::InUse) => match &holder.statement {
             Some(last) => format!("held, {waiting} waiting, last: {last}"),
             None => format!("held, {waiting} waiting"),

@@ -4,7 +4,8 @@ use std::fmt;
 use std::path::Path;
 
 use super::layout::{LENGTH, VERSION};
-use crate::printable::{shell_word, user_text};
+use crate::printable::user_text;
+use crate::shell_word::shell_word;
 use crate::sys::file;
 
 /// Why a queue file is not used.

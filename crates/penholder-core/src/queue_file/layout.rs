@@ -35,6 +35,15 @@ pub(super) const AT_COUNTERS: usize = 256;
 pub(super) const AT_WAITS: usize = 512;
 pub(super) const AT_HOLDS: usize = AT_WAITS + BUCKETS * 8;
 pub(super) const AT_BATCH_SIZES: usize = AT_HOLDS + BUCKETS * 8;
+/// A process in the way that does not use the queue. Of version 2 too, but later: a program that
+/// does not know it neither reads nor writes it.
+pub(super) const AT_OUTSIDER: usize = AT_BATCH_SIZES + BUCKETS * 8;
+/// The command line within it.
+pub(super) const OUTSIDER_CMD_AT: usize = AT_OUTSIDER + 64;
+/// How often each event happened, and when first: two words each. Of version 2 too, but later: the
+/// count names its event, because a program that does not know it leaves it.
+const AT_EVENT_COUNTS: usize = AT_OUTSIDER + 512;
+const EVENT_COUNTS_LEN: usize = 16;
 const AT_EVENTS: usize = 8192;
 const AT_TICKETS: usize = AT_EVENTS + EVENTS * EVENT_LEN;
 const AT_WAITING: usize = AT_TICKETS + SLOTS * 8;
@@ -125,6 +134,12 @@ pub(super) fn event(place: usize) -> (usize, usize) {
     )
 }
 
+/// Returns the offset of how often the event in this place happened; when it did so first is the
+/// next word.
+pub(super) fn event_count(place: usize) -> usize {
+    AT_EVENT_COUNTS + place * EVENT_COUNTS_LEN
+}
+
 /// Returns the byte that the occupant of a slot locks, which proves that it lives.
 pub(super) fn liveness_byte(slot: SlotIndex) -> i64 {
     LIVENESS_FIRST_BYTE + small(slot)
@@ -151,4 +166,16 @@ pub(super) fn with_byte_of(id: RequestId, other: RequestId) -> RequestId {
 
 fn small(slot: SlotIndex) -> i64 {
     i64::from(u16::try_from(slot.number()).unwrap_or(u16::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_words_fit_between_the_earlier_ones() {
+        assert_eq!((AT_OUTSIDER, AT_EVENT_COUNTS), (6656, 7168));
+        const { assert!(OUTSIDER_CMD_AT + CMD_LEN <= AT_EVENT_COUNTS) };
+        assert!(event_count(EVENTS) <= AT_EVENTS);
+    }
 }

@@ -12,7 +12,7 @@
 //! | `build` | building the file, and building it again |
 //! | `header`, `fault` | the beginning of the file; why a file is not used |
 //! | `trust` | whose queue file a process uses |
-//! | `counter`, `histogram`, `event` | what the file records |
+//! | `counter`, `histogram`, `event`, `outsider`, `text` | what the file records |
 //! | `snapshot` | the file as it was at one moment, for readers that only look |
 
 mod build;
@@ -22,9 +22,11 @@ mod fault;
 mod header;
 mod histogram;
 mod layout;
+mod outsider;
 mod requests;
 mod slot;
 mod snapshot;
+mod text;
 mod trust;
 mod waker;
 
@@ -36,6 +38,7 @@ pub use fault::QueueFileFault;
 pub use header::QueueFileHeader;
 pub(crate) use histogram::{BUCKETS, Histogram, bucket_starts};
 pub(crate) use layout::path_of;
+pub(crate) use outsider::{OutsiderRecord, WRITE_LOCK};
 pub use requests::{Combining, Withdrawal};
 pub(crate) use requests::{OfferedRequest, SettledRequest};
 pub(crate) use slot::{NoQueueFile, Slot};

@@ -14,14 +14,15 @@ use std::time::{Duration, SystemTime};
 
 use super::build::build;
 use super::counter::{BatchSize, Counter};
-use super::event::EventRecord;
+use super::event::{EventRecord, event_count, place_for, read_event};
 use super::header;
 use super::histogram::{Histogram, bucket};
 use super::layout::{
-    self, AT_BATCH_SIZE, AT_COMMIT_TIME, AT_ROTOR, CMD_AT, CMD_LEN, EVENT_LABEL_AT,
+    self, AT_BATCH_SIZE, AT_COMMIT_TIME, AT_OUTSIDER, AT_ROTOR, CMD_AT, CMD_LEN, EVENT_LABEL_AT,
     EVENT_LABEL_LEN, EVENT_TEXT_LEN, EVENTS, LABEL_AT, LABEL_LEN, LENGTH, LIVENESS_FIRST_BYTE,
-    liveness_byte, path_of,
+    OUTSIDER_CMD_AT, liveness_byte, path_of,
 };
+use super::outsider::{OutsiderRecord, WRITE_LOCK, read_outsider};
 use super::trust::Authority;
 use super::waker::Waker;
 use crate::commit_stats::CommitStats;
@@ -301,10 +302,42 @@ impl Slot {
         self.record(Histogram::BatchSizes, batch.writes);
     }
 
-    /// Records an event in the place of the oldest one.
+    /// Records an event: in the place of an earlier one that is the same, which is counted, or of
+    /// the oldest one.
     pub(crate) fn record_event(&self, event: &EventRecord) {
         let number = self.u64(Counter::Events.at()).fetch_add(1, SeqCst);
-        let (at, texts) = layout::event(usize::try_from(number % EVENTS as u64).unwrap_or(0));
+        let mut event = event.clone();
+        (event.count, event.first) = (1, event.at);
+        let kind = |place| self.u64(layout::event(place).0 + 8).load(SeqCst);
+        let kept = |place| {
+            let is_of_kind = kind(place) == event.kind;
+            is_of_kind.then(|| read_event(place, |at| self.u64(at).load(SeqCst)))?
+        };
+        let same = (0..EVENTS).find_map(|place| {
+            let (number, earlier) = kept(place).filter(|(_, earlier)| event.is_same(earlier))?;
+            let at = self.u64(layout::event(place).0);
+            // Another process may be writing it: then this is an event of its own.
+            let claimed = at.compare_exchange(number, 0, SeqCst, SeqCst);
+            claimed.ok().map(|_| (place, earlier))
+        });
+        let place = match same {
+            Some((place, earlier)) => {
+                event.merge(&earlier);
+                place
+            }
+            None => {
+                let number_in = |place| self.u64(layout::event(place).0).load(SeqCst);
+                let kinds: Vec<_> = (0..EVENTS)
+                    .map(|place| (number_in(place), kind(place)))
+                    .collect();
+                place_for(number, &kinds)
+            }
+        };
+        self.write_event(place, number, &event);
+    }
+
+    fn write_event(&self, place: usize, number: u64, event: &EventRecord) {
+        let (at, texts) = layout::event(place);
         // Zero while it is being written.
         self.u64(at).store(0, SeqCst);
         let facts = [event.kind, event.at, event.pid, event.other, event.amount];
@@ -315,7 +348,45 @@ impl Slot {
         self.write_text(texts, EVENT_TEXT_LEN, &event.statement);
         self.write_text(texts + EVENT_TEXT_LEN, EVENT_TEXT_LEN, &event.call_site);
         // The counter may be garbage.
-        self.u64(at).store(number.wrapping_add(1), SeqCst);
+        let number = number.wrapping_add(1);
+        let count = layout::event_count(place);
+        self.u64(count)
+            .store(event_count(number, event.count), SeqCst);
+        self.u64(count + 8).store(event.first, SeqCst);
+        self.u64(at).store(number, SeqCst);
+    }
+
+    /// Leaves word of a process in the way for those that do not read the kernel's tables.
+    pub(crate) fn note_outsider(&self, found: &OutsiderRecord) {
+        self.clear_outsider();
+        let facts = [
+            found.pid.into(),
+            found.start.unwrap_or(0),
+            found.pidns.unwrap_or(0),
+            found.lock,
+        ];
+        for (place, fact) in facts.into_iter().enumerate() {
+            self.u64(AT_OUTSIDER + 8 + place * 8).store(fact, SeqCst);
+        }
+        self.write_text(OUTSIDER_CMD_AT, CMD_LEN, &found.cmd);
+        self.u64(AT_OUTSIDER).store(found.at, SeqCst);
+    }
+
+    /// Says that no such process is in the way any more.
+    pub(crate) fn clear_outsider(&self) {
+        self.u64(AT_OUTSIDER).store(0, SeqCst);
+    }
+
+    /// Returns the process that was found in the way, if it may still be.
+    pub(crate) fn outsider(&self) -> Option<OutsiderRecord> {
+        let found = read_outsider(|at| self.u64(at).load(SeqCst))?;
+        found.is_recent(clock::monotonic()).then_some(found)
+    }
+
+    /// Whether a process with the lock of the lock file was noted, which has released it since.
+    pub(crate) fn has_outsider_with_write_lock(&self) -> bool {
+        self.u64(AT_OUTSIDER).load(Relaxed) != 0
+            && self.u64(AT_OUTSIDER + 32).load(Relaxed) == WRITE_LOCK
     }
 
     /// Returns what the processes that share this file know of their commits.

@@ -4,16 +4,17 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::counter::Counter;
-use super::event::EventRecord;
+use super::event::{EventRecord, read_event};
 use super::fault::QueueFileFault;
 use super::header;
 use super::histogram::{BUCKETS, Histogram};
 use super::layout::{
-    self, AT_BUILT, AT_MAILBOXES, AT_TURNSTILE, CMD_AT, CMD_LEN, EVENT_LABEL_AT, EVENT_LABEL_LEN,
-    EVENT_TEXT_LEN, EVENTS, LABEL_AT, LABEL_LEN, LENGTH, path_of,
+    self, AT_BUILT, AT_MAILBOXES, AT_TURNSTILE, CMD_AT, CMD_LEN, EVENTS, LABEL_AT, LABEL_LEN,
+    LENGTH, path_of,
 };
+use super::outsider::{OutsiderRecord, read_outsider};
+use super::text::read_text;
 use super::trust::Authority;
-use crate::printable::printable;
 use crate::running_statement;
 use crate::sys::file;
 use crate::turnstile::{SLOTS, SlotIndex, TurnState, TurnWord, Word};
@@ -159,28 +160,16 @@ impl QueueFileSnapshot {
     }
 
     fn event(&self, place: usize) -> Option<(u64, EventRecord)> {
-        let (at, texts) = layout::event(place);
-        let number = Some(self.word(at)).filter(|&number| number != 0)?;
-        let record = EventRecord {
-            kind: self.word(at + 8),
-            at: self.word(at + 16),
-            pid: self.word(at + 24),
-            other: self.word(at + 32),
-            amount: self.word(at + 40),
-            label: self.text(at + EVENT_LABEL_AT, EVENT_LABEL_LEN),
-            statement: self.text(texts, EVENT_TEXT_LEN),
-            call_site: self.text(texts + EVENT_TEXT_LEN, EVENT_TEXT_LEN),
-        };
-        Some((number, record))
+        read_event(place, |at| self.word(at))
+    }
+
+    /// Returns the process that a waiter found in the way.
+    pub(crate) fn outsider(&self) -> Option<OutsiderRecord> {
+        read_outsider(|at| self.word(at))
     }
 
     fn text(&self, at: usize, length: usize) -> String {
-        let bytes: Vec<u8> = (0..length)
-            .step_by(8)
-            .flat_map(|place| self.word(at + place).to_ne_bytes())
-            .take_while(|&byte| byte != 0)
-            .collect();
-        printable(&String::from_utf8_lossy(&bytes), length)
+        read_text(at, length, |at| self.word(at))
     }
 
     fn word(&self, at: usize) -> u64 {

@@ -30,6 +30,8 @@ pub enum EventKind {
     /// `other` is the first of these processes. A sample: at most one event per second
     /// and process.
     Combined,
+    /// The holder waited for `other`, which had SQLite's own lock without the write lock.
+    SqliteBusy,
 }
 
 /// A notable event on a lock.
@@ -38,15 +40,23 @@ pub enum EventKind {
 pub struct Event {
     /// Increases by one with each event of a queue file.
     pub number: u64,
-    /// When it happened, by the wall clock.
+    /// When it happened, by the wall clock; of an event that happened several times the latest.
     pub at: SystemTime,
+    /// How often it happened. Events that are the same are kept as one: of the same kind and
+    /// processes; of [`UnqueuedHolder`](EventKind::UnqueuedHolder) and
+    /// [`SqliteBusy`](EventKind::SqliteBusy) if one of the two processes is the same.
+    pub count: u32,
+    /// When it happened first.
+    pub first: SystemTime,
     /// What happened.
     pub kind: EventKind,
-    /// The process that held, waited or took over: its pid in its own pid namespace.
+    /// The process that held, waited or took over: its pid in its own pid namespace. Of an event
+    /// that happened several times the latest, as `other` is.
     pub pid: u32,
-    /// The other process that was involved, if it is known.
+    /// The other process that was involved, if it is known; of a long hold the process that had
+    /// SQLite's lock meanwhile.
     pub other: Option<u32>,
-    /// How long it took: the hold, or the wait. Zero for [`EventKind::Combined`].
+    /// How long it took: the hold, or the wait; if it happened several times, the longest. Zero for [`EventKind::Combined`].
     pub duration: Duration,
     /// How many writes were executed for other processes; zero for all kinds but
     /// [`EventKind::Combined`].
@@ -60,14 +70,21 @@ pub struct Event {
 }
 
 impl EventKind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::LongHold,
         Self::Timeout,
         Self::Recovery,
         Self::UnqueuedHolder,
         Self::PassedOver,
         Self::Combined,
+        Self::SqliteBusy,
     ];
+
+    /// Whether it happens at each wait, so that it counts as the same event if one of its two
+    /// processes is the same.
+    pub(crate) fn is_frequent(self) -> bool {
+        matches!(self, Self::UnqueuedHolder | Self::SqliteBusy)
+    }
 
     /// Returns the number that stands for the kind in a queue file, from one on.
     pub(crate) fn number(self) -> u64 {
@@ -101,6 +118,8 @@ impl Event {
         Some(Self {
             number,
             at: UNIX_EPOCH.checked_add(Duration::from_nanos(record.at))?,
+            count: record.count,
+            first: UNIX_EPOCH.checked_add(Duration::from_nanos(record.first))?,
             kind,
             pid: u32::try_from(record.pid).ok()?,
             other: u32::try_from(record.other).ok().filter(|&pid| pid > 0),
@@ -117,13 +136,15 @@ impl Event {
 impl serde::Serialize for Event {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
-        let mut out = serializer.serialize_struct("Event", 9)?;
+        let mut out = serializer.serialize_struct("Event", 11)?;
         out.serialize_field("at", &time::rfc3339(self.at))?;
         out.serialize_field("kind", &self.kind)?;
         out.serialize_field("pid", &self.pid)?;
         out.serialize_field("other_pid", &self.other)?;
         out.serialize_field("duration_s", &self.duration.as_secs_f64())?;
         out.serialize_field("writes", &self.writes)?;
+        out.serialize_field("count", &self.count)?;
+        out.serialize_field("first", &time::rfc3339(self.first))?;
         out.serialize_field("label", &self.label)?;
         out.serialize_field("statement", &self.statement)?;
         out.serialize_field("call_site", &self.call_site)?;
@@ -142,9 +163,23 @@ impl fmt::Display for Event {
             Some(pid) => format!("pid:{pid}"),
             None => "an unknown process".to_owned(),
         };
+        self.describe(f, &took, &other)?;
+        if self.count > 1 {
+            let first = time::rfc3339(self.first);
+            write!(f, " ({} times since {first})", self.count)?;
+        }
+        Ok(())
+    }
+}
+
+impl Event {
+    fn describe(&self, f: &mut fmt::Formatter<'_>, took: &str, other: &str) -> fmt::Result {
         match self.kind {
             EventKind::LongHold => {
                 write!(f, " held the lock for {took}")?;
+                if self.other.is_some() {
+                    write!(f, ", waiting for {other}, which had SQLite's own")?;
+                }
                 if let Some(statement) = &self.statement {
                     write!(f, ", last: {statement}")?;
                 }
@@ -153,6 +188,10 @@ impl fmt::Display for Event {
                     None => Ok(()),
                 }
             }
+            EventKind::SqliteBusy => write!(
+                f,
+                " waited {took} for {other}, which had SQLite's lock without the write lock"
+            ),
             EventKind::Timeout => write!(f, " gave up after {took}; {other} was in the way"),
             EventKind::Recovery => write!(f, " recovered the lock from {other}, which had died"),
             EventKind::UnqueuedHolder => write!(

@@ -39,10 +39,16 @@ pub struct Holder {
     pub cmd: Option<String>,
     /// The label it gave, control characters escaped.
     pub label: Option<String>,
+    /// The database that it works on: its name if it is in the directory of the lock file,
+    /// otherwise its path, control characters escaped.
+    pub database: Option<String>,
     /// What it is doing.
     pub state: ProcessState,
     /// Whether it left a record. Without one only the kernel's tables can name it.
     pub recorded: bool,
+    /// Whether it takes the lock as this crate does: it left a record, or has a slot in the queue
+    /// file. `false` for a plain `flock`, for example of `flock(1)`.
+    pub queues: bool,
     /// What it runs, or ran last, if it noted that: the beginning of a statement, on
     /// one line, control characters escaped; or where the program called
     /// (`file:line`).
@@ -121,6 +127,7 @@ impl Holder {
             self.pid == Some(occupant.pid) || (is_elsewhere && self.recorded)
         };
         let occupant = snapshot.holder().filter(is_same);
+        self.queues |= occupant.is_some();
         self.statement = occupant.and_then(|occupant| occupant.statement);
     }
 
@@ -128,6 +135,12 @@ impl Holder {
     #[must_use]
     pub fn is_this_process(&self) -> bool {
         self.pid == Some(std::process::id()) && self.state != ProcessState::OtherNamespace
+    }
+
+    /// Whether it works on another database than this one, which has the same lock file.
+    pub(crate) fn has_other_database(&self, database: &Path, lock_file: &Path) -> bool {
+        let own = || holder_record::database_text(database, lock_file);
+        self.database.as_ref().is_some_and(|other| *other != own())
     }
 
     fn from_record(record: Record, pid: Option<u32>, state: ProcessState) -> Self {
@@ -140,8 +153,27 @@ impl Holder {
             }),
             cmd: record.cmd,
             label: record.label,
+            database: record.database,
             state,
             recorded: true,
+            queues: true,
+            statement: None,
+        }
+    }
+
+    /// Makes the holder of a lock that a waiter found to be held by a process which does not
+    /// queue.
+    pub(super) fn without_record(process: &Process) -> Self {
+        Self {
+            pid: Some(process.pid),
+            since: None,
+            held: None,
+            cmd: process.cmd.clone(),
+            label: None,
+            database: None,
+            state: process.state,
+            recorded: false,
+            queues: false,
             statement: None,
         }
     }
@@ -154,8 +186,10 @@ impl Holder {
             held: None,
             cmd: process.as_ref().and_then(|process| process.cmd.clone()),
             label: None,
+            database: None,
             state: process.map_or(ProcessState::Unknown, |process| process.state),
             recorded: false,
+            queues: false,
             statement: None,
         }
     }
@@ -311,6 +345,11 @@ impl fmt::Display for Holder {
         }
         facts.extend(self.cmd.as_ref().map(|cmd| format!("`{cmd}`")));
         facts.extend(self.label.as_ref().map(|label| format!("label: {label}")));
+        facts.extend(
+            self.database
+                .as_ref()
+                .map(|database| format!("on {database}")),
+        );
         facts.push(self.state.to_string());
         facts.extend(self.held.map(|held| format!("held {}", time::human(held))));
         facts.extend(self.statement.as_ref().map(|last| format!("last: {last}")));
@@ -325,13 +364,15 @@ impl fmt::Display for Holder {
 impl serde::Serialize for Holder {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
-        let mut out = serializer.serialize_struct("Holder", 7)?;
+        let mut out = serializer.serialize_struct("Holder", 9)?;
         out.serialize_field("pid", &self.pid)?;
         out.serialize_field("since", &self.since.map(time::rfc3339))?;
         out.serialize_field("held_s", &self.held.map(|held| held.as_secs_f64()))?;
         out.serialize_field("cmd", &self.cmd)?;
         out.serialize_field("label", &self.label)?;
+        out.serialize_field("database", &self.database)?;
         out.serialize_field("state", &self.state)?;
+        out.serialize_field("queues", &self.queues)?;
         out.serialize_field("statement", &self.statement)?;
         out.end()
     }

@@ -8,6 +8,7 @@ use super::event::Event;
 use super::holder::Holder;
 use super::percentiles::Percentiles;
 use super::sizes::Sizes;
+use super::sqlite_holder::{SqliteAccess, SqliteHolder};
 use super::waiter::Waiter;
 use crate::queue_file::{self, Histogram, QueueFileFault, QueueFileReading, QueueFileSnapshot};
 use crate::sys::process_state::ProcessState;
@@ -22,7 +23,8 @@ use crate::sys::{clock, process};
 /// | field | value |
 /// | --- | --- |
 /// | `state` | `"free"` or `"held"` |
-/// | `holder` | `null`, or `pid, since, held_s, cmd, label, state, statement` |
+/// | `holder` | `null`, or `pid, since, held_s, cmd, label, database, state, queues, statement` |
+/// | `sqlite_lock` | `null`, or which process has SQLite's own lock: `pid, cmd, state, lock, outsider` |
 /// | `lock_file` | path |
 /// | `queue_file` | `"in-use"`, `"none"` or `"unusable"` |
 /// | `queue_file_fault` | `null`, or why the queue file is not used |
@@ -30,7 +32,7 @@ use crate::sys::{clock, process};
 /// | `counters` | `acquisitions, contended, timeouts, recoveries, unqueued_holders, passed_over, batches, batched_writes, combined_requests, combined_writes` |
 /// | `wait_us`, `hold_us` | `count, p50, p90, p99, max` |
 /// | `batch_writes` | the same fields, of the numbers of writes that shared a transaction |
-/// | `events` | the latest first: `at, kind, pid, other_pid, duration_s, writes, label, statement, call_site` |
+/// | `events` | the latest first: `at, kind, pid, other_pid, duration_s, writes, count, first, label, statement, call_site` |
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Status {
@@ -38,6 +40,14 @@ pub struct Status {
     pub state: LockState,
     /// The process that holds it, as far as it is known; `None` if the lock is free.
     pub holder: Option<Holder>,
+    /// Whether the holder works on another database than the one that was asked about, which
+    /// shares the lock file.
+    pub has_other_database: bool,
+    /// The process that has SQLite's own lock and keeps writers out with it. In a [`Status`] it is
+    /// the one that has it now, of the holder too, if the kernel's tables show it and the locker
+    /// knows of a database; in a [`Snapshot`](crate::Snapshot) an outsider for which a process that
+    /// writes was found waiting less than three seconds ago.
+    pub sqlite_holder: Option<SqliteHolder>,
     /// The lock file.
     pub lock_file: PathBuf,
     /// The state of the queue file. If it is not in use, processes poll, and the
@@ -109,6 +119,10 @@ impl Status {
     /// The lock file cannot be read, or is not a regular file.
     pub(crate) fn of_lock(lock_file: &Path, model: Option<&Path>) -> io::Result<Self> {
         let mut status = Self::new(lock_file, Holder::from_tables(lock_file)?);
+        let access = SqliteAccess::Write;
+        let find = |database| SqliteHolder::find(database, Some(lock_file), access);
+        status.sqlite_holder = model.and_then(find);
+        status.compare_database(model);
         if let Some(snapshot) = status.read_queue_file(model) {
             status.add_queue_file(&snapshot, usize::MAX);
         }
@@ -136,6 +150,8 @@ impl Status {
         let mut status = Self {
             state: LockState::Free,
             holder: None,
+            has_other_database: false,
+            sqlite_holder: None,
             lock_file: lock_file.to_owned(),
             queue_file: QueueFileState::None,
             queue_file_fault: None,
@@ -148,6 +164,20 @@ impl Status {
         };
         status.set_holder(holder);
         status
+    }
+
+    /// Returns the process that has SQLite's own lock, if it neither has the write lock nor works
+    /// under it.
+    #[must_use]
+    pub fn outsider(&self) -> Option<&SqliteHolder> {
+        self.sqlite_holder.as_ref().filter(|one| one.is_outsider)
+    }
+
+    pub(super) fn compare_database(&mut self, model: Option<&Path>) {
+        let (holder, lock_file) = (&self.holder, &self.lock_file);
+        let is_other =
+            |(holder, database): (&Holder, &Path)| holder.has_other_database(database, lock_file);
+        self.has_other_database = holder.as_ref().zip(model).is_some_and(is_other);
     }
 
     pub(super) fn set_holder(&mut self, holder: Option<Holder>) {
@@ -183,9 +213,10 @@ impl Status {
 impl serde::Serialize for Status {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
-        let mut out = serializer.serialize_struct("Status", 11)?;
+        let mut out = serializer.serialize_struct("Status", 12)?;
         out.serialize_field("state", &self.state)?;
         out.serialize_field("holder", &self.holder)?;
+        out.serialize_field("sqlite_lock", &self.sqlite_holder)?;
         out.serialize_field("lock_file", &self.lock_file.to_string_lossy())?;
         out.serialize_field("queue_file", &self.queue_file)?;
         let fault = self.queue_file_fault.map(|fault| fault.to_string());

@@ -9,6 +9,7 @@ mod percentiles;
 mod process;
 mod sizes;
 mod snapshot;
+mod sqlite_holder;
 mod waiter;
 
 pub use crate::sys::process_state::ProcessState;
@@ -21,4 +22,5 @@ pub use percentiles::Percentiles;
 pub use process::Process;
 pub use sizes::Sizes;
 pub use snapshot::{EventsSince, Snapshot};
+pub use sqlite_holder::{SqliteAccess, SqliteHolder, SqliteLock};
 pub use waiter::Waiter;

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use crate::printable::{COMMAND_MAX, printable};
-use crate::queue_file::Occupant;
+use crate::queue_file::{Occupant, OutsiderRecord};
 use crate::sys::process_state::ProcessState;
 use crate::sys::{locks, process};
 
@@ -62,6 +62,21 @@ impl Process {
     #[must_use]
     pub fn code_files(&self) -> Vec<PathBuf> {
         process::code_files(self.pid)
+    }
+
+    /// Describes a process that another one has found.
+    pub(super) fn of_record(found: OutsiderRecord) -> Self {
+        let own_pidns = process::own_pidns();
+        let state = if found.pidns.is_none() || found.pidns == own_pidns {
+            process::state(found.pid, found.start)
+        } else {
+            ProcessState::OtherNamespace
+        };
+        Self {
+            pid: found.pid,
+            cmd: Some(found.cmd).filter(|cmd| !cmd.is_empty()),
+            state,
+        }
     }
 
     pub(super) fn of(pid: u32) -> Self {

@@ -14,7 +14,11 @@ use super::event::Event;
 use super::holder::Holder;
 use super::lock_status::Status;
 use super::percentiles::Percentiles;
-use crate::queue_file::Histogram;
+use super::process::Process;
+use super::sqlite_holder::SqliteHolder;
+use crate::queue_file::{Histogram, QueueFileSnapshot, WRITE_LOCK};
+use crate::sys::clock;
+use crate::sys::process_state::ProcessState;
 
 /// How many waiters are examined, at a few microseconds each; the state of the others
 /// is [`ProcessState::Unknown`](crate::ProcessState::Unknown).
@@ -25,7 +29,7 @@ const EXAMINED_MAX: usize = 64;
 /// It reads two files, the queue file and the lock file, and in `/proc` the states of
 /// the holder and the first 64 waiters; it never reads the table of all locks. So it
 /// shows less than [`Status`]: a holder that does not use the queue (a plain `flock`) is
-/// not found unless it left a record, and a lock that is kept for a process between two
+/// not found unless it left a record, or a process waits for it and has found it, and a lock that is kept for a process between two
 /// of its writes counts as free.
 ///
 /// ```
@@ -74,7 +78,15 @@ impl Snapshot {
     pub(crate) fn of_lock(lock_file: &Path, model: Option<&Path>) -> io::Result<Self> {
         let mut status = Status::new(lock_file, None);
         let read = status.read_queue_file(model);
-        status.set_holder(Holder::from_queue_file(read.as_ref(), lock_file)?);
+        let outsider = read.as_ref().and_then(outsider);
+        let unqueued = outsider.as_ref().filter(|(_, lock)| *lock == WRITE_LOCK);
+        status.set_holder(match Holder::from_queue_file(read.as_ref(), lock_file)? {
+            None => unqueued.map(|(process, _)| Holder::without_record(process)),
+            holder => holder,
+        });
+        status.compare_database(model);
+        status.sqlite_holder =
+            outsider.and_then(|(process, lock)| SqliteHolder::of_record(process, lock));
         let mut snapshot = Self {
             status,
             built: 0,
@@ -146,16 +158,42 @@ impl Snapshot {
         events.retain(|event| event.number >= from && !seen.contains(&event.number));
         events.reverse();
         let expected = seen.last().map(|last| last.saturating_add(1));
-        let missed = match (expected, events.first()) {
-            (Some(expected), Some(first)) => first.number.saturating_sub(expected),
+        // Numbers that were given since; of an event that happened several times only the last one
+        // is kept.
+        let missed = match (expected, events.last()) {
+            (Some(expected), Some(last)) => {
+                let given = last.number.saturating_add(1).saturating_sub(expected);
+                let kept = events.iter().map(|event| earlier.new_of(event));
+                given.saturating_sub(kept.sum())
+            }
             _ => 0,
         };
         EventsSince { events, missed }
     }
 
+    /// Returns how often an event of a later snapshot has happened since this one.
+    fn new_of(&self, event: &Event) -> u64 {
+        let mut known = self.status.events.iter();
+        let known = known.find(|one| one.kind == event.kind && one.first == event.first);
+        let known = known.map_or(0, |one| one.count);
+        u64::from(event.count.saturating_sub(known).max(1))
+    }
+
     fn is_same_queue_file(&self, earlier: &Self) -> bool {
         self.built == earlier.built
     }
+}
+
+/// Returns the process that a waiter found in the way, and what it has, if that was lately and it
+/// is alive.
+fn outsider(snapshot: &QueueFileSnapshot) -> Option<(Process, u64)> {
+    let found = snapshot.outsider()?;
+    if !found.is_recent(clock::monotonic()) {
+        return None;
+    }
+    let lock = found.lock;
+    let process = Process::of_record(found);
+    (process.state != ProcessState::Gone).then_some((process, lock))
 }
 
 fn numbers(snapshot: &Snapshot) -> impl Iterator<Item = u64> + '_ {

@@ -11,3 +11,16 @@ pub(crate) enum Seen {
     /// The tables cannot be read.
     Unknown,
 }
+
+/// A lock that a process has on a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LockSeen {
+    /// A POSIX lock, or else a `flock`.
+    pub(crate) is_posix: bool,
+    /// The owner of a POSIX lock, and the taker of a `flock`; zero if it is not visible.
+    pub(crate) pid: u32,
+    pub(crate) exclusive: bool,
+    /// The first byte and the last.
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+}

@@ -96,6 +96,7 @@ pub(crate) trait KernelLock {
     fn try_lock(&mut self, now: u64) -> Result<bool, Self::Error>;
     /// Releases the lock; `at_rest` if no process waits.
     fn unlock(&mut self, at_rest: bool) -> Result<(), Self::Error>;
-    /// Is told, once in a wait, that a process holds the lock that does not use the queue.
+    /// Is told, now and then in a wait, that a process holds the lock that does not use the
+    /// queue.
     fn met_unqueued_holder(&mut self);
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::memory::{KernelLock, Memory, SlotIndex, Word};
 use super::policy::{
-    BACK_PAUSE, QUICK, QueuePolicy, RESERVED_TRIES, SAMPLE, SPIN, UNMOVED, WAKING, pause, slice,
+    BACK_PAUSE, QUICK, QueuePolicy, REPORT_PAUSE, RESERVED_TRIES, SAMPLE, SPIN, UNMOVED, WAKING,
+    pause, slice,
 };
 use super::queue::{ahead, contains, first, insert, is_empty, pass, remove, waiters, wake_first};
 use super::word::{TurnState, TurnWord};
@@ -309,7 +310,7 @@ impl Participant {
     ) -> Result<WaitEnd, K::Error> {
         let mut may_spin = memory.can_spin() && self.mean_hold < nanos(SPIN) && !self.was_served;
         let mut pauses = 0;
-        let mut met_unqueued = false;
+        let mut next_report = 0;
         // The word that we saw last, and since when.
         let mut seen: Option<(TurnWord, u64)> = None;
         // The word, if we have seen no other for a whole pause.
@@ -326,9 +327,9 @@ impl Participant {
                 // For a whole pause no process of the queue has had it, and yet it cannot
                 // be taken.
                 let is_free = word.may_be_taken_by(self.slot) && unmoved == Some(word);
-                if is_free && !met_unqueued {
-                    met_unqueued = true;
+                if is_free && memory.now() >= next_report {
                     kernel.met_unqueued_holder();
+                    next_report = memory.now().saturating_add(nanos(REPORT_PAUSE));
                 }
             }
             let ahead = ahead(memory, self.slot);

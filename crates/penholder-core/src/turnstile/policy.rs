@@ -39,6 +39,9 @@ pub(super) const OVERDUE: Duration = Duration::from_millis(100);
 /// How long before the end of a slice the next waiter is woken, so that it is awake by
 /// then.
 pub(super) const WAKING: Duration = Duration::from_micros(60);
+/// How long a waiter goes without reporting again that a process which does not queue has the
+/// lock: the report reads the kernel's tables.
+pub(super) const REPORT_PAUSE: Duration = Duration::from_secs(1);
 /// While no process waits, one acquisition in this many is measured.
 pub(super) const SAMPLE: u32 = 8;
 /// How often the process for which the lock is reserved tries at once while a reader of

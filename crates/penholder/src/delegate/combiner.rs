@@ -11,8 +11,9 @@ use super::policy::may_use_other_connection;
 use super::state::DelegateContext;
 use super::wire::{self, Encoder, RemoteWrite, Reply};
 use crate::data::Statement;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_busy_code};
 use crate::group::{Budget, ClaimedWrite, WriteResult};
+use crate::sqlite::connection::set_busy_timeout;
 use crate::sqlite::savepoint;
 use crate::telemetry;
 use crate::write::Session;
@@ -123,8 +124,11 @@ impl Combination<'_> {
         };
         self.batch = batch;
         let connection = self.connection.connection();
+        let set = |timeout| set_busy_timeout(connection, timeout);
+        let begin = || self.connection.step("BEGIN IMMEDIATE");
+        let begun = self.session.wait_for_sqlite(set, begin, is_busy_code);
+        begun.map_err(failed)?;
         self.session.share_busy_timeout(connection)?;
-        self.connection.step("BEGIN IMMEDIATE").map_err(failed)?;
         let table = self.connection.batch_table();
         let newest = match table.newest(connection) {
             Err(TableError::Empty) => {

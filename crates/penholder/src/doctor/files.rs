@@ -6,14 +6,13 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use penholder_core::{Obstacle, OpenerElsewhere, shell_word};
-use penholder_lock::Process;
+use penholder_lock::{SqliteHolder, SqliteLock};
 
 use super::report::{Check, Finding};
 use super::subject::Subject;
 use super::text::{name_of, size};
 use crate::location::Location;
 use crate::separate_files::{self, MOUNT_DIRECTORY, USE_ONE_NAME};
-use crate::sqlite::lock_bytes;
 use crate::sys::{self, Ownership};
 
 /// With less room than this, in bytes, the next checkpoint or commit may fail.
@@ -154,8 +153,9 @@ pub(crate) fn hard_links(location: &Location) -> Finding {
     if links <= 1 {
         return Finding::ok(Check::HardLinks, "one name");
     }
-    Finding::warning(Check::HardLinks, format!("the file has {links} names"))
-        .next("keep one name (`find / -xdev -samefile DB` shows all); a symbolic link is harmless")
+    let next = "keep one name (`find / -xdev -samefile`, with its path, shows all); a symbolic link is \
+                harmless";
+    Finding::warning(Check::HardLinks, format!("the file has {links} names")).next(next)
 }
 
 fn journal(subject: &Subject<'_>) -> Finding {
@@ -180,8 +180,10 @@ fn journal(subject: &Subject<'_>) -> Finding {
         let found = format!("{name} has nothing to roll back");
         return Finding::ok(Check::Journal, found);
     }
-    if let Some(writer) = Process::with_posix_lock(&subject.location.path, lock_bytes::RESERVED) {
-        let found = format!("{name} is in use by {writer}");
+    let holder = subject.sqlite_holder();
+    let holder = holder.filter(|holder| holder.lock != SqliteLock::Write);
+    if let Some(SqliteHolder { process, .. }) = holder {
+        let found = format!("{name} is in use by {process}");
         return Finding::info(Check::Journal, found).next("wait until it ends its transaction");
     }
     hot_journal(&name, has_content(&subject.location.wal()))

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use penholder_lock::{Holder, ProcessState, QueueFileFault, QueueFileHeader, Status};
 
-use super::report::{Check, Finding};
+use super::report::{Check, Finding, Severity};
 use super::subject::Subject;
 use super::text::name_of;
 
@@ -16,7 +16,7 @@ pub(super) fn examine(subject: &Subject<'_>) -> Vec<Finding> {
     let built = header.as_ref().ok().copied().flatten();
     let mut findings = vec![match header {
         Ok(header) => queue_file(subject, header),
-        Err(error) => Finding::warning(Check::QueueFile, error.to_string())
+        Err(error) => Finding::of_error(Check::QueueFile, Severity::Warning, &error)
             .next("give every user of the database read and write permission on it, or remove it"),
     }];
     match subject.locker.status() {
@@ -25,7 +25,7 @@ pub(super) fn examine(subject: &Subject<'_>) -> Vec<Finding> {
             findings.push(clock(&status, built, SystemTime::now()));
         }
         Err(error) => findings.push(
-            Finding::error(Check::Holder, error.to_string())
+            Finding::of_error(Check::Holder, Severity::Error, &error)
                 .next("repair the lock file as it says, then run this again"),
         ),
     }
@@ -56,6 +56,10 @@ fn holder(subject: &Subject<'_>, status: &Status) -> Finding {
     };
     let Some(holder) = &status.holder else {
         return Finding::ok(Check::Holder, format!("free{waiting}"));
+    };
+    let waiting = match status.outsider() {
+        Some(outsider) => format!("{waiting}; it waits for {outsider}"),
+        None => waiting,
     };
     let found = format!("held by {holder}{waiting}");
     if holder.state == ProcessState::Stopped {

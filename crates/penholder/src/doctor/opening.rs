@@ -6,7 +6,7 @@ use std::time::Duration;
 use penholder_lock::Deadline;
 use rusqlite::{Connection, ErrorCode};
 
-use super::report::{Check, Finding};
+use super::report::{Check, Finding, Severity};
 use super::subject::Subject;
 use super::text::{listed, size};
 use crate::delegate::batch_table;
@@ -61,7 +61,7 @@ fn is_not_a_database(error: &Error) -> bool {
 
 fn unreadable(error: &Error) -> Finding {
     let next = "do what it says and what the other findings say, then run this again";
-    Finding::error(Check::Database, error.to_string()).next(next)
+    Finding::of_error(Check::Database, Severity::Error, error).next(next)
 }
 
 fn failed(check: Check, error: &rusqlite::Error) -> Finding {

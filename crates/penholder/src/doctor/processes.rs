@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use penholder_lock::{Opener, Openers, Process, ProcessState};
+use penholder_core::{shell_word, shown_name};
+use penholder_lock::{Opener, Openers, Process, ProcessState, SqliteHolder, SqliteLock};
 
 use super::detector::Detector;
 use super::report::{Check, Finding};
 use super::subject::Subject;
 use super::text::listed;
-use crate::sqlite::lock_bytes;
 use crate::sqlite::version::Version;
 
 /// How long a search through all processes may take.
@@ -101,7 +101,7 @@ fn replaced(openers: &[Opener], subject: &Subject<'_>) -> Vec<Finding> {
         };
         let old: Vec<_> = openers.iter().filter(has_old).collect();
         if !old.is_empty() {
-            let name = file.file_name().unwrap_or_default().display();
+            let name = shown_name(&file);
             let found = format!("an older {name}, which was deleted, is open in ");
             findings.push(found_replaced(found, &old));
         }
@@ -109,8 +109,8 @@ fn replaced(openers: &[Opener], subject: &Subject<'_>) -> Vec<Finding> {
     let has_other = |opener: &&Opener| has_wal_of_another(opener, subject);
     let other: Vec<_> = openers.iter().filter(has_other).collect();
     if !other.is_empty() {
-        let name = subject.location.wal();
-        let name = name.file_name().unwrap_or_default().display();
+        let wal = subject.location.wal();
+        let name = shown_name(&wal);
         let found = format!("{name} is open, together with another database file, in ");
         findings.push(found_replaced(found, &other));
     }
@@ -139,18 +139,18 @@ fn unlocked_writers(
     unlocked: &[&Opener],
     complete: bool,
 ) -> Vec<Finding> {
-    let shm = subject.location.shm();
-    let writer = Process::with_posix_lock(&shm, lock_bytes::WAL_WRITE);
-    let is_writer = |process: &Process| writer.as_ref().is_some_and(|one| one.pid == process.pid);
+    let writer = subject.sqlite_holder();
+    let is_writer = |process: &Process| is_of(writer.as_ref(), process.pid);
     let holder = subject.locker.holder().ok().flatten();
     let holder = holder.and_then(|holder| holder.pid);
     // A program under `penholder run` writes under its hold.
     let is_inside = |opener: &Opener| holder.is_some_and(|pid| opener.ancestors.contains(&pid));
-    let (writing, idle): (Vec<&Process>, Vec<_>) = unlocked
+    let (writing, idle): (Vec<_>, Vec<&Process>) = unlocked
         .iter()
         .filter(|opener| may_write(opener, &subject.location.path) && !is_inside(opener))
         .map(|opener| &opener.process)
         .partition(|process| is_writer(process));
+    let is_awaited = is_awaited(subject);
     let is_seen = |process: &Process| {
         let mut seen = attached.iter().chain(unlocked);
         seen.any(|opener| opener.process.pid == process.pid)
@@ -158,11 +158,15 @@ fn unlocked_writers(
     let is_own = |process: &Process| process.pid == std::process::id();
     let hidden = writer
         .iter()
-        .filter(|one| !complete && !is_seen(one) && !is_own(one) && holder != Some(one.pid));
-    let mut findings: Vec<Finding> = writing.iter().map(|one| writes(one)).collect();
-    findings.extend(hidden.map(may_hold_the_lock));
+        .filter(|one| !complete && !is_seen(&one.process) && !is_own(&one.process))
+        .filter(|one| holder != Some(one.process.pid));
+    let mut findings = Vec::new();
+    if let (false, Some(writer)) = (writing.is_empty(), &writer) {
+        findings.push(writes(subject, writer, is_awaited));
+    }
+    findings.extend(hidden.map(|one| may_hold_the_lock(&one.process)));
     if !idle.is_empty() {
-        findings.push(may_write_later(&idle));
+        findings.push(may_write_later(subject, &idle));
     }
     if findings.is_empty() {
         let found = none_seen(attached.len(), complete);
@@ -171,18 +175,44 @@ fn unlocked_writers(
     findings
 }
 
-const USE_THE_LOCK: &str =
-    "let it write through penholder, or under `penholder run DB -- …` or `flock db.lock …`";
+fn use_the_lock(subject: &Subject<'_>) -> String {
+    let database = shell_word(&subject.location.path);
+    let lock_file = shell_word(subject.locker.lock_file());
+    format!(
+        "let it write through penholder, or start it with `penholder run {database}` or \
+         `flock {lock_file}` before its command"
+    )
+}
 
-fn writes(process: &Process) -> Finding {
-    let found = format!("{process} is writing now without the write lock");
+fn is_of(holder: Option<&SqliteHolder>, pid: u32) -> bool {
+    holder.is_some_and(|holder| holder.process.pid == pid)
+}
+
+/// Returns whether a process waits for the write lock, or has it. While another process writes
+/// without it, that one waits too.
+fn is_awaited(subject: &Subject<'_>) -> bool {
+    let status = subject.locker.status();
+    status.is_ok_and(|status| status.holder.is_some() || !status.queue.is_empty())
+}
+
+/// A process that has SQLite's lock, and not the write lock.
+fn writes(subject: &Subject<'_>, holder: &SqliteHolder, is_awaited: bool) -> Finding {
+    let process = &holder.process;
+    let found = match holder.lock {
+        SqliteLock::Exclusive => holder.to_string(),
+        _ => format!("{process} is writing now without the write lock"),
+    };
     if process.state == ProcessState::Stopped {
         let pid = process.pid;
         let next =
             format!("continue it (`kill -CONT {pid}`) or end it: no other process can write");
         return Finding::error(Check::UnlockedWriters, found).next(next);
     }
-    Finding::warning(Check::UnlockedWriters, found).next(USE_THE_LOCK)
+    if is_awaited {
+        let found = format!("{found}, and others wait for it");
+        return Finding::error(Check::UnlockedWriters, found).next(use_the_lock(subject));
+    }
+    Finding::warning(Check::UnlockedWriters, found).next(use_the_lock(subject))
 }
 
 /// A process of another user: the kernel names it, but does not show what it has open.
@@ -191,11 +221,12 @@ fn may_hold_the_lock(process: &Process) -> Finding {
     Finding::info(Check::UnlockedWriters, found).next("run this again as root")
 }
 
-fn may_write_later(processes: &[&Process]) -> Finding {
+fn may_write_later(subject: &Subject<'_>, processes: &[&Process]) -> Finding {
     let processes = listed(processes);
     let found = format!("open for writing, but not attached to the lock: {processes}");
     let next = format!(
-        "{USE_THE_LOCK}; a program that uses penholder and has not written yet looks the same"
+        "{}; a program that uses penholder and has not written yet looks the same",
+        use_the_lock(subject)
     );
     Finding::warning(Check::UnlockedWriters, found).next(next)
 }

@@ -1,7 +1,10 @@
 //! The report of an examination: its findings, each with a check and a severity.
 
+use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
+
+use penholder_core::one_line;
 
 /// What an examination found.
 ///
@@ -121,34 +124,44 @@ impl Report {
 }
 
 impl Finding {
-    pub(super) fn new(check: Check, severity: Severity, finding: impl Into<String>) -> Self {
+    /// Makes a finding of one line, in which names of files and tables, and what SQLite says, are
+    /// escaped.
+    pub(super) fn new(check: Check, severity: Severity, finding: impl fmt::Display) -> Self {
         Self {
             check,
             severity,
-            finding: finding.into(),
+            finding: one_line(finding).to_string(),
             why: check.why(),
             next: None,
         }
     }
 
-    pub(super) fn ok(check: Check, finding: impl Into<String>) -> Self {
+    /// Makes a finding of an error, whose text may have several lines, and is escaped already.
+    pub(super) fn of_error(check: Check, severity: Severity, error: &impl Error) -> Self {
+        Self {
+            finding: error.to_string(),
+            ..Self::new(check, severity, "")
+        }
+    }
+
+    pub(super) fn ok(check: Check, finding: impl fmt::Display) -> Self {
         Self::new(check, Severity::Ok, finding)
     }
 
-    pub(super) fn info(check: Check, finding: impl Into<String>) -> Self {
+    pub(super) fn info(check: Check, finding: impl fmt::Display) -> Self {
         Self::new(check, Severity::Info, finding)
     }
 
-    pub(super) fn warning(check: Check, finding: impl Into<String>) -> Self {
+    pub(super) fn warning(check: Check, finding: impl fmt::Display) -> Self {
         Self::new(check, Severity::Warning, finding)
     }
 
-    pub(super) fn error(check: Check, finding: impl Into<String>) -> Self {
+    pub(super) fn error(check: Check, finding: impl fmt::Display) -> Self {
         Self::new(check, Severity::Error, finding)
     }
 
-    pub(super) fn next(mut self, next: impl Into<String>) -> Self {
-        self.next = Some(next.into());
+    pub(super) fn next(mut self, next: impl fmt::Display) -> Self {
+        self.next = Some(one_line(next).to_string());
         self
     }
 }

@@ -3,19 +3,11 @@
 use std::fmt;
 use std::path::Path;
 
+use penholder_core::shown_name;
+
 /// Returns the name of a file without its directory, with control characters escaped.
 pub(super) fn name_of(path: &Path) -> String {
-    let name = path.file_name().unwrap_or(path.as_os_str());
-    let name = name.to_string_lossy();
-    name.chars().flat_map(escaped).collect()
-}
-
-fn escaped(c: char) -> Vec<char> {
-    if c.is_control() {
-        c.escape_default().collect()
-    } else {
-        vec![c]
-    }
+    shown_name(path).to_string()
 }
 
 /// Formats a number of bytes: `180 bytes`, `4.2 kB`, `32 MB`.

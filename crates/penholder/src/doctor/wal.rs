@@ -4,6 +4,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use penholder_core::shell_word;
 use penholder_lock::Process;
 
 use super::report::{Check, Finding};
@@ -23,7 +24,7 @@ pub(super) fn examine(subject: &Subject<'_>) -> Vec<Finding> {
     let wal = subject.location.wal();
     let length = wal.metadata().map_or(0, |meta| meta.len());
     let readers = lasting_readers(&subject.location.shm());
-    vec![judge(length, &readers)]
+    vec![judge(&subject.location.path, length, &readers)]
 }
 
 /// Returns the processes that read at every search.
@@ -40,7 +41,8 @@ fn lasting_readers(shm: &Path) -> Vec<Process> {
     readers
 }
 
-fn judge(length: u64, readers: &[Process]) -> Finding {
+fn judge(database: &Path, length: u64, readers: &[Process]) -> Finding {
+    let checkpoint = format!("`penholder checkpoint {}`", shell_word(database));
     let found = match length {
         0 => "empty".to_owned(),
         length => size(length),
@@ -50,7 +52,7 @@ fn judge(length: u64, readers: &[Process]) -> Finding {
         return Finding::ok(Check::Wal, found);
     }
     if readers.is_empty() {
-        let next = "`penholder checkpoint DB` shortens it";
+        let next = format!("{checkpoint} shortens it");
         return Finding::info(
             Check::Wal,
             found + ", and no process reads from it for long",
@@ -61,6 +63,6 @@ fn judge(length: u64, readers: &[Process]) -> Finding {
     if length < LONG_BYTES {
         return Finding::info(Check::Wal, found).next(format!("{end}, before the WAL is long"));
     }
-    let next = format!("{end}, then `penholder checkpoint DB`");
+    let next = format!("{end}, then {checkpoint}");
     Finding::warning(Check::Wal, found).next(next)
 }

@@ -22,7 +22,7 @@ use super::backup::{BACKUP_STEP, copy_all};
 use super::checkpoint::run_checkpoint;
 use crate::database::Database;
 use crate::delegate::carry_over;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, busy_code};
 use crate::location::Location;
 use crate::options::{ConnectionRole, OpenOptions};
 use crate::sqlite::{connection, integrity};
@@ -280,7 +280,7 @@ impl StagedBackup {
                 break;
             }
             if session.deadline().is_over() {
-                return Err(failed(busy()));
+                return Err(failed(busy_code()));
             }
         }
         drop(target);
@@ -526,12 +526,8 @@ fn step(backup: &Backup<'_, '_>, pages: i32) -> rusqlite::Result<bool> {
     match backup.step(pages)? {
         StepResult::Done => Ok(true),
         StepResult::More => Ok(false),
-        _ => Err(busy()),
+        _ => Err(busy_code()),
     }
-}
-
-fn busy() -> rusqlite::Error {
-    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)
 }
 
 fn number(connection: &Connection, pragma: &str) -> rusqlite::Result<i64> {

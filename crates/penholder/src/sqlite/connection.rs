@@ -4,7 +4,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use penholder_core::{Deadline, Shortage};
+use penholder_core::{Deadline, Shortage, SqliteAccess, SqliteHolder, shown_path};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
@@ -107,7 +107,10 @@ pub(crate) fn set_up_by_program(
     }
     Err(Error::misuse(
         "run the connection hook",
-        format!("it left a transaction open on {}", location.path.display()),
+        format!(
+            "it left a transaction open on {}",
+            shown_path(&location.path)
+        ),
         "let it COMMIT what it begins",
     ))
 }
@@ -195,9 +198,22 @@ pub(crate) fn switch_to_wal(
 /// Explains an error of SQLite on opening or reading this file: what is in the way, and what
 /// to do.
 pub(crate) fn explain(location: &Location, deadline: &Deadline, error: rusqlite::Error) -> Error {
+    explain_access(SqliteAccess::Read, None, location, deadline, error)
+}
+
+/// Does the same for a connection that wanted this access; `lock_file` tells who has the write
+/// lock.
+pub(crate) fn explain_access(
+    access: SqliteAccess,
+    lock_file: Option<&Path>,
+    location: &Location,
+    deadline: &Deadline,
+    error: rusqlite::Error,
+) -> Error {
     let path = &location.path;
     if is_busy_code(&error) {
-        return Error::busy(path, *deadline, None, error);
+        let holder = SqliteHolder::find(path, lock_file, access);
+        return Error::busy(path, *deadline, holder, error);
     }
     let refused = |why, next| Error::refused("open database", path, why, next);
     let code = error.sqlite_error().map(|error| error.extended_code);

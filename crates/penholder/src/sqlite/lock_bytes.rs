@@ -1,10 +1,8 @@
-//! The bytes on which SQLite takes its locks. Who holds one is read from the kernel's tables.
+//! The bytes on which SQLite takes its locks. Who holds one is read from the
+//! kernel's tables. Those of writers are known to `penholder_core::SqliteHolder`.
 
 use std::ops::RangeInclusive;
 
-/// The byte of the `-shm` file that a writer locks in WAL mode: `WAL_WRITE_LOCK` at
-/// `UNIX_SHM_BASE` (`walformat.html`).
-pub(crate) const WAL_WRITE: u64 = 120;
 /// The bytes of the `-shm` file on which readers have shared locks: `WAL_READ_LOCK(0)` to
 /// `WAL_READ_LOCK(4)`.
 pub(crate) const WAL_READ: RangeInclusive<u64> = 123..=127;
@@ -14,6 +12,3 @@ pub(crate) const INDEX_IN_USE: u64 = 128;
 /// The bytes of the database file on which each connection in WAL mode has a shared lock:
 /// `SHARED_FIRST` and `SHARED_SIZE` (`lockingv3.html`).
 pub(crate) const SHARED: RangeInclusive<u64> = 0x4000_0002..=0x4000_01ff;
-/// The byte of the database file that a writer locks outside WAL mode: `RESERVED_BYTE`
-/// (`lockingv3.html`).
-pub(crate) const RESERVED: u64 = 0x4000_0001;

@@ -44,7 +44,7 @@ const USE_TEMPORARY: &str =
 
 /// Pragmas that ask although they have an argument, and those that change the database or only the
 /// use of memory.
-const HARMLESS: [&str; 33] = [
+const HARMLESS: [&str; 31] = [
     // They ask.
     "collation_list",
     "database_list",
@@ -66,10 +66,8 @@ const HARMLESS: [&str; 33] = [
     "application_id",
     "auto_vacuum",
     "default_cache_size",
-    "encoding",
     "incremental_vacuum",
     "optimize",
-    "page_size",
     "schema_version",
     "user_version",
     // They hold until the transaction ends.
@@ -85,11 +83,16 @@ const HARMLESS: [&str; 33] = [
 ];
 
 /// Pragmas whose refusal has a reason of its own.
-const REFUSED: [(&str, &str, &str); 12] = [
+const REFUSED: [(&str, &str, &str); 14] = [
     (
         "busy_timeout",
         "each call waits as long as its own timeout allows",
         "set `OpenOptions::timeout`",
+    ),
+    (
+        "encoding",
+        "a database keeps the encoding that it was created with, and SQLite ignores another one",
+        "set it in `OpenOptions::connection_hook` before the database is created",
     ),
     (
         "foreign_keys",
@@ -111,6 +114,11 @@ const REFUSED: [(&str, &str, &str); 12] = [
         "all other connections, also the readers of this process, would be locked out for as long \
          as the database is open",
         "use `write` or `with_write_lock`: no other process writes until the closure returns",
+    ),
+    (
+        "page_size",
+        "a database in WAL mode keeps the page size that it was created with",
+        "set it in `OpenOptions::connection_hook` before the database is created",
     ),
     (
         "query_only",

@@ -8,6 +8,7 @@
 //! | `kind` | what a file is that is not a regular file, as a noun |
 //! | `ownership` | who owns a file and who may use it |
 //! | `writable_by_owner` | the permissions for a file like another |
+//! | `create_as_sqlite` | creates a file as private as SQLite creates a database |
 //! | `may_read`, `may_write`, `may_add_files` | what this user may do |
 //! | `free_space` | how much room a file system has |
 //! | `Directory` | whether a name in a directory has changed |
@@ -32,7 +33,8 @@ use unsupported as platform;
 #[cfg(test)]
 pub(crate) use platform::symlink;
 pub(crate) use platform::{
-    Directory, FromRawFd, born_file, descriptors, file_id, free_space, kind, links, may_add_files,
-    may_read, may_write, ownership, read_start, sync_directory, writable_by_owner,
+    Directory, FromRawFd, born_file, create_as_sqlite, descriptors, file_id, free_space, kind,
+    links, may_add_files, may_read, may_write, ownership, read_start, sync_directory,
+    writable_by_owner,
 };
 pub(crate) use types::{BornFile, Descriptor, DirectoryStamp, FileId, Ownership};

@@ -4,7 +4,7 @@ use std::fs::{self, File, FileType, Metadata, Permissions};
 use std::io::{self, Read};
 pub(crate) use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -57,6 +57,14 @@ pub(crate) fn ownership(file: &Metadata) -> Option<Ownership> {
 /// Returns the permissions of a file, and those of its owner to read and write it.
 pub(crate) fn writable_by_owner(file: &Metadata) -> Permissions {
     Permissions::from_mode(file.mode() & 0o777 | 0o600)
+}
+
+/// Creates an empty file with the permissions that SQLite gives to a new database: those of
+/// `SQLITE_DEFAULT_FILE_PERMISSIONS`, less the umask.
+pub(crate) fn create_as_sqlite(path: &Path) -> io::Result<()> {
+    let mut options = File::options();
+    options.write(true).create_new(true).mode(0o644);
+    options.open(path).map(drop)
 }
 
 /// Returns whether this user may read the file. It is not opened.

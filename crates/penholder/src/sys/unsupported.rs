@@ -62,6 +62,11 @@ pub(crate) fn may_add_files(_directory: &Path) -> bool {
     true
 }
 
+/// Creates an empty file.
+pub(crate) fn create_as_sqlite(path: &Path) -> io::Result<()> {
+    std::fs::File::create_new(path).map(drop)
+}
+
 /// Fails: the room is not known.
 pub(crate) fn free_space(_directory: &Path) -> io::Result<Space> {
     unsupported("the room on a disk")

@@ -6,17 +6,16 @@ use std::time::{Duration, Instant};
 
 #[cfg(feature = "tokio")]
 use penholder_core::Canceller;
-use penholder_core::{Deadline, Guard, Process};
+use penholder_core::{Deadline, Guard, SqliteAccess, SqliteHolder};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::resources::{CallSite, WriteContext};
 use super::transaction::{Notes, Transaction};
 use crate::data::{Executed, Statement, Value, place_of};
-use crate::error::{self, Error, Kept, Result, Setting};
+use crate::error::{Error, Kept, Result, Setting, is_busy_code};
 use crate::options::OpenOptions;
 use crate::sqlite::connection;
-use crate::sqlite::lock_bytes;
 use crate::sqlite::query::step;
 use crate::sqlite::sql::{StatementKind, may_change_connection};
 use crate::sqlite::wal::{self, Due};
@@ -26,6 +25,12 @@ use crate::telemetry::{self, HoldSpan, WaitSpan};
 /// How long the files may go unchecked in one session: the slice for which a process keeps the
 /// lock.
 const SLICE: Duration = Duration::from_millis(2);
+
+/// How long SQLite waits for its own write lock before the kernel is asked who has it: longer than
+/// a short write of another program.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
+/// The same from then on.
+const NEXT_LOOK: Duration = Duration::from_secs(1);
 
 /// The write lock and the writing connection, together.
 ///
@@ -186,7 +191,7 @@ impl<'a> Session<'a> {
     pub(crate) fn transaction(&self) -> Transaction<'_> {
         self.write_connection().forget_busy_timeout();
         self.note_customized();
-        Transaction::new(self.connection(), self.notes())
+        Transaction::new(self.write_connection(), self.notes())
     }
 
     fn note_customized(&self) {
@@ -244,9 +249,18 @@ impl<'a> Session<'a> {
             self.note_customized();
         }
         self.note_statement(sql);
-        let done = self
-            .write_connection()
-            .run(sql, StatementKind::of(sql), params);
+        let connection = self.write_connection();
+        let attempt = || connection.run(sql, StatementKind::of(sql), params);
+        let done = if connection.is_autocommit() {
+            // It takes SQLite's write lock itself, and did nothing if that was not free.
+            let set = |timeout| connection.set_busy_timeout(timeout);
+            let is_busy = |failed: &FailedStatement| {
+                failed.kept == Kept::Nothing && is_busy_code(&failed.error)
+            };
+            self.wait_for_sqlite(set, attempt, is_busy)
+        } else {
+            attempt()
+        };
         done.map_err(|FailedStatement { error, kept }| match kept {
             Kept::Nothing => self.explain("write", error),
             kept => {
@@ -281,9 +295,12 @@ impl<'a> Session<'a> {
     // ---- transactions ----------------------------------------------------------
 
     pub(crate) fn begin_transaction(&self) -> Result<()> {
-        self.write_connection()
-            .begin()
-            .map_err(|e| self.explain("begin transaction", e))
+        let connection = self.write_connection();
+        let set = |timeout| connection.set_busy_timeout(timeout);
+        self.wait_for_sqlite(set, || connection.begin(), is_busy_code)
+            .map_err(|e| self.explain("begin transaction", e))?;
+        // Statements on an attached database wait too.
+        self.set_busy_timeout(self.deadline.remaining())
     }
 
     /// Commits for `writes` writes.
@@ -402,6 +419,53 @@ impl<'a> Session<'a> {
             .map_err(|e| Error::sqlite("write", &self.context.location.path, e))
     }
 
+    /// Runs what takes SQLite's write lock until it succeeds or the deadline passes. While another
+    /// process has that lock, the kernel is asked which one, so that those that wait for this
+    /// process learn what it waits for. `set` sets the busy timeout of the connection, which may be
+    /// shorter than the deadline afterwards.
+    pub(crate) fn wait_for_sqlite<T, E>(
+        &self,
+        set: impl Fn(Duration) -> rusqlite::Result<()>,
+        attempt: impl Fn() -> Result<T, E>,
+        is_busy: impl Fn(&E) -> bool,
+    ) -> Result<T, E> {
+        let first = self.deadline.remaining();
+        let (mut left, mut pause, mut has_outsider) = (first, FIRST_LOOK, false);
+        loop {
+            // If it cannot be set, SQLite waits as long as it did before.
+            let is_shortened = set(left.min(pause)).is_ok() && left > pause;
+            let done = attempt();
+            let is_busy = matches!(&done, Err(error) if is_busy(error));
+            if is_busy && let Some(found) = self.find_outsider() {
+                has_outsider = true;
+                self.guard().note_outsider(&found);
+            }
+            let before = left;
+            if is_busy || has_outsider {
+                left = self.deadline.remaining();
+            }
+            // What SQLite refuses without a wait, it would refuse again.
+            if is_busy && is_shortened && before.saturating_sub(left) >= pause / 2 {
+                pause = NEXT_LOOK;
+                continue;
+            }
+            if has_outsider {
+                self.guard()
+                    .end_outsider(first.saturating_sub(left), done.is_ok());
+            }
+            return done;
+        }
+    }
+
+    fn find_outsider(&self) -> Option<SqliteHolder> {
+        self.find_sqlite_holder().filter(|found| found.is_outsider)
+    }
+
+    fn find_sqlite_holder(&self) -> Option<SqliteHolder> {
+        let lock_file = Some(self.context.locker().lock_file());
+        SqliteHolder::find(&self.context.location.path, lock_file, SqliteAccess::Write)
+    }
+
     /// Lets another connection wait for SQLite's locks as long as this one.
     pub(crate) fn share_busy_timeout(&self, other: &Connection) -> Result<()> {
         connection::set_busy_timeout(other, self.deadline.remaining())
@@ -419,7 +483,7 @@ impl<'a> Session<'a> {
     /// Explains an error of SQLite. If a writer without the lock was in the way, it names it.
     pub(crate) fn explain(&self, what: &'static str, error: rusqlite::Error) -> Error {
         let path = &self.context.location.path;
-        if !error::is_busy_code(&error) {
+        if !is_busy_code(&error) {
             let is_refused = error.sqlite_error_code() == Some(ErrorCode::ReadOnly);
             let error = connection::failed(what, path, self.context.options.hide(error));
             return if is_refused && connection::is_query_only(self.connection()) {
@@ -428,9 +492,8 @@ impl<'a> Session<'a> {
                 error
             };
         }
-        let shm = self.context.location.shm();
-        let unlocked_writer = Process::with_posix_lock(&shm, lock_bytes::WAL_WRITE);
-        let error = Error::busy(path, self.deadline, unlocked_writer, error);
+        let holder = self.find_sqlite_holder();
+        let error = Error::busy(path, self.deadline, holder, error).under_write_lock();
         telemetry::failed(self.context.labels(), &error);
         error
     }

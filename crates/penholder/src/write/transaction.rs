@@ -7,6 +7,7 @@ use rusqlite::Connection;
 
 use super::resources::CallSite;
 use crate::options::OpenOptions;
+use crate::sqlite::write_connection::WriteConnection;
 
 /// The transaction that a closure writes in: rusqlite's `Connection`, without the right to end
 /// the transaction.
@@ -17,12 +18,12 @@ use crate::options::OpenOptions;
 /// names that begin with `penholder_` are reserved.
 #[derive(Debug)]
 pub struct Transaction<'a> {
-    connection: &'a Connection,
+    connection: &'a WriteConnection,
     notes: Notes<'a>,
 }
 
 impl<'a> Transaction<'a> {
-    pub(super) fn new(connection: &'a Connection, notes: Notes<'a>) -> Self {
+    pub(super) fn new(connection: &'a WriteConnection, notes: Notes<'a>) -> Self {
         Self { connection, notes }
     }
 
@@ -32,6 +33,13 @@ impl<'a> Transaction<'a> {
     /// [`record_sql`](OpenOptions::record_sql) is off.
     pub fn note_statement(&self, statement: &str) {
         self.notes.statement(statement);
+    }
+
+    /// Returns whether a commit would fail now because a deferred foreign key is violated. Which
+    /// rows violate it, `PRAGMA foreign_key_check` tells.
+    #[must_use]
+    pub fn has_deferred_violation(&self) -> bool {
+        self.connection.has_deferred_violation()
     }
 }
 

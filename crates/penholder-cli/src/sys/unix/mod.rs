@@ -1,6 +1,7 @@
 //! Linux.
 
 pub(crate) mod open_file;
+pub(crate) mod permission;
 pub(crate) mod pipe;
 mod poll;
 pub(crate) mod process;

@@ -2,6 +2,7 @@
 //! [`io::ErrorKind::Unsupported`], or gives an answer that does no harm.
 
 pub(crate) mod open_file;
+pub(crate) mod permission;
 pub(crate) mod pipe;
 pub(crate) mod process;
 pub(crate) mod signal;

@@ -95,6 +95,10 @@ fn create(path: &Path, model: Option<&Path>) -> io::Result<File> {
 
 /// A file of a user who may not write the model would keep those out who may: they could not
 /// open it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "escaped by the error that it becomes"
+)]
 fn refuse_non_writers(model: Option<&Path>) -> io::Result<()> {
     match model {
         Some(model) if model.exists() && !may_write(model) => {

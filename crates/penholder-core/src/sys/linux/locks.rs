@@ -15,10 +15,12 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use super::process;
-pub(crate) use crate::sys::lock_seen::Seen;
+pub(crate) use crate::sys::lock_seen::{LockSeen, Seen};
 
 /// How long the search through all processes, or through one, may take.
 const SEARCH_MAX: Duration = Duration::from_millis(40);
+/// How often a table is read that the kernel gives in pieces.
+const READINGS_MAX: u32 = 5;
 /// How many descriptors of a process are examined even after that time: whether a
 /// process holds must not depend on how busy the machine is.
 const ALWAYS: usize = 1024;
@@ -99,7 +101,6 @@ fn parse_lock(line: &str) -> Option<Lock<'_>> {
 ///
 /// The table cannot be read.
 fn find(matches: impl Fn(&Lock<'_>) -> bool) -> io::Result<Option<i64>> {
-    const READINGS_MAX: u32 = 5;
     for _ in 0..READINGS_MAX {
         let (table, in_one_piece) = read_table()?;
         if let Some(lock) = table.lines().filter_map(parse_lock).find(&matches) {
@@ -156,6 +157,44 @@ pub(crate) fn posix_owner(path: &Path, byte: u64) -> Option<u32> {
     });
     let owner = u32::try_from(found.ok()??).ok();
     owner.filter(|&pid| pid > 0)
+}
+
+/// Finds the POSIX locks and `flock`s on each of these files, as they were together at one moment.
+/// The kernel gives a long table in pieces and may skip a lock; such a table is read a few times,
+/// and what was seen in any reading counts.
+pub(crate) fn locks_on<const N: usize>(files: [&Path; N]) -> [Vec<LockSeen>; N] {
+    let names = files.map(table_name);
+    let mut found = files.map(|_| Vec::new());
+    for _ in 0..READINGS_MAX {
+        let Ok((table, in_one_piece)) = read_table() else {
+            break;
+        };
+        for lock in table.lines().filter_map(parse_lock) {
+            let is_on = |name: &Option<TableName>| name.as_ref().is_some_and(|n| n.0 == lock.file);
+            if let (Some(place), Some(seen)) = (names.iter().position(is_on), seen(&lock))
+                && !found[place].contains(&seen)
+            {
+                found[place].push(seen);
+            }
+        }
+        if in_one_piece {
+            break;
+        }
+    }
+    found
+}
+
+fn seen(lock: &Lock<'_>) -> Option<LockSeen> {
+    let is_posix = lock.kind == "POSIX";
+    let pid = u32::try_from(lock.taker).unwrap_or(0);
+    let is_known = (is_posix && pid > 0) || lock.kind == "FLOCK";
+    is_known.then_some(LockSeen {
+        is_posix,
+        pid,
+        exclusive: lock.exclusive,
+        first: lock.first,
+        last: lock.last,
+    })
 }
 
 /// Finds the processes with a shared POSIX lock on one of these bytes of the file, in

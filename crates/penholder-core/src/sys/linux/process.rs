@@ -126,6 +126,11 @@ pub(crate) fn is_visible(pid: u32) -> bool {
     stat(pid).is_some()
 }
 
+/// Returns when a process started, in clock ticks since boot.
+pub(crate) fn start(pid: u32) -> Option<u64> {
+    stat(pid).map(|stat| stat.start)
+}
+
 /// Returns the state of the process with this pid, and with this start if it is
 /// known: another process may have the pid by now.
 pub(crate) fn state(pid: u32, start: Option<u64>) -> ProcessState {

@@ -50,6 +50,11 @@ pub(crate) fn is_visible(_pid: u32) -> bool {
     false
 }
 
+/// Returns `None`.
+pub(crate) fn start(_pid: u32) -> Option<u64> {
+    None
+}
+
 /// Returns [`ProcessState::Unknown`].
 pub(crate) fn state(_pid: u32, _start: Option<u64>) -> ProcessState {
     ProcessState::Unknown

@@ -1,0 +1,199 @@
+//! `penholder exec`: run SQL that writes.
+
+mod foreign_keys;
+mod kind;
+mod other_locks;
+mod plan;
+mod pragma;
+mod preset;
+mod runner;
+mod script;
+mod shell_command;
+
+use std::cell::RefCell;
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use penholder::lock::WriteGuard;
+use penholder::rusqlite;
+use penholder::{Database, Executed, Value};
+use penholder_core::shell_word;
+
+use crate::args::Exec;
+use crate::failure::{FAILED, Failure, USAGE, say_warnings};
+use crate::interruption::Interruption;
+use crate::param::Parameters;
+use crate::row_printer::{Layout, RowPrinter};
+use crate::sql_source;
+use other_locks::OtherLocks;
+use plan::Plan;
+use preset::Preset;
+use runner::Runner;
+
+/// An interruption before the first statement.
+const NOTHING: &str = ": nothing was written";
+/// An interruption later.
+const UNCOMMITTED: &str = ": what was not committed is rolled back";
+
+pub(crate) fn run(args: &Exec, interruption: &Interruption) -> Result<ExitCode, Failure> {
+    interruption.set_outcome(NOTHING);
+    // Comes before the lock: no process waits for our standard input.
+    let sql = sql_source::read("exec", &args.sql)?;
+    let done = Job::new(args, &sql, interruption)?.run()?;
+    interruption.set_outcome(", after its changes were committed");
+    let plural = if done.rows_changed == 1 {
+        "row"
+    } else {
+        "rows"
+    };
+    args.quiet
+        .say(format!("{} {plural} changed", done.rows_changed));
+    print_returned(&done)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The SQL, and how it runs.
+struct Job<'a> {
+    args: &'a Exec,
+    sql: &'a str,
+    parameters: Parameters,
+    /// With positional parameters alone, the SQL is one statement, otherwise a script.
+    plan: Plan<'a>,
+    preset: Preset,
+    locks: OtherLocks<'a>,
+    /// The database as a word of a shell.
+    db: String,
+    interruption: &'a Interruption,
+}
+
+impl<'a> Job<'a> {
+    fn new(args: &'a Exec, sql: &'a str, interruption: &'a Interruption) -> Result<Self, Failure> {
+        let db = shell_word(&args.target.db);
+        let parameters = Parameters::of(&args.params, &args.named)?;
+        let plan = match parameters.are_positional() {
+            false => plan::plan(&script::statements(sql), &db)?,
+            true => Plan::default(),
+        };
+        Ok(Self {
+            locks: OtherLocks::of(&plan, args)?,
+            preset: Preset::default(),
+            args,
+            sql,
+            parameters,
+            plan,
+            db,
+            interruption,
+        })
+    }
+
+    /// Runs the SQL. A database that is missing is created by it, or not at all.
+    fn run(&self) -> Result<Executed, Failure> {
+        let args = self.args;
+        self.locks.take_first(args)?;
+        let mut options = args.target.options().timeout(args.timeout.timeout);
+        if let Some(label) = &args.label {
+            options = options.label(label);
+        }
+        let options = self.preset.add_to(options, &self.plan);
+        let unnamed = RefCell::new(None);
+        let created = options.clone().create_with(&args.target.db, |db, guard| {
+            unnamed.replace(Some(db.path().to_owned()));
+            self.remove_if_interrupted(db);
+            self.execute(db, Some(guard))
+        });
+        let unnamed = unnamed.into_inner();
+        let created = created.map_err(|failure: Failure| match &unnamed {
+            Some(path) => failure.about(path, &args.target.db),
+            None => failure,
+        });
+        if let Some(done) = created? {
+            return Ok(done);
+        }
+        if unnamed.is_some() && self.plan.attaches() {
+            let message = format!(
+                "exec: {}: another program created it meanwhile, and nothing was written to it, but \
+                 to the databases that were attached: see what they have before you go on",
+                self.db
+            );
+            return Err(Failure::new(message, FAILED));
+        }
+        let db = options.open(&args.target.db)?;
+        say_warnings(&db);
+        self.execute(&db, None)
+    }
+
+    /// Removes a database without a name if a signal ends this process.
+    fn remove_if_interrupted(&self, db: &Database) {
+        let Some(directory) = db.path().parent().map(Path::to_owned) else {
+            return;
+        };
+        // Without a thread that could do it, the directory stays.
+        let _ = self.interruption.before_end(move || {
+            let _ = fs::remove_dir_all(&directory);
+        });
+    }
+
+    /// Runs one statement with parameters, or any number of statements without, in one
+    /// transaction. `guard` is the lock that others see, if it is not that of `db`.
+    fn execute(&self, db: &Database, guard: Option<&WriteGuard>) -> Result<Executed, Failure> {
+        let note = |sql: &str| guard.map_or((), |guard| guard.note_statement(sql));
+        if self.parameters.are_positional() {
+            note(self.sql);
+            return self.execute_one(db);
+        }
+        let runner = Runner {
+            plan: &self.plan,
+            preset: &self.preset,
+            parameters: &self.parameters,
+            db: &self.db,
+            is_new: guard.is_some(),
+        };
+        if self.plan.is_vacuum {
+            return db.try_with_write_lock(|connection| {
+                self.interruption.set_outcome(UNCOMMITTED);
+                runner.run(connection, &note, &|| false)
+            });
+        }
+        db.try_write_on_this_thread(|tx| {
+            self.locks.take_rest(self.args)?;
+            self.interruption.set_outcome(UNCOMMITTED);
+            let note_both = |sql: &str| {
+                tx.note_statement(sql);
+                note(sql);
+            };
+            runner.run(tx, &note_both, &|| tx.has_deferred_violation())
+        })
+    }
+
+    fn execute_one(&self, db: &Database) -> Result<Executed, Failure> {
+        self.interruption.set_outcome(UNCOMMITTED);
+        db.execute(self.sql, self.parameters.positional.clone())
+            .map_err(|error| match error.sqlite_error() {
+                Some(rusqlite::Error::MultipleStatement) => {
+                    let message = "parameters need a single statement: split the SQL or write the \
+                                   values into it";
+                    Failure::new(message, USAGE)
+                }
+                _ => error.into(),
+            })
+    }
+}
+
+fn print_returned(done: &Executed) -> Result<(), Failure> {
+    if done.returned.columns().is_empty() {
+        return Ok(());
+    }
+    let columns = done.returned.columns().to_vec();
+    let mut printer = RowPrinter::new(columns, Layout::for_stdout())?;
+    for row in done.returned.iter() {
+        for value in row.values() {
+            // Wrong bytes were replaced by this character when the row was read.
+            if matches!(value, Value::Text(text) if text.contains('\u{FFFD}')) {
+                printer.caveats.note_perhaps_replaced();
+            }
+        }
+        printer.row(row.values())?;
+    }
+    printer.end()
+}

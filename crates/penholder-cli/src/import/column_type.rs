@@ -1,0 +1,197 @@
+//! The type of a column, and what becomes of a value in it.
+//!
+//! The type decides what SQLite converts a value to:
+//! <https://sqlite.org/datatype3.html#determination_of_column_affinity>. A value that would
+//! change so that it is not recognised is refused here instead.
+
+use penholder::Value;
+
+use super::number::{self, Loss, Number};
+
+/// The type of a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ColumnType {
+    /// Text stays what it is, numbers become text.
+    Text,
+    /// `INTEGER` and `NUMERIC`: text that is written as a number becomes one.
+    Numeric,
+    /// As `Numeric`, and integers become real numbers.
+    Real,
+    /// The column is for blobs; everything stays what it is.
+    Blob,
+    /// Everything stays what it is.
+    Any,
+    /// A coordinate of an R-Tree, which takes 0 for what is no number.
+    Coordinate,
+    /// A coordinate of an R-Tree of integers.
+    IntegerCoordinate,
+}
+
+/// What to store for a word.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Stored {
+    /// The word.
+    Word,
+    Number(Number),
+}
+
+impl ColumnType {
+    /// The type that is declared with these words.
+    pub(crate) fn declared(words: &str, is_strict: bool) -> Self {
+        let words = words.to_ascii_uppercase();
+        let has = |part: &&str| words.contains(*part);
+        if words.is_empty() || (is_strict && words == "ANY") {
+            Self::Any
+        } else if has(&"INT") {
+            Self::Numeric
+        } else if ["CHAR", "CLOB", "TEXT"].iter().any(has) {
+            Self::Text
+        } else if has(&"BLOB") {
+            Self::Blob
+        } else if ["REAL", "FLOA", "DOUB"].iter().any(has) {
+            Self::Real
+        } else {
+            Self::Numeric
+        }
+    }
+
+    /// Whether it is declared for blobs.
+    pub(crate) fn is_for_blobs(self) -> bool {
+        self == Self::Blob
+    }
+
+    /// What to store for a word of a CSV file or for a JSON string.
+    pub(crate) fn word(self, word: &str) -> Result<Stored, String> {
+        let number = match self {
+            Self::Text | Self::Blob | Self::Any => return Ok(Stored::Word),
+            Self::Numeric => number::numeric(word),
+            Self::Real => real(word),
+            Self::Coordinate | Self::IntegerCoordinate => return self.coordinate(word),
+        };
+        match number {
+            None => Ok(Stored::Word),
+            Some(Ok(number)) => Ok(Stored::Number(number)),
+            Some(Err(loss)) => Err(self.refusal(word, loss)),
+        }
+    }
+
+    /// What to store for a JSON number. A column for text gets its exact text.
+    pub(crate) fn json_number(self, json: &str) -> Result<Value, String> {
+        if self == Self::Text {
+            return Ok(Value::Text(json.to_owned()));
+        }
+        let number = match self {
+            Self::Real => real(json),
+            Self::Coordinate | Self::IntegerCoordinate => {
+                return self.coordinate(json).map(|stored| stored.value(json));
+            }
+            _ => number::numeric(json),
+        };
+        match number {
+            None => Err(format!("{} is no number", shown(json))),
+            Some(Ok(number)) => Ok(number.into()),
+            Some(Err(loss)) => Err(self.refusal(json, loss)),
+        }
+    }
+
+    fn coordinate(self, word: &str) -> Result<Stored, String> {
+        let wanted = match (self, number::lossy(word)) {
+            (Self::IntegerCoordinate, Some(Number::Integer(value)))
+                if i32::try_from(value).is_ok() =>
+            {
+                return Ok(Stored::Number(Number::Integer(value)));
+            }
+            (Self::IntegerCoordinate, _) => "an integer of 32 bits",
+            (_, Some(number)) => return Ok(Stored::Number(number)),
+            (_, None) => "a number",
+        };
+        Err(format!(
+            "{} is not {wanted}, which an R-Tree needs",
+            shown(word)
+        ))
+    }
+
+    fn refusal(self, word: &str, loss: Loss) -> String {
+        let (word, why) = (shown(word), loss.why());
+        let next = match self {
+            Self::Any | Self::Blob => "write it as a string",
+            _ => "use a TEXT column",
+        };
+        format!("{word}: {why}: {next}, or give --lossy to store what SQLite makes of it")
+    }
+}
+
+impl Stored {
+    /// The value, for this word.
+    pub(crate) fn value(self, word: &str) -> Value {
+        match self {
+            Self::Word => Value::Text(word.to_owned()),
+            Self::Number(number) => number.into(),
+        }
+    }
+}
+
+impl From<Number> for Value {
+    fn from(number: Number) -> Self {
+        match number {
+            Number::Integer(value) => Self::Integer(value),
+            Number::Real(value) => Self::Real(value),
+        }
+    }
+}
+
+fn real(word: &str) -> Option<Result<Number, Loss>> {
+    number::real(word).map(|real| real.map(Number::Real))
+}
+
+/// The beginning of a word, for a message.
+fn shown(word: &str) -> String {
+    const MAX: usize = 40;
+    match word.char_indices().nth(MAX) {
+        Some((end, _)) => format!("{:?}…", &word[..end]),
+        None => format!("{word:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_declared_type_is_read_as_sqlite_reads_it() {
+        for (words, expected) in [
+            ("", ColumnType::Any),
+            ("INTEGER", ColumnType::Numeric),
+            ("bigint", ColumnType::Numeric),
+            ("POINT", ColumnType::Numeric),
+            ("CHARINT", ColumnType::Numeric),
+            ("varchar(20)", ColumnType::Text),
+            ("TEXTBLOB", ColumnType::Text),
+            ("blob", ColumnType::Blob),
+            ("DOUBLE PRECISION", ColumnType::Real),
+            ("DECIMAL(10, 2)", ColumnType::Numeric),
+            ("STRING", ColumnType::Numeric),
+            ("ANY", ColumnType::Numeric),
+        ] {
+            assert_eq!(ColumnType::declared(words, false), expected, "{words}");
+        }
+        assert_eq!(ColumnType::declared("any", true), ColumnType::Any);
+    }
+
+    #[test]
+    fn a_json_number_is_stored_exactly_or_refused() {
+        let json = "0.1000000000000000055511151231257827";
+        assert_eq!(ColumnType::Text.json_number(json), Ok(json.into()));
+        assert_eq!(ColumnType::Text.json_number("1e400"), Ok("1e400".into()));
+        for column in [
+            ColumnType::Numeric,
+            ColumnType::Real,
+            ColumnType::Any,
+            ColumnType::Blob,
+        ] {
+            for json in [json, "1e400", "18446744073709551615"] {
+                assert!(column.json_number(json).is_err(), "{column:?} {json}");
+            }
+        }
+    }
+}

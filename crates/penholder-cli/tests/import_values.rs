@@ -1,0 +1,333 @@
+//! Proves that `penholder import` stores each value as it is in the file, or refuses it with
+//! its line and its field before anything is written.
+#![cfg(test)]
+
+use std::fs;
+
+use penholder_testkit::command_fixture::{CommandFixture, CommandOutput};
+use penholder_testkit::plain_sqlite;
+
+/// The command under test.
+const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
+
+/// A column of each type.
+const TABLE: &str = "CREATE TABLE t(i INTEGER, r REAL, n DECIMAL(10, 2), x TEXT, b BLOB, a)";
+
+fn fixture() -> CommandFixture {
+    let fixture = CommandFixture::new(PENHOLDER);
+    fixture.exec(TABLE);
+    fixture
+}
+
+fn import(
+    fixture: &CommandFixture,
+    table: &str,
+    name: &str,
+    text: impl AsRef<[u8]>,
+    options: &[&str],
+) -> CommandOutput {
+    fs::write(fixture.join(name), text).unwrap();
+    let args = ["import", "x.db", table, name].into_iter();
+    fixture.run(args.chain(options.iter().copied()))
+}
+
+/// Imports one value into an empty table and returns its type and how SQLite quotes it.
+fn stored(fixture: &CommandFixture, column: &str, name: &str, text: &str) -> String {
+    fixture.exec("DELETE FROM t");
+    import(fixture, "t", name, text, &[]).expect_success();
+    let sql = format!("SELECT typeof({column}) || ' ' || quote({column}) FROM t");
+    let connection = plain_sqlite::open(&fixture.join("x.db"));
+    connection.query_row(&sql, (), |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn a_csv_word_is_stored_so_that_it_is_recognised() {
+    let fixture = fixture();
+    for (column, word, expected) in [
+        // Every column that converts nothing has the exact word.
+        ("x", "007", "text '007'"),
+        ("x", "1.10", "text '1.10'"),
+        ("x", "1e400", "text '1e400'"),
+        ("x", "6063e25", "text '6063e25'"),
+        ("a", "-0", "text '-0'"),
+        ("b", "+4912345", "text '+4912345'"),
+        // The notation of a number may change.
+        ("i", "+5", "integer 5"),
+        ("i", "1.0", "integer 1"),
+        ("i", "1e3", "integer 1000"),
+        ("i", "1.5", "real 1.5"),
+        ("r", "1.50", "real 1.5"),
+        ("r", "12", "real 12.0"),
+        ("n", "0.10", "real 0.1"),
+        ("r", "0.10000000000000001", "real 0.1"),
+        ("r", "9e999", "real 9.0e+999"),
+        // What is no number stays text.
+        ("i", "1 2", "text '1 2'"),
+        ("i", "0x10", "text '0x10'"),
+        ("r", "1,5", "text '1,5'"),
+        ("n", "2024-01-31", "text '2024-01-31'"),
+        ("n", "inf", "text 'inf'"),
+    ] {
+        let text = format!("{column},other\n\"{word}\",\n").replace(",other", "");
+        let text = text.replace(",\n", "\n");
+        assert_eq!(
+            stored(&fixture, column, "rows.csv", &text),
+            expected,
+            "{column} {word}"
+        );
+    }
+}
+
+#[test]
+fn a_csv_word_that_would_change_is_refused_with_its_line_and_field() {
+    let fixture = fixture();
+    for (column, word, why) in [
+        ("i", "007", "leading zeros"),
+        ("n", "007", "leading zeros"),
+        ("r", "-01.5", "leading zeros"),
+        ("i", "9223372036854775808", "64 bits"),
+        ("n", "12345678901234567890", "64 bits"),
+        ("r", "12345678901234567890", "more digits"),
+        ("r", "9007199254740993", "more digits"),
+        ("i", "123456789.0123456789", "more digits"),
+        ("r", "0.1000000000000000055511151231257827", "more digits"),
+        ("i", "1e400", "out of the range"),
+        ("r", "-1e400", "out of the range"),
+        ("r", "1e-400", "out of the range"),
+    ] {
+        let text = format!("x,{column}\nfirst,1\nsecond,{word}\n");
+        let message = import(&fixture, "t", "rows.csv", &text, &[]).expect_failure(1);
+        let place = format!("rows.csv: line 3: field 2, column \"{column}\": ");
+        assert!(message.contains(&place), "{message}");
+        assert!(message.contains(why), "{message}");
+        assert!(
+            message.contains("use a TEXT column, or give --lossy"),
+            "{message}"
+        );
+        assert_eq!(fixture.number("SELECT count(*) FROM t"), 0);
+    }
+    let text = "i,r\n007,0.1000000000000000055511151231257827\n";
+    import(&fixture, "t", "rows.csv", text, &["--lossy"]).expect_success();
+    assert_eq!(fixture.query("SELECT i, r FROM t"), ["7,0.1"]);
+}
+
+#[test]
+fn a_json_value_is_stored_exactly_or_refused() {
+    let fixture = fixture();
+    let digits = "0.1000000000000000055511151231257827";
+    for (column, json, expected) in [
+        ("x", digits, "text '0.1000000000000000055511151231257827'"),
+        ("x", "1e400", "text '1e400'"),
+        ("x", "18446744073709551616", "text '18446744073709551616'"),
+        ("x", "1.10", "text '1.10'"),
+        ("x", "true", "text 'true'"),
+        ("i", "true", "integer 1"),
+        ("a", "9223372036854775807", "integer 9223372036854775807"),
+        ("a", "\"007\"", "text '007'"),
+        ("i", "\"5\"", "integer 5"),
+        (
+            "b",
+            "{\"$base64\": true, \"encoded\": \"AP8=\"}",
+            "blob X'00FF'",
+        ),
+        (
+            "x",
+            "{\"encoded\": \"AP8=\", \"$base64\": true}",
+            "blob X'00FF'",
+        ),
+        ("a", "{\"$base64\": true}", "text '{\"$base64\": true}'"),
+    ] {
+        let text = format!("{{\"{column}\": {json}}}");
+        assert_eq!(stored(&fixture, column, "rows.json", &text), expected);
+    }
+    fixture.exec("DELETE FROM t");
+    for (column, json, why) in [
+        ("a", digits, "more digits"),
+        ("b", "1e400", "out of the range"),
+        ("i", "18446744073709551616", "64 bits"),
+        ("r", "18446744073709551616", "more digits"),
+        ("i", "\"007\"", "leading zeros"),
+        ("a", "{\"$base64\": true, \"encoded\": \"A\"}", "base64"),
+    ] {
+        let text = format!("[{{\"x\": 1}},\n{{\"x\": 2,\n\"{column}\": {json}}}]");
+        let message = import(&fixture, "t", "rows.json", &text, &[]).expect_failure(1);
+        let place = format!("rows.json: line 3: column \"{column}\": ");
+        assert!(
+            message.contains(&place) && message.contains(why),
+            "{message}"
+        );
+        assert_eq!(fixture.number("SELECT count(*) FROM t"), 0);
+    }
+}
+
+#[test]
+fn an_r_tree_takes_only_numbers() {
+    let fixture = fixture();
+    fixture.exec("CREATE VIRTUAL TABLE area USING rtree(id, low, high, +name)");
+    fixture.exec("CREATE VIRTUAL TABLE cell USING rtree_i32(id, low, high)");
+    for (table, text) in [
+        ("area", "id,low,high,name\n1,a,2,x\n"),
+        ("area", "id,low,high,name\n1,,2,x\n"),
+        ("cell", "id,low,high\n1,1.5,2\n"),
+        ("cell", "id,low,high\n1,1,3000000000\n"),
+    ] {
+        let message = import(&fixture, table, "rows.csv", text, &[]).expect_failure(1);
+        assert!(message.contains("which an R-Tree needs"), "{message}");
+    }
+    let text = "id,low,high,name\n7,1.5,2e1,007\n";
+    import(&fixture, "area", "rows.csv", text, &[]).expect_success();
+    assert_eq!(fixture.query("SELECT * FROM area"), ["7,1.5,20.0,007"]);
+}
+
+#[test]
+fn a_field_that_may_be_a_blob_or_a_text_is_refused() {
+    let fixture = fixture();
+    let text = "x,b\n\"X'0A'\",X'0A'\n";
+    import(&fixture, "t", "rows.csv", text, &[]).expect_success();
+    let types = "SELECT typeof(x) || typeof(b) FROM t";
+    assert_eq!(fixture.query(types), ["textblob"]);
+    for column in ["x", "a", "i"] {
+        let text = format!("{column}\nX'0A'\n");
+        let message = import(&fixture, "t", "rows.csv", &text, &[]).expect_failure(1);
+        assert!(message.contains("line 2: field 1"), "{message}");
+        assert!(
+            message.contains("--blobs literal or --blobs text"),
+            "{message}"
+        );
+        for (option, kind) in [("literal", "blob"), ("text", "text")] {
+            fixture.exec("DELETE FROM t");
+            import(&fixture, "t", "rows.csv", &text, &["--blobs", option]).expect_success();
+            let sql = format!("SELECT typeof({column}) FROM t");
+            assert_eq!(fixture.query(&sql), [kind]);
+        }
+    }
+}
+
+#[test]
+fn an_empty_field_that_is_refused_names_the_option() {
+    let fixture = fixture();
+    fixture.exec("CREATE TABLE strict(i INTEGER, x TEXT) STRICT");
+    fixture.exec("CREATE TABLE key(id INTEGER PRIMARY KEY, x)");
+    fixture.exec("CREATE TABLE checked(i CHECK (i > 0 AND typeof(i) <> 'text'))");
+    for (table, text) in [
+        ("strict", "i,x\n,a\n"),
+        ("key", "id,x\n,a\n"),
+        ("checked", "i\n\"\"\n"),
+    ] {
+        let message = import(&fixture, table, "rows.csv", text, &[]).expect_failure(1);
+        assert!(
+            message.contains("add --empty-as-null"),
+            "{table}: {message}"
+        );
+        import(&fixture, table, "rows.csv", text, &["--empty-as-null"]).expect_success();
+    }
+    // It is not named where it would not help.
+    let message = import(
+        &fixture,
+        "strict",
+        "rows.csv",
+        "i,x\na,\n",
+        &["--empty-as-null"],
+    );
+    assert!(!message.stderr.contains("--empty-as-null"), "{message:?}");
+}
+
+#[test]
+fn empty_text_in_quotes_can_be_kept() {
+    let fixture = fixture();
+    let text = "x,a\n,\"\"\n";
+    for (option, types) in [
+        ("--empty-as-null", "nullnull"),
+        ("--empty-as-null=all", "nullnull"),
+        ("--empty-as-null=unquoted", "nulltext"),
+    ] {
+        fixture.exec("DELETE FROM t");
+        import(&fixture, "t", "rows.csv", text, &[option]).expect_success();
+        assert_eq!(
+            fixture.query("SELECT typeof(x) || typeof(a) FROM t"),
+            [types]
+        );
+    }
+}
+
+#[test]
+fn rows_that_the_table_ignores_are_counted_and_named() {
+    let fixture = fixture();
+    fixture.exec("CREATE TABLE once(a UNIQUE ON CONFLICT IGNORE)");
+    fixture.exec(
+        "CREATE TRIGGER unlucky BEFORE INSERT ON t WHEN new.a = '13' BEGIN \
+         SELECT RAISE(IGNORE); END",
+    );
+    fixture.exec("CREATE VIEW v AS SELECT a FROM t");
+    fixture.exec(
+        "CREATE TRIGGER pass INSTEAD OF INSERT ON v WHEN new.a <> '13' BEGIN \
+         INSERT INTO t(a) VALUES (new.a); END",
+    );
+    for (table, text) in [
+        ("once", "a\n1\n1\n2\n1\n"),
+        ("t", "a\n1\n13\n2\n13\n"),
+        ("v", "a\n1\n13\n2\n13\n"),
+    ] {
+        for options in [&["--hold", "0s"][..], &[], &["--atomic"]] {
+            fixture.exec("DELETE FROM once; DELETE FROM t");
+            let output = import(&fixture, table, "rows.csv", text, options);
+            let last = output.stderr.lines().rev().nth(1).unwrap();
+            let start = format!("penholder: 2 rows imported into {table} in ");
+            assert!(last.starts_with(&start), "{output:?}");
+            let ignored = "\n  2 rows were ignored by a conflict clause or a trigger of the \
+                           table; the first: line 3\n";
+            assert!(output.stderr.ends_with(ignored), "{output:?}");
+            output.expect_success();
+        }
+    }
+    // They count for --skip.
+    fixture.exec("DELETE FROM once");
+    fixture.exec(
+        "CREATE TRIGGER never BEFORE INSERT ON once WHEN new.a = 'x' BEGIN \
+         SELECT RAISE(ABORT, 'refused'); END",
+    );
+    let output = import(&fixture, "once", "rows.csv", "a\n1\n1\n2\nx\n", &[]);
+    let message = output.expect_failure(3);
+    assert!(message.contains("line 5: refused"), "{message}");
+    let state = "\n  2 rows were imported; 1 row was ignored by a conflict clause or a trigger \
+                 of the table; the first: line 3\n  correct it and continue with --skip 3";
+    assert!(message.contains(state), "{message}");
+}
+
+const FAMILY: &str = "person,father\nbart,omer\nlisa,omer\nomer,grampa\ngrampa,\n";
+
+#[test]
+fn an_atomic_import_takes_rows_that_refer_to_later_ones() {
+    for deferred in ["", " DEFERRABLE INITIALLY DEFERRED"] {
+        let fixture = CommandFixture::new(PENHOLDER);
+        fixture.exec(&format!(
+            "CREATE TABLE f(person TEXT PRIMARY KEY, father TEXT REFERENCES f(person){deferred})"
+        ));
+        let batches = ["--empty-as-null", "--hold", "0s"];
+        let message = import(&fixture, "f", "family.csv", FAMILY, &batches).expect_failure(1);
+        assert!(message.contains("line 2"), "{message}");
+        assert!(
+            message.contains("FOREIGN KEY constraint failed"),
+            "{message}"
+        );
+        assert!(message.contains("--atomic, which"), "{message}");
+        assert_eq!(
+            message.contains("refused at the commit"),
+            !deferred.is_empty(),
+            "{message}"
+        );
+        let atomic = ["--empty-as-null", "--atomic"];
+        let broken = FAMILY.replace("grampa,\n", "grampa,nobody\n");
+        let message = import(&fixture, "f", "family.csv", broken, &atomic).expect_failure(1);
+        assert!(
+            message.contains("all rows: refused at the commit: FOREIGN KEY"),
+            "{message}"
+        );
+        assert!(message.contains("nothing was imported"), "{message}");
+        import(&fixture, "f", "family.csv", FAMILY, &atomic).expect_success();
+        assert_eq!(fixture.number("SELECT count(*) FROM f"), 4);
+        // The next transaction checks at once again.
+        let orphan = "INSERT INTO f VALUES ('x', 'nobody')";
+        fixture.run(["exec", "x.db", orphan]).expect_failure(1);
+    }
+}

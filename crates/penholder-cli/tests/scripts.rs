@@ -1,0 +1,742 @@
+//! Proves that `penholder exec` runs each statement of a script where it works or refuses it,
+//! restores dumps, locks what it attaches, names the statement that fails, and leaves no database
+//! behind if the first script fails.
+#![cfg(test)]
+
+use std::fs;
+use std::process::Command;
+
+use penholder_testkit::command_fixture::{CommandFixture, CommandOutput, wait_for_exit};
+use penholder_testkit::peer::{self, Peer};
+use penholder_testkit::{requirement, wait};
+
+/// The command under test.
+const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
+
+/// Runs a script that is given on standard input.
+fn run_script(fixture: &CommandFixture, db: &str, script: &str) -> CommandOutput {
+    fixture.run_with_input(["exec", db, "-"], script)
+}
+
+/// The first value that a query returns.
+fn value(fixture: &CommandFixture, db: &str, sql: &str) -> String {
+    let rows = fixture.run(["query", db, "--csv", sql]).expect_success();
+    rows.lines().nth(1).unwrap_or_default().to_owned()
+}
+
+/// The files of databases, and what is left behind of them.
+fn database_files(fixture: &CommandFixture) -> Vec<String> {
+    let names = fixture.file_names().into_iter();
+    names
+        .filter(|name| !name.starts_with("db.lock"))
+        .filter(|name| name.contains(".db") || name.starts_with(".penholder"))
+        .collect()
+}
+
+// ---- pragmas -------------------------------------------------------------------
+
+#[test]
+fn the_layout_of_a_new_database_is_as_its_pragmas_say() {
+    let layout = "PRAGMA auto_vacuum=INCREMENTAL;\nPRAGMA page_size=8192;\n\
+                  PRAGMA encoding='UTF-16le';\nPRAGMA foreign_keys=OFF;\nCREATE TABLE t(a);";
+    for is_empty_file in [false, true] {
+        let fixture = CommandFixture::new(PENHOLDER);
+        if is_empty_file {
+            fs::write(fixture.join("x.db"), b"").unwrap();
+        }
+        run_script(&fixture, "x.db", layout).expect_success();
+        for (pragma, expected) in [
+            ("auto_vacuum", "2"),
+            ("page_size", "8192"),
+            ("encoding", "UTF-16le"),
+        ] {
+            let found = value(&fixture, "x.db", &format!("PRAGMA {pragma}"));
+            assert_eq!(
+                found, expected,
+                "{pragma}, with an empty file: {is_empty_file}"
+            );
+        }
+    }
+}
+
+/// Without a table SQLite would forget the encoding.
+#[test]
+fn the_layout_is_kept_without_a_table() {
+    for (pragma, value_of, expected) in [
+        ("PRAGMA encoding='UTF-16be'", "PRAGMA encoding", "UTF-16be"),
+        ("PRAGMA page_size=1024", "PRAGMA page_size", "1024"),
+        ("PRAGMA auto_vacuum=FULL", "PRAGMA auto_vacuum", "1"),
+    ] {
+        for is_empty_file in [false, true] {
+            let fixture = CommandFixture::new(PENHOLDER);
+            if is_empty_file {
+                fs::write(fixture.join("x.db"), b"").unwrap();
+            }
+            fixture.exec(pragma);
+            assert_eq!(value(&fixture, "x.db", value_of), expected, "{pragma}");
+            assert_eq!(
+                value(&fixture, "x.db", "SELECT count(*) FROM sqlite_schema"),
+                "0"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_pragma_without_effect_fails_with_a_hint_of_its_own() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let insert = "INSERT INTO entry VALUES (1, 1)";
+    for (script, hint) in [
+        (
+            "PRAGMA auto_vacuum=FULL",
+            "penholder exec x.db 'PRAGMA auto_vacuum=FULL; VACUUM'",
+        ),
+        (
+            "PRAGMA page_size=8192",
+            "PRAGMA page_size=8192; VACUUM; PRAGMA journal_mode=WAL",
+        ),
+        (
+            "PRAGMA page_size=8192; VACUUM",
+            "PRAGMA journal_mode=DELETE; PRAGMA page_size=8192",
+        ),
+        ("PRAGMA page_size=5000", "a power of two"),
+        ("PRAGMA encoding='UTF-16be'", "sqlite3 x.db .dump"),
+        ("PRAGMA journal_mode=DELETE", "penholder needs WAL"),
+        ("PRAGMA journal_mode=MEMORY; {}", "penholder needs WAL"),
+        ("PRAGMA synchronous=OFF", "exec commits with NORMAL"),
+        (
+            "{}; PRAGMA synchronous=OFF",
+            "put it first in the script that",
+        ),
+        (
+            "{}; PRAGMA synchronous=OFF; {}",
+            "put it first in the script that",
+        ),
+        (
+            "BEGIN; PRAGMA foreign_keys=OFF; {}; COMMIT",
+            "put it first in the script that it is for, before BEGIN",
+        ),
+        ("PRAGMA foreign_keys=ON", "exec has foreign keys on"),
+        ("PRAGMA temp_store=MEMORY", "put it first"),
+        ("PRAGMA cache_size=5000", "default_cache_size"),
+        (
+            "PRAGMA mmap_size=0; PRAGMA recursive_triggers=ON",
+            "put the statements that it is for after it",
+        ),
+        ("PRAGMA busy_timeout=3000; {}", "--timeout 3000ms"),
+        (
+            "PRAGMA wal_checkpoint(TRUNCATE)",
+            "penholder checkpoint x.db",
+        ),
+        (
+            "PRAGMA wal_autocheckpoint=0; {}",
+            "penholder checkpoint x.db",
+        ),
+        ("PRAGMA locking_mode=EXCLUSIVE; {}", "leave it out"),
+        ("PRAGMA query_only=ON; {}", "penholder query"),
+        (
+            "PRAGMA incremental_vacuum(9)",
+            "auto_vacuum=INCREMENTAL; VACUUM",
+        ),
+        ("PRAGMA user_version=99999999999", "32 bits"),
+        ("PRAGMA shrink_memory", "leave it out"),
+        ("PRAGMA foreign_key=OFF; {}", "SQLite has no such pragma"),
+        ("PRAGMA key='secret'; {}", "SQLite has no such pragma"),
+        ("PRAGMA integrity_chek", "SQLite has no such pragma"),
+        ("PRAGMA foreign_keys=offf; {}", "`offf` is no value"),
+        ("EXPLAIN PRAGMA query_only=1; {}", "leave EXPLAIN out"),
+    ] {
+        let script = script.replace("{}", insert);
+        let message = fixture.run(["exec", "x.db", &script]).expect_failure(1);
+        assert!(message.contains("PRAGMA"), "{script}: {message}");
+        assert!(message.contains(hint), "{script}: {message}");
+        assert!(
+            message.contains("nothing was written"),
+            "{script}: {message}"
+        );
+    }
+    assert_eq!(fixture.count_entries(), 0);
+}
+
+#[test]
+fn a_pragma_runs_where_it_has_its_effect() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    for (script, expected) in [
+        (
+            "PRAGMA synchronous=OFF; PRAGMA cache_size=-77; PRAGMA synchronous",
+            "0",
+        ),
+        (
+            "PRAGMA synchronous=FULL; BEGIN; PRAGMA synchronous; COMMIT",
+            "2",
+        ),
+        ("PRAGMA temp_store=MEMORY; PRAGMA temp_store", "2"),
+        (
+            "PRAGMA foreign_keys=OFF; SELECT 1; PRAGMA foreign_keys",
+            "0",
+        ),
+        ("SELECT 1; PRAGMA cache_size=55; PRAGMA cache_size", "55"),
+        (
+            "PRAGMA recursive_triggers=ON; PRAGMA recursive_triggers",
+            "1",
+        ),
+        (
+            "PRAGMA defer_foreign_keys=ON; PRAGMA defer_foreign_keys",
+            "1",
+        ),
+        // What holds anyway is no error, and neither is to restore at the end.
+        ("PRAGMA journal_mode=WAL; PRAGMA busy_timeout", ""),
+        (
+            "PRAGMA locking_mode=NORMAL; PRAGMA query_only=OFF; PRAGMA query_only",
+            "0",
+        ),
+        ("SELECT 1; PRAGMA foreign_keys=ON; SELECT 7", "7"),
+        (
+            "PRAGMA foreign_keys=OFF; BEGIN; SELECT 7; COMMIT; PRAGMA foreign_keys=ON",
+            "7",
+        ),
+        ("PRAGMA user_version=0x10; PRAGMA user_version", "16"),
+        ("PRAGMA application_id=-5; PRAGMA application_id", "-5"),
+    ] {
+        let stdout = fixture.run(["exec", "x.db", script]).expect_success();
+        let found = stdout.lines().nth(1).unwrap_or_default();
+        assert!(
+            expected.is_empty() || found == expected,
+            "{script}: {stdout}"
+        );
+    }
+}
+
+/// What a hint advises does what was asked for.
+#[test]
+fn the_advice_about_a_pragma_works_when_it_is_pasted() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let advised = |script: &str| {
+        let message = fixture.run(["exec", "x.db", script]).expect_failure(1);
+        let at = message.rfind(": penholder ").unwrap();
+        message[at + 2..].replace("penholder ", "\"$PENHOLDER\" ")
+    };
+    fixture
+        .run_script(&advised("PRAGMA auto_vacuum=INCREMENTAL"))
+        .expect_success();
+    assert_eq!(value(&fixture, "x.db", "PRAGMA auto_vacuum"), "2");
+    fixture.exec("PRAGMA incremental_vacuum(3)");
+    if requirement::has_program("sqlite3") {
+        fixture
+            .run_script(&advised("PRAGMA page_size=8192"))
+            .expect_success();
+        assert_eq!(value(&fixture, "x.db", "PRAGMA page_size"), "8192");
+        let message = fixture
+            .run(["exec", "x.db", "PRAGMA encoding='UTF-16le'"])
+            .expect_failure(1);
+        let at = message.rfind(": (echo").unwrap();
+        let command = message[at + 2..].replace("penholder ", "\"$PENHOLDER\" ");
+        fixture.run_script(&command).expect_success();
+        assert_eq!(value(&fixture, "new.db", "PRAGMA encoding"), "UTF-16le");
+    }
+}
+
+// ---- dumps -----------------------------------------------------------------------
+
+/// Tables of each kind, with values that a dump has to quote.
+const ALL_KINDS: &str = "
+    PRAGMA user_version=7;
+    CREATE TABLE child(id INTEGER PRIMARY KEY, parent REFERENCES parent);
+    CREATE TABLE parent(id INTEGER PRIMARY KEY AUTOINCREMENT, n, b BLOB,
+        g GENERATED ALWAYS AS (n || 'x'));
+    INSERT INTO parent(n, b) VALUES ('it''s; \n two lines -- /*', x'00ff'), (1.5, NULL);
+    INSERT INTO parent(n) VALUES ('a' || char(13, 10) || char(0) || 'b');
+    INSERT INTO child VALUES (1, 2);
+    CREATE VIEW v AS SELECT * FROM parent;
+    CREATE INDEX i ON parent(n);
+    CREATE TABLE log(a);
+    CREATE TRIGGER tr AFTER INSERT ON child BEGIN
+        INSERT INTO log VALUES (CASE WHEN 1 THEN 2 END);
+        SELECT 1;
+    END;";
+
+/// Makes `old.db`, without the write lock, and returns its dump.
+fn dump_of(fixture: &CommandFixture, sql: &str) -> String {
+    let shell = |words: &[&str]| {
+        let mut command = fixture.program("sqlite3");
+        let output = command.args(words).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    shell(&["old.db", sql]);
+    shell(&["old.db", ".dump"])
+}
+
+#[test]
+fn a_dump_of_the_shell_is_restored() {
+    if !requirement::has_program("sqlite3") {
+        return;
+    }
+    let fixture = CommandFixture::new(PENHOLDER);
+    let full_text = "CREATE VIRTUAL TABLE ft USING fts5(t); INSERT INTO ft VALUES ('some words');";
+    let dump = dump_of(&fixture, &format!("{ALL_KINDS}{full_text}"));
+    assert!(dump.contains("PRAGMA writable_schema=ON"), "{dump}");
+    run_script(&fixture, "new.db", &dump).expect_success();
+    let again = fixture
+        .program("sqlite3")
+        .args(["new.db", ".dump"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(again.stdout).unwrap(), dump);
+    let found = value(
+        &fixture,
+        "new.db",
+        "SELECT t FROM ft WHERE ft MATCH 'words'",
+    );
+    assert_eq!(found, "some words");
+    assert_eq!(value(&fixture, "new.db", "PRAGMA integrity_check"), "ok");
+    // As Windows has it, and into a database that exists.
+    fixture.exec("CREATE TABLE before(a)");
+    let dump = format!("\u{feff}{}", dump.replace(";\n", ";\r\n"));
+    run_script(&fixture, "x.db", &dump).expect_success();
+    assert_eq!(value(&fixture, "x.db", "SELECT count(*) FROM child"), "1");
+}
+
+#[test]
+fn a_dump_of_python_is_restored() {
+    if !requirement::has_program("python3") || !requirement::has_program("sqlite3") {
+        return;
+    }
+    let fixture = CommandFixture::new(PENHOLDER);
+    // Python's dump has the tables in the order of their names, and leaves foreign keys on.
+    dump_of(&fixture, ALL_KINDS);
+    let program =
+        "import sqlite3, sys\nfor line in sqlite3.connect('old.db').iterdump(): print(line)";
+    let mut python = fixture.program("python3");
+    let dump = python.args(["-c", program]).output().unwrap();
+    let dump = String::from_utf8(dump.stdout).unwrap();
+    assert!(dump.starts_with("BEGIN TRANSACTION;"), "{dump}");
+    let message = run_script(&fixture, "new.db", &dump).expect_failure(1);
+    assert!(message.contains("PRAGMA foreign_keys=OFF"), "{message}");
+    assert!(!fixture.join("new.db").exists());
+    run_script(
+        &fixture,
+        "new.db",
+        &format!("PRAGMA foreign_keys=OFF;\n{dump}"),
+    )
+    .expect_success();
+    assert_eq!(value(&fixture, "new.db", "SELECT parent FROM child"), "2");
+}
+
+#[test]
+fn the_functions_of_newer_shells_are_known() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    let dump = "PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\nCREATE TABLE t(a);\n\
+                INSERT INTO t VALUES(unistr('a\\u000ab'));\nINSERT INTO t VALUES('x' || char(0));\n\
+                COMMIT;\n";
+    run_script(&fixture, "new.db", dump).expect_success();
+    let rows = "SELECT group_concat(hex(a)) FROM t";
+    assert_eq!(value(&fixture, "new.db", rows), "\"610A62,7800\"");
+}
+
+#[test]
+fn a_dump_that_violates_foreign_keys_is_refused() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    let schema = "CREATE TABLE p(id INTEGER PRIMARY KEY);\nCREATE TABLE c(id INTEGER PRIMARY KEY, \
+                  p REFERENCES p);\n";
+    let dump = format!(
+        "PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\n{schema}INSERT INTO c VALUES (1, 5), (2, 9);\n\
+         INSERT INTO p VALUES (5);\nCOMMIT;\n"
+    );
+    let message = run_script(&fixture, "new.db", &dump).expect_failure(1);
+    assert!(
+        message.contains("row 2 of \"c\" has no row in \"p\""),
+        "{message}"
+    );
+    assert!(!message.contains("row 1 of"), "{message}");
+    assert!(message.contains("nothing was written") && message.contains("sqlite3 new.db"));
+    assert_eq!(database_files(&fixture), [""; 0]);
+}
+
+/// A commit that would fail is not left to SQLite, which names no row.
+#[test]
+fn a_deferred_key_that_is_violated_at_the_end_is_named() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    fixture.exec(
+        "CREATE TABLE p(id INTEGER PRIMARY KEY); CREATE TABLE c(id INTEGER PRIMARY KEY, p \
+                  REFERENCES p DEFERRABLE INITIALLY DEFERRED); CREATE TABLE d(p REFERENCES p)",
+    );
+    for (script, row) in [
+        ("INSERT INTO c VALUES (3, 9)", "row 3 of \"c\""),
+        (
+            "PRAGMA defer_foreign_keys=ON; INSERT INTO d VALUES (9); INSERT INTO p VALUES (8)",
+            "row 1 of \"d\"",
+        ),
+    ] {
+        let message = fixture.run(["exec", "x.db", script]).expect_failure(1);
+        assert!(
+            message.contains(row) && message.contains("nothing was written"),
+            "{message}"
+        );
+    }
+    fixture
+        .exec("PRAGMA defer_foreign_keys=ON; INSERT INTO d VALUES (9); INSERT INTO p VALUES (9)");
+}
+
+#[test]
+fn violations_from_before_are_not_blamed_on_a_script() {
+    if !requirement::has_program("sqlite3") {
+        return;
+    }
+    let fixture = CommandFixture::new(PENHOLDER);
+    let mut shell = fixture.program("sqlite3");
+    let schema = "CREATE TABLE p(id INTEGER PRIMARY KEY); CREATE TABLE c(id INTEGER PRIMARY KEY, \
+                  p REFERENCES p); INSERT INTO c VALUES (1, 5); CREATE TABLE m(a REFERENCES v); \
+                  CREATE VIEW v AS SELECT 1";
+    assert!(shell.args(["x.db", schema]).status().unwrap().success());
+    let off = "PRAGMA foreign_keys=OFF;";
+    let output = fixture.run(["exec", "x.db", &format!("{off} UPDATE c SET id = 1")]);
+    // A key that SQLite cannot check is no error.
+    assert!(
+        output.stderr.contains("\"m\" cannot be checked"),
+        "{output:?}"
+    );
+    output.expect_success();
+    let more = format!("{off} INSERT INTO c VALUES (2, 6)");
+    let message = fixture.run(["exec", "x.db", &more]).expect_failure(1);
+    assert!(message.contains("row 2 of \"c\""), "{message}");
+}
+
+#[test]
+fn transactions_that_do_not_wrap_the_script_are_refused() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let insert = "INSERT INTO entry VALUES (1, 1);";
+    for (script, place, hint) in [
+        (
+            format!("{insert}\nBEGIN; COMMIT"),
+            "statement 2, line 2",
+            "BEGIN and COMMIT wrap",
+        ),
+        (
+            format!("BEGIN; {insert} COMMIT;\n BEGIN; {insert} COMMIT"),
+            "statement 3, line 1",
+            "split it",
+        ),
+        (
+            format!("PRAGMA foreign_keys=OFF;\nBEGIN;\n{insert}"),
+            "statement 2, line 2",
+            "cut off",
+        ),
+        (
+            format!("BEGIN;\n{insert}\nROLLBACK; -- due to errors"),
+            "statement 3, line 3",
+            "ROLLBACK",
+        ),
+        (
+            format!("{insert} END"),
+            "statement 2, line 1",
+            "leave BEGIN, COMMIT",
+        ),
+        (
+            format!("{insert}\n\nVACUUM"),
+            "statement 2, line 3",
+            "penholder vacuum x.db",
+        ),
+    ] {
+        let message = run_script(&fixture, "x.db", &script).expect_failure(1);
+        assert!(
+            message.contains(place) && message.contains(hint),
+            "{script}: {message}"
+        );
+    }
+    assert_eq!(fixture.count_entries(), 0);
+    let savepoints = "BEGIN IMMEDIATE; INSERT INTO entry VALUES (1, 1); SAVEPOINT a; \
+                      DELETE FROM entry; ROLLBACK TO a; RELEASE a; END TRANSACTION";
+    run_script(&fixture, "x.db", savepoints).expect_success();
+    assert_eq!(fixture.count_entries(), 1);
+}
+
+#[test]
+fn commands_of_the_shell_are_refused_with_what_to_do_instead() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    for (command, hint) in [
+        (".read more.sql", "penholder exec x.db - < more.sql"),
+        (".mode csv", "--csv"),
+        (
+            ".import rows.csv entry",
+            "penholder import x.db entry rows.csv",
+        ),
+        (".tables", "sqlite_schema"),
+        (".dump", "sqlite3 x.db .dump"),
+        (".timeout 5000", "--timeout 5000ms"),
+        (".unknown", "penholder run x.db -- sqlite3 x.db"),
+    ] {
+        let script = format!("INSERT INTO entry VALUES (1, 1);\n{command}\nSELECT 1;\n");
+        let message = run_script(&fixture, "x.db", &script).expect_failure(1);
+        assert!(message.contains("statement 2, line 2: ."), "{message}");
+        assert!(message.contains(hint), "{message}");
+    }
+    assert_eq!(fixture.count_entries(), 0);
+}
+
+// ---- the place of an error -------------------------------------------------------
+
+#[test]
+fn a_failure_names_the_statement_and_its_line() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let trigger = "CREATE TRIGGER t AFTER INSERT ON entry BEGIN\n SELECT 1;\n SELECT 2;\nEND;";
+    for (script, place) in [
+        ("SELEC 1".to_owned(), "statement 1, line 1: "),
+        (
+            "-- a;\r\n/* ;\r\n */ SELECT 1;\r\n\r\nSELEC 1;\r\n".to_owned(),
+            "statement 2, line 5: ",
+        ),
+        (
+            "SELECT 'a\n;\nb'; SELECT absent;".to_owned(),
+            "statement 2, line 3: ",
+        ),
+        (
+            format!("{trigger}\nINSERT INTO nowhere VALUES (1)"),
+            "statement 2, line 5: ",
+        ),
+        (
+            "SELECT 1;\nSELECT\n1,\nFROM t;".to_owned(),
+            "statement 2, line 2: ",
+        ),
+        (
+            "SELECT 1;\nINSERT INTO entry VALUES (1".to_owned(),
+            "statement 2, line 2: ",
+        ),
+        (
+            "SELECT 1;\n\nSELECT abs(-9223372036854775808);".to_owned(),
+            "statement 2, line 3: ",
+        ),
+        (
+            "CREATE TABLE u(a UNIQUE);\nINSERT INTO u VALUES (1),\n(1);".to_owned(),
+            "statement 2, line 2: ",
+        ),
+        ("SELECT 1;\nSELECT ?1;".to_owned(), "statement 2, line 2: "),
+        (
+            "SELECT 1;\nPRAGMA synchronous=OFF;".to_owned(),
+            "statement 2, line 2: ",
+        ),
+    ] {
+        let message = run_script(&fixture, "x.db", &script).expect_failure(1);
+        assert!(message.contains(place), "{script}: {message}");
+    }
+    let message = run_script(&fixture, "x.db", "SELECT 1;\nSELECT\n1,\nFROM t;").expect_failure(1);
+    assert!(message.contains("syntax error in line 4"), "{message}");
+}
+
+// ---- a database that is not created ------------------------------------------------
+
+#[test]
+fn a_script_that_fails_creates_no_database() {
+    for args in [
+        &["SELEC"][..],
+        &["CREATE TABLE t(a); INSERT INTO t VALUES (1); INSERT INTO nowhere VALUES (1)"],
+        &["INSERT INTO nowhere VALUES (?1)", "5"],
+        &["PRAGMA page_size=8192; CREATE TABLE t(a UNIQUE); INSERT INTO t VALUES (1), (1)"],
+        &["PRAGMA synchronous=OFF"],
+        &["CREATE TABLE t(a); BEGIN"],
+        &["PRAGMA user_version=99999999999"],
+    ] {
+        let fixture = CommandFixture::new(PENHOLDER);
+        let all = ["exec", "new.db"].iter().chain(args);
+        let message = fixture.run(all).expect_failure(1);
+        assert!(!message.contains(".penholder-create"), "{message}");
+        assert_eq!(database_files(&fixture), [""; 0], "{args:?}");
+    }
+}
+
+/// A file that was there before is not the command's to remove.
+#[test]
+fn a_script_that_fails_removes_nothing_that_was_there() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    fs::write(fixture.join("x.db"), b"").unwrap();
+    fixture.run(["exec", "x.db", "SELEC"]).expect_failure(1);
+    assert!(fixture.join("x.db").exists());
+    // SQLite would take it for a part of the new database.
+    fs::write(fixture.join("new.db-journal"), b"").unwrap();
+    fixture
+        .run(["exec", "new.db", "CREATE TABLE t(a)"])
+        .expect_success();
+    assert_eq!(value(&fixture, "new.db", "SELECT count(*) FROM t"), "0");
+}
+
+/// The lock is as private as the database, although it is created first.
+#[test]
+fn a_new_lock_file_has_the_permissions_of_the_database() {
+    for umask in ["002", "022", "077"] {
+        let fixture = CommandFixture::new(PENHOLDER);
+        let script = format!(
+            "umask {umask}; \"$PENHOLDER\" exec x.db 'CREATE TABLE t(a)' 2>/dev/null; \
+             stat -c %a x.db db.lock db.lockq"
+        );
+        let modes = fixture.run_script(&script).expect_success();
+        let modes: Vec<_> = modes.lines().collect();
+        assert_eq!(modes.len(), 3, "{modes:?}");
+        assert!(
+            modes.iter().all(|mode| *mode == modes[0]),
+            "{umask}: {modes:?}"
+        );
+    }
+}
+
+#[test]
+fn many_scripts_that_create_one_database_all_succeed() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    let sql = "CREATE TABLE IF NOT EXISTS t(a); INSERT INTO t VALUES (1)";
+    let start = |_| Peer::spawn(fixture.command(["exec", "x.db", "--timeout", "50s", sql]));
+    let mut writers: Vec<Peer> = (0..10).map(start).collect();
+    for writer in &mut writers {
+        assert!(writer.close().success());
+    }
+    assert_eq!(fixture.number("SELECT count(*) FROM t"), 10);
+    assert_eq!(database_files(&fixture), ["x.db"]);
+}
+
+/// While a database is being created, others see its statement, and a signal leaves nothing.
+#[test]
+fn a_database_that_is_being_created_is_removed_by_a_signal() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    let endless = "CREATE TABLE t(a);\nINSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL \
+                   SELECT 1 FROM n) SELECT count(*) FROM n";
+    let mut command: Command = fixture.command(["exec", "x.db", endless]);
+    let mut child = command.spawn().unwrap();
+    wait::until("others see the statement", || {
+        let status = fixture.run(["status", "--json", "x.db"]);
+        status.stdout.contains("WITH RECURSIVE")
+    });
+    assert!(!fixture.join("x.db").exists());
+    peer::signal(child.id(), "TERM");
+    let status = wait_for_exit(&mut child, wait::LIMIT);
+    assert_eq!(status.code(), Some(143));
+    assert_eq!(database_files(&fixture), [""; 0]);
+}
+
+// ---- databases that are attached -----------------------------------------------------
+
+/// A directory with `x.db`, and databases with other lock files on both sides of it in the order
+/// of their paths.
+fn with_others() -> CommandFixture {
+    let fixture = CommandFixture::new(PENHOLDER);
+    for directory in ["a", "m", "z"] {
+        fs::create_dir(fixture.join(directory)).unwrap();
+    }
+    for db in ["a/o.db", "m/x.db", "m/o.db", "z/o.db"] {
+        fixture
+            .run(["exec", db, "CREATE TABLE t(a)"])
+            .expect_success();
+    }
+    fixture
+}
+
+const WRITE_BOTH: &str = "INSERT INTO o.t VALUES (1); INSERT INTO main.t SELECT a FROM o.t";
+
+#[test]
+fn an_attached_database_is_written_under_its_own_lock() {
+    let fixture = with_others();
+    for other in ["a/o.db", "m/o.db", "z/o.db"] {
+        let script = format!("ATTACH '{other}' AS o; {WRITE_BOTH}");
+        fixture.run(["exec", "m/x.db", &script]).expect_success();
+        assert_eq!(
+            value(&fixture, other, "SELECT count(*) FROM t"),
+            "1",
+            "{other}"
+        );
+        let wrapped = format!("ATTACH '{other}' AS o; BEGIN; {WRITE_BOTH}; COMMIT; DETACH o");
+        fixture.run(["exec", "m/x.db", &wrapped]).expect_success();
+        let holder = fixture.command(["run", other, "--", "sh", "-c", "echo held; read line"]);
+        let holder = Peer::spawn(holder);
+        holder.expect("held");
+        let message = fixture.run(["exec", "m/x.db", &script]).expect_failure(75);
+        let place = other != "m/o.db";
+        assert!(
+            !place || message.contains(&format!("ATTACH {other}")),
+            "{message}"
+        );
+        assert!(message.contains("holder: pid:"), "{message}");
+        assert_eq!(
+            value(&fixture, other, "SELECT count(*) FROM t"),
+            "2",
+            "{other}"
+        );
+        drop(holder);
+        // Under the hold of an ancestor.
+        let nested = fixture.run([
+            "run", other, "--wait", "50", "--", PENHOLDER, "exec", "m/x.db", &script,
+        ]);
+        nested.expect_success();
+        assert_eq!(
+            value(&fixture, other, "SELECT count(*) FROM t"),
+            "3",
+            "{other}"
+        );
+    }
+}
+
+/// Both take the two locks in one order, so that neither waits for the other until it times out.
+#[test]
+fn scripts_that_attach_each_other_do_not_wait_for_each_other() {
+    let fixture = with_others();
+    let start = |number: usize| {
+        let (db, other) = match number % 2 {
+            0 => ("m/x.db", "z/o.db"),
+            _ => ("z/o.db", "m/x.db"),
+        };
+        let script = format!("ATTACH '{other}' AS o; {WRITE_BOTH}");
+        Peer::spawn(fixture.command(["exec", db, "--timeout", "50s", &script]))
+    };
+    let (_, took) = wait::timed(|| {
+        let mut writers: Vec<Peer> = (0..8).map(start).collect();
+        for writer in &mut writers {
+            assert!(writer.close().success());
+        }
+    });
+    assert!(took.as_secs() < 50, "{took:?}");
+}
+
+#[test]
+fn a_database_that_cannot_be_locked_is_not_attached() {
+    let fixture = with_others();
+    for (script, why) in [
+        (
+            "ATTACH 'missing.db' AS o; SELECT 1",
+            "penholder exec missing.db ''",
+        ),
+        (
+            "ATTACH 'a' || '/o.db' AS o; SELECT 1",
+            "write its path as a text",
+        ),
+    ] {
+        let message = fixture.run(["exec", "m/x.db", script]).expect_failure(1);
+        assert!(message.contains(why), "{message}");
+    }
+    assert!(!fixture.join("missing.db").exists());
+    fixture
+        .run([
+            "exec",
+            "m/x.db",
+            "ATTACH ':memory:' AS o; CREATE TABLE o.t(a)",
+        ])
+        .expect_success();
+}
+
+#[test]
+fn named_parameters_reach_every_statement() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let sql = "INSERT INTO entry VALUES (:key, @value); UPDATE entry SET value = $value || ?2 \
+               WHERE key = :key RETURNING value";
+    let message = fixture
+        .run(["exec", "x.db", sql, "-p", "key=7", "-p", "value=007"])
+        .expect_failure(1);
+    assert!(message.contains("statement 2, line 1: "), "{message}");
+    let sql = sql.replace("?2", "'x'");
+    let args = ["exec", "x.db", &sql, "-p", "key=7", "--param", "value=007"];
+    let output = fixture.run(args);
+    assert_eq!(output.expect_success(), "value\n007x\n");
+    let message = fixture
+        .run(["exec", "x.db", "DELETE FROM entry", "-p", "key=7"])
+        .expect_failure(1);
+    assert!(
+        message.contains("the SQL has no parameter :key"),
+        "{message}"
+    );
+    assert_eq!(fixture.count_entries(), 1);
+}
