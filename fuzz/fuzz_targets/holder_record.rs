@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{Seek, Write};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use libfuzzer_sys::fuzz_target;
@@ -16,6 +17,7 @@ const RECORD_LENGTH: u64 = 512;
 /// The longest texts.
 const COMMAND_MAX: usize = 160;
 const LABEL_MAX: usize = 64;
+const DATABASE_MAX: usize = 160;
 
 thread_local! {
     static FILE: RefCell<File> = RefCell::new(tempfile::tempfile().unwrap());
@@ -38,6 +40,8 @@ fn check(file: &mut File, bytes: &[u8]) {
     };
     assert_printable(record.cmd.as_deref(), COMMAND_MAX);
     assert_printable(record.label.as_deref(), LABEL_MAX);
+    let database = record.database.as_deref().and_then(Path::to_str);
+    assert_printable(database, DATABASE_MAX);
 
     // Written by this program, it is read back as it is; a clock before 1970 is not kept.
     record.time = Some(in_milliseconds(record.time));

@@ -597,16 +597,14 @@ fn a_database_that_is_being_created_is_removed_by_a_signal() {
     let fixture = CommandFixture::new(PENHOLDER);
     let endless = "CREATE TABLE t(a);\nINSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL \
                    SELECT 1 FROM n) SELECT count(*) FROM n";
-    let mut command: Command = fixture.command(["exec", "x.db", endless]);
-    let mut child = command.spawn().unwrap();
+    let mut endless = Peer::spawn(fixture.command(["exec", "x.db", endless]));
     wait::until("others see the statement", || {
         let status = fixture.run(["status", "--json", "x.db"]);
         status.stdout.contains("WITH RECURSIVE")
     });
     assert!(!fixture.join("x.db").exists());
-    peer::signal(child.id(), "TERM");
-    let status = wait_for_exit(&mut child, wait::LIMIT);
-    assert_eq!(status.code(), Some(143));
+    endless.signal("TERM");
+    assert_eq!(endless.wait().code(), Some(143));
     assert_eq!(database_files(&fixture), [""; 0]);
 }
 

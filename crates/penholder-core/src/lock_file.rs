@@ -389,7 +389,8 @@ fn has_room() -> bool {
 fn open(options: &LockOptions) -> Result<(Descriptor, FileId), LockError> {
     let path = &options.path;
     refuse_network(options)?;
-    let file = Descriptor::open(|| file::open_or_create(path, options.model.as_deref()))
+    let model = options.stand_in.as_deref().or(options.model.as_deref());
+    let file = Descriptor::open(|| file::open_or_create(path, model))
         .map_err(|e| LockError::opening_for(options.model.as_deref(), path, "open lock file", e))?;
     let failed = |e| LockError::io(path, "open lock file", e);
     if !file.metadata().map_err(failed)?.is_file() {

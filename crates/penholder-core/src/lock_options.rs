@@ -16,8 +16,12 @@ pub const LOCK_FILE_NAME: &str = "db.lock";
 pub struct LockOptions {
     /// The lock file: absolute, links in its directory resolved.
     pub path: PathBuf,
-    /// The file (the database) whose permission bits and group a new lock file gets.
+    /// The file (the database) whose permission bits and group a new lock file gets, which the
+    /// holder record names, and whose locks in the kernel are looked at.
     pub model: Option<PathBuf>,
+    /// The file whose permission bits and group a new lock file gets instead, for a `model` that
+    /// does not exist yet.
+    pub stand_in: Option<PathBuf>,
     /// Says what the lock is taken for.
     pub label: Option<String>,
     /// Whether the lock file may be on a network file system.
@@ -37,6 +41,7 @@ impl LockOptions {
         Self {
             path,
             model: None,
+            stand_in: None,
             label: None,
             allow_network_fs: false,
             policy: QueuePolicy::default(),

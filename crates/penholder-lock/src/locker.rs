@@ -74,6 +74,15 @@ impl WriteLocker {
         self.with(|options| options.model = model)
     }
 
+    /// Gives a lock file that has to be created the permission bits and the group of this file
+    /// instead, if the database that [`permissions_like`](Self::permissions_like) names does not
+    /// exist yet.
+    #[must_use]
+    pub fn stand_in(self, file: impl Into<PathBuf>) -> Self {
+        let file = Some(file.into());
+        self.with(|options| options.stand_in = file)
+    }
+
     /// Works on a network file system too, where this lock excludes at most the processes of
     /// this machine. Off by default.
     #[must_use]

@@ -106,7 +106,7 @@ fn acquire(location: &Location, options: &OpenOptions, deadline: &Deadline) -> R
     let directory = unnamed_directory(location)?;
     let model = directory.path().join("model");
     sys::create_as_sqlite(&model).map_err(failed(location))?;
-    Ok(locker.permissions_like(model).acquire_until(deadline)?)
+    Ok(locker.stand_in(model).acquire_until(deadline)?)
 }
 
 fn unnamed_directory(location: &Location) -> Result<TempDir> {
