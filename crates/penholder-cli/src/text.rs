@@ -39,6 +39,14 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
+/// A number of things: `1 row`, `3 rows`.
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    match number {
+        1 => format!("1 {noun}"),
+        number => format!("{number} {noun}s"),
+    }
+}
+
 /// A duration in microseconds: `14 µs`, `1.2 ms`, `3.3 s`.
 pub(crate) fn micros(us: u64) -> String {
     match us {

@@ -13,6 +13,7 @@ use super::table::Table;
 use super::unknown::Unknown;
 use crate::args::{Blobs, EmptyFields};
 use crate::blob_literal;
+use crate::text::count;
 
 /// Reads rows and checks each.
 #[derive(Debug)]
@@ -91,8 +92,8 @@ impl<'a> CsvReader<'a> {
         if found == named {
             return Ok(());
         }
-        let plural = if found == 1 { "field" } else { "fields" };
-        let why = format!("{found} {plural}, but the header names {named} columns");
+        let (fields, columns) = (count(found, "field"), count(named, "column"));
+        let why = format!("{fields}, but the header names {columns}");
         if !self.dialect.accepts_ragged {
             let next = match found < named {
                 true => "give --ragged to use the defaults of the columns that are missing",

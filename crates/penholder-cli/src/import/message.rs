@@ -12,6 +12,7 @@ use super::tally::Tally;
 use super::unknown::Unknown;
 use crate::args::Import;
 use crate::failure::{FAILED, Failure, HALFWAY, TIMEOUT, WAIT_LONGER};
+use crate::text::count;
 
 /// All rows are written.
 pub(super) fn finished(
@@ -23,7 +24,10 @@ pub(super) fn finished(
 ) -> String {
     let table = one_line(&args.table);
     let rows = done.inserted();
-    let mut text = format!("{} imported into {table} in {seconds:.2} s", count(rows));
+    let mut text = format!(
+        "{} imported into {table} in {seconds:.2} s",
+        count(rows, "row")
+    );
     if args.atomic {
         text += "; no other process wrote meanwhile";
     } else if let Some(rate) = per_second(rows as u64, seconds) {
@@ -53,7 +57,7 @@ fn ignored(source: &Source, done: Tally) -> Option<String> {
     let were = if done.ignored == 1 { "was" } else { "were" };
     Some(format!(
         "{} {were} ignored by a conflict clause or a trigger of the table; the first: {first}",
-        count(done.ignored)
+        count(done.ignored, "row")
     ))
 }
 
@@ -224,9 +228,4 @@ fn line(source: &Source, start: u64) -> String {
         Ok(line) => format!("line {line}"),
         Err(_) => format!("byte {start}"),
     }
-}
-
-fn count(rows: usize) -> String {
-    let word = if rows == 1 { "row" } else { "rows" };
-    format!("{rows} {word}")
 }
