@@ -186,6 +186,7 @@ fn print_returned(done: &Executed) -> Result<(), Failure> {
     }
     let columns = done.returned.columns().to_vec();
     let mut printer = RowPrinter::new(columns, Layout::for_stdout())?;
+    printer.caveats.note_names(done.returned.columns());
     for row in done.returned.iter() {
         for value in row.values() {
             // Wrong bytes were replaced by this character when the row was read.

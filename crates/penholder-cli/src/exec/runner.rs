@@ -2,7 +2,7 @@
 
 use penholder::rusqlite::fallible_iterator::FallibleIterator;
 use penholder::rusqlite::{self, Batch, Connection, ffi};
-use penholder::{Executed, RowSet};
+use penholder::{Executed, RowSet, column_names};
 
 use super::foreign_keys::ForeignKeyCheck;
 use super::plan::{Action, Plan, Step, refused, without_effect};
@@ -117,7 +117,8 @@ impl Runner<'_> {
                 bound.map_err(|failure| failure.at(&script.place()))?;
             }
             let before = connection.total_changes();
-            done.returned = RowSet::of(&mut statement).map_err(failed)?;
+            done.returned =
+                RowSet::of(&mut statement, |one| column_names(connection, one)).map_err(failed)?;
             if connection.total_changes() != before {
                 done.rows_changed += connection.changes();
             }
