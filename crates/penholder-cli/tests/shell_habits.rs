@@ -14,7 +14,7 @@ const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 fn a_command_that_succeeds_is_quiet_if_asked() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     fs::write(fixture.join("rows.csv"), "key,value\n1,1\n").unwrap();
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 10] = [
         &["exec", "x.db", "INSERT INTO entry VALUES (1, 1)"],
         &["import", "x.db", "entry", "rows.csv"],
         &["import", "x.db", "entry", "rows.csv", "--atomic"],
@@ -24,6 +24,7 @@ fn a_command_that_succeeds_is_quiet_if_asked() {
         &["vacuum", "x.db"],
         &["checkpoint", "x.db"],
         &["run", "x.db", "true"],
+        &["stress", "s.db", "--processes", "2", "--writes", "5"],
     ];
     for quiet in ["-q", "--quiet"] {
         for args in commands {
