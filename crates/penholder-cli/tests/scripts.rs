@@ -4,10 +4,9 @@
 #![cfg(test)]
 
 use std::fs;
-use std::process::Command;
 
-use penholder_testkit::command_fixture::{CommandFixture, CommandOutput, wait_for_exit};
-use penholder_testkit::peer::{self, Peer};
+use penholder_testkit::command_fixture::{CommandFixture, CommandOutput};
+use penholder_testkit::peer::Peer;
 use penholder_testkit::{requirement, wait};
 
 /// The command under test.

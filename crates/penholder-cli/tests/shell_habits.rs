@@ -126,7 +126,7 @@ fn the_option_counts_more_than_the_environment_and_a_wrong_value_is_named() {
 
 #[test]
 fn run_takes_a_command_as_flock_does() {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     for (args, printed) in [
         (
             &["run", "x.db", "printf", "%s|", "-n", "--", "a b"][..],
@@ -149,7 +149,7 @@ fn run_takes_a_command_as_flock_does() {
 
 #[test]
 fn run_that_does_not_wait_says_nothing() {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let _holder = fixture.hold_lock(&[]);
     for (options, code) in [(&["-n"][..], 75), (&["--nonblock", "-E", "9"], 9)] {
         let args = [&["run"], options, &["x.db", "echo", "ran"]].concat();
