@@ -225,6 +225,9 @@ pub(crate) struct Stress {
     /// Print the report as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+    /// Print no report if every write was acknowledged and found
+    #[arg(short, long, conflicts_with = "json")]
+    pub(crate) quiet: bool,
     /// Use a database that has other tables too
     #[arg(long)]
     pub(crate) force: bool,

@@ -19,6 +19,8 @@ pub(crate) struct Caveats {
     replaced: u64,
     /// Texts with the character that replaces such bytes.
     perhaps_replaced: u64,
+    /// Names of columns with that character.
+    perhaps_replaced_names: u64,
 }
 
 impl Caveats {
@@ -33,6 +35,12 @@ impl Caveats {
                 _ => {}
             }
         }
+    }
+
+    /// Notes names of columns with the character that replaces bytes.
+    pub(crate) fn note_names(&mut self, names: &[String]) {
+        let is_replaced = |name: &&String| name.contains('\u{FFFD}');
+        self.perhaps_replaced_names = names.iter().filter(is_replaced).count() as u64;
     }
 
     /// Notes a blob that is printed by itself, as a text is.
@@ -67,6 +75,12 @@ impl Caveats {
                 "{texts} shown with \u{FFFD}, which may stand for bytes that are not UTF-8"
             ));
         }
+        if self.perhaps_replaced_names > 0 {
+            let names = count(self.perhaps_replaced_names, "name of a column");
+            say(format!(
+                "{names} shown with \u{FFFD}, which may stand for bytes that are not UTF-8"
+            ));
+        }
         if self.is_export && self.nulls > 0 {
             say(self.about_nulls());
         }
@@ -95,9 +109,10 @@ impl Caveats {
 }
 
 fn count(number: u64, noun: &str) -> String {
-    match number {
-        1 => format!("1 {noun} is"),
-        number => format!("{number} {noun}s are"),
+    match (number, noun.split_once(' ')) {
+        (1, _) => format!("1 {noun} is"),
+        (_, Some((noun, of))) => format!("{number} {noun}s {of} are"),
+        (_, None) => format!("{number} {noun}s are"),
     }
 }
 

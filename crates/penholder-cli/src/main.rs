@@ -5,7 +5,6 @@ mod args;
 mod base64;
 mod blob_literal;
 mod caveats;
-mod column_names;
 mod csv_line;
 mod doctor;
 mod exec;

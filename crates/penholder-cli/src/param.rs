@@ -12,6 +12,8 @@ use crate::failure::{FAILED, Failure, USAGE};
 pub(crate) struct Parameters {
     /// For `?1`, `?2` …
     pub(crate) positional: Vec<Value>,
+    /// Whether a statement got them.
+    are_used: Cell<bool>,
     /// For `:name`, `@name` and `$name`.
     named: Vec<Named>,
 }
@@ -28,7 +30,7 @@ impl Parameters {
     pub(crate) fn of(positional: &[String], named: &[String]) -> Result<Self, Failure> {
         let mut parameters = Self {
             positional: positional.iter().map(|word| value(word)).collect(),
-            named: Vec::new(),
+            ..Self::default()
         };
         for word in named {
             parameters.add(word)?;
@@ -76,29 +78,42 @@ impl Parameters {
                 None => {
                     places = number;
                     let value = self.positional.get(number - 1);
-                    value.ok_or_else(|| self.wrong_number(count))?
+                    value.ok_or_else(|| self.wrong_number(count, number))?
                 }
             };
             statement.raw_bind_parameter(number, value)?;
         }
-        match self.positional.len() > places {
-            true => Err(self.wrong_number(count)),
-            false => Ok(()),
+        if self.positional.len() > places {
+            return Err(self.wrong_number(count, places + 1));
+        }
+        self.are_used.set(true);
+        Ok(())
+    }
+
+    fn given(&self) -> String {
+        match self.positional.len() {
+            1 => "1 value is given".to_owned(),
+            given => format!("{given} values are given"),
         }
     }
 
-    fn wrong_number(&self, count: usize) -> Failure {
-        let parameters = if count == 1 {
-            "parameter"
-        } else {
-            "parameters"
+    fn wrong_number(&self, count: usize, place: usize) -> Failure {
+        if !self.named.is_empty() {
+            let given = self.given();
+            let why = format!(
+                "{given} for ?1, ?2 …, which does not fit ?{place}: give one value for each of them \
+                 after the SQL"
+            );
+            return Failure::new(why, FAILED);
+        }
+        let count = match count {
+            0 => "no parameters".to_owned(),
+            1 => "1 parameter".to_owned(),
+            count => format!("{count} parameters"),
         };
-        let given = match self.positional.len() {
-            1 => "1 value is given".to_owned(),
-            given => format!("{given} values are given"),
-        };
+        let given = self.given();
         let next = "give one for each after the SQL, or names with --param NAME=VALUE";
-        let why = format!("the statement has {count} {parameters}, and {given}: {next}");
+        let why = format!("the statement has {count}, and {given}: {next}");
         Failure::new(why, FAILED)
     }
 
@@ -111,8 +126,13 @@ impl Parameters {
         Ok(&found.value)
     }
 
-    /// Refuses a name that no statement has: it is probably misspelt.
+    /// Refuses values that no statement has a place for: a name is probably misspelt.
     pub(crate) fn refuse_unused(&self) -> Result<(), Failure> {
+        if !self.positional.is_empty() && !self.are_used.get() {
+            let given = self.given();
+            let why = format!("the SQL has no parameters, and {given}: leave them out");
+            return Err(Failure::new(why, FAILED));
+        }
         match self.named.iter().find(|one| !one.is_used.get()) {
             None => Ok(()),
             Some(Named { name, .. }) => {

@@ -3,14 +3,13 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use penholder::Value;
 use penholder::rusqlite::fallible_iterator::FallibleIterator;
 use penholder::rusqlite::types::ValueRef;
 use penholder::rusqlite::{Batch, Connection, Statement};
+use penholder::{Value, column_names};
 
 use crate::args::Query;
 use crate::caveats::Caveats;
-use crate::column_names::column_names;
 use crate::failure::{FAILED, Failure};
 use crate::output;
 use crate::param::Parameters;
@@ -49,7 +48,7 @@ fn print_all(
         return Err(no_rows());
     }
     for (number, statement) in statements.into_iter().enumerate() {
-        print_rows(statement, args, number > 0)?;
+        print_rows(connection, statement, args, number > 0)?;
     }
     Ok(())
 }
@@ -71,19 +70,23 @@ fn no_rows() -> Failure {
 }
 
 /// Prints rows as SQLite returns them, so that a large result needs little memory.
-fn print_rows(mut statement: Statement<'_>, args: &Query, is_another: bool) -> Result<(), Failure> {
-    let columns = column_names(&statement)?;
-    let width = columns.len();
+fn print_rows(
+    connection: &Connection,
+    mut statement: Statement<'_>,
+    args: &Query,
+    is_another: bool,
+) -> Result<(), Failure> {
     let mut rows = statement.raw_query();
     // The first row is read before the header is printed: a statement that fails prints
-    // nothing.
-    let mut row = rows.next()?;
-    let layout = layout(args);
-    if is_another && layout.format == Format::Csv {
-        io::stdout().write_all(b"\n")?;
-    }
-    let mut printer = RowPrinter::new(columns, layout)?;
-    printer.caveats.is_export = args.csv && !io::stdout().is_terminal();
+    // nothing. And only then the names of the columns are known for sure.
+    let Some(first) = rows.next()? else {
+        drop(rows);
+        return printer(column_names(connection, &statement), args, is_another)?.end();
+    };
+    let columns = column_names(connection, first.as_ref());
+    let width = columns.len();
+    let mut printer = printer(columns, args, is_another)?;
+    let mut row = Some(first);
     while let Some(found) = row {
         let values: Result<Vec<Value>, _> = (0..width).map(|number| found.get(number)).collect();
         for number in 0..width {
@@ -95,6 +98,20 @@ fn print_rows(mut statement: Statement<'_>, args: &Query, is_another: bool) -> R
         row = rows.next()?;
     }
     printer.end()
+}
+
+/// Prints what comes before the rows.
+fn printer(columns: Vec<String>, args: &Query, is_another: bool) -> Result<RowPrinter, Failure> {
+    let layout = layout(args);
+    if is_another && layout.format == Format::Csv {
+        io::stdout().write_all(b"\n")?;
+    }
+    let mut caveats = Caveats::default();
+    caveats.note_names(&columns);
+    caveats.is_export = args.csv && !io::stdout().is_terminal();
+    let mut printer = RowPrinter::new(columns, layout)?;
+    printer.caveats = caveats;
+    Ok(printer)
 }
 
 /// Prints the only value of the only row.

@@ -219,3 +219,20 @@ fn the_exit_code_is_known_although_sigchld_is_ignored() {
     ]);
     assert_eq!(Peer::spawn(command).close().code(), Some(7));
 }
+
+#[test]
+fn memory_that_is_used_up_is_an_error_with_a_next_step() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let blob = "randomblob(900000000)";
+    for command in [
+        format!("exec x.db \"INSERT INTO entry(value) VALUES ({blob})\""),
+        "exec x.db 'INSERT INTO entry(value) VALUES (randomblob(?1))' 900000000".to_owned(),
+        format!("query x.db 'SELECT {blob}'"),
+    ] {
+        let script = format!("ulimit -v 400000; $PENHOLDER {command}");
+        let message = fixture.run_script(&script).expect_failure(1);
+        assert!(message.contains("out of memory: free memory"), "{message}");
+        assert!(message.contains("`ulimit -v`"), "{message}");
+    }
+    assert_eq!(fixture.count_entries(), 0);
+}

@@ -70,7 +70,7 @@ fn parameters_without_a_value_and_values_without_a_parameter_are_refused() {
             "the statement has 2 parameters, and 1 value is given",
         ),
         (&["SELECT ?1", "1", "2"], "and 2 values are given"),
-        (&["SELECT 1", "1"], "the statement has 0 parameters"),
+        (&["SELECT 1", "1"], "the statement has no parameters"),
     ] {
         let code = if args.iter().any(|arg| WRONG_WORDS.contains(arg)) {
             2
@@ -98,7 +98,7 @@ fn several_statements_print_their_rows_one_after_the_other() {
     // Each statement has its own `?1`.
     assert!(
         rows.expect_failure(1)
-            .contains("the statement has 1 parameter")
+            .contains("1 value is given for ?1, ?2 …, which does not fit ?1")
     );
 }
 

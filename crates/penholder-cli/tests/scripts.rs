@@ -737,3 +737,96 @@ fn named_parameters_reach_every_statement() {
     );
     assert_eq!(fixture.count_entries(), 1);
 }
+
+// ---- statements with parameters ----------------------------------------------------
+
+fn with_unique_key() -> CommandFixture {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    fixture.exec("CREATE UNIQUE INDEX one_key ON entry(key)");
+    fixture
+}
+
+#[test]
+fn a_statement_with_values_is_named_with_its_line() {
+    let fixture = with_unique_key();
+    let value = "x";
+    for (sql, expected) in [
+        (
+            "\n\nINSERT INTO missing\nVALUES (?1)",
+            "statement 1, line 3: ",
+        ),
+        (
+            "INSERT INTO entry(key)\nVALUES (?1,\nzz)",
+            "no such column: zz in line 3: nothing was written",
+        ),
+        (
+            "/* a */\nINSERT INTO entry(key) VALUES (?1), (?1)",
+            "statement 1, line 2: write: ",
+        ),
+        (
+            "INSERT INTO entry(key) VALUES (?1), (?1)",
+            "UNIQUE constraint failed: entry.key: nothing was written",
+        ),
+        (
+            "INSERT INTO entry(key) VALUES (?1, ?2)",
+            "statement 1, line 1: ",
+        ),
+        ("PRAGMA nonsense(?1)", "SQLite has no such pragma"),
+        ("BEGIN", "no COMMIT ends this transaction"),
+        ("ATTACH ?1 AS other", "write its path as a text"),
+        (".read ?1", "it is a command of SQLite's shell"),
+        ("VACUUM INTO ?1", "run `penholder backup x.db copy.db`"),
+        (
+            "VACUUM INTO 'it''s.db'",
+            "run `penholder backup x.db 'it'\\''s.db'`",
+        ),
+        ("VACUUM", "run `penholder vacuum x.db`"),
+        (
+            "CREATE TEMP TABLE a(a)",
+            "the statement has no parameters, and 1 value is given",
+        ),
+        ("/* a */", "the SQL has no parameters, and 1 value is given"),
+    ] {
+        let message = fixture.run(["exec", "x.db", sql, value]).expect_failure(1);
+        assert!(message.contains(expected), "{sql}: {message}");
+        assert!(!message.contains("with_write_lock"), "{sql}: {message}");
+    }
+    let several = "INSERT INTO entry(key)\nVALUES (?1);\nDELETE FROM entry";
+    let message = fixture
+        .run(["exec", "x.db", several, value])
+        .expect_failure(2);
+    assert!(message.contains("statement 2, line 3: "), "{message}");
+    assert_eq!(fixture.count_entries(), 0);
+}
+
+#[test]
+fn changes_that_a_failure_leaves_are_counted() {
+    let fixture = with_unique_key();
+    let sql = "INSERT OR FAIL INTO entry(key) VALUES (?1), (?1)";
+    let message = fixture.run(["exec", "x.db", sql, "x"]).expect_failure(1);
+    assert!(
+        message.contains("the change before the failure was kept"),
+        "{message}"
+    );
+    assert!(!message.contains("nothing was written"), "{message}");
+    assert_eq!(fixture.count_entries(), 1);
+}
+
+#[test]
+fn values_that_no_statement_takes_are_refused() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    for (args, expected) in [
+        (&["SELECT 1", "5", "-p", "a=1"][..], "1 value is given"),
+        (
+            &["SELECT :a", "5", "-p", "a=1"],
+            "1 value is given for ?1, ?2 …",
+        ),
+        (&["SELECT :a, ?2", "5", "-p", "a=1"], "does not fit ?2"),
+    ] {
+        for command in ["exec", "query"] {
+            let all = [command, "x.db"].into_iter().chain(args.iter().copied());
+            let message = fixture.run(all).expect_failure(1);
+            assert!(message.contains(expected), "{args:?}: {message}");
+        }
+    }
+}

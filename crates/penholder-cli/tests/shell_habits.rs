@@ -14,7 +14,7 @@ const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 fn a_command_that_succeeds_is_quiet_if_asked() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     fs::write(fixture.join("rows.csv"), "key,value\n1,1\n").unwrap();
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 10] = [
         &["exec", "x.db", "INSERT INTO entry VALUES (1, 1)"],
         &["import", "x.db", "entry", "rows.csv"],
         &["import", "x.db", "entry", "rows.csv", "--atomic"],
@@ -24,6 +24,7 @@ fn a_command_that_succeeds_is_quiet_if_asked() {
         &["vacuum", "x.db"],
         &["checkpoint", "x.db"],
         &["run", "x.db", "true"],
+        &["stress", "s.db", "--processes", "2", "--writes", "5"],
     ];
     for quiet in ["-q", "--quiet"] {
         for args in commands {
@@ -125,7 +126,7 @@ fn the_option_counts_more_than_the_environment_and_a_wrong_value_is_named() {
 
 #[test]
 fn run_takes_a_command_as_flock_does() {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     for (args, printed) in [
         (
             &["run", "x.db", "printf", "%s|", "-n", "--", "a b"][..],
@@ -148,7 +149,7 @@ fn run_takes_a_command_as_flock_does() {
 
 #[test]
 fn run_that_does_not_wait_says_nothing() {
-    let fixture = CommandFixture::new(PENHOLDER);
+    let fixture = CommandFixture::with_table(PENHOLDER);
     let _holder = fixture.hold_lock(&[]);
     for (options, code) in [(&["-n"][..], 75), (&["--nonblock", "-E", "9"], 9)] {
         let args = [&["run"], options, &["x.db", "echo", "ran"]].concat();

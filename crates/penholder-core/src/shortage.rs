@@ -47,12 +47,11 @@ impl Shortage {
             _ => None,
         }
     }
-}
 
-/// What to do about it.
-impl fmt::Display for Shortage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+    /// Returns what to do about it.
+    #[must_use]
+    pub fn advice(self) -> &'static str {
+        match self {
             Self::Descriptors => {
                 "close files that this process has open, or raise its limit (`ulimit -n`)"
             }
@@ -64,6 +63,13 @@ impl fmt::Display for Shortage {
             }
             Self::Disk => "make room on the disk",
             Self::Quota => "delete files of this user, or raise the disk quota",
-        })
+        }
+    }
+}
+
+/// What to do about it.
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.advice())
     }
 }

@@ -652,6 +652,14 @@ impl Error {
         holder.lock.keeps_writers_out().then_some(&holder.process)
     }
 
+    /// Returns whether SQLite keeps what a statement had changed before it failed, because it uses
+    /// `FAIL`.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn has_kept_changes(&self) -> bool {
+        matches!(&*self.kind, Kind::Sqlite { kept, .. } if *kept != Kept::Nothing)
+    }
+
     /// Returns the error of the write lock, if it is one.
     #[must_use]
     pub fn lock_error(&self) -> Option<&LockError> {
@@ -857,8 +865,9 @@ fn sqlite_text(
     }
     write!(f, "{}", one_line(source))?;
     let kept = match kept {
-        Kept::Changes(count) => format!("the {count} changes"),
-        Kept::Uncounted => "changes".to_owned(),
+        Kept::Changes(1) => "the change before the failure was".to_owned(),
+        Kept::Changes(count) => format!("the {count} changes before the failure were"),
+        Kept::Uncounted => "changes before the failure were".to_owned(),
         Kept::Nothing => {
             let next = setting.map(Setting::text);
             let next = next.or_else(|| next_step(what, source));
@@ -867,8 +876,8 @@ fn sqlite_text(
     };
     write!(
         f,
-        ": {kept} before the failure were kept, because the statement, its table or a trigger \
-         uses FAIL: use `batch` to roll them back"
+        ": {kept} kept, because the statement, its table or a trigger uses FAIL: run it in a \
+         transaction to undo that"
     )
 }
 
@@ -1065,6 +1074,7 @@ fn next_step(what: &str, error: &rusqlite::Error) -> Option<&'static str> {
     }
     Some(match error.sqlite_error_code()? {
         ErrorCode::NotADatabase => "nothing was changed; check the path",
+        ErrorCode::OutOfMemory => Shortage::Memory.advice(),
         ErrorCode::DiskFull => "nothing was written; make room on the disk and try again",
         ErrorCode::SystemIoFailure => {
             "make room on the disk, and check quotas, file size limits and the disk itself"

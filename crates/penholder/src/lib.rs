@@ -192,6 +192,8 @@ pub use maintenance::{Checkpoint, Migrated};
 pub use options::{ConnectionRole, GroupCommit, GroupLimits, OpenOptions, Synchronous};
 pub use penholder_lock as lock;
 pub use rusqlite;
+#[doc(hidden)]
+pub use sqlite::ffi::column_names;
 pub use write::Transaction;
 
 /// Returns the version of the SQLite library in this program.

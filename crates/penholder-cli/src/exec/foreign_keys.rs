@@ -1,21 +1,45 @@
 //! Foreign keys of a script that switches them off: they are checked before the commit.
 
 use std::collections::HashMap;
+use std::fmt;
 
-use penholder::rusqlite::{self, Connection};
+use penholder::rusqlite::types::{FromSql, FromSqlResult, ToSqlOutput, ValueRef};
+use penholder::rusqlite::{self, Connection, ToSql};
 
 use crate::failure::{FAILED, Failure, say};
 
 /// How many violations a message names.
 const NAMED: usize = 5;
 
+/// The name of a table, which need not be UTF-8.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct TableName(Vec<u8>);
+
+impl FromSql for TableName {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        value.as_bytes().map(|bytes| Self(bytes.to_vec()))
+    }
+}
+
+impl ToSql for TableName {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(&self.0)))
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
 /// A row whose parent is missing: the table, the row, and the table of the parent.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Violation {
-    table: String,
+    table: TableName,
     /// `None` in a table without rowids.
     row: Option<i64>,
-    parent: String,
+    parent: TableName,
     key: i64,
 }
 
@@ -67,7 +91,7 @@ impl ForeignKeyCheck {
 /// All rows whose parent is missing. `unchecked` is told of tables that SQLite cannot check.
 fn violations(
     connection: &Connection,
-    unchecked: impl Fn(&str, rusqlite::Error),
+    unchecked: impl Fn(&TableName, rusqlite::Error),
 ) -> rusqlite::Result<Vec<Violation>> {
     let mut found = Vec::new();
     for table in tables(connection)? {
@@ -79,7 +103,7 @@ fn violations(
 }
 
 /// The tables of the database, also those that the script has just described to SQLite.
-fn tables(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+fn tables(connection: &Connection) -> rusqlite::Result<Vec<TableName>> {
     let mut ask = connection.prepare(
         "SELECT DISTINCT t.name FROM sqlite_schema AS t, pragma_foreign_key_list(t.name) \
          WHERE t.type = 'table'",
@@ -90,7 +114,7 @@ fn tables(connection: &Connection) -> rusqlite::Result<Vec<String>> {
 
 fn add_violations(
     connection: &Connection,
-    table: &str,
+    table: &TableName,
     found: &mut Vec<Violation>,
 ) -> rusqlite::Result<()> {
     let mut ask = connection.prepare("SELECT * FROM pragma_foreign_key_check(?1)")?;

@@ -16,7 +16,6 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use penholder::lock::WriteGuard;
-use penholder::rusqlite;
 use penholder::{Database, Executed, Value};
 use penholder_core::shell_word;
 
@@ -30,6 +29,7 @@ use other_locks::OtherLocks;
 use plan::Plan;
 use preset::Preset;
 use runner::Runner;
+use script::ScriptStatement;
 
 /// An interruption before the first statement.
 const NOTHING: &str = ": nothing was written";
@@ -56,9 +56,7 @@ pub(crate) fn run(args: &Exec, interruption: &Interruption) -> Result<ExitCode, 
 /// The SQL, and how it runs.
 struct Job<'a> {
     args: &'a Exec,
-    sql: &'a str,
     parameters: Parameters,
-    /// With positional parameters alone, the SQL is one statement, otherwise a script.
     plan: Plan<'a>,
     preset: Preset,
     locks: OtherLocks<'a>,
@@ -71,15 +69,17 @@ impl<'a> Job<'a> {
     fn new(args: &'a Exec, sql: &'a str, interruption: &'a Interruption) -> Result<Self, Failure> {
         let db = shell_word(&args.target.db);
         let parameters = Parameters::of(&args.params, &args.named)?;
-        let plan = match parameters.are_positional() {
-            false => plan::plan(&script::statements(sql), &db)?,
-            true => Plan::default(),
-        };
+        let statements = script::statements(sql);
+        if let (true, [_, second, ..]) = (parameters.are_positional(), &statements[..]) {
+            let why = "values for ?1, ?2 … need a single statement: name the parameters of several, \
+                       as in :name, and give their values with --param name=VALUE";
+            return Err(Failure::new(why, USAGE).at(&second.place()));
+        }
+        let plan = plan::plan(&statements, &db)?;
         Ok(Self {
             locks: OtherLocks::of(&plan, args)?,
             preset: Preset::default(),
             args,
-            sql,
             parameters,
             plan,
             db,
@@ -134,13 +134,14 @@ impl<'a> Job<'a> {
         });
     }
 
-    /// Runs one statement with parameters, or any number of statements without, in one
-    /// transaction. `guard` is the lock that others see, if it is not that of `db`.
+    /// Runs the statements in one transaction. `guard` is the lock that others see, if it is not that of `db`.
     fn execute(&self, db: &Database, guard: Option<&WriteGuard>) -> Result<Executed, Failure> {
         let note = |sql: &str| guard.map_or((), |guard| guard.note_statement(sql));
-        if self.parameters.are_positional() {
-            note(self.sql);
-            return self.execute_one(db);
+        if self.parameters.are_positional()
+            && let Some(statement) = self.plan.only_change()
+        {
+            note(statement.sql);
+            return self.execute_one(db, statement);
         }
         let runner = Runner {
             plan: &self.plan,
@@ -166,17 +167,16 @@ impl<'a> Job<'a> {
         })
     }
 
-    fn execute_one(&self, db: &Database) -> Result<Executed, Failure> {
+    /// Runs a statement as its own transaction, which another process may do for this one.
+    fn execute_one(
+        &self,
+        db: &Database,
+        statement: &ScriptStatement<'_>,
+    ) -> Result<Executed, Failure> {
         self.interruption.set_outcome(UNCOMMITTED);
-        db.execute(self.sql, self.parameters.positional.clone())
-            .map_err(|error| match error.sqlite_error() {
-                Some(rusqlite::Error::MultipleStatement) => {
-                    let message = "parameters need a single statement: split the SQL or write the \
-                                   values into it";
-                    Failure::new(message, USAGE)
-                }
-                _ => error.into(),
-            })
+        let values = self.parameters.positional.clone();
+        let done = db.execute(statement.sql, values);
+        done.map_err(|error| runner::explain_write(statement, error))
     }
 }
 
@@ -186,6 +186,7 @@ fn print_returned(done: &Executed) -> Result<(), Failure> {
     }
     let columns = done.returned.columns().to_vec();
     let mut printer = RowPrinter::new(columns, Layout::for_stdout())?;
+    printer.caveats.note_names(done.returned.columns());
     for row in done.returned.iter() {
         for value in row.values() {
             // Wrong bytes were replaced by this character when the row was read.

@@ -13,11 +13,16 @@
 //! | of the layout | first in the script | applied before a new database is made; runs, and is read back |
 //! | of the database | anywhere | runs, and is read back |
 
+use std::path::Path;
+
+use penholder_core::shell_word;
+
 use super::kind::Kind;
 use super::pragma::{Effect, Pragma};
 use super::script::ScriptStatement;
 use super::shell_command::ShellCommand;
 use crate::failure::{FAILED, Failure};
+use crate::sql_text::{TokenKind, Tokens};
 
 /// A statement, and what happens to it.
 #[derive(Debug)]
@@ -75,6 +80,17 @@ impl Plan<'_> {
     pub(super) fn sets_encoding(&self) -> bool {
         let mut settings = self.settings();
         settings.any(|(pragma, _, is_layout)| is_layout && pragma.name == "encoding")
+    }
+
+    /// The statement, if it is the only one and changes rows.
+    pub(super) fn only_change(&self) -> Option<&ScriptStatement<'_>> {
+        const WORDS: [&str; 5] = ["INSERT", "REPLACE", "UPDATE", "DELETE", "WITH"];
+        let [Step { statement, action }] = &self.steps[..] else {
+            return None;
+        };
+        let first = Tokens::significant(statement.sql).next()?;
+        let is_change = *action == Action::Run && WORDS.iter().any(|word| first.is(word));
+        is_change.then_some(statement)
     }
 
     pub(super) fn attaches(&self) -> bool {
@@ -135,6 +151,20 @@ pub(super) fn without_effect(
         statement,
         &format!("PRAGMA {name}: {why}: nothing was written: {next}"),
     )
+}
+
+/// The command that does what `VACUUM`, or `VACUUM INTO`, would do.
+fn instead_of_vacuum(statement: &ScriptStatement<'_>, db: &str) -> String {
+    let mut tokens = Tokens::significant(statement.sql);
+    if !tokens.any(|token| token.is("INTO")) {
+        return format!("penholder vacuum {db}");
+    }
+    let file = tokens
+        .next()
+        .filter(|token| token.kind == TokenKind::Quoted);
+    let copy = file.map_or("copy.db".into(), |token| token.value());
+    let copy = shell_word(Path::new(&*copy));
+    format!("penholder backup {db} {copy}")
 }
 
 /// Refuses a pragma that can have no effect wherever it stands.
@@ -248,12 +278,13 @@ impl Script<'_, '_> {
         if self.kinds.iter().all(may_stand) && self.kinds.iter().any(is_layout) {
             return Ok(true);
         }
+        let statement = &self.statements[vacuum];
+        let next = instead_of_vacuum(statement, self.db);
         let why = format!(
             "VACUUM does not run in a transaction, and the statements run in one: nothing was \
-             written: leave it out, and run `penholder vacuum {}`",
-            self.db
+             written: leave it out, and run `{next}`"
         );
-        Err(refused(&self.statements[vacuum], &why))
+        Err(refused(statement, &why))
     }
 
     fn action(&self, index: usize, is_vacuum: bool) -> Result<Action, Failure> {

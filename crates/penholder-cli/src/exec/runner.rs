@@ -1,8 +1,10 @@
 //! Running the steps of a plan on a connection.
 
+use std::ffi::c_int;
+
 use penholder::rusqlite::fallible_iterator::FallibleIterator;
 use penholder::rusqlite::{self, Batch, Connection, ffi};
-use penholder::{Executed, RowSet};
+use penholder::{Executed, RowSet, column_names};
 
 use super::foreign_keys::ForeignKeyCheck;
 use super::plan::{Action, Plan, Step, refused, without_effect};
@@ -112,12 +114,13 @@ impl Runner<'_> {
         let failed = |error| explain(script, error);
         let mut batch = Batch::new(connection, script.sql);
         while let Some(mut statement) = batch.next().map_err(failed)? {
-            if statement.parameter_count() > 0 {
+            if statement.parameter_count() > 0 || self.parameters.are_positional() {
                 let bound = self.parameters.bind(&mut statement);
                 bound.map_err(|failure| failure.at(&script.place()))?;
             }
             let before = connection.total_changes();
-            done.returned = RowSet::of(&mut statement).map_err(failed)?;
+            done.returned =
+                RowSet::of(&mut statement, |one| column_names(connection, one)).map_err(failed)?;
             if connection.total_changes() != before {
                 done.rows_changed += connection.changes();
             }
@@ -225,25 +228,49 @@ fn store_encoding(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 fn explain(statement: &ScriptStatement<'_>, error: rusqlite::Error) -> Failure {
+    let next = next_step(&error);
+    let error = match error {
+        // Its text would repeat the whole statement.
+        rusqlite::Error::SqlInputError {
+            error, msg, offset, ..
+        } => rusqlite::Error::SqliteFailure(error, Some(at_line(statement, &msg, offset))),
+        error => error,
+    };
+    let error = penholder::Error::from(error);
+    refused(statement, &format!("{error}: nothing was written{next}"))
+}
+
+/// The message for a statement that was a transaction of its own.
+pub(super) fn explain_write(statement: &ScriptStatement<'_>, error: penholder::Error) -> Failure {
+    match error.sqlite_error() {
+        Some(rusqlite::Error::SqlInputError { msg, offset, .. }) => {
+            let why = at_line(statement, msg, *offset);
+            refused(statement, &format!("run SQL: {why}: nothing was written"))
+        }
+        Some(_) if !error.is_timeout() && !error.has_kept_changes() => {
+            refused(statement, &format!("{error}: nothing was written"))
+        }
+        _ => Failure::from(error).at(&statement.place()),
+    }
+}
+
+/// What SQLite says of the text of a statement, with the line.
+fn at_line(statement: &ScriptStatement<'_>, message: &str, offset: c_int) -> String {
+    let line = statement.line_of(usize::try_from(offset).unwrap_or(0));
+    match line == statement.line {
+        true => message.to_owned(),
+        false => format!("{message} in line {line}"),
+    }
+}
+
+fn next_step(error: &rusqlite::Error) -> &'static str {
     let code = error.sqlite_error().map(|error| error.extended_code);
-    let next = match code {
+    match code {
         Some(ffi::SQLITE_CONSTRAINT_FOREIGNKEY) => MEND_KEYS,
         // SQLite says `main` of the parent of a foreign key.
         _ if error.to_string().contains("no such table: main.") => CREATE_LATER,
         _ => "",
-    };
-    let error = match error {
-        // Its text would repeat the whole statement.
-        rusqlite::Error::SqlInputError { msg, offset, .. } => {
-            let line = statement.line_of(usize::try_from(offset).unwrap_or(0));
-            match line == statement.line {
-                true => format!("run SQL: {msg}"),
-                false => format!("run SQL: {msg} in line {line}"),
-            }
-        }
-        error => penholder::Error::from(error).to_string(),
-    };
-    refused(statement, &format!("{error}: nothing was written{next}"))
+    }
 }
 
 /// What to do if the order of the statements violates foreign keys for a while.

@@ -98,6 +98,9 @@ fn print(
     report: &(impl Display + Serialize),
     exit_code: ExitCode,
 ) -> Result<ExitCode, Failure> {
+    if args.quiet && exit_code == ExitCode::SUCCESS {
+        return Ok(exit_code);
+    }
     let printed = if args.json {
         output::print_json(report)
     } else {

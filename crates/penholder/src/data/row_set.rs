@@ -57,35 +57,40 @@ impl RowSet {
     }
 
     /// Runs a prepared statement, whose parameters are bound, to its end and collects its rows.
+    /// `names` is asked for the names of its columns.
     ///
     /// # Errors
     ///
     /// Those of SQLite.
     #[doc(hidden)]
-    pub fn of(statement: &mut rusqlite::Statement<'_>) -> rusqlite::Result<Self> {
-        Self::up_to(usize::MAX, statement)
+    pub fn of(
+        statement: &mut rusqlite::Statement<'_>,
+        names: impl Fn(&rusqlite::Statement<'_>) -> Vec<String>,
+    ) -> rusqlite::Result<Self> {
+        Self::up_to(usize::MAX, statement, names)
     }
 
     /// Collects at most `max` rows, and runs the statement no further.
     pub(crate) fn up_to(
         max: usize,
         statement: &mut rusqlite::Statement<'_>,
+        names: impl Fn(&rusqlite::Statement<'_>) -> Vec<String>,
     ) -> rusqlite::Result<Self> {
         // Read after the first step, which prepares the statement again if the schema has
         // changed.
-        let mut columns = None;
+        let mut columns: Option<Arc<[String]>> = None;
         let mut rows = Vec::new();
         let mut found = statement.raw_query();
         while rows.len() < max {
             let Some(row) = found.next()? else {
                 break;
             };
-            let columns = columns.get_or_insert_with(|| names(row.as_ref()));
+            let columns = columns.get_or_insert_with(|| names(row.as_ref()).into());
             let values: rusqlite::Result<_> = (0..columns.len()).map(|at| row.get(at)).collect();
             rows.push(Row::new(Arc::clone(columns), values?));
         }
         drop(found);
-        let columns = columns.unwrap_or_else(|| names(statement));
+        let columns = columns.unwrap_or_else(|| names(statement).into());
         Ok(Self { columns, rows })
     }
 
@@ -123,12 +128,6 @@ impl RowSet {
     pub fn iter(&self) -> std::slice::Iter<'_, Row> {
         self.rows.iter()
     }
-}
-
-fn names(statement: &rusqlite::Statement<'_>) -> Arc<[String]> {
-    #[expect(clippy::useless_conversion, reason = "a vector up to rusqlite 0.40")]
-    let names = statement.column_names().into_iter();
-    names.map(str::to_owned).collect()
 }
 
 impl Index<usize> for RowSet {

@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 
 use penholder_core::Deadline;
 use rusqlite::functions::FunctionFlags;
-use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::hooks::Authorization;
 use rusqlite::limits::Limit;
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::batch_table::{BatchTable, TABLE};
 use super::wire::LAYOUT;
@@ -31,6 +31,7 @@ use crate::error::{Error, Result};
 use crate::group::Work;
 use crate::location::Location;
 use crate::options::OpenOptions;
+use crate::sqlite::ffi::{Access, set_authorizer};
 use crate::sqlite::fingerprint::{self, Fingerprint};
 use crate::sqlite::query;
 use crate::sqlite::sql::{StatementKind, first_word};
@@ -254,13 +255,13 @@ fn install_hooks(
     origin: Instant,
 ) -> rusqlite::Result<()> {
     let is_restricted = Arc::clone(is_restricted);
-    connection.authorizer(Some(move |context: AuthContext<'_>| {
+    set_authorizer(connection, move |access| {
         if is_restricted.load(Relaxed) {
-            authorize(&context)
+            authorize(access)
         } else {
             Authorization::Allow
         }
-    }))?;
+    })?;
     let ends = Arc::clone(ends);
     connection.progress_handler(
         STEPS_BETWEEN_CHECKS,
@@ -393,22 +394,22 @@ fn has_foreign_code(connection: &Connection) -> rusqlite::Result<bool> {
 }
 
 /// Lets a statement change rows of the main database, and nothing else.
-fn authorize(context: &AuthContext<'_>) -> Authorization {
-    let is_main = context.database_name.is_none_or(|name| name == "main");
-    let is_allowed = match context.action {
-        AuthAction::Select | AuthAction::Recursive | AuthAction::Read { .. } => true,
-        AuthAction::Function { function_name } => {
-            let is = |name: &&str| function_name.eq_ignore_ascii_case(name);
+fn authorize(access: &Access<'_>) -> Authorization {
+    let name = |text: Option<&'_ CStr>| text.unwrap_or_default().to_bytes().to_owned();
+    let is_allowed = match access.code {
+        ffi::SQLITE_SELECT | ffi::SQLITE_RECURSIVE | ffi::SQLITE_READ => true,
+        ffi::SQLITE_FUNCTION => {
+            let function = name(access.second);
+            let is = |name: &&str| function.eq_ignore_ascii_case(name.as_bytes());
             let all = CONNECTION_FUNCTIONS.iter().chain(&LOCAL_FUNCTIONS);
             !all.chain(&SLOW_FUNCTIONS).chain(&SILENT_FUNCTIONS).any(is)
         }
-        AuthAction::Insert { table_name }
-        | AuthAction::Delete { table_name }
-        | AuthAction::Update { table_name, .. } => {
-            let is_ours = table_name.eq_ignore_ascii_case(TABLE);
-            let is_schema = table_name
-                .get(..7)
-                .is_some_and(|start| start.eq_ignore_ascii_case("sqlite_"));
+        ffi::SQLITE_INSERT | ffi::SQLITE_DELETE | ffi::SQLITE_UPDATE => {
+            let table = name(access.first);
+            let is_main = access.database.is_none_or(|name| name == c"main");
+            let is_ours = table.eq_ignore_ascii_case(TABLE.as_bytes());
+            let start = table.get(..7);
+            let is_schema = start.is_some_and(|start| start.eq_ignore_ascii_case(b"sqlite_"));
             is_main && !is_ours && !is_schema
         }
         _ => false,
@@ -416,9 +417,9 @@ fn authorize(context: &AuthContext<'_>) -> Authorization {
     if !is_allowed {
         return Authorization::Deny;
     }
-    match context.action {
+    match access.code {
         // It is executed, but row by row: SQLite would empty a whole table in one step.
-        AuthAction::Delete { .. } => Authorization::Ignore,
+        ffi::SQLITE_DELETE => Authorization::Ignore,
         _ => Authorization::Allow,
     }
 }

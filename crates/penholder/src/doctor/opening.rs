@@ -153,7 +153,7 @@ fn foreign_keys(reader: &Connection) -> rusqlite::Result<Finding> {
     let rows = statement.query_map([], |row| {
         let row_id: Option<i64> = row.get(1)?;
         let row_id = row_id.map_or_else(String::new, |id| format!(" row {id}"));
-        let (table, parent): (String, String) = (row.get(0)?, row.get(2)?);
+        let (table, parent) = (integrity::text(row, 0)?, integrity::text(row, 2)?);
         Ok(format!("{table}{row_id} refers to no row of {parent}"))
     })?;
     let mut faults = Vec::new();

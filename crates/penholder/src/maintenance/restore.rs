@@ -367,12 +367,14 @@ struct Contents {
     free_pages: i64,
     user_version: i64,
     application_id: i64,
-    schema: Vec<Option<String>>,
+    /// As bytes: names in it need not be UTF-8.
+    schema: Vec<Option<Vec<u8>>>,
 }
 
 impl Contents {
     fn of(connection: &Connection) -> rusqlite::Result<Self> {
-        let mut ask = connection.prepare("SELECT sql FROM sqlite_schema ORDER BY rowid")?;
+        let sql = "SELECT CAST(sql AS BLOB) FROM sqlite_schema ORDER BY rowid";
+        let mut ask = connection.prepare(sql)?;
         let schema = ask
             .query_map([], |row| row.get(0))?
             .collect::<Result<_, _>>()?;

@@ -7,10 +7,12 @@ use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use penholder_core::fork_generation;
-use rusqlite::{Connection, ffi};
+use rusqlite::hooks::{Action, AuthContext, Authorization};
+use rusqlite::{Connection, Statement, StatementStatus, ffi};
 
 use super::watched_paths;
 use crate::sys::{self, BornFile, FromRawFd};
@@ -218,6 +220,167 @@ pub(crate) fn unset_rollback_hook(connection: &Connection) {
     let handle = unsafe { connection.handle() };
     // SAFETY: the handle is this thread's; without a hook there is nothing to call.
     unsafe { ffi::sqlite3_rollback_hook(handle, None, std::ptr::null_mut()) };
+}
+
+/// What the authorizer is asked for, with the names as SQLite has them. rusqlite panics at those
+/// that are not UTF-8, which other programs can give to tables and columns.
+#[derive(Debug)]
+pub(crate) struct Access<'a> {
+    /// `SQLITE_INSERT`, for example.
+    pub(crate) code: c_int,
+    /// The name of the table, for most codes.
+    pub(crate) first: Option<&'a CStr>,
+    /// The name of the column or the function, for most codes.
+    pub(crate) second: Option<&'a CStr>,
+    pub(crate) database: Option<&'a CStr>,
+}
+
+/// Sets the authorizer of a connection, in place of one that was set before.
+///
+/// # Errors
+///
+/// Those of SQLite.
+pub(crate) fn set_authorizer<F>(connection: &mut Connection, authorize: F) -> rusqlite::Result<()>
+where
+    F: Fn(&Access<'_>) -> Authorization + Send + Sync + 'static,
+{
+    let authorize = Arc::new(authorize);
+    let kept = Arc::clone(&authorize);
+    // Never called. rusqlite frees it with the connection, or when another one is set, and then
+    // ours is no longer called either.
+    connection.authorizer(Some(move |_: AuthContext<'_>| {
+        let _ = &kept;
+        Authorization::Deny
+    }))?;
+    let target: *const F = Arc::as_ptr(&authorize);
+    // SAFETY: the handle is open and not closed here.
+    let handle = unsafe { connection.handle() };
+    // SAFETY: the handle is this thread's; rusqlite keeps the target, see above.
+    unsafe { ffi::sqlite3_set_authorizer(handle, Some(ask::<F>), target.cast_mut().cast()) };
+    Ok(())
+}
+
+unsafe extern "C" fn ask<F: Fn(&Access<'_>) -> Authorization>(
+    target: *mut c_void,
+    code: c_int,
+    first: *const c_char,
+    second: *const c_char,
+    database: *const c_char,
+    _accessor: *const c_char,
+) -> c_int {
+    // SAFETY: SQLite passes C text or null, which it keeps during the call.
+    let text = |text: *const c_char| (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) });
+    let access = Access {
+        code,
+        first: text(first),
+        second: text(second),
+        database: text(database),
+    };
+    // SAFETY: the target that the authorizer was set with.
+    let authorize = unsafe { &*target.cast::<F>() };
+    match authorize(&access) {
+        Authorization::Allow => ffi::SQLITE_OK,
+        Authorization::Ignore => ffi::SQLITE_IGNORE,
+        _ => ffi::SQLITE_DENY,
+    }
+}
+
+/// Sets the update hook of a connection, in place of one that was set before. It is told of the
+/// change and of the rowid: rusqlite panics at the name of a table that is not UTF-8.
+///
+/// # Errors
+///
+/// Those of SQLite.
+pub(crate) fn set_update_hook<F>(connection: &mut Connection, hook: F) -> rusqlite::Result<()>
+where
+    F: Fn(Action, i64) + Send + Sync + 'static,
+{
+    let hook = Arc::new(hook);
+    let kept = Arc::clone(&hook);
+    // As in `set_authorizer`.
+    connection.update_hook(Some(move |_, _: &str, _: &str, _| {
+        let _ = &kept;
+    }))?;
+    let target: *const F = Arc::as_ptr(&hook);
+    // SAFETY: the handle is open and not closed here.
+    let handle = unsafe { connection.handle() };
+    // SAFETY: the handle is this thread's; rusqlite keeps the target.
+    unsafe { ffi::sqlite3_update_hook(handle, Some(tell::<F>), target.cast_mut().cast()) };
+    Ok(())
+}
+
+unsafe extern "C" fn tell<F: Fn(Action, i64)>(
+    target: *mut c_void,
+    code: c_int,
+    _database: *const c_char,
+    _table: *const c_char,
+    id: i64,
+) {
+    // SAFETY: the target that the hook was set with.
+    let hook = unsafe { &*target.cast::<F>() };
+    hook(Action::from(code), id);
+}
+
+/// Returns the names of the columns of a statement that has run, at least for its first row. What
+/// is not UTF-8 in them is replaced by U+FFFD; rusqlite panics at it.
+#[doc(hidden)]
+#[must_use]
+pub fn column_names(connection: &Connection, statement: &Statement<'_>) -> Vec<String> {
+    let count = statement.column_count();
+    if count == 0 {
+        return Vec::new();
+    }
+    let Some(found) = handle_of(connection, statement) else {
+        return statement.column_names().map(str::to_owned).collect();
+    };
+    let name = |number: usize| {
+        let number = c_int::try_from(number).unwrap_or(c_int::MAX);
+        // SAFETY: a statement of this connection, which is this thread's.
+        let name = unsafe { ffi::sqlite3_column_name(found, number) };
+        // SAFETY: null without memory, or C text that stays until the statement changes.
+        let name = (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) });
+        name.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    };
+    (0..count).map(name).collect()
+}
+
+/// Returns the handle of a statement that has run; rusqlite does not tell it. It is the one of
+/// which a counter goes back to zero when rusqlite is asked to do that.
+fn handle_of(connection: &Connection, statement: &Statement<'_>) -> Option<*mut ffi::sqlite3_stmt> {
+    // SAFETY: a statement of this connection, which is this thread's; nothing is reset.
+    let steps = |one| unsafe { ffi::sqlite3_stmt_status(one, ffi::SQLITE_STMTSTATUS_VM_STEP, 0) };
+    let mut candidates: Vec<_> = Statements::of(connection).collect();
+    candidates.retain(|&one| steps(one) != 0);
+    if candidates.len() > 1 {
+        statement.reset_status(StatementStatus::VmStep);
+        candidates.retain(|&one| steps(one) == 0);
+    }
+    candidates.pop()
+}
+
+/// The handles of all statements of a connection.
+struct Statements {
+    handle: *mut ffi::sqlite3,
+    last: *mut ffi::sqlite3_stmt,
+}
+
+impl Statements {
+    fn of(connection: &Connection) -> Self {
+        // SAFETY: the handle is open and not closed here.
+        let handle = unsafe { connection.handle() };
+        let last = std::ptr::null_mut();
+        Self { handle, last }
+    }
+}
+
+impl Iterator for Statements {
+    type Item = *mut ffi::sqlite3_stmt;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // SAFETY: the handle is this thread's, and no statement is finalized meanwhile.
+        self.last = unsafe { ffi::sqlite3_next_stmt(self.handle, self.last) };
+        (!self.last.is_null()).then_some(self.last)
+    }
 }
 
 impl WalCountingConnection {

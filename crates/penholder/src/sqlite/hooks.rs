@@ -14,7 +14,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Re
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use rusqlite::hooks::{Action, AuthContext, Authorization};
+use rusqlite::hooks::{Action, Authorization};
+
+use super::ffi;
 
 const OUTSIDE: u8 = 0;
 const OPEN: u8 = 1;
@@ -95,12 +97,12 @@ impl Hooks {
             let _ = hook.state.compare_exchange(OPEN, ENDED, Relaxed, Relaxed);
         }))?;
         let hook = Arc::clone(&hooks);
-        connection.update_hook(Some(move |action, _: &str, _: &str, id| {
+        ffi::set_update_hook(connection, move |action, id| {
             hook.calls.update.store(true, Relaxed);
             if action == Action::SQLITE_INSERT && id == hook.watched_id.load(Relaxed) {
                 hook.inserted.store(true, Relaxed);
             }
-        }))?;
+        })?;
         let hook = Arc::clone(&hooks);
         connection.progress_handler(
             STEPS_BETWEEN_CHECKS,
@@ -110,10 +112,10 @@ impl Hooks {
             }),
         )?;
         let hook = Arc::clone(&hooks);
-        connection.authorizer(Some(move |_: AuthContext<'_>| {
+        ffi::set_authorizer(connection, move |_| {
             hook.calls.authorizer.store(true, Relaxed);
             Authorization::Allow
-        }))?;
+        })?;
         Ok(hooks)
     }
 

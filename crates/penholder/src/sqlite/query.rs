@@ -2,6 +2,7 @@
 
 use rusqlite::Connection;
 
+use super::ffi::column_names;
 use crate::data::{RowSet, Value, is_blank};
 
 /// Runs one statement to its end and keeps its rows.
@@ -40,7 +41,7 @@ pub(crate) fn query_up_to(
     for (number, value) in params.iter().enumerate() {
         prepared.raw_bind_parameter(number + 1, value)?;
     }
-    RowSet::up_to(max, &mut prepared)
+    RowSet::up_to(max, &mut prepared, |one| column_names(connection, one))
 }
 
 /// Runs a statement without parameters and rows, such as `COMMIT`.
