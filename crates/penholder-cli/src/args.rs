@@ -574,7 +574,9 @@ pub(crate) struct History {
 Keys:
   up, down     select a process
   d, Enter     show all details of the process
+  t, c, K      send it TERM, CONT or KILL, after a question
   p, space     pause
+  ?            show all keys
   q, Esc       quit
 
 top reads the queue file (db.lockq), which costs almost nothing and does not

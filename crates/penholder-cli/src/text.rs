@@ -21,6 +21,19 @@ pub(crate) fn duration(duration: Duration) -> String {
     micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
 }
 
+/// How long something has lasted, in at most seven characters for some years: `3.3 s`, `12m 03s`,
+/// `5h 07m`, `2d 04h`.
+pub(crate) fn age(age: Duration) -> String {
+    let seconds = age.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match seconds {
+        0..100 => duration(age),
+        100..3600 => format!("{minutes}m {:02}s", seconds % 60),
+        3600..86_400 => format!("{hours}h {:02}m", minutes % 60),
+        _ => format!("{days}d {:02}h", hours % 24),
+    }
+}
+
 /// A time of the wall clock, in the format of the lock record.
 pub(crate) fn timestamp(time: SystemTime) -> String {
     jiff::Timestamp::try_from(time)
@@ -72,6 +85,15 @@ mod tests {
         assert_eq!(size(45_678), "45 kB");
         assert_eq!(size(4_152_000), "4.1 MB");
         assert_eq!(size(2_000_000_000), "2.0 GB");
+    }
+
+    #[test]
+    fn ages_stay_short() {
+        let age = |seconds| super::age(Duration::from_secs(seconds));
+        assert_eq!(age(99), "99.0 s");
+        assert_eq!(age(100), "1m 40s");
+        assert_eq!(age(3_600), "1h 00m");
+        assert_eq!(age(86_400 * 3 + 7_200), "3d 02h");
     }
 
     #[test]

@@ -470,3 +470,210 @@ fn nothing_is_locked_and_the_database_is_not_opened() {
         assert!(!trace.contains(never), "{never}: {trace}");
     }
 }
+
+/// Waits until the screen shows the question for this signal and process.
+fn wait_for_question(top: &Terminal, signal: &str, pid: u32) {
+    let ask = format!("Send {signal} to pid {pid}?");
+    top.wait_until("the question", |screen| {
+        screen.contains(&ask) && screen.contains("y sends it")
+    });
+}
+
+#[test]
+fn term_after_yes_ends_the_holder_and_the_first_waiter_gets_the_lock() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let mut holder = fixture.hold_lock(&[]);
+    let mut waiter = start_waiter(&fixture, "patient");
+    let Some(mut top) = start_top(&fixture) else {
+        return;
+    };
+    let start = format!("pen {}", holder.pid());
+    top.wait_until("the holder", |screen| row(screen, &start).is_some());
+    for no in ["n", "\x1b", "q", "\r", "Y", "yy", "xy"] {
+        top.type_keys("t");
+        wait_for_question(&top, "TERM", holder.pid());
+        assert!(top.contents().contains("penholder run x.db"), "{no:?}");
+        top.type_keys(no);
+        top.wait_until("the answer", |screen| screen.contains("nothing was sent"));
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!fixture.is_lock_free(), "no signal was sent");
+    // What is typed before the question is no answer.
+    top.type_keys("ty");
+    wait_for_question(&top, "TERM", holder.pid());
+    top.type_keys("y");
+    top.wait_until("the result", |screen| {
+        screen.contains("sent TERM") && screen.contains(" has ended")
+    });
+    assert!(!holder.wait().success());
+    assert!(waiter.wait().success());
+    top.type_keys("q");
+    assert_eq!(top.wait().code(), Some(0));
+    top.assert_restored();
+}
+
+#[test]
+fn cont_wakes_a_stopped_holder_and_kill_ends_the_selected_waiter() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let mut holder = fixture.hold_lock(&[]);
+    let mut waiter = start_waiter(&fixture, "patient");
+    holder.stop();
+    let Some(mut top) = start_top(&fixture) else {
+        return;
+    };
+    top.wait_until("the stopped holder", |screen| screen.contains("STOPPED"));
+    // It acts on this only when it runs again.
+    top.type_keys("j");
+    top.type_keys("K");
+    wait_for_question(&top, "KILL", waiter.pid());
+    top.type_keys("y");
+    top.wait_until("the end of the waiter", |screen| {
+        screen.contains("sent KILL") && screen.contains(" has ended")
+    });
+    assert!(!waiter.wait().success());
+    top.wait_until("the holder alone", |screen| {
+        screen.contains("held, 0 waiting")
+    });
+    top.type_keys("c");
+    wait_for_question(&top, "CONT", holder.pid());
+    assert!(top.contents().contains("Lets it run again"));
+    top.type_keys("y");
+    top.wait_until("the holder that runs", |screen| {
+        screen.contains("sent CONT") && !screen.contains("STOPPED")
+    });
+    holder.send("go");
+    assert!(holder.wait().success());
+}
+
+#[test]
+fn a_process_that_ended_before_the_answer_gets_no_signal() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let mut holder = fixture.hold_lock(&[]);
+    let Some(mut top) = start_top(&fixture) else {
+        return;
+    };
+    let start = format!("pen {}", holder.pid());
+    top.wait_until("the holder", |screen| row(screen, &start).is_some());
+    top.type_keys("p");
+    top.wait_until("the pause", |screen| screen.contains("PAUSED"));
+    top.type_keys("\x1b[20~");
+    wait_for_question(&top, "TERM", holder.pid());
+    holder.send("go");
+    assert!(holder.wait().success());
+    top.type_keys("y");
+    let why = format!("TERM is not sent: pid:{} has ended", holder.pid());
+    top.wait_until("why not", |screen| screen.contains(&why));
+    // It is on the screen still.
+    top.type_keys("K");
+    let why = format!("nothing is sent: pid:{} has ended", holder.pid());
+    top.wait_until("why not", |screen| screen.contains(&why));
+}
+
+#[test]
+fn an_outsider_in_the_way_can_be_ended() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let Some(mut outsider) = fixture.outsider() else {
+        return;
+    };
+    let mut waiter = start_waiter_behind_outsider(&fixture);
+    let Some(mut top) = start_top(&fixture) else {
+        return;
+    };
+    let start = format!("out {}", outsider.pid());
+    top.wait_until("the outsider", |screen| row(screen, &start).is_some());
+    top.type_keys("t");
+    wait_for_question(&top, "TERM", outsider.pid());
+    assert!(top.contents().contains("without the write lock"));
+    top.type_keys("y");
+    top.wait_until("the end of the outsider", |screen| {
+        screen.contains(" has ended")
+    });
+    assert!(!outsider.wait().success());
+    assert!(waiter.wait().success());
+}
+
+/// Starts a writer that gets the write lock, and then waits for a program that writes without it.
+fn start_waiter_behind_outsider(fixture: &CommandFixture) -> Peer {
+    Peer::spawn(fixture.command(["exec", "x.db", INSERT, "--timeout", "60s"]))
+}
+
+#[test]
+fn a_holder_of_another_pid_namespace_gets_no_signal() {
+    if !requirement::is_root() || !requirement::has_program("unshare") {
+        return;
+    }
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let script = "\"$PENHOLDER\" run x.db -- sh -c 'echo held; read line'";
+    let mut unshare = fixture.program("unshare");
+    unshare.args(["--pid", "--fork", "--mount-proc", "sh", "-c", script]);
+    let mut probe = fixture.program("unshare");
+    probe.args(["--pid", "--fork", "--mount-proc", "true"]);
+    if run_command(&mut probe, b"", wait::LIMIT).code != Some(0) {
+        requirement::skip("pid namespaces, which are not allowed here");
+        return;
+    }
+    let holder = Peer::spawn(unshare);
+    holder.expect("held");
+    let Some(mut top) = start_top(&fixture) else {
+        return;
+    };
+    top.wait_until("the holder", |screen| row(screen, "pen ").is_some());
+    top.type_keys("K");
+    top.wait_until("why not", |screen| {
+        screen.contains("nothing is sent: pid:") && screen.contains("in another pid namespace")
+    });
+    assert!(!fixture.is_lock_free());
+}
+
+#[test]
+fn help_is_shown_until_a_key() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let Some(mut top) = start_top(&fixture) else {
+        return;
+    };
+    for (open, close) in [("?", "x"), ("h", "\x1b"), ("\x1bOP", "q")] {
+        top.type_keys(open);
+        top.wait_until("the help", |screen| {
+            screen.contains("send it KILL") && screen.contains("this help")
+        });
+        top.type_keys(close);
+        top.wait_until("no help", |screen| !screen.contains("send it KILL"));
+    }
+    top.resize((5, 20));
+    top.type_keys("?");
+    top.wait_until("its first page", |screen| screen.contains("select a"));
+    top.type_keys("x");
+    top.wait_until("another page", |screen| !screen.contains("select a"));
+    top.type_keys("\x1b");
+    top.wait_until("no help", |screen| screen.contains("free, 0 waiting"));
+}
+
+#[test]
+fn holder_and_queue_stay_in_small_windows() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let holder = fixture.hold_lock(&["--label", "nightly"]);
+    let waiter = start_waiter(&fixture, "patient");
+    let Some(mut top) = start_top(&fixture) else {
+        return;
+    };
+    let pen = format!("pen {}", holder.pid());
+    let first = format!("1   {}", waiter.pid());
+    for size in [(2, 20), (3, 30), (5, 20), (6, 44), (10, 80), (40, 120)] {
+        top.resize(size);
+        top.wait_until("both", |screen| {
+            row(screen, &pen).is_some() && row(screen, &first).is_some()
+        });
+    }
+    top.resize((5, 20));
+    top.wait_until("the command", |screen| {
+        screen.contains("\n  penholder run x.d")
+    });
+    top.type_keys("t");
+    let ask = format!("TERM to pid {}?", holder.pid());
+    top.wait_until("the question", |screen| {
+        let words: Vec<&str> = screen.split_whitespace().collect();
+        words.join(" ").contains(&ask) && screen.contains("y: yes")
+    });
+    top.type_keys("n");
+    top.wait_until("the answer", |screen| screen.contains("nothing was sent"));
+}

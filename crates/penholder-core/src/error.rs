@@ -52,7 +52,7 @@ pub(crate) enum Kind {
     /// The deadline passed before the lock was free.
     Timeout {
         deadline: Deadline,
-        holder: Option<Holder>,
+        holder: Option<Box<Holder>>,
         /// The process that has SQLite's own lock, for which the holder waits too.
         outsider: Option<SqliteHolder>,
         /// Whether the holder works on another database.
@@ -232,7 +232,7 @@ impl LockError {
     #[must_use]
     pub fn holder(&self) -> Option<&Holder> {
         match &self.inner.kind {
-            Kind::Timeout { holder, .. } => holder.as_ref(),
+            Kind::Timeout { holder, .. } => holder.as_deref(),
             _ => None,
         }
     }

@@ -70,8 +70,8 @@ pub use shell_word::shell_word;
 pub use shortage::Shortage;
 pub use status::{
     Counters, Event, EventKind, EventsSince, Holder, LockState, Opened, Opener, OpenerElsewhere,
-    Openers, Percentiles, Process, ProcessState, QueueFileState, Sizes, Snapshot, SqliteAccess,
-    SqliteHolder, SqliteLock, Status, Waiter,
+    Openers, Percentiles, Process, ProcessIdentity, ProcessState, QueueFileState, Sizes, Snapshot,
+    SqliteAccess, SqliteHolder, SqliteLock, Status, Waiter,
 };
 pub use turnstile::QueuePolicy;
 

@@ -426,7 +426,7 @@ pub(crate) fn timed_out(
                 .as_ref()
                 .zip(options.model.as_deref())
                 .is_some_and(|(holder, database)| holder.has_other_database(database, path)),
-            holder,
+            holder: holder.map(Box::new),
             outsider: options.model.as_deref().and_then(outsider),
             threads,
             processes,

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `open_file` | remove files that this process has open |
 //! | `permission` | what this user may do |
+//! | `pidfd` | send signals to other processes |
 //! | `pipe` | wait until a pipe has something to read, or has lost its reader |
 //! | `process` | run a child process and forward signals to it; end with the parent |
 //! | `signal` | receive signals; end at once |
@@ -16,9 +17,9 @@
 #[cfg(all(target_os = "linux", not(penholder_unsupported)))]
 mod unix;
 #[cfg(all(target_os = "linux", not(penholder_unsupported)))]
-pub(crate) use unix::{open_file, permission, pipe, process, signal, terminal};
+pub(crate) use unix::{open_file, permission, pidfd, pipe, process, signal, terminal};
 
 #[cfg(not(all(target_os = "linux", not(penholder_unsupported))))]
 mod unsupported;
 #[cfg(not(all(target_os = "linux", not(penholder_unsupported))))]
-pub(crate) use unsupported::{open_file, permission, pipe, process, signal, terminal};
+pub(crate) use unsupported::{open_file, permission, pidfd, pipe, process, signal, terminal};

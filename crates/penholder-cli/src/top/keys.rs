@@ -11,6 +11,8 @@ use crate::sys::terminal::Terminal;
 
 /// The rest of an arrow key comes within this time after its escape.
 const REST: Duration = Duration::from_millis(30);
+/// How often is read to forget what was typed.
+const READS_MAX: u32 = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Key {
@@ -18,6 +20,8 @@ pub(crate) enum Key {
     Down,
     Enter,
     Escape,
+    /// A function key, by its number.
+    Function(u8),
     /// Ctrl-C, which is no signal in raw mode.
     Interrupt,
     Letter(char),
@@ -47,6 +51,25 @@ impl Keyboard {
             self.typed.extend(keys(&bytes));
         }
         Ok(self.typed.pop_front())
+    }
+
+    /// Whether more was typed than the last key: several keys that come together are pasted, or
+    /// were typed without looking at the screen.
+    pub(crate) fn has_more(&self) -> io::Result<bool> {
+        Ok(!self.typed.is_empty() || self.terminal.is_readable_within(Duration::ZERO)?)
+    }
+
+    /// Forgets what was typed so far.
+    pub(crate) fn discard(&mut self) -> io::Result<()> {
+        self.typed.clear();
+        // Bounded: a program may type without end.
+        for _ in 0..READS_MAX {
+            if !self.terminal.is_readable_within(Duration::ZERO)? {
+                break;
+            }
+            self.read(&mut Vec::new())?;
+        }
+        Ok(())
     }
 
     fn read(&mut self, into: &mut Vec<u8>) -> io::Result<()> {
@@ -89,9 +112,20 @@ fn sequence(bytes: &[u8]) -> (Option<Key>, &[u8]) {
     let key = match bytes[end] {
         b'A' => Some(Key::Up),
         b'B' => Some(Key::Down),
+        b'P' => Some(Key::Function(1)),
+        b'~' => function(&bytes[..end]),
         _ => None,
     };
     (key, &bytes[end + 1..])
+}
+
+/// The function key that has this parameter.
+fn function(parameter: &[u8]) -> Option<Key> {
+    match parameter {
+        b"11" => Some(Key::Function(1)),
+        b"20" => Some(Key::Function(9)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -112,6 +146,9 @@ mod tests {
             Key::Letter('d'),
         ];
         assert_eq!(keys(all), expected);
+        let functions = b"\x1bOP\x1b[11~\x1b[20~\x1b[15~";
+        let expected = [1, 1, 9].map(Key::Function);
+        assert_eq!(keys(functions), expected);
         assert_eq!(keys(b"\x1b"), [Key::Escape]);
         assert_eq!(keys(b"\x1b\x1b[B"), [Key::Escape, Key::Down]);
         assert_eq!(keys(b"\x1b[12;"), []);

@@ -1,15 +1,24 @@
 //! `penholder top`: who holds the write lock and who waits, live.
 
+mod chart;
+mod content;
+mod entry;
+mod help;
 mod keys;
+mod layout;
+mod popup;
+mod question;
 mod screen;
 mod trend;
 mod view;
 mod watch;
+mod wrap;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use content::Content;
 use screen::{Input, Screen};
 use view::View;
 use watch::Watch;
@@ -82,19 +91,29 @@ fn describe(watch: &Watch) -> String {
 /// Draws on the terminal until a key or a signal ends it.
 fn show(screen: &mut Screen, mut watch: Watch, interval: Duration) -> io::Result<Input> {
     let mut view = View::new(interval);
+    let mut content = Content::of(&watch);
     let mut next = Instant::now() + interval;
     loop {
-        screen.draw(|frame| view.draw(frame, &watch))?;
+        screen.draw(|frame| view.draw(frame, &content))?;
         match screen.wait(next)? {
             Input::Key(key) if view.ends_by(key) => return Ok(Input::Key(key)),
             Input::Key(key) => {
                 penholder_core::failpoint!("top_key");
-                view.press(key, &watch);
+                let is_alone = !screen.has_more_keys()?;
+                let was_asking = view.is_asking();
+                view.press(key, is_alone, &content);
+                if view.is_asking() != was_asking {
+                    // What was typed before the question is no answer to it, and what came
+                    // together with the answer no command.
+                    screen.discard_keys()?;
+                }
             }
             Input::Resized => {}
             Input::Timeout => {
                 if !view.is_paused() {
-                    view.set_error(watch.update().err());
+                    let error = watch.update().err();
+                    content = Content::of(&watch);
+                    view.update(&content, error);
                 }
                 next = Instant::now() + interval;
             }

@@ -88,6 +88,16 @@ impl Screen {
         }
     }
 
+    /// Whether more was typed than the last key.
+    pub(crate) fn has_more_keys(&self) -> io::Result<bool> {
+        self.keyboard.has_more()
+    }
+
+    /// Forgets what was typed so far: it was no answer to what is drawn next.
+    pub(crate) fn discard_keys(&mut self) -> io::Result<()> {
+        self.keyboard.discard()
+    }
+
     pub(crate) fn close(mut self) -> io::Result<()> {
         self.is_open = false;
         let shown = self.terminal.show_cursor();

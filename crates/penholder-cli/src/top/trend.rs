@@ -19,6 +19,8 @@ pub(crate) struct Sample {
     pub(crate) p99: Duration,
     /// The longest wait.
     pub(crate) longest: Duration,
+    /// The time between the two updates.
+    pub(crate) elapsed: Duration,
 }
 
 impl Sample {
@@ -30,6 +32,7 @@ impl Sample {
             contended: per_second(counters.contended, elapsed),
             p99: waits.p99,
             longest: waits.max,
+            elapsed,
         }
     }
 
@@ -44,7 +47,7 @@ fn per_second(count: u64, elapsed: Duration) -> u64 {
 }
 
 /// The latest samples.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Trend {
     samples: VecDeque<Sample>,
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::process::{Process, state_of};
+use super::process::{Process, ProcessIdentity, state_of};
 use crate::holder_record::{self, Record};
 use crate::queue_file::{self, Occupant, QueueFileSnapshot};
 use crate::sys::locks::{self, Seen, TableName};
@@ -53,9 +53,16 @@ pub struct Holder {
     /// one line, control characters escaped; or where the program called
     /// (`file:line`).
     pub statement: Option<String>,
+    identity: Option<ProcessIdentity>,
 }
 
 impl Holder {
+    /// Returns what tells it from other processes with its pid, if its pid is known.
+    #[must_use]
+    pub fn identity(&self) -> Option<ProcessIdentity> {
+        self.identity
+    }
+
     /// Finds the holder of a lock, and in the queue file what it runs. Nothing is
     /// created, written or locked.
     ///
@@ -144,7 +151,14 @@ impl Holder {
     }
 
     fn from_record(record: Record, pid: Option<u32>, state: ProcessState) -> Self {
+        // The kernel has translated the pid of a process that is visible from here.
+        let pidns = if pid == record.pid {
+            record.pidns
+        } else {
+            process::own_pidns()
+        };
         Self {
+            identity: pid.map(|pid| ProcessIdentity::new(pid, record.start, pidns)),
             pid,
             since: record.time,
             held: record.time.map(|since| {
@@ -175,6 +189,7 @@ impl Holder {
             recorded: false,
             queues: false,
             statement: None,
+            identity: Some(process.identity()),
         }
     }
 
@@ -187,6 +202,7 @@ impl Holder {
             cmd: process.as_ref().and_then(|process| process.cmd.clone()),
             label: None,
             database: None,
+            identity: process.as_ref().map(Process::identity),
             state: process.map_or(ProcessState::Unknown, |process| process.state),
             recorded: false,
             queues: false,
@@ -215,6 +231,9 @@ impl Holder {
         let (recorded, pid) = (record.is_some(), Some(occupant.pid));
         let record = record.unwrap_or_default();
         let record = Record {
+            pid,
+            start: occupant.start,
+            pidns: occupant.pidns,
             cmd: record.cmd.or(text(occupant.cmd)),
             label: text(occupant.label),
             ..record

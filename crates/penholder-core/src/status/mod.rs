@@ -19,7 +19,7 @@ pub use holder::Holder;
 pub use lock_status::{LockState, QueueFileState, Status};
 pub use openers::{Opened, Opener, OpenerElsewhere, Openers};
 pub use percentiles::Percentiles;
-pub use process::Process;
+pub use process::{Process, ProcessIdentity};
 pub use sizes::Sizes;
 pub use snapshot::{EventsSince, Snapshot};
 pub use sqlite_holder::{SqliteAccess, SqliteHolder, SqliteLock};

@@ -19,9 +19,66 @@ pub struct Process {
     pub cmd: Option<String>,
     /// What it is doing.
     pub state: ProcessState,
+    identity: ProcessIdentity,
+}
+
+/// Tells a process from others that have the same pid, later or in another pid namespace.
+///
+/// A record or the queue file names the process like this. A signal is for the right process if
+/// its [`state`](Self::state) is asked for after `pidfd_open` and the answer is that it is alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessIdentity {
+    pid: u32,
+    start: Option<u64>,
+    pidns: Option<u64>,
+}
+
+impl ProcessIdentity {
+    pub(super) fn new(pid: u32, start: Option<u64>, pidns: Option<u64>) -> Self {
+        Self { pid, start, pidns }
+    }
+
+    pub(super) fn of_occupant(occupant: &Occupant) -> Self {
+        Self::new(occupant.pid, occupant.start, occupant.pidns)
+    }
+
+    /// Describes the process that has a pid in the namespace of this process now.
+    fn of(pid: u32) -> Self {
+        Self::new(pid, process::start(pid), process::own_pidns())
+    }
+
+    /// Returns the process id, in the pid namespace of the process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Returns what this process is doing, and no other that has its pid by now:
+    /// [`ProcessState::Gone`] if it has ended, [`ProcessState::Unknown`] if it cannot be told
+    /// whether the process with this pid is the same.
+    #[must_use]
+    pub fn state(&self) -> ProcessState {
+        let Some(pidns) = self.pidns else {
+            return ProcessState::Unknown;
+        };
+        if process::own_pidns() != Some(pidns) {
+            return ProcessState::OtherNamespace;
+        }
+        match process::state(self.pid, self.start) {
+            ProcessState::Gone => ProcessState::Gone,
+            _ if self.start.is_none() => ProcessState::Unknown,
+            state => state,
+        }
+    }
 }
 
 impl Process {
+    /// Returns what tells it from other processes with its pid.
+    #[must_use]
+    pub fn identity(&self) -> ProcessIdentity {
+        self.identity
+    }
+
     /// Finds the process with an exclusive POSIX (`fcntl`) lock on a byte of a file, if
     /// the kernel's tables show one. The file is not opened, so this is safe for a
     /// database that SQLite has open in this process.
@@ -73,6 +130,7 @@ impl Process {
             ProcessState::OtherNamespace
         };
         Self {
+            identity: ProcessIdentity::new(found.pid, found.start, found.pidns),
             pid: found.pid,
             cmd: Some(found.cmd).filter(|cmd| !cmd.is_empty()),
             state,
@@ -84,6 +142,7 @@ impl Process {
             pid,
             cmd: process::cmd(pid).map(|cmd| printable(&cmd, COMMAND_MAX)),
             state: process::state(pid, None),
+            identity: ProcessIdentity::of(pid),
         }
     }
 }
@@ -104,5 +163,37 @@ impl fmt::Display for Process {
             write!(f, "`{cmd}`, ")?;
         }
         write!(f, "{})", self.state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_process_with_the_same_pid_is_another() {
+        let own = ProcessIdentity::of(std::process::id());
+        let alive = [ProcessState::Running, ProcessState::Sleeping];
+        assert!(alive.contains(&own.state()));
+        let start = own.start.map(|start| start + 1);
+        let later = ProcessIdentity { start, ..own };
+        assert_eq!(later.state(), ProcessState::Gone);
+    }
+
+    #[test]
+    fn a_pid_alone_or_of_another_namespace_identifies_no_process() {
+        let own = ProcessIdentity::of(std::process::id());
+        let start = None;
+        let unknown = ProcessIdentity { start, ..own };
+        assert_eq!(unknown.state(), ProcessState::Unknown);
+        let pidns = None;
+        let unknown = ProcessIdentity { pidns, ..own };
+        assert_eq!(unknown.state(), ProcessState::Unknown);
+        let pidns = own.pidns.map(|pidns| pidns + 1);
+        let elsewhere = ProcessIdentity { pidns, ..own };
+        assert_eq!(elsewhere.state(), ProcessState::OtherNamespace);
+        let (pid, start) = (u32::MAX, None);
+        let none = ProcessIdentity { pid, start, ..own };
+        assert_eq!(none.state(), ProcessState::Gone);
     }
 }

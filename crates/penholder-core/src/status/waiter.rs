@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use super::process::state_of;
+use super::process::{ProcessIdentity, state_of};
 use crate::queue_file::Occupant;
 use crate::sys::process_state::ProcessState;
 use crate::time;
@@ -26,9 +26,16 @@ pub struct Waiter {
     pub label: Option<String>,
     /// What it is doing.
     pub state: ProcessState,
+    identity: ProcessIdentity,
 }
 
 impl Waiter {
+    /// Returns what tells it from other processes with its pid.
+    #[must_use]
+    pub fn identity(&self) -> ProcessIdentity {
+        self.identity
+    }
+
     /// Describes the occupant of a slot at `now` (monotonic clock, nanoseconds). Its
     /// state is asked for only if `is_examined`.
     pub(super) fn of(
@@ -46,6 +53,7 @@ impl Waiter {
         let left = Duration::from_nanos(occupant.until.saturating_sub(now));
         let text = |text: String| Some(text).filter(|text| !text.is_empty());
         Self {
+            identity: ProcessIdentity::of_occupant(&occupant),
             pid: occupant.pid,
             since: SystemTime::now()
                 .checked_sub(waited)

@@ -2,6 +2,7 @@
 
 pub(crate) mod open_file;
 pub(crate) mod permission;
+pub(crate) mod pidfd;
 pub(crate) mod pipe;
 mod poll;
 pub(crate) mod process;

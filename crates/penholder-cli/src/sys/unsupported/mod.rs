@@ -3,6 +3,7 @@
 
 pub(crate) mod open_file;
 pub(crate) mod permission;
+pub(crate) mod pidfd;
 pub(crate) mod pipe;
 pub(crate) mod process;
 pub(crate) mod signal;
