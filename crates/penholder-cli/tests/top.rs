@@ -668,12 +668,22 @@ fn holder_and_queue_stay_in_small_windows() {
     top.wait_until("the command", |screen| {
         screen.contains("\n  penholder run x.d")
     });
-    top.type_keys("t");
-    let ask = format!("TERM to pid {}?", holder.pid());
-    top.wait_until("the question", |screen| {
-        let words: Vec<&str> = screen.split_whitespace().collect();
-        words.join(" ").contains(&ask) && screen.contains("y: yes")
+    for (key, signal) in [("t", "TERM"), ("c", "CONT"), ("K", "KILL")] {
+        top.type_keys(key);
+        let ask = format!("{signal} to pid {}?", holder.pid());
+        top.wait_until("the question", |screen| {
+            let words: Vec<&str> = screen.split_whitespace().collect();
+            words.join(" ").contains(&ask) && screen.contains("y: yes")
+        });
+        top.type_keys("n");
+        top.wait_until("the answer", |screen| screen.contains("nothing was sent"));
+    }
+    top.resize((2, 20));
+    top.type_keys("K");
+    top.wait_until("no room to ask", |screen| {
+        screen.contains("too small to ask")
     });
-    top.type_keys("n");
-    top.wait_until("the answer", |screen| screen.contains("nothing was sent"));
+    top.type_keys("y");
+    top.wait_until("the refusal", |screen| screen.contains("nothing was sent"));
+    assert!(!fixture.is_lock_free());
 }

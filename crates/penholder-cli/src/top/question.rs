@@ -92,7 +92,7 @@ impl Question {
         let ask = wrap(&ask, width, 0);
         let mut cmd = wrap(&self.cmd, width, 0);
         let mut does = wrap(&format!("It {}.", self.does), width, 0);
-        let effect = wrap(self.effect(), width, 0);
+        let mut effect = wrap(self.effect(), width, 0);
         let mut answer = wrap("y sends it, any other key does not", width, 0);
         let count = |parts: &[&Vec<String>]| parts.iter().map(|part| part.len()).sum::<usize>();
         if count(&[&ask, &cmd, &does, &effect, &answer]) > height {
@@ -103,6 +103,13 @@ impl Question {
         }
         if count(&[&ask, &cmd, &does, &effect, &answer]) > height {
             answer = wrap("y: yes, else: no", width, 0);
+        }
+        if count(&[&ask, &cmd, &does, &effect, &answer]) > height {
+            let (first, _) = self
+                .effect()
+                .split_once([';', ':', '.'])
+                .unwrap_or_default();
+            effect = wrap(&format!("{first}."), width, 0);
         }
         let lines = [ask, cmd, does, effect, answer].concat();
         (lines.len() <= height).then_some(lines)
