@@ -458,6 +458,34 @@ fn a_second_name_is_found() {
     examine(&fixture).assert_ok("hard-links");
 }
 
+/// A database that is being created is open; one whose process was killed is left behind.
+#[test]
+fn a_creation_that_was_killed_is_found() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let endless = "CREATE TABLE t(a); INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL \
+                   SELECT 1 FROM n) SELECT count(*) FROM n";
+    let mut endless = Peer::spawn(fixture.command(["exec", "new.db", endless]));
+    wait::until("it is created", || left_of_creations(&fixture) > 0);
+    assert_eq!(examine(&fixture).of_check("leftovers"), []);
+    endless.kill();
+    let report = examine(&fixture);
+    report.assert_found("leftovers", "info", "is unfinished, and no process uses it");
+    let findings = report.json["findings"].as_array().unwrap();
+    let found = findings.iter().find(|one| one["check"] == "leftovers");
+    let next = found.unwrap()["next"].as_str().unwrap();
+    let command = next.split('`').nth(1).unwrap();
+    let removed = Command::new("sh").args(["-c", command]).status().unwrap();
+    assert!(removed.success() && left_of_creations(&fixture) == 0);
+    assert_eq!(examine(&fixture).of_check("leftovers"), []);
+}
+
+fn left_of_creations(fixture: &CommandFixture) -> usize {
+    let names = fixture.file_names().into_iter();
+    names
+        .filter(|name| name.starts_with(".penholder-create-"))
+        .count()
+}
+
 #[test]
 fn a_journal_left_behind_is_found() {
     let fixture = CommandFixture::new(PENHOLDER);

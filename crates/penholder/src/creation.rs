@@ -9,7 +9,7 @@
 //! | step | the write lock | if the process dies here |
 //! | --- | --- | --- |
 //! | looks whether there is a database | – | nothing has changed |
-//! | makes a database in a directory of its own, `.penholder-create-…`, next to the place | held | the directory is left behind |
+//! | makes a database in a directory of its own, `.penholder-create-…`, next to the place | held | the directory is left behind, and `doctor` reports it |
 //! | runs the closure, checkpoints, closes the database and syncs it | held | the directory is left behind |
 //! | gives it its name, unless that is taken | held | all of it is there |
 
@@ -103,24 +103,39 @@ fn acquire(location: &Location, options: &OpenOptions, deadline: &Deadline) -> R
     if locker.lock_file().exists() {
         return Ok(locker.acquire_until(deadline)?);
     }
-    let directory = unnamed_directory(location)?;
+    let directory = Unnamed::next_to(location)?;
     let model = directory.path().join("model");
     sys::create_as_sqlite(&model).map_err(failed(location))?;
     Ok(locker.stand_in(model).acquire_until(deadline)?)
 }
 
-fn unnamed_directory(location: &Location) -> Result<TempDir> {
-    tempfile::Builder::new()
-        .prefix(UNNAMED)
-        .tempdir_in(location.directory())
-        .map_err(failed(location))
+/// A directory that is deleted with all that is in it.
+struct Unnamed {
+    directory: TempDir,
+    /// Tells others that it is not left behind.
+    _open: File,
+}
+
+impl Unnamed {
+    fn next_to(location: &Location) -> Result<Self> {
+        let directory = tempfile::Builder::new()
+            .prefix(UNNAMED)
+            .tempdir_in(location.directory())
+            .map_err(failed(location))?;
+        let _open = File::open(directory.path()).map_err(failed(location))?;
+        Ok(Self { directory, _open })
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
 }
 
 /// A database that has no name yet.
 struct Made {
     file: TempPath,
     /// The directory that only it is in, which goes last.
-    _directory: TempDir,
+    _directory: Unnamed,
 }
 
 fn failed(location: &Location) -> impl Fn(io::Error) -> Error {
@@ -137,7 +152,7 @@ fn make<T, E: From<Error>>(
     mut options: OpenOptions,
     fill: impl FnOnce(&Database) -> Result<T, E>,
 ) -> Result<(Made, T), E> {
-    let directory = unnamed_directory(location)?;
+    let directory = Unnamed::next_to(location)?;
     let path = directory.path().join("db");
     options.lock_file = None;
     // No other process waits for its lock.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::report::Report;
 use super::subject::Subject;
-use super::{files, lock, opening, processes, wal};
+use super::{files, leftovers, lock, opening, processes, wal};
 use crate::error::{Error, Result};
 use crate::former_users;
 use crate::location::Location;
@@ -85,6 +85,7 @@ impl Doctor {
         if !files::is_refused(&subject) && refused.is_ok() {
             findings.extend(opening::examine(&subject, self.integrity)?);
         }
+        findings.extend(leftovers::examine(&subject));
         findings.extend(wal::examine(&subject));
         findings.extend(lock::examine(&subject));
         findings.sort_by_key(|one| (Reverse(one.severity), one.check));

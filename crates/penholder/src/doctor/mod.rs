@@ -10,6 +10,7 @@
 // | `text` | names, sizes and lists for people |
 // | `opening` | what SQLite says: whether the database can be read, its settings, its content |
 // | `files` | the file system, permissions, room, mounts, names, a journal that was left behind |
+// | `leftovers` | what a killed process has left unfinished |
 // | `wal` | the WAL, and who keeps it long |
 // | `lock` | the holder of the write lock, the queue file, the clock |
 // | `processes` | which processes have it open: writers without the lock, their SQLite |
@@ -19,6 +20,7 @@
 mod detector;
 mod examine;
 mod files;
+mod leftovers;
 mod lock;
 mod opening;
 mod processes;

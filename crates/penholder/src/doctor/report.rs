@@ -104,6 +104,8 @@ pub enum Check {
     UnlockedWriters,
     /// Which processes have a file open that is no longer this database.
     Replaced,
+    /// Which files of penholder a process has left unfinished.
+    Leftovers,
     /// Which versions of SQLite are in use.
     SqliteVersion,
     /// Whether processes can record which writes they executed for others.
@@ -219,6 +221,10 @@ impl Check {
             Self::Replaced => {
                 "what it writes is lost, and its WAL may be mixed up with that of the new file"
             }
+            Self::Leftovers => {
+                "a process was killed while it made a database, a backup or a copy to restore \
+                 from, and what it had made takes room"
+            }
             Self::SqliteVersion => {
                 "versions 3.7.0 to 3.51.2, except 3.44.6 and 3.50.7, can corrupt a database in \
                  WAL mode that several processes write (the WAL-reset bug)"
@@ -266,6 +272,7 @@ impl fmt::Display for Check {
             Self::Clock => "clock",
             Self::UnlockedWriters => "writers",
             Self::Replaced => "replaced",
+            Self::Leftovers => "leftovers",
             Self::SqliteVersion => "SQLite version",
             Self::BatchTable => "batch table",
             Self::Integrity => "integrity",
