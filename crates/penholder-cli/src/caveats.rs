@@ -76,7 +76,7 @@ impl Caveats {
             ));
         }
         if self.perhaps_replaced_names > 0 {
-            let names = count(self.perhaps_replaced_names, "name of a column");
+            let names = count(self.perhaps_replaced_names, "column name");
             say(format!(
                 "{names} shown with \u{FFFD}, which may stand for bytes that are not UTF-8"
             ));

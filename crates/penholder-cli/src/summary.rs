@@ -3,7 +3,7 @@
 use penholder::lock::{Percentiles, QueueFileFault, QueueFileState, Status};
 use penholder_core::{OTHER_DATABASE, shown_name, shown_path};
 
-use crate::text;
+use crate::text::{self, count};
 
 /// The number of events to show. `status --json` shows all of them.
 const EVENTS: usize = 8;
@@ -64,8 +64,11 @@ pub(crate) fn figures(status: &Status) -> impl Iterator<Item = String> + use<> {
     let counters = &status.counters;
     let acquisitions = (counters.acquisitions > 0).then(|| {
         format!(
-            "acquired {} times, {} after a wait, {} timeouts, {} recoveries",
-            counters.acquisitions, counters.contended, counters.timeouts, counters.recoveries
+            "acquired {}, {} after a wait, {}, {}",
+            count(counters.acquisitions, "time"),
+            counters.contended,
+            count(counters.timeouts, "timeout"),
+            count(counters.recoveries, "recovery")
         )
     });
     let waits =
@@ -74,9 +77,9 @@ pub(crate) fn figures(status: &Status) -> impl Iterator<Item = String> + use<> {
     let batches = (counters.batches > 0).then(|| {
         let size = &status.batches;
         format!(
-            "{} writes in {} shared transactions, {} for other processes; p50 {}, p99 {}, most {}",
-            counters.batched_writes,
-            counters.batches,
+            "{} in {}, {} for other processes; p50 {}, p99 {}, most {}",
+            count(counters.batched_writes, "write"),
+            count(counters.batches, "shared transaction"),
             counters.combined_writes,
             size.p50,
             size.p99,

@@ -1,5 +1,6 @@
 //! Times, sizes and other text for people.
 
+use std::fmt::Display;
 use std::time::{Duration, SystemTime};
 
 /// Escapes characters that could drive a terminal, except line ends and tabs: for a whole text
@@ -52,11 +53,14 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
-/// A number of things: `1 row`, `3 rows`.
-pub(crate) fn count(number: usize, noun: &str) -> String {
-    match number {
-        1 => format!("1 {noun}"),
-        number => format!("{number} {noun}s"),
+/// A number of things: `1 row`, `3 rows`, `0 recoveries`.
+pub(crate) fn count<N: Display + Copy + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+    if number == N::from(1) {
+        return format!("1 {noun}");
+    }
+    match noun.strip_suffix('y') {
+        Some(stem) => format!("{number} {stem}ies"),
+        None => format!("{number} {noun}s"),
     }
 }
 

@@ -97,7 +97,7 @@ fn every_command_works_with_names_that_are_not_utf_8() {
 #[test]
 fn columns_are_named_with_replaced_bytes_and_a_warning() {
     let fixture = database();
-    const WARNING: &str = "1 name of a column is shown with \u{FFFD}, which may stand for bytes \
+    const WARNING: &str = "1 column name is shown with \u{FFFD}, which may stand for bytes \
                            that are not UTF-8";
     for args in [
         &["query", "odd.db", "SELECT * FROM parent"][..],

@@ -25,6 +25,7 @@ use crate::interruption::Interruption;
 use crate::param::Parameters;
 use crate::row_printer::{Layout, RowPrinter};
 use crate::sql_source;
+use crate::text::count;
 use other_locks::OtherLocks;
 use plan::Plan;
 use preset::Preset;
@@ -42,13 +43,8 @@ pub(crate) fn run(args: &Exec, interruption: &Interruption) -> Result<ExitCode, 
     let sql = sql_source::read("exec", &args.sql)?;
     let done = Job::new(args, &sql, interruption)?.run()?;
     interruption.set_outcome(", after its changes were committed");
-    let plural = if done.rows_changed == 1 {
-        "row"
-    } else {
-        "rows"
-    };
-    args.quiet
-        .say(format!("{} {plural} changed", done.rows_changed));
+    let rows = count(done.rows_changed, "row");
+    args.quiet.say(format!("{rows} changed"));
     print_returned(&done)?;
     Ok(ExitCode::SUCCESS)
 }
