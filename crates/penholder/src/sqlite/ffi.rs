@@ -331,7 +331,8 @@ pub fn column_names(connection: &Connection, statement: &Statement<'_>) -> Vec<S
         return Vec::new();
     }
     let Some(found) = handle_of(connection, statement) else {
-        return statement.column_names().map(str::to_owned).collect();
+        let name = |number| statement.column_name(number).unwrap_or_default().to_owned();
+        return (0..count).map(name).collect();
     };
     let name = |number: usize| {
         let number = c_int::try_from(number).unwrap_or(c_int::MAX);
