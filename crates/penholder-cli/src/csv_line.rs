@@ -8,10 +8,10 @@ use std::io::{self, Write};
 
 use penholder::Value;
 
-use crate::blob_literal;
+use crate::{blob_literal, real_literal};
 
 /// Writes the names of the columns.
-pub(crate) fn write_header(out: &mut impl Write, columns: &[String]) -> io::Result<()> {
+pub(crate) fn write_header(out: &mut (impl Write + ?Sized), columns: &[String]) -> io::Result<()> {
     for (number, column) in columns.iter().enumerate() {
         separate(out, number)?;
         write_text(out, column)?;
@@ -20,7 +20,7 @@ pub(crate) fn write_header(out: &mut impl Write, columns: &[String]) -> io::Resu
 }
 
 /// Writes the values of a row.
-pub(crate) fn write(out: &mut impl Write, values: &[Value]) -> io::Result<()> {
+pub(crate) fn write(out: &mut (impl Write + ?Sized), values: &[Value]) -> io::Result<()> {
     for (number, value) in values.iter().enumerate() {
         separate(out, number)?;
         match value {
@@ -28,12 +28,7 @@ pub(crate) fn write(out: &mut impl Write, values: &[Value]) -> io::Result<()> {
             Value::Null if values.len() == 1 => out.write_all(b"\"\"")?,
             Value::Null => {}
             Value::Integer(value) => write!(out, "{value}")?,
-            // As in JSON: SQLite reads this number as infinity.
-            Value::Real(value) if value.is_infinite() => {
-                out.write_all(if *value > 0.0 { b"9e999" } else { b"-9e999" })?;
-            }
-            // The shortest text that is read back as the same number.
-            Value::Real(value) => write!(out, "{value:?}")?,
+            Value::Real(value) => out.write_all(real_literal::write(*value).as_bytes())?,
             Value::Text(text) => write_text(out, text)?,
             Value::Blob(bytes) => out.write_all(blob_literal::write(bytes).as_bytes())?,
         }
@@ -41,14 +36,14 @@ pub(crate) fn write(out: &mut impl Write, values: &[Value]) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-fn separate(out: &mut impl Write, number: usize) -> io::Result<()> {
+fn separate(out: &mut (impl Write + ?Sized), number: usize) -> io::Result<()> {
     if number == 0 {
         return Ok(());
     }
     out.write_all(b",")
 }
 
-fn write_text(out: &mut impl Write, text: &str) -> io::Result<()> {
+fn write_text(out: &mut (impl Write + ?Sized), text: &str) -> io::Result<()> {
     let has_special = text
         .bytes()
         .any(|byte| matches!(byte, b',' | b'"' | b'\n' | b'\r'));

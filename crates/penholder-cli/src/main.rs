@@ -18,6 +18,7 @@ mod output;
 mod param;
 mod progress;
 mod query;
+mod real_literal;
 mod row_printer;
 mod run;
 mod sql_source;

@@ -9,8 +9,8 @@ use ratatui::crossterm::terminal;
 use crate::caveats::Caveats;
 use crate::failure::Failure;
 use crate::table_printer::TablePrinter;
-use crate::text::printable;
-use crate::{base64, blob_literal, csv_line};
+use crate::text::{printable, printable_json};
+use crate::{base64, blob_literal, csv_line, real_literal};
 
 /// The format of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,23 +60,34 @@ pub(crate) struct RowPrinter {
 }
 
 enum Printer {
-    Json { out: Out, rows: u64 },
-    Csv(Out),
+    Json { data: Data, rows: u64 },
+    Csv(Data),
     Table(TablePrinter<Out>),
+}
+
+/// Where JSON and CSV go.
+struct Data {
+    out: Out,
+    /// On a terminal: how to write what could drive it.
+    escape: Option<fn(&str) -> String>,
 }
 
 type Out = BufWriter<StdoutLock<'static>>;
 
 impl RowPrinter {
     pub(crate) fn new(columns: Vec<String>, layout: Layout) -> Result<Self, Failure> {
-        let mut out = BufWriter::new(io::stdout().lock());
+        let out = BufWriter::new(io::stdout().lock());
         let printer = match layout.format {
-            Format::Json => Printer::Json { out, rows: 0 },
+            Format::Json => Printer::Json {
+                data: Data::new(out, printable_json),
+                rows: 0,
+            },
             Format::Csv => {
+                let mut data = Data::new(out, printable);
                 if layout.has_header {
-                    csv_line::write_header(&mut out, &columns)?;
+                    data.write(|out| Ok(csv_line::write_header(out, &columns)?))?;
                 }
-                Printer::Csv(out)
+                Printer::Csv(data)
             }
             Format::Table => {
                 let names = || {
@@ -100,13 +111,13 @@ impl RowPrinter {
 
     pub(crate) fn row(&mut self, values: &[Value]) -> Result<(), Failure> {
         match &mut self.format {
-            Printer::Json { out, rows } => {
-                out.write_all(if *rows == 0 { b"[" } else { b",\n" })?;
+            Printer::Json { data, rows } => {
+                data.out.write_all(if *rows == 0 { b"[" } else { b",\n" })?;
                 *rows += 1;
-                write_object(out, &self.columns, values)?;
+                data.write(|out| write_object(out, &self.columns, values))?;
             }
-            Printer::Csv(out) => {
-                csv_line::write(out, values)?;
+            Printer::Csv(data) => {
+                data.write(|out| Ok(csv_line::write(out, values)?))?;
                 self.caveats.note_csv(values);
             }
             Printer::Table(table) => {
@@ -119,14 +130,40 @@ impl RowPrinter {
     /// Prints what is left, and then warns of what the rows do not show.
     pub(crate) fn end(self) -> Result<(), Failure> {
         match self.format {
-            Printer::Json { mut out, rows } => {
+            Printer::Json { data, rows } => {
+                let mut out = data.out;
                 out.write_all(if rows == 0 { b"[]\n" } else { b"]\n" })?;
                 out.flush()?;
             }
-            Printer::Csv(mut out) => out.flush()?,
+            Printer::Csv(data) => {
+                let mut out = data.out;
+                out.flush()?;
+            }
             Printer::Table(table) => table.end()?,
         }
         self.caveats.say();
+        Ok(())
+    }
+}
+
+impl Data {
+    fn new(out: Out, escape: fn(&str) -> String) -> Self {
+        let escape = io::stdout().is_terminal().then_some(escape);
+        Self { out, escape }
+    }
+
+    /// Writes a line, or a part of one.
+    fn write(
+        &mut self,
+        line: impl FnOnce(&mut dyn Write) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let Some(escape) = self.escape else {
+            return line(&mut self.out);
+        };
+        let mut text = Vec::new();
+        line(&mut text)?;
+        let text = String::from_utf8_lossy(&text);
+        self.out.write_all(escape(&text).as_bytes())?;
         Ok(())
     }
 }
@@ -137,20 +174,20 @@ fn terminal_width() -> Option<usize> {
     (columns > 0).then_some(columns.into())
 }
 
-fn write_object(out: &mut impl Write, columns: &[String], values: &[Value]) -> Result<(), Failure> {
+fn write_object(
+    mut out: &mut dyn Write,
+    columns: &[String],
+    values: &[Value],
+) -> Result<(), Failure> {
     for (number, (column, value)) in columns.iter().zip(values).enumerate() {
         out.write_all(if number == 0 { b"{" } else { b"," })?;
-        serde_json::to_writer(&mut *out, column)?;
+        serde_json::to_writer(&mut out, column)?;
         out.write_all(b":")?;
         match value {
             Value::Null => out.write_all(b"null")?,
             Value::Integer(value) => write!(out, "{value}")?,
-            // JSON has no infinity. Parsers read this number as one.
-            Value::Real(value) if value.is_infinite() => {
-                out.write_all(if *value > 0.0 { b"9e999" } else { b"-9e999" })?;
-            }
-            Value::Real(value) => serde_json::to_writer(&mut *out, value)?,
-            Value::Text(value) => serde_json::to_writer(&mut *out, value)?,
+            Value::Real(value) => out.write_all(real_literal::write(*value).as_bytes())?,
+            Value::Text(value) => serde_json::to_writer(&mut out, value)?,
             // As Datasette and sqlite-utils write it, so that it is not taken for a text.
             Value::Blob(bytes) => {
                 let encoded = base64::encode(bytes);
@@ -176,8 +213,7 @@ fn cell(value: &Value) -> String {
     match value {
         Value::Null => "NULL".to_owned(),
         Value::Integer(value) => value.to_string(),
-        // The shortest text that is read back as the same real number.
-        Value::Real(value) => format!("{value:?}"),
+        Value::Real(value) => real_literal::write(*value),
         Value::Text(text) if is_ambiguous(text) => format!("'{}'", text.replace('\'', "''")),
         Value::Text(text) => text.clone(),
         Value::Blob(bytes) => blob_literal::write(bytes),
@@ -210,6 +246,7 @@ mod tests {
     fn no_text_in_a_table_looks_like_another_value() {
         for (value, expected) in [
             (Value::Real(1.0), "1.0"),
+            (Value::Real(f64::NEG_INFINITY), "-9e999"),
             (vec![10, 255].into(), "X'0AFF'"),
             (Value::Null, "NULL"),
             ("null".into(), "null"),

@@ -1,6 +1,7 @@
 //! Proves that nothing in a name, a statement, a label or a file can drive the terminal that a
 //! command prints on, nor forge a line of its output: every command, when it succeeds and when it
-//! fails, on standard output and on standard error. CSV and JSON are data and not tried here.
+//! fails, on standard output and on standard error. CSV and JSON on a terminal are
+//! tried in `query_output`.
 #![cfg(test)]
 
 use std::ffi::OsString;

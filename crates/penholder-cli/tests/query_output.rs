@@ -2,6 +2,7 @@
 //! blob looks like a text, and text that is not UTF-8 is shown with a warning.
 #![cfg(test)]
 
+use penholder_core::is_escaped;
 use penholder_testkit::command_fixture::{CommandFixture, CommandOutput};
 use penholder_testkit::plain_sqlite;
 
@@ -63,6 +64,42 @@ fn text_that_is_not_utf_8_is_shown_with_a_warning() {
     let warning = "2 texts are shown with \u{FFFD}, which may stand for bytes that are not UTF-8\n";
     assert!(output.stderr.ends_with(warning), "{output:?}");
     assert!(output.expect_success().contains("a\u{FFFD}b"));
+}
+
+#[test]
+fn no_format_lets_a_text_drive_a_terminal() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let sql = "SELECT char(27, 155, 127, 8238) || '[31mx' AS \"c\u{1b}[2J\"";
+    let script = format!(
+        "for f in --csv --json --table; do \"$PENHOLDER\" query x.db '{sql}' $f; done; \
+         \"$PENHOLDER\" query x.db '{sql}' --scalar",
+        sql = sql.replace('\'', "'\\''")
+    );
+    let Some(shown) = fixture.run_on_terminal(&script, &[("TERM", "xterm")]) else {
+        return;
+    };
+    assert_eq!(shown.matches("[31mx").count(), 4, "{shown:?}");
+    assert!(
+        shown.contains(r"\u001b\u009b\u007f\u202e[31mx"),
+        "{shown:?}"
+    );
+    let raw = shown
+        .replace(['\n', '\r'], "")
+        .chars()
+        .find(|&c| is_escaped(c));
+    assert_eq!(raw, None, "{shown:?}");
+    // Data for programs stays what it is.
+    let raw = query(&fixture, sql, "--csv").expect_success();
+    assert!(raw.contains("\u{1b}\u{9b}\u{7f}\u{202e}[31mx"), "{raw:?}");
+}
+
+#[test]
+fn infinity_is_a_number_in_every_format() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    for format in ["--csv", "--json", "--table", "--scalar"] {
+        let shown = query(&fixture, "SELECT -9e999 AS v", format).expect_success();
+        assert!(shown.contains("-9e999"), "{shown}");
+    }
 }
 
 /// Other programs can give a column such a name.
