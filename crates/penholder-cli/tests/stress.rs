@@ -279,7 +279,7 @@ fn messages_of_the_workers_do_not_mix() {
 #[test]
 fn a_new_database_cannot_be_created_while_the_lock_is_held() {
     let fixture = CommandFixture::new(PENHOLDER);
-    let holder = fixture.hold_lock(&[]);
+    let holder = fixture.hold_lock(&["--create"]);
     let output = fixture.run(["stress", "x.db", "--timeout", "1ms"]);
     let message = output.expect_failure(75);
     let pid = format!("holder: pid:{} since ", holder.pid());
@@ -289,7 +289,7 @@ fn a_new_database_cannot_be_created_while_the_lock_is_held() {
 #[test]
 fn another_lock_file_is_another_lock() {
     let fixture = CommandFixture::new(PENHOLDER);
-    let _holder = fixture.hold_lock(&[]);
+    let _holder = fixture.hold_lock(&["--create"]);
     let args = ["stress", "x.db", "--lock-file", "other.lock"];
     fixture
         .run(
