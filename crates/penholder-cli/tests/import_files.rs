@@ -135,6 +135,29 @@ fn another_delimiter_is_found_or_named() {
     assert!(wrong.contains("line 3: 3 fields"), "{wrong}");
 }
 
+/// A database may write NULL, and other programs empty text, as an empty line in a file of one column.
+#[test]
+fn an_empty_line_of_one_column_is_not_lost() {
+    let fixture = fixture();
+    for end in ["\n", "\r\n", "\r"] {
+        let text = "a\n1\n\n2\n".replace('\n', end);
+        assert_refused(
+            &fixture,
+            "f.csv",
+            &text,
+            &[],
+            &["line 3: ", "--empty-lines row or --empty-lines skip"],
+        );
+        let rows = imported(&fixture, "f.csv", &text, &["--empty-lines", "row"]);
+        assert_eq!(rows, ["1,none", "\"\",none", "2,none"]);
+        let rows = imported(&fixture, "f.csv", &text, &["--empty-lines", "skip"]);
+        assert_eq!(rows, ["1,none", "2,none"]);
+    }
+    // With more columns it cannot be a row.
+    let rows = imported(&fixture, "f.csv", "\na,b\n\n1,2\n\n", &[]);
+    assert_eq!(rows, ["1,2"]);
+}
+
 #[test]
 fn ragged_rows_are_accepted_if_they_lose_nothing() {
     let fixture = fixture();
@@ -363,7 +386,7 @@ fn a_column_rowid_is_the_key_of_the_row() {
         ("with_key", "rowid,id\n7,8\n", "twice"),
         ("plain", "rowid,oid\n7,8\n", "twice"),
         ("plain", "rowid\n007\n", "leading zeros"),
-        ("plain", "rowid\nx\n", "datatype mismatch"),
+        ("plain", "rowid\nx\n", "is no integer"),
     ] {
         fs::write(fixture.join("f.csv"), text).unwrap();
         let message = fixture

@@ -36,8 +36,8 @@ impl<'a> CsvReader<'a> {
         is_lossy: bool,
     ) -> Result<Self, ReadError> {
         let mut records = Records::open(source, dialect)?;
-        let start = records.offset();
         let header = records.header()?;
+        let start = records.start();
         let columns = columns(&header, table, &mut unknown, records.delimiter())
             .map_err(|why| ReadError::Malformed { start, why })?;
         Ok(Self {
@@ -51,10 +51,10 @@ impl<'a> CsvReader<'a> {
     }
 
     pub(crate) fn read(&mut self, row: &mut Row) -> Result<bool, ReadError> {
-        row.start = self.records.offset();
         if !self.records.read(&mut row.record)? {
             return Ok(false);
         }
+        row.start = self.records.start();
         let filled = self.fill(row);
         filled.map_err(|why| ReadError::Malformed {
             start: row.start,
@@ -159,8 +159,8 @@ impl Dialect {
 /// Reads the names of the columns.
 pub(crate) fn header(source: &Source, dialect: Dialect) -> Result<Vec<String>, ReadError> {
     let mut records = Records::open(source, dialect)?;
-    let start = records.offset();
     let header = records.header()?;
+    let start = records.start();
     let names: Vec<String> = header.iter().map(str::to_owned).collect();
     let delimiter = records.delimiter();
     let mut why = match names.as_slice() {

@@ -82,7 +82,7 @@ impl Source {
         Ok(file.take(self.len()))
     }
 
-    /// The number of the line at this offset. Line ends at the offset are skipped.
+    /// The number of the line at this offset.
     pub(crate) fn line_at(&self, offset: u64) -> io::Result<u64> {
         let mut text = BufReader::new(self.read()?);
         let mut lines = Lines::default();
@@ -91,10 +91,10 @@ impl Source {
             let chunk = text.fill_buf()?;
             let length = chunk.len();
             for &byte in chunk {
-                if left == 0 && !matches!(byte, b'\r' | b'\n') {
+                if left == 0 {
                     return Ok(lines.number());
                 }
-                left = left.saturating_sub(1);
+                left -= 1;
                 lines.add(byte);
             }
             if length == 0 {
@@ -188,9 +188,9 @@ mod tests {
                 assert_eq!(source.line_at(offset).unwrap(), line, "{text:?} {letter}");
             }
         }
-        // The offset may be anywhere among the line ends before.
-        for offset in 1..5 {
-            assert_eq!(source("a\r\n\r\nb").line_at(offset).unwrap(), 3);
+        // An empty line is a line.
+        for (offset, line) in [(0, 1), (3, 2), (5, 3), (6, 3)] {
+            assert_eq!(source("a\r\n\r\nb").line_at(offset).unwrap(), line);
         }
     }
 

@@ -59,6 +59,9 @@ impl Table {
             Some(module) => table.set_types_of_module(&module),
             None => key_column(db, name)?,
         };
+        if let Some(column) = key.and_then(|number| table.columns.get_mut(number)) {
+            column.kind = ColumnType::Key;
+        }
         if !table.is_view {
             table.add_rowid(db, key);
         }
@@ -80,9 +83,7 @@ impl Table {
             }
         };
         // Auxiliary columns have no type.
-        let (key, others) = self.columns.split_first_mut()?;
-        key.kind = ColumnType::Numeric;
-        for column in others {
+        for column in self.columns.iter_mut().skip(1) {
             if column.kind != ColumnType::Any {
                 column.kind = coordinate;
             }
@@ -112,7 +113,7 @@ impl Table {
             let is_first = key.is_none() && self.columns.len() == first;
             self.columns.push(Column {
                 name: (*name).to_owned(),
-                kind: ColumnType::Numeric,
+                kind: ColumnType::Key,
                 is_writable: true,
                 same_as: (!is_first).then_some(key.unwrap_or(first)),
             });
