@@ -362,6 +362,43 @@ fn rows_that_the_table_ignores_are_counted_and_named() {
     assert!(message.contains(state), "{message}");
 }
 
+#[test]
+fn rows_that_replace_others_are_counted_and_named() {
+    let fixture = fixture();
+    fixture.exec(
+        "CREATE TABLE once(a UNIQUE ON CONFLICT REPLACE, b UNIQUE ON CONFLICT IGNORE); \
+         CREATE TABLE key(id INTEGER PRIMARY KEY ON CONFLICT REPLACE, a NOT NULL); \
+         CREATE TABLE bare(a PRIMARY KEY ON CONFLICT REPLACE) WITHOUT ROWID",
+    );
+    for (table, text) in [
+        ("once", "a,b\n1,1\n1,2\n3,3\n1,4\n5,3\n"),
+        ("key", "id,a\n1,1\n1,2\n3,3\n1,4\n"),
+        ("bare", "a\n1\n1\n3\n1\n"),
+    ] {
+        for options in [&["--hold", "0s"][..], &["--atomic"]] {
+            fixture.exec(&format!("DELETE FROM {table}"));
+            let output = import(&fixture, table, "rows.csv", text, options);
+            let replaced = "\n  2 rows took the place of rows with the same key, by a conflict \
+                            clause of the table; the first: line 3\n";
+            assert!(output.stderr.ends_with(replaced), "{output:?}");
+            let start = format!("penholder: 4 rows imported into {table} in ");
+            assert!(output.stderr.contains(&start), "{output:?}");
+            assert_eq!(output.stderr.contains("1 row was ignored"), table == "once");
+            output.expect_success();
+            assert_eq!(fixture.number(&format!("SELECT count(*) FROM {table}")), 2);
+        }
+    }
+    let output = import(&fixture, "bare", "rows.csv", "a\n1\n", &["-q"]);
+    assert!(output.stderr.contains("1 row took the place"), "{output:?}");
+    // Another constraint still refuses a row.
+    let json = "{\"id\": 9, \"a\": 1}\n{\"id\": 9, \"a\": null}";
+    let message = import(&fixture, "key", "rows.json", json, &[]).expect_failure(3);
+    assert!(
+        message.contains("line 2: NOT NULL constraint failed"),
+        "{message}"
+    );
+}
+
 const FAMILY: &str = "person,father\nbart,omer\nlisa,omer\nomer,grampa\ngrampa,\n";
 
 #[test]

@@ -6,7 +6,7 @@
 
 use penholder::Value;
 
-use super::number::{self, Loss, Number};
+use crate::number::{self, Loss, Number};
 
 /// The type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

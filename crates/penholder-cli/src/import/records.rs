@@ -253,9 +253,14 @@ fn text_after_quote(start: u64, byte: u8, delimiter: u8, builder: &RecordBuilder
          characters"
             .to_owned()
     });
+    let begun = match builder.line_ends() {
+        0 => String::new(),
+        1 => ", which was opened on the line before".to_owned(),
+        lines => format!(", which was opened {lines} lines before"),
+    };
     malformed(
         start,
-        format!("field {field} has text after its closing quote: {next}"),
+        format!("field {field} has text after its closing quote{begun}: {next}"),
     )
 }
 

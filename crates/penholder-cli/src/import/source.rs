@@ -8,10 +8,14 @@ use encoding_rs::Encoding;
 use penholder_core::shown_path;
 
 use super::encoding::{self, ConversionError};
+use super::file_kind;
 use crate::failure::{FAILED, Failure};
 
 /// Some programs write it at the beginning of UTF-8 text.
 const BYTE_ORDER_MARK: [u8; 3] = *b"\xEF\xBB\xBF";
+
+/// How many bytes show what a file is.
+const HEAD: u64 = 4096;
 
 /// A file, up to the length that it had when it was opened.
 #[derive(Debug)]
@@ -42,6 +46,9 @@ impl Source {
             Input::Stream(mut input) => spool(&mut input).map_err(cannot_copy)?,
         };
         let head = head(&file).map_err(cannot_open)?;
+        if let Some(why) = file_kind::why_not_text(&head, path) {
+            return Err(Failure::new(format!("import: {name}: {why}"), FAILED));
+        }
         let chosen = encoding::choose(given, &head)
             .map_err(|why| Failure::new(format!("import: {name}: {why}"), FAILED))?;
         if let Some(encoding) = chosen {
@@ -153,11 +160,11 @@ fn spool(input: &mut impl Read) -> io::Result<File> {
     Ok(file)
 }
 
-/// The first four bytes. Leaves the position at the beginning.
+/// The first bytes. Leaves the position at the beginning.
 fn head(mut file: &File) -> io::Result<Vec<u8>> {
     file.rewind()?;
     let mut head = Vec::new();
-    file.take(4).read_to_end(&mut head)?;
+    file.take(HEAD).read_to_end(&mut head)?;
     file.rewind()?;
     Ok(head)
 }
