@@ -414,6 +414,10 @@ pub(crate) struct Import {
     /// text in quotes [default without a value: all]
     #[arg(long, value_enum, value_name = "WHICH", num_args = 0..=1, require_equals = true, default_missing_value = "all", hide_possible_values = true)]
     pub(crate) empty_as_null: Option<EmptyFields>,
+    /// What an empty line is in a CSV file of one column [default: an error; with more
+    /// columns it is skipped]
+    #[arg(long, value_enum)]
+    pub(crate) empty_lines: Option<EmptyLines>,
     /// What an unquoted CSV field like X'0A' is [default: a blob in a BLOB column,
     /// elsewhere an error]
     #[arg(long, value_enum)]
@@ -472,6 +476,15 @@ pub(crate) enum EmptyFields {
     Unquoted,
 }
 
+/// What an empty line is where a row has one field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EmptyLines {
+    /// A row with an empty field
+    Row,
+    /// Nothing
+    Skip,
+}
+
 /// What an unquoted blob literal is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Blobs {
@@ -485,7 +498,8 @@ const IMPORT_HELP: &str = "\
 The file is read twice; standard input, and a file that is not UTF-8, is copied
 to a temporary file in TMPDIR for that. First, every row is checked. If one is
 malformed, or a value would be changed, the message names its line, and nothing
-is imported. Empty lines are skipped. Then the rows are written. A column without
+is imported. Empty lines are skipped, unless the file has one column: then
+--empty-lines says what they are. Then the rows are written. A column without
 a value gets its default. A column rowid is the key of the row.
 
 CSV values are text, which SQLite converts to the type of the column. A number

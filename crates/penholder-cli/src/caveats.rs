@@ -3,6 +3,7 @@
 use penholder::Value;
 
 use crate::failure::say;
+use crate::number;
 
 /// Counts such values, and warns of them at the end.
 #[derive(Debug, Default)]
@@ -13,6 +14,8 @@ pub(crate) struct Caveats {
     nulls: u64,
     empty_texts: u64,
     blobs: u64,
+    /// What each column has.
+    kinds: Vec<Kinds>,
     /// Whether a blob is printed where a text has no quotes.
     has_bare_blob: bool,
     /// Texts with bytes that are no UTF-8, and were replaced.
@@ -23,16 +26,27 @@ pub(crate) struct Caveats {
     perhaps_replaced_names: u64,
 }
 
+/// What a column has that CSV shows alike.
+#[derive(Debug, Clone, Copy, Default)]
+struct Kinds {
+    numbers: bool,
+    texts_like_numbers: bool,
+}
+
 impl Caveats {
     /// Notes what CSV does not show.
     pub(crate) fn note_csv(&mut self, values: &[Value]) {
         self.columns = values.len();
-        for value in values {
+        self.kinds.resize(values.len(), Kinds::default());
+        for (value, kinds) in values.iter().zip(&mut self.kinds) {
             match value {
                 Value::Null => self.nulls += 1,
                 Value::Text(text) if text.is_empty() => self.empty_texts += 1,
+                Value::Text(text) => {
+                    kinds.texts_like_numbers = kinds.texts_like_numbers || number::is_number(text);
+                }
                 Value::Blob(_) => self.blobs += 1,
-                _ => {}
+                Value::Integer(_) | Value::Real(_) => kinds.numbers = true,
             }
         }
     }
@@ -83,6 +97,22 @@ impl Caveats {
         }
         if self.is_export && self.nulls > 0 {
             say(self.about_nulls());
+        }
+        let mixed = self
+            .kinds
+            .iter()
+            .filter(|kinds| kinds.numbers && kinds.texts_like_numbers);
+        let mixed = mixed.count() as u64;
+        if self.is_export && mixed > 0 {
+            let has = if mixed == 1 {
+                "column has"
+            } else {
+                "columns have"
+            };
+            say(format!(
+                "{mixed} {has} numbers and texts that look like numbers, which CSV shows alike: \
+                 use --json to tell them apart"
+            ));
         }
         if self.is_export && self.blobs > 0 {
             let blobs = count(self.blobs, "blob");

@@ -44,9 +44,11 @@ fn separate(out: &mut (impl Write + ?Sized), number: usize) -> io::Result<()> {
 }
 
 fn write_text(out: &mut (impl Write + ?Sized), text: &str) -> io::Result<()> {
-    let has_special = text
-        .bytes()
-        .any(|byte| matches!(byte, b',' | b'"' | b'\n' | b'\r'));
+    // Readers drop a byte order mark at the beginning of a file.
+    let has_special = text.starts_with('\u{feff}')
+        || text
+            .bytes()
+            .any(|byte| matches!(byte, b',' | b'"' | b'\n' | b'\r'));
     if !has_special && !text.is_empty() && !blob_literal::is_literal(text) {
         return out.write_all(text.as_bytes());
     }

@@ -14,6 +14,7 @@ mod import;
 mod interruption;
 mod maintain;
 mod man;
+mod number;
 mod output;
 mod param;
 mod progress;

@@ -302,7 +302,11 @@ fn malformed_json_is_reported_with_its_line_and_nothing_is_imported() {
             2,
             "the column \"id\" appears twice",
         ),
-        ("{\"id\":1}\n{\"name\":\"\\ud800\"}\n", 2, "hex escape"),
+        (
+            "{\"id\":1}\n{\"name\":\"\\ud800\"}\n",
+            2,
+            "half of a character",
+        ),
         ("{\"id\":NaN}\n", 1, "expected"),
         ("{\"id\":01}\n", 1, "invalid number"),
         ("\u{feff}{\"id\":1}\nid,name\n", 2, "expected"),

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use penholder_testkit::command_fixture::{CommandFixture, CommandOutput, run_command};
-use penholder_testkit::wait;
+use penholder_testkit::{plain_sqlite, wait};
 
 /// The command under test.
 const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
@@ -133,6 +133,103 @@ fn another_delimiter_is_found_or_named() {
     );
     let wrong = import(&fixture, "f.csv", "sep=;\na;b\n1;2;3\n", &[]).expect_failure(1);
     assert!(wrong.contains("line 3: 3 fields"), "{wrong}");
+}
+
+/// A database may write NULL, and other programs empty text, as an empty line in a file of one column.
+#[test]
+fn an_empty_line_of_one_column_is_not_lost() {
+    let fixture = fixture();
+    for end in ["\n", "\r\n", "\r"] {
+        let text = "a\n1\n\n2\n".replace('\n', end);
+        assert_refused(
+            &fixture,
+            "f.csv",
+            &text,
+            &[],
+            &["line 3: ", "--empty-lines row or --empty-lines skip"],
+        );
+        let rows = imported(&fixture, "f.csv", &text, &["--empty-lines", "row"]);
+        assert_eq!(rows, ["1,none", "\"\",none", "2,none"]);
+        let rows = imported(&fixture, "f.csv", &text, &["--empty-lines", "skip"]);
+        assert_eq!(rows, ["1,none", "2,none"]);
+    }
+    // With more columns it cannot be a row.
+    let rows = imported(&fixture, "f.csv", "\na,b\n\n1,2\n\n", &[]);
+    assert_eq!(rows, ["1,2"]);
+}
+
+#[test]
+fn what_is_no_text_is_named() {
+    let fixture = fixture();
+    assert_refused(
+        &fixture,
+        "f.csv",
+        b"\x1F\x8B\x08\0\0\0\0\0",
+        &[],
+        &["f.csv: it is compressed with gzip: ", "gzip -dc f.csv"],
+    );
+    assert_refused(&fixture, "f.csv", b"PK\x03\x04", &[], &["save it as CSV"]);
+    for suffix in ["", "-wal"] {
+        let reader = plain_sqlite::open(&fixture.join("x.db"));
+        let _: i64 = reader
+            .query_row("SELECT count(*) FROM t", (), |row| row.get(0))
+            .unwrap();
+        symlink(
+            "x.db".to_owned() + suffix,
+            fixture.join(format!("link{suffix}")),
+        )
+        .unwrap();
+        for name in [format!("x.db{suffix}"), format!("link{suffix}")] {
+            let import = ["import", "x.db", "t", &name, "--format", "csv"];
+            let message = fixture.run(import).expect_failure(1);
+            assert!(message.contains("the database itself"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_header_that_does_not_fit_is_explained() {
+    let fixture = fixture();
+    for (text, words) in [
+        ("# 2024\na,b\n1,2\n", "name its columns there: \"a\", \"b\""),
+        ("[{\"a\": 1}]\n", "--format jsonl"),
+        ("a, B\n1,2\n", "if \"b\" is meant, write that in the file"),
+        ("a,c\n1,2\n", "--ignore-unknown"),
+    ] {
+        assert_refused(&fixture, "f.csv", text, &[], &["line 1: ", words]);
+    }
+    let text = "a,b\n1,\"x\n2,y\n3,\"z\"\n";
+    assert_refused(
+        &fixture,
+        "f.csv",
+        text,
+        &[],
+        &["line 4: ", "opened 2 lines before"],
+    );
+    // Columns without names, as Excel leaves them.
+    let text = "a,b,,\n1,2,,\n";
+    fs::write(fixture.join("f.csv"), text).unwrap();
+    let message = fixture
+        .run(["import", "x.db", "new", "f.csv"])
+        .expect_failure(1);
+    assert!(message.contains("--ignore-unknown"), "{message}");
+}
+
+#[test]
+fn json_of_other_programs_is_explained() {
+    let fixture = fixture();
+    for (text, words) in [
+        ("[{\"a\": NaN}]", "write null"),
+        ("{\"a\": None}", "write null"),
+        ("{\"a\": -Infinity}", "write 9e999"),
+        ("{\"a\": True}", "in small letters"),
+        ("{\"a\": \"x\\ud800\"}", "half of a character"),
+        ("{\"a\": 1},\n{\"a\": 2}", "belong in [ ]"),
+        ("[[1, 2]]", "no names of columns"),
+        ("a,b\n1,2\n", "--format csv"),
+    ] {
+        assert_refused(&fixture, "f.json", text, &[], &["line 1: ", words]);
+    }
 }
 
 #[test]
@@ -363,7 +460,7 @@ fn a_column_rowid_is_the_key_of_the_row() {
         ("with_key", "rowid,id\n7,8\n", "twice"),
         ("plain", "rowid,oid\n7,8\n", "twice"),
         ("plain", "rowid\n007\n", "leading zeros"),
-        ("plain", "rowid\nx\n", "datatype mismatch"),
+        ("plain", "rowid\nx\n", "is no integer"),
     ] {
         fs::write(fixture.join("f.csv"), text).unwrap();
         let message = fixture

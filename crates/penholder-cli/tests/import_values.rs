@@ -161,7 +161,60 @@ fn a_json_value_is_stored_exactly_or_refused() {
 }
 
 #[test]
-fn an_r_tree_takes_only_numbers() {
+fn a_key_is_an_integer() {
+    let fixture = fixture();
+    fixture.exec("CREATE TABLE key(id INTEGER PRIMARY KEY, x)");
+    fixture.exec("CREATE VIRTUAL TABLE area USING rtree(id, low, high)");
+    fixture.exec("CREATE VIRTUAL TABLE words USING fts5(x)");
+    for (table, column) in [
+        ("key", "id"),
+        ("key", "oid"),
+        ("area", "id"),
+        ("words", "rowid"),
+    ] {
+        for word in ["abc", "1.5", "9e999", "007", "9223372036854775808"] {
+            let text = format!("{column}\n1\n{word}\n");
+            let message = import(&fixture, table, "rows.csv", text, &[]).expect_failure(1);
+            assert!(
+                message.contains("line 3: field 1, column"),
+                "{table}: {message}"
+            );
+        }
+    }
+    let text = "{\"id\": 1.0}\n{\"id\": \"2\"}\n{\"id\": null}";
+    import(&fixture, "key", "rows.json", text, &[]).expect_success();
+    assert_eq!(fixture.query("SELECT id FROM key"), ["1", "2", "3"]);
+}
+
+/// SQLite takes such a type for one of numbers.
+#[test]
+fn a_type_that_promises_text_changes_no_word() {
+    let fixture = fixture();
+    fixture.exec("CREATE TABLE promise(s STRING, u UUID)");
+    for word in ["1.10", "+4912345", "12e4", "1.0", "007", "1e400"] {
+        let text = format!("s,u\nx,{word}\n");
+        let message = import(&fixture, "promise", "rows.csv", &text, &[]).expect_failure(1);
+        assert!(
+            message.contains("line 2: field 2, column \"u\""),
+            "{message}"
+        );
+        assert!(
+            message.contains("TEXT column, or give --lossy"),
+            "{message}"
+        );
+        import(&fixture, "promise", "rows.csv", &text, &["--lossy"]).expect_success();
+    }
+    fixture.exec("DELETE FROM promise");
+    let text = "s,u\n42,1.5\nabc,123e4567-e89b\n";
+    import(&fixture, "promise", "rows.csv", text, &[]).expect_success();
+    assert_eq!(
+        fixture.query("SELECT s, u FROM promise"),
+        ["42,1.5", "abc,123e4567-e89b"]
+    );
+}
+
+#[test]
+fn an_r_tree_takes_only_numbers_that_it_keeps() {
     let fixture = fixture();
     fixture.exec("CREATE VIRTUAL TABLE area USING rtree(id, low, high, +name)");
     fixture.exec("CREATE VIRTUAL TABLE cell USING rtree_i32(id, low, high)");
@@ -173,6 +226,21 @@ fn an_r_tree_takes_only_numbers() {
     ] {
         let message = import(&fixture, table, "rows.csv", text, &[]).expect_failure(1);
         assert!(message.contains("which an R-Tree needs"), "{message}");
+    }
+    for (table, word) in [
+        ("area", "007"),
+        ("area", "1e39"),
+        ("area", "1e400"),
+        ("area", "1700000001"),
+        ("cell", "007"),
+    ] {
+        let text = format!("id,low,high\n1,{word},{word}\n");
+        let message = import(&fixture, table, "rows.csv", text, &[]).expect_failure(1);
+        assert!(
+            message.contains("line 2: field 2, column \"low\""),
+            "{message}"
+        );
+        assert!(message.contains("--lossy"), "{message}");
     }
     let text = "id,low,high,name\n7,1.5,2e1,007\n";
     import(&fixture, "area", "rows.csv", text, &[]).expect_success();
@@ -292,6 +360,43 @@ fn rows_that_the_table_ignores_are_counted_and_named() {
     let state = "\n  2 rows were imported; 1 row was ignored by a conflict clause or a trigger \
                  of the table; the first: line 3\n  correct it and continue with --skip 3";
     assert!(message.contains(state), "{message}");
+}
+
+#[test]
+fn rows_that_replace_others_are_counted_and_named() {
+    let fixture = fixture();
+    fixture.exec(
+        "CREATE TABLE once(a UNIQUE ON CONFLICT REPLACE, b UNIQUE ON CONFLICT IGNORE); \
+         CREATE TABLE key(id INTEGER PRIMARY KEY ON CONFLICT REPLACE, a NOT NULL); \
+         CREATE TABLE bare(a PRIMARY KEY ON CONFLICT REPLACE) WITHOUT ROWID",
+    );
+    for (table, text) in [
+        ("once", "a,b\n1,1\n1,2\n3,3\n1,4\n5,3\n"),
+        ("key", "id,a\n1,1\n1,2\n3,3\n1,4\n"),
+        ("bare", "a\n1\n1\n3\n1\n"),
+    ] {
+        for options in [&["--hold", "0s"][..], &["--atomic"]] {
+            fixture.exec(&format!("DELETE FROM {table}"));
+            let output = import(&fixture, table, "rows.csv", text, options);
+            let replaced = "\n  2 rows took the place of rows with the same key, by a conflict \
+                            clause of the table; the first: line 3\n";
+            assert!(output.stderr.ends_with(replaced), "{output:?}");
+            let start = format!("penholder: 4 rows imported into {table} in ");
+            assert!(output.stderr.contains(&start), "{output:?}");
+            assert_eq!(output.stderr.contains("1 row was ignored"), table == "once");
+            output.expect_success();
+            assert_eq!(fixture.number(&format!("SELECT count(*) FROM {table}")), 2);
+        }
+    }
+    let output = import(&fixture, "bare", "rows.csv", "a\n1\n", &["-q"]);
+    assert!(output.stderr.contains("1 row took the place"), "{output:?}");
+    // Another constraint still refuses a row.
+    let json = "{\"id\": 9, \"a\": 1}\n{\"id\": 9, \"a\": null}";
+    let message = import(&fixture, "key", "rows.json", json, &[]).expect_failure(3);
+    assert!(
+        message.contains("line 2: NOT NULL constraint failed"),
+        "{message}"
+    );
 }
 
 const FAMILY: &str = "person,father\nbart,omer\nlisa,omer\nomer,grampa\ngrampa,\n";

@@ -136,6 +136,9 @@ fn csv_says_what_an_import_has_to_know() {
         ),
         ("SELECT NULL AS a UNION SELECT ''", vec!["--json"]),
         ("SELECT X'0A' AS a", vec!["--blobs literal"]),
+        ("SELECT 1 AS a UNION ALL SELECT '1'", vec!["use --json"]),
+        ("SELECT 1.5 AS a UNION ALL SELECT 'x'", vec![]),
+        ("SELECT 1 AS a, '1' AS b", vec![]),
         (
             "SELECT X'0A' AS a, NULL AS b",
             vec!["--empty-as-null", "--blobs literal"],

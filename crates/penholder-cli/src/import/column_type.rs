@@ -6,7 +6,7 @@
 
 use penholder::Value;
 
-use super::number::{self, Loss, Number};
+use crate::number::{self, Loss, Number};
 
 /// The type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,10 @@ pub(crate) enum ColumnType {
     Numeric,
     /// As `Numeric`, and integers become real numbers.
     Real,
+    /// A type whose name promises text, such as `STRING`, and that SQLite takes for `NUMERIC`.
+    Misnamed,
+    /// The key of a row, which is an integer.
+    Key,
     /// The column is for blobs; everything stays what it is.
     Blob,
     /// Everything stays what it is.
@@ -50,6 +54,8 @@ impl ColumnType {
             Self::Blob
         } else if ["REAL", "FLOA", "DOUB"].iter().any(has) {
             Self::Real
+        } else if MISNAMED.iter().any(has) {
+            Self::Misnamed
         } else {
             Self::Numeric
         }
@@ -66,6 +72,8 @@ impl ColumnType {
             Self::Text | Self::Blob | Self::Any => return Ok(Stored::Word),
             Self::Numeric => number::numeric(word),
             Self::Real => real(word),
+            Self::Misnamed => return misnamed(word),
+            Self::Key => return self.key(word),
             Self::Coordinate | Self::IntegerCoordinate => return self.coordinate(word),
         };
         match number {
@@ -94,16 +102,42 @@ impl ColumnType {
         }
     }
 
+    /// SQLite refuses another key than an integer, and an R-Tree makes 0 of it.
+    fn key(self, word: &str) -> Result<Stored, String> {
+        if word.is_empty() {
+            let next = "if it means a new key, add --empty-as-null";
+            return Err(format!("the key of a row is an integer: {next}"));
+        }
+        match number::numeric(word) {
+            Some(Ok(Number::Real(value))) if value.fract() != 0.0 || value.is_infinite() => {}
+            Some(Ok(number)) => return Ok(Stored::Number(number)),
+            Some(Err(loss)) => return Err(self.refusal(word, loss)),
+            None => {}
+        }
+        let word = shown(word);
+        Err(format!("{word} is no integer, as the key of a row is"))
+    }
+
+    /// An R-Tree keeps 24 bits of a coordinate. It rounds a fraction so that the area grows;
+    /// another integer would be another value.
     fn coordinate(self, word: &str) -> Result<Stored, String> {
-        let wanted = match (self, number::lossy(word)) {
+        let number = number::numeric(word).transpose();
+        let number = number.map_err(|loss| self.refusal(word, loss))?;
+        let wanted = match (self, number) {
             (Self::IntegerCoordinate, Some(Number::Integer(value)))
                 if i32::try_from(value).is_ok() =>
             {
                 return Ok(Stored::Number(Number::Integer(value)));
             }
             (Self::IntegerCoordinate, _) => "an integer of 32 bits",
-            (_, Some(number)) => return Ok(Stored::Number(number)),
             (_, None) => "a number",
+            (_, Some(Number::Integer(value))) if !survives_rounding(value) => {
+                return Err(self.refusal(word, Loss::Digits));
+            }
+            (_, Some(Number::Real(value))) if is_beyond_coordinates(value) => {
+                return Err(self.refusal(word, Loss::Range));
+            }
+            (_, Some(number)) => return Ok(Stored::Number(number)),
         };
         Err(format!(
             "{} is not {wanted}, which an R-Tree needs",
@@ -115,6 +149,7 @@ impl ColumnType {
         let (word, why) = (shown(word), loss.why());
         let next = match self {
             Self::Any | Self::Blob => "write it as a string",
+            Self::Coordinate | Self::IntegerCoordinate => "keep it in an auxiliary column",
             _ => "use a TEXT column",
         };
         format!("{word}: {why}: {next}, or give --lossy to store what SQLite makes of it")
@@ -138,6 +173,44 @@ impl From<Number> for Value {
             Number::Real(value) => Self::Real(value),
         }
     }
+}
+
+/// Parts of the names of such types.
+const MISNAMED: [&str; 5] = ["STRING", "UUID", "GUID", "ENUM", "JSON"];
+
+/// A word may become a number if the number is printed as the same word.
+fn misnamed(word: &str) -> Result<Stored, String> {
+    let becomes = match number::numeric(word) {
+        None => return Ok(Stored::Word),
+        // SQLite makes an integer of it, where it is one.
+        Some(Ok(Number::Real(value))) if value.fract() == 0.0 && value.abs() < 9e18 => {
+            format!("{value:.0}")
+        }
+        Some(Ok(number)) => number.to_string(),
+        Some(Err(_)) => "another number".to_owned(),
+    };
+    if becomes == word {
+        return Ok(Stored::Word);
+    }
+    Err(format!(
+        "{}: it would become {becomes}, because SQLite takes this type for one of numbers: \
+         use a TEXT column, or give --lossy to store that",
+        shown(word)
+    ))
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "compared"
+)]
+fn survives_rounding(integer: i64) -> bool {
+    integer as f32 as i128 == i128::from(integer)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "what an R-Tree does")]
+fn is_beyond_coordinates(real: f64) -> bool {
+    real.is_finite() && (real as f32).is_infinite()
 }
 
 fn real(word: &str) -> Option<Result<Number, Loss>> {
@@ -170,7 +243,8 @@ mod tests {
             ("blob", ColumnType::Blob),
             ("DOUBLE PRECISION", ColumnType::Real),
             ("DECIMAL(10, 2)", ColumnType::Numeric),
-            ("STRING", ColumnType::Numeric),
+            ("STRING", ColumnType::Misnamed),
+            ("uuid", ColumnType::Misnamed),
             ("ANY", ColumnType::Numeric),
         ] {
             assert_eq!(ColumnType::declared(words, false), expected, "{words}");

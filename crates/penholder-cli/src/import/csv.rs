@@ -4,7 +4,6 @@ use penholder::Value;
 
 use super::column_type::Stored;
 use super::format::{Dialect, other_delimiter};
-use super::number;
 use super::record::Record;
 use super::records::Records;
 use super::row::{Cell, ReadError, Row};
@@ -13,6 +12,7 @@ use super::table::Table;
 use super::unknown::Unknown;
 use crate::args::{Blobs, EmptyFields};
 use crate::blob_literal;
+use crate::number;
 use crate::text::count;
 
 /// Reads rows and checks each.
@@ -36,8 +36,8 @@ impl<'a> CsvReader<'a> {
         is_lossy: bool,
     ) -> Result<Self, ReadError> {
         let mut records = Records::open(source, dialect)?;
-        let start = records.offset();
         let header = records.header()?;
+        let start = records.start();
         let columns = columns(&header, table, &mut unknown, records.delimiter())
             .map_err(|why| ReadError::Malformed { start, why })?;
         Ok(Self {
@@ -51,10 +51,10 @@ impl<'a> CsvReader<'a> {
     }
 
     pub(crate) fn read(&mut self, row: &mut Row) -> Result<bool, ReadError> {
-        row.start = self.records.offset();
         if !self.records.read(&mut row.record)? {
             return Ok(false);
         }
+        row.start = self.records.start();
         let filled = self.fill(row);
         filled.map_err(|why| ReadError::Malformed {
             start: row.start,
@@ -159,8 +159,8 @@ impl Dialect {
 /// Reads the names of the columns.
 pub(crate) fn header(source: &Source, dialect: Dialect) -> Result<Vec<String>, ReadError> {
     let mut records = Records::open(source, dialect)?;
-    let start = records.offset();
     let header = records.header()?;
+    let start = records.start();
     let names: Vec<String> = header.iter().map(str::to_owned).collect();
     let delimiter = records.delimiter();
     let mut why = match names.as_slice() {
@@ -191,7 +191,7 @@ fn columns(
     for name in header.iter() {
         let number = table.column(name, columns.len());
         if number.is_none() && !unknown.leave_out(name) {
-            return Err(no_column(name, table, delimiter));
+            return Err(no_column(name, header, table, delimiter));
         }
         if number.is_some() && columns.contains(&number) {
             return Err(named_twice(name));
@@ -199,20 +199,32 @@ fn columns(
         columns.push(number);
     }
     if columns.iter().all(Option::is_none) {
-        return Err(no_column(header.field(0), table, delimiter));
+        return Err(no_column(header.field(0), header, table, delimiter));
     }
     Ok(columns)
 }
 
 fn named_twice(name: &str) -> String {
+    if name.is_empty() {
+        let next = "create the table for the others, and give --ignore-unknown";
+        return format!("the header has several columns without a name: name them, or {next}");
+    }
     format!("the header names the column {name:?} twice")
 }
 
-fn no_column(name: &str, table: &Table, delimiter: u8) -> String {
+fn no_column(name: &str, header: &Record, table: &Table, delimiter: u8) -> String {
     let why = table.no_column(name);
-    let next = delimiter_in(name, delimiter);
-    let next = next.unwrap_or_else(|| "give --ignore-unknown to leave it out".to_owned());
-    format!("{why}: {next}")
+    if let Some(next) = delimiter_in(name, delimiter) {
+        return format!("{why}: {next}");
+    }
+    if header.field(0).starts_with(['{', '[']) {
+        return format!("{why}: if the file is JSON, give --format jsonl");
+    }
+    if !header.iter().any(|name| table.column(name, 0).is_some()) {
+        let names = table.names();
+        return format!("{why}, nor another one of this line: name its columns there: {names}");
+    }
+    format!("{why}: {}", table.instead(name))
 }
 
 /// What to do if a name contains what may be the delimiter.

@@ -19,15 +19,29 @@ pub(crate) enum Detected {
     Utf32,
 }
 
-/// Looks at the first four bytes of a file.
+/// Looks at the first bytes of a file.
 pub(crate) fn detect(head: &[u8]) -> Detected {
     match head {
         [0xFF, 0xFE, 0, 0, ..] | [0, 0, 0xFE, 0xFF, ..] => Detected::Utf32,
         [0xFF, 0xFE, ..] => Detected::Marked(UTF_16LE),
         [0xFE, 0xFF, ..] => Detected::Marked(UTF_16BE),
-        [1..=u8::MAX, 0, 1..=u8::MAX, 0, ..] => Detected::Probably(UTF_16LE),
-        [0, 1..=u8::MAX, 0, 1..=u8::MAX, ..] => Detected::Probably(UTF_16BE),
-        _ => Detected::Utf8,
+        [0xEF, 0xBB, 0xBF, ..] => Detected::Marked(UTF_8),
+        _ => probably_utf_16(head).map_or(Detected::Utf8, Detected::Probably),
+    }
+}
+
+/// In UTF-16, one half of each ASCII character is zero, and always the same half.
+fn probably_utf_16(head: &[u8]) -> Option<&'static Encoding> {
+    let (pairs, _) = head.as_chunks::<2>();
+    let high = pairs.iter().filter(|pair| pair[0] == 0).count();
+    let low = pairs.iter().filter(|pair| pair[1] == 0).count();
+    // A few zeros may be NUL characters, or halves of others.
+    let is_always =
+        |zeros: usize, others: usize| zeros >= 2 && zeros * 8 >= pairs.len() && others * 4 <= zeros;
+    match (is_always(low, high), is_always(high, low)) {
+        (true, _) => Some(UTF_16LE),
+        (_, true) => Some(UTF_16BE),
+        _ => None,
     }
 }
 
@@ -41,12 +55,20 @@ pub(crate) fn choose(
             return Err("it is UTF-32: convert it, for example with iconv".to_owned());
         }
         // With the general name, the mark says which of the two it is.
-        (Some(given), Detected::Marked(marked)) if is_utf_16(given) => marked,
+        (Some(given), Detected::Marked(marked)) if is_utf_16(given) && is_utf_16(marked) => marked,
+        (Some(given), Detected::Marked(marked)) if given != marked => {
+            let name = if marked == UTF_8 { "UTF-8" } else { "UTF-16" };
+            return Err(format!(
+                "its byte order mark says {name}: leave out --encoding"
+            ));
+        }
         (Some(given), _) => given,
         (None, Detected::Marked(marked)) => marked,
         (None, Detected::Probably(encoding)) => {
             let name = encoding.name().to_ascii_lowercase();
-            return Err(format!("it looks like UTF-16: give --encoding {name}"));
+            return Err(format!(
+                "it looks like UTF-16: give --encoding {name}, or --encoding utf-8 if it is not"
+            ));
         }
         (None, Detected::Utf8) => UTF_8,
     };
@@ -152,13 +174,37 @@ mod tests {
         assert!(
             choose(None, b"i\0d\0")
                 .unwrap_err()
-                .ends_with("--encoding utf-16le")
+                .contains("--encoding utf-16le")
         );
         assert!(
             choose(None, b"\0i\0d")
                 .unwrap_err()
-                .ends_with("--encoding utf-16be")
+                .contains("--encoding utf-16be")
         );
+        assert!(
+            choose(
+                None,
+                "имя,b\n"
+                    .encode_utf16()
+                    .flat_map(u16::to_be_bytes)
+                    .collect::<Vec<_>>()
+                    .as_slice()
+            )
+            .unwrap_err()
+            .contains("--encoding utf-16be")
+        );
+        assert_eq!(choose(None, b"a,b\n1,\0\n2,x\0y\n3,\0\n"), Ok(None));
+        assert_eq!(choose(Some(UTF_8), b"i\0d\0"), Ok(None));
+        assert_eq!(choose(None, b"\xEF\xBB\xBFa"), Ok(None));
+        for (given, head) in [
+            (WINDOWS_1252, &b"\xEF\xBB\xBFa"[..]),
+            (WINDOWS_1252, b"\xFF\xFEa\0"),
+            (UTF_8, b"\xFF\xFEa\0"),
+            (UTF_16LE, b"\xEF\xBB\xBFa"),
+        ] {
+            let why = choose(Some(given), head).unwrap_err();
+            assert!(why.ends_with("leave out --encoding"), "{why}");
+        }
         assert!(
             choose(None, b"\xFF\xFE\0\0")
                 .unwrap_err()

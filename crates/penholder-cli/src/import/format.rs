@@ -4,7 +4,7 @@ use std::path::Path;
 
 use penholder_core::shown_path;
 
-use crate::args::{Blobs, EmptyFields, Import, ImportFormat};
+use crate::args::{Blobs, EmptyFields, EmptyLines, Import, ImportFormat};
 use crate::failure::{Failure, USAGE};
 
 /// The format of a file.
@@ -25,6 +25,7 @@ pub(crate) struct Dialect {
     pub(crate) empty_as_null: Option<EmptyFields>,
     pub(crate) blobs: Option<Blobs>,
     pub(crate) accepts_ragged: bool,
+    pub(crate) empty_lines: Option<EmptyLines>,
 }
 
 impl Dialect {
@@ -36,6 +37,7 @@ impl Dialect {
         empty_as_null: None,
         blobs: None,
         accepts_ragged: false,
+        empty_lines: None,
     };
 }
 
@@ -65,6 +67,7 @@ impl Format {
                 empty_as_null: args.empty_as_null,
                 blobs: args.blobs,
                 accepts_ragged: args.ragged,
+                empty_lines: args.empty_lines,
             }),
         })
     }

@@ -7,13 +7,13 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::column_type::ColumnType;
-use super::number;
 use super::objects::Objects;
 use super::row::{Cell, ReadError, Row};
 use super::source::Source;
 use super::table::Table;
 use super::unknown::Unknown;
 use crate::base64;
+use crate::number;
 
 /// Reads objects and checks each.
 #[derive(Debug)]
@@ -102,9 +102,25 @@ fn parse<'de>(
             .sum();
         ReadError::Malformed {
             start: start + before as u64,
-            why: without_line(&error),
+            why: without_line(&error) + no_json(text, &error),
         }
     })
+}
+
+/// What to write instead of a word that other programs write.
+fn no_json(text: &str, error: &serde_json::Error) -> &'static str {
+    let line = text.lines().nth(error.line().saturating_sub(1));
+    let from = line.and_then(|line| line.get(error.column().saturating_sub(1)..));
+    let from = from.unwrap_or_default().trim_start_matches('-');
+    if from.starts_with("NaN") || from.starts_with("None") || from.starts_with("undefined") {
+        ": JSON has no such value: write null"
+    } else if from.starts_with("Inf") {
+        ": JSON has no infinity: write 9e999"
+    } else if from.starts_with("True") || from.starts_with("False") {
+        ": write true and false in small letters"
+    } else {
+        ""
+    }
 }
 
 /// The message without its line number, which is not that of the file.
@@ -189,10 +205,8 @@ impl Visitor<'_> for Key<'_> {
     fn visit_str<E: Error>(self, name: &str) -> Result<Option<usize>, E> {
         let column = self.table.column(name, self.likely);
         if column.is_none() && !self.unknown.leave_out(name) {
-            let why = self.table.no_column(name);
-            return Err(E::custom(format!(
-                "{why}: give --ignore-unknown to leave it out"
-            )));
+            let (why, next) = (self.table.no_column(name), self.table.instead(name));
+            return Err(E::custom(format!("{why}: {next}")));
         }
         Ok(column)
     }
@@ -227,7 +241,9 @@ fn value(json: &str, kind: ColumnType, is_lossy: bool) -> Result<Value, String> 
         Some(b't') => Ok(Value::Integer(1)),
         Some(b'f') => Ok(Value::Integer(0)),
         Some(b'"') => {
-            let text: String = serde_json::from_str(json).map_err(|error| without_line(&error))?;
+            // It is a string: nothing else can be wrong with it.
+            let why = "an escape like \\ud800 is half of a character: write both halves";
+            let text: String = serde_json::from_str(json).map_err(|_| why.to_owned())?;
             string(text, kind, is_lossy)
         }
         Some(b'{') => object(json),

@@ -11,13 +11,13 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use penholder::rusqlite::{self, CachedStatement};
+use penholder::rusqlite::{self, CachedStatement, ffi};
 use penholder::{Database, Transaction};
 
 use super::row::{ReadError, Row};
 use super::rows::Rows;
 use super::table::Table;
-use super::tally::Tally;
+use super::tally::{Fate, Tally};
 use crate::interruption::Interruption;
 use crate::progress::Progress;
 
@@ -127,8 +127,8 @@ impl Load<'_> {
             let mut tally = Tally::default();
             for number in 0..*left {
                 next(rows, &mut row)?;
-                let is_inserted = insert.row(&row).map_err(|error| refused_row(&row, error))?;
-                tally.add(&row, is_inserted);
+                let fate = insert.row(&row).map_err(|error| refused_row(&row, error))?;
+                tally.add(&row, fate);
                 if let Some(signal) = interruption.noted() {
                     return Err(Stop::Signal(signal));
                 }
@@ -188,11 +188,11 @@ impl Load<'_> {
                 if number > 0 && begun.elapsed() >= hold {
                     break;
                 }
-                let is_inserted = insert.row(row).map_err(|error| Refused::At {
+                let fate = insert.row(row).map_err(|error| Refused::At {
                     number,
                     stop: refused_row(row, error),
                 })?;
-                tally.add(row, is_inserted);
+                tally.add(row, fate);
             }
             Ok(tally)
         });
@@ -289,7 +289,15 @@ impl ReadAhead {
 struct Insert<'a> {
     tx: &'a Transaction<'a>,
     table: &'a Table,
-    prepared: Option<(Vec<usize>, CachedStatement<'a>)>,
+    prepared: Option<Prepared<'a>>,
+}
+
+/// The statements for rows of these columns.
+struct Prepared<'a> {
+    columns: Vec<usize>,
+    insert: CachedStatement<'a>,
+    /// Fails where the other one would replace a row; `None` if it replaces none.
+    replaces_nothing: Option<CachedStatement<'a>>,
 }
 
 impl<'a> Insert<'a> {
@@ -302,25 +310,66 @@ impl<'a> Insert<'a> {
         }
     }
 
-    /// Returns whether the row was inserted: a conflict clause or a trigger of the table may
-    /// ignore it.
-    fn row(&mut self, row: &Row) -> rusqlite::Result<bool> {
-        let (columns, mut statement) = match self.prepared.take() {
-            Some(prepared) if prepared.0 == row.columns => prepared,
-            _ => {
-                let sql = self.table.insert(&row.columns);
-                self.tx.note_statement(&sql);
-                (row.columns.clone(), self.tx.prepare_cached(&sql)?)
-            }
+    /// Returns what became of the row: a conflict clause or a trigger of the table may ignore
+    /// it, and a conflict clause may replace other rows.
+    fn row(&mut self, row: &Row) -> rusqlite::Result<Fate> {
+        let mut prepared = match self.prepared.take() {
+            Some(prepared) if prepared.columns == row.columns => prepared,
+            _ => self.prepare(&row.columns)?,
         };
-        row.bind(&mut statement)?;
-        let before = self.tx.total_changes();
-        let changed = statement.raw_execute()?;
-        self.prepared = Some((columns, statement));
-        // The rows that the trigger of a view inserts are only in the total.
-        Ok(match self.table.is_view {
-            true => self.tx.total_changes() != before,
-            false => changed > 0,
+        let fate = self.write(row, &mut prepared)?;
+        self.prepared = Some(prepared);
+        Ok(fate)
+    }
+
+    fn prepare(&self, columns: &[usize]) -> rusqlite::Result<Prepared<'a>> {
+        let sql = self.table.insert(columns);
+        self.tx.note_statement(&sql);
+        let replaces_nothing = self.table.replaces_rows.then(|| {
+            let sql = sql.replacen("INSERT", "INSERT OR ABORT", 1);
+            self.tx.prepare_cached(&sql)
+        });
+        Ok(Prepared {
+            columns: columns.to_vec(),
+            insert: self.tx.prepare_cached(&sql)?,
+            replaces_nothing: replaces_nothing.transpose()?,
         })
     }
+
+    fn write(&self, row: &Row, prepared: &mut Prepared<'_>) -> rusqlite::Result<Fate> {
+        let mut replaces = false;
+        if let Some(statement) = &mut prepared.replaces_nothing {
+            row.bind(statement)?;
+            match statement.raw_execute() {
+                Ok(0) => return Ok(Fate::Ignored),
+                Ok(_) => return Ok(Fate::Inserted),
+                Err(error) => replaces = meets_key(&error),
+            }
+        }
+        let statement = &mut prepared.insert;
+        row.bind(statement)?;
+        let before = self.tx.total_changes();
+        let changed = statement.raw_execute()?;
+        // The rows that the trigger of a view inserts are only in the total.
+        let is_inserted = match self.table.is_view {
+            true => self.tx.total_changes() != before,
+            false => changed > 0,
+        };
+        Ok(match (is_inserted, replaces) {
+            (false, _) => Fate::Ignored,
+            (true, false) => Fate::Inserted,
+            (true, true) => Fate::Replacing,
+        })
+    }
+}
+
+/// Whether a row was refused because another one has its key.
+fn meets_key(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    let codes = [
+        ffi::SQLITE_CONSTRAINT_UNIQUE,
+        ffi::SQLITE_CONSTRAINT_PRIMARYKEY,
+        ffi::SQLITE_CONSTRAINT_ROWID,
+    ];
+    code.is_some_and(|code| codes.contains(&code))
 }

@@ -33,8 +33,11 @@ pub(super) fn finished(
     } else if let Some(rate) = per_second(rows as u64, seconds) {
         let _ = write!(text, ", {rate} per second");
     }
-    if let Some(ignored) = ignored(source, done) {
-        let _ = write!(text, "\n  {ignored}");
+    for what in [ignored(source, done), replaced(source, done)]
+        .into_iter()
+        .flatten()
+    {
+        let _ = write!(text, "\n  {what}");
     }
     if let Some(names) = unknown.names() {
         let _ = write!(
@@ -47,8 +50,9 @@ pub(super) fn finished(
 
 /// What is worth saying to a user who wants to hear nothing else. `None` if nothing is.
 pub(super) fn warning(source: &Source, done: Tally) -> Option<String> {
-    let ignored = ignored(source, done)?;
-    Some(format!("import: {}: {ignored}", source.name))
+    let both = [ignored(source, done), replaced(source, done)];
+    let texts: Vec<String> = both.into_iter().flatten().collect();
+    (!texts.is_empty()).then(|| format!("import: {}: {}", source.name, texts.join("; ")))
 }
 
 /// The rows that a conflict clause or a trigger ignored. `None` if there are none.
@@ -58,6 +62,16 @@ fn ignored(source: &Source, done: Tally) -> Option<String> {
     Some(format!(
         "{} {were} ignored by a conflict clause or a trigger of the table; the first: {first}",
         count(done.ignored, "row")
+    ))
+}
+
+/// The rows that took the place of others. `None` if there are none.
+fn replaced(source: &Source, done: Tally) -> Option<String> {
+    let first = line(source, done.first_replacing?);
+    Some(format!(
+        "{} took the place of rows with the same key, by a conflict clause of the table; the \
+         first: {first}",
+        count(done.replacing, "row")
     ))
 }
 
@@ -150,10 +164,9 @@ fn imported(source: &Source, done: Tally) -> String {
         1 => "1 row was imported".to_owned(),
         rows => format!("{rows} rows were imported"),
     };
-    match ignored(source, done) {
-        Some(ignored) => format!("{imported}; {ignored}"),
-        None => imported,
-    }
+    let both = [ignored(source, done), replaced(source, done)];
+    let texts: Vec<String> = [Some(imported)].into_iter().chain(both).flatten().collect();
+    texts.join("; ")
 }
 
 fn why(args: &Import, source: &Source, stop: Stop) -> String {

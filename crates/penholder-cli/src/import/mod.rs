@@ -4,11 +4,11 @@ mod advice;
 mod column_type;
 mod csv;
 mod encoding;
+mod file_kind;
 mod format;
 mod json;
 mod load;
 mod message;
-mod number;
 mod objects;
 mod record;
 mod records;
@@ -19,15 +19,18 @@ mod table;
 mod tally;
 mod unknown;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use penholder::Database;
+use penholder_core::shown_path;
 
 use crate::args::Import;
 use crate::failure::{FAILED, Failure, say, say_warnings};
 use crate::interruption::Interruption;
 use crate::progress::Progress;
+use crate::sys::open_file;
 use format::Format;
 use load::Load;
 use row::{ReadError, Row};
@@ -49,6 +52,7 @@ pub(crate) fn run(args: &Import, interruption: &Interruption) -> Result<ExitCode
         .open(&args.target.db)?;
     say_warnings(&db);
     let table = Table::find(&db, &args.table)?;
+    refuse_own_file(&args.file, &db)?;
     let source = Source::open(&args.file, args.encoding)?;
     interruption.set_subject(format!("import: {}", source.name));
     let Some(table) = table else {
@@ -70,6 +74,21 @@ pub(crate) fn run(args: &Import, interruption: &Interruption) -> Result<ExitCode
         return Err(Failure::new(message, FAILED));
     }
     job.write(rows, interruption)
+}
+
+/// Refuses the database and its `-wal` and `-shm`: closing one of them drops the locks of SQLite.
+fn refuse_own_file(file: &Path, db: &Database) -> Result<(), Failure> {
+    let is_own = |suffix: &str| {
+        let mut path = db.path().as_os_str().to_owned();
+        path.push(suffix);
+        open_file::is_same(file, path.as_ref())
+    };
+    if !["", "-wal", "-shm"].into_iter().any(is_own) {
+        return Ok(());
+    }
+    let file = shown_path(file);
+    let message = format!("import: {file}: it is the database itself: give a CSV or JSON file");
+    Err(Failure::new(message, FAILED))
 }
 
 /// One import.

@@ -82,6 +82,21 @@ impl Objects {
                 (Place::AfterElement, _) => {
                     return Err(self.malformed("expected a comma or ] after an object"));
                 }
+                (Place::Outside, b',') => {
+                    let why = "expected one JSON object for each row: objects with commas between \
+                               them belong in [ ]";
+                    return Err(self.malformed(why));
+                }
+                (Place::Outside, _) => {
+                    let why = "expected one JSON object for each row: if the file is CSV, give \
+                               --format csv";
+                    return Err(self.malformed(why));
+                }
+                (Place::ArrayStart, b'[') => {
+                    let why = "expected one JSON object for each row: an array has no names of \
+                               columns";
+                    return Err(self.malformed(why));
+                }
                 _ => {
                     return Err(self.malformed("expected one JSON object for each row"));
                 }

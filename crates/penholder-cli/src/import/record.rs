@@ -68,6 +68,13 @@ impl RecordBuilder {
         self.fields.len() + 1
     }
 
+    /// How many lines the field has had so far, beyond its first.
+    pub(crate) fn line_ends(&self) -> usize {
+        let start = self.fields.last().map_or(0, |field| field.end);
+        let bytes = &self.bytes[start..];
+        bytes.iter().filter(|byte| **byte == b'\n').count()
+    }
+
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }

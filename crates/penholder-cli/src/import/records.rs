@@ -7,6 +7,7 @@ use super::format::{Dialect, other_delimiter};
 use super::record::{Record, RecordBuilder};
 use super::row::{MAX_ROW_BYTES, ReadError};
 use super::source::Source;
+use crate::args::EmptyLines;
 
 /// Records that are not yet checked against a table.
 #[derive(Debug)]
@@ -17,6 +18,11 @@ pub(crate) struct Records {
     offset: u64,
     /// Where the current record begins.
     start: u64,
+    /// Whether the last record ended with CR, so that an LF after it belongs to its line end.
+    after_cr: bool,
+    empty_lines: Option<EmptyLines>,
+    /// Whether the header names one column, so that an empty line may be a row.
+    has_one_column: bool,
 }
 
 /// How the text of a field goes on.
@@ -46,12 +52,20 @@ impl Records {
             quote: dialect.quote,
             offset,
             start: offset,
+            after_cr: false,
+            empty_lines: dialect.empty_lines,
+            has_one_column: false,
         })
     }
 
     /// How far the text was read, in bytes.
     pub(crate) fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// Where the record begins that was read last.
+    pub(crate) fn start(&self) -> u64 {
+        self.start
     }
 
     pub(crate) fn delimiter(&self) -> u8 {
@@ -62,6 +76,7 @@ impl Records {
     pub(crate) fn header(&mut self) -> Result<Record, ReadError> {
         let mut header = Record::default();
         if self.read(&mut header)? {
+            self.has_one_column = header.len() == 1;
             return Ok(header);
         }
         let why = "it is empty: there is no header with the names of the columns";
@@ -70,10 +85,28 @@ impl Records {
 
     /// Reads the next record. Empty lines are skipped. Returns `false` if there is none.
     pub(crate) fn read(&mut self, record: &mut Record) -> Result<bool, ReadError> {
-        self.start = self.offset;
-        if !self.skip_line_ends()? {
+        if self.has_one_column && self.empty_lines != Some(EmptyLines::Skip) {
+            self.end_line()?;
+            self.start = self.offset;
+            if self
+                .text
+                .fill_buf()?
+                .first()
+                .is_some_and(|&byte| is_line_end(byte))
+                && self.empty_lines.is_none()
+            {
+                let why = "the empty line may be a row with an empty field: give --empty-lines row \
+                           or --empty-lines skip";
+                return Err(malformed(self.start, why));
+            }
+            if self.text.fill_buf()?.is_empty() {
+                return Ok(false);
+            }
+        } else if !self.skip_line_ends()? {
+            self.start = self.offset;
             return Ok(false);
         }
+        self.start = self.offset;
         let mut builder = RecordBuilder::reusing(record);
         let mut state = State::FieldStart;
         loop {
@@ -92,6 +125,7 @@ impl Records {
                     let start = self.offset + at as u64;
                     text_after_quote(start, chunk[at], delimiter, &builder)
                 })?;
+            self.after_cr = ends && chunk[used - 1] == b'\r';
             self.text.consume(used);
             self.offset += used as u64;
             if ends {
@@ -110,6 +144,16 @@ impl Records {
             malformed(self.start, why)
         })?;
         Ok(true)
+    }
+
+    /// Skips the LF of a CR LF whose CR ended the last record.
+    fn end_line(&mut self) -> io::Result<()> {
+        if self.after_cr && self.text.fill_buf()?.first() == Some(&b'\n') {
+            self.text.consume(1);
+            self.offset += 1;
+        }
+        self.after_cr = false;
+        Ok(())
     }
 
     fn skip_line_ends(&mut self) -> io::Result<bool> {
@@ -209,9 +253,14 @@ fn text_after_quote(start: u64, byte: u8, delimiter: u8, builder: &RecordBuilder
          characters"
             .to_owned()
     });
+    let begun = match builder.line_ends() {
+        0 => String::new(),
+        1 => ", which was opened on the line before".to_owned(),
+        lines => format!(", which was opened {lines} lines before"),
+    };
     malformed(
         start,
-        format!("field {field} has text after its closing quote: {next}"),
+        format!("field {field} has text after its closing quote{begun}: {next}"),
     )
 }
 
@@ -270,6 +319,44 @@ mod tests {
             ..DIALECT
         };
         assert_eq!(records("\"a\"b,\"", plain).unwrap(), [["\"a\"b", "\""]]);
+    }
+
+    #[test]
+    fn an_empty_line_of_one_column_may_be_a_row() {
+        for end in ["\n", "\r\n", "\r"] {
+            let text = ["", "a", "1", "", "2", "", ""].join(end);
+            let with = |empty_lines| {
+                let dialect = Dialect {
+                    empty_lines,
+                    ..DIALECT
+                };
+                let mut file = tempfile::NamedTempFile::new().unwrap();
+                file.write_all(text.as_bytes()).unwrap();
+                let source = Source::open(file.path(), None).unwrap();
+                let mut records = Records::open(&source, dialect).unwrap();
+                let mut record = records.header()?;
+                let mut found = Vec::new();
+                while records.read(&mut record)? {
+                    let line = source.line_at(records.start())?;
+                    found.push((line, record.field(0).to_owned()));
+                }
+                Ok(found)
+            };
+            let rows = |rows: &[(u64, &str)]| -> Vec<(u64, String)> {
+                rows.iter()
+                    .map(|(line, text)| (*line, (*text).to_owned()))
+                    .collect()
+            };
+            let all = rows(&[(3, "1"), (4, ""), (5, "2"), (6, "")]);
+            assert_eq!(with(Some(EmptyLines::Row)).unwrap(), all, "{end:?}");
+            let full = rows(&[(3, "1"), (5, "2")]);
+            assert_eq!(with(Some(EmptyLines::Skip)).unwrap(), full, "{end:?}");
+            let refused: Result<_, ReadError> = with(None);
+            assert!(
+                matches!(refused, Err(ReadError::Malformed { .. })),
+                "{end:?}"
+            );
+        }
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::io;
 use penholder::Value;
 use penholder::rusqlite::{self, Statement};
 
-use super::number::Number;
 use super::record::Record;
+use crate::number::Number;
 
 /// The longest row, in bytes. A file without line ends, or with a quote that is never
 /// closed, must not fill the memory.

@@ -8,10 +8,14 @@ use encoding_rs::Encoding;
 use penholder_core::shown_path;
 
 use super::encoding::{self, ConversionError};
+use super::file_kind;
 use crate::failure::{FAILED, Failure};
 
 /// Some programs write it at the beginning of UTF-8 text.
 const BYTE_ORDER_MARK: [u8; 3] = *b"\xEF\xBB\xBF";
+
+/// How many bytes show what a file is.
+const HEAD: u64 = 4096;
 
 /// A file, up to the length that it had when it was opened.
 #[derive(Debug)]
@@ -42,6 +46,9 @@ impl Source {
             Input::Stream(mut input) => spool(&mut input).map_err(cannot_copy)?,
         };
         let head = head(&file).map_err(cannot_open)?;
+        if let Some(why) = file_kind::why_not_text(&head, path) {
+            return Err(Failure::new(format!("import: {name}: {why}"), FAILED));
+        }
         let chosen = encoding::choose(given, &head)
             .map_err(|why| Failure::new(format!("import: {name}: {why}"), FAILED))?;
         if let Some(encoding) = chosen {
@@ -82,7 +89,7 @@ impl Source {
         Ok(file.take(self.len()))
     }
 
-    /// The number of the line at this offset. Line ends at the offset are skipped.
+    /// The number of the line at this offset.
     pub(crate) fn line_at(&self, offset: u64) -> io::Result<u64> {
         let mut text = BufReader::new(self.read()?);
         let mut lines = Lines::default();
@@ -91,10 +98,10 @@ impl Source {
             let chunk = text.fill_buf()?;
             let length = chunk.len();
             for &byte in chunk {
-                if left == 0 && !matches!(byte, b'\r' | b'\n') {
+                if left == 0 {
                     return Ok(lines.number());
                 }
-                left = left.saturating_sub(1);
+                left -= 1;
                 lines.add(byte);
             }
             if length == 0 {
@@ -153,11 +160,11 @@ fn spool(input: &mut impl Read) -> io::Result<File> {
     Ok(file)
 }
 
-/// The first four bytes. Leaves the position at the beginning.
+/// The first bytes. Leaves the position at the beginning.
 fn head(mut file: &File) -> io::Result<Vec<u8>> {
     file.rewind()?;
     let mut head = Vec::new();
-    file.take(4).read_to_end(&mut head)?;
+    file.take(HEAD).read_to_end(&mut head)?;
     file.rewind()?;
     Ok(head)
 }
@@ -188,9 +195,9 @@ mod tests {
                 assert_eq!(source.line_at(offset).unwrap(), line, "{text:?} {letter}");
             }
         }
-        // The offset may be anywhere among the line ends before.
-        for offset in 1..5 {
-            assert_eq!(source("a\r\n\r\nb").line_at(offset).unwrap(), 3);
+        // An empty line is a line.
+        for (offset, line) in [(0, 1), (3, 2), (5, 3), (6, 3)] {
+            assert_eq!(source("a\r\n\r\nb").line_at(offset).unwrap(), line);
         }
     }
 

@@ -16,6 +16,8 @@ const ROWIDS: [&str; 3] = ["rowid", "oid", "_rowid_"];
 pub(crate) struct Table {
     name: String,
     pub(crate) is_view: bool,
+    /// Whether a conflict clause of it may replace rows.
+    pub(crate) replaces_rows: bool,
     columns: Vec<Column>,
 }
 
@@ -50,6 +52,7 @@ impl Table {
         let mut table = Self {
             name: name.to_owned(),
             is_view: kind == "view",
+            replaces_rows: kind == "table" && has_replace_clause(&sql),
             columns: declared_columns(db, name)?,
         };
         if table.columns.is_empty() {
@@ -59,6 +62,9 @@ impl Table {
             Some(module) => table.set_types_of_module(&module),
             None => key_column(db, name)?,
         };
+        if let Some(column) = key.and_then(|number| table.columns.get_mut(number)) {
+            column.kind = ColumnType::Key;
+        }
         if !table.is_view {
             table.add_rowid(db, key);
         }
@@ -80,9 +86,7 @@ impl Table {
             }
         };
         // Auxiliary columns have no type.
-        let (key, others) = self.columns.split_first_mut()?;
-        key.kind = ColumnType::Numeric;
-        for column in others {
+        for column in self.columns.iter_mut().skip(1) {
             if column.kind != ColumnType::Any {
                 column.kind = coordinate;
             }
@@ -112,7 +116,7 @@ impl Table {
             let is_first = key.is_none() && self.columns.len() == first;
             self.columns.push(Column {
                 name: (*name).to_owned(),
-                kind: ColumnType::Numeric,
+                kind: ColumnType::Key,
                 is_writable: true,
                 same_as: (!is_first).then_some(key.unwrap_or(first)),
             });
@@ -147,6 +151,30 @@ impl Table {
             Some(_) => format!("the column {name:?} is computed by the table"),
             None => format!("the table {} has no column {name:?}", self.name),
         }
+    }
+
+    /// What to do about a name that is no column.
+    pub(crate) fn instead(&self, name: &str) -> String {
+        let letters = |name: &str| -> String {
+            let letters = name.chars().filter(|c| c.is_alphanumeric());
+            letters.flat_map(char::to_lowercase).collect()
+        };
+        let wanted = letters(name);
+        let alike = |column: &&Column| column.is_writable && letters(&column.name) == wanted;
+        match self.columns.iter().find(alike) {
+            Some(column) if !wanted.is_empty() => {
+                format!("if {:?} is meant, write that in the file", column.name)
+            }
+            _ => "give --ignore-unknown to leave it out".to_owned(),
+        }
+    }
+
+    /// The names of its columns that rows may give a value.
+    pub(crate) fn names(&self) -> String {
+        let own = self.columns.iter();
+        let own = own.filter(|column| column.is_writable && !ROWIDS.contains(&&*column.name));
+        let names: Vec<String> = own.map(|column| format!("{:?}", column.name)).collect();
+        names.join(", ")
     }
 
     fn position(&self, name: &str, likely: usize) -> Option<usize> {
@@ -226,6 +254,12 @@ fn key_column(db: &Database, table: &str) -> Result<Option<usize>, Failure> {
     Ok(key.and_then(|(number,)| usize::try_from(number).ok()))
 }
 
+/// Whether this SQL may have the clause: a comment may have it too.
+fn has_replace_clause(sql: &str) -> bool {
+    let sql = sql.to_ascii_lowercase();
+    sql.contains("conflict") && sql.contains("replace")
+}
+
 /// The module of a virtual table, in lower case. `None` if this SQL creates another one.
 fn module(sql: &str) -> Option<String> {
     let sql = sql.to_ascii_lowercase();
@@ -253,6 +287,7 @@ mod tests {
         Table {
             name: "odd \"name\"".to_owned(),
             is_view: false,
+            replaces_rows: false,
             columns: vec![column("a", true), column("B b", true), column("c", false)],
         }
     }

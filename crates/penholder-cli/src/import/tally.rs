@@ -10,14 +10,33 @@ pub(crate) struct Tally {
     pub(crate) ignored: usize,
     /// Where the first one that was ignored begins in the file.
     pub(crate) first_ignored: Option<u64>,
+    /// Rows that took the place of others.
+    pub(crate) replacing: usize,
+    pub(crate) first_replacing: Option<u64>,
+}
+
+/// What the table did with a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Inserted,
+    /// Inserted, and rows with the same key deleted.
+    Replacing,
+    Ignored,
 }
 
 impl Tally {
-    pub(crate) fn add(&mut self, row: &Row, is_inserted: bool) {
+    pub(crate) fn add(&mut self, row: &Row, fate: Fate) {
         self.rows += 1;
-        if !is_inserted {
-            self.ignored += 1;
-            self.first_ignored = self.first_ignored.or(Some(row.start));
+        match fate {
+            Fate::Inserted => {}
+            Fate::Replacing => {
+                self.replacing += 1;
+                self.first_replacing = self.first_replacing.or(Some(row.start));
+            }
+            Fate::Ignored => {
+                self.ignored += 1;
+                self.first_ignored = self.first_ignored.or(Some(row.start));
+            }
         }
     }
 
@@ -27,6 +46,8 @@ impl Tally {
             rows: self.rows + after.rows,
             ignored: self.ignored + after.ignored,
             first_ignored: self.first_ignored.or(after.first_ignored),
+            replacing: self.replacing + after.replacing,
+            first_replacing: self.first_replacing.or(after.first_replacing),
         }
     }
 

@@ -3,7 +3,7 @@
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | `open_file` | remove files that this process has open |
+//! | `open_file` | remove files that this process has open; tell whether two paths are one file |
 //! | `permission` | what this user may do |
 //! | `pidfd` | send signals to other processes |
 //! | `pipe` | wait until a pipe has something to read, or has lost its reader |

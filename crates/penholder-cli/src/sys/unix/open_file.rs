@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Removes the files whose names, or those of their directories, begin with `prefix`, among
@@ -26,5 +27,13 @@ pub(crate) fn remove(prefix: &str) {
             // It fails while another of its files is left.
             let _ = fs::remove_dir(directory);
         }
+    }
+}
+
+/// Whether two paths name the same file; not if one of them names none.
+pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
+    match (one.metadata(), other.metadata()) {
+        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        _ => false,
     }
 }

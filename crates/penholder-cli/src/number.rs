@@ -1,12 +1,24 @@
 //! Numbers as they are written in a file, and what SQLite keeps of them.
 
+use std::fmt;
 use std::num::FpCategory;
+
+use crate::real_literal;
 
 /// What to store for a word that is written as a number.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Number {
     Integer(i64),
     Real(f64),
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Integer(value) => write!(f, "{value}"),
+            Self::Real(value) => f.write_str(&real_literal::write(*value)),
+        }
+    }
 }
 
 /// Why a number cannot be stored so that it is recognised afterwards.

@@ -1,0 +1,61 @@
+//! Files that are no text, by their first bytes.
+
+use std::path::Path;
+
+use penholder_core::shell_word;
+
+/// What to do if a file that begins so is no text. `None` if it may be one.
+pub(super) fn why_not_text(head: &[u8], path: &Path) -> Option<String> {
+    let program = match head {
+        [0x1F, 0x8B, ..] => "gzip",
+        [0x28, 0xB5, 0x2F, 0xFD, ..] => "zstd",
+        [0xFD, b'7', b'z', b'X', b'Z', 0, ..] => "xz",
+        [b'B', b'Z', b'h', b'1'..=b'9', b'1', b'A', b'Y', b'&', ..] => "bzip2",
+        _ => return other_kind(head),
+    };
+    let file = match path == Path::new("-") {
+        true => String::new(),
+        false => format!(" {}", shell_word(path)),
+    };
+    Some(format!(
+        "it is compressed with {program}: import what this prints: {program} -dc{file}"
+    ))
+}
+
+fn other_kind(head: &[u8]) -> Option<String> {
+    let (what, next) = match head {
+        [b'P', b'K', 3, 4, ..] => ("a zip archive, such as .xlsx or .ods", "save it as CSV"),
+        [0xD0, 0xCF, 0x11, 0xE0, ..] => ("a spreadsheet of Excel", "save it as CSV"),
+        [b'P', b'A', b'R', b'1', 0..=0x1F, ..] => ("a Parquet file", "write it as CSV or JSON"),
+        _ if head.starts_with(b"SQLite format 3\0") => (
+            "an SQLite database",
+            "import what `penholder query DB 'SELECT …' --json` prints of it",
+        ),
+        _ => return None,
+    };
+    Some(format!("it is {what}: {next}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_no_text_is_refused() {
+        let path = Path::new("my file");
+        for (head, words) in [
+            (&b"\x1F\x8B\x08"[..], "gzip -dc 'my file'"),
+            (b"(\xB5/\xFD", "zstd -dc 'my file'"),
+            (b"BZh91AY&SY", "bzip2 -dc 'my file'"),
+            (b"PK\x03\x04", "save it as CSV"),
+            (b"PAR1\x15", "Parquet"),
+            (b"SQLite format 3\0", "SQLite database"),
+        ] {
+            let why = why_not_text(head, path).unwrap_or_default();
+            assert!(why.contains(words), "{why}");
+        }
+        for head in ["", "PK,b", "PAR1,b", "BZh1,b", "a,b", "SQLite format 3"] {
+            assert_eq!(why_not_text(head.as_bytes(), path), None, "{head}");
+        }
+    }
+}
