@@ -211,6 +211,25 @@ fn a_stopped_holder_keeps_the_lock() {
     last.acquire();
 }
 
+/// It is not served any more, so the next waiter is the first.
+#[test]
+fn a_stopped_waiter_is_not_ahead_of_others_after_its_deadline() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    let mut holder = LockPeer::holding(&path);
+    let [mut stopped, mut next] = [(); 2].map(|()| LockPeer::start(&path));
+    stopped.enqueue(&path, Duration::from_secs(2));
+    stopped.peer.stop();
+    let text = next.acquire_within(Duration::from_millis(50));
+    assert!(text.contains("|  queue: 1 ahead of you|"), "{text}");
+    wait::until("the stopped waiter is not counted any more", || {
+        let text = next.acquire_within(Duration::from_millis(50));
+        text.starts_with("write lock timeout") && !text.contains("  queue: ")
+    });
+    holder.release();
+    next.acquire();
+}
+
 /// Holds the lock for random short times, and gives up after random timeouts.
 fn acquire_at_random(args: &[OsString]) {
     let directory = Path::new(&args[0]);

@@ -332,8 +332,8 @@ impl Participant {
                     next_report = memory.now().saturating_add(nanos(REPORT_PAUSE));
                 }
             }
-            let ahead = ahead(memory, self.slot);
             let now = memory.now();
+            let ahead = ahead(memory, self.slot, now);
             if now >= limits.until {
                 return Ok(WaitEnd::TimedOut { ahead });
             }
@@ -434,7 +434,7 @@ impl Participant {
         remove(memory, self.slot);
         // Read afterwards: a waiter that left before us may have woken us, as the next
         // one, while we were already leaving.
-        let was_first = was_queued && ahead(memory, self.slot) == 0;
+        let was_first = was_queued && ahead(memory, self.slot, memory.now()) == 0;
         if is_taken {
             crate::failpoint!("left");
             if was_first {

@@ -25,11 +25,22 @@ pub(crate) fn waiters(memory: &impl Memory) -> impl Iterator<Item = SlotIndex> {
     })
 }
 
-/// Wakes the first waiter, so that it probes from now on.
+/// Wakes the first waiter, so that it probes from now on. The overdue are not asked.
 pub(crate) fn wake_first(memory: &impl Memory) {
-    if let Some(next) = lowest(memory) {
+    let now = memory.now();
+    let next = waiters(memory)
+        .filter(|&slot| !is_overdue(memory, slot, now))
+        .min_by_key(|&slot| memory.load(Word::Ticket(slot)));
+    if let Some(next) = next {
         memory.wake(next);
     }
+}
+
+/// Whether a waiter is still in the queue long after its deadline: it is stopped, or left there by
+/// an older state of the memory.
+fn is_overdue(memory: &impl Memory, slot: SlotIndex, now: u64) -> bool {
+    let until = memory.load(Word::Until(slot));
+    until.saturating_add(nanos(OVERDUE)) < now
 }
 
 pub(super) fn contains(memory: &impl Memory, slot: SlotIndex) -> bool {
@@ -54,22 +65,19 @@ fn lowest(memory: &impl Memory) -> Option<SlotIndex> {
 pub(super) fn first(memory: &impl Memory) -> Option<SlotIndex> {
     loop {
         let slot = lowest(memory)?;
-        let overdue = memory
-            .load(Word::Until(slot))
-            .saturating_add(nanos(OVERDUE))
-            < memory.now();
-        if !overdue && memory.lives(slot) {
+        if !is_overdue(memory, slot, memory.now()) && memory.lives(slot) {
             return Some(slot);
         }
         remove(memory, slot);
     }
 }
 
-/// Returns how many waiters are before this one.
-pub(super) fn ahead(memory: &impl Memory, slot: SlotIndex) -> usize {
+/// Returns how many waiters are before this one, without the overdue, which are not served.
+pub(super) fn ahead(memory: &impl Memory, slot: SlotIndex, now: u64) -> usize {
     let ticket = memory.load(Word::Ticket(slot));
     waiters(memory)
         .filter(|&other| other != slot && memory.load(Word::Ticket(other)) < ticket)
+        .filter(|&other| !is_overdue(memory, other, now))
         .count()
 }
 
