@@ -504,11 +504,11 @@ a value gets its default. A column rowid is the key of the row.
 
 CSV values are text, which SQLite converts to the type of the column. A number
 that would lose digits or leading zeros, such as 007 or 1e400 in a column of
-numbers, is refused; a TEXT column takes everything. JSON numbers and strings are
-stored as they are, in a TEXT column with their exact text; null is NULL, true
-and false are 1 and 0, arrays and objects their JSON text, and an object like
-{\"$base64\": true, \"encoded\": \"AP8=\"} is a blob. What `query --json` prints is
-read back to the same content.
+numbers, is refused; a TEXT column takes everything. JSON numbers and strings
+are stored as they are, in a TEXT column with their exact text; null is NULL,
+true and false are 1 and 0, arrays and objects their JSON text, and an object
+like {\"$base64\": true, \"encoded\": \"AP8=\"} is a blob. What `query --json`
+prints is read back to the same content.
 
 If the database refuses a row, for example because of a constraint, the import
 stops and keeps the rows before it. After Ctrl-C, a timeout or a kill it keeps
@@ -557,9 +557,9 @@ pub(crate) struct Doctor {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The events come from the queue file (db.lockq), which keeps the last 64. They are
-lost when the machine reboots, or when the file is deleted. An event is about a
-process if the process caused it or was affected by it.")]
+The events come from the queue file (db.lockq), which keeps the last 64. They
+are lost when the machine reboots, or when the file is deleted. An event is
+about a process if the process caused it or was affected by it.")]
 pub(crate) struct History {
     #[command(flatten)]
     pub(crate) target: Target,
@@ -668,8 +668,8 @@ impl ValueEnum for Kind {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Programs inside CMD that use penholder work under this hold: they do not wait for
-it, and exclude one another. Signals to penholder are forwarded to CMD.")]
+Programs inside CMD that use penholder work under this hold: they do not wait
+for it, and exclude one another. Signals to penholder are forwarded to CMD.")]
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) target: Target,

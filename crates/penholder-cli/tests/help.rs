@@ -56,6 +56,14 @@ fn the_help_fits_its_width() {
         let help = fixture.run([command, "--help"]).expect_quiet_success();
         let longest = help.lines().map(|line| line.chars().count()).max();
         assert!(longest.unwrap() <= 80, "{help}");
+        // A line of a paragraph that is too long leaves its last word alone.
+        let lines: Vec<&str> = help.lines().collect();
+        let alone = lines.windows(2).find(|pair| {
+            let [word, next] = pair else { return false };
+            let is_text = |line: &str| line.starts_with(|c: char| !c.is_whitespace());
+            is_text(word) && is_text(next) && !word.contains(' ')
+        });
+        assert_eq!(alone, None, "{help}");
     }
 }
 
