@@ -557,3 +557,78 @@ fn the_advised_table_can_be_created_and_imported_into() {
         );
     }
 }
+
+#[test]
+fn quotes_that_are_not_read_as_such_are_named() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    fixture.exec("CREATE TABLE t(a, b)");
+    let import = |name: &str, text: &str, options: &[&str]| {
+        fs::write(fixture.join(name), text).unwrap();
+        let args = ["import", "x.db", "t", name].into_iter();
+        fixture.run(args.chain(options.iter().copied()))
+    };
+    let option = "if quotes enclose the fields, give --quote '\"': nothing was imported";
+    for (name, text, words) in [
+        (
+            "x.csv",
+            "a,b\n\"x\" ,1\n",
+            "if it is only a space, remove it; ",
+        ),
+        (
+            "x.csv",
+            "a,b\n1, \"x, y\"\n",
+            "a quote encloses a field only at its very beginning",
+        ),
+        (
+            "x.csv",
+            "a,b\n1, \"x\ny\"\n",
+            "a quote encloses a field only at its very beginning",
+        ),
+        ("x.tsv", "a\tb\n1\t\"x\ty\"\n", option),
+        ("x.tsv", "a\tb\n1\t\"x\ny\"\n", option),
+        ("x.tsv", "\"a\"\t\"b\"\n1\t2\n", option),
+    ] {
+        let error = import(name, text, &[]).expect_failure(1);
+        assert!(error.contains(words), "{text:?}: {error}");
+    }
+    let text = "a\tb\n1\t\"x\"\n\"\"\t\"\n";
+    let output = import("x.tsv", text, &[]);
+    let expected = "\n  2 fields are stored in quotes, as in the file; the first: line 2: \
+                    --quote '\"' takes them off\n";
+    assert!(output.stderr.ends_with(expected), "{output:?}");
+    let output = import("x.tsv", text, &["--quote", "none"]);
+    assert_eq!(output.stderr.lines().count(), 1, "{output:?}");
+    let output = import(
+        "x.tsv",
+        &text.replace("\t\"\n", "\t2\n"),
+        &["--quote", "\""],
+    );
+    assert_eq!(output.stderr.lines().count(), 1, "{output:?}");
+    assert_eq!(fixture.number("SELECT count(*) FROM t WHERE b = 'x'"), 1);
+}
+
+#[test]
+fn a_column_may_have_the_name_of_a_line_of_excel() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    fixture.exec("CREATE TABLE t(\"sep=;\"); INSERT INTO t VALUES ('a'), ('b;c')");
+    let csv = fixture.run(["query", "x.db", "--csv", "SELECT * FROM t"]);
+    fs::write(fixture.join("t.csv"), csv.expect_success()).unwrap();
+    fixture
+        .run(["import", "x.db", "t", "t.csv"])
+        .expect_success();
+    let pairs = "SELECT count(*) FROM (SELECT 1 FROM t GROUP BY 1, \"sep=;\" HAVING count(*) = 2)";
+    assert_eq!(fixture.number(pairs), 2);
+}
+
+#[test]
+fn a_column_that_a_module_hides_is_named_as_that() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    fixture.exec("CREATE VIRTUAL TABLE t USING fts5(a)");
+    fs::write(fixture.join("t.csv"), "rank,t\n1,2\n").unwrap();
+    let error = fixture
+        .run(["import", "x.db", "t", "t.csv"])
+        .expect_failure(1);
+    let expected = "line 1: the column \"rank\" is hidden and no part of the rows: give \
+                    --ignore-unknown to leave it out: nothing";
+    assert!(error.contains(expected), "{error}");
+}

@@ -175,6 +175,19 @@ impl From<Number> for Value {
     }
 }
 
+/// Whether a type that is declared with these words promises numbers. Dates are often texts in
+/// columns that SQLite takes for columns of numbers, and intervals and points are no integers.
+pub(crate) fn promises_numbers(words: &str) -> bool {
+    let upper = words.to_ascii_uppercase();
+    let has = |part: &str| upper.contains(part);
+    match ColumnType::declared(words, false) {
+        ColumnType::Real => true,
+        ColumnType::Numeric if has("INT") => !has("POINT") && !has("INTERVAL"),
+        ColumnType::Numeric => has("NUM") || has("DEC"),
+        _ => false,
+    }
+}
+
 /// Parts of the names of such types.
 const MISNAMED: [&str; 5] = ["STRING", "UUID", "GUID", "ENUM", "JSON"];
 

@@ -35,10 +35,11 @@ impl<'a> CsvReader<'a> {
         mut unknown: Unknown,
         is_lossy: bool,
     ) -> Result<Self, ReadError> {
-        let mut records = Records::open(source, dialect)?;
+        let is_column = |name: &str| table.column(name, 0).is_some();
+        let mut records = Records::open(source, dialect, is_column)?;
         let header = records.header()?;
         let start = records.start();
-        let columns = columns(&header, table, &mut unknown, records.delimiter())
+        let columns = columns(&header, table, &mut unknown, dialect, records.delimiter())
             .map_err(|why| ReadError::Malformed { start, why })?;
         Ok(Self {
             records,
@@ -55,6 +56,7 @@ impl<'a> CsvReader<'a> {
             return Ok(false);
         }
         row.start = self.records.start();
+        row.keeps_quotes = self.dialect.keeps_quotes;
         let filled = self.fill(row);
         filled.map_err(|why| ReadError::Malformed {
             start: row.start,
@@ -95,9 +97,10 @@ impl<'a> CsvReader<'a> {
         let (fields, columns) = (count(found, "field"), count(named, "column"));
         let why = format!("{fields}, but the header names {columns}");
         if !self.dialect.accepts_ragged {
-            let next = match found < named {
-                true => "give --ragged to use the defaults of the columns that are missing",
-                false => "give --ragged to accept more fields if they are empty",
+            let next = match (found < named, self.quote_of(record)) {
+                (_, Some(next)) => next,
+                (true, _) => "give --ragged to use the defaults of the columns that are missing",
+                (false, _) => "give --ragged to accept more fields if they are empty",
             };
             return Err(format!("{why}: {next}"));
         }
@@ -105,6 +108,21 @@ impl<'a> CsvReader<'a> {
             Some(field) => Err(format!("{why}, and field {} is not empty", field + 1)),
             None => Ok(()),
         }
+    }
+
+    /// What to do about quotes, if a field has some that are not read as such.
+    fn quote_of(&self, record: &Record) -> Option<&'static str> {
+        let (quote, next) = match self.dialect.quote {
+            Some(quote) => (
+                quote,
+                "a quote encloses a field only at its very beginning: remove what stands before it",
+            ),
+            None => (b'"', QUOTES),
+        };
+        let has_quote = |number: usize| {
+            !record.is_quoted(number) && record.field(number).as_bytes().contains(&quote)
+        };
+        (0..record.len()).any(has_quote).then_some(next)
     }
 
     /// The value to store for a field.
@@ -137,6 +155,14 @@ impl<'a> CsvReader<'a> {
     }
 }
 
+/// What to do if fields are in quotes, which are ordinary characters.
+const QUOTES: &str = "if quotes enclose the fields, give --quote '\"'";
+
+/// Whether quotes seem to enclose a field of which they are a part.
+pub(crate) fn is_in_quotes(field: &str) -> bool {
+    field.len() > 1 && field.starts_with('"') && field.ends_with('"')
+}
+
 impl Dialect {
     fn empty_is_null(self, is_quoted: bool) -> bool {
         match self.empty_as_null {
@@ -158,7 +184,7 @@ impl Dialect {
 
 /// Reads the names of the columns.
 pub(crate) fn header(source: &Source, dialect: Dialect) -> Result<Vec<String>, ReadError> {
-    let mut records = Records::open(source, dialect)?;
+    let mut records = Records::open(source, dialect, |_| false)?;
     let header = records.header()?;
     let start = records.start();
     let names: Vec<String> = header.iter().map(str::to_owned).collect();
@@ -185,13 +211,14 @@ fn columns(
     header: &Record,
     table: &Table,
     unknown: &mut Unknown,
+    dialect: Dialect,
     delimiter: u8,
 ) -> Result<Vec<Option<usize>>, String> {
     let mut columns = Vec::with_capacity(header.len());
     for name in header.iter() {
         let number = table.column(name, columns.len());
         if number.is_none() && !unknown.leave_out(name) {
-            return Err(no_column(name, header, table, delimiter));
+            return Err(no_column(name, header, table, dialect, delimiter));
         }
         if number.is_some() && columns.contains(&number) {
             return Err(named_twice(name));
@@ -199,7 +226,13 @@ fn columns(
         columns.push(number);
     }
     if columns.iter().all(Option::is_none) {
-        return Err(no_column(header.field(0), header, table, delimiter));
+        return Err(no_column(
+            header.field(0),
+            header,
+            table,
+            dialect,
+            delimiter,
+        ));
     }
     Ok(columns)
 }
@@ -212,15 +245,24 @@ fn named_twice(name: &str) -> String {
     format!("the header names the column {name:?} twice")
 }
 
-fn no_column(name: &str, header: &Record, table: &Table, delimiter: u8) -> String {
+fn no_column(
+    name: &str,
+    header: &Record,
+    table: &Table,
+    dialect: Dialect,
+    delimiter: u8,
+) -> String {
     let why = table.no_column(name);
+    if dialect.quote.is_none() && is_in_quotes(name) {
+        return format!("{why}: {QUOTES}");
+    }
     if let Some(next) = delimiter_in(name, delimiter) {
         return format!("{why}: {next}");
     }
     if header.field(0).starts_with(['{', '[']) {
         return format!("{why}: if the file is JSON, give --format jsonl");
     }
-    if !header.iter().any(|name| table.column(name, 0).is_some()) {
+    if !header.iter().any(|name| table.has(name)) {
         let names = table.names();
         return format!("{why}, nor another one of this line: name its columns there: {names}");
     }

@@ -22,6 +22,8 @@ pub(crate) struct Dialect {
     /// The delimiter if neither an option nor the file gives one.
     pub(crate) usual_delimiter: u8,
     pub(crate) quote: Option<u8>,
+    /// Whether quotes are ordinary characters though no option says so.
+    pub(crate) keeps_quotes: bool,
     pub(crate) empty_as_null: Option<EmptyFields>,
     pub(crate) blobs: Option<Blobs>,
     pub(crate) accepts_ragged: bool,
@@ -34,6 +36,7 @@ impl Dialect {
         delimiter: None,
         usual_delimiter: b',',
         quote: Some(b'"'),
+        keeps_quotes: false,
         empty_as_null: None,
         blobs: None,
         accepts_ragged: false,
@@ -64,6 +67,7 @@ impl Format {
                 delimiter: args.delimiter,
                 usual_delimiter,
                 quote,
+                keeps_quotes: quote.is_none() && args.quote.is_none(),
                 empty_as_null: args.empty_as_null,
                 blobs: args.blobs,
                 accepts_ragged: args.ragged,

@@ -61,7 +61,7 @@ pub(crate) struct Load<'a> {
     pub(crate) progress: &'a Progress,
     pub(crate) interruption: &'a Interruption,
     /// What the message of an interruption says after this many rows.
-    pub(crate) state: &'a dyn Fn(Tally) -> String,
+    pub(crate) state: &'a dyn Fn(&Tally) -> String,
 }
 
 impl Load<'_> {
@@ -77,22 +77,22 @@ impl Load<'_> {
             if ahead.rows.is_empty() {
                 return (done, None);
             }
-            match self.batch(&ahead.rows, hold, done) {
+            match self.batch(&ahead.rows, hold, &done) {
                 Ok(batch) => {
                     ahead.remove(batch.rows);
-                    done = done.and(batch);
+                    done = done.and(&batch);
                     self.progress.add(batch.rows as u64);
                 }
                 Err(refused) => {
-                    let (again, stop) = self.rows_before(refused, &mut ahead, done);
-                    return (done.and(again), Some(stop));
+                    let (again, stop) = self.rows_before(refused, &mut ahead, &done);
+                    return (done.and(&again), Some(stop));
                 }
             }
         }
     }
 
     /// Writes the rows before the one at which a batch was refused.
-    fn rows_before(&self, refused: Refused, ahead: &mut ReadAhead, done: Tally) -> (Tally, Stop) {
+    fn rows_before(&self, refused: Refused, ahead: &mut ReadAhead, done: &Tally) -> (Tally, Stop) {
         let nothing = Tally::default();
         let (number, stop) = match refused {
             Refused::At { number: 0, stop } | Refused::All(stop) => return (nothing, stop),
@@ -128,7 +128,7 @@ impl Load<'_> {
             for number in 0..*left {
                 next(rows, &mut row)?;
                 let fate = insert.row(&row).map_err(|error| refused_row(&row, error))?;
-                tally.add(&row, fate);
+                tally.add(&row, fate, table);
                 if let Some(signal) = interruption.noted() {
                     return Err(Stop::Signal(signal));
                 }
@@ -172,7 +172,7 @@ impl Load<'_> {
     /// Writes rows until `hold` is over, at least one, and returns what became of them. A
     /// signal ends this process if it still waits for the lock. Later the batch is finished
     /// first.
-    fn batch(&self, rows: &VecDeque<Row>, hold: Duration, done: Tally) -> Result<Tally, Refused> {
+    fn batch(&self, rows: &VecDeque<Row>, hold: Duration, done: &Tally) -> Result<Tally, Refused> {
         self.interruption.set_outcome((self.state)(done));
         if let Some(signal) = self.interruption.noted() {
             return Err(Refused::All(Stop::Signal(signal)));
@@ -192,13 +192,13 @@ impl Load<'_> {
                     number,
                     stop: refused_row(row, error),
                 })?;
-                tally.add(row, fate);
+                tally.add(row, fate, self.table);
             }
             Ok(tally)
         });
         if let Ok(batch) = &written {
             self.interruption
-                .set_outcome((self.state)(done.and(*batch)));
+                .set_outcome((self.state)(&done.and(batch)));
         }
         self.interruption.end_work();
         written.map_err(|refused| match refused {

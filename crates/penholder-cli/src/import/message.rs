@@ -8,7 +8,8 @@ use penholder_core::one_line;
 use super::load::Stop;
 use super::row::ReadError;
 use super::source::Source;
-use super::tally::Tally;
+use super::table::Table;
+use super::tally::{Found, Tally};
 use super::unknown::Unknown;
 use crate::args::Import;
 use crate::failure::{FAILED, Failure, HALFWAY, TIMEOUT, WAIT_LONGER};
@@ -18,14 +19,15 @@ use crate::text::count;
 pub(super) fn finished(
     args: &Import,
     source: &Source,
-    done: Tally,
+    table: &Table,
+    done: &Tally,
     unknown: &Unknown,
     seconds: f64,
 ) -> String {
-    let table = one_line(&args.table);
+    let name = one_line(&args.table);
     let rows = done.inserted();
     let mut text = format!(
-        "{} imported into {table} in {seconds:.2} s",
+        "{} imported into {name} in {seconds:.2} s",
         count(rows, "row")
     );
     if args.atomic {
@@ -33,11 +35,11 @@ pub(super) fn finished(
     } else if let Some(rate) = per_second(rows as u64, seconds) {
         let _ = write!(text, ", {rate} per second");
     }
-    for what in [ignored(source, done), replaced(source, done)]
-        .into_iter()
-        .flatten()
-    {
+    for what in what_else(args, source, table, done) {
         let _ = write!(text, "\n  {what}");
+    }
+    if table.is_view {
+        text += "\n  it is a view: what is stored is up to its trigger";
     }
     if let Some(names) = unknown.names() {
         let _ = write!(
@@ -49,14 +51,94 @@ pub(super) fn finished(
 }
 
 /// What is worth saying to a user who wants to hear nothing else. `None` if nothing is.
-pub(super) fn warning(source: &Source, done: Tally) -> Option<String> {
-    let both = [ignored(source, done), replaced(source, done)];
-    let texts: Vec<String> = both.into_iter().flatten().collect();
+pub(super) fn warning(
+    args: &Import,
+    source: &Source,
+    table: &Table,
+    done: &Tally,
+) -> Option<String> {
+    let texts = what_else(args, source, table, done);
     (!texts.is_empty()).then(|| format!("import: {}: {}", source.name, texts.join("; ")))
 }
 
+/// What became of rows and values that are not stored as the file has them, or as the table
+/// promises.
+fn what_else(args: &Import, source: &Source, table: &Table, done: &Tally) -> Vec<String> {
+    let rows = [ignored(source, done), replaced(source, done)];
+    let values = odd_values(args, source, table, done);
+    let quoted = (done.quoted_fields.count > 0).then(|| {
+        let (are, count) = are(done.quoted_fields, "field");
+        let first = line(source, done.quoted_fields.first);
+        format!(
+            "{count} {are} stored in quotes, as in the file; the first: {first}: --quote '\"' takes \
+             them off"
+        )
+    });
+    rows.into_iter()
+        .flatten()
+        .chain(quoted)
+        .chain(values)
+        .collect()
+}
+
+/// The most messages about columns.
+const MAX_COLUMNS: usize = 5;
+
+/// Says for each column which of its values are not what its type promises, or were replaced.
+fn odd_values(args: &Import, source: &Source, table: &Table, done: &Tally) -> Vec<String> {
+    let mut texts: Vec<String> = Vec::new();
+    for (number, found) in done.columns() {
+        let column = format!("{:?}", table.name(number));
+        let of_type = one_line(table.declared_type(number)).to_string();
+        let of_type = format!("column {column} of type {of_type}");
+        let first = |found: Found| line(source, found.first);
+        if found.words.count > 0 {
+            let (are, count) = are(found.words, "value");
+            let first = first(found.words);
+            let numbers = if found.words.count == 1 {
+                "number"
+            } else {
+                "numbers"
+            };
+            texts.push(format!(
+                "{count} of {of_type} {are} no {numbers}, and stored as text; the first: {first}"
+            ));
+        }
+        if found.empty_fields.count > 0 {
+            let (are, count) = are(found.empty_fields, "empty field");
+            let first = first(found.empty_fields);
+            let next = match args.empty_as_null {
+                None => ": --empty-as-null stores NULL",
+                Some(_) => "",
+            };
+            texts.push(format!(
+                "{count} of {of_type} {are} stored as empty text; the first: {first}{next}"
+            ));
+        }
+        if found.replaced_nulls.count > 0 {
+            let (are, count) = are(found.replaced_nulls, "NULL");
+            let first = first(found.replaced_nulls);
+            texts.push(format!(
+                "{count} of column {column} {are} stored as its default, by a conflict clause of \
+                 the table; the first: {first}"
+            ));
+        }
+    }
+    let more = texts.len().saturating_sub(MAX_COLUMNS);
+    if more > 1 {
+        texts.truncate(MAX_COLUMNS);
+        texts.push(format!("and so in {more} more cases"));
+    }
+    texts
+}
+
+fn are(found: Found, noun: &str) -> (&'static str, String) {
+    let are = if found.count == 1 { "is" } else { "are" };
+    (are, count(found.count, noun))
+}
+
 /// The rows that a conflict clause or a trigger ignored. `None` if there are none.
-fn ignored(source: &Source, done: Tally) -> Option<String> {
+fn ignored(source: &Source, done: &Tally) -> Option<String> {
     let first = line(source, done.first_ignored?);
     let were = if done.ignored == 1 { "was" } else { "were" };
     Some(format!(
@@ -66,7 +148,7 @@ fn ignored(source: &Source, done: Tally) -> Option<String> {
 }
 
 /// The rows that took the place of others. `None` if there are none.
-fn replaced(source: &Source, done: Tally) -> Option<String> {
+fn replaced(source: &Source, done: &Tally) -> Option<String> {
     let first = line(source, done.first_replacing?);
     Some(format!(
         "{} took the place of rows with the same key, by a conflict clause of the table; the \
@@ -103,7 +185,7 @@ pub(super) fn malformed(source: &Source, error: ReadError) -> Failure {
 }
 
 /// The import stopped before its end.
-pub(super) fn stopped(args: &Import, source: &Source, done: Tally, stop: Stop) -> Failure {
+pub(super) fn stopped(args: &Import, source: &Source, done: &Tally, stop: Stop) -> Failure {
     let (next, code) = match &stop {
         Stop::Row {
             error,
@@ -146,7 +228,7 @@ pub(super) fn stopped(args: &Import, source: &Source, done: Tally, stop: Stop) -
 }
 
 /// The end of the message if a signal ends the import now.
-pub(super) fn state(args: &Import, source: &Source, done: Tally) -> String {
+pub(super) fn state(args: &Import, source: &Source, done: &Tally) -> String {
     format!("\n  {}\n  {}", imported(source, done), again(args, done))
 }
 
@@ -154,11 +236,11 @@ pub(super) fn state(args: &Import, source: &Source, done: Tally) -> String {
 pub(super) fn nothing_yet(args: &Import) -> String {
     format!(
         "\n  nothing was imported\n  {}",
-        again(args, Tally::default())
+        again(args, &Tally::default())
     )
 }
 
-fn imported(source: &Source, done: Tally) -> String {
+fn imported(source: &Source, done: &Tally) -> String {
     let imported = match done.inserted() {
         0 => "nothing was imported".to_owned(),
         1 => "1 row was imported".to_owned(),
@@ -197,7 +279,7 @@ fn why(args: &Import, source: &Source, stop: Stop) -> String {
 }
 
 /// The next step after these rows.
-fn again(args: &Import, done: Tally) -> String {
+fn again(args: &Import, done: &Tally) -> String {
     match args.skip + done.rows as u64 {
         0 => "try again".to_owned(),
         skip => format!("continue with --skip {skip}"),
@@ -205,7 +287,7 @@ fn again(args: &Import, done: Tally) -> String {
 }
 
 /// The next step if the database refused the row after these.
-fn correct(args: &Import, done: Tally, error: &rusqlite::Error, has_empty_text: bool) -> String {
+fn correct(args: &Import, done: &Tally, error: &rusqlite::Error, has_empty_text: bool) -> String {
     let again = again(args, done);
     let mut text = match args.atomic {
         true => format!("correct it and {again}"),

@@ -145,12 +145,12 @@ impl Job<'_> {
         drop(load);
         drop(progress);
         if let Some(stop) = stop {
-            return Err(message::stopped(args, &self.source, done, stop));
+            return Err(message::stopped(args, &self.source, &done, stop));
         }
-        let finished = message::finished(args, &self.source, done, &unknown, seconds);
+        let finished = message::finished(args, &self.source, &self.table, &done, &unknown, seconds);
         args.quiet.say(finished);
         if args.quiet.quiet
-            && let Some(warning) = message::warning(&self.source, done)
+            && let Some(warning) = message::warning(args, &self.source, &self.table, &done)
         {
             say(warning);
         }

@@ -36,10 +36,17 @@ enum State {
 
 impl Records {
     /// Begins with the header. A first line like `sep=;`, as Excel writes and reads it, is
-    /// not a record: it gives the delimiter, unless an option did.
-    pub(crate) fn open(source: &Source, dialect: Dialect) -> io::Result<Self> {
+    /// not a record: it gives the delimiter, unless an option did. But it is the header if
+    /// `is_column` says so of it.
+    pub(crate) fn open(
+        source: &Source,
+        dialect: Dialect,
+        is_column: impl Fn(&str) -> bool,
+    ) -> io::Result<Self> {
         let mut text = BufReader::with_capacity(1 << 16, source.read()?);
         let separator = separator_line(text.fill_buf()?);
+        let name = |(byte, _): &(u8, usize)| format!("sep={}", char::from(*byte));
+        let separator = separator.filter(|line| !is_column(&name(line)));
         let (named, length) = separator.map_or((None, 0), |(byte, length)| (Some(byte), length));
         text.consume(length);
         let offset = source.start() + length as u64;
@@ -249,9 +256,14 @@ fn separator_line(text: &[u8]) -> Option<(u8, usize)> {
 fn text_after_quote(start: u64, byte: u8, delimiter: u8, builder: &RecordBuilder) -> ReadError {
     let field = builder.field_number();
     let next = other_delimiter(byte.into(), delimiter).unwrap_or_else(|| {
-        "write a quote inside a field twice, or give --quote none if quotes are ordinary \
-         characters"
-            .to_owned()
+        let next = match byte {
+            b' ' => "if it is only a space, remove it; ",
+            _ => "",
+        };
+        format!(
+            "{next}write a quote inside a field twice, or give --quote none if quotes are \
+             ordinary characters"
+        )
     });
     let begun = match builder.line_ends() {
         0 => String::new(),
@@ -287,7 +299,7 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
         let source = Source::open(file.path(), None).unwrap();
-        let mut records = Records::open(&source, dialect).unwrap();
+        let mut records = Records::open(&source, dialect, |_| false).unwrap();
         let mut record = Record::default();
         let mut found = Vec::new();
         while records.read(&mut record)? {
@@ -333,7 +345,7 @@ mod tests {
                 let mut file = tempfile::NamedTempFile::new().unwrap();
                 file.write_all(text.as_bytes()).unwrap();
                 let source = Source::open(file.path(), None).unwrap();
-                let mut records = Records::open(&source, dialect).unwrap();
+                let mut records = Records::open(&source, dialect, |_| false).unwrap();
                 let mut record = records.header()?;
                 let mut found = Vec::new();
                 while records.read(&mut record)? {

@@ -21,6 +21,8 @@ pub(crate) struct Row {
     pub(crate) columns: Vec<usize>,
     /// A value for each of them.
     pub(crate) values: Vec<Cell>,
+    /// Whether quotes are ordinary characters of its fields though no option says so.
+    pub(crate) keeps_quotes: bool,
     /// The fields, if it is from a CSV file.
     pub(crate) record: Record,
 }

@@ -4,7 +4,7 @@ use penholder::Database;
 use penholder::rusqlite::version_number;
 use penholder_core::{one_line, shown_path};
 
-use super::column_type::ColumnType;
+use super::column_type::{self, ColumnType};
 use crate::failure::{FAILED, Failure};
 use crate::sql_text::quoted;
 
@@ -25,6 +25,14 @@ pub(crate) struct Table {
 struct Column {
     name: String,
     kind: ColumnType,
+    /// The words that declare its type.
+    declared: String,
+    /// Whether it is meant for numbers, and takes texts too.
+    is_for_numbers: bool,
+    /// Whether a conflict clause of the table stores a default for NULL.
+    replaces_null: bool,
+    /// Whether the module of a virtual table has it for itself.
+    is_hidden: bool,
     /// Whether rows may give it a value: it is neither computed nor hidden.
     is_writable: bool,
     /// The column that this is another name of.
@@ -58,12 +66,21 @@ impl Table {
         if table.columns.is_empty() {
             return Ok(None);
         }
-        let key = match module(&sql) {
+        let module = module(&sql);
+        // What the trigger of a view or a module stores is not known here.
+        if table.is_view || module.is_some() {
+            for column in &mut table.columns {
+                column.is_for_numbers = false;
+            }
+        }
+        let key = match module {
             Some(module) => table.set_types_of_module(&module),
             None => key_column(db, name)?,
         };
         if let Some(column) = key.and_then(|number| table.columns.get_mut(number)) {
             column.kind = ColumnType::Key;
+            // NULL is a new key.
+            column.replaces_null = false;
         }
         if !table.is_view {
             table.add_rowid(db, key);
@@ -117,6 +134,10 @@ impl Table {
             self.columns.push(Column {
                 name: (*name).to_owned(),
                 kind: ColumnType::Key,
+                declared: String::new(),
+                is_for_numbers: false,
+                replaces_null: false,
+                is_hidden: false,
                 is_writable: true,
                 same_as: (!is_first).then_some(key.unwrap_or(first)),
             });
@@ -145,9 +166,17 @@ impl Table {
         column.is_writable.then(|| column.same_as.unwrap_or(number))
     }
 
+    /// Whether it has a column with this name, also one that rows may give no value.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.position(name, 0).is_some()
+    }
+
     /// Why there is no number for a name.
     pub(crate) fn no_column(&self, name: &str) -> String {
-        match self.position(name, 0) {
+        match self.position(name, 0).map(|number| &self.columns[number]) {
+            Some(column) if column.is_hidden => {
+                format!("the column {name:?} is hidden and no part of the rows")
+            }
             Some(_) => format!("the column {name:?} is computed by the table"),
             None => format!("the table {} has no column {name:?}", self.name),
         }
@@ -190,6 +219,24 @@ impl Table {
         self.columns.get(number).map_or("", |column| &column.name)
     }
 
+    /// The words that declare the type of the column with this number.
+    pub(crate) fn declared_type(&self, number: usize) -> &str {
+        let column = self.columns.get(number);
+        column.map_or("", |column| &column.declared)
+    }
+
+    /// Whether the column with this number is meant for numbers, and takes texts too.
+    pub(crate) fn is_for_numbers(&self, number: usize) -> bool {
+        let column = self.columns.get(number);
+        column.is_some_and(|column| column.is_for_numbers)
+    }
+
+    /// Whether the column with this number stores a default for NULL.
+    pub(crate) fn replaces_null(&self, number: usize) -> bool {
+        let column = self.columns.get(number);
+        self.replaces_rows && column.is_some_and(|column| column.replaces_null)
+    }
+
     /// The type of the column with this number.
     pub(crate) fn column_type(&self, number: usize) -> ColumnType {
         let column = self.columns.get(number);
@@ -223,14 +270,23 @@ pub(super) fn in_main(name: &str) -> Option<&str> {
 fn declared_columns(db: &Database, table: &str) -> Result<Vec<Column>, Failure> {
     let is_strict = is_strict(db, table)?;
     // 0: an ordinary column; others are computed or hidden.
-    let sql = "SELECT name, type, hidden = 0 FROM pragma_table_xinfo(?1)";
-    let columns = db.query_as::<(String, String, bool)>(sql, [table])?;
-    let columns = columns.into_iter().map(|(name, kind, is_writable)| Column {
-        name,
-        kind: ColumnType::declared(&kind, is_strict),
-        is_writable,
-        same_as: None,
-    });
+    // A column that refuses NULL accepts it only by a conflict clause.
+    let sql = "SELECT name, type, \"notnull\" AND dflt_value IS NOT NULL, hidden = 1, hidden = 0 \
+               FROM pragma_table_xinfo(?1)";
+    let columns = db.query_as::<(String, String, bool, bool, bool)>(sql, [table])?;
+    let columns = columns.into_iter();
+    let columns = columns.map(
+        |(name, declared, replaces_null, is_hidden, is_writable)| Column {
+            name,
+            kind: ColumnType::declared(&declared, is_strict),
+            is_for_numbers: !is_strict && column_type::promises_numbers(&declared),
+            declared,
+            replaces_null,
+            is_hidden,
+            is_writable,
+            same_as: None,
+        },
+    );
     Ok(columns.collect())
 }
 
@@ -281,6 +337,10 @@ mod tests {
         let column = |name: &str, is_writable| Column {
             name: name.to_owned(),
             kind: ColumnType::Any,
+            declared: String::new(),
+            is_for_numbers: false,
+            replaces_null: false,
+            is_hidden: false,
             is_writable,
             same_as: None,
         };
