@@ -70,15 +70,25 @@ impl Parameters {
     /// A parameter has no value, or there are more values than `?1`, `?2` … have places for.
     pub(crate) fn bind(&self, statement: &mut Statement<'_>) -> Result<(), Failure> {
         let count = statement.parameter_count();
-        let mut places = 0;
+        let (mut places, mut names) = (0, 0);
         for number in 1..=count {
             let name = statement.parameter_name(number).map(str::to_owned);
-            let value = match name.as_deref().and_then(|name| name.strip_prefix(PREFIXES)) {
-                Some(name) => self.named(name)?,
-                None => {
-                    places = number;
-                    let value = self.positional.get(number - 1);
-                    value.ok_or_else(|| self.wrong_number(count, number))?
+            let named = name.as_deref().and_then(|name| name.strip_prefix(PREFIXES));
+            let value = match (named, &name) {
+                (Some(name), _) => {
+                    names += 1;
+                    self.named(name)?
+                }
+                (None, name) => {
+                    // SQLite counts the names before a `?` too, which need no value here.
+                    let place = if name.is_some() {
+                        number
+                    } else {
+                        number - names
+                    };
+                    places = places.max(place);
+                    let value = self.positional.get(place - 1);
+                    value.ok_or_else(|| self.wrong_number(count, place))?
                 }
             };
             statement.raw_bind_parameter(number, value)?;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use penholder::rusqlite::fallible_iterator::FallibleIterator;
 use penholder::rusqlite::types::ValueRef;
-use penholder::rusqlite::{Batch, Connection, Statement};
+use penholder::rusqlite::{self, Batch, Connection, Statement};
 use penholder::{Value, column_names};
 
 use crate::args::Query;
@@ -14,11 +14,13 @@ use crate::failure::{FAILED, Failure};
 use crate::output;
 use crate::param::Parameters;
 use crate::row_printer::{Format, Layout, RowPrinter, scalar};
+use crate::script::{self, ScriptStatement};
 use crate::sql_source;
+use crate::sql_text::Tokens;
 use crate::text::printable;
 
 pub(crate) fn run(args: &Query) -> Result<ExitCode, Failure> {
-    let sql = sql_source::read("query", &args.sql)?;
+    let sql = sql_source::read("query", &args.sql, None)?;
     let parameters = Parameters::of(&args.params, &args.named)?;
     let options = args.target.options().timeout(args.timeout.timeout);
     let db = options.read_only(true).open(&args.target.db)?;
@@ -33,27 +35,72 @@ fn print_all(
     sql: &str,
     parameters: &Parameters,
 ) -> Result<(), Failure> {
-    let mut statements: Vec<Statement<'_>> = Vec::new();
-    let mut batch = Batch::new(connection, sql);
-    while let Some(mut statement) = batch.next()? {
-        check(&statement)?;
-        parameters.bind(&mut statement)?;
-        statements.push(statement);
+    let script = script::statements(sql);
+    // The place of a statement, if there is anything to tell it from.
+    let is_long = script.len() > 1;
+    let place = |one: &ScriptStatement<'_>| is_long.then(|| one.place());
+    let mut statements: Vec<(Statement<'_>, Option<String>)> = Vec::new();
+    for one in &script {
+        let at_place = |failure: Failure| match place(one) {
+            Some(place) => failure.at(&place),
+            None => failure,
+        };
+        let mut batch = Batch::new(connection, one.sql);
+        while let Some(mut statement) = batch
+            .next()
+            .map_err(|error| at_place(explain(one, error)))?
+        {
+            check(&statement, one.sql).map_err(at_place)?;
+            parameters.bind(&mut statement).map_err(at_place)?;
+            statements.push((statement, place(one)));
+        }
     }
     parameters.refuse_unused()?;
-    if args.scalar {
-        return print_value(statements);
-    }
     if statements.is_empty() {
-        return Err(no_rows());
+        let message = "query: there is no statement: give a SELECT";
+        return Err(Failure::new(message, FAILED));
     }
-    for (number, statement) in statements.into_iter().enumerate() {
-        print_rows(connection, statement, args, number > 0)?;
+    if args.scalar {
+        return print_value(
+            statements
+                .into_iter()
+                .map(|(statement, _)| statement)
+                .collect(),
+        );
+    }
+    for (number, (statement, place)) in statements.into_iter().enumerate() {
+        let printed = print_rows(connection, statement, args, number > 0);
+        printed.map_err(|failure| match place {
+            Some(place) => failure.at(&place),
+            None => failure,
+        })?;
     }
     Ok(())
 }
 
-fn check(statement: &Statement<'_>) -> Result<(), Failure> {
+/// The message for a statement that SQLite refuses.
+fn explain(statement: &ScriptStatement<'_>, error: rusqlite::Error) -> Failure {
+    match error {
+        // Its text would repeat the whole statement.
+        rusqlite::Error::SqlInputError {
+            error, msg, offset, ..
+        } => {
+            let message = statement.at_line(&msg, offset);
+            rusqlite::Error::SqliteFailure(error, Some(message)).into()
+        }
+        error => error.into(),
+    }
+}
+
+fn check(statement: &Statement<'_>, sql: &str) -> Result<(), Failure> {
+    if Tokens::significant(sql)
+        .next()
+        .is_some_and(|first| first.is("ATTACH"))
+    {
+        let message = "query: it reads one database: use `penholder exec`, which takes the locks of \
+                       those that it attaches, and prints the rows of the last statement";
+        return Err(Failure::new(message, FAILED));
+    }
     if !statement.readonly() {
         let message = "query: this statement writes: use `penholder exec`";
         return Err(Failure::new(message, FAILED));

@@ -131,6 +131,13 @@ fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || c == '$' || (!c.is_ascii() && c != '\u{feff}')
 }
 
+/// Whether a statement may change rows of tables.
+pub(crate) fn changes_rows(sql: &str) -> bool {
+    const WORDS: [&str; 5] = ["INSERT", "REPLACE", "UPDATE", "DELETE", "WITH"];
+    let first = Tokens::significant(sql).next();
+    first.is_some_and(|first| WORDS.iter().any(|word| first.is(word)))
+}
+
 /// An identifier in quotes.
 pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))

@@ -110,8 +110,12 @@ fn nothing_is_printed_if_one_of_several_statements_is_wrong() {
         ("SELECT 1; SELEC 2", "syntax error"),
         ("SELECT 1; SELECT x FROM missing", "no such table"),
         ("SELECT 1; PRAGMA user_version = 3", "this statement writes"),
-        ("", "returns no rows"),
-        (";; -- nothing\n", "returns no rows"),
+        ("", "there is no statement"),
+        (";; -- nothing\n", "there is no statement"),
+        (
+            "ATTACH 'y.db' AS y",
+            "use `penholder exec`, which takes the locks",
+        ),
     ] {
         let message = query(&fixture, &[sql]).expect_failure(1);
         assert!(message.contains(why), "{sql}: {message}");
@@ -157,7 +161,7 @@ fn a_scalar_is_printed_by_itself() {
             "there are 2 columns",
         ),
         ("SELECT 1; SELECT 2", "there are several statements"),
-        ("", "returns no rows"),
+        ("", "there is no statement"),
     ] {
         let message = query(&fixture, &["--scalar", sql]).expect_failure(1);
         assert!(message.contains(why), "{sql}: {message}");
@@ -209,5 +213,54 @@ fn a_table_fits_the_terminal() {
     assert!(lines.len() > 4, "{text}");
     for line in lines {
         assert!(line.trim_end().chars().count() <= 40, "{text}");
+    }
+}
+
+#[test]
+fn values_without_names_stand_beside_those_with_names() {
+    let fixture = fixture();
+    for (sql, values, found) in [
+        (
+            "SELECT :n AS a, ? AS b",
+            &["1"][..],
+            json!([{"a": "x", "b": 1}]),
+        ),
+        (
+            "SELECT ? AS a, :n AS b, ? AS c, :n AS d",
+            &["1", "2"],
+            json!([{"a": 1, "b": "x", "c": 2, "d": "x"}]),
+        ),
+    ] {
+        let args = [&["--json", sql], values, &["-p", "n=x"]].concat();
+        assert_eq!(query(&fixture, &args).expect_json(), found, "{sql}");
+    }
+    let args = ["SELECT :n, ?", "1", "2", "-p", "n=x"];
+    let error = query(&fixture, &args).expect_failure(1);
+    assert!(error.contains("2 values are given for ?1, ?2"), "{error}");
+}
+
+#[test]
+fn an_error_names_the_statement_and_the_line() {
+    let fixture = fixture();
+    for (sql, expected) in [
+        (
+            "SELECT 1;\n\nSELECT\n  nope FROM entry;",
+            "penholder: statement 2, line 3: run SQL: no such column: nope in line 4\n",
+        ),
+        (
+            "SELECT 1;\nSELECT abs(-9223372036854775807 - 1)",
+            "penholder: statement 2, line 2: run SQL: integer overflow\n",
+        ),
+        (
+            "SELECT 1;\nDELETE FROM entry",
+            "penholder: statement 2, line 2: query: this statement writes: use `penholder exec`\n",
+        ),
+        (
+            "SELECT nope FROM entry",
+            "penholder: run SQL: no such column: nope\n",
+        ),
+    ] {
+        let output = query(&fixture, &[sql]);
+        assert_eq!((output.code, &*output.stderr), (Some(1), expected), "{sql}");
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fs;
 
-use penholder_testkit::command_fixture::{CommandFixture, CommandOutput};
+use penholder_testkit::command_fixture::{CommandFixture, CommandOutput, run_command};
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{requirement, wait};
 
@@ -782,9 +782,10 @@ fn a_statement_with_values_is_named_with_its_line() {
         ),
         ("VACUUM", "run `penholder vacuum x.db`"),
         (
-            "CREATE TEMP TABLE a(a)",
+            "CREATE TABLE a(a)",
             "the statement has no parameters, and 1 value is given",
         ),
+        ("CREATE TEMP TABLE a(a)", "leave TEMP out to keep it"),
         ("/* a */", "the SQL has no parameters, and 1 value is given"),
     ] {
         let message = fixture.run(["exec", "x.db", sql, value]).expect_failure(1);
@@ -829,4 +830,128 @@ fn values_that_no_statement_takes_are_refused() {
             assert!(message.contains(expected), "{args:?}: {message}");
         }
     }
+}
+
+// ---- what scripts are and do ----------------------------------------------------
+
+/// Runs `exec` with these bytes on standard input.
+fn run_bytes(fixture: &CommandFixture, bytes: &[u8]) -> CommandOutput {
+    run_command(
+        &mut fixture.command(["exec", "x.db", "-"]),
+        bytes,
+        wait::LIMIT,
+    )
+}
+
+#[test]
+fn a_script_in_utf_16_runs() {
+    let sql = "CREATE TABLE t(a); INSERT INTO t VALUES ('\u{e4}\u{1f600}');";
+    let units = || sql.encode_utf16();
+    for bytes in [
+        [
+            &[0xFF, 0xFE][..],
+            &units().flat_map(u16::to_le_bytes).collect::<Vec<_>>(),
+        ]
+        .concat(),
+        [
+            &[0xFE, 0xFF][..],
+            &units().flat_map(u16::to_be_bytes).collect::<Vec<_>>(),
+        ]
+        .concat(),
+        units().flat_map(u16::to_le_bytes).collect(),
+    ] {
+        let fixture = CommandFixture::new(PENHOLDER);
+        run_bytes(&fixture, &bytes).expect_success();
+        assert_eq!(
+            value(&fixture, "x.db", "SELECT a FROM t"),
+            "\u{e4}\u{1f600}"
+        );
+    }
+}
+
+#[test]
+fn a_script_that_is_no_text_is_refused_with_what_to_do() {
+    for (bytes, words) in [
+        (
+            &b"CREATE TABLE t(a);\nINSERT INTO t VALUES ('\xE4');"[..],
+            "standard input: line 2: it is not UTF-8: nothing was run: convert it",
+        ),
+        (
+            b"SELECT '\xE4'",
+            "standard input: penholder run --create x.db -- sqlite3 x.db",
+        ),
+        (b"\x1F\x8B\x08", "give what `gzip -dc FILE` prints"),
+        (b"SQLite format 3\0", "it is a database"),
+        (b"\xFF\xFE\0\0S\0\0\0", "it is UTF-32"),
+        (b"\xFF\xFE\0\xD8\0", "it is not UTF-16LE"),
+    ] {
+        let fixture = CommandFixture::new(PENHOLDER);
+        let error = run_bytes(&fixture, bytes).expect_failure(1);
+        assert!(error.contains(words), "{error}");
+        assert_eq!(database_files(&fixture), [""; 0], "{error}");
+    }
+}
+
+#[test]
+fn the_dump_of_an_empty_database_is_restored() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    let dump = "PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\nCOMMIT;\n";
+    run_script(&fixture, "x.db", dump).expect_success();
+    assert_eq!(database_files(&fixture), ["x.db"]);
+}
+
+#[test]
+fn what_only_the_connection_has_is_not_created_in_vain() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    for sql in [
+        "CREATE TEMP TABLE a(b)",
+        "CREATE TABLE t(a); CREATE TEMPORARY VIEW v AS SELECT 1",
+    ] {
+        let error = run_script(&fixture, "x.db", sql).expect_failure(1);
+        assert!(error.contains("leave TEMP out to keep it"), "{error}");
+        assert_eq!(database_files(&fixture), [""; 0]);
+    }
+    let sql = "CREATE TEMP TABLE a(b); INSERT INTO a VALUES (5); CREATE TABLE t AS SELECT b FROM a";
+    run_script(&fixture, "x.db", sql).expect_success();
+    assert_eq!(value(&fixture, "x.db", "SELECT b FROM t"), "5");
+}
+
+#[test]
+fn rows_that_a_virtual_table_writes_for_itself_are_not_counted() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    for (sql, rows) in [
+        ("CREATE VIRTUAL TABLE f USING fts5(a)", 0),
+        (
+            "CREATE VIRTUAL TABLE r USING rtree(id, a, b); INSERT INTO f VALUES ('x')",
+            1,
+        ),
+        (
+            "INSERT INTO f VALUES ('x'), ('y'); REPLACE INTO r VALUES (1, 2, 3)",
+            3,
+        ),
+        ("DROP TABLE f", 0),
+    ] {
+        let output = run_script(&fixture, "x.db", sql);
+        let noun = if rows == 1 { "row" } else { "rows" };
+        assert_eq!(
+            output.stderr,
+            format!("penholder: {rows} {noun} changed\n"),
+            "{sql}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_attached_is_refused_with_the_reason() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    for (file, words) in [
+        ("x.db", "it is the database of this exec"),
+        ("./x.db", "its tables are those of main"),
+        ("file:x.db?mode=ro", "names that are URIs are not read"),
+    ] {
+        let sql = format!("ATTACH '{file}' AS o; INSERT INTO o.entry VALUES (1, 'a')");
+        let error = run_script(&fixture, "x.db", &sql).expect_failure(1);
+        assert!(error.contains(words), "{file}: {error}");
+    }
+    assert_eq!(fixture.count_entries(), 0);
 }

@@ -14,6 +14,8 @@ pub(super) enum Kind {
     /// `ATTACH`, and the file that is attached, if it is written as a text or a name.
     Attach(Option<String>),
     Detach,
+    /// It creates something that ends with the connection.
+    CreateTemp,
     Vacuum,
     Other,
 }
@@ -45,6 +47,15 @@ impl Kind {
                 Self::Rollback
             };
         }
+        if first.is("CREATE") {
+            let is_temp = |token: Token<'_>| token.is("TEMP") || token.is("TEMPORARY");
+            let is_temp = tokens.next().is_some_and(is_temp);
+            return if is_temp {
+                Self::CreateTemp
+            } else {
+                Self::Other
+            };
+        }
         if first.is("ATTACH") {
             let file: Vec<_> = tokens.collect();
             return Self::Attach(attached_file(&file));
@@ -73,9 +84,10 @@ impl Kind {
         matches!(self, Self::Begin | Self::Commit | Self::Rollback)
     }
 
-    /// Whether it does something that a setting before it may be for.
+    /// Whether it does something that a setting before it may be for, as a transaction does
+    /// in the dump of an empty database.
     pub(super) fn does_something(&self) -> bool {
-        !self.is_setting() && !self.is_transaction() && *self != Self::Detach
+        !self.is_setting() && !matches!(self, Self::Commit | Self::Rollback | Self::Detach)
     }
 }
 
@@ -106,6 +118,8 @@ mod tests {
             ("SAVEPOINT a", Kind::Other),
             ("VACUUM main", Kind::Vacuum),
             ("DETACH b", Kind::Detach),
+            ("create temporary table a(b)", Kind::CreateTemp),
+            ("CREATE TABLE temp(a)", Kind::Other),
             (
                 "ATTACH 'it''s.db' AS b",
                 Kind::Attach(Some("it's.db".to_owned())),

@@ -7,7 +7,6 @@ mod plan;
 mod pragma;
 mod preset;
 mod runner;
-mod script;
 mod shell_command;
 
 use std::cell::RefCell;
@@ -24,13 +23,13 @@ use crate::failure::{FAILED, Failure, USAGE, say_warnings};
 use crate::interruption::Interruption;
 use crate::param::Parameters;
 use crate::row_printer::{Layout, RowPrinter};
+use crate::script::{self, ScriptStatement};
 use crate::sql_source;
 use crate::text::count;
 use other_locks::OtherLocks;
 use plan::Plan;
 use preset::Preset;
 use runner::Runner;
-use script::ScriptStatement;
 
 /// An interruption before the first statement.
 const NOTHING: &str = ": nothing was written";
@@ -40,7 +39,7 @@ const UNCOMMITTED: &str = ": what was not committed is rolled back";
 pub(crate) fn run(args: &Exec, interruption: &Interruption) -> Result<ExitCode, Failure> {
     interruption.set_outcome(NOTHING);
     // Comes before the lock: no process waits for our standard input.
-    let sql = sql_source::read("exec", &args.sql)?;
+    let sql = sql_source::read("exec", &args.sql, Some(&args.target.db))?;
     let done = Job::new(args, &sql, interruption)?.run()?;
     interruption.set_outcome(", after its changes were committed");
     let rows = count(done.rows_changed, "row");

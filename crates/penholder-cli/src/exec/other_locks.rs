@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use penholder::lock::{WriteGuard, WriteLocker};
 
 use super::plan::{Action, Plan, refused};
-use super::script::ScriptStatement;
 use crate::args::Exec;
 use crate::failure::Failure;
-use crate::sys::permission;
+use crate::script::ScriptStatement;
+use crate::sys::{open_file, permission};
 
 /// The write locks of the databases that a script attaches, but for that of its own database.
 #[derive(Debug)]
@@ -85,6 +85,20 @@ fn lock_of<'a>(
         return Ok(None);
     }
     let path = Path::new(file);
+    if !path.exists() && file.to_ascii_lowercase().starts_with("file:") {
+        let why = format!(
+            "ATTACH {file}: names that are URIs are not read, and there is no file of this name: \
+             nothing was written: write the path of the database"
+        );
+        return Err(refused(statement, &why));
+    }
+    if open_file::is_same(path, &args.target.db) {
+        let why = format!(
+            "ATTACH {file}: it is the database of this exec, which cannot write it through two \
+             connections: nothing was written: leave ATTACH out: its tables are those of main"
+        );
+        return Err(refused(statement, &why));
+    }
     if !path.exists() {
         let word = penholder_core::shell_word(path);
         let why = format!(

@@ -19,10 +19,10 @@ use penholder_core::shell_word;
 
 use super::kind::Kind;
 use super::pragma::{Effect, Pragma};
-use super::script::ScriptStatement;
 use super::shell_command::ShellCommand;
 use crate::failure::{FAILED, Failure};
-use crate::sql_text::{TokenKind, Tokens};
+use crate::script::ScriptStatement;
+use crate::sql_text::{self, TokenKind, Tokens};
 
 /// A statement, and what happens to it.
 #[derive(Debug)]
@@ -84,12 +84,10 @@ impl Plan<'_> {
 
     /// The statement, if it is the only one and changes rows.
     pub(super) fn only_change(&self) -> Option<&ScriptStatement<'_>> {
-        const WORDS: [&str; 5] = ["INSERT", "REPLACE", "UPDATE", "DELETE", "WITH"];
         let [Step { statement, action }] = &self.steps[..] else {
             return None;
         };
-        let first = Tokens::significant(statement.sql).next()?;
-        let is_change = *action == Action::Run && WORDS.iter().any(|word| first.is(word));
+        let is_change = *action == Action::Run && sql_text::changes_rows(statement.sql);
         is_change.then_some(statement)
     }
 
@@ -297,6 +295,12 @@ impl Script<'_, '_> {
                 "the file of ATTACH is computed, and its lock is not known: nothing was written: \
                  write its path as a text: ATTACH 'other.db' AS other",
             )),
+            Kind::CreateTemp if !self.is_followed(index) => Err(refused(
+                statement,
+                "CREATE TEMP: what it creates ends with the connection, which ends with this \
+                 script: nothing was written: leave TEMP out to keep it, or put the statements \
+                 that use it after it",
+            )),
             Kind::Detach if !self.is_followed(index) => Ok(Action::Skip),
             Kind::Detach => Err(refused(
                 statement,
@@ -359,8 +363,8 @@ const SEVERAL: &str = "the script has several transactions: nothing was written:
 
 #[cfg(test)]
 mod tests {
-    use super::super::script::statements;
     use super::*;
+    use crate::script::statements;
 
     fn planned(sql: &str) -> Result<Plan<'_>, String> {
         plan(&statements(sql), "x.db").map_err(|failure| match failure {

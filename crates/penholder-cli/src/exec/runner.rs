@@ -1,7 +1,5 @@
 //! Running the steps of a plan on a connection.
 
-use std::ffi::c_int;
-
 use penholder::rusqlite::fallible_iterator::FallibleIterator;
 use penholder::rusqlite::{self, Batch, Connection, ffi};
 use penholder::{Executed, RowSet, column_names};
@@ -10,9 +8,10 @@ use super::foreign_keys::ForeignKeyCheck;
 use super::plan::{Action, Plan, Step, refused, without_effect};
 use super::pragma::{Effect, Pragma};
 use super::preset::Preset;
-use super::script::ScriptStatement;
 use crate::failure::Failure;
 use crate::param::Parameters;
+use crate::script::ScriptStatement;
+use crate::sql_text;
 
 /// What runs a script.
 pub(super) struct Runner<'a> {
@@ -118,10 +117,12 @@ impl Runner<'_> {
                 let bound = self.parameters.bind(&mut statement);
                 bound.map_err(|failure| failure.at(&script.place()))?;
             }
+            // Virtual tables write rows of their own as they are created.
+            let is_change = sql_text::changes_rows(script.sql);
             let before = connection.total_changes();
             done.returned =
                 RowSet::of(&mut statement, |one| column_names(connection, one)).map_err(failed)?;
-            if connection.total_changes() != before {
+            if is_change && connection.total_changes() != before {
                 done.rows_changed += connection.changes();
             }
         }
@@ -233,7 +234,7 @@ fn explain(statement: &ScriptStatement<'_>, error: rusqlite::Error) -> Failure {
         // Its text would repeat the whole statement.
         rusqlite::Error::SqlInputError {
             error, msg, offset, ..
-        } => rusqlite::Error::SqliteFailure(error, Some(at_line(statement, &msg, offset))),
+        } => rusqlite::Error::SqliteFailure(error, Some(statement.at_line(&msg, offset))),
         error => error,
     };
     let error = penholder::Error::from(error);
@@ -244,22 +245,13 @@ fn explain(statement: &ScriptStatement<'_>, error: rusqlite::Error) -> Failure {
 pub(super) fn explain_write(statement: &ScriptStatement<'_>, error: penholder::Error) -> Failure {
     match error.sqlite_error() {
         Some(rusqlite::Error::SqlInputError { msg, offset, .. }) => {
-            let why = at_line(statement, msg, *offset);
+            let why = statement.at_line(msg, *offset);
             refused(statement, &format!("run SQL: {why}: nothing was written"))
         }
         Some(_) if !error.is_timeout() && !error.has_kept_changes() => {
             refused(statement, &format!("{error}: nothing was written"))
         }
         _ => Failure::from(error).at(&statement.place()),
-    }
-}
-
-/// What SQLite says of the text of a statement, with the line.
-fn at_line(statement: &ScriptStatement<'_>, message: &str, offset: c_int) -> String {
-    let line = statement.line_of(usize::try_from(offset).unwrap_or(0));
-    match line == statement.line {
-        true => message.to_owned(),
-        false => format!("{message} in line {line}"),
     }
 }
 

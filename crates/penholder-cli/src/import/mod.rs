@@ -3,8 +3,6 @@
 mod advice;
 mod column_type;
 mod csv;
-mod encoding;
-mod file_kind;
 mod format;
 mod json;
 mod load;

@@ -7,9 +7,9 @@ use std::path::Path;
 use encoding_rs::Encoding;
 use penholder_core::shown_path;
 
-use super::encoding::{self, ConversionError};
-use super::file_kind;
+use crate::encoding::{self, ConversionError};
 use crate::failure::{FAILED, Failure};
+use crate::file_kind;
 
 /// Some programs write it at the beginning of UTF-8 text.
 const BYTE_ORDER_MARK: [u8; 3] = *b"\xEF\xBB\xBF";

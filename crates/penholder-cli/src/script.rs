@@ -1,33 +1,44 @@
 //! A script: its statements, and the lines on which they begin.
 
+use std::ffi::c_int;
+
 use crate::sql_text::{Token, TokenKind, Tokens};
 
 /// One statement of a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ScriptStatement<'a> {
+pub(crate) struct ScriptStatement<'a> {
     /// From its first word, with what ends it.
-    pub(super) sql: &'a str,
+    pub(crate) sql: &'a str,
     /// Counted from 1.
-    pub(super) number: usize,
+    pub(crate) number: usize,
     /// The line of the script on which it begins, from 1.
-    pub(super) line: usize,
+    pub(crate) line: usize,
 }
 
 impl ScriptStatement<'_> {
     /// Its name in a message.
-    pub(super) fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         format!("statement {}, line {}", self.number, self.line)
     }
 
+    /// What SQLite says of the text at this byte of the statement, with the line.
+    pub(crate) fn at_line(&self, message: &str, offset: c_int) -> String {
+        let line = self.line_of(usize::try_from(offset).unwrap_or(0));
+        match line == self.line {
+            true => message.to_owned(),
+            false => format!("{message} in line {line}"),
+        }
+    }
+
     /// The line of the script that has this byte of the statement.
-    pub(super) fn line_of(&self, offset: usize) -> usize {
+    fn line_of(&self, offset: usize) -> usize {
         let before = self.sql.as_bytes().iter().take(offset);
         self.line + before.filter(|&&byte| byte == b'\n').count()
     }
 }
 
 /// Splits a script into its statements, as the shell of SQLite does.
-pub(super) fn statements(sql: &str) -> Vec<ScriptStatement<'_>> {
+pub(crate) fn statements(sql: &str) -> Vec<ScriptStatement<'_>> {
     let mut found = Vec::new();
     let mut lines = Lines::of(sql);
     let mut ending = Ending::Start;

@@ -5,13 +5,9 @@ use std::path::Path;
 use penholder_core::shell_word;
 
 /// What to do if a file that begins so is no text. `None` if it may be one.
-pub(super) fn why_not_text(head: &[u8], path: &Path) -> Option<String> {
-    let program = match head {
-        [0x1F, 0x8B, ..] => "gzip",
-        [0x28, 0xB5, 0x2F, 0xFD, ..] => "zstd",
-        [0xFD, b'7', b'z', b'X', b'Z', 0, ..] => "xz",
-        [b'B', b'Z', b'h', b'1'..=b'9', b'1', b'A', b'Y', b'&', ..] => "bzip2",
-        _ => return other_kind(head),
+pub(crate) fn why_not_text(head: &[u8], path: &Path) -> Option<String> {
+    let Some(program) = compression(head) else {
+        return other_kind(head);
     };
     let file = match path == Path::new("-") {
         true => String::new(),
@@ -20,6 +16,17 @@ pub(super) fn why_not_text(head: &[u8], path: &Path) -> Option<String> {
     Some(format!(
         "it is compressed with {program}: import what this prints: {program} -dc{file}"
     ))
+}
+
+/// The program that has compressed a file that begins so.
+pub(crate) fn compression(head: &[u8]) -> Option<&'static str> {
+    match head {
+        [0x1F, 0x8B, ..] => Some("gzip"),
+        [0x28, 0xB5, 0x2F, 0xFD, ..] => Some("zstd"),
+        [0xFD, b'7', b'z', b'X', b'Z', 0, ..] => Some("xz"),
+        [b'B', b'Z', b'h', b'1'..=b'9', b'1', b'A', b'Y', b'&', ..] => Some("bzip2"),
+        _ => None,
+    }
 }
 
 fn other_kind(head: &[u8]) -> Option<String> {
