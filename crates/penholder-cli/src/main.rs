@@ -25,6 +25,7 @@ mod real_literal;
 mod row_printer;
 mod run;
 mod script;
+mod shell_command;
 mod sql_source;
 mod sql_text;
 mod status;
@@ -37,6 +38,7 @@ mod top;
 
 use std::process::{self, ExitCode};
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use penholder_core::{one_line, shown_path};
 
@@ -58,6 +60,10 @@ fn main() -> ExitCode {
 /// The message repeats words of the command line. So it is made again for words in which
 /// nothing can drive a terminal.
 fn end_with(error: &clap::Error) -> ! {
+    if error.kind() == ErrorKind::InvalidUtf8 {
+        say(not_utf_8());
+        process::exit(USAGE.into());
+    }
     let words = std::env::args_os().map(|word| one_line(word.to_string_lossy()).to_string());
     match Args::try_parse_from(words) {
         Err(harmless) => harmless.exit(),
@@ -66,6 +72,18 @@ fn end_with(error: &clap::Error) -> ! {
             process::exit(USAGE.into())
         }
     }
+}
+
+/// Names the words of the command line that are not UTF-8, with their bytes.
+fn not_utf_8() -> String {
+    let words = std::env::args_os().skip(1);
+    let words = words.filter(|word| word.to_str().is_none());
+    let words: Vec<String> = words.map(|word| format!("{word:?}")).collect();
+    let words = words.join(", ");
+    format!(
+        "the command line has words that are not UTF-8, as only paths may be: {words}: check the \
+         encoding of the terminal or script; in SQL write such a text as CAST(X'FF' AS TEXT)"
+    )
 }
 
 fn dispatch(command: Command) -> Result<ExitCode, Failure> {

@@ -7,6 +7,7 @@ use penholder::rusqlite::fallible_iterator::FallibleIterator;
 use penholder::rusqlite::types::ValueRef;
 use penholder::rusqlite::{self, Batch, Connection, Statement};
 use penholder::{Value, column_names};
+use penholder_core::shell_word;
 
 use crate::args::Query;
 use crate::caveats::Caveats;
@@ -15,6 +16,7 @@ use crate::output;
 use crate::param::Parameters;
 use crate::row_printer::{Format, Layout, RowPrinter, scalar};
 use crate::script::{self, ScriptStatement};
+use crate::shell_command::ShellCommand;
 use crate::sql_source;
 use crate::sql_text::Tokens;
 use crate::text::printable;
@@ -45,6 +47,10 @@ fn print_all(
             Some(place) => failure.at(&place),
             None => failure,
         };
+        if let Some(command) = ShellCommand::of(one.sql) {
+            let instead = command.instead(&shell_word(&args.target.db));
+            return Err(Failure::new(format!("query: {instead}"), FAILED));
+        }
         let mut batch = Batch::new(connection, one.sql);
         while let Some(mut statement) = batch
             .next()

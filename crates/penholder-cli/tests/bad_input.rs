@@ -438,3 +438,38 @@ fn garbage_in_the_lock_file_does_no_harm() {
     }
     assert_eq!(fixture.count_entries(), 4);
 }
+
+#[test]
+fn a_word_that_is_not_utf_8_is_named() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let word = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+    for args in [
+        ["query", "x.db", "SELECT '\u{e4}'"]
+            .map(|arg| word(arg.as_bytes()))
+            .to_vec(),
+        vec![word(b"query"), word(b"x.db"), word(b"SELECT '\xE4\x1B'")],
+        vec![
+            word(b"exec"),
+            word(b"x.db"),
+            word(b"SELECT ?1"),
+            word(b"\xE4\x1B"),
+        ],
+        vec![
+            word(b"import"),
+            word(b"x.db"),
+            word(b"\xE4\x1B"),
+            word(b"x.csv"),
+        ],
+    ] {
+        let is_text = args.iter().all(|arg| arg.to_str().is_some());
+        let output = fixture.run(&args);
+        if is_text {
+            output.expect_success();
+            continue;
+        }
+        let error = output.expect_failure(2);
+        assert!(error.contains("words that are not UTF-8"), "{error}");
+        assert!(error.contains("\\xE4\\u{1b}"), "{error}");
+        assert!(!error.contains('\u{1b}'), "{error}");
+    }
+}

@@ -425,7 +425,7 @@ fn an_atomic_import_takes_rows_that_refer_to_later_ones() {
         let broken = FAMILY.replace("grampa,\n", "grampa,nobody\n");
         let message = import(&fixture, "f", "family.csv", broken, &atomic).expect_failure(1);
         assert!(
-            message.contains("all rows: refused at the commit: FOREIGN KEY"),
+            message.contains("line 5: FOREIGN KEY constraint failed: \"father\" is 'nobody'"),
             "{message}"
         );
         assert!(message.contains("nothing was imported"), "{message}");
@@ -500,4 +500,50 @@ fn a_view_is_said_to_store_what_its_trigger_stores() {
     let output = import(&fixture, "v", "rows.csv", "x\na\n", &[]);
     let expected = "\n  it is a view: what is stored is up to its trigger\n";
     assert!(output.stderr.ends_with(expected), "{output:?}");
+}
+
+#[test]
+fn the_row_that_refers_to_no_row_is_named_by_an_atomic_import() {
+    let fixture = fixture();
+    fixture.exec(
+        "CREATE TABLE p(id INTEGER PRIMARY KEY); INSERT INTO p VALUES (1);
+         CREATE TABLE c(x, \"a b\" REFERENCES p(id));
+         CREATE TABLE k(id INTEGER PRIMARY KEY, up REFERENCES k(id));",
+    );
+    // This one was there before.
+    plain_sqlite::open(&fixture.join("x.db"))
+        .execute_batch("PRAGMA foreign_keys=OFF; INSERT INTO c VALUES ('old', 77)")
+        .unwrap();
+    for (table, text, expected) in [
+        (
+            "c",
+            "x,a b\n1,1\n2,9\n3,8\n",
+            "line 3: FOREIGN KEY constraint failed: \"a b\" is '9', and \"p\" has no such row\n",
+        ),
+        (
+            "c",
+            "x,a b\n1,1\n2,\n",
+            "line 3: FOREIGN KEY constraint failed: \"a b\" is '', and \"p\" has no such row\n",
+        ),
+        (
+            "k",
+            "id,up\n5,6\n6,7\n",
+            "line 3: FOREIGN KEY constraint failed: \"up\" is '7', and \"k\" has no such row\n",
+        ),
+    ] {
+        let output = import(&fixture, table, "rows.csv", text, &["--atomic"]);
+        let error = output.expect_failure(1);
+        assert!(error.contains(expected), "{error}");
+        let has_hint = error.contains("if an empty field means NULL, add --empty-as-null");
+        assert_eq!(has_hint, expected.contains("''"), "{error}");
+    }
+    assert_eq!(fixture.number("SELECT count(*) FROM c"), 1);
+    import(
+        &fixture,
+        "k",
+        "rows.csv",
+        "id,up\n5,6\n6,5\n",
+        &["--atomic"],
+    )
+    .expect_success();
 }

@@ -264,3 +264,31 @@ fn an_error_names_the_statement_and_the_line() {
         assert_eq!((output.code, &*output.stderr), (Some(1), expected), "{sql}");
     }
 }
+
+#[test]
+fn an_explained_statement_has_names_of_columns() {
+    let fixture = fixture();
+    let header = "id,parent,notused,detail\n";
+    for command in ["query", "exec"] {
+        let sql = "EXPLAIN QUERY PLAN SELECT * FROM entry";
+        let rows = fixture.run([command, "x.db", sql]).expect_success();
+        assert!(rows.starts_with(header), "{command}: {rows}");
+    }
+    let rows = query(&fixture, &["SELECT 1 AS a, 2 AS b; EXPLAIN SELECT 3"]).expect_success();
+    assert!(
+        rows.contains("\n\naddr,opcode,p1,p2,p3,p4,p5,comment\n"),
+        "{rows}"
+    );
+}
+
+#[test]
+fn a_command_of_the_shell_is_refused_with_what_to_do_instead() {
+    let fixture = fixture();
+    let message = query(&fixture, &[".tables"]).expect_failure(1);
+    let expected = "query: .tables: it is a command of SQLite's shell and no SQL";
+    assert!(message.contains(expected), "{message}");
+    let (_, advice) = message.split_once("use penholder ").unwrap();
+    let script = format!("$PENHOLDER {advice}");
+    let rows = fixture.run_script(&script).expect_success();
+    assert!(rows.contains("\nentry,"), "{rows}");
+}

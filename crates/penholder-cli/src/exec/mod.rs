@@ -7,11 +7,8 @@ mod plan;
 mod pragma;
 mod preset;
 mod runner;
-mod shell_command;
 
 use std::cell::RefCell;
-use std::fs;
-use std::path::Path;
 use std::process::ExitCode;
 
 use penholder::lock::WriteGuard;
@@ -25,11 +22,15 @@ use crate::param::Parameters;
 use crate::row_printer::{Layout, RowPrinter};
 use crate::script::{self, ScriptStatement};
 use crate::sql_source;
+use crate::sys::open_file;
 use crate::text::count;
 use other_locks::OtherLocks;
 use plan::Plan;
 use preset::Preset;
 use runner::Runner;
+
+/// What the name of a directory begins with in which a database is created.
+const UNNAMED: &str = ".penholder-create-";
 
 /// An interruption before the first statement.
 const NOTHING: &str = ": nothing was written";
@@ -91,10 +92,12 @@ impl<'a> Job<'a> {
             options = options.label(label);
         }
         let options = self.preset.add_to(options, &self.plan);
+        // Without a thread that could do it, a directory stays if a signal ends this process.
+        let remove = || open_file::remove_directories(UNNAMED);
+        let _ = self.interruption.before_end(remove);
         let unnamed = RefCell::new(None);
         let created = options.clone().create_with(&args.target.db, |db, guard| {
             unnamed.replace(Some(db.path().to_owned()));
-            self.remove_if_interrupted(db);
             self.execute(db, Some(guard))
         });
         let unnamed = unnamed.into_inner();
@@ -116,17 +119,6 @@ impl<'a> Job<'a> {
         let db = options.open(&args.target.db)?;
         say_warnings(&db);
         self.execute(&db, None)
-    }
-
-    /// Removes a database without a name if a signal ends this process.
-    fn remove_if_interrupted(&self, db: &Database) {
-        let Some(directory) = db.path().parent().map(Path::to_owned) else {
-            return;
-        };
-        // Without a thread that could do it, the directory stays.
-        let _ = self.interruption.before_end(move || {
-            let _ = fs::remove_dir_all(&directory);
-        });
     }
 
     /// Runs the statements in one transaction. `guard` is the lock that others see, if it is not that of `db`.

@@ -19,9 +19,9 @@ use penholder_core::shell_word;
 
 use super::kind::Kind;
 use super::pragma::{Effect, Pragma};
-use super::shell_command::ShellCommand;
 use crate::failure::{FAILED, Failure};
 use crate::script::ScriptStatement;
+use crate::shell_command::ShellCommand;
 use crate::sql_text::{self, TokenKind, Tokens};
 
 /// A statement, and what happens to it.
@@ -129,11 +129,10 @@ pub(super) fn refused(statement: &ScriptStatement<'_>, why: &str) -> Failure {
 }
 
 fn refuse_shell_command(statement: &ScriptStatement<'_>, db: &str) -> Result<(), Failure> {
-    let Some(command) = ShellCommand::of(statement.sql) else {
-        return Ok(());
-    };
-    let instead = command.instead(db);
-    Err(refused(statement, &format!("{}: {instead}", command.name)))
+    match ShellCommand::of(statement.sql) {
+        Some(command) => Err(refused(statement, &command.instead(db))),
+        None => Ok(()),
+    }
 }
 
 /// The message for a pragma that is refused, or had no effect.

@@ -18,6 +18,7 @@ use super::row::{ReadError, Row};
 use super::rows::Rows;
 use super::table::Table;
 use super::tally::{Fate, Tally};
+use super::written_rows::WrittenRows;
 use crate::interruption::Interruption;
 use crate::progress::Progress;
 
@@ -125,16 +126,28 @@ impl Load<'_> {
             let mut insert = Insert::new(tx, table);
             let mut row = Row::default();
             let mut tally = Tally::default();
+            let mut written = table.has_foreign_keys.then(WrittenRows::default);
             for number in 0..*left {
                 next(rows, &mut row)?;
                 let fate = insert.row(&row).map_err(|error| refused_row(&row, error))?;
                 tally.add(&row, fate, table);
+                if let Some(written) = &mut written
+                    && fate != Fate::Ignored
+                {
+                    written.add(tx.last_insert_rowid(), row.start);
+                }
                 if let Some(signal) = interruption.noted() {
                     return Err(Stop::Signal(signal));
                 }
                 if number % 1024 == 0 {
                     progress.set(number);
                 }
+            }
+            if let Some(written) = &written
+                && tx.has_deferred_violation()
+                && let Some(stop) = written.without_parent(tx, table).map_err(all_rows)?
+            {
+                return Err(stop);
             }
             Ok(tally)
         });

@@ -16,6 +16,7 @@ mod source;
 mod table;
 mod tally;
 mod unknown;
+mod written_rows;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -18,6 +18,8 @@ pub(crate) struct Table {
     pub(crate) is_view: bool,
     /// Whether a conflict clause of it may replace rows.
     pub(crate) replaces_rows: bool,
+    /// Whether rows of it refer to rows of other tables.
+    pub(crate) has_foreign_keys: bool,
     columns: Vec<Column>,
 }
 
@@ -61,6 +63,7 @@ impl Table {
             name: name.to_owned(),
             is_view: kind == "view",
             replaces_rows: kind == "table" && has_replace_clause(&sql),
+            has_foreign_keys: has_foreign_keys(db, name)?,
             columns: declared_columns(db, name)?,
         };
         if table.columns.is_empty() {
@@ -243,6 +246,20 @@ impl Table {
         column.map_or(ColumnType::Any, |column| column.kind)
     }
 
+    /// Its name in the database.
+    pub(crate) fn sql_name(&self) -> &str {
+        &self.name
+    }
+
+    /// The statement that reads a value of a row, as SQL writes it. Its parameter is the rowid.
+    pub(crate) fn select_quoted(&self, column: &str) -> String {
+        let (column, table) = (quoted(column), quoted(&self.name));
+        let mut columns = self.columns.iter();
+        let rowid = columns.find(|column| column.kind == ColumnType::Key);
+        let rowid = quoted(rowid.map_or(ROWIDS[0], |column| &column.name));
+        format!("SELECT substr(quote({column}), 1, 60) FROM {table} WHERE {rowid} = ?1")
+    }
+
     /// The statement that inserts a row of these columns.
     pub(crate) fn insert(&self, columns: &[usize]) -> String {
         let table = quoted(&self.name);
@@ -288,6 +305,12 @@ fn declared_columns(db: &Database, table: &str) -> Result<Vec<Column>, Failure> 
         },
     );
     Ok(columns.collect())
+}
+
+fn has_foreign_keys(db: &Database, table: &str) -> Result<bool, Failure> {
+    let sql = "SELECT count(*) > 0 FROM pragma_foreign_key_list(?1)";
+    let found = db.query_as::<(bool,)>(sql, [table])?.pop();
+    Ok(found.is_some_and(|(has_foreign_keys,)| has_foreign_keys))
 }
 
 /// Whether the table is `STRICT`, which there is since SQLite 3.37.
@@ -348,6 +371,7 @@ mod tests {
             name: "odd \"name\"".to_owned(),
             is_view: false,
             replaces_rows: false,
+            has_foreign_keys: false,
             columns: vec![column("a", true), column("B b", true), column("c", false)],
         }
     }

@@ -346,8 +346,12 @@ pub fn column_names(connection: &Connection, statement: &Statement<'_>) -> Vec<S
 }
 
 /// Returns the handle of a statement that has run; rusqlite does not tell it. It is the one of
-/// which a counter goes back to zero when rusqlite is asked to do that.
+/// which a counter goes back to zero when rusqlite is asked to do that. `None` of one that does not
+/// count its steps, as `EXPLAIN` does not.
 fn handle_of(connection: &Connection, statement: &Statement<'_>) -> Option<*mut ffi::sqlite3_stmt> {
+    if statement.get_status(StatementStatus::VmStep) == 0 {
+        return None;
+    }
     // SAFETY: a statement of this connection, which is this thread's; nothing is reset.
     let steps = |one| unsafe { ffi::sqlite3_stmt_status(one, ffi::SQLITE_STMTSTATUS_VM_STEP, 0) };
     let mut candidates: Vec<_> = Statements::of(connection).collect();

@@ -1,9 +1,12 @@
 //! Files that this process has open.
 
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 /// Removes the files whose names, or those of their directories, begin with `prefix`, among
 /// those that this process has open and no others. Such a directory is removed too.
@@ -26,6 +29,34 @@ pub(crate) fn remove(prefix: &str) {
         if let Some(directory) = directory {
             // It fails while another of its files is left.
             let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
+/// Removes the directories whose names begin with `prefix`, among those that this process has
+/// open and no others, with all that is in them.
+pub(crate) fn remove_directories(prefix: &str) {
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let path = fs::read_link(entry.path()).unwrap_or_default();
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        if name.starts_with(prefix.as_bytes()) && path.is_dir() {
+            remove_directory(&path);
+        }
+    }
+}
+
+/// Removes a directory in which another thread may still create files.
+fn remove_directory(path: &Path) {
+    const ATTEMPTS: u32 = 100;
+    for _ in 0..ATTEMPTS {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                thread::sleep(Duration::from_millis(2));
+            }
+            _ => return,
         }
     }
 }

@@ -8,16 +8,16 @@ use crate::sql_text::{Token, TokenKind, Tokens};
 
 /// A command of SQLite's shell.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct ShellCommand {
+pub(crate) struct ShellCommand {
     /// With its dot, in lower case.
-    pub(super) name: String,
+    name: String,
     /// What follows it on its line, as words of a shell.
     words: Vec<String>,
 }
 
 impl ShellCommand {
     /// The command that a statement begins with.
-    pub(super) fn of(sql: &str) -> Option<Self> {
+    pub(crate) fn of(sql: &str) -> Option<Self> {
         let mut tokens = Tokens::significant(sql);
         let is_name =
             |token: &Token<'_>| token.kind == TokenKind::Word && !token.text.starts_with(is_digit);
@@ -38,7 +38,7 @@ impl ShellCommand {
     }
 
     /// What to do instead. `db` is a word of a shell.
-    pub(super) fn instead(&self, db: &str) -> String {
+    pub(crate) fn instead(&self, db: &str) -> String {
         let first = self.word(0).unwrap_or("FILE");
         let instead = match self.name.as_str() {
             ".read" => format!("give that file to exec: penholder exec {db} - < {first}"),
@@ -78,7 +78,10 @@ impl ShellCommand {
                  penholder run {db} -- sqlite3 {db}"
             ),
         };
-        format!("it is a command of SQLite's shell and no SQL: nothing was written: {instead}")
+        let name = &self.name;
+        format!(
+            "{name}: it is a command of SQLite's shell and no SQL: nothing was written: {instead}"
+        )
     }
 }
 
