@@ -402,7 +402,7 @@ fn json_is_read_in_every_layout() {
         ),
         (
             "[{\"a\":1},\n{\"a\":2},\n]",
-            "line 3: expected one JSON object",
+            "line 3: a comma stands before ]",
         ),
         ("[{\"a\":1}\n{\"a\":2}]", "line 2: expected a comma or ]"),
         ("{\"a\":1\n{\"a\":2}\n{\"a\":3}", "line 2: expected"),
@@ -584,6 +584,11 @@ fn quotes_that_are_not_read_as_such_are_named() {
             "a,b\n1, \"x\ny\"\n",
             "a quote encloses a field only at its very beginning",
         ),
+        (
+            "x.csv",
+            "a,b\n1,'x, y'\n",
+            "give --quote \"'\": nothing was imported",
+        ),
         ("x.tsv", "a\tb\n1\t\"x\ty\"\n", option),
         ("x.tsv", "a\tb\n1\t\"x\ny\"\n", option),
         ("x.tsv", "\"a\"\t\"b\"\n1\t2\n", option),
@@ -631,4 +636,52 @@ fn a_column_that_a_module_hides_is_named_as_that() {
     let expected = "line 1: the column \"rank\" is hidden and no part of the rows: give \
                     --ignore-unknown to leave it out: nothing";
     assert!(error.contains(expected), "{error}");
+}
+
+#[test]
+fn json_that_is_no_row_is_refused_with_what_to_write() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    fixture.exec("CREATE TABLE t(a)");
+    let rows = "if the elements of \"d\" are the rows, write only that array";
+    for (text, options, words) in [
+        ("{\"d\": [ {\"a\":1}]}", &[][..], rows),
+        ("{\"d\":[{\"a\":1}], \"n\":1}", &["--ignore-unknown"], rows),
+        (
+            "[{\"a\":1},\n]",
+            &[],
+            "line 2: a comma stands before ]: remove it",
+        ),
+        ("// a\n{\"a\":1}", &[], "JSON has no comments: remove them"),
+        ("{'a':1}", &[], "JSON has texts and names in double quotes"),
+        (
+            "{\"a\":'x'}",
+            &[],
+            "JSON has texts and names in double quotes",
+        ),
+    ] {
+        fs::write(fixture.join("t.json"), text).unwrap();
+        let args = ["import", "x.db", "t", "t.json"].into_iter();
+        let output = fixture.run(args.chain(options.iter().copied()));
+        let error = output.expect_failure(1);
+        assert!(error.contains(words), "{text}: {error}");
+    }
+    // Other members of an object with a row may be left out.
+    fs::write(fixture.join("t.json"), "{\"a\":1,\"d\":[{}]}").unwrap();
+    let args = ["import", "x.db", "t", "t.json", "--ignore-unknown"];
+    fixture.run(args).expect_success();
+}
+
+#[test]
+fn the_key_and_the_language_of_fts4_are_imported() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    fixture.exec("CREATE VIRTUAL TABLE t USING fts4(a, languageid=\"lang\")");
+    let import = |text: &str| {
+        fs::write(fixture.join("t.csv"), text).unwrap();
+        fixture.run(["import", "x.db", "t", "t.csv"])
+    };
+    import("docid,a,lang\n7,x,3\n").expect_success();
+    let found = "SELECT count(*) FROM t WHERE docid = 7 AND lang = 3 AND t MATCH 'x'";
+    assert_eq!(fixture.number(found), 1);
+    import("docid,a\nx,x\n").expect_failure(1);
+    import("t,a\noptimize,x\n").expect_failure(1);
 }

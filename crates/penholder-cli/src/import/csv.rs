@@ -112,6 +112,10 @@ impl<'a> CsvReader<'a> {
 
     /// What to do about quotes, if a field has some that are not read as such.
     fn quote_of(&self, record: &Record) -> Option<&'static str> {
+        let is_apostrophed = |field: &str| field.starts_with('\'');
+        if self.dialect.quote != Some(b'\'') && record.iter().any(is_apostrophed) {
+            return Some("if apostrophes enclose the fields, give --quote \"'\"");
+        }
         let (quote, next) = match self.dialect.quote {
             Some(quote) => (
                 quote,

@@ -118,6 +118,8 @@ fn no_json(text: &str, error: &serde_json::Error) -> &'static str {
         ": JSON has no infinity: write 9e999"
     } else if from.starts_with("True") || from.starts_with("False") {
         ": write true and false in small letters"
+    } else if from.starts_with('\'') {
+        ": JSON has texts and names in double quotes"
     } else {
         ""
     }
@@ -151,18 +153,32 @@ impl<'de> Visitor<'de> for Object<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        let mut wrapper = None;
         loop {
             let key = Key {
                 table: self.table,
                 unknown: &mut *self.unknown,
                 likely: self.columns.len(),
             };
-            let Some(column) = members.next_key_seed(key)? else {
-                return Ok(());
+            let Some(found) = members.next_key_seed(key)? else {
+                break;
             };
             let raw: &RawValue = members.next_value()?;
-            let Some(column) = column else {
-                continue;
+            let column = match found {
+                Found::Column(column) => column,
+                Found::LeftOut(name) => {
+                    wrapper = wrapper.or_else(|| rows_in(&name, raw.get()));
+                    continue;
+                }
+                Found::Unknown(name) => {
+                    let why = self.table.no_column(&name);
+                    let instead = self.table.instead(&name);
+                    let next = match rows_in(&name, raw.get()) {
+                        Some(next) => format!("{next}; or {instead}"),
+                        None => instead,
+                    };
+                    return Err(A::Error::custom(format!("{why}: {next}")));
+                }
             };
             let name = self.table.name(column);
             if self.columns.contains(&column) {
@@ -176,10 +192,31 @@ impl<'de> Visitor<'de> for Object<'_> {
             self.columns.push(column);
             self.values.push(Cell::Value(value));
         }
+        match wrapper {
+            Some(next) if self.columns.is_empty() => Err(A::Error::custom(format!(
+                "it has no column of the table: {next}"
+            ))),
+            _ => Ok(()),
+        }
     }
 }
 
-/// Reads a key as the number of its column; as `None` if it is left out.
+/// What to do if the rows are in an array that is a member of an object.
+fn rows_in(name: &str, json: &str) -> Option<String> {
+    let elements = json.strip_prefix('[')?.trim_start();
+    let is_rows = elements.starts_with('{');
+    is_rows.then(|| format!("if the elements of {name:?} are the rows, write only that array"))
+}
+
+/// What a name stands for.
+enum Found {
+    Column(usize),
+    LeftOut(String),
+    /// No column of the table, and it may not be left out.
+    Unknown(String),
+}
+
+/// Reads a key as the number of its column.
 struct Key<'o> {
     table: &'o Table,
     unknown: &'o mut Unknown,
@@ -188,27 +225,26 @@ struct Key<'o> {
 }
 
 impl<'de> DeserializeSeed<'de> for Key<'_> {
-    type Value = Option<usize>;
+    type Value = Found;
 
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Option<usize>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Found, D::Error> {
         from.deserialize_str(self)
     }
 }
 
 impl Visitor<'_> for Key<'_> {
-    type Value = Option<usize>;
+    type Value = Found;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the name of a column")
     }
 
-    fn visit_str<E: Error>(self, name: &str) -> Result<Option<usize>, E> {
-        let column = self.table.column(name, self.likely);
-        if column.is_none() && !self.unknown.leave_out(name) {
-            let (why, next) = (self.table.no_column(name), self.table.instead(name));
-            return Err(E::custom(format!("{why}: {next}")));
-        }
-        Ok(column)
+    fn visit_str<E: Error>(self, name: &str) -> Result<Found, E> {
+        Ok(match self.table.column(name, self.likely) {
+            Some(column) => Found::Column(column),
+            None if self.unknown.leave_out(name) => Found::LeftOut(name.to_owned()),
+            None => Found::Unknown(name.to_owned()),
+        })
     }
 }
 

@@ -87,6 +87,12 @@ impl Objects {
                                them belong in [ ]";
                     return Err(self.malformed(why));
                 }
+                (Place::Outside, b'/' | b'#') => {
+                    return Err(self.malformed("JSON has no comments: remove them"));
+                }
+                (Place::AfterComma, b']') => {
+                    return Err(self.malformed("a comma stands before ]: remove it"));
+                }
                 (Place::Outside, _) => {
                     let why = "expected one JSON object for each row: if the file is CSV, give \
                                --format csv";

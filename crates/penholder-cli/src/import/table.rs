@@ -101,6 +101,14 @@ impl Table {
             _ => {
                 for column in &mut self.columns {
                     column.kind = ColumnType::Any;
+                    // Rows may have a `docid` and a language; the column with the name of the
+                    // table is for commands.
+                    if matches!(module, "fts3" | "fts4") && column.is_hidden {
+                        column.is_writable = !column.name.eq_ignore_ascii_case(&self.name);
+                        if column.name.eq_ignore_ascii_case("docid") {
+                            column.kind = ColumnType::Key;
+                        }
+                    }
                 }
                 return None;
             }
