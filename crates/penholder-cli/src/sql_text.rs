@@ -138,6 +138,35 @@ pub(crate) fn changes_rows(sql: &str) -> bool {
     first.is_some_and(|first| WORDS.iter().any(|word| first.is(word)))
 }
 
+/// What a statement does to savepoints.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum SavepointStep {
+    Begin(String),
+    Release(String),
+    RollBackTo(String),
+}
+
+impl SavepointStep {
+    /// `None` if the statement does nothing to them. Names are in small letters.
+    pub(crate) fn of(sql: &str) -> Option<Self> {
+        let mut tokens = Tokens::significant(sql);
+        let first = tokens.next()?;
+        let make = if first.is("SAVEPOINT") {
+            Self::Begin
+        } else if first.is("RELEASE") {
+            Self::Release
+        } else if first.is("ROLLBACK") {
+            tokens.find(|token| token.is("TO"))?;
+            Self::RollBackTo
+        } else {
+            return None;
+        };
+        let (word, name) = (tokens.next()?, tokens.next());
+        let name = name.filter(|_| word.is("SAVEPOINT")).unwrap_or(word);
+        Some(make(name.value().to_ascii_lowercase()))
+    }
+}
+
 /// An identifier in quotes.
 pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
@@ -175,6 +204,27 @@ mod tests {
         );
         assert_eq!(values("/*/ a */ b 'it''s"), ["b", "it's"]);
         assert_eq!(values("'"), [""]);
+    }
+
+    #[test]
+    fn what_happens_to_savepoints_is_recognised() {
+        use SavepointStep::{Begin, Release, RollBackTo};
+        for (sql, step) in [
+            ("savepoint A", Begin("a".to_owned())),
+            ("SAVEPOINT \"a b\";", Begin("a b".to_owned())),
+            ("release savepoint a", Release("a".to_owned())),
+            ("RELEASE a", Release("a".to_owned())),
+            ("ROLLBACK TO a", RollBackTo("a".to_owned())),
+            (
+                "ROLLBACK TRANSACTION TO SAVEPOINT a",
+                RollBackTo("a".to_owned()),
+            ),
+        ] {
+            assert_eq!(SavepointStep::of(sql), Some(step), "{sql}");
+        }
+        for sql in ["ROLLBACK", "INSERT INTO savepoint VALUES (1)", ""] {
+            assert_eq!(SavepointStep::of(sql), None, "{sql}");
+        }
     }
 
     #[test]

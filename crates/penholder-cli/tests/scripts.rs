@@ -955,3 +955,34 @@ fn what_cannot_be_attached_is_refused_with_the_reason() {
     }
     assert_eq!(fixture.count_entries(), 0);
 }
+
+#[test]
+fn rows_that_were_rolled_back_are_not_counted() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let one = "INSERT INTO entry(value) VALUES ('a');";
+    for (sql, rows) in [
+        (format!("SAVEPOINT s; {one} ROLLBACK TO s; RELEASE s"), 0),
+        (
+            format!("{one} SAVEPOINT s; {one} {one} ROLLBACK TO SAVEPOINT S; {one}"),
+            2,
+        ),
+        (
+            format!("SAVEPOINT s; {one} RELEASE s; SAVEPOINT s; {one} ROLLBACK TO s"),
+            1,
+        ),
+        (
+            format!("SAVEPOINT a; {one} SAVEPOINT b; {one} ROLLBACK TO b; {one} RELEASE a; {one}"),
+            3,
+        ),
+        (
+            format!("SAVEPOINT a; SAVEPOINT b; {one} RELEASE b; {one} ROLLBACK TO a; {one}"),
+            1,
+        ),
+    ] {
+        fixture.exec("DELETE FROM entry");
+        let output = run_script(&fixture, "x.db", &sql);
+        let said = format!("penholder: {rows} ");
+        assert!(output.stderr.starts_with(&said), "{sql}: {output:?}");
+        assert_eq!(fixture.count_entries(), rows, "{sql}");
+    }
+}

@@ -11,7 +11,7 @@ use super::preset::Preset;
 use crate::failure::Failure;
 use crate::param::Parameters;
 use crate::script::ScriptStatement;
-use crate::sql_text;
+use crate::sql_text::{self, SavepointStep};
 
 /// What runs a script.
 pub(super) struct Runner<'a> {
@@ -35,8 +35,10 @@ impl Runner<'_> {
     ) -> Result<Executed, Failure> {
         let check = ForeignKeyCheck::begin(connection)?;
         let mut done = Executed::default();
+        let mut savepoints = Savepoints::default();
         for step in &self.plan.steps {
             self.step(connection, note, step, &mut done)?;
+            savepoints.follow(step.statement.sql, &mut done.rows_changed);
         }
         self.parameters.refuse_unused()?;
         if self.plan.is_vacuum {
@@ -206,6 +208,30 @@ impl Runner<'_> {
         self.preset.error(statement.sql).map_or(Ok(()), |error| {
             Err(refused(statement, &format!("{error}: nothing was written")))
         })
+    }
+}
+
+/// The savepoints of a script, and how many rows it had changed at each.
+#[derive(Debug, Default)]
+struct Savepoints(Vec<(String, u64)>);
+
+impl Savepoints {
+    /// Follows a statement that has run, so that rows that it took back are not counted.
+    fn follow(&mut self, sql: &str, rows_changed: &mut u64) {
+        let Some(step) = SavepointStep::of(sql) else {
+            return;
+        };
+        let place = |name: &str| self.0.iter().rposition(|(known, _)| known == name);
+        match step {
+            SavepointStep::Begin(name) => self.0.push((name, *rows_changed)),
+            SavepointStep::Release(name) => self.0.truncate(place(&name).unwrap_or(0)),
+            SavepointStep::RollBackTo(name) => {
+                if let Some(place) = place(&name) {
+                    *rows_changed = self.0[place].1;
+                    self.0.truncate(place + 1);
+                }
+            }
+        }
     }
 }
 

@@ -170,15 +170,6 @@ impl<'de> Visitor<'de> for Object<'_> {
                     wrapper = wrapper.or_else(|| rows_in(&name, raw.get()));
                     continue;
                 }
-                Found::Unknown(name) => {
-                    let why = self.table.no_column(&name);
-                    let instead = self.table.instead(&name);
-                    let next = match rows_in(&name, raw.get()) {
-                        Some(next) => format!("{next}; or {instead}"),
-                        None => instead,
-                    };
-                    return Err(A::Error::custom(format!("{why}: {next}")));
-                }
             };
             let name = self.table.name(column);
             if self.columns.contains(&column) {
@@ -212,8 +203,6 @@ fn rows_in(name: &str, json: &str) -> Option<String> {
 enum Found {
     Column(usize),
     LeftOut(String),
-    /// No column of the table, and it may not be left out.
-    Unknown(String),
 }
 
 /// Reads a key as the number of its column.
@@ -240,11 +229,14 @@ impl Visitor<'_> for Key<'_> {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<Found, E> {
-        Ok(match self.table.column(name, self.likely) {
-            Some(column) => Found::Column(column),
-            None if self.unknown.leave_out(name) => Found::LeftOut(name.to_owned()),
-            None => Found::Unknown(name.to_owned()),
-        })
+        match self.table.column(name, self.likely) {
+            Some(column) => Ok(Found::Column(column)),
+            None if self.unknown.leave_out(name) => Ok(Found::LeftOut(name.to_owned())),
+            None => {
+                let (why, next) = (self.table.no_column(name), self.table.instead(name));
+                Err(E::custom(format!("{why}: {next}")))
+            }
+        }
     }
 }
 
