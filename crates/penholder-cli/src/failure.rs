@@ -77,6 +77,17 @@ impl Failure {
         }
     }
 
+    /// Lets the commands that it advises create the database, which is still missing.
+    pub(crate) fn about_missing(self) -> Self {
+        match self {
+            Self::Said { message, code } => {
+                let creates = message.replace("penholder run ", "penholder run --create ");
+                Self::new(creates.replace("--create --create", "--create"), code)
+            }
+            other => other,
+        }
+    }
+
     pub(crate) fn report(self) -> ExitCode {
         match self {
             Self::PipeClosed => ExitCode::SUCCESS,

@@ -986,3 +986,45 @@ fn rows_that_were_rolled_back_are_not_counted() {
         assert_eq!(fixture.count_entries(), rows, "{sql}");
     }
 }
+
+/// What `.recover` of SQLite's shell prints.
+#[test]
+fn what_the_shell_recovers_is_restored() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    let script = ".dbconfig defensive off\nBEGIN;\nPRAGMA writable_schema = on;\n\
+                  PRAGMA encoding = 'UTF-8';\nPRAGMA page_size = '8192';\n\
+                  PRAGMA auto_vacuum = '0';\nPRAGMA user_version = '7';\n\
+                  PRAGMA application_id = '0';\nCREATE TABLE t(id INTEGER PRIMARY KEY, b);\n\
+                  INSERT OR IGNORE INTO 't'('id', 'b') VALUES (1, 5);\n\
+                  PRAGMA writable_schema = off;\nCOMMIT;\n";
+    run_script(&fixture, "x.db", script).expect_success();
+    for (sql, expected) in [
+        ("SELECT b FROM t", "5"),
+        ("PRAGMA user_version", "7"),
+        ("PRAGMA page_size", "8192"),
+    ] {
+        assert_eq!(value(&fixture, "x.db", sql), expected, "{sql}");
+    }
+    let broken = script.replace("INTO 't'", "INTO nope");
+    let error = run_script(&fixture, "y.db", &broken).expect_failure(1);
+    assert!(error.contains("statement 9, line 10: "), "{error}");
+}
+
+#[test]
+fn the_advice_about_a_missing_database_creates_it() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    for script in [
+        "PRAGMA journal_mode=DELETE; CREATE TABLE t(a)",
+        ".load ext\nSELECT 1;",
+    ] {
+        let error = run_script(&fixture, "x.db", script).expect_failure(1);
+        let advice = "penholder run --create x.db -- sqlite3 x.db";
+        assert!(error.contains(advice), "{error}");
+    }
+    fixture.exec("CREATE TABLE t(a)");
+    let error = run_script(&fixture, "x.db", ".load ext").expect_failure(1);
+    assert!(
+        error.contains("penholder run x.db -- sqlite3 x.db"),
+        "{error}"
+    );
+}

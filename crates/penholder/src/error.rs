@@ -1067,10 +1067,7 @@ fn next_step(what: &str, error: &rusqlite::Error) -> Option<&'static str> {
         .any(is_missing)
         || what == "vacuum" && text.contains("no such function: ")
     {
-        return Some(
-            "run this in the program that defines it (`OpenOptions::connection_hook`): the schema \
-             of the database uses it",
-        );
+        return Some("run this in the program that defines it (`OpenOptions::connection_hook`)");
     }
     Some(match error.sqlite_error_code()? {
         ErrorCode::NotADatabase => "nothing was changed; check the path",

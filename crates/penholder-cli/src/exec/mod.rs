@@ -41,12 +41,30 @@ pub(crate) fn run(args: &Exec, interruption: &Interruption) -> Result<ExitCode, 
     interruption.set_outcome(NOTHING);
     // Comes before the lock: no process waits for our standard input.
     let sql = sql_source::read("exec", &args.sql, Some(&args.target.db))?;
-    let done = Job::new(args, &sql, interruption)?.run()?;
+    let done = run_script(args, without_shell_setting(&sql), interruption)?;
     interruption.set_outcome(", after its changes were committed");
     let rows = count(done.rows_changed, "row");
     args.quiet.say(format!("{rows} changed"));
     print_returned(&done)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Leaves out the first line of what `.recover` of SQLite's shell prints: what it sets holds here
+/// anyway.
+fn without_shell_setting(sql: &str) -> &str {
+    match sql.strip_prefix(".dbconfig defensive off") {
+        Some(rest) if rest.starts_with(['\n', '\r']) => rest,
+        _ => sql,
+    }
+}
+
+fn run_script(args: &Exec, sql: &str, interruption: &Interruption) -> Result<Executed, Failure> {
+    let is_missing = !args.target.db.exists();
+    let done = Job::new(args, sql, interruption).and_then(|job| job.run());
+    done.map_err(|failure| match is_missing && !args.target.db.exists() {
+        true => failure.about_missing(),
+        false => failure,
+    })
 }
 
 /// The SQL, and how it runs.
