@@ -138,6 +138,32 @@ pub(crate) fn changes_rows(sql: &str) -> bool {
     first.is_some_and(|first| WORDS.iter().any(|word| first.is(word)))
 }
 
+/// The table or view of which a statement changes rows. `None` if it begins with `WITH`, or changes
+/// no rows.
+pub(crate) fn changed_table(sql: &str) -> Option<String> {
+    let mut tokens = Tokens::significant(sql);
+    let first = tokens.next()?;
+    let mut name = if first.is("INSERT") || first.is("REPLACE") {
+        tokens.find(|token| token.is("INTO"))?;
+        tokens.next()?
+    } else if first.is("DELETE") {
+        tokens.find(|token| token.is("FROM"))?;
+        tokens.next()?
+    } else if first.is("UPDATE") {
+        let next = tokens.next()?;
+        match next.is("OR") {
+            true => tokens.nth(1)?,
+            false => next,
+        }
+    } else {
+        return None;
+    };
+    if tokens.next().is_some_and(|token| token.text == ".") {
+        name = tokens.next()?;
+    }
+    Some(name.value().into_owned())
+}
+
 /// What a statement does to savepoints.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SavepointStep {
@@ -204,6 +230,24 @@ mod tests {
         );
         assert_eq!(values("/*/ a */ b 'it''s"), ["b", "it's"]);
         assert_eq!(values("'"), [""]);
+    }
+
+    #[test]
+    fn the_table_that_is_changed_is_found() {
+        for (sql, table) in [
+            (
+                "insert or replace into main.\"a b\"(c) values (1)",
+                Some("a b"),
+            ),
+            ("REPLACE INTO a SELECT 1", Some("a")),
+            ("UPDATE OR IGNORE a SET b = 1", Some("a")),
+            ("UPDATE [a] SET b = 1", Some("a")),
+            ("DELETE FROM a", Some("a")),
+            ("SELECT 1 FROM a", None),
+            ("WITH a AS (SELECT 1) DELETE FROM b", None),
+        ] {
+            assert_eq!(changed_table(sql).as_deref(), table, "{sql}");
+        }
     }
 
     #[test]

@@ -1028,3 +1028,25 @@ fn the_advice_about_a_missing_database_creates_it() {
         "{error}"
     );
 }
+
+#[test]
+fn rows_that_the_triggers_of_a_view_change_are_mentioned() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    fixture.exec(
+        "CREATE VIEW v AS SELECT value FROM entry; CREATE TRIGGER g INSTEAD OF INSERT ON v
+         BEGIN INSERT INTO entry(value) VALUES (new.value); END",
+    );
+    let said = "rows changed, and those that the triggers of the view \"v\" changed\n";
+    for args in [
+        &["exec", "x.db", "INSERT INTO v VALUES ('a')"][..],
+        &["exec", "x.db", "INSERT INTO v VALUES (?1)", "b"],
+        &["exec", "x.db", "SELECT 1; INSERT INTO main.v VALUES ('c')"],
+    ] {
+        let output = fixture.run(args);
+        assert_eq!(output.stderr, format!("penholder: 0 {said}"));
+        output.expect_success();
+    }
+    assert_eq!(fixture.count_entries(), 3);
+    let output = fixture.run(["exec", "x.db", "DELETE FROM entry"]);
+    assert_eq!(output.stderr, "penholder: 3 rows changed\n");
+}

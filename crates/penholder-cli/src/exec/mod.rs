@@ -9,6 +9,7 @@ mod preset;
 mod runner;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use penholder::lock::WriteGuard;
@@ -22,6 +23,7 @@ use crate::param::Parameters;
 use crate::row_printer::{Layout, RowPrinter};
 use crate::script::{self, ScriptStatement};
 use crate::sql_source;
+use crate::sql_text;
 use crate::sys::open_file;
 use crate::text::count;
 use other_locks::OtherLocks;
@@ -41,10 +43,14 @@ pub(crate) fn run(args: &Exec, interruption: &Interruption) -> Result<ExitCode, 
     interruption.set_outcome(NOTHING);
     // Comes before the lock: no process waits for our standard input.
     let sql = sql_source::read("exec", &args.sql, Some(&args.target.db))?;
-    let done = run_script(args, without_shell_setting(&sql), interruption)?;
+    let (done, view) = run_script(args, without_shell_setting(&sql), interruption)?;
     interruption.set_outcome(", after its changes were committed");
     let rows = count(done.rows_changed, "row");
-    args.quiet.say(format!("{rows} changed"));
+    // SQLite does not count what the triggers of a view change.
+    let others = view.map_or_else(String::new, |view| {
+        format!(", and those that the triggers of the view {view:?} changed")
+    });
+    args.quiet.say(format!("{rows} changed{others}"));
     print_returned(&done)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -58,9 +64,17 @@ fn without_shell_setting(sql: &str) -> &str {
     }
 }
 
-fn run_script(args: &Exec, sql: &str, interruption: &Interruption) -> Result<Executed, Failure> {
+/// Runs a script. Returns what it did, and a view of which it changed rows.
+fn run_script(
+    args: &Exec,
+    sql: &str,
+    interruption: &Interruption,
+) -> Result<(Executed, Option<String>), Failure> {
     let is_missing = !args.target.db.exists();
-    let done = Job::new(args, sql, interruption).and_then(|job| job.run());
+    let done = Job::new(args, sql, interruption).and_then(|job| {
+        let done = job.run()?;
+        Ok((done, job.view.take()))
+    });
     done.map_err(|failure| match is_missing && !args.target.db.exists() {
         true => failure.about_missing(),
         false => failure,
@@ -77,6 +91,8 @@ struct Job<'a> {
     /// The database as a word of a shell.
     db: String,
     interruption: &'a Interruption,
+    /// A view of which it has changed rows.
+    view: RefCell<Option<String>>,
 }
 
 impl<'a> Job<'a> {
@@ -98,6 +114,7 @@ impl<'a> Job<'a> {
             plan,
             db,
             interruption,
+            view: RefCell::default(),
         })
     }
 
@@ -139,8 +156,24 @@ impl<'a> Job<'a> {
         self.execute(&db, None)
     }
 
-    /// Runs the statements in one transaction. `guard` is the lock that others see, if it is not that of `db`.
+    /// Runs the statements, and notes whether they changed rows of a view.
     fn execute(&self, db: &Database, guard: Option<&WriteGuard>) -> Result<Executed, Failure> {
+        let done = self.execute_all(db, guard)?;
+        let statements = self.plan.steps.iter().map(|step| step.statement.sql);
+        let tables: BTreeSet<String> = statements.filter_map(sql_text::changed_table).collect();
+        let is_view = |table: &String| {
+            let sql = "SELECT count(*) > 0 FROM sqlite_schema \
+                       WHERE type = 'view' AND name = ?1 COLLATE NOCASE";
+            // It is only for the message: everything is committed.
+            let found = db.query_as::<(bool,)>(sql, [table]);
+            found.is_ok_and(|rows| rows == [(true,)])
+        };
+        self.view.replace(tables.into_iter().find(is_view));
+        Ok(done)
+    }
+
+    /// Runs the statements in one transaction. `guard` is the lock that others see, if it is not that of `db`.
+    fn execute_all(&self, db: &Database, guard: Option<&WriteGuard>) -> Result<Executed, Failure> {
         let note = |sql: &str| guard.map_or((), |guard| guard.note_statement(sql));
         if self.parameters.are_positional()
             && let Some(statement) = self.plan.only_change()
