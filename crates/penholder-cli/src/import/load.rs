@@ -145,9 +145,13 @@ impl Load<'_> {
             }
             if let Some(written) = &written
                 && tx.has_deferred_violation()
-                && let Some(stop) = written.without_parent(tx, table).map_err(all_rows)?
+                && let Some(row) = written.without_parent(tx, table).map_err(all_rows)?
             {
-                return Err(stop);
+                return Err(Stop::Row {
+                    start: row.start,
+                    error: row.error,
+                    has_empty_text: row.has_empty_text,
+                });
             }
             Ok(tally)
         });

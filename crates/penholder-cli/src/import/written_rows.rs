@@ -4,12 +4,21 @@ use std::collections::HashMap;
 
 use penholder::rusqlite::{self, Connection, OptionalExtension, ffi};
 
-use super::load::Stop;
 use super::table::Table;
 
 /// The keys of rows, and where these begin in the file.
 #[derive(Debug, Default)]
 pub(crate) struct WrittenRows(Vec<(i64, u64)>);
+
+/// A row that a foreign key refuses.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// Where it begins in the file.
+    pub(crate) start: u64,
+    pub(crate) error: rusqlite::Error,
+    /// Whether its reference is an empty text.
+    pub(crate) has_empty_text: bool,
+}
 
 /// A row whose parent is missing.
 struct Orphan {
@@ -31,7 +40,7 @@ impl WrittenRows {
         &self,
         connection: &Connection,
         table: &Table,
-    ) -> rusqlite::Result<Option<Stop>> {
+    ) -> rusqlite::Result<Option<Refused>> {
         let Some(orphan) = self.first_orphan(connection, table)? else {
             return Ok(None);
         };
@@ -41,7 +50,7 @@ impl WrittenRows {
             orphan.parent
         );
         let code = ffi::Error::new(ffi::SQLITE_CONSTRAINT_FOREIGNKEY);
-        Ok(Some(Stop::Row {
+        Ok(Some(Refused {
             start: orphan.start,
             error: rusqlite::Error::SqliteFailure(code, Some(why)),
             has_empty_text: value == "''",
