@@ -185,6 +185,49 @@ fn doctor_calls_an_outsider_an_error_while_a_process_waits() {
 }
 
 #[test]
+fn a_process_that_cannot_even_open_the_database_shows_who_is_in_the_way() {
+    for locks in [
+        "PRAGMA locking_mode=EXCLUSIVE; INSERT INTO entry VALUES (8, 8);",
+        "PRAGMA journal_mode=DELETE; PRAGMA locking_mode=EXCLUSIVE; INSERT INTO entry VALUES (8, 8);",
+        "PRAGMA journal_mode=DELETE; BEGIN EXCLUSIVE;",
+        "PRAGMA journal_mode=DELETE; BEGIN IMMEDIATE;",
+    ] {
+        let fixture = CommandFixture::with_table(PENHOLDER);
+        let Some(outsider) = fixture.outsider_after(locks) else {
+            return;
+        };
+        let mut victim = start_victim(&fixture, "10s");
+        let line = format!("\n  SQLite's own lock: pid:{} (`sqlite3 ", outsider.pid());
+        wait::until("top names the outsider", || top(&fixture).contains(&line));
+        let doctor = fixture.run(["doctor", "x.db", "--json"]);
+        let report = parse_json(&doctor.stdout);
+        let findings = report["findings"].as_array().unwrap();
+        let of_writers = findings
+            .iter()
+            .filter(|one| one["check"] == "unlocked-writers");
+        let of_writers: Vec<_> = of_writers.collect();
+        let named = format!("pid:{} (", outsider.pid());
+        // And not of its victim, which is a writer that uses the lock.
+        assert!(
+            of_writers.len() == 1
+                && of_writers[0]["severity"] == "error"
+                && of_writers[0]["finding"]
+                    .as_str()
+                    .unwrap()
+                    .starts_with(&named),
+            "{locks}: {of_writers:?}"
+        );
+        drop(outsider);
+        assert!(victim.wait().success(), "{locks}");
+        let events = history(&fixture);
+        assert!(
+            events.iter().any(|one| one["kind"] == "sqlite-busy"),
+            "{locks}: {events:?}"
+        );
+    }
+}
+
+#[test]
 fn a_plain_flock_with_waiters_is_shown_by_top() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let Some(flock) = start_flock(&fixture) else {

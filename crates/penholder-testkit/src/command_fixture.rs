@@ -202,12 +202,18 @@ impl CommandFixture {
     /// Starts the `sqlite3` shell in the directory, if it is installed, and begins a write
     /// transaction in it without the write lock.
     pub fn outsider(&self) -> Option<Peer> {
+        self.outsider_after("BEGIN IMMEDIATE;")
+    }
+
+    /// Starts the `sqlite3` shell, which keeps the locks that it has after this SQL; `None` if it
+    /// is not installed.
+    pub fn outsider_after(&self, sql: &str) -> Option<Peer> {
         requirement::has_program("sqlite3").then(|| {
             let mut command = self.program("sqlite3");
             command.args(["-batch", "x.db"]);
             let mut outsider = Peer::spawn(command);
-            outsider.send("BEGIN IMMEDIATE; SELECT 'writes';");
-            outsider.expect("writes");
+            outsider.send(&format!("{sql} SELECT 'writes';"));
+            while outsider.read_line() != "writes" {}
             outsider
         })
     }

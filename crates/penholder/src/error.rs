@@ -338,6 +338,14 @@ impl Error {
         })
     }
 
+    /// Names the deadline of the call, of which this was one of several attempts.
+    pub(crate) fn until(mut self, whole: &Deadline) -> Self {
+        if let Kind::Busy { deadline, .. } = &mut *self.kind {
+            *deadline = *whole;
+        }
+        self
+    }
+
     /// Says that the write lock was ours while SQLite's own was not free.
     pub(crate) fn under_write_lock(mut self) -> Self {
         if let Kind::Busy { is_locked, .. } = &mut *self.kind {

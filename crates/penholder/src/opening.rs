@@ -2,18 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use penholder_core::{Deadline, LOCK_FILE_NAME, Locker, SqliteAccess, SqliteHolder, shown_path};
+use penholder_core::{Deadline, LOCK_FILE_NAME, Locker, SqliteAccess, shown_path};
 use penholder_lock::WriteLocker;
 use rusqlite::Connection;
 
 use crate::attachment::Attachment;
 use crate::attachments;
-use crate::error::{self, Error, Result};
+use crate::error::{self, Error, Result, is_busy_code};
 use crate::former_users;
 use crate::location::Location;
 use crate::options::OpenOptions;
 use crate::permission;
 use crate::separate_files;
+use crate::sqlite::busy_wait::{BusyWait, FIRST_LOOK};
 use crate::sqlite::connection;
 use crate::sqlite::open_files::OpenFiles;
 use crate::sqlite::write_connection::WriteConnection;
@@ -60,8 +61,10 @@ fn open_unless(
         former_users::refuse_others(location)?;
         drop(reader);
     } else {
-        let connection = WriteConnection::open_for_program(location, options, deadline)?;
-        ensure_wal(&connection, location, &attachment, deadline)?;
+        let (connection, is_wal) = open_to_write(location, options, &attachment, deadline)?;
+        if !is_wal {
+            switch_to_wal(&connection, location, &attachment, deadline)?;
+        }
         attachment.files().check_opened(&connection, deadline)?;
         // Again: the files may have been deleted just before SQLite opened, and made, them.
         former_users::refuse_others(location)?;
@@ -199,19 +202,53 @@ fn refuse_network(location: &Location, options: &OpenOptions) -> Result<()> {
     }
 }
 
-/// Switches the database to WAL if it is not, under the write lock. Where the
-/// lock file cannot be written the database is left as it is: it can be read,
-/// and every write says why not.
-fn ensure_wal(
+/// Opens a connection that may write; returns also whether the database is in WAL mode.
+///
+/// If another program keeps the database from being read, this waits under the write lock, as a
+/// write would: so that those that wait too, and those that look, learn which program it is.
+fn open_to_write(
+    location: &Location,
+    options: &OpenOptions,
+    attachment: &Attachment,
+    deadline: &Deadline,
+) -> Result<(WriteConnection, bool)> {
+    let open = |deadline: &Deadline| -> Result<(WriteConnection, bool)> {
+        let connection = WriteConnection::open_for_program(location, options, deadline)?;
+        let is_wal = connection::is_wal(&connection, deadline)
+            .map_err(|e| connection::explain(location, deadline, e))?;
+        Ok((connection, is_wal))
+    };
+    let first_look = FIRST_LOOK.min(deadline.remaining() / 2);
+    match open(&Deadline::after(first_look)) {
+        Err(error) if error.is_sqlite_busy() && !deadline.is_over() => {}
+        done => return done.map_err(|error| error.until(deadline)),
+    }
+    let guard = match attachment.locker().acquire_until(deadline) {
+        Ok(guard) => guard,
+        Err(error) if error.is_timeout() => return Err(error.into()),
+        // It is this thread's already, or not to be had by this user.
+        Err(_) => return open(deadline),
+    };
+    let wait = BusyWait {
+        guard: &guard,
+        database: &location.path,
+        lock_file: attachment.locker().lock_file(),
+        access: SqliteAccess::Read,
+    };
+    wait.run_until(deadline, open, Error::is_sqlite_busy)
+        .map_err(|error| error.until(deadline))
+}
+
+/// Switches the database to WAL under the write lock. Where the lock file cannot be written the
+/// database is left as it is: it can be read, and every write says why not.
+fn switch_to_wal(
     connection: &Connection,
     location: &Location,
     attachment: &Attachment,
     deadline: &Deadline,
 ) -> Result<()> {
     let failed = |e| connection::explain(location, deadline, e);
-    if connection::is_wal(connection, deadline).map_err(failed)?
-        || connection.is_readonly("main").map_err(failed)?
-    {
+    if connection.is_readonly("main").map_err(failed)? {
         return Ok(());
     }
     let guard = match attachment.locker().acquire_until(deadline) {
@@ -219,22 +256,32 @@ fn ensure_wal(
         Err(error) if error.is_not_permitted() => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    // Another process may have switched it while we waited.
-    let switched = match connection::is_wal(connection, deadline).map_err(failed)? {
-        true => Ok(true),
-        false => connection::switch_to_wal(connection, deadline),
+    let (access, lock_file) = (SqliteAccess::Alone, attachment.locker().lock_file());
+    let wait = BusyWait {
+        guard: &guard,
+        database: &location.path,
+        lock_file,
+        access,
     };
-    let (access, lock_file) = (SqliteAccess::Alone, Some(attachment.locker().lock_file()));
-    let not_alone =
-        |e| connection::explain_access(access, lock_file, location, deadline, e).under_write_lock();
-    let switched = switched.map_err(not_alone);
+    let switch = |deadline: &Deadline| {
+        // Another process may have switched it while we waited.
+        if connection::is_wal(connection, deadline)? {
+            return Ok(true);
+        }
+        match connection::switch_to_wal(connection, deadline)? {
+            // Of some locks SQLite says nothing, and leaves the mode as it is.
+            false if wait.find_holder().is_some() => Err(error::busy_code()),
+            switched => Ok(switched),
+        }
+    };
+    let switched = wait.run_until(deadline, switch, is_busy_code);
+    let switched = switched.map_err(|e| {
+        connection::explain_access(access, Some(lock_file), location, deadline, e)
+            .under_write_lock()
+    });
     drop(guard);
     if switched? {
         return Ok(());
-    }
-    // Of some locks SQLite says nothing, and leaves the mode as it is.
-    if SqliteHolder::find(&location.path, lock_file, access).is_some() {
-        return Err(not_alone(error::busy_code()));
     }
     Err(Error::refused(
         "open database",

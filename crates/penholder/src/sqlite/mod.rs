@@ -13,6 +13,7 @@
 //! | `sql` | what kind of statement a text is |
 //! | `wal` | the WAL and its checkpoints |
 //! | `checkpointer` | the connection that runs checkpoints |
+//! | `busy_wait` | waiting for SQLite's own locks while the write lock is held |
 //! | `integrity` | what is wrong in the content of a database |
 //! | `version` | versions of SQLite, and which of them have the WAL-reset bug |
 //! | `open_files`, `watched_paths` | whether the paths still name what SQLite has open |
@@ -20,6 +21,7 @@
 //! | `lock_bytes` | the bytes on which SQLite takes its locks |
 //! | `ffi` | what rusqlite does not wrap |
 
+pub(crate) mod busy_wait;
 pub(crate) mod checkpointer;
 pub(crate) mod connection;
 pub(crate) mod ffi;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 #[cfg(feature = "tokio")]
 use penholder_core::Canceller;
-use penholder_core::{Deadline, Guard, SqliteAccess, SqliteHolder};
+use penholder_core::{Deadline, Guard, SqliteAccess};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, ffi};
 
@@ -15,6 +15,7 @@ use super::transaction::{Notes, Transaction};
 use crate::data::{Executed, Statement, Value, place_of};
 use crate::error::{Error, Kept, Result, Setting, is_busy_code};
 use crate::options::OpenOptions;
+use crate::sqlite::busy_wait::BusyWait;
 use crate::sqlite::connection;
 use crate::sqlite::query::step;
 use crate::sqlite::sql::{StatementKind, may_change_connection};
@@ -25,12 +26,6 @@ use crate::telemetry::{self, HoldSpan, WaitSpan};
 /// How long the files may go unchecked in one session: the slice for which a process keeps the
 /// lock.
 const SLICE: Duration = Duration::from_millis(2);
-
-/// How long SQLite waits for its own write lock before the kernel is asked who has it: longer than
-/// a short write of another program.
-const FIRST_LOOK: Duration = Duration::from_millis(100);
-/// The same from then on.
-const NEXT_LOOK: Duration = Duration::from_secs(1);
 
 /// The write lock and the writing connection, together.
 ///
@@ -419,51 +414,24 @@ impl<'a> Session<'a> {
             .map_err(|e| Error::sqlite("write", &self.context.location.path, e))
     }
 
-    /// Runs what takes SQLite's write lock until it succeeds or the deadline passes. While another
-    /// process has that lock, the kernel is asked which one, so that those that wait for this
-    /// process learn what it waits for. `set` sets the busy timeout of the connection, which may be
-    /// shorter than the deadline afterwards.
+    /// Runs what takes SQLite's write lock until it succeeds or the deadline passes: see
+    /// [`BusyWait::run`].
     pub(crate) fn wait_for_sqlite<T, E>(
         &self,
         set: impl Fn(Duration) -> rusqlite::Result<()>,
         attempt: impl Fn() -> Result<T, E>,
         is_busy: impl Fn(&E) -> bool,
     ) -> Result<T, E> {
-        let first = self.deadline.remaining();
-        let (mut left, mut pause, mut has_outsider) = (first, FIRST_LOOK, false);
-        loop {
-            // If it cannot be set, SQLite waits as long as it did before.
-            let is_shortened = set(left.min(pause)).is_ok() && left > pause;
-            let done = attempt();
-            let is_busy = matches!(&done, Err(error) if is_busy(error));
-            if is_busy && let Some(found) = self.find_outsider() {
-                has_outsider = true;
-                self.guard().note_outsider(&found);
-            }
-            let before = left;
-            if is_busy || has_outsider {
-                left = self.deadline.remaining();
-            }
-            // What SQLite refuses without a wait, it would refuse again.
-            if is_busy && is_shortened && before.saturating_sub(left) >= pause / 2 {
-                pause = NEXT_LOOK;
-                continue;
-            }
-            if has_outsider {
-                self.guard()
-                    .end_outsider(first.saturating_sub(left), done.is_ok());
-            }
-            return done;
+        self.busy_wait().run(&self.deadline, set, attempt, is_busy)
+    }
+
+    fn busy_wait(&self) -> BusyWait<'_> {
+        BusyWait {
+            guard: self.guard(),
+            database: &self.context.location.path,
+            lock_file: self.context.locker().lock_file(),
+            access: SqliteAccess::Write,
         }
-    }
-
-    fn find_outsider(&self) -> Option<SqliteHolder> {
-        self.find_sqlite_holder().filter(|found| found.is_outsider)
-    }
-
-    fn find_sqlite_holder(&self) -> Option<SqliteHolder> {
-        let lock_file = Some(self.context.locker().lock_file());
-        SqliteHolder::find(&self.context.location.path, lock_file, SqliteAccess::Write)
     }
 
     /// Lets another connection wait for SQLite's locks as long as this one.
@@ -492,7 +460,7 @@ impl<'a> Session<'a> {
                 error
             };
         }
-        let holder = self.find_sqlite_holder();
+        let holder = self.busy_wait().find_holder();
         let error = Error::busy(path, self.deadline, holder, error).under_write_lock();
         telemetry::failed(self.context.labels(), &error);
         error
