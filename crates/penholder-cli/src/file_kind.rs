@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use penholder_core::shell_word;
+use penholder_core::shell_path;
 
 /// What to do if a file that begins so is no text. `None` if it may be one.
 pub(crate) fn why_not_text(head: &[u8], path: &Path) -> Option<String> {
@@ -11,7 +11,7 @@ pub(crate) fn why_not_text(head: &[u8], path: &Path) -> Option<String> {
     };
     let file = match path == Path::new("-") {
         true => String::new(),
-        false => format!(" {}", shell_word(path)),
+        false => format!(" {}", shell_path(path)),
     };
     Some(format!(
         "it is compressed with {program}: import what this prints: {program} -dc{file}"
@@ -36,7 +36,7 @@ fn other_kind(head: &[u8]) -> Option<String> {
         [b'P', b'A', b'R', b'1', 0..=0x1F, ..] => ("a Parquet file", "write it as CSV or JSON"),
         _ if head.starts_with(b"SQLite format 3\0") => (
             "an SQLite database",
-            "import what `penholder query DB 'SELECT …' --json` prints of it",
+            "print a table of it with penholder query and --json, and import that",
         ),
         _ => return None,
     };

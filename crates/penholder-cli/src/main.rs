@@ -1,6 +1,7 @@
 //! The command `penholder`. `args.rs` is its whole interface; each subcommand has a
 //! module of its own.
 
+mod advised_target;
 mod args;
 mod base64;
 mod blob_literal;

@@ -7,8 +7,8 @@ use penholder::rusqlite::fallible_iterator::FallibleIterator;
 use penholder::rusqlite::types::ValueRef;
 use penholder::rusqlite::{self, Batch, Connection, Statement};
 use penholder::{Value, column_names};
-use penholder_core::shell_word;
 
+use crate::advised_target::AdvisedTarget;
 use crate::args::Query;
 use crate::caveats::Caveats;
 use crate::failure::{FAILED, Failure};
@@ -48,7 +48,7 @@ fn print_all(
             None => failure,
         };
         if let Some(command) = ShellCommand::of(one.sql) {
-            let instead = command.instead(&shell_word(&args.target.db));
+            let instead = command.instead(&AdvisedTarget::of(&args.target));
             return Err(Failure::new(format!("query: {instead}"), FAILED));
         }
         let mut batch = Batch::new(connection, one.sql);

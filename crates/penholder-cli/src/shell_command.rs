@@ -1,9 +1,8 @@
 //! Commands of SQLite's shell, which are no SQL.
 
-use std::path::Path;
-
 use penholder_core::shell_word;
 
+use crate::advised_target::AdvisedTarget;
 use crate::sql_text::{Token, TokenKind, Tokens};
 
 /// A command of SQLite's shell.
@@ -24,10 +23,9 @@ impl ShellCommand {
         let dot = tokens.next().filter(|token| token.text == ".")?;
         tokens.next().filter(is_name)?;
         let line = sql[dot.start..].lines().next().unwrap_or_default();
-        let mut words = line.split_whitespace();
+        let mut words = words_of(line).into_iter();
         let name = words.next()?.to_ascii_lowercase();
-        let bare = words.map(|word| word.trim_matches(['"', '\'']));
-        let words = bare.map(|word| shell_word(Path::new(word))).collect();
+        let words = words.map(shell_word).collect();
         Some(Self { name, words })
     }
 
@@ -37,15 +35,18 @@ impl ShellCommand {
         words.nth(index).map(String::as_str)
     }
 
-    /// What to do instead. `db` is a word of a shell.
-    pub(crate) fn instead(&self, db: &str) -> String {
-        let first = self.word(0).unwrap_or("FILE");
+    /// What to do instead.
+    pub(crate) fn instead(&self, target: &AdvisedTarget) -> String {
+        let AdvisedTarget { db, path } = target;
         let instead = match self.name.as_str() {
-            ".read" => format!("give that file to exec: penholder exec {db} - < {first}"),
-            ".import" => {
-                let table = self.word(1).unwrap_or("TABLE");
-                format!("use penholder import {db} {table} {first}")
-            }
+            ".read" => match self.word(0) {
+                Some(file) => format!("give that file to exec: penholder exec {db} - < {file}"),
+                None => "give a file to the standard input of exec".to_owned(),
+            },
+            ".import" => match (self.word(0), self.word(1)) {
+                (Some(file), Some(table)) => format!("use penholder import {db} {table} {file}"),
+                _ => "use penholder import".to_owned(),
+            },
             ".tables" | ".schema" | ".indexes" | ".indices" | ".fullschema" => format!(
                 "leave it out, and use penholder query {db} 'SELECT name, sql FROM sqlite_schema'"
             ),
@@ -55,15 +56,15 @@ impl ShellCommand {
             ".once" | ".output" => {
                 "leave it out, and redirect the standard output of penholder".to_owned()
             }
-            ".dump" => format!("leave it out, and use sqlite3 {db} .dump"),
-            ".backup" | ".save" => {
-                let target = self.words.last().map_or("FILE", String::as_str);
-                format!("use penholder backup {db} {target}")
-            }
-            ".restore" => {
-                let backup = self.words.last().map_or("FILE", String::as_str);
-                format!("use penholder restore {db} {backup}")
-            }
+            ".dump" => format!("leave it out, and use sqlite3 {path} .dump"),
+            ".backup" | ".save" => match self.words.last() {
+                Some(file) => format!("use penholder backup {db} {file}"),
+                None => "use penholder backup".to_owned(),
+            },
+            ".restore" => match self.words.last() {
+                Some(file) => format!("use penholder restore {db} {file}"),
+                None => "use penholder restore".to_owned(),
+            },
             ".open" => "leave it out, and give its database to exec".to_owned(),
             ".timeout" => {
                 let time = self.word(0).unwrap_or("500");
@@ -75,7 +76,7 @@ impl ShellCommand {
             ".quit" | ".exit" => "leave it out, with all that follows it".to_owned(),
             _ => format!(
                 "leave it out, or use the shell, which reads the script from standard input: \
-                 penholder run {db} -- sqlite3 {db}"
+                 penholder run {db} -- sqlite3 {path}"
             ),
         };
         let name = &self.name;
@@ -83,6 +84,21 @@ impl ShellCommand {
             "{name}: it is a command of SQLite's shell and no SQL: nothing was written: {instead}"
         )
     }
+}
+
+/// The words of a line of SQLite's shell: quotes keep blanks in a word.
+fn words_of(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut rest = line.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let (word, after) = match first {
+            '"' | '\'' => rest[1..].split_once(first).unwrap_or((&rest[1..], "")),
+            _ => rest.split_once(char::is_whitespace).unwrap_or((rest, "")),
+        };
+        words.push(word.to_owned());
+        rest = after.trim_start();
+    }
+    words
 }
 
 fn is_digit(c: char) -> bool {
@@ -112,15 +128,21 @@ mod tests {
                 ".read 'more.sql'\nSELECT 1;",
                 "penholder exec 'a b.db' - < more.sql",
             ),
-            (".read", "penholder exec 'a b.db' - < FILE"),
+            (".read", "standard input of exec"),
             (
                 ".import --csv $x.csv entry",
                 "penholder import 'a b.db' entry '$x.csv'",
             ),
             (".backup main copy.db", "penholder backup 'a b.db' copy.db"),
             (".timeout 3000", "--timeout 3000ms"),
+            (
+                ".save \"my copy.db\"",
+                "penholder backup 'a b.db' 'my copy.db'",
+            ),
         ] {
-            let instead = ShellCommand::of(sql).unwrap().instead("'a b.db'");
+            let instead = ShellCommand::of(sql)
+                .unwrap()
+                .instead(&AdvisedTarget::plain("'a b.db'"));
             assert!(instead.ends_with(expected), "{sql}: {instead}");
         }
     }

@@ -502,18 +502,19 @@ fn the_advised_table_can_be_created_and_imported_into() {
             ("x.db", "it's \"new\""),
             ("my app.db", "part"),
             ("./-odd'$db", "part"),
+            ("-n\n\u{1b}[31m\\0.db", "part"),
         ] {
             let _ = fs::remove_file(fixture.join("advice.sh"));
             fs::copy(fixture.join("x.db"), fixture.join(db)).ok();
             let import = || {
                 let mut command = fixture.program(PENHOLDER);
-                command.args(["import", db, table, name]);
+                command.args(["import", "--", db, table, name]);
                 run_command(&mut command, b"", wait::LIMIT)
             };
             let message = import().expect_failure(1);
             let (_, advice) = message.split_once("create it: ").expect(&message);
             assert_eq!(advice.lines().count(), 1, "{advice}");
-            let mut shell = fixture.program("bash");
+            let mut shell = fixture.program("sh");
             let mut path = bin.clone().into_os_string();
             path.push(":");
             path.push(std::env::var_os("PATH").unwrap());

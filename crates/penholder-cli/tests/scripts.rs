@@ -235,6 +235,52 @@ fn the_advice_about_a_pragma_works_when_it_is_pasted() {
     }
 }
 
+/// The advice names the database so that a shell finds it, and its lock.
+#[test]
+fn advice_works_whatever_the_database_and_its_lock_are_called() {
+    for db in [
+        "my app.db",
+        "-n.db",
+        "it's \"new\".db",
+        "two\nlines\u{1b}[1m.db",
+    ] {
+        for lock in [None, Some("--lock-file=-l ck")] {
+            let fixture = CommandFixture::new(PENHOLDER);
+            let advised = |script: &str| {
+                let mut args = vec!["exec"];
+                args.extend(lock);
+                args.extend(["--", db, script]);
+                let message = fixture.run(args).expect_failure(1);
+                let at = message.rfind("penholder ").unwrap();
+                message[at..].trim_end_matches(['`', '\n']).to_owned()
+            };
+            let create = ["exec", "-q"].into_iter().chain(lock);
+            let create = create.chain(["--", db, "CREATE TABLE t(a); INSERT INTO t VALUES (1)"]);
+            fixture.run(create).expect_quiet_success();
+            let mut files = fixture.file_names();
+            files.retain(|name| !name.ends_with("-wal") && !name.ends_with("-shm"));
+            for script in [
+                "PRAGMA auto_vacuum=FULL",
+                "SELECT 1; VACUUM",
+                "VACUUM INTO '-c py.db'",
+            ] {
+                let advice = advised(script);
+                assert_eq!(lock.is_some(), advice.contains("--lock-file="), "{advice}");
+                let advice = advice.replace("penholder ", "\"$PENHOLDER\" ");
+                let ran = fixture.run_script(&advice);
+                assert_eq!(ran.code, Some(0), "{advice}: {ran:?}");
+            }
+            let mut left = fixture.file_names();
+            left.retain(|name| !name.ends_with("-wal") && !name.ends_with("-shm"));
+            left.sort();
+            let mut expected = files;
+            expected.push("-c py.db".to_owned());
+            expected.sort();
+            assert_eq!(left, expected, "no other lock, and no other database");
+        }
+    }
+}
+
 // ---- dumps -----------------------------------------------------------------------
 
 /// Tables of each kind, with values that a dump has to quote.

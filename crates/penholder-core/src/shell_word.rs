@@ -2,18 +2,20 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write;
+use std::path::Path;
 
 use crate::printable::is_escaped;
 
 /// Returns a word as a shell reads it, in quotes if it needs that. What a terminal would not show as
-/// it is stands in the `$'…'` of bash, zsh and ksh.
+/// it is stands in a `printf` that every shell has. Only a word that ends in a line end, which no
+/// shell keeps there, needs the `$'…'` of bash, zsh and ksh.
 ///
 /// ```
 /// use penholder_core::shell_word;
 ///
 /// assert_eq!(shell_word("/srv/app.db"), "/srv/app.db");
 /// assert_eq!(shell_word("my app.db"), "'my app.db'");
-/// assert_eq!(shell_word("two\nlines"), r"$'two\012lines'");
+/// assert_eq!(shell_word("two\nlines"), r#""$(printf %b 'two\0012lines')""#);
 /// ```
 #[must_use]
 pub fn shell_word(word: impl AsRef<OsStr>) -> String {
@@ -28,25 +30,48 @@ pub fn shell_word(word: impl AsRef<OsStr>) -> String {
     }
 }
 
+/// As [`shell_word`], for a path: one that looks like an option does not look so.
+///
+/// ```
+/// use std::path::Path;
+/// use penholder_core::shell_path;
+///
+/// assert_eq!(shell_path(Path::new("-n.db")), "./-n.db");
+/// assert_eq!(shell_path(Path::new("app.db")), "app.db");
+/// ```
+#[must_use]
+pub fn shell_path(path: &Path) -> String {
+    if path.as_os_str().as_encoded_bytes().starts_with(b"-") {
+        return shell_word(Path::new(".").join(path));
+    }
+    shell_word(path)
+}
+
 /// Whether a terminal shows the text as it is.
 fn is_printable(text: &str) -> bool {
     !text.chars().any(is_escaped)
 }
 
-/// A word in the `$'…'` of bash, zsh and ksh, with escapes for everything unusual.
+/// A word with escapes for everything unusual.
 fn escaped(bytes: &[u8]) -> String {
-    let mut word = "$'".to_owned();
+    match bytes.last() {
+        Some(b'\n') => format!("$'{}'", octal(bytes, "\\")),
+        _ => format!("\"$(printf %b '{}')\"", octal(bytes, "\\0")),
+    }
+}
+
+/// The word with a number in the place of each byte that is not to be read as it is.
+fn octal(bytes: &[u8], prefix: &str) -> String {
+    let mut word = String::new();
     for &byte in bytes {
         match byte {
-            b'\'' | b'\\' => word.extend(['\\', char::from(byte)]),
-            b' '..=b'~' => word.push(byte.into()),
+            b' '..=b'~' if !b"'\\!".contains(&byte) => word.push(byte.into()),
             // Three digits, so that a digit may follow.
             _ => {
-                let _ = write!(word, "\\{byte:03o}");
+                let _ = write!(word, "{prefix}{byte:03o}");
             }
         }
     }
-    word.push('\'');
     word
 }
 
@@ -54,6 +79,7 @@ fn escaped(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use std::os::unix::ffi::OsStrExt;
+    use std::process::Command;
 
     #[test]
     fn a_word_is_quoted_if_it_needs_that() {
@@ -64,9 +90,49 @@ mod tests {
             (b"my app.db", "'my app.db'"),
             (b"it's $x", r"'it'\''s $x'"),
             ("ä*".as_bytes(), "'ä*'"),
-            (b"a\n'\\1\xFF1", r"$'a\012\'\\1\3771'"),
+            (
+                b"a\n'\\1\xFF1",
+                r#""$(printf %b 'a\0012\0047\01341\03771')""#,
+            ),
+            (b"a'\n", r"$'a\047\012'"),
         ] {
             assert_eq!(shell_word(OsStr::from_bytes(word)), expected);
+        }
+    }
+
+    /// With every shell that is installed here.
+    #[test]
+    fn a_shell_reads_the_word() {
+        let words: [&[u8]; 12] = [
+            b"/srv/a-b.db",
+            b"",
+            b"$(x)`y`\"z\"\\",
+            b"it's",
+            b"-n",
+            b"two\nlines",
+            b"\n",
+            b"\x1B[31m'red' \\n %s %b 100%",
+            b"-e\ttab\\c",
+            b"\xFF\xFE7",
+            "r\u{202e}l!x".as_bytes(),
+            b"ends\n\n",
+        ];
+        for shell in ["sh", "dash", "bash", "zsh", "busybox"] {
+            for word in words {
+                let is_plain_sh = !matches!(shell, "bash" | "zsh");
+                if is_plain_sh && word.ends_with(b"\n") {
+                    continue;
+                }
+                let script = format!("printf %s {}", shell_word(OsStr::from_bytes(word)));
+                let mut command = Command::new(shell);
+                if shell == "busybox" {
+                    command.arg("sh");
+                }
+                let Ok(output) = command.args(["-c", &script]).output() else {
+                    continue;
+                };
+                assert_eq!(output.stdout, word, "{shell}: {script}: {output:?}");
+            }
         }
     }
 }

@@ -14,8 +14,8 @@ use std::process::ExitCode;
 
 use penholder::lock::WriteGuard;
 use penholder::{Database, Executed, Value};
-use penholder_core::shell_word;
 
+use crate::advised_target::AdvisedTarget;
 use crate::args::Exec;
 use crate::failure::{FAILED, Failure, USAGE, say_warnings};
 use crate::interruption::Interruption;
@@ -88,8 +88,7 @@ struct Job<'a> {
     plan: Plan<'a>,
     preset: Preset,
     locks: OtherLocks<'a>,
-    /// The database as a word of a shell.
-    db: String,
+    target: AdvisedTarget,
     interruption: &'a Interruption,
     /// A view of which it has changed rows.
     view: RefCell<Option<String>>,
@@ -97,7 +96,7 @@ struct Job<'a> {
 
 impl<'a> Job<'a> {
     fn new(args: &'a Exec, sql: &'a str, interruption: &'a Interruption) -> Result<Self, Failure> {
-        let db = shell_word(&args.target.db);
+        let target = AdvisedTarget::of(&args.target);
         let parameters = Parameters::of(&args.params, &args.named)?;
         let statements = script::statements(sql);
         if let (true, [_, second, ..]) = (parameters.are_positional(), &statements[..]) {
@@ -105,14 +104,14 @@ impl<'a> Job<'a> {
                        as in :name, and give their values with --param name=VALUE";
             return Err(Failure::new(why, USAGE).at(&second.place()));
         }
-        let plan = plan::plan(&statements, &db)?;
+        let plan = plan::plan(&statements, &target)?;
         Ok(Self {
             locks: OtherLocks::of(&plan, args)?,
             preset: Preset::default(),
             args,
             parameters,
             plan,
-            db,
+            target,
             interruption,
             view: RefCell::default(),
         })
@@ -147,7 +146,7 @@ impl<'a> Job<'a> {
             let message = format!(
                 "exec: {}: another program created it meanwhile, and nothing was written to it, but \
                  to the databases that were attached: see what they have before you go on",
-                self.db
+                self.target.path
             );
             return Err(Failure::new(message, FAILED));
         }
@@ -185,7 +184,7 @@ impl<'a> Job<'a> {
             plan: &self.plan,
             preset: &self.preset,
             parameters: &self.parameters,
-            db: &self.db,
+            target: &self.target,
             is_new: guard.is_some(),
         };
         if self.plan.is_vacuum {

@@ -100,7 +100,7 @@ fn lock_of<'a>(
         return Err(refused(statement, &why));
     }
     if !path.exists() {
-        let word = penholder_core::shell_word(path);
+        let word = penholder_core::shell_path(path);
         let why = format!(
             "ATTACH {file}: there is no such database, and a failed script would leave an empty \
              one: nothing was written: check the name, or create it first: penholder exec {word} ''"

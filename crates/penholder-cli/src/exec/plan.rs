@@ -15,10 +15,11 @@
 
 use std::path::Path;
 
-use penholder_core::shell_word;
+use penholder_core::shell_path;
 
 use super::kind::Kind;
 use super::pragma::{Effect, Pragma};
+use crate::advised_target::AdvisedTarget;
 use crate::failure::{FAILED, Failure};
 use crate::script::ScriptStatement;
 use crate::shell_command::ShellCommand;
@@ -97,19 +98,22 @@ impl Plan<'_> {
     }
 }
 
-/// Plans a script. `db` is the database as a word of a shell.
-pub(super) fn plan<'a>(statements: &[ScriptStatement<'a>], db: &str) -> Result<Plan<'a>, Failure> {
+/// Plans a script.
+pub(super) fn plan<'a>(
+    statements: &[ScriptStatement<'a>],
+    target: &AdvisedTarget,
+) -> Result<Plan<'a>, Failure> {
     let kinds: Vec<Kind> = statements.iter().map(|one| Kind::of(one.sql)).collect();
     for (statement, kind) in statements.iter().zip(&kinds) {
-        refuse_shell_command(statement, db)?;
+        refuse_shell_command(statement, target)?;
         if let Kind::Pragma(pragma) = kind {
-            refuse_pragma(statement, pragma, db)?;
+            refuse_pragma(statement, pragma, target)?;
         }
     }
     let script = Script {
         statements,
         kinds: &kinds,
-        db,
+        target,
     };
     script.check_transactions()?;
     let is_vacuum = script.is_vacuum()?;
@@ -128,9 +132,12 @@ pub(super) fn refused(statement: &ScriptStatement<'_>, why: &str) -> Failure {
     Failure::new(format!("{}: {why}", statement.place()), FAILED)
 }
 
-fn refuse_shell_command(statement: &ScriptStatement<'_>, db: &str) -> Result<(), Failure> {
+fn refuse_shell_command(
+    statement: &ScriptStatement<'_>,
+    target: &AdvisedTarget,
+) -> Result<(), Failure> {
     match ShellCommand::of(statement.sql) {
-        Some(command) => Err(refused(statement, &command.instead(db))),
+        Some(command) => Err(refused(statement, &command.instead(target))),
         None => Ok(()),
     }
 }
@@ -140,9 +147,9 @@ pub(super) fn without_effect(
     statement: &ScriptStatement<'_>,
     pragma: &Pragma,
     why: &str,
-    db: &str,
+    target: &AdvisedTarget,
 ) -> Failure {
-    let next = pragma.next_step(db);
+    let next = pragma.next_step(target);
     let name = &pragma.name;
     refused(
         statement,
@@ -151,7 +158,8 @@ pub(super) fn without_effect(
 }
 
 /// The command that does what `VACUUM`, or `VACUUM INTO`, would do.
-fn instead_of_vacuum(statement: &ScriptStatement<'_>, db: &str) -> String {
+fn instead_of_vacuum(statement: &ScriptStatement<'_>, target: &AdvisedTarget) -> String {
+    let db = &target.db;
     let mut tokens = Tokens::significant(statement.sql);
     if !tokens.any(|token| token.is("INTO")) {
         return format!("penholder vacuum {db}");
@@ -160,7 +168,7 @@ fn instead_of_vacuum(statement: &ScriptStatement<'_>, db: &str) -> String {
         .next()
         .filter(|token| token.kind == TokenKind::Quoted);
     let copy = file.map_or("copy.db".into(), |token| token.value());
-    let copy = shell_word(Path::new(&*copy));
+    let copy = shell_path(Path::new(&*copy));
     format!("penholder backup {db} {copy}")
 }
 
@@ -168,7 +176,7 @@ fn instead_of_vacuum(statement: &ScriptStatement<'_>, db: &str) -> String {
 fn refuse_pragma(
     statement: &ScriptStatement<'_>,
     pragma: &Pragma,
-    db: &str,
+    target: &AdvisedTarget,
 ) -> Result<(), Failure> {
     let name = &pragma.name;
     let refuse = |why: &str| Err(refused(statement, &format!("PRAGMA {name}: {why}")));
@@ -198,7 +206,7 @@ fn refuse_pragma(
         Effect::Refused { unless }
             if unless.is_empty() || pragma.expected().as_deref() != Some(unless) =>
         {
-            Err(without_effect(statement, pragma, entry.why, db))
+            Err(without_effect(statement, pragma, entry.why, target))
         }
         _ => Ok(()),
     }
@@ -208,7 +216,7 @@ fn refuse_pragma(
 struct Script<'s, 'a> {
     statements: &'s [ScriptStatement<'a>],
     kinds: &'s [Kind],
-    db: &'s str,
+    target: &'s AdvisedTarget,
 }
 
 impl Script<'_, '_> {
@@ -276,7 +284,7 @@ impl Script<'_, '_> {
             return Ok(true);
         }
         let statement = &self.statements[vacuum];
-        let next = instead_of_vacuum(statement, self.db);
+        let next = instead_of_vacuum(statement, self.target);
         let why = format!(
             "VACUUM does not run in a transaction, and the statements run in one: nothing was \
              written: leave it out, and run `{next}`"
@@ -320,7 +328,7 @@ impl Script<'_, '_> {
         let pragma = pragma.clone();
         let refuse = |pragma: &Pragma| {
             let why = pragma.entry().map_or("", |entry| entry.why);
-            Err(without_effect(statement, pragma, why, self.db))
+            Err(without_effect(statement, pragma, why, self.target))
         };
         match pragma.effect() {
             None | Some(Effect::Asks) => Ok(Action::Run),
@@ -366,7 +374,7 @@ mod tests {
     use crate::script::statements;
 
     fn planned(sql: &str) -> Result<Plan<'_>, String> {
-        plan(&statements(sql), "x.db").map_err(|failure| match failure {
+        plan(&statements(sql), &AdvisedTarget::plain("x.db")).map_err(|failure| match failure {
             Failure::Said { message, .. } => message,
             other => format!("{other:?}"),
         })

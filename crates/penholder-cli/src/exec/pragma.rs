@@ -2,6 +2,7 @@
 
 use penholder::rusqlite::{self, Connection};
 
+use crate::advised_target::AdvisedTarget;
 use crate::sql_text::{Token, Tokens, quoted};
 
 /// A pragma as a statement of a script has it.
@@ -235,7 +236,7 @@ const TABLE: &[Entry] = &[
         Effect::Layout,
         Values::Number,
         "it is a power of two from 512 to 65536, and a database in WAL mode keeps the one that it has",
-        "stop all programs that use the database, and rebuild it: penholder run {db} -- sqlite3 {db} \
+        "stop all programs that use the database, and rebuild it: penholder run {db} -- sqlite3 {path} \
          'PRAGMA journal_mode=DELETE; PRAGMA page_size={value}; VACUUM; PRAGMA journal_mode=WAL'",
     ),
     entry(
@@ -243,7 +244,7 @@ const TABLE: &[Entry] = &[
         Effect::Layout,
         ENCODING,
         "a database that exists keeps the one that it has",
-        "make another database of its dump: (echo \"PRAGMA encoding='{value}';\"; sqlite3 {db} .dump) \
+        "make another database of its dump: (echo \"PRAGMA encoding='{value}';\"; sqlite3 {path} .dump) \
          | penholder exec new.db -",
     ),
     entry(
@@ -352,7 +353,7 @@ const TABLE: &[Entry] = &[
         JOURNAL_MODE,
         "penholder needs WAL, and the next program that opens the database with it sets that again",
         "leave it out; if no program uses penholder any more: \
-         penholder run {db} -- sqlite3 {db} 'PRAGMA journal_mode={value}'",
+         penholder run {db} -- sqlite3 {path} 'PRAGMA journal_mode={value}'",
     ),
     entry(
         "legacy_file_format",
@@ -535,7 +536,7 @@ impl Pragma {
     }
 
     /// What to do instead.
-    pub(super) fn next_step(&self, db: &str) -> String {
+    pub(super) fn next_step(&self, target: &AdvisedTarget) -> String {
         let next = self.entry().map_or("", |entry| entry.next);
         let value = self.value.as_deref().unwrap_or_default();
         // A value is a name or a number; anything else is not pasted.
@@ -545,7 +546,7 @@ impl Pragma {
         } else {
             ""
         };
-        next.replace("{db}", db).replace("{value}", value)
+        target.fill(next).replace("{value}", value)
     }
 }
 

@@ -8,6 +8,7 @@ use super::foreign_keys::ForeignKeyCheck;
 use super::plan::{Action, Plan, Step, refused, without_effect};
 use super::pragma::{Effect, Pragma};
 use super::preset::Preset;
+use crate::advised_target::AdvisedTarget;
 use crate::failure::Failure;
 use crate::param::Parameters;
 use crate::script::ScriptStatement;
@@ -19,7 +20,7 @@ pub(super) struct Runner<'a> {
     pub(super) preset: &'a Preset,
     pub(super) parameters: &'a Parameters,
     /// The database as a word of a shell.
-    pub(super) db: &'a str,
+    pub(super) target: &'a AdvisedTarget,
     /// Whether the database is being created.
     pub(super) is_new: bool,
 }
@@ -133,10 +134,10 @@ impl Runner<'_> {
 
     /// The command for SQLite's shell on this database.
     fn shell(&self) -> String {
-        let db = self.db;
+        let AdvisedTarget { db, path } = self.target;
         match self.is_new {
-            true => format!("sqlite3 {db}"),
-            false => format!("penholder run {db} -- sqlite3 {db}"),
+            true => format!("sqlite3 {path}"),
+            false => format!("penholder run {db} -- sqlite3 {path}"),
         }
     }
 
@@ -200,7 +201,7 @@ impl Runner<'_> {
             return Ok(());
         }
         let why = pragma.entry().map_or("", |entry| entry.why);
-        Err(without_effect(statement, pragma, why, self.db))
+        Err(without_effect(statement, pragma, why, self.target))
     }
 
     /// Reports the error that a statement met as the connection was opened.

@@ -8,7 +8,8 @@ use super::row::ReadError;
 use super::source::Source;
 use super::table::in_main;
 use super::{csv, json, message};
-use crate::args::{Import, Target};
+use crate::advised_target::AdvisedTarget;
+use crate::args::Import;
 use crate::failure::{FAILED, Failure};
 use crate::sql_text::quoted;
 
@@ -57,32 +58,10 @@ fn create(args: &Import, db: &Database, names: &[String]) -> Result<String, Stri
     let (table, columns) = (identifier(db, table), columns.join(", "));
     let sql = format!("CREATE TABLE {schema}{table}({columns})");
     Ok(format!(
-        "penholder exec{} {}",
-        target(&args.target),
+        "penholder exec {} {}",
+        AdvisedTarget::of(&args.target).db,
         shell_word(sql)
     ))
-}
-
-/// The database, and the options that say how it is locked.
-fn target(target: &Target) -> String {
-    let mut words = String::new();
-    if let Some(file) = &target.lock_file {
-        words += &format!(" --lock-file={}", shell_word(file));
-    }
-    if target.allow_network_fs {
-        words += " --allow-network-fs";
-    }
-    if target.allow_file_mount {
-        words += " --allow-file-mount";
-    }
-    let db = shell_word(&target.db);
-    // A path that looks like an option.
-    let prefix = if target.db.as_os_str().as_encoded_bytes().starts_with(b"-") {
-        "./"
-    } else {
-        ""
-    };
-    format!("{words} {prefix}{db}")
 }
 
 /// A name as SQL takes it: in quotes, unless it is plain and SQLite reads it as a name.

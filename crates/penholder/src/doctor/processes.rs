@@ -176,7 +176,7 @@ fn unlocked_writers(
 }
 
 fn use_the_lock(subject: &Subject<'_>) -> String {
-    let database = shell_word(&subject.location.path);
+    let database = subject.shell_words();
     let lock_file = shell_word(subject.locker.lock_file());
     format!(
         "let it write through penholder, or start it with `penholder run {database}` or \

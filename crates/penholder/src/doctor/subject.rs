@@ -1,5 +1,6 @@
 //! What is examined.
 
+use penholder_core::{LOCK_FILE_NAME, shell_word};
 use penholder_lock::{SqliteAccess, SqliteHolder, WriteLocker};
 
 use crate::location::Location;
@@ -13,6 +14,24 @@ pub(super) struct Subject<'a> {
 }
 
 impl Subject<'_> {
+    /// Returns the database as words of a shell, for a command of penholder: with the options that
+    /// say how it is locked.
+    pub(super) fn shell_words(&self) -> String {
+        let mut words = Vec::new();
+        let lock_file = self.locker.lock_file();
+        if lock_file != self.location.directory().join(LOCK_FILE_NAME) {
+            words.push(format!("--lock-file={}", shell_word(lock_file)));
+        }
+        if self.options.allow_network_fs {
+            words.push("--allow-network-fs".to_owned());
+        }
+        if self.options.allow_file_mount {
+            words.push("--allow-file-mount".to_owned());
+        }
+        words.push(shell_word(&self.location.path));
+        words.join(" ")
+    }
+
     /// Finds the process that has SQLite's own lock and keeps writers out with it.
     pub(super) fn sqlite_holder(&self) -> Option<SqliteHolder> {
         let lock_file = Some(self.locker.lock_file());

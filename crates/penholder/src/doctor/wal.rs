@@ -4,7 +4,6 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use penholder_core::shell_word;
 use penholder_lock::Process;
 
 use super::report::{Check, Finding};
@@ -24,7 +23,7 @@ pub(super) fn examine(subject: &Subject<'_>) -> Vec<Finding> {
     let wal = subject.location.wal();
     let length = wal.metadata().map_or(0, |meta| meta.len());
     let readers = lasting_readers(&subject.location.shm());
-    vec![judge(&subject.location.path, length, &readers)]
+    vec![judge(&subject.shell_words(), length, &readers)]
 }
 
 /// Returns the processes that read at every search.
@@ -41,8 +40,8 @@ fn lasting_readers(shm: &Path) -> Vec<Process> {
     readers
 }
 
-fn judge(database: &Path, length: u64, readers: &[Process]) -> Finding {
-    let checkpoint = format!("`penholder checkpoint {}`", shell_word(database));
+fn judge(database: &str, length: u64, readers: &[Process]) -> Finding {
+    let checkpoint = format!("`penholder checkpoint {database}`");
     let found = match length {
         0 => "empty".to_owned(),
         length => size(length),
