@@ -11,8 +11,12 @@
 //! | `signal` | receive signals; end at once |
 //! | `terminal` | read from the terminal with a timeout |
 //!
+//! `sent_signal` is the same on all of them.
+//!
 //! `--cfg penholder_unsupported` selects `unsupported` on Linux too, so that it can be
 //! compiled there.
+
+pub(crate) mod sent_signal;
 
 #[cfg(all(target_os = "linux", not(penholder_unsupported)))]
 mod unix;

@@ -8,7 +8,8 @@ use ratatui::layout::Size;
 
 use super::entry::Entry;
 use super::wrap::{start_of, wrap};
-use crate::sys::pidfd::{self, OpenProcess, Signal};
+use crate::sys::pidfd::{self, OpenProcess};
+use crate::sys::sent_signal::SentSignal;
 use crate::text;
 
 /// A process that has not ended this long after a signal is said to live on.
@@ -16,7 +17,7 @@ const SOON: Duration = Duration::from_secs(2);
 
 /// A signal that is sent if the answer is yes.
 pub(crate) struct Question {
-    signal: Signal,
+    signal: SentSignal,
     /// It is the process that `identity` says, whatever gets its pid.
     process: OpenProcess,
     identity: ProcessIdentity,
@@ -26,7 +27,7 @@ pub(crate) struct Question {
 
 /// A signal that was sent.
 pub(crate) struct Sent {
-    signal: Signal,
+    signal: SentSignal,
     identity: ProcessIdentity,
     at: Instant,
 }
@@ -37,7 +38,7 @@ impl Question {
     /// # Errors
     ///
     /// It may or can not get a signal; the text says why.
-    pub(crate) fn new(signal: Signal, entry: &Entry, does: String) -> Result<Self, String> {
+    pub(crate) fn new(signal: SentSignal, entry: &Entry, does: String) -> Result<Self, String> {
         let none = || "nothing is sent: the pid of the process is not known".to_owned();
         let identity = entry.identity.ok_or_else(none)?;
         let pid = identity.pid();
@@ -119,11 +120,11 @@ impl Question {
     fn effect(&self) -> &'static str {
         let is_stopped = self.identity.state() == ProcessState::Stopped;
         match self.signal {
-            Signal::Term if is_stopped => "Asks it to end. It is stopped: CONT (c) too.",
-            Signal::Term => "Asks it to end.",
-            Signal::Cont if is_stopped => "Lets it run again.",
-            Signal::Cont => "Is not stopped: changes nothing.",
-            Signal::Kill => "Ends it at once; its children live on.",
+            SentSignal::Term if is_stopped => "Asks it to end. It is stopped: CONT (c) too.",
+            SentSignal::Term => "Asks it to end.",
+            SentSignal::Cont if is_stopped => "Lets it run again.",
+            SentSignal::Cont => "Is not stopped: changes nothing.",
+            SentSignal::Kill => "Ends it at once; its children live on.",
         }
     }
 
@@ -162,16 +163,16 @@ impl Sent {
         let waited = text::age(self.at.elapsed());
         match (self.signal, state) {
             (_, ProcessState::Gone) => format!("sent {name}: pid:{pid} has ended"),
-            (Signal::Term, ProcessState::Stopped) => {
+            (SentSignal::Term, ProcessState::Stopped) => {
                 format!("sent {name} to pid:{pid}, which is stopped: c lets it act on it")
             }
-            (Signal::Term, _) if is_late => {
+            (SentSignal::Term, _) if is_late => {
                 format!("sent {name}: pid:{pid} runs on after {waited}: K ends it at once")
             }
-            (Signal::Kill, _) if is_late => {
+            (SentSignal::Kill, _) if is_late => {
                 format!("sent {name}: pid:{pid} has not ended after {waited}")
             }
-            (Signal::Cont, ProcessState::Stopped) if is_late => {
+            (SentSignal::Cont, ProcessState::Stopped) if is_late => {
                 format!("sent {name}: pid:{pid} is stopped still, or again")
             }
             _ => format!("sent {name} to pid:{pid}"),
@@ -179,10 +180,10 @@ impl Sent {
     }
 }
 
-fn name(signal: Signal) -> &'static str {
+fn name(signal: SentSignal) -> &'static str {
     match signal {
-        Signal::Term => "TERM",
-        Signal::Cont => "CONT",
-        Signal::Kill => "KILL",
+        SentSignal::Term => "TERM",
+        SentSignal::Cont => "CONT",
+        SentSignal::Kill => "KILL",
     }
 }

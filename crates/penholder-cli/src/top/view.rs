@@ -19,7 +19,7 @@ use super::layout::{Heights, Wanted, visible};
 use super::question::{Question, Sent};
 use super::wrap::{end_of, start_of, wrap};
 use super::{help, popup};
-use crate::sys::pidfd::Signal;
+use crate::sys::sent_signal::SentSignal;
 use crate::text;
 
 /// The keys, the most important first.
@@ -171,14 +171,14 @@ impl View {
             Key::Up | Key::Letter('k') => self.select(content, |index| index.saturating_sub(1)),
             Key::Down | Key::Letter('j') => self.select(content, |index| index + 1),
             Key::Letter('?' | 'h') | Key::Function(1) => self.over = Over::Help(0),
-            Key::Letter('t') | Key::Function(9) => self.ask(Signal::Term, content),
-            Key::Letter('c') => self.ask(Signal::Cont, content),
-            Key::Letter('K') => self.ask(Signal::Kill, content),
+            Key::Letter('t') | Key::Function(9) => self.ask(SentSignal::Term, content),
+            Key::Letter('c') => self.ask(SentSignal::Cont, content),
+            Key::Letter('K') => self.ask(SentSignal::Kill, content),
             Key::Interrupt | Key::Letter(_) | Key::Function(_) => {}
         }
     }
 
-    fn ask(&mut self, signal: Signal, content: &Content) {
+    fn ask(&mut self, signal: SentSignal, content: &Content) {
         self.keep_selected(content);
         let Some(selected) = &self.selected else {
             let why = "nothing is sent: no process is selected";

@@ -5,13 +5,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::process::{self, Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 
-/// A signal that one process sends to another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Signal {
-    Term,
-    Cont,
-    Kill,
-}
+use crate::sys::sent_signal::SentSignal;
 
 /// A process that was found by its pid. When it has ended, this is still it and no other.
 #[derive(Debug)]
@@ -25,11 +19,11 @@ impl OpenProcess {
         Ok(Self(pidfd_open(pid, PidfdFlags::empty())?))
     }
 
-    pub(crate) fn send(&self, signal: Signal) -> io::Result<()> {
+    pub(crate) fn send(&self, signal: SentSignal) -> io::Result<()> {
         let signal = match signal {
-            Signal::Term => process::Signal::TERM,
-            Signal::Cont => process::Signal::CONT,
-            Signal::Kill => process::Signal::KILL,
+            SentSignal::Term => process::Signal::TERM,
+            SentSignal::Cont => process::Signal::CONT,
+            SentSignal::Kill => process::Signal::KILL,
         };
         Ok(pidfd_send_signal(&self.0, signal)?)
     }

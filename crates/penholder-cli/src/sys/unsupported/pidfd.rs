@@ -4,14 +4,7 @@ use std::convert::Infallible;
 use std::io;
 
 use super::unsupported;
-
-/// A signal that one process sends to another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Signal {
-    Term,
-    Cont,
-    Kill,
-}
+use crate::sys::sent_signal::SentSignal;
 
 /// A process that was found by its pid.
 #[derive(Debug)]
@@ -27,7 +20,7 @@ impl OpenProcess {
     }
 
     /// Cannot be called.
-    pub(crate) fn send(&self, _signal: Signal) -> io::Result<()> {
+    pub(crate) fn send(&self, _signal: SentSignal) -> io::Result<()> {
         match self.none {}
     }
 }
