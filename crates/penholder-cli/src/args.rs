@@ -1,14 +1,14 @@
 //! The interface: every subcommand, option and default.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::builder::PossibleValue;
+use clap::builder::{OsStringValueParser, PossibleValue, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use encoding_rs::Encoding;
@@ -173,7 +173,7 @@ fn is_about_to_create(locker: &WriteLocker) -> bool {
 pub(crate) struct Timeout {
     /// How long to wait for other processes, for example 500ms, 10s, 1.5m; a plain
     /// number means seconds
-    #[arg(long, value_name = "TIME", default_value = "500ms", env = TIMEOUT, hide_env_values = true, value_parser = timeout, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", default_value = "500ms", env = TIMEOUT, hide_env_values = true, value_parser = timeout_or(SHORT_TIMEOUT), allow_hyphen_values = true)]
     pub(crate) timeout: Duration,
 }
 
@@ -216,7 +216,7 @@ pub(crate) struct Stress {
     #[arg(long, value_enum, default_value = "normal")]
     pub(crate) sync: Sync,
     /// How long each write waits, for example 10s
-    #[arg(long, value_name = "TIME", default_value = "10s", env = TIMEOUT, hide_env_values = true, value_parser = timeout, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", default_value = "10s", env = TIMEOUT, hide_env_values = true, value_parser = timeout_or(LONG_TIMEOUT), allow_hyphen_values = true)]
     pub(crate) timeout: Duration,
     /// Do the same work first without penholder, in the new file DB-plain, which is
     /// removed afterwards
@@ -447,7 +447,7 @@ pub(crate) struct Import {
     #[arg(long, value_enum, default_value = "normal")]
     pub(crate) sync: Sync,
     /// How long each batch waits for other processes, for example 500ms, 10s
-    #[arg(long, value_name = "TIME", default_value = "10s", env = TIMEOUT, hide_env_values = true, value_parser = timeout, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", default_value = "10s", env = TIMEOUT, hide_env_values = true, value_parser = timeout_or(LONG_TIMEOUT), allow_hyphen_values = true)]
     pub(crate) timeout: Duration,
     #[command(flatten)]
     pub(crate) quiet: Quiet,
@@ -745,24 +745,40 @@ pub(crate) struct Restore {
     pub(crate) quiet: Quiet,
 }
 
+/// What to do about a text that is no time.
+const NOT_A_TIME: &str = "give a time like 500ms, 10s or 1.5m; a plain number means seconds";
+
 /// Reads a time. A plain number means seconds.
 fn duration(text: &str) -> Result<Duration, String> {
-    const WANTED: &str = "give a time like 500ms, 10s or 1.5m; a plain number means seconds";
     let is_number = text.starts_with(|c: char| c.is_ascii_digit() || c == '.');
     if is_number && let Ok(seconds) = text.parse() {
         return Duration::try_from_secs_f64(seconds).map_err(|_| "it is too long".to_owned());
     }
-    let parsed: jiff::SignedDuration = text.parse().map_err(|_| WANTED.to_owned())?;
+    let parsed: jiff::SignedDuration = text.parse().map_err(|_| NOT_A_TIME.to_owned())?;
     Duration::try_from(parsed).map_err(|_| "it cannot be negative".to_owned())
 }
 
 /// The environment variable for how long commands wait.
 pub(crate) const TIMEOUT: &str = "PENHOLDER_TIMEOUT";
+/// How long commands wait that say `default_value = "500ms"`.
+const SHORT_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long commands wait that say `default_value = "10s"`.
+const LONG_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Reads a timeout, which may come from the environment.
-fn timeout(text: &str) -> Result<Duration, String> {
+/// Reads the timeout of a command that waits for this long by default.
+fn timeout_or(default: Duration) -> impl TypedValueParser<Value = Duration> {
+    OsStringValueParser::new().try_map(move |text| timeout(&text, default))
+}
+
+/// Reads a timeout, which may come from the environment. If it is empty there, it is as if it was
+/// not set.
+fn timeout(text: &OsStr, default: Duration) -> Result<Duration, String> {
     let is_in_environment = env::var_os(TIMEOUT).is_some_and(|value| value == text);
-    duration(text).map_err(|why| match is_in_environment {
+    if is_in_environment && text.is_empty() {
+        return Ok(default);
+    }
+    let read = text.to_str().map_or(Err(NOT_A_TIME.to_owned()), duration);
+    read.map_err(|why| match is_in_environment {
         true => format!("{why} (it comes from {TIMEOUT})"),
         false => why,
     })
@@ -774,12 +790,10 @@ fn timeout(text: &str) -> Result<Duration, String> {
 ///
 /// It is no time.
 pub(crate) fn timeout_in_environment() -> Result<Option<Duration>, Failure> {
-    let Some(text) = env::var_os(TIMEOUT) else {
+    let Some(text) = env::var_os(TIMEOUT).filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
-    let read = text
-        .to_str()
-        .map_or(Err("it is not UTF-8".to_owned()), duration);
+    let read = text.to_str().map_or(Err(NOT_A_TIME.to_owned()), duration);
     read.map(Some)
         .map_err(|why| Failure::new(format!("{TIMEOUT}: {why}"), USAGE))
 }

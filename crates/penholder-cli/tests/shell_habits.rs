@@ -2,7 +2,9 @@
 //! commands do, and says how to wait longer.
 #![cfg(test)]
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 
 use penholder_testkit::command_fixture::{CommandFixture, run_command};
 use penholder_testkit::peer::Peer;
@@ -104,24 +106,41 @@ fn every_timeout_says_how_to_wait_longer() {
 #[test]
 fn the_option_counts_more_than_the_environment_and_a_wrong_value_is_named() {
     let fixture = CommandFixture::with_table(PENHOLDER);
-    let with_variable = |value: &str, args: &[&str]| {
+    let with_variable = |value: &[u8], args: &[&str]| {
         let mut command = fixture.command(args);
-        command.env("PENHOLDER_TIMEOUT", value);
+        command.env("PENHOLDER_TIMEOUT", OsStr::from_bytes(value));
         run_command(&mut command, b"", wait::LIMIT)
     };
     for args in [
         &["exec", "x.db", "DELETE FROM entry"][..],
         &["run", "x.db", "true"],
     ] {
-        for value in ["soon", "", "-1", "1x"] {
+        for value in [&b"soon"[..], b" ", b"-1", b"1x", b"\xFF"] {
             let message = with_variable(value, args).expect_failure(2);
             assert!(message.contains("PENHOLDER_TIMEOUT"), "{args:?}: {message}");
         }
         let mut with_option = args.to_vec();
         with_option.splice(1..1, ["--timeout", "5"]);
-        with_variable("soon", &with_option).expect_success();
+        with_variable(b"soon", &with_option).expect_success();
     }
-    with_variable("soon", &["run", "-n", "x.db", "true"]).expect_quiet_success();
+    with_variable(b"soon", &["run", "-n", "x.db", "true"]).expect_quiet_success();
+}
+
+/// As most programs read an empty variable.
+#[test]
+fn an_empty_variable_is_as_none() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let holder = fixture.hold_lock(&[]);
+    let mut command = fixture.command(["exec", "x.db", "DELETE FROM entry"]);
+    command.env("PENHOLDER_TIMEOUT", "");
+    let message = run_command(&mut command, b"", wait::LIMIT).expect_failure(75);
+    assert!(message.contains("after 500ms"), "{message}");
+    let option = ["exec", "x.db", "DELETE FROM entry", "--timeout", ""];
+    fixture.run(option).expect_failure(2);
+    let mut command = fixture.command(["run", "x.db", "true"]);
+    command.env("PENHOLDER_TIMEOUT", "");
+    drop(holder);
+    run_command(&mut command, b"", wait::LIMIT).expect_quiet_success();
 }
 
 #[test]
