@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use penholder::Database;
-use penholder_core::shown_path;
+use penholder_core::{Shortage, shown_path};
 
 use crate::text;
 
@@ -45,6 +45,13 @@ impl Failure {
     pub(crate) fn new(message: impl Display, code: u8) -> Self {
         let message = message.to_string();
         Self::Said { message, code }
+    }
+
+    /// An error of the operating system. If something has run out, the next step is to get more
+    /// of it, and otherwise `next`.
+    pub(crate) fn of_system(what: impl Display, error: &io::Error, next: &str) -> Self {
+        let next = Shortage::of(error).map_or(next, |shortage| shortage.advice());
+        Self::new(format!("{what}: {error}: {next}"), FAILED)
     }
 
     /// Says where it happened.
@@ -143,7 +150,10 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::PipeClosed,
-            _ => Self::new(format!("write to standard output: {error}"), FAILED),
+            _ => {
+                let next = "check where it leads";
+                Self::of_system("write to standard output", &error, next)
+            }
         }
     }
 }

@@ -11,14 +11,14 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 use penholder_core::shown_path;
 
-use crate::failure::{FAILED, Failure};
+use crate::failure::Failure;
 
 /// Writes the pages of an interface into a directory, which is created if it is missing.
 pub(crate) fn run(interface: Command, directory: &Path) -> Result<ExitCode, Failure> {
     write_pages(interface, directory).map_err(|error| {
         let directory = shown_path(directory);
         let next = "give a directory that may be written";
-        Failure::new(format!("man: {directory}: {error}: {next}"), FAILED)
+        Failure::of_system(format!("man: {directory}"), &error, next)
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use penholder::lock::{LockError, WriteGuard, WriteLocker};
-use penholder_core::shown_path;
+use penholder_core::{Shortage, shown_path};
 
 use crate::args::{Run, TIMEOUT, timeout_in_environment};
 use crate::failure::{FAILED, Failure, NOT_EXECUTABLE, NOT_FOUND, USAGE, say};
@@ -106,7 +106,8 @@ fn run_under(
     let Some((program, words)) = command.split_first() else {
         return Err(Failure::new("run: give a command", USAGE));
     };
-    let failed = |error| Failure::new(format!("run: watch for signals: {error}"), FAILED);
+    let failed =
+        |error: io::Error| Failure::of_system("run: watch for signals", &error, "try again");
     let forwarder = SignalForwarder::watch(signals).map_err(failed)?;
     let mut command = Command::new(program);
     command.args(words);
@@ -129,13 +130,17 @@ fn cannot_start(program: &Path, error: &io::Error) -> Failure {
         io::ErrorKind::PermissionDenied => !is_in_path(program),
         _ => false,
     };
-    let name = shown_path(program);
+    let name = match program.as_os_str().is_empty() {
+        true => "''".to_owned(),
+        false => shown_path(program).to_string(),
+    };
     if missing {
         let message = format!("run: {name}: not found: check its name and the PATH");
         return Failure::new(message, NOT_FOUND);
     }
-    let next = match error.kind() {
-        io::ErrorKind::WouldBlock => RAISE_LIMIT,
+    let next = match (error.kind(), Shortage::of(error)) {
+        (io::ErrorKind::WouldBlock, _) => RAISE_LIMIT,
+        (_, Some(shortage)) => shortage.advice(),
         _ => "check that it is a program that you may run",
     };
     Failure::new(format!("run: {name}: {error}: {next}"), NOT_EXECUTABLE)

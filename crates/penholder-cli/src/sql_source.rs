@@ -35,9 +35,10 @@ fn read_standard_input(command: &str, written: Option<&Path>) -> Result<String, 
         Failure::new(message, FAILED)
     };
     let mut script = Vec::new();
-    io::stdin()
-        .read_to_end(&mut script)
-        .map_err(|error| refused(format!("{error}: give SQL as UTF-8 text")))?;
+    io::stdin().read_to_end(&mut script).map_err(|error| {
+        let what = format!("{command}: standard input");
+        Failure::of_system(what, &error, "check where it comes from")
+    })?;
     if let Some(program) = file_kind::compression(&script) {
         return Err(refused(format!(
             "it is compressed with {program}: nothing was run: give what `{program} -dc FILE` prints"

@@ -144,7 +144,7 @@ fn a_command_that_runs_out_of_descriptors_says_so() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     fs::write(fixture.join("rows.csv"), "key,value\n1,1\n").unwrap();
     fixture.run(["backup", "x.db", "saved.db"]).expect_success();
-    let commands: [&[&str]; 13] = [
+    let commands: [&[&str]; 14] = [
         &["exec", "x.db", "INSERT INTO entry VALUES (1, 1)"],
         &[
             "exec",
@@ -153,6 +153,7 @@ fn a_command_that_runs_out_of_descriptors_says_so() {
         ],
         &["query", "x.db", "SELECT key FROM entry ORDER BY value"],
         &["import", "x.db", "entry", "rows.csv"],
+        &["import", "x.db", "entry", "-", "--format", "csv"],
         &["backup", "x.db", "copy.db"],
         &["restore", "x.db", "saved.db"],
         &["vacuum", "x.db"],
@@ -169,7 +170,7 @@ fn a_command_that_runs_out_of_descriptors_says_so() {
             let mut command = fixture.program("sh");
             let script = format!("ulimit -n {limit}; exec \"$PENHOLDER\" \"$@\"");
             command.args(["-c", &script, "sh"]).args(args);
-            let output = run_command(&mut command, b"", wait::LIMIT);
+            let output = run_command(&mut command, b"key,value\n1,1\n", wait::LIMIT);
             let _ = fs::remove_file(fixture.join("copy.db"));
             if output.code == Some(0) {
                 continue;
@@ -180,6 +181,7 @@ fn a_command_that_runs_out_of_descriptors_says_so() {
                 "{limit} {args:?}: {text}"
             );
             assert!(!text.contains("panicked"), "{limit} {args:?}: {text}");
+            assert!(!text.contains("make room"), "{limit} {args:?}: {text}");
             said += usize::from(text.contains("ulimit -n"));
         }
     }
@@ -235,4 +237,19 @@ fn memory_that_is_used_up_is_an_error_with_a_next_step() {
         assert!(message.contains("`ulimit -v`"), "{message}");
     }
     assert_eq!(fixture.count_entries(), 0);
+}
+
+/// It is made in a directory that is gone afterwards.
+#[test]
+fn a_database_that_cannot_be_created_is_named_by_its_own_path() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    let create = "exec new.db 'CREATE TABLE t(a)'";
+    for script in [
+        format!("ulimit -f 0; $PENHOLDER {create}"),
+        "$PENHOLDER exec /proc/self/new.db 'CREATE TABLE t(a)'".to_owned(),
+    ] {
+        let message = fixture.run_script(&script).expect_failure(1);
+        assert!(message.contains("new.db: "), "{message}");
+        assert!(!message.contains(".penholder-create"), "{message}");
+    }
 }

@@ -121,7 +121,7 @@ impl Unnamed {
         let directory = tempfile::Builder::new()
             .prefix(UNNAMED)
             .tempdir_in(location.directory())
-            .map_err(failed(location))?;
+            .map_err(|error| failed(location)(without_path(&error)))?;
         let _open = File::open(directory.path()).map_err(failed(location))?;
         Ok(Self { directory, _open })
     }
@@ -146,6 +146,13 @@ fn failed(location: &Location) -> impl Fn(io::Error) -> Error {
     }
 }
 
+/// The error of the system in one that names the directory, which is of no use to the user.
+fn without_path(error: &io::Error) -> io::Error {
+    let text = error.to_string();
+    let why = text.split(" at path \"").next().unwrap_or_default();
+    io::Error::new(error.kind(), why)
+}
+
 /// Makes a database with what the closure writes, complete in one file.
 fn make<T, E: From<Error>>(
     location: &Location,
@@ -157,9 +164,10 @@ fn make<T, E: From<Error>>(
     options.lock_file = None;
     // No other process waits for its lock.
     options.queue = false;
-    let db = options.open(&path)?;
+    let named = |error: Error| error.about(&path, &location.path);
+    let db = options.open(&path).map_err(named)?;
     let value = fill(&db)?;
-    db.checkpoint()?;
+    db.checkpoint().map_err(named)?;
     // The last connection moves the rest of the WAL into the file, and deletes it.
     drop(db);
     if sidecar::wal(&path).exists() {

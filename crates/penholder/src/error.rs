@@ -297,6 +297,24 @@ impl Error {
         self
     }
 
+    /// Names a database by the path that it is to have, in the place of the one where it was made.
+    pub(crate) fn about(mut self, made: &Path, named: &Path) -> Self {
+        match &mut *self.kind {
+            Kind::Sqlite {
+                path: Some(path), ..
+            }
+            | Kind::Busy { path, .. }
+            | Kind::Refused { path, .. }
+            | Kind::Io { path, .. }
+                if path == made =>
+            {
+                named.clone_into(path);
+            }
+            _ => {}
+        }
+        self
+    }
+
     /// Returns what SQLite said if it was that another connection has one of its locks, and no
     /// more is known of that.
     pub(crate) fn into_busy(self) -> Result<rusqlite::Error, Self> {

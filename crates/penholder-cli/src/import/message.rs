@@ -171,17 +171,18 @@ fn per_second(rows: u64, seconds: f64) -> Option<u64> {
 /// The check found a malformed row, or could not read the file.
 pub(super) fn malformed(source: &Source, error: ReadError) -> Failure {
     let file = &source.name;
-    let message = match error {
+    match error {
         ReadError::Malformed { start, why } => {
             let line = line(source, start);
             let why = one_line(why);
-            format!("import: {file}: {line}: {why}: nothing was imported: correct it and try again")
+            let next = "nothing was imported: correct it and try again";
+            Failure::new(format!("import: {file}: {line}: {why}: {next}"), FAILED)
         }
         ReadError::Io(error) => {
-            format!("import: {file}: {error}: nothing was imported: try again")
+            let next = "nothing was imported: try again";
+            Failure::of_system(format!("import: {file}"), &error, next)
         }
-    };
-    Failure::new(message, FAILED)
+    }
 }
 
 /// The import stopped before its end.

@@ -1,7 +1,7 @@
 //! The file to import. It can be read twice.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use encoding_rs::Encoding;
@@ -36,11 +36,19 @@ impl Source {
             Some("-") => "standard input".to_owned(),
             _ => shown_path(path).to_string(),
         };
-        let failed = |next: &str, error: io::Error| {
-            Failure::new(format!("import: {name}: {error}: {next}"), FAILED)
+        let what = format!("import: {name}");
+        let cannot_open =
+            |error| Failure::of_system(&what, &error, "check its name and permissions");
+        let cannot_copy = |error: io::Error| match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                let next = "make room in TMPDIR, where a copy is kept";
+                Failure::new(format!("{what}: {error}: {next}"), FAILED)
+            }
+            _ => {
+                let next = "check TMPDIR, where a copy is kept";
+                Failure::of_system(&what, &error, next)
+            }
         };
-        let cannot_open = |error| failed("check its name and permissions", error);
-        let cannot_copy = |error| failed("make room in TMPDIR, where a copy is kept", error);
         let mut file = match open_file(path).map_err(cannot_open)? {
             Input::File(file) => file,
             Input::Stream(mut input) => spool(&mut input).map_err(cannot_copy)?,

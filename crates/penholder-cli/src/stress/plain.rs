@@ -12,7 +12,7 @@ use penholder_core::shown_path;
 
 use super::table;
 use crate::args::{Stress, Sync};
-use crate::failure::{FAILED, Failure};
+use crate::failure::Failure;
 use crate::interruption::Interruption;
 
 /// Opening is not measured, so a short timeout must not make it fail.
@@ -85,7 +85,7 @@ fn not_created(path: &Path, error: &io::Error) -> Failure {
         _ => "leave out --beside, or choose another database",
     };
     let path = shown_path(path);
-    Failure::new(format!("stress: {path}: {error}: {next_step}"), FAILED)
+    Failure::of_system(format!("stress: {path}"), error, next_step)
 }
 
 /// Opens the database. Every setting that is not named here keeps SQLite's default.

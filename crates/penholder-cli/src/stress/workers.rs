@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use crate::args::{Peer, Stress};
-use crate::failure::{FAILED, Failure};
+use crate::failure::Failure;
 
 /// What the processes do.
 pub(super) struct Work<'a> {
@@ -102,8 +102,5 @@ fn exactly(timeout: Duration) -> String {
 
 /// Too many processes or threads.
 pub(super) fn failed(what: &str, error: &io::Error) -> Failure {
-    Failure::new(
-        format!("stress: {what}: {error}: try fewer processes"),
-        FAILED,
-    )
+    Failure::of_system(format!("stress: {what}"), error, "try fewer processes")
 }

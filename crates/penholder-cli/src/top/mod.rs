@@ -24,7 +24,7 @@ use view::View;
 use watch::Watch;
 
 use crate::args::Top;
-use crate::failure::{FAILED, Failure};
+use crate::failure::Failure;
 use crate::interruption::Interruption;
 use crate::{output, summary, text};
 
@@ -38,9 +38,9 @@ pub(crate) fn run(args: &Top, interruption: &Interruption) -> Result<ExitCode, F
         let repeat = args.interval.is_some() && !args.once;
         return print(watch, interval, repeat);
     }
-    let failed = |error| {
+    let failed = |error: io::Error| {
         let next = "use --once for plain text";
-        Failure::new(format!("top: use the terminal: {error}: {next}"), FAILED)
+        Failure::of_system("top: use the terminal", &error, next)
     };
     let signals = interruption.receiver("top")?;
     let mut screen = Screen::open(signals).map_err(failed)?;
