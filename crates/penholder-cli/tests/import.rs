@@ -865,3 +865,26 @@ fn a_row_that_never_ends_does_not_exhaust_the_memory() {
     }
     assert_eq!(count(&fixture), 0);
 }
+
+/// What no row could do is not blamed on one, which would be left out for nothing.
+#[test]
+fn a_database_that_takes_no_row_is_not_blamed_on_a_row() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    fs::write(fixture.join("rows.csv"), "key,value\n1,1\n2,2\n").unwrap();
+    fixture.run(["checkpoint", "x.db"]).expect_success();
+    for name in ["x.db-wal", "x.db-shm"] {
+        let _ = fs::remove_file(fixture.join(name));
+    }
+    let mut content = fs::read(fixture.join("x.db")).unwrap();
+    content[4096..].fill(0xFF);
+    fs::write(fixture.join("x.db"), content).unwrap();
+    for options in [&[][..], &["--atomic"]] {
+        let args = [&["import", "x.db", "entry", "rows.csv"], options].concat();
+        let message = fixture.run(args).expect_failure(1);
+        assert!(message.contains("malformed"), "{message}");
+        assert!(message.contains("restore a backup"), "{message}");
+        for wrong in ["line ", "correct it", "--skip"] {
+            assert!(!message.contains(wrong), "{message}");
+        }
+    }
+}

@@ -228,11 +228,34 @@ impl Load<'_> {
 }
 
 fn refused_row(row: &Row, error: rusqlite::Error) -> Stop {
+    if is_about_database(&error) {
+        return Stop::Database(error.into());
+    }
     Stop::Row {
         start: row.start,
         error,
         has_empty_text: row.has_empty_text(),
     }
+}
+
+/// Whether the database could take no row at all, whatever is in it.
+fn is_about_database(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode as Code;
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            Code::DatabaseCorrupt
+                | Code::NotADatabase
+                | Code::SystemIoFailure
+                | Code::DiskFull
+                | Code::OutOfMemory
+                | Code::ReadOnly
+                | Code::CannotOpen
+                | Code::PermissionDenied
+                | Code::DatabaseBusy
+                | Code::DatabaseLocked
+        )
+    )
 }
 
 impl Stop {
