@@ -10,8 +10,10 @@ use crate::args;
 use crate::failure::{DOCTOR_ERROR, DOCTOR_WARNING, Failure};
 use crate::output;
 
-/// The width of the table, on a terminal and on a pipe.
-const WIDTH: u16 = 80;
+/// The width of the table, on a terminal that is wide enough and on a pipe.
+const WIDTH: usize = 80;
+/// The width of the table on a terminal that is narrower than this.
+const NARROWEST: usize = 40;
 
 pub(crate) fn run(args: &args::Doctor) -> Result<ExitCode, Failure> {
     let options = args.target.options().timeout(args.timeout);
@@ -29,13 +31,13 @@ pub(crate) fn run(args: &args::Doctor) -> Result<ExitCode, Failure> {
     })
 }
 
-/// The findings as a table, and the number of errors and warnings.
+/// The findings as a table, the commands that it breaks, and the number of errors and warnings.
 fn describe(report: &Report) -> String {
     let mut table = Table::new();
     table
         .load_preset(presets::UTF8_FULL_CONDENSED)
         .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(WIDTH)
+        .set_width(width())
         .set_header(["", "check", "finding"]);
     for finding in &report.findings {
         let severity = finding.severity.to_string();
@@ -46,10 +48,39 @@ fn describe(report: &Report) -> String {
     }
     let database = shown_path(&report.database);
     let lock_file = shown_path(&report.lock_file);
+    let table = table.to_string();
+    let commands = broken_commands(report, &table);
     format!(
-        "{database}\nlock file: {lock_file}\n{table}\n{}\n",
+        "{database}\nlock file: {lock_file}\n{table}\n{commands}{}\n",
         summary(report)
     )
+}
+
+fn width() -> u16 {
+    let width = output::terminal_width().unwrap_or(WIDTH);
+    u16::try_from(width.clamp(NARROWEST, WIDTH)).unwrap_or(u16::MAX)
+}
+
+/// The commands that stand on several lines of the table, each in one line, to be pasted.
+fn broken_commands(report: &Report, table: &str) -> String {
+    let mut text = String::new();
+    for finding in &report.findings {
+        let next = finding
+            .next
+            .as_deref()
+            .filter(|_| finding.severity > Severity::Ok);
+        let commands = next.unwrap_or_default().split('`').skip(1).step_by(2);
+        for command in commands.filter(|command| !table.contains(command)) {
+            let line = format!("  {command}\n");
+            if !text.contains(&line) {
+                text += &line;
+            }
+        }
+    }
+    match text.is_empty() {
+        true => text,
+        false => format!("commands that do not fit into a line of the table:\n{text}"),
+    }
 }
 
 /// The finding; if it is a problem, also why it matters and what to do.

@@ -1,9 +1,10 @@
 //! Standard output.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use ratatui::crossterm::terminal;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -30,6 +31,12 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<ExitCode, Failure> {
     let mut text = serde_json::to_vec(value)?;
     text.push(b'\n');
     print(&text)
+}
+
+/// Returns how many characters a line of the terminal has; `None` if the output is none.
+pub(crate) fn terminal_width() -> Option<usize> {
+    let (columns, _lines) = io::stdout().is_terminal().then(terminal::size)?.ok()?;
+    (columns > 0).then_some(columns.into())
 }
 
 /// Waits for this time, unless the reader of our output goes away first.

@@ -4,10 +4,10 @@ use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use penholder::Value;
 use penholder_core::one_line;
-use ratatui::crossterm::terminal;
 
 use crate::caveats::Caveats;
 use crate::failure::Failure;
+use crate::output;
 use crate::table_printer::TablePrinter;
 use crate::text::{printable, printable_json};
 use crate::{base64, blob_literal, csv_line, real_literal};
@@ -97,7 +97,7 @@ impl RowPrinter {
                         .collect()
                 };
                 let header = layout.has_header.then(names);
-                Printer::Table(TablePrinter::new(out, header, terminal_width()))
+                Printer::Table(TablePrinter::new(out, header, output::terminal_width()))
             }
         };
         // An object must not have a key twice.
@@ -166,12 +166,6 @@ impl Data {
         self.out.write_all(escape(&text).as_bytes())?;
         Ok(())
     }
-}
-
-/// Returns how many characters a line of the terminal has; `None` if the output is none.
-fn terminal_width() -> Option<usize> {
-    let (columns, _lines) = io::stdout().is_terminal().then(terminal::size)?.ok()?;
-    (columns > 0).then_some(columns.into())
 }
 
 fn write_object(

@@ -2,6 +2,7 @@
 //! that an examination changes nothing.
 #![cfg(test)]
 
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt, chown, symlink};
 use std::path::Path;
@@ -186,6 +187,30 @@ fn the_table_fits_its_width() {
     if let Some(shown) = fixture.run_on_terminal(script, &[("TERM", "xterm")]) {
         assert_eq!(shown.replace("\r\n", "\n"), output.stdout);
     }
+}
+
+/// A command that the table breaks into lines is there in one, too.
+#[test]
+fn each_command_can_be_pasted() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    let directory = fixture.join("a directory whose name does not fit into a cell\n\u{1b}[7m");
+    fs::create_dir(&directory).unwrap();
+    let db = directory.join("x.db");
+    let create = [
+        OsStr::new("exec"),
+        OsStr::new("-q"),
+        db.as_os_str(),
+        OsStr::new("CREATE TABLE t(a)"),
+    ];
+    fixture.run(create).expect_quiet_success();
+    set_mode(&directory.join("db.lock"), 0o600);
+    let examined = || fixture.run([OsStr::new("doctor"), db.as_os_str()]).stdout;
+    let text = examined();
+    let command = text.lines().find(|line| line.starts_with("  chmod "));
+    let command = command.unwrap_or_else(|| panic!("{text}"));
+    let fixed = Command::new("sh").args(["-c", command]).status().unwrap();
+    assert!(fixed.success(), "{command}");
+    assert!(examined().ends_with("nothing is wrong\n"), "{}", examined());
 }
 
 #[test]
