@@ -626,6 +626,52 @@ fn a_holder_of_another_pid_namespace_gets_no_signal() {
 }
 
 #[test]
+fn a_process_of_another_user_gets_no_signal() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let Some(mut command) = fixture.command_with_threads(61_047, 64) else {
+        return;
+    };
+    let holder = fixture.hold_lock(&[]);
+    command.args(["top", "x.db", "--interval", "50ms"]);
+    let Some(mut top) = Terminal::start(&command) else {
+        return;
+    };
+    top.wait_until("the holder", |screen| row(screen, "pen ").is_some());
+    top.type_keys("K");
+    wait_for_question(&top, "KILL", holder.pid());
+    top.type_keys("y");
+    top.wait_until("why not", |screen| {
+        screen.contains("belongs to another user: permission denied")
+    });
+    assert!(!fixture.is_lock_free());
+}
+
+#[test]
+fn the_first_process_of_a_container_gets_no_signal() {
+    if !requirement::is_root() || !requirement::has_program("unshare") {
+        return;
+    }
+    if !requirement::has_pid_namespaces() {
+        return;
+    }
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let mut unshare = fixture.program("unshare");
+    unshare.args(["--pid", "--fork", "--mount-proc"]);
+    unshare.args([PENHOLDER, "run", "x.db", "--"]);
+    unshare.args([PENHOLDER, "top", "x.db", "--interval", "50ms"]);
+    let Some(mut top) = Terminal::start(&unshare) else {
+        return;
+    };
+    top.wait_until("the holder", |screen| row(screen, "pen 1 ").is_some());
+    top.type_keys("K");
+    top.wait_until("why not", |screen| {
+        screen.contains("is the first process of the system or container")
+    });
+    top.type_keys("q");
+    assert!(top.wait().success());
+}
+
+#[test]
 fn help_is_shown_until_a_key() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let Some(mut top) = start_top(&fixture) else {
