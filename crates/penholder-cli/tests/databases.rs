@@ -70,6 +70,7 @@ fn a_holder_of_another_database_is_named_with_it() {
             &["exec", "--timeout", "50ms", "DELETE FROM t"][..],
             &["run", "-w", "0", "--", "true"],
             &["status"],
+            &["doctor", "--json", "--timeout", "0ms"],
             &["top", "--once", "--interval", "50ms"],
         ] {
             let (text, is_other) = of(db, command);

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use penholder_core::OTHER_DATABASE;
 use penholder_lock::{Holder, ProcessState, QueueFileFault, QueueFileHeader, Status};
 
 use super::report::{Check, Finding, Severity};
@@ -66,6 +67,10 @@ fn holder(subject: &Subject<'_>, status: &Status) -> Finding {
         return Finding::error(Check::Holder, found).next(continue_or_end(holder));
     }
     let is_long = |held: Duration| held > subject.options.timeout;
+    if holder.held.is_some_and(is_long) && status.has_other_database {
+        let found = format!("held by {holder}, longer than others wait{waiting}");
+        return Finding::warning(Check::Holder, found).next(OTHER_DATABASE);
+    }
     if holder.held.is_some_and(is_long) {
         let next = "let it end; if it does this often, let it write in smaller batches, and look \
                     at what it does while it holds";
@@ -75,7 +80,7 @@ fn holder(subject: &Subject<'_>, status: &Status) -> Finding {
     if holder.recorded {
         Finding::ok(Check::Holder, found)
     } else {
-        let next = "nothing, if you know it (`flock db.lock …`); how long it has held is not known";
+        let next = "nothing, if you know it; how long it has held is not known";
         Finding::info(Check::Holder, found).next(next)
     }
 }
