@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::path::Path;
 
-use penholder_core::shell_word;
+use penholder_core::shell_path;
 
 use crate::encoding::{self, Detected};
 use crate::failure::{FAILED, Failure};
@@ -77,7 +77,7 @@ fn decode(script: &[u8], written: Option<&Path>) -> Result<String, String> {
         let before = &script[..error.valid_up_to()];
         let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
         let shell = written.map_or_else(String::new, |db| {
-            let db = shell_word(db);
+            let db = shell_path(db);
             format!(
                 "; or keep the bytes as they are with SQLite's shell, which reads the script from \
                  standard input: penholder run --create {db} -- sqlite3 {db}"
