@@ -1,18 +1,17 @@
 //! Splits CSV text into records.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Take};
+use std::io::{self, BufRead, BufReader};
 
 use super::format::{Dialect, other_delimiter};
 use super::record::{Record, RecordBuilder};
 use super::row::{MAX_ROW_BYTES, ReadError};
-use super::source::Source;
+use super::source::{Source, Text};
 use crate::args::EmptyLines;
 
 /// Records that are not yet checked against a table.
 #[derive(Debug)]
 pub(crate) struct Records {
-    text: BufReader<Take<File>>,
+    text: BufReader<Text>,
     delimiter: u8,
     quote: Option<u8>,
     offset: u64,
