@@ -690,6 +690,27 @@ fn scripts_that_attach_each_other_do_not_wait_for_each_other() {
 }
 
 #[test]
+fn the_waits_for_attached_databases_end_at_one_deadline() {
+    let fixture = with_others();
+    let hold = |db, script| {
+        let holder = Peer::spawn(fixture.command(["run", db, "--", "sh", "-c", script]));
+        holder.expect("held");
+        holder
+    };
+    let _always = hold("z/o.db", "echo held; read line");
+    let _for_a_while = hold("a/o.db", "echo held; sleep 3");
+    let script = "ATTACH 'a/o.db' AS a; ATTACH 'z/o.db' AS z; SELECT 1";
+    let args = ["exec", "m/x.db", "--timeout", "4s", script];
+    let (output, took) = wait::timed(|| fixture.run(args));
+    let message = output.expect_failure(75);
+    assert!(
+        message.contains("ATTACH z/o.db: write lock timeout after 4s"),
+        "{message}"
+    );
+    assert!(took.as_secs() < 7, "{took:?}");
+}
+
+#[test]
 fn a_database_that_cannot_be_locked_is_not_attached() {
     let fixture = with_others();
     for (script, why) in [
