@@ -15,7 +15,7 @@
 
 use std::path::Path;
 
-use penholder_core::shell_word;
+use penholder_core::{one_line, shell_word};
 
 use super::kind::Kind;
 use super::pragma::{Effect, Pragma};
@@ -143,7 +143,7 @@ pub(super) fn without_effect(
     db: &str,
 ) -> Failure {
     let next = pragma.next_step(db);
-    let name = &pragma.name;
+    let name = one_line(&pragma.name);
     refused(
         statement,
         &format!("PRAGMA {name}: {why}: nothing was written: {next}"),
@@ -170,7 +170,7 @@ fn refuse_pragma(
     pragma: &Pragma,
     db: &str,
 ) -> Result<(), Failure> {
-    let name = &pragma.name;
+    let name = one_line(&pragma.name);
     let refuse = |why: &str| Err(refused(statement, &format!("PRAGMA {name}: {why}")));
     let Some(entry) = pragma.entry() else {
         if pragma.is_known()? {
@@ -189,7 +189,7 @@ fn refuse_pragma(
         );
     }
     if pragma.has_wrong_value() {
-        let value = pragma.value.as_deref().unwrap_or_default();
+        let value = one_line(pragma.value.as_deref().unwrap_or_default());
         return refuse(&format!(
             "`{value}` is no value of it: nothing was written: see https://sqlite.org/pragma.html"
         ));

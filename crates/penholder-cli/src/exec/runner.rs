@@ -3,6 +3,7 @@
 use penholder::rusqlite::fallible_iterator::FallibleIterator;
 use penholder::rusqlite::{self, Batch, Connection, ffi};
 use penholder::{Executed, RowSet, column_names};
+use penholder_core::one_line;
 
 use super::foreign_keys::ForeignKeyCheck;
 use super::plan::{Action, Plan, Step, refused, without_effect};
@@ -271,7 +272,7 @@ fn explain(statement: &ScriptStatement<'_>, error: rusqlite::Error) -> Failure {
 pub(super) fn explain_write(statement: &ScriptStatement<'_>, error: penholder::Error) -> Failure {
     match error.sqlite_error() {
         Some(rusqlite::Error::SqlInputError { msg, offset, .. }) => {
-            let why = statement.at_line(msg, *offset);
+            let why = one_line(statement.at_line(msg, *offset));
             refused(statement, &format!("run SQL: {why}: nothing was written"))
         }
         Some(_) if !error.is_timeout() && !error.has_kept_changes() => {
