@@ -6,7 +6,7 @@ use penholder_core::{one_line, shown_path};
 
 use super::column_type::{self, ColumnType};
 use crate::failure::{FAILED, Failure};
-use crate::sql_text::quoted;
+use crate::sql_text::{Tokens, quoted};
 
 /// The names that SQLite has for the key of a row, unless a column has the same name.
 const ROWIDS: [&str; 3] = ["rowid", "oid", "_rowid_"];
@@ -349,15 +349,12 @@ fn has_replace_clause(sql: &str) -> bool {
 
 /// The module of a virtual table, in lower case. `None` if this SQL creates another one.
 fn module(sql: &str) -> Option<String> {
-    let sql = sql.to_ascii_lowercase();
-    let words = sql.split([' ', '\t', '\r', '\n', '(']);
-    let mut words = words.filter(|word| !word.is_empty());
-    if words.next() != Some("create") || words.next() != Some("virtual") {
+    let mut tokens = Tokens::significant(sql);
+    if !tokens.next()?.is("CREATE") || !tokens.next()?.is("VIRTUAL") {
         return None;
     }
-    words.find(|word| *word == "using");
-    let module = words.next().unwrap_or_default();
-    Some(module.trim_matches(['"', '`', '[', ']', '\'']).to_owned())
+    tokens.find(|token| token.is("USING"))?;
+    Some(tokens.next()?.value().to_ascii_lowercase())
 }
 
 #[cfg(test)]
@@ -412,6 +409,10 @@ mod tests {
             ("CREATE VIRTUAL TABLE t USING fts5(a)", Some("fts5")),
             (
                 "create  virtual\ntable \"t\" using\t\"RTree\" (id, a, b)",
+                Some("rtree"),
+            ),
+            (
+                "CREATE VIRTUAL TABLE \"now using fts5\" USING/* a */rtree(id, a, b)",
                 Some("rtree"),
             ),
             ("CREATE TABLE t(a)", None),
