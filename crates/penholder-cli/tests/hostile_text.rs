@@ -207,7 +207,7 @@ fn a_holder_with_a_hostile_label_is_named_in_harmless_text() {
         hostile.run(&["top", db, "--once"], &["--interval", "50ms"]);
         hostile.run(&["history", db], &[]);
         hostile.run(&["doctor", db], &[]);
-        let mut waiting = hostile.command(&["run", db, "-w", "1.3", "--", "true"], &[]);
+        let mut waiting = hostile.command(&["run", db, "-w", "3", "--", "true"], &[]);
         let output = run_command(&mut waiting, b"", wait::LIMIT);
         assert!(
             output.stderr.contains("waiting for the write lock"),
