@@ -637,7 +637,7 @@ fn an_attached_database_is_written_under_its_own_lock() {
             "1",
             "{other}"
         );
-        let wrapped = format!("ATTACH '{other}' AS o; BEGIN; {WRITE_BOTH}; COMMIT; DETACH o");
+        let wrapped = format!("ATTACH '{other}' AS o; BEGIN; {WRITE_BOTH}; COMMIT; DETACH \"O\"");
         fixture.run(["exec", "m/x.db", &wrapped]).expect_success();
         let holder = fixture.command(["run", other, "--", "sh", "-c", "echo held; read line"]);
         let holder = Peer::spawn(holder);
@@ -721,6 +721,15 @@ fn a_database_that_cannot_be_locked_is_not_attached() {
         (
             "ATTACH 'a' || '/o.db' AS o; SELECT 1",
             "write its path as a text",
+        ),
+        ("DETACH o", "no database is attached as o"),
+        (
+            "DELETE FROM t; DETACH main",
+            "no database is attached as main",
+        ),
+        (
+            "ATTACH 'a/o.db' AS o; DETACH o; DETACH DATABASE x",
+            "statement 3, line 1: no database is attached as x",
         ),
     ] {
         let message = fixture.run(["exec", "m/x.db", script]).expect_failure(1);

@@ -47,8 +47,9 @@ pub(super) enum Action {
     MustRestore(Pragma),
     /// Open the other database in the file that has this name.
     Attach(String),
-    /// Do not run it: the end of the connection does the same.
-    Skip,
+    /// Do not run it: the end of the connection does the same to the database with this name,
+    /// which must be attached.
+    Detach(String),
 }
 
 /// What a script does.
@@ -300,7 +301,11 @@ impl Script<'_, '_> {
                  script: nothing was written: leave TEMP out to keep it, or put the statements \
                  that use it after it",
             )),
-            Kind::Detach if !self.is_followed(index) => Ok(Action::Skip),
+            Kind::Detach if !self.is_followed(index) => {
+                let name = Tokens::significant(statement.sql).last();
+                let name = name.map_or_else(String::new, |name| name.value().into_owned());
+                Ok(Action::Detach(name))
+            }
             Kind::Detach => Err(refused(
                 statement,
                 "SQLite does not detach in a transaction, and the statements run in one: nothing \

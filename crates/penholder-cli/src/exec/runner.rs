@@ -66,7 +66,7 @@ impl Runner<'_> {
         };
         match &step.action {
             Action::Run | Action::Attach(_) => run(done),
-            Action::Skip => Ok(()),
+            Action::Detach(name) => refuse_unattached(connection, statement, name),
             Action::RunAndCheck(pragma) => {
                 if pragma.name == "incremental_vacuum" {
                     self.refuse_other_vacuum(connection, statement, pragma)?;
@@ -243,6 +243,26 @@ fn current(
 ) -> Result<Option<String>, Failure> {
     let read = pragma.current(connection);
     read.map_err(|error| explain(statement, error))
+}
+
+/// Refuses to detach what is not attached, as SQLite does.
+fn refuse_unattached(
+    connection: &Connection,
+    statement: &ScriptStatement<'_>,
+    name: &str,
+) -> Result<(), Failure> {
+    // The first two are `main` and `temp`.
+    let ask = "SELECT count(*) FROM pragma_database_list \
+               WHERE seq >= 2 AND name = ?1 COLLATE NOCASE";
+    let found: i64 = connection.query_row(ask, [name], |row| row.get(0))?;
+    if found > 0 {
+        return Ok(());
+    }
+    let why = format!(
+        "no database is attached as {}: nothing was written: check the name",
+        one_line(name)
+    );
+    Err(refused(statement, &why))
 }
 
 /// Stores the encoding of a database without tables: SQLite does that with the first table.
