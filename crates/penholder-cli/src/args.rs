@@ -14,7 +14,7 @@ use clap_complete::Shell;
 use encoding_rs::Encoding;
 use penholder::lock::{EventKind, WriteLocker};
 use penholder::{OpenOptions, Synchronous};
-use penholder_core::shown_path;
+use penholder_core::{shell_word, shown_path};
 
 use crate::failure::{FAILED, Failure, USAGE, say};
 use crate::output;
@@ -149,6 +149,14 @@ impl Target {
             return Ok(locker);
         }
         Err(self.missing(command, "check the name"))
+    }
+
+    /// The database as a word of a command that is printed. A path that looks like an option gets a
+    /// directory.
+    pub(crate) fn db_word(&self) -> String {
+        let is_like_option = self.db.as_os_str().as_encoded_bytes().starts_with(b"-");
+        let directory = if is_like_option { "./" } else { "" };
+        format!("{directory}{}", shell_word(&self.db))
     }
 
     /// Says that there is no such database.

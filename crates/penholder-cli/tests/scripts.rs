@@ -607,6 +607,15 @@ fn a_database_that_is_being_created_is_removed_by_a_signal() {
     assert_eq!(database_files(&fixture), [""; 0]);
 }
 
+#[test]
+fn a_database_that_looks_like_an_option_is_named_by_a_path() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    let message = fixture
+        .run(["exec", "--", "-x.db", "VACUUM"])
+        .expect_failure(1);
+    assert!(message.contains("`penholder vacuum ./-x.db`"), "{message}");
+}
+
 // ---- databases that are attached -----------------------------------------------------
 
 /// A directory with `x.db`, and databases with other lock files on both sides of it in the order

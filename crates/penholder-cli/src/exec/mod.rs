@@ -14,7 +14,6 @@ use std::process::ExitCode;
 
 use penholder::lock::WriteGuard;
 use penholder::{Database, Executed, Value};
-use penholder_core::shell_word;
 
 use crate::args::Exec;
 use crate::failure::{FAILED, Failure, USAGE, say_warnings};
@@ -97,7 +96,7 @@ struct Job<'a> {
 
 impl<'a> Job<'a> {
     fn new(args: &'a Exec, sql: &'a str, interruption: &'a Interruption) -> Result<Self, Failure> {
-        let db = shell_word(&args.target.db);
+        let db = args.target.db_word();
         let parameters = Parameters::of(&args.params, &args.named)?;
         let statements = script::statements(sql);
         if let (true, [_, second, ..]) = (parameters.are_positional(), &statements[..]) {

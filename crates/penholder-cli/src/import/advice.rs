@@ -75,14 +75,7 @@ fn target(target: &Target) -> String {
     if target.allow_file_mount {
         words += " --allow-file-mount";
     }
-    let db = shell_word(&target.db);
-    // A path that looks like an option.
-    let prefix = if target.db.as_os_str().as_encoded_bytes().starts_with(b"-") {
-        "./"
-    } else {
-        ""
-    };
-    format!("{words} {prefix}{db}")
+    format!("{words} {}", target.db_word())
 }
 
 /// A name as SQL takes it: in quotes, unless it is plain and SQLite reads it as a name.
