@@ -411,6 +411,15 @@ fn rows_that_replace_others_are_counted_and_named() {
             assert_eq!(fixture.number(&format!("SELECT count(*) FROM {table}")), 2);
         }
     }
+    // A trigger that replaces rows of another table is none of the import's business.
+    fixture.exec(
+        "CREATE TABLE latest(one PRIMARY KEY, a); \
+         CREATE TRIGGER note AFTER INSERT ON bare BEGIN \
+         INSERT OR REPLACE INTO latest VALUES (1, new.a); END",
+    );
+    let output = import(&fixture, "bare", "rows.csv", "a\n5\n6\n7\n", &[]);
+    assert!(!output.stderr.contains("took the place"), "{output:?}");
+    assert_eq!(fixture.number("SELECT CAST(a AS INTEGER) FROM latest"), 7);
     let output = import(&fixture, "bare", "rows.csv", "a\n1\n", &["-q"]);
     assert!(output.stderr.contains("1 row took the place"), "{output:?}");
     // Another constraint still refuses a row.

@@ -225,6 +225,14 @@ impl Table {
         }
     }
 
+    /// Whether SQLite calls a key of this table so: `t.a, t.b`, or an index on an expression, which
+    /// may be that of another table.
+    pub(crate) fn has_key(&self, key: &str) -> bool {
+        let (table, rest) = key.split_at_checked(self.name.len()).unwrap_or((key, ""));
+        let is_named = table.eq_ignore_ascii_case(&self.name) && rest.starts_with('.');
+        is_named || key.starts_with("index '")
+    }
+
     /// The name of the column with this number.
     pub(crate) fn name(&self, number: usize) -> &str {
         self.columns.get(number).map_or("", |column| &column.name)
