@@ -142,7 +142,10 @@ fn a_pragma_without_effect_fails_with_a_hint_of_its_own() {
         ("PRAGMA foreign_key=OFF; {}", "SQLite has no such pragma"),
         ("PRAGMA key='secret'; {}", "SQLite has no such pragma"),
         ("PRAGMA integrity_chek", "SQLite has no such pragma"),
-        ("PRAGMA foreign_keys=offf; {}", "`offf` is no value"),
+        (
+            "PRAGMA foreign_keys=offf; {}",
+            "`offf` is not one of its values",
+        ),
         ("EXPLAIN PRAGMA query_only=1; {}", "leave EXPLAIN out"),
     ] {
         let script = script.replace("{}", insert);

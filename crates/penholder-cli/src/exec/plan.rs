@@ -192,7 +192,7 @@ fn refuse_pragma(
     if pragma.has_wrong_value() {
         let value = one_line(pragma.value.as_deref().unwrap_or_default());
         return refuse(&format!(
-            "`{value}` is no value of it: nothing was written: see https://sqlite.org/pragma.html"
+            "`{value}` is not one of its values: nothing was written: see https://sqlite.org/pragma.html"
         ));
     }
     match entry.effect {
@@ -452,7 +452,7 @@ mod tests {
             ("PRAGMA foreign_key=ON", "no such pragma"),
             (
                 "PRAGMA foreign_keys=banana; SELECT 1",
-                "`banana` is no value",
+                "`banana` is not one of its values",
             ),
             ("EXPLAIN PRAGMA query_only=1", "leave EXPLAIN out"),
             ("PRAGMA wal_checkpoint", "penholder checkpoint x.db"),
