@@ -8,7 +8,7 @@ use penholder_core::shown_path;
 
 use crate::args;
 use crate::failure::{DOCTOR_ERROR, DOCTOR_WARNING, Failure};
-use crate::output;
+use crate::{output, text};
 
 /// The width of the table, on a terminal that is wide enough and on a pipe.
 const WIDTH: usize = 80;
@@ -99,16 +99,12 @@ fn summary(report: &Report) -> String {
         findings.filter(|one| one.severity == severity).count()
     };
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-    let counted = |number: usize, name: &str| match number {
-        1 => format!("1 {name}"),
-        number => format!("{number} {name}s"),
-    };
     match (errors, warnings) {
         (0, 0) => "nothing is wrong".to_owned(),
         _ => format!(
             "{}, {}",
-            counted(errors, "error"),
-            counted(warnings, "warning")
+            text::count(errors, "error"),
+            text::count(warnings, "warning")
         ),
     }
 }

@@ -54,15 +54,7 @@ impl Failure {
         Self::new(format!("{what}: {error}: {next}"), FAILED)
     }
 
-    /// Says where it happened.
-    pub(crate) fn within(self, place: &str) -> Self {
-        match self {
-            Self::Said { message, code } => Self::new(format!("{place}: {message}"), code),
-            other => other,
-        }
-    }
-
-    /// Says at which place of a script it happened.
+    /// Says where it happened, for example at which place of a script.
     pub(crate) fn at(self, place: &str) -> Self {
         match self {
             Self::Said { message, code } => Self::new(format!("{place}: {message}"), code),

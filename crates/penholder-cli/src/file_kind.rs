@@ -1,10 +1,10 @@
-//! Files that are no text, by their first bytes.
+//! Files that are not text, by their first bytes.
 
 use std::path::Path;
 
 use penholder_core::shell_path;
 
-/// What to do if a file that begins so is no text. `None` if it may be one.
+/// What to do if a file that begins so is not text. `None` if it may be one.
 pub(crate) fn why_not_text(head: &[u8], path: &Path) -> Option<String> {
     let Some(program) = compression(head) else {
         return other_kind(head);

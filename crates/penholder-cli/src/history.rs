@@ -7,6 +7,7 @@ use penholder::lock::{Event, EventKind, QueueFileState, Snapshot, WriteLocker};
 
 use crate::args::History;
 use crate::failure::{Failure, say};
+use crate::text::count;
 use crate::{output, summary};
 
 /// The queue file is read this often for new events.
@@ -45,7 +46,10 @@ fn follow(
         }
         let new = snapshot.events_since(&earlier);
         if new.missed > 0 {
-            say(format!("history: {} events were missed", new.missed));
+            let missed = count(new.missed, "event");
+            say(format!(
+                "history: missed {missed}: later ones took their places"
+            ));
         }
         print(&filter.apply(&new.events), args.json)?;
         earlier = snapshot;

@@ -138,7 +138,17 @@ impl<'a> Written<'a> {
             _ if real == 0.0 => Err(Loss::Range),
             // Every number of so few digits survives.
             ..=15 if real.classify() == FpCategory::Normal => Ok(real),
-            count @ ..=17 if significant_of(real, count) == (digits, exponent) => Ok(real),
+            // Rounded, or as the shortest number that is read as the same one.
+            count @ ..=17
+                if [
+                    format!("{:.*e}", count - 1, real.abs()),
+                    format!("{:e}", real.abs()),
+                ]
+                .iter()
+                .any(|text| significant_of(text) == (digits.clone(), exponent)) =>
+            {
+                Ok(real)
+            }
             _ => Err(Loss::Digits),
         }
     }
@@ -160,11 +170,10 @@ impl<'a> Written<'a> {
     }
 }
 
-/// The first `count` digits of a number, without zeros at their end, and the exponent of the
-/// first one.
-fn significant_of(real: f64, count: usize) -> (String, i64) {
-    let text = format!("{:.*e}", count - 1, real.abs());
-    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+/// The digits of a number in scientific notation, without zeros at their end, and the exponent of
+/// the first one.
+fn significant_of(text: &str) -> (String, i64) {
+    let (digits, exponent) = text.split_once('e').unwrap_or((text, "0"));
     let digits = digits.replace('.', "");
     (
         digits.trim_end_matches('0').to_owned(),
@@ -244,6 +253,7 @@ mod tests {
             ("-9.0e+999", Ok(Real(f64::NEG_INFINITY))),
             ("0.10000000000000001", Ok(Real(0.1))),
             ("0.30000000000000004", Ok(Real(0.1 + 0.2))),
+            ("1543556473821858.3", Ok(Real(1_543_556_473_821_858.3))),
             ("0.1000000000000000055511151231257827", Err(Loss::Digits)),
             ("3.14159265358979323846", Err(Loss::Digits)),
             ("9007199254740993.0", Err(Loss::Digits)),

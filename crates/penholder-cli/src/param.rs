@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use penholder::Value;
 use penholder::rusqlite::{self, Connection, Statement};
+use penholder_core::one_line;
 
 use crate::failure::{FAILED, Failure, USAGE};
 
@@ -39,7 +40,8 @@ impl Parameters {
     }
 
     fn add(&mut self, word: &str) -> Result<(), Failure> {
-        let refused = |why: &str| Failure::new(format!("--param {word}: {why}"), USAGE);
+        let shown = one_line(word);
+        let refused = |why: &str| Failure::new(format!("--param {shown}: {why}"), USAGE);
         let Some((name, text)) = word.split_once('=') else {
             return Err(refused("give NAME=VALUE"));
         };
@@ -146,6 +148,7 @@ impl Parameters {
         match self.named.iter().find(|one| !one.is_used.get()) {
             None => Ok(()),
             Some(Named { name, .. }) => {
+                let name = one_line(name);
                 let why =
                     format!("--param {name}: the SQL has no parameter :{name}: check the name");
                 Err(Failure::new(why, FAILED))

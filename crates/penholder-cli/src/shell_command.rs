@@ -1,4 +1,4 @@
-//! Commands of SQLite's shell, which are no SQL.
+//! Commands of SQLite's shell, which are not SQL.
 
 use penholder_core::shell_word;
 
@@ -81,7 +81,7 @@ impl ShellCommand {
         };
         let name = &self.name;
         format!(
-            "{name}: it is a command of SQLite's shell and no SQL: nothing was written: {instead}"
+            "{name}: it is a command of SQLite's shell, not SQL: nothing was written: {instead}"
         )
     }
 }

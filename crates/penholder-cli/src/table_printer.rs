@@ -40,6 +40,7 @@ impl<W: Write> TablePrinter<W> {
 
     /// Prints a row, or keeps it until the widths are known.
     pub(crate) fn row(&mut self, cells: Vec<String>) -> io::Result<()> {
+        let cells: Vec<String> = cells.into_iter().map(without_tabs).collect();
         if let Some(widths) = &self.widths {
             return write_row(&mut self.out, &cells, widths, self.terminal.is_some());
         }
@@ -110,6 +111,14 @@ fn fit(widths: &mut [usize], terminal: usize) {
     }
 }
 
+/// A tab would be as wide as the terminal says.
+fn without_tabs(cell: String) -> String {
+    match cell.contains('\t') {
+        true => cell.replace('\t', "    "),
+        false => cell,
+    }
+}
+
 fn line_width(line: &str) -> usize {
     UnicodeWidthStr::width(line)
 }
@@ -128,10 +137,10 @@ fn write_row(
     is_wrapped: bool,
 ) -> io::Result<()> {
     let lines_of = |(cell, &width): (&String, &usize)| -> Vec<String> {
-        let lines = cell.split('\n').map(|line| line.replace('\t', "    "));
+        let lines = cell.split('\n');
         match is_wrapped {
-            true => lines.flat_map(|line| wrapped(&line, width)).collect(),
-            false => lines.collect(),
+            true => lines.flat_map(|line| wrapped(line, width)).collect(),
+            false => lines.map(str::to_owned).collect(),
         }
     };
     let cells: Vec<Vec<String>> = cells.iter().zip(widths).map(lines_of).collect();
@@ -211,6 +220,8 @@ mod tests {
 └────┴──────┘
 ";
         assert_eq!(table, expected);
+        let tab = printed(&[], &[&["a\tb"], &["c"]], None);
+        assert!(tab.contains("│ a    b │\n│ c      │\n"), "{tab}");
     }
 
     #[test]

@@ -159,12 +159,11 @@ fn a_long_hold_is_an_event() {
         .expect_quiet_success()
         .lines()
         .map(parse_json)
+        // On a loaded machine the creation of the database is a long hold too.
+        .filter(|event| event["label"] == "slow")
         .collect();
     assert_eq!(events.len(), 1);
-    assert_eq!(
-        (&events[0]["kind"], &events[0]["label"]),
-        (&json!("long-hold"), &json!("slow"))
-    );
+    assert_eq!(events[0]["kind"], "long-hold");
 }
 
 #[test]

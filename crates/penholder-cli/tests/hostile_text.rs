@@ -141,12 +141,22 @@ fn every_command_that_fails_prints_harmless_text() {
         .unwrap();
         fs::write(hostile.fixture.join(format!("{db}.txt")), text).unwrap();
         let insert = "INSERT INTO entry SELECT * FROM entry";
+        let orphan = format!("PRAGMA foreign_keys = OFF; INSERT INTO \"t{text}\" VALUES (8)");
         let unknown = format!("SELECT \"{}\" FROM nowhere", text.replace('"', ""));
         for (command, more) in [
             ("exec", vec![insert]),
             ("exec", vec!["DELETE FROM entry"]),
             ("exec", vec![&*unknown]),
             ("exec", vec!["SELECT ?1", "1", text]),
+            (
+                "exec",
+                vec![&*format!("INSERT INTO \"{text}\" VALUES (?1)"), "1"],
+            ),
+            ("exec", vec![&*format!("PRAGMA \"{text}\" = 1")]),
+            ("exec", vec![&*format!("PRAGMA foreign_keys = \"{text}\"")]),
+            ("exec", vec![&*format!("ATTACH 'a{text}' AS a")]),
+            ("exec", vec![&*orphan]),
+            ("exec", vec!["SELECT 1", "--param", text]),
             ("query", vec![&*unknown]),
             ("query", vec!["--table", insert]),
             ("import", vec!["entry", &json]),
@@ -197,7 +207,7 @@ fn a_holder_with_a_hostile_label_is_named_in_harmless_text() {
         hostile.run(&["top", db, "--once"], &["--interval", "50ms"]);
         hostile.run(&["history", db], &[]);
         hostile.run(&["doctor", db], &[]);
-        let mut waiting = hostile.command(&["run", db, "-w", "1.3", "--", "true"], &[]);
+        let mut waiting = hostile.command(&["run", db, "-w", "3", "--", "true"], &[]);
         let output = run_command(&mut waiting, b"", wait::LIMIT);
         assert!(
             output.stderr.contains("waiting for the write lock"),

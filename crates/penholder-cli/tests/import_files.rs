@@ -460,7 +460,7 @@ fn a_column_rowid_is_the_key_of_the_row() {
         ("with_key", "rowid,id\n7,8\n", "twice"),
         ("plain", "rowid,oid\n7,8\n", "twice"),
         ("plain", "rowid\n007\n", "leading zeros"),
-        ("plain", "rowid\nx\n", "is no integer"),
+        ("plain", "rowid\nx\n", "is not an integer"),
     ] {
         fs::write(fixture.join("f.csv"), text).unwrap();
         let message = fixture

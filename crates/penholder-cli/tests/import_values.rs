@@ -362,6 +362,29 @@ fn rows_that_the_table_ignores_are_counted_and_named() {
     assert!(message.contains(state), "{message}");
 }
 
+/// Its line is looked for in the file while the rows after it are read from there.
+#[test]
+fn a_row_that_was_ignored_costs_no_row_after_it() {
+    let fixture = fixture();
+    fixture.exec("CREATE TABLE once(a INTEGER PRIMARY KEY ON CONFLICT IGNORE, b)");
+    // More than is read ahead.
+    let numbers = || [1].into_iter().chain(1..=40_000);
+    let csv = numbers().map(|a| format!("{a},row {a}\n"));
+    let json = numbers().map(|a| format!("{{\"a\": {a}, \"b\": \"row {a}\"}}\n"));
+    let csv = ["a,b\n".to_owned()].into_iter().chain(csv).collect();
+    for (name, text, line) in [("rows.csv", csv, 3), ("rows.json", json.collect(), 2)] {
+        fixture.exec("DELETE FROM once");
+        let text: String = text;
+        let output = import(&fixture, "once", name, text, &["--hold", "5ms"]);
+        let ignored = format!("of the table; the first: line {line}\n");
+        assert!(output.stderr.ends_with(&ignored), "{output:?}");
+        output.expect_success();
+        let right = "SELECT count(*) FROM once WHERE b = 'row ' || a AND a <= 40000";
+        assert_eq!(fixture.number(right), 40_000);
+        assert_eq!(fixture.number("SELECT count(*) FROM once"), 40_000);
+    }
+}
+
 #[test]
 fn rows_that_replace_others_are_counted_and_named() {
     let fixture = fixture();
@@ -388,6 +411,15 @@ fn rows_that_replace_others_are_counted_and_named() {
             assert_eq!(fixture.number(&format!("SELECT count(*) FROM {table}")), 2);
         }
     }
+    // A trigger that replaces rows of another table is none of the import's business.
+    fixture.exec(
+        "CREATE TABLE latest(one PRIMARY KEY, a); \
+         CREATE TRIGGER note AFTER INSERT ON bare BEGIN \
+         INSERT OR REPLACE INTO latest VALUES (1, new.a); END",
+    );
+    let output = import(&fixture, "bare", "rows.csv", "a\n5\n6\n7\n", &[]);
+    assert!(!output.stderr.contains("took the place"), "{output:?}");
+    assert_eq!(fixture.number("SELECT CAST(a AS INTEGER) FROM latest"), 7);
     let output = import(&fixture, "bare", "rows.csv", "a\n1\n", &["-q"]);
     assert!(output.stderr.contains("1 row took the place"), "{output:?}");
     // Another constraint still refuses a row.

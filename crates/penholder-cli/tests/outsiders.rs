@@ -134,7 +134,7 @@ fn history_names_the_outsider_and_not_its_victim() {
     let Some(outsider) = fixture.outsider() else {
         return;
     };
-    let mut victim = start_victim(&fixture, "3s");
+    let mut victim = start_victim(&fixture, "10s");
     let line = format!("pid:{} (`sqlite3 ", outsider.pid());
     wait::until("the outsider is known", || top(&fixture).contains(&line));
     let waiter = fixture.run(["exec", "x.db", "--timeout", "300ms", INSERT]);

@@ -142,7 +142,10 @@ fn a_pragma_without_effect_fails_with_a_hint_of_its_own() {
         ("PRAGMA foreign_key=OFF; {}", "SQLite has no such pragma"),
         ("PRAGMA key='secret'; {}", "SQLite has no such pragma"),
         ("PRAGMA integrity_chek", "SQLite has no such pragma"),
-        ("PRAGMA foreign_keys=offf; {}", "`offf` is no value"),
+        (
+            "PRAGMA foreign_keys=offf; {}",
+            "`offf` is not one of its values",
+        ),
         ("EXPLAIN PRAGMA query_only=1; {}", "leave EXPLAIN out"),
     ] {
         let script = script.replace("{}", insert);
@@ -653,6 +656,15 @@ fn a_database_that_is_being_created_is_removed_by_a_signal() {
     assert_eq!(database_files(&fixture), [""; 0]);
 }
 
+#[test]
+fn a_database_that_looks_like_an_option_is_named_by_a_path() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    let message = fixture
+        .run(["exec", "--", "-x.db", "VACUUM"])
+        .expect_failure(1);
+    assert!(message.contains("`penholder vacuum ./-x.db`"), "{message}");
+}
+
 // ---- databases that are attached -----------------------------------------------------
 
 /// A directory with `x.db`, and databases with other lock files on both sides of it in the order
@@ -683,7 +695,7 @@ fn an_attached_database_is_written_under_its_own_lock() {
             "1",
             "{other}"
         );
-        let wrapped = format!("ATTACH '{other}' AS o; BEGIN; {WRITE_BOTH}; COMMIT; DETACH o");
+        let wrapped = format!("ATTACH '{other}' AS o; BEGIN; {WRITE_BOTH}; COMMIT; DETACH \"O\"");
         fixture.run(["exec", "m/x.db", &wrapped]).expect_success();
         let holder = fixture.command(["run", other, "--", "sh", "-c", "echo held; read line"]);
         let holder = Peer::spawn(holder);
@@ -736,6 +748,27 @@ fn scripts_that_attach_each_other_do_not_wait_for_each_other() {
 }
 
 #[test]
+fn the_waits_for_attached_databases_end_at_one_deadline() {
+    let fixture = with_others();
+    let hold = |db, script| {
+        let holder = Peer::spawn(fixture.command(["run", db, "--", "sh", "-c", script]));
+        holder.expect("held");
+        holder
+    };
+    let _always = hold("z/o.db", "echo held; read line");
+    let _for_a_while = hold("a/o.db", "echo held; sleep 3");
+    let script = "ATTACH 'a/o.db' AS a; ATTACH 'z/o.db' AS z; SELECT 1";
+    let args = ["exec", "m/x.db", "--timeout", "4s", script];
+    let (output, took) = wait::timed(|| fixture.run(args));
+    let message = output.expect_failure(75);
+    assert!(
+        message.contains("ATTACH z/o.db: write lock timeout after 4s"),
+        "{message}"
+    );
+    assert!(took.as_secs() < 7, "{took:?}");
+}
+
+#[test]
 fn a_database_that_cannot_be_locked_is_not_attached() {
     let fixture = with_others();
     for (script, why) in [
@@ -746,6 +779,15 @@ fn a_database_that_cannot_be_locked_is_not_attached() {
         (
             "ATTACH 'a' || '/o.db' AS o; SELECT 1",
             "write its path as a text",
+        ),
+        ("DETACH o", "no database is attached as o"),
+        (
+            "DELETE FROM t; DETACH main",
+            "no database is attached as main",
+        ),
+        (
+            "ATTACH 'a/o.db' AS o; DETACH o; DETACH DATABASE x",
+            "statement 3, line 1: no database is attached as x",
         ),
     ] {
         let message = fixture.run(["exec", "m/x.db", script]).expect_failure(1);

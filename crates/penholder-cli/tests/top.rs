@@ -479,6 +479,16 @@ fn wait_for_question(top: &Terminal, signal: &str, pid: u32) {
     });
 }
 
+/// Waits until the screen shows that nothing was sent, and no question: the same words may still be
+/// there from an answer before.
+fn wait_for_refusal(top: &Terminal) {
+    top.wait_until("the answer", |screen| {
+        screen.contains("nothing was sent")
+            && !screen.contains("y: yes")
+            && !screen.contains("y sends it")
+    });
+}
+
 #[test]
 fn term_after_yes_ends_the_holder_and_the_first_waiter_gets_the_lock() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -494,7 +504,7 @@ fn term_after_yes_ends_the_holder_and_the_first_waiter_gets_the_lock() {
         wait_for_question(&top, "TERM", holder.pid());
         assert!(top.contents().contains("penholder run x.db"), "{no:?}");
         top.type_keys(no);
-        top.wait_until("the answer", |screen| screen.contains("nothing was sent"));
+        wait_for_refusal(&top);
     }
     std::thread::sleep(Duration::from_millis(200));
     assert!(!fixture.is_lock_free(), "no signal was sent");
@@ -722,7 +732,7 @@ fn holder_and_queue_stay_in_small_windows() {
             words.join(" ").contains(&ask) && screen.contains("y: yes")
         });
         top.type_keys("n");
-        top.wait_until("the answer", |screen| screen.contains("nothing was sent"));
+        wait_for_refusal(&top);
     }
     top.resize((2, 20));
     top.type_keys("K");

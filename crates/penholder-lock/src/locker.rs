@@ -77,6 +77,7 @@ impl WriteLocker {
     /// Gives a lock file that has to be created the permission bits and the group of this file
     /// instead, if the database that [`permissions_like`](Self::permissions_like) names does not
     /// exist yet.
+    #[doc(hidden)]
     #[must_use]
     pub fn stand_in(self, file: impl Into<PathBuf>) -> Self {
         let file = Some(file.into());

@@ -153,6 +153,30 @@ fn events_since_the_last_snapshot_are_reported_once() {
 }
 
 #[test]
+fn events_that_gave_way_to_later_ones_are_missed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    let _holding = LockPeer::holding(&path);
+    let time_out = |label: &str| {
+        let locker = WriteLocker::at(&path).unwrap().label(label);
+        let timeout = Duration::from_millis(1);
+        assert!(locker.acquire(timeout).unwrap_err().is_timeout());
+    };
+    time_out("first");
+    let begin = snapshot(&path);
+    // Timeouts with different labels are different events; of one that happens again, only the
+    // last number is kept.
+    for number in 0..70 {
+        time_out(&number.to_string());
+        time_out("again");
+    }
+    let events = snapshot(&path).events_since(&begin);
+    let times: u32 = events.events.iter().map(|event| event.count).sum();
+    assert_eq!((events.events.len(), times), (64, 63 + 70));
+    assert_eq!(events.missed, 140 - u64::from(times));
+}
+
+#[test]
 fn counts_start_again_with_a_rebuilt_queue_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = lock_file(directory.path());

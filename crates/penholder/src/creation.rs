@@ -30,8 +30,6 @@ use crate::{sidecar, sys};
 
 /// The operation, for errors.
 const CREATE: &str = "open database";
-/// How the name of the directory begins that has a database without a name.
-const UNNAMED: &str = ".penholder-create-";
 /// How many bytes of the path of an unnamed database follow that of the directory.
 const LONGEST_NAME: usize = 32;
 
@@ -119,7 +117,7 @@ struct Unnamed {
 impl Unnamed {
     fn next_to(location: &Location) -> Result<Self> {
         let directory = tempfile::Builder::new()
-            .prefix(UNNAMED)
+            .prefix(sidecar::UNFINISHED_DATABASE)
             .tempdir_in(location.directory())
             .map_err(|error| failed(location)(without_path(&error)))?;
         let _open = File::open(directory.path()).map_err(failed(location))?;

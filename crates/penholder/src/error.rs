@@ -1062,6 +1062,12 @@ pub(crate) fn busy_code() -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)
 }
 
+/// What SQLite says of a collation, and of a function, that this process does not define.
+pub(crate) const NO_COLLATION: &str = "no such collation sequence: ";
+pub(crate) const NO_FUNCTION: &str = "no such function: ";
+/// The same of a function in the schema.
+pub(crate) const UNKNOWN_FUNCTION: &str = "unknown function: ";
+
 /// Looks for files that explain why SQLite may not write the database.
 fn obstacle(what: &str, database: &Path, error: &rusqlite::Error) -> Option<Obstacle> {
     let is_reading = matches!(what, "query" | "read");
@@ -1087,12 +1093,11 @@ fn next_step(what: &str, error: &rusqlite::Error) -> Option<&'static str> {
     if text.contains("cannot VACUUM") {
         return Some("use `vacuum`");
     }
-    let is_missing = |missing| text.contains(missing);
-    if ["no such collation sequence: ", "unknown function: "]
-        .into_iter()
-        .any(is_missing)
-        || what == "vacuum" && text.contains("no such function: ")
-    {
+    // In other operations a function is rather misspelt in the statement.
+    let is_of_schema = text.contains(NO_COLLATION)
+        || text.contains(UNKNOWN_FUNCTION)
+        || what == "vacuum" && text.contains(NO_FUNCTION);
+    if is_of_schema {
         return Some("run this in the program that defines it (`OpenOptions::connection_hook`)");
     }
     Some(match error.sqlite_error_code()? {

@@ -1,4 +1,4 @@
-//! The files that SQLite keeps next to a database.
+//! The files that SQLite keeps next to a database, and those that penholder makes there.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,17 @@ pub(crate) const WAL: &str = "-wal";
 pub(crate) const SHM: &str = "-shm";
 const JOURNAL: &str = "-journal";
 
-/// The length of the longest of them.
+/// How the name of a directory begins in which a database is being created.
+pub(crate) const UNFINISHED_DATABASE: &str = ".penholder-create-";
+/// How the name of a backup begins until it is complete.
+pub(crate) const UNFINISHED_BACKUP: &str = ".penholder-backup-";
+/// How the name begins of a copy of a backup, or of an empty database, that is about to be restored.
+pub(crate) const UNFINISHED_RESTORE: &str = ".penholder-restore-";
+/// All of them.
+pub(crate) const UNFINISHED: [&str; 3] =
+    [UNFINISHED_DATABASE, UNFINISHED_BACKUP, UNFINISHED_RESTORE];
+
+/// The length of the longest suffix of SQLite.
 pub(crate) const SUFFIX_MAX: usize = JOURNAL.len();
 
 /// Returns the path of the WAL.

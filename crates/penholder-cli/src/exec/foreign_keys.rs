@@ -5,6 +5,7 @@ use std::fmt;
 
 use penholder::rusqlite::types::{FromSql, FromSqlResult, ToSqlOutput, ValueRef};
 use penholder::rusqlite::{self, Connection, ToSql};
+use penholder_core::one_line;
 
 use crate::failure::{FAILED, Failure, say};
 
@@ -29,7 +30,7 @@ impl ToSql for TableName {
 
 impl fmt::Display for TableName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&String::from_utf8_lossy(&self.0))
+        one_line(String::from_utf8_lossy(&self.0)).fmt(f)
     }
 }
 
@@ -65,12 +66,13 @@ impl ForeignKeyCheck {
         Ok(Some(Self { before }))
     }
 
-    /// Refuses violations that were not there before, as far as that is known. `shell` is the command for SQLite's
-    /// shell.
+    /// Refuses violations that were not there before, as far as that is known. `shell` is the
+    /// command for SQLite's shell.
     pub(super) fn end(mut self, connection: &Connection, shell: &str) -> Result<(), Failure> {
         let found = violations(connection, |table, error| {
             say(format!(
-                "the foreign keys of table \"{table}\" cannot be checked: {error}"
+                "the foreign keys of table \"{table}\" cannot be checked: {}",
+                one_line(error)
             ));
         })?;
         let mut is_new = |violation: &Violation| match self.before.get_mut(violation) {

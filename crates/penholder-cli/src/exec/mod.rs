@@ -120,7 +120,7 @@ impl<'a> Job<'a> {
     /// Runs the SQL. A database that is missing is created by it, or not at all.
     fn run(&self) -> Result<Executed, Failure> {
         let args = self.args;
-        self.locks.take_first(args)?;
+        self.locks.take_first()?;
         let mut options = args.target.options().timeout(args.timeout.timeout);
         if let Some(label) = &args.label {
             options = options.label(label);
@@ -194,7 +194,7 @@ impl<'a> Job<'a> {
             });
         }
         db.try_write_on_this_thread(|tx| {
-            self.locks.take_rest(self.args)?;
+            self.locks.take_rest()?;
             self.interruption.set_outcome(UNCOMMITTED);
             let note_both = |sql: &str| {
                 tx.note_statement(sql);

@@ -7,7 +7,8 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use penholder::lock::{WriteGuard, WriteLocker};
+use penholder::lock::{Deadline, WriteGuard, WriteLocker};
+use penholder_core::{one_line, shell_path};
 
 use super::plan::{Action, Plan, refused};
 use crate::args::Exec;
@@ -20,6 +21,8 @@ use crate::sys::{open_file, permission};
 pub(super) struct OtherLocks<'a> {
     /// In the order in which they are taken.
     wanted: Vec<Wanted<'a>>,
+    /// One for all of them.
+    deadline: Deadline,
     held: RefCell<Vec<WriteGuard>>,
 }
 
@@ -46,25 +49,28 @@ impl<'a> OtherLocks<'a> {
         let path = |one: &Wanted<'_>| -> PathBuf { one.locker.lock_file().to_owned() };
         wanted.sort_by_key(path);
         wanted.dedup_by_key(|one| path(one));
-        let held = RefCell::default();
-        Ok(Self { wanted, held })
+        Ok(Self {
+            wanted,
+            deadline: Deadline::after(args.timeout.timeout),
+            held: RefCell::default(),
+        })
     }
 
     /// Takes the locks that come before that of the database itself.
-    pub(super) fn take_first(&self, args: &Exec) -> Result<(), Failure> {
-        self.take(args, true)
+    pub(super) fn take_first(&self) -> Result<(), Failure> {
+        self.take(true)
     }
 
     /// Takes the other locks, with that of the database itself held.
-    pub(super) fn take_rest(&self, args: &Exec) -> Result<(), Failure> {
-        self.take(args, false)
+    pub(super) fn take_rest(&self) -> Result<(), Failure> {
+        self.take(false)
     }
 
-    fn take(&self, args: &Exec, first: bool) -> Result<(), Failure> {
+    fn take(&self, first: bool) -> Result<(), Failure> {
         for one in self.wanted.iter().filter(|one| one.is_first == first) {
-            let guard = one.locker.acquire(args.timeout.timeout).map_err(|error| {
-                let place = format!("{}: ATTACH {}", one.statement.place(), one.file);
-                Failure::from(error).within(&place)
+            let guard = one.locker.acquire_until(&self.deadline).map_err(|error| {
+                let (place, file) = (one.statement.place(), one_line(&one.file));
+                Failure::from(error).at(&format!("{place}: ATTACH {file}"))
             })?;
             guard.note_statement(one.statement.sql);
             self.held.borrow_mut().push(guard);
@@ -100,7 +106,7 @@ fn lock_of<'a>(
         return Err(refused(statement, &why));
     }
     if !path.exists() {
-        let word = penholder_core::shell_path(path);
+        let (file, word) = (one_line(file), shell_path(path));
         let why = format!(
             "ATTACH {file}: there is no such database, and a failed script would leave an empty \
              one: nothing was written: check the name, or create it first: penholder exec {word} ''"
@@ -116,7 +122,7 @@ fn lock_of<'a>(
     let locker = target
         .options()
         .locker(path)
-        .map_err(|error| Failure::from(error).within(&statement.place()))?;
+        .map_err(|error| Failure::from(error).at(&statement.place()))?;
     if locker.lock_file() == own {
         return Ok(None);
     }

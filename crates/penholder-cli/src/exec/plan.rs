@@ -15,7 +15,7 @@
 
 use std::path::Path;
 
-use penholder_core::shell_path;
+use penholder_core::{one_line, shell_path};
 
 use super::kind::Kind;
 use super::pragma::{Effect, Pragma};
@@ -48,8 +48,9 @@ pub(super) enum Action {
     MustRestore(Pragma),
     /// Open the other database in the file that has this name.
     Attach(String),
-    /// Do not run it: the end of the connection does the same.
-    Skip,
+    /// Do not run it: the end of the connection does the same to the database with this name,
+    /// which must be attached.
+    Detach(String),
 }
 
 /// What a script does.
@@ -150,7 +151,7 @@ pub(super) fn without_effect(
     target: &AdvisedTarget,
 ) -> Failure {
     let next = pragma.next_step(target);
-    let name = &pragma.name;
+    let name = one_line(&pragma.name);
     refused(
         statement,
         &format!("PRAGMA {name}: {why}: nothing was written: {next}"),
@@ -178,7 +179,7 @@ fn refuse_pragma(
     pragma: &Pragma,
     target: &AdvisedTarget,
 ) -> Result<(), Failure> {
-    let name = &pragma.name;
+    let name = one_line(&pragma.name);
     let refuse = |why: &str| Err(refused(statement, &format!("PRAGMA {name}: {why}")));
     let Some(entry) = pragma.entry() else {
         if pragma.is_known()? {
@@ -197,9 +198,9 @@ fn refuse_pragma(
         );
     }
     if pragma.has_wrong_value() {
-        let value = pragma.value.as_deref().unwrap_or_default();
+        let value = one_line(pragma.value.as_deref().unwrap_or_default());
         return refuse(&format!(
-            "`{value}` is no value of it: nothing was written: see https://sqlite.org/pragma.html"
+            "`{value}` is not one of its values: nothing was written: see https://sqlite.org/pragma.html"
         ));
     }
     match entry.effect {
@@ -308,7 +309,11 @@ impl Script<'_, '_> {
                  script: nothing was written: leave TEMP out to keep it, or put the statements \
                  that use it after it",
             )),
-            Kind::Detach if !self.is_followed(index) => Ok(Action::Skip),
+            Kind::Detach if !self.is_followed(index) => {
+                let name = Tokens::significant(statement.sql).last();
+                let name = name.map_or_else(String::new, |name| name.value().into_owned());
+                Ok(Action::Detach(name))
+            }
             Kind::Detach => Err(refused(
                 statement,
                 "SQLite does not detach in a transaction, and the statements run in one: nothing \
@@ -455,7 +460,7 @@ mod tests {
             ("PRAGMA foreign_key=ON", "no such pragma"),
             (
                 "PRAGMA foreign_keys=banana; SELECT 1",
-                "`banana` is no value",
+                "`banana` is not one of its values",
             ),
             ("EXPLAIN PRAGMA query_only=1", "leave EXPLAIN out"),
             ("PRAGMA wal_checkpoint", "penholder checkpoint x.db"),

@@ -20,7 +20,7 @@ pub(super) struct Preset {
 struct Found {
     /// The first value of each pragma, by its name.
     before: BTreeMap<String, Option<String>>,
-    /// The first error, by the SQL of its statement.
+    /// The errors, by the SQL of their statements.
     errors: BTreeMap<String, String>,
 }
 
@@ -94,10 +94,14 @@ impl Found {
             self.note(connection, &setting.pragma);
             run(connection, &setting.sql)
         };
-        if let Err(error) = done {
-            let text = penholder::Error::from(error).to_string();
-            self.errors.insert(setting.sql.clone(), text);
-        }
+        // The connection may be opened again: only what it met last counts.
+        match done {
+            Ok(()) => self.errors.remove(&setting.sql),
+            Err(error) => {
+                let text = penholder::Error::from(error).to_string();
+                self.errors.insert(setting.sql.clone(), text)
+            }
+        };
     }
 }
 

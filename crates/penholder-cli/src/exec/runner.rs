@@ -3,6 +3,7 @@
 use penholder::rusqlite::fallible_iterator::FallibleIterator;
 use penholder::rusqlite::{self, Batch, Connection, ffi};
 use penholder::{Executed, RowSet, column_names};
+use penholder_core::one_line;
 
 use super::foreign_keys::ForeignKeyCheck;
 use super::plan::{Action, Plan, Step, refused, without_effect};
@@ -66,7 +67,7 @@ impl Runner<'_> {
         };
         match &step.action {
             Action::Run | Action::Attach(_) => run(done),
-            Action::Skip => Ok(()),
+            Action::Detach(name) => refuse_unattached(connection, statement, name),
             Action::RunAndCheck(pragma) => {
                 if pragma.name == "incremental_vacuum" {
                     self.refuse_other_vacuum(connection, statement, pragma)?;
@@ -245,6 +246,26 @@ fn current(
     read.map_err(|error| explain(statement, error))
 }
 
+/// Refuses to detach what is not attached, as SQLite does.
+fn refuse_unattached(
+    connection: &Connection,
+    statement: &ScriptStatement<'_>,
+    name: &str,
+) -> Result<(), Failure> {
+    // The first two are `main` and `temp`.
+    let ask = "SELECT count(*) FROM pragma_database_list \
+               WHERE seq >= 2 AND name = ?1 COLLATE NOCASE";
+    let found: i64 = connection.query_row(ask, [name], |row| row.get(0))?;
+    if found > 0 {
+        return Ok(());
+    }
+    let why = format!(
+        "no database is attached as {}: nothing was written: check the name",
+        one_line(name)
+    );
+    Err(refused(statement, &why))
+}
+
 /// Stores the encoding of a database without tables: SQLite does that with the first table.
 fn store_encoding(connection: &Connection) -> rusqlite::Result<()> {
     let ask = "SELECT count(*) FROM sqlite_schema";
@@ -272,7 +293,7 @@ fn explain(statement: &ScriptStatement<'_>, error: rusqlite::Error) -> Failure {
 pub(super) fn explain_write(statement: &ScriptStatement<'_>, error: penholder::Error) -> Failure {
     match error.sqlite_error() {
         Some(rusqlite::Error::SqlInputError { msg, offset, .. }) => {
-            let why = statement.at_line(msg, *offset);
+            let why = one_line(statement.at_line(msg, *offset));
             refused(statement, &format!("run SQL: {why}: nothing was written"))
         }
         Some(_) if !error.is_timeout() && !error.has_kept_changes() => {

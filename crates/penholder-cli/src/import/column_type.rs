@@ -96,7 +96,7 @@ impl ColumnType {
             _ => number::numeric(json),
         };
         match number {
-            None => Err(format!("{} is no number", shown(json))),
+            None => Err(format!("{} is not a number", shown(json))),
             Some(Ok(number)) => Ok(number.into()),
             Some(Err(loss)) => Err(self.refusal(json, loss)),
         }
@@ -115,7 +115,9 @@ impl ColumnType {
             None => {}
         }
         let word = shown(word);
-        Err(format!("{word} is no integer, as the key of a row is"))
+        Err(format!(
+            "{word} is not an integer, as the key of a row has to be"
+        ))
     }
 
     /// An R-Tree keeps 24 bits of a coordinate. It rounds a fraction so that the area grows;

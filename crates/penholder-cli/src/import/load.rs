@@ -383,7 +383,7 @@ impl<'a> Insert<'a> {
             match statement.raw_execute() {
                 Ok(0) => return Ok(Fate::Ignored),
                 Ok(_) => return Ok(Fate::Inserted),
-                Err(error) => replaces = meets_key(&error),
+                Err(error) => replaces = meets_key(&error, self.table),
             }
         }
         let statement = &mut prepared.insert;
@@ -403,13 +403,16 @@ impl<'a> Insert<'a> {
     }
 }
 
-/// Whether a row was refused because another one has its key.
-fn meets_key(error: &rusqlite::Error) -> bool {
+/// Whether a row was refused because another one of its table has its key; a trigger may meet a
+/// key of another table.
+fn meets_key(error: &rusqlite::Error, table: &Table) -> bool {
     let code = error.sqlite_error().map(|error| error.extended_code);
     let codes = [
         ffi::SQLITE_CONSTRAINT_UNIQUE,
         ffi::SQLITE_CONSTRAINT_PRIMARYKEY,
         ffi::SQLITE_CONSTRAINT_ROWID,
     ];
-    code.is_some_and(|code| codes.contains(&code))
+    let text = error.to_string();
+    let key = text.strip_prefix("UNIQUE constraint failed: ");
+    code.is_some_and(|code| codes.contains(&code)) && key.is_some_and(|key| table.has_key(key))
 }

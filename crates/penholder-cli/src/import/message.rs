@@ -266,7 +266,7 @@ fn why(args: &Import, source: &Source, stop: Stop) -> String {
             };
             let why = error
                 .sqlite_error()
-                .map_or_else(|| error.to_string(), ToString::to_string);
+                .map_or_else(|| error.to_string(), |error| one_line(error).to_string());
             format!("import: {file}: {rows}: refused at the commit: {why}")
         }
         Stop::Database(error) if error.is_timeout() => format!("{error}\n  {WAIT_LONGER}"),

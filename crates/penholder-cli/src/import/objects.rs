@@ -4,16 +4,15 @@
 //! Only as much is read as finds the end of an object. Whether an object is well-formed is
 //! seen when it is parsed.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Take};
+use std::io::{self, BufRead, BufReader};
 
 use super::row::{MAX_ROW_BYTES, ReadError};
-use super::source::Source;
+use super::source::{Source, Text};
 
 /// The objects of a file.
 #[derive(Debug)]
 pub(crate) struct Objects {
-    text: BufReader<Take<File>>,
+    text: BufReader<Text>,
     offset: u64,
     place: Place,
     object: Vec<u8>,

@@ -1,18 +1,17 @@
 //! Splits CSV text into records.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Take};
+use std::io::{self, BufRead, BufReader};
 
 use super::format::{Dialect, other_delimiter};
 use super::record::{Record, RecordBuilder};
 use super::row::{MAX_ROW_BYTES, ReadError};
-use super::source::Source;
+use super::source::{Source, Text};
 use crate::args::EmptyLines;
 
 /// Records that are not yet checked against a table.
 #[derive(Debug)]
 pub(crate) struct Records {
-    text: BufReader<Take<File>>,
+    text: BufReader<Text>,
     delimiter: u8,
     quote: Option<u8>,
     offset: u64,
@@ -90,30 +89,11 @@ impl Records {
         Err(malformed(self.start, why))
     }
 
-    /// Reads the next record. Empty lines are skipped. Returns `false` if there is none.
+    /// Reads the next record. Returns `false` if there is none.
     pub(crate) fn read(&mut self, record: &mut Record) -> Result<bool, ReadError> {
-        if self.has_one_column && self.empty_lines != Some(EmptyLines::Skip) {
-            self.end_line()?;
-            self.start = self.offset;
-            if self
-                .text
-                .fill_buf()?
-                .first()
-                .is_some_and(|&byte| is_line_end(byte))
-                && self.empty_lines.is_none()
-            {
-                let why = "the empty line may be a row with an empty field: give --empty-lines row \
-                           or --empty-lines skip";
-                return Err(malformed(self.start, why));
-            }
-            if self.text.fill_buf()?.is_empty() {
-                return Ok(false);
-            }
-        } else if !self.skip_line_ends()? {
-            self.start = self.offset;
+        if !self.begin()? {
             return Ok(false);
         }
-        self.start = self.offset;
         let mut builder = RecordBuilder::reusing(record);
         let mut state = State::FieldStart;
         loop {
@@ -153,6 +133,25 @@ impl Records {
         Ok(true)
     }
 
+    /// Goes to the beginning of the next record. Returns `false` if there is none. Empty lines are
+    /// skipped, unless one may be a row.
+    fn begin(&mut self) -> Result<bool, ReadError> {
+        let skips = !self.has_one_column || self.empty_lines == Some(EmptyLines::Skip);
+        if skips {
+            self.skip_line_ends()?;
+        } else {
+            self.end_line()?;
+        }
+        self.start = self.offset;
+        let next = self.text.fill_buf()?.first().copied();
+        if !skips && self.empty_lines.is_none() && next.is_some_and(is_line_end) {
+            let why = "the empty line may be a row with an empty field: give --empty-lines row \
+                       or --empty-lines skip";
+            return Err(malformed(self.start, why));
+        }
+        Ok(next.is_some())
+    }
+
     /// Skips the LF of a CR LF whose CR ended the last record.
     fn end_line(&mut self) -> io::Result<()> {
         if self.after_cr && self.text.fill_buf()?.first() == Some(&b'\n') {
@@ -163,7 +162,7 @@ impl Records {
         Ok(())
     }
 
-    fn skip_line_ends(&mut self) -> io::Result<bool> {
+    fn skip_line_ends(&mut self) -> io::Result<()> {
         loop {
             let chunk = self.text.fill_buf()?;
             let length = chunk.len();
@@ -171,7 +170,7 @@ impl Records {
             self.text.consume(ends);
             self.offset += ends as u64;
             if ends < length || length == 0 {
-                return Ok(length > 0);
+                return Ok(());
             }
         }
     }

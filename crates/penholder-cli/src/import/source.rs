@@ -1,5 +1,7 @@
 //! The file to import. It can be read twice.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -25,6 +27,17 @@ pub(crate) struct Source {
     file: File,
     /// Where its text begins and ends.
     start: u64,
+    end: u64,
+    /// The lines at offsets that were asked for: the same ones are asked for after each batch.
+    lines: RefCell<BTreeMap<u64, u64>>,
+}
+
+/// Reads the text of a file. It has a position of its own: the line of a row is looked for while
+/// other rows are read.
+#[derive(Debug)]
+pub(crate) struct Text {
+    file: File,
+    at: u64,
     end: u64,
 }
 
@@ -76,6 +89,7 @@ impl Source {
             file,
             start,
             end,
+            lines: RefCell::default(),
         })
     }
 
@@ -89,16 +103,26 @@ impl Source {
         self.end - self.start
     }
 
-    /// Reads its text from the beginning. Use one such reader at a time: they share the
-    /// position in the file.
-    pub(crate) fn read(&self) -> io::Result<io::Take<File>> {
-        let mut file = self.file.try_clone()?;
-        file.seek(SeekFrom::Start(self.start))?;
-        Ok(file.take(self.len()))
+    /// Reads its text from the beginning.
+    pub(crate) fn read(&self) -> io::Result<Text> {
+        Ok(Text {
+            file: self.file.try_clone()?,
+            at: self.start,
+            end: self.end,
+        })
     }
 
     /// The number of the line at this offset.
     pub(crate) fn line_at(&self, offset: u64) -> io::Result<u64> {
+        if let Some(line) = self.lines.borrow().get(&offset) {
+            return Ok(*line);
+        }
+        let line = self.count_lines(offset)?;
+        self.lines.borrow_mut().insert(offset, line);
+        Ok(line)
+    }
+
+    fn count_lines(&self, offset: u64) -> io::Result<u64> {
         let mut text = BufReader::new(self.read()?);
         let mut lines = Lines::default();
         let mut left = offset.saturating_sub(self.start);
@@ -117,6 +141,18 @@ impl Source {
             }
             text.consume(length);
         }
+    }
+}
+
+impl Read for Text {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let most = left.min(buffer.len());
+        // All readers of the file share the position that the kernel keeps.
+        self.file.seek(SeekFrom::Start(self.at))?;
+        let length = self.file.read(&mut buffer[..most])?;
+        self.at += length as u64;
+        Ok(length)
     }
 }
 

@@ -6,7 +6,7 @@ use penholder_core::{one_line, shown_path};
 
 use super::column_type::{self, ColumnType};
 use crate::failure::{FAILED, Failure};
-use crate::sql_text::quoted;
+use crate::sql_text::{Tokens, quoted};
 
 /// The names that SQLite has for the key of a row, unless a column has the same name.
 const ROWIDS: [&str; 3] = ["rowid", "oid", "_rowid_"];
@@ -225,6 +225,14 @@ impl Table {
         }
     }
 
+    /// Whether SQLite calls a key of this table so: `t.a, t.b`, or an index on an expression, which
+    /// may be that of another table.
+    pub(crate) fn has_key(&self, key: &str) -> bool {
+        let (table, rest) = key.split_at_checked(self.name.len()).unwrap_or((key, ""));
+        let is_named = table.eq_ignore_ascii_case(&self.name) && rest.starts_with('.');
+        is_named || key.starts_with("index '")
+    }
+
     /// The name of the column with this number.
     pub(crate) fn name(&self, number: usize) -> &str {
         self.columns.get(number).map_or("", |column| &column.name)
@@ -349,15 +357,12 @@ fn has_replace_clause(sql: &str) -> bool {
 
 /// The module of a virtual table, in lower case. `None` if this SQL creates another one.
 fn module(sql: &str) -> Option<String> {
-    let sql = sql.to_ascii_lowercase();
-    let words = sql.split([' ', '\t', '\r', '\n', '(']);
-    let mut words = words.filter(|word| !word.is_empty());
-    if words.next() != Some("create") || words.next() != Some("virtual") {
+    let mut tokens = Tokens::significant(sql);
+    if !tokens.next()?.is("CREATE") || !tokens.next()?.is("VIRTUAL") {
         return None;
     }
-    words.find(|word| *word == "using");
-    let module = words.next().unwrap_or_default();
-    Some(module.trim_matches(['"', '`', '[', ']', '\'']).to_owned())
+    tokens.find(|token| token.is("USING"))?;
+    Some(tokens.next()?.value().to_ascii_lowercase())
 }
 
 #[cfg(test)]
@@ -412,6 +417,10 @@ mod tests {
             ("CREATE VIRTUAL TABLE t USING fts5(a)", Some("fts5")),
             (
                 "create  virtual\ntable \"t\" using\t\"RTree\" (id, a, b)",
+                Some("rtree"),
+            ),
+            (
+                "CREATE VIRTUAL TABLE \"now using fts5\" USING/* a */rtree(id, a, b)",
                 Some("rtree"),
             ),
             ("CREATE TABLE t(a)", None),

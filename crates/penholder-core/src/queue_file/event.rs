@@ -55,23 +55,31 @@ impl EventRecord {
 }
 
 /// Returns the place for an event, where `kinds` has number and kind of the event in each place:
-/// that of the oldest, unless its kind is rare. Then it is the oldest of a kind that is not.
+/// a place that has had none, or that of the oldest, unless its kind is rare. Then it is that of
+/// the oldest of a kind that is not.
 pub(super) fn place_for(number: u64, kinds: &[(u64, u64)]) -> usize {
     let places = u64::try_from(kinds.len()).unwrap_or(1).max(1);
     let usual = usize::try_from(number % places).unwrap_or(0);
-    let is_empty = |place: usize| kinds.get(place).is_none_or(|(number, _)| *number == 0);
-    let count = |kind: u64| kinds.iter().filter(|(_, one)| *one == kind).count();
-    let is_rare = |place: usize| {
-        kinds
-            .get(place)
-            .is_some_and(|(_, kind)| count(*kind) <= KEPT_OF_KIND)
-    };
-    if is_empty(usual) || !is_rare(usual) {
+    let number_in = |place: usize| kinds.get(place).map_or(0, |(number, _)| *number);
+    // While an event is written, its place has no number. If the process dies with it, the place
+    // is taken when its turn comes.
+    if number_in(usual) == 0 {
         return usual;
     }
-    let others = (0..kinds.len()).filter(|&place| !is_empty(place) && !is_rare(place));
-    let oldest = others.min_by_key(|&place| kinds.get(place).map(|(number, _)| *number));
-    oldest.unwrap_or(usual)
+    let count = |kind: u64| kinds.iter().filter(|(_, one)| *one == kind).count();
+    let is_rare = |place: &usize| {
+        let kind = kinds.get(*place);
+        kind.is_some_and(|(_, kind)| count(*kind) <= KEPT_OF_KIND)
+    };
+    let mut all = (usual..kinds.len()).chain(0..usual);
+    let unused = all.find(|&place| kinds.get(place) == Some(&(0, 0)));
+    // A number that was not yet given is garbage, and the oldest.
+    let age = |place: &usize| number.wrapping_sub(number_in(*place));
+    let written = || (0..kinds.len()).filter(|&place| number_in(place) != 0);
+    unused
+        .or_else(|| written().filter(|place| !is_rare(place)).max_by_key(age))
+        .or_else(|| written().max_by_key(age))
+        .unwrap_or(usual)
 }
 
 /// Reads the event in a place, and its number. `word` reads the word at an offset.
@@ -127,8 +135,22 @@ mod tests {
         kinds[0] = (70, 2);
         assert_eq!(place_for(128 + 5, &kinds), 1);
         let rare: Vec<(u64, u64)> = (1..=64).map(|number| (number, number)).collect();
-        assert_eq!(place_for(64 + 5, &rare), 5);
+        assert_eq!(place_for(64 + 5, &rare), 0);
         assert_eq!(place_for(7, &[(0, 0); 64]), 7);
+    }
+
+    /// Numbers are given to events that are merged too, which need no place.
+    #[test]
+    fn every_place_is_used_whatever_the_numbers() {
+        let mut kinds = [(0, 0); 64];
+        for number in (0..).step_by(2).take(200) {
+            kinds[place_for(number, &kinds)] = (number + 1, 2);
+        }
+        let mut kept = kinds.map(|(number, _)| number);
+        kept.sort_unstable();
+        assert_eq!((kept[0], kept[63]), (2 * 136 + 1, 2 * 199 + 1));
+        kinds[9].0 = u64::MAX;
+        assert_eq!(place_for(500, &kinds), 9, "garbage");
     }
 
     #[test]

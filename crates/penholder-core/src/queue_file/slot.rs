@@ -40,6 +40,8 @@ use crate::turnstile::{Memory, SLOTS, SlotIndex, Word};
 const CANDIDATES_MAX: usize = 8;
 /// How often a queue file that is replaced meanwhile is tried again.
 const OCCUPY_TRIES: u32 = 4;
+/// How often another place for an event is tried if another process has claimed the first one.
+const CLAIMS_MAX: u32 = 4;
 
 /// Why a process has no slot.
 #[derive(Debug)]
@@ -325,15 +327,32 @@ impl Slot {
                 event.merge(&earlier);
                 place
             }
-            None => {
-                let number_in = |place| self.u64(layout::event(place).0).load(SeqCst);
-                let kinds: Vec<_> = (0..EVENTS)
-                    .map(|place| (number_in(place), kind(place)))
-                    .collect();
-                place_for(number, &kinds)
-            }
+            None => self.claim_place(number),
         };
         self.write_event(place, number, &event);
+    }
+
+    /// Claims a place for the event with this number.
+    fn claim_place(&self, number: u64) -> usize {
+        let words = |place| {
+            let (at, _) = layout::event(place);
+            [at, at + 8].map(|at| self.u64(at))
+        };
+        let mut place = 0;
+        for _ in 0..CLAIMS_MAX {
+            let kinds = std::array::from_fn::<_, EVENTS, _>(|place| {
+                let [number, kind] = words(place).map(|word| word.load(SeqCst));
+                (number, kind)
+            });
+            place = place_for(number, &kinds);
+            let (found, _) = kinds[place];
+            // Another process may have claimed it meanwhile.
+            let [at, _] = words(place);
+            if at.compare_exchange(found, 0, SeqCst, SeqCst).is_ok() {
+                break;
+            }
+        }
+        place
     }
 
     fn write_event(&self, place: usize, number: u64, event: &EventRecord) {

@@ -56,7 +56,8 @@ pub struct Event {
     /// The other process that was involved, if it is known; of a long hold the process that had
     /// SQLite's lock meanwhile.
     pub other: Option<u32>,
-    /// How long it took: the hold, or the wait; if it happened several times, the longest. Zero for [`EventKind::Combined`].
+    /// How long it took: the hold, or the wait; if it happened several times, the longest. Zero for
+    /// [`EventKind::Combined`].
     pub duration: Duration,
     /// How many writes were executed for other processes; zero for all kinds but
     /// [`EventKind::Combined`].

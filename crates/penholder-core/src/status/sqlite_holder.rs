@@ -58,7 +58,7 @@ pub struct SqliteHolder {
     /// The lock that it has; of several the one that keeps most others out.
     pub lock: SqliteLock,
     /// Whether it neither has the write lock nor works under it: a program that does not know of
-    /// the write lock.
+    /// the write lock. A read transaction and a recovery need no write lock.
     pub is_outsider: bool,
 }
 
@@ -119,10 +119,11 @@ impl SqliteLock {
     /// Returns which of them a lock on the `-shm` file is, if it is one.
     fn on_index(lock: &LockSeen) -> Option<Self> {
         let covers = |byte| lock.exclusive && (lock.first..=lock.last).contains(&byte);
-        if covers(WAL_WRITE) {
-            Some(Self::Write)
+        // Who recovers has the write lock too, and the kernel joins neighbouring locks.
+        if covers(WAL_RECOVER) {
+            Some(Self::Recovery)
         } else {
-            covers(WAL_RECOVER).then_some(Self::Recovery)
+            covers(WAL_WRITE).then_some(Self::Write)
         }
     }
 }
@@ -166,7 +167,7 @@ impl SqliteHolder {
         Some(Self {
             process: Process::of(pid),
             lock,
-            is_outsider: lock != SqliteLock::Shared
+            is_outsider: !matches!(lock, SqliteLock::Shared | SqliteLock::Recovery)
                 && lock_file.is_some_and(|lock_file| !is_under(pid, &takers, lock_file)),
         })
     }
@@ -232,11 +233,10 @@ impl fmt::Display for SqliteHolder {
             return write!(f, "another connection of this process {}", self.lock);
         }
         write!(f, "{} {}", self.process, self.lock)?;
-        match self.lock {
-            SqliteLock::Shared | SqliteLock::Recovery => Ok(()),
-            _ if self.is_outsider => f.write_str(" without the write lock"),
-            _ => Ok(()),
+        if self.is_outsider {
+            f.write_str(" without the write lock")?;
         }
+        Ok(())
     }
 }
 
@@ -286,7 +286,9 @@ mod tests {
         }
         for (lock, found) in [
             (held(true, 120, 120), Some(SqliteLock::Write)),
-            (held(true, 120, 127), Some(SqliteLock::Write)),
+            (held(true, 120, 121), Some(SqliteLock::Write)),
+            (held(true, 120, 122), Some(SqliteLock::Recovery)),
+            (held(true, 120, 127), Some(SqliteLock::Recovery)),
             (held(true, 121, 122), Some(SqliteLock::Recovery)),
             (held(true, 121, 121), None),
             (held(false, 123, 123), None),

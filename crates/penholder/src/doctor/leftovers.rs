@@ -10,10 +10,8 @@ use penholder_core::{Openers, shell_word};
 use super::report::{Check, Finding};
 use super::subject::Subject;
 use super::text::name_of;
+use crate::sidecar::UNFINISHED;
 
-/// How the names of directories and files begin in which a database, a backup or a converted
-/// database is made.
-const UNFINISHED: &str = ".penholder-";
 /// How many are looked at.
 const MOST: usize = 100;
 /// How long the processes are searched that have them open.
@@ -49,8 +47,9 @@ pub(super) fn examine(subject: &Subject<'_>) -> Vec<Finding> {
 fn unfinished(directory: &Path) -> Vec<PathBuf> {
     let is_unfinished = |entry: &DirEntry| {
         let name = entry.file_name();
+        let name = name.to_string_lossy();
         let is_plain = entry.file_type().is_ok_and(|kind| !kind.is_symlink());
-        is_plain && name.to_string_lossy().starts_with(UNFINISHED)
+        is_plain && UNFINISHED.iter().any(|begin| name.starts_with(begin))
     };
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let found = entries.filter(is_unfinished).map(|entry| entry.path());

@@ -140,6 +140,8 @@ fn unlocked_writers(
     complete: bool,
 ) -> Vec<Finding> {
     let writer = subject.sqlite_holder();
+    // Any process recovers the WAL when it finds that it has to.
+    let writer = writer.filter(|one| one.lock != SqliteLock::Recovery);
     let is_writer = |process: &Process| is_of(writer.as_ref(), process.pid);
     let holder = subject.locker.holder().ok().flatten();
     let holder = holder.and_then(|holder| holder.pid);

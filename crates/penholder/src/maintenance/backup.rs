@@ -11,7 +11,7 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::sqlite::connection;
-use crate::sys;
+use crate::{sidecar, sys};
 
 /// How many pages one step of a backup copies.
 pub(super) const BACKUP_STEP: i32 = 1024;
@@ -53,7 +53,7 @@ impl Database {
             )
         };
         let copy = tempfile::Builder::new()
-            .prefix(".penholder-backup-")
+            .prefix(sidecar::UNFINISHED_BACKUP)
             .tempfile_in(target.directory())
             .map_err(failed)?;
         // The reader's transaction keeps one snapshot for all steps.

@@ -26,8 +26,8 @@ use crate::error::{Error, Result, busy_code};
 use crate::location::Location;
 use crate::options::{ConnectionRole, OpenOptions};
 use crate::sqlite::{connection, integrity};
-use crate::sys;
 use crate::write::{CallSite, Session};
+use crate::{sidecar, sys};
 
 /// The operation, for errors.
 const RESTORE: &str = "restore";
@@ -205,7 +205,7 @@ impl StagedBackup {
             _ => connection::failed("convert backup", &backup.path, error),
         };
         let directory = tempfile::Builder::new()
-            .prefix(".penholder-restore-")
+            .prefix(sidecar::UNFINISHED_RESTORE)
             .tempdir()
             .map_err(|e| Error::io(RESTORE, &backup.path, e, ROOM_FOR_COPY))?;
         let path = directory.path().join("copy.db");
@@ -443,7 +443,7 @@ fn create_like(location: &Location, backup: &Path) -> Result<()> {
         Error::io("open database", &location.path, e, next)
     };
     let empty = tempfile::Builder::new()
-        .prefix(".penholder-restore-")
+        .prefix(sidecar::UNFINISHED_RESTORE)
         .tempfile_in(location.directory())
         .map_err(failed)?;
     let mode = fs::metadata(backup).map(|meta| sys::writable_by_owner(&meta));

@@ -2,6 +2,8 @@
 
 use rusqlite::{Connection, Row};
 
+use crate::error::{NO_COLLATION, NO_FUNCTION, UNKNOWN_FUNCTION};
+
 /// Returns at most `max` faults; none if SQLite finds nothing wrong.
 ///
 /// # Errors
@@ -28,9 +30,9 @@ pub(crate) fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
 /// a module that the database uses. That says nothing about its content.
 pub(crate) fn is_definition_missing(error: &rusqlite::Error) -> bool {
     const MISSING: [&str; 5] = [
-        "no such collation sequence: ",
-        "no such function: ",
-        "unknown function: ",
+        NO_COLLATION,
+        NO_FUNCTION,
+        UNKNOWN_FUNCTION,
         "no such module: ",
         "no such tokenizer: ",
     ];
