@@ -33,9 +33,12 @@ impl AdvisedTarget {
 
     /// Puts the words in the place of `{db}` and `{path}`.
     pub(crate) fn fill(&self, advice: &str) -> String {
-        advice
-            .replace("{db}", &self.db)
-            .replace("{path}", &self.path)
+        // The path of a database may have these words in it.
+        let parts = advice.split("{db}");
+        let parts: Vec<_> = parts
+            .map(|part| part.replace("{path}", &self.path))
+            .collect();
+        parts.join(&self.db)
     }
 }
 
@@ -47,5 +50,21 @@ impl AdvisedTarget {
             db: path.to_owned(),
             path: path.to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_not_filled_itself() {
+        let target = AdvisedTarget {
+            db: "--lock-file=l '{path}{db}'".to_owned(),
+            path: "'{path}{db}'".to_owned(),
+        };
+        let advice = target.fill("penholder run {db} -- sqlite3 {path}");
+        let filled = "penholder run --lock-file=l '{path}{db}' -- sqlite3 '{path}{db}'";
+        assert_eq!(advice, filled);
     }
 }

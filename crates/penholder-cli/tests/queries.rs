@@ -285,7 +285,7 @@ fn an_explained_statement_has_names_of_columns() {
 fn a_command_of_the_shell_is_refused_with_what_to_do_instead() {
     let fixture = fixture();
     let message = query(&fixture, &[".tables"]).expect_failure(1);
-    let expected = "query: .tables: it is a command of SQLite's shell and no SQL";
+    let expected = "query: .tables: it is a command of SQLite's shell, not SQL";
     assert!(message.contains(expected), "{message}");
     let (_, advice) = message.split_once("use penholder ").unwrap();
     let script = format!("$PENHOLDER {advice}");

@@ -327,13 +327,13 @@ impl Slot {
                 event.merge(&earlier);
                 place
             }
-            None => self.claim_place(number),
+            None => self.claim_place(number, event.kind),
         };
         self.write_event(place, number, &event);
     }
 
-    /// Claims a place for the event with this number.
-    fn claim_place(&self, number: u64) -> usize {
+    /// Claims a place for an event of this kind with this number.
+    fn claim_place(&self, number: u64, kind: u64) -> usize {
         let words = |place| {
             let (at, _) = layout::event(place);
             [at, at + 8].map(|at| self.u64(at))
@@ -345,10 +345,14 @@ impl Slot {
                 (number, kind)
             });
             place = place_for(number, &kinds);
-            let (found, _) = kinds[place];
-            // Another process may have claimed it meanwhile.
-            let [at, _] = words(place);
-            if at.compare_exchange(found, 0, SeqCst, SeqCst).is_ok() {
+            let [number_in, kind_in] = words(place);
+            // Another process may have claimed it meanwhile. One that is unused has no kind yet, and
+            // one that is being written has no number.
+            let claimed = match kinds[place] {
+                (0, 0) => kind_in.compare_exchange(0, kind, SeqCst, SeqCst),
+                (found, _) => number_in.compare_exchange(found, 0, SeqCst, SeqCst),
+            };
+            if claimed.is_ok() {
                 break;
             }
         }
