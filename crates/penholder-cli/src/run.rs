@@ -68,6 +68,11 @@ fn wait(args: &Run) -> Result<Duration, Failure> {
 
 /// Waits for the lock, and says so if that takes long.
 fn acquire(locker: &WriteLocker, wait: Duration, args: &Run) -> penholder::Result<WriteGuard> {
+    // Without a thread: for a moment after its end, one still counts as a process of the user, and
+    // the command might be the one too many.
+    if let Some(guard) = locker.try_acquire()? {
+        return Ok(guard);
+    }
     thread::scope(|scope| {
         let (done, ended) = channel::<()>();
         let announce = move || {
