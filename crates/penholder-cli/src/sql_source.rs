@@ -41,7 +41,7 @@ fn read_standard_input(command: &str, written: Option<&Path>) -> Result<String, 
     })?;
     if let Some(program) = file_kind::compression(&script) {
         return Err(refused(format!(
-            "it is compressed with {program}: nothing was run: give what `{program} -dc FILE` prints"
+            "it is compressed with {program}: nothing was run: pipe it through `{program} -dc`"
         )));
     }
     if script.starts_with(b"SQLite format 3\0") {

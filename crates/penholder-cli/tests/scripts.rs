@@ -968,7 +968,7 @@ fn a_script_that_is_no_text_is_refused_with_what_to_do() {
             b"SELECT '\xE4'",
             "standard input: penholder run --create x.db -- sqlite3 x.db",
         ),
-        (b"\x1F\x8B\x08", "give what `gzip -dc FILE` prints"),
+        (b"\x1F\x8B\x08", "pipe it through `gzip -dc`"),
         (b"SQLite format 3\0", "it is a database"),
         (b"\xFF\xFE\0\0S\0\0\0", "it is UTF-32"),
         (b"\xFF\xFE\0\xD8\0", "it is not UTF-16LE"),

@@ -193,6 +193,8 @@ pub use options::{ConnectionRole, GroupCommit, GroupLimits, OpenOptions, Synchro
 pub use penholder_lock as lock;
 pub use rusqlite;
 #[doc(hidden)]
+pub use sidecar::UNFINISHED_DATABASE;
+#[doc(hidden)]
 pub use sqlite::ffi::column_names;
 pub use write::Transaction;
 

@@ -8,7 +8,8 @@ pub(crate) const SHM: &str = "-shm";
 const JOURNAL: &str = "-journal";
 
 /// How the name of a directory begins in which a database is being created.
-pub(crate) const UNFINISHED_DATABASE: &str = ".penholder-create-";
+#[doc(hidden)]
+pub const UNFINISHED_DATABASE: &str = ".penholder-create-";
 /// How the name of a backup begins until it is complete.
 pub(crate) const UNFINISHED_BACKUP: &str = ".penholder-backup-";
 /// How the name begins of a copy of a backup, or of an empty database, that is about to be restored.

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use penholder::lock::WriteGuard;
-use penholder::{Database, Executed, Value};
+use penholder::{Database, Executed, UNFINISHED_DATABASE, Value};
 
 use crate::advised_target::AdvisedTarget;
 use crate::args::Exec;
@@ -30,9 +30,6 @@ use other_locks::OtherLocks;
 use plan::Plan;
 use preset::Preset;
 use runner::Runner;
-
-/// What the name of a directory begins with in which a database is created.
-const UNNAMED: &str = ".penholder-create-";
 
 /// An interruption before the first statement.
 const NOTHING: &str = ": nothing was written";
@@ -127,7 +124,7 @@ impl<'a> Job<'a> {
         }
         let options = self.preset.add_to(options, &self.plan);
         // Without a thread that could do it, a directory stays if a signal ends this process.
-        let remove = || open_file::remove_directories(UNNAMED);
+        let remove = || open_file::remove_directories(UNFINISHED_DATABASE);
         let _ = self.interruption.before_end(remove);
         let unnamed = RefCell::new(None);
         let created = options.clone().create_with(&args.target.db, |db, guard| {
@@ -171,7 +168,8 @@ impl<'a> Job<'a> {
         Ok(done)
     }
 
-    /// Runs the statements in one transaction. `guard` is the lock that others see, if it is not that of `db`.
+    /// Runs the statements in one transaction. `guard` is the lock that others see, if it is not
+    /// that of `db`.
     fn execute_all(&self, db: &Database, guard: Option<&WriteGuard>) -> Result<Executed, Failure> {
         let note = |sql: &str| guard.map_or((), |guard| guard.note_statement(sql));
         if self.parameters.are_positional()
