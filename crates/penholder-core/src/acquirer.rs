@@ -9,10 +9,13 @@
 //! | at rest | free | not ours | blank, or another process's, or ours if others wait |
 //! | waiting | the asking thread's | not ours | the holder's |
 //! | held | the holding thread's | ours, on the file that the path names | ours |
+//! | kept, during a lease | free | ours | ours |
 //! | held under an ancestor | the holding thread's | the byte of our level is ours | the ancestor's |
 //! | releasing | the holding thread's | ours, then not | blank if no process waits, otherwise left to the next holder |
 
+use std::cell::Cell;
 use std::panic::Location;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
@@ -22,6 +25,7 @@ use crate::backoff::Backoff;
 use crate::canceller::Canceller;
 use crate::deadline::Deadline;
 use crate::error::LockError;
+use crate::lease::{Lease, LeaseEnd};
 use crate::lock_file::{self, Hold, KernelAttempt, LockFile, SharedId};
 use crate::lock_options::LockOptions;
 use crate::mailbox::Outcome;
@@ -56,6 +60,20 @@ pub(crate) struct Acquirer {
     /// The pid of a process that this holder waited for, because that has SQLite's lock without
     /// the write lock; zero if there was none.
     outsider: AtomicU32,
+    /// What may be kept after this hold, or is kept after the last one.
+    lease: Option<Lease>,
+    /// Whether this hold goes on with a lock that was kept.
+    is_resumed: bool,
+    /// The length of the lock file, as of the last time that its lock was taken.
+    length: u64,
+}
+
+/// What became of the lock at a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Released {
+    Free,
+    /// It is kept for the next hold of this process, since this time on the monotonic clock.
+    Kept(u64),
 }
 
 impl Acquirer {
@@ -65,6 +83,9 @@ impl Acquirer {
             membership: Membership::default(),
             recovered: None,
             outsider: AtomicU32::new(0),
+            lease: None,
+            is_resumed: false,
+            length: 0,
         })
     }
 
@@ -84,6 +105,9 @@ impl Acquirer {
         if let Some(level) = self.file.level(&options.path) {
             return self.file.try_lock_under(options, level);
         }
+        if self.resume(options, may_barge)? {
+            return Ok(Some(Hold::Flock));
+        }
         self.membership.join(options, self.file.identity());
         let mut kernel = KernelAttempt::new(&mut self.file, options);
         let (now, taken) = match self.membership.member(options) {
@@ -102,12 +126,113 @@ impl Acquirer {
                 (now, taken)
             }
         };
-        let length = kernel.length;
+        self.length = kernel.length;
         let Some(taken) = taken else {
             return Ok(None);
         };
-        self.publish_hold(options, &taken, now, length, 0);
+        self.publish_hold(options, &taken, now, 0);
         Ok(Some(Hold::Flock))
+    }
+
+    // ---- leases ------------------------------------------------------------------
+
+    /// Whether the lock may be kept after this hold: its caller comes back quickly, or another
+    /// thread of this process waits (`more`).
+    pub(crate) fn may_lease(&mut self, options: &LockOptions, more: impl FnOnce() -> bool) -> bool {
+        if options.lease.is_none() || options.policy != QueuePolicy::TimeSliced {
+            return false;
+        }
+        let member = self.membership.holding_member();
+        member.is_some_and(|(_, participant)| participant.is_quick() || more())
+    }
+
+    /// Begins a lease, or goes on with it: the lock may be kept after this hold, along with what
+    /// the party of these options keeps.
+    pub(crate) fn begin_lease(&mut self, options: &Arc<LockOptions>) {
+        if self.lease.is_none() {
+            self.lease = Some(Lease {
+                options: Arc::clone(options),
+                since: self.membership.taken_at(),
+                is_kept: false,
+                is_forgone: Cell::new(false),
+            });
+        }
+    }
+
+    /// Ends the lease with this hold: what was kept along with the lock is released now, and the
+    /// lock at the end of the hold.
+    pub(crate) fn forgo_lease(&self) {
+        if let Some(lease) = &self.lease {
+            lease.is_forgone.set(true);
+            lease.end();
+        }
+    }
+
+    /// Whether the lock is kept.
+    fn is_kept(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.is_kept)
+    }
+
+    /// Takes up the lock that was kept, if the slice is not over; otherwise releases it.
+    fn resume(&mut self, options: &LockOptions, may_barge: bool) -> Result<bool, LockError> {
+        if !self.is_kept() {
+            return Ok(false);
+        }
+        let may_resume = may_barge || !self.is_awaited();
+        let member = self.membership.holding_member().filter(|_| may_resume);
+        let Some(now) = member.and_then(|(slot, participant)| participant.resume(slot)) else {
+            self.end_lease(LeaseEnd::Slice)?;
+            return Ok(false);
+        };
+        let is_same = match &mut self.lease {
+            Some(lease) if lease.is_of(options) => {
+                lease.is_kept = false;
+                true
+            }
+            // Another locker of this process goes on without it.
+            Some(_) | None => {
+                if let Some(former) = self.lease.take() {
+                    former.end();
+                }
+                false
+            }
+        };
+        let taken = Taken {
+            fresh: false,
+            recovered: None,
+            passed_over: None,
+        };
+        self.publish_hold(options, &taken, now, 0);
+        self.is_resumed = is_same;
+        Ok(true)
+    }
+
+    /// Whether this hold goes on with the lock that the last one of the same locker kept.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.is_resumed
+    }
+
+    /// Ends the lease between two holds, if there is one, and releases the lock.
+    pub(crate) fn end_lease(&mut self, why: LeaseEnd) -> Result<(), LockError> {
+        let Some(lease) = self.lease.take_if(|lease| lease.is_kept) else {
+            return Ok(());
+        };
+        self.finish_lease(&lease, why);
+        let mut kernel = KernelAttempt::new(&mut self.file, &lease.options);
+        let Some((slot, participant)) = self.membership.holding_member() else {
+            return kernel.unlock(true);
+        };
+        participant.end_kept(slot);
+        participant.release(slot, &mut kernel, QueuePolicy::Fifo, || false)
+    }
+
+    /// Releases what was kept along with the lock, and leaves a gap for others if that is due.
+    fn finish_lease(&self, lease: &Lease, why: LeaseEnd) {
+        lease.end();
+        let held = clock::monotonic().saturating_sub(lease.since);
+        if why == LeaseEnd::Slice {
+            lease.leave_gap(Duration::from_nanos(held));
+        }
     }
 
     /// Waits for the lock until the deadline, or until it is cancelled. A request is offered
@@ -197,7 +322,8 @@ impl Acquirer {
         let watched = canceller.map(|canceller| canceller.watch(slot.waker()));
         let ended = participant.wait(slot, &mut kernel, &limits)?;
         drop(watched);
-        let (length, unqueued_holder) = (kernel.length, kernel.unqueued_holder);
+        self.length = kernel.length;
+        let unqueued_holder = kernel.unqueued_holder;
         let is_late = matches!(ended, WaitEnd::TimedOut { .. });
         let is_replied = is_late && pending.end_at_deadline(slot);
         if ended == WaitEnd::Outdated {
@@ -210,7 +336,7 @@ impl Acquirer {
         Ok(match ended {
             WaitEnd::Taken(taken) => {
                 let now = self.membership.taken_at();
-                self.publish_hold(options, &taken, now, length, now.saturating_sub(begun));
+                self.publish_hold(options, &taken, now, now.saturating_sub(begun));
                 Some(Acquired::Held(Hold::Flock))
             }
             WaitEnd::TimedOut { .. } if is_replied => Some(Acquired::Cancelled),
@@ -229,21 +355,15 @@ impl Acquirer {
 
     /// The lock is ours, after waiting `waited` nanoseconds in the queue: says so in the lock
     /// file and in the queue file.
-    fn publish_hold(
-        &mut self,
-        options: &LockOptions,
-        taken: &Taken,
-        now: u64,
-        length: u64,
-        waited: u64,
-    ) {
+    fn publish_hold(&mut self, options: &LockOptions, taken: &Taken, now: u64, waited: u64) {
         if taken.fresh || !self.file.record_fits(options) {
-            self.file.publish(options, now, length);
+            self.file.publish(options, now, self.length);
             crate::failpoint!("published");
         }
         self.membership
             .rebuild_if_invalid(options, self.file.identity());
         self.recovered = None;
+        self.is_resumed = false;
         let Some(slot) = self.membership.slot() else {
             return;
         };
@@ -395,32 +515,70 @@ impl Acquirer {
 
     // ---- releasing -------------------------------------------------------------
 
-    /// Releases the lock. `site`: where the program asked for what was done. `more`: another
-    /// thread of this process waits for the lock.
+    /// Releases the lock, or keeps it if a lease allows that. `site`: where the program asked for
+    /// what was done. `more`: another thread of this process waits for the lock.
     pub(crate) fn release(
         &mut self,
         options: &LockOptions,
         hold: Hold,
         policy: QueuePolicy,
         site: Option<&Location<'_>>,
-        more: impl FnOnce() -> bool,
-    ) -> Result<(), LockError> {
+        more: impl Fn() -> bool,
+    ) -> Result<Released, LockError> {
         if let Hold::Under(level) = hold {
-            return self.file.unlock_under(options, level);
+            let unlocked = self.file.unlock_under(options, level);
+            return unlocked.map(|()| Released::Free);
         }
-        let mut kernel = KernelAttempt::new(&mut self.file, options);
         let Some((slot, participant)) = self.membership.holding_member() else {
-            return kernel.unlock(true);
+            let unlocked = KernelAttempt::new(&mut self.file, options).unlock(true);
+            return unlocked.map(|()| Released::Free);
         };
         let (held, is_exact) = participant.end_hold(slot);
         if is_exact {
             slot.record(Histogram::Holds, held);
         }
-        let released = participant.release(slot, &mut kernel, policy, more);
+        let kept = self.keep(policy, &more);
+        let released = match kept {
+            Some(since) => Ok(Released::Kept(since)),
+            None => self.release_held(options, policy, more),
+        };
         if Duration::from_nanos(held) >= options.long_hold {
             self.record_long_hold(options, held, site);
         }
         released
+    }
+
+    /// Keeps the lock after a hold, if a lease allows that; returns since when.
+    fn keep(&mut self, policy: QueuePolicy, more: &impl Fn() -> bool) -> Option<u64> {
+        let lease = self
+            .lease
+            .as_mut()
+            .filter(|lease| !lease.is_forgone.get())?;
+        let (slot, participant) = self.membership.holding_member()?;
+        if policy != QueuePolicy::TimeSliced || !participant.may_keep_held(more) {
+            return None;
+        }
+        participant.keep_held(slot);
+        lease.is_kept = true;
+        Some(participant.released_at())
+    }
+
+    /// Releases the lock after a hold, and ends the lease.
+    fn release_held(
+        &mut self,
+        options: &LockOptions,
+        policy: QueuePolicy,
+        more: impl FnOnce() -> bool,
+    ) -> Result<Released, LockError> {
+        if let Some(lease) = self.lease.take() {
+            self.finish_lease(&lease, LeaseEnd::Slice);
+        }
+        let mut kernel = KernelAttempt::new(&mut self.file, options);
+        let released = match self.membership.holding_member() {
+            Some((slot, participant)) => participant.release(slot, &mut kernel, policy, more),
+            None => kernel.unlock(true),
+        };
+        released.map(|()| Released::Free)
     }
 }
 
@@ -428,6 +586,8 @@ impl Drop for Acquirer {
     fn drop(&mut self) {
         // In a forked child the slot is the parent's.
         if self.file.is_ours() {
+            // If the kernel refuses, closing the file unlocks it.
+            let _ = self.end_lease(LeaseEnd::Close);
             self.membership.leave();
         }
     }

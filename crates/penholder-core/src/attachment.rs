@@ -5,11 +5,14 @@
 
 use std::mem;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::acquirer::Acquirer;
 use crate::error::LockError;
 use crate::fair_queue::FairQueue;
+use crate::lease::LeaseEnd;
 use crate::lock_file::SharedId;
 use crate::lock_options::LockOptions;
 use crate::sys::{file, fork};
@@ -22,6 +25,9 @@ pub(crate) struct Attachment {
     path: PathBuf,
     /// Whose turn it is among the threads and tasks of this process.
     pub(crate) queue: FairQueue<Box<Acquirer>>,
+    /// Since when a lease keeps the lock while no one has the turn, on the monotonic clock in
+    /// nanoseconds; zero if none does.
+    kept_since: AtomicU64,
 }
 
 /// What this process is attached to. A fork locks it first, so that the child finds it whole;
@@ -66,6 +72,7 @@ impl Attachment {
             generation: fork::generation(),
             path: path.clone(),
             queue: FairQueue::new(Box::new(acquirer)),
+            kept_since: AtomicU64::new(0),
         });
         entries.push(Entry {
             id,
@@ -83,6 +90,49 @@ impl Attachment {
     /// Whether this process made the attachment, not its parent.
     pub(crate) fn is_ours(&self) -> bool {
         self.generation == fork::generation()
+    }
+
+    /// Returns since when a lease keeps the lock while no one has the turn, if one does:
+    /// monotonic clock, nanoseconds.
+    pub(crate) fn kept_since(&self) -> Option<u64> {
+        Some(self.kept_since.load(SeqCst)).filter(|&since| since != 0)
+    }
+
+    /// Notes since when a lease keeps the lock; zero if none does any more.
+    pub(crate) fn note_kept_since(&self, since: u64) {
+        self.kept_since.store(since, SeqCst);
+    }
+
+    /// Ends the lease that keeps the lock, unless someone has the turn.
+    pub(crate) fn end_lease(&self, why: LeaseEnd) {
+        if let Ok(Some(mut acquirer)) = self.queue.try_take() {
+            self.note_kept_since(0);
+            // If the kernel refuses, the next acquisition reports it.
+            let _ = acquirer.end_lease(why);
+            self.queue.give(acquirer);
+        }
+    }
+}
+
+/// Returns all attachments of this process.
+pub(crate) fn all() -> Vec<Arc<Attachment>> {
+    let entries = lock_entries();
+    entries
+        .iter()
+        .filter_map(|entry| entry.attachment.upgrade())
+        .collect()
+}
+
+/// Ends all leases that no hold is on, with the table of attachments locked: before a fork.
+pub(crate) fn end_leases(entries: &[Entry]) {
+    for attachment in entries
+        .iter()
+        .filter_map(|entry| entry.attachment.upgrade())
+    {
+        if attachment.kept_since().is_some() {
+            attachment.end_lease(LeaseEnd::Close);
+        }
+        // The last handle may have gone meanwhile: what is dropped here would lock the table.
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::MutexGuard;
 
 use crate::attachment::{self, Entry};
+use crate::keeper;
 use crate::sys::descriptor;
 use crate::sys::fork;
 
@@ -31,7 +32,9 @@ fn before() {
     // If the thread is exiting, its thread-local is destroyed already. Its child then only
     // keeps the descriptors open.
     let _ = ACROSS_FORK.try_with(|held| {
-        *held.borrow_mut() = Some((attachment::lock_entries(), descriptor::lock()));
+        let entries = attachment::lock_entries();
+        attachment::end_leases(&entries);
+        *held.borrow_mut() = Some((entries, descriptor::lock()));
     });
 }
 
@@ -46,6 +49,7 @@ fn in_child() {
         if let Some((mut entries, mut descriptors)) = held.borrow_mut().take() {
             descriptors.close_inherited();
             attachment::forget(&mut entries);
+            keeper::forget();
         }
     });
 }

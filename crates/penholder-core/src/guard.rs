@@ -6,11 +6,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::acquirer::Acquirer;
+use crate::acquirer::{Acquirer, Released};
 use crate::attachment::Attachment;
 use crate::commit_stats::CommitStats;
 use crate::error::{Kind, LockError};
 use crate::inherited_hold::VARIABLE;
+use crate::keeper;
 use crate::lock_file::Hold;
 use crate::lock_options::LockOptions;
 use crate::mailbox::{Claim, RemoteRequest};
@@ -122,9 +123,52 @@ impl Guard {
             return Ok(());
         };
         let queue = &attachment.queue;
-        acquirer.release(&self.options, hold, policy, self.call_site, || {
-            !queue.is_empty()
-        })
+        let more = || !queue.is_empty();
+        let released = acquirer.release(&self.options, hold, policy, self.call_site, more)?;
+        if let Released::Kept(since) = released {
+            attachment.note_kept_since(since);
+            keeper::watch();
+        }
+        Ok(())
+    }
+
+    // ---- leases ------------------------------------------------------------------
+
+    /// Returns whether the lock may be kept after this hold, along with what the party of the
+    /// locker keeps: see [`begin_lease`](Self::begin_lease).
+    #[must_use]
+    pub fn may_lease(&mut self) -> bool {
+        let Turn {
+            attachment,
+            acquirer,
+        } = &mut self.turn;
+        let (Some(acquirer), Some(Hold::Flock)) = (acquirer, self.hold) else {
+            return false;
+        };
+        let more = || !attachment.queue.is_empty();
+        attachment.is_ours() && acquirer.may_lease(&self.options, more) && keeper::start()
+    }
+
+    /// Lets the lock be kept after this hold, until the slice of this process is over or it
+    /// stops writing. It is released after the party has released what it keeps.
+    pub fn begin_lease(&mut self) {
+        if let Some(acquirer) = &mut self.turn.acquirer {
+            acquirer.begin_lease(&self.options);
+        }
+    }
+
+    /// Ends the lease, but not this hold: the party releases what it keeps.
+    pub fn forgo_lease(&self) {
+        if let (Some(acquirer), true) = (&self.turn.acquirer, self.turn.is_ours()) {
+            acquirer.forgo_lease();
+        }
+    }
+
+    /// Returns whether this hold goes on with the lock that the last one of this locker kept.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        let acquirer = self.turn.acquirer.as_ref();
+        acquirer.is_some_and(|acquirer| acquirer.is_resumed())
     }
 
     /// Lets a child process work under this hold: penholder used inside it joins instead of

@@ -9,7 +9,7 @@
 //! | layer | modules |
 //! | --- | --- |
 //! | taking the lock | `locker`, `asynchronous`, `handover`, `guard` |
-//! | one process and one lock file | `attachment`, `forks`, `acquirer`, `pending_request`, `membership`, `lock_file`, `canceller` |
+//! | one process and one lock file | `forks`, `keeper`, `attachment`, `acquirer`, `lease`, `pending_request`, `membership`, `lock_file`, `canceller` |
 //! | what can be seen | `status`, `error` |
 //! | the queue of processes | `queue_file`, `mailbox`, `turnstile`, `commit_stats` |
 //! | the queue of threads and tasks | `fair_queue` |
@@ -37,6 +37,9 @@ mod guard;
 pub mod handover;
 mod holder_record;
 mod inherited_hold;
+mod keeper;
+mod lease;
+mod lease_party;
 mod lineage;
 mod lock_file;
 mod lock_options;
@@ -59,6 +62,7 @@ pub use canceller::Canceller;
 pub use deadline::Deadline;
 pub use error::{LockError, OTHER_DATABASE};
 pub use guard::Guard;
+pub use lease_party::LeaseParty;
 pub use lock_options::{DEFAULT_TIMEOUT, LOCK_FILE_NAME, LockOptions};
 pub use locker::{Locker, Waited};
 pub use mailbox::{Claim, Outcome, REPLY_MAX, REQUEST_MAX, RemoteRequest, RequestId};

@@ -1,8 +1,10 @@
 //! What a locker asks for at every acquisition.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::lease_party::LeaseParty;
 use crate::turnstile::QueuePolicy;
 
 /// How long an acquisition waits unless it is told otherwise.
@@ -32,6 +34,8 @@ pub struct LockOptions {
     pub use_queue: bool,
     /// A hold of this length or longer is recorded as an event.
     pub long_hold: Duration,
+    /// What may be kept along with the lock from one hold to the next.
+    pub lease: Option<Arc<dyn LeaseParty>>,
 }
 
 impl LockOptions {
@@ -47,6 +51,7 @@ impl LockOptions {
             policy: QueuePolicy::default(),
             use_queue: true,
             long_hold: DEFAULT_TIMEOUT,
+            lease: None,
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::error::{Kind, LockError};
 use crate::fair_queue::{Waiter, Wake};
 use crate::forks;
 use crate::guard::{Guard, Turn};
+use crate::lease::LeaseEnd;
 use crate::lock_file::{self, Hold};
 use crate::lock_options::{LOCK_FILE_NAME, LockOptions};
 use crate::mailbox::Outcome;
@@ -180,6 +181,7 @@ impl Locker {
             Ok(None) => return Ok(None),
             Err(_nested) => return Err(self.nested_error()),
         };
+        attachment.note_kept_since(0);
         let mut turn = Turn::new(Arc::clone(attachment), acquirer);
         let hold = turn.acquirer().try_take(&self.options, may_barge)?;
         Ok(hold.map(|hold| self.guard(turn, hold)))
@@ -237,6 +239,13 @@ impl Locker {
 
     pub(crate) fn guard(&self, turn: Turn, hold: Hold) -> Guard {
         Guard::new(&self.options, turn, hold)
+    }
+
+    /// Ends the lease that keeps the lock between two holds, if one does, and releases the lock.
+    pub fn end_lease(&self) {
+        if let Some(attachment) = self.known_attachment() {
+            attachment.end_lease(LeaseEnd::Close);
+        }
     }
 
     // ---- looking ---------------------------------------------------------------

@@ -38,7 +38,7 @@ impl Attachment {
     pub(crate) fn new(locker: Locker, location: &Location, options: &OpenOptions) -> Self {
         let files = Arc::new(OpenFiles::new(location));
         Self {
-            write: WriteResources::new(locker, Arc::clone(&files)),
+            write: WriteResources::new(locker, Arc::clone(&files), options.lease),
             readers: ReaderPool::new(options.max_readers, files),
             group: Group::new(),
             delegate: Delegate::default(),
@@ -190,19 +190,17 @@ impl Drop for Attachment {
         // Without locking: in a forked child, a thread that does not exist there may hold the
         // mutexes for ever.
         let connection = self.write.drain();
-        let others = (
-            self.readers.drain(),
-            self.write.checkpointer.take(),
-            self.delegate.drain(),
-        );
+        let others = (self.readers.drain(), self.delegate.drain());
         if !self.is_ours() {
-            mem::forget((connection, others));
+            mem::forget((connection, others, self.write.checkpointer.take()));
             return;
         }
         drop(others);
+        self.write.checkpointer.end();
         let Some(connection) = connection else {
             return;
         };
+        self.locker().end_lease();
         let guard = if self.files().are_named() {
             self.guard_for_closing(&connection)
         } else {

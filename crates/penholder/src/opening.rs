@@ -70,8 +70,8 @@ fn open_unless(
         former_users::refuse_others(location)?;
         connection::set_busy_timeout(&connection, options.timeout)
             .map_err(|e| Error::sqlite("open database", &location.path, e))?;
+        attachment.write.note_opened(&connection, options);
         attachment.write.keep_connection(Some(Box::new(connection)));
-        attachment.write.note_opened(options);
     }
     Ok(attachment)
 }

@@ -159,6 +159,7 @@ pub struct OpenOptions {
     pub(crate) allow_file_mount: bool,
     pub(crate) policy: QueuePolicy,
     pub(crate) queue: bool,
+    pub(crate) lease: bool,
     pub(crate) group_commit: GroupCommit,
     pub(crate) group_limits: GroupLimits,
     pub(crate) record_sql: bool,
@@ -188,6 +189,7 @@ impl OpenOptions {
             allow_file_mount: false,
             policy: QueuePolicy::default(),
             queue: true,
+            lease: true,
             group_commit: GroupCommit::default(),
             group_limits: GroupLimits::default(),
             record_sql: true,
@@ -253,6 +255,25 @@ impl OpenOptions {
     /// [`QueuePolicy::TimeSliced`] by default.
     pub fn policy(mut self, policy: QueuePolicy) -> Self {
         self.policy = policy;
+        self
+    }
+
+    /// Sets whether a process that writes again and again keeps the lock, and SQLite's own locks,
+    /// from one write to the next, for at most 2 ms while others wait. On by default. It saves most of the
+    /// system calls of a write. Off, each write takes and releases all locks by itself, and SQLite's own
+    /// VFS is used as it is.
+    ///
+    /// Where it cannot be done, it is not: without a queue file, with another VFS than SQLite's own, in
+    /// a program that works under the lock of `penholder run`.
+    ///
+    /// ```
+    /// use penholder::OpenOptions;
+    ///
+    /// let options = OpenOptions::new().lease(false);
+    /// # drop(options);
+    /// ```
+    pub fn lease(mut self, lease: bool) -> Self {
+        self.lease = lease;
         self
     }
 

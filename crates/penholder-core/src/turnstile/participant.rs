@@ -104,6 +104,8 @@ pub(crate) struct Participant {
     mean_hold: u64,
     /// Whether another process executed the request that we last waited with.
     was_served: bool,
+    /// Whether all clock readings are exact, because this process takes leases.
+    is_exact: bool,
 }
 
 impl Participant {
@@ -121,12 +123,18 @@ impl Participant {
             is_quick: false,
             mean_hold: 0,
             was_served: false,
+            is_exact: false,
         }
     }
 
     /// Whether this process took the lock and has not released it.
     pub(crate) fn holds(&self) -> bool {
         self.held.is_some()
+    }
+
+    /// Returns when our last hold ended, on the clock of the memory.
+    pub(crate) fn released_at(&self) -> u64 {
+        self.released.nanos
     }
 
     /// Returns when the lock that we hold was taken, on the clock of the memory.
@@ -137,8 +145,8 @@ impl Participant {
     /// Reads the clock for an acquisition: exactly if others wait, or if this acquisition
     /// is one of those that are measured.
     pub(crate) fn begin(&self, memory: &impl Memory) -> Moment {
-        let is_exact = self.was_contended || self.acquisitions.is_multiple_of(SAMPLE);
-        Moment::read(memory, is_exact)
+        let is_measured = self.was_contended || self.acquisitions.is_multiple_of(SAMPLE);
+        Moment::read(memory, is_measured || self.is_exact)
     }
 
     // ---- taking --------------------------------------------------------------
@@ -457,13 +465,58 @@ impl Participant {
         self.was_served = true;
     }
 
+    // ---- leases --------------------------------------------------------------
+
+    /// Returns whether the caller comes back right after its last release, so that the lock may
+    /// be kept for it. From the first call on, that is measured each time.
+    pub(crate) fn is_quick(&mut self) -> bool {
+        self.is_exact = true;
+        self.is_quick
+    }
+
+    /// Returns whether the lock may stay held for the next hold, after
+    /// [`end_hold`](Self::end_hold): the caller comes back quickly, or another thread of this
+    /// process waits (`more`), and the slice is not over. The word stays `Held`.
+    pub(crate) fn may_keep_held(&self, more: impl FnOnce() -> bool) -> bool {
+        self.held.is_some() && self.released.nanos < self.slice_ends && (self.is_quick || more())
+    }
+
+    /// Wakes the first waiter if the slice of a lock that stays held is about to end.
+    pub(crate) fn keep_held(&mut self, memory: &impl Memory) {
+        let is_due = self.released.nanos + nanos(WAKING) > self.slice_ends;
+        if self.was_contended && is_due && !self.woke_next {
+            self.woke_next = true;
+            wake_first(memory);
+        }
+    }
+
+    /// Begins another hold of the lock that stayed held; `None` if the slice is over.
+    pub(crate) fn resume(&mut self, memory: &impl Memory) -> Option<u64> {
+        debug_assert!(self.held.is_some(), "it stayed held");
+        let now = Moment::exact(memory);
+        if now.nanos >= self.slice_ends {
+            return None;
+        }
+        let (gap, is_exact) = now.since(self.released);
+        self.is_quick = is_exact && gap < nanos(QUICK);
+        self.taken = now;
+        self.acquisitions = self.acquisitions.wrapping_add(1);
+        Some(now.nanos)
+    }
+
+    /// Prepares the release of a lock that stayed held after the last hold had ended.
+    pub(crate) fn end_kept(&mut self, memory: &impl Memory) {
+        self.was_contended = !is_empty(memory);
+    }
+
     // ---- releasing -----------------------------------------------------------
 
     /// Notes that a hold ends. Returns how long it was, in nanoseconds, and whether that
     /// is exact.
     pub(crate) fn end_hold(&mut self, memory: &impl Memory) -> (u64, bool) {
         self.was_contended = !is_empty(memory);
-        self.released = Moment::read(memory, self.was_contended || self.taken.is_exact);
+        let is_exact = self.was_contended || self.taken.is_exact || self.is_exact;
+        self.released = Moment::read(memory, is_exact);
         let (hold, is_exact) = self.released.since(self.taken);
         if is_exact {
             self.mean_hold = (self.mean_hold / 8 * 7).saturating_add(hold / 8);

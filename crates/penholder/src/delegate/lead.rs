@@ -142,6 +142,8 @@ impl<'a> DelegateContext<'a> {
                     group.len() + guard.count_requests()
                 });
             }
+            // The requests run on another connection.
+            session.forgo_lease();
             combiner::combine(self, &session);
         }
         group::run_queued(&session, group, write.limits());

@@ -19,7 +19,7 @@ const FAULTS: u32 = 20;
 
 pub(super) fn examine(subject: &Subject<'_>, integrity: bool) -> Result<Vec<Finding>> {
     let deadline = Deadline::after(subject.options.timeout);
-    let reader = connection::open_reader(subject.location, &deadline);
+    let reader = connection::open_reader(subject.location, None, &deadline);
     let opened = reader.and_then(|reader| settings(subject, reader, &deadline));
     let (reader, mut findings) = match opened {
         Ok(opened) => opened,

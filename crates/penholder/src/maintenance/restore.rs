@@ -339,7 +339,7 @@ impl StagedBackup {
     fn check_result(&self, session: &Session<'_>, deadline: Deadline) -> Result<()> {
         let failed = |e| session.explain(RESTORE, e);
         let (location, options) = (session.context().location, session.context().options);
-        let reader = connection::open_reader(location, &deadline)?;
+        let reader = connection::open_reader(location, None, &deadline)?;
         connection::set_up_by_program(&reader, location, options, ConnectionRole::Reader)?;
         reader.execute_batch("BEGIN").map_err(failed)?;
         let found = Contents::of(&reader).map_err(failed)?;
@@ -458,7 +458,7 @@ fn create_like(location: &Location, backup: &Path) -> Result<()> {
 
 /// Opens a backup for reading, and takes a snapshot.
 fn open_backup(backup: &Location, deadline: &Deadline) -> Result<Connection> {
-    let opened = connection::open_reader(backup, deadline)
+    let opened = connection::open_reader(backup, None, deadline)
         .and_then(|source| with_snapshot(source, backup, deadline));
     let opened = match opened {
         Err(error) if error.is_refused() && is_on_read_only_disk(backup) => {

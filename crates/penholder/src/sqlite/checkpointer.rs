@@ -1,6 +1,9 @@
 //! The connection that runs checkpoints while this process writes.
 
-use std::sync::{Mutex, PoisonError, TryLockError};
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use penholder_core::Deadline;
@@ -16,14 +19,125 @@ use crate::options::OpenOptions;
 
 /// Runs passive checkpoints on a connection of its own: the writing connection is in use
 /// again as soon as the lock is free.
+///
+/// | state | leaves by |
+/// | --- | --- |
+/// | no thread | [`run_in_background`](Self::run_in_background) → idle; if the system refuses a thread, the caller runs the checkpoint itself |
+/// | idle: the thread sleeps | the same → wanted |
+/// | wanted: a checkpoint is due or runs | it ends → idle |
+/// | ended | [`end`](Self::end), at the end of the handle; the thread is joined |
 #[derive(Debug, Default)]
 pub(crate) struct Checkpointer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the thread shares with the writers.
+#[derive(Debug, Default)]
+struct Shared {
     connection: Mutex<Option<Connection>>,
+    is_wanted: AtomicBool,
+    orders: Mutex<Orders>,
+    ordered: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Orders {
+    is_wanted: bool,
+    is_ended: bool,
+}
+
+/// The database whose WAL is checkpointed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CheckpointOf<'a> {
+    pub(crate) location: &'a Location,
+    pub(crate) options: &'a OpenOptions,
+    pub(crate) files: &'a Arc<OpenFiles>,
 }
 
 impl Checkpointer {
     /// Runs a passive checkpoint, unless another thread is running one.
-    pub(crate) fn run(&self, location: &Location, options: &OpenOptions, files: &OpenFiles) {
+    pub(crate) fn run(&self, of: CheckpointOf<'_>) {
+        self.shared.run(of.location, of.options, of.files);
+    }
+
+    /// Has a thread run a passive checkpoint, unless it is at one.
+    pub(crate) fn run_in_background(&self, of: CheckpointOf<'_>) {
+        // Asked at many writes while one runs.
+        if self.shared.is_wanted.swap(true, Relaxed) {
+            return;
+        }
+        let mut thread = lock(&self.thread);
+        if thread.is_none() {
+            *thread = self.start(of);
+        }
+        if thread.is_none() {
+            self.shared.is_wanted.store(false, Relaxed);
+            return self.run(of);
+        }
+        lock(&self.shared.orders).is_wanted = true;
+        self.shared.ordered.notify_one();
+    }
+
+    fn start(&self, of: CheckpointOf<'_>) -> Option<JoinHandle<()>> {
+        let shared = Arc::clone(&self.shared);
+        let (location, options) = (of.location.clone(), of.options.clone());
+        let files = Arc::clone(of.files);
+        thread::Builder::new()
+            .name("penholder-checkpoint".to_owned())
+            .spawn(move || shared.serve(&location, &options, &files))
+            .ok()
+    }
+
+    /// Closes the connection, once a checkpoint that is running has ended: a passive one waits
+    /// for no other connection.
+    pub(crate) fn close(&self) {
+        *lock(&self.shared.connection) = None;
+    }
+
+    /// Ends the thread, once a checkpoint that is running has ended, and closes the connection.
+    pub(crate) fn end(&mut self) {
+        lock(&self.shared.orders).is_ended = true;
+        self.shared.ordered.notify_one();
+        let thread = self.thread.get_mut();
+        if let Some(thread) = thread.unwrap_or_else(PoisonError::into_inner).take() {
+            // It reports nothing, and what it panicked with is printed.
+            let _ = thread.join();
+        }
+        self.close();
+    }
+
+    /// Takes everything out, in a forked child: it is the parent's, and not even to be dropped.
+    pub(crate) fn take(&mut self) -> impl Sized {
+        let thread = self.thread.get_mut();
+        let thread = thread.unwrap_or_else(PoisonError::into_inner).take();
+        (mem::take(&mut self.shared), thread)
+    }
+}
+
+impl Shared {
+    /// Runs checkpoints until the handle ends.
+    fn serve(&self, location: &Location, options: &OpenOptions, files: &OpenFiles) {
+        while self.wait_for_order() {
+            self.run(location, options, files);
+            self.is_wanted.store(false, Relaxed);
+        }
+    }
+
+    /// Waits until a checkpoint is wanted; `false` if none is any more.
+    fn wait_for_order(&self) -> bool {
+        let mut orders = lock(&self.orders);
+        while !orders.is_wanted && !orders.is_ended {
+            orders = self
+                .ordered
+                .wait(orders)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        orders.is_wanted = false;
+        !orders.is_ended
+    }
+
+    fn run(&self, location: &Location, options: &OpenOptions, files: &OpenFiles) {
         let mut connection = match self.connection.try_lock() {
             Ok(connection) => connection,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -39,18 +153,6 @@ impl Checkpointer {
                 .is_ok()
         });
     }
-
-    /// Closes the connection, once a checkpoint that is running has ended: a passive one waits
-    /// for no other connection.
-    pub(crate) fn close(&self) {
-        *lock(&self.connection) = None;
-    }
-
-    /// Takes the connection out, so that its owner decides how it is closed.
-    pub(crate) fn take(&mut self) -> Option<Connection> {
-        let connection = self.connection.get_mut();
-        connection.unwrap_or_else(PoisonError::into_inner).take()
-    }
 }
 
 fn open(location: &Location, options: &OpenOptions, files: &OpenFiles) -> Result<Connection> {
@@ -64,14 +166,13 @@ fn open(location: &Location, options: &OpenOptions, files: &OpenFiles) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::thread;
 
     /// A connection that stayed open would keep the former index of a lost WAL in use.
     #[test]
     fn a_connection_in_use_is_closed_afterwards() {
         let checkpointer = Checkpointer::default();
         thread::scope(|scope| {
-            let mut in_use = lock(&checkpointer.connection);
+            let mut in_use = lock(&checkpointer.shared.connection);
             let closing = scope.spawn(|| checkpointer.close());
             // Time to come to the mutex.
             thread::sleep(Duration::from_millis(100));
@@ -79,6 +180,6 @@ mod tests {
             drop(in_use);
             closing.join().unwrap();
         });
-        assert!(lock(&checkpointer.connection).is_none());
+        assert!(lock(&checkpointer.shared.connection).is_none());
     }
 }

@@ -1,5 +1,6 @@
 //! Opening one SQLite connection with the settings that the single-writer pattern needs.
 
+use std::ffi::CStr;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result, is_busy_code};
 use crate::location::Location;
 use crate::options::{ConnectionRole, OpenOptions};
 use crate::permission;
-use crate::sqlite::ffi;
+use crate::sqlite::{ffi, lease};
 use crate::sys;
 
 /// How many prepared statements each connection caches.
@@ -32,7 +33,7 @@ pub(crate) fn open_writer(
     if options.create {
         flags |= OpenFlags::SQLITE_OPEN_CREATE;
     }
-    let connection = open(location, flags, deadline)?;
+    let connection = open(location, flags, lease::vfs(options), deadline)?;
     // Closing the last connection would checkpoint: see `Attachment`.
     connection
         .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
@@ -44,14 +45,19 @@ pub(crate) fn open_writer(
     Ok(connection)
 }
 
-/// Opens a connection that cannot write, whichever statement it is given.
+/// Opens a connection that cannot write, whichever statement it is given, through this VFS, or
+/// SQLite's default one.
 ///
 /// # Errors
 ///
 /// See [`explain`].
-pub(crate) fn open_reader(location: &Location, deadline: &Deadline) -> Result<Connection> {
+pub(crate) fn open_reader(
+    location: &Location,
+    vfs: Option<&CStr>,
+    deadline: &Deadline,
+) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = open(location, flags, deadline)?;
+    let connection = open(location, flags, vfs, deadline)?;
     permission::refuse_lock_out(location, || ffi::is_wal_by_header(&connection))?;
     connection
         .pragma_update(None, "query_only", true)
@@ -62,7 +68,7 @@ pub(crate) fn open_reader(location: &Location, deadline: &Deadline) -> Result<Co
 /// Returns whether the header of the database says that it is in WAL mode. Nothing is created.
 pub(crate) fn is_wal_by_header(location: &Location) -> bool {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let opened = open(location, flags, &Deadline::after(Duration::ZERO));
+    let opened = open(location, flags, None, &Deadline::after(Duration::ZERO));
     opened.is_ok_and(|connection| ffi::is_wal_by_header(&connection))
 }
 
@@ -85,7 +91,7 @@ pub(crate) fn open_immutable(location: &Location, deadline: &Deadline) -> Result
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_URI;
-    open_named(Path::new(&name), location, flags, deadline)
+    open_named(Path::new(&name), location, flags, None, deadline)
 }
 
 /// Lets the program set up a connection that was just opened.
@@ -115,14 +121,20 @@ pub(crate) fn set_up_by_program(
     ))
 }
 
-fn open(location: &Location, flags: OpenFlags, deadline: &Deadline) -> Result<Connection> {
-    open_named(&location.path, location, flags, deadline)
+fn open(
+    location: &Location,
+    flags: OpenFlags,
+    vfs: Option<&CStr>,
+    deadline: &Deadline,
+) -> Result<Connection> {
+    open_named(&location.path, location, flags, vfs, deadline)
 }
 
 fn open_named(
     name: &Path,
     location: &Location,
     flags: OpenFlags,
+    vfs: Option<&CStr>,
     deadline: &Deadline,
 ) -> Result<Connection> {
     let failed = |e| explain(location, deadline, e);
@@ -132,7 +144,11 @@ fn open_named(
     })?;
     // An earlier one says nothing about this call.
     let _ = ffi::take_open_error();
-    let connection = Connection::open_with_flags(name, flags).map_err(failed)?;
+    let connection = match vfs {
+        Some(vfs) => Connection::open_with_flags_and_vfs(name, flags, vfs),
+        None => Connection::open_with_flags(name, flags),
+    };
+    let connection = connection.map_err(failed)?;
     // Before anything else, because every other statement may meet SQLite's locks.
     set_busy_timeout(&connection, deadline.remaining()).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);

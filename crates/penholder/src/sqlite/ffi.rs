@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use penholder_core::fork_generation;
+use penholder_vfs::{DatabaseFile, RegisterError};
 use rusqlite::hooks::{Action, AuthContext, Authorization};
 use rusqlite::{Connection, Statement, StatementStatus, ffi};
 
@@ -185,11 +186,31 @@ impl Drop for WalCountingConnection {
     }
 }
 
-/// Returns whether the header of the database says that it is in WAL mode. To any statement that
-/// asks for it, SQLite opens the WAL first, and creates it.
-pub(crate) fn is_wal_by_header(connection: &Connection) -> bool {
-    /// Where the header has the version for reading; 2 stands for WAL.
-    const AT_READ_VERSION: i64 = 19;
+/// Registers the VFS that keeps locks between two writes.
+///
+/// # Errors
+///
+/// See [`RegisterError`].
+pub(crate) fn register_vfs() -> Result<(), RegisterError> {
+    type Find = unsafe extern "C" fn(*const c_char) -> *mut ffi::sqlite3_vfs;
+    type OurFind = unsafe extern "C" fn(*const c_char) -> *mut penholder_vfs::Vfs;
+    type Register = unsafe extern "C" fn(*mut ffi::sqlite3_vfs, c_int) -> c_int;
+    type OurRegister = unsafe extern "C" fn(*mut penholder_vfs::Vfs, c_int) -> c_int;
+    // SAFETY: both types stand for `struct sqlite3_vfs`, behind a pointer.
+    let vfs_find = unsafe { std::mem::transmute::<Find, OurFind>(ffi::sqlite3_vfs_find) };
+    // SAFETY: as above.
+    let vfs_register =
+        unsafe { std::mem::transmute::<Register, OurRegister>(ffi::sqlite3_vfs_register) };
+    penholder_vfs::register(&penholder_vfs::Api {
+        threadsafe: ffi::sqlite3_threadsafe,
+        vfs_find,
+        vfs_register,
+        filename_database: ffi::sqlite3_filename_database,
+    })
+}
+
+/// Returns the open file of the main database; null if there is none.
+fn main_file(connection: &Connection) -> *mut ffi::sqlite3_file {
     let mut file: *mut ffi::sqlite3_file = std::ptr::null_mut();
     // SAFETY: the handle is open and not closed here.
     let handle = unsafe { connection.handle() };
@@ -198,6 +219,21 @@ pub(crate) fn is_wal_by_header(connection: &Connection) -> bool {
     unsafe {
         ffi::sqlite3_file_control(handle, c"main".as_ptr(), question, (&raw mut file).cast());
     }
+    file
+}
+
+/// Returns the database file of a connection that was opened with the VFS of penholder.
+pub(crate) fn database_file(connection: &Connection) -> Option<Arc<DatabaseFile>> {
+    // SAFETY: null, or the open file of the connection, which is borrowed.
+    unsafe { penholder_vfs::database_file(main_file(connection).cast()) }
+}
+
+/// Returns whether the header of the database says that it is in WAL mode. To any statement that
+/// asks for it, SQLite opens the WAL first, and creates it.
+pub(crate) fn is_wal_by_header(connection: &Connection) -> bool {
+    /// Where the header has the version for reading; 2 stands for WAL.
+    const AT_READ_VERSION: i64 = 19;
+    let file = main_file(connection);
     // SAFETY: null, or the open file of the connection, which stays open while it is borrowed.
     let methods = unsafe { file.as_ref() }.map(|file| file.pMethods);
     // SAFETY: null, or the methods of that file, which live as long.

@@ -12,6 +12,7 @@
 //! | `program` | whether a statement may keep changes when it fails |
 //! | `sql` | what kind of statement a text is |
 //! | `wal` | the WAL and its checkpoints |
+//! | `lease` | keeping SQLite's locks from one write to the next |
 //! | `checkpointer` | the connection that runs checkpoints |
 //! | `busy_wait` | waiting for SQLite's own locks while the write lock is held |
 //! | `integrity` | what is wrong in the content of a database |
@@ -28,6 +29,7 @@ pub(crate) mod ffi;
 pub(crate) mod fingerprint;
 pub(crate) mod hooks;
 pub(crate) mod integrity;
+pub(crate) mod lease;
 pub(crate) mod lock_bytes;
 pub(crate) mod open_files;
 pub(crate) mod plain_data;

@@ -9,6 +9,16 @@
 //! So one of all the processes that write runs each checkpoint, although none knows of the
 //! others, and also if each writes only once.
 //!
+//! A process that keeps the lock for its next write looks at the WAL index instead, which says how
+//! many frames are not copied yet:
+//!
+//! | the WAL has | what happens after a write |
+//! | --- | --- |
+//! | [`STEP_ALONE`] frames or more, [`WORTH_COPYING`] of them not copied | a thread runs a passive checkpoint, while this process writes on |
+//! | [`STEP_ALONE`] or more, and at most [`FEW`] not copied | a passive checkpoint under the lock copies the rest, so that the WAL starts from its beginning |
+//! | [`LONG_FRAMES`] or more | the same, however many are not copied |
+//! | [`TOO_LONG_FRAMES`] or more | the same, and it waits for a checkpoint of another connection |
+//!
 //! If the SQLite of this program has the WAL-reset bug, every checkpoint runs before the lock is
 //! released, so that no writer that takes the lock is at work meanwhile.
 //!
@@ -20,6 +30,7 @@ use std::thread;
 use std::time::Duration;
 
 use penholder_core::Deadline;
+use penholder_vfs::WalFrames;
 use rusqlite::Connection;
 
 use crate::location::Location;
@@ -34,6 +45,12 @@ const STEP: u32 = 500;
 const STEP_ALONE: u32 = 1000;
 /// Frames above which writers wait for the checkpoint: about 16 MB.
 const LONG_FRAMES: u32 = 4000;
+/// Frames above which a checkpoint under the lock waits for one that is running.
+const TOO_LONG_FRAMES: u32 = 6000;
+/// So many frames are worth a checkpoint of their own.
+const WORTH_COPYING: u32 = 500;
+/// So few frames are copied under the lock: it takes about a millisecond.
+const FEW: u32 = 400;
 /// The length of a WAL file, in bytes, that SQLite checkpoints in some milliseconds.
 const FAST_CHECKPOINT_BYTES: u64 = 5_000_000;
 /// How long one write that holds the lock waits for another connection's checkpoint.
@@ -43,6 +60,8 @@ const OTHER_CHECKPOINT_MAX: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Due {
     NotYet,
+    /// By a thread, while this process writes on.
+    InBackground,
     /// After the write lock is released, while others may write.
     AfterRelease,
     /// While the write lock is held and no other process writes.
@@ -53,6 +72,20 @@ impl Due {
     /// Returns what is due after the writes of two connections.
     pub(crate) fn or(self, other: Self) -> Self {
         self.max(other)
+    }
+
+    /// Returns what is due after a write under a lease, by the WAL index.
+    pub(crate) fn by_index(frames: WalFrames) -> Self {
+        let WalFrames { all, uncopied } = frames;
+        if all < STEP_ALONE || uncopied == 0 {
+            Self::NotYet
+        } else if uncopied <= FEW || all >= LONG_FRAMES || !may_checkpoint_without_lock() {
+            Self::UnderLock
+        } else if uncopied >= WORTH_COPYING {
+            Self::InBackground
+        } else {
+            Self::NotYet
+        }
     }
 
     /// Returns what is due after a write of `written` pages that left `frames` frames in the
@@ -153,8 +186,15 @@ pub(crate) fn checkpoint_all(connection: &Connection) -> bool {
 /// Another connection's checkpoint may have begun when the WAL was shorter. Until it ends,
 /// the rest cannot be copied; if all wrote on meanwhile, the WAL would grow without bounds on
 /// a slow disk.
-pub(crate) fn checkpoint_under_lock(connection: &Connection, location: &Location) {
-    let longest = Deadline::after(OTHER_CHECKPOINT_MAX);
+///
+/// So it waits for that one, if the WAL has become too long.
+pub(crate) fn checkpoint_under_lock(connection: &Connection, location: &Location, frames: u32) {
+    let is_too_long = frames >= TOO_LONG_FRAMES;
+    let longest = Deadline::after(if is_too_long {
+        OTHER_CHECKPOINT_MAX
+    } else {
+        Duration::ZERO
+    });
     loop {
         let Ok(done) = checkpoint(connection, Mode::Passive) else {
             return;

@@ -4,13 +4,14 @@ use std::cell::Cell;
 use std::ffi::{CStr, c_int};
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use penholder_core::Deadline;
+use penholder_vfs::DatabaseFile;
 use rusqlite::{Connection, ErrorCode};
 
 use super::connection::{self, busy_ms, set_busy_timeout};
-use super::ffi::WalCountingConnection;
+use super::ffi::{self, WalCountingConnection};
 use super::fingerprint::{self, Fingerprint};
 use super::hooks::Hooks;
 use super::program;
@@ -30,6 +31,10 @@ pub(crate) struct WriteConnection {
     /// The busy timeout as it was last set, in milliseconds; `None` if a closure may have
     /// changed it.
     busy_ms: Cell<Option<u64>>,
+    /// Its database file, if locks may be kept on it.
+    file: Option<Arc<DatabaseFile>>,
+    /// When it was last checked that the paths name the files that are open.
+    checked: Cell<Option<Instant>>,
 }
 
 /// A statement that failed.
@@ -64,10 +69,13 @@ impl WriteConnection {
             .map_err(|e| Error::sqlite("open database", &location.path, e))?;
         let connection = WalCountingConnection::new(connection);
         connection.set_canary();
+        let file = ffi::database_file(&connection);
         Ok(Self {
             connection,
             hooks,
             busy_ms: Cell::new(None),
+            file,
+            checked: Cell::new(None),
         })
     }
 
@@ -80,6 +88,23 @@ impl WriteConnection {
         let connection = connection::open_writer(location, options, deadline)?;
         connection::set_up_by_program(&connection, location, options, ConnectionRole::Writer)?;
         Self::new(connection, location)
+    }
+
+    /// Notes that the paths were checked, at this time.
+    pub(crate) fn note_checked(&self, now: Instant) {
+        self.checked.set(Some(now));
+    }
+
+    /// Returns whether the last check is not older than this.
+    pub(crate) fn is_checked_since(&self, now: Instant, age: Duration) -> bool {
+        self.checked
+            .get()
+            .is_some_and(|checked| now < checked + age)
+    }
+
+    /// Returns its database file, if it was opened through the VFS of penholder.
+    pub(crate) fn file(&self) -> Option<&Arc<DatabaseFile>> {
+        self.file.as_ref()
     }
 
     /// Borrows the connection to set hooks; the caller must not swap it with another.
@@ -240,11 +265,19 @@ impl WriteConnection {
     /// Returns which checkpoint is due after what was just written. `awaited`: other
     /// processes wait for the lock.
     pub(crate) fn checkpoint_due(&self, awaited: bool) -> Due {
+        if let Some(file) = self.file.as_ref().filter(|file| file.is_leased()) {
+            return Due::by_index(file.wal_frames());
+        }
         let frames = self.connection.wal_frames();
         if wal::is_below_first_step(frames) {
             return Due::NotYet;
         }
         Due::after(frames, self.connection.take_pages_written(), awaited)
+    }
+
+    /// Returns how many frames the WAL has after the last commit of this connection.
+    pub(crate) fn wal_frames(&self) -> u32 {
+        self.connection.wal_frames()
     }
 
     /// Forgets which hooks were called, so that what follows shows whether they are ours.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use penholder_core::{Locker, fork_generation};
+use penholder_core::{LeaseParty, Locker, fork_generation};
 
 use crate::error::Error;
 use crate::location::Location;
@@ -13,6 +13,7 @@ use crate::mutex::lock;
 use crate::options::{GroupCommit, GroupLimits, OpenOptions};
 use crate::sqlite::checkpointer::Checkpointer;
 use crate::sqlite::connection;
+use crate::sqlite::lease::ConnectionLease;
 use crate::sqlite::open_files::OpenFiles;
 use crate::sqlite::write_connection::WriteConnection;
 use crate::telemetry::Labels;
@@ -29,6 +30,8 @@ pub(crate) struct WriteResources {
     /// The writing connection; `None` while a write uses it. Boxed, because each write takes
     /// it out and puts it back.
     connection: Mutex<Option<Box<WriteConnection>>>,
+    /// What the locker keeps along with the lock.
+    lease: Arc<ConnectionLease>,
     pub(crate) checkpointer: Checkpointer,
     /// Whether this process has written. Before that a second connection is not worth its
     /// cost.
@@ -39,12 +42,15 @@ pub(crate) struct WriteResources {
 }
 
 impl WriteResources {
-    pub(crate) fn new(locker: Locker, files: Arc<OpenFiles>) -> Self {
+    pub(crate) fn new(locker: Locker, files: Arc<OpenFiles>, may_lease: bool) -> Self {
+        let lease = Arc::<ConnectionLease>::default();
+        let party = may_lease.then(|| Arc::clone(&lease) as Arc<dyn LeaseParty>);
         Self {
             generation: fork_generation(),
-            locker,
+            locker: locker.with(|options| options.lease = party),
             files,
             connection: Mutex::new(None),
+            lease,
             checkpointer: Checkpointer::default(),
             has_written: AtomicBool::new(false),
             is_customized: AtomicBool::new(false),
@@ -78,9 +84,13 @@ impl WriteResources {
         connection.unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Notes that the writing connection was opened with these options: a hook may have changed
-    /// what statements mean on it.
-    pub(crate) fn note_opened(&self, options: &OpenOptions) {
+    /// Notes that the writing connection was opened with these options. Locks may be kept on it,
+    /// and a hook may have changed what statements mean on it.
+    pub(crate) fn note_opened(&self, connection: &WriteConnection, options: &OpenOptions) {
+        if let Some(file) = connection.file() {
+            file.join_frames();
+        }
+        self.lease.set(connection.file().map(Arc::clone));
         self.set_customized(!options.connection_hooks.is_empty());
     }
 

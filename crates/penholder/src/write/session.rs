@@ -16,6 +16,7 @@ use crate::data::{Executed, Statement, Value, place_of};
 use crate::error::{Error, Kept, Result, Setting, is_busy_code};
 use crate::options::OpenOptions;
 use crate::sqlite::busy_wait::BusyWait;
+use crate::sqlite::checkpointer::CheckpointOf;
 use crate::sqlite::connection;
 use crate::sqlite::query::step;
 use crate::sqlite::sql::{StatementKind, may_change_connection};
@@ -23,8 +24,7 @@ use crate::sqlite::wal::{self, Due};
 use crate::sqlite::write_connection::{FailedStatement, WriteConnection};
 use crate::telemetry::{self, HoldSpan, WaitSpan};
 
-/// How long the files may go unchecked in one session: the slice for which a process keeps the
-/// lock.
+/// How long the files may go unchecked while the lock is held: the slice for which a process keeps it.
 const SLICE: Duration = Duration::from_millis(2);
 
 /// The write lock and the writing connection, together.
@@ -47,8 +47,6 @@ pub(crate) struct Session<'a> {
     site: Cell<Option<CallSite>>,
     /// `None` once the session has ended.
     hold: Option<HoldSpan>,
-    /// When the files were checked last.
-    checked: Cell<Instant>,
 }
 
 impl<'a> Session<'a> {
@@ -91,15 +89,19 @@ impl<'a> Session<'a> {
     pub(crate) fn begin(
         context: WriteContext<'a>,
         deadline: Deadline,
-        guard: Guard,
+        mut guard: Guard,
     ) -> Result<Self> {
-        let now = Instant::now();
-        context.resources.files.check("write", now)?;
         let hold = HoldSpan::begin(context.labels());
         let connection = match context.resources.take_connection() {
             Some(connection) => connection,
             None => open_connection(&context, &deadline)?,
         };
+        if let Some(file) = connection.file()
+            && guard.may_lease()
+            && file.begin_lease()
+        {
+            guard.begin_lease();
+        }
         let session = Self {
             context,
             deadline,
@@ -109,8 +111,12 @@ impl<'a> Session<'a> {
             is_plain: Cell::new(true),
             site: Cell::new(None),
             hold: Some(hold),
-            checked: Cell::new(now),
         };
+        if session.guard().is_resumed() {
+            session.check_files_again()?;
+        } else {
+            session.check_files()?;
+        }
         if context.resources.is_customized() {
             session.write_connection().forget_hook_calls();
         }
@@ -144,6 +150,12 @@ impl<'a> Session<'a> {
 
     pub(crate) fn is_ours(&self) -> bool {
         self.context.is_ours()
+    }
+
+    /// Releases SQLite's locks after each transaction from now on, and the lock after this
+    /// session.
+    pub(crate) fn forgo_lease(&self) {
+        self.guard().forgo_lease();
     }
 
     /// Returns whether nothing ran in it that may change the connection.
@@ -273,6 +285,8 @@ impl<'a> Session<'a> {
     ) -> Result<T, E> {
         self.write_connection().forget_busy_timeout();
         self.note_customized();
+        // It may start another program that writes, under our lock.
+        self.forgo_lease();
         let value = work(self.connection())?;
         self.refuse_if_forked()?;
         self.check_after_commit()?;
@@ -385,7 +399,7 @@ impl<'a> Session<'a> {
     /// [`SLICE`]. No process that takes the write lock replaces them meanwhile.
     pub(crate) fn check_files_again(&self) -> Result<()> {
         let now = Instant::now();
-        if now < self.checked.get() + SLICE {
+        if self.write_connection().is_checked_since(now, SLICE) {
             return Ok(());
         }
         self.check_files_at(now)
@@ -397,7 +411,7 @@ impl<'a> Session<'a> {
     }
 
     fn check_files_at(&self, now: Instant) -> Result<()> {
-        self.checked.set(now);
+        self.write_connection().note_checked(now);
         self.context.resources.files.check("write", now)
     }
 
@@ -491,18 +505,22 @@ impl<'a> Session<'a> {
         let due = due.or(self.due.get());
         resources.note_written();
         if let (Due::UnderLock, Some(connection)) = (due, &connection) {
-            wal::checkpoint_under_lock(connection, self.context.location);
+            let frames = connection.wal_frames();
+            wal::checkpoint_under_lock(connection, self.context.location, frames);
         }
         resources.keep_connection(connection);
         // This thread is about to run a checkpoint and will not write soon, so pass the lock on
         // instead of keeping the slice.
         let released = self.release(due == Due::AfterRelease);
-        if due == Due::AfterRelease {
-            resources.checkpointer.run(
-                self.context.location,
-                self.context.options,
-                &resources.files,
-            );
+        let of = CheckpointOf {
+            location: self.context.location,
+            options: self.context.options,
+            files: &resources.files,
+        };
+        match due {
+            Due::AfterRelease => resources.checkpointer.run(of),
+            Due::InBackground => resources.checkpointer.run_in_background(of),
+            Due::NotYet | Due::UnderLock => {}
         }
         released
     }
@@ -540,7 +558,7 @@ fn open_connection(
         .resources
         .files
         .check_opened(&connection, deadline)?;
-    context.resources.note_opened(options);
+    context.resources.note_opened(&connection, options);
     Ok(Box::new(connection))
 }
 

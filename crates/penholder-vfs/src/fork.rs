@@ -1,0 +1,48 @@
+#![expect(unsafe_code, reason = "`pthread_atfork`")]
+//! What a fork does to the files that are open: nothing in the parent, and the child forgets them.
+//!
+//! A child must not use its parent's connections, as with SQLite itself. The lock that keeps the
+//! list of files is locked across the fork, so that the child finds it free.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use crate::open_files::{self, Files};
+
+thread_local! {
+    static ACROSS_FORK: RefCell<Option<Files>> = const { RefCell::new(None) };
+}
+
+/// Whether the handlers are installed, or a thread is about to: no `OnceLock`, because a child
+/// that is forked meanwhile would wait for a thread that it does not have.
+static WATCHED: AtomicBool = AtomicBool::new(false);
+
+/// Installs the handlers, once for the process and its children; `false` if the system refuses.
+pub(crate) fn watch() -> bool {
+    if WATCHED.swap(true, SeqCst) {
+        return true;
+    }
+    // SAFETY: the handlers are functions of this library, which is never unloaded.
+    let failed = unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
+    if failed != 0 {
+        WATCHED.store(false, SeqCst);
+    }
+    failed == 0
+}
+
+extern "C" fn before() {
+    // A thread that is exiting has no thread-locals any more: then the list is not locked.
+    let _ = ACROSS_FORK.try_with(|held| *held.borrow_mut() = Some(open_files::lock()));
+}
+
+extern "C" fn in_parent() {
+    let _ = ACROSS_FORK.try_with(|held| held.borrow_mut().take());
+}
+
+extern "C" fn in_child() {
+    let _ = ACROSS_FORK.try_with(|held| {
+        if let Some(mut files) = held.borrow_mut().take() {
+            open_files::forget(&mut files);
+        }
+    });
+}

@@ -1,0 +1,44 @@
+//! The VFS of [penholder](https://docs.rs/penholder): SQLite's locks are kept between the
+//! transactions of a time slice.
+//!
+//! In WAL mode, SQLite takes and releases five locks in each transaction, and writes each frame in
+//! two calls. A process that has penholder's write lock for a while may keep these locks until
+//! the while is over: that is a *lease*. The frames of a transaction are written to the WAL in one
+//! call.
+//!
+//! This crate links no SQLite: [`Api`] is the table of the functions that it calls. [`register`]
+//! makes the VFS known under [`NAME`]; [`database_file`] finds the file of a connection that was
+//! opened with it, and [`DatabaseFile`] begins and ends its lease.
+//!
+//! | module, from the top | what it does |
+//! | --- | --- |
+//! | `vfs` | the VFS, over SQLite's default one |
+//! | `shim` | the files as SQLite sees them |
+//! | `fork` | a forked child forgets its parent's files |
+//! | `open_files` | which database files this process has open |
+//! | `database_file` | one connection's database file: its locks, and its lease |
+//! | `gap` | when the write lock of SQLite is left alone, for outsiders |
+//! | `mirror` | what the processes leave for each other in shared words |
+//! | `locks` | the rules: which lock is passed on, and which is answered from memory |
+//! | `join` | frames that are written together |
+//! | `wal_index`, `real_file`, `api` | the beginning of the WAL index; a file of the VFS below; SQLite's types |
+
+mod api;
+mod database_file;
+mod fork;
+mod gap;
+mod join;
+mod locks;
+mod mirror;
+mod open_files;
+mod real_file;
+mod shim;
+mod vfs;
+mod wal_index;
+
+pub use api::{Api, File, IoMethods, Symbol, SystemCall, Vfs};
+pub use database_file::{DatabaseFile, WalFrames};
+pub use mirror::{MIRROR_WORDS, Mirror};
+pub use open_files::set_mirror;
+pub use shim::database_file;
+pub use vfs::{NAME, RegisterError, register};

@@ -1,0 +1,72 @@
+#![expect(
+    unsafe_code,
+    reason = "the WAL index is shared memory that SQLite maps"
+)]
+//! The beginning of the WAL index, as other processes change it.
+
+use std::ffi::c_void;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+/// Words of one copy of the header ("WAL-Index Header" in `walformat.html`).
+pub(crate) const HEADER_WORDS: usize = 12;
+/// The number of read marks, READ0 included.
+pub(crate) const MARKS: usize = 5;
+
+/// The last frame that is valid, in the header.
+const AT_MAX_FRAME: usize = 4;
+/// How many frames are checkpointed; after two copies of the header.
+const AT_BACKFILLED: usize = 2 * HEADER_WORDS;
+const AT_MARKS: usize = AT_BACKFILLED + 1;
+const WORDS: usize = AT_MARKS + MARKS;
+
+/// The header of the WAL index.
+pub(crate) type Header = [u32; HEADER_WORDS];
+
+/// The beginning of the WAL index of one connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WalIndex(NonNull<[AtomicU32; WORDS]>);
+
+// SAFETY: all of it is read atomically; the mapping is the whole process's.
+unsafe impl Send for WalIndex {}
+
+impl WalIndex {
+    /// Makes it of the first region of the index.
+    ///
+    /// # Safety
+    ///
+    /// `region` is null or what `xShmMap` returned for region 0, and stays mapped while the
+    /// result is used: until `xShmUnmap` of that file.
+    pub(crate) unsafe fn new(region: *mut c_void) -> Option<Self> {
+        NonNull::new(region.cast()).map(Self)
+    }
+
+    fn words(&self) -> &[AtomicU32; WORDS] {
+        // SAFETY: mapped, see `new`; a region has 32 KB and is aligned to pages.
+        unsafe { self.0.as_ref() }
+    }
+
+    fn word(&self, at: usize) -> u32 {
+        self.words()[at].load(SeqCst)
+    }
+
+    /// Returns the first copy of the header.
+    pub(crate) fn header(&self) -> Header {
+        std::array::from_fn(|at| self.word(at))
+    }
+
+    /// Returns the number of the last valid frame.
+    pub(crate) fn max_frame(&self) -> u32 {
+        self.word(AT_MAX_FRAME)
+    }
+
+    /// Returns how many frames are checkpointed.
+    pub(crate) fn backfilled(&self) -> u32 {
+        self.word(AT_BACKFILLED)
+    }
+
+    /// Returns a read mark.
+    pub(crate) fn mark(&self, number: usize) -> u32 {
+        self.word(AT_MARKS + number % MARKS)
+    }
+}
