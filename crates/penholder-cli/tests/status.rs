@@ -54,7 +54,7 @@ fn under_a_file_size_limit_every_command_works_and_says_why_there_is_no_queue() 
     limited("\"$PENHOLDER\" run x.db -- true").expect_success();
     assert!(!fixture.join("db.lockq").exists());
     let text = limited("\"$PENHOLDER\" status x.db").expect_success();
-    let why = "  no queue: db.lockq cannot be built: it needs 4460544 bytes, and the limit";
+    let why = "  no queue: db.lockq cannot be built: it needs 4476928 bytes, and the limit";
     assert!(
         text.contains(why) && text.contains("ulimit -f unlimited"),
         "{text}"

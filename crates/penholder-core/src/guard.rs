@@ -15,7 +15,7 @@ use crate::keeper;
 use crate::lock_file::Hold;
 use crate::lock_options::LockOptions;
 use crate::mailbox::{Claim, RemoteRequest};
-use crate::queue_file::{BatchSize, Combining, Slot};
+use crate::queue_file::{BatchSize, Combining, DatabaseWords, KeeperWord, Slot};
 use crate::status::SqliteHolder;
 use crate::turnstile::{self, QueuePolicy};
 
@@ -359,6 +359,22 @@ impl Guard {
     #[must_use]
     pub fn unique_id(&self) -> Option<[u64; 2]> {
         self.slot().map(|slot| slot.unique_id().0)
+    }
+
+    // ---- leases ----------------------------------------------------------------
+
+    /// Returns what the processes that use a database share in the queue file; `None` without one.
+    /// They outlive the guard: keep them, and ask again when they are not
+    /// [current](DatabaseWords::is_current).
+    #[must_use]
+    pub fn database_words(&self, device: u64, inode: u64) -> Option<DatabaseWords> {
+        self.slot()?.database_words(device, inode)
+    }
+
+    /// Returns the word that this process's keeper sleeps on; `None` without a queue file.
+    #[must_use]
+    pub fn keeper_word(&self) -> Option<KeeperWord> {
+        self.slot().map(Slot::keeper_word)
     }
 
     // ---- statistics ------------------------------------------------------------

@@ -231,7 +231,7 @@ fn fingerprint_of_request(fixture: &DatabaseFixture, sql: &str) -> u64 {
 
     /// The offset of the mailboxes, and the length of each.
     const MAILBOXES: [usize; 2] = [QUEUE_FILE_LENGTH - 512 * 8192, 8192];
-    const QUEUE_FILE_LENGTH: usize = 4_460_544;
+    const QUEUE_FILE_LENGTH: usize = 4_476_928;
 
     let path = fixture.join("db.lockq");
     let bytes = fs::read(&path).unwrap();

@@ -1,7 +1,7 @@
 //! Where each word of the queue file stands.
 //!
 //! The layout is an ABI between processes: it is described in `docs/design.md`, "The queue
-//! file". Offsets are in bytes and those of version 2.
+//! file". Offsets are in bytes and those of version 3.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::turnstile::{SLOTS, SlotIndex, Word};
 
 /// `penhold\n`
 pub(super) const MAGIC: u64 = u64::from_ne_bytes(*b"penhold\n");
-pub(super) const VERSION: u64 = 2;
+pub(super) const VERSION: u64 = 3;
 
 pub(super) const AT_MAGIC: usize = 0;
 pub(super) const AT_VERSION: usize = 8;
@@ -35,13 +35,11 @@ pub(super) const AT_COUNTERS: usize = 256;
 pub(super) const AT_WAITS: usize = 512;
 pub(super) const AT_HOLDS: usize = AT_WAITS + BUCKETS * 8;
 pub(super) const AT_BATCH_SIZES: usize = AT_HOLDS + BUCKETS * 8;
-/// A process in the way that does not use the queue. Of version 2 too, but later: a program that
-/// does not know it neither reads nor writes it.
+/// A process in the way that does not use the queue.
 pub(super) const AT_OUTSIDER: usize = AT_BATCH_SIZES + BUCKETS * 8;
 /// The command line within it.
 pub(super) const OUTSIDER_CMD_AT: usize = AT_OUTSIDER + 64;
-/// How often each event happened, and when first: two words each. Of version 2 too, but later: the
-/// count names its event, because a program that does not know it leaves it.
+/// How often each event happened, and when first: two words each.
 const AT_EVENT_COUNTS: usize = AT_OUTSIDER + 512;
 const EVENT_COUNTS_LEN: usize = 16;
 const AT_EVENTS: usize = 8192;
@@ -50,7 +48,8 @@ const AT_WAITING: usize = AT_TICKETS + SLOTS * 8;
 const AT_OCCUPANTS: usize = AT_WAITING + SLOTS * WAITING_LEN;
 const AT_STATEMENTS: usize = (AT_OCCUPANTS + SLOTS * OCCUPANT_LEN).next_multiple_of(4096);
 const AT_EVENT_TEXTS: usize = AT_STATEMENTS + SLOTS * running_statement::LENGTH;
-pub(super) const AT_MAILBOXES: usize = AT_EVENT_TEXTS + EVENTS * EVENT_TEXTS_LEN;
+const AT_DATABASES: usize = AT_EVENT_TEXTS + EVENTS * EVENT_TEXTS_LEN;
+pub(super) const AT_MAILBOXES: usize = AT_DATABASES + DATABASES * DATABASE_LEN;
 /// Length of the queue file.
 pub(super) const LENGTH: usize = AT_MAILBOXES + SLOTS * mailbox::LENGTH;
 
@@ -66,8 +65,13 @@ pub(super) const EVENT_LABEL_LEN: usize = EVENT_LEN - EVENT_LABEL_AT;
 /// Each of the two texts of an event: its statement and its call site.
 pub(super) const EVENT_TEXT_LEN: usize = EVENT_TEXTS_LEN / 2;
 
+/// Databases that are known.
+pub(super) const DATABASES: usize = 32;
+const DATABASE_LEN: usize = 512;
+
 /// Of a waiter: how often it was woken and whether it sleeps (32 bits each), since when
-/// and until when it waits, when it was woken to take the lock. A cache line.
+/// and until when it waits, when it was woken to take the lock; the first two of its keeper.
+/// A cache line.
 const WAITING_LEN: usize = 64;
 /// Of an occupant: pid, start time, pid namespace, command line, label.
 const OCCUPANT_LEN: usize = 256;
@@ -78,6 +82,9 @@ pub(super) const LABEL_LEN: usize = 64;
 
 /// The byte of the file that the first slot locks.
 pub(super) const LIVENESS_FIRST_BYTE: i64 = 1 << 62;
+
+/// The byte that a process locks while it makes an entry of a database.
+pub(super) const DATABASES_BYTE: i64 = 1 << 59;
 
 /// The first of the bytes that stand for requests which are executed, one for each slot.
 const EXECUTED_FIRST_BYTE: i64 = 1 << 60;
@@ -109,6 +116,16 @@ pub(super) fn word(word: Word) -> usize {
 /// Returns the offset of what a waiter in this slot needs.
 pub(super) fn waiting(slot: SlotIndex) -> usize {
     AT_WAITING + slot.number() * WAITING_LEN
+}
+
+/// Returns the offset of what the keeper of a slot's occupant is woken by.
+pub(super) fn keeper(slot: SlotIndex) -> usize {
+    waiting(slot) + 32
+}
+
+/// Returns the offset of the entry of a database.
+pub(super) fn database(place: usize) -> usize {
+    AT_DATABASES + place * DATABASE_LEN
 }
 
 /// Returns the offset of the description of the slot's occupant.

@@ -8,7 +8,8 @@
 //! | `layout` | where each word stands: an ABI, described in `docs/design.md`, "The queue file" |
 //! | `slot` | this process's slot: the turnstile's memory, and what others read of us |
 //! | `requests` | remote requests in the mailboxes of the slots |
-//! | `waker` | waking a thread of this process that sleeps in its slot |
+//! | `waker`, `keeper_word` | waking a thread of this process that sleeps in its slot; the keeper of a process |
+//! | `database` | what the processes that use a database share |
 //! | `build` | building the file, and building it again |
 //! | `header`, `fault` | the beginning of the file; why a file is not used |
 //! | `trust` | whose queue file a process uses |
@@ -17,10 +18,12 @@
 
 mod build;
 mod counter;
+mod database;
 mod event;
 mod fault;
 mod header;
 mod histogram;
+mod keeper_word;
 mod layout;
 mod outsider;
 mod requests;
@@ -33,10 +36,12 @@ mod waker;
 pub(crate) use build::rebuild;
 pub use counter::BatchSize;
 pub(crate) use counter::Counter;
+pub use database::{DatabaseWord, DatabaseWords};
 pub(crate) use event::EventRecord;
 pub use fault::QueueFileFault;
 pub use header::QueueFileHeader;
 pub(crate) use histogram::{BUCKETS, Histogram, bucket_starts};
+pub use keeper_word::KeeperWord;
 pub(crate) use layout::path_of;
 pub(crate) use outsider::{OutsiderRecord, WRITE_LOCK};
 pub use requests::{Combining, Withdrawal};

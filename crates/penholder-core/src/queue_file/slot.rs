@@ -7,16 +7,18 @@ use std::io;
 use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicU32, AtomicU64};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use super::build::build;
 use super::counter::{BatchSize, Counter};
+use super::database::{DatabaseWords, Databases};
 use super::event::{EventRecord, event_count, place_for, read_event};
 use super::header;
 use super::histogram::{Histogram, bucket};
+use super::keeper_word::{self, KeeperWord};
 use super::layout::{
     self, AT_BATCH_SIZE, AT_COMMIT_TIME, AT_OUTSIDER, AT_ROTOR, CMD_AT, CMD_LEN, EVENT_LABEL_AT,
     EVENT_LABEL_LEN, EVENT_TEXT_LEN, EVENTS, LABEL_AT, LABEL_LEN, LENGTH, LIVENESS_FIRST_BYTE,
@@ -100,6 +102,10 @@ pub(crate) struct Slot {
     ids: AtomicU64,
     /// What remains between two requests.
     pub(super) offering: Mutex<Offering>,
+    /// Whether this process still uses the file.
+    is_attached: Arc<AtomicBool>,
+    /// Held by the thread that makes an entry of a database.
+    making: Mutex<()>,
 }
 
 impl Slot {
@@ -171,6 +177,8 @@ impl Slot {
             seed: seed(pid),
             ids: AtomicU64::new(0),
             offering: Mutex::default(),
+            is_attached: Arc::new(AtomicBool::new(true)),
+            making: Mutex::default(),
         };
         if !slot.is_valid() {
             return Err(NoQueueFile::Invalid);
@@ -266,6 +274,32 @@ impl Slot {
     /// Returns a handle that wakes the thread that sleeps in this slot.
     pub(crate) fn waker(&self) -> Waker {
         Waker::new(&self.mapping, self.index)
+    }
+
+    /// Returns the word that this process's keeper sleeps on.
+    pub(crate) fn keeper_word(&self) -> KeeperWord {
+        KeeperWord::new(&self.mapping, self.index)
+    }
+
+    /// Wakes the keeper of the process that occupies a slot.
+    #[allow(dead_code, reason = "for a waiter that finds an idle lease")]
+    pub(crate) fn wake_keeper(&self, slot: SlotIndex) {
+        keeper_word::wake(&self.mapping, slot);
+    }
+
+    /// Returns what the processes that use a database share, whose entry is made if there is none.
+    /// `None` if that cannot be done now.
+    pub(crate) fn database_words(&self, device: u64, inode: u64) -> Option<DatabaseWords> {
+        let databases = Databases {
+            mapping: &self.mapping,
+            liveness: &self.liveness,
+            is_attached: &self.is_attached,
+        };
+        // Nothing panics with it, and it guards no data.
+        let making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = databases.find_or_make(device, inode);
+        drop(making);
+        found
     }
 
     /// Returns a random id that no other call returns.
@@ -476,6 +510,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         // In a forked child the slot and the descriptor are the parent's.
         if self.is_claimed && self.liveness.is_ours() {
+            self.is_attached.store(false, SeqCst);
             self.u64(layout::occupant(self.index)).store(0, SeqCst);
         }
     }

@@ -1,0 +1,382 @@
+//! The databases that processes use with this lock file: a few words of each that they share.
+//!
+//! An entry belongs to one database, which is named by device and inode. An entry is made or taken
+//! over under a lock on one byte of the file, so that two processes that do so at once agree on one
+//! entry. A process that dies meanwhile leaves an entry without an epoch, which is a free one.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::thread;
+use std::time::Duration;
+
+use super::layout::{self, DATABASES, DATABASES_BYTE};
+use crate::sys::descriptor::Descriptor;
+use crate::sys::map::Mapping;
+use crate::sys::{clock, file, fork};
+
+/// Words of an entry.
+pub(super) const WORDS: usize = 64;
+/// How often the lock of the table is tried, with a pause in between. It is held for microseconds.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(1);
+
+/// A word that the processes which use a database share. The numbers are those of the ABI; the
+/// words that are not named are reserved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+#[repr(usize)]
+pub enum DatabaseWord {
+    /// The device of the database.
+    Device = 0,
+    /// Its inode.
+    Inode = 1,
+    /// Random, not zero, and another one each time that the entry is made. Zero: a free entry.
+    Epoch = 2,
+    /// How many commits there were in this epoch. Its low half is a futex word.
+    Commits = 3,
+    /// When the entry was last used: monotonic clock as of the last tick, nanoseconds.
+    Used = 4,
+    /// How many processes wait for commits.
+    Watchers = 5,
+    /// `aReadMark[1]` and `[2]` as they were last seen, two numbers of 32 bits; those of `[3]` and
+    /// `[4]` are in the next word.
+    Marks = 8,
+    /// The header of the wal-index as it was last seen: twelve numbers of 32 bits, in six words.
+    Header = 10,
+    /// Bit 0: the header is valid. Bit 1: an outsider left a trace.
+    Flags = 16,
+    /// How many gaps may be given to outsiders.
+    Tokens = 17,
+    /// How much time without the write lock is owed: nanoseconds, with a sign.
+    Debt = 18,
+    /// When the tokens were last refilled: monotonic clock, nanoseconds, as the next two.
+    RefilledAt = 19,
+    /// When an outsider wrote last.
+    ForeignWriteAt = 20,
+    /// When an outsider last left a trace.
+    TraceAt = 21,
+    /// How many leases there were.
+    Leases = 22,
+    /// Writes under these leases.
+    LeaseWrites = 23,
+    /// Leases that ended because their slice was over. The next ones, up to `EndedOther`, count the
+    /// other reasons.
+    EndedSlice = 24,
+    /// … because no write followed.
+    EndedIdle = 25,
+    /// … because another process waited.
+    EndedWaiter = 26,
+    /// … to let outsiders write.
+    EndedOutsider = 27,
+    /// … for a checkpoint.
+    EndedCheckpoint = 28,
+    /// … because the database was closed.
+    EndedClose = 29,
+    /// … for another reason.
+    EndedOther = 30,
+    /// Gaps that were left to outsiders.
+    Gaps = 32,
+    /// Gaps in which an outsider wrote.
+    GapsUsed = 33,
+    /// Writes of outsiders.
+    ForeignWrites = 34,
+    /// Read marks that outsiders moved.
+    ForeignMarks = 35,
+    /// The sum of the lengths of all leases, in nanoseconds.
+    LeaseTime = 36,
+}
+
+/// What names a database, in one life of its entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Key {
+    device: u64,
+    inode: u64,
+    epoch: u64,
+}
+
+/// The 64 words that the processes which use a database share in the queue file of its lock. Their
+/// numbers are those of [`DatabaseWord`].
+///
+/// Any process may write anything to them at any moment: nothing in them may be trusted.
+#[derive(Debug, Clone)]
+pub struct DatabaseWords {
+    mapping: Arc<Mapping>,
+    range: Range<usize>,
+    key: Key,
+    /// Whether this process still uses the queue file.
+    is_attached: Arc<AtomicBool>,
+    generation: u64,
+}
+
+impl DatabaseWords {
+    /// Whether these are still the words of this database. If not, the process uses another queue
+    /// file by now, or so many databases are in use that another one has the entry: ask for the words
+    /// again.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.is_attached.load(Relaxed)
+            && self.generation == fork::generation()
+            && key_in(self.as_ref()) == self.key
+    }
+
+    /// Returns a word; of one that stands for several, the first.
+    #[must_use]
+    pub fn word(&self, word: DatabaseWord) -> &AtomicU64 {
+        &self.as_ref()[word as usize]
+    }
+
+    /// Returns the epoch that the commit counter is bound to.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.key.epoch
+    }
+
+    /// Says that the entry is in use: if there is no free one, the one that was unused for longest is
+    /// taken over.
+    pub fn touch(&self) {
+        self.word(DatabaseWord::Used).store(clock::coarse(), SeqCst);
+    }
+}
+
+impl AsRef<[AtomicU64]> for DatabaseWords {
+    fn as_ref(&self) -> &[AtomicU64] {
+        &self.mapping.u64s()[self.range.clone()]
+    }
+}
+
+/// The table of databases in one queue file.
+pub(super) struct Databases<'a> {
+    pub(super) mapping: &'a Arc<Mapping>,
+    /// The open file whose byte is locked. The lock is not one between threads.
+    pub(super) liveness: &'a Descriptor,
+    pub(super) is_attached: &'a Arc<AtomicBool>,
+}
+
+impl Databases<'_> {
+    /// Returns the words of a database without making an entry.
+    pub(super) fn find(&self, device: u64, inode: u64) -> Option<DatabaseWords> {
+        (0..DATABASES).find_map(|place| {
+            let key = key_in(self.entry(place));
+            let is_same = key.epoch != 0 && (key.device, key.inode) == (device, inode);
+            is_same.then(|| self.words(place, key))
+        })
+    }
+
+    /// Returns the words of a database, whose entry is made if there is none. `None` if it cannot be
+    /// made now. Only one thread of the process may be here.
+    pub(super) fn find_or_make(&self, device: u64, inode: u64) -> Option<DatabaseWords> {
+        if let Some(found) = self.find(device, inode) {
+            return Some(found);
+        }
+        self.lock()?;
+        // Another process may have made it meanwhile.
+        let made = self
+            .find(device, inode)
+            .or_else(|| Some(self.make(device, inode)));
+        // If that fails, the lock ends with the descriptor.
+        let _ = file::unlock_byte(self.liveness, DATABASES_BYTE);
+        made
+    }
+
+    fn lock(&self) -> Option<()> {
+        for _ in 0..LOCK_TRIES {
+            if file::try_lock_byte(self.liveness, DATABASES_BYTE).ok()? {
+                return Some(());
+            }
+            thread::sleep(LOCK_PAUSE);
+        }
+        None
+    }
+
+    fn make(&self, device: u64, inode: u64) -> DatabaseWords {
+        let now = clock::monotonic();
+        let age = |place: &usize| age_of(self.entry(*place), now);
+        let place = (0..DATABASES).rev().max_by_key(age).unwrap_or(0);
+        let entry = self.entry(place);
+        let former = key_in(entry).epoch;
+        // Free until it is complete.
+        for at in [DatabaseWord::Epoch as usize].into_iter().chain(0..WORDS) {
+            entry[at].store(0, SeqCst);
+        }
+        let key = Key {
+            device,
+            inode,
+            epoch: epoch_after(former),
+        };
+        entry[DatabaseWord::Device as usize].store(device, SeqCst);
+        entry[DatabaseWord::Inode as usize].store(inode, SeqCst);
+        entry[DatabaseWord::Used as usize].store(now, SeqCst);
+        entry[DatabaseWord::Epoch as usize].store(key.epoch, SeqCst);
+        self.words(place, key)
+    }
+
+    fn words(&self, place: usize, key: Key) -> DatabaseWords {
+        let words = DatabaseWords {
+            mapping: Arc::clone(self.mapping),
+            range: range_of(place),
+            key,
+            is_attached: Arc::clone(self.is_attached),
+            generation: fork::generation(),
+        };
+        words.touch();
+        words
+    }
+
+    fn entry(&self, place: usize) -> &[AtomicU64] {
+        &self.mapping.u64s()[range_of(place)]
+    }
+}
+
+fn range_of(place: usize) -> Range<usize> {
+    let first = layout::database(place) / 8;
+    first..first + WORDS
+}
+
+fn key_in(entry: &[AtomicU64]) -> Key {
+    let word = |word: DatabaseWord| entry[word as usize].load(SeqCst);
+    Key {
+        // First: it is written last.
+        epoch: word(DatabaseWord::Epoch),
+        device: word(DatabaseWord::Device),
+        inode: word(DatabaseWord::Inode),
+    }
+}
+
+/// Returns for how long an entry has not been used; a free one, and one that was used in the future,
+/// for longest.
+fn age_of(entry: &[AtomicU64], now: u64) -> u64 {
+    let word = |word: DatabaseWord| entry[word as usize].load(SeqCst);
+    if word(DatabaseWord::Epoch) == 0 {
+        return u64::MAX;
+    }
+    now.checked_sub(word(DatabaseWord::Used))
+        .unwrap_or(u64::MAX - 1)
+}
+
+/// Returns a random epoch that is neither zero nor the former one.
+fn epoch_after(former: u64) -> u64 {
+    let random = || RandomState::new().build_hasher().finish();
+    std::iter::repeat_with(random)
+        .find(|&epoch| epoch != 0 && epoch != former)
+        .unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+    use std::sync::Barrier;
+
+    use super::*;
+    use crate::queue_file::Slot;
+    use crate::sys::process::Identity;
+
+    fn slot(directory: &Path) -> Slot {
+        let identity = Identity::of_this_process();
+        Slot::occupy(&directory.join("db.lock"), None, &identity, None).unwrap()
+    }
+
+    #[test]
+    fn slots_that_ask_at_once_agree_on_one_entry() {
+        let directory = tempfile::tempdir().unwrap();
+        let slots = [(); 8].map(|()| slot(directory.path()));
+        let barrier = Barrier::new(slots.len());
+        for inode in 1..=50 {
+            let ask = |slot: &Slot| {
+                barrier.wait();
+                let found = slot.database_words(7, inode).unwrap();
+                (found.range, found.key)
+            };
+            let found: Vec<_> = thread::scope(|scope| {
+                let threads: Vec<_> = slots.iter().map(|slot| scope.spawn(|| ask(slot))).collect();
+                threads
+                    .into_iter()
+                    .map(|thread| thread.join().unwrap())
+                    .collect()
+            });
+            assert!(found.iter().all(|one| *one == found[0]), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn the_entry_that_was_unused_for_longest_is_taken_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let slot = slot(directory.path());
+        let words: Vec<_> = (1..=DATABASES)
+            .map(|inode| slot.database_words(7, inode as u64).unwrap())
+            .collect();
+        assert!(words.iter().all(DatabaseWords::is_current));
+        let places: BTreeSet<_> = words.iter().map(|one| one.range.start).collect();
+        assert_eq!(places.len(), DATABASES);
+        for (inode, one) in words.iter().enumerate() {
+            let used = if inode == 5 { 1 } else { 2 };
+            one.word(DatabaseWord::Used).store(used, SeqCst);
+            one.word(DatabaseWord::Commits).store(3, SeqCst);
+        }
+        let later = slot.database_words(7, 1000).unwrap();
+        assert_eq!(later.range, words[5].range);
+        assert_ne!(later.epoch(), words[5].epoch());
+        assert_eq!(later.word(DatabaseWord::Commits).load(SeqCst), 0);
+        let current: Vec<_> = words.iter().map(DatabaseWords::is_current).collect();
+        assert_eq!(current.iter().filter(|&&is| !is).count(), 1);
+        assert!(!current[5] && later.is_current());
+        // The process whose entry was taken over looks again, and gets another.
+        let again = slot.database_words(7, 6).unwrap();
+        assert!(again.is_current() && later.is_current());
+        assert_ne!(again.range, later.range);
+    }
+
+    #[test]
+    fn an_entry_that_was_left_half_made_is_a_free_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let slot = slot(directory.path());
+        let first = slot.database_words(7, 1).unwrap();
+        first.word(DatabaseWord::Epoch).store(0, SeqCst);
+        assert!(!first.is_current());
+        let next = slot.database_words(7, 2).unwrap();
+        assert_eq!(next.range, first.range);
+        let again = slot.database_words(7, 1).unwrap();
+        assert_ne!(again.range, next.range);
+    }
+
+    #[test]
+    fn a_time_of_use_in_the_future_keeps_no_entry() {
+        let directory = tempfile::tempdir().unwrap();
+        let slot = slot(directory.path());
+        let words: Vec<_> = (1..=DATABASES)
+            .map(|inode| slot.database_words(7, inode as u64).unwrap())
+            .collect();
+        words[9].word(DatabaseWord::Used).store(u64::MAX, SeqCst);
+        let later = slot.database_words(7, 1000).unwrap();
+        assert_eq!(later.range, words[9].range);
+    }
+
+    #[test]
+    fn words_of_a_queue_file_that_the_process_has_left_are_not_current() {
+        let directory = tempfile::tempdir().unwrap();
+        let slot = slot(directory.path());
+        let words = slot.database_words(7, 1).unwrap();
+        drop(slot);
+        assert!(!words.is_current());
+        assert_eq!(words.as_ref().len(), WORDS);
+    }
+
+    #[test]
+    fn a_keeper_is_woken_by_another_slot() {
+        let directory = tempfile::tempdir().unwrap();
+        let [one, other] = [(); 2].map(|()| slot(directory.path()));
+        let keeper = one.keeper_word();
+        let seen = keeper.wakes();
+        let waiting = thread::spawn(move || {
+            while keeper.wakes() == seen {
+                keeper.wait(seen, Duration::from_secs(60));
+            }
+        });
+        other.wake_keeper(one.index());
+        waiting.join().unwrap();
+    }
+}
