@@ -13,11 +13,10 @@
 //! | held under an ancestor | the holding thread's | the byte of our level is ours | the ancestor's |
 //! | releasing | the holding thread's | ours, then not | blank if no process waits, otherwise left to the next holder |
 
-use std::cell::Cell;
 use std::panic::Location;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::thread;
 use std::time::Duration;
 
@@ -25,7 +24,8 @@ use crate::backoff::Backoff;
 use crate::canceller::Canceller;
 use crate::deadline::Deadline;
 use crate::error::LockError;
-use crate::lease::{Lease, LeaseEnd};
+use crate::lease::Lease;
+use crate::lease_party::LeaseEnd;
 use crate::lock_file::{self, Hold, KernelAttempt, LockFile, SharedId};
 use crate::lock_options::LockOptions;
 use crate::mailbox::Outcome;
@@ -154,7 +154,8 @@ impl Acquirer {
                 options: Arc::clone(options),
                 since: self.membership.taken_at(),
                 is_kept: false,
-                is_forgone: Cell::new(false),
+                is_forgone: AtomicBool::new(false),
+                holds: 0,
             });
         }
     }
@@ -163,8 +164,8 @@ impl Acquirer {
     /// lock at the end of the hold.
     pub(crate) fn forgo_lease(&self) {
         if let Some(lease) = &self.lease {
-            lease.is_forgone.set(true);
-            lease.end();
+            lease.is_forgone.store(true, Relaxed);
+            lease.release();
         }
     }
 
@@ -192,7 +193,7 @@ impl Acquirer {
             // Another locker of this process goes on without it.
             Some(_) | None => {
                 if let Some(former) = self.lease.take() {
-                    former.end();
+                    former.end(LeaseEnd::Other);
                 }
                 false
             }
@@ -217,22 +218,13 @@ impl Acquirer {
         let Some(lease) = self.lease.take_if(|lease| lease.is_kept) else {
             return Ok(());
         };
-        self.finish_lease(&lease, why);
+        lease.end(why);
         let mut kernel = KernelAttempt::new(&mut self.file, &lease.options);
         let Some((slot, participant)) = self.membership.holding_member() else {
             return kernel.unlock(true);
         };
         participant.end_kept(slot);
         participant.release(slot, &mut kernel, QueuePolicy::Fifo, || false)
-    }
-
-    /// Releases what was kept along with the lock, and leaves a gap for others if that is due.
-    fn finish_lease(&self, lease: &Lease, why: LeaseEnd) {
-        lease.end();
-        let held = clock::monotonic().saturating_sub(lease.since);
-        if why == LeaseEnd::Slice {
-            lease.leave_gap(Duration::from_nanos(held));
-        }
     }
 
     /// Waits for the lock until the deadline, or until it is cancelled. A request is offered
@@ -550,10 +542,11 @@ impl Acquirer {
 
     /// Keeps the lock after a hold, if a lease allows that; returns since when.
     fn keep(&mut self, policy: QueuePolicy, more: &impl Fn() -> bool) -> Option<u64> {
-        let lease = self
-            .lease
-            .as_mut()
-            .filter(|lease| !lease.is_forgone.get())?;
+        let lease = self.lease.as_mut()?;
+        lease.holds += 1;
+        if *lease.is_forgone.get_mut() {
+            return None;
+        }
         let (slot, participant) = self.membership.holding_member()?;
         if policy != QueuePolicy::TimeSliced || !participant.may_keep_held(more) {
             return None;
@@ -561,6 +554,16 @@ impl Acquirer {
         participant.keep_held(slot);
         lease.is_kept = true;
         Some(participant.released_at())
+    }
+
+    fn why_lease_ends(&self, lease: &Lease) -> LeaseEnd {
+        if lease.is_forgone.load(Relaxed) {
+            LeaseEnd::Other
+        } else if self.is_awaited() {
+            LeaseEnd::Waiter
+        } else {
+            LeaseEnd::Slice
+        }
     }
 
     /// Releases the lock after a hold, and ends the lease.
@@ -571,7 +574,7 @@ impl Acquirer {
         more: impl FnOnce() -> bool,
     ) -> Result<Released, LockError> {
         if let Some(lease) = self.lease.take() {
-            self.finish_lease(&lease, LeaseEnd::Slice);
+            lease.end(self.why_lease_ends(&lease));
         }
         let mut kernel = KernelAttempt::new(&mut self.file, options);
         let released = match self.membership.holding_member() {

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use crate::acquirer::Acquirer;
 use crate::error::LockError;
 use crate::fair_queue::FairQueue;
-use crate::lease::LeaseEnd;
+use crate::lease_party::LeaseEnd;
 use crate::lock_file::SharedId;
 use crate::lock_options::LockOptions;
 use crate::sys::{file, fork};

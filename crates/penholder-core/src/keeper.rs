@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::attachment;
-use crate::lease::LeaseEnd;
+use crate::lease_party::LeaseEnd;
 use crate::sys::{clock, futex};
 use crate::time::nanos;
 

@@ -3,24 +3,13 @@
 //! A program that keeps something else along with the lock (the VFS keeps SQLite's locks) is told
 //! when that has to be released: see [`LeaseParty`].
 
-use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crate::lease_party::LeaseParty;
+use crate::lease_party::{EndedLease, LeaseEnd, LeaseParty};
 use crate::lock_options::LockOptions;
 use crate::sys::clock;
-
-/// Why a lease ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LeaseEnd {
-    /// The slice is over.
-    Slice,
-    /// The process does not write.
-    Idle,
-    /// The process does something else under the lock, forks, or ends its use of it.
-    Close,
-}
 
 /// The lease that a process has.
 #[derive(Debug)]
@@ -32,7 +21,9 @@ pub(crate) struct Lease {
     /// No hold is on: the lock is kept for the next one.
     pub(crate) is_kept: bool,
     /// It ends with this hold.
-    pub(crate) is_forgone: Cell<bool>,
+    pub(crate) is_forgone: AtomicBool,
+    /// How many holds there were in it.
+    pub(crate) holds: u64,
 }
 
 impl Lease {
@@ -42,17 +33,25 @@ impl Lease {
     }
 
     /// Has the party release what it keeps.
-    pub(crate) fn end(&self) {
+    pub(crate) fn release(&self) {
         if let Some(party) = self.party() {
-            party.end();
+            party.release();
         }
     }
 
-    /// Has the party leave a gap for others, after a lease of this length.
-    pub(crate) fn leave_gap(&self, held: Duration) {
-        if let Some(party) = self.party() {
-            party.leave_gap(held, clock::monotonic);
-        }
+    /// Ends the lease, while the lock is still held.
+    pub(crate) fn end(&self, why: LeaseEnd) {
+        let Some(party) = self.party() else {
+            return;
+        };
+        party.release();
+        let at = clock::monotonic();
+        party.ended(&EndedLease {
+            why,
+            held: Duration::from_nanos(at.saturating_sub(self.since)),
+            holds: self.holds,
+            at,
+        });
     }
 
     fn party(&self) -> Option<&dyn LeaseParty> {

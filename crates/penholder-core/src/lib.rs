@@ -62,7 +62,7 @@ pub use canceller::Canceller;
 pub use deadline::Deadline;
 pub use error::{LockError, OTHER_DATABASE};
 pub use guard::Guard;
-pub use lease_party::LeaseParty;
+pub use lease_party::{EndedLease, LeaseEnd, LeaseParty};
 pub use lock_options::{DEFAULT_TIMEOUT, LOCK_FILE_NAME, LockOptions};
 pub use locker::{Locker, Waited};
 pub use mailbox::{Claim, Outcome, REPLY_MAX, REQUEST_MAX, RemoteRequest, RequestId};

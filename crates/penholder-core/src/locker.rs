@@ -15,7 +15,7 @@ use crate::error::{Kind, LockError};
 use crate::fair_queue::{Waiter, Wake};
 use crate::forks;
 use crate::guard::{Guard, Turn};
-use crate::lease::LeaseEnd;
+use crate::lease_party::LeaseEnd;
 use crate::lock_file::{self, Hold};
 use crate::lock_options::{LOCK_FILE_NAME, LockOptions};
 use crate::mailbox::Outcome;

@@ -148,9 +148,9 @@ impl DatabaseFile {
     /// Leaves WRITE alone, if that is due after a slice in which was written for `wrote`, so that
     /// a program without penholder can write. Returns for how long.
     ///
-    /// The caller holds penholder's write lock, and no lease stands. `now` reads the monotonic
-    /// clock of the machine in nanoseconds.
-    pub fn listen_for_outsiders(&self, wrote: Duration, now: impl Fn() -> u64) -> Duration {
+    /// The caller holds penholder's write lock, and no lease stands. `now` is the time on the
+    /// monotonic clock of the machine in nanoseconds.
+    pub fn listen_for_outsiders(&self, wrote: Duration, now: u64) -> Duration {
         let (index, mirror) = {
             let state = self.lock_state();
             (state.index, state.mirror.clone())

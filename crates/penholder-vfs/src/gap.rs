@@ -53,15 +53,9 @@ const SMALL_CREDIT: i64 = -1_000_000;
 /// Leaves WRITE alone, if that is due after a slice in which was written for `wrote`. Returns for
 /// how long.
 ///
-/// The caller holds penholder's write lock, and has ended its lease. `now` reads the monotonic
-/// clock in nanoseconds.
-pub(crate) fn listen(
-    mirror: &Mirror,
-    index: &WalIndex,
-    wrote: Duration,
-    now: impl Fn() -> u64,
-) -> Duration {
-    let at = now();
+/// The caller holds penholder's write lock, and has ended its lease. `at` is the time on the
+/// monotonic clock in nanoseconds.
+pub(crate) fn listen(mirror: &Mirror, index: &WalIndex, wrote: Duration, at: u64) -> Duration {
     let mut account = Account::read(mirror, at);
     let has_written = mirror.take_writes(index);
     if has_written {
@@ -77,8 +71,8 @@ pub(crate) fn listen(
         wait_for_write(mirror, index, begun, due);
         let was_used = mirror.take_writes(index);
         if was_used {
-            account.note_write(now());
-            account.last_trace = account.last_write;
+            account.note_write(at);
+            account.last_trace = at;
         }
         mirror.count_gap(was_used);
         account.pay(begun.elapsed());

@@ -17,6 +17,9 @@ use crate::location::Location;
 use crate::mutex::lock;
 use crate::options::OpenOptions;
 
+/// How long the thread waits if another connection was in the way.
+const BUSY_PAUSE: Duration = Duration::from_millis(2);
+
 /// Runs passive checkpoints on a connection of its own: the writing connection is in use
 /// again as soon as the lock is free.
 ///
@@ -119,7 +122,10 @@ impl Shared {
     /// Runs checkpoints until the handle ends.
     fn serve(&self, location: &Location, options: &OpenOptions, files: &OpenFiles) {
         while self.wait_for_order() {
-            self.run(location, options, files);
+            if !self.run(location, options, files) {
+                // Another process is at it.
+                thread::sleep(BUSY_PAUSE);
+            }
             self.is_wanted.store(false, Relaxed);
         }
     }
@@ -137,21 +143,26 @@ impl Shared {
         !orders.is_ended
     }
 
-    fn run(&self, location: &Location, options: &OpenOptions, files: &OpenFiles) {
+    /// Returns `false` if another connection was in the way.
+    fn run(&self, location: &Location, options: &OpenOptions, files: &OpenFiles) -> bool {
         let mut connection = match self.connection.try_lock() {
             Ok(connection) => connection,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
+            Err(TryLockError::WouldBlock) => return false,
         };
         // A connection that fails is closed, and the next checkpoint opens another.
         let open = connection
             .take()
             .map_or_else(|| open(location, options, files), Ok);
-        *connection = open.ok().filter(|connection| {
-            let done = wal::checkpoint(connection, Mode::Passive);
-            done.inspect(|done| wal::warn_if_pinned(*done, location))
-                .is_ok()
-        });
+        let Ok(open) = open else {
+            return false;
+        };
+        let Ok(done) = wal::checkpoint(&open, Mode::Passive) else {
+            return false;
+        };
+        wal::warn_if_pinned(done, location);
+        *connection = Some(open);
+        !done.busy
     }
 }
 

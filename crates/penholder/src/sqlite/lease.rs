@@ -1,15 +1,17 @@
 //! The lease of the writing connection: SQLite's locks are kept from one write to the next.
 
 use std::ffi::CStr;
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use penholder_core::LeaseParty;
-use penholder_vfs::DatabaseFile;
+use penholder_core::{DatabaseWord, DatabaseWords, EndedLease, Guard, LeaseEnd, LeaseParty};
+use penholder_vfs::{DatabaseFile, Mirror};
 
 use crate::mutex::lock;
 use crate::options::OpenOptions;
 use crate::sqlite::ffi;
+use crate::sys;
 
 /// Returns the VFS that connections with these options are opened with; `None` for SQLite's
 /// default.
@@ -21,33 +23,84 @@ pub(crate) fn vfs(options: &OpenOptions) -> Option<&'static CStr> {
 /// The lease of a handle's writing connection, which may be opened again.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionLease {
-    file: Mutex<Option<Arc<DatabaseFile>>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Kept {
+    file: Option<Arc<DatabaseFile>>,
+    words: Option<DatabaseWords>,
 }
 
 impl ConnectionLease {
     /// Notes which connection writes from now on.
     pub(crate) fn set(&self, file: Option<Arc<DatabaseFile>>) {
-        let former = std::mem::replace(&mut *lock(&self.file), file);
-        if let Some(former) = former {
+        let new = Kept { file, words: None };
+        let former = std::mem::replace(&mut *lock(&self.kept), new);
+        if let Some(former) = former.file {
             former.end_lease();
         }
     }
 
-    fn file(&self) -> Option<Arc<DatabaseFile>> {
-        lock(&self.file).clone()
+    /// Shares words with the other processes that write to this database, if that is not done
+    /// yet.
+    pub(crate) fn share_words(&self, database: &Path, guard: &Guard) {
+        let mut kept = lock(&self.kept);
+        let Some(file) = &kept.file else {
+            return;
+        };
+        if kept.words.as_ref().is_some_and(DatabaseWords::is_current) {
+            return;
+        }
+        let id = database.metadata().and_then(|meta| sys::file_id(&meta));
+        let words = id
+            .ok()
+            .and_then(|id| guard.database_words(id.device, id.inode));
+        let mirror = words.clone().and_then(|words| Mirror::new(Arc::new(words)));
+        if let Some(mirror) = mirror {
+            penholder_vfs::set_mirror(file, &mirror);
+        }
+        kept.words = words;
+    }
+
+    fn kept(&self) -> Kept {
+        lock(&self.kept).clone()
     }
 }
 
 impl LeaseParty for ConnectionLease {
-    fn end(&self) {
-        if let Some(file) = self.file() {
+    fn release(&self) {
+        if let Some(file) = self.kept().file {
             file.end_lease();
         }
     }
 
-    fn leave_gap(&self, held: Duration, now: fn() -> u64) {
-        if let Some(file) = self.file() {
-            file.listen_for_outsiders(held, now);
+    fn ended(&self, lease: &EndedLease) {
+        let Kept { file, words } = self.kept();
+        if let Some(words) = words {
+            count(&words, lease);
         }
+        if let Some(file) = file.filter(|_| lease.why.is_slice()) {
+            file.listen_for_outsiders(lease.held, lease.at);
+        }
+    }
+}
+
+fn count(words: &DatabaseWords, lease: &EndedLease) {
+    let why = match lease.why {
+        LeaseEnd::Slice => DatabaseWord::EndedSlice,
+        LeaseEnd::Idle => DatabaseWord::EndedIdle,
+        LeaseEnd::Waiter => DatabaseWord::EndedWaiter,
+        LeaseEnd::Close => DatabaseWord::EndedClose,
+        _ => DatabaseWord::EndedOther,
+    };
+    let held = u64::try_from(lease.held.as_nanos()).unwrap_or(u64::MAX);
+    for (word, amount) in [
+        (DatabaseWord::Leases, 1),
+        (DatabaseWord::LeaseWrites, lease.holds),
+        (DatabaseWord::LeaseTime, held),
+        (why, 1),
+    ] {
+        words.word(word).fetch_add(amount, Relaxed);
     }
 }

@@ -23,6 +23,9 @@ use crate::error::{Error, Kept, Result};
 use crate::location::Location;
 use crate::options::{ConnectionRole, OpenOptions};
 
+/// While a checkpoint of another process is in the way, the next attempt waits so long.
+const CHECKPOINT_PAUSE: Duration = Duration::from_micros(300);
+
 /// A connection that writes, with our hooks on it.
 #[derive(Debug)]
 pub(crate) struct WriteConnection {
@@ -35,6 +38,8 @@ pub(crate) struct WriteConnection {
     file: Option<Arc<DatabaseFile>>,
     /// When it was last checked that the paths name the files that are open.
     checked: Cell<Option<Instant>>,
+    /// When a checkpoint was last due by the WAL index.
+    checkpointed: Cell<Option<Instant>>,
 }
 
 /// A statement that failed.
@@ -76,6 +81,7 @@ impl WriteConnection {
             busy_ms: Cell::new(None),
             file,
             checked: Cell::new(None),
+            checkpointed: Cell::new(None),
         })
     }
 
@@ -266,13 +272,27 @@ impl WriteConnection {
     /// processes wait for the lock.
     pub(crate) fn checkpoint_due(&self, awaited: bool) -> Due {
         if let Some(file) = self.file.as_ref().filter(|file| file.is_leased()) {
-            return Due::by_index(file.wal_frames());
+            return self.checkpoint_due_by_index(file);
         }
         let frames = self.connection.wal_frames();
         if wal::is_below_first_step(frames) {
             return Due::NotYet;
         }
         Due::after(frames, self.connection.take_pages_written(), awaited)
+    }
+
+    fn checkpoint_due_by_index(&self, file: &DatabaseFile) -> Due {
+        let due = Due::by_index(file.wal_frames());
+        if due == Due::NotYet {
+            return due;
+        }
+        let now = Instant::now();
+        let last = self.checkpointed.get();
+        if last.is_some_and(|last| now < last + CHECKPOINT_PAUSE) {
+            return Due::NotYet;
+        }
+        self.checkpointed.set(Some(now));
+        due
     }
 
     /// Returns how many frames the WAL has after the last commit of this connection.

@@ -31,7 +31,7 @@ pub(crate) struct WriteResources {
     /// it out and puts it back.
     connection: Mutex<Option<Box<WriteConnection>>>,
     /// What the locker keeps along with the lock.
-    lease: Arc<ConnectionLease>,
+    pub(crate) lease: Arc<ConnectionLease>,
     pub(crate) checkpointer: Checkpointer,
     /// Whether this process has written. Before that a second connection is not worth its
     /// cost.

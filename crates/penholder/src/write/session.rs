@@ -101,6 +101,10 @@ impl<'a> Session<'a> {
             && file.begin_lease()
         {
             guard.begin_lease();
+            if !guard.is_resumed() {
+                let database = &context.location.path;
+                context.resources.lease.share_words(database, &guard);
+            }
         }
         let session = Self {
             context,
