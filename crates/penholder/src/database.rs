@@ -467,6 +467,9 @@ impl Database {
                 Entered::Alone(entered) => {
                     entered.session.note_call_site(site, has_statement);
                     let done = catch_unwind(AssertUnwindSafe(|| alone(&entered.session, work)));
+                    if !matches!(done, Ok(Ok(_))) {
+                        entered.session.forgo_lease();
+                    }
                     entered.finish();
                     done.unwrap_or_else(|panic| resume_unwind(panic))
                 }
@@ -860,6 +863,9 @@ fn run_session<T, E: From<Error>>(
 ) -> Result<T, E> {
     session.note_call_site(site, false);
     let done = catch_unwind(AssertUnwindSafe(|| work(&session)));
+    if !matches!(done, Ok(Ok(_))) {
+        session.forgo_lease();
+    }
     context.finish(session);
     done.unwrap_or_else(|panic| resume_unwind(panic))
 }

@@ -485,6 +485,8 @@ struct Plan {
     until: Option<u64>,
     ending: Ending,
     pauses: Pauses,
+    /// Keeps the lock from one hold to the next, as the policy allows.
+    leases: bool,
 }
 
 impl Plan {
@@ -496,6 +498,7 @@ impl Plan {
             until: None,
             ending: Ending::Lives,
             pauses,
+            leases: false,
         }
     }
 
@@ -530,6 +533,9 @@ impl Plan {
         }
         occupant.critical_section();
         participant.end_hold(occupant);
+        if self.leases && self.keep(occupant, participant)? {
+            return Ok(true);
+        }
         let more = || thread_rng().gen_bool(0.3);
         let promised = occupant.world.lowest_ticket();
         occupant
@@ -538,6 +544,28 @@ impl Plan {
             .store(promised.unwrap_or(NEVER), SeqCst);
         participant.release(occupant, &mut Lock(occupant), self.policy, more)?;
         Ok(true)
+    }
+
+    /// Keeps the lock for more holds, as an acquirer with a lease does. Returns whether it was
+    /// released between two of them.
+    fn keep(self, occupant: &Occupant, participant: &mut Participant) -> Result<bool, Killed> {
+        let more = || thread_rng().gen_bool(0.3);
+        while self.policy == QueuePolicy::TimeSliced && participant.may_keep_held(more) {
+            participant.keep_held(occupant);
+            let is_idle = thread_rng().gen_bool(0.3);
+            if is_idle || participant.resume(occupant).is_none() {
+                participant.end_kept(occupant);
+                let mut kernel = Lock(occupant);
+                participant.release(occupant, &mut kernel, QueuePolicy::Fifo, || false)?;
+                return Ok(true);
+            }
+            if occupant.is_dead() {
+                return Err(Killed);
+            }
+            occupant.critical_section();
+            participant.end_hold(occupant);
+        }
+        Ok(false)
     }
 
     /// As a locker does.
@@ -657,6 +685,39 @@ fn slices_need_only_the_pause_before_a_kept_lock() {
         let world = World::new();
         all(participants()
             .map(|occupant| Plan::new(any_policy(), Pauses::BeforeKept).start(&world, occupant)));
+    });
+}
+
+#[test]
+fn everybody_is_served_next_to_leases() {
+    check(2000, || {
+        let world = World::new();
+        all(participants().map(|occupant| {
+            let plan = Plan {
+                leases: thread_rng().gen_bool(0.7),
+                ..Plan::new(any_policy(), Pauses::BeforeKept)
+            };
+            plan.start(&world, occupant)
+        }));
+        newcomer_takes(&world, 0);
+    });
+}
+
+#[test]
+fn a_death_at_any_step_of_a_lease() {
+    check(2000, || {
+        let world = World::new();
+        all((0..SLOTS - 1).map(|occupant| {
+            let mut plan = Plan {
+                leases: true,
+                ..Plan::new(QueuePolicy::TimeSliced, Pauses::Any)
+            };
+            if occupant < 2 {
+                plan.ending = Ending::Dies(thread_rng().gen_range(0..150));
+            }
+            plan.start(&world, occupant)
+        }));
+        newcomer_takes(&world, SLOTS - 1);
     });
 }
 

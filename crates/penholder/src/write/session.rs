@@ -157,7 +157,7 @@ impl<'a> Session<'a> {
     }
 
     /// Releases SQLite's locks after each transaction from now on, and the lock after this
-    /// session.
+    /// session: after an error, or if another connection or program works under the lock.
     pub(crate) fn forgo_lease(&self) {
         self.guard().forgo_lease();
     }
