@@ -10,6 +10,8 @@
     reason = "a program that prints"
 )]
 
+mod availability;
+mod benchmark;
 mod burst;
 mod clock;
 mod closed_loop;
@@ -23,6 +25,7 @@ mod lock_process;
 mod machine;
 mod matrix;
 mod names;
+mod pause;
 mod peer;
 mod penholder_command;
 mod plan;
@@ -34,7 +37,9 @@ mod share;
 mod statistics;
 mod synchronous;
 mod table;
+mod tally;
 mod targets;
+mod task;
 mod text;
 mod trial;
 mod turns;
@@ -48,7 +53,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use workload::{compare, execute, handoff, import, lock, scale, threads, waiting, watching};
+use benchmark::{compare, execute, handoff, import, lock, scale, threads, waiting, watching};
 
 /// Benchmarks that compare penholder with its peers
 #[derive(Parser)]
@@ -100,7 +105,7 @@ fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Watching(args) => watching::run(&args),
         Command::LockProcess(args) => lock_process::run(&args),
-        Command::Worker(args) => worker::run(args),
+        Command::Worker(args) => worker::run(&args),
         Command::FixedRate(args) => fixed_rate::run(&args),
     };
     match result {
@@ -109,5 +114,15 @@ fn main() -> ExitCode {
             eprintln!("{error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_options_of_all_commands_fit_together() {
+        super::Args::command().debug_assert();
     }
 }
