@@ -15,6 +15,7 @@ mod benchmark;
 mod burst;
 mod clock;
 mod closed_loop;
+mod company;
 mod cpu;
 mod directory;
 mod figures;
@@ -22,6 +23,7 @@ mod fixed_rate;
 mod handoff_lock;
 mod lock_file;
 mod lock_process;
+mod look_up;
 mod machine;
 mod matrix;
 mod names;
@@ -33,6 +35,7 @@ mod plot;
 mod process;
 mod report;
 mod rounds;
+mod scene;
 mod share;
 mod statistics;
 mod synchronous;
@@ -43,6 +46,7 @@ mod task;
 mod text;
 mod trial;
 mod turns;
+mod waits;
 mod window;
 mod word;
 mod worker;
@@ -53,7 +57,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use benchmark::{compare, execute, handoff, import, lock, scale, threads, waiting, watching};
+use benchmark::{
+    compare, execute, handoff, import, lock, outsider, readers, scale, threads, waiting, watching,
+};
 
 /// Benchmarks that compare penholder with its peers
 #[derive(Parser)]
@@ -74,6 +80,10 @@ enum Command {
     Scale(scale::Args),
     /// Compare threads of one process with one mutex around one connection
     Threads(threads::Args),
+    /// Compare the waits of a plain writer next to penholder with those among plain writers
+    Outsider(outsider::Args),
+    /// Compare readers next to penholder's writers with readers next to plain writers
+    Readers(readers::Args),
     /// Measure handoffs between processes, and the time to notice a dead holder
     Handoff(handoff::Args),
     /// Measure the CPU time that processes use while they wait behind a long hold
@@ -100,6 +110,8 @@ fn main() -> ExitCode {
         Command::Compare(plan) => compare::run(&plan),
         Command::Scale(args) => scale::run(&args),
         Command::Threads(args) => threads::run(&args),
+        Command::Outsider(args) => outsider::run(&args),
+        Command::Readers(args) => readers::run(&args),
         Command::Handoff(args) => handoff::run(&args),
         Command::Waiting(args) => waiting::run(&args),
         Command::Import(args) => import::run(&args),

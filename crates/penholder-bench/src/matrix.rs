@@ -6,6 +6,7 @@ use std::error::Error;
 
 use crate::availability::available;
 use crate::closed_loop;
+use crate::company::Company;
 use crate::figures::Figures;
 use crate::peer::Peer;
 use crate::plan::Plan;
@@ -39,7 +40,7 @@ impl<'a> Matrix<'a> {
                     trial.peer
                 );
                 let directory = self.plan.directory.path();
-                let measured = closed_loop::measure(&trial, directory);
+                let measured = closed_loop::measure(&trial, &Company::NONE, directory);
                 let measured = measured.map_err(|e| format!("{}: {e}", trial.peer))?;
                 runs.push((trial, Figures::of(&trial, &measured)?));
             }

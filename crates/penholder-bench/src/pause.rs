@@ -12,13 +12,21 @@ pub(crate) struct Pause {
 }
 
 impl Pause {
-    #[cfg(test)]
     pub(crate) const NONE: Self = Self::exactly(Duration::ZERO);
 
     pub(crate) const fn exactly(duration: Duration) -> Self {
         Self {
             shortest: duration,
             longest: duration,
+        }
+    }
+
+    /// From a half of the duration to one and a half, so that the process keeps no
+    /// rhythm with others.
+    pub(crate) fn about(duration: Duration) -> Self {
+        Self {
+            shortest: duration / 2,
+            longest: duration * 3 / 2,
         }
     }
 

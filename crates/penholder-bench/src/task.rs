@@ -1,5 +1,7 @@
 //! What a worker repeats.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::workload::Workload;
@@ -9,4 +11,8 @@ use crate::workload::Workload;
 pub(crate) enum Task {
     /// Sends the requests of a workload.
     Workload(Workload),
+    /// Reads one row by its key.
+    LookUp,
+    /// Opens a snapshot with SQLite alone, and holds it for this duration.
+    HoldSnapshot(Duration),
 }

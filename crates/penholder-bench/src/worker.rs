@@ -8,11 +8,14 @@ use std::error::Error;
 use std::io::{BufRead, Write};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, ScopedJoinHandle};
+use std::time::Duration;
 
 use crate::clock;
+use crate::look_up::{self, LookUps};
 use crate::peer::access::Access;
 use crate::peer::client::Outcome;
 use crate::peer::setting::Setting;
+use crate::peer::sqlite;
 use crate::process;
 use crate::share::Share;
 use crate::tally::Tally;
@@ -34,19 +37,20 @@ pub(crate) fn arguments(setting: &Setting) -> Result<[String; 2], Box<dyn Error>
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     process::end_with_parent()?;
     let setting: Setting = serde_json::from_str(&args.setting)?;
-    let share = if setting.once {
-        once(&setting)?
-    } else if setting.threads > 1 {
-        threaded(&setting)?
-    } else {
-        looped(&setting)?
+    let share = match setting.task {
+        Task::HoldSnapshot(hold) => hold_snapshots(&setting, hold)?,
+        _ if setting.once => once(&setting)?,
+        _ if setting.threads > 1 => threaded(&setting)?,
+        _ => looped(&setting)?,
     };
     print_line(&serde_json::to_string(&share)?)
 }
 
 fn requests(setting: &Setting) -> Box<dyn Requests> {
-    let Task::Workload(workload) = setting.task;
-    workload.requests(setting.number)
+    match setting.task {
+        Task::Workload(workload) => workload.requests(setting.number),
+        _ => Box::new(LookUps),
+    }
 }
 
 /// Opens the database and sends one request when the window starts. Every error counts
@@ -155,6 +159,21 @@ fn repeat(
         tally.count(window, begun, outcome);
         setting.pause.sleep();
     }
+}
+
+/// Opens one snapshot after the other, and holds each; the last one until the end.
+fn hold_snapshots(setting: &Setting, hold: Duration) -> Result<Share, Box<dyn Error>> {
+    let connection = sqlite::connect(setting)?;
+    print_line("ready")?;
+    let window = read_window()?;
+    thread::sleep(clock::left(window.start));
+    while clock::now() < window.end {
+        connection.execute_batch("BEGIN")?;
+        look_up::read(&connection)?;
+        thread::sleep(hold.min(clock::left(window.end)));
+        connection.execute_batch("COMMIT")?;
+    }
+    Ok(Share::default())
 }
 
 fn print_line(line: &str) -> Result<(), Box<dyn Error>> {

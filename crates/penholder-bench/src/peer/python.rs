@@ -12,7 +12,9 @@ const SCRIPT: &str = concat!(include_str!("workloads.py"), include_str!("worker.
 /// The command that starts a worker in Python. It reads and writes the same lines
 /// as a worker of this program.
 pub(crate) fn worker(setting: &Setting) -> Result<Command, Box<dyn Error>> {
-    let Task::Workload(workload) = setting.task;
+    let Task::Workload(workload) = setting.task else {
+        return Err("Python has only the workloads".into());
+    };
     let mut command = Command::new("python3");
     command.arg("-c").arg(SCRIPT);
     command.arg(serde_json::to_string(setting)?);
