@@ -1,5 +1,5 @@
 //! A burst: many processes that start at the same moment. Each opens the database,
-//! writes one row and exits.
+//! sends one request and exits.
 
 use std::error::Error;
 use std::fmt;
@@ -9,7 +9,6 @@ use std::time::Duration;
 use crate::clock::{self, Nanos};
 use crate::peer::Peer;
 use crate::share::{self, Share};
-use crate::table;
 use crate::text;
 use crate::trial::Trial;
 use crate::workers::Workers;
@@ -36,13 +35,18 @@ impl Burst {
     ) -> Result<Self, Box<dyn Error>> {
         let directory = tempfile::tempdir_in(directory)?;
         let database = directory.path().canonicalize()?.join("bench.db");
-        table::create(&database)?;
-        let mut workers = Workers::start(trial, &database, timeout, true)?;
-        let window = workers.launch(trial)?;
+        trial.workload.create(&database)?;
+        let mut settings = trial.settings(&database);
+        for setting in &mut settings {
+            setting.timeout = timeout;
+            setting.once = true;
+        }
+        let mut workers = Workers::start(&settings)?;
+        let window = workers.launch(trial.seconds)?;
         let last = clock::after(timeout * 2 + Duration::from_secs(60));
         let shares = workers.finish(last)?;
         let elapsed = Duration::from_nanos(clock::now() - window.start);
-        let rows_ok = table::rows_by_worker(&database)? == share::acknowledged(&shares);
+        let rows_ok = trial.workload.is_complete(&database, &shares)?;
         Ok(Self::of(trial.peer, shares, elapsed, rows_ok))
     }
 

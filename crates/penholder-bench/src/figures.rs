@@ -5,22 +5,28 @@ use std::error::Error;
 use serde::Serialize;
 
 use crate::clock;
+use crate::closed_loop::Measurement;
 use crate::peer::Peer;
-use crate::share::{self, Share};
+use crate::share;
 use crate::statistics;
 use crate::synchronous::Synchronous;
 use crate::trial::Trial;
+use crate::workload::Workload;
 
 /// One object of the JSON file.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Figures {
     pub(crate) peer: Peer,
+    pub(crate) workload: Workload,
     pub(crate) sync: Synchronous,
     pub(crate) processes: u32,
+    /// Threads in each process.
+    pub(crate) threads: u32,
     pub(crate) think_us: f64,
-    /// Writes per second of all processes together.
+    /// Writes per second of all processes together; with a workload that reads, its
+    /// reads count too.
     pub(crate) rate: f64,
-    /// Writes that waited too long, in all runs together.
+    /// Requests that waited too long, in all runs together.
     pub(crate) failed: u64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
@@ -28,10 +34,11 @@ pub(crate) struct Figures {
     pub(crate) max_us: f64,
     /// Jain's index over the rates of the processes: 1 if all are equal.
     pub(crate) jain: f64,
-    /// Writes per second of the slowest process, and of the fastest.
+    /// The rate of the slowest process, and of the fastest.
     pub(crate) min: f64,
     pub(crate) max: f64,
-    /// Whether the database had every acknowledged row, and no other, in every run.
+    /// Whether the database was intact and had every acknowledged write, and no other,
+    /// in every run.
     pub(crate) rows_ok: bool,
     /// CPU time of all processes together, in seconds, after the warm-up.
     pub(crate) cpu_s: f64,
@@ -41,23 +48,18 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    pub(crate) fn of(
-        trial: &Trial,
-        shares: &[Share],
-        rows_ok: bool,
-        wal_max_bytes: u64,
-    ) -> Result<Self, Box<dyn Error>> {
-        if let Some(error) = shares.iter().find_map(|share| share.error.as_ref()) {
-            return Err(error.clone().into());
-        }
+    pub(crate) fn of(trial: &Trial, measurement: &Measurement) -> Result<Self, Box<dyn Error>> {
+        let shares = &measurement.writers;
         let latencies = share::merged_latencies(shares)?;
         let quantile = |q: f64| clock::micros(latencies.value_at_quantile(q));
-        let rates = rates(shares, trial.seconds.as_secs_f64());
+        let rates = share::rates(shares, trial.seconds);
         let cpu_time: u64 = shares.iter().map(|share| share.cpu_time).sum();
         Ok(Self {
             peer: trial.peer,
+            workload: trial.workload,
             sync: trial.sync,
             processes: trial.processes,
+            threads: trial.threads,
             think_us: trial.think.as_secs_f64() * 1e6,
             rate: rates.iter().sum(),
             failed: share::failed(shares),
@@ -68,9 +70,9 @@ impl Figures {
             jain: statistics::jain(&rates),
             min: rates.iter().copied().fold(f64::INFINITY, f64::min),
             max: rates.iter().copied().fold(0.0, f64::max),
-            rows_ok,
+            rows_ok: measurement.rows_ok,
             cpu_s: clock::micros(cpu_time) / 1e6,
-            wal_max_bytes,
+            wal_max_bytes: measurement.wal_max_bytes,
             runs: 1,
         })
     }
@@ -99,11 +101,4 @@ impl Figures {
             ..first
         })
     }
-}
-
-/// Writes per second of each process.
-#[expect(clippy::cast_precision_loss, reason = "far below 2^53 writes")]
-fn rates(shares: &[Share], seconds: f64) -> Vec<f64> {
-    let rate = |share: &Share| share.writes as f64 / seconds;
-    shares.iter().map(rate).collect()
 }

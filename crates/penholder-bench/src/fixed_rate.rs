@@ -9,12 +9,16 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::clock;
+use crate::pause::Pause;
+use crate::peer::Peer;
+use crate::peer::access::Access;
+use crate::peer::client::Outcome;
 use crate::peer::setting::Setting;
-use crate::peer::transaction::Outcome;
-use crate::peer::{Peer, writer};
 use crate::process::{self, Process};
 use crate::share::{self, Share};
 use crate::synchronous::Synchronous;
+use crate::task::Task;
+use crate::workload::Workload;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -59,14 +63,20 @@ fn read_phase(phase: &AtomicU8) {
 }
 
 fn write(args: &Args, phase: &AtomicU8) -> Result<Share, Box<dyn Error>> {
+    let workload = Workload::Insert;
     let setting = Setting {
         peer: Peer::Penholder,
+        task: Task::Workload(workload),
         sync: Synchronous::Normal,
         database: args.database.clone(),
         number: args.number,
+        threads: 1,
         timeout: Peer::Penholder.timeout(),
+        pause: Pause::exactly(args.every),
+        once: false,
     };
-    let mut write = writer::open(&setting)?;
+    let mut client = Access::open(&setting)?.client()?;
+    let mut requests = workload.requests(args.number);
     let mut share = Share::default();
     let mut latencies = share::histogram()?;
     let mut output = std::io::stdout();
@@ -80,11 +90,11 @@ fn write(args: &Args, phase: &AtomicU8) -> Result<Share, Box<dyn Error>> {
         if phase == STOP {
             break;
         }
-        let outcome = write()?;
+        let outcome = requests.send(&mut *client)?;
         let waited = clock::now() - due;
         due += clock::nanos(args.every);
         if phase == COUNT {
-            share.writes += 1;
+            share.done += 1;
             share.failed += u64::from(outcome == Outcome::Failed);
             share.longest = share.longest.max(waited);
             latencies.saturating_record(waited);

@@ -10,9 +10,12 @@
     reason = "a program that prints"
 )]
 
+mod availability;
+mod benchmark;
 mod burst;
 mod clock;
 mod closed_loop;
+mod company;
 mod cpu;
 mod directory;
 mod figures;
@@ -20,9 +23,11 @@ mod fixed_rate;
 mod handoff_lock;
 mod lock_file;
 mod lock_process;
+mod look_up;
 mod machine;
 mod matrix;
 mod names;
+mod pause;
 mod peer;
 mod penholder_command;
 mod plan;
@@ -30,14 +35,18 @@ mod plot;
 mod process;
 mod report;
 mod rounds;
+mod scene;
 mod share;
 mod statistics;
 mod synchronous;
 mod table;
+mod tally;
 mod targets;
+mod task;
 mod text;
 mod trial;
 mod turns;
+mod waits;
 mod window;
 mod word;
 mod worker;
@@ -48,7 +57,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use workload::{compare, execute, handoff, import, lock, scale, threads, waiting, watching};
+use benchmark::{
+    compare, execute, handoff, import, lock, outsider, readers, scale, threads, waiting, watching,
+};
 
 /// Benchmarks that compare penholder with its peers
 #[derive(Parser)]
@@ -69,6 +80,10 @@ enum Command {
     Scale(scale::Args),
     /// Compare threads of one process with one mutex around one connection
     Threads(threads::Args),
+    /// Compare the waits of a plain writer next to penholder with those among plain writers
+    Outsider(outsider::Args),
+    /// Compare readers next to penholder's writers with readers next to plain writers
+    Readers(readers::Args),
     /// Measure handoffs between processes, and the time to notice a dead holder
     Handoff(handoff::Args),
     /// Measure the CPU time that processes use while they wait behind a long hold
@@ -95,12 +110,14 @@ fn main() -> ExitCode {
         Command::Compare(plan) => compare::run(&plan),
         Command::Scale(args) => scale::run(&args),
         Command::Threads(args) => threads::run(&args),
+        Command::Outsider(args) => outsider::run(&args),
+        Command::Readers(args) => readers::run(&args),
         Command::Handoff(args) => handoff::run(&args),
         Command::Waiting(args) => waiting::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Watching(args) => watching::run(&args),
         Command::LockProcess(args) => lock_process::run(&args),
-        Command::Worker(args) => worker::run(args),
+        Command::Worker(args) => worker::run(&args),
         Command::FixedRate(args) => fixed_rate::run(&args),
     };
     match result {
@@ -109,5 +126,15 @@ fn main() -> ExitCode {
             eprintln!("{error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_options_of_all_commands_fit_together() {
+        super::Args::command().debug_assert();
     }
 }

@@ -4,9 +4,11 @@
 
 use std::error::Error;
 
+use crate::availability::available;
 use crate::closed_loop;
+use crate::company::Company;
 use crate::figures::Figures;
-use crate::peer::{Peer, python};
+use crate::peer::Peer;
 use crate::plan::Plan;
 use crate::synchronous::Synchronous;
 use crate::trial::Trial;
@@ -19,7 +21,7 @@ pub(crate) struct Matrix<'a> {
 
 impl<'a> Matrix<'a> {
     pub(crate) fn new(plan: &'a Plan) -> Self {
-        let peers = available(plan.peers.0.clone());
+        let peers = available(&plan.peers, plan.workload);
         Self { plan, peers }
     }
 
@@ -37,9 +39,10 @@ impl<'a> Matrix<'a> {
                     trial.processes,
                     trial.peer
                 );
-                let figures = closed_loop::measure(&trial, self.plan.directory.path());
-                let figures = figures.map_err(|e| format!("{}: {e}", trial.peer))?;
-                runs.push((trial, figures));
+                let directory = self.plan.directory.path();
+                let measured = closed_loop::measure(&trial, &Company::NONE, directory);
+                let measured = measured.map_err(|e| format!("{}: {e}", trial.peer))?;
+                runs.push((trial, Figures::of(&trial, &measured)?));
             }
         }
         Ok(self.medians(&runs))
@@ -75,21 +78,12 @@ impl<'a> Matrix<'a> {
         let order = turns::order(self.peers.len(), run as usize).into_iter();
         order.map(move |number| Trial {
             peer: self.peers[number],
+            workload: self.plan.workload,
             sync,
             processes,
+            threads: self.peers[number].threads().unwrap_or(self.plan.threads),
             think: self.plan.think,
             seconds: self.plan.seconds,
         })
     }
-}
-
-/// Removes the peers that cannot run here, and prints why.
-fn available(mut peers: Vec<Peer>) -> Vec<Peer> {
-    if peers.contains(&Peer::PythonSqlite3)
-        && let Err(why) = python::version()
-    {
-        eprintln!("SKIPPED: {}: {why}", Peer::PythonSqlite3);
-        peers.retain(|peer| *peer != Peer::PythonSqlite3);
-    }
-    peers
 }

@@ -1,17 +1,20 @@
-//! The peers that are compared: the ways in which a process can write its row.
+//! The peers that are compared: the ways in which a process can read and write.
 
-pub(crate) mod naive;
+pub(crate) mod access;
+pub(crate) mod client;
+mod database;
+mod flock_blocking;
+mod naive;
 pub(crate) mod python;
 pub(crate) mod setting;
-pub(crate) mod transaction;
-pub(crate) mod writer;
+pub(crate) mod sqlite;
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::names;
 
@@ -19,12 +22,12 @@ use crate::names;
 pub(crate) enum Peer {
     /// The usual implementation of the pattern: see `naive.rs`.
     Naive,
-    /// `BEGIN IMMEDIATE`, `INSERT`, `COMMIT` and a busy timeout. `BEGIN` and
+    /// `BEGIN IMMEDIATE`, the statements, `COMMIT` and a busy timeout. `BEGIN` and
     /// `COMMIT` are parsed each time, as in most programs.
     SqliteBusy,
     /// The same with prepared `BEGIN` and `COMMIT`.
     SqliteBusyPrepared,
-    /// One prepared `INSERT` without an explicit transaction.
+    /// A single prepared statement has no explicit transaction.
     SqliteAutocommit,
     /// Like `SqliteBusy`, but retries every millisecond, as Rails does.
     #[value(name = "sqlite-busy-1ms")]
@@ -50,12 +53,21 @@ impl Peer {
     pub(crate) fn timeout(self) -> Duration {
         match self {
             Self::Naive => Duration::from_millis(500),
-            Self::Penholder
-            | Self::PenholderAlone
-            | Self::PenholderFifo
-            | Self::PenholderThreads => Duration::from_secs(60),
+            _ if self.is_penholder() => Duration::from_secs(60),
             _ => Duration::from_secs(5),
         }
+    }
+
+    pub(crate) fn is_penholder(self) -> bool {
+        matches!(
+            self,
+            Self::Penholder | Self::PenholderAlone | Self::PenholderFifo | Self::PenholderThreads
+        )
+    }
+
+    /// Threads in each process, if the peer does not leave that to the benchmark.
+    pub(crate) fn threads(self) -> Option<u32> {
+        (self == Self::PenholderThreads).then_some(8)
     }
 }
 
@@ -68,6 +80,13 @@ impl fmt::Display for Peer {
 impl Serialize for Peer {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Peer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        <Self as ValueEnum>::from_str(&name, false).map_err(de::Error::custom)
     }
 }
 

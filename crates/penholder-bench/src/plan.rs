@@ -8,6 +8,7 @@ use crate::clock;
 use crate::directory::Directory;
 use crate::peer::Peers;
 use crate::synchronous::Synchronous;
+use crate::workload::Workload;
 
 #[derive(clap::Args)]
 pub(crate) struct Plan {
@@ -15,6 +16,14 @@ pub(crate) struct Plan {
     #[arg(long, value_delimiter = ',', default_value = "1,2,8,32")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) processes: Vec<u32>,
+    /// Number of threads in each process; each has a connection of its own, but those
+    /// of penholder share a `Database`
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) threads: u32,
+    /// What each transaction does
+    #[arg(long, value_enum, default_value_t = Workload::Insert)]
+    pub(crate) workload: Workload,
     /// Values of `PRAGMA synchronous`, separated by commas
     #[arg(long, value_enum, value_delimiter = ',', default_value = "normal,full")]
     pub(crate) sync: Vec<Synchronous>,
@@ -23,7 +32,7 @@ pub(crate) struct Plan {
     /// Duration of each trial, in seconds
     #[arg(long, default_value = "5", value_parser = clock::parse_seconds)]
     pub(crate) seconds: Duration,
-    /// How long each process sleeps between its writes, for example 200us
+    /// How long each thread sleeps between its transactions, for example 200us
     #[arg(long, default_value = "0us", value_parser = clock::parse)]
     pub(crate) think: Duration,
     /// How often each trial is run; medians are reported

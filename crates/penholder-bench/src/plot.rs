@@ -15,6 +15,7 @@ use crate::plan::Plan;
 use crate::plot::axis::{Axis, Scale};
 use crate::report;
 use crate::synchronous::Synchronous;
+use crate::workload::Workload;
 
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 480.0;
@@ -38,13 +39,13 @@ struct Measure {
 const MEASURES: [Measure; 2] = [
     Measure {
         file: "rate",
-        title: "Writes per second, all processes together (more is better)",
+        title: "Transactions per second, all processes together (more is better)",
         scale: Scale::Count,
         value: |row| row.rate,
     },
     Measure {
         file: "longest",
-        title: "Longest wait of one write, logarithmic scale (less is better)",
+        title: "Longest wait of one transaction, logarithmic scale (less is better)",
         scale: Scale::Time,
         value: |row| row.max_us,
     },
@@ -60,7 +61,8 @@ pub(crate) enum Shape {
 }
 
 impl Shape {
-    /// The beginning of the file names: `rate-normal.svg`, `scale-rate-normal.svg`.
+    /// The beginning of the file names, after that for the workload: `rate-normal.svg`,
+    /// `scale-rate-normal.svg`, `pages-scale-rate-normal.svg`.
     fn prefix(self) -> &'static str {
         match self {
             Self::Bars => "",
@@ -90,11 +92,20 @@ pub(crate) fn write(
                 Shape::Bars => plot.bars(),
                 Shape::Lines => plot.lines(),
             }
-            let name = format!("{}{}-{sync}.svg", shape.prefix(), measure.file);
+            let prefix = format!("{}{}", workload_prefix(plan.workload), shape.prefix());
+            let name = format!("{prefix}{}-{sync}.svg", measure.file);
             fs::write(directory.join(name), plot.svg + "</svg>\n")?;
         }
     }
     Ok(())
+}
+
+/// The plots of the default workload have no prefix; those of others have its name.
+fn workload_prefix(workload: Workload) -> String {
+    match workload {
+        Workload::Insert => String::new(),
+        other => format!("{other}-"),
+    }
 }
 
 struct Plot<'a> {

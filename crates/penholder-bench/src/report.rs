@@ -29,14 +29,18 @@ pub(crate) fn print(machine: &Machine, plan: &Plan, figures: &[Figures]) {
 /// Describes in one line how the figures were measured.
 pub(crate) fn method(plan: &Plan) -> String {
     let mut text = format!(
-        "one row per transaction, {} s per trial",
+        "{}, {} s per trial",
+        plan.workload.summary(),
         plan.seconds.as_secs_f64()
     );
+    if plan.threads > 1 {
+        text += &format!(", {} threads in each process", plan.threads);
+    }
     if plan.runs > 1 {
         text += &format!(", medians of {} runs", plan.runs);
     }
     if !plan.think.is_zero() {
-        text += &format!(", {:?} between writes", plan.think);
+        text += &format!(", {:?} between transactions", plan.think);
     }
     text
 }
@@ -45,9 +49,13 @@ fn heading(row: &Figures) {
     let processes = text::processes(row.processes);
     println!("\nsynchronous={}, {processes}", row.sync);
     println!(
-        "  {:<21} {:>9} {:>7} {:>8} {:>8} {:>8} {:>8} {:>6} {:>15} {:>6} {:>7}  rows",
+        "  {:<21} {:>10} {:>7} {:>8} {:>8} {:>8} {:>8} {:>6} {:>15} {:>6} {:>7}  rows",
         "",
-        "writes/s",
+        if row.workload.reads() {
+            "requests/s"
+        } else {
+            "writes/s"
+        },
         "failed",
         "p50",
         "p99",
@@ -63,7 +71,7 @@ fn heading(row: &Figures) {
 fn line(row: &Figures) {
     let process = format!("{:.0}-{:.0}", row.min, row.max);
     println!(
-        "  {:<21} {:>9.0} {:>7} {:>8} {:>8} {:>8} {:>8} {:>6.3} {process:>15} {:>6.1} {:>7.1}  {}",
+        "  {:<21} {:>10.0} {:>7} {:>8} {:>8} {:>8} {:>8} {:>6.3} {process:>15} {:>6.1} {:>7.1}  {}",
         row.peer,
         row.rate,
         row.failed,

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::error::Error;
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -12,14 +13,15 @@ use crate::clock::Nanos;
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Share {
     /// All acknowledged writes, including those of the warm-up and after the end:
-    /// the database must have this number of rows of the worker.
+    /// the database must have them all.
     pub(crate) acknowledged: u64,
-    /// Writes that ended within the window.
-    pub(crate) writes: u64,
-    /// Calls that ended after the warm-up and wrote nothing.
+    /// Requests that ended within the window: writes, and the reads of a workload that
+    /// reads.
+    pub(crate) done: u64,
+    /// Requests that ended after the warm-up and failed.
     pub(crate) failed: u64,
-    /// Latencies of all calls that ended after the warm-up, including failed ones:
-    /// nanoseconds, and the number of calls.
+    /// Latencies of all requests that ended after the warm-up, including failed ones:
+    /// nanoseconds, and the number of requests.
     pub(crate) latencies: Vec<(u64, u64)>,
     /// The longest of these latencies, exactly.
     pub(crate) longest: Nanos,
@@ -27,6 +29,23 @@ pub(crate) struct Share {
     pub(crate) cpu_time: Nanos,
     /// An error other than "busy".
     pub(crate) error: Option<String>,
+}
+
+impl Share {
+    /// The share of several threads of one process.
+    pub(crate) fn joined(threads: Vec<Self>) -> Self {
+        let mut sum = Self::default();
+        for thread in threads {
+            sum.acknowledged += thread.acknowledged;
+            sum.done += thread.done;
+            sum.failed += thread.failed;
+            sum.latencies.extend(thread.latencies);
+            sum.longest = sum.longest.max(thread.longest);
+            // Each thread reads the clock of the whole process.
+            sum.cpu_time = sum.cpu_time.max(thread.cpu_time);
+        }
+        sum
+    }
 }
 
 /// Creates a histogram for latencies from 1 ns to 2 minutes, to three digits.
@@ -56,13 +75,25 @@ pub(crate) fn longest(shares: &[Share]) -> Nanos {
     shares.iter().map(|share| share.longest).max().unwrap_or(0)
 }
 
-/// All failed calls.
+/// Requests per second of each worker.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53 requests")]
+pub(crate) fn rates(shares: &[Share], duration: Duration) -> Vec<f64> {
+    let rate = |share: &Share| share.done as f64 / duration.as_secs_f64();
+    shares.iter().map(rate).collect()
+}
+
+/// All failed requests.
 pub(crate) fn failed(shares: &[Share]) -> u64 {
     shares.iter().map(|share| share.failed).sum()
 }
 
-/// The number of rows that the database must have of each worker.
-pub(crate) fn acknowledged(shares: &[Share]) -> HashMap<usize, u64> {
-    let writes = shares.iter().map(|share| share.acknowledged).enumerate();
+/// All acknowledged writes of all workers.
+pub(crate) fn total_acknowledged(shares: &[Share]) -> u64 {
+    shares.iter().map(|share| share.acknowledged).sum()
+}
+
+/// The number of acknowledged writes of each worker that has any.
+pub(crate) fn acknowledged(shares: &[Share]) -> HashMap<u32, u64> {
+    let writes = (0..).zip(shares.iter().map(|share| share.acknowledged));
     writes.filter(|(_, writes)| *writes > 0).collect()
 }

@@ -5,11 +5,12 @@ use crate::figures::Figures;
 use crate::peer::Peer;
 use crate::synchronous::Synchronous;
 use crate::text;
+use crate::workload::Workload;
 
 /// Prints a line for each trial of penholder, and one for each peer in the same trial.
 pub(crate) fn print(figures: &[Figures]) {
     let mut lines = Vec::new();
-    for own in figures.iter().filter(|row| is_own(row.peer)) {
+    for own in figures.iter().filter(|row| row.peer.is_penholder()) {
         lines.push(alone(own));
         let compared = |peer: &&Figures| {
             (peer.sync, peer.processes) == (own.sync, own.processes)
@@ -23,18 +24,11 @@ pub(crate) fn print(figures: &[Figures]) {
     }
 }
 
-fn is_own(peer: Peer) -> bool {
-    matches!(
-        peer,
-        Peer::Penholder | Peer::PenholderAlone | Peer::PenholderFifo | Peer::PenholderThreads
-    )
-}
-
 /// The variants of penholder are compared only with the main peer: the table shows
 /// the others.
 fn is_compared(own: Peer, peer: Peer) -> bool {
     match own {
-        Peer::Penholder => !is_own(peer),
+        Peer::Penholder => !peer.is_penholder(),
         _ => peer == Peer::SqliteBusy,
     }
 }
@@ -85,34 +79,68 @@ fn pair(own: &Figures, peer: &Figures) -> String {
 
 /// The target for the ratio of rates.
 fn rate_target(own: &Figures, peer: Peer) -> Option<f64> {
-    if own.peer != Peer::Penholder {
+    if own.threads > 1 {
         return None;
     }
-    let thinks = own.think_us > 0.0;
-    match (peer, own.sync, own.processes) {
-        (Peer::SqliteBusy, _, 8) if thinks => Some(0.85),
-        _ if thinks => None,
-        (Peer::SqliteBusy, _, 1) => Some(0.85),
-        (Peer::SqliteAutocommit, _, 1) => Some(0.7),
-        (Peer::SqliteBusy, Synchronous::Normal, 8) => Some(0.95),
-        (Peer::SqliteBusy, Synchronous::Normal, 32) => Some(1.2),
-        (Peer::SqliteBusy, Synchronous::Normal, 256) => Some(2.0),
-        (Peer::SqliteBusyPrepared, Synchronous::Normal, 8 | 32) => Some(0.8),
-        (Peer::SqliteBusy, Synchronous::Full, 8) => Some(3.0),
-        (Peer::SqliteBusy, Synchronous::Full, 32) => Some(6.0),
-        (Peer::Naive, Synchronous::Normal, 8 | 32) => Some(10.0),
-        (Peer::Naive, Synchronous::Full, 8 | 32) => Some(2.0),
+    match own.workload {
+        Workload::Insert if own.think_us > 0.0 => thinking_target(own, peer),
+        Workload::Insert => insert_target(own, peer),
+        workload if own.peer == Peer::Penholder && peer == Peer::SqliteBusy => {
+            target_of(workload, own.sync, own.processes)
+        }
+        _ => None,
+    }
+}
+
+fn thinking_target(own: &Figures, peer: Peer) -> Option<f64> {
+    match (own.peer, peer, own.processes) {
+        (Peer::Penholder, Peer::SqliteBusy, 8) if own.think_us <= 200.0 => Some(1.9),
+        (Peer::Penholder, Peer::SqliteBusy, 8) => Some(1.0),
+        _ => None,
+    }
+}
+
+fn insert_target(own: &Figures, peer: Peer) -> Option<f64> {
+    match (own.peer, peer, own.sync, own.processes) {
+        (Peer::Penholder, Peer::SqliteBusy, Synchronous::Normal, 1) => Some(1.5),
+        (Peer::Penholder, Peer::SqliteBusyPrepared, Synchronous::Normal, 1) => Some(1.4),
+        (Peer::Penholder, Peer::SqliteAutocommit, Synchronous::Normal, 1) => Some(1.3),
+        (Peer::Penholder, Peer::SqliteBusy, Synchronous::Normal, 8 | 32) => Some(1.4),
+        (Peer::Penholder, Peer::SqliteBusy, Synchronous::Normal, 256) => Some(1.75),
+        (Peer::Penholder, Peer::SqliteBusyPrepared, Synchronous::Normal, 8 | 32) => Some(0.8),
+        (Peer::Penholder, Peer::SqliteBusy, Synchronous::Full, 8) => Some(3.0),
+        (Peer::Penholder, Peer::SqliteBusy, Synchronous::Full, 32) => Some(6.0),
+        (Peer::PenholderAlone, Peer::SqliteBusy, Synchronous::Full, 1 | 8) => Some(1.0),
+        (Peer::Penholder, Peer::Naive, Synchronous::Normal, 8 | 32) => Some(10.0),
+        (Peer::Penholder, Peer::Naive, Synchronous::Full, 8 | 32) => Some(2.0),
+        _ => None,
+    }
+}
+
+/// Of the other workloads, with `synchronous=NORMAL`.
+fn target_of(workload: Workload, sync: Synchronous, processes: u32) -> Option<f64> {
+    if sync == Synchronous::Full {
+        return None;
+    }
+    match (workload, processes) {
+        (Workload::Pages, 1) => Some(1.5),
+        (Workload::Pages, 8) => Some(1.2),
+        (Workload::Pages, 32) => Some(1.1),
+        (Workload::Random, 1) => Some(1.3),
+        (Workload::Random, 8 | 32) => Some(1.0),
+        (Workload::Service, 1 | 8) => Some(1.1),
         _ => None,
     }
 }
 
 /// The target for the ratio of longest waits, as a divisor.
 fn wait_target(own: &Figures, peer: Peer) -> Option<u32> {
-    if own.peer != Peer::Penholder || peer != Peer::SqliteBusy || own.think_us > 0.0 {
+    let is_insert = own.workload == Workload::Insert && own.think_us == 0.0;
+    if own.peer != Peer::Penholder || peer != Peer::SqliteBusy || !is_insert {
         return None;
     }
     match (own.sync, own.processes) {
-        (Synchronous::Normal, 8 | 32 | 256) => Some(30),
+        (Synchronous::Normal, 8 | 32) => Some(30),
         (Synchronous::Full, 8 | 32) => Some(100),
         _ => None,
     }
@@ -122,7 +150,7 @@ fn wait_target(own: &Figures, peer: Peer) -> Option<u32> {
 fn compared_with_eight(figures: &[Figures]) -> Vec<String> {
     let crowds = figures
         .iter()
-        .filter(|row| is_own(row.peer) && row.processes == 256);
+        .filter(|row| row.peer.is_penholder() && row.processes == 256);
     let lines = crowds.filter_map(|crowd| {
         let same =
             |row: &&Figures| row.processes == 8 && row.peer == crowd.peer && row.sync == crowd.sync;

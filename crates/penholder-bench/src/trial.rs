@@ -1,36 +1,42 @@
 //! One trial of a comparison: one peer and a number of processes, measured once in
 //! a database of their own.
 
+use std::path::Path;
 use std::time::Duration;
 
-use crate::clock;
+use crate::pause::Pause;
 use crate::peer::Peer;
+use crate::peer::setting::Setting;
 use crate::synchronous::Synchronous;
-use crate::window::Window;
-
-const WARM_UP: Duration = Duration::from_millis(300);
+use crate::task::Task;
+use crate::workload::Workload;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Trial {
     pub(crate) peer: Peer,
+    pub(crate) workload: Workload,
     pub(crate) sync: Synchronous,
     pub(crate) processes: u32,
+    /// Threads in each process.
+    pub(crate) threads: u32,
     pub(crate) think: Duration,
     pub(crate) seconds: Duration,
 }
 
 impl Trial {
-    /// The window of a trial that is about to start. The start is late enough for
-    /// the last worker to have read the line that announces it.
-    pub(crate) fn window(&self) -> Window {
-        let notice = Duration::from_millis(20) + Duration::from_micros(500) * self.processes;
-        let start = clock::after(notice);
-        let counted = start + clock::nanos(WARM_UP);
-        let end = counted + clock::nanos(self.seconds);
-        Window {
-            start,
-            counted,
-            end,
-        }
+    /// The settings of all writers.
+    pub(crate) fn settings(&self, database: &Path) -> Vec<Setting> {
+        let setting = |number| Setting {
+            peer: self.peer,
+            task: Task::Workload(self.workload),
+            sync: self.sync,
+            database: database.to_owned(),
+            number,
+            threads: self.threads,
+            timeout: self.peer.timeout(),
+            pause: Pause::exactly(self.think),
+            once: false,
+        };
+        (0..self.processes).map(setting).collect()
     }
 }

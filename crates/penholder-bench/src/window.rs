@@ -2,8 +2,11 @@
 
 use std::error::Error;
 use std::str::FromStr;
+use std::time::Duration;
 
-use crate::clock::Nanos;
+use crate::clock::{self, Nanos};
+
+const WARM_UP: Duration = Duration::from_millis(300);
 
 /// When workers start, when they begin to count, and when they end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +17,19 @@ pub(crate) struct Window {
 }
 
 impl Window {
+    /// A window that starts as soon as the last of so many workers has read the line
+    /// that announces it, and that counts for this duration.
+    pub(crate) fn soon(workers: usize, duration: Duration) -> Self {
+        let notice = Duration::from_micros(20_000 + 500 * workers as u64);
+        let start = clock::after(notice);
+        let counted = start + clock::nanos(WARM_UP);
+        Self {
+            start,
+            counted,
+            end: counted + clock::nanos(duration),
+        }
+    }
+
     /// The line that a worker waits for.
     pub(crate) fn line(self) -> String {
         format!("{} {} {}", self.start, self.counted, self.end)

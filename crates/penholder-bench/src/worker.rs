@@ -1,92 +1,73 @@
-//! A worker: one process that writes in a closed loop.
+//! A worker: one process that sends requests in a closed loop.
 //!
 //! It opens the database, prints `ready`, reads the window from its standard input,
-//! writes until the end, and prints its share as one line of JSON. With `--once` it
-//! opens the database only when the window starts, and writes one row.
+//! sends requests until the end, and prints its share as one line of JSON. If it is to
+//! send only one request, it opens the database only when the window starts.
 
 use std::error::Error;
 use std::io::{BufRead, Write};
-use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
-use crate::clock::{self, Nanos};
+use crate::clock;
+use crate::look_up::{self, LookUps};
+use crate::peer::access::Access;
+use crate::peer::client::Outcome;
 use crate::peer::setting::Setting;
-use crate::peer::transaction::Outcome;
-use crate::peer::{Peer, writer};
+use crate::peer::sqlite;
 use crate::process;
-use crate::share::{self, Share};
-use crate::synchronous::Synchronous;
+use crate::share::Share;
+use crate::tally::Tally;
+use crate::task::Task;
 use crate::window::Window;
+use crate::workload::requests::Requests;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    #[arg(long)]
-    peer: Peer,
-    #[arg(long)]
-    sync: Synchronous,
-    #[arg(long)]
-    database: PathBuf,
-    #[arg(long)]
-    number: u32,
-    #[arg(long, value_parser = clock::parse)]
-    timeout: Duration,
-    #[arg(long, value_parser = clock::parse)]
-    think: Duration,
-    #[arg(long)]
-    once: bool,
+    /// A setting as JSON
+    setting: String,
 }
 
-/// The arguments that start a worker, which parses them as [`Args`].
-pub(crate) fn arguments(setting: &Setting, think: Duration, once: bool) -> Vec<String> {
-    let mut arguments = vec![
-        "worker".into(),
-        format!("--peer={}", setting.peer),
-        format!("--sync={}", setting.sync),
-        format!("--database={}", setting.database.display()),
-        format!("--number={}", setting.number),
-        format!("--timeout={}ms", setting.timeout.as_millis()),
-        format!("--think={}ns", think.as_nanos()),
-    ];
-    if once {
-        arguments.push("--once".into());
-    }
-    arguments
+/// The arguments that start a worker.
+pub(crate) fn arguments(setting: &Setting) -> Result<[String; 2], Box<dyn Error>> {
+    Ok(["worker".into(), serde_json::to_string(setting)?])
 }
 
-pub(crate) fn run(args: Args) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     process::end_with_parent()?;
-    let setting = Setting {
-        peer: args.peer,
-        sync: args.sync,
-        database: args.database,
-        number: args.number,
-        timeout: args.timeout,
-    };
-    let share = if args.once {
-        once(&setting)?
-    } else if setting.peer == Peer::PenholderThreads {
-        threaded(&setting, args.think)?
-    } else {
-        looped(&setting, args.think)?
+    let setting: Setting = serde_json::from_str(&args.setting)?;
+    let share = match setting.task {
+        Task::HoldSnapshot(hold) => hold_snapshots(&setting, hold)?,
+        _ if setting.once => once(&setting)?,
+        _ if setting.threads > 1 => threaded(&setting)?,
+        _ => looped(&setting)?,
     };
     print_line(&serde_json::to_string(&share)?)
 }
 
-/// Opens the database and writes once when the window starts. Every error counts
-/// as a failed write.
+fn requests(setting: &Setting) -> Box<dyn Requests> {
+    match setting.task {
+        Task::Workload(workload) => workload.requests(setting.number),
+        _ => Box::new(LookUps),
+    }
+}
+
+/// Opens the database and sends one request when the window starts. Every error counts
+/// as a failed one.
 fn once(setting: &Setting) -> Result<Share, Box<dyn Error>> {
     print_line("ready")?;
-    std::thread::sleep(clock::left(read_window()?.start));
+    thread::sleep(clock::left(read_window()?.start));
     let begun = clock::now();
-    let outcome = writer::open(setting).and_then(|mut write| write());
+    let outcome = Access::open(setting)
+        .and_then(|access| access.client())
+        .and_then(|mut client| requests(setting).send(&mut *client));
     let longest = clock::now() - begun;
-    let written = matches!(outcome, Ok(Outcome::Written));
+    let done = matches!(outcome, Ok(Outcome::Written | Outcome::Read));
     Ok(Share {
-        acknowledged: written.into(),
-        writes: written.into(),
-        failed: (!written).into(),
+        acknowledged: matches!(outcome, Ok(Outcome::Written)).into(),
+        done: done.into(),
+        failed: (!done).into(),
         latencies: vec![(longest, 1)],
         longest,
         cpu_time: clock::cpu_time(),
@@ -94,108 +75,105 @@ fn once(setting: &Setting) -> Result<Share, Box<dyn Error>> {
     })
 }
 
-fn looped(setting: &Setting, think: Duration) -> Result<Share, Box<dyn Error>> {
-    let mut write = writer::open(setting)?;
-    print_line("ready")?;
-    repeat(read_window()?, think, &mut *write)
+/// Sends requests from the main thread.
+fn looped(setting: &Setting) -> Result<Share, Box<dyn Error>> {
+    let access = Access::open(setting)?;
+    repeat(setting, &access, || {
+        print_line("ready")?;
+        read_window()
+    })
 }
 
-/// Threads of a worker of [`Peer::PenholderThreads`].
-const THREADS: usize = 8;
+/// Sends requests from several threads, and counts them together.
+fn threaded(setting: &Setting) -> Result<Share, Box<dyn Error>> {
+    let access = Access::open(setting)?;
+    thread::scope(|scope| {
+        let (ready, is_ready) = mpsc::channel();
+        let mut launches = Vec::new();
+        let mut threads = Vec::new();
+        for _ in 0..setting.threads {
+            let (launch, launched) = mpsc::channel();
+            let (access, ready) = (&access, ready.clone());
+            launches.push(launch);
+            threads.push(scope.spawn(move || one_thread(setting, access, ready, &launched)));
+        }
+        drop(ready);
+        let launched = launch(&is_ready, launches);
+        let shares = threads.into_iter().map(joined).collect::<Result<_, _>>()?;
+        launched.map(|()| Share::joined(shares))
+    })
+}
 
-/// Writes from several threads, and counts them together.
-fn threaded(setting: &Setting, think: Duration) -> Result<Share, Box<dyn Error>> {
-    let write = writer::penholder(setting)?;
+/// Waits until all threads are ready, and tells them the window. If one fails, the
+/// others end because their channels are closed.
+fn launch(is_ready: &Receiver<()>, launches: Vec<Sender<Window>>) -> Result<(), Box<dyn Error>> {
+    for _ in &launches {
+        is_ready.recv()?;
+    }
     print_line("ready")?;
     let window = read_window()?;
-    let one = || {
-        let mut write = || write().map_err(Into::into);
-        repeat(window, think, &mut write).map_err(|error| error.to_string())
-    };
-    let before = clock::cpu_time();
-    let shares: Vec<Result<Share, String>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(one)).collect();
-        let panicked = |_| Err("a thread panicked".to_owned());
-        let join =
-            |thread: std::thread::ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(panicked);
-        threads.into_iter().map(join).collect()
-    });
-    let mut sum = Share::default();
-    for share in shares {
-        let share = share?;
-        sum.acknowledged += share.acknowledged;
-        sum.writes += share.writes;
-        sum.failed += share.failed;
-        sum.latencies.extend(share.latencies);
-        sum.longest = sum.longest.max(share.longest);
+    for launch in launches {
+        launch.send(window)?;
     }
-    // The clock is that of the whole process, so this includes the warm-up.
-    sum.cpu_time = clock::cpu_time() - before;
-    Ok(sum)
+    Ok(())
 }
 
-/// Writes in a closed loop until the end of the window.
+/// Its error is a text, because it goes to another thread.
+fn one_thread(
+    setting: &Setting,
+    access: &Access,
+    ready: Sender<()>,
+    launched: &Receiver<Window>,
+) -> Result<Share, String> {
+    let share = repeat(setting, access, move || {
+        ready.send(())?;
+        drop(ready);
+        Ok(launched.recv()?)
+    });
+    share.map_err(|error| error.to_string())
+}
+
+fn joined(thread: ScopedJoinHandle<'_, Result<Share, String>>) -> Result<Share, String> {
+    let panicked = |_| Err("a thread panicked".to_owned());
+    thread.join().unwrap_or_else(panicked)
+}
+
+/// Sends requests in a closed loop until the end of the window, which `window` waits
+/// for when the client is open.
 fn repeat(
-    window: Window,
-    think: Duration,
-    write: &mut dyn FnMut() -> Result<Outcome, Box<dyn Error>>,
+    setting: &Setting,
+    access: &Access,
+    window: impl FnOnce() -> Result<Window, Box<dyn Error>>,
 ) -> Result<Share, Box<dyn Error>> {
+    let mut client = access.client()?;
+    let mut requests = requests(setting);
     let mut tally = Tally::new()?;
-    std::thread::sleep(clock::left(window.start));
+    let window = window()?;
+    thread::sleep(clock::left(window.start));
     loop {
         let begun = clock::now();
         if begun >= window.end {
             return Ok(tally.share());
         }
-        let outcome = write()?;
+        let outcome = requests.send(&mut *client)?;
         tally.count(window, begun, outcome);
-        if !think.is_zero() {
-            std::thread::sleep(think);
-        }
+        setting.pause.sleep();
     }
 }
 
-/// The counts of a worker that is running.
-struct Tally {
-    share: Share,
-    latencies: Histogram<u64>,
-    /// CPU time at the end of the warm-up.
-    before: Option<Nanos>,
-}
-
-impl Tally {
-    fn new() -> Result<Self, Box<dyn Error>> {
-        Ok(Self {
-            share: Share::default(),
-            latencies: share::histogram()?,
-            before: None,
-        })
+/// Opens one snapshot after the other, and holds each; the last one until the end.
+fn hold_snapshots(setting: &Setting, hold: Duration) -> Result<Share, Box<dyn Error>> {
+    let connection = sqlite::connect(setting)?;
+    print_line("ready")?;
+    let window = read_window()?;
+    thread::sleep(clock::left(window.start));
+    while clock::now() < window.end {
+        connection.execute_batch("BEGIN")?;
+        look_up::read(&connection)?;
+        thread::sleep(hold.min(clock::left(window.end)));
+        connection.execute_batch("COMMIT")?;
     }
-
-    fn count(&mut self, window: Window, begun: Nanos, outcome: Outcome) {
-        let ended = clock::now();
-        if outcome == Outcome::Written {
-            self.share.acknowledged += 1;
-        }
-        if ended < window.counted {
-            return;
-        }
-        self.before.get_or_insert_with(clock::cpu_time);
-        self.latencies.saturating_record(ended - begun);
-        self.share.longest = self.share.longest.max(ended - begun);
-        match outcome {
-            Outcome::Written if ended <= window.end => self.share.writes += 1,
-            Outcome::Written => {}
-            Outcome::Failed => self.share.failed += 1,
-        }
-    }
-
-    fn share(mut self) -> Share {
-        let now = clock::cpu_time();
-        self.share.cpu_time = now - self.before.unwrap_or(now);
-        self.share.latencies = share::latencies(&self.latencies);
-        self.share
-    }
+    Ok(Share::default())
 }
 
 fn print_line(line: &str) -> Result<(), Box<dyn Error>> {

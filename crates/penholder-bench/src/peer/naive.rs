@@ -1,6 +1,7 @@
 //! The usual implementation of the single-writer pattern. For each write it opens
 //! the lock file, tries `flock` with back-off for half a second, writes the
-//! holder's text, syncs it to disk, and inserts one row.
+//! holder's text, syncs it to disk, and writes in one transaction. It reads without
+//! the lock.
 
 use std::error::Error;
 use std::fs::File;
@@ -8,40 +9,43 @@ use std::io::{Seek, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rusqlite::Connection;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::clock::{self, Nanos};
 use crate::lock_file;
+use crate::peer::client::{Client, Outcome, Work};
 use crate::peer::setting::Setting;
-use crate::peer::transaction::{self, Outcome};
+use crate::peer::sqlite::{Sqlite, Transaction};
 
 pub(crate) struct Naive {
-    connection: Connection,
+    sqlite: Sqlite,
     lock: PathBuf,
-    number: u32,
     timeout: Duration,
 }
 
 impl Naive {
     pub(crate) fn open(setting: &Setting) -> Result<Self, Box<dyn Error>> {
         Ok(Self {
-            connection: transaction::connect(setting)?,
+            sqlite: Sqlite::open(setting, Transaction::Parsed)?,
             lock: lock_file::path(&setting.database),
-            number: setting.number,
             timeout: setting.timeout,
         })
     }
+}
 
-    pub(crate) fn write(&mut self) -> Result<Outcome, Box<dyn Error>> {
+impl Client for Naive {
+    fn read(&mut self, work: Work<'_>) -> Result<Outcome, Box<dyn Error>> {
+        self.sqlite.read(work)
+    }
+
+    fn write(&mut self, work: Work<'_>) -> Result<Outcome, Box<dyn Error>> {
         let mut lock = lock_file::open(&self.lock)?;
         if !acquire(&lock, clock::after(self.timeout))? {
             return Ok(Outcome::Failed);
         }
         record(&mut lock)?;
-        let written = transaction::parsed(&self.connection, self.number);
-        let outcome = transaction::settle(&self.connection, written);
+        let outcome = self.sqlite.write(work);
         lock.set_len(0)?;
         flock(&lock, FlockOperation::Unlock)?;
         outcome

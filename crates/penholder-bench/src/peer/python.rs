@@ -1,25 +1,26 @@
 //! The Python peer: a worker that uses Python's `sqlite3` module.
 
+use std::error::Error;
 use std::process::Command;
-use std::time::Duration;
 
 use crate::peer::setting::Setting;
-use crate::table::{INSERT, TEXT};
+use crate::task::Task;
 
-const SCRIPT: &str = include_str!("worker.py");
+/// The workloads, and the worker that runs them.
+const SCRIPT: &str = concat!(include_str!("workloads.py"), include_str!("worker.py"));
 
 /// The command that starts a worker in Python. It reads and writes the same lines
 /// as a worker of this program.
-pub(crate) fn worker(setting: &Setting, think: Duration, once: bool) -> Command {
+pub(crate) fn worker(setting: &Setting) -> Result<Command, Box<dyn Error>> {
+    let Task::Workload(workload) = setting.task else {
+        return Err("Python has only the workloads".into());
+    };
     let mut command = Command::new("python3");
     command.arg("-c").arg(SCRIPT);
-    command.arg(&setting.database).arg(setting.sync.to_string());
-    command.arg(setting.number.to_string());
-    command.arg(setting.timeout.as_secs_f64().to_string());
-    command.arg(think.as_secs_f64().to_string());
-    command.arg(if once { "once" } else { "loop" });
-    command.arg(INSERT).arg(TEXT);
-    command
+    command.arg(serde_json::to_string(setting)?);
+    command.arg(workload.to_string());
+    command.arg(workload.parts().to_string());
+    Ok(command)
 }
 
 /// Returns the versions of Python and of its SQLite, or why the peer cannot run.

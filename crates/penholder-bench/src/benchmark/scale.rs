@@ -3,13 +3,13 @@
 use std::error::Error;
 use std::time::Duration;
 
+use crate::benchmark::compare;
 use crate::burst::Burst;
 use crate::clock;
 use crate::machine::Machine;
 use crate::matrix::Matrix;
 use crate::plan::Plan;
 use crate::plot::Shape;
-use crate::workload::compare;
 
 #[derive(clap::Args)]
 #[command(mut_arg("processes", |arg| arg.default_value("1,2,4,8,16,32,64,128,256")))]

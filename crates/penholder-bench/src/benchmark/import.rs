@@ -16,7 +16,8 @@ use crate::fixed_rate::Writers;
 use crate::machine::Machine;
 use crate::penholder_command::{self, PenholderCommand};
 use crate::share::{self, Share};
-use crate::{clock, statistics, table};
+use crate::workload::Workload;
+use crate::{clock, statistics};
 
 const IMPORTED: &str = "CREATE TABLE imported(id INTEGER PRIMARY KEY, name TEXT, price REAL)";
 /// How long the other processes write before the import starts.
@@ -131,7 +132,7 @@ fn by_penholder(
 fn create(args: &Args) -> Result<(TempDir, PathBuf), Box<dyn Error>> {
     let directory = args.directory.temporary()?;
     let database = directory.path().join("bench.db");
-    table::create(&database)?;
+    Workload::Insert.create(&database)?;
     Connection::open(&database)?.execute_batch(IMPORTED)?;
     Ok((directory, database))
 }

@@ -13,6 +13,7 @@ use rusqlite::Connection;
 use crate::directory::Directory;
 use crate::synchronous::Synchronous;
 use crate::table::{self, INSERT, TEXT};
+use crate::workload::Workload;
 use crate::{clock, names, statistics, text, turns};
 
 /// For SQLite and for the lock.
@@ -96,27 +97,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     );
     for sync in &args.sync {
         for threads in &args.threads {
-            let figures = compare(args, *sync, *threads)?;
+            let figures = turns::alternate(&args.peers, args.runs, |peer| {
+                measure(args, *peer, *sync, *threads)
+            })?;
             println!("\nsynchronous={sync}, {threads} threads");
             print(&args.peers, &figures);
         }
     }
     Ok(())
-}
-
-/// Returns the figures of each run of each peer.
-fn compare(
-    args: &Args,
-    sync: Synchronous,
-    threads: u32,
-) -> Result<Vec<Vec<Figures>>, Box<dyn Error>> {
-    let mut figures = vec![Vec::new(); args.peers.len()];
-    for run in 0..args.runs {
-        for number in turns::order(args.peers.len(), run) {
-            figures[number].push(measure(args, args.peers[number], sync, threads)?);
-        }
-    }
-    Ok(figures)
 }
 
 fn print(peers: &[Peer], figures: &[Vec<Figures>]) {
@@ -153,7 +141,7 @@ fn measure(
 ) -> Result<Figures, Box<dyn Error>> {
     let directory = args.directory.temporary()?;
     let database = directory.path().join("threads.db");
-    table::create(&database)?;
+    Workload::Insert.create(&database)?;
     let write = open(peer, &database, sync)?;
     let begin = Arc::new(Barrier::new(threads as usize));
     let threads: Vec<_> = (0..threads)
@@ -205,13 +193,13 @@ fn figures(
     let written: u64 = shares.iter().map(|share| share.written).sum();
     let writes: Vec<f64> = shares.iter().map(|share| share.written as f64).collect();
     let longest = shares.iter().map(|share| share.longest).max();
-    let rows: u64 = table::rows_by_worker(database)?.values().sum();
+    let rows = table::rows_by_worker(&Connection::open(database)?, "t")?;
     Ok(Figures {
         rate: written as f64 / seconds.as_secs_f64(),
         longest_us: longest.unwrap_or_default().as_secs_f64() * 1e6,
         jain: statistics::jain(&writes),
         failed: shares.iter().map(|share| share.failed).sum(),
-        rows_ok: rows == written,
+        rows_ok: rows.values().sum::<u64>() == written,
     })
 }
 
