@@ -268,7 +268,12 @@ unsafe extern "C" fn truncate(file: *mut File, len: i64) -> Code {
 unsafe extern "C" fn sync(file: *mut File, flags: c_int) -> Code {
     // SAFETY: SQLite's own argument.
     let (shim, real) = unsafe { parts(file) };
-    match shim.flush(real) {
+    let flushed = shim.of_wal().map_or(OK, |database| {
+        database
+            .lock_joiner()
+            .flush_before_sync(|bytes, at| real.write_bytes(bytes, at))
+    });
+    match flushed {
         OK => real.sync(flags),
         code => code,
     }
