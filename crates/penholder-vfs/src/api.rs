@@ -96,6 +96,8 @@ pub struct Api {
 
 /// `SQLITE_IOERR`.
 pub(crate) const IOERR: Code = 10;
+/// `SQLITE_NOTFOUND`.
+pub(crate) const NOTFOUND: Code = 12;
 /// `SQLITE_READONLY`.
 pub(crate) const READONLY: Code = 8;
 

@@ -32,9 +32,13 @@ pub struct DatabaseFile {
     name: usize,
     state: Mutex<State>,
     joiner: Mutex<Joiner>,
-    /// Whether SQLite holds WRITE: only then frames are joined.
-    is_writing: AtomicBool,
     joins: AtomicBool,
+    /// Whether SQLite holds WRITE, and frames were to be joined when it took it: a transaction
+    /// is joined as a whole or not at all.
+    is_joining: AtomicBool,
+    /// Locked as long as the WAL index is looked at without the state. It is locked before the
+    /// state, never after.
+    listening: Mutex<()>,
     is_leased: AtomicBool,
 }
 
@@ -71,8 +75,9 @@ impl DatabaseFile {
                 can_lease: true,
             }),
             joiner: Mutex::default(),
-            is_writing: AtomicBool::new(false),
             joins: AtomicBool::new(false),
+            is_joining: AtomicBool::new(false),
+            listening: Mutex::default(),
             is_leased: AtomicBool::new(false),
         }
     }
@@ -106,7 +111,7 @@ impl DatabaseFile {
 
     // ---- the lease -------------------------------------------------------------------
 
-    /// Writes the frames of each transaction together from now on.
+    /// Writes the frames of each transaction together, from the next one on.
     pub fn join_frames(&self) {
         self.joins.store(true, SeqCst);
     }
@@ -151,6 +156,7 @@ impl DatabaseFile {
     /// The caller holds penholder's write lock, and no lease stands. `now` is the time on the
     /// monotonic clock of the machine in nanoseconds.
     pub fn listen_for_outsiders(&self, wrote: Duration, now: u64) -> Duration {
+        let _mapped = self.keep_mapped();
         let (index, mirror) = {
             let state = self.lock_state();
             (state.index, state.mirror.clone())
@@ -170,7 +176,8 @@ impl DatabaseFile {
 
     /// Returns how many frames the WAL has; zeros while its index is not mapped.
     pub fn wal_frames(&self) -> WalFrames {
-        let Some(index) = self.lock_state().index else {
+        let state = self.lock_state();
+        let Some(index) = &state.index else {
             return WalFrames::default();
         };
         let all = index.max_frame();
@@ -183,27 +190,27 @@ impl DatabaseFile {
     // ---- what SQLite calls ---------------------------------------------------------------
 
     pub(crate) fn joins_now(&self) -> bool {
-        self.joins.load(SeqCst) && self.is_writing.load(SeqCst)
+        self.is_joining.load(SeqCst)
     }
 
     pub(crate) fn lock(&self, range: Range, mode: Mode) -> Code {
         let code = self.lock_state().lock(range, mode);
         if code == OK && range == Range::WRITE {
-            self.is_writing.store(true, SeqCst);
+            self.is_joining.store(self.joins.load(SeqCst), SeqCst);
         }
         code
     }
 
     pub(crate) fn unlock(&self, range: Range, mode: Mode) -> Code {
         if range == Range::WRITE && mode == Mode::Exclusive {
-            self.is_writing.store(false, SeqCst);
+            self.is_joining.store(false, SeqCst);
             self.lock_joiner().discard();
         }
         self.lock_state().unlock(range, mode)
     }
 
-    /// Ends the lease if it has parked locks and no transaction is open; returns whether it did.
-    pub(crate) fn yield_to_sibling(&self) -> bool {
+    /// Ends the lease if it has parked locks; returns whether it had.
+    pub(crate) fn yield_parked(&self) -> bool {
         let mut state = self.lock_state();
         if !state.locks.is_parked() {
             return false;
@@ -250,24 +257,35 @@ impl DatabaseFile {
 
     /// `xShmUnmap`.
     pub(crate) fn shm_unmap(&self, deletes: c_int) -> Code {
-        self.end_lease();
-        let below = {
-            let mut state = self.lock_state();
-            state.index = None;
-            state.below
+        self.forget_index();
+        let Some(below) = self.below() else {
+            return IOERR;
         };
-        below.map_or(IOERR, |below| below.shm_unmap(deletes))
+        let code = below.shm_unmap(deletes);
+        // All locks are gone with it, also those that could not be released.
+        self.lock_state().locks = ShmLocks::default();
+        code
     }
 
     /// `xClose`.
     pub(crate) fn close(&self) -> Code {
-        self.end_lease();
-        let below = {
-            let mut state = self.lock_state();
-            state.index = None;
-            state.below.take()
-        };
+        self.forget_index();
+        let below = self.lock_state().below.take();
         below.map_or(OK, RealFile::close)
+    }
+
+    /// Ends the lease; nothing looks at the WAL index any more when it returns.
+    fn forget_index(&self) {
+        self.end_lease();
+        // At most for a gap.
+        let _unused = self.keep_mapped();
+        self.lock_state().index = None;
+    }
+
+    fn keep_mapped(&self) -> MutexGuard<'_, ()> {
+        self.listening
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,8 +1,12 @@
 #![expect(unsafe_code, reason = "`pthread_atfork`")]
-//! What a fork does to the files that are open: nothing in the parent, and the child forgets them.
+//! What a fork does to the files that are open: leases end in the parent, and the child forgets
+//! the files.
 //!
-//! A child must not use its parent's connections, as with SQLite itself. The lock that keeps the
-//! list of files is locked across the fork, so that the child finds it free.
+//! A child must not use its parent's connections, as with SQLite itself. But it inherits what
+//! SQLite remembers of them, with a count of the locks on each WAL index that the process has
+//! open (`unixShmNode`): a lock that were parked at the fork would keep the child's own
+//! connections out for ever. The lock that keeps the list of files is locked across the fork, so
+//! that the child finds it free.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -32,7 +36,11 @@ pub(crate) fn watch() -> bool {
 
 extern "C" fn before() {
     // A thread that is exiting has no thread-locals any more: then the list is not locked.
-    let _ = ACROSS_FORK.try_with(|held| *held.borrow_mut() = Some(open_files::lock()));
+    let _ = ACROSS_FORK.try_with(|held| {
+        let files = open_files::lock();
+        open_files::end_leases(&files);
+        *held.borrow_mut() = Some(files);
+    });
 }
 
 extern "C" fn in_parent() {

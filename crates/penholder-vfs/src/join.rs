@@ -7,15 +7,25 @@
 //!
 //! | state | a write | anything else |
 //! | --- | --- | --- |
-//! | empty | of a frame's header: collected → header; another: below | below |
+//! | empty | of a new frame's header: collected → header; another: below | below |
 //! | header | of the page right after it: collected → frames, and written if it is the commit frame → empty; another: flushed, then below | a flush |
 //! | frames | of the next frame's header: collected → header; another: flushed, then below | a flush |
-//! | failed | the error | the error |
+//! | failed | the error | the error, but for a read of what came before |
+//! | synced | below | below |
 //!
 //! A flush writes what is collected → empty, or fails → failed. What failed is never tried again:
 //! a commit that was reported as failed must not arrive later. Giving WRITE back discards what is
 //! left → empty: SQLite rolled it back.
+//!
+//! What is collected when a commit succeeds would be lost. So nothing is collected but whole
+//! frames that come after all others of the transaction:
+//!
+//! - A header that is written again stays alone: `walRewriteChecksums` does that, as the last
+//!   thing before the commit is complete.
+//! - A sync in the midst of frames splits one of them (`walWriteToLog`, where a write may damage
+//!   its neighbours), and the rest may look like a header. After it, nothing is collected.
 
+use crate::api::IOERR;
 use crate::locks::{Code, OK};
 
 /// The length of a frame's header ("Frame Header" in `walformat.html`).
@@ -40,7 +50,19 @@ pub(crate) struct Joiner {
     is_commit: bool,
     /// The length of the last page; zero before the first.
     page_len: usize,
-    failed: Option<Code>,
+    /// Where the frames of this transaction end, collected or written; zero before the first.
+    frames_end: i64,
+    /// Whether there was a sync after frames of this transaction.
+    is_synced: bool,
+    failed: Option<Failure>,
+}
+
+/// A write that failed.
+#[derive(Debug, Clone, Copy)]
+struct Failure {
+    code: Code,
+    /// What comes from here on was not written.
+    at: i64,
 }
 
 impl Joiner {
@@ -51,8 +73,8 @@ impl Joiner {
         at: i64,
         mut below: impl FnMut(&[u8], i64) -> Code,
     ) -> Code {
-        if let Some(code) = self.failed {
-            return code;
+        if let Some(failure) = self.failed {
+            return failure.code;
         }
         let is_next = self.bytes.is_empty() || at == self.end();
         if !is_next || !self.fits(bytes.len()) {
@@ -61,14 +83,20 @@ impl Joiner {
                 return code;
             }
         }
-        if !self.awaits_page && bytes.len() == FRAME_HEADER_LEN && at >= WAL_HEADER_LEN {
-            return self.collect_header(bytes, at);
+        let end = at.saturating_add(len_of(bytes));
+        let is_new = at >= self.frames_end.max(WAL_HEADER_LEN);
+        if at >= WAL_HEADER_LEN {
+            self.frames_end = self.frames_end.max(end);
         }
         if self.awaits_page && (PAGE_MIN..=PAGE_MAX).contains(&bytes.len()) {
             return self.collect_page(bytes, below);
         }
+        let is_header = !self.awaits_page && bytes.len() == FRAME_HEADER_LEN;
+        if is_header && is_new && !self.is_synced {
+            return self.collect_header(bytes, at);
+        }
         match self.flush(&mut below) {
-            OK => below(bytes, at),
+            OK => self.note(below(bytes, at), at),
             code => code,
         }
     }
@@ -96,8 +124,8 @@ impl Joiner {
 
     /// Writes what is collected.
     pub(crate) fn flush(&mut self, mut below: impl FnMut(&[u8], i64) -> Code) -> Code {
-        if let Some(code) = self.failed {
-            return code;
+        if let Some(failure) = self.failed {
+            return failure.code;
         }
         if self.bytes.is_empty() {
             return OK;
@@ -105,13 +133,24 @@ impl Joiner {
         let code = below(&self.bytes, self.at);
         self.bytes.clear();
         self.awaits_page = false;
+        self.note(code, self.at)
+    }
+
+    fn note(&mut self, code: Code, at: i64) -> Code {
         if code != OK {
-            self.failed = Some(code);
+            self.failed = Some(Failure { code, at });
         }
         code
     }
 
-    /// Writes what is collected, if a read of these bytes would see it.
+    /// Writes what is collected before a sync.
+    pub(crate) fn flush_before_sync(&mut self, below: impl FnMut(&[u8], i64) -> Code) -> Code {
+        self.is_synced = self.frames_end > 0;
+        self.flush(below)
+    }
+
+    /// Writes what is collected, if a read of these bytes would see it. Fails if they were not
+    /// written.
     pub(crate) fn flush_before_read(
         &mut self,
         at: i64,
@@ -120,13 +159,26 @@ impl Joiner {
     ) -> Code {
         let end = at.saturating_add(i64::try_from(len).unwrap_or(i64::MAX));
         let overlaps = !self.bytes.is_empty() && at < self.end() && end > self.at;
-        if overlaps { self.flush(below) } else { OK }
+        let code = match self.failed {
+            Some(failure) if end > failure.at => failure.code,
+            None if overlaps => self.flush(below),
+            _ => OK,
+        };
+        // After an I/O error, SQLite rolls the whole transaction back; after another one, perhaps
+        // only the statement, with frames that are missing.
+        if code == OK || code & 0xff == IOERR {
+            code
+        } else {
+            IOERR
+        }
     }
 
     /// Forgets what was not written, and that a write failed: SQLite gave WRITE back.
     pub(crate) fn discard(&mut self) {
         self.bytes.clear();
         self.awaits_page = false;
+        self.frames_end = 0;
+        self.is_synced = false;
         self.failed = None;
     }
 
@@ -136,8 +188,7 @@ impl Joiner {
     }
 
     fn end(&self) -> i64 {
-        self.at
-            .saturating_add(i64::try_from(self.bytes.len()).unwrap_or(i64::MAX))
+        self.at.saturating_add(len_of(&self.bytes))
     }
 
     /// Returns whether that many bytes still fit: after a header, also its page.
@@ -151,6 +202,10 @@ impl Joiner {
     }
 }
 
+fn len_of(bytes: &[u8]) -> i64 {
+    i64::try_from(bytes.len()).unwrap_or(i64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,14 +217,14 @@ mod tests {
     struct Disk {
         bytes: Vec<u8>,
         writes: usize,
-        fails: bool,
+        fails: Option<Code>,
     }
 
     impl Disk {
         fn write(&mut self, bytes: &[u8], at: i64) -> Code {
             self.writes += 1;
-            if self.fails {
-                return 778;
+            if let Some(code) = self.fails {
+                return code;
             }
             let at = usize::try_from(at).unwrap();
             self.bytes.resize(self.bytes.len().max(at + bytes.len()), 0);
@@ -234,7 +289,7 @@ mod tests {
         frame(&mut joiner, &mut disk, 0, 0);
         // A checksum that is written again.
         let code = joiner.write(&header(0), frame_at(0), |b, at| disk.write(b, at));
-        assert_eq!((code, disk.writes), (OK, 1));
+        assert_eq!((code, disk.writes), (OK, 2));
         // A page whose header was written earlier: `walFrames` overwrites a frame.
         let code = joiner.write(&[5; PAGE], frame_at(0) + 24, |b, at| disk.write(b, at));
         assert_eq!(code, OK);
@@ -263,15 +318,90 @@ mod tests {
     #[test]
     fn what_failed_is_not_written_later() {
         let (mut joiner, mut disk) = (Joiner::default(), Disk::default());
-        disk.fails = true;
+        disk.fails = Some(778);
         assert_eq!(frame(&mut joiner, &mut disk, 0, 1), 778);
-        disk.fails = false;
+        disk.fails = None;
         assert_eq!(frame(&mut joiner, &mut disk, 0, 1), 778);
         assert_eq!(joiner.flush(|b, at| disk.write(b, at)), 778);
         assert!(disk.bytes.is_empty());
         joiner.discard();
         assert_eq!(frame(&mut joiner, &mut disk, 0, 1), OK);
         assert_eq!(disk.writes, 2);
+    }
+
+    #[test]
+    fn a_header_that_is_written_again_is_not_collected() {
+        let (mut joiner, mut disk) = (Joiner::default(), Disk::default());
+        frame(&mut joiner, &mut disk, 0, 0);
+        frame(&mut joiner, &mut disk, 1, 9);
+        // What `walRewriteChecksums` does at the end of a commit.
+        for number in [0, 1] {
+            let code = joiner.write(&header(9), frame_at(number), |b, at| disk.write(b, at));
+            assert_eq!(code, OK);
+        }
+        assert!(joiner.is_idle());
+        assert_eq!(disk.writes, 3);
+        // The next transaction comes after it.
+        joiner.discard();
+        frame(&mut joiner, &mut disk, 2, 0);
+        assert_eq!((joiner.is_idle(), disk.writes), (false, 3));
+    }
+
+    #[test]
+    fn after_a_sync_in_the_midst_of_frames_nothing_is_collected() {
+        let (mut joiner, mut disk) = (Joiner::default(), Disk::default());
+        // The sync of the WAL's header comes before all frames, and does not count.
+        assert_eq!(joiner.write(&[1; 32], 0, |b, at| disk.write(b, at)), OK);
+        let sync = |joiner: &mut Joiner, disk: &mut Disk| {
+            joiner.flush_before_sync(|b, at| disk.write(b, at))
+        };
+        assert_eq!(sync(&mut joiner, &mut disk), OK);
+        frame(&mut joiner, &mut disk, 0, 0);
+        assert!(!joiner.is_idle());
+        let at = frame_at(1);
+        let page = [3; PAGE - FRAME_HEADER_LEN];
+        for (bytes, at) in [(&header(9)[..], at), (&page[..], at + 24)] {
+            assert_eq!(joiner.write(bytes, at, |b, at| disk.write(b, at)), OK);
+        }
+        assert_eq!(sync(&mut joiner, &mut disk), OK);
+        // The rest of the page is as long as a header.
+        let rest = frame_at(2) - 24;
+        let code = joiner.write(&[3; 24], rest, |b, at| disk.write(b, at));
+        assert_eq!(code, OK);
+        assert!(joiner.is_idle());
+        assert_eq!(disk.bytes.len(), usize::try_from(frame_at(2)).unwrap());
+    }
+
+    #[test]
+    fn a_read_of_what_could_not_be_written_fails() {
+        let (mut joiner, mut disk) = (Joiner::default(), Disk::default());
+        frame(&mut joiner, &mut disk, 0, 9);
+        joiner.discard();
+        frame(&mut joiner, &mut disk, 1, 0);
+        disk.fails = Some(13);
+        let mut read = |joiner: &mut Joiner, number| {
+            joiner.flush_before_read(frame_at(number), PAGE, |b, at| disk.write(b, at))
+        };
+        // As an I/O error, after which SQLite rolls all of the transaction back.
+        assert_eq!(read(&mut joiner, 1), IOERR);
+        assert_eq!(read(&mut joiner, 1), IOERR);
+        assert_eq!(read(&mut joiner, 2), IOERR);
+        assert_eq!(read(&mut joiner, 0), OK);
+        joiner.discard();
+        assert_eq!(read(&mut joiner, 1), OK);
+    }
+
+    #[test]
+    fn a_write_that_is_passed_on_and_fails_counts_too() {
+        let (mut joiner, mut disk) = (Joiner::default(), Disk::default());
+        frame(&mut joiner, &mut disk, 0, 9);
+        disk.fails = Some(778);
+        let code = joiner.write(&header(9), frame_at(0), |b, at| disk.write(b, at));
+        assert_eq!(code, 778);
+        disk.fails = None;
+        assert_eq!(frame(&mut joiner, &mut disk, 1, 9), 778);
+        joiner.discard();
+        assert_eq!(frame(&mut joiner, &mut disk, 1, 9), OK);
     }
 
     #[test]

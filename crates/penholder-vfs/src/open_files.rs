@@ -60,7 +60,8 @@ pub(crate) fn shm_lock(file: &DatabaseFile, range: Range, mode: Mode) -> Code {
     let code = file.lock(range, mode);
     // A passive checkpoint just stops at a parked mark.
     let is_wanted = mode == Mode::Exclusive && (range == Range::WRITE || range.count() > 1);
-    if code == BUSY && is_wanted && end_leases_of_siblings(file) {
+    // Where SQLite waits for locks in the system, there is a second code.
+    if code & 0xff == BUSY && is_wanted && end_leases_of_siblings(file) {
         return file.lock(range, mode);
     }
     code
@@ -71,11 +72,18 @@ pub(crate) fn shm_lock(file: &DatabaseFile, range: Range, mode: Mode) -> Code {
 fn end_leases_of_siblings(file: &DatabaseFile) -> bool {
     let mut ended = false;
     for other in lock().iter() {
-        if file.is_sibling(other) && other.yield_to_sibling() {
+        if file.is_sibling(other) && other.yield_parked() {
             ended = true;
         }
     }
     ended
+}
+
+/// Ends the leases that have parked locks.
+pub(crate) fn end_leases(files: &[Arc<DatabaseFile>]) {
+    for file in files {
+        file.yield_parked();
+    }
 }
 
 /// Forgets the files, which are the parent's. They are not dropped: freeing memory is not for a

@@ -4,7 +4,7 @@
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
 
-use crate::api::{File, IOERR, IoMethods};
+use crate::api::{File, IOERR, IoMethods, NOTFOUND};
 use crate::locks::Code;
 
 /// An open file of the VFS below.
@@ -59,12 +59,19 @@ impl RealFile {
         lock(level: c_int);
         unlock(level: c_int);
         check_reserved_lock(answer: *mut c_int);
-        file_control(op: c_int, argument: *mut c_void);
         shm_map(region: c_int, size: c_int, extends: c_int, address: *mut *mut c_void);
         shm_lock(first: c_int, count: c_int, flags: c_int);
         shm_unmap(deletes: c_int);
         fetch(at: i64, len: c_int, address: *mut *mut c_void);
         unfetch(at: i64, address: *mut c_void);
+    }
+
+    pub(crate) fn file_control(self, op: c_int, argument: *mut c_void) -> Code {
+        match self.methods().file_control {
+            // SAFETY: as above.
+            Some(method) => unsafe { method(self.0.as_ptr(), op, argument) },
+            None => NOTFOUND,
+        }
     }
 
     pub(crate) fn sector_size(self) -> c_int {

@@ -89,7 +89,7 @@ pub(crate) unsafe fn open(
     };
     // SAFETY: ours, written above.
     let shim = unsafe { &mut *shim };
-    shim.base.methods = methods_for(methods.version);
+    shim.base.methods = methods_over(methods);
     if code != OK {
         return code;
     }
@@ -136,12 +136,27 @@ pub unsafe fn database_file(file: *mut File) -> Option<Arc<DatabaseFile>> {
     Some(unsafe { Arc::from_raw(shim.database) })
 }
 
-/// Our methods by version: never a higher one than that of the VFS below.
-static METHODS: [IoMethods; 3] = [methods(1), methods(2), methods(3)];
+/// Our methods by version, and without a WAL index.
+static METHODS: [IoMethods; 4] = [methods(1), methods(2), methods(3), WITHOUT_INDEX];
 
-fn methods_for(version: c_int) -> *const IoMethods {
-    let at = usize::try_from(version.clamp(1, 3) - 1).unwrap_or(0);
-    &raw const METHODS[at]
+/// SQLite asks for the method whether there can be a WAL.
+const WITHOUT_INDEX: IoMethods = IoMethods {
+    shm_map: None,
+    shm_lock: None,
+    shm_barrier: None,
+    shm_unmap: None,
+    ..methods(3)
+};
+
+/// Returns the methods for a file over one with these: never of a higher version.
+fn methods_over(below: &IoMethods) -> &'static IoMethods {
+    let [first, second, third, without_index] = &METHODS;
+    match (below.version, below.shm_map) {
+        (..2, _) | (2, None) => first,
+        (2, Some(_)) => second,
+        (_, Some(_)) => third,
+        (_, None) => without_index,
+    }
 }
 
 const fn methods(version: c_int) -> IoMethods {
@@ -268,7 +283,12 @@ unsafe extern "C" fn truncate(file: *mut File, len: i64) -> Code {
 unsafe extern "C" fn sync(file: *mut File, flags: c_int) -> Code {
     // SAFETY: SQLite's own argument.
     let (shim, real) = unsafe { parts(file) };
-    match shim.flush(real) {
+    let flushed = shim.of_wal().map_or(OK, |database| {
+        database
+            .lock_joiner()
+            .flush_before_sync(|bytes, at| real.write_bytes(bytes, at))
+    });
+    match flushed {
         OK => real.sync(flags),
         code => code,
     }

@@ -8,8 +8,12 @@
 //! | READ0, CKPT and RECOVER are never parked | checkpoints, recovery, restart of the WAL |
 //! | after the end of a lease nothing is parked | another writer can begin |
 //! | a connection that is alone moves a read mark after at most five attempts | no endless loop |
+//!
+//! Of states that are the same but for the numbers of the two read marks, or of two connections
+//! that may both have a lease, one is visited.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::*;
 
@@ -101,8 +105,26 @@ fn steps() -> Vec<Step> {
 }
 
 impl World {
-    /// Returns the world after a step of a connection; `None` if SQLite would not take it there.
-    fn after(&self, me: usize, step: Step) -> Option<Self> {
+    /// Returns whether SQLite would take this step there.
+    fn may_take(&self, me: usize, step: Step) -> bool {
+        let sqlite = &self.sqlite[me];
+        match step {
+            Step::Begin | Step::End => true,
+            Step::Lock(range, mode) => {
+                let bits = range.set();
+                let is_held = (sqlite.shared | sqlite.exclusive) & bits != 0;
+                // SQLite holds at most one read mark at a time.
+                let marks = bits & (PARKABLE | READ0_BIT);
+                let has_mark = mode == Mode::Shared && marks != 0 && sqlite.shared != 0;
+                !is_held && !has_mark
+            }
+            Step::Unlock(range, Mode::Shared) => range.set() & !sqlite.shared == 0,
+            Step::Unlock(range, Mode::Exclusive) => range.set() & !sqlite.exclusive == 0,
+        }
+    }
+
+    /// Returns the world after a step of a connection that it may take.
+    fn after(&self, me: usize, step: Step) -> Self {
         let mut next = self.clone();
         let World {
             table,
@@ -117,36 +139,22 @@ impl World {
                 assert!(!locks.is_parked());
             }
             Step::Lock(range, mode) => {
-                let bits = range.set();
-                let is_held = (sqlite.shared | sqlite.exclusive) & bits != 0;
-                // SQLite holds at most one read mark at a time.
-                let marks = bits & (PARKABLE | READ0_BIT);
-                let has_mark = mode == Mode::Shared && marks != 0 && sqlite.shared != 0;
-                if is_held || has_mark {
-                    return None;
-                }
-                let code = locks.lock(range, mode, below);
-                if code == OK {
+                if locks.lock(range, mode, below) == OK {
                     match mode {
-                        Mode::Shared => sqlite.shared |= bits,
-                        Mode::Exclusive => sqlite.exclusive |= bits,
+                        Mode::Shared => sqlite.shared |= range.set(),
+                        Mode::Exclusive => sqlite.exclusive |= range.set(),
                     }
                 }
             }
             Step::Unlock(range, mode) => {
-                let bits = range.set();
-                let held = match mode {
-                    Mode::Shared => &mut sqlite.shared,
-                    Mode::Exclusive => &mut sqlite.exclusive,
-                };
-                if *held & bits != bits {
-                    return None;
+                match mode {
+                    Mode::Shared => sqlite.shared &= !range.set(),
+                    Mode::Exclusive => sqlite.exclusive &= !range.set(),
                 }
-                *held &= !bits;
                 assert_eq!(locks.unlock(range, mode, below), OK);
             }
         }
-        Some(next)
+        next
     }
 
     fn check(&self) {
@@ -166,44 +174,104 @@ impl World {
     }
 
     /// A connection that is alone moves a read mark after at most five attempts.
-    fn check_marks_can_be_moved(&self) {
-        let is_alone = self.table.shared[1] | self.table.exclusive[1] == 0;
-        let sqlite = &self.sqlite[0];
+    fn check_marks_can_be_moved(&self, me: usize) {
+        let is_alone = self.table.shared[1 - me] | self.table.exclusive[1 - me] == 0;
+        let sqlite = &self.sqlite[me];
         if !is_alone || sqlite.shared | sqlite.exclusive != 0 {
             return;
         }
         let mut world = self.clone();
         let range = Range::new(4, 1).unwrap();
         let moved = (0..=DENIALS).any(|_| {
-            let (locks, table) = (&mut world.locks[0], &mut world.table);
-            locks.lock(range, Mode::Exclusive, &mut Client { table, me: 0 }) == OK
+            let (locks, table) = (&mut world.locks[me], &mut world.table);
+            locks.lock(range, Mode::Exclusive, &mut Client { table, me }) == OK
         });
         assert!(moved, "{self:?}");
+    }
+}
+
+impl World {
+    /// Returns the number of the state, the same for states that are the same but for names.
+    fn number(&self, leases: [bool; 2]) -> u128 {
+        let numbers = [[0, 1], [1, 0]].map(|order| {
+            let plain = |set| set;
+            self.packed(order, plain).min(self.packed(order, swapped))
+        });
+        if leases[0] == leases[1] {
+            numbers[0].min(numbers[1])
+        } else {
+            numbers[0]
+        }
+    }
+
+    /// Returns all that is in it, with the connections in this order.
+    fn packed(&self, order: [usize; 2], renamed: impl Fn(Set) -> Set) -> u128 {
+        let mut number = 0;
+        for me in order {
+            let (table, locks, sqlite) = (&self.table, &self.locks[me], &self.sqlite[me]);
+            let sets = [
+                table.shared[me],
+                table.exclusive[me],
+                locks.believed,
+                locks.held,
+                sqlite.shared,
+                sqlite.exclusive,
+            ];
+            for set in sets {
+                number = number << 8 | u128::from(renamed(set));
+            }
+            number = number << 8 | u128::from(locks.denied << 1 | u8::from(locks.is_leased));
+        }
+        number
+    }
+}
+
+/// Returns the set with the first two parkable marks swapped.
+fn swapped(set: Set) -> Set {
+    let (one, other) = (set >> READ1 & 1, set >> (READ1 + 1) & 1);
+    set & !(0b11 << READ1) | one << (READ1 + 1) | other << READ1
+}
+
+/// Hashes numbers of states: some million in a build without optimization.
+#[derive(Default)]
+struct Multiply(u64);
+
+impl Hasher for Multiply {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only numbers");
+    }
+
+    fn write_u128(&mut self, number: u128) {
+        #[expect(clippy::cast_possible_truncation, reason = "a hash")]
+        let halves = (number >> 64) as u64 ^ number as u64;
+        self.0 = halves.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32);
     }
 }
 
 /// Visits every state that can be reached with these connections taking steps.
 fn explore(leases: [bool; 2]) -> usize {
     let steps = steps();
-    let mut seen = HashSet::from([World::default()]);
-    let mut open = VecDeque::from([World::default()]);
-    while let Some(world) = open.pop_front() {
+    let begin = World::default();
+    let mut seen: HashSet<u128, BuildHasherDefault<Multiply>> = HashSet::default();
+    seen.insert(begin.number(leases));
+    let mut open = vec![begin];
+    while let Some(world) = open.pop() {
         for me in 0..2 {
             for &step in &steps {
                 let is_of_lease = matches!(step, Step::Begin | Step::End);
-                if is_of_lease && !leases[me] {
+                if is_of_lease && !leases[me] || !world.may_take(me, step) {
                     continue;
                 }
-                let Some(next) = world.after(me, step) else {
-                    continue;
-                };
-                if seen.contains(&next) {
-                    continue;
+                let next = world.after(me, step);
+                if seen.insert(next.number(leases)) {
+                    next.check();
+                    (0..2).for_each(|me| next.check_marks_can_be_moved(me));
+                    open.push(next);
                 }
-                next.check();
-                next.check_marks_can_be_moved();
-                seen.insert(next.clone());
-                open.push_back(next);
             }
         }
     }
