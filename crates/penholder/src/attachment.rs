@@ -32,6 +32,8 @@ pub(crate) struct Attachment {
     is_given_up: AtomicBool,
     /// The path of the WAL, which is only looked at.
     wal: PathBuf,
+    /// Whether closing the last connection may checkpoint.
+    checkpoints: bool,
 }
 
 impl Attachment {
@@ -44,6 +46,7 @@ impl Attachment {
             delegate: Delegate::default(),
             is_given_up: AtomicBool::new(false),
             wal: location.wal(),
+            checkpoints: options.checkpoints,
         }
     }
 
@@ -162,7 +165,7 @@ impl Attachment {
     /// Returns the write lock, if it is free and closing the connection will not take long.
     fn guard_for_closing(&self, connection: &Connection) -> Option<Guard> {
         let locker = self.locker();
-        if !locker.lock_file().exists() {
+        if !self.checkpoints || !locker.lock_file().exists() {
             return None;
         }
         let is_slow = || wal::may_checkpoint_slowly(&self.wal);

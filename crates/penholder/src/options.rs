@@ -160,6 +160,7 @@ pub struct OpenOptions {
     pub(crate) policy: QueuePolicy,
     pub(crate) queue: bool,
     pub(crate) lease: bool,
+    pub(crate) checkpoints: bool,
     pub(crate) group_commit: GroupCommit,
     pub(crate) group_limits: GroupLimits,
     pub(crate) record_sql: bool,
@@ -190,6 +191,7 @@ impl OpenOptions {
             policy: QueuePolicy::default(),
             queue: true,
             lease: true,
+            checkpoints: true,
             group_commit: GroupCommit::default(),
             group_limits: GroupLimits::default(),
             record_sql: true,
@@ -274,6 +276,22 @@ impl OpenOptions {
     /// ```
     pub fn lease(mut self, lease: bool) -> Self {
         self.lease = lease;
+        self
+    }
+
+    /// Sets whether this handle checkpoints the WAL by itself: as it grows, and when the database is
+    /// closed. On by default. Off for a database that another program checkpoints, because it
+    /// replicates the WAL (Litestream, for example). Then the WAL grows until that program copies it into the
+    /// database; [`checkpoint`](crate::Database::checkpoint) still works.
+    ///
+    /// ```
+    /// use penholder::OpenOptions;
+    ///
+    /// let options = OpenOptions::new().checkpoints(false);
+    /// # drop(options);
+    /// ```
+    pub fn checkpoints(mut self, checkpoints: bool) -> Self {
+        self.checkpoints = checkpoints;
         self
     }
 

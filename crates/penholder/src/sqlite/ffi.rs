@@ -169,13 +169,21 @@ unsafe fn change_device(result: c_int, stat: *mut libc::stat) {
 /// rusqlite wraps the WAL hook too, but not in the same way in all versions that we support.
 #[derive(Debug)]
 pub(crate) struct WalCountingConnection {
-    // Declared first, so that it is closed before `frames`, which its hook writes to, is
+    // Declared first, so that it is closed before `hook`, which its hook writes to, is
     // freed. Never moved out.
     connection: Connection,
-    frames: Box<AtomicU32>,
+    hook: Box<WalHook>,
     /// A statement that uses no table: SQLite prepares it again only if a function, a
     /// collation or the authorizer was replaced, or a setting changed.
     canary: AtomicPtr<ffi::sqlite3_stmt>,
+}
+
+/// What the WAL hook of a connection uses.
+#[derive(Debug)]
+struct WalHook {
+    frames: AtomicU32,
+    /// Whether the WAL of an attached database is checkpointed.
+    checkpoints: bool,
 }
 
 impl Drop for WalCountingConnection {
@@ -425,9 +433,12 @@ impl Iterator for Statements {
 }
 
 impl WalCountingConnection {
-    pub(crate) fn new(connection: Connection) -> Self {
-        let frames = Box::new(AtomicU32::new(0));
-        let target: *const AtomicU32 = &raw const *frames;
+    pub(crate) fn new(connection: Connection, checkpoints: bool) -> Self {
+        let hook = Box::new(WalHook {
+            frames: AtomicU32::new(0),
+            checkpoints,
+        });
+        let target: *const WalHook = &raw const *hook;
         // SAFETY: the handle is open and not closed here.
         let handle = unsafe { connection.handle() };
         // SAFETY: the box lives as long as the connection, see above, and SQLite
@@ -435,7 +446,7 @@ impl WalCountingConnection {
         unsafe { ffi::sqlite3_wal_hook(handle, Some(count_frames), target.cast_mut().cast()) };
         Self {
             connection,
-            frames,
+            hook,
             canary: AtomicPtr::default(),
         }
     }
@@ -448,12 +459,12 @@ impl WalCountingConnection {
     /// Returns the number of frames in the WAL after the last commit of this connection; 0
     /// before the first.
     pub(crate) fn wal_frames(&self) -> u32 {
-        self.frames.load(Ordering::Relaxed)
+        self.hook.frames.load(Ordering::Relaxed)
     }
 
     /// Sets the number to 0, so that the next commit shows whether the hook is still ours.
     pub(crate) fn reset_wal_frames(&self) {
-        self.frames.store(0, Ordering::Relaxed);
+        self.hook.frames.store(0, Ordering::Relaxed);
     }
 
     /// Returns whether a commit would fail now because a deferred foreign key is violated.
@@ -568,12 +579,13 @@ unsafe extern "C" fn count_frames(
     name: *const c_char,
     frames: c_int,
 ) -> c_int {
+    // SAFETY: the target that the hook was set with, which outlives the connection.
+    let hook = unsafe { &*target.cast::<WalHook>() };
     // SAFETY: SQLite passes the name of the database as C text.
     if unsafe { CStr::from_ptr(name) } == c"main" {
-        // SAFETY: the target that the hook was set with, which outlives the connection.
-        let target = unsafe { &*target.cast::<AtomicU32>() };
-        target.store(u32::try_from(frames).unwrap_or(0), Ordering::Relaxed);
-    } else if frames >= ATTACHED_MAX {
+        let frames = u32::try_from(frames).unwrap_or(0);
+        hook.frames.store(frames, Ordering::Relaxed);
+    } else if hook.checkpoints && frames >= ATTACHED_MAX {
         // SAFETY: SQLite's own hook does the same with what it was passed.
         unsafe { ffi::sqlite3_wal_checkpoint(handle, name) };
     }

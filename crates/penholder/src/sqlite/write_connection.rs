@@ -65,14 +65,14 @@ impl WriteConnection {
         deadline: &Deadline,
     ) -> Result<Self> {
         let connection = connection::open_writer(location, options, deadline)?;
-        Self::new(connection, location)
+        Self::new(connection, location, options)
     }
 
     /// Sets our hooks on a connection, in the place of those that it has.
-    fn new(mut connection: Connection, location: &Location) -> Result<Self> {
+    fn new(mut connection: Connection, location: &Location, options: &OpenOptions) -> Result<Self> {
         let hooks = Hooks::install(&mut connection)
             .map_err(|e| Error::sqlite("open database", &location.path, e))?;
-        let connection = WalCountingConnection::new(connection);
+        let connection = WalCountingConnection::new(connection, options.checkpoints);
         connection.set_canary();
         let file = ffi::database_file(&connection);
         Ok(Self {
@@ -93,7 +93,7 @@ impl WriteConnection {
     ) -> Result<Self> {
         let connection = connection::open_writer(location, options, deadline)?;
         connection::set_up_by_program(&connection, location, options, ConnectionRole::Writer)?;
-        Self::new(connection, location)
+        Self::new(connection, location, options)
     }
 
     /// Notes that the paths were checked, at this time.

@@ -506,7 +506,10 @@ impl<'a> Session<'a> {
         let due = connection.as_deref().map_or(Due::NotYet, |connection| {
             connection.checkpoint_due(is_awaited)
         });
-        let due = due.or(self.due.get());
+        let due = match self.context.options.checkpoints {
+            true => due.or(self.due.get()),
+            false => Due::NotYet,
+        };
         resources.note_written();
         if let (Due::UnderLock, Some(connection)) = (due, &connection) {
             let frames = connection.wal_frames();
