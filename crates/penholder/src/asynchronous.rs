@@ -228,7 +228,7 @@ impl AsyncDatabase {
         let site = panic::Location::caller();
         let query = Query::new(sql, params);
         let statement = plain_data::check(query.sql(), Call::Execute)
-            .and_then(|()| query.into_statement("write", |error, _| error));
+            .and_then(|_| query.into_statement("write", |error, _| error));
         async move {
             let work = Work::Statement(statement?);
             self.submit(work, site).await.and_then(group::only)

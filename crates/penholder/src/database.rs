@@ -390,9 +390,9 @@ impl Database {
     #[track_caller]
     pub fn execute(&self, sql: &str, params: impl IntoParams) -> Result<Executed> {
         let site = panic::Location::caller();
-        plain_data::check(sql, Call::Execute)?;
+        let kind = plain_data::check(sql, Call::Execute)?;
         let params = params.into_params().resolve("write", sql)?;
-        let alone = |session: &Session<'_>, params: Vec<Value>| session.execute(sql, &params);
+        let alone = |session: &Session<'_>, params: Vec<Value>| session.execute(sql, kind, &params);
         self.run_write(site, true, params, alone, |submission, params| {
             let work = Work::Statement(Statement::new(sql, params));
             group::run_data(submission, work).and_then(group::only)

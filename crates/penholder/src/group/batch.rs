@@ -78,7 +78,7 @@ fn run_alone(session: &Session<'_>, mut one: ClaimedWrite) {
     let result = match &mut one.work {
         Work::Closure(run) => session.write(|tx| closure_result(run(tx))),
         Work::Statement(one) => session
-            .execute(&one.sql, &one.values)
+            .execute(&one.sql, StatementKind::of(&one.sql), &one.values)
             .map(|done| vec![done]),
         Work::Batch(all) => session.batch(all),
     };
@@ -186,11 +186,12 @@ fn run_member(session: &Session<'_>, work: &mut Work) -> MemberEnd {
 }
 
 fn run_statement(session: &Session<'_>, one: &Statement) -> MemberEnd {
+    let kind = StatementKind::of(&one.sql);
     let run = |session: &Session<'_>| {
-        let done = session.run_statement(&one.sql, &one.values);
+        let done = session.run_statement(&one.sql, kind, &one.values);
         done.map(|done| vec![done])
     };
-    if StatementKind::of(&one.sql) == StatementKind::Other {
+    if kind == StatementKind::Other {
         return in_savepoint(session, run);
     }
     if savepoint::begin(session.connection()).is_err() {

@@ -158,19 +158,23 @@ const REFUSED: [(&str, &str, &str); 14] = [
 ];
 
 /// Refuses a statement that does not run as plain data.
-pub(crate) fn check(sql: &str, call: Call) -> Result<()> {
+pub(crate) fn check(sql: &str, call: Call) -> Result<StatementKind> {
+    let kind = StatementKind::of(sql);
     let what = match call {
         Call::Execute | Call::Batch => "write",
         Call::Query => "query",
     };
-    refusal(sql, call).map_or(Ok(()), |Refusal { why, next }| {
-        Err(Error::misuse(what, format!("{why}: nothing was run"), next))
-    })
+    match refusal(sql, kind, call) {
+        Some(Refusal { why, next }) => {
+            Err(Error::misuse(what, format!("{why}: nothing was run"), next))
+        }
+        None => Ok(kind),
+    }
 }
 
 /// Returns why a statement does not run as plain data; `None` if it does.
-fn refusal(sql: &str, call: Call) -> Option<Refusal> {
-    if StatementKind::of(sql) != StatementKind::Other {
+fn refusal(sql: &str, kind: StatementKind, call: Call) -> Option<Refusal> {
+    if kind != StatementKind::Other {
         return None;
     }
     let mut words = Words::of(sql);

@@ -212,17 +212,22 @@ impl<'a> Session<'a> {
 
     /// Runs one statement. SQLite makes a single INSERT, UPDATE or DELETE atomic by itself:
     /// `BEGIN` and `COMMIT` around it would only cost time.
-    pub(crate) fn execute(&self, sql: &str, params: &[Value]) -> Result<Executed> {
-        if StatementKind::of(sql) == StatementKind::Other {
-            return self.in_transaction(|| self.run_statement(sql, params));
+    pub(crate) fn execute(
+        &self,
+        sql: &str,
+        kind: StatementKind,
+        params: &[Value],
+    ) -> Result<Executed> {
+        if kind == StatementKind::Other {
+            return self.in_transaction(|| self.run_statement(sql, kind, params));
         }
         if !self.guard().is_awaited() {
-            let done = self.run_statement(sql, params)?;
+            let done = self.run_statement(sql, kind, params)?;
             self.check_after_commit()?;
             return Ok(done);
         }
         self.write_connection().time_commit();
-        let done = self.run_statement(sql, params);
+        let done = self.run_statement(sql, kind, params);
         let commit_time = self.write_connection().commit_time();
         if let (Ok(_), Some(commit_time)) = (&done, commit_time) {
             self.note_commit(commit_time, 1);
@@ -240,7 +245,8 @@ impl<'a> Session<'a> {
     /// Runs several statements in the open transaction.
     pub(crate) fn run_all(&self, statements: &[Statement]) -> Result<Vec<Executed>> {
         let run = |(index, one): (usize, &Statement)| {
-            let done = self.run_statement(&one.sql, &one.values);
+            let kind = StatementKind::of(&one.sql);
+            let done = self.run_statement(&one.sql, kind, &one.values);
             done.map_err(|e| say_which_failed(e, index, statements, self.context.options))
         };
         statements.iter().enumerate().map(run).collect()
@@ -255,13 +261,18 @@ impl<'a> Session<'a> {
 
     /// Runs one statement to its end. What it did before it failed remains only outside a
     /// transaction, and only if it asks for that.
-    pub(crate) fn run_statement(&self, sql: &str, params: &[Value]) -> Result<Executed> {
-        if may_change_connection(sql) {
+    pub(crate) fn run_statement(
+        &self,
+        sql: &str,
+        kind: StatementKind,
+        params: &[Value],
+    ) -> Result<Executed> {
+        if may_change_connection(sql, kind) {
             self.note_customized();
         }
         self.note_statement(sql);
         let connection = self.write_connection();
-        let attempt = || connection.run(sql, StatementKind::of(sql), params);
+        let attempt = || connection.run(sql, kind, params);
         let done = if connection.is_autocommit() {
             // It takes SQLite's write lock itself, and did nothing if that was not free.
             let set = |timeout| connection.set_busy_timeout(timeout);
