@@ -288,7 +288,7 @@ mod tests {
     use super::*;
 
     fn is_refused(sql: &str, call: Call) -> bool {
-        refusal(sql, call).is_some()
+        refusal(sql, StatementKind::of(sql), call).is_some()
     }
 
     #[test]
