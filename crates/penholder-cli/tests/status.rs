@@ -49,12 +49,12 @@ fn a_free_lock_is_reported_and_is_not_an_error() {
 fn under_a_file_size_limit_every_command_works_and_says_why_there_is_no_queue() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     fs::remove_file(fixture.join("db.lockq")).unwrap();
-    let limited = |command: &str| fixture.run_script(&format!("ulimit -f 2000; {command}"));
+    let limited = |command: &str| fixture.run_script(&format!("ulimit -f 100; {command}"));
     limited("\"$PENHOLDER\" exec x.db \"INSERT INTO entry VALUES ('1', 1)\"").expect_success();
     limited("\"$PENHOLDER\" run x.db -- true").expect_success();
     assert!(!fixture.join("db.lockq").exists());
     let text = limited("\"$PENHOLDER\" status x.db").expect_success();
-    let why = "  no queue: db.lockq cannot be built: it needs 4476928 bytes, and the limit";
+    let why = "  no queue: db.lockq cannot be built: it needs 118784 bytes, and the limit";
     assert!(
         text.contains(why) && text.contains("ulimit -f unlimited"),
         "{text}"

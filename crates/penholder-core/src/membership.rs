@@ -50,6 +50,8 @@ impl Membership {
                 self.label.clone_from(&options.label);
             }
             Err(NoQueueFile::Invalid) => self.is_invalid = true,
+            // It takes microseconds: asked again at the next try.
+            Err(NoQueueFile::Growing) => self.checked = None,
             Err(NoQueueFile::NotTrusted | NoQueueFile::Full | NoQueueFile::Unavailable) => {}
         }
     }

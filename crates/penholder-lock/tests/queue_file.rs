@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 use penholder_lock::{QueueFileFault, QueueFileState, WriteLocker};
 use penholder_testkit::lock_fixture::{Counter, LONG_TIMEOUT, LockPeer, lock_file};
 use penholder_testkit::peer::Peer;
-use penholder_testkit::{lock_fixture, peer, wait};
+use penholder_testkit::{lock_fixture, peer, queue_file as layout, wait};
 use proptest::prelude::*;
 
-/// The length of a queue file.
-const LENGTH: usize = 192_512;
+/// The length of a queue file for some processes.
+#[expect(clippy::cast_possible_truncation, reason = "it is small")]
+const LENGTH: usize = layout::length(1) as usize;
 /// The longest wait of a process that comes after the damage, on a busy machine.
 const PROMPT: Duration = Duration::from_secs(5);
 
@@ -242,20 +243,23 @@ fn a_queue_file_filled_with_garbage_is_rebuilt() {
 
 /// Returns an offset where a word matters, and a word that looks valid.
 fn plausible(random: &mut Random) -> (u64, u64) {
-    let slot = random.below(16);
-    let offset = match random.below(10) {
+    let slot = random.below(8);
+    let offset = match random.below(12) {
         0..3 => 64,
         3 => 128,
         4 => 136,
         5 => 192 + random.below(8) * 8,
         6 => 256 + random.below(7) * 8,
-        7 => 16_384 + slot * 8,
-        8 => 20_480 + slot * 64 + random.below(3) * 8,
-        _ => 53_248 + slot * 256,
+        7 => layout::ticket(slot),
+        8 => layout::record(slot) + random.below(3) * 8,
+        // How many slots there are, and how long the file is.
+        9 => return (16, random.below(70) * 8),
+        10 => return (24, layout::length(random.below(70))),
+        _ => layout::pid(slot),
     };
     let small = random.below(1 << 20);
     let word = match random.below(6) {
-        // A state, a slot and a sequence number.
+        // A state, a slot, of which there are eight, and a sequence number.
         0..3 => random.below(4) | random.below(16) << 2 | small << 18,
         3 => 0,
         4 => u64::MAX,
@@ -433,10 +437,10 @@ fn a_process_that_finds_no_slot_leaves_all_slots_as_they_are() {
     let file = open(&queue_file(directory.path())).unwrap();
     occupy(&file, 0..512);
     let pid = 4_194_305_u64.to_ne_bytes();
-    file.write_all_at(&pid, 53_248).unwrap();
+    file.write_all_at(&pid, layout::pid(0)).unwrap();
     LockPeer::start(&path).acquire();
     let mut found = [0; 8];
-    file.read_exact_at(&mut found, 53_248).unwrap();
+    file.read_exact_at(&mut found, layout::pid(0)).unwrap();
     assert_eq!(found, pid);
 }
 
@@ -575,11 +579,11 @@ fn forged_tickets_let_no_process_overtake() {
         if own_ticket {
             let bytes = fs::read(&queue_file).unwrap();
             let pid = |slot: &u64| {
-                let offset = usize::try_from(53_248 + slot * 256).unwrap();
+                let offset = usize::try_from(layout::pid(*slot)).unwrap();
                 u64::from_ne_bytes(bytes[offset..offset + 8].try_into().unwrap())
             };
-            let slot = (0..512).find(|slot| pid(slot) == u64::from(first.pid()));
-            let ticket = 16_384 + slot.unwrap() * 8;
+            let slot = (0..8).find(|slot| pid(slot) == u64::from(first.pid()));
+            let ticket = layout::ticket(slot.unwrap());
             overwrite(&queue_file, ticket, &u64::MAX.to_ne_bytes());
             // The waiter corrects its ticket when it wakes.
             let file = open(&queue_file).unwrap();
@@ -607,7 +611,7 @@ fn a_forged_word_does_not_suppress_the_record() {
         let file = open(&queue_file(directory.path())).unwrap();
         let mut rotor = [0; 8];
         file.read_exact_at(&mut rotor, 136).unwrap();
-        let next = u64::from_ne_bytes(rotor) % 512;
+        let next = u64::from_ne_bytes(rotor) % layout::BLOCK_SLOTS;
         file.write_all_at(&(state | next << 2 | 1 << 18).to_ne_bytes(), 64)
             .unwrap();
         lock_peer.acquire();

@@ -6,6 +6,7 @@
 //! | [`wait`] | bounded waits and measured times |
 //! | [`requirement`] | what a test needs from the machine, and a visible skip without it |
 //! | [`lock_fixture`] | processes that take the lock on command, a counter that shows overlaps |
+//! | [`queue_file`] | where things stand in the queue file |
 //! | [`file_size_limit`] | a full disk without a file system of its own |
 //! | [`tmpfs`] | a small file system that can be filled |
 //! | `database_fixture` | a directory with a database (feature `database`) |
@@ -37,6 +38,7 @@ pub mod lock_fixture;
 pub mod peer;
 #[cfg(feature = "database")]
 pub mod plain_sqlite;
+pub mod queue_file;
 #[cfg(feature = "database")]
 pub mod recorder;
 pub mod requirement;

@@ -22,7 +22,7 @@ use penholder::{Database, Error, Executed, OpenOptions, Result, Synchronous, rus
 use penholder_core::{Canceller, Deadline, Guard, Locker, Offer, Outcome};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
-use penholder_testkit::{database_fixture, peer, plain_sqlite, requirement, wait};
+use penholder_testkit::{database_fixture, peer, plain_sqlite, queue_file, requirement, wait};
 
 const SCHEMA: [&str; 11] = [
     "CREATE TABLE item(id INTEGER PRIMARY KEY, name UNIQUE, size CHECK (size < 100))",
@@ -229,29 +229,24 @@ fn request(sql: &str) -> Vec<u8> {
 fn fingerprint_of_request(fixture: &DatabaseFixture, sql: &str) -> u64 {
     use std::os::unix::fs::MetadataExt;
 
-    /// The offset of the mailboxes, and the length of each.
-    const MAILBOXES: [usize; 2] = [QUEUE_FILE_LENGTH - 512 * 8192, 8192];
-    const QUEUE_FILE_LENGTH: usize = 4_476_928;
-
     let path = fixture.join("db.lockq");
     let bytes = fs::read(&path).unwrap();
-    assert_eq!(
-        bytes.len(),
-        QUEUE_FILE_LENGTH,
-        "the layout that this test knows"
-    );
     let is_sql = |at: &usize| bytes[*at..].starts_with(sql.as_bytes());
     let at = (0..bytes.len()).find(is_sql).unwrap();
     // The request begins ten bytes before the SQL, eleven words after its fingerprint.
     let fingerprint = at - 10 - 11 * 8;
     let bound = u64::from_le_bytes(bytes[fingerprint..fingerprint + 8].try_into().unwrap());
-    let slot = (fingerprint - MAILBOXES[0]) / MAILBOXES[1];
+    let is_in = |slot: &u64| {
+        let first = queue_file::mailbox(*slot);
+        (first..first + queue_file::MAILBOX).contains(&(fingerprint as u64))
+    };
+    let slot = (0..queue_file::SLOTS).find(is_in).unwrap();
     let file = path.metadata().unwrap();
     let created = file.created().map_or(0, |created| {
         let since = created.duration_since(std::time::UNIX_EPOCH).unwrap();
         u64::try_from(since.as_nanos()).unwrap()
     });
-    let place = [file.dev(), file.ino(), created, slot as u64];
+    let place = [file.dev(), file.ino(), created, slot];
     let undo = |bound: u64, word: &u64| (unmixed(bound) ^ word).rotate_right(23);
     place.iter().rev().fold(bound, undo)
 }

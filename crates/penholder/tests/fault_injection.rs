@@ -26,7 +26,8 @@ use penholder_core::{commit_stats, failpoint};
 use penholder_lock::WriteLocker;
 use penholder_testkit::database_fixture::with_suffix;
 use penholder_testkit::peer::Peer;
-use penholder_testkit::{peer, wait};
+use penholder_testkit::queue_file::mailbox;
+use penholder_testkit::{peer, queue_file, wait};
 
 /// The steps of a combiner and of a requester.
 const STEPS: [&str; 7] = [
@@ -617,10 +618,6 @@ fn combined_writes_survive_kills() {
 
 // ---- a queue file that is overwritten -----------------------------------------------------
 
-const MAILBOX: u64 = 8192;
-const SLOTS: u64 = 512;
-const QUEUE: u64 = 192;
-
 fn damage_until(over: &AtomicBool, queue_file: &Path) {
     while !over.load(Ordering::Relaxed) {
         // No process has built it, or it was just deleted.
@@ -631,19 +628,19 @@ fn damage_until(over: &AtomicBool, queue_file: &Path) {
 
 /// Damages the queue file in a random way.
 fn damage(path: &Path) -> std::io::Result<()> {
-    let queue_file = fs::OpenOptions::new().read(true).write(true).open(path)?;
-    let length = queue_file.metadata()?.len();
-    let mailboxes = length - SLOTS * MAILBOX;
+    let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+    let length = file.metadata()?.len();
+    let slots = queue_file::slots(length);
     let random = || RandomState::new().hash_one(0);
     let below = |bound: u64| random() % bound;
-    let used: Vec<u64> = (0..SLOTS)
-        .map(|slot| mailboxes + slot * MAILBOX)
-        .filter(|&at| read_word(&queue_file, at).is_ok_and(|state| state != 0))
+    let used: Vec<u64> = (0..slots)
+        .filter(|&slot| read_word(&file, mailbox(slot)).is_ok_and(|state| state != 0))
         .collect();
-    let some = || {
+    let some_slot = || {
         let count = used.len() as u64;
         (count > 0).then(|| used[usize::try_from(below(count)).unwrap()])
     };
+    let some = || some_slot().map(mailbox);
     let other = path.with_extension("other");
     match (below(200), some()) {
         (0, _) => fs::remove_file(path),
@@ -661,32 +658,37 @@ fn damage(path: &Path) -> std::io::Result<()> {
             fs::write(&other, garbage)?;
             fs::rename(&other, path)
         }
-        (4..40, _) => queue_file.write_all_at(&random().to_ne_bytes(), below(mailboxes / 8) * 8),
-        (40..60, _) => queue_file.write_all_at(&[0xFF; 3], below(length - 3)),
+        (4..30, _) => file.write_all_at(&random().to_ne_bytes(), below(queue_file::HEAD / 8) * 8),
+        (30..40, _) => {
+            let at = queue_file::record(below(slots)) + below(64) * 8;
+            file.write_all_at(&random().to_ne_bytes(), at)
+        }
+        (40..60, _) => file.write_all_at(&[0xFF; 3], below(length - 3)),
         // No state, another state, another claim, another reply.
-        (60..80, Some(at)) => queue_file.write_all_at(&[0; 8], at),
-        (80..100, Some(at)) => queue_file.write_all_at(&random().to_ne_bytes(), at + below(16) * 8),
+        (60..80, Some(at)) => file.write_all_at(&[0; 8], at),
+        (80..100, Some(at)) => file.write_all_at(&random().to_ne_bytes(), at + below(16) * 8),
         (100..160, Some(at)) => {
             let at = at + below(13) * 8;
-            let flipped = read_word(&queue_file, at)? ^ 1 << below(64);
-            queue_file.write_all_at(&flipped.to_ne_bytes(), at)
+            let flipped = read_word(&file, at)? ^ 1 << below(64);
+            file.write_all_at(&flipped.to_ne_bytes(), at)
         }
-        (160..180, Some(at)) => {
-            queue_file.write_all_at(&random().to_ne_bytes(), at + below(MAILBOX / 8) * 8)
-        }
+        (160..180, Some(at)) => file.write_all_at(
+            &random().to_ne_bytes(),
+            at + below(queue_file::MAILBOX / 8) * 8,
+        ),
         // One request in two slots, both in the queue. Never back into its own slot, not even
         // by way of another: an older state of the same request is no random damage, and no
         // process could tell that it was executed.
-        (_, Some(at)) if at < mailboxes + SLOTS / 2 * MAILBOX => {
-            let slot = SLOTS / 2 + below(SLOTS / 2);
-            let mut mailbox = [0; 8192];
-            queue_file.read_exact_at(&mut mailbox, at)?;
-            queue_file.write_all_at(&mailbox, mailboxes + slot * MAILBOX)?;
-            let line = QUEUE + slot / 64 * 8;
-            let waiting = read_word(&queue_file, line)? | 1 << (slot % 64);
-            queue_file.write_all_at(&waiting.to_ne_bytes(), line)
-        }
-        (_, _) => Ok(()),
+        (_, _) => match some_slot() {
+            Some(slot) if slot % 2 == 0 => {
+                let mut copy = [0; 8192];
+                file.read_exact_at(&mut copy, mailbox(slot))?;
+                let slot = below(slots / 2) * 2 + 1;
+                file.write_all_at(&copy, mailbox(slot))?;
+                put_in_queue(&file, slot)
+            }
+            _ => Ok(()),
+        },
     }
 }
 
@@ -716,33 +718,36 @@ fn restore_until(over: &AtomicBool, path: &Path, whole: bool, done: &Done) {
 }
 
 fn restore(path: &Path, whole: bool) -> std::io::Result<()> {
-    let queue_file = fs::OpenOptions::new().read(true).write(true).open(path)?;
-    let length = queue_file.metadata()?.len();
-    let mailboxes = length - SLOTS * MAILBOX;
+    let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+    let length = file.metadata()?.len();
     let pause = || thread::sleep(Duration::from_micros(random_below(20_000) as u64));
     if whole {
         let mut copy = vec![0; usize::try_from(length).unwrap()];
-        queue_file.read_exact_at(&mut copy, 0)?;
+        file.read_exact_at(&mut copy, 0)?;
         pause();
-        return queue_file.write_all_at(&copy, 0);
+        return file.write_all_at(&copy, 0);
     }
     let mut copies = Vec::new();
-    for at in (0..SLOTS).map(|slot| mailboxes + slot * MAILBOX) {
-        if read_word(&queue_file, at)? != 0 {
-            let mut mailbox = [0; 8192];
-            queue_file.read_exact_at(&mut mailbox, at)?;
-            copies.push((at, mailbox));
+    for slot in 0..queue_file::slots(length) {
+        if read_word(&file, mailbox(slot))? != 0 {
+            let mut copy = [0; 8192];
+            file.read_exact_at(&mut copy, mailbox(slot))?;
+            copies.push((slot, copy));
         }
     }
     pause();
-    for (at, mailbox) in copies {
-        queue_file.write_all_at(&mailbox, at)?;
-        let slot = (at - mailboxes) / MAILBOX;
-        let line = QUEUE + slot / 64 * 8;
-        let waiting = read_word(&queue_file, line)? | 1 << (slot % 64);
-        queue_file.write_all_at(&waiting.to_ne_bytes(), line)?;
+    for (slot, copy) in copies {
+        file.write_all_at(&copy, mailbox(slot))?;
+        put_in_queue(&file, slot)?;
     }
     Ok(())
+}
+
+/// Sets the bit of a waiter.
+fn put_in_queue(file: &File, slot: u64) -> std::io::Result<()> {
+    let line = queue_file::QUEUE + slot / 64 * 8;
+    let waiting = read_word(file, line)? | 1 << (slot % 64);
+    file.write_all_at(&waiting.to_ne_bytes(), line)
 }
 
 // ---- a database that is replaced ------------------------------------------------------------
@@ -928,19 +933,19 @@ const REPLY_SUM: u64 = 12 * 8;
 
 /// Flips bits in the checksums of replies, faster than their owners read them.
 fn damage_replies(path: &Path, time: Duration) -> std::io::Result<()> {
-    let queue_file = fs::OpenOptions::new().read(true).write(true).open(path)?;
-    let mailboxes = queue_file.metadata()?.len() - SLOTS * MAILBOX;
+    let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+    let slots = queue_file::slots(file.metadata()?.len());
     let begun = Instant::now();
     while begun.elapsed() < time {
-        let used: Vec<u64> = (0..SLOTS)
-            .map(|slot| mailboxes + slot * MAILBOX)
-            .filter(|&at| read_word(&queue_file, at + 8).is_ok_and(|id| id != 0))
+        let used: Vec<u64> = (0..slots)
+            .map(mailbox)
+            .filter(|&at| read_word(&file, at + 8).is_ok_and(|id| id != 0))
             .collect();
         for _ in 0..500 {
             let at = used.get(random_below(used.len().max(1))).copied();
             if let Some(at) = at {
-                let flipped = read_word(&queue_file, at + REPLY_SUM)? ^ 1 << random_below(64);
-                queue_file.write_all_at(&flipped.to_ne_bytes(), at + REPLY_SUM)?;
+                let flipped = read_word(&file, at + REPLY_SUM)? ^ 1 << random_below(64);
+                file.write_all_at(&flipped.to_ne_bytes(), at + REPLY_SUM)?;
             }
         }
     }

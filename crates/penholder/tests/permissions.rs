@@ -481,7 +481,7 @@ fn a_queue_file_of_a_stranger_is_not_used_and_the_doctor_says_why() {
     }
     let fixture = database_of(BOB, 0o1777, "wal");
     let queue_file = fixture.join("db.lockq");
-    fs::write(&queue_file, vec![0; 4_460_544]).unwrap();
+    fs::write(&queue_file, vec![0; 118_784]).unwrap();
     chown(&queue_file, Some(ANN), Some(GROUP)).unwrap();
     chmod(&queue_file, 0o666);
     assert_eq!(bobs_answer(&fixture), "wrote");

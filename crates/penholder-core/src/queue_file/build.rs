@@ -1,20 +1,21 @@
 //! Building the queue file.
 
+use std::collections::hash_map::RandomState;
 use std::fs::{self, File};
+use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::path::Path;
 
 use super::header;
 use super::layout::{
-    AT_BOOT, AT_BUILT, AT_LENGTH, AT_MAGIC, AT_SLOTS, AT_VERSION, HEADER_LEN, LENGTH,
-    LIVENESS_FIRST_BYTE, MAGIC, VERSION, path_of,
+    self, AT_BOOT, AT_BUILT, AT_ID, AT_LENGTH, AT_MAGIC, AT_SLOTS, AT_VERSION, BLOCK_SLOTS,
+    HEADER_LEN, LIVENESS_FIRST_BYTE, MAGIC, VERSION, path_of,
 };
 use super::trust::Authority;
 use crate::sys::{clock, file, process};
-use crate::turnstile::SLOTS;
 
-/// Builds a queue file and gives it its name, unless another process was first. The file
-/// has no name until it is complete.
+/// Builds a queue file with one block of slots and gives it its name, unless another process was
+/// first. The file has no name until it is complete.
 pub(super) fn build(path: &Path, authority: &Authority) -> io::Result<()> {
     name(&without_name(path, authority)?, path)
 }
@@ -26,7 +27,7 @@ fn without_name(path: &Path, authority: &Authority) -> io::Result<File> {
     }
     let directory = path.parent().unwrap_or(Path::new("/"));
     let file = file::create_unnamed(directory, authority.ownership())?;
-    file::allocate(&file, LENGTH)?;
+    file::allocate(&file, layout::length(1))?;
     file::write_at_start(&file, &header())?;
     Ok(file)
 }
@@ -43,16 +44,22 @@ fn header() -> [u8; HEADER_LEN] {
     let fields = [
         (AT_MAGIC, MAGIC),
         (AT_VERSION, VERSION),
-        (AT_SLOTS, SLOTS as u64),
-        (AT_LENGTH, LENGTH as u64),
+        (AT_SLOTS, BLOCK_SLOTS as u64),
+        (AT_LENGTH, layout::length(1) as u64),
         (AT_BOOT, process::boot()),
         (AT_BUILT, built),
+        (AT_ID, random_id()),
     ];
     let mut header = [0; HEADER_LEN];
     for (at, value) in fields {
         header[at..at + 8].copy_from_slice(&value.to_ne_bytes());
     }
     header
+}
+
+fn random_id() -> u64 {
+    // The lowest bit keeps it from being zero.
+    RandomState::new().build_hasher().finish() | 1
 }
 
 /// Replaces a file that is not a valid queue file. The caller holds the lock, so that only

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use super::layout::{LENGTH, VERSION};
+use super::layout::{self, VERSION};
 use crate::printable::user_text;
 use crate::shell_word::shell_word;
 use crate::sys::file;
@@ -59,8 +59,9 @@ impl fmt::Display for QueueFileFault {
             ),
             Self::FileSizeLimit(limit) => write!(
                 f,
-                "cannot be built: it needs {LENGTH} bytes, and the limit on the size of a file is \
-                 {limit} bytes"
+                "cannot be built: it needs {} bytes, and the limit on the size of a file is \
+                 {limit} bytes",
+                layout::length(1)
             ),
         }
     }
@@ -71,7 +72,7 @@ impl QueueFileFault {
     /// trying.
     #[must_use]
     pub fn of_building() -> Option<Self> {
-        let limit = file::size_limit().filter(|limit| *limit < LENGTH as u64)?;
+        let limit = file::size_limit().filter(|limit| *limit < layout::length(1) as u64)?;
         Some(Self::FileSizeLimit(limit))
     }
 

@@ -7,12 +7,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::fault::QueueFileFault;
 use super::layout::{
-    AT_BOOT, AT_BUILT, AT_LENGTH, AT_MAGIC, AT_SLOTS, AT_VERSION, HEADER_LEN, LENGTH, MAGIC,
-    VERSION, path_of,
+    self, AT_BOOT, AT_BUILT, AT_LENGTH, AT_MAGIC, AT_SLOTS, AT_VERSION, BLOCK_SLOTS, BLOCKS,
+    HEADER_LEN, MAGIC, VERSION, path_of,
 };
 use super::trust::Authority;
 use crate::sys::{clock, file, process};
-use crate::turnstile::SLOTS;
 
 /// Clocks may differ by this much.
 const SLACK: Duration = Duration::from_secs(60);
@@ -41,18 +40,15 @@ impl QueueFileHeader {
         if let Some(fault) = Authority::of(lock_file, model).fault_of(&file::ownership(&file)?) {
             return Ok(Some(Self::faulty(fault)));
         }
-        Ok(Some(if file.metadata()?.len() < LENGTH as u64 {
-            Self::faulty(fault_of_short(&file)?)
-        } else {
-            Self::of(&first_bytes(&file)?)
+        let header = first_bytes(&file)?;
+        Ok(Some(match fault_in(&header, file.metadata()?.len()) {
+            Some(fault) => Self::faulty(fault),
+            None => Self::of(&header),
         }))
     }
 
     fn of(header: &[u8; HEADER_LEN]) -> Self {
         let word = |at| word_of(header, at);
-        if let Some(fault) = fault_of(word) {
-            return Self::faulty(fault);
-        }
         let built = Duration::from_nanos(word(AT_BUILT));
         Self {
             fault: None,
@@ -84,10 +80,36 @@ pub(super) fn fault_of(word: impl Fn(usize) -> u64) -> Option<QueueFileFault> {
     if word(AT_VERSION) != VERSION {
         return Some(QueueFileFault::OtherVersion(word(AT_VERSION)));
     }
-    if word(AT_SLOTS) != SLOTS as u64 || word(AT_LENGTH) != LENGTH as u64 {
+    // In this order: the length is written first.
+    let blocks = blocks(word(AT_SLOTS));
+    let is_length = |blocks| word(AT_LENGTH) == layout::length(blocks) as u64;
+    if !blocks.is_some_and(|blocks| (blocks..=BLOCKS).any(is_length)) {
         return Some(QueueFileFault::NotAQueueFile);
     }
     (word(AT_BOOT) != process::boot()).then_some(QueueFileFault::OtherBoot)
+}
+
+/// Returns how many blocks have this many slots; `None` if there cannot be so many slots.
+fn blocks(slots: u64) -> Option<usize> {
+    let slots = usize::try_from(slots).ok()?;
+    let blocks = slots / BLOCK_SLOTS;
+    ((1..=BLOCKS).contains(&blocks) && slots.is_multiple_of(BLOCK_SLOTS)).then_some(blocks)
+}
+
+/// Returns how many blocks the queue file has that begins with this header.
+pub(super) fn blocks_of(header: &[u8; HEADER_LEN]) -> usize {
+    blocks(word_of(header, AT_SLOTS)).unwrap_or(0)
+}
+
+/// Returns what is wrong with a file of this length that begins with this header.
+pub(super) fn fault_in(header: &[u8; HEADER_LEN], length: u64) -> Option<QueueFileFault> {
+    let is_short = length < layout::length(1) as u64;
+    match fault_of(|at| word_of(header, at)) {
+        Some(fault @ QueueFileFault::OtherVersion(_)) if is_whole(header, length) => Some(fault),
+        Some(fault) if !is_short => Some(fault),
+        None if layout::blocks_in(length) >= blocks_of(header) => None,
+        _ => Some(QueueFileFault::TooShort),
+    }
 }
 
 /// Whether other processes may find a file valid that this one does not: it is of another
@@ -95,7 +117,7 @@ pub(super) fn fault_of(word: impl Fn(usize) -> u64) -> Option<QueueFileFault> {
 pub(super) fn is_of_others(file: &File) -> io::Result<bool> {
     let header = first_bytes(file)?;
     Ok(match fault_of(|at| word_of(&header, at)) {
-        Some(QueueFileFault::OtherVersion(_)) => is_as_long_as_it_says(file, &header)?,
+        Some(QueueFileFault::OtherVersion(_)) => is_whole(&header, file.metadata()?.len()),
         Some(QueueFileFault::OtherBoot) => word_of(&header, AT_BOOT) == 0 || process::boot() == 0,
         _ => false,
     })
@@ -106,19 +128,9 @@ pub(super) fn is_database(file: &File) -> io::Result<bool> {
     Ok(first_bytes(file)?.starts_with(b"SQLite format 3\0"))
 }
 
-/// Returns what is wrong with a file that is shorter than a queue file of this version.
-pub(super) fn fault_of_short(file: &File) -> io::Result<QueueFileFault> {
-    let header = first_bytes(file)?;
-    Ok(match fault_of(|at| word_of(&header, at)) {
-        Some(fault @ QueueFileFault::OtherVersion(_)) if is_as_long_as_it_says(file, &header)? => {
-            fault
-        }
-        _ => QueueFileFault::TooShort,
-    })
-}
-
-fn is_as_long_as_it_says(file: &File, header: &[u8; HEADER_LEN]) -> io::Result<bool> {
-    Ok(word_of(header, AT_LENGTH) == file.metadata()?.len())
+/// Whether a file of another version is as long as it says. One that grows may be longer.
+fn is_whole(header: &[u8; HEADER_LEN], length: u64) -> bool {
+    (1..=length).contains(&word_of(header, AT_LENGTH))
 }
 
 fn word_of(header: &[u8; HEADER_LEN], at: usize) -> u64 {
@@ -127,7 +139,7 @@ fn word_of(header: &[u8; HEADER_LEN], at: usize) -> u64 {
     u64::from_ne_bytes(bytes)
 }
 
-fn first_bytes(file: &File) -> io::Result<[u8; HEADER_LEN]> {
+pub(super) fn first_bytes(file: &File) -> io::Result<[u8; HEADER_LEN]> {
     let mut header = [0; HEADER_LEN];
     // What was truncated meanwhile stays zero, and zeros are not a queue file.
     file::read_at(file, &mut header, 0)?;
@@ -138,13 +150,15 @@ fn first_bytes(file: &File) -> io::Result<[u8; HEADER_LEN]> {
 mod tests {
     use super::*;
 
-    fn header(change: impl Fn(&mut [u8; HEADER_LEN])) -> QueueFileHeader {
+    const LENGTH: u64 = layout::length(2) as u64;
+
+    fn header(change: impl Fn(&mut [u8; HEADER_LEN])) -> [u8; HEADER_LEN] {
         let now = clock::monotonic() + clock::wall_offset();
         let words = [
             (AT_MAGIC, MAGIC),
             (AT_VERSION, VERSION),
-            (AT_SLOTS, SLOTS as u64),
-            (AT_LENGTH, LENGTH as u64),
+            (AT_SLOTS, 16),
+            (AT_LENGTH, LENGTH),
             (AT_BOOT, process::boot()),
             (AT_BUILT, now),
         ];
@@ -153,25 +167,46 @@ mod tests {
             bytes[at..at + 8].copy_from_slice(&word.to_ne_bytes());
         }
         change(&mut bytes);
-        QueueFileHeader::of(&bytes)
+        bytes
     }
 
     #[test]
     fn each_fault_is_told_apart() {
         let sound = header(|_| {});
-        assert_eq!(sound.fault, None);
-        assert!(!sound.built_before_boot);
+        assert_eq!(fault_in(&sound, LENGTH), None);
+        assert_eq!(fault_in(&sound, LENGTH + 1), None);
+        let short = Some(QueueFileFault::TooShort);
+        assert_eq!(fault_in(&sound, LENGTH - 1), short);
+        assert_eq!(fault_in(&[0; HEADER_LEN], 7), short);
+        assert!(!QueueFileHeader::of(&sound).built_before_boot);
         for (at, word, fault) in [
             (AT_MAGIC, 1, QueueFileFault::NotAQueueFile),
             (AT_VERSION, 9, QueueFileFault::OtherVersion(9)),
-            (AT_SLOTS, 1, QueueFileFault::NotAQueueFile),
+            (AT_SLOTS, 0, QueueFileFault::NotAQueueFile),
+            (AT_SLOTS, 15, QueueFileFault::NotAQueueFile),
+            (AT_SLOTS, 520, QueueFileFault::NotAQueueFile),
             (AT_LENGTH, 1, QueueFileFault::NotAQueueFile),
+            (
+                AT_LENGTH,
+                layout::length(1) as u64,
+                QueueFileFault::NotAQueueFile,
+            ),
             (AT_BOOT, !process::boot(), QueueFileFault::OtherBoot),
         ] {
             let found = header(|bytes| bytes[at..at + 8].copy_from_slice(&word.to_ne_bytes()));
-            assert_eq!(found.fault, Some(fault));
+            assert_eq!(fault_in(&found, LENGTH), Some(fault));
         }
-        let early = header(|bytes| bytes[AT_BUILT..].fill(0));
-        assert!(early.built_before_boot && early.fault.is_none());
+        let early = header(|bytes| bytes[AT_BUILT..][..8].fill(0));
+        assert!(QueueFileHeader::of(&early).built_before_boot);
+        assert_eq!(fault_in(&early, LENGTH), None);
+    }
+
+    /// A process that lengthens the file writes the new length first.
+    #[test]
+    fn a_file_that_is_being_lengthened_is_valid() {
+        let grown = layout::length(5) as u64;
+        let found = header(|bytes| bytes[AT_LENGTH..][..8].copy_from_slice(&grown.to_ne_bytes()));
+        assert_eq!(fault_in(&found, grown), None);
+        assert_eq!(fault_in(&found, LENGTH), None);
     }
 }

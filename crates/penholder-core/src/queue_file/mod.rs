@@ -6,6 +6,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `layout` | where each word stands: an ABI, described in `docs/design.md`, "The queue file" |
+//! | `mapped_file` | the head and the blocks of slots that this process has mapped |
 //! | `slot` | this process's slot: the turnstile's memory, and what others read of us |
 //! | `requests` | remote requests in the mailboxes of the slots |
 //! | `waker`, `keeper_word` | waking a thread of this process that sleeps in its slot; the keeper of a process |
@@ -25,6 +26,7 @@ mod header;
 mod histogram;
 mod keeper_word;
 mod layout;
+mod mapped_file;
 mod outsider;
 mod requests;
 mod slot;

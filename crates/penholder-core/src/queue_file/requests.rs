@@ -21,12 +21,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use super::layout::{self, executed_byte, offered_byte, with_byte_of};
+use super::mapped_file::Block;
 use super::slot::{Offering, Slot};
 use super::waker;
 use crate::mailbox::{self, Claim, Mailbox, Outcome, RemoteRequest, RequestId};
 use crate::sys::descriptor::Descriptor;
 use crate::sys::file;
-use crate::sys::map::Mapping;
 use crate::turnstile::{self, Memory, SlotIndex, Word};
 
 /// After how many requests that a batch executed its owner looks again when the file was changed. If
@@ -95,11 +95,13 @@ impl Offering {
 
 impl Slot {
     pub(crate) fn own_mailbox(&self) -> Mailbox<'_> {
-        self.mailbox(self.index())
+        mailbox_in(self.own_block(), self.index())
     }
 
-    fn mailbox(&self, slot: SlotIndex) -> Mailbox<'_> {
-        mailbox_in(self.mapping(), slot)
+    /// Returns the mailbox of a slot, if there is such a slot.
+    fn mailbox(&self, slot: SlotIndex) -> Option<Mailbox<'_>> {
+        let block = self.block(slot)?;
+        Some(mailbox_in(block, slot))
     }
 
     // ---- the waiter ----------------------------------------------------------
@@ -190,7 +192,7 @@ impl Slot {
     /// Returns a handle that withdraws the request from another thread.
     pub(crate) fn withdrawal(&self, id: RequestId) -> Withdrawal {
         Withdrawal {
-            mapping: Arc::clone(self.mapping()),
+            block: self.own_block().clone(),
             slot: self.index(),
             id,
         }
@@ -213,7 +215,7 @@ impl Slot {
             return 0;
         }
         turnstile::waiters(self)
-            .filter(|&slot| self.mailbox(slot).is_used())
+            .filter(|&slot| self.mailbox(slot).is_some_and(Mailbox::is_used))
             .count()
     }
 
@@ -227,7 +229,7 @@ impl Slot {
             .collect();
         slots.sort_by_key(|&slot| self.load(Word::Ticket(slot)));
         let read = |slot: SlotIndex| {
-            let content = self.mailbox(slot).read(self.bind(fingerprint, slot))?;
+            let content = self.mailbox(slot)?.read(self.bind(fingerprint, slot))?;
             Some(RemoteRequest {
                 slot,
                 id: content.id,
@@ -280,7 +282,7 @@ impl Slot {
     ) -> Vec<bool> {
         let mailboxes = requests.iter().map(|one| (self.mailbox(one.slot), one.id));
         let claimed: Vec<bool> = mailboxes
-            .map(|(mailbox, id)| mailbox.claim(id, claim))
+            .map(|(mailbox, id)| mailbox.is_some_and(|mailbox| mailbox.claim(id, claim)))
             .collect();
         // After the claims: an older mailbox that is written back later is not claimed.
         let changed = self.changed_at().and_then(|at| u64::try_from(at).ok());
@@ -293,8 +295,8 @@ impl Slot {
             if is_claimed && is_genuine(request) {
                 return true;
             }
-            if is_claimed {
-                self.mailbox(request.slot).discard(request.id);
+            if let (true, Some(mailbox)) = (is_claimed, self.mailbox(request.slot)) {
+                mailbox.discard(request.id);
             }
             combining.leave(request.slot);
             false
@@ -304,15 +306,18 @@ impl Slot {
 
     /// Returns the claim on a request, if it is claimed, also if its owner has left the queue.
     pub(crate) fn current_claim(&self, request: &RemoteRequest) -> Option<Claim> {
-        self.mailbox(request.slot).current_claim(request.id)
+        self.mailbox(request.slot)?.current_claim(request.id)
     }
 
     pub(crate) fn reply(&self, request: &RemoteRequest, batch: [u64; 2], reply: &[u8]) -> bool {
-        self.mailbox(request.slot).reply(request.id, batch, reply)
+        let mailbox = self.mailbox(request.slot);
+        mailbox.is_some_and(|mailbox| mailbox.reply(request.id, batch, reply))
     }
 
     pub(crate) fn refuse(&self, request: &RemoteRequest) {
-        self.mailbox(request.slot).refuse(request.id);
+        if let Some(mailbox) = self.mailbox(request.slot) {
+            mailbox.refuse(request.id);
+        }
     }
 
     /// Tells the owners of committed requests, which do not wait for the lock any more.
@@ -340,7 +345,7 @@ impl Slot {
         let slot = request.slot;
         // First, or it could be given the lock, which it does not want any more.
         self.clear_bits(Word::Queue(slot.group()), slot.bit());
-        if acknowledge(self.mailbox(slot)) {
+        if self.mailbox(slot).is_some_and(acknowledge) {
             crate::failpoint!("acknowledged");
         }
     }
@@ -352,15 +357,14 @@ impl Slot {
     }
 }
 
-fn mailbox_in(mapping: &Mapping, slot: SlotIndex) -> Mailbox<'_> {
-    let at = layout::mailbox(slot) / 8;
-    Mailbox::new(&mapping.u64s()[at..at + mailbox::LENGTH / 8])
+fn mailbox_in(block: &Block, slot: SlotIndex) -> Mailbox<'_> {
+    Mailbox::new(block.u64s(layout::mailbox(slot), mailbox::LENGTH))
 }
 
 /// Withdraws a request from another thread than the one that waits with it.
 #[derive(Debug)]
 pub struct Withdrawal {
-    mapping: Arc<Mapping>,
+    block: Block,
     slot: SlotIndex,
     id: RequestId,
 }
@@ -370,9 +374,9 @@ impl Withdrawal {
     /// Returns whether it is withdrawn now.
     #[must_use]
     pub fn withdraw(&self) -> bool {
-        let is_withdrawn = mailbox_in(&self.mapping, self.slot).withdraw(self.id);
+        let is_withdrawn = mailbox_in(&self.block, self.slot).withdraw(self.id);
         if is_withdrawn {
-            waker::wake(&self.mapping, self.slot);
+            waker::wake(&self.block, self.slot);
         }
         is_withdrawn
     }

@@ -5,7 +5,7 @@ use std::fs;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::panic::Location;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,10 +20,11 @@ use super::header;
 use super::histogram::{Histogram, bucket};
 use super::keeper_word::{self, KeeperWord};
 use super::layout::{
-    self, AT_BATCH_SIZE, AT_COMMIT_TIME, AT_OUTSIDER, AT_ROTOR, CMD_AT, CMD_LEN, EVENT_LABEL_AT,
-    EVENT_LABEL_LEN, EVENT_TEXT_LEN, EVENTS, LABEL_AT, LABEL_LEN, LENGTH, LIVENESS_FIRST_BYTE,
-    OUTSIDER_CMD_AT, liveness_byte, path_of,
+    self, AT_BATCH_SIZE, AT_COMMIT_TIME, AT_OUTSIDER, AT_ROTOR, BLOCK_SLOTS, BLOCKS, CMD_AT,
+    CMD_LEN, EVENT_LABEL_AT, EVENT_LABEL_LEN, EVENT_TEXT_LEN, EVENTS, GROWTH_BYTE, LABEL_AT,
+    LABEL_LEN, LIVENESS_FIRST_BYTE, OUTSIDER_CMD_AT, liveness_byte, path_of,
 };
+use super::mapped_file::{Block, MappedFile};
 use super::outsider::{OutsiderRecord, WRITE_LOCK, read_outsider};
 use super::trust::Authority;
 use super::waker::Waker;
@@ -32,8 +33,7 @@ use crate::mailbox::{self, RequestId};
 use crate::printable::printable;
 use crate::running_statement::{self, Shown};
 use crate::sys::descriptor::Descriptor;
-use crate::sys::file::{self, FileId};
-use crate::sys::map::Mapping;
+use crate::sys::file;
 use crate::sys::process::Identity;
 use crate::sys::{clock, futex};
 use crate::turnstile::{Memory, SLOTS, SlotIndex, Word};
@@ -44,6 +44,8 @@ const CANDIDATES_MAX: usize = 8;
 const OCCUPY_TRIES: u32 = 4;
 /// How often another place for an event is tried if another process has claimed the first one.
 const CLAIMS_MAX: u32 = 4;
+/// How often the lock of a process that lengthens the file is tried.
+const GROWTH_TRIES: u32 = 20;
 
 /// Why a process has no slot.
 #[derive(Debug)]
@@ -56,6 +58,8 @@ pub(crate) enum NoQueueFile {
     NotTrusted,
     /// Every slot is occupied, or the file is replaced again and again.
     Full,
+    /// Every slot is occupied, and another process makes more at this moment.
+    Growing,
     /// It cannot be created, opened or mapped here.
     Unavailable,
 }
@@ -81,15 +85,15 @@ pub(super) struct Offering {
 /// A process's slot, and its mapping of the queue file.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    mapping: Arc<Mapping>,
+    file: Arc<MappedFile>,
+    /// The block of this slot.
+    block: Block,
     /// The lock on this open file proves that we live. It is not the file that is mapped,
     /// or a forked child's inherited mapping would keep the lock.
     liveness: Arc<Descriptor>,
-    id: FileId,
     /// When the file was created, in nanoseconds. Inode numbers are reused; together with
     /// this, no other file has the same identity.
     born: u64,
-    path: PathBuf,
     index: SlotIndex,
     /// Whether the slot is claimed. Until then it may be another process's.
     is_claimed: bool,
@@ -131,6 +135,8 @@ impl Slot {
                 continue;
             };
             slot.index = slot.claim()?;
+            let block = slot.file.block(slot.index);
+            slot.block = block.ok_or(NoQueueFile::Unavailable)?.clone();
             slot.is_claimed = true;
             crate::failpoint!("claimed");
             if slot.is_current() {
@@ -152,11 +158,11 @@ impl Slot {
             return Err(NoQueueFile::NotTrusted);
         }
         let facts = file::facts(&file)?;
-        if facts.len < LENGTH as u64 {
+        let header = header::first_bytes(&file)?;
+        if header::fault_in(&header, facts.len).is_some() {
             return Err(NoQueueFile::Invalid);
         }
-        file::fill_holes(&file, LENGTH)?;
-        let mapping = Mapping::of(&file, LENGTH)?;
+        let mapped = MappedFile::new(path, facts.id, &file, header::blocks_of(&header))?;
         let is_private = file::is_private(&file)?;
         let born = born(&file)?;
         drop(file);
@@ -164,13 +170,14 @@ impl Slot {
         if file::facts(&liveness)?.id != facts.id {
             return Ok(None);
         }
+        let first = SlotIndex::new(0).ok_or(NoQueueFile::Full)?;
+        let block = mapped.block(first).ok_or(NoQueueFile::Invalid)?.clone();
         let slot = Self {
-            mapping: Arc::new(mapping),
+            file: Arc::new(mapped),
+            block,
             liveness,
-            id: facts.id,
             born,
-            path: path.to_owned(),
-            index: SlotIndex::new(0).ok_or(NoQueueFile::Full)?,
+            index: first,
             is_claimed: false,
             can_spin: thread::available_parallelism().is_ok_and(|n| n.get() > 1),
             is_private,
@@ -186,43 +193,116 @@ impl Slot {
         Ok(Some(slot))
     }
 
-    /// Claims a free slot. The kernel hands them out: each is a lock on one byte.
+    /// Claims a free slot; more are made if there is none.
     fn claim(&self) -> Result<SlotIndex, NoQueueFile> {
+        loop {
+            let slots = self.file.slots();
+            if let Some(slot) = self.claim_among(slots)? {
+                return Ok(slot);
+            }
+            self.grow(slots)?;
+        }
+    }
+
+    /// Claims a free slot among the first ones. The kernel hands them out: each is a lock on one
+    /// byte.
+    fn claim_among(&self, slots: usize) -> io::Result<Option<SlotIndex>> {
         // A hint, which may be garbage.
         let begin = self.u64(AT_ROTOR).fetch_add(1, SeqCst);
-        let begin = usize::try_from(begin % SLOTS as u64).unwrap_or(0);
-        let slots = (begin..SLOTS).chain(0..begin).filter_map(SlotIndex::new);
-        let (unused, used): (Vec<_>, Vec<_>) = slots.partition(|&slot| self.pid(slot) == 0);
+        let begin = usize::try_from(begin % slots.max(1) as u64).unwrap_or(0);
+        let slots = (begin..slots).chain(0..begin).filter_map(SlotIndex::new);
+        let (unused, used): (Vec<_>, Vec<_>) = slots.partition(|&slot| !self.is_marked(slot));
         // Only a few: if a thousand processes crowd a full file, asking for each slot would
         // keep the kernel busy with nothing else. The process polls, and asks again later.
         let few = |slots: Vec<SlotIndex>| slots.into_iter().take(CANDIDATES_MAX);
         for slot in few(unused).chain(few(used)) {
             if file::try_lock_byte(&self.liveness, liveness_byte(slot))? {
-                return Ok(slot);
+                return Ok(Some(slot));
             }
         }
-        Err(NoQueueFile::Full)
+        Ok(None)
+    }
+
+    /// Makes more slots than these, unless another process has done so.
+    fn grow(&self, slots: usize) -> Result<(), NoQueueFile> {
+        let blocks = slots / BLOCK_SLOTS;
+        if blocks >= BLOCKS {
+            return Err(NoQueueFile::Full);
+        }
+        if !self.lock_growth()? {
+            return Err(NoQueueFile::Growing);
+        }
+        let grown = if self.file.slots() > slots {
+            Ok(())
+        } else {
+            let blocks = (blocks + (blocks / 2).max(1)).min(BLOCKS);
+            let allocated = file::allocate(&self.liveness, layout::length(blocks));
+            allocated.map(|()| {
+                crate::failpoint!("lengthened");
+                self.file.publish(blocks);
+            })
+        };
+        // If that fails, the lock ends with the descriptor.
+        let _ = file::unlock_byte(&self.liveness, GROWTH_BYTE);
+        Ok(grown?)
+    }
+
+    /// Takes the lock of a process that lengthens the file, if it is free soon: nobody sleeps for it.
+    fn lock_growth(&self) -> io::Result<bool> {
+        for _ in 0..GROWTH_TRIES {
+            if file::try_lock_byte(&self.liveness, GROWTH_BYTE)? {
+                return Ok(true);
+            }
+            thread::yield_now();
+        }
+        Ok(false)
     }
 
     /// Clears what a former occupant left in the slot, and describes this process there.
     fn initialize(&self, identity: &Identity, label: Option<&str>) {
         self.clear_bits(Word::Queue(self.index.group()), self.index.bit());
+        self.mark(true);
         // A request of a former occupant that died must not be executed because we wait.
         self.own_mailbox().clear();
         let at = layout::occupant(self.index);
-        self.u64(at + 8).store(identity.start.unwrap_or(0), SeqCst);
-        self.u64(at + 16).store(identity.pidns.unwrap_or(0), SeqCst);
-        self.write_text(at + CMD_AT, CMD_LEN, &identity.cmd);
-        self.write_text(at + LABEL_AT, LABEL_LEN, label.unwrap_or(""));
-        self.u64(at).store(identity.pid.into(), SeqCst);
+        self.own(at + 8).store(identity.start.unwrap_or(0), SeqCst);
+        self.own(at + 16).store(identity.pidns.unwrap_or(0), SeqCst);
+        let text = self.block.u64s(at + CMD_AT, CMD_LEN);
+        write_text(text, &identity.cmd);
+        self.set_label(label);
+        self.own(at).store(identity.pid.into(), SeqCst);
+    }
+
+    /// Whether a slot is said to have an occupant, alive or dead.
+    fn is_marked(&self, slot: SlotIndex) -> bool {
+        self.u64(layout::occupied(slot)).load(SeqCst) & slot.bit() != 0
+    }
+
+    /// Says whether our slot has an occupant.
+    fn mark(&self, is_occupied: bool) {
+        let word = self.u64(layout::occupied(self.index));
+        if is_occupied {
+            word.fetch_or(self.index.bit(), SeqCst);
+        } else {
+            word.fetch_and(!self.index.bit(), SeqCst);
+        }
     }
 
     pub(crate) fn index(&self) -> SlotIndex {
         self.index
     }
 
-    pub(super) fn mapping(&self) -> &Arc<Mapping> {
-        &self.mapping
+    /// Returns the block of our slot.
+    pub(super) fn own_block(&self) -> &Block {
+        &self.block
+    }
+
+    /// Returns the block of a slot, if there is such a slot.
+    pub(super) fn block(&self, slot: SlotIndex) -> Option<&Block> {
+        if slot == self.index {
+            return Some(&self.block);
+        }
+        self.file.block(slot)
     }
 
     /// Returns the open file with our locks.
@@ -236,7 +316,8 @@ impl Slot {
 
     /// Returns device, inode and time of creation of the file.
     pub(super) fn file_identity(&self) -> [u64; 3] {
-        [self.id.dev, self.id.ino, self.born]
+        let id = self.file.id();
+        [id.dev, id.ino, self.born]
     }
 
     /// Whether other processes have a slot here, waiting or not.
@@ -257,41 +338,55 @@ impl Slot {
     /// Whether this is the file that the other processes use: the path names it, and it is
     /// valid.
     pub(crate) fn is_current(&self) -> bool {
-        file::facts_of_path(&self.path).is_ok_and(|facts| facts.id == self.id) && self.is_valid()
+        let own_blocks = layout::block(self.index) + 1;
+        let is_whole = file::facts_of_path(self.file.path()).is_ok_and(|facts| {
+            facts.id == self.file.id() && layout::blocks_in(facts.len) >= own_blocks
+        });
+        if !is_whole || !self.is_valid() {
+            return false;
+        }
+        if self.is_claimed {
+            self.file.publish(own_blocks);
+        }
+        true
     }
 
     /// Replaces the label in the slot.
     pub(crate) fn set_label(&self, label: Option<&str>) {
         let at = layout::occupant(self.index) + LABEL_AT;
-        self.write_text(at, LABEL_LEN, label.unwrap_or(""));
+        write_text(self.block.u64s(at, LABEL_LEN), label.unwrap_or(""));
     }
 
-    /// Returns the pid of the present or last occupant of a slot.
+    /// Returns the pid of the present or last occupant of a slot; zero if there is none.
     pub(crate) fn pid(&self, slot: SlotIndex) -> u64 {
-        self.u64(layout::occupant(slot)).load(SeqCst)
+        let at = layout::occupant(slot);
+        self.block(slot)
+            .map_or(0, |block| block.u64(at).load(SeqCst))
     }
 
     /// Returns a handle that wakes the thread that sleeps in this slot.
     pub(crate) fn waker(&self) -> Waker {
-        Waker::new(&self.mapping, self.index)
+        Waker::new(&self.block, self.index)
     }
 
     /// Returns the word that this process's keeper sleeps on.
     pub(crate) fn keeper_word(&self) -> KeeperWord {
-        KeeperWord::new(&self.mapping, self.index)
+        KeeperWord::new(&self.block, self.index)
     }
 
     /// Wakes the keeper of the process that occupies a slot.
     #[allow(dead_code, reason = "for a waiter that finds an idle lease")]
     pub(crate) fn wake_keeper(&self, slot: SlotIndex) {
-        keeper_word::wake(&self.mapping, slot);
+        if let Some(block) = self.block(slot) {
+            keeper_word::wake(block, slot);
+        }
     }
 
     /// Returns what the processes that use a database share, whose entry is made if there is none.
     /// `None` if that cannot be done now.
     pub(crate) fn database_words(&self, device: u64, inode: u64) -> Option<DatabaseWords> {
         let databases = Databases {
-            mapping: &self.mapping,
+            mapping: self.file.head(),
             liveness: &self.liveness,
             is_attached: &self.is_attached,
         };
@@ -472,37 +567,41 @@ impl Slot {
     }
 
     fn statement(&self) -> &[AtomicU64] {
-        let at = layout::statement(self.index) / 8;
-        &self.mapping.u64s()[at..at + running_statement::LENGTH / 8]
+        let at = layout::statement(self.index);
+        self.block.u64s(at, running_statement::LENGTH)
     }
 
     // ---- words -----------------------------------------------------------------
 
+    /// Writes a text into the head.
     fn write_text(&self, at: usize, length: usize, text: &str) {
-        let text = printable(text, length);
-        let mut bytes = text.bytes();
-        for place in (0..length).step_by(8) {
-            let mut word = [0; 8];
-            for (to, from) in word.iter_mut().zip(&mut bytes) {
-                *to = from;
-            }
-            self.u64(at + place).store(u64::from_ne_bytes(word), SeqCst);
-        }
+        let words = &self.file.head().u64s()[at / 8..(at + length) / 8];
+        write_text(words, text);
     }
 
+    /// Returns a word of the head.
     fn u64(&self, at: usize) -> &AtomicU64 {
-        &self.mapping.u64s()[at / 8]
+        self.file.u64(at)
     }
 
-    fn word(&self, word: Word) -> &AtomicU64 {
-        self.u64(layout::word(word))
+    /// Returns a word of our block.
+    fn own(&self, at: usize) -> &AtomicU64 {
+        self.block.u64(at)
+    }
+
+    /// Returns a word of the turnstile; `None` for one of a slot that there is not.
+    fn word(&self, word: Word) -> Option<&AtomicU64> {
+        if let Some(at) = layout::head_word(word) {
+            return Some(self.u64(at));
+        }
+        let (slot, at) = layout::slot_word(word)?;
+        self.block(slot).map(|block| block.u64(at))
     }
 
     /// Returns how often a slot was woken, and whether its occupant sleeps.
-    fn futex(&self, slot: SlotIndex) -> (&AtomicU32, &AtomicU32) {
-        let at = layout::waiting(slot) / 4;
-        let words = self.mapping.u32s();
-        (&words[at], &words[at + 1])
+    fn futex(&self, slot: SlotIndex) -> Option<(&AtomicU32, &AtomicU32)> {
+        let block = self.block(slot)?;
+        Some(block.futex(layout::record(slot)))
     }
 }
 
@@ -511,47 +610,59 @@ impl Drop for Slot {
         // In a forked child the slot and the descriptor are the parent's.
         if self.is_claimed && self.liveness.is_ours() {
             self.is_attached.store(false, SeqCst);
-            self.u64(layout::occupant(self.index)).store(0, SeqCst);
+            self.own(layout::occupant(self.index)).store(0, SeqCst);
+            self.mark(false);
         }
     }
 }
 
+/// A slot that there is not reads as zeros, and nothing is stored there: then it is overdue, and its
+/// bit in the queue is cleared.
 impl Memory for Slot {
     fn groups(&self) -> usize {
         SLOTS / 64
     }
 
     fn load(&self, word: Word) -> u64 {
-        self.word(word).load(SeqCst)
+        self.word(word).map_or(0, |word| word.load(SeqCst))
     }
 
     fn store(&self, word: Word, value: u64) {
-        self.word(word).store(value, SeqCst);
+        if let Some(word) = self.word(word) {
+            word.store(value, SeqCst);
+        }
     }
 
     fn compare_exchange(&self, word: Word, old: u64, new: u64) -> Result<(), u64> {
-        let exchanged = self.word(word).compare_exchange(old, new, SeqCst, SeqCst);
-        exchanged.map(|_| ())
+        let word = self.word(word).ok_or(0_u64)?;
+        word.compare_exchange(old, new, SeqCst, SeqCst).map(|_| ())
     }
 
     fn increment(&self, word: Word) -> u64 {
-        self.word(word).fetch_add(1, SeqCst).wrapping_add(1)
+        let word = self.word(word);
+        word.map_or(0, |word| word.fetch_add(1, SeqCst).wrapping_add(1))
     }
 
     fn set_bits(&self, word: Word, bits: u64) {
-        self.word(word).fetch_or(bits, SeqCst);
+        if let Some(word) = self.word(word) {
+            word.fetch_or(bits, SeqCst);
+        }
     }
 
     fn clear_bits(&self, word: Word, bits: u64) {
-        self.word(word).fetch_and(!bits, SeqCst);
+        if let Some(word) = self.word(word) {
+            word.fetch_and(!bits, SeqCst);
+        }
     }
 
     fn wakes(&self, slot: SlotIndex) -> u32 {
-        self.futex(slot).0.load(SeqCst)
+        self.futex(slot).map_or(0, |(wakes, _)| wakes.load(SeqCst))
     }
 
     fn wake(&self, slot: SlotIndex) {
-        let (wakes, sleeping) = self.futex(slot);
+        let Some((wakes, sleeping)) = self.futex(slot) else {
+            return;
+        };
         wakes.fetch_add(1, SeqCst);
         if sleeping.load(SeqCst) != 0 {
             futex::wake(wakes);
@@ -559,7 +670,10 @@ impl Memory for Slot {
     }
 
     fn sleep(&self, slot: SlotIndex, wakes: u32, pause: Duration) {
-        let (word, sleeping) = self.futex(slot);
+        let Some((word, sleeping)) = self.futex(slot) else {
+            // It is our own in any case.
+            return thread::sleep(pause);
+        };
         sleeping.store(1, SeqCst);
         // The kernel compares the word again, so a wake-up in between is not lost.
         futex::wait(word, wakes, pause);
@@ -570,7 +684,8 @@ impl Memory for Slot {
         // The kernel does not show a process its own lock. A slot that cannot be asked
         // about is taken to live, which costs a pause.
         let byte = liveness_byte(slot);
-        slot == self.index || file::are_bytes_locked(&self.liveness, byte, 1).unwrap_or(true)
+        let is_locked = || file::are_bytes_locked(&self.liveness, byte, 1).unwrap_or(true);
+        slot == self.index || (self.file.has(slot) && is_locked())
     }
 
     fn now(&self) -> u64 {
@@ -587,6 +702,19 @@ impl Memory for Slot {
 
     fn spin(&self) {
         std::hint::spin_loop();
+    }
+}
+
+/// Fills words with a text, and what is left of them with zeros.
+fn write_text(words: &[AtomicU64], text: &str) {
+    let text = printable(text, words.len() * 8);
+    let mut bytes = text.bytes();
+    for word in words {
+        let mut next = [0; 8];
+        for (to, from) in next.iter_mut().zip(&mut bytes) {
+            *to = from;
+        }
+        word.store(u64::from_ne_bytes(next), SeqCst);
     }
 }
 

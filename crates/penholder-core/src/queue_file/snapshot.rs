@@ -1,6 +1,8 @@
 //! The queue file as it was at one moment, more or less: for readers that only look.
 
-use std::io::{self, Read};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
 use std::path::Path;
 
 use super::counter::Counter;
@@ -9,8 +11,8 @@ use super::fault::QueueFileFault;
 use super::header;
 use super::histogram::{BUCKETS, Histogram};
 use super::layout::{
-    self, AT_BUILT, AT_MAILBOXES, AT_TURNSTILE, CMD_AT, CMD_LEN, EVENTS, LABEL_AT, LABEL_LEN,
-    LENGTH, path_of,
+    self, AT_BUILT, AT_TURNSTILE, CMD_AT, CMD_LEN, EVENTS, HEAD_LEN, LABEL_AT, LABEL_LEN,
+    RECORDS_LEN, path_of,
 };
 use super::outsider::{OutsiderRecord, read_outsider};
 use super::text::read_text;
@@ -19,10 +21,13 @@ use crate::running_statement;
 use crate::sys::file;
 use crate::turnstile::{SLOTS, SlotIndex, TurnState, TurnWord, Word};
 
-/// A copy of the queue file without the mailboxes: requests are not for readers.
+/// A copy of what readers need of the queue file: its head, and of the slots those of the holder and
+/// the waiters, without the mailboxes.
 #[derive(Debug)]
 pub(crate) struct QueueFileSnapshot {
-    words: Vec<u64>,
+    head: Vec<u64>,
+    /// The records of some blocks.
+    blocks: BTreeMap<usize, Vec<u64>>,
 }
 
 /// What stands in the place of the queue file.
@@ -66,24 +71,30 @@ impl QueueFileSnapshot {
         if let Some(fault) = authority.fault_of(&file::ownership(&file)?) {
             return Ok(QueueFileReading::Unusable(fault));
         }
-        if file.metadata()?.len() < LENGTH as u64 {
-            let fault = header::fault_of_short(&file)?;
+        let header = header::first_bytes(&file)?;
+        if let Some(fault) = header::fault_in(&header, file.metadata()?.len()) {
             return Ok(QueueFileReading::Unusable(fault));
         }
-        let mut bytes = Vec::new();
-        file.take(AT_MAILBOXES as u64).read_to_end(&mut bytes)?;
-        if bytes.len() != AT_MAILBOXES {
+        let Some(head) = read_words(&file, 0, HEAD_LEN)? else {
             return Ok(QueueFileReading::Unusable(QueueFileFault::TooShort));
+        };
+        let blocks = BTreeMap::new();
+        let mut snapshot = Self { head, blocks };
+        snapshot.read_blocks(&file, header::blocks_of(&header))?;
+        Ok(QueueFileReading::Valid(snapshot))
+    }
+
+    /// Reads the records of the holder and of those that wait, in so many blocks.
+    fn read_blocks(&mut self, file: &File, blocks: usize) -> io::Result<()> {
+        let wanted = self.waiting().chain(self.turn().slot());
+        let mut wanted: Vec<usize> = wanted.map(layout::block).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        for block in wanted.into_iter().filter(|&block| block < blocks) {
+            let words = read_words(file, layout::length(block), RECORDS_LEN)?;
+            self.blocks.extend(words.map(|words| (block, words)));
         }
-        let words: Vec<u64> = bytes
-            .chunks_exact(8)
-            .filter_map(|bytes| Some(u64::from_ne_bytes(bytes.try_into().ok()?)))
-            .collect();
-        let snapshot = Self { words };
-        Ok(match header::fault_of(|at| snapshot.word(at)) {
-            Some(fault) => QueueFileReading::Unusable(fault),
-            None => QueueFileReading::Valid(snapshot),
-        })
+        Ok(())
     }
 
     pub(crate) fn counter(&self, counter: Counter) -> u64 {
@@ -121,34 +132,41 @@ impl QueueFileSnapshot {
 
     /// Returns the waiters in the order in which they are served.
     pub(crate) fn queue(&self) -> Vec<Occupant> {
-        let is_waiting = |slot: &SlotIndex| {
-            let group = self.word(layout::word(Word::Queue(slot.group())));
-            group & slot.bit() != 0
-        };
-        let mut queue: Vec<_> = (0..SLOTS)
-            .filter_map(SlotIndex::new)
-            .filter(is_waiting)
+        let mut queue: Vec<_> = self
+            .waiting()
             .filter_map(|slot| self.occupant(slot))
             .collect();
         queue.sort_by_key(|occupant| occupant.ticket);
         queue
     }
 
+    /// Returns the slots whose bits say that they are in the queue.
+    fn waiting(&self) -> impl Iterator<Item = SlotIndex> {
+        let is_waiting = |slot: &SlotIndex| {
+            let group = layout::head_word(Word::Queue(slot.group()));
+            group.is_some_and(|at| self.word(at) & slot.bit() != 0)
+        };
+        (0..SLOTS).filter_map(SlotIndex::new).filter(is_waiting)
+    }
+
     fn occupant(&self, slot: SlotIndex) -> Option<Occupant> {
+        let block = self.blocks.get(&layout::block(slot))?;
+        let word = |at: usize| block.get(at / 8).copied().unwrap_or(0);
+        let turn_word = |of| layout::slot_word(of).map_or(0, |(_, at)| word(at));
         let at = layout::occupant(slot);
         let statement = layout::statement(slot);
-        let non_zero = |at| Some(self.word(at)).filter(|&value| value > 0);
+        let non_zero = |at| Some(word(at)).filter(|&value| value > 0);
         Some(Occupant {
             pid: u32::try_from(non_zero(at)?).ok()?,
             start: non_zero(at + 8),
             pidns: non_zero(at + 16),
-            cmd: self.text(at + CMD_AT, CMD_LEN),
-            label: self.text(at + LABEL_AT, LABEL_LEN),
-            statement: running_statement::read(|number| self.word(statement + number * 8))
+            cmd: read_text(at + CMD_AT, CMD_LEN, word),
+            label: read_text(at + LABEL_AT, LABEL_LEN, word),
+            statement: running_statement::read(|number| word(statement + number * 8))
                 .map(|shown| shown.text),
-            ticket: self.word(layout::word(Word::Ticket(slot))),
-            since: self.word(layout::word(Word::Since(slot))),
-            until: self.word(layout::word(Word::Until(slot))),
+            ticket: turn_word(Word::Ticket(slot)),
+            since: turn_word(Word::Since(slot)),
+            until: turn_word(Word::Until(slot)),
         })
     }
 
@@ -168,11 +186,16 @@ impl QueueFileSnapshot {
         read_outsider(|at| self.word(at))
     }
 
-    fn text(&self, at: usize, length: usize) -> String {
-        read_text(at, length, |at| self.word(at))
-    }
-
     fn word(&self, at: usize) -> u64 {
-        self.words.get(at / 8).copied().unwrap_or(0)
+        self.head.get(at / 8).copied().unwrap_or(0)
     }
+}
+
+/// Reads this many bytes from an offset on as words; `None` if the file ends before.
+fn read_words(file: &File, offset: usize, length: usize) -> io::Result<Option<Vec<u64>>> {
+    let mut bytes = vec![0; length];
+    let read = file::read_at(file, &mut bytes, offset as u64)?;
+    let word = |bytes: &[u8]| Some(u64::from_ne_bytes(bytes.try_into().ok()?));
+    let words = || bytes.chunks_exact(8).filter_map(word).collect();
+    Ok((read == length).then(words))
 }

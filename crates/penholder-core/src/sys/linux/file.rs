@@ -146,7 +146,7 @@ pub(crate) fn name(file: &File, path: &Path) -> io::Result<()> {
     Ok(linkat(CWD, by_number, CWD, path, flags)?)
 }
 
-/// Gives a file its length in bytes and reserves disk space for all of it: touching
+/// Gives a file at least this length in bytes and reserves disk space for all of it: touching
 /// mapped memory without disk space behind it ends a process with SIGBUS.
 ///
 /// # Errors
@@ -158,7 +158,10 @@ pub(crate) fn allocate(file: &File, length: usize) -> io::Result<()> {
         return Err(Errno::FBIG.into());
     }
     match fallocate(file, FallocateFlags::empty(), 0, length as u64) {
-        Err(Errno::OPNOTSUPP) => write_at_start(file, &vec![0; length]),
+        Err(Errno::OPNOTSUPP) => {
+            let present = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+            write_at(file, &vec![0; length.saturating_sub(present)], present)
+        }
         done => Ok(done?),
     }
 }
@@ -323,9 +326,13 @@ fn statx(dir: RawFd, path: Option<&CStr>, flags: i32) -> io::Result<FileFacts> {
 /// full. It bypasses libc, whose `pwrite` is a cancellation point, which costs a
 /// twentieth of the call.
 pub(crate) fn write_at_start(file: &File, bytes: &[u8]) -> io::Result<()> {
+    write_at(file, bytes, 0)
+}
+
+fn write_at(file: &File, bytes: &[u8], offset: usize) -> io::Result<()> {
     let mut written = 0;
     while written < bytes.len() {
-        match retry_on_intr(|| pwrite(file, &bytes[written..], written as u64))? {
+        match retry_on_intr(|| pwrite(file, &bytes[written..], (offset + written) as u64))? {
             0 => return Err(io::ErrorKind::WriteZero.into()),
             length => written += length,
         }

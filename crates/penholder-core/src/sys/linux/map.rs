@@ -7,15 +7,19 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::param::page_size;
 
-/// The first bytes of a file as atomic words.
+/// A part of a file as atomic words.
 ///
 /// Other processes may write anything to it at any moment: so it is only read and
 /// written atomically, and nothing in it is trusted. If a process truncates the file,
 /// touching the missing part ends this process with SIGBUS, as with SQLite's `-shm`.
 #[derive(Debug)]
 pub(crate) struct Mapping {
+    /// Where the mapping begins, at a memory page.
     start: NonNull<u8>,
+    /// How many bytes before the part that was asked for are mapped with it.
+    skipped: usize,
     length: usize,
 }
 
@@ -26,49 +30,63 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps the first `length` bytes of the file, a multiple of eight.
+    /// Maps `length` bytes of the file from `offset` on, both multiples of eight.
     ///
     /// # Errors
     ///
     /// Those of `mmap(2)`.
-    pub(crate) fn of(file: &File, length: usize) -> io::Result<Self> {
-        debug_assert_eq!(length % 8, 0, "whole words");
+    pub(crate) fn of(file: &File, offset: usize, length: usize) -> io::Result<Self> {
+        debug_assert_eq!((offset % 8, length % 8), (0, 0), "whole words");
+        // A mapping begins at a memory page, and these may have 64 KB.
+        let skipped = offset % page_size();
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping at an address that the kernel chooses touches no
         // memory of ours.
         let start = unsafe {
             mmap(
                 std::ptr::null_mut(),
-                length,
+                skipped + length,
                 protection,
                 MapFlags::SHARED,
                 file,
-                0,
+                (offset - skipped) as u64,
             )
         }?;
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        Ok(Self { start, length })
+        Ok(Self {
+            start,
+            skipped,
+            length,
+        })
     }
 
-    /// Returns the whole mapping as words of eight bytes.
+    /// Returns the whole part as words of eight bytes.
     pub(crate) fn u64s(&self) -> &[AtomicU64] {
-        // SAFETY: `start` is aligned to a memory page, `length` bytes from it stay
-        // mapped while `self` lives, any bits are a valid atomic, and every access of
-        // ours is atomic.
-        unsafe { std::slice::from_raw_parts(self.start.cast().as_ptr(), self.length / 8) }
+        let first = self.first().cast().as_ptr();
+        // SAFETY: `first` is aligned to eight bytes, because memory pages and offsets are,
+        // `length` bytes from it stay mapped while `self` lives, any bits are a valid
+        // atomic, and every access of ours is atomic.
+        unsafe { std::slice::from_raw_parts(first, self.length / 8) }
     }
 
-    /// Returns the whole mapping as words of four bytes, for futexes. No word is used
+    /// Returns the whole part as words of four bytes, for futexes. No word is used
     /// in both widths.
     pub(crate) fn u32s(&self) -> &[AtomicU32] {
+        let first = self.first().cast().as_ptr();
         // SAFETY: as in `u64s`.
-        unsafe { std::slice::from_raw_parts(self.start.cast().as_ptr(), self.length / 4) }
+        unsafe { std::slice::from_raw_parts(first, self.length / 4) }
+    }
+
+    /// Returns where the part begins.
+    fn first(&self) -> NonNull<u8> {
+        // SAFETY: the mapping has at least `skipped` bytes before the part.
+        unsafe { self.start.byte_add(self.skipped) }
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours, and nothing borrowed from it outlives `self`.
-        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.length) };
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.skipped + self.length) };
     }
 }

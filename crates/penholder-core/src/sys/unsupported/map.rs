@@ -13,7 +13,7 @@ pub(crate) struct Mapping(Infallible);
 
 impl Mapping {
     /// Fails.
-    pub(crate) fn of(_file: &File, _length: usize) -> io::Result<Self> {
+    pub(crate) fn of(_file: &File, _offset: usize, _length: usize) -> io::Result<Self> {
         unsupported("mapped files")
     }
 
