@@ -53,6 +53,10 @@ bench:
     cargo run --release -p penholder-bench -- lock
     cargo run --release -p penholder-bench -- execute
     cargo run --release -p penholder-bench -- compare
+    for workload in pages random hot service; do \
+        cargo run --release -p penholder-bench -- compare --workload $workload --sync normal; done
+    cargo run --release -p penholder-bench -- outsider
+    cargo run --release -p penholder-bench -- readers
     cargo run --release -p penholder-bench -- handoff
     cargo run --release -p penholder-bench -- scale
     cargo build --release -p penholder-cli

@@ -16,8 +16,8 @@ pub(crate) struct Plan {
     #[arg(long, value_delimiter = ',', default_value = "1,2,8,32")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) processes: Vec<u32>,
-    /// Number of threads in each process; each has a connection of its own, but those
-    /// of penholder share a `Database`
+    /// Number of threads in each process: each has a connection of its own, but those
+    /// of penholder share a `Database`; penholder-8-threads always has eight
     #[arg(long, default_value_t = 1, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) threads: u32,

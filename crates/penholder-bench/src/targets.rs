@@ -40,7 +40,8 @@ fn trial(row: &Figures) -> String {
 
 /// The figures that need no peer: fairness, failures, rows, the size of the WAL.
 fn alone(own: &Figures) -> String {
-    let many = matches!(own.processes, 8 | 32) && own.think_us == 0.0;
+    let is_insert = own.workload == Workload::Insert && own.think_us == 0.0;
+    let many = is_insert && matches!(own.processes, 8 | 32);
     let jain = match own.peer {
         Peer::PenholderFifo if many => " (target 0.995)",
         _ if many => " (target 0.990)",
@@ -70,6 +71,8 @@ fn pair(own: &Figures, peer: &Figures) -> String {
     if let Some(target) = rate_target(own, peer.peer) {
         line += &format!(" (target {target:.2})");
     }
+    let per_cpu_time = (own.rate / own.cpu_s) / (peer.rate / peer.cpu_s);
+    line += &format!(", per CPU time {per_cpu_time:.2}");
     line += &format!(", longest wait {}", fraction(own.max_us / peer.max_us));
     if let Some(target) = wait_target(own, peer.peer) {
         line += &format!(" (target 1/{target})");

@@ -143,16 +143,46 @@ mod tests {
             let database = directory.path().join("bench.db");
             workload.create(&database).unwrap();
             let acknowledged = send(*workload, &database);
-            let is_complete = |acknowledged| {
-                let share = Share {
-                    acknowledged,
-                    ..Share::default()
-                };
-                workload.is_complete(&database, &[share]).unwrap()
-            };
+            let is_complete = |acknowledged| is_complete(*workload, &database, acknowledged);
             assert!(is_complete(acknowledged), "{workload}");
             assert!(!is_complete(acknowledged - 1), "{workload}");
             assert!(!is_complete(acknowledged + 1), "{workload}");
         }
+    }
+
+    #[test]
+    fn a_wrong_row_is_noticed_even_if_the_number_of_writes_is_right() {
+        let damages = [
+            (Workload::Insert, "UPDATE t SET worker = 1 WHERE id = 1"),
+            (Workload::Pages, "DELETE FROM indexed WHERE id = 1"),
+            (
+                Workload::Random,
+                "UPDATE large SET value = randomblob(380) WHERE updates > 0",
+            ),
+            (
+                Workload::Service,
+                "UPDATE article SET sold = sold + 1 WHERE id = 1",
+            ),
+        ];
+        for (workload, damage) in damages {
+            let directory = tempfile::tempdir().unwrap();
+            let database = directory.path().join("bench.db");
+            workload.create(&database).unwrap();
+            let acknowledged = send(workload, &database);
+            let connection = Connection::open(&database).unwrap();
+            connection.execute_batch(damage).unwrap();
+            assert!(
+                !is_complete(workload, &database, acknowledged),
+                "{workload}"
+            );
+        }
+    }
+
+    fn is_complete(workload: Workload, database: &Path, acknowledged: u64) -> bool {
+        let share = Share {
+            acknowledged,
+            ..Share::default()
+        };
+        workload.is_complete(database, &[share]).unwrap()
     }
 }

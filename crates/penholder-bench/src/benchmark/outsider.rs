@@ -1,6 +1,8 @@
 //! The waits of an outsider, one writer that uses SQLite alone, while penholder's
 //! processes write, compared with its waits while other processes write with SQLite
 //! alone.
+//!
+//! When a trial ends, the others stop, so no wait lasts much longer than the trial.
 
 use std::error::Error;
 use std::time::Duration;

@@ -17,7 +17,7 @@ use crate::plot::Shape;
 #[command(mut_arg("peers", |arg| arg.default_value("penholder,sqlite-busy")))]
 pub(crate) struct Args {
     /// Measure a burst instead: N processes start at the same time, and each opens
-    /// the database, writes one row and exits
+    /// the database, sends one request and exits
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     once: Option<u32>,
     /// How long each process of a burst waits for the write lock
