@@ -1,5 +1,7 @@
 //! The state of a lock as lines of text, for `status` and `top`.
 
+use std::time::Duration;
+
 use penholder::lock::{Percentiles, QueueFileFault, QueueFileState, Status};
 use penholder_core::{OTHER_DATABASE, shown_name, shown_path};
 
@@ -86,7 +88,47 @@ pub(crate) fn figures(status: &Status) -> impl Iterator<Item = String> + use<> {
             size.max
         )
     });
-    [acquisitions, waits, holds, batches].into_iter().flatten()
+    [
+        acquisitions,
+        waits,
+        holds,
+        batches,
+        leases(status),
+        gaps(status),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// How often the lock was kept from one write to the next.
+fn leases(status: &Status) -> Option<String> {
+    let leases = &status.leases;
+    let each = |sum: u64| sum / leases.count.max(1);
+    let nanos = u64::try_from(leases.held.as_nanos()).unwrap_or(u64::MAX);
+    (leases.count > 0).then(|| {
+        format!(
+            "{}, {} and {} each; ended: {} slice over, {} for a waiter, {} idle, {} other",
+            count(leases.count, "lease"),
+            count(each(leases.writes), "write"),
+            text::duration(Duration::from_nanos(each(nanos))),
+            leases.ended_slice,
+            leases.ended_waiter,
+            leases.ended_idle,
+            leases.ended_close.saturating_add(leases.ended_other),
+        )
+    })
+}
+
+/// What programs that write without penholder got.
+fn gaps(status: &Status) -> Option<String> {
+    let leases = &status.leases;
+    (leases.gaps > 0).then(|| {
+        format!(
+            "{} for programs without penholder, {} of them used",
+            count(leases.gaps, "gap"),
+            leases.gaps_used
+        )
+    })
 }
 
 /// The latest events.

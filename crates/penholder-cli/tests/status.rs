@@ -16,11 +16,12 @@ use serde_json::{Value, json};
 const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
 /// The schema of `status --json`, which does not change within a major version.
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 13] = [
     "batch_writes",
     "counters",
     "events",
     "hold_us",
+    "leases",
     "holder",
     "lock_file",
     "queue",
@@ -443,6 +444,20 @@ fn the_queue_and_the_events_are_described() {
     ];
     assert_eq!(field_names(&status["counters"]), names);
     assert_eq!(status["counters"]["timeouts"], 1);
+    let names = [
+        "count",
+        "ended_close",
+        "ended_idle",
+        "ended_other",
+        "ended_slice",
+        "ended_waiter",
+        "gaps",
+        "gaps_used",
+        "held_s",
+        "outsider_writes",
+        "writes",
+    ];
+    assert_eq!(field_names(&status["leases"]), names);
     for times in ["wait_us", "hold_us", "batch_writes"] {
         assert_eq!(
             field_names(&status[times]),

@@ -76,9 +76,9 @@ pub use queue_file::{
 pub use shell_word::{shell_path, shell_word};
 pub use shortage::Shortage;
 pub use status::{
-    Counters, Event, EventKind, EventsSince, Holder, LockState, Opened, Opener, OpenerElsewhere,
-    Openers, Percentiles, Process, ProcessIdentity, ProcessState, QueueFileState, Sizes, Snapshot,
-    SqliteAccess, SqliteHolder, SqliteLock, Status, Waiter,
+    Counters, Event, EventKind, EventsSince, Holder, Leases, LockState, Opened, Opener,
+    OpenerElsewhere, Openers, Percentiles, Process, ProcessIdentity, ProcessState, QueueFileState,
+    Sizes, Snapshot, SqliteAccess, SqliteHolder, SqliteLock, Status, Waiter,
 };
 pub use turnstile::QueuePolicy;
 

@@ -112,7 +112,7 @@ pub use guard::WriteGuard;
 pub use locker::WriteLocker;
 pub use penholder_core::{
     Counters, DEFAULT_TIMEOUT, Deadline, Event, EventKind, EventsSince, Holder, LOCK_FILE_NAME,
-    LockError, LockState, Opened, Opener, Openers, Percentiles, Process, ProcessIdentity,
+    Leases, LockError, LockState, Opened, Opener, Openers, Percentiles, Process, ProcessIdentity,
     ProcessState, QueueFileFault, QueueFileHeader, QueueFileState, QueuePolicy, Sizes, Snapshot,
     SqliteAccess, SqliteHolder, SqliteLock, Status, Waiter, network_file_system,
 };

@@ -6,13 +6,14 @@ use std::io;
 use std::path::Path;
 
 use super::counter::Counter;
+use super::database::DatabaseWord;
 use super::event::{EventRecord, read_event};
 use super::fault::QueueFileFault;
 use super::header;
 use super::histogram::{BUCKETS, Histogram};
 use super::layout::{
-    self, AT_BUILT, AT_TURNSTILE, CMD_AT, CMD_LEN, EVENTS, HEAD_LEN, LABEL_AT, LABEL_LEN,
-    RECORDS_LEN, path_of,
+    self, AT_BUILT, AT_TURNSTILE, CMD_AT, CMD_LEN, DATABASES, EVENTS, HEAD_LEN, LABEL_AT,
+    LABEL_LEN, RECORDS_LEN, path_of,
 };
 use super::outsider::{OutsiderRecord, read_outsider};
 use super::text::read_text;
@@ -179,6 +180,13 @@ impl QueueFileSnapshot {
 
     fn event(&self, place: usize) -> Option<(u64, EventRecord)> {
         read_event(place, |at| self.word(at))
+    }
+
+    /// Returns the sum of a word over all databases.
+    pub(crate) fn sum_of_databases(&self, word: DatabaseWord) -> u64 {
+        let words =
+            (0..DATABASES).map(|place| self.word(layout::database(place) + word as usize * 8));
+        words.fold(0, u64::saturating_add)
     }
 
     /// Returns the process that a waiter found in the way.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::counters::Counters;
 use super::event::Event;
 use super::holder::Holder;
+use super::leases::Leases;
 use super::percentiles::Percentiles;
 use super::sizes::Sizes;
 use super::sqlite_holder::{SqliteAccess, SqliteHolder};
@@ -30,6 +31,7 @@ use crate::sys::{clock, process};
 /// | `queue_file_fault` | `null`, or why the queue file is not used |
 /// | `queue` | first come first: `pid, since, waited_s, left_s, cmd, label, state`; `left_s` is `null` without a deadline |
 /// | `counters` | `acquisitions, contended, timeouts, recoveries, unqueued_holders, passed_over, batches, batched_writes, combined_requests, combined_writes` |
+/// | `leases` | `count, writes, held_s, ended_slice, ended_waiter, ended_idle, ended_close, ended_other, gaps, gaps_used, outsider_writes` |
 /// | `wait_us`, `hold_us` | `count, p50, p90, p99, max` |
 /// | `batch_writes` | the same fields, of the numbers of writes that shared a transaction |
 /// | `events` | the latest first: `at, kind, pid, other_pid, duration_s, writes, count, first, label, statement, call_site` |
@@ -61,6 +63,8 @@ pub struct Status {
     pub queue: Vec<Waiter>,
     /// How often things happened since the queue file was built.
     pub counters: Counters,
+    /// What leases did since then.
+    pub leases: Leases,
     /// How long it took to get the lock, including acquisitions without a wait.
     pub waits: Percentiles,
     /// How long it was held; of holds that no process waited for, a sample.
@@ -157,6 +161,7 @@ impl Status {
             queue_file_fault: None,
             queue: Vec::new(),
             counters: Counters::default(),
+            leases: Leases::default(),
             waits: Percentiles::default(),
             holds: Percentiles::default(),
             batches: Sizes::default(),
@@ -202,6 +207,7 @@ impl Status {
             .filter(|waiter| waiter.state != ProcessState::Gone)
             .collect();
         self.counters = Counters::of(snapshot);
+        self.leases = Leases::of(snapshot);
         self.waits = Percentiles::of(snapshot, Histogram::Waits);
         self.holds = Percentiles::of(snapshot, Histogram::Holds);
         self.batches = Sizes::of(snapshot);
@@ -213,7 +219,7 @@ impl Status {
 impl serde::Serialize for Status {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
-        let mut out = serializer.serialize_struct("Status", 12)?;
+        let mut out = serializer.serialize_struct("Status", 13)?;
         out.serialize_field("state", &self.state)?;
         out.serialize_field("holder", &self.holder)?;
         out.serialize_field("sqlite_lock", &self.sqlite_holder)?;
@@ -223,6 +229,7 @@ impl serde::Serialize for Status {
         out.serialize_field("queue_file_fault", &fault)?;
         out.serialize_field("queue", &self.queue)?;
         out.serialize_field("counters", &self.counters)?;
+        out.serialize_field("leases", &self.leases)?;
         out.serialize_field("wait_us", &self.waits)?;
         out.serialize_field("hold_us", &self.holds)?;
         out.serialize_field("batch_writes", &self.batches)?;

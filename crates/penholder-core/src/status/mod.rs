@@ -3,6 +3,7 @@
 mod counters;
 mod event;
 mod holder;
+mod leases;
 mod lock_status;
 mod openers;
 mod percentiles;
@@ -16,6 +17,7 @@ pub use crate::sys::process_state::ProcessState;
 pub use counters::Counters;
 pub use event::{Event, EventKind};
 pub use holder::Holder;
+pub use leases::Leases;
 pub use lock_status::{LockState, QueueFileState, Status};
 pub use openers::{Opened, Opener, OpenerElsewhere, Openers};
 pub use percentiles::Percentiles;

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::counters::Counters;
 use super::event::Event;
 use super::holder::Holder;
+use super::leases::Leases;
 use super::lock_status::Status;
 use super::percentiles::Percentiles;
 use super::process::Process;
@@ -118,6 +119,16 @@ impl Snapshot {
             self.status.counters.since(earlier.status.counters)
         } else {
             self.status.counters
+        }
+    }
+
+    /// Returns what leases did since an earlier snapshot; all of it if the queue file was rebuilt.
+    #[must_use]
+    pub fn leases_since(&self, earlier: &Self) -> Leases {
+        if self.is_same_queue_file(earlier) {
+            self.status.leases.since(earlier.status.leases)
+        } else {
+            self.status.leases
         }
     }
 
