@@ -1,10 +1,9 @@
-#![expect(unsafe_code, reason = "`pthread_atfork`")]
 //! What a fork does to the files that are open: leases end in the parent, and the child forgets
 //! the files.
 //!
 //! A child must not use its parent's connections, as with SQLite itself. But it inherits what
 //! SQLite remembers of them, with a count of the locks on each WAL index that the process has
-//! open (`unixShmNode`): a lock that were parked at the fork would keep the child's own
+//! open (`unixShmNode`): a lock that was parked at the fork would keep the child's own
 //! connections out for ever. The lock that keeps the list of files is locked across the fork, so
 //! that the child finds it free.
 
@@ -12,6 +11,7 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use crate::open_files::{self, Files};
+use crate::sys;
 
 thread_local! {
     static ACROSS_FORK: RefCell<Option<Files>> = const { RefCell::new(None) };
@@ -26,12 +26,11 @@ pub(crate) fn watch() -> bool {
     if WATCHED.swap(true, SeqCst) {
         return true;
     }
-    // SAFETY: the handlers are functions of this library, which is never unloaded.
-    let failed = unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
-    if failed != 0 {
+    let is_watched = sys::watch_forks(before, in_parent, in_child);
+    if !is_watched {
         WATCHED.store(false, SeqCst);
     }
-    failed == 0
+    is_watched
 }
 
 extern "C" fn before() {

@@ -7,7 +7,7 @@
 //! call.
 //!
 //! This crate links no SQLite: [`Api`] is the table of the functions that it calls. [`register`]
-//! makes the VFS known under [`NAME`]; [`database_file`] finds the file of a connection that was
+//! makes the VFS known under [`NAME`]; [`file_behind`] finds the file of a connection that was
 //! opened with it, and [`DatabaseFile`] begins and ends its lease.
 //!
 //! | module, from the top | what it does |
@@ -22,6 +22,7 @@
 //! | `locks` | the rules: which lock is passed on, and which is answered from memory |
 //! | `join` | frames that are written together |
 //! | `wal_index`, `real_file`, `api` | the beginning of the WAL index; a file of the VFS below; SQLite's types |
+//! | `sys` | the platform |
 
 mod api;
 mod database_file;
@@ -33,6 +34,7 @@ mod mirror;
 mod open_files;
 mod real_file;
 mod shim;
+mod sys;
 mod vfs;
 mod wal_index;
 
@@ -40,5 +42,5 @@ pub use api::{Api, File, IoMethods, Symbol, SystemCall, Vfs};
 pub use database_file::{DatabaseFile, WalFrames};
 pub use mirror::{MIRROR_WORDS, Mirror};
 pub use open_files::set_mirror;
-pub use shim::database_file;
+pub use shim::file_behind;
 pub use vfs::{NAME, RegisterError, register};

@@ -119,7 +119,7 @@ pub(crate) unsafe fn open(
 /// # Safety
 ///
 /// `file` is null or an open file of SQLite.
-pub unsafe fn database_file(file: *mut File) -> Option<Arc<DatabaseFile>> {
+pub unsafe fn file_behind(file: *mut File) -> Option<Arc<DatabaseFile>> {
     // SAFETY: see above.
     let methods = unsafe { file.as_ref() }?.methods;
     if !METHODS.iter().any(|ours| ptr::eq(ours, methods)) {

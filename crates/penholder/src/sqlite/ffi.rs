@@ -233,7 +233,7 @@ fn main_file(connection: &Connection) -> *mut ffi::sqlite3_file {
 /// Returns the database file of a connection that was opened with the VFS of penholder.
 pub(crate) fn database_file(connection: &Connection) -> Option<Arc<DatabaseFile>> {
     // SAFETY: null, or the open file of the connection, which is borrowed.
-    unsafe { penholder_vfs::database_file(main_file(connection).cast()) }
+    unsafe { penholder_vfs::file_behind(main_file(connection).cast()) }
 }
 
 /// Returns whether the header of the database says that it is in WAL mode. To any statement that

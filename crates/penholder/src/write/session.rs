@@ -96,15 +96,15 @@ impl<'a> Session<'a> {
             Some(connection) => connection,
             None => open_connection(&context, &deadline)?,
         };
+        if connection.file().is_some() && !guard.is_resumed() {
+            let database = &context.location.path;
+            context.resources.lease.share_words(database, &guard);
+        }
         if let Some(file) = connection.file()
             && guard.may_lease()
             && file.begin_lease()
         {
             guard.begin_lease();
-            if !guard.is_resumed() {
-                let database = &context.location.path;
-                context.resources.lease.share_words(database, &guard);
-            }
         }
         let session = Self {
             context,
