@@ -143,7 +143,7 @@ impl Acquirer {
             return false;
         }
         let member = self.membership.holding_member();
-        member.is_some_and(|(_, participant)| participant.is_quick() || more())
+        member.is_some_and(|(_, participant)| participant.is_soon() || more())
     }
 
     /// Begins a lease, or goes on with it: the lock may be kept after this hold, along with what

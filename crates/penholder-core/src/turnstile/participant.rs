@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::memory::{KernelLock, Memory, SlotIndex, Word};
 use super::policy::{
-    BACK_PAUSE, QUICK, QueuePolicy, REPORT_PAUSE, RESERVED_TRIES, SAMPLE, SPIN, UNMOVED, WAKING,
-    pause, slice,
+    BACK_PAUSE, LEISURE, QUICK, QueuePolicy, REPORT_PAUSE, RESERVED_TRIES, SAMPLE, SPIN, UNMOVED,
+    WAKING, pause, slice,
 };
 use super::queue::{ahead, contains, first, insert, is_empty, pass, remove, waiters, wake_first};
 use super::word::{TurnState, TurnWord};
@@ -100,6 +100,8 @@ pub(crate) struct Participant {
     acquisitions: u32,
     /// Whether our last acquisition came right after our last release.
     is_quick: bool,
+    /// Whether it came soon after it.
+    is_soon: bool,
     /// A smoothed length of our holds, in nanoseconds.
     mean_hold: u64,
     /// Whether another process executed the request that we last waited with.
@@ -121,6 +123,7 @@ impl Participant {
             was_contended: false,
             acquisitions: 0,
             is_quick: false,
+            is_soon: false,
             mean_hold: 0,
             was_served: false,
             is_exact: false,
@@ -161,8 +164,7 @@ impl Participant {
         may_barge: bool,
     ) -> Result<Option<Taken>, K::Error> {
         debug_assert!(self.held.is_none(), "one hold at a time");
-        let (gap, is_exact) = now.since(self.released);
-        self.is_quick = is_exact && gap < nanos(QUICK);
+        self.note_gap(now);
         let word = TurnWord::load(memory);
         let is_allowed = if may_barge {
             word.may_be_taken_by(self.slot) || is_empty(memory)
@@ -467,18 +469,30 @@ impl Participant {
 
     // ---- leases --------------------------------------------------------------
 
-    /// Returns whether the caller comes back right after its last release, so that the lock may
+    /// Returns whether the caller comes back soon after its last release, so that the lock may
     /// be kept for it. From the first call on, that is measured each time.
-    pub(crate) fn is_quick(&mut self) -> bool {
+    pub(crate) fn is_soon(&mut self) -> bool {
         self.is_exact = true;
-        self.is_quick
+        self.is_soon
+    }
+
+    /// Notes how soon after our last release the lock is wanted again.
+    fn note_gap(&mut self, now: Moment) {
+        let (gap, is_exact) = now.since(self.released);
+        self.is_quick = is_exact && gap < nanos(QUICK);
+        self.is_soon = is_exact && gap < nanos(LEISURE);
     }
 
     /// Returns whether the lock may stay held for the next hold, after
     /// [`end_hold`](Self::end_hold): the caller comes back quickly, or another thread of this
     /// process waits (`more`), and the slice is not over. The word stays `Held`.
     pub(crate) fn may_keep_held(&self, more: impl FnOnce() -> bool) -> bool {
-        self.held.is_some() && self.released.nanos < self.slice_ends && (self.is_quick || more())
+        let is_soon = if self.was_contended {
+            self.is_quick
+        } else {
+            self.is_soon
+        };
+        self.held.is_some() && self.released.nanos < self.slice_ends && (is_soon || more())
     }
 
     /// Wakes the first waiter if the slice of a lock that stays held is about to end.
@@ -497,8 +511,7 @@ impl Participant {
         if now.nanos >= self.slice_ends {
             return None;
         }
-        let (gap, is_exact) = now.since(self.released);
-        self.is_quick = is_exact && gap < nanos(QUICK);
+        self.note_gap(now);
         self.taken = now;
         self.acquisitions = self.acquisitions.wrapping_add(1);
         Some(now.nanos)

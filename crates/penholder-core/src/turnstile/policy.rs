@@ -17,6 +17,10 @@ const ROUND: Duration = Duration::from_millis(48);
 /// A caller that pauses longer than this between two writes does not keep the lock for
 /// its next one.
 pub(super) const QUICK: Duration = Duration::from_micros(20);
+/// A caller that pauses up to this long between two writes may keep the lock *held* for its next
+/// one, if no process waits when it releases it. One that comes meanwhile waits at most as long as
+/// a lease may be idle.
+pub(super) const LEISURE: Duration = Duration::from_micros(60);
 /// How long running processes may pass the first waiter after it was woken.
 pub(super) const BARGING: Duration = Duration::from_millis(2);
 /// How long the first waiter spins before it sleeps, once when it arrives and once after

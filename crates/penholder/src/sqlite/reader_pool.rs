@@ -22,6 +22,7 @@ use crate::sqlite::connection;
 use crate::sqlite::ffi::unset_rollback_hook;
 use crate::sqlite::lease;
 use crate::sqlite::open_files::OpenFiles;
+use crate::sqlite::query::step;
 
 /// Lends connections that only read, at most `size` at once.
 #[derive(Debug)]
@@ -174,8 +175,7 @@ impl Drop for Reader<'_> {
         }
         // Ends the snapshot, also when the caller panics.
         let reset = connection.filter(|connection| {
-            let is_reset =
-                connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok();
+            let is_reset = connection.is_autocommit() || step(connection, "ROLLBACK").is_ok();
             if !is_reset {
                 unset_rollback_hook(connection);
             }
