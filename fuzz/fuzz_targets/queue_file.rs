@@ -15,11 +15,12 @@ use libfuzzer_sys::fuzz_target;
 use penholder_core::{Locker, QueuePolicy, Status};
 use tempfile::TempDir;
 
-/// Slots of a queue file, events that it keeps, bytes of a text.
 /// The id of a batch.
 const BATCH: [u64; 2] = [2, 3];
+/// The most slots of a queue file, events that it keeps, words of a database, bytes of a text.
 const SLOTS: usize = 512;
 const EVENTS: usize = 64;
+const DATABASE_WORDS: usize = 64;
 const TEXT_MAX: usize = 160;
 /// Nobody else has the lock, so a wait ends as soon as the kernel is asked again.
 const PROMPT: Duration = Duration::from_secs(5);
@@ -98,6 +99,16 @@ impl Plan {
             guard.acknowledge(&all, BATCH);
         }
         assert!(guard.count_requests() <= SLOTS && guard.count_waiters() <= SLOTS);
+        if let Some(words) = guard.database_words(1, 2) {
+            words.touch();
+            assert_eq!(words.as_ref().len(), DATABASE_WORDS);
+            let _ = words.is_current();
+        }
+        if let Some(keeper) = guard.keeper_word() {
+            let wakes = keeper.wakes();
+            keeper.wake();
+            assert_ne!(keeper.wakes(), wakes);
+        }
         guard.note_statement("UPDATE t SET n = 1");
         guard.set_call_site(std::panic::Location::caller());
         guard.release().unwrap();

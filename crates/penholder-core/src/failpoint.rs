@@ -17,6 +17,19 @@ macro_rules! failpoint {
 #[cfg(feature = "failpoints")]
 pub const VARIABLE: &str = "PENHOLDER_TEST_FAILPOINT";
 
+/// The environment variable with the version of the queue file that the process takes for its own:
+/// it then is a process of another version.
+#[cfg(feature = "failpoints")]
+pub const VERSION_VARIABLE: &str = "PENHOLDER_TEST_QUEUE_FILE_VERSION";
+
+/// Returns the version of the queue file that a test wants this process to use.
+pub(crate) fn queue_file_version() -> Option<u64> {
+    #[cfg(feature = "failpoints")]
+    return std::env::var(VERSION_VARIABLE).ok()?.parse().ok();
+    #[cfg(not(feature = "failpoints"))]
+    None
+}
+
 /// Nothing: the feature `failpoints` is off.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]

@@ -7,8 +7,8 @@
 //! still holds the lock, and that this process descends from it: every process of the same
 //! user can find out what the variable would be.
 //!
-//! Several processes inside CMD exclude one another by a lock on one byte of the lock
-//! file, far past its end: byte `LEVEL_FIRST_BYTE + level`, where the level is the number of
+//! Several processes inside CMD exclude one another by a lock on one byte of the hold
+//! file (`hold_file`), far past its end: byte `LEVEL_FIRST_BYTE + level`, where the level is the number of
 //! ancestors below the outermost. So a `penholder run` inside a `penholder run` takes the
 //! byte of level 0, and the processes inside it take that of level 1.
 //!
@@ -19,6 +19,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use crate::hold_file;
 use crate::lineage::{Lineage, ProcessId};
 use crate::sys::file::{self, FileId};
 use crate::sys::locks::{self, TableName};
@@ -84,9 +85,17 @@ impl Ancestors {
         if !is_ancestor(outermost) || !outermost.holds_flock(path, name) {
             return None;
         }
-        let level = (1..=between.len()).rev().find(|&level| {
-            let one = between[level - 1];
-            is_ancestor(one) && one.holds_byte(path, name, Level(level - 1).byte())
+        if between.is_empty() {
+            return Some(Level(0));
+        }
+        let path = hold_file::path_of(path);
+        // None before a process has worked under a hold.
+        let name = locks::table_name(&path);
+        let level = name.and_then(|name| {
+            (1..=between.len()).rev().find(|&level| {
+                let one = between[level - 1];
+                is_ancestor(one) && one.holds_byte(&path, &name, Level(level - 1).byte())
+            })
         });
         Some(Level(level.unwrap_or(0)))
     }

@@ -35,6 +35,7 @@ pub mod fuzzing;
 mod guard;
 #[cfg(feature = "tokio")]
 pub mod handover;
+mod hold_file;
 mod holder_record;
 mod inherited_hold;
 mod keeper;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Kind, LockError};
+use crate::hold_file::{self, HoldFile};
 use crate::holder_record::{self, FileContent, RECORD_LEN, RecordWriter};
 use crate::inherited_hold::{self, Ancestors, DEPTH_MAX, Level};
 use crate::lineage::{Lineage, ProcessId};
@@ -30,7 +31,7 @@ const REPLACEMENTS_MAX: u32 = 16;
 pub(crate) enum Hold {
     /// The kernel's lock on the file is ours.
     Flock,
-    /// An ancestor has it; the byte of this level is ours.
+    /// An ancestor has it; the byte of this level in the hold file is ours.
     Under(Level),
 }
 
@@ -75,6 +76,8 @@ pub(crate) struct LockFile {
     /// The holds of ancestors that this process inherited, of this and other lock files.
     inherited: Vec<Ancestors>,
     lineage: Lineage,
+    /// Open once this process has worked under a hold.
+    hold_file: Option<HoldFile>,
 }
 
 impl LockFile {
@@ -95,6 +98,7 @@ impl LockFile {
             identity,
             inherited: Ancestors::of_this_process(),
             lineage: Lineage::default(),
+            hold_file: None,
         })
     }
 
@@ -224,26 +228,30 @@ impl LockFile {
 
     /// Takes the byte of our level if it is free.
     pub(crate) fn try_lock_under(
-        &self,
+        &mut self,
         options: &LockOptions,
         level: Level,
     ) -> Result<Option<Hold>, LockError> {
-        let failed =
-            |e| LockError::io(&options.path, "take write lock under an ancestor's hold", e);
         if level.is_too_deep() {
             return Err(too_deep(&options.path));
         }
-        let file = &self.descriptor;
-        if !file::try_lock_byte(file, level.byte()).map_err(failed)? {
+        let path = hold_file::path_of(&options.path);
+        let failed = |e| LockError::io(&path, "take write lock under an ancestor's hold", e);
+        let byte = level.byte();
+        let opened = &mut self.hold_file;
+        if !HoldFile::try_lock(opened, &path, model_of_hold(options), byte).map_err(failed)? {
             return Ok(None);
         }
+        let Some(file) = &self.hold_file else {
+            return Ok(None);
+        };
         // The ancestor may have died in between; and the children of one that died may
         // still be at work below us.
         let is_same = self.level(&options.path) == Some(level);
-        if is_same && !level.is_busy_below(file).map_err(failed)? {
+        if is_same && !level.is_busy_below(file.file()).map_err(failed)? {
             return Ok(Some(Hold::Under(level)));
         }
-        file::unlock_byte(file, level.byte()).map_err(failed)?;
+        file.unlock(byte).map_err(failed)?;
         Ok(None)
     }
 
@@ -259,7 +267,9 @@ impl LockFile {
                 e,
             )
         };
-        file::unlock_byte(&self.descriptor, level.byte()).map_err(failed)
+        let file = self.hold_file.as_ref();
+        file.map_or(Ok(()), |file| file.unlock(level.byte()))
+            .map_err(failed)
     }
 
     /// Returns the value of the environment variable for a child of ours.
@@ -280,6 +290,13 @@ pub(crate) fn level(path: &Path) -> Option<Level> {
     let id = file::facts_of_path(path).ok()?.id;
     let ancestors = inherited.iter().find(|one| one.file == id)?;
     ancestors.level(path, &locks::table_name(path)?, &Lineage::default())
+}
+
+/// Returns the file whose permission bits a hold file gets: that of the lock file, or that itself.
+fn model_of_hold(options: &LockOptions) -> &Path {
+    let models = [options.stand_in.as_deref(), options.model.as_deref()];
+    let model = models.into_iter().flatten().find(|path| path.exists());
+    model.unwrap_or(&options.path)
 }
 
 fn too_deep(path: &Path) -> LockError {

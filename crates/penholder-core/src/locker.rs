@@ -15,6 +15,7 @@ use crate::error::{Kind, LockError};
 use crate::fair_queue::{Waiter, Wake};
 use crate::forks;
 use crate::guard::{Guard, Turn};
+use crate::hold_file;
 use crate::lease_party::LeaseEnd;
 use crate::lock_file::{self, Hold};
 use crate::lock_options::{LOCK_FILE_NAME, LockOptions};
@@ -304,6 +305,13 @@ impl Locker {
         let path = &self.options.path;
         Snapshot::of_lock(path, self.model())
             .map_err(|e| LockError::opening(path, "read lock file", e))
+    }
+
+    /// Returns the path of the hold file, whose bytes the processes lock that work under another
+    /// one's hold. It exists once one has done so.
+    #[must_use]
+    pub fn hold_file(&self) -> PathBuf {
+        hold_file::path_of(&self.options.path)
     }
 
     /// Returns the path of the queue file.

@@ -134,6 +134,14 @@ impl WriteLocker {
         self.locker.queue_file()
     }
 
+    /// Returns the path of the hold file, whose bytes the processes lock that work under another
+    /// one's hold ([`WriteGuard::lend_to`](crate::WriteGuard::lend_to)). It exists once one has done
+    /// so.
+    #[must_use]
+    pub fn hold_file(&self) -> PathBuf {
+        self.locker.hold_file()
+    }
+
     /// Returns what the beginning of the queue file says, and why the file is not used if it
     /// is not; `None` if there is none. It only looks.
     ///

@@ -5,6 +5,8 @@
 #![expect(clippy::disallowed_methods, reason = "a test prints its own paths")]
 
 use std::ffi::OsString;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -52,6 +54,37 @@ fn a_child_joins_and_an_unrelated_process_waits() {
     child.acquire();
     LockPeer::start(&path).assert_blocked_by(child.pid());
     assert!(locker.try_acquire().unwrap().is_none());
+}
+
+/// On some systems the `flock` of the lender would exclude a lock on a byte of the same file.
+#[test]
+fn a_child_locks_a_byte_of_a_file_of_its_own() {
+    let byte_locks = |path: &Path| {
+        let file = format!(":{} ", fs::metadata(path).unwrap().ino());
+        let table = fs::read_to_string("/proc/locks").unwrap();
+        let is_of_file = |line: &&str| line.contains("OFDLCK") && line.contains(&file);
+        table.lines().filter(is_of_file).count()
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    let locker = WriteLocker::new(directory.path()).unwrap();
+    let hold_file = locker.hold_file();
+    let mut lender = LockPeer::holding(&path);
+    fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+    let mut child = lender.lend();
+    assert!(!hold_file.exists(), "created before it is needed");
+    child.acquire();
+    // The kernel gives a long table in parts, and a lock may be missing between them.
+    wait::until("the byte is seen", || byte_locks(&hold_file) == 1);
+    assert_eq!(byte_locks(&path), 0);
+    assert_eq!(fs::metadata(&hold_file).unwrap().mode() & 0o777, 0o640);
+    child.release();
+    assert_eq!((byte_locks(&path), byte_locks(&hold_file)), (0, 0));
+    assert!(hold_file.exists(), "it stays");
+    // It is deleted, and the next one follows its path.
+    fs::remove_file(&hold_file).unwrap();
+    child.acquire();
+    lender.lend().assert_blocked_by(child.pid());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::header;
 use super::layout::{
     self, AT_BOOT, AT_BUILT, AT_ID, AT_LENGTH, AT_MAGIC, AT_SLOTS, AT_VERSION, BLOCK_SLOTS,
-    HEADER_LEN, LIVENESS_FIRST_BYTE, MAGIC, VERSION, path_of,
+    HEADER_LEN, LIVENESS_FIRST_BYTE, MAGIC, path_of, version,
 };
 use super::trust::Authority;
 use crate::sys::{clock, file, process};
@@ -43,7 +43,7 @@ fn header() -> [u8; HEADER_LEN] {
     let built = clock::monotonic().saturating_add(clock::wall_offset());
     let fields = [
         (AT_MAGIC, MAGIC),
-        (AT_VERSION, VERSION),
+        (AT_VERSION, version()),
         (AT_SLOTS, BLOCK_SLOTS as u64),
         (AT_LENGTH, layout::length(1) as u64),
         (AT_BOOT, process::boot()),
@@ -74,30 +74,38 @@ fn random_id() -> u64 {
 pub(crate) fn rebuild(lock_file: &Path, model: Option<&Path>) -> io::Result<()> {
     let path = path_of(lock_file);
     let authority = Authority::of(lock_file, model);
+    let found = match file::open_existing(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        found => Some(found?),
+    };
+    // Where others queue, this happens again and again, and costs nothing more.
+    if let Some(found) = &found {
+        refuse_foreign(found, &authority)?;
+    }
     // First: nothing is removed that cannot be replaced.
     let built = without_name(&path, &authority)?;
-    match file::open_existing(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-        Ok(found) => {
-            if authority.fault_of(&file::ownership(&found)?).is_some() {
-                return Err(io::ErrorKind::PermissionDenied.into());
-            }
-            if header::is_database(&found)? {
-                return Err(io::ErrorKind::PermissionDenied.into());
-            }
-            if header::is_of_others(&found)? && is_occupied(&found)? {
-                return Err(io::ErrorKind::ResourceBusy.into());
-            }
-            // It may have been deleted meanwhile, and another one built.
-            if file::facts(&found)?.id != file::facts_of_path(&path)?.id {
-                return Ok(());
-            }
-            fs::remove_file(&path)?;
+    if let Some(found) = found {
+        // Processes of another version may have come meanwhile.
+        refuse_foreign(&found, &authority)?;
+        // It may have been deleted meanwhile, and another one built.
+        if file::facts(&found)?.id != file::facts_of_path(&path)?.id {
+            return Ok(());
         }
+        fs::remove_file(&path)?;
     }
     crate::failpoint!("rebuilding");
     name(&built, &path)
+}
+
+/// Refuses to replace a file that is not ours to replace.
+fn refuse_foreign(found: &File, authority: &Authority) -> io::Result<()> {
+    if authority.fault_of(&file::ownership(found)?).is_some() || header::is_database(found)? {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    if header::is_of_others(found)? && is_occupied(found)? {
+        return Err(io::ErrorKind::ResourceBusy.into());
+    }
+    Ok(())
 }
 
 /// Whether living processes have slots in the file, of whichever version.

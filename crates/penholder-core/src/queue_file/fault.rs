@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use super::layout::{self, VERSION};
+use super::layout;
 use crate::printable::user_text;
 use crate::shell_word::shell_word;
 use crate::sys::file;
@@ -45,7 +45,8 @@ impl fmt::Display for QueueFileFault {
             Self::OtherVersion(version) => {
                 write!(
                     f,
-                    "has version {version}, and this program uses version {VERSION}"
+                    "has version {version}, and this program uses version {}",
+                    layout::version()
                 )
             }
             Self::OtherBoot => f.write_str("was built in another boot of the machine"),

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::fault::QueueFileFault;
 use super::layout::{
     self, AT_BOOT, AT_BUILT, AT_LENGTH, AT_MAGIC, AT_SLOTS, AT_VERSION, BLOCK_SLOTS, BLOCKS,
-    HEADER_LEN, MAGIC, VERSION, path_of,
+    HEADER_LEN, MAGIC, path_of, version,
 };
 use super::trust::Authority;
 use crate::sys::{clock, file, process};
@@ -77,7 +77,7 @@ pub(super) fn fault_of(word: impl Fn(usize) -> u64) -> Option<QueueFileFault> {
     if word(AT_MAGIC) != MAGIC {
         return Some(QueueFileFault::NotAQueueFile);
     }
-    if word(AT_VERSION) != VERSION {
+    if word(AT_VERSION) != version() {
         return Some(QueueFileFault::OtherVersion(word(AT_VERSION)));
     }
     // In this order: the length is written first.
@@ -156,7 +156,7 @@ mod tests {
         let now = clock::monotonic() + clock::wall_offset();
         let words = [
             (AT_MAGIC, MAGIC),
-            (AT_VERSION, VERSION),
+            (AT_VERSION, version()),
             (AT_SLOTS, 16),
             (AT_LENGTH, LENGTH),
             (AT_BOOT, process::boot()),

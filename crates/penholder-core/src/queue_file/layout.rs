@@ -9,12 +9,13 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use crate::failpoint;
 use crate::mailbox::{self, RequestId};
 use crate::turnstile::{SLOTS, SlotIndex, Word};
 
 /// `penhold\n`
 pub(super) const MAGIC: u64 = u64::from_ne_bytes(*b"penhold\n");
-pub(super) const VERSION: u64 = 3;
+const VERSION: u64 = 3;
 
 // ---- the head ------------------------------------------------------------------
 
@@ -205,6 +206,11 @@ const EXECUTED_FIRST_BYTE: i64 = 1 << 60;
 const OFFERED_FIRST_BYTE: i64 = 1 << 61;
 /// How many bits of a request's id are part of the byte that stands for it.
 const OFFERED_BITS: u32 = 44;
+
+/// Returns the version of the layout that this process uses.
+pub(super) fn version() -> u64 {
+    failpoint::queue_file_version().unwrap_or(VERSION)
+}
 
 /// Returns the path of the queue file: the path of the lock file with `q` appended.
 pub(crate) fn path_of(lock_file: &Path) -> PathBuf {

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::process::{Process, ProcessIdentity, state_of};
+use crate::hold_file;
 use crate::holder_record::{self, Record};
 use crate::queue_file::{self, Occupant, QueueFileSnapshot};
 use crate::sys::locks::{self, Seen, TableName};
@@ -116,12 +117,13 @@ impl Holder {
         })
     }
 
-    /// Finds the process that has locked a byte of the lock file: it works under the
+    /// Finds the process that has locked a byte of the hold file: it works under the
     /// hold of an ancestor.
     pub(crate) fn of_byte(lock_file: &Path, byte: i64) -> Option<Self> {
-        let name = locks::table_name(lock_file)?;
+        let path = hold_file::path_of(lock_file);
+        let name = locks::table_name(&path)?;
         let byte = u64::try_from(byte).ok()?;
-        let pids = locks::byte_holders(lock_file, &name, byte);
+        let pids = locks::byte_holders(&path, &name, byte);
         pids.first().map(|&pid| Self::from_kernel(Some(pid)))
     }
 

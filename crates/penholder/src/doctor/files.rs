@@ -251,12 +251,13 @@ fn ownership(path: &Path) -> Option<Ownership> {
     sys::ownership(&path.metadata().ok()?)
 }
 
-/// Returns the paths of SQLite's files next to the database, of the lock file and of the queue
-/// file.
+/// Returns the paths of SQLite's files next to the database, of the lock file, of the queue file and
+/// of the hold file.
 fn neighbours(subject: &Subject<'_>) -> Vec<PathBuf> {
     let locks = [
         subject.locker.lock_file().to_owned(),
         subject.locker.queue_file(),
+        subject.locker.hold_file(),
     ];
     subject
         .location

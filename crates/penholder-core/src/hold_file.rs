@@ -1,0 +1,126 @@
+//! The file whose bytes processes lock that work under an ancestor's hold: the path of the lock file
+//! with `h` appended.
+//!
+//! It is a file of its own, because on some systems a lock on a byte and the `flock` of the ancestor
+//! would exclude each other in one file. It is empty, it is created when a process first works under
+//! a hold, and nothing ever replaces or deletes it: whoever does lets the next process in beside the
+//! one that has the former file.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::sys::descriptor::Descriptor;
+use crate::sys::file::{self, FileId};
+
+/// How many replacements of the file one attempt follows.
+const REPLACEMENTS_MAX: u32 = 16;
+
+/// Returns the path of the hold file of a lock file.
+pub(crate) fn path_of(lock_file: &Path) -> PathBuf {
+    let mut name = OsString::from(lock_file);
+    name.push("h");
+    name.into()
+}
+
+/// An open hold file.
+#[derive(Debug)]
+pub(crate) struct HoldFile {
+    descriptor: Descriptor,
+    id: FileId,
+}
+
+impl HoldFile {
+    /// Opens it, or creates it with the permission bits and the group of `model`.
+    fn open(path: &Path, model: &Path) -> io::Result<Self> {
+        let descriptor = Descriptor::open(|| file::open_or_create(path, Some(model)))?;
+        if !descriptor.metadata()?.is_file() {
+            let why = "it is not a regular file";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        let id = file::facts(&descriptor)?.id;
+        Ok(Self { descriptor, id })
+    }
+
+    /// Takes the lock on a byte of the file that the path names, if it is free: the open file is kept
+    /// in `opened`, and used again while the path names it.
+    pub(crate) fn try_lock(
+        opened: &mut Option<Self>,
+        path: &Path,
+        model: &Path,
+        byte: i64,
+    ) -> io::Result<bool> {
+        for _ in 0..REPLACEMENTS_MAX {
+            let hold_file = match opened.take().filter(|one| one.is_current(path)) {
+                Some(current) => opened.insert(current),
+                None => opened.insert(Self::open(path, model)?),
+            };
+            if !file::try_lock_byte(&hold_file.descriptor, byte)? {
+                return Ok(false);
+            }
+            if hold_file.is_current(path) {
+                return Ok(true);
+            }
+            // Closing the former one releases the lock.
+        }
+        Err(io::Error::other("it is replaced again and again"))
+    }
+
+    /// Releases the lock on a byte.
+    pub(crate) fn unlock(&self, byte: i64) -> io::Result<()> {
+        file::unlock_byte(&self.descriptor, byte)
+    }
+
+    /// Returns the open file.
+    pub(crate) fn file(&self) -> &File {
+        &self.descriptor
+    }
+
+    fn is_current(&self, path: &Path) -> bool {
+        file::facts_of_path(path).is_ok_and(|facts| facts.id == self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_replaced_file_is_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let lock_file = directory.path().join("db.lock");
+        fs::write(&lock_file, "").unwrap();
+        let path = path_of(&lock_file);
+        let (mut one, mut other) = (None, None);
+        let lock = |opened: &mut Option<HoldFile>| {
+            HoldFile::try_lock(opened, &path, &lock_file, 5).unwrap()
+        };
+        assert!(lock(&mut one) && !lock(&mut other));
+        fs::remove_file(&path).unwrap();
+        assert!(lock(&mut other) && !lock(&mut one));
+        other.unwrap().unlock(5).unwrap();
+        assert!(lock(&mut one));
+    }
+
+    #[test]
+    fn it_gets_the_permission_bits_of_the_model_and_is_no_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let lock_file = directory.path().join("db.lock");
+        fs::write(&lock_file, "").unwrap();
+        fs::set_permissions(&lock_file, fs::Permissions::from_mode(0o660)).unwrap();
+        let path = path_of(&lock_file);
+        let mut opened = None;
+        assert!(HoldFile::try_lock(&mut opened, &path, &lock_file, 5).unwrap());
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o660);
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("elsewhere", &path).unwrap();
+        let error = HoldFile::try_lock(&mut None, &path, &lock_file, 5).unwrap_err();
+        assert!(file::is_symbolic_link(&error), "{error}");
+        assert!(!directory.path().join("elsewhere").exists());
+    }
+}
