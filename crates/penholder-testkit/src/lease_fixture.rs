@@ -6,7 +6,7 @@
 
 use std::ffi::{CStr, OsString, c_char, c_int, c_void};
 use std::io::BufRead;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,6 +127,12 @@ impl Deref for LeaseConnection {
 
     fn deref(&self) -> &Connection {
         &self.connection
+    }
+}
+
+impl DerefMut for LeaseConnection {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.connection
     }
 }
 
