@@ -12,6 +12,7 @@
 //! | `database_fixture` | a directory with a database (feature `database`) |
 //! | `plain_sqlite` | SQLite without the write lock (feature `database`) |
 //! | `recorder` | what `tracing` and `metrics` were told (feature `database`) |
+//! | `lease_fixture` | connections with a lease, and a plain one in another process (feature `lease`) |
 //! | `command_fixture` | a directory with a database and the command (feature `command`) |
 //! | `terminal` | a command on a pseudo-terminal (feature `command`) |
 //! | `snapshot` | texts compared with their approved versions (feature `command`) |
@@ -34,6 +35,8 @@ pub mod command_fixture;
 #[cfg(feature = "database")]
 pub mod database_fixture;
 pub mod file_size_limit;
+#[cfg(feature = "lease")]
+pub mod lease_fixture;
 pub mod lock_fixture;
 pub mod peer;
 #[cfg(feature = "database")]
