@@ -1,14 +1,22 @@
 //! When it pays to execute what other processes offer.
 //!
-//! Combining pays if commits are expensive, or if many processes wait. Otherwise handing the
-//! lock over is faster, as was measured with 32 and 64 processes (`docs/design.md`).
+//! Combining pays if commits are expensive. Otherwise handing the lock over is faster, as was
+//! measured with 32, 64 and 256 processes (`docs/design.md`). Without leases, it also pays if many
+//! processes wait.
+
+use std::time::Duration;
 
 use penholder_core::Guard;
+use penholder_core::commit_stats::CommitStats;
 
-use crate::options::GroupCommit;
+use crate::options::{GroupCommit, Synchronous};
 use crate::write::WriteContext;
 
-/// With at least this many waiters, requests are combined even if a commit is cheap.
+/// A commit that syncs nothing is expensive from here on. That of a large batch takes longer than
+/// that of one write, so a lower limit would keep combining going where it does not pay.
+const SLOW_WITHOUT_SYNC: Duration = Duration::from_micros(500);
+/// With at least this many waiters, requests are combined even if a commit is cheap, unless processes
+/// have leases.
 const MANY: usize = 48;
 /// The same while the last batch was large, so that combining does not stop and start.
 const STILL_MANY: usize = 40;
@@ -33,12 +41,22 @@ pub(super) fn is_combining_worth_it(context: &WriteContext<'_>, guard: &Guard) -
     let Some(stats) = guard.commit_stats() else {
         return false;
     };
+    if context.options.lease {
+        return is_expensive(context, stats);
+    }
     let many = if stats.last_batch() >= LARGE_BATCH {
         STILL_MANY
     } else {
         MANY
     };
     stats.is_expensive() || guard.count_waiters() >= many
+}
+
+fn is_expensive(context: &WriteContext<'_>, stats: CommitStats<'_>) -> bool {
+    match context.options.synchronous {
+        Synchronous::Full => stats.is_expensive(),
+        Synchronous::Normal => stats.commit_time() >= SLOW_WITHOUT_SYNC,
+    }
 }
 
 /// Returns whether writes of this process may be executed on another connection than its own.
