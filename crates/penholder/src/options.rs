@@ -42,8 +42,8 @@ pub enum GroupCommit {
     /// Those of other processes too, if the result is the same. The process that holds the lock
     /// may run the calls of [`Database::execute`](crate::Database::execute) and
     /// [`Database::batch`](crate::Database::batch) that wait in other processes, and this
-    /// process does the same for others. Writes are combined only if commits are slow or many
-    /// processes wait.
+    /// process does the same for others. Writes are combined only if commits are slow; without
+    /// [`lease`](OpenOptions::lease) also if many processes wait.
     ///
     /// The first such transaction creates the table `_penholder_batch` in the database. It has
     /// about the last thousand of these transactions, with the writes in each. Deleting it is
