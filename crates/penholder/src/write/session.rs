@@ -523,8 +523,12 @@ impl<'a> Session<'a> {
         };
         resources.note_written();
         if let (Due::UnderLock, Some(connection)) = (due, &connection) {
-            let frames = connection.wal_frames();
-            wal::checkpoint_under_lock(connection, self.context.location, frames);
+            let begun = Instant::now();
+            wal::checkpoint_under_lock(connection, self.context.location, connection.wal_frames());
+            if let Some(file) = connection.file() {
+                // SQLite's write lock was free meanwhile.
+                file.credit_free_time(begun.elapsed());
+            }
         }
         resources.keep_connection(connection);
         // This thread is about to run a checkpoint and will not write soon, so pass the lock on
