@@ -179,10 +179,13 @@ impl Acquirer {
         if !self.is_kept() {
             return Ok(false);
         }
-        let may_resume = may_barge || !self.is_awaited();
-        let member = self.membership.holding_member().filter(|_| may_resume);
+        let is_awaited = self.is_awaited();
+        // Strict order holds also among the lockers of one process.
+        let may_barge = may_barge && options.policy == QueuePolicy::TimeSliced;
+        let member = self.membership.holding_member();
+        let member = member.filter(|_| may_barge || !is_awaited);
         let Some(now) = member.and_then(|(slot, participant)| participant.resume(slot)) else {
-            self.end_lease(LeaseEnd::Slice)?;
+            self.end_lease(LeaseEnd::of_slice(is_awaited))?;
             return Ok(false);
         };
         let is_same = match &mut self.lease {
@@ -559,10 +562,8 @@ impl Acquirer {
     fn why_lease_ends(&self, lease: &Lease) -> LeaseEnd {
         if lease.is_forgone.load(Relaxed) {
             LeaseEnd::Other
-        } else if self.is_awaited() {
-            LeaseEnd::Waiter
         } else {
-            LeaseEnd::Slice
+            LeaseEnd::of_slice(self.is_awaited())
         }
     }
 

@@ -363,6 +363,12 @@ impl Guard {
 
     // ---- leases ----------------------------------------------------------------
 
+    /// Returns whether there is a queue file that this hold was taken through.
+    #[must_use]
+    pub fn has_queue(&self) -> bool {
+        self.slot().is_some()
+    }
+
     /// Returns what the processes that use a database share in the queue file; `None` without one.
     /// They outlive the guard: keep them, and ask again when they are not
     /// [current](DatabaseWords::is_current).

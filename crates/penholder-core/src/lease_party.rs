@@ -45,6 +45,15 @@ pub enum LeaseEnd {
 }
 
 impl LeaseEnd {
+    /// Returns the end of a slice, while another process waits or not.
+    pub(crate) fn of_slice(is_awaited: bool) -> Self {
+        if is_awaited {
+            Self::Waiter
+        } else {
+            Self::Slice
+        }
+    }
+
     /// Returns whether it ended because its time was over.
     #[must_use]
     pub fn is_slice(self) -> bool {

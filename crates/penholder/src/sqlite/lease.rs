@@ -49,7 +49,8 @@ impl ConnectionLease {
         let Some(file) = &kept.file else {
             return;
         };
-        if kept.words.as_ref().is_some_and(DatabaseWords::is_current) {
+        let is_shared = kept.words.as_ref().is_some_and(DatabaseWords::is_current);
+        if is_shared || !guard.has_queue() {
             return;
         }
         let id = database.metadata().and_then(|meta| sys::file_id(&meta));
