@@ -195,13 +195,15 @@ impl Slot {
 
     /// Claims a free slot; more are made if there is none.
     fn claim(&self) -> Result<SlotIndex, NoQueueFile> {
-        loop {
+        // Often enough for the longest file. The number of slots may be garbage that changes.
+        for _ in 0..BLOCKS {
             let slots = self.file.slots();
             if let Some(slot) = self.claim_among(slots)? {
                 return Ok(slot);
             }
             self.grow(slots)?;
         }
+        Err(NoQueueFile::Full)
     }
 
     /// Claims a free slot among the first ones. The kernel hands them out: each is a lock on one
