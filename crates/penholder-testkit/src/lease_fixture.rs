@@ -48,7 +48,7 @@ pub fn file_of(connection: &Connection, database: &CStr) -> Option<Arc<DatabaseF
     // SAFETY: the handle is this thread's, the name is C text, and the answer is a pointer.
     unsafe { ffi::sqlite3_file_control(handle, name, question, (&raw mut file).cast()) };
     // SAFETY: null, or the open file of the connection, which is borrowed.
-    unsafe { penholder_vfs::database_file(file.cast()) }
+    unsafe { penholder_vfs::file_behind(file.cast()) }
 }
 
 /// A connection to a database in WAL mode, through the VFS of penholder. It joins frames.
