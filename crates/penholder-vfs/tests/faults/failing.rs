@@ -2,7 +2,7 @@
 //! never arrives, nothing that is acknowledged is lost, and the next commit works.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::{fs, iter};
 
 use penholder_testkit::lease_fixture::{LeaseFixture, open_with, or_busy, row_of};
 use rusqlite::{Connection, ffi};
@@ -160,6 +160,16 @@ fn can_last(call: Call, code: i32) -> bool {
     code != ffi::SQLITE_BUSY && !matches!(call, Call::ShmUnlock | Call::FileControl)
 }
 
+/// Returns the number of the call that fails next: each of the first ones, when the connection is
+/// opened, and some of the others.
+fn after(nth: u32) -> u32 {
+    if thoroughness() > 1 || nth < 5 {
+        nth + 1
+    } else {
+        nth + 1 + nth / 5
+    }
+}
+
 /// Lets each call fail that the workload makes, or a sample of them.
 fn try_all(setup: Setup, lasts: bool) {
     let mut tried = 0;
@@ -180,12 +190,7 @@ fn try_all(setup: Setup, lasts: bool) {
                 break;
             }
             tried += 1;
-            // All of the first ones, when the connection is opened, and some of the others.
-            nth += if thoroughness() > 1 || nth < 5 {
-                1
-            } else {
-                1 + nth / 5
-            };
+            nth = after(nth);
         }
     }
     assert!(tried > 50, "{tried}");
@@ -204,6 +209,90 @@ fn joined_frames_in_leases_and_each_commit_synced() {
 #[test]
 fn joined_frames_without_leases() {
     try_all(setup(true, false, "FULL"), false);
+}
+
+/// Runs statements in one transaction, and goes on after those that fail as long as SQLite leaves
+/// it open; returns how many rows there must be.
+fn go_on_after_errors(writer: &Writer) -> usize {
+    if writer.connection.execute_batch("BEGIN IMMEDIATE").is_err() {
+        return 0;
+    }
+    let (mut rows, mut doubled) = (0, false);
+    for round in 0..15 {
+        // A constraint may end a statement in its midst, so SQLite can undo each alone.
+        let from = format!("{round} * 1000");
+        let insert = format!("INSERT INTO keyed SELECT {from} + rowid, zeroblob(900) FROM tally");
+        rows += writer.connection.execute(&insert, []).unwrap_or(0);
+        // It reads what was spilled.
+        let double = format!(
+            "INSERT INTO keyed SELECT {from} + 100 + rowid, x FROM keyed WHERE key % 1000 = 5"
+        );
+        doubled |= writer.connection.execute(&double, []).is_ok_and(|more| {
+            rows += more;
+            more > 0
+        });
+        if writer.connection.is_autocommit() {
+            return 0;
+        }
+    }
+    match writer.connection.execute_batch("COMMIT") {
+        Ok(()) => {
+            assert!(doubled);
+            rows
+        }
+        Err(_) => {
+            let _ = writer.connection.execute_batch("ROLLBACK");
+            0
+        }
+    }
+}
+
+#[test]
+fn a_transaction_that_goes_on_after_an_error_has_what_succeeded() {
+    for setup in [
+        setup(true, true, "NORMAL"),
+        setup(true, false, "FULL"),
+        sqlite_alone("NORMAL"),
+    ] {
+        for (call, code, done) in [
+            (Call::Write, ffi::SQLITE_FULL, Done::Half),
+            (Call::Write, ffi::SQLITE_IOERR_WRITE, Done::Nothing),
+            (Call::Read, ffi::SQLITE_IOERR_READ, Done::Nothing),
+        ] {
+            for nth in iter::successors(Some(1), |nth| Some(after(*nth))) {
+                let (lasts, fixture) = (false, fixture());
+                let fault = Fault {
+                    call,
+                    nth,
+                    lasts,
+                    code,
+                    done,
+                };
+                let context = format!("{setup:?}, {fault:?}");
+                let writer = Writer::open(&fixture.path(), setup).unwrap();
+                let table = "CREATE TABLE keyed (key INTEGER UNIQUE, x)";
+                writer.run(table).unwrap();
+                if setup.has_leases {
+                    writer.begin_lease();
+                }
+                layer::fail(fault);
+                let rows = go_on_after_errors(&writer);
+                let failed = layer::heal();
+                let sum = row_of(
+                    &writer.connection,
+                    "SELECT count(*), total(length(x)) FROM keyed",
+                );
+                assert_eq!(sum.unwrap(), format!("{rows}|{}", rows * 900), "{context}");
+                writer.run(&transaction(1)).unwrap();
+                writer.end_lease();
+                let ids = check(&fixture.open_plain(), &context);
+                assert_eq!(ids, BTreeSet::from([1]), "{context}");
+                if failed == 0 {
+                    break;
+                }
+            }
+        }
+    }
 }
 
 #[test]
