@@ -1,8 +1,8 @@
 //! The VFS of [penholder](https://docs.rs/penholder): SQLite's locks are kept between the
 //! transactions of a time slice.
 //!
-//! In WAL mode, SQLite takes and releases five locks in each transaction, and writes each frame in
-//! two calls. A process that has penholder's write lock for a while may keep these locks until
+//! In WAL mode, SQLite locks and unlocks in six calls in each transaction that writes, and writes
+//! each frame in two calls. A process that has penholder's write lock for a while may keep these locks until
 //! the while is over: that is a *lease*. The frames of a transaction are written to the WAL in one
 //! call.
 //!

@@ -14,18 +14,21 @@
 //! | lock a read mark shared, that is parked | from memory | – |
 //! | lock another read mark shared | below, then the parked marks are released | below |
 //! | unlock READ1–READ4, shared | parked | below |
-//! | unlock READ0, shared | below: it would block all checkpoints and the restart of the WAL | below |
+//! | unlock READ0, shared | below: no checkpoint copies anything while it is held, and so the WAL is never restarted | below |
 //! | lock CKPT or RECOVER | parked marks and a parked WRITE are released, then below | below |
 //!
 //! A lock that fails leaves nothing, a parked lock that cannot be released stays held.
 //!
 //! # Why an older read mark is safe
 //!
-//! `walTryBeginRead` itself settles for a mark below the last frame if every exclusive attempt is
-//! BUSY; `walCheckpoint` never copies frames past a mark that is locked; and the marks are reset
-//! (`walRestartLog`, `walRestartHdr`) only with READ1–READ4 locked exclusively. With
-//! `SQLITE_ENABLE_SNAPSHOT` the loop in `walTryBeginRead` may find no mark that is old enough,
-//! and try again until an attempt succeeds: hence the fifth time.
+//! `walTryBeginRead` itself settles for the highest mark that is not past the last frame, if it
+//! can lock none exclusively; `walCheckpoint` copies no frame past a mark that another connection
+//! has locked; and a mark changes only under an exclusive lock on it: in `walTryBeginRead`,
+//! `walCheckpoint` and `walIndexRecover` on that mark, in `walRestartHdr` on READ1–READ4 together.
+//! If every mark is past the frame that is wanted (a snapshot of `SQLITE_ENABLE_SNAPSHOT`),
+//! `walTryBeginRead` needs one that it can move, and tries again: hence the fifth time.
+//!
+//! `docs/design.md`, "Why a lease is safe", has a proof for each row.
 
 /// A result code of SQLite.
 pub(crate) type Code = i32;
