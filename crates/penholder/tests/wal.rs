@@ -154,16 +154,16 @@ fn the_wal_stays_short_while_many_processes_write() {
     assert_eq!(database_fixture::count_entries(&db), 20_000);
 }
 
-/// A single process checkpoints its own writes before it closes.
+/// A single process checkpoints its own writes before it closes, by a thread while it writes on.
 #[test]
 fn the_wal_of_a_single_process_stays_short() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
-    for _ in 0..5000 {
+    for _ in 0..20_000 {
         database_fixture::insert(&db, "small").unwrap();
     }
     let wal_size = size(&database_fixture::with_suffix(&fixture.path(), "-wal"));
-    assert!(wal_size < 6_000_000, "{wal_size} bytes of WAL");
+    assert!(wal_size < 32_000_000, "{wal_size} bytes of WAL");
 }
 
 /// What a closure committed before it panicked is checkpointed as any other write.

@@ -44,8 +44,11 @@ const CANDIDATES_MAX: usize = 8;
 const OCCUPY_TRIES: u32 = 4;
 /// How often another place for an event is tried if another process has claimed the first one.
 const CLAIMS_MAX: u32 = 4;
-/// How often the lock of a process that lengthens the file is tried.
-const GROWTH_TRIES: u32 = 20;
+/// How often the lock of a process that lengthens the file is tried: half of the tries at once, half
+/// with pauses, because that process may have lost its processor.
+const GROWTH_TRIES: u32 = 40;
+/// Each of these pauses.
+const GROWTH_PAUSE: Duration = Duration::from_micros(500);
 
 /// Why a process has no slot.
 #[derive(Debug)]
@@ -249,13 +252,17 @@ impl Slot {
         Ok(grown?)
     }
 
-    /// Takes the lock of a process that lengthens the file, if it is free soon: nobody sleeps for it.
+    /// Takes the lock of a process that lengthens the file, if it is free within some milliseconds.
     fn lock_growth(&self) -> io::Result<bool> {
-        for _ in 0..GROWTH_TRIES {
+        for tries in 0..GROWTH_TRIES {
             if file::try_lock_byte(&self.liveness, GROWTH_BYTE)? {
                 return Ok(true);
             }
-            thread::yield_now();
+            if tries < GROWTH_TRIES / 2 {
+                thread::yield_now();
+            } else {
+                thread::sleep(GROWTH_PAUSE);
+            }
         }
         Ok(false)
     }
