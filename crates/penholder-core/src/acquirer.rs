@@ -157,6 +157,7 @@ impl Acquirer {
                 is_forgone: AtomicBool::new(false),
                 holds: 0,
             });
+            crate::failpoint!("lease_begun");
         }
     }
 
@@ -205,6 +206,7 @@ impl Acquirer {
         };
         self.publish_hold(options, &taken, now, 0);
         self.is_resumed = is_same;
+        crate::failpoint!("lease_resumed");
         Ok(true)
     }
 
@@ -553,6 +555,7 @@ impl Acquirer {
         }
         participant.keep_held(slot);
         lease.is_kept = true;
+        crate::failpoint!("lease_kept");
         Some(participant.released_at())
     }
 

@@ -10,6 +10,7 @@
 //! | [`file_size_limit`] | a full disk without a file system of its own |
 //! | [`tmpfs`] | a small file system that can be filled |
 //! | `database_fixture` | a directory with a database (feature `database`) |
+//! | `numbered_writes` | writers in many ways, and that nothing acknowledged is lost (feature `database`) |
 //! | `plain_sqlite` | SQLite without the write lock (feature `database`) |
 //! | `recorder` | what `tracing` and `metrics` were told (feature `database`) |
 //! | `command_fixture` | a directory with a database and the command (feature `command`) |
@@ -35,6 +36,8 @@ pub mod command_fixture;
 pub mod database_fixture;
 pub mod file_size_limit;
 pub mod lock_fixture;
+#[cfg(feature = "database")]
+pub mod numbered_writes;
 pub mod peer;
 #[cfg(feature = "database")]
 pub mod plain_sqlite;

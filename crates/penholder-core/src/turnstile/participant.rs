@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::memory::{KernelLock, Memory, SlotIndex, Word};
 use super::policy::{
-    BACK_PAUSE, QUICK, QueuePolicy, REPORT_PAUSE, RESERVED_TRIES, SAMPLE, SPIN, UNMOVED, WAKING,
+    BACK_PAUSE, QueuePolicy, REPORT_PAUSE, RESERVED_TRIES, SAMPLE, SPIN, UNMOVED, WAKING, is_quick,
     pause, slice,
 };
 use super::queue::{ahead, contains, first, insert, is_empty, pass, remove, waiters, wake_first};
@@ -162,7 +162,7 @@ impl Participant {
     ) -> Result<Option<Taken>, K::Error> {
         debug_assert!(self.held.is_none(), "one hold at a time");
         let (gap, is_exact) = now.since(self.released);
-        self.is_quick = is_exact && gap < nanos(QUICK);
+        self.is_quick = is_exact && is_quick(gap);
         let word = TurnWord::load(memory);
         let is_allowed = if may_barge {
             word.may_be_taken_by(self.slot) || is_empty(memory)
@@ -498,7 +498,7 @@ impl Participant {
             return None;
         }
         let (gap, is_exact) = now.since(self.released);
-        self.is_quick = is_exact && gap < nanos(QUICK);
+        self.is_quick = is_exact && is_quick(gap);
         self.taken = now;
         self.acquisitions = self.acquisitions.wrapping_add(1);
         Some(now.nanos)
