@@ -42,6 +42,8 @@ pub enum Kind {
     Durable,
     /// The same without a queue file: it polls.
     Polling,
+    /// As `Threads`, and leaves all checkpoints to another program.
+    Replicated,
     /// Writes with SQLite alone, and checkpoints as SQLite does.
     Plain,
     /// Writes with the `sqlite3` module of Python.
@@ -53,11 +55,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Writer,
         Self::Threads,
         Self::Durable,
         Self::Polling,
+        Self::Replicated,
         Self::Plain,
         Self::Python,
         Self::Reader,
@@ -203,6 +206,7 @@ fn play(args: &[OsString]) {
             write(&path, options, number, 1, is_over);
         }
         Kind::Polling => write(&path, options().queue(false), number, 1, is_over),
+        Kind::Replicated => write(&path, options().checkpoints(false), number, 3, is_over),
         Kind::Plain => write_plainly(&path, number, is_over),
         Kind::Reader => read(&path, is_over),
         Kind::Checkpointer => checkpoint(&path, is_over),
