@@ -40,6 +40,7 @@ fn peer() {
         ("close_after_burst", close_after_burst),
         ("fail_after_burst", fail_after_burst),
         ("fill_the_disk", fill_the_disk),
+        ("write_until_replaced", write_until_replaced),
         ("two_handles", two_handles),
         ("two_databases", two_databases),
         ("lock_beside_writer", lock_beside_writer),
@@ -550,6 +551,16 @@ fn close_after_burst(args: &[OsString]) {
         let wal = database_fixture::with_suffix(path, "-wal");
         assert!(!wal.exists(), "the last one that closes deletes the WAL");
     }
+    // Also if closing needs no lock, and the process uses the lock file still.
+    let locker = WriteLocker::new(path.parent().unwrap()).unwrap();
+    for _ in 0..20 {
+        drop(locker.acquire(database_fixture::LONG_TIMEOUT).unwrap());
+        let options = database_fixture::options().checkpoints(false);
+        let db = options.open(path).unwrap();
+        burst_until_kept(&db);
+        drop(db);
+        assert!(is_lock_free(path), "the lock is free at once");
+    }
     peer::send("done");
 }
 
@@ -665,6 +676,39 @@ fn a_full_disk_ends_the_lease() {
     peer.expect("done");
     assert!(peer.close().success());
     plain_sqlite::assert_integrity(&fixture.path());
+}
+
+/// Writes until the database is replaced, again and again.
+fn write_until_replaced(args: &[OsString]) {
+    let path = Path::new(&args[0]);
+    let db = database_fixture::open(path);
+    loop {
+        insert(&db, "before").unwrap();
+        peer::send("writing");
+        let error = loop {
+            if let Err(error) = insert(&db, "row") {
+                break error;
+            }
+        };
+        let is_free = is_lock_free(path);
+        assert!(error.is_file_replaced(), "{error}");
+        assert!(is_free, "kept after: {error}");
+        peer::send("replaced");
+    }
+}
+
+#[test]
+fn a_database_that_is_replaced_ends_the_lease() {
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let peer = start("write_until_replaced", [fixture.path()]);
+    let copy = fixture.join("copy.db");
+    for _ in 0..6 {
+        peer.expect("writing");
+        fs::copy(fixture.path(), &copy).unwrap();
+        fs::rename(&copy, fixture.path()).unwrap();
+        peer.expect("replaced");
+    }
 }
 
 // ---- others in the same process ------------------------------------------------------
