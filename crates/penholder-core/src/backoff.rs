@@ -7,6 +7,11 @@ const FIRST: Duration = Duration::from_millis(5);
 /// The longest pause.
 const LONGEST: Duration = Duration::from_millis(50);
 
+/// How often the lock is tried after each pause, and how long apart: for about 2 ms together, as the
+/// kernel adds some 50 µs to each.
+pub(crate) const TRIES: u32 = 20;
+pub(crate) const TRY_PAUSE: Duration = Duration::from_micros(50);
+
 /// Pauses of 5, 10, 20, 40, 50, 50 … ms that never exceed the remaining time.
 #[derive(Debug)]
 pub(crate) struct Backoff {

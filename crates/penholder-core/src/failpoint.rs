@@ -30,6 +30,11 @@ pub(crate) fn queue_file_version() -> Option<u64> {
     None
 }
 
+/// The environment variable by which a test keeps the lock also for callers that are not quick: a
+/// debug build, on a loaded machine, seldom is.
+#[cfg(feature = "failpoints")]
+pub const ALL_QUICK: &str = "PENHOLDER_TEST_ALL_QUICK";
+
 /// Nothing: the feature `failpoints` is off.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]

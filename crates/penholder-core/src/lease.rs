@@ -44,7 +44,9 @@ impl Lease {
         let Some(party) = self.party() else {
             return;
         };
+        crate::failpoint!("lease_ending");
         party.release();
+        crate::failpoint!("lease_released");
         let at = clock::monotonic();
         party.ended(&EndedLease {
             why,
@@ -52,6 +54,7 @@ impl Lease {
             holds: self.holds,
             at,
         });
+        crate::failpoint!("lease_over");
     }
 
     fn party(&self) -> Option<&dyn LeaseParty> {

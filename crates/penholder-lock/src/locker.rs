@@ -156,7 +156,7 @@ impl WriteLocker {
     ///
     /// The threads of this process are served in the order in which they came, and so are
     /// processes, as [`QueuePolicy`] says. Where they cannot queue, the kernel's lock is polled
-    /// after 5, 10, 20, 40, 50, 50 … ms.
+    /// after 5, 10, 20, 40, 50, 50 … ms, for about 2 ms each time.
     ///
     /// # Errors
     ///

@@ -10,6 +10,7 @@
 //! | [`file_size_limit`] | a full disk without a file system of its own |
 //! | [`tmpfs`] | a small file system that can be filled |
 //! | `database_fixture` | a directory with a database (feature `database`) |
+//! | `numbered_writes` | writers in many ways, and that nothing acknowledged is lost (feature `database`) |
 //! | `plain_sqlite` | SQLite without the write lock (feature `database`) |
 //! | `recorder` | what `tracing` and `metrics` were told (feature `database`) |
 //! | `lease_fixture` | connections with a lease, and a plain one in another process (feature `lease`) |
@@ -38,6 +39,8 @@ pub mod file_size_limit;
 #[cfg(feature = "lease")]
 pub mod lease_fixture;
 pub mod lock_fixture;
+#[cfg(feature = "database")]
+pub mod numbered_writes;
 pub mod peer;
 #[cfg(feature = "database")]
 pub mod plain_sqlite;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::memory::{KernelLock, Memory, SlotIndex, Word};
 use super::policy::{
-    BACK_PAUSE, LEISURE, QUICK, QueuePolicy, REPORT_PAUSE, RESERVED_TRIES, SAMPLE, SPIN, UNMOVED,
-    WAKING, pause, slice,
+    BACK_PAUSE, LEISURE, QueuePolicy, REPORT_PAUSE, RESERVED_TRIES, SAMPLE, SPIN, UNMOVED, WAKING,
+    is_quick, pause, slice,
 };
 use super::queue::{ahead, contains, first, insert, is_empty, pass, remove, waiters, wake_first};
 use super::word::{TurnState, TurnWord};
@@ -479,8 +479,8 @@ impl Participant {
     /// Notes how soon after our last release the lock is wanted again.
     fn note_gap(&mut self, now: Moment) {
         let (gap, is_exact) = now.since(self.released);
-        self.is_quick = is_exact && gap < nanos(QUICK);
-        self.is_soon = is_exact && gap < nanos(LEISURE);
+        self.is_quick = is_exact && is_quick(gap);
+        self.is_soon = self.is_quick || is_exact && gap < nanos(LEISURE);
     }
 
     /// Returns whether the lock may stay held for the next hold, after

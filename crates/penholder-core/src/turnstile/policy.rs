@@ -16,7 +16,7 @@ const SLICE_MIN: Duration = Duration::from_millis(1);
 const ROUND: Duration = Duration::from_millis(48);
 /// A caller that pauses longer than this between two writes does not keep the lock for
 /// its next one.
-pub(super) const QUICK: Duration = Duration::from_micros(20);
+const QUICK: Duration = Duration::from_micros(20);
 /// A caller that pauses up to this long between two writes may keep the lock *held* for its next
 /// one, if no process waits when it releases it. One that comes meanwhile waits at most as long as
 /// a lease may be idle.
@@ -52,6 +52,28 @@ pub(super) const SAMPLE: u32 = 8;
 /// the lock holds it for an instant. The model uses few tries, so that it also reaches the
 /// case where all of them fail and the waiter sleeps.
 pub(super) const RESERVED_TRIES: u32 = if cfg!(test) { 2 } else { 16 };
+
+/// Returns whether a caller that paused for so many nanoseconds between two writes keeps the lock.
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+pub(super) fn is_quick(gap: u64) -> bool {
+    gap < nanos(QUICK)
+}
+
+/// The same; a test may count more callers as quick: see
+/// [`ALL_QUICK`](crate::failpoint::ALL_QUICK).
+#[cfg(feature = "failpoints")]
+pub(super) fn is_quick(gap: u64) -> bool {
+    const ALL: Duration = Duration::from_micros(400);
+    thread_local! {
+        static LIMIT: Duration = match std::env::var_os(crate::failpoint::ALL_QUICK) {
+            Some(_) => ALL,
+            None => QUICK,
+        };
+    }
+    // A thread that ends has dropped it already.
+    gap < nanos(LIMIT.try_with(|&limit| limit).unwrap_or(QUICK))
+}
 
 /// In which order waiting processes are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -47,6 +47,16 @@ impl Database {
     }
 }
 
+/// Checkpoints after the whole database was written again, unless another program is to do all
+/// checkpoints.
+pub(crate) fn run_checkpoint_if_allowed(session: &Session<'_>) -> Result<()> {
+    if session.context().options.checkpoints {
+        run_checkpoint(session).map(drop)
+    } else {
+        Ok(())
+    }
+}
+
 /// Copies what it can, then empties the WAL if no connection reads from it.
 pub(crate) fn run_checkpoint(session: &Session<'_>) -> Result<Checkpoint> {
     let connection = session.connection();

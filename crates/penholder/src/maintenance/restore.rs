@@ -19,7 +19,7 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use super::backup::{BACKUP_STEP, copy_all};
-use super::checkpoint::run_checkpoint;
+use super::checkpoint::run_checkpoint_if_allowed;
 use crate::database::Database;
 use crate::delegate::carry_over;
 use crate::error::{Error, Result, busy_code};
@@ -288,7 +288,7 @@ impl StagedBackup {
         penholder_core::failpoint!("restored");
         self.check_result(session, session.deadline().without_work_since(begun))?;
         // The content is there, also if the disk has no room to move it out of the WAL now.
-        let _ = run_checkpoint(session);
+        let _ = run_checkpoint_if_allowed(session);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::panic::Location;
 
-use super::checkpoint::run_checkpoint;
+use super::checkpoint::run_checkpoint_if_allowed;
 use crate::database::Database;
 use crate::error::Result;
 use crate::write::Session;
@@ -11,8 +11,9 @@ impl Database {
     /// Rebuilds the database file without its free pages, under the write lock.
     ///
     /// It copies the whole database: all other writers wait, and for that time twice the space
-    /// is needed. The file gets shorter at once or, if another connection reads from the WAL,
-    /// at the next checkpoint.
+    /// is needed. The file gets shorter at once or, if another connection reads from the WAL or
+    /// this handle leaves [checkpoints](crate::OpenOptions::checkpoints) to another program, at the next
+    /// checkpoint.
     ///
     /// # Errors
     ///
@@ -30,5 +31,5 @@ pub(crate) fn run_vacuum(session: &Session<'_>) -> Result<()> {
     let done = session.connection().execute_batch("VACUUM");
     done.map_err(|e| session.explain("vacuum", e))?;
     // So far everything is in the WAL, and the file is as long as before.
-    run_checkpoint(session).map(drop)
+    run_checkpoint_if_allowed(session)
 }

@@ -157,9 +157,11 @@ impl Shared {
         let Ok(open) = open else {
             return false;
         };
+        penholder_core::failpoint!("checkpointing");
         let Ok(done) = wal::checkpoint(&open, Mode::Passive) else {
             return false;
         };
+        penholder_core::failpoint!("checkpointed");
         wal::warn_if_pinned(done, location);
         *connection = Some(open);
         !done.busy

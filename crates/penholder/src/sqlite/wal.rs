@@ -196,9 +196,11 @@ pub(crate) fn checkpoint_under_lock(connection: &Connection, location: &Location
         Duration::ZERO
     });
     loop {
+        penholder_core::failpoint!("checkpointing_under_lock");
         let Ok(done) = checkpoint(connection, Mode::Passive) else {
             return;
         };
+        penholder_core::failpoint!("checkpointed_under_lock");
         if !done.busy || longest.is_over() {
             warn_if_pinned(done, location);
             return;
