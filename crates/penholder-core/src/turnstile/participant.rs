@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::memory::{KernelLock, Memory, SlotIndex, Word};
 use super::policy::{
-    BACK_PAUSE, LEISURE, QueuePolicy, REPORT_PAUSE, RESERVED_TRIES, SAMPLE, SPIN, UNMOVED, WAKING,
-    is_quick, pause, slice,
+    BACK_PAUSE, CALM, LEISURE, QueuePolicy, REPORT_PAUSE, RESERVED_TRIES, SAMPLE, SPIN, UNMOVED,
+    WAKING, is_quick, pause, slice,
 };
 use super::queue::{ahead, contains, first, insert, is_empty, pass, remove, waiters, wake_first};
 use super::word::{TurnState, TurnWord};
@@ -102,6 +102,8 @@ pub(crate) struct Participant {
     is_quick: bool,
     /// Whether it came soon after it.
     is_soon: bool,
+    /// How many holds there were since a process last waited for one.
+    calm: u32,
     /// A smoothed length of our holds, in nanoseconds.
     mean_hold: u64,
     /// Whether another process executed the request that we last waited with.
@@ -124,6 +126,7 @@ impl Participant {
             acquisitions: 0,
             is_quick: false,
             is_soon: false,
+            calm: 0,
             mean_hold: 0,
             was_served: false,
             is_exact: false,
@@ -480,7 +483,8 @@ impl Participant {
     fn note_gap(&mut self, now: Moment) {
         let (gap, is_exact) = now.since(self.released);
         self.is_quick = is_exact && is_quick(gap);
-        self.is_soon = self.is_quick || is_exact && gap < nanos(LEISURE);
+        let is_leisurely = is_exact && gap < nanos(LEISURE) && self.calm >= CALM;
+        self.is_soon = self.is_quick || is_leisurely;
     }
 
     /// Returns whether the lock may stay held for the next hold, after
@@ -528,6 +532,11 @@ impl Participant {
     /// is exact.
     pub(crate) fn end_hold(&mut self, memory: &impl Memory) -> (u64, bool) {
         self.was_contended = !is_empty(memory);
+        self.calm = if self.was_contended {
+            0
+        } else {
+            self.calm.saturating_add(1)
+        };
         let is_exact = self.was_contended || self.taken.is_exact || self.is_exact;
         self.released = Moment::read(memory, is_exact);
         let (hold, is_exact) = self.released.since(self.taken);

@@ -18,9 +18,12 @@ const ROUND: Duration = Duration::from_millis(48);
 /// its next one.
 const QUICK: Duration = Duration::from_micros(20);
 /// A caller that pauses up to this long between two writes may keep the lock *held* for its next
-/// one, if no process waits when it releases it. One that comes meanwhile waits at most as long as
-/// a lease may be idle.
+/// one, if for [`CALM`] holds no process has waited. One that comes meanwhile waits at most as long
+/// as a lease may be idle.
 pub(super) const LEISURE: Duration = Duration::from_micros(60);
+/// After so many holds that no process waited for, a process takes itself for the only one that
+/// writes.
+pub(super) const CALM: u32 = 64;
 /// How long running processes may pass the first waiter after it was woken.
 pub(super) const BARGING: Duration = Duration::from_millis(2);
 /// How long the first waiter spins before it sleeps, once when it arrives and once after
