@@ -34,6 +34,7 @@ use crate::printable::printable;
 use crate::running_statement::{self, Shown};
 use crate::sys::descriptor::Descriptor;
 use crate::sys::file;
+use crate::sys::map::Mapping;
 use crate::sys::process::Identity;
 use crate::sys::{clock, futex};
 use crate::turnstile::{Memory, SLOTS, SlotIndex, Word};
@@ -89,6 +90,8 @@ pub(super) struct Offering {
 #[derive(Debug)]
 pub(crate) struct Slot {
     file: Arc<MappedFile>,
+    /// The head of the file, at hand: the turnstile is there.
+    head: Arc<Mapping>,
     /// The block of this slot.
     block: Block,
     /// The lock on this open file proves that we live. It is not the file that is mapped,
@@ -176,6 +179,7 @@ impl Slot {
         let first = SlotIndex::new(0).ok_or(NoQueueFile::Full)?;
         let block = mapped.block(first).ok_or(NoQueueFile::Invalid)?.clone();
         let slot = Self {
+            head: Arc::clone(mapped.head()),
             file: Arc::new(mapped),
             block,
             liveness,
@@ -584,13 +588,13 @@ impl Slot {
 
     /// Writes a text into the head.
     fn write_text(&self, at: usize, length: usize, text: &str) {
-        let words = &self.file.head().u64s()[at / 8..(at + length) / 8];
+        let words = &self.head.u64s()[at / 8..(at + length) / 8];
         write_text(words, text);
     }
 
     /// Returns a word of the head.
     fn u64(&self, at: usize) -> &AtomicU64 {
-        self.file.u64(at)
+        &self.head.u64s()[at / 8]
     }
 
     /// Returns a word of our block.

@@ -16,11 +16,12 @@ use rustix::param::page_size;
 /// touching the missing part ends this process with SIGBUS, as with SQLite's `-shm`.
 #[derive(Debug)]
 pub(crate) struct Mapping {
-    /// Where the mapping begins, at a memory page.
-    start: NonNull<u8>,
-    /// How many bytes before the part that was asked for are mapped with it.
-    skipped: usize,
+    /// Where the part begins that was asked for, and its length.
+    first: NonNull<u8>,
     length: usize,
+    /// Where the mapping begins, at a memory page, and its length.
+    start: NonNull<u8>,
+    mapped: usize,
 }
 
 // SAFETY: the memory is shared, and `Mapping` hands it out only as atomics, which any
@@ -53,16 +54,19 @@ impl Mapping {
             )
         }?;
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        // SAFETY: the mapping has `skipped` bytes before the part.
+        let first = unsafe { start.byte_add(skipped) };
         Ok(Self {
-            start,
-            skipped,
+            first,
             length,
+            start,
+            mapped: skipped + length,
         })
     }
 
     /// Returns the whole part as words of eight bytes.
     pub(crate) fn u64s(&self) -> &[AtomicU64] {
-        let first = self.first().cast().as_ptr();
+        let first = self.first.cast().as_ptr();
         // SAFETY: `first` is aligned to eight bytes, because memory pages and offsets are,
         // `length` bytes from it stay mapped while `self` lives, any bits are a valid
         // atomic, and every access of ours is atomic.
@@ -72,21 +76,15 @@ impl Mapping {
     /// Returns the whole part as words of four bytes, for futexes. No word is used
     /// in both widths.
     pub(crate) fn u32s(&self) -> &[AtomicU32] {
-        let first = self.first().cast().as_ptr();
+        let first = self.first.cast().as_ptr();
         // SAFETY: as in `u64s`.
         unsafe { std::slice::from_raw_parts(first, self.length / 4) }
-    }
-
-    /// Returns where the part begins.
-    fn first(&self) -> NonNull<u8> {
-        // SAFETY: the mapping has at least `skipped` bytes before the part.
-        unsafe { self.start.byte_add(self.skipped) }
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours, and nothing borrowed from it outlives `self`.
-        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.skipped + self.length) };
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.mapped) };
     }
 }
