@@ -421,3 +421,28 @@ unsafe extern "C" fn unfetch(file: *mut File, at: i64, address: *mut c_void) -> 
     }
     real.unfetch(at, address)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_no_method_that_the_one_below_has_not() {
+        let full = |version| IoMethods {
+            version,
+            ..METHODS[2]
+        };
+        for version in [1, 2, 3, 4] {
+            let ours = methods_over(&full(version));
+            assert_eq!(ours.version, version.min(3));
+            assert!(ours.shm_map.is_some());
+            let without_index = IoMethods {
+                shm_map: None,
+                ..full(version)
+            };
+            let ours = methods_over(&without_index);
+            assert!(ours.version < 2 || ours.shm_map.is_none());
+            assert!(ours.version <= version);
+        }
+    }
+}

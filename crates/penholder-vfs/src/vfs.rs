@@ -70,28 +70,43 @@ static REGISTERED: AtomicPtr<Registered> = AtomicPtr::new(ptr::null_mut());
 ///
 /// See [`RegisterError`]. Nothing is registered then.
 pub fn register(api: &Api) -> Result<(), RegisterError> {
-    if !REGISTERED.load(SeqCst).is_null() {
-        return Ok(());
+    if let Some(made) = made() {
+        return enter(made, api);
     }
-    let new = Box::into_raw(Box::new(prepare(*api)?));
-    // SAFETY: just made, and never freed once it is registered.
-    let ours = unsafe { &raw mut (*new).ours };
-    if REGISTERED
-        .compare_exchange(ptr::null_mut(), new, SeqCst, SeqCst)
-        .is_err()
-    {
+    let new = match prepare(*api) {
+        Ok(new) => Box::into_raw(Box::new(new)),
+        // Another thread may have been first.
+        Err(error) => return made().map_or(Err(error), |made| enter(made, api)),
+    };
+    let former = REGISTERED.compare_exchange(ptr::null_mut(), new, SeqCst, SeqCst);
+    if former.is_err() {
         // Another thread was first.
         // SAFETY: made by `Box::into_raw` above, and known to nobody else.
         drop(unsafe { Box::from_raw(new) });
+    }
+    enter(former.err().unwrap_or(new), api)
+}
+
+/// Returns what is registered or about to be.
+fn made() -> Option<*mut Registered> {
+    let made = REGISTERED.load(SeqCst);
+    (!made.is_null()).then_some(made)
+}
+
+/// Enters it in SQLite's list, unless it is there. Two threads may both do it: SQLite takes it
+/// out before it puts it in, under a mutex of its own. No lock of ours, because a child that is
+/// forked meanwhile would wait for a thread that it does not have.
+fn enter(made: *mut Registered, api: &Api) -> Result<(), RegisterError> {
+    // SAFETY: C text; SQLite's list has a mutex.
+    if !unsafe { (api.vfs_find)(NAME.as_ptr()) }.is_null() {
         return Ok(());
     }
-    // SAFETY: it stays where it is for as long as the program runs.
+    // SAFETY: `Registered` begins with the VFS.
+    let ours = unsafe { &raw mut (*made).ours };
+    // SAFETY: never freed, so it stays where it is for as long as the program runs.
     match unsafe { (api.vfs_register)(ours, 0) } {
         OK => Ok(()),
-        code => {
-            REGISTERED.store(ptr::null_mut(), SeqCst);
-            Err(RegisterError::Refused(code))
-        }
+        code => Err(RegisterError::Refused(code)),
     }
 }
 

@@ -6,9 +6,9 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{self, TryRecvError};
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
@@ -22,7 +22,35 @@ const CHECKPOINTS: [&str; 4] = ["PASSIVE", "FULL", "RESTART", "TRUNCATE"];
 
 #[test]
 fn peer() {
-    peer::run_role(&[lease_fixture::OUTSIDER_ROLE, ("lease", lease_until_killed)]);
+    peer::run_role(&[
+        lease_fixture::OUTSIDER_ROLE,
+        ("lease", lease_until_killed),
+        ("open_at_once", open_at_once),
+    ]);
+}
+
+#[test]
+fn threads_that_open_the_first_connections_at_once_all_get_the_vfs() {
+    let fixture = LeaseFixture::new();
+    for _ in 0..30 {
+        let mut peer = Peer::start("open_at_once", [fixture.path()]);
+        peer.expect("open");
+        assert!(peer.close().success());
+    }
+}
+
+fn open_at_once(args: &[OsString]) {
+    let barrier = Barrier::new(4);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                barrier.wait();
+                let connection = open_with(&args[0], Some(penholder_vfs::NAME)).unwrap();
+                assert!(lease_fixture::file_of(&connection, c"main").is_some());
+            });
+        }
+    });
+    peer::send("open");
 }
 
 /// Writes in a lease, and then waits to be killed; with a second argument in the midst of a
@@ -449,6 +477,8 @@ fn exclusive_mode_is_refused_while_others_have_the_database_open() {
     assert!(outsider.can_write());
     a.begin_lease_and_write();
     a.file().end_lease();
+    // SQLite 3.40 keeps new connections out until this one is closed.
+    a.close();
     fixture.check();
 }
 
