@@ -41,6 +41,7 @@ fn peer() {
         ("fail_after_burst", fail_after_burst),
         ("fill_the_disk", fill_the_disk),
         ("write_until_replaced", write_until_replaced),
+        ("write_without_lease", write_without_lease),
         ("two_handles", two_handles),
         ("two_databases", two_databases),
         ("lock_beside_writer", lock_beside_writer),
@@ -709,6 +710,53 @@ fn a_database_that_is_replaced_ends_the_lease() {
         fs::rename(&copy, fixture.path()).unwrap();
         peer.expect("replaced");
     }
+}
+
+// ---- without leases ------------------------------------------------------------------
+
+fn write_without_lease(args: &[OsString]) {
+    let path = Path::new(&args[0]);
+    let options = database_fixture::options().lease(false);
+    let db = options.open(path).unwrap();
+    for _ in 0..300 {
+        insert(&db, "row").unwrap();
+        assert!(is_lock_free(path), "nothing is kept");
+    }
+    assert_eq!(vfs_of(&db), ["unix", "unix"]);
+    assert_eq!(leases(path), 0);
+    drop(db);
+    let db = database_fixture::open(path);
+    assert_eq!(vfs_of(&db), ["penholder", "penholder"]);
+    burst_until_kept(&db);
+    peer::send("done");
+}
+
+/// Returns the names of the VFSs of the writing connection and of a reader.
+fn vfs_of(db: &Database) -> [String; 2] {
+    let writer = db.with_write_lock(|connection| Ok(vfs_name(connection)));
+    let reader = db.read(|connection| Ok(vfs_name(connection)));
+    [writer.unwrap(), reader.unwrap()]
+}
+
+fn vfs_name(connection: &rusqlite::Connection) -> String {
+    let mut vfs: *mut rusqlite::ffi::sqlite3_vfs = std::ptr::null_mut();
+    // SAFETY: the connection is open, and the answer is a pointer to a registered VFS, whose
+    // name is C text.
+    let name = unsafe {
+        let question = rusqlite::ffi::SQLITE_FCNTL_VFS_POINTER;
+        let handle = connection.handle();
+        let main = c"main".as_ptr();
+        rusqlite::ffi::sqlite3_file_control(handle, main, question, (&raw mut vfs).cast());
+        std::ffi::CStr::from_ptr((*vfs).zName)
+    };
+    name.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn without_leases_nothing_is_kept_and_sqlites_own_vfs_is_used() {
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    run("write_without_lease", &fixture);
 }
 
 // ---- others in the same process ------------------------------------------------------
