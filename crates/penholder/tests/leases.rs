@@ -459,11 +459,9 @@ fn fork_sleeper() {
     match fork() {
         Some(pid) => peer::send(&pid.to_string()),
         None => {
-            // SAFETY: sleeps, and ends the process.
-            unsafe {
-                libc::sleep(50);
-                libc::_exit(0);
-            }
+            thread::sleep(Duration::from_secs(50));
+            // SAFETY: ends the process, which is a child of its own.
+            unsafe { libc::_exit(0) }
         }
     }
 }
@@ -740,15 +738,16 @@ fn vfs_of(db: &Database) -> [String; 2] {
 
 fn vfs_name(connection: &rusqlite::Connection) -> String {
     let mut vfs: *mut rusqlite::ffi::sqlite3_vfs = std::ptr::null_mut();
-    // SAFETY: the connection is open, and the answer is a pointer to a registered VFS, whose
-    // name is C text.
-    let name = unsafe {
-        let question = rusqlite::ffi::SQLITE_FCNTL_VFS_POINTER;
-        let handle = connection.handle();
-        let main = c"main".as_ptr();
-        rusqlite::ffi::sqlite3_file_control(handle, main, question, (&raw mut vfs).cast());
-        std::ffi::CStr::from_ptr((*vfs).zName)
-    };
+    let (question, main) = (rusqlite::ffi::SQLITE_FCNTL_VFS_POINTER, c"main".as_ptr());
+    // SAFETY: the connection is open.
+    let handle = unsafe { connection.handle() };
+    let answer = (&raw mut vfs).cast();
+    // SAFETY: the handle is this thread's, and the answer is a pointer.
+    unsafe { rusqlite::ffi::sqlite3_file_control(handle, main, question, answer) };
+    // SAFETY: a registered VFS, which lives as long as the program.
+    let vfs = unsafe { &*vfs };
+    // SAFETY: its name is C text.
+    let name = unsafe { std::ffi::CStr::from_ptr(vfs.zName) };
     name.to_str().unwrap().to_owned()
 }
 
@@ -876,10 +875,9 @@ fn own_connection(args: &[OsString]) {
         for _ in 0..30 {
             let write = || own.execute("INSERT INTO entry VALUES ('own')", []);
             let (done, took) = wait::timed(write);
-            if done.is_err() {
-                is_over.store(true, Relaxed);
-                done.unwrap();
-            }
+            // Otherwise the other thread would never end.
+            is_over.store(done.is_err(), Relaxed);
+            done.unwrap();
             longest = longest.max(took);
         }
         is_over.store(true, Relaxed);
@@ -931,7 +929,8 @@ fn attached_database(args: &[OsString]) {
             if done.is_err() || one.is_err() {
                 is_over.store(true, Relaxed);
             }
-            (done.unwrap(), one.unwrap());
+            done.unwrap();
+            one.unwrap();
         }
         is_over.store(true, Relaxed);
     });
