@@ -459,11 +459,9 @@ fn fork_sleeper() {
     match fork() {
         Some(pid) => peer::send(&pid.to_string()),
         None => {
-            // SAFETY: sleeps, and ends the process.
-            unsafe {
-                libc::sleep(50);
-                libc::_exit(0);
-            }
+            // SAFETY: only sleeps, which any child may.
+            unsafe { libc::sleep(50) };
+            exit(true);
         }
     }
 }
@@ -740,15 +738,16 @@ fn vfs_of(db: &Database) -> [String; 2] {
 
 fn vfs_name(connection: &rusqlite::Connection) -> String {
     let mut vfs: *mut rusqlite::ffi::sqlite3_vfs = std::ptr::null_mut();
-    // SAFETY: the connection is open, and the answer is a pointer to a registered VFS, whose
-    // name is C text.
-    let name = unsafe {
-        let question = rusqlite::ffi::SQLITE_FCNTL_VFS_POINTER;
-        let handle = connection.handle();
-        let main = c"main".as_ptr();
-        rusqlite::ffi::sqlite3_file_control(handle, main, question, (&raw mut vfs).cast());
-        std::ffi::CStr::from_ptr((*vfs).zName)
-    };
+    let question = rusqlite::ffi::SQLITE_FCNTL_VFS_POINTER;
+    let (main, answer) = (c"main".as_ptr(), (&raw mut vfs).cast());
+    // SAFETY: the handle is open and not closed here.
+    let handle = unsafe { connection.handle() };
+    // SAFETY: the name is C text, and the answer is a pointer.
+    unsafe { rusqlite::ffi::sqlite3_file_control(handle, main, question, answer) };
+    // SAFETY: a registered VFS lives as long as the program.
+    let name = unsafe { (*vfs).zName };
+    // SAFETY: the name of a VFS is C text.
+    let name = unsafe { std::ffi::CStr::from_ptr(name) };
     name.to_str().unwrap().to_owned()
 }
 
@@ -876,9 +875,9 @@ fn own_connection(args: &[OsString]) {
         for _ in 0..30 {
             let write = || own.execute("INSERT INTO entry VALUES ('own')", []);
             let (done, took) = wait::timed(write);
-            if done.is_err() {
+            if let Err(error) = done {
                 is_over.store(true, Relaxed);
-                done.unwrap();
+                panic!("{error}");
             }
             longest = longest.max(took);
         }
@@ -931,7 +930,8 @@ fn attached_database(args: &[OsString]) {
             if done.is_err() || one.is_err() {
                 is_over.store(true, Relaxed);
             }
-            (done.unwrap(), one.unwrap());
+            done.unwrap();
+            one.unwrap();
         }
         is_over.store(true, Relaxed);
     });
