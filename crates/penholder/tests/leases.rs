@@ -459,9 +459,9 @@ fn fork_sleeper() {
     match fork() {
         Some(pid) => peer::send(&pid.to_string()),
         None => {
-            thread::sleep(Duration::from_secs(50));
-            // SAFETY: ends the process, which is a child of its own.
-            unsafe { libc::_exit(0) }
+            // SAFETY: only sleeps, which any child may.
+            unsafe { libc::sleep(50) };
+            exit(true);
         }
     }
 }
@@ -738,16 +738,16 @@ fn vfs_of(db: &Database) -> [String; 2] {
 
 fn vfs_name(connection: &rusqlite::Connection) -> String {
     let mut vfs: *mut rusqlite::ffi::sqlite3_vfs = std::ptr::null_mut();
-    let (question, main) = (rusqlite::ffi::SQLITE_FCNTL_VFS_POINTER, c"main".as_ptr());
-    // SAFETY: the connection is open.
+    let question = rusqlite::ffi::SQLITE_FCNTL_VFS_POINTER;
+    let (main, answer) = (c"main".as_ptr(), (&raw mut vfs).cast());
+    // SAFETY: the handle is open and not closed here.
     let handle = unsafe { connection.handle() };
-    let answer = (&raw mut vfs).cast();
-    // SAFETY: the handle is this thread's, and the answer is a pointer.
+    // SAFETY: the name is C text, and the answer is a pointer.
     unsafe { rusqlite::ffi::sqlite3_file_control(handle, main, question, answer) };
-    // SAFETY: a registered VFS, which lives as long as the program.
-    let vfs = unsafe { &*vfs };
-    // SAFETY: its name is C text.
-    let name = unsafe { std::ffi::CStr::from_ptr(vfs.zName) };
+    // SAFETY: a registered VFS lives as long as the program.
+    let name = unsafe { (*vfs).zName };
+    // SAFETY: the name of a VFS is C text.
+    let name = unsafe { std::ffi::CStr::from_ptr(name) };
     name.to_str().unwrap().to_owned()
 }
 
@@ -875,9 +875,10 @@ fn own_connection(args: &[OsString]) {
         for _ in 0..30 {
             let write = || own.execute("INSERT INTO entry VALUES ('own')", []);
             let (done, took) = wait::timed(write);
-            // Otherwise the other thread would never end.
-            is_over.store(done.is_err(), Relaxed);
-            done.unwrap();
+            if let Err(error) = done {
+                is_over.store(true, Relaxed);
+                panic!("{error}");
+            }
             longest = longest.max(took);
         }
         is_over.store(true, Relaxed);
