@@ -606,6 +606,10 @@ impl Drop for Session<'_> {
         };
         if self.is_ours() {
             self.context.resources.keep_connection(connection.reset());
+            // After an error everything is released.
+            if let Some(guard) = &self.guard {
+                guard.forgo_lease();
+            }
         } else {
             // The parent's, not even to be closed here.
             mem::forget(connection);
