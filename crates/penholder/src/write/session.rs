@@ -96,16 +96,7 @@ impl<'a> Session<'a> {
             Some(connection) => connection,
             None => open_connection(&context, &deadline)?,
         };
-        if connection.file().is_some() && !guard.is_resumed() {
-            let database = &context.location.path;
-            context.resources.lease.share_words(database, &guard);
-        }
-        if let Some(file) = connection.file()
-            && guard.may_lease()
-            && file.begin_lease()
-        {
-            guard.begin_lease();
-        }
+        begin_lease(&context, &connection, &mut guard);
         let session = Self {
             context,
             deadline,
@@ -565,6 +556,20 @@ impl<'a> Session<'a> {
         };
         hold.ends(self.context.labels(), site, statement.as_deref());
         Ok(released?)
+    }
+}
+
+/// Begins a lease, or goes on with it, if the guard and the connection may have one.
+fn begin_lease(context: &WriteContext<'_>, connection: &WriteConnection, guard: &mut Guard) {
+    let Some(file) = connection.file() else {
+        return;
+    };
+    if !guard.is_resumed() {
+        let database = &context.location.path;
+        context.resources.lease.share_words(database, guard);
+    }
+    if guard.may_lease() && file.begin_lease() {
+        guard.begin_lease();
     }
 }
 
