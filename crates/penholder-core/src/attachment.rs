@@ -5,13 +5,14 @@
 
 use std::mem;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
 
 use crate::acquirer::Acquirer;
 use crate::error::LockError;
-use crate::fair_queue::FairQueue;
+use crate::fair_queue::{FairQueue, Nested};
 use crate::lease_party::LeaseEnd;
 use crate::lock_file::SharedId;
 use crate::lock_options::LockOptions;
@@ -28,6 +29,8 @@ pub(crate) struct Attachment {
     /// Since when a lease keeps the lock while no one has the turn, on the monotonic clock in
     /// nanoseconds; zero if none does.
     kept_since: AtomicU64,
+    /// Whether a thread has the turn, or tries to get it, only to end a lease.
+    is_ending: AtomicBool,
 }
 
 /// What this process is attached to. A fork locks it first, so that the child finds it whole;
@@ -73,6 +76,7 @@ impl Attachment {
             path: path.clone(),
             queue: FairQueue::new(Box::new(acquirer)),
             kept_since: AtomicU64::new(0),
+            is_ending: AtomicBool::new(false),
         });
         entries.push(Entry {
             id,
@@ -103,14 +107,38 @@ impl Attachment {
         self.kept_since.store(since, SeqCst);
     }
 
+    /// Takes the turn within this process if it is free. A thread that only ends a lease has it for
+    /// some microseconds, and is waited for.
+    pub(crate) fn try_take(&self) -> Result<Option<Box<Acquirer>>, Nested> {
+        loop {
+            match self.queue.try_take() {
+                Ok(None) if self.is_ending.load(SeqCst) => thread::yield_now(),
+                taken => return taken,
+            }
+        }
+    }
+
+    /// Ends the lease that keeps the lock, unless someone has the turn to use the lock.
+    pub(crate) fn end_lease_now(&self) {
+        if let Ok(Some(acquirer)) = self.try_take() {
+            self.end_lease_of(acquirer, LeaseEnd::Close);
+        }
+    }
+
     /// Ends the lease that keeps the lock, unless someone has the turn.
     pub(crate) fn end_lease(&self, why: LeaseEnd) {
-        if let Ok(Some(mut acquirer)) = self.queue.try_take() {
-            self.note_kept_since(0);
-            // If the kernel refuses, the next acquisition reports it.
-            let _ = acquirer.end_lease(why);
-            self.queue.give(acquirer);
+        self.is_ending.store(true, SeqCst);
+        if let Ok(Some(acquirer)) = self.queue.try_take() {
+            self.end_lease_of(acquirer, why);
         }
+        self.is_ending.store(false, SeqCst);
+    }
+
+    fn end_lease_of(&self, mut acquirer: Box<Acquirer>, why: LeaseEnd) {
+        self.note_kept_since(0);
+        // If the kernel refuses, the next acquisition reports it.
+        let _ = acquirer.end_lease(why);
+        self.queue.give(acquirer);
     }
 }
 

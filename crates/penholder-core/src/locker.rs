@@ -16,7 +16,6 @@ use crate::fair_queue::{Waiter, Wake};
 use crate::forks;
 use crate::guard::{Guard, Turn};
 use crate::hold_file;
-use crate::lease_party::LeaseEnd;
 use crate::lock_file::{self, Hold};
 use crate::lock_options::{LOCK_FILE_NAME, LockOptions};
 use crate::mailbox::Outcome;
@@ -177,7 +176,7 @@ impl Locker {
         attachment: &Arc<Attachment>,
         may_barge: bool,
     ) -> Result<Option<Guard>, LockError> {
-        let acquirer = match attachment.queue.try_take() {
+        let acquirer = match attachment.try_take() {
             Ok(Some(acquirer)) => acquirer,
             Ok(None) => return Ok(None),
             Err(_nested) => return Err(self.nested_error()),
@@ -245,7 +244,7 @@ impl Locker {
     /// Ends the lease that keeps the lock between two holds, if one does, and releases the lock.
     pub fn end_lease(&self) {
         if let Some(attachment) = self.known_attachment() {
-            attachment.end_lease(LeaseEnd::Close);
+            attachment.end_lease_now();
         }
     }
 
@@ -266,7 +265,7 @@ impl Locker {
         let Ok(attachment) = self.attachment() else {
             return true;
         };
-        match attachment.queue.try_take() {
+        match attachment.try_take() {
             Ok(Some(acquirer)) => Turn::new(attachment, acquirer).acquirer().is_shared(),
             Ok(None) | Err(_) => true,
         }
