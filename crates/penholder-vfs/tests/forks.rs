@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ fn peer() {
         lease_fixture::OUTSIDER_ROLE,
         ("fork_in_lease", fork_in_lease),
         ("fork_among_threads", fork_among_threads),
+        ("fork_beside_background_work", fork_beside_background_work),
     ]);
 }
 
@@ -33,6 +35,39 @@ fn fork(child: impl FnOnce()) -> libc::pid_t {
     let failed = catch_unwind(AssertUnwindSafe(child)).is_err();
     // SAFETY: ends this process without running the parent's destructors.
     unsafe { libc::_exit(i32::from(failed)) }
+}
+
+/// A fork while a thread of penholder is inside SQLite waits until it has come out.
+fn fork_beside_background_work(_: &[OsString]) {
+    lease_fixture::register();
+    let (begun, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            penholder_vfs::in_background(|| {
+                begun.store(true, SeqCst);
+                thread::sleep(Duration::from_millis(300));
+                is_over.store(true, SeqCst);
+            });
+        });
+        while !begun.load(SeqCst) {
+            thread::yield_now();
+        }
+        let child = fork(|| assert!(is_over.load(SeqCst), "forked in the middle"));
+        assert!(is_over.load(SeqCst), "forked in the middle");
+        wait(child);
+    });
+    // Work that forks itself does not wait for itself, and the gate is open afterwards.
+    penholder_vfs::in_background(|| wait(fork(|| {})));
+    wait(fork(|| penholder_vfs::in_background(|| {})));
+}
+
+#[test]
+fn a_fork_waits_for_work_in_the_background() {
+    assert!(
+        Peer::start("fork_beside_background_work", [""; 0])
+            .close()
+            .success()
+    );
 }
 
 /// Waits for a forked child, which must have succeeded.

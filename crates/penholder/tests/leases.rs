@@ -391,9 +391,7 @@ fn write_named(db: &Database, name: &str) {
 }
 
 fn fork_in_every_state(args: &[OsString]) {
-    // Without its thread for checkpoints, which may be inside SQLite at a fork.
-    let options = database_fixture::options().checkpoints(false);
-    let db = options.open(&args[0]).unwrap();
+    let db = database_fixture::options().open(&args[0]).unwrap();
     for _ in 0..10 {
         // Between two writes, with the locks kept.
         burst_until_kept(&db);

@@ -122,7 +122,9 @@ impl Shared {
     /// Runs checkpoints until the handle ends.
     fn serve(&self, location: &Location, options: &OpenOptions, files: &OpenFiles) {
         while self.wait_for_order() {
-            if !self.run(location, options, files) {
+            // A fork waits for it: the child must not inherit SQLite's mutexes locked.
+            let run = || self.run(location, options, files);
+            if !penholder_vfs::in_background(run) {
                 // Another process is at it.
                 thread::sleep(BUSY_PAUSE);
             }
