@@ -19,8 +19,8 @@ use tempfile::TempDir;
 
 use crate::peer::{self, Peer, Role};
 
-/// Registers the VFS of penholder over the VFS that is the default now.
-pub fn register() {
+/// Returns the functions of SQLite that the VFS of penholder calls.
+pub fn api() -> Api {
     type Find = unsafe extern "C" fn(*const c_char) -> *mut ffi::sqlite3_vfs;
     type OurFind = unsafe extern "C" fn(*const c_char) -> *mut Vfs;
     type Register = unsafe extern "C" fn(*mut ffi::sqlite3_vfs, c_int) -> c_int;
@@ -30,13 +30,17 @@ pub fn register() {
     // SAFETY: as above.
     let vfs_register =
         unsafe { mem::transmute::<Register, OurRegister>(ffi::sqlite3_vfs_register) };
-    let api = Api {
+    Api {
         threadsafe: ffi::sqlite3_threadsafe,
         vfs_find,
         vfs_register,
         filename_database: ffi::sqlite3_filename_database,
-    };
-    penholder_vfs::register(&api).unwrap();
+    }
+}
+
+/// Registers the VFS of penholder over the VFS that is the default now.
+pub fn register() {
+    penholder_vfs::register(&api()).unwrap();
 }
 
 /// Returns the file of an open database of a connection: of `main`, or of an attached one.

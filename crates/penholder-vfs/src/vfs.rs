@@ -64,11 +64,12 @@ struct Registered {
 static REGISTERED: AtomicPtr<Registered> = AtomicPtr::new(ptr::null_mut());
 
 /// Registers the VFS under [`NAME`], over the VFS that is SQLite's default now. It does not become
-/// the default itself. Later calls do nothing.
+/// the default itself. Later calls only look whether the default is still the same.
 ///
 /// # Errors
 ///
-/// See [`RegisterError`]. Nothing is registered then.
+/// See [`RegisterError`]. A connection is then to be opened with SQLite's default VFS: a program
+/// that makes another one its default, at any time, wants that.
 pub fn register(api: &Api) -> Result<(), RegisterError> {
     if let Some(made) = made() {
         return enter(made, api);
@@ -97,12 +98,18 @@ fn made() -> Option<*mut Registered> {
 /// out before it puts it in, under a mutex of its own. No lock of ours, because a child that is
 /// forked meanwhile would wait for a thread that it does not have.
 fn enter(made: *mut Registered, api: &Api) -> Result<(), RegisterError> {
+    // SAFETY: `Registered` begins with the VFS.
+    let ours = unsafe { &raw mut (*made).ours };
+    // SAFETY: null asks for the default.
+    let default = unsafe { (api.vfs_find)(ptr::null()) };
+    // SAFETY: ours.
+    if default != unsafe { below(ours) } && default != ours {
+        return Err(RegisterError::OtherVfs);
+    }
     // SAFETY: C text; SQLite's list has a mutex.
     if !unsafe { (api.vfs_find)(NAME.as_ptr()) }.is_null() {
         return Ok(());
     }
-    // SAFETY: `Registered` begins with the VFS.
-    let ours = unsafe { &raw mut (*made).ours };
     // SAFETY: never freed, so it stays where it is for as long as the program runs.
     match unsafe { (api.vfs_register)(ours, 0) } {
         OK => Ok(()),
