@@ -142,7 +142,8 @@ impl Account {
     }
 
     fn pay(&mut self, waited: Duration) {
-        self.debt = (self.debt - nanos(waited)).clamp(DEBT_MIN, DEBT_MAX);
+        let left = self.debt.saturating_sub(nanos(waited));
+        self.debt = left.clamp(DEBT_MIN, DEBT_MAX);
     }
 }
 
@@ -208,5 +209,11 @@ mod tests {
         assert!((0..=TOKENS_MAX).contains(&account.tokens));
         assert!((DEBT_MIN..=DEBT_MAX).contains(&account.debt));
         assert!(account.refilled <= 5 && account.last_trace <= 5 && account.last_write <= 5);
+        mirror.set_account(Account {
+            debt: i64::MIN,
+            ..account
+        });
+        credit(&mirror, GAP);
+        assert_eq!(mirror.account().debt, DEBT_MIN);
     }
 }
