@@ -79,10 +79,11 @@ fn end_leases_of_siblings(file: &DatabaseFile) -> bool {
     ended
 }
 
-/// Ends the leases that have parked locks.
+/// Ends all leases, also those without a parked lock: a transaction that is open would park its
+/// locks when it ends.
 pub(crate) fn end_leases(files: &[Arc<DatabaseFile>]) {
     for file in files {
-        file.yield_parked();
+        file.end_lease();
     }
 }
 
