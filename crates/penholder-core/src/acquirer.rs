@@ -105,7 +105,7 @@ impl Acquirer {
         if let Some(level) = self.file.level(&options.path) {
             return self.file.try_lock_under(options, level);
         }
-        if self.resume(options, may_barge)? {
+        if self.resume(options, may_barge) {
             return Ok(Some(Hold::Flock));
         }
         self.membership.join(options, self.file.identity());
@@ -176,9 +176,9 @@ impl Acquirer {
     }
 
     /// Takes up the lock that was kept, if the slice is not over; otherwise releases it.
-    fn resume(&mut self, options: &LockOptions, may_barge: bool) -> Result<bool, LockError> {
+    fn resume(&mut self, options: &LockOptions, may_barge: bool) -> bool {
         if !self.is_kept() {
-            return Ok(false);
+            return false;
         }
         let is_awaited = self.is_awaited();
         // Strict order holds also among the lockers of one process.
@@ -186,8 +186,19 @@ impl Acquirer {
         let member = self.membership.holding_member();
         let member = member.filter(|_| may_barge || !is_awaited);
         let Some(now) = member.and_then(|(slot, participant)| participant.resume(slot)) else {
-            self.end_lease(LeaseEnd::of_slice(is_awaited))?;
-            return Ok(false);
+            let is_own = self
+                .lease
+                .as_ref()
+                .is_some_and(|lease| lease.is_of(options));
+            let why = if is_own {
+                LeaseEnd::of_slice(is_awaited)
+            } else {
+                // At the end of a slice the party may wait, and a task of another locker must not.
+                LeaseEnd::Other
+            };
+            // A record that cannot be blanked is no reason to refuse the next hold.
+            let _ = self.end_lease(why);
+            return false;
         };
         let is_same = match &mut self.lease {
             Some(lease) if lease.is_of(options) => {
@@ -210,7 +221,7 @@ impl Acquirer {
         self.publish_hold(options, &taken, now, 0);
         self.is_resumed = is_same;
         crate::failpoint!("lease_resumed");
-        Ok(true)
+        true
     }
 
     /// Whether this hold goes on with the lock that the last one of the same locker kept.

@@ -61,3 +61,60 @@ impl Lease {
         self.options.lease.as_deref()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::SeqCst;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::locker::Locker;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// Notes what ended while another locker asked for the lock.
+    #[derive(Debug, Default)]
+    struct Party {
+        is_other_asking: AtomicBool,
+        had_slice: AtomicBool,
+    }
+
+    impl LeaseParty for Party {
+        fn release(&self) {}
+
+        fn ended(&self, lease: &EndedLease) {
+            if self.is_other_asking.load(SeqCst) && lease.why.is_slice() {
+                self.had_slice.store(true, SeqCst);
+            }
+        }
+    }
+
+    /// The party may take some milliseconds at the end of a slice, and a task of the other locker
+    /// must not wait on the thread of its runtime.
+    #[test]
+    fn another_locker_ends_no_slice() {
+        let directory = tempfile::tempdir().unwrap();
+        let party = Arc::new(Party::default());
+        let other = Locker::in_directory(directory.path()).unwrap();
+        let locker = other
+            .clone()
+            .with(|options| options.lease = Some(party.clone()));
+        for _ in 0..200 {
+            let begun = Instant::now();
+            let is_within = |micros| begun.elapsed() < Duration::from_micros(micros);
+            while is_within(1900) {
+                let mut guard = locker.acquire(LONG).unwrap();
+                if guard.may_lease() {
+                    guard.begin_lease();
+                }
+            }
+            while is_within(2100) {
+                std::hint::spin_loop();
+            }
+            party.is_other_asking.store(true, SeqCst);
+            drop(other.acquire(LONG).unwrap());
+            party.is_other_asking.store(false, SeqCst);
+        }
+        assert!(!party.had_slice.load(SeqCst));
+    }
+}
