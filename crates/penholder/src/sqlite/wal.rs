@@ -18,6 +18,7 @@
 //! | [`STEP_ALONE`] or more, and at most [`FEW`] not copied | a passive checkpoint under the lock copies the rest, so that the WAL starts from its beginning |
 //! | [`LONG_FRAMES`] or more | the same, however many are not copied |
 //! | [`TOO_LONG_FRAMES`] or more | the same, and it waits for a checkpoint of another connection |
+//! | [`LONG_FRAMES`] or more, and a reader keeps the rest from being copied | the same once for each [`PINNED_STEP`] frames |
 //!
 //! If the SQLite of this program has the WAL-reset bug, every checkpoint runs before the lock is
 //! released, so that no writer that takes the lock is at work meanwhile.
@@ -47,6 +48,9 @@ const STEP_ALONE: u32 = 1000;
 const LONG_FRAMES: u32 = 4000;
 /// Frames above which a checkpoint under the lock waits for one that is running.
 const TOO_LONG_FRAMES: u32 = 6000;
+/// If a reader keeps the rest of such a WAL from being copied, the next attempt under the lock
+/// comes after so many more frames.
+const PINNED_STEP: u32 = 250;
 /// So many frames are worth a checkpoint of their own.
 const WORTH_COPYING: u32 = 500;
 /// So few frames are copied under the lock: it takes about a millisecond.
@@ -74,10 +78,13 @@ impl Due {
         self.max(other)
     }
 
-    /// Returns what is due after a write under a lease, by the WAL index.
-    pub(crate) fn by_index(frames: WalFrames) -> Self {
+    /// Returns what is due after a write under a lease, by the WAL index. `pinned`: how many frames
+    /// the WAL had when a reader kept the rest from being copied under the lock; zero if none did.
+    pub(crate) fn by_index(frames: WalFrames, pinned: u32) -> Self {
         let WalFrames { all, uncopied } = frames;
-        if all < STEP_ALONE || uncopied == 0 {
+        let is_pinned =
+            pinned >= LONG_FRAMES && (pinned..pinned.saturating_add(PINNED_STEP)).contains(&all);
+        if all < STEP_ALONE || uncopied == 0 || is_pinned {
             Self::NotYet
         } else if uncopied <= FEW || all >= LONG_FRAMES || !may_checkpoint_without_lock() {
             Self::UnderLock
@@ -187,8 +194,13 @@ pub(crate) fn checkpoint_all(connection: &Connection) -> bool {
 /// the rest cannot be copied; if all wrote on meanwhile, the WAL would grow without bounds on
 /// a slow disk.
 ///
-/// So it waits for that one, if the WAL has become too long.
-pub(crate) fn checkpoint_under_lock(connection: &Connection, location: &Location, frames: u32) {
+/// So it waits for that one, if the WAL has become too long. Returns whether a reader keeps the
+/// rest from being copied.
+pub(crate) fn checkpoint_under_lock(
+    connection: &Connection,
+    location: &Location,
+    frames: u32,
+) -> bool {
     let is_too_long = frames >= TOO_LONG_FRAMES;
     let longest = Deadline::after(if is_too_long {
         OTHER_CHECKPOINT_MAX
@@ -198,12 +210,12 @@ pub(crate) fn checkpoint_under_lock(connection: &Connection, location: &Location
     loop {
         penholder_core::failpoint!("checkpointing_under_lock");
         let Ok(done) = checkpoint(connection, Mode::Passive) else {
-            return;
+            return false;
         };
         penholder_core::failpoint!("checkpointed_under_lock");
         if !done.busy || longest.is_over() {
             warn_if_pinned(done, location);
-            return;
+            return !done.busy && !done.is_complete();
         }
         thread::sleep(Duration::from_millis(1));
     }
@@ -255,5 +267,25 @@ mod tests {
         }
         assert_eq!(Due::after(500, 1, false), Due::NotYet);
         assert_eq!(Due::after(1000, 1, false), here(Due::AfterRelease));
+    }
+
+    #[test]
+    fn under_a_lease_a_reader_that_pins_a_long_wal_is_not_met_at_each_write() {
+        let by_index = |all, uncopied, pinned| Due::by_index(WalFrames { all, uncopied }, pinned);
+        let under_lock = Due::UnderLock;
+        for (all, uncopied, pinned, due) in [
+            (999, 900, 0, Due::NotYet),
+            (1000, 400, 0, under_lock),
+            (5000, 4000, 0, under_lock),
+            (5000, 4000, 5000, Due::NotYet),
+            (5249, 4249, 5000, Due::NotYet),
+            (5250, 4250, 5000, under_lock),
+            // The WAL has begun from its start since.
+            (4100, 300, 5000, under_lock),
+            // Short, so it may soon be copied.
+            (1100, 50, 1080, under_lock),
+        ] {
+            assert_eq!(by_index(all, uncopied, pinned), due, "{all} {pinned}");
+        }
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct WriteConnection {
     checked: Cell<Option<Instant>>,
     /// When a checkpoint was last due by the WAL index.
     checkpointed: Cell<Option<Instant>>,
+    /// How many frames the WAL had when a reader kept the rest from being copied; zero if none did.
+    pinned: Cell<u32>,
 }
 
 /// A statement that failed.
@@ -82,6 +84,7 @@ impl WriteConnection {
             file,
             checked: Cell::new(None),
             checkpointed: Cell::new(None),
+            pinned: Cell::new(0),
         })
     }
 
@@ -282,7 +285,7 @@ impl WriteConnection {
     }
 
     fn checkpoint_due_by_index(&self, file: &DatabaseFile) -> Due {
-        let due = Due::by_index(file.wal_frames());
+        let due = Due::by_index(file.wal_frames(), self.pinned.get());
         if due == Due::NotYet {
             return due;
         }
@@ -295,9 +298,11 @@ impl WriteConnection {
         due
     }
 
-    /// Returns how many frames the WAL has after the last commit of this connection.
-    pub(crate) fn wal_frames(&self) -> u32 {
-        self.connection.wal_frames()
+    /// Runs a passive checkpoint while the caller holds the write lock.
+    pub(crate) fn checkpoint_under_lock(&self, location: &Location) {
+        let frames = self.connection.wal_frames();
+        let is_pinned = wal::checkpoint_under_lock(self, location, frames);
+        self.pinned.set(if is_pinned { frames } else { 0 });
     }
 
     /// Forgets which hooks were called, so that what follows shows whether they are ours.

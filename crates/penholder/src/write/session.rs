@@ -20,7 +20,7 @@ use crate::sqlite::checkpointer::CheckpointOf;
 use crate::sqlite::connection;
 use crate::sqlite::query::step;
 use crate::sqlite::sql::{StatementKind, may_change_connection};
-use crate::sqlite::wal::{self, Due};
+use crate::sqlite::wal::Due;
 use crate::sqlite::write_connection::{FailedStatement, WriteConnection};
 use crate::telemetry::{self, HoldSpan, WaitSpan};
 
@@ -515,7 +515,7 @@ impl<'a> Session<'a> {
         resources.note_written();
         if let (Due::UnderLock, Some(connection)) = (due, &connection) {
             let begun = Instant::now();
-            wal::checkpoint_under_lock(connection, self.context.location, connection.wal_frames());
+            connection.checkpoint_under_lock(self.context.location);
             if let Some(file) = connection.file() {
                 // SQLite's write lock was free meanwhile.
                 file.credit_free_time(begun.elapsed());
