@@ -239,6 +239,7 @@ impl Acquirer {
         let Some((slot, participant)) = self.membership.holding_member() else {
             return kernel.unlock(true);
         };
+        slot.note_kept(false);
         participant.end_kept(slot);
         participant.release(slot, &mut kernel, QueuePolicy::Fifo, || false)
     }
@@ -399,6 +400,7 @@ impl Acquirer {
         };
         self.outsider.store(0, Relaxed);
         slot.clear_statement();
+        slot.note_kept(false);
         if slot.has_outsider_with_write_lock() {
             slot.clear_outsider();
         }
@@ -408,7 +410,9 @@ impl Acquirer {
             slot.count_as_holder(Counter::Contended);
         }
         let pid = |index| slot.pid(index);
-        let (dead, absent) = (taken.recovered.map(pid), taken.passed_over.map(pid));
+        // One that ended between two holds left nothing half done.
+        let recovered = taken.recovered.filter(|&index| !slot.is_kept(index));
+        let (dead, absent) = (recovered.map(pid), taken.passed_over.map(pid));
         if let Some(dead) = dead {
             self.record_event(options, EventKind::Recovery, dead, waited);
             self.recovered = u32::try_from(dead).ok();
@@ -590,6 +594,7 @@ impl Acquirer {
             return None;
         }
         participant.keep_held(slot);
+        slot.note_kept(true);
         lease.is_kept = true;
         crate::failpoint!("lease_kept");
         Some(participant.released_at())

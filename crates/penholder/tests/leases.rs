@@ -533,6 +533,8 @@ fn a_process_that_exits_during_a_lease_leaves_no_lock() {
         assert!(is_lock_free(&fixture.path()));
         insert(&db, "next").unwrap();
     }
+    let recoveries = db.status().unwrap().counters.recoveries;
+    assert_eq!(recoveries, 0, "none of them crashed in a write");
     drop(db);
     plain_sqlite::assert_integrity(&fixture.path());
 }

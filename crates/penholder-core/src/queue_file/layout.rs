@@ -128,9 +128,11 @@ const UNTIL_AT: usize = 16;
 const WOKEN_AT: usize = 24;
 const KEEPER_AT: usize = 32;
 const TICKET_AT: usize = 40;
-/// Of an occupant: pid, start time, pid namespace, command line, label.
+/// Of an occupant: pid, start time, pid namespace, whether it keeps the lock between two holds,
+/// command line, label.
 const OCCUPANT_AT: usize = 64;
 const OCCUPANT_LEN: usize = 256;
+pub(super) const KEEPS_AT: usize = 24;
 pub(super) const CMD_AT: usize = 32;
 pub(super) const CMD_LEN: usize = 128;
 pub(super) const LABEL_AT: usize = CMD_AT + CMD_LEN;

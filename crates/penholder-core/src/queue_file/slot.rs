@@ -21,8 +21,8 @@ use super::histogram::{Histogram, bucket};
 use super::keeper_word::{self, KeeperWord};
 use super::layout::{
     self, AT_BATCH_SIZE, AT_COMMIT_TIME, AT_OUTSIDER, AT_ROTOR, BLOCK_SLOTS, BLOCKS, CMD_AT,
-    CMD_LEN, EVENT_LABEL_AT, EVENT_LABEL_LEN, EVENT_TEXT_LEN, EVENTS, GROWTH_BYTE, LABEL_AT,
-    LABEL_LEN, LIVENESS_FIRST_BYTE, OUTSIDER_CMD_AT, liveness_byte, path_of,
+    CMD_LEN, EVENT_LABEL_AT, EVENT_LABEL_LEN, EVENT_TEXT_LEN, EVENTS, GROWTH_BYTE, KEEPS_AT,
+    LABEL_AT, LABEL_LEN, LIVENESS_FIRST_BYTE, OUTSIDER_CMD_AT, liveness_byte, path_of,
 };
 use super::mapped_file::{Block, MappedFile};
 use super::outsider::{OutsiderRecord, WRITE_LOCK, read_outsider};
@@ -280,6 +280,7 @@ impl Slot {
         let at = layout::occupant(self.index);
         self.own(at + 8).store(identity.start.unwrap_or(0), SeqCst);
         self.own(at + 16).store(identity.pidns.unwrap_or(0), SeqCst);
+        self.note_kept(false);
         let text = self.block.u64s(at + CMD_AT, CMD_LEN);
         write_text(text, &identity.cmd);
         self.set_label(label);
@@ -375,6 +376,20 @@ impl Slot {
         let at = layout::occupant(slot);
         self.block(slot)
             .map_or(0, |block| block.u64(at).load(SeqCst))
+    }
+
+    /// Notes whether this process keeps the lock between two holds. It costs a nanosecond: a process
+    /// that ends finds all of its stores done.
+    pub(crate) fn note_kept(&self, is_kept: bool) {
+        let at = layout::occupant(self.index) + KEEPS_AT;
+        self.own(at).store(is_kept.into(), Relaxed);
+    }
+
+    /// Whether the present or last occupant of a slot noted that it keeps the lock between two holds.
+    pub(crate) fn is_kept(&self, slot: SlotIndex) -> bool {
+        let at = layout::occupant(slot) + KEEPS_AT;
+        self.block(slot)
+            .is_some_and(|block| block.u64(at).load(SeqCst) == 1)
     }
 
     /// Returns a handle that wakes the thread that sleeps in this slot.
