@@ -101,8 +101,11 @@ impl Mirror {
             return;
         };
         let value = u64::from(index.mark(number)) << shift;
-        let kept = self.load(at) & !(u64::from(u32::MAX) << shift);
-        self.store(at, kept | value);
+        let half = u64::from(u32::MAX) << shift;
+        // Another reader may note the other mark of the word at this moment.
+        let _ = self
+            .word(at)
+            .fetch_update(SeqCst, SeqCst, |both| Some(both & !half | value));
     }
 
     /// Notes all read marks.
@@ -212,4 +215,44 @@ fn place_of_mark(number: usize) -> Option<(usize, u32)> {
 #[expect(clippy::cast_possible_truncation, reason = "the lower half is wanted")]
 fn low(word: u64) -> u32 {
     word as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
+    use super::*;
+
+    /// A WAL index whose read marks all have this value.
+    fn index_with_marks(value: u32) -> WalIndex {
+        let words: &'static mut [u32; 64] = Box::leak(Box::new([value; 64]));
+        WalIndex::of_words(words)
+    }
+
+    #[test]
+    fn two_readers_note_two_marks_of_one_word() {
+        let words: Vec<_> = (0..MIRROR_WORDS).map(|_| AtomicU64::new(0)).collect();
+        let mirror = Mirror::new(Arc::new(words)).unwrap();
+        let indexes = || [3, 4].map(index_with_marks);
+        let is_over = AtomicBool::new(false);
+        let lost = thread::scope(|scope| {
+            scope.spawn(|| {
+                for index in indexes().iter().cycle() {
+                    mirror.note_mark(index, 2);
+                    if is_over.load(SeqCst) {
+                        break;
+                    }
+                }
+            });
+            // Some tenths of a second: the threads may have one processor.
+            let lost = indexes().iter().cycle().take(300_000).any(|index| {
+                mirror.note_mark(index, 1);
+                (0..30).any(|_| mirror.has_foreign_mark(index, 1))
+            });
+            is_over.store(true, SeqCst);
+            lost
+        });
+        assert!(!lost, "a mark that was noted is gone");
+    }
 }

@@ -41,6 +41,13 @@ impl WalIndex {
         NonNull::new(region.cast()).map(Self)
     }
 
+    /// Makes it of memory of a test.
+    #[cfg(test)]
+    pub(crate) fn of_words(words: &'static mut [u32; 64]) -> Self {
+        const { assert!(WORDS <= 64) };
+        Self(NonNull::from(words).cast())
+    }
+
     fn words(&self) -> &[AtomicU32; WORDS] {
         // SAFETY: mapped, see `new`; a region has 32 KB and is aligned to pages.
         unsafe { self.0.as_ref() }
