@@ -85,6 +85,9 @@ fn run_alone(session: &Session<'_>, mut one: ClaimedWrite) {
     if session.is_ours() {
         // A failed write may have left its transaction open, for the next one to fall into.
         session.roll_back();
+        if result.is_err() {
+            session.forgo_lease();
+        }
         one.finish(result);
     }
 }

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 
 use super::connection;
 use super::open_files::OpenFiles;
-use super::wal::{self, Mode};
+use super::wal::{self, Mode, Progress};
 use crate::error::Result;
 use crate::location::Location;
 use crate::mutex::lock;
@@ -19,6 +19,8 @@ use crate::options::OpenOptions;
 
 /// How long the thread waits if another connection was in the way.
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
+/// How long it waits if no checkpoint can be run, for lack of descriptors for example.
+const FAILED_PAUSE: Duration = Duration::from_millis(20);
 
 /// Runs passive checkpoints on a connection of its own: the writing connection is in use
 /// again as soon as the lock is free.
@@ -122,11 +124,11 @@ impl Shared {
     /// Runs checkpoints until the handle ends.
     fn serve(&self, location: &Location, options: &OpenOptions, files: &OpenFiles) {
         while self.wait_for_order() {
-            // A fork waits for it: the child must not inherit SQLite's mutexes locked.
-            let run = || self.run(location, options, files);
-            if !penholder_vfs::in_background(run) {
+            match self.run(location, options, files) {
+                Some(done) if !done.busy => {}
                 // Another process is at it.
-                thread::sleep(BUSY_PAUSE);
+                Some(_) => thread::sleep(BUSY_PAUSE),
+                None => thread::sleep(FAILED_PAUSE),
             }
             self.is_wanted.store(false, Relaxed);
         }
@@ -145,28 +147,34 @@ impl Shared {
         !orders.is_ended
     }
 
-    /// Returns `false` if another connection was in the way.
-    fn run(&self, location: &Location, options: &OpenOptions, files: &OpenFiles) -> bool {
+    /// Returns what the checkpoint did; `None` if it failed, or if another thread runs one.
+    fn run(
+        &self,
+        location: &Location,
+        options: &OpenOptions,
+        files: &OpenFiles,
+    ) -> Option<Progress> {
         let mut connection = match self.connection.try_lock() {
             Ok(connection) => connection,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return false,
+            Err(TryLockError::WouldBlock) => return None,
         };
-        // A connection that fails is closed, and the next checkpoint opens another.
-        let open = connection
-            .take()
-            .map_or_else(|| open(location, options, files), Ok);
-        let Ok(open) = open else {
-            return false;
-        };
-        penholder_core::failpoint!("checkpointing");
-        let Ok(done) = wal::checkpoint(&open, Mode::Passive) else {
-            return false;
-        };
-        penholder_core::failpoint!("checkpointed");
+        // A fork waits for what is inside SQLite, and for nothing else: an event runs code of the
+        // application, which may wait for a thread that forks.
+        let done = penholder_vfs::in_background(|| {
+            // A connection that fails is closed, and the next checkpoint opens another.
+            let open = connection
+                .take()
+                .map_or_else(|| open(location, options, files), Ok)
+                .ok()?;
+            penholder_core::failpoint!("checkpointing");
+            let done = wal::checkpoint(&open, Mode::Passive).ok()?;
+            penholder_core::failpoint!("checkpointed");
+            *connection = Some(open);
+            Some(done)
+        })?;
         wal::warn_if_pinned(done, location);
-        *connection = Some(open);
-        !done.busy
+        Some(done)
     }
 }
 

@@ -79,6 +79,7 @@ impl LeaseParty for ConnectionLease {
     fn ended(&self, lease: &EndedLease) {
         let Kept { file, words } = self.kept();
         if let Some(words) = words {
+            words.touch();
             count(&words, lease);
         }
         if let Some(file) = file.filter(|_| lease.why.is_slice()) {
