@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use penholder_testkit::lease_fixture::{
     self, LeaseConnection, LeaseFixture, file_of, open_with, row_of,
@@ -398,6 +398,11 @@ fn connections_that_only_read() {
 fn two_writers_in_turn_and_a_pool_of_readers() {
     let fixture = LeaseFixture::new();
     let (a, b) = (fixture.open(), fixture.open());
+    for writer in [&a, &b] {
+        // A reader that finds the header half written takes WRITE for a moment.
+        writer.busy_timeout(Duration::from_secs(30)).unwrap();
+    }
+    let limit = Instant::now() + Duration::from_secs(60);
     std::thread::scope(|scope| {
         let readers: Vec<_> = (0..3)
             .map(|_| {
@@ -408,6 +413,7 @@ fn two_writers_in_turn_and_a_pool_of_readers() {
                         let row = reader.row("SELECT count(*) FROM r");
                         let count: u32 = row.parse().unwrap();
                         assert!(count >= last);
+                        assert!(Instant::now() < limit, "{count} rows");
                         last = count;
                     }
                 })
