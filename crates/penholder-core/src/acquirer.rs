@@ -62,7 +62,7 @@ pub(crate) struct Acquirer {
     outsider: AtomicU32,
     /// What may be kept after this hold, or is kept after the last one.
     lease: Option<Lease>,
-    /// Whether this hold goes on with a lock that was kept.
+    /// Whether this hold goes on with a lock that was kept, right after the last one.
     is_resumed: bool,
     /// The length of the lock file, as of the last time that its lock was taken.
     length: u64,
@@ -219,12 +219,14 @@ impl Acquirer {
             passed_over: None,
         };
         self.publish_hold(options, &taken, now, 0);
-        self.is_resumed = is_same;
+        let member = self.membership.holding_member();
+        self.is_resumed = is_same && member.is_some_and(|(_, participant)| participant.came_back());
         crate::failpoint!("lease_resumed");
         true
     }
 
-    /// Whether this hold goes on with the lock that the last one of the same locker kept.
+    /// Whether this hold goes on with the lock that the last one of the same locker kept, right
+    /// after that one.
     pub(crate) fn is_resumed(&self) -> bool {
         self.is_resumed
     }

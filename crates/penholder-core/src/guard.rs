@@ -164,7 +164,8 @@ impl Guard {
         }
     }
 
-    /// Returns whether this hold goes on with the lock that the last one of this locker kept.
+    /// Returns whether this hold goes on with the lock that the last one of this locker kept, right
+    /// after that one.
     #[must_use]
     pub fn is_resumed(&self) -> bool {
         let acquirer = self.turn.acquirer.as_ref();

@@ -479,6 +479,11 @@ impl Participant {
         self.is_soon
     }
 
+    /// Returns whether the lock was taken right after our last release.
+    pub(crate) fn came_back(&self) -> bool {
+        self.is_quick
+    }
+
     /// Notes how soon after our last release the lock is wanted again.
     fn note_gap(&mut self, now: Moment) {
         let (gap, is_exact) = now.since(self.released);
