@@ -55,21 +55,33 @@ pub(super) fn remove(memory: &impl Memory, slot: SlotIndex) {
     memory.clear_bits(Word::Queue(slot.group()), slot.bit());
 }
 
-/// Returns the waiter with the lowest ticket, dead or alive.
-fn lowest(memory: &impl Memory) -> Option<SlotIndex> {
-    waiters(memory).min_by_key(|&slot| memory.load(Word::Ticket(slot)))
-}
-
-/// Returns the first waiter that can be served; the dead and the overdue before it lose
-/// their place.
+/// Returns the first waiter that can be served; the overdue, and the dead before it, lose their
+/// place.
+///
+/// Bounded also if bits of waiters that do not exist are set again and again meanwhile: each look
+/// goes through the waiters once, and there are no more looks than slots.
 pub(super) fn first(memory: &impl Memory) -> Option<SlotIndex> {
-    loop {
-        let slot = lowest(memory)?;
-        if !is_overdue(memory, slot, memory.now()) && memory.lives(slot) {
+    for _ in 0..memory.groups() * 64 {
+        let slot = lowest_in_time(memory)?;
+        if memory.lives(slot) {
             return Some(slot);
         }
         remove(memory, slot);
     }
+    None
+}
+
+/// Returns the waiter with the lowest ticket, dead or alive, and removes the overdue.
+fn lowest_in_time(memory: &impl Memory) -> Option<SlotIndex> {
+    let now = memory.now();
+    let in_time = waiters(memory).filter(|&slot| {
+        let is_overdue = is_overdue(memory, slot, now);
+        if is_overdue {
+            remove(memory, slot);
+        }
+        !is_overdue
+    });
+    in_time.min_by_key(|&slot| memory.load(Word::Ticket(slot)))
 }
 
 /// Returns how many waiters are before this one, without the overdue, which are not served.
