@@ -3,7 +3,7 @@
 //!
 //! It is a file of its own, because on some systems a lock on a byte and the `flock` of the ancestor
 //! would exclude each other in one file. It is empty, it is created when a process first works under
-//! a hold, and nothing ever replaces or deletes it: whoever does lets the next process in beside the
+//! a hold, and nothing ever replaces or deletes it: a process that does so lets the next one in beside the
 //! one that has the former file.
 
 use std::ffi::OsString;

@@ -118,7 +118,7 @@ impl MappedFile {
     /// file since they were made.
     pub(super) fn publish(&self, blocks: usize) {
         let length = layout::length(blocks) as u64;
-        // First: whoever reads the number of slots finds the length that goes with it.
+        // First: a process that reads the number of slots finds the length that goes with it.
         self.u64(AT_LENGTH).fetch_max(length, SeqCst);
         let slots = (blocks * BLOCK_SLOTS) as u64;
         self.u64(AT_SLOTS).fetch_max(slots, SeqCst);
