@@ -99,10 +99,11 @@ fn settled_use(pid: u32, location: &Location) -> Option<FormerUse> {
     if let Some(found) = former_use(pid, location) {
         return (former_use(pid, location) == Some(found)).then_some(found);
     }
+    // The descriptors of one process are read faster than the locks of all.
     let has_other_index = || {
-        with_database(location).contains(&pid)
+        has_moved_index(pid, location)
+            && with_database(location).contains(&pid)
             && !with_index(location).contains(&pid)
-            && has_moved_index(pid, location)
     };
     if !has_other_index() || !connection::is_wal_by_header(location) {
         return None;

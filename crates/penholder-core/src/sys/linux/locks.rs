@@ -29,6 +29,15 @@ const ALWAYS: usize = 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TableName(String);
 
+impl TableName {
+    /// Returns the lock of a line, if it is on this file. A table of thousands of lines is mostly
+    /// about other files: only what may match is parsed.
+    fn lock_in<'a>(&self, line: &'a str) -> Option<Lock<'a>> {
+        let lock = line.contains(&self.0).then(|| parse_lock(line))??;
+        (lock.file == self.0).then_some(lock)
+    }
+}
+
 /// Returns the name of a file in the tables. The file is not opened, because closing
 /// a database file would drop SQLite's locks on it.
 pub(crate) fn table_name(path: &Path) -> Option<TableName> {
@@ -90,7 +99,7 @@ fn parse_lock(line: &str) -> Option<Lock<'_>> {
     })
 }
 
-/// Returns the pid of the first lock in `/proc/locks` that matches, if there is one.
+/// Returns the pid of the first lock on a file in `/proc/locks` that matches, if there is one.
 ///
 /// One read returns the table of one moment, about 4 KB of it. A longer table comes
 /// in pieces, between which other processes lock and unlock, and the kernel continues
@@ -100,10 +109,11 @@ fn parse_lock(line: &str) -> Option<Lock<'_>> {
 /// # Errors
 ///
 /// The table cannot be read.
-fn find(matches: impl Fn(&Lock<'_>) -> bool) -> io::Result<Option<i64>> {
+fn find(file: &TableName, matches: impl Fn(&Lock<'_>) -> bool) -> io::Result<Option<i64>> {
     for _ in 0..READINGS_MAX {
         let (table, in_one_piece) = read_table()?;
-        if let Some(lock) = table.lines().filter_map(parse_lock).find(&matches) {
+        let mut locks = table.lines().filter_map(|line| file.lock_in(line));
+        if let Some(lock) = locks.find(&matches) {
             return Ok(Some(lock.taker));
         }
         if in_one_piece {
@@ -135,7 +145,7 @@ fn read_table() -> io::Result<(String, bool)> {
 
 /// Returns whether a process holds a `flock` on the file.
 pub(crate) fn flock_on(file: &TableName) -> Seen {
-    let found = find(|lock| lock.kind == "FLOCK" && lock.file == file.0);
+    let found = find(file, |lock| lock.kind == "FLOCK");
     match found {
         Ok(Some(taker)) => Seen::Held {
             taker: u32::try_from(taker).ok().filter(|&pid| pid > 0),
@@ -149,11 +159,8 @@ pub(crate) fn flock_on(file: &TableName) -> Seen {
 /// locks the pid in the table is the owner's.
 pub(crate) fn posix_owner(path: &Path, byte: u64) -> Option<u32> {
     let file = table_name(path)?;
-    let found = find(|lock| {
-        lock.kind == "POSIX"
-            && lock.exclusive
-            && lock.file == file.0
-            && (lock.first..=lock.last).contains(&byte)
+    let found = find(&file, |lock| {
+        lock.kind == "POSIX" && lock.exclusive && (lock.first..=lock.last).contains(&byte)
     });
     let owner = u32::try_from(found.ok()??).ok();
     owner.filter(|&pid| pid > 0)
@@ -169,12 +176,13 @@ pub(crate) fn locks_on<const N: usize>(files: [&Path; N]) -> [Vec<LockSeen>; N] 
         let Ok((table, in_one_piece)) = read_table() else {
             break;
         };
-        for lock in table.lines().filter_map(parse_lock) {
-            let is_on = |name: &Option<TableName>| name.as_ref().is_some_and(|n| n.0 == lock.file);
-            if let (Some(place), Some(seen)) = (names.iter().position(is_on), seen(&lock))
-                && !found[place].contains(&seen)
-            {
-                found[place].push(seen);
+        for (name, found) in names.iter().zip(&mut found) {
+            let Some(name) = name else { continue };
+            let locks = table.lines().filter_map(|line| name.lock_in(line));
+            for seen in locks.filter_map(|lock| seen(&lock)) {
+                if !found.contains(&seen) {
+                    found.push(seen);
+                }
             }
         }
         if in_one_piece {
@@ -206,8 +214,8 @@ pub(crate) fn posix_sharers(path: &Path, bytes: &RangeInclusive<u64>) -> Vec<u32
     let (table, _in_one_piece) = read_table().unwrap_or_default();
     let mut pids: Vec<u32> = table
         .lines()
-        .filter_map(parse_lock)
-        .filter(|lock| lock.kind == "POSIX" && !lock.exclusive && lock.file == file.0)
+        .filter_map(|line| file.lock_in(line))
+        .filter(|lock| lock.kind == "POSIX" && !lock.exclusive)
         .filter(|lock| lock.first <= *bytes.end() && lock.last >= *bytes.start())
         .filter_map(|lock| u32::try_from(lock.taker).ok().filter(|&pid| pid > 0))
         .collect();
