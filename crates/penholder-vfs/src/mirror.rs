@@ -31,6 +31,7 @@ const AT_GAPS: usize = 32;
 const AT_GAPS_USED: usize = 33;
 const AT_FOREIGN_WRITES: usize = 34;
 const AT_FOREIGN_MARKS: usize = 35;
+const AT_UNUSED: usize = 37;
 
 const HEADER_IS_VALID: u64 = 1;
 const IS_TRACED: u64 = 2;
@@ -57,8 +58,11 @@ pub(crate) struct Account {
     pub(crate) debt: i64,
     /// When tokens were last added: monotonic nanoseconds, as all of these.
     pub(crate) refilled: u64,
+    /// When one wrote in a gap.
     pub(crate) last_write: u64,
     pub(crate) last_trace: u64,
+    /// How many gaps in a row none used, while there were traces.
+    pub(crate) unused: u64,
 }
 
 impl Mirror {
@@ -185,6 +189,7 @@ impl Mirror {
             refilled: self.load(AT_REFILLED),
             last_write: self.load(AT_LAST_WRITE),
             last_trace: self.load(AT_LAST_TRACE),
+            unused: self.load(AT_UNUSED),
         }
     }
 
@@ -194,6 +199,7 @@ impl Mirror {
         self.store(AT_REFILLED, account.refilled);
         self.store(AT_LAST_WRITE, account.last_write);
         self.store(AT_LAST_TRACE, account.last_trace);
+        self.store(AT_UNUSED, account.unused);
     }
 
     pub(crate) fn count_gap(&self, was_used: bool) {
