@@ -104,11 +104,6 @@ impl Plan {
             assert_eq!(words.as_ref().len(), DATABASE_WORDS);
             let _ = words.is_current();
         }
-        if let Some(keeper) = guard.keeper_word() {
-            let wakes = keeper.wakes();
-            keeper.wake();
-            assert_ne!(keeper.wakes(), wakes);
-        }
         guard.note_statement("UPDATE t SET n = 1");
         guard.set_call_site(std::panic::Location::caller());
         guard.release().unwrap();

@@ -15,7 +15,7 @@ use crate::keeper;
 use crate::lock_file::Hold;
 use crate::lock_options::LockOptions;
 use crate::mailbox::{Claim, RemoteRequest};
-use crate::queue_file::{BatchSize, Combining, DatabaseWords, KeeperWord, Slot};
+use crate::queue_file::{BatchSize, Combining, DatabaseWords, Slot};
 use crate::status::SqliteHolder;
 use crate::turnstile::{self, QueuePolicy};
 
@@ -376,12 +376,6 @@ impl Guard {
     #[must_use]
     pub fn database_words(&self, device: u64, inode: u64) -> Option<DatabaseWords> {
         self.slot()?.database_words(device, inode)
-    }
-
-    /// Returns the word that this process's keeper sleeps on; `None` without a queue file.
-    #[must_use]
-    pub fn keeper_word(&self) -> Option<KeeperWord> {
-        self.slot().map(Slot::keeper_word)
     }
 
     // ---- statistics ------------------------------------------------------------

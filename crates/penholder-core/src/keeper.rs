@@ -37,6 +37,33 @@ const REFUSED: u32 = 3;
 
 static WORD: AtomicU32 = AtomicU32::new(NONE);
 
+/// The word, and how a thread sleeps on it. The kernel's is replaced in the model of the tests.
+trait SleepWord {
+    fn load(&self) -> u32;
+    fn swap(&self, new: u32) -> u32;
+    /// Sleeps while it has this value, for a bounded time.
+    fn wait(&self, value: u32);
+    fn wake(&self);
+}
+
+impl SleepWord for AtomicU32 {
+    fn load(&self) -> u32 {
+        self.load(SeqCst)
+    }
+
+    fn swap(&self, new: u32) -> u32 {
+        self.swap(new, SeqCst)
+    }
+
+    fn wait(&self, value: u32) {
+        futex::wait(self, value, SLEEP_MAX);
+    }
+
+    fn wake(&self) {
+        futex::wake(self);
+    }
+}
+
 /// Starts the thread, if it does not run; `false` if there is none.
 pub(crate) fn start() -> bool {
     match WORD.load(SeqCst) {
@@ -59,8 +86,12 @@ pub(crate) fn start() -> bool {
 
 /// Tells the thread that a lock is kept.
 pub(crate) fn watch() {
-    if WORD.load(SeqCst) == ASLEEP && WORD.swap(AWAKE, SeqCst) == ASLEEP {
-        futex::wake(&WORD);
+    wake_up(&WORD);
+}
+
+fn wake_up(word: &impl SleepWord) {
+    if word.load() == ASLEEP && word.swap(AWAKE) == ASLEEP {
+        word.wake();
     }
 }
 
@@ -79,14 +110,19 @@ fn run() {
             thread::sleep(pause.clamp(PAUSE_MIN, PAUSE_MAX));
             continue;
         }
-        WORD.store(ASLEEP, SeqCst);
-        // One may have been kept since the last look, by a thread that saw `AWAKE`.
-        if end_idle_leases().is_none() {
-            futex::wait(&WORD, ASLEEP, SLEEP_MAX);
-        }
-        WORD.store(AWAKE, SeqCst);
+        sleep(&WORD, || end_idle_leases().is_some());
         empty_looks = 0;
     }
+}
+
+/// Sleeps until a lock is kept.
+fn sleep(word: &impl SleepWord, has_lease: impl FnOnce() -> bool) {
+    word.swap(ASLEEP);
+    // One may have been kept since the last look, by a thread that saw `AWAKE`.
+    if !has_lease() {
+        word.wait(ASLEEP);
+    }
+    word.swap(AWAKE);
 }
 
 /// Ends the leases that are idle for long enough; returns when the next one will be, if there is
@@ -106,4 +142,76 @@ fn end_idle_leases() -> Option<Duration> {
         }
     }
     next.map(|next| Duration::from_nanos(next - now))
+}
+
+#[cfg(test)]
+mod tests {
+    use shuttle::sync::atomic::AtomicUsize;
+    use shuttle::sync::{Arc, Condvar, Mutex};
+
+    use super::*;
+
+    /// As the kernel's, but only a wake-up ends a sleep: a lost one leaves the thread asleep for
+    /// ever, which `shuttle` reports.
+    struct ModelWord {
+        value: Mutex<u32>,
+        woken: Condvar,
+    }
+
+    impl SleepWord for ModelWord {
+        fn load(&self) -> u32 {
+            *self.value.lock().unwrap()
+        }
+
+        fn swap(&self, new: u32) -> u32 {
+            std::mem::replace(&mut self.value.lock().unwrap(), new)
+        }
+
+        fn wait(&self, value: u32) {
+            let seen = self.value.lock().unwrap();
+            if *seen == value {
+                drop(self.woken.wait(seen).unwrap());
+            }
+        }
+
+        fn wake(&self) {
+            let _seen = self.value.lock().unwrap();
+            self.woken.notify_one();
+        }
+    }
+
+    #[test]
+    fn no_lease_is_left_while_the_thread_sleeps() {
+        const LEASES: usize = 3;
+        let scenario = || {
+            let word = Arc::new(ModelWord {
+                value: Mutex::new(AWAKE),
+                woken: Condvar::new(),
+            });
+            let kept = Arc::new(AtomicUsize::new(0));
+            let writers = [(); LEASES].map(|()| {
+                let (word, kept) = (Arc::clone(&word), Arc::clone(&kept));
+                shuttle::thread::spawn(move || {
+                    kept.fetch_add(1, SeqCst);
+                    wake_up(&*word);
+                })
+            });
+            let mut ended = 0;
+            while ended < LEASES {
+                let mut end_all = || {
+                    let found = kept.swap(0, SeqCst);
+                    ended += found;
+                    found > 0
+                };
+                if !end_all() {
+                    sleep(&*word, end_all);
+                }
+            }
+            for writer in writers {
+                writer.join().unwrap();
+            }
+        };
+        shuttle::check_random(scenario, 3_000);
+        shuttle::check_pct(scenario, 3_000, 3);
+    }
 }

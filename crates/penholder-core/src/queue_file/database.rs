@@ -268,7 +268,6 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
     use std::sync::Barrier;
-    use std::time::Duration;
 
     use super::*;
     use crate::queue_file::Slot;
@@ -363,20 +362,5 @@ mod tests {
         drop(slot);
         assert!(!words.is_current());
         assert_eq!(words.as_ref().len(), WORDS);
-    }
-
-    #[test]
-    fn a_keeper_is_woken_by_another_slot() {
-        let directory = tempfile::tempdir().unwrap();
-        let [one, other] = [(); 2].map(|()| slot(directory.path()));
-        let keeper = one.keeper_word();
-        let seen = keeper.wakes();
-        let waiting = thread::spawn(move || {
-            while keeper.wakes() == seen {
-                keeper.wait(seen, Duration::from_secs(60));
-            }
-        });
-        other.wake_keeper(one.index());
-        waiting.join().unwrap();
     }
 }

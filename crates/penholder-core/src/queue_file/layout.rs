@@ -122,11 +122,10 @@ pub(super) const BLOCK_LEN: usize = RECORDS_LEN + BLOCK_SLOTS * mailbox::LENGTH;
 
 // Within a record. What a waiter needs is a cache line: how often it was woken and whether it
 // sleeps (32 bits each), since when and until when it waits, when it was woken to take the lock,
-// how often its keeper was woken and whether that sleeps (32 bits each), its ticket.
+// a word that is reserved, its ticket.
 const SINCE_AT: usize = 8;
 const UNTIL_AT: usize = 16;
 const WOKEN_AT: usize = 24;
-const KEEPER_AT: usize = 32;
 const TICKET_AT: usize = 40;
 /// Of an occupant: pid, start time, pid namespace, whether it keeps the lock between two holds,
 /// command line, label.
@@ -171,12 +170,6 @@ pub(super) fn slot_word(word: Word) -> Option<(SlotIndex, usize)> {
 /// occupant is woken.
 pub(super) fn record(slot: SlotIndex) -> usize {
     slot.number() % BLOCK_SLOTS * RECORD_LEN
-}
-
-/// Returns the offset, within its block, of the word by which the keeper of a slot's occupant is
-/// woken.
-pub(super) fn keeper(slot: SlotIndex) -> usize {
-    record(slot) + KEEPER_AT
 }
 
 /// Returns the offset of the description of the slot's occupant within the block.

@@ -9,7 +9,7 @@
 //! | `mapped_file` | the head and the blocks of slots that this process has mapped |
 //! | `slot` | this process's slot: the turnstile's memory, and what others read of us |
 //! | `requests` | remote requests in the mailboxes of the slots |
-//! | `waker`, `keeper_word` | waking a thread of this process that sleeps in its slot; the keeper of a process |
+//! | `waker` | waking a thread of this process that sleeps in its slot |
 //! | `database` | what the processes that use a database share |
 //! | `build` | building the file, and building it again |
 //! | `header`, `fault` | the beginning of the file; why a file is not used |
@@ -24,7 +24,6 @@ mod event;
 mod fault;
 mod header;
 mod histogram;
-mod keeper_word;
 mod layout;
 mod mapped_file;
 mod outsider;
@@ -43,7 +42,6 @@ pub(crate) use event::EventRecord;
 pub use fault::QueueFileFault;
 pub use header::QueueFileHeader;
 pub(crate) use histogram::{BUCKETS, Histogram, bucket_starts};
-pub use keeper_word::KeeperWord;
 pub(crate) use layout::path_of;
 pub(crate) use outsider::{OutsiderRecord, WRITE_LOCK};
 pub use requests::{Combining, Withdrawal};

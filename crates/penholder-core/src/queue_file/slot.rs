@@ -18,7 +18,6 @@ use super::database::{DatabaseWords, Databases};
 use super::event::{EventRecord, event_count, place_for, read_event};
 use super::header;
 use super::histogram::{Histogram, bucket};
-use super::keeper_word::{self, KeeperWord};
 use super::layout::{
     self, AT_BATCH_SIZE, AT_COMMIT_TIME, AT_OUTSIDER, AT_ROTOR, BLOCK_SLOTS, BLOCKS, CMD_AT,
     CMD_LEN, EVENT_LABEL_AT, EVENT_LABEL_LEN, EVENT_TEXT_LEN, EVENTS, GROWTH_BYTE, KEEPS_AT,
@@ -395,19 +394,6 @@ impl Slot {
     /// Returns a handle that wakes the thread that sleeps in this slot.
     pub(crate) fn waker(&self) -> Waker {
         Waker::new(&self.block, self.index)
-    }
-
-    /// Returns the word that this process's keeper sleeps on.
-    pub(crate) fn keeper_word(&self) -> KeeperWord {
-        KeeperWord::new(&self.block, self.index)
-    }
-
-    /// Wakes the keeper of the process that occupies a slot.
-    #[allow(dead_code, reason = "for a waiter that finds an idle lease")]
-    pub(crate) fn wake_keeper(&self, slot: SlotIndex) {
-        if let Some(block) = self.block(slot) {
-            keeper_word::wake(block, slot);
-        }
     }
 
     /// Returns what the processes that use a database share, whose entry is made if there is none.
