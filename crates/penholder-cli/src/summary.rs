@@ -107,12 +107,15 @@ fn leases(status: &Status) -> Option<String> {
     let nanos = u64::try_from(leases.held.as_nanos()).unwrap_or(u64::MAX);
     (leases.count > 0).then(|| {
         format!(
-            "{}, {} and {} each; ended: {} slice over, {} for a waiter, {} idle, {} other",
+            "{}, {} and {} each; ended: {} slice over, {} for a waiter, {} for outsiders, {} for a \
+             checkpoint, {} idle, {} other",
             count(leases.count, "lease"),
             count(each(leases.writes), "write"),
             text::duration(Duration::from_nanos(each(nanos))),
             leases.ended_slice,
             leases.ended_waiter,
+            leases.ended_outsider,
+            leases.ended_checkpoint,
             leases.ended_idle,
             leases.ended_close.saturating_add(leases.ended_other),
         )

@@ -138,6 +138,13 @@ fn programs_without_leases_make_progress_all_the_time() {
         assert!(peer.wait().success());
     }
     drop(db);
+    if requirement::has_program("python3") {
+        let found = fixture.run(["doctor", "x.db", "--json"]).stdout;
+        assert!(
+            found.contains("programs without the lock wrote in "),
+            "{found}"
+        );
+    }
     let writes = numbered_writes::check(&path);
     eprintln!("{writes} writes of {LEASEHOLDERS} leaseholders");
     assert!(fs::metadata(fixture.join("db.lock")).is_ok());

@@ -173,7 +173,7 @@ fn an_old_or_forged_hold_is_ignored() {
 fn a_hold_that_outlives_a_killed_run_is_waited_for() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let script = r#"
-        "$P" run x.db -- sh -c 'echo $PPID > middle; exec "$P" run x.db -- sh -c "echo in > inner; while [ ! -e enough ]; do sleep 0.02; done"' &
+        "$P" run x.db -- sh -c 'echo $PPID > middle; exec "$P" run x.db -- sh -c "echo in > inner; while [ -e inner ] && [ ! -e enough ]; do sleep 0.02; done"' &
         n=0; until [ -s inner ]; do sleep 0.02; n=$((n+1)); [ $n -lt 1000 ] || exit 9; done
         kill -9 $(cat middle)
         "$P" run x.db -w 0.3 -- true 2>/dev/null; echo during $?

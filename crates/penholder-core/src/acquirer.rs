@@ -14,9 +14,9 @@
 //! | releasing | the holding thread's | ours, then not | blank if no process waits, otherwise left to the next holder |
 
 use std::panic::Location;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -154,7 +154,7 @@ impl Acquirer {
                 options: Arc::clone(options),
                 since: self.membership.taken_at(),
                 is_kept: false,
-                is_forgone: AtomicBool::new(false),
+                forgone: OnceLock::new(),
                 holds: 0,
             });
             crate::failpoint!("lease_begun");
@@ -163,9 +163,10 @@ impl Acquirer {
 
     /// Ends the lease with this hold: what was kept along with the lock is released now, and the
     /// lock at the end of the hold.
-    pub(crate) fn forgo_lease(&self) {
+    pub(crate) fn forgo_lease(&self, why: LeaseEnd) {
         if let Some(lease) = &self.lease {
-            lease.is_forgone.store(true, Relaxed);
+            // The first reason counts.
+            let _ = lease.forgone.set(why);
             lease.release();
         }
     }
@@ -588,7 +589,7 @@ impl Acquirer {
     fn keep(&mut self, policy: QueuePolicy, more: &impl Fn() -> bool) -> Option<u64> {
         let lease = self.lease.as_mut()?;
         lease.holds += 1;
-        if *lease.is_forgone.get_mut() {
+        if lease.forgone.get().is_some() {
             return None;
         }
         let (slot, participant) = self.membership.holding_member()?;
@@ -603,11 +604,8 @@ impl Acquirer {
     }
 
     fn why_lease_ends(&self, lease: &Lease) -> LeaseEnd {
-        if lease.is_forgone.load(Relaxed) {
-            LeaseEnd::Other
-        } else {
-            LeaseEnd::of_slice(self.is_awaited())
-        }
+        let forgone = lease.forgone.get().copied();
+        forgone.unwrap_or_else(|| LeaseEnd::of_slice(self.is_awaited()))
     }
 
     /// Releases the lock after a hold, and ends the lease.

@@ -12,6 +12,7 @@ use crate::commit_stats::CommitStats;
 use crate::error::{Kind, LockError};
 use crate::inherited_hold::VARIABLE;
 use crate::keeper;
+use crate::lease_party::LeaseEnd;
 use crate::lock_file::Hold;
 use crate::lock_options::LockOptions;
 use crate::mailbox::{Claim, RemoteRequest};
@@ -158,9 +159,9 @@ impl Guard {
     }
 
     /// Ends the lease, but not this hold: the party releases what it keeps.
-    pub fn forgo_lease(&self) {
+    pub fn forgo_lease(&self, why: LeaseEnd) {
         if let (Some(acquirer), true) = (&self.turn.acquirer, self.turn.is_ours()) {
-            acquirer.forgo_lease();
+            acquirer.forgo_lease(why);
         }
     }
 

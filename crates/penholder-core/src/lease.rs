@@ -3,8 +3,7 @@
 //! A program that keeps something else along with the lock (the VFS keeps SQLite's locks) is told
 //! when that has to be released: see [`LeaseParty`].
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::lease_party::{EndedLease, LeaseEnd, LeaseParty};
@@ -20,8 +19,8 @@ pub(crate) struct Lease {
     pub(crate) since: u64,
     /// No hold is on: the lock is kept for the next one.
     pub(crate) is_kept: bool,
-    /// It ends with this hold.
-    pub(crate) is_forgone: AtomicBool,
+    /// Why it ends with this hold, if it does.
+    pub(crate) forgone: OnceLock<LeaseEnd>,
     /// How many holds there were in it.
     pub(crate) holds: u64,
 }
@@ -64,6 +63,7 @@ impl Lease {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
     use std::sync::atomic::Ordering::SeqCst;
     use std::time::Instant;
 

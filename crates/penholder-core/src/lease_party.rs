@@ -38,6 +38,8 @@ pub enum LeaseEnd {
     Idle,
     /// The slice was over, and another process waited.
     Waiter,
+    /// The process is about to run a checkpoint.
+    Checkpoint,
     /// The process ended its use of the lock, or forked.
     Close,
     /// The process did something else under the lock.

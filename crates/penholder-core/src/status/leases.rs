@@ -22,6 +22,10 @@ pub struct Leases {
     pub ended_waiter: u64,
     /// … because no write followed.
     pub ended_idle: u64,
+    /// … to leave SQLite's write lock to programs that write without penholder.
+    pub ended_outsider: u64,
+    /// … because the process was about to run a checkpoint.
+    pub ended_checkpoint: u64,
     /// … because the database was closed, or the process forked.
     pub ended_close: u64,
     /// … because the process did something else under the lock, or a write failed.
@@ -44,6 +48,8 @@ impl Leases {
             ended_slice: sum(DatabaseWord::EndedSlice),
             ended_waiter: sum(DatabaseWord::EndedWaiter),
             ended_idle: sum(DatabaseWord::EndedIdle),
+            ended_outsider: sum(DatabaseWord::EndedOutsider),
+            ended_checkpoint: sum(DatabaseWord::EndedCheckpoint),
             ended_close: sum(DatabaseWord::EndedClose),
             ended_other: sum(DatabaseWord::EndedOther),
             gaps: sum(DatabaseWord::Gaps),
@@ -63,6 +69,8 @@ impl Leases {
             ended_slice: less(self.ended_slice, earlier.ended_slice),
             ended_waiter: less(self.ended_waiter, earlier.ended_waiter),
             ended_idle: less(self.ended_idle, earlier.ended_idle),
+            ended_outsider: less(self.ended_outsider, earlier.ended_outsider),
+            ended_checkpoint: less(self.ended_checkpoint, earlier.ended_checkpoint),
             ended_close: less(self.ended_close, earlier.ended_close),
             ended_other: less(self.ended_other, earlier.ended_other),
             gaps: less(self.gaps, earlier.gaps),
@@ -76,13 +84,15 @@ impl Leases {
 impl serde::Serialize for Leases {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
-        let mut out = serializer.serialize_struct("Leases", 11)?;
+        let mut out = serializer.serialize_struct("Leases", 13)?;
         out.serialize_field("count", &self.count)?;
         out.serialize_field("writes", &self.writes)?;
         out.serialize_field("held_s", &self.held.as_secs_f64())?;
         out.serialize_field("ended_slice", &self.ended_slice)?;
         out.serialize_field("ended_waiter", &self.ended_waiter)?;
         out.serialize_field("ended_idle", &self.ended_idle)?;
+        out.serialize_field("ended_outsider", &self.ended_outsider)?;
+        out.serialize_field("ended_checkpoint", &self.ended_checkpoint)?;
         out.serialize_field("ended_close", &self.ended_close)?;
         out.serialize_field("ended_other", &self.ended_other)?;
         out.serialize_field("gaps", &self.gaps)?;

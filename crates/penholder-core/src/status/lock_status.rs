@@ -31,7 +31,7 @@ use crate::sys::{clock, process};
 /// | `queue_file_fault` | `null`, or why the queue file is not used |
 /// | `queue` | first come first: `pid, since, waited_s, left_s, cmd, label, state`; `left_s` is `null` without a deadline |
 /// | `counters` | `acquisitions, contended, timeouts, recoveries, unqueued_holders, passed_over, batches, batched_writes, combined_requests, combined_writes` |
-/// | `leases` | `count, writes, held_s, ended_slice, ended_waiter, ended_idle, ended_close, ended_other, gaps, gaps_used, outsider_writes` |
+/// | `leases` | `count, writes, held_s, ended_slice, ended_waiter, ended_idle, ended_outsider, ended_checkpoint, ended_close, ended_other, gaps, gaps_used, outsider_writes` |
 /// | `wait_us`, `hold_us` | `count, p50, p90, p99, max` |
 /// | `batch_writes` | the same fields, of the numbers of writes that shared a transaction |
 /// | `events` | the latest first: `at, kind, pid, other_pid, duration_s, writes, count, first, label, statement, call_site` |

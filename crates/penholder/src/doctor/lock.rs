@@ -1,9 +1,9 @@
-//! The write lock: its holder, the queue file, and the clock that their times come from.
+//! The write lock: its holder, the queue file, leases, and the clock that their times come from.
 
 use std::time::{Duration, SystemTime};
 
 use penholder_core::OTHER_DATABASE;
-use penholder_lock::{Holder, ProcessState, QueueFileFault, QueueFileHeader, Status};
+use penholder_lock::{Holder, Leases, ProcessState, QueueFileFault, QueueFileHeader, Status};
 
 use super::report::{Check, Finding, Severity};
 use super::subject::Subject;
@@ -23,6 +23,7 @@ pub(super) fn examine(subject: &Subject<'_>) -> Vec<Finding> {
     match subject.locker.status() {
         Ok(status) => {
             findings.push(holder(subject, &status));
+            findings.push(leases(subject, &status.leases));
             findings.push(clock(&status, built, SystemTime::now()));
         }
         Err(error) => findings.push(
@@ -83,6 +84,25 @@ fn holder(subject: &Subject<'_>, status: &Status) -> Finding {
         let next = "nothing, if you know it; how long it has held is not known";
         Finding::info(Check::Holder, found).next(next)
     }
+}
+
+fn leases(subject: &Subject<'_>, leases: &Leases) -> Finding {
+    if leases.count == 0 {
+        return Finding::ok(Check::Leases, "none so far");
+    }
+    let writes = leases.writes / leases.count;
+    let found = format!(
+        "{} so far, with {writes} writes each on average",
+        leases.count
+    );
+    if leases.gaps_used == 0 {
+        return Finding::ok(Check::Leases, found);
+    }
+    let found = format!(
+        "{found}; programs without the lock wrote in {} of the {} gaps that were left to them",
+        leases.gaps_used, leases.gaps
+    );
+    Finding::info(Check::Leases, found).next(subject.use_the_lock("such a program"))
 }
 
 fn continue_or_end(holder: &Holder) -> String {

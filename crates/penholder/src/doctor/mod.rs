@@ -12,7 +12,7 @@
 // | `files` | the file system, permissions, room, mounts, names, a journal that was left behind |
 // | `leftovers` | what a killed process has left unfinished |
 // | `wal` | the WAL, and who keeps it long |
-// | `lock` | the holder of the write lock, the queue file, the clock |
+// | `lock` | the holder of the write lock, the queue file, leases, the clock |
 // | `processes` | which processes have it open: writers without the lock, their SQLite |
 // | `detector` | which version of SQLite a program contains |
 // | `examine` | runs all of these |

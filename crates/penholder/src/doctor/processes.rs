@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use penholder_core::{shell_word, shown_name};
+use penholder_core::shown_name;
 use penholder_lock::{Opener, Openers, Process, ProcessState, SqliteHolder, SqliteLock};
 
 use super::detector::Detector;
@@ -20,22 +20,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 pub(super) fn examine(subject: &Subject<'_>) -> Vec<Finding> {
     let database = &subject.location.path;
-    let mut openers = search(subject);
-    if openers
-        .found
-        .iter()
-        .any(|opener| is_unlocked(subject, opener))
-    {
-        // A process that has just started opens the database first and the lock next.
-        thread::sleep(PAUSE);
-        let again = search(subject);
-        openers.found.retain(|opener| {
-            let mut same = again.found.iter();
-            !is_unlocked(subject, opener)
-                || same
-                    .any(|one| one.process.pid == opener.process.pid && is_unlocked(subject, one))
-        });
-    }
+    let openers = search_settled(subject);
     let (unlocked, attached): (Vec<&Opener>, Vec<_>) = openers
         .found
         .iter()
@@ -49,6 +34,33 @@ pub(super) fn examine(subject: &Subject<'_>) -> Vec<Finding> {
     ));
     findings.extend(versions(&openers.found, &attached, database));
     findings
+}
+
+/// Does as [`search`], without processes that begin or end at this moment: one that has just
+/// started opens the database first and the lock next, and the last one to close the database
+/// deletes the WAL and its index while they are still open.
+fn search_settled(subject: &Subject<'_>) -> Openers {
+    let suspicions = |opener: &Opener| {
+        [
+            is_unlocked(subject, opener),
+            has_former_file(opener, subject),
+        ]
+    };
+    let is_settled = |opener: &Opener| suspicions(opener) == [false; 2];
+    let mut openers = search(subject);
+    if openers.found.iter().all(is_settled) {
+        return openers;
+    }
+    thread::sleep(PAUSE);
+    let again = search(subject);
+    let is_same = |one: &Opener, opener: &Opener| {
+        one.process.pid == opener.process.pid && suspicions(one) == suspicions(opener)
+    };
+    openers.found.retain(|opener| {
+        let mut again = again.found.iter();
+        is_settled(opener) || again.any(|one| is_same(one, opener))
+    });
+    openers
 }
 
 /// Finds the other processes that have the database, its WAL or its lock open.
@@ -123,6 +135,14 @@ fn found_replaced(found: String, openers: &[&Opener]) -> Finding {
     Finding::error(Check::Replaced, found + &listed(&processes)).next(next)
 }
 
+/// Returns whether it has a file open that is no longer part of this database.
+fn has_former_file(opener: &Opener, subject: &Subject<'_>) -> bool {
+    let files = database_files(subject);
+    let mut open = opener.open.iter();
+    open.any(|open| open.deleted && files.contains(&open.path))
+        || has_wal_of_another(opener, subject)
+}
+
 /// Returns whether it writes the WAL of this database, but has another database file open: the
 /// former one was moved aside.
 fn has_wal_of_another(opener: &Opener, subject: &Subject<'_>) -> bool {
@@ -177,15 +197,6 @@ fn unlocked_writers(
     findings
 }
 
-fn use_the_lock(subject: &Subject<'_>) -> String {
-    let database = subject.shell_words();
-    let lock_file = shell_word(subject.locker.lock_file());
-    format!(
-        "let it write through penholder, or start it with `penholder run {database}` or \
-         `flock {lock_file}` before its command"
-    )
-}
-
 fn is_of(holder: Option<&SqliteHolder>, pid: u32) -> bool {
     holder.is_some_and(|holder| holder.process.pid == pid)
 }
@@ -212,9 +223,9 @@ fn writes(subject: &Subject<'_>, holder: &SqliteHolder, is_awaited: bool) -> Fin
     }
     if is_awaited {
         let found = format!("{found}, and others wait for it");
-        return Finding::error(Check::UnlockedWriters, found).next(use_the_lock(subject));
+        return Finding::error(Check::UnlockedWriters, found).next(subject.use_the_lock("it"));
     }
-    Finding::warning(Check::UnlockedWriters, found).next(use_the_lock(subject))
+    Finding::warning(Check::UnlockedWriters, found).next(subject.use_the_lock("it"))
 }
 
 /// A process of another user: the kernel names it, but does not show what it has open.
@@ -228,7 +239,7 @@ fn may_write_later(subject: &Subject<'_>, processes: &[&Process]) -> Finding {
     let found = format!("open for writing, but not attached to the lock: {processes}");
     let next = format!(
         "{}; a program that uses penholder and has not written yet looks the same",
-        use_the_lock(subject)
+        subject.use_the_lock("it")
     );
     Finding::warning(Check::UnlockedWriters, found).next(next)
 }

@@ -32,6 +32,16 @@ impl Subject<'_> {
         words.join(" ")
     }
 
+    /// Says how `program` is made to take the lock.
+    pub(super) fn use_the_lock(&self, program: &str) -> String {
+        let database = self.shell_words();
+        let lock_file = shell_word(self.locker.lock_file());
+        format!(
+            "let {program} write through penholder, or start it with `penholder run {database}` or \
+             `flock {lock_file}` before its command"
+        )
+    }
+
     /// Finds the process that has SQLite's own lock and keeps writers out with it.
     pub(super) fn sqlite_holder(&self) -> Option<SqliteHolder> {
         let lock_file = Some(self.locker.lock_file());

@@ -78,21 +78,23 @@ impl LeaseParty for ConnectionLease {
 
     fn ended(&self, lease: &EndedLease) {
         let Kept { file, words } = self.kept();
+        let file = file.filter(|_| lease.why.is_slice());
+        let left = file.map(|file| file.listen_for_outsiders(lease.held, lease.at));
         if let Some(words) = words {
             words.touch();
-            count(&words, lease);
-        }
-        if let Some(file) = file.filter(|_| lease.why.is_slice()) {
-            file.listen_for_outsiders(lease.held, lease.at);
+            count(&words, lease, left.is_some_and(|left| !left.is_zero()));
         }
     }
 }
 
-fn count(words: &DatabaseWords, lease: &EndedLease) {
+/// Counts a lease that has ended. `has_gap`: SQLite's write lock was left to outsiders then.
+fn count(words: &DatabaseWords, lease: &EndedLease, has_gap: bool) {
     let why = match lease.why {
+        _ if has_gap => DatabaseWord::EndedOutsider,
         LeaseEnd::Slice => DatabaseWord::EndedSlice,
         LeaseEnd::Idle => DatabaseWord::EndedIdle,
         LeaseEnd::Waiter => DatabaseWord::EndedWaiter,
+        LeaseEnd::Checkpoint => DatabaseWord::EndedCheckpoint,
         LeaseEnd::Close => DatabaseWord::EndedClose,
         _ => DatabaseWord::EndedOther,
     };

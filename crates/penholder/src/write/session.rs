@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 #[cfg(feature = "tokio")]
 use penholder_core::Canceller;
-use penholder_core::{Deadline, Guard, SqliteAccess};
+use penholder_core::{Deadline, Guard, LeaseEnd, SqliteAccess};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, ffi};
 
@@ -150,7 +150,7 @@ impl<'a> Session<'a> {
     /// Releases SQLite's locks after each transaction from now on, and the lock after this
     /// session: after an error, or if another connection or program works under the lock.
     pub(crate) fn forgo_lease(&self) {
-        self.guard().forgo_lease();
+        self.guard().forgo_lease(LeaseEnd::Other);
     }
 
     /// Returns whether nothing ran in it that may change the connection.
@@ -514,6 +514,7 @@ impl<'a> Session<'a> {
         };
         resources.note_written();
         if let (Due::UnderLock, Some(connection)) = (due, &connection) {
+            self.guard().forgo_lease(LeaseEnd::Checkpoint);
             let begun = Instant::now();
             connection.checkpoint_under_lock(self.context.location);
             if let Some(file) = connection.file() {
@@ -613,7 +614,7 @@ impl Drop for Session<'_> {
             self.context.resources.keep_connection(connection.reset());
             // After an error everything is released.
             if let Some(guard) = &self.guard {
-                guard.forgo_lease();
+                guard.forgo_lease(LeaseEnd::Other);
             }
         } else {
             // The parent's, not even to be closed here.
