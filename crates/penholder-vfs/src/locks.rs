@@ -15,7 +15,8 @@
 //! | lock another read mark shared | below, then the parked marks are released | below |
 //! | unlock READ1–READ4, shared | parked | below |
 //! | unlock READ0, shared | below: no checkpoint copies anything while it is held, and so the WAL is never restarted | below |
-//! | lock CKPT or RECOVER | parked marks and a parked WRITE are released, then below | below |
+//! | lock CKPT | below, then parked marks and a parked WRITE are released | below |
+//! | lock RECOVER, with or without CKPT | parked marks and a parked WRITE are released, then below | below |
 //!
 //! A lock that fails leaves nothing, a parked lock that cannot be released stays held.
 //!
@@ -49,8 +50,7 @@ const DENIALS: u8 = LOCKS - READ1;
 type Set = u8;
 
 const WRITE_BIT: Set = 1 << WRITE;
-/// CKPT and RECOVER.
-const MAINTENANCE: Set = 0b110;
+const RECOVER_BIT: Set = 1 << 2;
 /// The read marks that may be parked.
 const PARKABLE: Set = 0xF0;
 const READ0_BIT: Set = 1 << READ0;
@@ -67,6 +67,7 @@ impl Range {
         first: WRITE,
         count: 1,
     };
+    pub(crate) const CKPT: Self = Self { first: 1, count: 1 };
 
     /// Returns `None` if there are no such locks.
     pub(crate) fn new(first: i32, count: i32) -> Option<Self> {
@@ -168,11 +169,24 @@ impl ShmLocks {
             self.denied += 1;
             return BUSY;
         }
-        if range.set() & MAINTENANCE != 0 {
+        if range == Range::CKPT {
+            return self.lock_checkpoint(mode, below);
+        }
+        if range.set() & RECOVER_BIT != 0 {
             self.release_write(below);
         }
         self.release_marks(below);
         below.lock(range, mode)
+    }
+
+    /// A checkpoint that another connection's keeps from beginning leaves what is parked.
+    fn lock_checkpoint(&mut self, mode: Mode, below: &mut impl Below) -> Code {
+        let code = below.lock(Range::CKPT, mode);
+        if code == OK {
+            self.release_write(below);
+            self.release_marks(below);
+        }
+        code
     }
 
     /// Answers a call that unlocks.

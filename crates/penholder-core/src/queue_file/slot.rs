@@ -715,7 +715,8 @@ impl Memory for Slot {
     }
 
     fn spin(&self) {
-        std::hint::spin_loop();
+        // The holder may have this processor.
+        std::thread::yield_now();
     }
 }
 

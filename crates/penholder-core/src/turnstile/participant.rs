@@ -1,11 +1,12 @@
 //! One process at the turnstile: taking, waiting, releasing.
 
+use std::mem;
 use std::time::Duration;
 
 use super::memory::{KernelLock, Memory, SlotIndex, Word};
 use super::policy::{
-    BACK_PAUSE, CALM, LEISURE, QueuePolicy, REPORT_PAUSE, RESERVED_TRIES, SAMPLE, SPIN, UNMOVED,
-    WAKING, is_quick, pause, slice,
+    BACK_PAUSE, CALM, CUT, LEISURE, QueuePolicy, REPORT_PAUSE, RESERVED_TRIES, SAMPLE, SPIN,
+    UNMOVED, WAKING, is_quick, pause, slice,
 };
 use super::queue::{ahead, contains, first, insert, is_empty, pass, remove, waiters, wake_first};
 use super::word::{TurnState, TurnWord};
@@ -102,6 +103,8 @@ pub(crate) struct Participant {
     is_quick: bool,
     /// Whether it came soon after it.
     is_soon: bool,
+    /// Whether we wrote quickly until our last slice was over.
+    was_cut: bool,
     /// How many holds there were since a process last waited for one.
     calm: u32,
     /// A smoothed length of our holds, in nanoseconds.
@@ -126,6 +129,7 @@ impl Participant {
             acquisitions: 0,
             is_quick: false,
             is_soon: false,
+            was_cut: false,
             calm: 0,
             mean_hold: 0,
             was_served: false,
@@ -487,7 +491,9 @@ impl Participant {
     /// Notes how soon after our last release the lock is wanted again.
     fn note_gap(&mut self, now: Moment) {
         let (gap, is_exact) = now.since(self.released);
-        self.is_quick = is_exact && is_quick(gap);
+        // The process that was woken for the next slice may have taken this processor.
+        let was_cut = mem::take(&mut self.was_cut) && gap < nanos(CUT);
+        self.is_quick = is_exact && (is_quick(gap) || was_cut);
         let is_leisurely = is_exact && gap < nanos(LEISURE) && self.calm >= CALM;
         self.is_soon = self.is_quick || is_leisurely;
     }
@@ -570,6 +576,7 @@ impl Participant {
         if policy == QueuePolicy::TimeSliced && now < self.slice_ends && (self.is_quick || more()) {
             return self.release_and_keep(memory, kernel, held);
         }
+        self.was_cut = self.is_quick && now >= self.slice_ends;
         // The next process takes longer to wake up than we take to unlock, so both happen at once.
         // A waiter that is woken watches the word for a while.
         wake_first(memory);

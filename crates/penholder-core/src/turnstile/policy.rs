@@ -17,6 +17,8 @@ const ROUND: Duration = Duration::from_millis(48);
 /// A caller that pauses longer than this between two writes does not keep the lock for
 /// its next one.
 const QUICK: Duration = Duration::from_micros(20);
+/// The same if its slice is over: it may have lost the processor to the next process.
+pub(super) const CUT: Duration = Duration::from_millis(10);
 /// A caller that pauses up to this long between two writes may keep the lock *held* for its next
 /// one, if for [`CALM`] holds no process has waited. One that comes meanwhile waits at most as long
 /// as a lease may be idle.

@@ -194,13 +194,13 @@ pub(crate) fn checkpoint_all(connection: &Connection) -> bool {
 /// the rest cannot be copied; if all wrote on meanwhile, the WAL would grow without bounds on
 /// a slow disk.
 ///
-/// So it waits for that one, if the WAL has become too long. Returns whether a reader keeps the
-/// rest from being copied.
+/// So it waits for that one, if the WAL has become too long. Returns what was done; `None` if the
+/// checkpoint failed.
 pub(crate) fn checkpoint_under_lock(
     connection: &Connection,
     location: &Location,
     frames: u32,
-) -> bool {
+) -> Option<Progress> {
     let is_too_long = frames >= TOO_LONG_FRAMES;
     let longest = Deadline::after(if is_too_long {
         OTHER_CHECKPOINT_MAX
@@ -209,13 +209,11 @@ pub(crate) fn checkpoint_under_lock(
     });
     loop {
         penholder_core::failpoint!("checkpointing_under_lock");
-        let Ok(done) = checkpoint(connection, Mode::Passive) else {
-            return false;
-        };
+        let done = checkpoint(connection, Mode::Passive).ok()?;
         penholder_core::failpoint!("checkpointed_under_lock");
         if !done.busy || longest.is_over() {
             warn_if_pinned(done, location);
-            return !done.busy && !done.is_complete();
+            return Some(done);
         }
         thread::sleep(Duration::from_millis(1));
     }
