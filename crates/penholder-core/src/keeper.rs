@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::attachment;
 use crate::lease_party::LeaseEnd;
-use crate::sys::{clock, futex};
+use crate::sys::{self, clock, futex};
 use crate::time::nanos;
 
 /// A lease ends this long after the last hold.
@@ -26,7 +26,7 @@ const PAUSE_MIN: Duration = Duration::from_micros(200);
 /// The longest.
 const PAUSE_MAX: Duration = Duration::from_millis(1);
 /// It sleeps after so many looks that found nothing.
-const LOOKS: u32 = 10;
+const LOOKS: u32 = 3;
 /// It wakes up by itself after this time, whatever happened to its word.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
@@ -101,6 +101,8 @@ pub(crate) fn forget() {
 }
 
 fn run() {
+    // What it waits for is that the others do nothing.
+    sys::thread::wait_for_processor();
     let mut empty_looks = 0;
     loop {
         let next = end_idle_leases();

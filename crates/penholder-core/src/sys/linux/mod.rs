@@ -13,4 +13,5 @@ pub(crate) mod openers;
 pub(crate) mod process;
 #[cfg(feature = "failpoints")]
 pub(crate) mod signal;
+pub(crate) mod thread;
 pub(crate) mod user;

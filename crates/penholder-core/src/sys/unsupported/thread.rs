@@ -1,0 +1,3 @@
+//! Threads of this process.
+
+pub(crate) fn wait_for_processor() {}
