@@ -181,18 +181,17 @@ impl Acquirer {
         if !self.is_kept() {
             return false;
         }
-        let is_awaited = self.is_awaited();
         // Strict order holds also among the lockers of one process.
         let may_barge = may_barge && options.policy == QueuePolicy::TimeSliced;
-        let member = self.membership.holding_member();
-        let member = member.filter(|_| may_barge || !is_awaited);
+        let may_resume = may_barge || !self.is_awaited();
+        let member = self.membership.holding_member().filter(|_| may_resume);
         let Some(now) = member.and_then(|(slot, participant)| participant.resume(slot)) else {
             let is_own = self
                 .lease
                 .as_ref()
                 .is_some_and(|lease| lease.is_of(options));
             let why = if is_own {
-                LeaseEnd::of_slice(is_awaited)
+                LeaseEnd::of_slice(self.is_awaited())
             } else {
                 // At the end of a slice the party may wait, and a task of another locker must not.
                 LeaseEnd::Other

@@ -40,7 +40,14 @@ impl Deadline {
     /// Returns the time that is left, zero after the deadline.
     #[must_use]
     pub fn remaining(&self) -> Duration {
-        self.timeout.saturating_sub(self.start.elapsed())
+        self.remaining_at(Instant::now())
+    }
+
+    /// Returns the time that was left at this moment.
+    #[must_use]
+    pub fn remaining_at(&self, now: Instant) -> Duration {
+        self.timeout
+            .saturating_sub(now.saturating_duration_since(self.start))
     }
 
     /// Returns whether the deadline has passed.

@@ -637,7 +637,7 @@ impl QueuedTask {
             lead.bind_to_this_thread();
             let led = catch_unwind(AssertUnwindSafe(|| {
                 if let Ok(context) = db.context(&attachment) {
-                    context.lead_until_finished(Begun { lead, guard: None }, &member);
+                    context.lead_until_finished(Begun { lead, turn: None }, &member);
                     attachment.end_of_call(&member.content.deadline);
                 }
             }));

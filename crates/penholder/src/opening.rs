@@ -1,6 +1,7 @@
 //! Opening a database: where it is, its lock, its journal mode.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use penholder_core::{Deadline, LOCK_FILE_NAME, Locker, SqliteAccess, shown_path};
 use penholder_lock::WriteLocker;
@@ -234,6 +235,7 @@ fn open_to_write(
         database: &location.path,
         lock_file: attachment.locker().lock_file(),
         access: SqliteAccess::Read,
+        now: Instant::now(),
     };
     wait.run_until(deadline, open, Error::is_sqlite_busy)
         .map_err(|error| error.until(deadline))
@@ -262,6 +264,7 @@ fn switch_to_wal(
         database: &location.path,
         lock_file,
         access,
+        now: Instant::now(),
     };
     let switch = |deadline: &Deadline| {
         // Another process may have switched it while we waited.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use penholder_core::{Deadline, Guard};
+use penholder_core::Deadline;
 
 use super::combiner;
 use super::policy::is_combining_worth_it;
@@ -13,7 +13,7 @@ use super::state::DelegateContext;
 use crate::error::Result;
 use crate::group::{self, Begun, Lead, Member, PendingWrite};
 use crate::telemetry;
-use crate::write::Session;
+use crate::write::{Session, WriteTurn};
 
 /// How a write begins.
 pub(crate) enum Entered<'a> {
@@ -46,14 +46,15 @@ impl<'a> DelegateContext<'a> {
         let write = self.write();
         let guard = match write.locker().acquire_without_waiting()? {
             Some(guard) => guard,
-            None => return Ok(Entered::Group(Some(Begun { lead, guard: None }))),
+            None => return Ok(Entered::Group(Some(Begun { lead, turn: None }))),
         };
         telemetry::taken(write.labels(), &guard, Duration::ZERO);
-        if self.delegate.may_combine() && is_combining_worth_it(write, &guard) {
-            let guard = Some(guard);
-            return Ok(Entered::Group(Some(Begun { lead, guard })));
+        let turn = WriteTurn::taken_at(guard, deadline.start());
+        if self.may_combine(&turn) {
+            let turn = Some(turn);
+            return Ok(Entered::Group(Some(Begun { lead, turn })));
         }
-        let session = Session::begin(*write, deadline, guard)?;
+        let session = Session::begin(*write, deadline, turn)?;
         Ok(Entered::Alone(Alone {
             session,
             context: self,
@@ -61,18 +62,23 @@ impl<'a> DelegateContext<'a> {
         }))
     }
 
+    /// Returns whether this process is to execute what others offer.
+    fn may_combine(&self, turn: &WriteTurn) -> bool {
+        is_combining_worth_it(self.write(), turn) && self.delegate.may_combine()
+    }
+
     /// Leads until this member is finished, and a little longer if others wait. Takes the lock
     /// first, unless `begun` has it.
     pub(crate) fn lead_until_finished(&self, begun: Begun, member: &Arc<Member>) {
         let (write, group) = (self.write(), self.group());
-        let Begun { lead, guard } = begun;
+        let Begun { lead, turn } = begun;
         // Its future may have been dropped.
         if !group.queue.rejoin(member) {
             return;
         }
         let started = Instant::now();
-        let served = match guard {
-            Some(guard) => self.serve_with_guard(member.content.deadline, guard),
+        let served = match turn {
+            Some(turn) => self.serve(member.content.deadline, turn),
             None => self.wait_and_serve(&member.content),
         };
         if let Err(error) = served
@@ -108,13 +114,13 @@ impl<'a> DelegateContext<'a> {
             return false;
         };
         telemetry::taken(write.labels(), &guard, Duration::ZERO);
-        self.serve_with_guard(deadline, guard).is_ok()
+        self.serve(deadline, WriteTurn::new(guard)).is_ok()
     }
 
     /// Waits for the lock, and serves those that wait.
     fn wait_and_serve(&self, leader: &PendingWrite) -> Result<()> {
         match wait_for_lock(self, leader)? {
-            Served::Locked(guard) => self.serve_with_guard(leader.deadline, guard),
+            Served::Locked(guard) => self.serve(leader.deadline, WriteTurn::new(guard)),
             Served::WithoutLock => Ok(()),
             Served::UnknownOutcome(ended) => {
                 if let Some(session) = ended.resolve(self, leader.deadline) {
@@ -126,8 +132,8 @@ impl<'a> DelegateContext<'a> {
     }
 
     /// Begins a session with the lock held, and serves those that wait.
-    fn serve_with_guard(&self, deadline: Deadline, guard: Guard) -> Result<()> {
-        let session = Session::begin(*self.write(), deadline, guard)?;
+    fn serve(&self, deadline: Deadline, turn: WriteTurn) -> Result<()> {
+        let session = Session::begin(*self.write(), deadline, turn)?;
         self.serve_in_session(session);
         Ok(())
     }
@@ -136,7 +142,7 @@ impl<'a> DelegateContext<'a> {
     fn serve_in_session(&self, session: Session<'_>) {
         let (write, group) = (self.write(), self.group());
         let guard = session.guard();
-        if self.delegate.may_combine() && is_combining_worth_it(write, guard) {
+        if self.may_combine(session.turn()) {
             if let Some(stats) = guard.commit_stats() {
                 stats.wait_for_more_writes(write.limits().max_latency, || {
                     group.len() + guard.count_requests()

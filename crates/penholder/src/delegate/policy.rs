@@ -6,11 +6,10 @@
 
 use std::time::Duration;
 
-use penholder_core::Guard;
 use penholder_core::commit_stats::CommitStats;
 
 use crate::options::{GroupCommit, Synchronous};
-use crate::write::WriteContext;
+use crate::write::{WriteContext, WriteTurn};
 
 /// A commit that syncs nothing is expensive from here on. That of a large batch takes longer than
 /// that of one write, so a lower limit would keep combining going where it does not pay.
@@ -33,11 +32,12 @@ pub(super) fn is_across_processes(context: &WriteContext<'_>) -> bool {
 ///
 /// It does not at the first write of a process: a second connection is not worth its cost for
 /// one write, and if hundreds of processes start at once, each gets its turn sooner.
-pub(super) fn is_combining_worth_it(context: &WriteContext<'_>, guard: &Guard) -> bool {
+pub(super) fn is_combining_worth_it(context: &WriteContext<'_>, turn: &WriteTurn) -> bool {
     let has_written = context.resources.has_written();
-    if !is_across_processes(context) || !guard.is_awaited() || !has_written {
+    if !turn.is_awaited || !has_written || !is_across_processes(context) {
         return false;
     }
+    let guard = &turn.guard;
     let Some(stats) = guard.commit_stats() else {
         return false;
     };

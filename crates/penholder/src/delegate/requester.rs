@@ -17,7 +17,7 @@ use crate::group::{ClaimedWrite, Group, PendingWrite, Work};
 use crate::mutex::lock;
 use crate::sqlite::fingerprint::Fingerprint;
 use crate::telemetry;
-use crate::write::Session;
+use crate::write::{Session, WriteTurn};
 
 /// How long opening a connection may take to read what became of a request.
 const READ_TIME: Duration = Duration::from_millis(50);
@@ -313,7 +313,7 @@ impl EndedOffer {
                 return None;
             }
         };
-        let session = match Session::begin(*context.write(), deadline, guard) {
+        let session = match Session::begin(*context.write(), deadline, WriteTurn::new(guard)) {
             Ok(session) => session,
             Err(error) => {
                 self.offered

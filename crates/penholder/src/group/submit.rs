@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::thread;
 
+use penholder_core::Deadline;
 use penholder_core::fair_queue::Wake;
-use penholder_core::{Deadline, Guard};
 
 use super::pending_write::{Member, PendingWrite};
 use super::queue::{GroupContext, Lead};
 use super::work::{Work, WriteResult};
 use crate::telemetry;
-use crate::write::CallSite;
+use crate::write::{CallSite, WriteTurn};
 
-/// The lead, and the write lock if it could be taken without waiting.
+/// The lead, and the turn to write if the lock could be taken without waiting.
 pub(crate) struct Begun {
     pub(crate) lead: Lead,
-    pub(crate) guard: Option<Guard>,
+    pub(crate) turn: Option<WriteTurn>,
 }
 
 /// How a thread submits a write to the group of its process.
@@ -70,7 +70,7 @@ pub(super) fn wait(submission: Submission<'_>, member: &Arc<Member>) -> WriteRes
                 let lead_of_ours = Lead::new(context.group);
                 let begun = Begun {
                     lead: lead_of_ours,
-                    guard: None,
+                    turn: None,
                 };
                 lead(begun, member);
             }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use penholder_core::{Deadline, Guard, SqliteAccess, SqliteHolder};
 
@@ -20,6 +20,8 @@ pub(crate) struct BusyWait<'a> {
     pub(crate) lock_file: &'a Path,
     /// What it wants to do.
     pub(crate) access: SqliteAccess,
+    /// The time at which it begins, within some milliseconds.
+    pub(crate) now: Instant,
 }
 
 impl BusyWait<'_> {
@@ -34,7 +36,7 @@ impl BusyWait<'_> {
         attempt: impl Fn() -> Result<T, E>,
         is_busy: impl Fn(&E) -> bool,
     ) -> Result<T, E> {
-        let first = deadline.remaining();
+        let first = deadline.remaining_at(self.now);
         let (mut left, mut pause, mut has_outsider) = (first, FIRST_LOOK, false);
         loop {
             // If it cannot be set, SQLite waits as long as it did before.

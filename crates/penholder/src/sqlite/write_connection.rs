@@ -271,9 +271,9 @@ impl WriteConnection {
 
     // ---- the WAL, and what a closure left --------------------------------------
 
-    /// Returns which checkpoint is due after what was just written. `awaited`: other
-    /// processes wait for the lock.
-    pub(crate) fn checkpoint_due(&self, awaited: bool) -> Due {
+    /// Returns which checkpoint is due after what was just written. `is_awaited`:
+    /// whether other processes wait for the lock.
+    pub(crate) fn checkpoint_due(&self, is_awaited: impl FnOnce() -> bool) -> Due {
         if let Some(file) = self.file.as_ref().filter(|file| file.is_leased()) {
             return self.checkpoint_due_by_index(file);
         }
@@ -281,7 +281,7 @@ impl WriteConnection {
         if wal::is_below_first_step(frames) {
             return Due::NotYet;
         }
-        Due::after(frames, self.connection.take_pages_written(), awaited)
+        Due::after(frames, self.connection.take_pages_written(), is_awaited())
     }
 
     fn checkpoint_due_by_index(&self, file: &DatabaseFile) -> Due {
@@ -298,11 +298,15 @@ impl WriteConnection {
         due
     }
 
-    /// Runs a passive checkpoint while the caller holds the write lock.
-    pub(crate) fn checkpoint_under_lock(&self, location: &Location) {
+    /// Runs a passive checkpoint while the caller holds the write lock. Returns `false` if another
+    /// connection's was in the way.
+    pub(crate) fn checkpoint_under_lock(&self, location: &Location) -> bool {
         let frames = self.connection.wal_frames();
-        let is_pinned = wal::checkpoint_under_lock(self, location, frames);
+        let done = wal::checkpoint_under_lock(self, location, frames);
+        let is_run = done.is_some_and(|done| !done.busy);
+        let is_pinned = is_run && done.is_some_and(|done| !done.is_complete());
         self.pinned.set(if is_pinned { frames } else { 0 });
+        is_run
     }
 
     /// Forgets which hooks were called, so that what follows shows whether they are ours.

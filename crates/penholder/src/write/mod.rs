@@ -12,13 +12,16 @@
 //! | file | what |
 //! | --- | --- |
 //! | `resources` | what a process keeps for its writes; what one write needs to know |
+//! | `turn` | the lock, and what was seen when it was taken |
 //! | `session` | the write lock and the writing connection, together |
 //! | `transaction` | what a closure writes in |
 
 mod resources;
 mod session;
 mod transaction;
+mod turn;
 
 pub(crate) use resources::{CallSite, WriteContext, WriteResources};
 pub(crate) use session::{Session, say_which_failed};
 pub use transaction::Transaction;
+pub(crate) use turn::WriteTurn;

@@ -12,6 +12,7 @@ use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::resources::{CallSite, WriteContext};
 use super::transaction::{Notes, Transaction};
+use super::turn::WriteTurn;
 use crate::data::{Executed, Statement, Value, place_of};
 use crate::error::{Error, Kept, Result, Setting, is_busy_code};
 use crate::options::OpenOptions;
@@ -38,7 +39,9 @@ pub(crate) struct Session<'a> {
     /// `None` once the session has ended.
     connection: Option<Box<WriteConnection>>,
     /// `None` once the session has ended.
-    guard: Option<Guard>,
+    turn: Option<WriteTurn>,
+    /// The time as it was read last.
+    now: Cell<Instant>,
     /// The checkpoint that is due for what another connection wrote under the same lock.
     due: Cell<Due>,
     /// Whether nothing ran in it that may change the connection.
@@ -61,7 +64,7 @@ impl<'a> Session<'a> {
             error
         })?;
         waiting.ends(labels, &guard);
-        Self::begin(context, deadline, guard)
+        Self::begin_to_wait(context, deadline, guard)
     }
 
     /// As [`acquire`](Self::acquire), with a wait that another thread may end. The error for that
@@ -82,40 +85,46 @@ impl<'a> Session<'a> {
         });
         let guard = guard.inspect_err(|error| telemetry::failed(labels, error))?;
         waiting.ends(labels, &guard);
-        Self::begin(context, deadline, guard)
+        Self::begin_to_wait(context, deadline, guard)
+    }
+
+    /// Begins a session in which SQLite waits for its own locks until the deadline, whatever is
+    /// done.
+    fn begin_to_wait(context: WriteContext<'a>, deadline: Deadline, guard: Guard) -> Result<Self> {
+        let session = Self::begin(context, deadline, WriteTurn::new(guard))?;
+        session.set_busy_timeout(deadline.remaining())?;
+        Ok(session)
     }
 
     /// Begins a session with the lock held.
     pub(crate) fn begin(
         context: WriteContext<'a>,
         deadline: Deadline,
-        mut guard: Guard,
+        mut turn: WriteTurn,
     ) -> Result<Self> {
         let hold = HoldSpan::begin(context.labels());
         let connection = match context.resources.take_connection() {
             Some(connection) => connection,
             None => open_connection(&context, &deadline)?,
         };
-        begin_lease(&context, &connection, &mut guard);
+        begin_lease(&context, &connection, &mut turn.guard);
         let session = Self {
             context,
             deadline,
             connection: Some(connection),
-            guard: Some(guard),
+            now: Cell::new(turn.taken),
+            turn: Some(turn),
             due: Cell::new(Due::NotYet),
             is_plain: Cell::new(true),
             site: Cell::new(None),
             hold: Some(hold),
         };
-        if session.guard().is_resumed() {
-            session.check_files_again()?;
-        } else {
-            session.check_files()?;
+        if !session.guard().is_resumed() || !session.are_files_checked() {
+            session.check_files_now()?;
         }
         if context.resources.is_customized() {
             session.write_connection().forget_hook_calls();
         }
-        session.set_busy_timeout(deadline.remaining())?;
         Ok(session)
     }
 
@@ -131,8 +140,12 @@ impl<'a> Session<'a> {
     }
 
     #[expect(clippy::expect_used, reason = "taken out only as the session ends")]
+    pub(crate) fn turn(&self) -> &WriteTurn {
+        self.turn.as_ref().expect("ours until the session ends")
+    }
+
     pub(crate) fn guard(&self) -> &Guard {
-        self.guard.as_ref().expect("ours until the session ends")
+        &self.turn().guard
     }
 
     pub(crate) fn context(&self) -> &WriteContext<'a> {
@@ -212,7 +225,7 @@ impl<'a> Session<'a> {
         if kind == StatementKind::Other {
             return self.in_transaction(|| self.run_statement(sql, kind, params));
         }
-        if !self.guard().is_awaited() {
+        if !self.turn().is_awaited {
             let done = self.run_statement(sql, kind, params)?;
             self.check_after_commit()?;
             return Ok(done);
@@ -401,22 +414,34 @@ impl<'a> Session<'a> {
 
     // ---- the files -------------------------------------------------------------
 
+    fn read_clock(&self) {
+        self.now.set(Instant::now());
+    }
+
     /// Checks again that the paths name the files that are open, if the last check is older than
     /// [`SLICE`]. No process that takes the write lock replaces them meanwhile.
     pub(crate) fn check_files_again(&self) -> Result<()> {
-        let now = Instant::now();
-        if self.write_connection().is_checked_since(now, SLICE) {
+        self.read_clock();
+        if self.are_files_checked() {
             return Ok(());
         }
-        self.check_files_at(now)
+        self.check_files_now()
     }
 
-    /// Checks again that the paths name the files that are open.
+    /// Whether the last check is not older than [`SLICE`].
+    fn are_files_checked(&self) -> bool {
+        let now = self.now.get();
+        self.write_connection().is_checked_since(now, SLICE)
+    }
+
+    /// Checks that the paths name the files that are open.
     pub(crate) fn check_files(&self) -> Result<()> {
-        self.check_files_at(Instant::now())
+        self.read_clock();
+        self.check_files_now()
     }
 
-    fn check_files_at(&self, now: Instant) -> Result<()> {
+    fn check_files_now(&self) -> Result<()> {
+        let now = self.now.get();
         self.write_connection().note_checked(now);
         self.context.resources.files.check("write", now)
     }
@@ -451,6 +476,7 @@ impl<'a> Session<'a> {
             database: &self.context.location.path,
             lock_file: self.context.locker().lock_file(),
             access: SqliteAccess::Write,
+            now: self.now.get(),
         }
     }
 
@@ -490,7 +516,7 @@ impl<'a> Session<'a> {
 
     /// Notes what another connection wrote under this lock: a checkpoint may be due for it.
     pub(crate) fn note_writes_of(&self, other: &WriteConnection) {
-        let due = other.checkpoint_due(self.guard().is_awaited());
+        let due = other.checkpoint_due(|| self.guard().is_awaited());
         self.due.set(self.due.get().or(due));
     }
 
@@ -504,7 +530,7 @@ impl<'a> Session<'a> {
         self.refuse_if_forked()?;
         let resources = self.context.resources;
         let connection = self.connection.take().and_then(WriteConnection::reset);
-        let is_awaited = self.guard().is_awaited();
+        let is_awaited = || self.guard().is_awaited();
         let due = connection.as_deref().map_or(Due::NotYet, |connection| {
             connection.checkpoint_due(is_awaited)
         });
@@ -514,12 +540,13 @@ impl<'a> Session<'a> {
         };
         resources.note_written();
         if let (Due::UnderLock, Some(connection)) = (due, &connection) {
-            self.guard().forgo_lease(LeaseEnd::Checkpoint);
             let begun = Instant::now();
-            connection.checkpoint_under_lock(self.context.location);
-            if let Some(file) = connection.file() {
-                // SQLite's write lock was free meanwhile.
-                file.credit_free_time(begun.elapsed());
+            if connection.checkpoint_under_lock(self.context.location) {
+                self.guard().forgo_lease(LeaseEnd::Checkpoint);
+                if let Some(file) = connection.file() {
+                    // SQLite's write lock was free meanwhile.
+                    file.credit_free_time(begun.elapsed());
+                }
             }
         }
         resources.keep_connection(connection);
@@ -541,9 +568,10 @@ impl<'a> Session<'a> {
 
     /// Releases the lock; with `at_once`, to the first waiter.
     fn release(&mut self, at_once: bool) -> Result<()> {
-        let (Some(mut guard), Some(hold)) = (self.guard.take(), self.hold.take()) else {
+        let (Some(turn), Some(hold)) = (self.turn.take(), self.hold.take()) else {
             return Ok(());
         };
+        let mut guard = turn.guard;
         let (site, options) = (self.site.get(), self.context.options);
         if let Some(site) = site {
             guard.set_call_site(site);
@@ -569,7 +597,7 @@ fn begin_lease(context: &WriteContext<'_>, connection: &WriteConnection, guard: 
         let database = &context.location.path;
         context.resources.lease.share_words(database, guard);
     }
-    if guard.may_lease() && file.begin_lease() {
+    if guard.may_lease() && (file.is_leased() || file.begin_lease()) {
         guard.begin_lease();
     }
 }
@@ -613,8 +641,8 @@ impl Drop for Session<'_> {
         if self.is_ours() {
             self.context.resources.keep_connection(connection.reset());
             // After an error everything is released.
-            if let Some(guard) = &self.guard {
-                guard.forgo_lease(LeaseEnd::Other);
+            if let Some(turn) = &self.turn {
+                turn.guard.forgo_lease(LeaseEnd::Other);
             }
         } else {
             // The parent's, not even to be closed here.
