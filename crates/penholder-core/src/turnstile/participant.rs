@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::memory::{KernelLock, Memory, SlotIndex, Word};
 use super::policy::{
-    BACK_PAUSE, CALM, CUT, LEISURE, QueuePolicy, REPORT_PAUSE, RESERVED_TRIES, SAMPLE, SPIN,
-    UNMOVED, WAKING, is_quick, pause, slice,
+    BACK_PAUSE, CALM, CUT, GAP_MAX, LEISURE, QueuePolicy, REPORT_PAUSE, RESERVED_TRIES, SAMPLE,
+    SPIN, UNMOVED, WAKING, is_quick, pause, slice,
 };
 use super::queue::{ahead, contains, first, insert, is_empty, pass, remove, waiters, wake_first};
 use super::word::{TurnState, TurnWord};
@@ -83,6 +83,10 @@ impl Moment {
 /// The words that make up an entry of the queue, as its waiter wrote them.
 type QueueEntry = [(Word, u64); 3];
 
+fn smoothed(mean: u64, new: u64) -> u64 {
+    (mean / 8 * 7).saturating_add(new / 8)
+}
+
 /// One process at the turnstile; one thread uses it at a time.
 #[derive(Debug)]
 pub(crate) struct Participant {
@@ -101,6 +105,8 @@ pub(crate) struct Participant {
     acquisitions: u32,
     /// Whether our last acquisition came right after our last release.
     is_quick: bool,
+    /// Whether it came soon after it, from a caller that mostly comes right after it.
+    is_brisk: bool,
     /// Whether it came soon after it.
     is_soon: bool,
     /// Whether we wrote quickly until our last slice was over.
@@ -109,6 +115,8 @@ pub(crate) struct Participant {
     calm: u32,
     /// A smoothed length of our holds, in nanoseconds.
     mean_hold: u64,
+    /// A smoothed length of the gaps between them.
+    mean_gap: u64,
     /// Whether another process executed the request that we last waited with.
     was_served: bool,
     /// Whether all clock readings are exact, because this process takes leases.
@@ -128,10 +136,12 @@ impl Participant {
             was_contended: false,
             acquisitions: 0,
             is_quick: false,
+            is_brisk: false,
             is_soon: false,
             was_cut: false,
             calm: 0,
             mean_hold: 0,
+            mean_gap: 0,
             was_served: false,
             is_exact: false,
         }
@@ -494,8 +504,12 @@ impl Participant {
         // The process that was woken for the next slice may have taken this processor.
         let was_cut = mem::take(&mut self.was_cut) && gap < nanos(CUT);
         self.is_quick = is_exact && (is_quick(gap) || was_cut);
-        let is_leisurely = is_exact && gap < nanos(LEISURE) && self.calm >= CALM;
-        self.is_soon = self.is_quick || is_leisurely;
+        if is_exact {
+            self.mean_gap = smoothed(self.mean_gap, gap.min(nanos(GAP_MAX)));
+        }
+        let is_leisurely = is_exact && gap < nanos(LEISURE);
+        self.is_brisk = is_leisurely && is_quick(self.mean_gap);
+        self.is_soon = self.is_quick || self.is_brisk || is_leisurely && self.calm >= CALM;
     }
 
     /// Returns whether the lock may stay held for the next hold, after
@@ -503,7 +517,7 @@ impl Participant {
     /// process waits (`more`), and the slice is not over. The word stays `Held`.
     pub(crate) fn may_keep_held(&self, more: impl FnOnce() -> bool) -> bool {
         let is_soon = if self.was_contended {
-            self.is_quick
+            self.is_quick || self.is_brisk
         } else {
             self.is_soon
         };
@@ -552,7 +566,7 @@ impl Participant {
         self.released = Moment::read(memory, is_exact);
         let (hold, is_exact) = self.released.since(self.taken);
         if is_exact {
-            self.mean_hold = (self.mean_hold / 8 * 7).saturating_add(hold / 8);
+            self.mean_hold = smoothed(self.mean_hold, hold);
         }
         (hold, is_exact)
     }
@@ -576,7 +590,7 @@ impl Participant {
         if policy == QueuePolicy::TimeSliced && now < self.slice_ends && (self.is_quick || more()) {
             return self.release_and_keep(memory, kernel, held);
         }
-        self.was_cut = self.is_quick && now >= self.slice_ends;
+        self.was_cut = (self.is_quick || self.is_brisk) && now >= self.slice_ends;
         // The next process takes longer to wake up than we take to unlock, so both happen at once.
         // A waiter that is woken watches the word for a while.
         wake_first(memory);

@@ -20,9 +20,12 @@ const QUICK: Duration = Duration::from_micros(20);
 /// The same if its slice is over: it may have lost the processor to the next process.
 pub(super) const CUT: Duration = Duration::from_millis(10);
 /// A caller that pauses up to this long between two writes may keep the lock *held* for its next
-/// one, if for [`CALM`] holds no process has waited. One that comes meanwhile waits at most as long
-/// as a lease may be idle.
+/// one, if it pauses no longer than [`QUICK`] on average: handing the lock over takes longer than
+/// most of its pauses. So may any caller, if for [`CALM`] holds no process has waited. One that
+/// comes meanwhile waits at most as long as a lease may be idle.
 pub(super) const LEISURE: Duration = Duration::from_micros(60);
+/// A longer pause counts like one of this length in their mean.
+pub(super) const GAP_MAX: Duration = Duration::from_micros(240);
 /// After so many holds that no process waited for, a process takes itself for the only one that
 /// writes.
 pub(super) const CALM: u32 = 64;
