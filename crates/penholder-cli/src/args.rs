@@ -618,7 +618,7 @@ pub(crate) struct Kind {
     help: &'static str,
 }
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 8] = [
     Kind {
         event: EventKind::LongHold,
         name: "long-hold",
@@ -653,6 +653,11 @@ const KINDS: [Kind; 7] = [
         event: EventKind::SqliteBusy,
         name: "sqlite-busy",
         help: "A process wrote without the write lock",
+    },
+    Kind {
+        event: EventKind::OutsiderWrote,
+        name: "outsider-wrote",
+        help: "The same, in a gap that was left for it",
     },
 ];
 

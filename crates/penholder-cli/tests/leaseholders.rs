@@ -144,6 +144,9 @@ fn programs_without_leases_make_progress_all_the_time() {
             found.contains("programs without the lock wrote in "),
             "{found}"
         );
+        let events = fixture.run(["history", "x.db", "--kind", "outsider-wrote"]);
+        let text = " left SQLite's lock alone for ";
+        assert!(events.stdout.contains(text), "{events:?}");
     }
     let writes = numbered_writes::check(&path);
     eprintln!("{writes} writes of {LEASEHOLDERS} leaseholders");

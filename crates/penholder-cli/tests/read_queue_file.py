@@ -30,7 +30,7 @@ COUNTERS = [
 HISTOGRAMS = {"waits": 512, "holds": 2560, "batch_writes": 4608}
 EVENT_KINDS = {
     1: "long-hold", 2: "timeout", 3: "recovery", 4: "unqueued-holder", 5: "passed-over",
-    6: "combined", 7: "sqlite-busy",
+    6: "combined", 7: "sqlite-busy", 8: "outsider-wrote",
 }
 # Of an entry of a database: the number of its word.
 DATABASE = {

@@ -208,7 +208,7 @@ impl Acquirer {
             // Another locker of this process goes on without it.
             Some(_) | None => {
                 if let Some(former) = self.lease.take() {
-                    former.end(LeaseEnd::Other);
+                    self.release_with_party(&former, LeaseEnd::Other);
                 }
                 false
             }
@@ -236,7 +236,7 @@ impl Acquirer {
         let Some(lease) = self.lease.take_if(|lease| lease.is_kept) else {
             return Ok(());
         };
-        lease.end(why);
+        self.release_with_party(&lease, why);
         let mut kernel = KernelAttempt::new(&mut self.file, &lease.options);
         let Some((slot, participant)) = self.membership.holding_member() else {
             return kernel.unlock(true);
@@ -244,6 +244,13 @@ impl Acquirer {
         slot.note_kept(false);
         participant.end_kept(slot);
         participant.release(slot, &mut kernel, QueuePolicy::Fifo, || false)
+    }
+
+    /// Ends a lease for its party, with the lock held.
+    fn release_with_party(&self, lease: &Lease, why: LeaseEnd) {
+        if let Some(gap) = lease.end(why) {
+            self.record_event(&lease.options, EventKind::OutsiderWrote, 0, nanos(gap));
+        }
     }
 
     /// Waits for the lock until the deadline, or until it is cancelled. A request is offered
@@ -499,7 +506,10 @@ impl Acquirer {
             EventKind::Recovery => slot.count(Counter::Recoveries),
             EventKind::UnqueuedHolder => slot.count(Counter::UnqueuedHolders),
             EventKind::PassedOver => slot.count(Counter::PassedOver),
-            EventKind::LongHold | EventKind::Combined | EventKind::SqliteBusy => {}
+            EventKind::LongHold
+            | EventKind::Combined
+            | EventKind::SqliteBusy
+            | EventKind::OutsiderWrote => {}
         }
         slot.record_event(&self.event(options, kind, other, amount));
     }
@@ -615,7 +625,7 @@ impl Acquirer {
         more: impl FnOnce() -> bool,
     ) -> Result<Released, LockError> {
         if let Some(lease) = self.lease.take() {
-            lease.end(self.why_lease_ends(&lease));
+            self.release_with_party(&lease, self.why_lease_ends(&lease));
         }
         let mut kernel = KernelAttempt::new(&mut self.file, options);
         let released = match self.membership.holding_member() {

@@ -38,22 +38,22 @@ impl Lease {
         }
     }
 
-    /// Ends the lease, while the lock is still held.
-    pub(crate) fn end(&self, why: LeaseEnd) {
-        let Some(party) = self.party() else {
-            return;
-        };
+    /// Ends the lease, while the lock is still held. If a program without the lock wrote in a gap
+    /// that was left to it, returns how long that gap was.
+    pub(crate) fn end(&self, why: LeaseEnd) -> Option<Duration> {
+        let party = self.party()?;
         crate::failpoint!("lease_ending");
         party.release();
         crate::failpoint!("lease_released");
         let at = clock::monotonic();
-        party.ended(&EndedLease {
+        let gap = party.ended(&EndedLease {
             why,
             held: Duration::from_nanos(at.saturating_sub(self.since)),
             holds: self.holds,
             at,
         });
         crate::failpoint!("lease_over");
+        gap
     }
 
     fn party(&self) -> Option<&dyn LeaseParty> {
@@ -82,10 +82,11 @@ mod tests {
     impl LeaseParty for Party {
         fn release(&self) {}
 
-        fn ended(&self, lease: &EndedLease) {
+        fn ended(&self, lease: &EndedLease) -> Option<Duration> {
             if self.is_other_asking.load(SeqCst) && lease.why.is_slice() {
                 self.had_slice.store(true, SeqCst);
             }
+            None
         }
     }
 

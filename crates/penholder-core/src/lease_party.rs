@@ -11,8 +11,8 @@ pub trait LeaseParty: Debug + Send + Sync {
 
     /// Is told that a lease has ended, after [`release`](Self::release) and while the lock is
     /// still held. At the end of a slice, this is the time to let programs write that do not use
-    /// the lock.
-    fn ended(&self, lease: &EndedLease);
+    /// the lock; if one wrote, returns after which time.
+    fn ended(&self, lease: &EndedLease) -> Option<Duration>;
 }
 
 /// A lease that has ended.

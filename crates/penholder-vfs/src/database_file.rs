@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::api::{IOERR, LOCK_SHARED, READONLY, SHM_EXCLUSIVE, SHM_LOCK, SHM_SHARED, SHM_UNLOCK};
-use crate::gap;
+use crate::gap::{self, Gap};
 use crate::join::Joiner;
 use crate::locks::{Below, Code, Mode, OK, Range, ShmLocks};
 use crate::mirror::Mirror;
@@ -151,11 +151,11 @@ impl DatabaseFile {
     }
 
     /// Leaves WRITE alone, if that is due after a slice in which was written for `wrote`, so that
-    /// a program without penholder can write. Returns for how long.
+    /// a program without penholder can write.
     ///
     /// The caller holds penholder's write lock, and no lease stands. `now` is the time on the
     /// monotonic clock of the machine in nanoseconds.
-    pub fn listen_for_outsiders(&self, wrote: Duration, now: u64) -> Duration {
+    pub fn listen_for_outsiders(&self, wrote: Duration, now: u64) -> Gap {
         let _mapped = self.keep_mapped();
         let (index, mirror) = {
             let state = self.lock_state();
@@ -163,7 +163,7 @@ impl DatabaseFile {
         };
         match (index, mirror) {
             (Some(index), Some(mirror)) => gap::listen(&mirror, &index, wrote, now),
-            _ => Duration::ZERO,
+            _ => Gap::default(),
         }
     }
 

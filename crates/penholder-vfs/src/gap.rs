@@ -56,12 +56,20 @@ const DEBT_MAX: i64 = 30_000_000;
 /// So much credit is as good as none.
 const SMALL_CREDIT: i64 = -1_000_000;
 
-/// Leaves WRITE alone, if that is due after a slice in which was written for `wrote`. Returns for
-/// how long.
+/// A time for which WRITE was left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Gap {
+    /// Zero if it was not.
+    pub length: Duration,
+    /// Whether an outsider wrote.
+    pub was_used: bool,
+}
+
+/// Leaves WRITE alone, if that is due after a slice in which was written for `wrote`.
 ///
 /// The caller holds penholder's write lock, and has ended its lease. `at` is the time on the
 /// monotonic clock in nanoseconds.
-pub(crate) fn listen(mirror: &Mirror, index: &WalIndex, wrote: Duration, at: u64) -> Duration {
+pub(crate) fn listen(mirror: &Mirror, index: &WalIndex, wrote: Duration, at: u64) -> Gap {
     let mut account = Account::read(mirror, at);
     let has_written = mirror.take_writes(index);
     let is_traced = mirror.take_traces(index) || has_written;
@@ -69,26 +77,28 @@ pub(crate) fn listen(mirror: &Mirror, index: &WalIndex, wrote: Duration, at: u64
         account.last_trace = at;
     }
     let due = account.charge(wrote, at, is_traced);
-    let begun = Instant::now();
-    if !due.is_zero() {
-        wait_for_write(mirror, index, begun, due);
-        let was_used = mirror.take_writes(index);
-        account.note_gap(was_used, at);
-        mirror.count_gap(was_used);
-        account.pay(begun.elapsed());
+    let gap = leave_alone(mirror, index, due);
+    if !gap.length.is_zero() {
+        account.note_gap(gap.was_used, at);
+        mirror.count_gap(gap.was_used);
+        account.pay(gap.length);
     }
     mirror.set_account(account);
-    if due.is_zero() {
-        Duration::ZERO
-    } else {
-        begun.elapsed()
-    }
+    gap
 }
 
-/// Waits until an outsider has written, at most for `due`.
-fn wait_for_write(mirror: &Mirror, index: &WalIndex, begun: Instant, due: Duration) {
+/// Leaves WRITE alone until an outsider has written, at most for `due`.
+fn leave_alone(mirror: &Mirror, index: &WalIndex, due: Duration) -> Gap {
+    if due.is_zero() {
+        return Gap::default();
+    }
+    let begun = Instant::now();
     while begun.elapsed() < due && !mirror.has_foreign_header(index) {
         thread::sleep(LOOK);
+    }
+    Gap {
+        length: begun.elapsed(),
+        was_used: mirror.take_writes(index),
     }
 }
 

@@ -41,6 +41,7 @@ mod wal_index;
 pub use api::{Api, File, IoMethods, Symbol, SystemCall, Vfs};
 pub use database_file::{DatabaseFile, WalFrames};
 pub use fork::in_background;
+pub use gap::Gap;
 pub use mirror::{MIRROR_WORDS, Mirror};
 pub use open_files::set_mirror;
 pub use shim::file_behind;

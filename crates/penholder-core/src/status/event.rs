@@ -32,6 +32,9 @@ pub enum EventKind {
     Combined,
     /// The holder waited for `other`, which had SQLite's own lock without the write lock.
     SqliteBusy,
+    /// A program without the write lock wrote when SQLite's was left alone for such programs after a
+    /// slice.
+    OutsiderWrote,
 }
 
 /// A notable event on a lock.
@@ -44,7 +47,8 @@ pub struct Event {
     pub at: SystemTime,
     /// How often it happened. Events that are the same are kept as one: of the same kind and
     /// processes; of [`UnqueuedHolder`](EventKind::UnqueuedHolder) and
-    /// [`SqliteBusy`](EventKind::SqliteBusy) if one of the two processes is the same.
+    /// [`SqliteBusy`](EventKind::SqliteBusy) if one of the two processes is the same; of
+    /// [`OutsiderWrote`](EventKind::OutsiderWrote) all.
     pub count: u32,
     /// When it happened first.
     pub first: SystemTime,
@@ -71,7 +75,7 @@ pub struct Event {
 }
 
 impl EventKind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::LongHold,
         Self::Timeout,
         Self::Recovery,
@@ -79,12 +83,16 @@ impl EventKind {
         Self::PassedOver,
         Self::Combined,
         Self::SqliteBusy,
+        Self::OutsiderWrote,
     ];
 
     /// Whether it happens at each wait, so that it counts as the same event if one of its two
     /// processes is the same.
     pub(crate) fn is_frequent(self) -> bool {
-        matches!(self, Self::UnqueuedHolder | Self::SqliteBusy)
+        matches!(
+            self,
+            Self::UnqueuedHolder | Self::SqliteBusy | Self::OutsiderWrote
+        )
     }
 
     /// Returns the number that stands for the kind in a queue file, from one on.
@@ -192,6 +200,10 @@ impl Event {
             EventKind::SqliteBusy => write!(
                 f,
                 " waited {took} for {other}, which had SQLite's lock without the write lock"
+            ),
+            EventKind::OutsiderWrote => write!(
+                f,
+                " left SQLite's lock alone for {took}, and a program without the write lock wrote"
             ),
             EventKind::Timeout => write!(f, " gave up after {took}; {other} was in the way"),
             EventKind::Recovery => write!(f, " recovered the lock from {other}, which had died"),

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use penholder_core::{DatabaseWord, DatabaseWords, EndedLease, Guard, LeaseEnd, LeaseParty};
 use penholder_vfs::{DatabaseFile, Mirror};
@@ -76,14 +77,16 @@ impl LeaseParty for ConnectionLease {
         }
     }
 
-    fn ended(&self, lease: &EndedLease) {
+    fn ended(&self, lease: &EndedLease) -> Option<Duration> {
         let Kept { file, words } = self.kept();
         let file = file.filter(|_| lease.why.is_slice());
-        let left = file.map(|file| file.listen_for_outsiders(lease.held, lease.at));
+        let gap = file.map(|file| file.listen_for_outsiders(lease.held, lease.at));
+        let gap = gap.unwrap_or_default();
         if let Some(words) = words {
             words.touch();
-            count(&words, lease, left.is_some_and(|left| !left.is_zero()));
+            count(&words, lease, !gap.length.is_zero());
         }
+        gap.was_used.then_some(gap.length)
     }
 }
 
