@@ -2,15 +2,16 @@
 //!
 //! | its word | meaning | leaves by |
 //! | --- | --- | --- |
-//! | `NONE` | there is no thread | a lease is wanted → `AWAKE`, with a thread |
+//! | `NONE` | there is no thread | a lease is wanted → `STARTING` |
+//! | `STARTING` | a thread is being started; there are no leases yet | it runs → `AWAKE`; the system refuses it → `REFUSED` |
 //! | `AWAKE` | it looks at all leases, again and again | it finds none for a while → `ASLEEP` |
 //! | `ASLEEP` | it sleeps | a lock is kept → `AWAKE`, and a wake-up |
-//! | `REFUSED` | the system refused the thread: there are no leases | never |
+//! | `REFUSED` | the system refused the thread: there are no leases | one is wanted a second later → `STARTING` |
 //!
 //! It lives as long as the process. A forked child begins with `NONE`.
 
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::thread;
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ const PAUSE_MIN: Duration = Duration::from_micros(200);
 const PAUSE_MAX: Duration = Duration::from_millis(1);
 /// It sleeps after so many looks that found nothing.
 const LOOKS: u32 = 3;
+/// After a refusal the system is asked again after this time.
+const RETRY: Duration = Duration::from_secs(1);
 /// It wakes up by itself after this time, whatever happened to its word.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
@@ -34,8 +37,11 @@ const NONE: u32 = 0;
 const AWAKE: u32 = 1;
 const ASLEEP: u32 = 2;
 const REFUSED: u32 = 3;
+const STARTING: u32 = 4;
 
 static WORD: AtomicU32 = AtomicU32::new(NONE);
+/// When the system last refused the thread: coarse monotonic clock, nanoseconds.
+static REFUSED_AT: AtomicU64 = AtomicU64::new(0);
 
 /// The word, and how a thread sleeps on it. The kernel's is replaced in the model of the tests.
 trait SleepWord {
@@ -66,19 +72,25 @@ impl SleepWord for AtomicU32 {
 
 /// Starts the thread, if it does not run; `false` if there is none.
 pub(crate) fn start() -> bool {
-    match WORD.load(SeqCst) {
+    let seen = WORD.load(SeqCst);
+    match seen {
         AWAKE | ASLEEP => return true,
-        REFUSED => return false,
+        STARTING => return false,
+        REFUSED if clock::coarse() < REFUSED_AT.load(SeqCst) + nanos(RETRY) => return false,
         _ => {}
     }
-    if WORD.compare_exchange(NONE, AWAKE, SeqCst, SeqCst).is_err() {
+    if WORD
+        .compare_exchange(seen, STARTING, SeqCst, SeqCst)
+        .is_err()
+    {
         // Another thread was first.
-        return WORD.load(SeqCst) != REFUSED;
+        return matches!(WORD.load(SeqCst), AWAKE | ASLEEP);
     }
     let thread = thread::Builder::new()
         .name("penholder-lease".to_owned())
         .spawn(run);
     if thread.is_err() {
+        REFUSED_AT.store(clock::coarse(), SeqCst);
         WORD.store(REFUSED, SeqCst);
     }
     thread.is_ok()
@@ -101,6 +113,7 @@ pub(crate) fn forget() {
 }
 
 fn run() {
+    WORD.store(AWAKE, SeqCst);
     // What it waits for is that the others do nothing.
     sys::thread::wait_for_processor();
     let mut empty_looks = 0;

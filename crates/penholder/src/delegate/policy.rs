@@ -41,7 +41,7 @@ pub(super) fn is_combining_worth_it(context: &WriteContext<'_>, turn: &WriteTurn
     let Some(stats) = guard.commit_stats() else {
         return false;
     };
-    if context.options.lease {
+    if context.resources.may_lease() {
         return is_expensive(context, stats);
     }
     let many = if stats.last_batch() >= LARGE_BATCH {

@@ -36,6 +36,8 @@ pub(crate) struct WriteResources {
     /// Whether this process has written. Before that a second connection is not worth its
     /// cost.
     has_written: AtomicBool,
+    /// Whether locks may be kept on the writing connection.
+    may_lease: AtomicBool,
     /// Whether the application may have changed what statements mean on the writing
     /// connection: a closure or a pragma has had it.
     is_customized: AtomicBool,
@@ -53,6 +55,7 @@ impl WriteResources {
             lease,
             checkpointer: Checkpointer::default(),
             has_written: AtomicBool::new(false),
+            may_lease: AtomicBool::new(may_lease),
             is_customized: AtomicBool::new(false),
         }
     }
@@ -91,7 +94,13 @@ impl WriteResources {
             file.join_frames();
         }
         self.lease.set(connection.file().map(Arc::clone));
+        self.may_lease.store(connection.file().is_some(), Relaxed);
         self.set_customized(!options.connection_hooks.is_empty());
+    }
+
+    /// Returns whether locks may be kept on the writing connection.
+    pub(crate) fn may_lease(&self) -> bool {
+        self.may_lease.load(Relaxed)
     }
 
     pub(crate) fn note_written(&self) {
