@@ -5,8 +5,14 @@
 
 use std::ptr;
 
-use penholder_testkit::lease_fixture::{LeaseFixture, row_of};
+use penholder_testkit::lease_fixture::{self, LeaseFixture, row_of};
+use penholder_testkit::peer;
 use rusqlite::{Connection, ffi};
+
+#[test]
+fn peer() {
+    peer::run_role(&[lease_fixture::OUTSIDER_ROLE]);
+}
 
 /// A snapshot of `main`, which SQLite frees.
 struct Snapshot(*mut ffi::sqlite3_snapshot);
