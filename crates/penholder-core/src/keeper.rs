@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::attachment;
 use crate::lease_party::LeaseEnd;
-use crate::sys::{self, clock, futex};
+use crate::sys::{clock, futex};
 use crate::time::nanos;
 
 /// A lease ends this long after the last hold.
@@ -114,8 +114,6 @@ pub(crate) fn forget() {
 
 fn run() {
     WORD.store(AWAKE, SeqCst);
-    // What it waits for is that the others do nothing.
-    sys::thread::wait_for_processor();
     let mut empty_looks = 0;
     loop {
         let next = end_idle_leases();

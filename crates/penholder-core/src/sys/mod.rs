@@ -16,7 +16,6 @@
 //! | `mounts` | whether a file is mounted by itself |
 //! | `openers` | which processes have files open |
 //! | `process` | this process, and whether another one is alive |
-//! | `thread` | when a thread gets a processor |
 //! | `user` | this user, names of users, members of groups |
 //! | `signal` | what failpoints of tests do to their process |
 //!
@@ -54,8 +53,7 @@ mod unsupported;
 use unsupported as platform;
 
 pub(crate) use platform::{
-    clock, descriptor, file, filesystem, fork, futex, locks, map, mounts, openers, process, thread,
-    user,
+    clock, descriptor, file, filesystem, fork, futex, locks, map, mounts, openers, process, user,
 };
 
 #[cfg(feature = "failpoints")]

@@ -1,6 +1,5 @@
 //! One process at the turnstile: taking, waiting, releasing.
 
-use std::mem;
 use std::time::Duration;
 
 use super::memory::{KernelLock, Memory, SlotIndex, Word};
@@ -245,6 +244,7 @@ impl Participant {
     ) -> Taken {
         self.held = Some(held);
         self.was_served = false;
+        self.was_cut = false;
         self.taken = now;
         self.acquisitions = self.acquisitions.wrapping_add(1);
         // Compared with the exact word: another process may have had this slot since.
@@ -502,7 +502,7 @@ impl Participant {
     fn note_gap(&mut self, now: Moment) {
         let (gap, is_exact) = now.since(self.released);
         // The process that was woken for the next slice may have taken this processor.
-        let was_cut = mem::take(&mut self.was_cut) && gap < nanos(CUT);
+        let was_cut = self.was_cut && gap < nanos(CUT);
         self.is_quick = is_exact && (is_quick(gap) || was_cut);
         if is_exact {
             self.mean_gap = smoothed(self.mean_gap, gap.min(nanos(GAP_MAX)));

@@ -13,5 +13,4 @@ pub(crate) mod openers;
 pub(crate) mod process;
 #[cfg(feature = "failpoints")]
 pub(crate) mod signal;
-pub(crate) mod thread;
 pub(crate) mod user;

@@ -19,7 +19,6 @@ pub(crate) mod openers;
 pub(crate) mod process;
 #[cfg(feature = "failpoints")]
 pub(crate) mod signal;
-pub(crate) mod thread;
 pub(crate) mod user;
 
 /// Returns the error of every operation: `what` is in the plural.

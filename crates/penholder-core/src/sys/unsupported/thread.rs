@@ -1,3 +1,0 @@
-//! Threads of this process.
-
-pub(crate) fn wait_for_processor() {}
