@@ -5,7 +5,7 @@
 
 use std::ptr;
 
-use penholder_testkit::lease_fixture::{self, LeaseFixture, row_of};
+use penholder_testkit::lease_fixture::{self, LeaseConnection, LeaseFixture, row_of};
 use penholder_testkit::peer;
 use rusqlite::{Connection, ffi};
 
@@ -14,18 +14,23 @@ fn peer() {
     peer::run_role(&[lease_fixture::OUTSIDER_ROLE]);
 }
 
+const COUNT: &str = "SELECT count(*) FROM r";
+
 /// A snapshot of `main`, which SQLite frees.
 struct Snapshot(*mut ffi::sqlite3_snapshot);
 
 impl Snapshot {
-    /// Takes the snapshot that a connection reads.
-    fn of(connection: &Connection) -> Self {
+    /// Takes the snapshot that a connection reads now: with one row.
+    fn of(connection: &LeaseConnection) -> Self {
         let mut snapshot = ptr::null_mut();
+        connection.run("BEGIN");
+        assert_eq!(connection.row(COUNT), "1");
         // SAFETY: the handle is open, and the name is C text.
         let code = unsafe {
             ffi::sqlite3_snapshot_get(connection.handle(), c"main".as_ptr(), &raw mut snapshot)
         };
         assert_eq!(code, ffi::SQLITE_OK);
+        connection.run("COMMIT");
         Self(snapshot)
     }
 
@@ -44,17 +49,12 @@ impl Drop for Snapshot {
     }
 }
 
-const COUNT: &str = "SELECT count(*) FROM r";
-
 #[test]
 fn every_connection_opens_an_older_snapshot_during_a_lease() {
     let fixture = LeaseFixture::new();
     let (a, b) = (fixture.open(), fixture.open());
     a.begin_lease_and_write();
-    b.run("BEGIN");
-    assert_eq!(b.row(COUNT), "1");
     let snapshot = Snapshot::of(&b);
-    b.run("COMMIT");
     for written in 2..20 {
         a.write();
         // The leaseholder itself, whose read mark is parked, and another one.
@@ -74,10 +74,7 @@ fn a_snapshot_is_gone_once_the_wal_was_restarted_in_a_lease() {
     let fixture = LeaseFixture::new();
     let (a, b) = (fixture.open(), fixture.open());
     a.begin_lease_and_write();
-    b.run("BEGIN");
-    assert_eq!(b.row(COUNT), "1");
     let snapshot = Snapshot::of(&b);
-    b.run("COMMIT");
     a.file().end_lease();
     row_of(&a, "PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     a.begin_lease_and_write();
