@@ -3,7 +3,7 @@
 //! | its word | meaning | leaves by |
 //! | --- | --- | --- |
 //! | `NONE` | there is no thread | a lease is wanted → `STARTING` |
-//! | `STARTING` | a thread is being started; there are no leases yet | it runs → `AWAKE`; the system refuses it → `REFUSED` |
+//! | `STARTING` | a thread is being started; no other thread begins a lease | it runs → `AWAKE`; the system refuses it → `REFUSED` |
 //! | `AWAKE` | it looks at all leases, again and again | it finds none for a while → `ASLEEP` |
 //! | `ASLEEP` | it sleeps | a lock is kept → `AWAKE`, and a wake-up |
 //! | `REFUSED` | the system refused the thread: there are no leases | one is wanted a second later → `STARTING` |

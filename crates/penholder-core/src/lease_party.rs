@@ -38,7 +38,7 @@ pub enum LeaseEnd {
     Idle,
     /// The slice was over, and another process waited.
     Waiter,
-    /// The process is about to run a checkpoint.
+    /// The process ran a checkpoint, or waited for one.
     Checkpoint,
     /// The process ended its use of the lock, or forked.
     Close,

@@ -25,10 +25,11 @@ impl Snapshot {
         let mut snapshot = ptr::null_mut();
         connection.run("BEGIN");
         assert_eq!(connection.row(COUNT), "1");
+        // SAFETY: it is not closed here.
+        let handle = unsafe { connection.handle() };
         // SAFETY: the handle is open, and the name is C text.
-        let code = unsafe {
-            ffi::sqlite3_snapshot_get(connection.handle(), c"main".as_ptr(), &raw mut snapshot)
-        };
+        let code =
+            unsafe { ffi::sqlite3_snapshot_get(handle, c"main".as_ptr(), &raw mut snapshot) };
         assert_eq!(code, ffi::SQLITE_OK);
         connection.run("COMMIT");
         Self(snapshot)
@@ -37,8 +38,10 @@ impl Snapshot {
     /// Begins a transaction that reads this snapshot; returns SQLite's code.
     fn open(&self, connection: &Connection) -> i32 {
         connection.execute_batch("BEGIN").unwrap();
+        // SAFETY: it is not closed here.
+        let handle = unsafe { connection.handle() };
         // SAFETY: the handle is open, and the snapshot is not freed yet.
-        unsafe { ffi::sqlite3_snapshot_open(connection.handle(), c"main".as_ptr(), self.0) }
+        unsafe { ffi::sqlite3_snapshot_open(handle, c"main".as_ptr(), self.0) }
     }
 }
 

@@ -24,7 +24,7 @@ pub struct Leases {
     pub ended_idle: u64,
     /// … to leave SQLite's write lock to programs that write without penholder.
     pub ended_outsider: u64,
-    /// … because the process was about to run a checkpoint.
+    /// … because the process ran a checkpoint under the lock, or waited for one.
     pub ended_checkpoint: u64,
     /// … because the database was closed, or the process forked.
     pub ended_close: u64,

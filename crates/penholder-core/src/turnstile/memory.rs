@@ -85,7 +85,7 @@ pub(crate) trait Memory {
     fn coarse_now(&self) -> u64;
     /// Whether there is a second processor, so that spinning can help.
     fn can_spin(&self) -> bool;
-    /// Spins for a moment.
+    /// Lets another thread have the processor, between two looks of one that spins.
     fn spin(&self);
 }
 

@@ -103,6 +103,8 @@ pub(crate) struct Participant {
     was_contended: bool,
     acquisitions: u32,
     /// Whether our last acquisition came right after our last release.
+    came_back: bool,
+    /// The same, or our slice was over when we released.
     is_quick: bool,
     /// Whether it came soon after it, from a caller that mostly comes right after it.
     is_brisk: bool,
@@ -134,6 +136,7 @@ impl Participant {
             released: Moment::default(),
             was_contended: false,
             acquisitions: 0,
+            came_back: false,
             is_quick: false,
             is_brisk: false,
             is_soon: false,
@@ -495,7 +498,7 @@ impl Participant {
 
     /// Returns whether the lock was taken right after our last release.
     pub(crate) fn came_back(&self) -> bool {
-        self.is_quick
+        self.came_back
     }
 
     /// Notes how soon after our last release the lock is wanted again.
@@ -503,7 +506,8 @@ impl Participant {
         let (gap, is_exact) = now.since(self.released);
         // The process that was woken for the next slice may have taken this processor.
         let was_cut = self.was_cut && gap < nanos(CUT);
-        self.is_quick = is_exact && (is_quick(gap) || was_cut);
+        self.came_back = is_exact && is_quick(gap);
+        self.is_quick = self.came_back || is_exact && was_cut;
         if is_exact {
             self.mean_gap = smoothed(self.mean_gap, gap.min(nanos(GAP_MAX)));
         }
@@ -590,7 +594,7 @@ impl Participant {
         if policy == QueuePolicy::TimeSliced && now < self.slice_ends && (self.is_quick || more()) {
             return self.release_and_keep(memory, kernel, held);
         }
-        self.was_cut = (self.is_quick || self.is_brisk) && now >= self.slice_ends;
+        self.was_cut = (self.came_back || self.is_brisk) && now >= self.slice_ends;
         // The next process takes longer to wake up than we take to unlock, so both happen at once.
         // A waiter that is woken watches the word for a while.
         wake_first(memory);

@@ -54,8 +54,10 @@ fn search_settled(subject: &Subject<'_>) -> Openers {
     thread::sleep(PAUSE);
     let again = search(subject);
     let is_same = |one: &Opener, opener: &Opener| {
-        one.process.pid == opener.process.pid && suspicions(one) == suspicions(opener)
+        let mut both = suspicions(one).into_iter().zip(suspicions(opener));
+        one.process.pid == opener.process.pid && both.any(|(now, before)| now && before)
     };
+    openers.complete &= again.complete;
     openers.found.retain(|opener| {
         let mut again = again.found.iter();
         is_settled(opener) || again.any(|one| is_same(one, opener))
@@ -107,10 +109,7 @@ fn may_write(opener: &Opener, database: &Path) -> bool {
 fn replaced(openers: &[Opener], subject: &Subject<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for file in database_files(subject) {
-        let has_old = |opener: &&Opener| {
-            let mut open = opener.open.iter();
-            open.any(|open| open.path == file && open.deleted)
-        };
+        let has_old = |opener: &&Opener| has_deleted(opener, &file);
         let old: Vec<_> = openers.iter().filter(has_old).collect();
         if !old.is_empty() {
             let name = shown_name(&file);
@@ -138,9 +137,13 @@ fn found_replaced(found: String, openers: &[&Opener]) -> Finding {
 /// Returns whether it has a file open that is no longer part of this database.
 fn has_former_file(opener: &Opener, subject: &Subject<'_>) -> bool {
     let files = database_files(subject);
+    files.iter().any(|file| has_deleted(opener, file)) || has_wal_of_another(opener, subject)
+}
+
+/// Returns whether it has an older file of this name open, which was deleted.
+fn has_deleted(opener: &Opener, file: &Path) -> bool {
     let mut open = opener.open.iter();
-    open.any(|open| open.deleted && files.contains(&open.path))
-        || has_wal_of_another(opener, subject)
+    open.any(|open| open.path == file && open.deleted)
 }
 
 /// Returns whether it writes the WAL of this database, but has another database file open: the

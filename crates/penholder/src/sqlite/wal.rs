@@ -172,6 +172,11 @@ pub(crate) fn is_below_first_step(frames: u32) -> bool {
     frames < STEP
 }
 
+/// Returns whether a checkpoint under the lock waits for one that is running.
+pub(crate) fn is_too_long(frames: u32) -> bool {
+    frames >= TOO_LONG_FRAMES
+}
+
 /// Returns whether the WAL file is so long that a checkpoint may take a while. Looks at the
 /// file's length only, and does not open it.
 pub(crate) fn may_checkpoint_slowly(wal: &Path) -> bool {
@@ -201,8 +206,7 @@ pub(crate) fn checkpoint_under_lock(
     location: &Location,
     frames: u32,
 ) -> Option<Progress> {
-    let is_too_long = frames >= TOO_LONG_FRAMES;
-    let longest = Deadline::after(if is_too_long {
+    let longest = Deadline::after(if is_too_long(frames) {
         OTHER_CHECKPOINT_MAX
     } else {
         Duration::ZERO

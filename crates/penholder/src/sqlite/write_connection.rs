@@ -298,6 +298,11 @@ impl WriteConnection {
         due
     }
 
+    /// Returns whether a checkpoint under the lock would wait for one that is running.
+    pub(crate) fn is_wal_too_long(&self) -> bool {
+        wal::is_too_long(self.connection.wal_frames())
+    }
+
     /// Runs a passive checkpoint while the caller holds the write lock. Returns `false` if another
     /// connection's was in the way.
     pub(crate) fn checkpoint_under_lock(&self, location: &Location) -> bool {

@@ -105,7 +105,11 @@ impl<'a> Session<'a> {
         let hold = HoldSpan::begin(context.labels());
         let connection = match context.resources.take_connection() {
             Some(connection) => connection,
-            None => open_connection(&context, &deadline)?,
+            None => {
+                let opened = open_connection(&context, &deadline)?;
+                turn.taken = Instant::now();
+                opened
+            }
         };
         begin_lease(&context, &connection, &mut turn.guard);
         let session = Self {
@@ -540,6 +544,10 @@ impl<'a> Session<'a> {
         };
         resources.note_written();
         if let (Due::UnderLock, Some(connection)) = (due, &connection) {
+            if connection.is_wal_too_long() {
+                // It waits for another connection's checkpoint, which may wait for what is parked.
+                self.guard().forgo_lease(LeaseEnd::Checkpoint);
+            }
             let begun = Instant::now();
             if connection.checkpoint_under_lock(self.context.location) {
                 self.guard().forgo_lease(LeaseEnd::Checkpoint);
