@@ -40,6 +40,7 @@ fn peer() {
         ("close_after_burst", close_after_burst),
         ("fail_after_burst", fail_after_burst),
         ("fill_the_disk", fill_the_disk),
+        ("fill_the_wal", fill_the_wal),
         ("write_until_replaced", write_until_replaced),
         ("write_without_lease", write_without_lease),
         ("two_handles", two_handles),
@@ -674,6 +675,31 @@ fn a_full_disk_ends_the_lease() {
     peer.expect("done");
     assert!(peer.close().success());
     plain_sqlite::assert_integrity(&fixture.path());
+}
+
+/// Makes the WAL so long that the holder of the lock waits for a checkpoint.
+fn fill_the_wal(args: &[OsString]) {
+    let db = database_fixture::open(Path::new(&args[0]));
+    burst(&db);
+    db.execute("INSERT INTO entry(key) VALUES (zeroblob(40000000))", ())
+        .unwrap();
+    peer::send("done");
+}
+
+/// Another program's checkpoint may wait for SQLite's write lock.
+#[test]
+fn a_checkpoint_that_is_waited_for_ends_the_lease_first() {
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let mut command = Peer::command("fill_the_wal", [fixture.path()]);
+    command.env(failpoint::ALL_QUICK, "1");
+    command.env(failpoint::VARIABLE, "checkpointing_under_lock STOP 1");
+    let mut writer = Peer::spawn(command);
+    wait::until("the writer to stop", || state(writer.pid()) == 'T');
+    assert!(Probe::start(&fixture).is_free());
+    writer.signal("CONT");
+    writer.expect("done");
+    assert!(writer.close().success());
 }
 
 /// Writes until the database is replaced, again and again.
