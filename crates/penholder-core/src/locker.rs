@@ -101,7 +101,7 @@ impl Locker {
     pub fn acquire(&self, timeout: Duration) -> Result<Guard, LockError> {
         let attachment = self.attachment()?;
         // If no one is in the way, the clock is not read.
-        if let Some(guard) = self.try_on(&attachment, true)? {
+        if let Some(guard) = self.try_on(Arc::clone(&attachment), true)? {
             return Ok(guard);
         }
         self.acquire_on(attachment, &Deadline::after(timeout))
@@ -114,7 +114,7 @@ impl Locker {
     /// As [`acquire`](Self::acquire).
     pub fn acquire_until(&self, deadline: &Deadline) -> Result<Guard, LockError> {
         let attachment = self.attachment()?;
-        if let Some(guard) = self.try_on(&attachment, true)? {
+        if let Some(guard) = self.try_on(Arc::clone(&attachment), true)? {
             return Ok(guard);
         }
         self.acquire_on(attachment, deadline)
@@ -136,7 +136,7 @@ impl Locker {
     ///
     /// As [`acquire`](Self::acquire), except for the timeout.
     pub fn try_acquire(&self) -> Result<Option<Guard>, LockError> {
-        self.try_on(&self.attachment()?, false)
+        self.try_on(self.attachment()?, false)
     }
 
     /// Takes the lock if that needs no waiting: what [`acquire`](Self::acquire) tries first.
@@ -148,7 +148,7 @@ impl Locker {
     ///
     /// As [`acquire`](Self::acquire), except for the timeout.
     pub fn acquire_without_waiting(&self) -> Result<Option<Guard>, LockError> {
-        self.try_on(&self.attachment()?, true)
+        self.try_on(self.attachment()?, true)
     }
 
     /// Takes the lock, waiting until a deadline, and leaves a request meanwhile. A holder that
@@ -173,7 +173,7 @@ impl Locker {
 
     fn try_on(
         &self,
-        attachment: &Arc<Attachment>,
+        attachment: Arc<Attachment>,
         may_barge: bool,
     ) -> Result<Option<Guard>, LockError> {
         let acquirer = match attachment.try_take() {
@@ -182,7 +182,7 @@ impl Locker {
             Err(_nested) => return Err(self.nested_error()),
         };
         attachment.note_kept_since(0);
-        let mut turn = Turn::new(Arc::clone(attachment), acquirer);
+        let mut turn = Turn::new(attachment, acquirer);
         let hold = turn.acquirer().try_take(&self.options, may_barge)?;
         Ok(hold.map(|hold| self.guard(turn, hold)))
     }
