@@ -8,7 +8,7 @@ use penholder_core::Deadline;
 use rusqlite::Connection;
 
 use crate::data::{Executed, Query, Statement};
-use crate::delegate::{self, ExecutedWrite, Reply};
+use crate::delegate::{self, ExecutedWrite, Isolation, Reply};
 use crate::error::Result;
 use crate::location::Location;
 use crate::options::OpenOptions;
@@ -37,7 +37,7 @@ pub enum StatementOutcome {
 }
 
 /// How one write went in a shared transaction.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub enum WriteOutcome {
     /// All of it ran.
     Done(Vec<Executed>),
@@ -86,15 +86,25 @@ impl DelegateConnection {
         match self.0.run(&statement(query)) {
             delegate::Delegated::Done(done) => StatementOutcome::Done(done),
             delegate::Delegated::Failed { code, text } => StatementOutcome::Failed(code, text),
-            delegate::Delegated::Local => StatementOutcome::Local,
+            delegate::Delegated::Local | delegate::Delegated::Refused => StatementOutcome::Local,
             delegate::Delegated::Aborted => StatementOutcome::Aborted,
         }
     }
 
     /// Runs one write in a savepoint of the open transaction.
     pub fn execute_write(&self, queries: &[Query]) -> WriteOutcome {
+        self.execute(queries, Isolation::Savepoint)
+    }
+
+    /// Runs one write in the open transaction, without a savepoint. Unless it is done, or
+    /// [`Local`](WriteOutcome::Local), the transaction has to be rolled back.
+    pub fn execute_write_without_savepoint(&self, queries: &[Query]) -> WriteOutcome {
+        self.execute(queries, Isolation::None)
+    }
+
+    fn execute(&self, queries: &[Query], isolation: Isolation) -> WriteOutcome {
         let statements: Vec<Statement> = queries.iter().map(statement).collect();
-        match delegate::execute_write(&self.0, &statements) {
+        match delegate::execute_write(&self.0, &statements, isolation) {
             ExecutedWrite::Replied(Reply::Done(done)) => WriteOutcome::Done(done),
             ExecutedWrite::Replied(Reply::Failed { code, text, .. }) => {
                 WriteOutcome::Failed(code, text)

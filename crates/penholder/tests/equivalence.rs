@@ -267,8 +267,33 @@ impl Subject {
         })
     }
 
-    /// Runs all writes in one transaction; those that cannot be delegated are left out.
+    /// Runs all writes in one transaction; those that cannot be delegated are left out. As a
+    /// batch is: without savepoints first.
     fn run_delegated(&self, all: &[(bool, Vec<Query>)]) -> Vec<Option<Outcome>> {
+        self.run_without_savepoints(all)
+            .unwrap_or_else(|| self.run_in_savepoints(all))
+    }
+
+    /// `None` if one of them is not done.
+    fn run_without_savepoints(&self, all: &[(bool, Vec<Query>)]) -> Option<Vec<Option<Outcome>>> {
+        self.step("BEGIN IMMEDIATE");
+        let run = |(_, statements): &(bool, Vec<Query>)| match self
+            .delegate
+            .execute_write_without_savepoint(statements)
+        {
+            WriteOutcome::Done(done) => Some(Some(Ok(done))),
+            WriteOutcome::Local => Some(None),
+            WriteOutcome::Failed(..) | WriteOutcome::Aborted => None,
+        };
+        let outcomes = all.iter().map(run).collect();
+        let is_done = Option::is_some(&outcomes);
+        if !self.delegate.connection().is_autocommit() {
+            self.step(if is_done { "COMMIT" } else { "ROLLBACK" });
+        }
+        outcomes
+    }
+
+    fn run_in_savepoints(&self, all: &[(bool, Vec<Query>)]) -> Vec<Option<Outcome>> {
         let mut outcomes: Vec<Option<Outcome>> = vec![None; all.len()];
         let mut culprits = vec![false; all.len()];
         'again: loop {
@@ -732,6 +757,15 @@ fn a_write_that_does_not_hold_leaves_nothing_behind() {
                         local += usize::from(bound.is_zero());
                         assert_eq!(left(&subject), before, "{sql}: {outcome:?}");
                     }
+                }
+            });
+            in_transaction(&subject.delegate, || {
+                let before = left(&subject);
+                let outcome = subject
+                    .delegate
+                    .execute_write_without_savepoint(&[(*sql).into()]);
+                if outcome == WriteOutcome::Local {
+                    assert_eq!(left(&subject), before, "{sql}, without a savepoint");
                 }
             });
         }

@@ -30,9 +30,10 @@ use penholder_testkit::queue_file::mailbox;
 use penholder_testkit::{peer, queue_file, wait};
 
 /// The steps of a combiner and of a requester.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
     "requests_claimed",
     "executed",
+    "taken_back",
     "before_commit",
     "committed",
     "half_acknowledged",
@@ -254,6 +255,8 @@ fn by_batch(db: &Database, key: &str) -> Result<i64> {
 struct Writers {
     peers: Vec<Peer>,
     started: usize,
+    /// Whether some of them abort the transaction that their writes share, now and then.
+    aborts: bool,
     timeout: Duration,
     db: Database,
     directory: tempfile::TempDir,
@@ -284,6 +287,7 @@ impl Writers {
         Self {
             peers: Vec::new(),
             started: 0,
+            aborts: true,
             timeout,
             db,
             directory,
@@ -314,8 +318,13 @@ impl Writers {
     }
 
     fn start_another(&mut self) {
-        let way = WAYS[self.started % WAYS.len()];
-        let peer = self.start(way, None);
+        let (threads, way) = WAYS[self.started % WAYS.len()];
+        let way = if self.aborts || way != "aborts" {
+            way
+        } else {
+            "plain"
+        };
+        let peer = self.start((threads, way), None);
         self.peers.push(peer);
     }
 
@@ -489,10 +498,13 @@ fn check(path: &Path, notes: &Told) -> HashSet<String> {
 
 // ---- kills -----------------------------------------------------------------------
 
-/// What happens to the queue file meanwhile.
+/// What happens meanwhile, above all to the queue file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Meanwhile {
+    /// Nothing; all writes of a batch are done.
     Nothing,
+    /// Some writes abort the batch, so that it runs again.
+    Aborts,
     /// It is overwritten with garbage.
     Damaged,
     /// An older one is written over it, and writers are stopped for a while.
@@ -515,6 +527,7 @@ fn run_storm(kills: usize, meanwhile: Meanwhile) {
         LONG_TIMEOUT
     };
     let mut writers = Writers::new(timeout);
+    writers.aborts = meanwhile != Meanwhile::Nothing;
     (0..WAYS.len()).for_each(|_| writers.start_another());
     let mut died_at: HashMap<&str, usize> = HashMap::new();
     let queue_file = writers.path().with_file_name("db.lockq");
@@ -569,13 +582,15 @@ fn run_storm(kills: usize, meanwhile: Meanwhile) {
         counters.combined_writes,
     );
     assert!(batches > 0, "nothing was combined");
-    if meanwhile == Meanwhile::Nothing {
+    if matches!(meanwhile, Meanwhile::Nothing | Meanwhile::Aborts) {
         assert!(counters.combined_writes > 0, "{counters:?}");
         assert!(notes.unknown.is_empty(), "{:?}", notes.unknown);
         assert!(notes.not_written.is_empty(), "{:?}", notes.not_written);
         assert!(notes.replaced.is_empty(), "{:?}", notes.replaced);
         for step in STEPS {
-            assert!(died_at[step] > 0, "no writer died at {step}: {died_at:?}");
+            // Only what aborts a batch makes it run again.
+            let is_expected = step != "taken_back" || meanwhile == Meanwhile::Aborts;
+            assert_eq!(died_at[step] > 0, is_expected, "died at {died_at:?}");
         }
     }
 }
@@ -584,8 +599,15 @@ fn run_storm(kills: usize, meanwhile: Meanwhile) {
 /// step, it is killed where it is.
 fn dies_at(writers: &mut Writers, step: &str) -> bool {
     // Not one with closures: its writes are not delegated any more after the first.
-    let way = [(1, "plain"), (3, "plain")][random_below(2)];
-    let fault = format!("{step} KILL {}", 1 + random_below(8));
+    let (way, time) = match step {
+        // After each batch that runs again, many run with savepoints at once.
+        "taken_back" => ((3, "aborts"), 1),
+        _ => (
+            [(1, "plain"), (3, "plain")][random_below(2)],
+            1 + random_below(8),
+        ),
+    };
+    let fault = format!("{step} KILL {time}");
     let mut victim = writers.start(way, Some(&fault));
     let begun = Instant::now();
     while state(victim.pid()) != 'Z' && begun.elapsed() < VICTIM_LIMIT {
@@ -613,7 +635,12 @@ fn kills(at_least: usize) -> usize {
 
 #[test]
 fn combined_writes_survive_kills() {
-    run_storm(kills(100), Meanwhile::Nothing);
+    run_storm(kills(60), Meanwhile::Nothing);
+}
+
+#[test]
+fn combined_writes_survive_kills_while_batches_run_again() {
+    run_storm(kills(60), Meanwhile::Aborts);
 }
 
 // ---- a queue file that is overwritten -----------------------------------------------------

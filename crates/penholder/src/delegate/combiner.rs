@@ -3,10 +3,11 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
-use penholder_core::{BatchSize, Combining, Guard, REPLY_MAX, RemoteRequest};
+use penholder_core::{BatchSize, Combining, Guard, RemoteRequest};
 
 use super::batch_table::{self, BatchTable, Search, TableError};
-use super::connection::{DelegateConnection, Delegated};
+use super::connection::DelegateConnection;
+use super::execution::{ExecutedWrite, Isolation, execute_write};
 use super::policy::may_use_other_connection;
 use super::state::DelegateContext;
 use super::wire::{self, Encoder, RemoteWrite, Reply};
@@ -14,7 +15,6 @@ use crate::data::Statement;
 use crate::error::{Error, Result, is_busy_code};
 use crate::group::{Budget, ClaimedWrite, WriteResult};
 use crate::sqlite::connection::set_busy_timeout;
-use crate::sqlite::savepoint;
 use crate::telemetry;
 use crate::write::Session;
 
@@ -53,6 +53,8 @@ struct Combination<'a> {
     sequence: i64,
     /// Another one for each attempt, so that a reply tells which attempt it is of.
     batch: [u64; 2],
+    /// How its writes are kept apart.
+    isolation: Isolation,
     /// How long the writes of others have run.
     spent: Duration,
     /// Until the transaction is over.
@@ -90,6 +92,7 @@ pub(super) fn combine(context: &DelegateContext<'_>, session: &Session<'_>) {
         remote: Vec::new(),
         sequence: 0,
         batch: [0; 2],
+        isolation: delegate.isolation(),
         spent: Duration::ZERO,
         combining: Some(combining),
     };
@@ -181,7 +184,8 @@ impl Combination<'_> {
         }
     }
 
-    /// Runs all writes, commits, and tells all owners. If a write aborts the transaction, it
+    /// Runs all writes, commits, and tells all owners. If not all of them are done without
+    /// savepoints, it begins again with savepoints. If a write aborts the transaction even so, it
     /// begins again without that write.
     fn run(&mut self, budget: &mut Budget) {
         self.remote.retain(|one| {
@@ -192,7 +196,8 @@ impl Combination<'_> {
         self.remote
             .sort_by_key(|one| one.request.bytes.len() > SHORT_REQUEST);
         self.claim();
-        for _ in 0..BATCH_TRIES {
+        let tries = BATCH_TRIES + usize::from(self.isolation == Isolation::None);
+        for _ in 0..tries {
             if self.remote.is_empty() {
                 // None fits, or all were withdrawn or refused: our own need no combination.
                 break;
@@ -201,6 +206,13 @@ impl Combination<'_> {
                 Ok(()) => {
                     self.commit();
                     return;
+                }
+                Err(_) if self.isolation == Isolation::None => {
+                    // No owner was told anything.
+                    self.roll_back();
+                    self.isolation = Isolation::Savepoint;
+                    self.context.delegate.use_savepoints();
+                    penholder_core::failpoint!("taken_back");
                 }
                 Err(Culprit::Own(index)) => {
                     // It has no result, so it is run alone.
@@ -320,7 +332,8 @@ impl Combination<'_> {
                 continue;
             }
             note_statement(self.session, own.write.work.statements());
-            match execute_write(&self.connection, own.write.work.statements()) {
+            let statements = own.write.work.statements();
+            match execute_write(&self.connection, statements, self.isolation) {
                 ExecutedWrite::Replied(Reply::Done(all)) => own.result = Some(Ok(all)),
                 ExecutedWrite::Replied(Reply::Failed {
                     statement,
@@ -351,7 +364,8 @@ impl Combination<'_> {
                     Reply::Local
                 } else {
                     let begun = Instant::now();
-                    let executed = execute_write(&self.connection, &write.statements);
+                    let executed =
+                        execute_write(&self.connection, &write.statements, self.isolation);
                     self.spent += begun.elapsed();
                     match executed {
                         ExecutedWrite::Replied(reply) => reply,
@@ -512,61 +526,4 @@ fn note_statement(session: &Session<'_>, statements: &[Statement]) {
     if let Some(first) = statements.first() {
         session.note_statement(&first.sql);
     }
-}
-
-/// How one write went in a shared transaction.
-pub(crate) enum ExecutedWrite {
-    /// The reply to it, which holds if the transaction is committed.
-    Replied(Reply),
-    /// The transaction is gone, or has to go.
-    Aborted,
-}
-
-/// Runs one write in a savepoint of a shared transaction.
-pub(crate) fn execute_write(
-    connection: &DelegateConnection,
-    statements: &[Statement],
-) -> ExecutedWrite {
-    if savepoint::begin(connection.connection()).is_err() {
-        return ExecutedWrite::Aborted;
-    }
-    let mut done = Vec::new();
-    let mut failed = None;
-    for (statement, one) in (0..).zip(statements) {
-        match connection.run(one) {
-            Delegated::Done(executed) => done.push(executed),
-            Delegated::Failed { code, text } => {
-                failed = Some(Reply::Failed {
-                    statement,
-                    code,
-                    text,
-                });
-            }
-            Delegated::Local => failed = Some(Reply::Local),
-            Delegated::Aborted => return ExecutedWrite::Aborted,
-        }
-        if failed.is_some() {
-            break;
-        }
-    }
-    let mut reply = failed.unwrap_or(Reply::Done(done));
-    let is_violated = connection.write_connection().has_deferred_violation();
-    if is_violated || encoded_length(&reply) > REPLY_MAX / 2 {
-        reply = Reply::Local;
-    }
-    let ended = if matches!(reply, Reply::Done(_)) {
-        savepoint::release(connection.connection())
-    } else {
-        savepoint::roll_back(connection.connection())
-    };
-    match ended {
-        Ok(()) => ExecutedWrite::Replied(reply),
-        Err(_) => ExecutedWrite::Aborted,
-    }
-}
-
-fn encoded_length(reply: &Reply) -> usize {
-    let mut encoder = Encoder::default();
-    encoder.reply(reply);
-    encoder.len()
 }

@@ -90,8 +90,10 @@ pub(crate) enum Delegated {
         code: i32,
         text: Option<String>,
     },
-    /// Its owner has to execute it.
+    /// Its owner has to execute it; some changes may remain.
     Local,
+    /// Its owner has to execute it: here it was not even begun.
+    Refused,
     /// The transaction is gone, or has to go.
     Aborted,
 }
@@ -169,7 +171,7 @@ impl DelegateConnection {
     /// Runs one statement in a savepoint of a transaction that it shares with others.
     pub(crate) fn run(&self, statement: &Statement) -> Delegated {
         if !looks_delegable(&statement.sql) || self.is_refused(&statement.sql) {
-            return Delegated::Local;
+            return Delegated::Refused;
         }
         let sql = format!("{MARK}{}", &statement.sql);
         self.is_restricted.store(true, Relaxed);
@@ -233,6 +235,7 @@ impl DelegateConnection {
             // `FAIL` may keep what the statement, or a trigger, did before it failed, which is
             // not always counted. That is for its owner's connection.
             Err(_) if has_changed => Delegated::Local,
+            Err(FailedStatement { error, .. }) if is_not_begun(&error) => Delegated::Refused,
             Err(FailedStatement { error, .. }) => match error {
                 rusqlite::Error::SqliteFailure(code, text)
                     if code.code == ErrorCode::ConstraintViolation
@@ -283,6 +286,18 @@ fn is_always_refused(error: &rusqlite::Error) -> bool {
         error.sqlite_error_code(),
         Some(ErrorCode::OperationInterrupted | ErrorCode::AuthorizationForStatementDenied)
     )
+}
+
+/// Returns whether a statement failed with this error before its first step, as far as that is known:
+/// rusqlite may not tell an error of preparing from one of running.
+fn is_not_begun(error: &rusqlite::Error) -> bool {
+    #[cfg(feature = "bundled")]
+    if matches!(error, rusqlite::Error::SqlInputError { .. }) {
+        return true;
+    }
+    // SQLite asks the authorizer only as it prepares.
+    error.sqlite_error_code() == Some(ErrorCode::AuthorizationForStatementDenied)
+        || matches!(error, rusqlite::Error::InvalidParameterCount(..))
 }
 
 fn hash_of(sql: &str) -> u64 {

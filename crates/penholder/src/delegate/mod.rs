@@ -25,6 +25,7 @@
 //! | --- | --- |
 //! | `wire` | writes and replies as bytes |
 //! | `connection` | the connection that executes requests: what may run on it |
+//! | `execution` | one write in a transaction that it shares with others |
 //! | `batch_table` | the table that records which requests were executed |
 //! | `state` | what a process keeps for both sides; when its own writes may be delegated |
 //! | `policy` | when combining pays |
@@ -35,6 +36,7 @@
 pub(crate) mod batch_table;
 mod combiner;
 mod connection;
+mod execution;
 mod lead;
 mod policy;
 mod requester;
@@ -43,9 +45,9 @@ mod wire;
 
 pub(crate) use batch_table::carry_over;
 #[cfg(feature = "failpoints")]
-pub(crate) use combiner::{ExecutedWrite, execute_write};
-#[cfg(feature = "failpoints")]
 pub(crate) use connection::{DelegateConnection, Delegated};
+#[cfg(feature = "failpoints")]
+pub(crate) use execution::{ExecutedWrite, Isolation, execute_write};
 pub(crate) use lead::Entered;
 pub(crate) use state::{Delegate, DelegateContext};
 #[cfg(feature = "failpoints")]
