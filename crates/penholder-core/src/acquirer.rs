@@ -268,9 +268,6 @@ impl Acquirer {
         if let Some(slot) = self.membership.slot() {
             pending.settle(slot);
         }
-        if matches!(pending.outcome(), Outcome::Done { .. }) {
-            self.membership.note_served();
-        }
         (ended, pending.into_settled())
     }
 
@@ -357,6 +354,7 @@ impl Acquirer {
                 canceller.is_some_and(Canceller::is_cancelled) || pending.is_settled(slot)
             },
             is_outdated: &|| !slot.is_current(),
+            has_request: pending.is_offered(),
         };
         let mut kernel = KernelAttempt::new(&mut self.file, options).noting_in(slot);
         let watched = canceller.map(|canceller| canceller.watch(slot.waker()));

@@ -127,13 +127,6 @@ impl Membership {
             .map_or(0, |owner| slot.pid(owner))
     }
 
-    /// Notes that another process executed the request that this process waited with.
-    pub(crate) fn note_served(&mut self) {
-        if let Some((_, participant)) = &mut self.member {
-            participant.note_served();
-        }
-    }
-
     /// Gives up the slot of a process that ends its use of the lock.
     pub(crate) fn leave(&self) {
         if let Some((slot, participant)) = &self.member {

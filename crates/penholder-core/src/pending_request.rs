@@ -71,6 +71,11 @@ impl<'a> PendingRequest<'a> {
         }
     }
 
+    /// Whether the request is in the mailbox.
+    pub(crate) fn is_offered(&self) -> bool {
+        self.offered.is_some()
+    }
+
     fn id(&self) -> Option<RequestId> {
         self.offered.map(|offered| offered.id)
     }

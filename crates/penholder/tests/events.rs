@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use penholder::lock::{Event, EventKind};
-use penholder::{AsyncDatabase, Database, OpenOptions, Query, Result};
+use penholder::{AsyncDatabase, Database, OpenOptions, Query, Result, Synchronous};
 use penholder_testkit::database_fixture::{DatabaseFixture, LONG_TIMEOUT};
 use penholder_testkit::peer::Peer;
 use penholder_testkit::recorder::Recorder;
@@ -41,13 +41,20 @@ fn run_endless_statement(args: &[OsString]) {
     let _ = db.execute(ENDLESS, ());
 }
 
+/// Where each commit is synced, waiting processes leave requests.
+fn synced_options() -> OpenOptions {
+    database_fixture::options().synchronous(Synchronous::Full)
+}
+
 fn write_on_command(args: &[OsString]) {
-    let db = database_fixture::open(Path::new(&args[0]));
+    let db = synced_options().open(&args[0]).unwrap();
     database_fixture::insert(&db, "first").unwrap();
     peer::send("ready");
-    peer::expect("go");
-    database_fixture::insert(&db, "second").unwrap();
-    peer::send("written");
+    loop {
+        peer::expect("go");
+        database_fixture::insert(&db, "second").unwrap();
+        peer::send("written");
+    }
 }
 
 fn statement_of_holder(db: &Database) -> Option<String> {
@@ -99,7 +106,7 @@ fn a_closure_may_note_its_statement() {
 }
 
 fn warning_options(fixture: &DatabaseFixture) -> OpenOptions {
-    let options = database_fixture::options()
+    let options = synced_options()
         .long_hold_threshold(Duration::ZERO)
         .label("nightly");
     drop(fixture.database());
@@ -264,7 +271,9 @@ fn a_recovery_reaches_tracing_and_metrics() {
 #[test]
 fn combined_writes_reach_tracing_and_metrics() {
     let fixture = DatabaseFixture::new();
-    let db = fixture.database();
+    drop(fixture.database());
+    let db = synced_options().open(fixture.path()).unwrap();
+    database_fixture::insert(&db, "first").unwrap();
     let mut delegating = Peer::start("write_on_command", [fixture.path()]);
     delegating.expect("ready");
     // The statistics claim slow commits, so that combining pays off.
@@ -275,13 +284,32 @@ fn combined_writes_reach_tracing_and_metrics() {
         .unwrap()
         .note(Duration::from_secs(1), 1);
     guard.release().unwrap();
+    // On a loaded machine the other process may be first, and execute ours.
+    let combines = |recorded: &Recorder| recorded.text().contains("DEBUG combined writes");
+    let mut rounds = (0..20).map(|_| write_behind_a_holder(&fixture, &db, &mut delegating));
+    let recorded = rounds.find(combines).expect("combined");
+    let text = recorded.text();
+    let message = "DEBUG combined writes of other processes";
+    assert!(text.contains(message), "{text}");
+    assert!(text.contains("requests=1 writes=1"), "{text}");
+    assert_eq!(recorded.number("penholder_combined_batches_total"), 1);
+    assert_eq!(recorded.number("penholder_combined_writes_total"), 1);
+}
+
+/// Has this process and another one wait for the lock, and returns what was recorded of the write
+/// here.
+fn write_behind_a_holder(
+    fixture: &DatabaseFixture,
+    db: &Database,
+    delegating: &mut Peer,
+) -> Recorder {
     let mut holder = database_fixture::start_holder("hold_lock", &fixture.directory());
     let waiting = |count| {
         wait::until("the queue", || db.status().unwrap().queue.len() == count);
     };
     let recorded = thread::scope(|scope| {
         let combining =
-            scope.spawn(|| Recorder::record(|| database_fixture::insert(&db, "ours").unwrap()));
+            scope.spawn(|| Recorder::record(|| database_fixture::insert(db, "ours").unwrap()));
         waiting(1);
         delegating.send("go");
         waiting(2);
@@ -289,12 +317,7 @@ fn combined_writes_reach_tracing_and_metrics() {
         combining.join().unwrap()
     });
     delegating.expect("written");
-    let text = recorded.text();
-    let message = "DEBUG combined writes of other processes";
-    assert!(text.contains(message), "{text}");
-    assert!(text.contains("requests=1 writes=1"), "{text}");
-    assert_eq!(recorded.number("penholder_combined_batches_total"), 1);
-    assert_eq!(recorded.number("penholder_combined_writes_total"), 1);
+    recorded
 }
 
 #[test]

@@ -584,6 +584,7 @@ impl Plan {
             until: left.map_or(NEVER, |left| occupant.now() + left),
             is_cancelled: &|| false,
             is_outdated: &|| false,
+            has_request: thread_rng().gen_bool(0.3),
         };
         match participant.wait(occupant, &mut kernel, &limits)? {
             WaitEnd::Taken(_) => Ok(true),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::memory::{KernelLock, Memory, SlotIndex, Word};
 use super::policy::{
     BACK_PAUSE, CALM, CUT, GAP_MAX, LEISURE, QueuePolicy, REPORT_PAUSE, RESERVED_TRIES, SAMPLE,
-    SPIN, UNMOVED, WAKING, is_quick, pause, slice,
+    SPIN, UNMOVED, WAKING, is_quick, pause, request_pause, slice,
 };
 use super::queue::{ahead, contains, first, insert, is_empty, pass, remove, waiters, wake_first};
 use super::word::{TurnState, TurnWord};
@@ -44,6 +44,9 @@ pub(crate) struct WaitLimits<'a> {
     /// Whether the others use another memory by now; asked at each longer pause, because
     /// it is a system call.
     pub(crate) is_outdated: &'a dyn Fn() -> bool,
+    /// Whether the caller has left a request, which the holder may execute: it is woken then, and
+    /// need not be the first.
+    pub(crate) has_request: bool,
 }
 
 /// A reading of the clock of the memory. While no process waits most readings are coarse:
@@ -118,8 +121,6 @@ pub(crate) struct Participant {
     mean_hold: u64,
     /// A smoothed length of the gaps between them.
     mean_gap: u64,
-    /// Whether another process executed the request that we last waited with.
-    was_served: bool,
     /// Whether all clock readings are exact, because this process takes leases.
     is_exact: bool,
 }
@@ -144,7 +145,6 @@ impl Participant {
             calm: 0,
             mean_hold: 0,
             mean_gap: 0,
-            was_served: false,
             is_exact: false,
         }
     }
@@ -246,7 +246,6 @@ impl Participant {
         now: Moment,
     ) -> Taken {
         self.held = Some(held);
-        self.was_served = false;
         self.was_cut = false;
         self.taken = now;
         self.acquisitions = self.acquisitions.wrapping_add(1);
@@ -338,7 +337,9 @@ impl Participant {
         limits: &WaitLimits<'_>,
         entry: QueueEntry,
     ) -> Result<WaitEnd, K::Error> {
-        let mut may_spin = memory.can_spin() && self.mean_hold < nanos(SPIN) && !self.was_served;
+        // Spinning would only keep the holder, which executes the request, from running.
+        let can_spin = memory.can_spin() && !limits.has_request;
+        let mut may_spin = can_spin && self.mean_hold < nanos(SPIN);
         let mut pauses = 0;
         let mut next_report = 0;
         // The word that we saw last, and since when.
@@ -375,7 +376,11 @@ impl Participant {
                 self.spin(memory, now);
                 continue;
             }
-            let pause = pause(word.state() == TurnState::Kept, ahead, pauses);
+            let pause = if limits.has_request && ahead > 0 {
+                request_pause(memory, pauses)
+            } else {
+                pause(word.state() == TurnState::Kept, ahead, pauses)
+            };
             // Not before the first pause, with which most waits end.
             let is_due = pauses > 0 && pause >= BACK_PAUSE || looks.is_multiple_of(64);
             if is_due && (limits.is_outdated)() {
@@ -395,7 +400,7 @@ impl Participant {
                     return Ok(WaitEnd::Cancelled);
                 }
                 pauses = 0;
-                may_spin = memory.can_spin();
+                may_spin = can_spin;
             } else {
                 pauses += 1;
             }
@@ -479,12 +484,6 @@ impl Participant {
         } else if was_first || was_queued && word.state() == TurnState::Free {
             wake_first(memory);
         }
-    }
-
-    /// Notes that another process executed the request that this one waited with. Spinning
-    /// would only keep that process from running.
-    pub(crate) fn note_served(&mut self) {
-        self.was_served = true;
     }
 
     // ---- leases --------------------------------------------------------------

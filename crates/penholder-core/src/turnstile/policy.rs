@@ -44,6 +44,11 @@ const KEPT_PAUSE: Duration = Duration::from_micros(50);
 pub(super) const BACK_PAUSE: Duration = Duration::from_millis(50);
 /// Added to `BACK_PAUSE` for each waiter ahead.
 const BACK_PAUSE_EACH: Duration = Duration::from_millis(2);
+/// The first pause of a waiter further back that has left a request. Those before it may be served
+/// without its being woken, so that it finds out by itself that it is the first.
+const REQUEST_PAUSE: Duration = Duration::from_millis(3);
+/// So many waiters double that pause: a batch takes longer then.
+const REQUEST_PAUSE_SHARE: u32 = 16;
 /// A lock that has had the same state for this long is tried in any state.
 pub(super) const UNMOVED: Duration = Duration::from_millis(100);
 /// A waiter that is in the queue this long after its deadline is stopped.
@@ -101,11 +106,21 @@ pub enum QueuePolicy {
 
 /// Returns how long the slice of one process lasts, in nanoseconds: shorter if many wait.
 pub(super) fn slice(memory: &impl Memory) -> u64 {
-    let waiting: u32 = (0..memory.groups())
-        .map(|group| memory.load(Word::Queue(group)).count_ones())
-        .sum();
-    let share = nanos(ROUND) / u64::from(waiting + 1);
+    let share = nanos(ROUND) / u64::from(count_waiters(memory) + 1);
     share.clamp(nanos(SLICE_MIN), nanos(SLICE))
+}
+
+fn count_waiters(memory: &impl Memory) -> u32 {
+    (0..memory.groups())
+        .map(|group| memory.load(Word::Queue(group)).count_ones())
+        .sum()
+}
+
+/// Returns how long a waiter further back sleeps that has left a request, and that has paused
+/// `pauses` times since it was woken.
+pub(super) fn request_pause(memory: &impl Memory, pauses: u32) -> Duration {
+    let first = REQUEST_PAUSE + REQUEST_PAUSE * count_waiters(memory) / REQUEST_PAUSE_SHARE;
+    (first * (1 << pauses.min(6))).min(BACK_PAUSE)
 }
 
 /// Returns how long a waiter sleeps: `ahead` waiters are before it, and it has paused

@@ -25,15 +25,19 @@ pub(crate) fn waiters(memory: &impl Memory) -> impl Iterator<Item = SlotIndex> {
     })
 }
 
-/// Wakes the first waiter, so that it probes from now on. The overdue are not asked.
+/// Wakes the first waiter, so that it probes from now on.
 pub(crate) fn wake_first(memory: &impl Memory) {
-    let now = memory.now();
-    let next = waiters(memory)
-        .filter(|&slot| !is_overdue(memory, slot, now))
-        .min_by_key(|&slot| memory.load(Word::Ticket(slot)));
-    if let Some(next) = next {
+    if let Some(next) = next_waiter(memory) {
         memory.wake(next);
     }
+}
+
+/// Returns the first waiter, dead or alive. The overdue are not asked.
+pub(crate) fn next_waiter(memory: &impl Memory) -> Option<SlotIndex> {
+    let now = memory.now();
+    waiters(memory)
+        .filter(|&slot| !is_overdue(memory, slot, now))
+        .min_by_key(|&slot| memory.load(Word::Ticket(slot)))
 }
 
 /// Whether a waiter is still in the queue long after its deadline: it is stopped, or left there by

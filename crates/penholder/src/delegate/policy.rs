@@ -64,8 +64,13 @@ pub(super) fn may_use_other_connection(context: &WriteContext<'_>) -> bool {
     context.resources.has_written() && !context.resources.is_customized()
 }
 
-/// Returns whether this process may offer its writes to others: a request is SQL in the queue
-/// file.
-pub(super) fn may_offer_requests(context: &WriteContext<'_>) -> bool {
-    context.options.record_sql && is_across_processes(context) && may_use_other_connection(context)
+/// Returns whether this process should offer its writes to others, as its commits were so far. A
+/// request is SQL in the queue file; it costs its owner a second connection, and its place among
+/// those that watch for the lock.
+pub(super) fn should_offer_requests(context: &WriteContext<'_>, commits: CommitStats<'_>) -> bool {
+    let may_be_taken = !context.resources.may_lease() || is_expensive(context, commits);
+    may_be_taken
+        && context.options.record_sql
+        && is_across_processes(context)
+        && may_use_other_connection(context)
 }

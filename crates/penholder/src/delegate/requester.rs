@@ -9,7 +9,7 @@ use penholder_core::{Deadline, Guard, Offer, Outcome, REQUEST_MAX, RequestId};
 
 use super::batch_table::{Executed, Search, TableError};
 use super::connection::DelegateConnection;
-use super::policy::may_offer_requests;
+use super::policy::should_offer_requests;
 use super::state::DelegateContext;
 use super::wire::{self, Encoder, Reply};
 use crate::error::{Error, Result};
@@ -63,7 +63,7 @@ pub(super) fn wait_for_lock(
 /// Offers writes, if that is allowed and there are any, and waits for the lock.
 fn offer_writes(context: &DelegateContext<'_>, leader: &PendingWrite) -> EndedOffer {
     let (write, group, delegate) = (context.write(), context.group(), context.delegate);
-    let fingerprint = may_offer_requests(write)
+    let fingerprint = should_offer_requests(write, group.commit_stats())
         .then(|| delegate.fingerprint(write, &leader.deadline))
         .flatten();
     group.begin_offer();
