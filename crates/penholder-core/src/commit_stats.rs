@@ -17,6 +17,11 @@ use crate::time::nanos;
 
 /// A commit that takes at least this long is worth sharing.
 const EXPENSIVE: Duration = Duration::from_micros(40);
+/// Of so many writers or more, not all are waited for.
+const MANY: usize = 16;
+/// How many of many are, in a hundred: the last ones to come cost more time than a place in the
+/// next batch.
+const SHARE_OF_MANY: usize = 70;
 /// How often the mean one commit may count. With 4 the mean follows slow commits even if two of
 /// three are fast: closures that find nothing to do commit at once, on any disk.
 const JUMP_MAX: u64 = 4;
@@ -95,10 +100,14 @@ impl<'a> CommitStats<'a> {
         self.mean.store(old / 8 * 7 + new / 8, Relaxed);
     }
 
-    /// Waits until as many writes are there as shared the last commit, for at most the
-    /// duration of one commit and at most `longest`. `present` returns how many are there.
+    /// Waits until as many writes are there as shared the last commit, or 70% of those if they were
+    /// many, for at most the duration of one commit and at most `longest`. `present` returns how
+    /// many are there.
     pub fn wait_for_more_writes(self, longest: Duration, present: impl Fn() -> usize) {
-        let wanted = self.last_batch();
+        let wanted = match self.last_batch() {
+            few @ 0..MANY => few,
+            many => many.saturating_mul(SHARE_OF_MANY) / 100,
+        };
         if wanted <= 1 || !self.is_expensive() {
             return;
         }
