@@ -557,6 +557,15 @@ impl Acquirer {
         }
     }
 
+    /// Sets how long this slice lasts: long, while all who wait have left a request with this
+    /// fingerprint, and none has waited for longer than this.
+    pub(crate) fn set_combining_slice(&mut self, fingerprint: u64, longest: Duration) {
+        if let Some((slot, participant)) = self.membership.holding_member() {
+            let serves_all = slot.have_all_requests(fingerprint, longest);
+            participant.set_slice(slot, serves_all);
+        }
+    }
+
     // ---- releasing -------------------------------------------------------------
 
     /// Releases the lock, or keeps it if a lease allows that. `site`: where the program asked for

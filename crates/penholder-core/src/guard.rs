@@ -357,6 +357,18 @@ impl Guard {
         }
     }
 
+    /// Sets how long the slice of this process lasts: longer than others, while all who wait have
+    /// left a request with this fingerprint, which this process executes, and none has waited for
+    /// longer than `longest`.
+    pub fn set_combining_slice(&mut self, fingerprint: u64, longest: Duration) {
+        if self.slot().is_none() {
+            return;
+        }
+        if let Some(acquirer) = &mut self.turn.acquirer {
+            acquirer.set_combining_slice(fingerprint, longest);
+        }
+    }
+
     /// Returns a random id that is never returned again; `None` without a queue file.
     #[must_use]
     pub fn unique_id(&self) -> Option<[u64; 2]> {

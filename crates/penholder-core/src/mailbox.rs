@@ -258,6 +258,13 @@ impl<'a> Mailbox<'a> {
         self.words[STATE].load(SeqCst) != 0
     }
 
+    /// Whether there may be a request with this fingerprint that no holder has claimed or refused.
+    pub(crate) fn is_offered(self, fingerprint: u64) -> bool {
+        let id = RequestId([self.load(ID), self.load(ID + 1)]);
+        self.words[STATE].load(SeqCst) == word(id, State::Offered)
+            && self.load(FINGERPRINT) == fingerprint
+    }
+
     /// Returns the request if it is complete and has this fingerprint.
     pub(crate) fn read(self, fingerprint: u64) -> Option<MailboxContent> {
         let state = self.words[STATE].load(SeqCst);

@@ -18,7 +18,7 @@
 //! been changed since, the combiner need not ask for the lock: what it reads was not written back.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::layout::{self, executed_byte, offered_byte, with_byte_of};
 use super::mapped_file::Block;
@@ -27,6 +27,7 @@ use super::waker;
 use crate::mailbox::{self, Claim, Mailbox, Outcome, RemoteRequest, RequestId};
 use crate::sys::descriptor::Descriptor;
 use crate::sys::file;
+use crate::time::nanos;
 use crate::turnstile::{self, Memory, SlotIndex, Word};
 
 /// After how many requests that a batch executed its owner looks again when the file was changed. If
@@ -241,6 +242,20 @@ impl Slot {
             })
         };
         slots.into_iter().filter_map(read).collect()
+    }
+
+    /// Returns whether all who wait have left a request with this fingerprint, which no holder has
+    /// refused, and none has waited for longer than this.
+    pub(crate) fn have_all_requests(&self, fingerprint: u64, longest: Duration) -> bool {
+        let earliest = self.now().saturating_sub(nanos(longest));
+        self.is_private()
+            && turnstile::waiters(self).all(|slot| {
+                let fingerprint = self.bind(fingerprint, slot);
+                self.load(Word::Since(slot)) >= earliest
+                    && self
+                        .mailbox(slot)
+                        .is_some_and(|mailbox| mailbox.is_offered(fingerprint))
+            })
     }
 
     /// Says that this process may execute these requests. Removes those that another process

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::memory::{KernelLock, Memory, SlotIndex, Word};
 use super::policy::{
-    BACK_PAUSE, CALM, CUT, GAP_MAX, LEISURE, QueuePolicy, REPORT_PAUSE, RESERVED_TRIES, SAMPLE,
-    SPIN, UNMOVED, WAKING, is_quick, pause, request_pause, slice,
+    BACK_PAUSE, CALM, COMBINING_SLICE, CUT, GAP_MAX, LEISURE, QueuePolicy, REPORT_PAUSE,
+    RESERVED_TRIES, SAMPLE, SPIN, UNMOVED, WAKING, is_quick, pause, request_pause, slice,
 };
 use super::queue::{ahead, contains, first, insert, is_empty, pass, remove, waiters, wake_first};
 use super::word::{TurnState, TurnWord};
@@ -98,6 +98,7 @@ pub(crate) struct Participant {
     /// The word as our last release left it, if it kept the lock for us.
     kept: Option<TurnWord>,
     taken: Moment,
+    slice_begun: u64,
     slice_ends: u64,
     /// Whether the next waiter was woken for the end of this slice.
     woke_next: bool,
@@ -132,6 +133,7 @@ impl Participant {
             held: None,
             kept: None,
             taken: Moment::default(),
+            slice_begun: 0,
             slice_ends: 0,
             woke_next: false,
             released: Moment::default(),
@@ -252,6 +254,7 @@ impl Participant {
         // Compared with the exact word: another process may have had this slot since.
         let is_ours = self.kept.take() == Some(from);
         if !is_ours {
+            self.slice_begun = now.nanos;
             self.slice_ends = now.nanos.saturating_add(slice(memory));
             self.woke_next = false;
         }
@@ -552,6 +555,20 @@ impl Participant {
     /// Prepares the release of a lock that stayed held after the last hold had ended.
     pub(crate) fn end_kept(&mut self, memory: &impl Memory) {
         self.was_contended = !is_empty(memory);
+    }
+
+    /// Sets how long this slice lasts: long, if everyone who waits is served by this process
+    /// (`serves_all`), otherwise as usual.
+    pub(crate) fn set_slice(&mut self, memory: &impl Memory, serves_all: bool) {
+        debug_assert!(self.held.is_some(), "a slice has a hold");
+        let length = match serves_all {
+            true => nanos(COMBINING_SLICE),
+            false => slice(memory),
+        };
+        let ends = self.slice_begun.saturating_add(length);
+        // The next one has to be woken again.
+        self.woke_next &= ends <= self.slice_ends;
+        self.slice_ends = ends;
     }
 
     // ---- releasing -----------------------------------------------------------

@@ -12,6 +12,8 @@ use crate::time::nanos;
 const SLICE: Duration = Duration::from_millis(2);
 /// The shortest slice: each handoff costs some tens of microseconds.
 const SLICE_MIN: Duration = Duration::from_millis(1);
+/// How long a slice may last in which everyone who waits has a request that the holder executes.
+pub(super) const COMBINING_SLICE: Duration = Duration::from_millis(10);
 /// What the slices of all waiters together should last, within these bounds.
 const ROUND: Duration = Duration::from_millis(48);
 /// A caller that pauses longer than this between two writes does not keep the lock for

@@ -15,6 +15,7 @@ use crate::data::Statement;
 use crate::error::{Error, Result, is_busy_code};
 use crate::group::{Budget, ClaimedWrite, WriteResult};
 use crate::sqlite::connection::set_busy_timeout;
+use crate::sqlite::fingerprint::Fingerprint;
 use crate::telemetry;
 use crate::write::Session;
 
@@ -57,6 +58,8 @@ struct Combination<'a> {
     isolation: Isolation,
     /// How long the writes of others have run.
     spent: Duration,
+    /// How many requests were executed and acknowledged.
+    executed: usize,
     /// Until the transaction is over.
     combining: Option<Combining>,
 }
@@ -68,21 +71,22 @@ enum Culprit {
 }
 
 /// Executes, in one transaction, what other processes offer, and those writes of our own
-/// that may be executed on another connection than ours.
-pub(super) fn combine(context: &DelegateContext<'_>, session: &Session<'_>) {
+/// that may be executed on another connection than ours. Returns the fingerprint of the requests,
+/// if there were any and all were executed.
+pub(super) fn combine(context: &DelegateContext<'_>, session: &Session<'_>) -> Option<Fingerprint> {
     if session.guard().count_requests() == 0 {
-        return;
+        return None;
     }
     let (write, delegate, guard) = (context.write(), context.delegate, session.guard());
     // An error is ignored here: the same step fails again, and is reported, when the queue runs
     // without combining.
-    let Ok(connection) = delegate.take_connection(write, session.deadline()) else {
-        return;
-    };
-    let mut requests = guard.requests(connection.fingerprint().0);
+    let connection = delegate.take_connection(write, session.deadline()).ok()?;
+    let fingerprint = connection.fingerprint();
+    let mut requests = guard.requests(fingerprint.0);
+    let offered = requests.len();
     let Some(combining) = guard.begin_combining(&mut requests) else {
         delegate.keep_connection(connection);
-        return;
+        return None;
     };
     let mut combination = Combination {
         context,
@@ -94,6 +98,7 @@ pub(super) fn combine(context: &DelegateContext<'_>, session: &Session<'_>) {
         batch: [0; 2],
         isolation: delegate.isolation(),
         spent: Duration::ZERO,
+        executed: 0,
         combining: Some(combining),
     };
     combination.decode(requests);
@@ -105,7 +110,9 @@ pub(super) fn combine(context: &DelegateContext<'_>, session: &Session<'_>) {
         }
         combination.run(&mut budget);
     }
+    let executes_all = combination.executed == offered;
     combination.end();
+    executes_all.then_some(fingerprint)
 }
 
 impl Combination<'_> {
@@ -413,6 +420,7 @@ impl Combination<'_> {
                     return;
                 }
                 acknowledge(guard, &requests, self.batch);
+                self.executed = done.len();
                 self.account(&done, commit_time);
             }
             Err(error) => {

@@ -12,6 +12,7 @@ use super::requester::{Served, wait_for_lock};
 use super::state::DelegateContext;
 use crate::error::Result;
 use crate::group::{self, Begun, Lead, Member, PendingWrite};
+use crate::sqlite::fingerprint::Fingerprint;
 use crate::telemetry;
 use crate::write::{Session, WriteTurn};
 
@@ -139,21 +140,34 @@ impl<'a> DelegateContext<'a> {
     }
 
     /// Runs what is queued here and, if that pays, what other processes offer. Ends the session.
-    fn serve_in_session(&self, session: Session<'_>) {
+    fn serve_in_session(&self, mut session: Session<'_>) {
         let (write, group) = (self.write(), self.group());
-        let guard = session.guard();
-        if self.may_combine(session.turn()) {
-            if let Some(stats) = guard.commit_stats() {
-                stats.wait_for_more_writes(write.limits().max_latency, || {
-                    group.len() + guard.count_requests()
-                });
-            }
-            // The requests run on another connection.
-            session.forgo_lease();
-            combiner::combine(self, &session);
-        }
+        let combined = self
+            .may_combine(session.turn())
+            .then(|| self.combine(&session))
+            .flatten();
         group::run_queued(&session, group, write.limits());
+        if let Some((fingerprint, took)) = combined {
+            // Whoever came during this batch and the next one is served by the next one.
+            session.set_combining_slice(fingerprint, took * 2);
+        }
         self.finish(session);
+    }
+
+    /// Waits for requests and executes them. If there were any and all were executed, returns their
+    /// fingerprint and how long that took.
+    fn combine(&self, session: &Session<'_>) -> Option<(Fingerprint, Duration)> {
+        let (write, group, guard) = (self.write(), self.group(), session.guard());
+        let begun = Instant::now();
+        if let Some(stats) = guard.commit_stats() {
+            stats.wait_for_more_writes(write.limits().max_latency, || {
+                group.len() + guard.count_requests()
+            });
+        }
+        // The requests run on another connection.
+        session.forgo_lease();
+        let fingerprint = combiner::combine(self, session)?;
+        Some((fingerprint, begun.elapsed()))
     }
 
     /// Ends a session. A failed release is reported, not returned: what was committed is

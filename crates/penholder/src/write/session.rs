@@ -19,6 +19,7 @@ use crate::options::OpenOptions;
 use crate::sqlite::busy_wait::BusyWait;
 use crate::sqlite::checkpointer::CheckpointOf;
 use crate::sqlite::connection;
+use crate::sqlite::fingerprint::Fingerprint;
 use crate::sqlite::query::step;
 use crate::sqlite::sql::{StatementKind, may_change_connection};
 use crate::sqlite::wal::Due;
@@ -168,6 +169,13 @@ impl<'a> Session<'a> {
     /// session: after an error, or if another connection or program works under the lock.
     pub(crate) fn forgo_lease(&self) {
         self.guard().forgo_lease(LeaseEnd::Other);
+    }
+
+    /// Sets how long the slice of this process lasts: see [`Guard::set_combining_slice`].
+    pub(crate) fn set_combining_slice(&mut self, fingerprint: Fingerprint, longest: Duration) {
+        if let Some(turn) = &mut self.turn {
+            turn.guard.set_combining_slice(fingerprint.0, longest);
+        }
     }
 
     /// Returns whether nothing ran in it that may change the connection.
