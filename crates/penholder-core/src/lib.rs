@@ -68,7 +68,7 @@ pub use lock_options::{DEFAULT_TIMEOUT, LOCK_FILE_NAME, LockOptions};
 pub use locker::{Locker, Waited};
 pub use mailbox::{Claim, Outcome, REPLY_MAX, REQUEST_MAX, RemoteRequest, RequestId};
 pub use obstacle::Obstacle;
-pub use pending_request::Offer;
+pub use pending_request::{Offer, OnOffered};
 pub use printable::{OneLine, is_escaped, one_line, shown_name, shown_path, user_text};
 pub use queue_file::{
     BatchSize, Combining, DatabaseWord, DatabaseWords, QueueFileFault, QueueFileHeader, Withdrawal,

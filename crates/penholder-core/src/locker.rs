@@ -18,7 +18,7 @@ use crate::guard::{Guard, Turn};
 use crate::hold_file;
 use crate::lock_file::{self, Hold};
 use crate::lock_options::{LOCK_FILE_NAME, LockOptions};
-use crate::mailbox::Outcome;
+use crate::mailbox::{Outcome, RequestId};
 use crate::pending_request::Offer;
 use crate::queue_file::{self, QueueFileHeader};
 use crate::status::{Holder, Snapshot, SqliteAccess, SqliteHolder, Status};
@@ -162,11 +162,11 @@ impl Locker {
     pub fn acquire_with_request(
         &self,
         deadline: &Deadline,
-        canceller: &Canceller,
+        canceller: Option<&Canceller>,
         offer: Option<&Offer<'_>>,
     ) -> Waited {
         match self.attachment() {
-            Ok(attachment) => self.wait_on(attachment, deadline, Some(canceller), offer),
+            Ok(attachment) => self.wait_on(attachment, deadline, canceller, offer),
             Err(error) => Waited::failed(error),
         }
     }
@@ -215,6 +215,7 @@ impl Locker {
         };
         Waited {
             lock,
+            id: settled.id,
             outcome: settled.outcome,
             is_decided: settled.is_decided,
             commit_time,
@@ -227,6 +228,12 @@ impl Locker {
         attachment: Arc<Attachment>,
         deadline: &Deadline,
     ) -> Result<Turn, LockError> {
+        // Mostly it is free, and nothing has to be prepared.
+        let taken = attachment.try_take();
+        if let Some(acquirer) = taken.map_err(|_nested| self.nested_error())? {
+            attachment.note_kept_since(0);
+            return Ok(Turn::new(attachment, acquirer));
+        }
         let queue = &attachment.queue;
         let waiter = Waiter::of_this_thread(());
         queue.join(&waiter).map_err(|_nested| self.nested_error())?;
@@ -396,6 +403,8 @@ pub struct Waited {
     ///
     /// As [`Locker::acquire`].
     pub lock: Result<Option<Guard>, LockError>,
+    /// The id of the request; `None` if it was never offered.
+    pub id: Option<RequestId>,
     /// What became of the request.
     pub outcome: Outcome,
     /// Whether it is decided what became of the request: no other process may still be executing
@@ -410,6 +419,7 @@ impl Waited {
     fn failed(error: LockError) -> Self {
         Self {
             lock: Err(error),
+            id: None,
             outcome: Outcome::Untouched,
             is_decided: true,
             commit_time: Duration::ZERO,

@@ -23,9 +23,12 @@ pub struct Offer<'a> {
     pub since: u64,
     /// What is asked for.
     pub bytes: &'a [u8],
-    /// Called once the request is offered, with a handle to withdraw it.
-    pub on_offered: &'a (dyn Fn(RequestId, Withdrawal) + Sync),
+    /// Called once the request is offered, with a handle to withdraw it from another thread.
+    pub on_offered: Option<OnOffered<'a>>,
 }
+
+/// What is called once a request is offered.
+pub type OnOffered<'a> = &'a (dyn Fn(Withdrawal) + Sync);
 
 impl fmt::Debug for Offer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -52,6 +55,7 @@ impl<'a> PendingRequest<'a> {
             offer,
             offered: None,
             settled: SettledRequest {
+                id: None,
                 outcome: Outcome::Untouched,
                 is_decided: true,
             },
@@ -66,8 +70,11 @@ impl<'a> PendingRequest<'a> {
         }
         self.offered = slot.offer(offer.fingerprint, offer.since, offer.bytes);
         if let Some(id) = self.id() {
+            self.settled.id = Some(id);
             crate::failpoint!("offered");
-            (offer.on_offered)(id, slot.withdrawal(id));
+            if let Some(on_offered) = offer.on_offered {
+                on_offered(slot.withdrawal(id));
+            }
         }
     }
 
@@ -136,7 +143,7 @@ mod tests {
             fingerprint: 1,
             since: 0,
             bytes: b"do it",
-            on_offered: &|_, _| {},
+            on_offered: None,
         };
         let mut pending = PendingRequest::new(Some(&offer));
         pending.offer_in(&slot);

@@ -16,10 +16,10 @@ use serde::de::DeserializeOwned;
 use crate::attachment::Attachment;
 use crate::attachments;
 use crate::data::{Executed, IntoParams, Query, Row, RowSet, Statement, Value, place_of};
-use crate::delegate::{DelegateContext, Entered};
+use crate::delegate::{DelegateContext, Entered, PlainData, WaitingWrite};
 use crate::doctor::{self, Finding};
 use crate::error::{Error, Result, Setting};
-use crate::group::{self, Begun, Submission, Work};
+use crate::group::{self, Work};
 use crate::location::Location;
 use crate::mutex::lock_until;
 use crate::opening;
@@ -294,7 +294,9 @@ impl Database {
         E: From<Error> + Send,
     {
         let alone = |session: &Session<'_>, work| session.write(work);
-        self.run_write(site, false, work, alone, group::run_closure)
+        self.run_write(site, false, work, alone, |waiting, work| {
+            waiting.submit(|submission| group::run_closure(submission, work))
+        })
     }
 
     /// Takes the write lock, runs a closure on the writing connection, and releases the lock:
@@ -393,9 +395,15 @@ impl Database {
         let kind = plain_data::check(sql, Call::Execute)?;
         let params = params.into_params().resolve("write", sql)?;
         let alone = |session: &Session<'_>, params: Vec<Value>| session.execute(sql, kind, &params);
-        self.run_write(site, true, params, alone, |submission, params| {
-            let work = Work::Statement(Statement::new(sql, params));
-            group::run_data(submission, work).and_then(group::only)
+        self.run_write(site, true, params, alone, |mut waiting, params| {
+            let done = match waiting.offer(PlainData::Statement(sql, &params)) {
+                Some(done) => Ok(done),
+                None => {
+                    let work = Work::Statement(Statement::new(sql, params));
+                    waiting.submit(|submission| group::run_data(submission, work))
+                }
+            };
+            done.and_then(group::only)
         })
     }
 
@@ -428,9 +436,19 @@ impl Database {
         // Built before the lock is taken: the iterator is the caller's code.
         let statements = self.statements(queries)?;
         let alone = |session: &Session<'_>, all: Vec<Statement>| session.batch(&all);
-        self.run_write(site, true, statements, alone, |submission, statements| {
-            group::run_data(submission, Work::Batch(statements))
-        })
+        self.run_write(
+            site,
+            true,
+            statements,
+            alone,
+            |mut waiting, statements| match waiting.offer(PlainData::Batch(&statements)) {
+                Some(done) => Ok(done),
+                None => {
+                    let work = Work::Batch(statements);
+                    waiting.submit(|submission| group::run_data(submission, work))
+                }
+            },
+        )
     }
 
     /// Checks the parameters of the statements of a batch.
@@ -458,12 +476,12 @@ impl Database {
         has_statement: bool,
         work: W,
         alone: impl FnOnce(&Session<'_>, W) -> Result<T, E>,
-        in_group: impl FnOnce(Submission<'_>, W) -> Result<T, E>,
+        in_group: impl FnOnce(WaitingWrite<'_>, W) -> Result<T, E>,
     ) -> Result<T, E> {
         let deadline = self.deadline();
         self.with_attachment(&deadline, |attachment| {
             let context = self.context(attachment)?;
-            match context.enter_without_waiting(deadline)? {
+            match context.enter_without_waiting(deadline, site)? {
                 Entered::Alone(entered) => {
                     entered.session.note_call_site(site, has_statement);
                     let done = catch_unwind(AssertUnwindSafe(|| alone(&entered.session, work)));
@@ -473,18 +491,7 @@ impl Database {
                     entered.finish();
                     done.unwrap_or_else(|panic| resume_unwind(panic))
                 }
-                Entered::Group(begun) => {
-                    let lead =
-                        |begun: Begun, member: &_| context.lead_until_finished(begun, member);
-                    let submission = Submission {
-                        context: context.group,
-                        begun,
-                        deadline,
-                        site,
-                        lead: &lead,
-                    };
-                    in_group(submission, work)
-                }
+                Entered::Group(waiting) => in_group(waiting, work),
             }
         })
     }

@@ -19,7 +19,7 @@ use penholder::doctor::{self, Check, Doctor, Severity};
 use penholder::rusqlite::ffi;
 use penholder::rusqlite::functions::FunctionFlags;
 use penholder::{Database, Error, Executed, OpenOptions, Result, Synchronous, rusqlite};
-use penholder_core::{Canceller, Deadline, Guard, Locker, Offer, Outcome};
+use penholder_core::{Deadline, Guard, Locker, Offer, Outcome};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{database_fixture, peer, plain_sqlite, queue_file, requirement, wait};
@@ -195,13 +195,10 @@ fn offer_requests(args: &[OsString]) {
             fingerprint: fingerprint.parse().unwrap(),
             since: 0,
             bytes: &bytes,
-            on_offered: &|_, _| (),
+            on_offered: None,
         };
-        let (deadline, canceller) = (
-            Deadline::after(database_fixture::LONG_TIMEOUT),
-            Canceller::default(),
-        );
-        let waited = locker.acquire_with_request(&deadline, &canceller, Some(&offer));
+        let deadline = Deadline::after(database_fixture::LONG_TIMEOUT);
+        let waited = locker.acquire_with_request(&deadline, None, Some(&offer));
         let had_lock = waited.lock.unwrap().is_some();
         peer::send(match waited.outcome {
             // The file may have been changed a moment before, so that this is to be looked up.

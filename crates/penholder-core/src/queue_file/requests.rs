@@ -51,6 +51,8 @@ pub(crate) struct OfferedRequest {
 /// A request that is not in our mailbox any more.
 #[derive(Debug)]
 pub(crate) struct SettledRequest {
+    /// `None` if it was never offered.
+    pub(crate) id: Option<RequestId>,
     pub(crate) outcome: Outcome,
     /// Whether no combiner may still be executing it.
     pub(crate) is_decided: bool,
@@ -143,6 +145,7 @@ impl Slot {
         if file != self.file_identity() {
             // We have left that file, and cannot see any more who uses it.
             return SettledRequest {
+                id: Some(id),
                 outcome: Outcome::Lost,
                 is_decided: false,
             };
@@ -153,6 +156,7 @@ impl Slot {
         if matches!(outcome, Outcome::Done { .. }) {
             offering.forget_change_at_times();
             return SettledRequest {
+                id: Some(id),
                 outcome,
                 is_decided: true,
             };
@@ -171,6 +175,7 @@ impl Slot {
             outcome => (outcome, true),
         };
         SettledRequest {
+            id: Some(id),
             outcome,
             is_decided,
         }

@@ -312,7 +312,7 @@ fn nanos(duration: Duration) -> u64 {
 
 /// Returns whether a statement looks like one that another process may execute; the authorizer
 /// decides.
-fn looks_delegable(sql: &str) -> bool {
+pub(super) fn looks_delegable(sql: &str) -> bool {
     let is_with = || first_word(sql).eq_ignore_ascii_case(b"WITH");
     (StatementKind::of(sql) != StatementKind::Other || is_with()) && !sql.contains(TABLE)
 }

@@ -7,21 +7,22 @@ use std::time::{Duration, Instant};
 use penholder_core::Deadline;
 
 use super::combiner;
+use super::direct::{DirectOffer, WaitingWrite};
 use super::policy::is_combining_worth_it;
-use super::requester::{Served, wait_for_lock};
+use super::requester::{EndedOffer, Served, deliver_outcome, wait_for_lock};
 use super::state::DelegateContext;
 use crate::error::Result;
 use crate::group::{self, Begun, Lead, Member, PendingWrite};
 use crate::sqlite::fingerprint::Fingerprint;
 use crate::telemetry;
-use crate::write::{Session, WriteTurn};
+use crate::write::{CallSite, Session, WriteTurn};
 
 /// How a write begins.
 pub(crate) enum Entered<'a> {
     /// No one else writes in this process, the lock was free, and nothing is to be combined.
     Alone(Alone<'a>),
-    /// The write takes part in the group. This thread leads already, if no one else did.
-    Group(Option<Begun>),
+    /// The write takes part in the group.
+    Group(WaitingWrite<'a>),
 }
 
 /// The lock and the connection, and the lead, which is passed on once those are given back.
@@ -40,20 +41,33 @@ impl Alone<'_> {
 
 impl<'a> DelegateContext<'a> {
     /// Begins a write: takes the lead and the lock, if they are free.
-    pub(crate) fn enter_without_waiting(self, deadline: Deadline) -> Result<Entered<'a>> {
+    pub(crate) fn enter_without_waiting(
+        self,
+        deadline: Deadline,
+        site: CallSite,
+    ) -> Result<Entered<'a>> {
+        let waiting = |begun| {
+            Entered::Group(WaitingWrite {
+                context: self,
+                deadline,
+                site,
+                begun,
+                offer: None,
+            })
+        };
         let Some(lead) = self.group().try_lead() else {
-            return self.group.refuse_nested().map(|()| Entered::Group(None));
+            return self.group.refuse_nested().map(|()| waiting(None));
         };
         let write = self.write();
         let guard = match write.locker().acquire_without_waiting()? {
             Some(guard) => guard,
-            None => return Ok(Entered::Group(Some(Begun { lead, turn: None }))),
+            None => return Ok(waiting(Some(Begun { lead, turn: None }))),
         };
         telemetry::taken(write.labels(), &guard, Duration::ZERO);
         let turn = WriteTurn::taken_at(guard, deadline.start());
         if self.may_combine(&turn) {
             let turn = Some(turn);
-            return Ok(Entered::Group(Some(Begun { lead, turn })));
+            return Ok(waiting(Some(Begun { lead, turn })));
         }
         let session = Session::begin(*write, deadline, turn)?;
         Ok(Entered::Alone(Alone {
@@ -71,32 +85,49 @@ impl<'a> DelegateContext<'a> {
     /// Leads until this member is finished, and a little longer if others wait. Takes the lock
     /// first, unless `begun` has it.
     pub(crate) fn lead_until_finished(&self, begun: Begun, member: &Arc<Member>) {
-        let (write, group) = (self.write(), self.group());
         let Begun { lead, turn } = begun;
+        self.lead(lead, member, || match turn {
+            Some(turn) => self.serve(member.content.deadline, turn),
+            None => self.wait_and_serve(&member.content),
+        });
+    }
+
+    /// Does the same after a wait in which the write of this member was offered.
+    pub(crate) fn lead_after_offer(&self, begun: Begun, offer: DirectOffer, member: &Arc<Member>) {
+        self.lead(begun.lead, member, || {
+            let ended = offer.of_member(self, member);
+            self.go_on(ended, member.content.deadline)
+        });
+    }
+
+    fn lead(&self, lead: Lead, member: &Arc<Member>, serve: impl FnOnce() -> Result<()>) {
+        let (write, group) = (self.write(), self.group());
         // Its future may have been dropped.
         if !group.queue.rejoin(member) {
             return;
         }
         let started = Instant::now();
-        let served = match turn {
-            Some(turn) => self.serve(member.content.deadline, turn),
-            None => self.wait_and_serve(&member.content),
-        };
-        if let Err(error) = served
+        if let Err(error) = serve()
             && write.is_ours()
             && let Some(own) = group.claim_own(member)
         {
             telemetry::failed(write.labels(), &error);
             own.finish(Err(error));
         }
-        // Others are served without another thread having to wake up for it.
-        let longest = write.limits().max_latency;
-        while write.is_ours() && member.is_finished() && started.elapsed() < longest {
+        if member.is_finished() {
+            self.serve_others(started);
+        }
+        drop(lead);
+    }
+
+    /// Serves others for a little longer, without another thread having to wake up for it.
+    pub(super) fn serve_others(&self, started: Instant) {
+        let longest = self.write().limits().max_latency;
+        while self.write().is_ours() && started.elapsed() < longest {
             if !self.try_serve_next(longest) {
                 break;
             }
         }
-        drop(lead);
     }
 
     /// Serves those that wait, if the lock can be taken without waiting; `false` if not.
@@ -120,11 +151,16 @@ impl<'a> DelegateContext<'a> {
 
     /// Waits for the lock, and serves those that wait.
     fn wait_and_serve(&self, leader: &PendingWrite) -> Result<()> {
-        match wait_for_lock(self, leader)? {
-            Served::Locked(guard) => self.serve(leader.deadline, WriteTurn::new(guard)),
+        self.go_on(wait_for_lock(self, leader), leader.deadline)
+    }
+
+    /// Goes on after a wait in which writes were offered, and serves those that wait.
+    fn go_on(&self, ended: EndedOffer, deadline: Deadline) -> Result<()> {
+        match deliver_outcome(self, ended)? {
+            Served::Locked(guard) => self.serve(deadline, WriteTurn::new(guard)),
             Served::WithoutLock => Ok(()),
             Served::UnknownOutcome(ended) => {
-                if let Some(session) = ended.resolve(self, leader.deadline) {
+                if let Some(session) = ended.resolve(self, deadline) {
                     self.serve_in_session(session);
                 }
                 Ok(())

@@ -30,12 +30,14 @@
 //! | `state` | what a process keeps for both sides; when its own writes may be delegated |
 //! | `policy` | when combining pays |
 //! | `requester` | the waiting side: offers writes as a request, and finds out what became of it |
+//! | `direct` | the short way of a single write of plain data |
 //! | `combiner` | the holder's side: one transaction for its own and others' writes |
 //! | `lead` | what the leader of a group does: take the lead, wait for the lock, serve, finish |
 
 pub(crate) mod batch_table;
 mod combiner;
 mod connection;
+mod direct;
 mod execution;
 mod lead;
 mod policy;
@@ -46,6 +48,7 @@ mod wire;
 pub(crate) use batch_table::carry_over;
 #[cfg(feature = "failpoints")]
 pub(crate) use connection::{DelegateConnection, Delegated};
+pub(crate) use direct::{PlainData, WaitingWrite};
 #[cfg(feature = "failpoints")]
 pub(crate) use execution::{ExecutedWrite, Isolation, execute_write};
 pub(crate) use lead::Entered;

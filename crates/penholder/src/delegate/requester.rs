@@ -2,10 +2,9 @@
 //! became of it.
 
 use std::mem;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use penholder_core::{Deadline, Guard, Offer, Outcome, REQUEST_MAX, RequestId};
+use penholder_core::{Deadline, Guard, Offer, Outcome, REQUEST_MAX, RequestId, Waited};
 
 use super::batch_table::{Executed, Search, TableError};
 use super::connection::DelegateConnection;
@@ -14,9 +13,8 @@ use super::state::DelegateContext;
 use super::wire::{self, Encoder, Reply};
 use crate::error::{Error, Result};
 use crate::group::{ClaimedWrite, Group, PendingWrite, Work};
-use crate::mutex::lock;
 use crate::sqlite::fingerprint::Fingerprint;
-use crate::telemetry;
+use crate::telemetry::WaitSpan;
 use crate::write::{Session, WriteTurn};
 
 /// How long opening a connection may take to read what became of a request.
@@ -48,16 +46,12 @@ pub(super) struct EndedOffer {
 
 /// Waits for the lock on behalf of the leader. Meanwhile the writes at the front of the queue
 /// are offered to other processes as a request.
-pub(super) fn wait_for_lock(
-    context: &DelegateContext<'_>,
-    leader: &PendingWrite,
-) -> Result<Served> {
+pub(super) fn wait_for_lock(context: &DelegateContext<'_>, leader: &PendingWrite) -> EndedOffer {
     let group = context.group();
     group
         .commit_stats()
         .wait_for_more_writes(context.write().limits().max_latency, || group.len());
-    let ended = offer_writes(context, leader);
-    deliver_outcome(context, ended)
+    offer_writes(context, leader)
 }
 
 /// Offers writes, if that is allowed and there are any, and waits for the lock.
@@ -73,11 +67,9 @@ fn offer_writes(context: &DelegateContext<'_>, leader: &PendingWrite) -> EndedOf
         offered.fill(group, leader);
     }
     let since = since.unwrap_or(0);
-    let id = Mutex::new(None);
-    let waiting = telemetry::WaitSpan::begin(write.labels());
+    let waiting = WaitSpan::begin(write.labels());
     let waited = {
-        let on_offered = |request, withdrawal| {
-            *lock(&id) = Some(request);
+        let on_offered = |withdrawal| {
             penholder_core::failpoint!("offered");
             group.note_offered(withdrawal);
         };
@@ -86,31 +78,34 @@ fn offer_writes(context: &DelegateContext<'_>, leader: &PendingWrite) -> EndedOf
             fingerprint,
             since,
             bytes: &offered.bytes,
-            on_offered: &on_offered,
+            on_offered: Some(&on_offered),
         });
         let locker = write.locker();
-        locker.acquire_with_request(&leader.deadline, &leader.canceller, offer.as_ref())
+        let canceller = Some(&leader.canceller);
+        locker.acquire_with_request(&leader.deadline, canceller, offer.as_ref())
     };
     group.end_offer();
+    end_of_wait(context, waiting, &waited);
+    EndedOffer::new(offered, waited, since)
+}
+
+/// Notes what a wait has shown.
+pub(super) fn end_of_wait(context: &DelegateContext<'_>, waiting: WaitSpan, waited: &Waited) {
     if let Ok(Some(guard)) = &waited.lock {
-        waiting.ends(write.labels(), guard);
+        waiting.ends(context.write().labels(), guard);
     }
     if !waited.commit_time.is_zero() {
-        group.commit_stats().note_duration(waited.commit_time);
-    }
-    EndedOffer {
-        offered,
-        lock: waited.lock.map_err(Error::from),
-        outcome: waited.outcome,
-        is_decided: waited.is_decided,
-        id: *lock(&id),
-        since,
+        let commits = context.group().commit_stats();
+        commits.note_duration(waited.commit_time);
     }
 }
 
 /// Tells the owners of offered writes their outcome, if it is known. Writes that no other
 /// process executed go back into the queue.
-fn deliver_outcome(context: &DelegateContext<'_>, mut ended: EndedOffer) -> Result<Served> {
+pub(super) fn deliver_outcome(
+    context: &DelegateContext<'_>,
+    mut ended: EndedOffer,
+) -> Result<Served> {
     let (group, delegate) = (context.group(), context.delegate);
     if let Outcome::Done { claim, reply } = &ended.outcome {
         if let Some(claim) = claim {
@@ -256,6 +251,26 @@ impl OfferedWrites {
 }
 
 impl EndedOffer {
+    /// Of one write that was offered by itself, or of none if its owner is gone.
+    pub(super) fn of(one: Option<ClaimedWrite>, waited: Waited, since: u64) -> Self {
+        let offered = OfferedWrites {
+            writes: one.into_iter().collect(),
+            bytes: Vec::new(),
+        };
+        Self::new(offered, waited, since)
+    }
+
+    fn new(offered: OfferedWrites, waited: Waited, since: u64) -> Self {
+        Self {
+            offered,
+            lock: waited.lock.map_err(Error::from),
+            outcome: waited.outcome,
+            is_decided: waited.is_decided,
+            id: waited.id,
+            since,
+        }
+    }
+
     /// Returns what became of the request, without the lock; `None` if that cannot be told. Once
     /// the request is not offered any more, and the kernel says that no combiner may be executing
     /// it, its transaction is over, and can be read if it was committed.

@@ -41,6 +41,8 @@ pub(crate) struct Delegate {
     newest: Mutex<NewestBatch>,
     /// How many batches have savepoints from now on.
     careful: AtomicU32,
+    /// What the last request was encoded in.
+    pub(super) buffer: Mutex<Vec<u8>>,
     /// Until when nothing is combined.
     paused: Mutex<Option<Instant>>,
     /// When an event last said that writes of others were executed.

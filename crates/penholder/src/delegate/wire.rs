@@ -47,6 +47,12 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
+    /// Encodes into this buffer, whose content is discarded.
+    pub(crate) fn reusing(mut bytes: Vec<u8>) -> Self {
+        bytes.clear();
+        Self { bytes }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -61,13 +67,27 @@ impl Encoder {
     }
 
     pub(crate) fn remote_write(&mut self, is_batch: bool, statements: &[Statement]) {
+        self.begin_write(is_batch, statements.len());
+        for one in statements {
+            self.statement(&one.sql, &one.values);
+        }
+    }
+
+    /// Encodes a write of one statement.
+    pub(crate) fn remote_statement(&mut self, sql: &str, values: &[Value]) {
+        self.begin_write(false, 1);
+        self.statement(sql, values);
+    }
+
+    fn begin_write(&mut self, is_batch: bool, statements: usize) {
         self.bytes.push(1);
         self.bytes.push(is_batch.into());
-        self.length(statements.len());
-        for statement in statements {
-            self.text(statement.sql.as_bytes());
-            self.values(&statement.values);
-        }
+        self.length(statements);
+    }
+
+    fn statement(&mut self, sql: &str, values: &[Value]) {
+        self.text(sql.as_bytes());
+        self.values(values);
     }
 
     pub(crate) fn reply(&mut self, reply: &Reply) {

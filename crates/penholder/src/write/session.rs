@@ -80,7 +80,7 @@ impl<'a> Session<'a> {
         let waiting = WaitSpan::begin(labels);
         let waited = context
             .locker()
-            .acquire_with_request(&deadline, canceller, None);
+            .acquire_with_request(&deadline, Some(canceller), None);
         let guard = waited.lock.map_err(Error::from).and_then(|guard| {
             guard.ok_or_else(|| Error::misuse("write", "its future was dropped", "await it"))
         });
