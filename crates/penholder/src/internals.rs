@@ -8,8 +8,9 @@ use penholder_core::Deadline;
 use rusqlite::Connection;
 
 use crate::data::{Executed, Query, Statement};
-use crate::delegate::{self, ExecutedWrite, Isolation, Reply};
+use crate::delegate::{self, ExecutedWrite, Reply};
 use crate::error::Result;
+use crate::group::Isolation;
 use crate::location::Location;
 use crate::options::OpenOptions;
 use crate::sqlite::connection::open_writer;

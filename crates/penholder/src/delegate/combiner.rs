@@ -7,13 +7,13 @@ use penholder_core::{BatchSize, Combining, Guard, RemoteRequest};
 
 use super::batch_table::{self, BatchTable, Search, TableError};
 use super::connection::DelegateConnection;
-use super::execution::{ExecutedWrite, Isolation, execute_write};
+use super::execution::{ExecutedWrite, execute_write};
 use super::policy::may_use_other_connection;
 use super::state::DelegateContext;
 use super::wire::{self, Encoder, RemoteWrite, Reply};
 use crate::data::Statement;
 use crate::error::{Error, Result, is_busy_code};
-use crate::group::{Budget, ClaimedWrite, WriteResult};
+use crate::group::{Budget, ClaimedWrite, Isolation, WriteResult};
 use crate::sqlite::connection::set_busy_timeout;
 use crate::sqlite::fingerprint::Fingerprint;
 use crate::telemetry;
@@ -96,7 +96,7 @@ pub(super) fn combine(context: &DelegateContext<'_>, session: &Session<'_>) -> O
         remote: Vec::new(),
         sequence: 0,
         batch: [0; 2],
-        isolation: delegate.isolation(),
+        isolation: delegate.caution.next(),
         spent: Duration::ZERO,
         executed: 0,
         combining: Some(combining),
@@ -218,7 +218,7 @@ impl Combination<'_> {
                     // No owner was told anything.
                     self.roll_back();
                     self.isolation = Isolation::Savepoint;
-                    self.context.delegate.use_savepoints();
+                    self.context.delegate.caution.increase();
                     penholder_core::failpoint!("taken_back");
                 }
                 Err(Culprit::Own(index)) => {

@@ -9,6 +9,7 @@ use penholder_core::REPLY_MAX;
 use super::connection::{DelegateConnection, Delegated};
 use super::wire::{Encoder, Reply};
 use crate::data::Statement;
+use crate::group::Isolation;
 use crate::sqlite::savepoint;
 
 /// How one write went in a shared transaction.
@@ -17,15 +18,6 @@ pub(crate) enum ExecutedWrite {
     Replied(Reply),
     /// The transaction is gone, or has to go.
     Aborted,
-}
-
-/// How the writes of a shared transaction are kept apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Isolation {
-    /// Each has a savepoint: if one is not done, the others go on.
-    Savepoint,
-    /// Not at all: if one is not done, all of the transaction is rolled back.
-    None,
 }
 
 /// Runs one write in a shared transaction.

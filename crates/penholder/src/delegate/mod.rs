@@ -50,7 +50,7 @@ pub(crate) use batch_table::carry_over;
 pub(crate) use connection::{DelegateConnection, Delegated};
 pub(crate) use direct::{PlainData, WaitingWrite};
 #[cfg(feature = "failpoints")]
-pub(crate) use execution::{ExecutedWrite, Isolation, execute_write};
+pub(crate) use execution::{ExecutedWrite, execute_write};
 pub(crate) use lead::Entered;
 pub(crate) use state::{Delegate, DelegateContext};
 #[cfg(feature = "failpoints")]

@@ -1,6 +1,6 @@
 //! What a process keeps for executing requests of others, and for having its own executed.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,11 +8,10 @@ use penholder_core::Deadline;
 
 use super::batch_table::TableError;
 use super::connection::DelegateConnection;
-use super::execution::Isolation;
 use super::policy::is_across_processes;
 use super::wire::LAYOUT;
 use crate::error::Result;
-use crate::group::{Group, GroupContext};
+use crate::group::{Caution, Group, GroupContext};
 use crate::mutex::lock;
 use crate::sqlite::fingerprint::Fingerprint;
 use crate::write::{Session, WriteContext};
@@ -23,8 +22,6 @@ const EVENT_INTERVAL: Duration = Duration::from_secs(1);
 const NEWEST_RECHECK: Duration = Duration::from_millis(100);
 /// How long nothing is combined after the table of batches could not be used.
 const PAUSE: Duration = Duration::from_secs(10);
-/// How many batches have savepoints after one in which not all writes were done without.
-const CAREFUL_BATCHES: u32 = 16;
 /// The shortest and the longest time between two inspections of a customized connection, each
 /// of which takes up to a millisecond.
 const INSPECTION_INTERVAL: (Duration, Duration) =
@@ -39,8 +36,8 @@ pub(crate) struct Delegate {
     /// The fingerprint of that connection; zero before there is one.
     fingerprint: AtomicU64,
     newest: Mutex<NewestBatch>,
-    /// How many batches have savepoints from now on.
-    careful: AtomicU32,
+    /// Which batches have savepoints.
+    pub(super) caution: Caution,
     /// What the last request was encoded in.
     pub(super) buffer: Mutex<Vec<u8>>,
     /// Until when nothing is combined.
@@ -191,21 +188,6 @@ impl Delegate {
             newest.sequence = sequence;
             newest.at = Some(Instant::now());
         }
-    }
-
-    /// Returns how the writes of the next batch are kept apart. Two threads do not combine at once.
-    pub(super) fn isolation(&self) -> Isolation {
-        let careful = self.careful.load(Relaxed);
-        self.careful.store(careful.saturating_sub(1), Relaxed);
-        match careful {
-            0 => Isolation::None,
-            _ => Isolation::Savepoint,
-        }
-    }
-
-    /// Notes that not all writes of a batch were done without savepoints.
-    pub(super) fn use_savepoints(&self) {
-        self.careful.store(CAREFUL_BATCHES, Relaxed);
     }
 
     /// Combines nothing for a while.

@@ -12,14 +12,18 @@
 //! | `COMMIT` fails | all get the error, nothing was written, and the next batch begins again |
 //!
 //! Each member has a savepoint; a statement that is alone in its transaction needs none,
-//! because SQLite makes it atomic. Violations of deferred foreign keys are looked for after
-//! each member, so that none is blamed for, or healed by, another.
+//! because SQLite makes it atomic. Most plain data succeeds, so it first runs without, up to the
+//! first closure: if a write fails, all of the batch is taken back, of which no one was told
+//! anything, and runs again with savepoints. Violations of deferred foreign keys are looked for
+//! after each member, so that none is blamed for, or healed by, another.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use penholder_core::BatchSize;
 
 use super::budget::Budget;
+use super::isolation::Isolation;
 use super::pending_write::ClaimedWrite;
 use super::queue::Group;
 use super::work::{Work, WriteResult};
@@ -48,7 +52,9 @@ pub(crate) fn run_queued(session: &Session<'_>, group: &Group, limits: GroupLimi
             run_alone(session, first);
             return;
         }
-        match run_together(session, group, &mut budget, first) {
+        let members = VecDeque::from([first]);
+        let isolation = group.caution().next();
+        match run_together(session, group, &mut budget, members, isolation) {
             BatchEnd::Done => return,
             // The members after it are a new batch.
             BatchEnd::EndedEarly => budget = Budget::new(limits),
@@ -105,41 +111,66 @@ fn closure_result(succeeded: bool) -> WriteResult {
     }
 }
 
-/// Runs members until the queue is empty or the batch is full, and commits.
+/// Runs these members and those that follow in the queue, until that is empty or the batch is
+/// full, and commits.
 fn run_together(
     session: &Session<'_>,
     group: &Group,
     budget: &mut Budget,
-    first: ClaimedWrite,
+    mut members: VecDeque<ClaimedWrite>,
+    mut isolation: Isolation,
 ) -> BatchEnd {
     let mut done: Vec<(ClaimedWrite, WriteResult)> = Vec::new();
     if let Err(error) = session.begin_transaction() {
         // Others may wait longer than this one, and lead next.
-        first.finish(Err(error));
+        if let Some(first) = members.pop_front() {
+            first.finish(Err(error));
+        }
+        group.put_back(members.into());
         return BatchEnd::Done;
     }
-    let mut next = Some(first);
-    while let Some(mut one) = next.take() {
+    while let Some(mut one) = members
+        .pop_front()
+        .or_else(|| group.claim(|work| budget.take(work)))
+    {
         note_call_site(session, &one);
-        let end = run_member(session, &mut one.work);
+        if one.work.is_closure() {
+            // It runs only once.
+            isolation = Isolation::Savepoint;
+        }
+        let may_run_again = isolation == Isolation::None && one.work.changes_only_data();
+        let end = if may_run_again {
+            run_without_savepoint(session, &one.work)
+        } else {
+            run_member(session, &mut one.work)
+        };
         if !session.is_ours() {
             return BatchEnd::Done;
         }
         match end {
+            MemberEnd::Ran(Ok(result)) => done.push((one, Ok(result))),
+            _ if may_run_again => {
+                session.roll_back();
+                group.caution().increase();
+                let former = done.into_iter().map(|(former, _)| former);
+                let members = former.chain([one]).chain(members).collect();
+                return run_together(session, group, budget, members, Isolation::Savepoint);
+            }
             MemberEnd::Ran(result) => done.push((one, result)),
             MemberEnd::OnItsOwn => {
                 commit(session, group, done);
                 session.roll_back();
                 run_alone(session, one);
+                group.put_back(members.into());
                 return BatchEnd::EndedEarly;
             }
             MemberEnd::Aborted(error) => {
                 session.roll_back();
                 finish_aborted(session, done, one, error);
+                group.put_back(members.into());
                 return BatchEnd::EndedEarly;
             }
         }
-        next = group.claim(|work| budget.take(work));
     }
     commit(session, group, done);
     BatchEnd::Done
@@ -185,6 +216,19 @@ fn run_member(session: &Session<'_>, work: &mut Work) -> MemberEnd {
     match end {
         MemberEnd::Ran(_) if session.is_ours() && !session.is_open() => MemberEnd::Aborted(None),
         end => end,
+    }
+}
+
+/// Runs plain data of which every statement changes data. Unless it succeeds, the transaction has
+/// to be rolled back.
+fn run_without_savepoint(session: &Session<'_>, work: &Work) -> MemberEnd {
+    let done = session.run_all(work.statements());
+    if !session.is_open() {
+        return MemberEnd::Aborted(None);
+    }
+    match (done, session.deferred_violation()) {
+        (Ok(done), None) => MemberEnd::Ran(Ok(done)),
+        (Err(error), _) | (Ok(_), Some(error)) => MemberEnd::Ran(Err(error)),
     }
 }
 

@@ -11,6 +11,7 @@
 //! | `pending_write` | a write in the queue, and in the hands of the leader |
 //! | `queue` | the writers of one process, the lead |
 //! | `budget` | how far one batch may grow |
+//! | `isolation` | how the writes of one transaction are kept apart |
 //! | `batch` | one transaction for the queued writes |
 //! | `submit` | queuing a write of a thread and waiting for its result |
 //! | `closure` | running a closure that borrows from its caller's stack, with the proof |
@@ -18,6 +19,7 @@
 mod batch;
 mod budget;
 mod closure;
+mod isolation;
 mod pending_write;
 mod queue;
 mod submit;
@@ -28,6 +30,7 @@ pub(crate) use budget::Budget;
 pub(crate) use closure::run_closure;
 #[cfg(feature = "tokio")]
 pub(crate) use closure::{closure_outcome, run_once};
+pub(crate) use isolation::{Caution, Isolation};
 pub(crate) use pending_write::{ClaimedWrite, Member, PendingWrite};
 pub(crate) use queue::{Group, GroupContext, Lead};
 pub(crate) use submit::{Begun, Submission, run_data};

@@ -8,6 +8,7 @@ use penholder_core::commit_stats::{CommitStats, OwnCommitStats};
 use penholder_core::fair_queue::FairQueue;
 use penholder_core::{Deadline, Withdrawal, fork_generation};
 
+use super::isolation::Caution;
 use super::pending_write::{ClaimedWrite, Member, PendingWrite};
 use super::work::Work;
 use crate::error::Result;
@@ -24,6 +25,7 @@ pub(crate) struct Group {
     pub(crate) queue: FairQueue<(), PendingWrite>,
     offer: Mutex<GroupOffer>,
     stats: OwnCommitStats,
+    caution: Caution,
 }
 
 /// The writes that the leader offers to other processes as a request.
@@ -98,6 +100,7 @@ impl Group {
             queue: FairQueue::new(()),
             offer: Mutex::default(),
             stats: OwnCommitStats::default(),
+            caution: Caution::default(),
         })
     }
 
@@ -125,6 +128,11 @@ impl Group {
     /// Returns what this process knows of its commits.
     pub(crate) fn commit_stats(&self) -> CommitStats<'_> {
         self.stats.view()
+    }
+
+    /// Returns which of its batches have savepoints.
+    pub(super) fn caution(&self) -> &Caution {
+        &self.caution
     }
 
     // ---- claiming --------------------------------------------------------------

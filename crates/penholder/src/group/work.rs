@@ -5,6 +5,7 @@ use std::fmt;
 use crate::data::{Executed, Statement};
 use crate::error::{Error, Result};
 use crate::options::OpenOptions;
+use crate::sqlite::sql::StatementKind;
 use crate::write::{self, Transaction};
 
 /// What a write comes to: what its statements did (nothing, for a closure).
@@ -52,6 +53,13 @@ impl Work {
 
     pub(crate) fn is_closure(&self) -> bool {
         matches!(self, Self::Closure(_))
+    }
+
+    /// Returns whether it is plain data of which every statement inserts, updates or deletes.
+    pub(super) fn changes_only_data(&self) -> bool {
+        let changes_data = |one: &Statement| StatementKind::of(&one.sql) != StatementKind::Other;
+        let all = self.statements();
+        !all.is_empty() && all.iter().all(changes_data)
     }
 
     pub(super) fn bytes(&self) -> usize {
