@@ -107,6 +107,9 @@ impl DelegateConnection {
         let failed = |e| Error::sqlite("open database", &location.path, e);
         let options = options.clone().create(false);
         let mut connection = Box::new(WriteConnection::open(location, &options, deadline)?);
+        if let Some(file) = connection.file() {
+            file.join_frames();
+        }
         let fingerprint = if has_foreign_code(&connection).map_err(failed)? {
             // Of no other connection: the same names may stand for something else there.
             Fingerprint(RandomState::new().hash_one(0))
