@@ -28,7 +28,7 @@ use penholder_core::{Process, shown_name};
 use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::sqlite::{connection, lock_bytes};
-use crate::sys::{self, Descriptor};
+use crate::sys::{self, BornFile, Descriptor};
 
 /// How a process uses former files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +64,28 @@ pub(crate) fn refuse(location: &Location) -> Result<()> {
     refuse_those(location, |_| true)
 }
 
+/// Which files are at the paths of a database.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct FilesAtPaths(Option<[BornFile; 3]>);
+
+impl FilesAtPaths {
+    pub(crate) fn of(location: &Location) -> Self {
+        let file = |path: &Path| {
+            let file = sys::born_file(&path.symlink_metadata().ok()?).ok()?;
+            file.born.is_some().then_some(file)
+        };
+        let paths = [&location.path, &location.wal(), &location.shm()];
+        let [database, wal, shm] = paths.map(|path| file(path));
+        Self((|| Some([database?, wal?, shm?]))())
+    }
+
+    /// Returns whether the same files are there now, and all of them were: what a look at their
+    /// users has shown still holds.
+    pub(crate) fn are_unchanged(&self, location: &Location) -> bool {
+        self.0.is_some() && *self == Self::of(location)
+    }
+}
+
 /// Does the same for other processes than this one, whose connections see the former files
 /// themselves.
 pub(crate) fn refuse_others(location: &Location) -> Result<()> {
@@ -71,7 +93,7 @@ pub(crate) fn refuse_others(location: &Location) -> Result<()> {
 }
 
 fn refuse_those(location: &Location, is_meant: impl Fn(u32) -> bool) -> Result<()> {
-    let (database, index) = (with_database(location), with_index(location));
+    let [database, index] = users(location);
     if database.is_empty() && index.is_empty() {
         return Ok(());
     }
@@ -101,9 +123,10 @@ fn settled_use(pid: u32, location: &Location) -> Option<FormerUse> {
     }
     // The descriptors of one process are read faster than the locks of all.
     let has_other_index = || {
-        has_moved_index(pid, location)
-            && with_database(location).contains(&pid)
-            && !with_index(location).contains(&pid)
+        has_moved_index(pid, location) && {
+            let [database, index] = users(location);
+            database.contains(&pid) && !index.contains(&pid)
+        }
     };
     if !has_other_index() || !connection::is_wal_by_header(location) {
         return None;
@@ -152,15 +175,15 @@ fn refusal(location: &Location, pid: u32, found: FormerUse) -> Error {
     Error::refused("open database", &location.path, why, next)
 }
 
-/// Returns the processes with SQLite's shared lock on the database file.
-fn with_database(location: &Location) -> Vec<u32> {
-    Process::ids_with_shared_posix_lock(&location.path, &lock_bytes::SHARED)
-}
-
-/// Returns the processes that have the index open.
-fn with_index(location: &Location) -> Vec<u32> {
+/// Returns the processes with SQLite's shared lock on the database file, and those that have the
+/// index open, as one look at the kernel's table shows both: it is long if many processes use
+/// the database.
+fn users(location: &Location) -> [Vec<u32>; 2] {
     let byte = lock_bytes::INDEX_IN_USE;
-    Process::ids_with_shared_posix_lock(&location.shm(), &(byte..=byte))
+    Process::ids_with_shared_posix_locks([
+        (&location.path, &lock_bytes::SHARED),
+        (&location.shm(), &(byte..=byte)),
+    ])
 }
 
 /// Returns how a process uses former files; `None` if it does not, or its descriptors may not be

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use crate::attachment::Attachment;
 use crate::attachments;
 use crate::error::{self, Error, Result, is_busy_code};
-use crate::former_users;
+use crate::former_users::{self, FilesAtPaths};
 use crate::location::Location;
 use crate::options::OpenOptions;
 use crate::permission;
@@ -49,6 +49,7 @@ fn open_unless(
     refuse_network(location, options)?;
     let locker = own_locker(location, options)?;
     separate_files::refuse(location, options, "open database")?;
+    let files = FilesAtPaths::of(location);
     refuse_former_users(location)?;
     penholder_core::failpoint!("former_users_looked_for");
     if !options.read_only {
@@ -59,7 +60,9 @@ fn open_unless(
         let reader = attachment.readers.take(location, options, deadline)?;
         connection::is_wal(&reader, deadline)
             .map_err(|e| connection::explain(location, deadline, e))?;
-        former_users::refuse_others(location)?;
+        if !files.are_unchanged(location) {
+            former_users::refuse_others(location)?;
+        }
         drop(reader);
     } else {
         let (connection, is_wal) = open_to_write(location, options, &attachment, deadline)?;
@@ -67,8 +70,10 @@ fn open_unless(
             switch_to_wal(&connection, location, &attachment, deadline)?;
         }
         attachment.files().check_opened(&connection, deadline)?;
-        // Again: the files may have been deleted just before SQLite opened, and made, them.
-        former_users::refuse_others(location)?;
+        // Again, if SQLite made them: the files may have been deleted just before it opened them.
+        if !files.are_unchanged(location) {
+            former_users::refuse_others(location)?;
+        }
         connection::set_busy_timeout(&connection, options.timeout)
             .map_err(|e| Error::sqlite("open database", &location.path, e))?;
         attachment.write.note_opened(&connection, options);

@@ -96,15 +96,17 @@ impl Process {
     /// 123 to 127 of the `-shm` file until its transaction ends.
     #[must_use]
     pub fn with_shared_posix_lock(path: &Path, bytes: &RangeInclusive<u64>) -> Vec<Self> {
-        let pids = locks::posix_sharers(path, bytes).into_iter();
-        pids.map(Self::of).collect()
+        let [pids] = locks::posix_sharers([(path, bytes)]);
+        pids.into_iter().map(Self::of).collect()
     }
 
-    /// Does the same as [`with_shared_posix_lock`](Self::with_shared_posix_lock), and returns
-    /// only their ids, sorted.
+    /// Does the same as [`with_shared_posix_lock`](Self::with_shared_posix_lock) for several
+    /// files at one moment, and returns only the ids, sorted.
     #[must_use]
-    pub fn ids_with_shared_posix_lock(path: &Path, bytes: &RangeInclusive<u64>) -> Vec<u32> {
-        locks::posix_sharers(path, bytes)
+    pub fn ids_with_shared_posix_locks<const N: usize>(
+        files: [(&Path, &RangeInclusive<u64>); N],
+    ) -> [Vec<u32>; N] {
+        locks::posix_sharers(files)
     }
 
     /// Returns what can be seen of the process with this id.

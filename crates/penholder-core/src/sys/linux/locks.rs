@@ -205,22 +205,32 @@ fn seen(lock: &Lock<'_>) -> Option<LockSeen> {
     })
 }
 
-/// Finds the processes with a shared POSIX lock on one of these bytes of the file, in
+/// Finds, for each file, the processes with a shared POSIX lock on one of these bytes of it, in
 /// one reading of the table.
-pub(crate) fn posix_sharers(path: &Path, bytes: &RangeInclusive<u64>) -> Vec<u32> {
-    let Some(file) = table_name(path) else {
-        return Vec::new();
-    };
+pub(crate) fn posix_sharers<const N: usize>(
+    files: [(&Path, &RangeInclusive<u64>); N],
+) -> [Vec<u32>; N] {
+    let names = files.map(|(path, _)| table_name(path));
+    if names.iter().all(Option::is_none) {
+        return files.map(|_| Vec::new());
+    }
     let (table, _in_one_piece) = read_table().unwrap_or_default();
-    let mut pids: Vec<u32> = table
-        .lines()
-        .filter_map(|line| file.lock_in(line))
-        .filter(|lock| lock.kind == "POSIX" && !lock.exclusive)
-        .filter(|lock| lock.first <= *bytes.end() && lock.last >= *bytes.start())
-        .filter_map(|lock| u32::try_from(lock.taker).ok().filter(|&pid| pid > 0))
-        .collect();
-    pids.sort_unstable();
-    pids.dedup();
+    let mut pids = files.map(|_| Vec::new());
+    for line in table.lines() {
+        for ((name, (_, bytes)), pids) in names.iter().zip(files).zip(&mut pids) {
+            let lock = name.as_ref().and_then(|name| name.lock_in(line));
+            let shares = |lock: &Lock<'_>| {
+                let overlaps = lock.first <= *bytes.end() && lock.last >= *bytes.start();
+                lock.kind == "POSIX" && !lock.exclusive && overlaps
+            };
+            let taker = lock.filter(shares).map(|lock| lock.taker);
+            pids.extend(taker.and_then(|taker| u32::try_from(taker).ok().filter(|&pid| pid > 0)));
+        }
+    }
+    for pids in &mut pids {
+        pids.sort_unstable();
+        pids.dedup();
+    }
     pids
 }
 

@@ -30,8 +30,10 @@ pub(crate) fn locks_on<const N: usize>(files: [&Path; N]) -> [Vec<LockSeen>; N] 
 }
 
 /// Finds no process.
-pub(crate) fn posix_sharers(_path: &Path, _bytes: &RangeInclusive<u64>) -> Vec<u32> {
-    Vec::new()
+pub(crate) fn posix_sharers<const N: usize>(
+    files: [(&Path, &RangeInclusive<u64>); N],
+) -> [Vec<u32>; N] {
+    files.map(|_| Vec::new())
 }
 
 /// Returns `None`: it is not known.
