@@ -307,7 +307,9 @@ impl Acquirer {
                 Some(canceller) => canceller.sleep(pause),
                 None => thread::sleep(pause),
             }
-            if let Some(hold) = self.try_often(options, deadline)? {
+            if backoff.is_due(self.membership.is_full())
+                && let Some(hold) = self.try_often(options, deadline)?
+            {
                 return Ok(Acquired::Held(hold));
             }
         }

@@ -12,21 +12,35 @@ const LONGEST: Duration = Duration::from_millis(50);
 pub(crate) const TRIES: u32 = 20;
 pub(crate) const TRY_PAUSE: Duration = Duration::from_micros(50);
 
+/// After how many pauses a process tries that often which polls because the queue file is full: many
+/// others do too, and each had better find a slot.
+const CROWDED: u32 = 16;
+
 /// Pauses of 5, 10, 20, 40, 50, 50 … ms that never exceed the remaining time.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     next: Duration,
+    pauses: u32,
 }
 
 impl Backoff {
     pub(crate) fn new() -> Self {
-        Self { next: FIRST }
+        Self {
+            next: FIRST,
+            pauses: 0,
+        }
+    }
+
+    /// Whether to try often after this pause; `is_crowded`: the queue file is full.
+    pub(crate) fn is_due(&self, is_crowded: bool) -> bool {
+        !is_crowded || self.pauses.is_multiple_of(CROWDED)
     }
 
     /// Returns the next pause, at most `remaining`.
     pub(crate) fn pause(&mut self, remaining: Duration) -> Duration {
         let pause = self.next.min(remaining);
         self.next = (self.next * 2).min(LONGEST);
+        self.pauses = self.pauses.wrapping_add(1);
         pause
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Membership {
     /// What stands in the place of the queue file is not one. The next holder builds it
     /// again.
     is_invalid: bool,
+    /// All slots were taken when it last tried to occupy one.
+    is_full: bool,
     /// The label as it stands in the slot.
     label: Option<String>,
 }
@@ -42,6 +44,7 @@ impl Membership {
             self.member = None;
         }
         let label = options.label.as_deref();
+        self.is_full = false;
         match Slot::occupy(&options.path, options.model.as_deref(), identity, label) {
             Ok(slot) => {
                 let participant = Participant::new(slot.index());
@@ -52,8 +55,14 @@ impl Membership {
             Err(NoQueueFile::Invalid) => self.is_invalid = true,
             // It takes microseconds: asked again at the next try.
             Err(NoQueueFile::Growing) => self.checked = None,
-            Err(NoQueueFile::NotTrusted | NoQueueFile::Full | NoQueueFile::Unavailable) => {}
+            Err(NoQueueFile::Full) => self.is_full = true,
+            Err(NoQueueFile::NotTrusted | NoQueueFile::Unavailable) => {}
         }
+    }
+
+    /// Whether this process polls because all slots were taken.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full
     }
 
     /// Builds the queue file again if it is invalid, and joins. The caller holds the lock.

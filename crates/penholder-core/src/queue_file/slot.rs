@@ -34,7 +34,7 @@ use crate::running_statement::{self, Shown};
 use crate::sys::descriptor::Descriptor;
 use crate::sys::file;
 use crate::sys::map::Mapping;
-use crate::sys::process::Identity;
+use crate::sys::process::{self, Identity};
 use crate::sys::{clock, futex};
 use crate::turnstile::{Memory, SLOTS, SlotIndex, Word};
 
@@ -185,7 +185,7 @@ impl Slot {
             born,
             index: first,
             is_claimed: false,
-            can_spin: thread::available_parallelism().is_ok_and(|n| n.get() > 1),
+            can_spin: process::has_several_processors(),
             is_private,
             seed: seed(pid),
             ids: AtomicU64::new(0),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::process::{Pid, test_kill_process};
+use rustix::thread::sched_getaffinity;
 
 pub(crate) use crate::sys::identity::Identity;
 use crate::sys::process_state::ProcessState;
@@ -23,6 +24,12 @@ const ANCESTORS_MAX: usize = 64;
 const OWN_ANCESTORS_MAX: usize = 4096;
 /// How often they are read again because a process has ended meanwhile.
 const OWN_READINGS_MAX: u32 = 16;
+
+/// Returns whether this process may run on several processors. Limits of its control group are
+/// not asked for: that reads four files, and hundreds of processes may start at once.
+pub(crate) fn has_several_processors() -> bool {
+    sched_getaffinity(None).is_ok_and(|processors| processors.count() > 1)
+}
 
 impl Identity {
     /// Asks the kernel; call it once per process.

@@ -5,6 +5,11 @@ use std::path::{Path, PathBuf};
 pub(crate) use crate::sys::identity::Identity;
 use crate::sys::process_state::ProcessState;
 
+/// Returns `false`.
+pub(crate) fn has_several_processors() -> bool {
+    false
+}
+
 impl Identity {
     /// Returns the pid and the command line.
     pub(crate) fn of_this_process() -> Self {
