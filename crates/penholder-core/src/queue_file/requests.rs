@@ -373,10 +373,7 @@ impl Slot {
     fn wake_owners<'a>(&self, requests: impl Iterator<Item = &'a RemoteRequest>) {
         requests.for_each(|one| self.wake(one.slot));
         let has_request = |slot| self.mailbox(slot).is_some_and(Mailbox::is_used);
-        // Those before the first waiter are gone: it probes from now on.
-        if let Some(next) = turnstile::next_waiter(self).filter(|&slot| !has_request(slot)) {
-            self.wake(next);
-        }
+        turnstile::wake_first_unless(self, has_request);
     }
 }
 

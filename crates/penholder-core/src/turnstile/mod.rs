@@ -27,7 +27,7 @@
 //! | first in the queue | `PROBE`, longer when nothing changes, up to `PROBE_MAX` | if nothing changed: tries the kernel's lock |
 //! | first in the queue, sees `Kept` | `KEPT_PAUSE` | the same |
 //! | further back | `BACK_PAUSE` and more, by its place | the same: the processes before it are dead or stopped |
-//! | further back, with a request | `REQUEST_PAUSE` and more, by the number of waiters, up to `BACK_PAUSE` | the same; or it is the first by now |
+//! | further back, with a request | `REQUEST_PAUSE` and more, by the number of waiters, up to `REQUEST_PAUSE_MAX` | the same; or it is the first by now |
 //!
 //! A waiter sleeps on a futex word of its own slot. A process that leaves the front of the
 //! queue wakes the next one, so that one waiter always probes. Only a holder that executes the
@@ -45,5 +45,5 @@ mod word;
 pub(crate) use memory::{KernelLock, Memory, SLOTS, SlotIndex, Word};
 pub(crate) use participant::{Participant, Taken, WaitEnd, WaitLimits};
 pub use policy::QueuePolicy;
-pub(crate) use queue::{is_empty, next_waiter, waiters};
+pub(crate) use queue::{is_empty, waiters, wake_first_unless};
 pub(crate) use word::{TurnState, TurnWord};

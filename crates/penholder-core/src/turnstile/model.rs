@@ -17,6 +17,9 @@
 //! | [`garbage_at_any_step`] | any | with random words in the queue file there are still never two inside, and all are served |
 //! | [`fifo_keeps_order`] | none | the participant that is served next after a release came no later than any that waited when that release began |
 //!
+//! In each of them some waiters leave requests, which a holder may execute: it takes them out of the
+//! queue, and wakes the next waiter only if that has left none.
+//!
 //! The clock jumps everywhere: by nothing, by less and by more than each bound of the
 //! turnstile. `PENHOLDER_SCHEDULES=100` tries a hundred times as many schedules, and
 //! different ones. A failure prints its schedule, for `shuttle::replay`.
@@ -37,6 +40,7 @@ use shuttle::{Config, MaxSteps, Runner};
 use super::memory::{KernelLock, Memory, SlotIndex, Word};
 use super::participant::{Participant, WaitEnd, WaitLimits};
 use super::policy::{BACK_PAUSE, QueuePolicy};
+use super::queue::{waiters, wake_first_unless};
 use super::word::{TurnState, TurnWord};
 use crate::time::nanos;
 
@@ -72,6 +76,9 @@ struct World {
     /// The slot that is in the critical section.
     inside: AtomicUsize,
     dead: [AtomicBool; SLOTS],
+    /// Whose request waits to be executed, and whose was.
+    requests: [AtomicBool; SLOTS],
+    served: [AtomicBool; SLOTS],
     clock: AtomicU64,
     can_spin: bool,
     /// How many participants are done; stopped ones wait for that.
@@ -99,6 +106,8 @@ impl World {
             owner: AtomicUsize::new(NO_SLOT),
             inside: AtomicUsize::new(NO_SLOT),
             dead: std::array::from_fn(|_| AtomicBool::new(false)),
+            requests: std::array::from_fn(|_| AtomicBool::new(false)),
+            served: std::array::from_fn(|_| AtomicBool::new(false)),
             clock: AtomicU64::new(1_000_000_000),
             can_spin: thread_rng().gen_bool(0.5),
             done: Mutex::new(0),
@@ -298,6 +307,41 @@ impl Occupant {
             }
             Pauses::Never => false,
         }
+    }
+
+    // A request is claimed, executed and acknowledged in one step: its states are not what is tried
+    // here.
+
+    /// Leaves a request for the time of a wait, or takes it back.
+    fn offer(&self, has_request: bool) {
+        let slot = self.slot.number();
+        if has_request {
+            self.world.served[slot].store(false, SeqCst);
+        }
+        self.world.requests[slot].store(has_request, SeqCst);
+    }
+
+    fn is_served(&self) -> bool {
+        self.world.served[self.slot.number()].load(SeqCst)
+    }
+
+    /// Executes some requests of waiters, as a combiner does with the lock held: takes their owners
+    /// out of the queue, and wakes them; and the next waiter, if that has left none.
+    fn execute_requests(&self) {
+        // Garbage may name a slot that does not exist.
+        let request = |slot: SlotIndex| self.world.requests.get(slot.number());
+        let has_request = |slot| request(slot).is_some_and(|request| request.load(SeqCst));
+        let waiting: Vec<SlotIndex> = waiters(self).filter(|&slot| has_request(slot)).collect();
+        for slot in waiting {
+            let number = slot.number();
+            if thread_rng().gen_bool(0.3) || !self.world.requests[number].swap(false, SeqCst) {
+                continue;
+            }
+            self.clear_bits(Word::Queue(slot.group()), slot.bit());
+            self.world.served[number].store(true, SeqCst);
+            self.wake(slot);
+        }
+        wake_first_unless(self, has_request);
     }
 
     fn critical_section(&self) {
@@ -532,6 +576,10 @@ impl Plan {
             return Err(Killed);
         }
         occupant.critical_section();
+        if thread_rng().gen_bool(0.2) {
+            occupant.execute_requests();
+            participant.set_slice(occupant, thread_rng().gen_bool(0.5));
+        }
         participant.end_hold(occupant);
         if self.leases && self.keep(occupant, participant)? {
             return Ok(true);
@@ -580,15 +628,21 @@ impl Plan {
             return Ok(true);
         }
         let left = self.until.map(|most| thread_rng().gen_range(0..=most));
+        let has_request = thread_rng().gen_bool(0.3);
+        occupant.offer(has_request);
         let limits = WaitLimits {
             until: left.map_or(NEVER, |left| occupant.now() + left),
-            is_cancelled: &|| false,
+            is_cancelled: &|| occupant.is_served(),
             is_outdated: &|| false,
-            has_request: thread_rng().gen_bool(0.3),
+            has_request,
         };
-        match participant.wait(occupant, &mut kernel, &limits)? {
+        let ended = participant.wait(occupant, &mut kernel, &limits)?;
+        occupant.offer(false);
+        match ended {
             WaitEnd::Taken(_) => Ok(true),
             WaitEnd::TimedOut { .. } if self.until.is_some() => Ok(false),
+            // It comes again, as one that has given up.
+            WaitEnd::Cancelled if occupant.is_served() => Ok(false),
             otherwise => panic!("waited until {otherwise:?}"),
         }
     }

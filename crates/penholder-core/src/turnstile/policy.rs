@@ -49,6 +49,8 @@ const BACK_PAUSE_EACH: Duration = Duration::from_millis(2);
 /// The first pause of a waiter further back that has left a request. Those before it may be served
 /// without its being woken, so that it finds out by itself that it is the first.
 const REQUEST_PAUSE: Duration = Duration::from_millis(3);
+/// Its longest pause.
+const REQUEST_PAUSE_MAX: Duration = Duration::from_millis(25);
 /// So many waiters double that pause: a batch takes longer then.
 const REQUEST_PAUSE_SHARE: u32 = 16;
 /// A lock that has had the same state for this long is tried in any state.
@@ -122,7 +124,7 @@ fn count_waiters(memory: &impl Memory) -> u32 {
 /// `pauses` times since it was woken.
 pub(super) fn request_pause(memory: &impl Memory, pauses: u32) -> Duration {
     let first = REQUEST_PAUSE + REQUEST_PAUSE * count_waiters(memory) / REQUEST_PAUSE_SHARE;
-    (first * (1 << pauses.min(6))).min(BACK_PAUSE)
+    (first * (1 << pauses.min(6))).min(REQUEST_PAUSE_MAX)
 }
 
 /// Returns how long a waiter sleeps: `ahead` waiters are before it, and it has paused

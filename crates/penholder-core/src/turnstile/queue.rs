@@ -26,18 +26,20 @@ pub(crate) fn waiters(memory: &impl Memory) -> impl Iterator<Item = SlotIndex> {
 }
 
 /// Wakes the first waiter, so that it probes from now on.
-pub(crate) fn wake_first(memory: &impl Memory) {
-    if let Some(next) = next_waiter(memory) {
-        memory.wake(next);
-    }
+pub(super) fn wake_first(memory: &impl Memory) {
+    wake_first_unless(memory, |_| false);
 }
 
-/// Returns the first waiter, dead or alive. The overdue are not asked.
-pub(crate) fn next_waiter(memory: &impl Memory) -> Option<SlotIndex> {
+/// Wakes the first waiter, after those before it have left the queue, unless it is one that looks
+/// by itself before long. The overdue are not asked.
+pub(crate) fn wake_first_unless(memory: &impl Memory, looks_soon: impl Fn(SlotIndex) -> bool) {
     let now = memory.now();
-    waiters(memory)
+    let next = waiters(memory)
         .filter(|&slot| !is_overdue(memory, slot, now))
-        .min_by_key(|&slot| memory.load(Word::Ticket(slot)))
+        .min_by_key(|&slot| memory.load(Word::Ticket(slot)));
+    if let Some(next) = next.filter(|&slot| !looks_soon(slot)) {
+        memory.wake(next);
+    }
 }
 
 /// Whether a waiter is still in the queue long after its deadline: it is stopped, or left there by
