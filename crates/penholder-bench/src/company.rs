@@ -90,6 +90,7 @@ impl Company {
             threads: 1,
             timeout: peer.timeout(),
             pause: Pause::NONE,
+            by_closure: false,
             once: false,
         }
     }

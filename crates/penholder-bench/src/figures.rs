@@ -4,10 +4,11 @@ use std::error::Error;
 
 use serde::Serialize;
 
-use crate::clock;
+use crate::clock::{self, Nanos};
 use crate::closed_loop::Measurement;
+use crate::closures::Closures;
 use crate::peer::Peer;
-use crate::share;
+use crate::share::{self, Share};
 use crate::statistics;
 use crate::synchronous::Synchronous;
 use crate::trial::Trial;
@@ -32,6 +33,9 @@ pub(crate) struct Figures {
     pub(crate) p99_us: f64,
     pub(crate) p999_us: f64,
     pub(crate) max_us: f64,
+    /// How many percent of the processes write by closure, and their longest wait.
+    pub(crate) closures: u32,
+    pub(crate) closures_max_us: f64,
     /// Jain's index over the rates of the processes: 1 if all are equal.
     pub(crate) jain: f64,
     /// The rate of the slowest process, and of the fastest.
@@ -45,6 +49,16 @@ pub(crate) struct Figures {
     /// The largest size of the WAL, in any run.
     pub(crate) wal_max_bytes: u64,
     pub(crate) runs: usize,
+}
+
+/// The longest wait of the writers that write by closure; zero if there are none.
+fn longest_of(shares: &[Share], closures: Closures) -> Nanos {
+    let writers = (0..).zip(shares);
+    let by_closure = writers.filter(|(number, _)| closures.includes(*number));
+    by_closure
+        .map(|(_, share)| share.longest)
+        .max()
+        .unwrap_or(0)
 }
 
 impl Figures {
@@ -67,6 +81,8 @@ impl Figures {
             p99_us: quantile(0.99),
             p999_us: quantile(0.999),
             max_us: clock::micros(share::longest(shares)),
+            closures: trial.closures.percent(),
+            closures_max_us: clock::micros(longest_of(shares, trial.closures)),
             jain: statistics::jain(&rates),
             min: rates.iter().copied().fold(f64::INFINITY, f64::min),
             max: rates.iter().copied().fold(0.0, f64::max),
@@ -91,6 +107,7 @@ impl Figures {
             p99_us: median(|run| run.p99_us),
             p999_us: median(|run| run.p999_us),
             max_us: median(|run| run.max_us),
+            closures_max_us: median(|run| run.closures_max_us),
             jain: median(|run| run.jain),
             min: median(|run| run.min),
             max: median(|run| run.max),

@@ -73,6 +73,7 @@ fn write(args: &Args, phase: &AtomicU8) -> Result<Share, Box<dyn Error>> {
         threads: 1,
         timeout: Peer::Penholder.timeout(),
         pause: Pause::exactly(args.every),
+        by_closure: false,
         once: false,
     };
     let mut client = Access::open(&setting)?.client()?;

@@ -15,6 +15,7 @@ mod benchmark;
 mod burst;
 mod clock;
 mod closed_loop;
+mod closures;
 mod company;
 mod cpu;
 mod directory;

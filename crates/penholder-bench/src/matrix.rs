@@ -82,6 +82,7 @@ impl<'a> Matrix<'a> {
             sync,
             processes,
             threads: self.peers[number].threads().unwrap_or(self.plan.threads),
+            closures: self.plan.closures,
             think: self.plan.think,
             seconds: self.plan.seconds,
         })

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::clock;
+use crate::closures::Closures;
 use crate::directory::Directory;
 use crate::peer::Peers;
 use crate::synchronous::Synchronous;
@@ -21,6 +22,10 @@ pub(crate) struct Plan {
     #[arg(long, default_value_t = 1, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) threads: u32,
+    /// Which share of the processes write by closure, with penholder: no other process
+    /// can execute what they write
+    #[arg(long, default_value_t = Closures::NONE, value_name = "SHARE")]
+    pub(crate) closures: Closures,
     /// What each transaction does
     #[arg(long, value_enum, default_value_t = Workload::Insert)]
     pub(crate) workload: Workload,

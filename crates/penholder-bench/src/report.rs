@@ -36,6 +36,9 @@ pub(crate) fn method(plan: &Plan) -> String {
     if plan.threads > 1 {
         text += &format!(", {} threads in each process", plan.threads);
     }
+    if !plan.closures.is_none() {
+        text += &format!(", {} of the processes by closure", plan.closures);
+    }
     if plan.runs > 1 {
         text += &format!(", medians of {} runs", plan.runs);
     }
@@ -84,6 +87,13 @@ fn line(row: &Figures) {
         text::megabytes(row.wal_max_bytes),
         text::rows(row.rows_ok),
     );
+    if row.closures > 0 {
+        let longest = text::time(row.closures_max_us);
+        println!(
+            "  {:<21} {longest:>8} was the longest wait of those by closure",
+            ""
+        );
+    }
 }
 
 /// Writes figures of any kind to a JSON file.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::availability::available;
 use crate::clock;
 use crate::closed_loop;
+use crate::closures::Closures;
 use crate::company::{Company, Reads};
 use crate::directory::Directory;
 use crate::machine::Machine;
@@ -107,6 +108,7 @@ impl Scene {
             sync: self.sync,
             processes: self.writers,
             threads: case.peer.threads().unwrap_or(1),
+            closures: Closures::NONE,
             think: Duration::ZERO,
             seconds: self.seconds,
         };

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::closures::Closures;
 use crate::pause::Pause;
 use crate::peer::Peer;
 use crate::peer::setting::Setting;
@@ -19,6 +20,7 @@ pub(crate) struct Trial {
     pub(crate) processes: u32,
     /// Threads in each process.
     pub(crate) threads: u32,
+    pub(crate) closures: Closures,
     pub(crate) think: Duration,
     pub(crate) seconds: Duration,
 }
@@ -35,6 +37,7 @@ impl Trial {
             threads: self.threads,
             timeout: self.peer.timeout(),
             pause: Pause::exactly(self.think),
+            by_closure: self.closures.includes(number),
             once: false,
         };
         (0..self.processes).map(setting).collect()

@@ -126,6 +126,7 @@ mod tests {
             threads: 1,
             timeout: Peer::SqliteAutocommit.timeout(),
             pause: Pause::NONE,
+            by_closure: false,
             once: false,
         };
         let mut client = Access::open(&setting).unwrap().client().unwrap();

@@ -76,6 +76,23 @@ fn compare_writes_its_trials_as_json() {
 }
 
 #[test]
+fn the_longest_wait_of_those_that_write_by_closure_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let arguments = [
+        "--seconds=0.2",
+        "--processes=2",
+        "--peers=penholder",
+        "--closures=50%",
+    ];
+    let trials = trials(directory.path(), &arguments);
+    check(&trials[0]);
+    assert_eq!(trials[0]["closures"], 50);
+    let longest = |key: &str| trials[0][key].as_f64().unwrap();
+    assert!(longest("closures_max_us") > 0.0);
+    assert!(longest("closures_max_us") <= longest("max_us"));
+}
+
+#[test]
 fn every_workload_finds_again_what_several_threads_wrote() {
     for workload in ["insert", "pages", "random", "hot", "service"] {
         let directory = tempfile::tempdir().unwrap();

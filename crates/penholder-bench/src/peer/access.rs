@@ -6,7 +6,7 @@ use penholder::Database;
 
 use crate::peer::Peer;
 use crate::peer::client::Client;
-use crate::peer::database;
+use crate::peer::database::{self, ByClosure};
 use crate::peer::flock_blocking::FlockBlocking;
 use crate::peer::naive::Naive;
 use crate::peer::setting::Setting;
@@ -33,10 +33,13 @@ impl Access {
 
     /// A client of the thread that calls this.
     pub(crate) fn client(&self) -> Result<Box<dyn Client>, Box<dyn Error>> {
-        if let Some(database) = &self.database {
-            return Ok(Box::new(database.clone()));
-        }
         let setting = &self.setting;
+        if let Some(database) = self.database.clone() {
+            return Ok(match setting.by_closure {
+                true => Box::new(ByClosure(database)),
+                false => Box::new(database),
+            });
+        }
         Ok(match setting.peer {
             Peer::Naive => Box::new(Naive::open(setting)?),
             Peer::FlockBlocking => Box::new(FlockBlocking::open(setting)?),

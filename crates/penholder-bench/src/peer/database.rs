@@ -40,6 +40,19 @@ impl Client for Database {
     }
 }
 
+/// A database that is written by closures only.
+pub(crate) struct ByClosure(pub(crate) Database);
+
+impl Client for ByClosure {
+    fn read(&mut self, work: Work<'_>) -> Result<Outcome, Box<dyn Error>> {
+        Client::read(&mut self.0, work)
+    }
+
+    fn write(&mut self, work: Work<'_>) -> Result<Outcome, Box<dyn Error>> {
+        Client::write(&mut self.0, work)
+    }
+}
+
 fn settle(result: penholder::Result<()>, success: Outcome) -> Result<Outcome, Box<dyn Error>> {
     match result {
         Ok(()) => Ok(success),

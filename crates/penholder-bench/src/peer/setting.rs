@@ -23,6 +23,8 @@ pub(crate) struct Setting {
     pub(crate) timeout: Duration,
     /// Between the requests of a thread.
     pub(crate) pause: Pause,
+    /// Whether penholder runs each write as a closure.
+    pub(crate) by_closure: bool,
     /// Whether it opens the database only when the trial starts, and sends one request.
     pub(crate) once: bool,
 }
