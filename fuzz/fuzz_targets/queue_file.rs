@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 /// The id of a batch.
 const BATCH: [u64; 2] = [2, 3];
+const FINGERPRINT: u64 = 5;
 /// The most slots of a queue file, events that it keeps, words of a database, bytes of a text.
 const SLOTS: usize = 512;
 const EVENTS: usize = 64;
@@ -87,7 +88,7 @@ impl Plan {
             change(&queue_file, bytes);
             look(&locker);
         }
-        let mut requests = guard.requests(5);
+        let mut requests = guard.requests(FINGERPRINT);
         assert!(requests.len() < SLOTS);
         if let Some(combining) = guard.begin_combining(&mut requests) {
             let all: Vec<_> = requests.iter().collect();
@@ -96,7 +97,8 @@ impl Plan {
                 let _ = is_claimed && guard.reply(request, BATCH, b"done");
             }
             drop(combining);
-            guard.acknowledge(&all, BATCH);
+            guard.acknowledge(&all, BATCH, FINGERPRINT);
+            guard.set_combining_slice(FINGERPRINT, Duration::from_secs(1));
         }
         assert!(guard.count_requests() <= SLOTS && guard.count_waiters() <= SLOTS);
         if let Some(words) = guard.database_words(1, 2) {

@@ -12,8 +12,8 @@ const LONGEST: Duration = Duration::from_millis(50);
 pub(crate) const TRIES: u32 = 20;
 pub(crate) const TRY_PAUSE: Duration = Duration::from_micros(50);
 
-/// After how many pauses a process tries that often which polls because the queue file is full: many
-/// others do too, and each had better find a slot.
+/// While the queue file is full, only one in this many pauses ends with so many tries: hundreds of
+/// processes poll then, and the next thing to come free is a slot.
 const CROWDED: u32 = 16;
 
 /// Pauses of 5, 10, 20, 40, 50, 50 … ms that never exceed the remaining time.

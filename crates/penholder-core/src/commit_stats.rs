@@ -17,10 +17,10 @@ use crate::time::nanos;
 
 /// A commit that takes at least this long is worth sharing.
 const EXPENSIVE: Duration = Duration::from_micros(40);
-/// Of so many writers or more, not all are waited for.
+/// From this number of writers on, not all are waited for.
 const MANY: usize = 16;
-/// How many of many are, in a hundred: the last ones to come cost more time than a place in the
-/// next batch.
+/// How many percent of them are: the last ones to come cost more time than a place in the next
+/// batch.
 const SHARE_OF_MANY: usize = 70;
 /// How often the mean one commit may count. With 4 the mean follows slow commits even if two of
 /// three are fast: closures that find nothing to do commit at once, on any disk.
@@ -106,7 +106,7 @@ impl<'a> CommitStats<'a> {
     pub fn wait_for_more_writes(self, longest: Duration, present: impl Fn() -> usize) {
         let wanted = match self.last_batch() {
             few @ 0..MANY => few,
-            many => many.saturating_mul(SHARE_OF_MANY) / 100,
+            many => (many.saturating_mul(SHARE_OF_MANY) / 100).max(MANY - 1),
         };
         if wanted <= 1 || !self.is_expensive() {
             return;

@@ -336,17 +336,23 @@ impl Guard {
 
     /// Says that requests which this batch claims were committed, and wakes their owners. Drop
     /// the [`Combining`] before: the transaction is over.
-    pub fn acknowledge(&self, requests: &[&RemoteRequest], batch: [u64; 2]) {
+    /// The next waiter is left asleep if its request has this fingerprint.
+    pub fn acknowledge(&self, requests: &[&RemoteRequest], batch: [u64; 2], fingerprint: u64) {
         if let Some(slot) = self.slot() {
-            slot.acknowledge(requests, batch);
+            slot.acknowledge(requests, batch, fingerprint);
         }
     }
 
     /// Says that requests were committed by earlier batches, which are given by their ids, and
     /// wakes their owners.
-    pub fn acknowledge_found(&self, requests: &[(RemoteRequest, [u64; 2])], combining: &Combining) {
+    pub fn acknowledge_found(
+        &self,
+        requests: &[(RemoteRequest, [u64; 2])],
+        combining: &Combining,
+        fingerprint: u64,
+    ) {
         if let Some(slot) = self.slot() {
-            slot.acknowledge_found(requests, combining);
+            slot.acknowledge_found(requests, combining, fingerprint);
         }
     }
 

@@ -396,7 +396,7 @@ impl Database {
         let params = params.into_params().resolve("write", sql)?;
         let alone = |session: &Session<'_>, params: Vec<Value>| session.execute(sql, kind, &params);
         self.run_write(site, true, params, alone, |mut waiting, params| {
-            let done = match waiting.offer(PlainData::Statement(sql, &params)) {
+            let done = match waiting.have_executed(PlainData::Statement(sql, &params)) {
                 Some(done) => Ok(done),
                 None => {
                     let work = Work::Statement(Statement::new(sql, params));
@@ -441,7 +441,7 @@ impl Database {
             true,
             statements,
             alone,
-            |mut waiting, statements| match waiting.offer(PlainData::Batch(&statements)) {
+            |mut waiting, statements| match waiting.have_executed(PlainData::Batch(&statements)) {
                 Some(done) => Ok(done),
                 None => {
                     let work = Work::Batch(statements);

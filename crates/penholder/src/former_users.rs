@@ -10,7 +10,8 @@
 //! | the `-wal` at the path, and no `-shm` of that name, for longer than [`SETTLE`] | the same: the index was moved | yes |
 //!
 //! This is looked for before SQLite opens anything, so that it makes no files, and again once it
-//! has: what is replaced or deleted later is noticed by comparing files
+//! has, if it made one or one was replaced meanwhile. (A process that has just opened former files
+//! and has no lock yet is not seen.) What is replaced or deleted later is noticed by comparing files
 //! ([`OpenFiles`](crate::sqlite::open_files::OpenFiles)), and nothing is written before that.
 //!
 //! The kernel's tables usually tell at once that there is none: each process with SQLite's shared
@@ -75,8 +76,10 @@ impl FilesAtPaths {
             file.born.is_some().then_some(file)
         };
         let paths = [&location.path, &location.wal(), &location.shm()];
-        let [database, wal, shm] = paths.map(|path| file(path));
-        Self((|| Some([database?, wal?, shm?]))())
+        let [Some(database), Some(wal), Some(shm)] = paths.map(|path| file(path)) else {
+            return Self(None);
+        };
+        Self(Some([database, wal, shm]))
     }
 
     /// Returns whether the same files are there now, and all of them were: what a look at their

@@ -255,12 +255,16 @@ impl Slot {
         let earliest = self.now().saturating_sub(nanos(longest));
         self.is_private()
             && turnstile::waiters(self).all(|slot| {
-                let fingerprint = self.bind(fingerprint, slot);
-                self.load(Word::Since(slot)) >= earliest
-                    && self
-                        .mailbox(slot)
-                        .is_some_and(|mailbox| mailbox.is_offered(fingerprint))
+                self.load(Word::Since(slot)) >= earliest && self.has_offered(slot, fingerprint)
             })
+    }
+
+    /// Returns whether there is a request with this fingerprint in the slot, which no holder has
+    /// claimed or refused.
+    fn has_offered(&self, slot: SlotIndex, fingerprint: u64) -> bool {
+        let fingerprint = self.bind(fingerprint, slot);
+        self.mailbox(slot)
+            .is_some_and(|mailbox| mailbox.is_offered(fingerprint))
     }
 
     /// Says that this process may execute these requests. Removes those that another process
@@ -341,11 +345,17 @@ impl Slot {
     }
 
     /// Tells the owners of committed requests, which do not wait for the lock any more.
-    pub(crate) fn acknowledge(&self, requests: &[&RemoteRequest], batch: [u64; 2]) {
+    /// The next waiter is woken too, unless it has left a request with this fingerprint.
+    pub(crate) fn acknowledge(
+        &self,
+        requests: &[&RemoteRequest],
+        batch: [u64; 2],
+        fingerprint: u64,
+    ) {
         for one in requests {
             self.end_wait(one, |mailbox| mailbox.acknowledge(one.id, batch));
         }
-        self.wake_owners(requests.iter().copied());
+        self.wake_owners(requests.iter().copied(), fingerprint);
     }
 
     /// Tells the owners of requests that earlier batches committed, each with its batch.
@@ -353,12 +363,13 @@ impl Slot {
         &self,
         requests: &[(RemoteRequest, [u64; 2])],
         combining: &Combining,
+        fingerprint: u64,
     ) {
         for (one, batch) in requests {
             combining.leave(one.slot);
             self.end_wait(one, |mailbox| mailbox.acknowledge_found(one.id, *batch));
         }
-        self.wake_owners(requests.iter().map(|(one, _)| one));
+        self.wake_owners(requests.iter().map(|(one, _)| one), fingerprint);
     }
 
     fn end_wait(&self, request: &RemoteRequest, acknowledge: impl Fn(Mailbox<'_>) -> bool) {
@@ -370,10 +381,9 @@ impl Slot {
         }
     }
 
-    fn wake_owners<'a>(&self, requests: impl Iterator<Item = &'a RemoteRequest>) {
+    fn wake_owners<'a>(&self, requests: impl Iterator<Item = &'a RemoteRequest>, fingerprint: u64) {
         requests.for_each(|one| self.wake(one.slot));
-        let has_request = |slot| self.mailbox(slot).is_some_and(Mailbox::is_used);
-        turnstile::wake_first_unless(self, has_request);
+        turnstile::wake_first_unless(self, |slot| self.has_offered(slot, fingerprint));
     }
 }
 

@@ -1,5 +1,6 @@
 //! One process at the turnstile: taking, waiting, releasing.
 
+use std::mem;
 use std::time::Duration;
 
 use super::memory::{KernelLock, Memory, SlotIndex, Word};
@@ -100,6 +101,8 @@ pub(crate) struct Participant {
     taken: Moment,
     slice_begun: u64,
     slice_ends: u64,
+    /// Whether the slice is longer than usual, because our last hold served all who waited.
+    is_long_slice: bool,
     /// Whether the next waiter was woken for the end of this slice.
     woke_next: bool,
     released: Moment,
@@ -135,6 +138,7 @@ impl Participant {
             taken: Moment::default(),
             slice_begun: 0,
             slice_ends: 0,
+            is_long_slice: false,
             woke_next: false,
             released: Moment::default(),
             was_contended: false,
@@ -255,8 +259,12 @@ impl Participant {
         let is_ours = self.kept.take() == Some(from);
         if !is_ours {
             self.slice_begun = now.nanos;
-            self.slice_ends = now.nanos.saturating_add(slice(memory));
             self.woke_next = false;
+        }
+        // Each hold has to show again that it serves all.
+        let was_long = mem::take(&mut self.is_long_slice);
+        if !is_ours || was_long {
+            self.slice_ends = self.slice_begun.saturating_add(slice(memory));
         }
         let other = from.slot().filter(|&slot| slot != self.slot);
         let mut taken = Taken {
@@ -385,7 +393,8 @@ impl Participant {
                 pause(word.state() == TurnState::Kept, ahead, pauses)
             };
             // Not before the first pause, with which most waits end.
-            let is_due = pauses > 0 && pause >= BACK_PAUSE || looks.is_multiple_of(64);
+            let is_long = pause >= BACK_PAUSE || limits.has_request && ahead > 0;
+            let is_due = pauses > 0 && is_long || looks.is_multiple_of(64);
             if is_due && (limits.is_outdated)() {
                 return Ok(WaitEnd::Outdated);
             }
@@ -557,8 +566,8 @@ impl Participant {
         self.was_contended = !is_empty(memory);
     }
 
-    /// Sets how long this slice lasts: long, if everyone who waits is served by this process
-    /// (`serves_all`), otherwise as usual.
+    /// Sets how long this slice lasts, until the next hold: long, if everyone who waits is served
+    /// by this process (`serves_all`), otherwise as usual.
     pub(crate) fn set_slice(&mut self, memory: &impl Memory, serves_all: bool) {
         debug_assert!(self.held.is_some(), "a slice has a hold");
         let length = match serves_all {
@@ -569,6 +578,7 @@ impl Participant {
         // The next one has to be woken again.
         self.woke_next &= ends <= self.slice_ends;
         self.slice_ends = ends;
+        self.is_long_slice = serves_all;
     }
 
     // ---- releasing -----------------------------------------------------------
@@ -612,7 +622,7 @@ impl Participant {
         }
         self.was_cut = (self.came_back || self.is_brisk) && now >= self.slice_ends;
         // The next process takes longer to wake up than we take to unlock, so both happen at once.
-        // A waiter that is woken watches the word for a while.
+        // A waiter that is woken and has left no request watches the word for a while.
         wake_first(memory);
         let unlocked = kernel.unlock(false);
         crate::failpoint!("unlocked");

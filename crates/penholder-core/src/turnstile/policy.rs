@@ -51,7 +51,7 @@ const BACK_PAUSE_EACH: Duration = Duration::from_millis(2);
 const REQUEST_PAUSE: Duration = Duration::from_millis(3);
 /// Its longest pause.
 const REQUEST_PAUSE_MAX: Duration = Duration::from_millis(25);
-/// So many waiters double that pause: a batch takes longer then.
+/// How many waiters double that pause: a batch takes longer then.
 const REQUEST_PAUSE_SHARE: u32 = 16;
 /// A lock that has had the same state for this long is tried in any state.
 pub(super) const UNMOVED: Duration = Duration::from_millis(100);
@@ -98,7 +98,7 @@ pub(super) fn is_quick(gap: u64) -> bool {
 pub enum QueuePolicy {
     /// First come, first served, in time slices: the process whose turn it is may take
     /// the lock again for 1 to 2 ms while others wait (the more wait, the shorter the
-    /// slice), and a running process may pass one that was woken less than 2 ms ago and
+    /// slice; up to 10 ms while it executes what all of them asked for), and a running process may pass one that was woken less than 2 ms ago and
     /// has yet to run. If holds are shorter than 2 ms, a process waits little more than
     /// 2 ms for each one before it.
     #[default]

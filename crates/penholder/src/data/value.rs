@@ -86,7 +86,7 @@ impl From<Value> for rusqlite::types::Value {
 impl Value {
     /// Returns the length in bytes that [`GroupLimits::max_bytes`](crate::GroupLimits::max_bytes)
     /// counts.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Null => 1,
             Self::Integer(_) | Self::Real(_) => 9,

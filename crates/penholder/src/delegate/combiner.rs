@@ -96,7 +96,7 @@ pub(super) fn combine(context: &DelegateContext<'_>, session: &Session<'_>) -> O
         remote: Vec::new(),
         sequence: 0,
         batch: [0; 2],
-        isolation: delegate.caution.next(),
+        isolation: Isolation::Savepoint,
         spent: Duration::ZERO,
         executed: 0,
         combining: Some(combining),
@@ -104,6 +104,7 @@ pub(super) fn combine(context: &DelegateContext<'_>, session: &Session<'_>) -> O
     combination.decode(requests);
     // Without any, our own writes need no combination.
     if !combination.remote.is_empty() && combination.begin() {
+        combination.isolation = delegate.caution.next();
         let mut budget = Budget::new(write.limits());
         if may_use_other_connection(write) {
             combination.gather_own(&mut budget);
@@ -132,12 +133,13 @@ impl Combination<'_> {
         let Some(batch) = self.session.guard().unique_id() else {
             return Ok(Err(TableError::Empty));
         };
-        self.batch = batch;
         let connection = self.connection.connection();
         let set = |timeout| set_busy_timeout(connection, timeout);
         let begin = || self.connection.step("BEGIN IMMEDIATE");
         let begun = self.session.wait_for_sqlite(set, begin, is_busy_code);
         begun.map_err(failed)?;
+        // Before, what is still claimed is that of the batch before.
+        self.batch = batch;
         self.session.share_busy_timeout(connection)?;
         let table = self.connection.batch_table();
         let newest = match table.newest(connection) {
@@ -217,6 +219,7 @@ impl Combination<'_> {
                 Err(_) if self.isolation == Isolation::None => {
                     // No owner was told anything.
                     self.roll_back();
+                    self.spent = Duration::ZERO;
                     self.isolation = Isolation::Savepoint;
                     self.context.delegate.caution.increase();
                     penholder_core::failpoint!("taken_back");
@@ -307,7 +310,7 @@ impl Combination<'_> {
         if let Some(combining) = &self.combining
             && !executed.is_empty()
         {
-            guard.acknowledge_found(&executed, combining);
+            guard.acknowledge_found(&executed, combining, self.connection.fingerprint().0);
         }
     }
 
@@ -419,7 +422,8 @@ impl Combination<'_> {
                     self.fail_own(&error.after_commit());
                     return;
                 }
-                acknowledge(guard, &requests, self.batch);
+                let fingerprint = self.connection.fingerprint();
+                acknowledge(guard, &requests, self.batch, fingerprint);
                 self.executed = done.len();
                 self.account(&done, commit_time);
             }
@@ -518,15 +522,20 @@ fn is_claimed_by(guard: &Guard, request: &RemoteRequest, batch: [u64; 2]) -> boo
 
 /// Acknowledges requests. With the feature `failpoints` it does so in two halves, with a step
 /// between them.
-fn acknowledge(guard: &Guard, requests: &[&RemoteRequest], batch: [u64; 2]) {
+fn acknowledge(
+    guard: &Guard,
+    requests: &[&RemoteRequest],
+    batch: [u64; 2],
+    Fingerprint(fingerprint): Fingerprint,
+) {
     #[cfg(feature = "failpoints")]
     let requests = {
         let (first, rest) = requests.split_at(requests.len().div_ceil(2));
-        guard.acknowledge(first, batch);
+        guard.acknowledge(first, batch, fingerprint);
         penholder_core::failpoint!("half_acknowledged");
         rest
     };
-    guard.acknowledge(requests, batch);
+    guard.acknowledge(requests, batch, fingerprint);
 }
 
 /// Shows the statement that runs next.

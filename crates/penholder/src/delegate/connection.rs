@@ -83,9 +83,9 @@ pub(crate) struct DelegateConnection {
 /// How one statement went.
 pub(crate) enum Delegated {
     Done(Executed),
-    /// A constraint violation, which the owner's connection would report in the same way. Roll
-    /// back the savepoint: some changes of the statement may remain, as after
-    /// [`Local`](Self::Local).
+    /// A constraint violation, which the owner's connection would report in the same way. Some
+    /// changes of the statement may remain, as after [`Local`](Self::Local): roll back the
+    /// savepoint, or all of the transaction.
     Failed {
         code: i32,
         text: Option<String>,
@@ -171,7 +171,7 @@ impl DelegateConnection {
         self.step("ROLLBACK")
     }
 
-    /// Runs one statement in a savepoint of a transaction that it shares with others.
+    /// Runs one statement in a transaction that it shares with others.
     pub(crate) fn run(&self, statement: &Statement) -> Delegated {
         if !looks_delegable(&statement.sql) || self.is_refused(&statement.sql) {
             return Delegated::Refused;

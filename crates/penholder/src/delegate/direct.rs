@@ -1,6 +1,6 @@
 //! The short way of a write of plain data that has to wait for another process, while no other
 //! thread of its own writes: it is encoded as it is and offered, and makes no member of the group.
-//! Whatever it comes to but *done*, it goes on as a member with all its rights.
+//! Unless it is *done*, it goes on as a member with all its rights.
 
 use std::cell::Cell;
 use std::mem;
@@ -41,7 +41,7 @@ pub(crate) struct WaitingWrite<'a> {
 impl WaitingWrite<'_> {
     /// Has plain data executed by another process, if this thread has only to wait for the lock.
     /// `None` if it was not done: it goes on waiting.
-    pub(crate) fn offer(&mut self, data: PlainData<'_>) -> Option<Vec<Executed>> {
+    pub(crate) fn have_executed(&mut self, data: PlainData<'_>) -> Option<Vec<Executed>> {
         let waits_for_lock = self
             .begun
             .as_ref()
@@ -52,7 +52,12 @@ impl WaitingWrite<'_> {
         let started = Instant::now();
         self.offer = self.context.offer_alone(&self.deadline, data);
         let done = self.context.done(self.offer.as_ref()?)?;
-        self.context.serve_others(started);
+        let waited = self.offer.take().map(|offer| offer.waited);
+        match waited.map(|waited| waited.lock) {
+            // It came at the same moment. Others may wait for it too.
+            Some(Ok(Some(guard))) => self.context.serve_with(guard, self.deadline),
+            _ => self.context.serve_others(started),
+        }
         Some(done)
     }
 
@@ -99,6 +104,16 @@ impl PlainData<'_> {
         }
     }
 
+    /// How many bytes of SQL and values it has.
+    fn bytes(self) -> usize {
+        match self {
+            Self::Statement(sql, values) => {
+                sql.len() + values.iter().map(Value::bytes).sum::<usize>()
+            }
+            Self::Batch(all) => all.iter().map(Statement::bytes).sum(),
+        }
+    }
+
     fn encode(self, encoder: &mut Encoder) {
         match self {
             Self::Statement(sql, values) => encoder.remote_statement(sql, values),
@@ -113,7 +128,10 @@ impl DelegateContext<'_> {
         let (write, commits) = (self.write(), self.group().commit_stats());
         // Other threads are about to write too: their writes share the request.
         let is_alone = commits.last_batch() <= 1;
-        if !is_alone || !should_offer_requests(write, commits) || !data.looks_delegable() {
+        if !is_alone || !should_offer_requests(write, commits) {
+            return None;
+        }
+        if data.bytes() > REQUEST_MAX || !data.looks_delegable() {
             return None;
         }
         let fingerprint = self.delegate.fingerprint(write, deadline)?.0;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use penholder_core::Deadline;
+use penholder_core::{Deadline, Guard};
 
 use super::combiner;
 use super::direct::{DirectOffer, WaitingWrite};
@@ -168,6 +168,13 @@ impl<'a> DelegateContext<'a> {
         }
     }
 
+    /// Serves those that wait with a lock that is held already. An error is that of no write.
+    pub(super) fn serve_with(&self, guard: Guard, deadline: Deadline) {
+        if let Err(error) = self.serve(deadline, WriteTurn::new(guard)) {
+            telemetry::failed(self.write().labels(), &error);
+        }
+    }
+
     /// Begins a session with the lock held, and serves those that wait.
     fn serve(&self, deadline: Deadline, turn: WriteTurn) -> Result<()> {
         let session = Session::begin(*self.write(), deadline, turn)?;
@@ -184,7 +191,7 @@ impl<'a> DelegateContext<'a> {
             .flatten();
         group::run_queued(&session, group, write.limits());
         if let Some((fingerprint, took)) = combined {
-            // Whoever came during this batch and the next one is served by the next one.
+            // Those who come during one batch are served by the next one.
             session.set_combining_slice(fingerprint, took * 2);
         }
         self.finish(session);

@@ -53,7 +53,11 @@ pub(crate) fn run_queued(session: &Session<'_>, group: &Group, limits: GroupLimi
             return;
         }
         let members = VecDeque::from([first]);
-        let isolation = group.caution().next();
+        // Functions and hooks of the application must not see a write twice.
+        let isolation = match session.context().resources.is_customized() {
+            true => Isolation::Savepoint,
+            false => group.caution().next(),
+        };
         match run_together(session, group, &mut budget, members, isolation) {
             BatchEnd::Done => return,
             // The members after it are a new batch.
