@@ -12,6 +12,9 @@ use crate::time::nanos;
 const SLICE: Duration = Duration::from_millis(2);
 /// The shortest slice: each handoff costs some tens of microseconds.
 const SLICE_MIN: Duration = Duration::from_millis(1);
+/// The same if so many wait that a round of such slices would take a tenth of a second.
+const SLICE_MIN_OF_MANY: Duration = Duration::from_micros(200);
+const MANY: u32 = 100;
 /// How long a slice may last in which everyone who waits has a request that the holder executes.
 pub(super) const COMBINING_SLICE: Duration = Duration::from_millis(10);
 /// What the slices of all waiters together should last, within these bounds.
@@ -110,8 +113,13 @@ pub enum QueuePolicy {
 
 /// Returns how long the slice of one process lasts, in nanoseconds: shorter if many wait.
 pub(super) fn slice(memory: &impl Memory) -> u64 {
-    let share = nanos(ROUND) / u64::from(count_waiters(memory) + 1);
-    share.clamp(nanos(SLICE_MIN), nanos(SLICE))
+    let waiting = count_waiters(memory);
+    let shortest = match waiting {
+        0..MANY => SLICE_MIN,
+        _ => SLICE_MIN_OF_MANY,
+    };
+    let share = nanos(ROUND) / u64::from(waiting + 1);
+    share.clamp(nanos(shortest), nanos(SLICE))
 }
 
 fn count_waiters(memory: &impl Memory) -> u32 {
