@@ -13,7 +13,8 @@ const SLICE: Duration = Duration::from_millis(2);
 /// The shortest slice: each handoff costs some tens of microseconds.
 const SLICE_MIN: Duration = Duration::from_millis(1);
 /// The same if so many wait that a round of such slices would take a tenth of a second.
-const SLICE_MIN_OF_MANY: Duration = Duration::from_micros(200);
+const SLICE_MIN_OF_MANY: Duration = Duration::from_micros(400);
+/// How many that is.
 const MANY: u32 = 100;
 /// How long a slice may last in which everyone who waits has a request that the holder executes.
 pub(super) const COMBINING_SLICE: Duration = Duration::from_millis(10);
@@ -100,7 +101,7 @@ pub(super) fn is_quick(gap: u64) -> bool {
 #[non_exhaustive]
 pub enum QueuePolicy {
     /// First come, first served, in time slices: the process whose turn it is may take
-    /// the lock again for 1 to 2 ms while others wait (the more wait, the shorter the
+    /// the lock again for 0.4 to 2 ms while others wait (the more wait, the shorter the
     /// slice; up to 10 ms while it executes what all of them asked for), and a running process may pass one that was woken less than 2 ms ago and
     /// has yet to run. If holds are shorter than 2 ms, a process waits little more than
     /// 2 ms for each one before it.
