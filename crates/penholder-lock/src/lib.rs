@@ -28,7 +28,7 @@
 //! ```
 //!
 //! Processes queue in shared memory: the *queue file*, whose name is that of the lock file
-//! with a `q` appended. They are served first come, first served, in time slices of 1 to 2 ms
+//! with a `q` appended. They are served first come, first served, in time slices of up to 2 ms
 //! that keep throughput up ([`QueuePolicy`]). The queue file is disposable, and nothing in it grants
 //! the lock. Where it cannot be created, processes poll.
 //!
