@@ -19,7 +19,7 @@ use penholder::doctor::{self, Check, Doctor, Severity};
 use penholder::rusqlite::ffi;
 use penholder::rusqlite::functions::FunctionFlags;
 use penholder::{Database, Error, Executed, OpenOptions, Result, Synchronous, rusqlite};
-use penholder_core::{Deadline, Guard, Locker, Offer, Outcome};
+use penholder_core::{Deadline, Guard, Locker, Offer, Outcome, commit_stats};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{database_fixture, peer, plain_sqlite, queue_file, requirement, wait};
@@ -278,6 +278,8 @@ fn start_writer(
 ) -> Peer {
     let path = fixture.path().to_str().unwrap().to_owned();
     let mut command = Peer::command("run_lines", [path, synchronous.to_owned()]);
+    // Combining pays then, whatever the disk.
+    command.env(commit_stats::ALL_EXPENSIVE, "1");
     change(&mut command);
     let peer = Peer::spawn(command);
     peer.expect("ready");

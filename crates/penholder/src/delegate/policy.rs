@@ -68,10 +68,10 @@ pub(super) fn may_use_other_connection(context: &WriteContext<'_>) -> bool {
 /// request is SQL in the queue file; it costs its owner a second connection, and its place among
 /// those that watch for the lock.
 pub(super) fn should_offer_requests(context: &WriteContext<'_>, commits: CommitStats<'_>) -> bool {
-    let is_unknown = commits.commit_time().is_zero();
+    // What it knows of commits may be from processes that do not sync.
     let is_synced = context.options.synchronous == Synchronous::Full;
     let may_be_taken =
-        !context.resources.may_lease() || is_unknown && is_synced || is_expensive(context, commits);
+        is_synced || !context.resources.may_lease() || is_expensive(context, commits);
     may_be_taken
         && context.options.record_sql
         && is_across_processes(context)
