@@ -357,12 +357,20 @@ impl Participant {
         let mut seen: Option<(TurnWord, u64)> = None;
         // The word, if we have seen no other for a whole pause.
         let mut unmoved = None;
+        // Whether the last pause was a short one, of a waiter further back with a request.
+        let mut only_looks = false;
         let mut looks = 0_u32;
         loop {
             looks = looks.wrapping_add(1);
             let wakes = memory.wakes(self.slot);
             let word = TurnWord::load(memory);
-            if word.may_be_taken_by(self.slot) || unmoved == Some(word) {
+            // After a short pause only its place is of interest: the lock may be free for the first
+            // waiter, which has been woken.
+            let is_others = only_looks
+                && !word.is_reserved_for(self.slot)
+                && ahead(memory, self.slot, memory.now()) > 0;
+            let is_our_turn = word.may_be_taken_by(self.slot) && !is_others;
+            if is_our_turn || unmoved == Some(word) {
                 if let Some(taken) = self.attempt_in_turn(memory, kernel, word)? {
                     return Ok(WaitEnd::Taken(taken));
                 }
@@ -416,7 +424,8 @@ impl Participant {
             } else {
                 pauses += 1;
             }
-            let was_whole_pause = !was_woken && pause <= left;
+            only_looks = !was_woken && limits.has_request && ahead > 0;
+            let was_whole_pause = !was_woken && pause <= left && !only_looks;
             // Garbage that is written again and again looks as if we were woken each time.
             let for_long = memory.now().saturating_sub(since) >= nanos(UNMOVED);
             unmoved = (was_whole_pause || for_long).then_some(word);
