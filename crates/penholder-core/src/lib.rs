@@ -71,7 +71,8 @@ pub use obstacle::Obstacle;
 pub use pending_request::{Offer, OnOffered};
 pub use printable::{OneLine, is_escaped, one_line, shown_name, shown_path, user_text};
 pub use queue_file::{
-    BatchSize, Combining, DatabaseWord, DatabaseWords, QueueFileFault, QueueFileHeader, Withdrawal,
+    BatchSize, Combining, DatabaseWord, DatabaseWords, Examined, QueueFileFault, QueueFileHeader,
+    Withdrawal,
 };
 pub use shell_word::{shell_path, shell_word};
 pub use shortage::Shortage;

@@ -20,7 +20,7 @@ use crate::lock_file::{self, Hold};
 use crate::lock_options::{LOCK_FILE_NAME, LockOptions};
 use crate::mailbox::{Outcome, RequestId};
 use crate::pending_request::Offer;
-use crate::queue_file::{self, QueueFileHeader};
+use crate::queue_file::{self, Examined, QueueFileHeader};
 use crate::status::{Holder, Snapshot, SqliteAccess, SqliteHolder, Status};
 use crate::sys::fork;
 
@@ -311,6 +311,27 @@ impl Locker {
         let path = &self.options.path;
         Snapshot::of_lock(path, self.model())
             .map_err(|e| LockError::opening(path, "read lock file", e))
+    }
+
+    /// Runs `examine`, unless another process that opens the same database does so for this one
+    /// too: see [`Examined`]. Waits for that until half of the time to the deadline is over, at
+    /// most. If there is no queue file, it is made if `may_build` says so.
+    ///
+    /// # Errors
+    ///
+    /// Those of `examine`.
+    pub fn examine_once<E>(
+        &self,
+        examined: Examined,
+        deadline: &Deadline,
+        may_build: impl FnOnce() -> bool,
+        examine: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
+        if !self.options.use_queue {
+            return examine();
+        }
+        let path = &self.options.path;
+        queue_file::examine_once(path, self.model(), examined, deadline, may_build, examine)
     }
 
     /// Returns the path of the hold file, whose bytes the processes lock that work under another

@@ -18,13 +18,18 @@
 //! lock on the database has one on the `-shm` too, and the WAL has something in it. Only the
 //! descriptors of the others are read, of [`EXAMINED_MAX`] at most; those of a process of another
 //! user cannot be.
+//!
+//! The tables are long if many processes use a database, and reading them stops every process that
+//! locks a file meanwhile. So one process looks for all that open the database at the same time
+//! ([`Examined`]).
 
 use std::ffi::OsString;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use penholder_core::{Process, shown_name};
+use penholder_core::{Examined, Process, shown_name};
 
 use crate::error::{Error, Result};
 use crate::location::Location;
@@ -65,27 +70,37 @@ pub(crate) fn refuse(location: &Location) -> Result<()> {
     refuse_those(location, |_| true)
 }
 
-/// Which files are at the paths of a database.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct FilesAtPaths(Option<[BornFile; 3]>);
+/// Which files are at the paths of a database: the database, its `-wal` and its `-shm`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FilesAtPaths([Option<BornFile>; 3]);
 
 impl FilesAtPaths {
     pub(crate) fn of(location: &Location) -> Self {
-        let file = |path: &Path| {
-            let file = sys::born_file(&path.symlink_metadata().ok()?).ok()?;
-            file.born.is_some().then_some(file)
-        };
-        let paths = [&location.path, &location.wal(), &location.shm()];
-        let [Some(database), Some(wal), Some(shm)] = paths.map(|path| file(path)) else {
-            return Self(None);
-        };
-        Self(Some([database, wal, shm]))
+        let file = |path: &Path| sys::born_file(&path.symlink_metadata().ok()?).ok();
+        Self([&location.path, &location.wal(), &location.shm()].map(|path| file(path)))
     }
 
     /// Returns whether the same files are there now, and all of them were: what a look at their
     /// users has shown still holds.
     pub(crate) fn are_unchanged(&self, location: &Location) -> bool {
-        self.0.is_some() && *self == Self::of(location)
+        self.are_recognised() && *self == Self::of(location)
+    }
+
+    /// Returns whether all are there, and others in their places would not be taken for them.
+    fn are_recognised(&self) -> bool {
+        let is_recognised = |file: &Option<BornFile>| file.is_some_and(|one| one.born.is_some());
+        self.0.iter().all(is_recognised)
+    }
+
+    /// Returns what a process says that has looked who uses former ones.
+    pub(crate) fn examined(&self, location: &Location) -> Examined {
+        // Processes of another build may get another number: then they look themselves.
+        let mut hasher = DefaultHasher::new();
+        (self, &location.path).hash(&mut hasher);
+        Examined {
+            files: hasher.finish(),
+            is_lasting: self.are_recognised(),
+        }
     }
 }
 

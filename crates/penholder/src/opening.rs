@@ -29,11 +29,17 @@ pub(crate) fn open(
     deadline: &Deadline,
 ) -> Result<Attachment> {
     attachments::give_up_lost(location, deadline);
-    open_unless(former_users::refuse, location, options, deadline)
+    let refuse_former_users = |locker: &Locker, files: &FilesAtPaths| {
+        // Where nothing may be made, or not yet, those that come at the same time look too.
+        let may_build = || !options.read_only && connection::is_wal_by_header(location);
+        let examine = || former_users::refuse(location);
+        locker.examine_once(files.examined(location), deadline, may_build, examine)
+    };
+    open_unless(refuse_former_users, location, options, deadline)
 }
 
 fn open_unless(
-    refuse_former_users: impl FnOnce(&Location) -> Result<()>,
+    refuse_former_users: impl Fn(&Locker, &FilesAtPaths) -> Result<()>,
     location: &Location,
     options: &OpenOptions,
     deadline: &Deadline,
@@ -50,19 +56,24 @@ fn open_unless(
     let locker = own_locker(location, options)?;
     separate_files::refuse(location, options, "open database")?;
     let files = FilesAtPaths::of(location);
-    refuse_former_users(location)?;
+    refuse_former_users(&locker, &files)?;
     penholder_core::failpoint!("former_users_looked_for");
     if !options.read_only {
         permission::refuse_non_writer(location)?;
     }
+    // If SQLite made files: those before may have been deleted just before it opened them.
+    let look_again = |locker: &Locker| {
+        if files.are_unchanged(location) {
+            return Ok(());
+        }
+        refuse_former_users(locker, &FilesAtPaths::of(location))
+    };
     let attachment = Attachment::new(locker, location, options);
     if options.read_only {
         let reader = attachment.readers.take(location, options, deadline)?;
         connection::is_wal(&reader, deadline)
             .map_err(|e| connection::explain(location, deadline, e))?;
-        if !files.are_unchanged(location) {
-            former_users::refuse_others(location)?;
-        }
+        look_again(attachment.locker())?;
         drop(reader);
     } else {
         let (connection, is_wal) = open_to_write(location, options, &attachment, deadline)?;
@@ -70,10 +81,7 @@ fn open_unless(
             switch_to_wal(&connection, location, &attachment, deadline)?;
         }
         attachment.files().check_opened(&connection, deadline)?;
-        // Again, if SQLite made them: the files may have been deleted just before it opened them.
-        if !files.are_unchanged(location) {
-            former_users::refuse_others(location)?;
-        }
+        look_again(attachment.locker())?;
         connection::set_busy_timeout(&connection, options.timeout)
             .map_err(|e| Error::sqlite("open database", &location.path, e))?;
         attachment.write.note_opened(&connection, options);
@@ -119,7 +127,8 @@ pub(crate) fn reopen(
         return refused(why, next);
     }
     let options = options.clone().create(false);
-    open_unless(former_users::refuse_others, &location, &options, deadline)
+    let refuse_former_users = |_: &Locker, _: &FilesAtPaths| former_users::refuse_others(&location);
+    open_unless(refuse_former_users, &location, &options, deadline)
 }
 
 /// Returns the path of the lock file of a database.

@@ -32,6 +32,8 @@ pub(super) const AT_ID: usize = 48;
 /// Length of the header.
 pub(super) const HEADER_LEN: usize = AT_ID + 8;
 pub(super) const AT_TURNSTILE: usize = 64;
+/// When files were last examined, and which: [`EXAMINED`] places of two words each.
+pub(super) const AT_EXAMINED: usize = 80;
 const AT_LAST_TICKET: usize = 128;
 /// A hint where to look for a free slot next.
 pub(super) const AT_ROTOR: usize = 136;
@@ -70,6 +72,10 @@ pub(super) const EVENT_LABEL_AT: usize = 48;
 pub(super) const EVENT_LABEL_LEN: usize = EVENT_LEN - EVENT_LABEL_AT;
 /// Each of the two texts of an event: its statement and its call site.
 pub(super) const EVENT_TEXT_LEN: usize = EVENT_TEXTS_LEN / 2;
+/// Places for what was examined.
+pub(super) const EXAMINED: usize = 3;
+/// Length of such a place.
+pub(super) const EXAMINED_LEN: usize = 16;
 /// Databases that are known.
 pub(super) const DATABASES: usize = 32;
 const DATABASE_LEN: usize = 512;
@@ -195,6 +201,8 @@ pub(super) const LIVENESS_FIRST_BYTE: i64 = 1 << 62;
 pub(super) const DATABASES_BYTE: i64 = 1 << 59;
 /// The byte that a process locks while it lengthens the file.
 pub(super) const GROWTH_BYTE: i64 = DATABASES_BYTE + 1;
+/// The byte that a process locks while it examines files.
+pub(super) const EXAMINING_BYTE: i64 = DATABASES_BYTE + 2;
 /// The first of the bytes that stand for requests which are executed, one for each slot.
 const EXECUTED_FIRST_BYTE: i64 = 1 << 60;
 /// The first of the bytes that stand for offered requests.

@@ -14,6 +14,7 @@
 //! | `build` | building the file, and building it again |
 //! | `header`, `fault` | the beginning of the file; why a file is not used |
 //! | `trust` | whose queue file a process uses |
+//! | `examination` | what one process examines on behalf of those that open the database at the same time |
 //! | `counter`, `histogram`, `event`, `outsider`, `text` | what the file records |
 //! | `snapshot` | the file as it was at one moment, for readers that only look |
 
@@ -21,6 +22,7 @@ mod build;
 mod counter;
 mod database;
 mod event;
+mod examination;
 mod fault;
 mod header;
 mod histogram;
@@ -39,6 +41,8 @@ pub use counter::BatchSize;
 pub(crate) use counter::Counter;
 pub use database::{DatabaseWord, DatabaseWords};
 pub(crate) use event::EventRecord;
+pub use examination::Examined;
+pub(crate) use examination::examine_once;
 pub use fault::QueueFileFault;
 pub use header::QueueFileHeader;
 pub(crate) use histogram::{BUCKETS, Histogram, bucket_starts};

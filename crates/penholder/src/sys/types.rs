@@ -12,7 +12,7 @@ pub(crate) struct FileId {
 
 /// Which file it is, and when it was created: the number of a file that has no name and is not
 /// open any more is used again for the next one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct BornFile {
     pub(crate) id: FileId,
     /// `None` if the file system does not tell.

@@ -160,7 +160,11 @@ pub(crate) fn allocate(file: &File, length: usize) -> io::Result<()> {
     match fallocate(file, FallocateFlags::empty(), 0, length as u64) {
         Err(Errno::OPNOTSUPP) => {
             let present = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
-            write_at(file, &vec![0; length.saturating_sub(present)], present)
+            write_at(
+                file,
+                &vec![0; length.saturating_sub(present)],
+                present as u64,
+            )
         }
         done => Ok(done?),
     }
@@ -329,10 +333,11 @@ pub(crate) fn write_at_start(file: &File, bytes: &[u8]) -> io::Result<()> {
     write_at(file, bytes, 0)
 }
 
-fn write_at(file: &File, bytes: &[u8], offset: usize) -> io::Result<()> {
+/// Writes all of `bytes` from `offset` on.
+pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     let mut written = 0;
     while written < bytes.len() {
-        match retry_on_intr(|| pwrite(file, &bytes[written..], (offset + written) as u64))? {
+        match retry_on_intr(|| pwrite(file, &bytes[written..], offset + written as u64))? {
             0 => return Err(io::ErrorKind::WriteZero.into()),
             length => written += length,
         }

@@ -103,8 +103,13 @@ pub(crate) fn is_private(_file: &File) -> io::Result<bool> {
 }
 
 /// Writes all of `bytes` at the start of the file; it moves the file's position.
-pub(crate) fn write_at_start(mut file: &File, bytes: &[u8]) -> io::Result<()> {
-    file.seek(SeekFrom::Start(0))?;
+pub(crate) fn write_at_start(file: &File, bytes: &[u8]) -> io::Result<()> {
+    write_at(file, bytes, 0)
+}
+
+/// Writes all of `bytes` from `offset` on; it moves the file's position.
+pub(crate) fn write_at(mut file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    file.seek(SeekFrom::Start(offset))?;
     file.write_all(bytes)
 }
 
