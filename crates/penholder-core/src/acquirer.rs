@@ -351,6 +351,7 @@ impl Acquirer {
         let begun = clock::monotonic();
         let remaining = nanos(remaining);
         let limits = WaitLimits {
+            since: begun,
             until: begun.saturating_add(remaining),
             is_cancelled: &|| {
                 canceller.is_some_and(Canceller::is_cancelled) || pending.is_settled(slot)

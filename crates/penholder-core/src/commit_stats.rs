@@ -101,9 +101,9 @@ impl<'a> CommitStats<'a> {
     }
 
     /// Waits until as many writes are there as shared the last commit, or 70% of those if they were
-    /// many, for at most the duration of one commit and at most `longest`. `present` returns how
-    /// many are there.
-    pub fn wait_for_more_writes(self, longest: Duration, present: impl Fn() -> usize) {
+    /// many, for at most the duration of one commit and at most `longest`. `are_there` returns whether
+    /// so many are there.
+    pub fn wait_for_more_writes(self, longest: Duration, are_there: impl Fn(usize) -> bool) {
         let wanted = match self.last_batch() {
             few @ 0..MANY => few,
             many => (many.saturating_mul(SHARE_OF_MANY) / 100).max(MANY - 1),
@@ -113,7 +113,7 @@ impl<'a> CommitStats<'a> {
         }
         let begun = Instant::now();
         let limit = self.commit_time().min(longest);
-        while present() < wanted && begun.elapsed() < limit {
+        while !are_there(wanted) && begun.elapsed() < limit {
             thread::yield_now();
         }
     }
@@ -193,7 +193,7 @@ mod tests {
         let begun = Instant::now();
         stats
             .view()
-            .wait_for_more_writes(Duration::from_secs(9), || 1);
+            .wait_for_more_writes(Duration::from_secs(9), |wanted| wanted <= 1);
         assert!(begun.elapsed() < Duration::from_secs(5));
     }
 }

@@ -266,7 +266,7 @@ impl Guard {
     #[must_use]
     pub fn count_waiters(&self) -> usize {
         let slot = self.slot();
-        slot.map_or(0, |slot| turnstile::waiters(slot).count())
+        slot.map_or(0, |slot| turnstile::count_waiters(slot) as usize)
     }
 
     /// Returns how many waiting processes have left a request, approximately.

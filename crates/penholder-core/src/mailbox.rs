@@ -192,6 +192,12 @@ impl<'a> Mailbox<'a> {
         self.words[STATE].store(word(id, State::Offered), SeqCst);
     }
 
+    /// Whether the holder found that the file has been changed since: see
+    /// [`note_changed`](Self::note_changed).
+    pub(crate) fn is_known_changed(self, id: RequestId) -> bool {
+        seal(id, self.load(CHANGED)) == 0
+    }
+
     /// Does both.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn offer(self, id: RequestId, fingerprint: u64, request: &[u8]) {
@@ -293,6 +299,12 @@ impl<'a> Mailbox<'a> {
             changed: seal(id, self.load(CHANGED)),
             claimed,
         })
+    }
+
+    /// Notes that the file has been changed since its owner looked, so that it looks again before
+    /// its next request.
+    pub(crate) fn note_changed(self, id: RequestId) {
+        self.store(CHANGED, seal(id, 0));
     }
 
     /// Claims the request, also if an earlier holder claimed it. Returns whether it did.

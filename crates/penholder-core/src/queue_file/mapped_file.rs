@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 
 use super::layout::{self, AT_LENGTH, AT_SLOTS, BLOCK_SLOTS, BLOCKS, HEAD_LEN};
@@ -28,6 +28,8 @@ pub(super) struct MappedFile {
     blocks: [OnceLock<Block>; BLOCKS],
     /// When a block could last not be mapped: coarse monotonic clock, nanoseconds.
     failed_at: AtomicU64,
+    /// How many slots there were when the pages were made writable.
+    writable: AtomicUsize,
 }
 
 /// A block of slots, which stays mapped while this lives.
@@ -70,6 +72,7 @@ impl MappedFile {
             head: Arc::clone(&mapping),
             blocks: [const { OnceLock::new() }; BLOCKS],
             failed_at: AtomicU64::new(0),
+            writable: AtomicUsize::new(0),
         };
         mapped.add(0..blocks, HEAD_LEN, &mapping);
         Ok(mapped)
@@ -112,6 +115,27 @@ impl MappedFile {
             self.map_from(number);
         }
         block.get()
+    }
+
+    /// Has the kernel make all pages writable now, once for all that there are: the first store of
+    /// a process to each changes when the file was last changed, which combiners and owners of
+    /// requests take for a write to it.
+    pub(super) fn make_writable(&self) {
+        let slots = self.slots();
+        if self.writable.swap(slots, Relaxed) == slots {
+            return;
+        }
+        self.head.make_writable();
+        let mut last = &self.head;
+        for slot in (0..slots).step_by(BLOCK_SLOTS).filter_map(SlotIndex::new) {
+            let Some(block) = self.block(slot) else {
+                return;
+            };
+            if !Arc::ptr_eq(last, &block.mapping) {
+                block.mapping.make_writable();
+                last = &block.mapping;
+            }
+        }
     }
 
     /// Says that there are at least this many blocks: an older header may have been written over the

@@ -30,9 +30,6 @@ use crate::sys::file;
 use crate::time::nanos;
 use crate::turnstile::{self, Memory, SlotIndex, Word};
 
-/// After how many requests that a batch executed its owner looks again when the file was changed. If
-/// it was, combiners ask the kernel about each of its requests until then.
-const LOOK_INTERVAL: u32 = 64;
 /// Two changes of a file this close to each other may have the same time, in nanoseconds: kernels
 /// before Linux 6.13 count by ticks.
 const TIME_GRAIN: i128 = 12_000_000;
@@ -86,16 +83,6 @@ impl Drop for Combining {
     }
 }
 
-impl Offering {
-    /// Counts a request that a batch executed, and forgets now and then when the file was changed.
-    fn forget_change_at_times(&mut self) {
-        self.executed = (self.executed + 1) % LOOK_INTERVAL;
-        if self.executed == 0 {
-            self.changed = None;
-        }
-    }
-}
-
 impl Slot {
     pub(crate) fn own_mailbox(&self) -> Mailbox<'_> {
         mailbox_in(self.own_block(), self.index())
@@ -120,6 +107,7 @@ impl Slot {
         if !self.is_private() || request.len() > mailbox::REQUEST_MAX {
             return None;
         }
+        self.make_writable();
         let mut offering = lock(&self.offering);
         let mut id = self.unique_id();
         if let Some(locked) = offering.locked {
@@ -154,7 +142,9 @@ impl Slot {
         let mut offering = lock(&self.offering);
         // What a batch has executed is in the batch table, should it ever be offered again.
         if matches!(outcome, Outcome::Done { .. }) {
-            offering.forget_change_at_times();
+            if self.own_mailbox().is_known_changed(id) {
+                offering.changed = None;
+            }
             return SettledRequest {
                 id: Some(id),
                 outcome,
@@ -310,13 +300,20 @@ impl Slot {
             .collect();
         // After the claims: an older mailbox that is written back later is not claimed.
         let changed = self.changed_at().and_then(|at| u64::try_from(at).ok());
-        let is_genuine = |request: &RemoteRequest| {
+        let is_unchanged =
+            |request: &RemoteRequest| request.changed != 0 && Some(request.changed) == changed;
+        let is_offered = |request: &RemoteRequest| {
             let byte = offered_byte(request.slot, request.id);
-            (request.changed != 0 && Some(request.changed) == changed)
-                || file::are_bytes_locked(self.liveness(), byte, 1).unwrap_or(false)
+            file::are_bytes_locked(self.liveness(), byte, 1).unwrap_or(false)
         };
         let take = |(request, is_claimed): (&&RemoteRequest, bool)| {
-            if is_claimed && is_genuine(request) {
+            if is_claimed && is_unchanged(request) {
+                return true;
+            }
+            if is_claimed && is_offered(request) {
+                if let Some(mailbox) = self.mailbox(request.slot) {
+                    mailbox.note_changed(request.id);
+                }
                 return true;
             }
             if let (true, Some(mailbox)) = (is_claimed, self.mailbox(request.slot)) {
@@ -423,4 +420,58 @@ fn settled(changed: Option<i128>) -> Option<i128> {
 /// Nothing panics with it: what it guards is whole.
 fn lock(offering: &Mutex<Offering>) -> MutexGuard<'_, Offering> {
     offering.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue_file::path_of;
+    use crate::sys::process::Identity;
+    use std::thread;
+
+    const CLAIM: Claim = Claim {
+        sequence: 1,
+        batch: [1, 1],
+        pid: 1,
+    };
+
+    /// Offers a request, has it executed, and returns whether its owner knew when the file was
+    /// changed, before and after.
+    fn have_executed(owner: &Slot, combiner: &Slot) -> [bool; 2] {
+        let offered = owner.offer(7, 0, b"do it").unwrap();
+        owner.set_bits(Word::Queue(owner.index().group()), owner.index().bit());
+        let mut requests = combiner.requests(7);
+        let combining = combiner.begin_combining(&mut requests).unwrap();
+        let all: Vec<&RemoteRequest> = requests.iter().collect();
+        assert_eq!(combiner.claim_requests(&all, CLAIM, &combining), [true]);
+        assert!(combiner.reply(all[0], CLAIM.batch, b"done"));
+        combiner.acknowledge(&all, CLAIM.batch, 7);
+        let settled = owner.settle(offered);
+        assert!(matches!(settled.outcome, Outcome::Done { .. }));
+        let knew = offered.changed.is_some();
+        [knew, lock(&owner.offering).changed.is_some()]
+    }
+
+    /// While it does not know, each of its requests costs the combiner a question to the kernel.
+    #[test]
+    fn an_owner_looks_again_after_a_change_that_a_combiner_has_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db.lock");
+        let occupy = || Slot::occupy(&path, None, &Identity::of_this_process(), None).unwrap();
+        let (owner, combiner) = (occupy(), occupy());
+        let settle_down = || thread::sleep(Duration::from_millis(30));
+        // The first stores to each page.
+        have_executed(&owner, &combiner);
+        settle_down();
+        have_executed(&owner, &combiner);
+        assert_eq!(have_executed(&owner, &combiner), [true, true]);
+        settle_down();
+        let queue_file = file::open_existing(&path_of(&path)).unwrap();
+        let mut word = [0; 8];
+        file::read_at(&queue_file, &mut word, 0).unwrap();
+        file::write_at(&queue_file, &word, 0).unwrap();
+        assert_eq!(have_executed(&owner, &combiner), [true, false]);
+        settle_down();
+        assert_eq!(have_executed(&owner, &combiner), [true, true]);
+    }
 }

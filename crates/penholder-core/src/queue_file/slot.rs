@@ -79,10 +79,8 @@ pub(super) struct Offering {
     /// A request whose byte we still have locked.
     pub(super) locked: Option<RequestId>,
     /// When the file was last changed, in nanoseconds since 1970, when we looked. `None` if we have
-    /// not, or if a later change would not show.
+    /// not, if a later change would not show, or if a combiner has seen one.
     pub(super) changed: Option<i128>,
-    /// How many requests were executed since we looked, or began to count.
-    pub(super) executed: u32,
 }
 
 /// A process's slot, and its mapping of the queue file.
@@ -316,6 +314,11 @@ impl Slot {
             return Some(&self.block);
         }
         self.file.block(slot)
+    }
+
+    /// Makes all pages of the file writable that there are, if they are not yet.
+    pub(super) fn make_writable(&self) {
+        self.file.make_writable();
     }
 
     /// Returns the open file with our locks.

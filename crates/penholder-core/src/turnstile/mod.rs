@@ -45,5 +45,5 @@ mod word;
 pub(crate) use memory::{KernelLock, Memory, SLOTS, SlotIndex, Word};
 pub(crate) use participant::{Participant, Taken, WaitEnd, WaitLimits};
 pub use policy::QueuePolicy;
-pub(crate) use queue::{is_empty, waiters, wake_first_unless};
+pub(crate) use queue::{count_waiters, is_empty, waiters, wake_first_unless};
 pub(crate) use word::{TurnState, TurnWord};

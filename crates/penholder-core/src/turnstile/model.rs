@@ -631,6 +631,7 @@ impl Plan {
         let has_request = thread_rng().gen_bool(0.3);
         occupant.offer(has_request);
         let limits = WaitLimits {
+            since: occupant.now(),
             until: left.map_or(NEVER, |left| occupant.now() + left),
             is_cancelled: &|| occupant.is_served(),
             is_outdated: &|| false,

@@ -6,9 +6,13 @@ use std::time::Duration;
 use super::memory::{KernelLock, Memory, SlotIndex, Word};
 use super::policy::{
     BACK_PAUSE, CALM, COMBINING_SLICE, CUT, GAP_MAX, LEISURE, QueuePolicy, REPORT_PAUSE,
-    RESERVED_TRIES, SAMPLE, SPIN, UNMOVED, WAKING, is_quick, pause, request_pause, slice,
+    RESERVED_TRIES, SAMPLE, SPIN, TICKET_CHECK, UNMOVED, WAKING, back_pause, is_quick, probe_pause,
+    request_pause, slice,
 };
-use super::queue::{ahead, contains, first, insert, is_empty, pass, remove, waiters, wake_first};
+use super::queue::{
+    ahead, contains, count_waiters, first, insert, is_behind, is_empty, pass, remove, waiters,
+    wake_first,
+};
 use super::word::{TurnState, TurnWord};
 use crate::time::nanos;
 
@@ -39,6 +43,8 @@ pub(crate) enum WaitEnd {
 
 /// What ends a wait besides the lock.
 pub(crate) struct WaitLimits<'a> {
+    /// When the wait begins, on the clock of the memory, in nanoseconds.
+    pub(crate) since: u64,
     /// The deadline on the clock of the memory, in nanoseconds.
     pub(crate) until: u64,
     pub(crate) is_cancelled: &'a dyn Fn() -> bool,
@@ -121,6 +127,9 @@ pub(crate) struct Participant {
     was_cut: bool,
     /// How many holds there were since a process last waited for one.
     calm: u32,
+    /// How often this process has queued, and with which ticket it did last.
+    waits: u32,
+    last_ticket: u64,
     /// A smoothed length of our holds, in nanoseconds.
     mean_hold: u64,
     /// A smoothed length of the gaps between them.
@@ -149,6 +158,8 @@ impl Participant {
             is_soon: false,
             was_cut: false,
             calm: 0,
+            waits: 0,
+            last_ticket: 0,
             mean_hold: 0,
             mean_gap: 0,
             is_exact: false,
@@ -264,7 +275,9 @@ impl Participant {
         // Each hold has to show again that it serves all.
         let was_long = mem::take(&mut self.is_long_slice);
         if !is_ours || was_long {
-            self.slice_ends = self.slice_begun.saturating_add(slice(memory));
+            self.slice_ends = self
+                .slice_begun
+                .saturating_add(slice(count_waiters(memory)));
         }
         let other = from.slot().filter(|&slot| slot != self.slot);
         let mut taken = Taken {
@@ -310,26 +323,19 @@ impl Participant {
         limits: &WaitLimits<'_>,
     ) -> Result<WaitEnd, K::Error> {
         debug_assert!(self.held.is_none(), "one hold at a time");
-        let entry = self.enter_queue(memory, limits.until);
+        let entry = self.enter_queue(memory, limits);
         let ended = self.wait_for_turn(memory, kernel, limits, entry);
         let is_taken = matches!(ended, Ok(WaitEnd::Taken(_)));
         self.leave_queue(memory, is_taken);
         ended
     }
 
-    fn enter_queue(&self, memory: &impl Memory, until: u64) -> QueueEntry {
-        let mut ticket = memory.increment(Word::LastTicket);
-        // The counter may be garbage, and every waiter comes before us.
-        let tickets = waiters(memory).map(|slot| memory.load(Word::Ticket(slot)));
-        let last = tickets.max().unwrap_or(0);
-        if ticket <= last {
-            ticket = last.saturating_add(1);
-            memory.store(Word::LastTicket, ticket);
-        }
+    fn enter_queue(&mut self, memory: &impl Memory, limits: &WaitLimits<'_>) -> QueueEntry {
+        let ticket = self.draw_ticket(memory);
         let entry = [
             (Word::Ticket(self.slot), ticket),
-            (Word::Since(self.slot), memory.now()),
-            (Word::Until(self.slot), until),
+            (Word::Since(self.slot), limits.since),
+            (Word::Until(self.slot), limits.until),
         ];
         for (word, value) in entry {
             memory.store(word, value);
@@ -339,6 +345,24 @@ impl Participant {
         insert(memory, self.slot);
         crate::failpoint!("queued");
         entry
+    }
+
+    /// Draws a ticket that is higher than those of all waiters. The counter may be garbage, so theirs
+    /// are read if it is below our last ticket, and now and then.
+    fn draw_ticket(&mut self, memory: &impl Memory) -> u64 {
+        let mut ticket = memory.increment(Word::LastTicket);
+        let is_due = self.waits.is_multiple_of(TICKET_CHECK);
+        if is_due || ticket <= self.last_ticket {
+            let tickets = waiters(memory).map(|slot| memory.load(Word::Ticket(slot)));
+            let last = tickets.max().unwrap_or(0);
+            if ticket <= last {
+                ticket = last.saturating_add(1);
+                memory.store(Word::LastTicket, ticket);
+            }
+        }
+        self.waits = self.waits.wrapping_add(1);
+        self.last_ticket = ticket;
+        ticket
     }
 
     fn wait_for_turn<K: KernelLock>(
@@ -368,7 +392,7 @@ impl Participant {
             // waiter, which has been woken.
             let is_others = only_looks
                 && !word.is_reserved_for(self.slot)
-                && ahead(memory, self.slot, memory.now()) > 0;
+                && is_behind(memory, self.slot, memory.now());
             let is_our_turn = word.may_be_taken_by(self.slot) && !is_others;
             if is_our_turn || unmoved == Some(word) {
                 if let Some(taken) = self.attempt_in_turn(memory, kernel, word)? {
@@ -383,25 +407,27 @@ impl Participant {
                 }
             }
             let now = memory.now();
-            let ahead = ahead(memory, self.slot, now);
             if now >= limits.until {
+                let ahead = ahead(memory, self.slot, now);
                 return Ok(WaitEnd::TimedOut { ahead });
             }
             if (limits.is_cancelled)() {
                 return Ok(WaitEnd::Cancelled);
             }
-            if may_spin && ahead == 0 {
+            let is_behind = is_behind(memory, self.slot, now);
+            if may_spin && !is_behind {
                 may_spin = false;
                 self.spin(memory, now);
                 continue;
             }
-            let pause = if limits.has_request && ahead > 0 {
-                request_pause(memory, pauses)
-            } else {
-                pause(word.state() == TurnState::Kept, ahead, pauses)
+            let looks_soon = limits.has_request && is_behind;
+            let pause = match is_behind {
+                true if limits.has_request => request_pause(count_waiters(memory), pauses),
+                true => back_pause(ahead(memory, self.slot, now)),
+                false => probe_pause(word.state() == TurnState::Kept, pauses),
             };
             // Not before the first pause, with which most waits end.
-            let is_long = pause >= BACK_PAUSE || limits.has_request && ahead > 0;
+            let is_long = pause >= BACK_PAUSE || looks_soon;
             let is_due = pauses > 0 && is_long || looks.is_multiple_of(64);
             if is_due && (limits.is_outdated)() {
                 return Ok(WaitEnd::Outdated);
@@ -424,7 +450,7 @@ impl Participant {
             } else {
                 pauses += 1;
             }
-            only_looks = !was_woken && limits.has_request && ahead > 0;
+            only_looks = !was_woken && looks_soon;
             let was_whole_pause = !was_woken && pause <= left && !only_looks;
             // Garbage that is written again and again looks as if we were woken each time.
             let for_long = memory.now().saturating_sub(since) >= nanos(UNMOVED);
@@ -490,7 +516,7 @@ impl Participant {
         remove(memory, self.slot);
         // Read afterwards: a waiter that left before us may have woken us, as the next
         // one, while we were already leaving.
-        let was_first = was_queued && ahead(memory, self.slot, memory.now()) == 0;
+        let was_first = was_queued && !is_behind(memory, self.slot, memory.now());
         if is_taken {
             crate::failpoint!("left");
             if was_first {
@@ -581,7 +607,7 @@ impl Participant {
         debug_assert!(self.held.is_some(), "a slice has a hold");
         let length = match serves_all {
             true => nanos(COMBINING_SLICE),
-            false => slice(memory),
+            false => slice(count_waiters(memory)),
         };
         let ends = self.slice_begun.saturating_add(length);
         // The next one has to be woken again.

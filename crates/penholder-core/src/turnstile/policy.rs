@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use super::memory::{Memory, Word};
 use crate::time::nanos;
 
 /// How long one process may keep retaking the lock while others wait.
@@ -67,6 +66,8 @@ pub(super) const WAKING: Duration = Duration::from_micros(60);
 /// How long a waiter goes without reporting again that a process which does not queue has the
 /// lock: the report reads the kernel's tables.
 pub(super) const REPORT_PAUSE: Duration = Duration::from_secs(1);
+/// A process makes sure in one wait of this many that its ticket is the highest.
+pub(super) const TICKET_CHECK: u32 = 64;
 /// While no process waits, one acquisition in this many is measured.
 pub(super) const SAMPLE: u32 = 8;
 /// How often the process for which the lock is reserved tries at once while a reader of
@@ -112,9 +113,8 @@ pub enum QueuePolicy {
     Fifo,
 }
 
-/// Returns how long the slice of one process lasts, in nanoseconds: shorter if many wait.
-pub(super) fn slice(memory: &impl Memory) -> u64 {
-    let waiting = count_waiters(memory);
+/// Returns how long the slice of one process lasts while so many wait, in nanoseconds.
+pub(super) fn slice(waiting: u32) -> u64 {
     let shortest = match waiting {
         0..MANY => SLICE_MIN,
         _ => SLICE_MIN_OF_MANY,
@@ -123,26 +123,22 @@ pub(super) fn slice(memory: &impl Memory) -> u64 {
     share.clamp(nanos(shortest), nanos(SLICE))
 }
 
-fn count_waiters(memory: &impl Memory) -> u32 {
-    (0..memory.groups())
-        .map(|group| memory.load(Word::Queue(group)).count_ones())
-        .sum()
-}
-
-/// Returns how long a waiter further back sleeps that has left a request, and that has paused
-/// `pauses` times since it was woken.
-pub(super) fn request_pause(memory: &impl Memory, pauses: u32) -> Duration {
-    let first = REQUEST_PAUSE + REQUEST_PAUSE * count_waiters(memory) / REQUEST_PAUSE_SHARE;
+/// Returns how long a waiter further back sleeps that has left a request, while so many wait, and
+/// after it has paused `pauses` times since it was woken.
+pub(super) fn request_pause(waiting: u32, pauses: u32) -> Duration {
+    let first = REQUEST_PAUSE + REQUEST_PAUSE * waiting / REQUEST_PAUSE_SHARE;
     (first * (1 << pauses.min(6))).min(REQUEST_PAUSE_MAX)
 }
 
-/// Returns how long a waiter sleeps: `ahead` waiters are before it, and it has paused
-/// `pauses` times since it was woken. `is_kept` if the lock is kept for its last holder.
-pub(super) fn pause(is_kept: bool, ahead: usize, pauses: u32) -> Duration {
-    if ahead > 0 {
-        let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
-        return BACK_PAUSE + BACK_PAUSE_EACH * ahead.min(1000);
-    }
+/// Returns how long a waiter sleeps with so many before it.
+pub(super) fn back_pause(ahead: usize) -> Duration {
+    let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
+    BACK_PAUSE + BACK_PAUSE_EACH * ahead.min(1000)
+}
+
+/// Returns how long the first waiter sleeps, which has paused `pauses` times since it was woken.
+/// `is_kept` if the lock is kept for its last holder.
+pub(super) fn probe_pause(is_kept: bool, pauses: u32) -> Duration {
     if is_kept {
         return KEPT_PAUSE;
     }

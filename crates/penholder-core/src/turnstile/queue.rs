@@ -10,6 +10,13 @@ pub(crate) fn is_empty(memory: &impl Memory) -> bool {
     (0..memory.groups()).all(|group| memory.load(Word::Queue(group)) == 0)
 }
 
+/// Returns how many processes wait.
+pub(crate) fn count_waiters(memory: &impl Memory) -> u32 {
+    (0..memory.groups())
+        .map(|group| memory.load(Word::Queue(group)).count_ones())
+        .sum()
+}
+
 /// Returns the slots of the waiting processes, in no order.
 pub(crate) fn waiters(memory: &impl Memory) -> impl Iterator<Item = SlotIndex> {
     (0..memory.groups()).flat_map(move |group| {
@@ -97,6 +104,14 @@ pub(super) fn ahead(memory: &impl Memory, slot: SlotIndex, now: u64) -> usize {
         .filter(|&other| other != slot && memory.load(Word::Ticket(other)) < ticket)
         .filter(|&other| !is_overdue(memory, other, now))
         .count()
+}
+
+/// Returns whether waiters are before this one, as a rule without looking at all of them.
+pub(super) fn is_behind(memory: &impl Memory, slot: SlotIndex, now: u64) -> bool {
+    let ticket = memory.load(Word::Ticket(slot));
+    waiters(memory)
+        .filter(|&other| other != slot && memory.load(Word::Ticket(other)) < ticket)
+        .any(|other| !is_overdue(memory, other, now))
 }
 
 /// Gives the lock, which is ours to give as `word` says, to the first waiter. With

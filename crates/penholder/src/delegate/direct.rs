@@ -5,7 +5,6 @@
 use std::cell::Cell;
 use std::mem;
 use std::sync::Arc;
-use std::time::Instant;
 
 use penholder_core::{Deadline, Offer, Outcome, REQUEST_MAX, Waited};
 
@@ -49,14 +48,13 @@ impl WaitingWrite<'_> {
         if !waits_for_lock {
             return None;
         }
-        let started = Instant::now();
         self.offer = self.context.offer_alone(&self.deadline, data);
         let done = self.context.done(self.offer.as_ref()?)?;
         let waited = self.offer.take().map(|offer| offer.waited);
         match waited.map(|waited| waited.lock) {
             // It came at the same moment. Others may wait for it too.
             Some(Ok(Some(guard))) => self.context.serve_with(guard, self.deadline),
-            _ => self.context.serve_others(started),
+            _ => self.context.serve_others(self.deadline.start()),
         }
         Some(done)
     }
@@ -167,7 +165,7 @@ impl DelegateContext<'_> {
             return None;
         };
         if let Some(claim) = claim {
-            self.delegate.note_batch(claim.sequence);
+            self.delegate.note_sequence(claim.sequence);
         }
         self.group().commit_stats().note_batch(1);
         penholder_core::failpoint!("reply_received");

@@ -138,7 +138,7 @@ impl<'a> DelegateContext<'a> {
         }
         group
             .commit_stats()
-            .wait_for_more_writes(longest, || group.len());
+            .wait_for_more_writes(longest, |wanted| group.len() >= wanted);
         let Some(deadline) = group.first_deadline() else {
             return false;
         };
@@ -203,8 +203,10 @@ impl<'a> DelegateContext<'a> {
         let (write, group, guard) = (self.write(), self.group(), session.guard());
         let begun = Instant::now();
         if let Some(stats) = guard.commit_stats() {
-            stats.wait_for_more_writes(write.limits().max_latency, || {
-                group.len() + guard.count_requests()
+            stats.wait_for_more_writes(write.limits().max_latency, |wanted| {
+                // First how many wait: that is read from a few words only.
+                let waiting = group.len() + guard.count_waiters();
+                waiting >= wanted && group.len() + guard.count_requests() >= wanted
             });
         }
         // The requests run on another connection.

@@ -50,7 +50,9 @@ pub(super) fn wait_for_lock(context: &DelegateContext<'_>, leader: &PendingWrite
     let group = context.group();
     group
         .commit_stats()
-        .wait_for_more_writes(context.write().limits().max_latency, || group.len());
+        .wait_for_more_writes(context.write().limits().max_latency, |wanted| {
+            group.len() >= wanted
+        });
     offer_writes(context, leader)
 }
 
@@ -109,7 +111,7 @@ pub(super) fn deliver_outcome(
     let (group, delegate) = (context.group(), context.delegate);
     if let Outcome::Done { claim, reply } = &ended.outcome {
         if let Some(claim) = claim {
-            delegate.note_batch(claim.sequence);
+            delegate.note_sequence(claim.sequence);
         }
         group.commit_stats().note_batch(ended.offered.writes.len());
         penholder_core::failpoint!("reply_received");

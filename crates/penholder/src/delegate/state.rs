@@ -181,13 +181,20 @@ impl Delegate {
         Some(newest.sequence)
     }
 
+    /// Notes the number of a batch of this process.
     pub(super) fn note_batch(&self, sequence: u64) {
         let mut newest = lock(&self.newest);
-        // The number comes from the queue file, where an older one may stand.
         if sequence > newest.sequence {
             newest.sequence = sequence;
             newest.at = Some(Instant::now());
         }
+    }
+
+    /// Notes the number of a batch that executed a request of this process. It comes from the queue
+    /// file, where an older one may stand, so the table is asked as soon as without it.
+    pub(super) fn note_sequence(&self, sequence: u64) {
+        let mut newest = lock(&self.newest);
+        newest.sequence = newest.sequence.max(sequence);
     }
 
     /// Combines nothing for a while.

@@ -6,7 +6,7 @@ use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 use rustix::param::page_size;
 
 /// A part of a file as atomic words.
@@ -62,6 +62,14 @@ impl Mapping {
             start,
             mapped: skipped + length,
         })
+    }
+
+    /// Makes all pages writable, as the first store to each does (Linux 5.14). It is ignored if that
+    /// fails, and does nothing on an older kernel.
+    pub(crate) fn make_writable(&self) {
+        let start = self.start.as_ptr().cast();
+        // SAFETY: the mapping is ours and stays, and its contents do not change.
+        let _ = unsafe { madvise(start, self.mapped, Advice::LinuxPopulateWrite) };
     }
 
     /// Returns the whole part as words of eight bytes.
