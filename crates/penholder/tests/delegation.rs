@@ -644,6 +644,9 @@ fn changes_of_the_combiners_connection_have_no_effect() {
         remote.combiner.send(change);
         remote.combiner.read_line();
     }
+    // The first time the combiner only opens the connection for that.
+    let first = "execute INSERT INTO filler VALUES (0)";
+    assert_eq!(remote.run(&mut other, first).1, 0);
     let local = Local::new();
     for line in [
         "execute INSERT INTO part(item) VALUES (77)",

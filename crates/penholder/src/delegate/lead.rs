@@ -184,9 +184,12 @@ impl<'a> DelegateContext<'a> {
 
     /// Runs what is queued here and, if that pays, what other processes offer. Ends the session.
     fn serve_in_session(&self, mut session: Session<'_>) {
-        let (write, group) = (self.write(), self.group());
-        let combined = self
-            .may_combine(session.turn())
+        let (write, group, deadline) = (self.write(), self.group(), *session.deadline());
+        let may_combine = self.may_combine(session.turn());
+        // Opening the connection takes longer than most batches, and others wait: the next one
+        // has its turn meanwhile.
+        let opens_first = may_combine && !self.delegate.has_opened();
+        let combined = (may_combine && !opens_first)
             .then(|| self.combine(&session))
             .flatten();
         group::run_queued(&session, group, write.limits());
@@ -194,7 +197,13 @@ impl<'a> DelegateContext<'a> {
             // Those who come during one batch are served by the next one.
             session.set_combining_slice(fingerprint, took * 2);
         }
+        if opens_first {
+            session.pass_on();
+        }
         self.finish(session);
+        if opens_first {
+            self.delegate.open_connection(write, &deadline);
+        }
     }
 
     /// Waits for requests and executes them. If there were any and all were executed, returns their

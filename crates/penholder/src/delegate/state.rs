@@ -106,6 +106,14 @@ impl Delegate {
         Ok(Box::new(connection))
     }
 
+    /// Opens the connection, so that it is there the next time. An error is that of no write: the
+    /// same step fails again when the connection is needed.
+    pub(super) fn open_connection(&self, context: &WriteContext<'_>, deadline: &Deadline) {
+        if let Ok(connection) = self.take_connection(context, deadline) {
+            self.keep_connection(connection);
+        }
+    }
+
     /// Keeps the connection for the next time. One that cannot roll back is closed, which does
     /// that too.
     pub(super) fn keep_connection(&self, connection: Box<DelegateConnection>) {
@@ -116,6 +124,11 @@ impl Delegate {
         }
     }
 
+    /// Whether the connection was ever opened.
+    pub(super) fn has_opened(&self) -> bool {
+        self.fingerprint.load(Relaxed) != 0
+    }
+
     /// Returns the fingerprint of the requests that this process makes and takes.
     pub(super) fn fingerprint(
         &self,
@@ -123,8 +136,7 @@ impl Delegate {
         deadline: &Deadline,
     ) -> Option<Fingerprint> {
         if self.fingerprint.load(Relaxed) == 0 {
-            let connection = self.take_connection(context, deadline).ok()?;
-            self.keep_connection(connection);
+            self.open_connection(context, deadline);
         }
         let fingerprint = self.fingerprint.load(Relaxed);
         (fingerprint != 0).then_some(Fingerprint(fingerprint))

@@ -45,6 +45,8 @@ pub(crate) struct Session<'a> {
     now: Cell<Instant>,
     /// The checkpoint that is due for what another connection wrote under the same lock.
     due: Cell<Due>,
+    /// Whether the first waiter gets the lock when the session ends.
+    passes_on: bool,
     /// Whether nothing ran in it that may change the connection.
     is_plain: Cell<bool>,
     /// Where the program asked for what was done last.
@@ -120,6 +122,7 @@ impl<'a> Session<'a> {
             now: Cell::new(turn.taken),
             turn: Some(turn),
             due: Cell::new(Due::NotYet),
+            passes_on: false,
             is_plain: Cell::new(true),
             site: Cell::new(None),
             hold: Some(hold),
@@ -176,6 +179,11 @@ impl<'a> Session<'a> {
         if let Some(turn) = &mut self.turn {
             turn.guard.set_combining_slice(fingerprint.0, longest);
         }
+    }
+
+    /// Passes the lock on when the session ends, because this thread will not write soon.
+    pub(crate) fn pass_on(&mut self) {
+        self.passes_on = true;
     }
 
     /// Returns whether nothing ran in it that may change the connection.
@@ -568,7 +576,7 @@ impl<'a> Session<'a> {
         resources.keep_connection(connection);
         // This thread is about to run a checkpoint and will not write soon, so pass the lock on
         // instead of keeping the slice.
-        let released = self.release(due == Due::AfterRelease);
+        let released = self.release(due == Due::AfterRelease || self.passes_on);
         let of = CheckpointOf {
             location: self.context.location,
             options: self.context.options,
