@@ -29,13 +29,14 @@ mod model;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Thread, ThreadId};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 #[cfg(feature = "tokio")]
 use tokio::sync::Notify;
 
 use crate::deadline::Deadline;
+use crate::sys::parking::{Place, Places};
 
 /// How often a waiter whose content is claimed looks, after its deadline, whether it was put
 /// back: that happens without a wake-up.
@@ -94,7 +95,7 @@ pub struct Waiter<C> {
 /// What waits, and so what has to be woken.
 #[derive(Debug)]
 enum Sleeper {
-    Thread(Thread),
+    Thread(ThreadId, Place),
     #[cfg(feature = "tokio")]
     Task(Notify),
 }
@@ -187,10 +188,13 @@ impl<S, C> FairQueue<S, C> {
 
     /// Waits for the turn, or until the owner has finished what this thread brought.
     pub fn wait(&self, waiter: &Arc<Waiter<C>>, deadline: &Deadline) -> Wake<S> {
+        let place = Place::of_this_thread();
         loop {
+            // Before the look: who changes the stage afterwards wakes this thread.
+            let wakes = place.wakes();
             match self.look(waiter, deadline) {
                 Ok(wake) => return wake,
-                Err(pause) => thread::park_timeout(pause),
+                Err(pause) => place.park(wakes, pause),
             }
         }
     }
@@ -392,7 +396,8 @@ impl<S, C> FairQueue<S, C> {
 impl<C> Waiter<C> {
     /// Makes a waiter for the calling thread.
     pub fn of_this_thread(content: C) -> Arc<Self> {
-        Self::new(content, Sleeper::Thread(thread::current()))
+        let sleeper = Sleeper::Thread(ME.with(|id| *id), Place::of_this_thread());
+        Self::new(content, sleeper)
     }
 
     /// Makes a waiter for a task.
@@ -412,9 +417,14 @@ impl<C> Waiter<C> {
 
     /// Ends the wait of a claimed waiter: what it brought is finished.
     pub fn finish(&self) {
+        self.finish_with(&mut Wakes::default());
+    }
+
+    /// Does the same, and leaves waking it to `wakes`.
+    pub fn finish_with(&self, wakes: &mut Wakes) {
         debug_assert_eq!(self.stage(), Stage::Claimed, "only what was claimed");
         self.set_stage(Stage::Finished);
-        self.wake();
+        self.wake_with(wakes);
     }
 
     /// Whether what it brought is finished.
@@ -448,15 +458,19 @@ impl<C> Waiter<C> {
 
     fn owner(&self) -> Owner {
         match &self.sleeper {
-            Sleeper::Thread(thread) => Owner::Thread(thread.id()),
+            Sleeper::Thread(id, _) => Owner::Thread(*id),
             #[cfg(feature = "tokio")]
             Sleeper::Task(_) => Owner::Task,
         }
     }
 
     fn wake(&self) {
+        self.wake_with(&mut Wakes::default());
+    }
+
+    fn wake_with(&self, wakes: &mut Wakes) {
         match &self.sleeper {
-            Sleeper::Thread(thread) => thread.unpark(),
+            Sleeper::Thread(_, place) => wakes.0.add(place),
             // Kept until the task looks, if it does not wait yet.
             #[cfg(feature = "tokio")]
             Sleeper::Task(task) => task.notify_one(),
@@ -468,6 +482,16 @@ impl<C> Waiter<C> {
         if let Sleeper::Task(task) = &self.sleeper {
             task.notified().await;
         }
+    }
+}
+
+/// Threads that are woken together, once this is dropped.
+#[derive(Debug, Default)]
+pub struct Wakes(Places);
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        self.0.wake();
     }
 }
 

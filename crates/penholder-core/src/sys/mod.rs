@@ -15,6 +15,7 @@
 //! | `map` | a file as shared memory |
 //! | `mounts` | whether a file is mounted by itself |
 //! | `openers` | which processes have files open |
+//! | `parking` | parking threads of this process, and waking many of them at once |
 //! | `process` | this process, and whether another one is alive |
 //! | `user` | this user, names of users, members of groups |
 //! | `signal` | what failpoints of tests do to their process |
@@ -53,7 +54,8 @@ mod unsupported;
 use unsupported as platform;
 
 pub(crate) use platform::{
-    clock, descriptor, file, filesystem, fork, futex, locks, map, mounts, openers, process, user,
+    clock, descriptor, file, filesystem, fork, futex, locks, map, mounts, openers, parking,
+    process, user,
 };
 
 #[cfg(feature = "failpoints")]

@@ -3,6 +3,7 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
+use penholder_core::fair_queue::Wakes;
 use penholder_core::{BatchSize, Combining, Guard, RemoteRequest};
 
 use super::batch_table::{self, BatchTable, Search, TableError};
@@ -495,16 +496,17 @@ impl Combination<'_> {
 
     /// Gives everything back. Writes without a result are run alone.
     fn end(self) {
-        let mut local = Vec::new();
+        let (mut local, mut wakes) = (Vec::new(), Wakes::default());
         for own in self.own {
             match own.result {
-                Some(result) => own.write.finish(result),
+                Some(result) => own.write.finish_with(&mut wakes, result),
                 None => {
                     own.write.make_local();
                     local.push(own.write);
                 }
             }
         }
+        drop(wakes);
         self.context.group().put_back(local);
         self.session
             .note_writes_of(self.connection.write_connection());

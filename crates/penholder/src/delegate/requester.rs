@@ -4,6 +4,7 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
+use penholder_core::fair_queue::Wakes;
 use penholder_core::{Deadline, Guard, Offer, Outcome, REQUEST_MAX, RequestId, Waited};
 
 use super::batch_table::{Executed, Search, TableError};
@@ -177,10 +178,10 @@ impl OfferedWrites {
     /// the queue.
     fn deliver(&mut self, context: &DelegateContext<'_>, replies: Vec<Reply>) {
         let path = &context.write().location.path;
-        let mut local = Vec::new();
+        let (mut local, mut wakes) = (Vec::new(), Wakes::default());
         for (one, reply) in mem::take(&mut self.writes).into_iter().zip(replies) {
             match reply {
-                Reply::Done(all) => one.finish(Ok(all)),
+                Reply::Done(all) => one.finish_with(&mut wakes, Ok(all)),
                 Reply::Failed {
                     statement,
                     code,
@@ -191,7 +192,7 @@ impl OfferedWrites {
                     let error = one
                         .work
                         .say_which_failed(error, statement as usize, options);
-                    one.finish(Err(error));
+                    one.finish_with(&mut wakes, Err(error));
                 }
                 Reply::Local => {
                     one.make_local();
@@ -199,6 +200,7 @@ impl OfferedWrites {
                 }
             }
         }
+        drop(wakes);
         context.group().put_back(local);
     }
 

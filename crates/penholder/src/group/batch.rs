@@ -21,6 +21,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use penholder_core::BatchSize;
+use penholder_core::fair_queue::Wakes;
 
 use super::budget::Budget;
 use super::isolation::Isolation;
@@ -190,13 +191,15 @@ fn commit(session: &Session<'_>, group: &Group, done: Vec<(ClaimedWrite, WriteRe
             count_batch(session, &done);
         }
     }
+    let mut wakes = Wakes::default();
     for (one, result) in done {
-        one.finish(match (&committed, result) {
+        let result = match (&committed, result) {
             (Ok(()), result) => result,
             // A write that failed by itself keeps its own error.
             (Err(_), Err(own)) => Err(own),
             (Err(error), Ok(_)) => Err(error.for_another()),
-        });
+        };
+        one.finish_with(&mut wakes, result);
     }
 }
 

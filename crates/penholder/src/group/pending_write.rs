@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use penholder_core::fair_queue::Waiter;
+use penholder_core::fair_queue::{Waiter, Wakes};
 use penholder_core::{Canceller, Deadline, fork_generation};
 
 use super::work::{Work, WriteResult, missing_result};
@@ -107,11 +107,16 @@ impl ClaimedWrite {
     }
 
     /// Sends the result to the owner, and wakes it.
-    pub(crate) fn finish(mut self, result: WriteResult) {
-        self.send(result);
+    pub(crate) fn finish(self, result: WriteResult) {
+        self.finish_with(&mut Wakes::default(), result);
     }
 
-    fn send(&mut self, result: WriteResult) {
+    /// Sends the result to the owner, and leaves waking it to `wakes`.
+    pub(crate) fn finish_with(mut self, wakes: &mut Wakes, result: WriteResult) {
+        self.send(wakes, result);
+    }
+
+    fn send(&mut self, wakes: &mut Wakes, result: WriteResult) {
         let Some(member) = self.member.take() else {
             return;
         };
@@ -121,7 +126,7 @@ impl ClaimedWrite {
         let work = mem::replace(&mut self.work, Work::nothing());
         let _ = catch_unwind(AssertUnwindSafe(|| drop(work)));
         *lock(&member.content.result) = Some(result);
-        member.finish();
+        member.finish_with(wakes);
     }
 
     /// Takes the write apart to put it back into the queue.
@@ -140,10 +145,11 @@ impl Drop for ClaimedWrite {
             return;
         }
         // The owner must not wait for ever, whatever happened to the leader.
-        self.send(Err(Error::misuse(
+        let error = Error::misuse(
             "write",
             "the thread that led the batch panicked",
             "look for its panic; whether this was written is unknown",
-        )));
+        );
+        self.send(&mut Wakes::default(), Err(error));
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod locks;
 pub(crate) mod map;
 pub(crate) mod mounts;
 pub(crate) mod openers;
+pub(crate) mod parking;
 pub(crate) mod process;
 #[cfg(feature = "failpoints")]
 pub(crate) mod signal;
