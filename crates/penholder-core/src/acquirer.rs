@@ -293,7 +293,7 @@ impl Acquirer {
             }
             let may_queue = self.file.level(&options.path).is_none();
             if may_queue && self.membership.member(options).is_some() {
-                let ended = self.wait_at_turnstile(options, remaining, canceller, pending)?;
+                let ended = self.wait_at_turnstile(options, deadline, canceller, pending)?;
                 if let Some(ended) = ended {
                     return Ok(ended);
                 }
@@ -339,7 +339,7 @@ impl Acquirer {
     fn wait_at_turnstile(
         &mut self,
         options: &LockOptions,
-        remaining: Duration,
+        deadline: &Deadline,
         canceller: Option<&Canceller>,
         pending: &mut PendingRequest<'_>,
     ) -> Result<Option<Acquired>, LockError> {
@@ -349,7 +349,7 @@ impl Acquirer {
         };
         pending.offer_in(slot);
         let begun = clock::monotonic();
-        let remaining = nanos(remaining);
+        let remaining = nanos(deadline.remaining());
         let limits = WaitLimits {
             since: begun,
             until: begun.saturating_add(remaining),

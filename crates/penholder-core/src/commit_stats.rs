@@ -102,7 +102,7 @@ impl<'a> CommitStats<'a> {
 
     /// Waits until as many writes are there as shared the last commit, or 70% of those if they were
     /// many, for at most the duration of one commit and at most `longest`. `are_there` returns whether
-    /// so many are there.
+    /// this number is there.
     pub fn wait_for_more_writes(self, longest: Duration, are_there: impl Fn(usize) -> bool) {
         let wanted = match self.last_batch() {
             few @ 0..MANY => few,

@@ -315,7 +315,8 @@ impl Locker {
 
     /// Runs `examine`, unless another process that opens the same database does so for this one
     /// too: see [`Examined`]. Waits for that until half of the time to the deadline is over, at
-    /// most. If there is no queue file, it is made if `may_build` says so.
+    /// most. If there is no queue file, it is made if `may_build` says so. `examine` returns whether
+    /// others may be told that it found nothing.
     ///
     /// # Errors
     ///
@@ -325,10 +326,10 @@ impl Locker {
         examined: Examined,
         deadline: &Deadline,
         may_build: impl FnOnce() -> bool,
-        examine: impl FnOnce() -> Result<(), E>,
+        examine: impl FnOnce() -> Result<bool, E>,
     ) -> Result<(), E> {
         if !self.options.use_queue {
-            return examine();
+            return examine().map(drop);
         }
         let path = &self.options.path;
         queue_file::examine_once(path, self.model(), examined, deadline, may_build, examine)

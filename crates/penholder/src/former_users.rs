@@ -27,14 +27,14 @@ use std::ffi::OsString;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use penholder_core::{Examined, Process, shown_name};
 
 use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::sqlite::{connection, lock_bytes};
-use crate::sys::{self, BornFile, Descriptor};
+use crate::sys::{self, BornFile, Descriptor, Directory, DirectoryStamp};
 
 /// How a process uses former files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,62 +58,89 @@ const ENOUGH: usize = 4;
 /// How many other processes are examined at most: hundreds that start at once all look as if they
 /// opened the database at this moment.
 const EXAMINED_MAX: usize = 16;
+/// Two changes of a directory this close to each other may have the same time: kernels before
+/// Linux 6.13 count by ticks.
+const STAMP_GRAIN: Duration = Duration::from_millis(12);
 /// The pause between two looks at such a process.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Refuses to open a database while a process has former files of it open.
 ///
+/// Returns whether the kernel's tables could be read.
+///
 /// # Errors
 ///
 /// See the table of this module.
-pub(crate) fn refuse(location: &Location) -> Result<()> {
+pub(crate) fn refuse(location: &Location) -> Result<bool> {
     refuse_those(location, |_| true)
 }
 
 /// Which files are at the paths of a database: the database, its `-wal` and its `-shm`.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub(crate) struct FilesAtPaths([Option<BornFile>; 3]);
+#[derive(Debug)]
+pub(crate) struct FilesAtPaths {
+    files: [Option<BornFile>; 3],
+    /// When a name in their directory last changed, and when this was asked.
+    changed: Option<DirectoryStamp>,
+    asked: SystemTime,
+}
 
 impl FilesAtPaths {
     pub(crate) fn of(location: &Location) -> Self {
+        let asked = SystemTime::now();
+        let directory = Directory::open(location.directory());
         let file = |path: &Path| sys::born_file(&path.symlink_metadata().ok()?).ok();
-        Self([&location.path, &location.wal(), &location.shm()].map(|path| file(path)))
+        Self {
+            changed: directory.and_then(|one| one.stamp()).ok(),
+            files: [&location.path, &location.wal(), &location.shm()].map(|path| file(path)),
+            asked,
+        }
     }
 
     /// Returns whether the same files are there now, and all of them were: what a look at their
     /// users has shown still holds.
     pub(crate) fn are_unchanged(&self, location: &Location) -> bool {
-        self.are_recognised() && *self == Self::of(location)
+        self.are_recognised() && self.files == Self::of(location).files
     }
 
     /// Returns whether all are there, and others in their places would not be taken for them.
     fn are_recognised(&self) -> bool {
         let is_recognised = |file: &Option<BornFile>| file.is_some_and(|one| one.born.is_some());
-        self.0.iter().all(is_recognised)
+        self.files.iter().all(is_recognised)
+    }
+
+    /// Returns whether files that are moved away, and back, would be noticed too.
+    fn is_settled(&self) -> bool {
+        let stamp = self.changed.as_ref();
+        stamp.is_some_and(|stamp| stamp.is_older_than(STAMP_GRAIN, self.asked))
     }
 
     /// Returns what a process says that has looked who uses former ones.
     pub(crate) fn examined(&self, location: &Location) -> Examined {
         // Processes of another build may get another number: then they look themselves.
         let mut hasher = DefaultHasher::new();
-        (self, &location.path).hash(&mut hasher);
+        let changed = self.changed.as_ref().map(|stamp| stamp.0);
+        (&self.files, changed, &location.path).hash(&mut hasher);
         Examined {
             files: hasher.finish(),
-            is_lasting: self.are_recognised(),
+            is_lasting: self.are_recognised() && self.is_settled(),
         }
     }
 }
 
 /// Does the same for other processes than this one, whose connections see the former files
-/// themselves.
-pub(crate) fn refuse_others(location: &Location) -> Result<()> {
-    refuse_those(location, |pid| pid != std::process::id())
+/// themselves. Returns whether the tables could be read and this process has none of them open.
+pub(crate) fn refuse_others(location: &Location) -> Result<bool> {
+    let own = std::process::id();
+    let was_seen = refuse_those(location, |pid| pid != own)?;
+    Ok(was_seen && former_use(own, location).is_none())
 }
 
-fn refuse_those(location: &Location, is_meant: impl Fn(u32) -> bool) -> Result<()> {
-    let [database, index] = users(location);
+fn refuse_those(location: &Location, is_meant: impl Fn(u32) -> bool) -> Result<bool> {
+    let Some([database, index]) = users(location) else {
+        return Ok(false);
+    };
     if database.is_empty() && index.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     // With frames in it, it is that of all: nothing is written beside another.
     let has_frames = location.wal().metadata().is_ok_and(|wal| wal.len() > 0);
@@ -130,7 +157,7 @@ fn refuse_those(location: &Location, is_meant: impl Fn(u32) -> bool) -> Result<(
         .filter(|&pid| is_meant(pid) && !is_usual(pid))
         .take(EXAMINED_MAX)
         .find_map(|pid| settled_use(pid, location).map(|found| (pid, found)));
-    found.map_or(Ok(()), |(pid, found)| Err(refusal(location, pid, found)))
+    found.map_or(Ok(true), |(pid, found)| Err(refusal(location, pid, found)))
 }
 
 /// Returns how a process uses former files, once it does not look so only because it opens or
@@ -142,8 +169,8 @@ fn settled_use(pid: u32, location: &Location) -> Option<FormerUse> {
     // The descriptors of one process are read faster than the locks of all.
     let has_other_index = || {
         has_moved_index(pid, location) && {
-            let [database, index] = users(location);
-            database.contains(&pid) && !index.contains(&pid)
+            users(location)
+                .is_some_and(|[database, index]| database.contains(&pid) && !index.contains(&pid))
         }
     };
     if !has_other_index() || !connection::is_wal_by_header(location) {
@@ -195,8 +222,8 @@ fn refusal(location: &Location, pid: u32, found: FormerUse) -> Error {
 
 /// Returns the processes with SQLite's shared lock on the database file, and those that have the
 /// index open, as one look at the kernel's table shows both: it is long if many processes use
-/// the database.
-fn users(location: &Location) -> [Vec<u32>; 2] {
+/// the database. `None` if it cannot be read.
+fn users(location: &Location) -> Option<[Vec<u32>; 2]> {
     let byte = lock_bytes::INDEX_IN_USE;
     Process::ids_with_shared_posix_locks([
         (&location.path, &lock_bytes::SHARED),

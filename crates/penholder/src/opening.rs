@@ -29,17 +29,28 @@ pub(crate) fn open(
     deadline: &Deadline,
 ) -> Result<Attachment> {
     attachments::give_up_lost(location, deadline);
-    let refuse_former_users = |locker: &Locker, files: &FilesAtPaths| {
+    let refuse_former_users = |locker: &Locker, files: &FilesAtPaths, look| {
         // Where nothing may be made, or not yet, those that come at the same time look too.
         let may_build = || !options.read_only && connection::is_wal_by_header(location);
-        let examine = || former_users::refuse(location);
+        let examine = || match look {
+            Look::BeforeOpening => former_users::refuse(location),
+            Look::Again => former_users::refuse_others(location),
+        };
         locker.examine_once(files.examined(location), deadline, may_build, examine)
     };
     open_unless(refuse_former_users, location, options, deadline)
 }
 
+/// When former users are looked for.
+#[derive(Debug, Clone, Copy)]
+enum Look {
+    BeforeOpening,
+    /// After SQLite has opened the files.
+    Again,
+}
+
 fn open_unless(
-    refuse_former_users: impl Fn(&Locker, &FilesAtPaths) -> Result<()>,
+    refuse_former_users: impl Fn(&Locker, &FilesAtPaths, Look) -> Result<()>,
     location: &Location,
     options: &OpenOptions,
     deadline: &Deadline,
@@ -56,7 +67,7 @@ fn open_unless(
     let locker = own_locker(location, options)?;
     separate_files::refuse(location, options, "open database")?;
     let files = FilesAtPaths::of(location);
-    refuse_former_users(&locker, &files)?;
+    refuse_former_users(&locker, &files, Look::BeforeOpening)?;
     penholder_core::failpoint!("former_users_looked_for");
     if !options.read_only {
         permission::refuse_non_writer(location)?;
@@ -66,7 +77,7 @@ fn open_unless(
         if files.are_unchanged(location) {
             return Ok(());
         }
-        refuse_former_users(locker, &FilesAtPaths::of(location))
+        refuse_former_users(locker, &FilesAtPaths::of(location), Look::Again)
     };
     let attachment = Attachment::new(locker, location, options);
     if options.read_only {
@@ -94,7 +105,7 @@ fn open_unless(
 pub(crate) fn refuse_unsafe(location: &Location, options: &OpenOptions) -> Result<()> {
     refuse_network(location, options)?;
     separate_files::refuse(location, options, "open database")?;
-    former_users::refuse(location)
+    former_users::refuse(location).map(drop)
 }
 
 /// Opens what is at the path of a database now, after the files that were open there were replaced
@@ -127,7 +138,8 @@ pub(crate) fn reopen(
         return refused(why, next);
     }
     let options = options.clone().create(false);
-    let refuse_former_users = |_: &Locker, _: &FilesAtPaths| former_users::refuse_others(&location);
+    let refuse_former_users =
+        |_: &Locker, _: &FilesAtPaths, _| former_users::refuse_others(&location).map(drop);
     open_unless(refuse_former_users, &location, &options, deadline)
 }
 

@@ -421,6 +421,34 @@ fn a_wal_that_is_deleted_while_another_process_opens_the_database_is_saved() {
     }
 }
 
+/// It looks on behalf of those that come, who wait for it only for a while.
+#[test]
+fn a_process_that_is_stopped_or_killed_while_it_looks_keeps_nobody_out() {
+    let scene = Scene::new();
+    let start = |failpoint: Option<&str>| {
+        let mut command = Peer::command("serve", [scene.fixture.path()]);
+        if let Some(failpoint) = failpoint {
+            command.env(failpoint::VARIABLE, failpoint);
+        }
+        Peer::spawn(command)
+    };
+    // The mark of the one that opened the database before is used for a second.
+    thread::sleep(Duration::from_millis(1200));
+    let stopped = start(Some("examining STOP 1"));
+    wait::until("it is stopped", || {
+        Process::with_id(stopped.pid())
+            .to_string()
+            .contains("stopped")
+    });
+    start(None).expect("ready");
+    stopped.signal("CONT");
+    stopped.expect("ready");
+    thread::sleep(Duration::from_millis(1200));
+    let mut killed = start(Some("examining KILL 1"));
+    killed.wait();
+    start(None).expect("ready");
+}
+
 #[test]
 fn a_deleted_database_is_never_created_again() {
     let mut scene = Scene::new();

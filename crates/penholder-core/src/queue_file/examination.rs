@@ -6,13 +6,14 @@
 //! | --- | --- |
 //! | began after it came, or less than [`LASTS`] ago if the files can be told from later ones, and has ended | uses its result |
 //! | the same, and has not ended | waits for it |
-//! | none such | examines, unless somebody does so at this moment, whom it waits for |
+//! | any other | examines, unless another process does so at this moment: then it waits for that one |
 //!
 //! It waits for [`PATIENCE`] at most, and then examines too. Meanwhile it only reads the file:
 //! asking for a lock again and again would delay the examination.
 //!
 //! Only that nothing was found is told, so an error is always found by the process that reports
-//! it. Garbage in the file is not believed: the words of a mark are bound to each other.
+//! it; and only to processes of the same user and pid namespace, which can see as much. Garbage in
+//! the file is not believed: the words of a mark are bound to each other.
 
 use std::fs::File;
 use std::io;
@@ -27,10 +28,11 @@ use super::layout::{AT_EXAMINED, EXAMINED, EXAMINED_LEN, EXAMINING_BYTE, HEAD_LE
 use super::trust::Authority;
 use crate::deadline::Deadline;
 use crate::mailbox;
-use crate::sys::{clock, file};
+use crate::sys::descriptor::Descriptor;
+use crate::sys::{clock, file, process, user};
 use crate::time::nanos;
 
-/// How long what can be told from later files has not to be examined again.
+/// For how long files that can be told from later ones need not be examined again.
 const LASTS: Duration = Duration::from_secs(1);
 /// How long an examination takes, as a rule, even if hundreds of processes start.
 const USUAL: Duration = Duration::from_millis(100);
@@ -56,7 +58,8 @@ enum Stage {
 }
 
 /// Runs `examine`, unless another process examines the same files for this one too. If there is no
-/// queue file, it is made if `may_build` says so.
+/// queue file, it is made if `may_build` says so. `examine` returns whether others may be told that
+/// it found nothing.
 ///
 /// # Errors
 ///
@@ -67,11 +70,15 @@ pub(crate) fn examine_once<E>(
     examined: Examined,
     deadline: &Deadline,
     may_build: impl FnOnce() -> bool,
-    examine: impl FnOnce() -> Result<(), E>,
+    examine: impl FnOnce() -> Result<bool, E>,
 ) -> Result<(), E> {
     let came = clock::monotonic();
     let Ok(Some(file)) = open(lock_file, model, may_build) else {
-        return examine();
+        return examine().map(drop);
+    };
+    let examined = Examined {
+        files: as_seen_from_here(examined.files),
+        ..examined
     };
     let since = match examined.is_lasting {
         true => came.saturating_sub(nanos(LASTS)),
@@ -82,11 +89,21 @@ pub(crate) fn examine_once<E>(
     }
     let begun = clock::monotonic();
     note(&file, examined, begun, Stage::Begun);
+    crate::failpoint!("examining");
     let found = examine();
-    // Nobody is to wait for one that has found something.
-    let ended = if found.is_ok() { begun } else { 0 };
+    // Nobody is to wait for one that has found something, or could not look.
+    let ended = if matches!(found, Ok(true)) { begun } else { 0 };
     note(&file, examined, ended, Stage::Ended);
-    found
+    // Closing the file does the same, unless that fails.
+    let _ = file::unlock_byte(&file, EXAMINING_BYTE);
+    found.map(drop)
+}
+
+/// Returns a number that only processes get that can see as much of others: those of the same user
+/// and pid namespace.
+fn as_seen_from_here(files: u64) -> u64 {
+    let namespace = process::own_pidns().unwrap_or(0);
+    mailbox::mix(files ^ mailbox::mix(namespace ^ mailbox::mix(user::effective().into())))
 }
 
 /// Returns `true` once an examination has ended that began no earlier than `since`; `false` if this
@@ -101,7 +118,6 @@ fn wait_for_others(file: &File, examined: Examined, since: u64, deadline: &Deadl
     };
     let mut pause = *PAUSES.start();
     while !is_done() {
-        // Closing the file gives the lock back.
         let is_ours = !is_under_way() && file::try_lock_byte(file, EXAMINING_BYTE).unwrap_or(true);
         if is_ours || patience.is_over() {
             return is_done();
@@ -117,17 +133,19 @@ fn open(
     lock_file: &Path,
     model: Option<&Path>,
     may_build: impl FnOnce() -> bool,
-) -> io::Result<Option<File>> {
+) -> io::Result<Option<Descriptor>> {
     // Writing beyond the limit would end this process.
     if file::size_limit().is_some_and(|limit| limit < HEAD_LEN as u64) {
         return Ok(None);
     }
     let path = path_of(lock_file);
     let authority = Authority::of(lock_file, model);
-    let file = match file::open_existing(&path) {
+    // A forked child closes it, and does not keep the lock.
+    let open = || Descriptor::open(|| file::open_existing(&path));
+    let file = match open() {
         Err(error) if error.kind() == io::ErrorKind::NotFound && may_build() => {
             build(&path, &authority)?;
-            file::open_existing(&path)?
+            open()?
         }
         opened => opened?,
     };
@@ -142,7 +160,7 @@ fn open(
 /// and how far it is; `None` if that is not known.
 fn mark(file: &File, examined: Examined) -> Option<(u64, Stage)> {
     let mut bytes = [0; EXAMINED_LEN];
-    file::read_at(file, &mut bytes, place(examined)).ok()?;
+    file::read_at(file, &mut bytes, offset_of_mark(examined)).ok()?;
     let (at, sealed) = bytes.split_at(8);
     let word = |bytes: &[u8]| Some(u64::from_ne_bytes(bytes.try_into().ok()?));
     let (at, sealed) = (word(at)?, word(sealed)?);
@@ -159,11 +177,11 @@ fn note(file: &File, examined: Examined, at: u64, stage: Stage) {
     let mut bytes = [0; EXAMINED_LEN];
     bytes[..8].copy_from_slice(&at.to_ne_bytes());
     bytes[8..].copy_from_slice(&seal(examined, at, stage).to_ne_bytes());
-    let _ = file::write_at(file, &bytes, place(examined));
+    let _ = file::write_at(file, &bytes, offset_of_mark(examined));
 }
 
 /// Returns the offset of the mark of these files.
-fn place(examined: Examined) -> u64 {
+fn offset_of_mark(examined: Examined) -> u64 {
     let place = examined.files % EXAMINED as u64;
     AT_EXAMINED as u64 + place * EXAMINED_LEN as u64
 }
@@ -178,7 +196,6 @@ mod tests {
     use super::*;
     use std::cell::Cell;
     use std::path::PathBuf;
-    use std::sync::mpsc;
 
     const LASTING: Examined = Examined {
         files: 7,
@@ -189,12 +206,18 @@ mod tests {
         ..LASTING
     };
 
-    struct Place {
+    /// As a process like this one sees it.
+    fn here(examined: Examined) -> Examined {
+        let files = as_seen_from_here(examined.files);
+        Examined { files, ..examined }
+    }
+
+    struct Fixture {
         _directory: tempfile::TempDir,
         lock_file: PathBuf,
     }
 
-    impl Place {
+    impl Fixture {
         fn new() -> Self {
             let directory = tempfile::tempdir().unwrap();
             Self {
@@ -212,7 +235,7 @@ mod tests {
             let has_examined = Cell::new(false);
             let examine = || {
                 has_examined.set(true);
-                Ok::<_, ()>(())
+                Ok::<_, ()>(true)
             };
             let deadline = Deadline::after(timeout);
             examine_once(&self.lock_file, None, examined, &deadline, || true, examine).unwrap();
@@ -226,91 +249,90 @@ mod tests {
 
     #[test]
     fn what_lasts_is_not_examined_again_for_a_second() {
-        let place = Place::new();
-        assert!(place.examines(LASTING));
-        assert!(!place.examines(LASTING));
-        assert!(place.examines(Examined {
+        let fixture = Fixture::new();
+        assert!(fixture.examines(LASTING));
+        assert!(!fixture.examines(LASTING));
+        assert!(fixture.examines(Examined {
             files: 8,
             ..LASTING
         }));
         let long_ago = clock::monotonic() - nanos(LASTS) - 1;
-        note(&place.queue_file(), LASTING, long_ago, Stage::Ended);
-        assert!(place.examines(LASTING));
+        note(&fixture.queue_file(), here(LASTING), long_ago, Stage::Ended);
+        assert!(fixture.examines(LASTING));
     }
 
     #[test]
     fn what_may_change_unseen_is_examined_by_each_that_comes_later() {
-        let place = Place::new();
-        assert!(place.examines(CHANGING));
-        assert!(place.examines(CHANGING));
+        let fixture = Fixture::new();
+        assert!(fixture.examines(CHANGING));
+        assert!(fixture.examines(CHANGING));
     }
 
     #[test]
     fn those_that_come_before_an_examination_begins_use_its_result() {
-        let place = Place::new();
-        assert!(place.examines(CHANGING));
-        let file = place.queue_file();
+        let fixture = Fixture::new();
+        assert!(fixture.examines(CHANGING));
+        let file = fixture.queue_file();
         assert!(file::try_lock_byte(&file, EXAMINING_BYTE).unwrap());
-        let lock_file = place.lock_file.clone();
-        let (sender, receiver) = mpsc::channel();
+        let lock_file = fixture.lock_file.clone();
         let waiter = thread::spawn(move || {
-            sender.send(clock::monotonic()).unwrap();
             let deadline = Deadline::after(Duration::from_secs(30));
             examine_once(&lock_file, None, CHANGING, &deadline, || true, || Err(()))
         });
-        receiver.recv().unwrap();
-        thread::sleep(Duration::from_millis(50));
-        let begun = clock::monotonic();
-        note(&file, CHANGING, begun, Stage::Begun);
-        thread::sleep(Duration::from_millis(20));
-        assert!(!waiter.is_finished());
-        note(&file, CHANGING, begun, Stage::Ended);
+        // Again and again, because the thread may come late.
+        while !waiter.is_finished() {
+            let begun = clock::monotonic();
+            note(&file, here(CHANGING), begun, Stage::Begun);
+            thread::sleep(Duration::from_millis(10));
+            note(&file, here(CHANGING), begun, Stage::Ended);
+            thread::sleep(Duration::from_millis(10));
+        }
         assert_eq!(waiter.join().unwrap(), Ok(()));
     }
 
     #[test]
     fn what_was_found_is_not_told() {
-        let place = Place::new();
+        let fixture = Fixture::new();
         let deadline = Deadline::after(Duration::from_secs(30));
         let fail = || Err("found");
-        let failed = examine_once(&place.lock_file, None, LASTING, &deadline, || true, fail);
+        let failed = examine_once(&fixture.lock_file, None, LASTING, &deadline, || true, fail);
         assert_eq!(failed, Err("found"));
-        assert!(place.examines(LASTING));
+        assert!(fixture.examines(LASTING));
     }
 
     #[test]
     fn garbage_is_not_believed() {
-        let place = Place::new();
-        assert!(place.examines(LASTING));
-        let file = place.queue_file();
-        let (at, _) = mark(&file, LASTING).unwrap();
+        let fixture = Fixture::new();
+        assert!(fixture.examines(LASTING));
+        let file = fixture.queue_file();
+        let (at, _) = mark(&file, here(LASTING)).unwrap();
         for garbage in [at + 1, u64::MAX, 0] {
             let bytes = garbage.to_ne_bytes();
-            file::write_at(&file, &bytes, super::place(LASTING)).unwrap();
-            assert_eq!(mark(&file, LASTING), None);
+            file::write_at(&file, &bytes, offset_of_mark(here(LASTING))).unwrap();
+            assert_eq!(mark(&file, here(LASTING)), None);
         }
-        note(&file, LASTING, u64::MAX, Stage::Ended);
-        assert!(place.examines(LASTING));
+        note(&file, here(LASTING), u64::MAX, Stage::Ended);
+        assert!(fixture.examines(LASTING));
     }
 
     /// A process that was stopped while it examines has the byte locked.
     #[test]
     fn one_that_does_not_end_is_waited_for_until_half_of_the_time_is_over() {
-        let place = Place::new();
-        assert!(place.examines(CHANGING));
-        let file = place.queue_file();
+        let fixture = Fixture::new();
+        assert!(fixture.examines(CHANGING));
+        let file = fixture.queue_file();
         assert!(file::try_lock_byte(&file, EXAMINING_BYTE).unwrap());
-        note(&file, CHANGING, clock::monotonic(), Stage::Begun);
+        note(&file, here(CHANGING), clock::monotonic(), Stage::Begun);
         let begun = std::time::Instant::now();
-        assert!(place.examines_until(CHANGING, Duration::from_millis(400)));
+        assert!(fixture.examines_until(CHANGING, Duration::from_millis(400)));
         assert!(begun.elapsed() >= Duration::from_millis(200));
     }
 
     #[test]
     fn no_queue_file_is_made_where_none_is_to_be() {
-        let place = Place::new();
+        let fixture = Fixture::new();
         let deadline = Deadline::after(Duration::from_secs(30));
-        let lock_file = &place.lock_file;
+        let lock_file = &fixture.lock_file;
         for _ in 0..2 {
             let examine = || Err("examined");
             let done = examine_once(lock_file, None, LASTING, &deadline, || false, examine);

@@ -96,16 +96,17 @@ impl Process {
     /// 123 to 127 of the `-shm` file until its transaction ends.
     #[must_use]
     pub fn with_shared_posix_lock(path: &Path, bytes: &RangeInclusive<u64>) -> Vec<Self> {
-        let [pids] = locks::posix_sharers([(path, bytes)]);
+        let [pids] = locks::posix_sharers([(path, bytes)]).unwrap_or_default();
         pids.into_iter().map(Self::of).collect()
     }
 
     /// Does the same as [`with_shared_posix_lock`](Self::with_shared_posix_lock) for several
-    /// files at one moment, and returns only the ids, sorted.
+    /// files at one moment, and returns only the ids, sorted; `None` if the kernel's table cannot
+    /// be read.
     #[must_use]
     pub fn ids_with_shared_posix_locks<const N: usize>(
         files: [(&Path, &RangeInclusive<u64>); N],
-    ) -> [Vec<u32>; N] {
+    ) -> Option<[Vec<u32>; N]> {
         locks::posix_sharers(files)
     }
 

@@ -113,7 +113,7 @@ pub enum QueuePolicy {
     Fifo,
 }
 
-/// Returns how long the slice of one process lasts while so many wait, in nanoseconds.
+/// Returns how long the slice of one process lasts while others wait, in nanoseconds.
 pub(super) fn slice(waiting: u32) -> u64 {
     let shortest = match waiting {
         0..MANY => SLICE_MIN,
@@ -123,14 +123,14 @@ pub(super) fn slice(waiting: u32) -> u64 {
     share.clamp(nanos(shortest), nanos(SLICE))
 }
 
-/// Returns how long a waiter further back sleeps that has left a request, while so many wait, and
-/// after it has paused `pauses` times since it was woken.
+/// Returns how long a waiter further back sleeps that has left a request: `waiting` processes wait,
+/// and it has paused `pauses` times since it was woken.
 pub(super) fn request_pause(waiting: u32, pauses: u32) -> Duration {
     let first = REQUEST_PAUSE + REQUEST_PAUSE * waiting / REQUEST_PAUSE_SHARE;
     (first * (1 << pauses.min(6))).min(REQUEST_PAUSE_MAX)
 }
 
-/// Returns how long a waiter sleeps with so many before it.
+/// Returns how long a waiter sleeps with `ahead` others before it.
 pub(super) fn back_pause(ahead: usize) -> Duration {
     let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
     BACK_PAUSE + BACK_PAUSE_EACH * ahead.min(1000)

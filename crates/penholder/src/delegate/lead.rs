@@ -201,8 +201,8 @@ impl<'a> DelegateContext<'a> {
             session.pass_on();
         }
         self.finish(session);
-        if opens_first {
-            self.delegate.open_connection(write, &deadline);
+        if opens_first && write.is_ours() {
+            self.delegate.open_in_time(write, &deadline);
         }
     }
 

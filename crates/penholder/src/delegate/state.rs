@@ -20,7 +20,10 @@ use crate::write::{Session, WriteContext};
 const EVENT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the newest batch that this process knows of is believed to be one of the newest.
 const NEWEST_RECHECK: Duration = Duration::from_millis(100);
-/// How long nothing is combined after the table of batches could not be used.
+/// How long a write that is done waits for the connection to be opened.
+const OPENING_MAX: Duration = Duration::from_millis(50);
+/// How long nothing is combined after the table of batches could not be used, or the connection could
+/// not be opened.
 const PAUSE: Duration = Duration::from_secs(10);
 /// The shortest and the longest time between two inspections of a customized connection, each
 /// of which takes up to a millisecond.
@@ -106,11 +109,14 @@ impl Delegate {
         Ok(Box::new(connection))
     }
 
-    /// Opens the connection, so that it is there the next time. An error is that of no write: the
-    /// same step fails again when the connection is needed.
-    pub(super) fn open_connection(&self, context: &WriteContext<'_>, deadline: &Deadline) {
-        if let Ok(connection) = self.take_connection(context, deadline) {
-            self.keep_connection(connection);
+    /// Opens the connection, so that it is there the next time; an error is that of no write. It
+    /// takes a millisecond as a rule, and a write that is done waits for it: if it does not succeed
+    /// soon, nothing is combined for a while.
+    pub(super) fn open_in_time(&self, context: &WriteContext<'_>, deadline: &Deadline) {
+        let soon = Deadline::after(OPENING_MAX.min(deadline.remaining()));
+        match self.take_connection(context, &soon) {
+            Ok(connection) => self.keep_connection(connection),
+            Err(_) => self.pause(),
         }
     }
 
@@ -136,7 +142,8 @@ impl Delegate {
         deadline: &Deadline,
     ) -> Option<Fingerprint> {
         if self.fingerprint.load(Relaxed) == 0 {
-            self.open_connection(context, deadline);
+            let connection = self.take_connection(context, deadline).ok()?;
+            self.keep_connection(connection);
         }
         let fingerprint = self.fingerprint.load(Relaxed);
         (fingerprint != 0).then_some(Fingerprint(fingerprint))
@@ -240,6 +247,10 @@ impl Delegate {
     pub(super) fn inspect(&self, session: &Session<'_>) {
         let context = session.context();
         if !context.resources.is_customized() || !session.is_plain() {
+            return;
+        }
+        // Others would wait for the connection that this opens.
+        if session.turn().is_awaited && !self.has_opened() {
             return;
         }
         let mut inspections = lock(&self.inspections);

@@ -119,7 +119,8 @@ fn stays_open_elsewhere(database: &Path, deadline: &Deadline) -> bool {
 /// of locks, which show those of other users too, or by its descriptors, if they may be read.
 fn is_open_elsewhere(database: &Path) -> bool {
     let own = std::process::id();
-    let [with_lock] = Process::ids_with_shared_posix_locks([(database, &lock_bytes::SHARED)]);
+    let found = Process::ids_with_shared_posix_locks([(database, &lock_bytes::SHARED)]);
+    let [with_lock] = found.unwrap_or_default();
     let is_open = || {
         let openers = Openers::of(&[database.to_owned()], SEARCH_MAX);
         openers

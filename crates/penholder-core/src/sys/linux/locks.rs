@@ -21,6 +21,8 @@ pub(crate) use crate::sys::lock_seen::{LockSeen, Seen};
 const SEARCH_MAX: Duration = Duration::from_millis(40);
 /// How often a table is read that the kernel gives in pieces.
 const READINGS_MAX: u32 = 5;
+/// The same where hundreds of processes may look at the same time.
+const SHARER_READINGS: u32 = 3;
 /// How many descriptors of a process are examined even after that time: whether a
 /// process holds must not depend on how busy the machine is.
 const ALWAYS: usize = 1024;
@@ -205,19 +207,38 @@ fn seen(lock: &Lock<'_>) -> Option<LockSeen> {
     })
 }
 
-/// Finds, for each file, the processes with a shared POSIX lock on one of these bytes of it, in
-/// one reading of the table.
+/// Finds, for each file, the processes with a shared POSIX lock on one of these bytes of it. A long
+/// table is read a few times, as by [`locks_on`]. `None` if it cannot be read.
 pub(crate) fn posix_sharers<const N: usize>(
     files: [(&Path, &RangeInclusive<u64>); N],
-) -> [Vec<u32>; N] {
+) -> Option<[Vec<u32>; N]> {
     let names = files.map(|(path, _)| table_name(path));
-    if names.iter().all(Option::is_none) {
-        return files.map(|_| Vec::new());
-    }
-    let (table, _in_one_piece) = read_table().unwrap_or_default();
     let mut pids = files.map(|_| Vec::new());
+    if names.iter().all(Option::is_none) {
+        return Some(pids);
+    }
+    for _ in 0..SHARER_READINGS {
+        let (table, in_one_piece) = read_table().ok()?;
+        add_sharers(&table, &names, files, &mut pids);
+        if in_one_piece {
+            break;
+        }
+    }
+    for pids in &mut pids {
+        pids.sort_unstable();
+        pids.dedup();
+    }
+    Some(pids)
+}
+
+fn add_sharers<const N: usize>(
+    table: &str,
+    names: &[Option<TableName>; N],
+    files: [(&Path, &RangeInclusive<u64>); N],
+    pids: &mut [Vec<u32>; N],
+) {
     for line in table.lines() {
-        for ((name, (_, bytes)), pids) in names.iter().zip(files).zip(&mut pids) {
+        for ((name, (_, bytes)), pids) in names.iter().zip(files).zip(pids.iter_mut()) {
             let lock = name.as_ref().and_then(|name| name.lock_in(line));
             let shares = |lock: &Lock<'_>| {
                 let overlaps = lock.first <= *bytes.end() && lock.last >= *bytes.start();
@@ -227,11 +248,6 @@ pub(crate) fn posix_sharers<const N: usize>(
             pids.extend(taker.and_then(|taker| u32::try_from(taker).ok().filter(|&pid| pid > 0)));
         }
     }
-    for pids in &mut pids {
-        pids.sort_unstable();
-        pids.dedup();
-    }
-    pids
 }
 
 /// Returns whether this process holds a `flock` on the file; `None` if its descriptors
