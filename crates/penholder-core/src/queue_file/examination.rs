@@ -168,7 +168,10 @@ fn mark(file: &File, examined: Examined) -> Option<(u64, Stage)> {
     let stage = stages
         .into_iter()
         .find(|&stage| seal(examined, at, stage) == sealed);
-    (at <= clock::monotonic()).then_some((at, stage?))
+    // Zero stands for one of no use to others.
+    (1..=clock::monotonic())
+        .contains(&at)
+        .then_some((at, stage?))
 }
 
 /// Tells others how far an examination is that began at `at`. If that fails, they examine the
