@@ -15,6 +15,7 @@
 //! | `vfs` | the VFS, over SQLite's default one |
 //! | `shim` | the files as SQLite sees them |
 //! | `fork` | a forked child forgets its parent's files |
+//! | `connection_lease` | a connection's lease, along with penholder's write lock |
 //! | `open_files` | which database files this process has open |
 //! | `database_file` | one connection's database file: its locks, and its lease |
 //! | `gap` | when the write lock of SQLite is left alone, for outsiders |
@@ -22,9 +23,11 @@
 //! | `locks` | the rules: which lock is passed on, and which is answered from memory |
 //! | `join` | frames that are written together |
 //! | `wal_index`, `real_file`, `api` | the beginning of the WAL index; a file of the VFS below; SQLite's types |
+//! | `version` | versions of SQLite, and which of them have the WAL-reset bug |
 //! | `sys` | the platform |
 
 mod api;
+mod connection_lease;
 mod database_file;
 mod fork;
 mod gap;
@@ -35,14 +38,17 @@ mod open_files;
 mod real_file;
 mod shim;
 mod sys;
+mod version;
 mod vfs;
 mod wal_index;
 
 pub use api::{Api, File, IoMethods, Symbol, SystemCall, Vfs};
+pub use connection_lease::ConnectionLease;
 pub use database_file::{DatabaseFile, WalFrames};
 pub use fork::in_background;
 pub use gap::Gap;
 pub use mirror::{MIRROR_WORDS, Mirror};
 pub use open_files::set_mirror;
 pub use shim::file_behind;
+pub use version::{OLDEST_WITH_WAL, Version};
 pub use vfs::{NAME, RegisterError, register};

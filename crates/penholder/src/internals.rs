@@ -16,7 +16,7 @@ use crate::options::OpenOptions;
 use crate::sqlite::connection::open_writer;
 use crate::sqlite::fingerprint::{self, Fingerprint};
 use crate::sqlite::sql::StatementKind;
-use crate::sqlite::version::Version;
+use crate::sqlite::wal;
 use crate::sqlite::write_connection::WriteConnection;
 
 fn locate(path: &Path) -> Result<(Location, Deadline)> {
@@ -128,7 +128,7 @@ fn statement(query: &Query) -> Statement {
 /// Returns whether checkpoints of this program run under the write lock only.
 #[must_use]
 pub fn has_wal_reset_bug() -> bool {
-    Version::linked().has_wal_reset_bug()
+    wal::has_wal_reset_bug()
 }
 
 /// Opens a connection as it is before any hook is set on it.

@@ -1,6 +1,9 @@
 #![expect(unsafe_code, reason = "`pthread_atfork`")]
 //! Unix.
 
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+
 /// A function that does not unwind.
 type Handler = extern "C" fn();
 
@@ -13,4 +16,9 @@ pub(crate) fn watch_forks(before: Handler, in_parent: Handler, in_child: Handler
     });
     // SAFETY: the handlers are functions of this library, which is never unloaded.
     unsafe { libc::pthread_atfork(before, in_parent, in_child) == 0 }
+}
+
+/// Returns the device and the inode of a file.
+pub(crate) fn file_id(file: &Metadata) -> Option<(u64, u64)> {
+    Some((file.dev(), file.ino()))
 }

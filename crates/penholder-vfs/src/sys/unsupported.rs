@@ -1,9 +1,16 @@
 //! Other platforms: there are no forks, or nobody can be told of them.
 
+use std::fs::Metadata;
+
 /// A function that does not unwind.
 type Handler = extern "C" fn();
 
 /// Refuses: without it, a child could use what its parent has open.
 pub(crate) fn watch_forks(_before: Handler, _in_parent: Handler, _in_child: Handler) -> bool {
     false
+}
+
+/// Nothing is known of files.
+pub(crate) fn file_id(_file: &Metadata) -> Option<(u64, u64)> {
+    None
 }

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use memchr::memmem;
 
-use crate::sqlite::version::{OLDEST, Version};
 use crate::sys::{self, FileId};
+use penholder_vfs::{OLDEST_WITH_WAL, Version};
 
 /// How many bytes of programs and libraries are read together.
 const BYTES_MAX: u64 = 1 << 30;
@@ -134,7 +134,11 @@ impl Traces {
         let Some(year) = self.year else {
             return Content::Absent;
         };
-        let oldest = if year >= YEAR.0 { YEAR.1 } else { OLDEST };
+        let oldest = if year >= YEAR.0 {
+            YEAR.1
+        } else {
+            OLDEST_WITH_WAL
+        };
         let mut possible = self
             .versions
             .iter()

@@ -11,7 +11,7 @@ use super::detector::Detector;
 use super::report::{Check, Finding};
 use super::subject::Subject;
 use super::text::listed;
-use crate::sqlite::version::Version;
+use penholder_vfs::Version;
 
 /// How long a search through all processes may take.
 const SEARCH_MAX: Duration = Duration::from_secs(3);

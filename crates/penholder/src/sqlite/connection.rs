@@ -13,11 +13,18 @@ use crate::error::{Error, ErrorKind, Result, is_busy_code};
 use crate::location::Location;
 use crate::options::{ConnectionRole, OpenOptions};
 use crate::permission;
-use crate::sqlite::{ffi, lease};
+use crate::sqlite::ffi;
 use crate::sys;
 
 /// How many prepared statements each connection caches.
 const CACHED_STATEMENTS: usize = 64;
+
+/// Returns the VFS that connections with these options are opened with; `None` for SQLite's
+/// default.
+pub(crate) fn vfs(options: &OpenOptions) -> Option<&'static CStr> {
+    let is_wanted = options.lease && ffi::register_vfs().is_ok();
+    is_wanted.then_some(penholder_vfs::NAME)
+}
 
 /// Opens a connection that may write. Closing it does not checkpoint.
 ///
@@ -33,7 +40,7 @@ pub(crate) fn open_writer(
     if options.create {
         flags |= OpenFlags::SQLITE_OPEN_CREATE;
     }
-    let connection = open(location, flags, lease::vfs(options), deadline)?;
+    let connection = open(location, flags, vfs(options), deadline)?;
     // Closing the last connection would checkpoint: see `Attachment`.
     connection
         .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)

@@ -12,11 +12,9 @@
 //! | `program` | whether a statement may keep changes when it fails |
 //! | `sql` | what kind of statement a text is |
 //! | `wal` | the WAL and its checkpoints |
-//! | `lease` | keeping SQLite's locks from one write to the next |
 //! | `checkpointer` | the connection that runs checkpoints |
 //! | `busy_wait` | waiting for SQLite's own locks while the write lock is held |
 //! | `integrity` | what is wrong in the content of a database |
-//! | `version` | versions of SQLite, and which of them have the WAL-reset bug |
 //! | `open_files`, `watched_paths` | whether the paths still name what SQLite has open |
 //! | `rescue` | saving what is only in files that have lost their names |
 //! | `lock_bytes` | the bytes on which SQLite takes its locks |
@@ -29,7 +27,6 @@ pub(crate) mod ffi;
 pub(crate) mod fingerprint;
 pub(crate) mod hooks;
 pub(crate) mod integrity;
-pub(crate) mod lease;
 pub(crate) mod lock_bytes;
 pub(crate) mod open_files;
 pub(crate) mod plain_data;
@@ -39,7 +36,6 @@ pub(crate) mod reader_pool;
 pub(crate) mod rescue;
 pub(crate) mod savepoint;
 pub(crate) mod sql;
-pub(crate) mod version;
 pub(crate) mod wal;
 mod watched_paths;
 pub(crate) mod write_connection;

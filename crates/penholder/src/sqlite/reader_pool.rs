@@ -20,7 +20,6 @@ use crate::mutex::lock;
 use crate::options::{ConnectionRole, OpenOptions};
 use crate::sqlite::connection;
 use crate::sqlite::ffi::unset_rollback_hook;
-use crate::sqlite::lease;
 use crate::sqlite::open_files::OpenFiles;
 use crate::sqlite::query::step;
 
@@ -107,7 +106,7 @@ impl ReaderPool {
         options: &OpenOptions,
         deadline: &Deadline,
     ) -> Result<Connection> {
-        let connection = connection::open_reader(location, lease::vfs(options), deadline)?;
+        let connection = connection::open_reader(location, connection::vfs(options), deadline)?;
         // Before the first read: a hook may say how the file is read, as `PRAGMA key` does.
         connection::set_up_by_program(&connection, location, options, ConnectionRole::Reader)?;
         self.files.check_opened(&connection, deadline)?;

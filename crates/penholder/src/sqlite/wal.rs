@@ -31,11 +31,10 @@ use std::thread;
 use std::time::Duration;
 
 use penholder_core::Deadline;
-use penholder_vfs::WalFrames;
+use penholder_vfs::{Version, WalFrames};
 use rusqlite::Connection;
 
 use crate::location::Location;
-use crate::sqlite::version::Version;
 use crate::telemetry;
 
 /// A checkpoint is due each time the WAL grows past a multiple of this many frames (about 2 MB),
@@ -110,9 +109,14 @@ impl Due {
     }
 }
 
+/// Returns whether the SQLite of this program has the WAL-reset bug.
+pub(crate) fn has_wal_reset_bug() -> bool {
+    Version::of_number(rusqlite::version_number()).has_wal_reset_bug()
+}
+
 /// Returns whether a checkpoint may run while another process writes.
 pub(crate) fn may_checkpoint_without_lock() -> bool {
-    !Version::linked().has_wal_reset_bug()
+    !has_wal_reset_bug()
 }
 
 /// What a checkpoint does about readers and writers (`wal_checkpoint` in `pragma.html`).
@@ -237,7 +241,7 @@ mod tests {
     /// Returns when it is due with the SQLite of this program.
     fn here(due: Due) -> Due {
         match due {
-            Due::AfterRelease if Version::linked().has_wal_reset_bug() => Due::UnderLock,
+            Due::AfterRelease if has_wal_reset_bug() => Due::UnderLock,
             due => due,
         }
     }

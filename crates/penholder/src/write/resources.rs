@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use penholder_core::{LeaseParty, Locker, fork_generation};
+use penholder_vfs::ConnectionLease;
 
 use crate::error::Error;
 use crate::location::Location;
@@ -13,7 +14,6 @@ use crate::mutex::lock;
 use crate::options::{GroupCommit, GroupLimits, OpenOptions};
 use crate::sqlite::checkpointer::Checkpointer;
 use crate::sqlite::connection;
-use crate::sqlite::lease::ConnectionLease;
 use crate::sqlite::open_files::OpenFiles;
 use crate::sqlite::write_connection::WriteConnection;
 use crate::telemetry::Labels;

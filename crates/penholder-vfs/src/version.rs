@@ -3,13 +3,15 @@
 use std::fmt;
 
 /// The minor number of the first version with WAL.
-pub(crate) const OLDEST: u32 = 7;
+pub const OLDEST_WITH_WAL: u32 = 7;
 
 /// A version of SQLite 3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Version {
-    pub(crate) minor: u32,
-    pub(crate) patch: u32,
+pub struct Version {
+    /// The second number: 54 of 3.54.1.
+    pub minor: u32,
+    /// The third: 1 of 3.54.1.
+    pub patch: u32,
 }
 
 impl fmt::Display for Version {
@@ -19,9 +21,10 @@ impl fmt::Display for Version {
 }
 
 impl Version {
-    /// Returns the version of the SQLite that this program uses.
-    pub(crate) fn linked() -> Self {
-        let number = u32::try_from(rusqlite::version_number()).unwrap_or(0);
+    /// Returns the version that `sqlite3_libversion_number` says.
+    #[must_use]
+    pub fn of_number(number: i32) -> Self {
+        let number = u32::try_from(number).unwrap_or(0);
         Self {
             minor: number / 1000 % 1000,
             patch: number % 1000,
@@ -29,7 +32,8 @@ impl Version {
     }
 
     /// Reads `3.51.2`.
-    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
         let mut numbers = text.strip_prefix(b"3.")?.split(|&byte| byte == b'.');
         let mut number = || {
             let digits = numbers
@@ -49,10 +53,11 @@ impl Version {
     /// Returns whether it has the WAL-reset bug (<https://sqlite.org/wal.html>, section 11): if a
     /// checkpoint and a write happen at the same time in two processes, the database may be
     /// corrupted.
-    pub(crate) fn has_wal_reset_bug(self) -> bool {
+    #[must_use]
+    pub fn has_wal_reset_bug(self) -> bool {
         let number = (self.minor, self.patch);
         let is_repaired = matches!(number, (44, 6..) | (50, 7..));
-        ((OLDEST, 0)..=(51, 2)).contains(&number) && !is_repaired
+        ((OLDEST_WITH_WAL, 0)..=(51, 2)).contains(&number) && !is_repaired
     }
 }
 
@@ -90,8 +95,9 @@ mod tests {
     }
 
     #[test]
-    fn the_linked_version_is_that_of_the_library() {
-        let text = rusqlite::version();
-        assert_eq!(Version::linked().to_string(), text);
+    fn a_number_is_read_as_sqlite_makes_it() {
+        assert_eq!(Version::of_number(3_054_001), version("3.54.1"));
+        assert_eq!(Version::of_number(3_040_001), version("3.40.1"));
+        assert_eq!(Version::of_number(-1), version("3.0.0"));
     }
 }

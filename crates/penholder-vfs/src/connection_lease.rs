@@ -1,29 +1,21 @@
-//! The lease of the writing connection: SQLite's locks are kept from one write to the next.
+//! The lease of a writing connection, along with penholder's write lock: SQLite's locks are kept
+//! from one write to the next.
 
-use std::ffi::CStr;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use penholder_core::{DatabaseWord, DatabaseWords, EndedLease, Guard, LeaseEnd, LeaseParty};
-use penholder_vfs::{DatabaseFile, Mirror};
 
-use crate::mutex::lock;
-use crate::options::OpenOptions;
-use crate::sqlite::ffi;
-use crate::sys;
+use crate::database_file::DatabaseFile;
+use crate::mirror::Mirror;
+use crate::{open_files, sys};
 
-/// Returns the VFS that connections with these options are opened with; `None` for SQLite's
-/// default.
-pub(crate) fn vfs(options: &OpenOptions) -> Option<&'static CStr> {
-    let is_wanted = options.lease && ffi::register_vfs().is_ok();
-    is_wanted.then_some(penholder_vfs::NAME)
-}
-
-/// The lease of a handle's writing connection, which may be opened again.
+/// The lease of a writing connection, which may be opened again: what is kept along with
+/// penholder's write lock.
 #[derive(Debug, Default)]
-pub(crate) struct ConnectionLease {
+pub struct ConnectionLease {
     kept: Mutex<Kept>,
 }
 
@@ -35,9 +27,9 @@ struct Kept {
 
 impl ConnectionLease {
     /// Notes which connection writes from now on.
-    pub(crate) fn set(&self, file: Option<Arc<DatabaseFile>>) {
+    pub fn set(&self, file: Option<Arc<DatabaseFile>>) {
         let new = Kept { file, words: None };
-        let former = std::mem::replace(&mut *lock(&self.kept), new);
+        let former = std::mem::replace(&mut *self.lock(), new);
         if let Some(former) = former.file {
             former.end_lease();
         }
@@ -45,8 +37,8 @@ impl ConnectionLease {
 
     /// Shares words with the other processes that write to this database, if that is not done
     /// yet.
-    pub(crate) fn share_words(&self, database: &Path, guard: &Guard) {
-        let mut kept = lock(&self.kept);
+    pub fn share_words(&self, database: &Path, guard: &Guard) {
+        let mut kept = self.lock();
         let Some(file) = &kept.file else {
             return;
         };
@@ -54,19 +46,25 @@ impl ConnectionLease {
         if is_shared || !guard.has_queue() {
             return;
         }
-        let id = database.metadata().and_then(|meta| sys::file_id(&meta));
-        let words = id
+        let id = database
+            .metadata()
             .ok()
-            .and_then(|id| guard.database_words(id.device, id.inode));
+            .and_then(|meta| sys::file_id(&meta));
+        let words = id.and_then(|(device, inode)| guard.database_words(device, inode));
         let mirror = words.clone().and_then(|words| Mirror::new(Arc::new(words)));
         if let Some(mirror) = mirror {
-            penholder_vfs::set_mirror(file, &mirror);
+            open_files::set_mirror(file, &mirror);
         }
         kept.words = words;
     }
 
     fn kept(&self) -> Kept {
-        lock(&self.kept).clone()
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        // Nothing panics with it held, so what it guards is whole.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
