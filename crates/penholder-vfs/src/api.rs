@@ -94,6 +94,34 @@ pub struct Api {
     pub filename_database: unsafe extern "C" fn(*const c_char) -> *const c_char,
 }
 
+/// The functions of SQLite that a [`Gate`](crate::Gate) calls, and what is to be known of it: of
+/// SQLite 3.34 and newer.
+#[derive(Debug, Clone, Copy)]
+pub struct HostApi {
+    /// `sqlite3_uri_key`.
+    pub uri_key: unsafe extern "C" fn(*const c_char, c_int) -> *const c_char,
+    /// `sqlite3_uri_parameter`.
+    pub uri_parameter: unsafe extern "C" fn(*const c_char, *const c_char) -> *const c_char,
+    /// `sqlite3_txn_state`.
+    pub txn_state: unsafe extern "C" fn(*mut c_void, *const c_char) -> c_int,
+    /// `sqlite3_db_filename`.
+    pub db_filename: unsafe extern "C" fn(*mut c_void, *const c_char) -> *const c_char,
+    /// `sqlite3_log`.
+    pub log: unsafe extern "C" fn(c_int, *const c_char, ...),
+    /// Whether it has the WAL-reset bug: see [`Version`](crate::Version).
+    pub has_wal_reset_bug: bool,
+}
+
+/// `SQLITE_CANTOPEN`.
+pub(crate) const CANTOPEN: Code = 14;
+/// `SQLITE_IOERR_LOCK`.
+pub(crate) const IOERR_LOCK: Code = IOERR | (15 << 8);
+
+/// `SQLITE_TXN_NONE`.
+pub(crate) const TXN_NONE: c_int = 0;
+/// `SQLITE_FCNTL_PDB`.
+pub(crate) const FCNTL_PDB: c_int = 30;
+
 /// `SQLITE_IOERR`.
 pub(crate) const IOERR: Code = 10;
 /// `SQLITE_NOTFOUND`.
@@ -108,6 +136,8 @@ pub(crate) const OPEN_WAL: c_int = 0x80000;
 
 /// `SQLITE_LOCK_SHARED`.
 pub(crate) const LOCK_SHARED: c_int = 1;
+/// `SQLITE_LOCK_RESERVED`.
+pub(crate) const LOCK_RESERVED: c_int = 2;
 
 /// `SQLITE_SHM_UNLOCK`.
 pub(crate) const SHM_UNLOCK: c_int = 1;

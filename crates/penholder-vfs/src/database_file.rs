@@ -13,7 +13,7 @@ use crate::join::Joiner;
 use crate::locks::{Below, Code, Mode, OK, Range, ShmLocks};
 use crate::mirror::Mirror;
 use crate::real_file::RealFile;
-use crate::wal_index::WalIndex;
+use crate::wal_index::{Header, WalIndex};
 
 /// The database file of one connection, and its lease.
 ///
@@ -187,6 +187,11 @@ impl DatabaseFile {
         }
     }
 
+    /// Returns the header of the WAL index; `None` while that is not mapped.
+    pub(crate) fn header(&self) -> Option<Header> {
+        self.lock_state().index.map(|index| index.header())
+    }
+
     // ---- what SQLite calls ---------------------------------------------------------------
 
     pub(crate) fn joins_now(&self) -> bool {
@@ -207,6 +212,24 @@ impl DatabaseFile {
             self.lock_joiner().discard();
         }
         self.lock_state().unlock(range, mode)
+    }
+
+    /// Takes the lock that SQLite needs to write, if it is free, and parks it. Outside WAL mode only
+    /// looks whether it is free.
+    pub(crate) fn park_write(&self) -> bool {
+        let mut state = self.lock_state();
+        if state.index.is_none() || !state.can_lease {
+            return state.is_file_free();
+        }
+        state.locks.begin();
+        let is_parked = state.lock(Range::WRITE, Mode::Exclusive) == OK;
+        if is_parked {
+            self.is_leased.store(true, SeqCst);
+            state.unlock(Range::WRITE, Mode::Exclusive);
+        } else if !self.is_leased() {
+            state.end_lease();
+        }
+        is_parked
     }
 
     /// Ends the lease if it has parked locks; returns whether it had.
@@ -305,6 +328,16 @@ impl State {
         if below.file.is_some() {
             locks.end(&mut below);
         }
+    }
+
+    /// Whether no connection is about to write to the database file.
+    fn is_file_free(&self) -> bool {
+        let mut is_reserved = 0;
+        let code = self
+            .below
+            .map(|below| below.check_reserved_lock(&raw mut is_reserved));
+        // If it cannot be said, SQLite finds out.
+        code != Some(OK) || is_reserved == 0
     }
 
     fn split(&mut self) -> (RealLocks<'_>, &mut ShmLocks) {

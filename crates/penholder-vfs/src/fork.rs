@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 
 use crate::open_files::{self, Files};
+use crate::process_lock::{self, ProcessLocks};
 use crate::sys;
 
 /// Held for reading by threads of penholder that are inside SQLite, and for writing by a fork: a child
@@ -23,6 +24,7 @@ static GATE: RwLock<()> = RwLock::new(());
 struct Held {
     _gate: Option<RwLockWriteGuard<'static, ()>>,
     files: Files,
+    locks: ProcessLocks,
 }
 
 thread_local! {
@@ -65,7 +67,12 @@ extern "C" fn before() {
         let gate = (!is_in_background).then(gate);
         let files = open_files::lock();
         open_files::end_leases(&files);
-        *held.borrow_mut() = Some(Held { _gate: gate, files });
+        let locks = process_lock::lock_all();
+        *held.borrow_mut() = Some(Held {
+            _gate: gate,
+            files,
+            locks,
+        });
     });
 }
 
@@ -77,6 +84,7 @@ extern "C" fn in_child() {
     let _ = ACROSS_FORK.try_with(|held| {
         if let Some(mut held) = held.borrow_mut().take() {
             open_files::forget(&mut held.files);
+            process_lock::forget(&mut held.locks);
         }
     });
 }

@@ -67,6 +67,12 @@ pub(crate) fn shm_lock(file: &DatabaseFile, range: Range, mode: Mode) -> Code {
     code
 }
 
+/// Takes SQLite's write lock for a connection that is about to write, and parks it; `false` if it is
+/// not free.
+pub(crate) fn park_write(file: &DatabaseFile) -> bool {
+    file.park_write() || end_leases_of_siblings(file) && file.park_write()
+}
+
 /// Ends the leases of other connections of this process to the same database; returns whether
 /// there was one to end.
 fn end_leases_of_siblings(file: &DatabaseFile) -> bool {

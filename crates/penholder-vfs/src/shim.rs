@@ -10,11 +10,15 @@ use std::ptr;
 use std::slice;
 use std::sync::Arc;
 
-use crate::api::{File, IOERR, IoMethods, OPEN_MAIN_DB, OPEN_WAL, SHM_EXCLUSIVE, SHM_LOCK, Vfs};
+use crate::api::{
+    CANTOPEN, FCNTL_PDB, File, HostApi, IOERR, IoMethods, OPEN_MAIN_DB, OPEN_WAL, SHM_EXCLUSIVE,
+    SHM_LOCK, Vfs,
+};
 use crate::database_file::DatabaseFile;
+use crate::gate::Gate;
 use crate::locks::{Code, Mode, OK, Range};
-use crate::open_files;
 use crate::real_file::RealFile;
+use crate::{gate_options, last_error, open_files, sys};
 
 /// What SQLite allocates for a file of ours. The file of the VFS below follows it.
 #[repr(C)]
@@ -23,6 +27,8 @@ struct Shim {
     kind: Kind,
     /// Of `Arc::into_raw`: the database file, or the one that this WAL belongs to; null for none.
     database: *const DatabaseFile,
+    /// Of `Arc::into_raw`; null if the connection takes the write lock itself, or never.
+    gate: *const Gate,
     real: *mut File,
 }
 
@@ -70,6 +76,7 @@ pub(crate) unsafe fn open(
         },
         kind,
         database: ptr::null(),
+        gate: ptr::null(),
         real,
     };
     // SAFETY: room for it, see above.
@@ -112,6 +119,64 @@ pub(crate) unsafe fn open(
         }
     };
     code
+}
+
+/// Gives a database that was just opened a gate; if its parameters are not right, it is closed.
+///
+/// # Safety
+///
+/// `file` is what [`open`] has just opened, by this name.
+pub(crate) unsafe fn add_gate(file: *mut File, name: *const c_char, host: &HostApi) -> Code {
+    // SAFETY: see above.
+    let Some(shim) = (unsafe { database_shim(file) }) else {
+        return OK;
+    };
+    let Some(database) = shim.shared_database() else {
+        return OK;
+    };
+    // SAFETY: the name of an open database.
+    let parameters = unsafe { host.parameters(name) };
+    match gate_options::locker(&sys::path_of(database.path()), parameters) {
+        Ok(locker) => {
+            shim.gate = Arc::into_raw(Gate::new(&database, locker, *host));
+            OK
+        }
+        Err(text) => {
+            host.log(CANTOPEN, &text);
+            last_error::set(text);
+            // SAFETY: open, and SQLite does not close what could not be opened.
+            unsafe { close(file) };
+            shim.base.methods = ptr::null();
+            CANTOPEN
+        }
+    }
+}
+
+/// Returns the file as ours, if it is a database file of ours.
+///
+/// # Safety
+///
+/// `file` is null or an open file of SQLite, which nobody else uses meanwhile.
+unsafe fn database_shim<'a>(file: *mut File) -> Option<&'a mut Shim> {
+    // SAFETY: see above.
+    let methods = unsafe { file.as_ref() }?.methods;
+    if !METHODS.iter().any(|ours| ptr::eq(ours, methods)) {
+        return None;
+    }
+    // SAFETY: it has our methods, so it is a file of ours.
+    let shim = unsafe { &mut *file.cast::<Shim>() };
+    (shim.kind == Kind::Database).then_some(shim)
+}
+
+/// Returns the gate of an open file, if it is a database file that has one.
+///
+/// # Safety
+///
+/// `file` is null or an open file of SQLite, of a connection that the caller may use.
+pub unsafe fn gate_behind(file: *mut File) -> Option<Arc<Gate>> {
+    // SAFETY: see above.
+    let shim = unsafe { database_shim(file) }?;
+    shim.shared_gate()
 }
 
 /// Returns the database file behind an open file, if it is one of this VFS.
@@ -204,6 +269,26 @@ impl Shim {
         unsafe { self.database.as_ref() }
     }
 
+    fn shared_database(&self) -> Option<Arc<DatabaseFile>> {
+        if self.database.is_null() {
+            return None;
+        }
+        // SAFETY: of `Arc::into_raw`, and kept until the file is closed.
+        unsafe { Arc::increment_strong_count(self.database) };
+        // SAFETY: counted for this.
+        Some(unsafe { Arc::from_raw(self.database) })
+    }
+
+    fn shared_gate(&self) -> Option<Arc<Gate>> {
+        if self.gate.is_null() {
+            return None;
+        }
+        // SAFETY: of `Arc::into_raw`, and kept until the file is closed.
+        unsafe { Arc::increment_strong_count(self.gate) };
+        // SAFETY: counted for this.
+        Some(unsafe { Arc::from_raw(self.gate) })
+    }
+
     /// Returns the database of a WAL.
     fn of_wal(&self) -> Option<&DatabaseFile> {
         self.database().filter(|_| self.kind == Kind::Wal)
@@ -238,7 +323,18 @@ unsafe extern "C" fn close(file: *mut File) -> Code {
         return real.close();
     }
     open_files::remove(&database);
-    database.close()
+    let gate = shim.shared_gate();
+    if let Some(gate) = &gate {
+        // SAFETY: of `Arc::into_raw`, and not used any more.
+        drop(unsafe { Arc::from_raw(shim.gate) });
+        // What it keeps for the next write is released before the file is closed.
+        gate.closing();
+    }
+    let code = database.close();
+    if let Some(gate) = gate {
+        gate.closed();
+    }
+    code
 }
 
 unsafe extern "C" fn read(file: *mut File, to: *mut c_void, len: c_int, at: i64) -> Code {
@@ -306,16 +402,21 @@ unsafe extern "C" fn file_size(file: *mut File, len: *mut i64) -> Code {
 unsafe extern "C" fn lock(file: *mut File, level: c_int) -> Code {
     // SAFETY: SQLite's own argument.
     let (shim, real) = unsafe { parts(file) };
-    match shim.of_database() {
-        Some(database) => database.lock_file(level),
-        None => real.lock(level),
+    match (shim.of_database(), shim.shared_gate()) {
+        (Some(database), Some(gate)) => gate.lock_file(database, level),
+        (Some(database), None) => database.lock_file(level),
+        (None, _) => real.lock(level),
     }
 }
 
 unsafe extern "C" fn unlock(file: *mut File, level: c_int) -> Code {
     // SAFETY: SQLite's own argument.
-    let (_, real) = unsafe { parts(file) };
-    real.unlock(level)
+    let (shim, real) = unsafe { parts(file) };
+    let code = real.unlock(level);
+    if let Some(gate) = shim.shared_gate() {
+        gate.unlocked_file(level);
+    }
+    code
 }
 
 unsafe extern "C" fn check_reserved_lock(file: *mut File, answer: *mut c_int) -> Code {
@@ -326,7 +427,12 @@ unsafe extern "C" fn check_reserved_lock(file: *mut File, answer: *mut c_int) ->
 
 unsafe extern "C" fn file_control(file: *mut File, op: c_int, argument: *mut c_void) -> Code {
     // SAFETY: SQLite's own argument.
-    let (_, real) = unsafe { parts(file) };
+    let (shim, real) = unsafe { parts(file) };
+    if op == FCNTL_PDB
+        && let Some(gate) = shim.shared_gate()
+    {
+        gate.set_connection(argument.cast());
+    }
     real.file_control(op, argument)
 }
 
@@ -361,12 +467,21 @@ unsafe extern "C" fn shm_lock(file: *mut File, first: c_int, count: c_int, flags
     // SAFETY: SQLite's own argument.
     let (shim, real) = unsafe { parts(file) };
     match shim.of_database() {
-        Some(database) => answer_shm_lock(database, first, count, flags),
+        Some(database) => {
+            let gate = shim.shared_gate();
+            answer_shm_lock(database, gate.as_ref(), first, count, flags)
+        }
         None => real.shm_lock(first, count, flags),
     }
 }
 
-fn answer_shm_lock(database: &DatabaseFile, first: c_int, count: c_int, flags: c_int) -> Code {
+fn answer_shm_lock(
+    database: &DatabaseFile,
+    gate: Option<&Arc<Gate>>,
+    first: c_int,
+    count: c_int,
+    flags: c_int,
+) -> Code {
     let Some(range) = Range::new(first, count) else {
         return IOERR;
     };
@@ -375,10 +490,11 @@ fn answer_shm_lock(database: &DatabaseFile, first: c_int, count: c_int, flags: c
     } else {
         Mode::Shared
     };
-    if flags & SHM_LOCK != 0 {
-        open_files::shm_lock(database, range, mode)
-    } else {
-        database.unlock(range, mode)
+    match (flags & SHM_LOCK != 0, gate) {
+        (true, Some(gate)) => gate.lock_index(database, range, mode),
+        (true, None) => open_files::shm_lock(database, range, mode),
+        (false, Some(gate)) => gate.unlock_index(database, range, mode),
+        (false, None) => database.unlock(range, mode),
     }
 }
 
@@ -392,7 +508,13 @@ unsafe extern "C" fn shm_unmap(file: *mut File, deletes: c_int) -> Code {
     // SAFETY: SQLite's own argument.
     let (shim, real) = unsafe { parts(file) };
     match shim.of_database() {
-        Some(database) => database.shm_unmap(deletes),
+        Some(database) => {
+            let code = database.shm_unmap(deletes);
+            if let Some(gate) = shim.shared_gate() {
+                gate.unmapped();
+            }
+            code
+        }
         None => real.shm_unmap(deletes),
     }
 }

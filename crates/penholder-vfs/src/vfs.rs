@@ -6,11 +6,12 @@ use std::ffi::{CStr, c_char, c_double, c_int, c_void};
 use std::fmt;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering::SeqCst};
+use std::time::Duration;
 
-use crate::api::{Api, File, IOERR, Symbol, SystemCall, Vfs};
-use crate::fork;
+use crate::api::{Api, File, HostApi, IOERR, Symbol, SystemCall, Vfs};
 use crate::locks::{Code, OK};
 use crate::shim;
+use crate::{fork, gate};
 
 /// The name of the VFS.
 pub const NAME: &CStr = c"penholder";
@@ -58,6 +59,8 @@ struct Registered {
     ours: Vfs,
     /// The functions of SQLite.
     api: Api,
+    /// `None` if the program takes the write lock itself.
+    host: Option<HostApi>,
 }
 
 /// Null until it is registered.
@@ -71,10 +74,40 @@ static REGISTERED: AtomicPtr<Registered> = AtomicPtr::new(ptr::null_mut());
 /// See [`RegisterError`]. A connection is then to be opened with SQLite's default VFS: a program
 /// that makes another one its default, at any time, wants that.
 pub fn register(api: &Api) -> Result<(), RegisterError> {
+    register_with(api, None)
+}
+
+/// Registers the VFS for a program that knows nothing of penholder: each connection takes
+/// penholder's write lock when SQLite takes its own one. See [`Gate`](crate::Gate).
+///
+/// # Errors
+///
+/// As [`register`].
+pub fn register_with_gates(api: &Api, host: &HostApi) -> Result<(), RegisterError> {
+    register_with(api, Some(*host))
+}
+
+/// Makes the VFS, which is registered, SQLite's default one.
+///
+/// # Errors
+///
+/// As [`register`].
+pub fn make_default(api: &Api) -> Result<(), RegisterError> {
+    let Some(made) = made() else {
+        return Err(RegisterError::NoVfs);
+    };
+    // SAFETY: never freed, and `Registered` begins with the VFS.
+    match unsafe { (api.vfs_register)(made.cast(), 1) } {
+        OK => Ok(()),
+        code => Err(RegisterError::Refused(code)),
+    }
+}
+
+fn register_with(api: &Api, host: Option<HostApi>) -> Result<(), RegisterError> {
     if let Some(made) = made() {
         return enter(made, api);
     }
-    let new = match prepare(*api) {
+    let new = match prepare(*api, host) {
         Ok(new) => Box::into_raw(Box::new(new)),
         // Another thread may have been first.
         Err(error) => return made().map_or(Err(error), |made| enter(made, api)),
@@ -117,7 +150,7 @@ fn enter(made: *mut Registered, api: &Api) -> Result<(), RegisterError> {
     }
 }
 
-fn prepare(api: Api) -> Result<Registered, RegisterError> {
+fn prepare(api: Api, host: Option<HostApi>) -> Result<Registered, RegisterError> {
     // SAFETY: a function of SQLite without arguments.
     if unsafe { (api.threadsafe)() } == 0 {
         return Err(RegisterError::WithoutThreads);
@@ -141,7 +174,7 @@ fn prepare(api: Api) -> Result<Registered, RegisterError> {
         return Err(RegisterError::NoForkHandler);
     }
     let ours = over(base, below);
-    Ok(Registered { ours, api })
+    Ok(Registered { ours, api, host })
 }
 
 /// Returns a VFS over another one: with its version, and without the methods that it has not.
@@ -193,7 +226,28 @@ unsafe extern "C" fn open(
     let below = unsafe { below(vfs) };
     let database_of = registered.api.filename_database;
     // SAFETY: SQLite's own arguments.
-    unsafe { shim::open(below, name, file, flags, out_flags, database_of) }
+    let code = unsafe { shim::open(below, name, file, flags, out_flags, database_of) };
+    match &registered.host {
+        // SAFETY: just opened, with this name.
+        Some(host) if code == OK => unsafe { shim::add_gate(file, name, host) },
+        _ => code,
+    }
+}
+
+/// The busy handler of a connection, and SQLite itself where it waits for others, sleep by this
+/// method: so that sleep may end as soon as the write lock is the connection's.
+unsafe extern "C" fn sleep(vfs: *mut Vfs, micros: c_int) -> c_int {
+    if gate::sleep(Duration::from_micros(u64::try_from(micros).unwrap_or(0))) {
+        return micros;
+    }
+    // SAFETY: SQLite passes the VFS that has this method: ours.
+    let below = unsafe { below(vfs) };
+    // SAFETY: registered for as long as the program runs.
+    match (unsafe { &*below }).sleep {
+        // SAFETY: SQLite's own arguments.
+        Some(method) => unsafe { method(below, micros) },
+        None => 0,
+    }
 }
 
 /// # Safety
@@ -230,7 +284,6 @@ forward! {
     dl_sym(library: *mut c_void, symbol: *const c_char) -> Symbol, None;
     dl_close(library: *mut c_void), ();
     randomness(len: c_int, to: *mut c_char) -> c_int, 0;
-    sleep(micros: c_int) -> c_int, 0;
     current_time(to: *mut c_double) -> Code, IOERR;
     get_last_error(len: c_int, to: *mut c_char) -> c_int, 0;
     current_time_int64(to: *mut i64) -> Code, IOERR;

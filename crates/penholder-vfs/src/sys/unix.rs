@@ -1,8 +1,11 @@
 #![expect(unsafe_code, reason = "`pthread_atfork`")]
 //! Unix.
 
+use std::ffi::{CStr, OsStr};
 use std::fs::Metadata;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 /// A function that does not unwind.
 type Handler = extern "C" fn();
@@ -21,4 +24,9 @@ pub(crate) fn watch_forks(before: Handler, in_parent: Handler, in_child: Handler
 /// Returns the device and the inode of a file.
 pub(crate) fn file_id(file: &Metadata) -> Option<(u64, u64)> {
     Some((file.dev(), file.ino()))
+}
+
+/// Returns the path that SQLite passes.
+pub(crate) fn path_of(text: &CStr) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(text.to_bytes()))
 }

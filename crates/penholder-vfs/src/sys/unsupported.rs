@@ -1,6 +1,8 @@
 //! Other platforms: there are no forks, or nobody can be told of them.
 
+use std::ffi::CStr;
 use std::fs::Metadata;
+use std::path::PathBuf;
 
 /// A function that does not unwind.
 type Handler = extern "C" fn();
@@ -13,4 +15,9 @@ pub(crate) fn watch_forks(_before: Handler, _in_parent: Handler, _in_child: Hand
 /// Nothing is known of files.
 pub(crate) fn file_id(_file: &Metadata) -> Option<(u64, u64)> {
     None
+}
+
+/// Returns the path that SQLite passes.
+pub(crate) fn path_of(text: &CStr) -> PathBuf {
+    PathBuf::from(text.to_string_lossy().into_owned())
 }

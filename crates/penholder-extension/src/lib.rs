@@ -1,0 +1,11 @@
+//! `libpenholder`: a loadable extension for SQLite, and a C interface to penholder's write lock.
+//!
+//! | module, from the top | what it does |
+//! | --- | --- |
+//! | `entry` | the entry points that SQLite calls when it loads the library |
+//! | `functions` | the SQL functions |
+//! | `routines` | SQLite's table of functions, as an extension gets it |
+
+mod entry;
+mod functions;
+mod routines;
