@@ -351,10 +351,8 @@ mod tests {
     #[test]
     fn a_table_that_is_missing_or_old_is_refused() {
         // SAFETY: null is allowed.
-        assert_eq!(
-            unsafe { Routines::read(ptr::null()) }.unwrap_err(),
-            Unusable::NoTable
-        );
+        let missing = unsafe { Routines::read(ptr::null()) };
+        assert_eq!(missing.unwrap_err(), Unusable::NoTable);
         // Nothing behind the version is looked at.
         let old = &table(version::<3_036_000>)[..68];
         let error = read(old).unwrap_err();
