@@ -10,10 +10,11 @@
 //! | --- | --- |
 //! | taking the lock | `locker`, `asynchronous`, `handover`, `guard` |
 //! | one process and one lock file | `forks`, `keeper`, `attachment`, `acquirer`, `lease`, `pending_request`, `membership`, `lock_file`, `canceller` |
+//! | waiting for commits | `commit_watch`, `database_files` |
 //! | what can be seen | `status`, `error` |
 //! | the queue of processes | `queue_file`, `mailbox`, `turnstile`, `commit_stats` |
 //! | the queue of threads and tasks | `fair_queue` |
-//! | texts | `holder_record`, `running_statement`, `inherited_hold`, `printable`, `time` |
+//! | texts | `holder_record`, `running_statement`, `inherited_hold`, `printable`, `time`, `commit_token` |
 //! | the ancestors of a process | `lineage` |
 //! | the platform | `sys` |
 
@@ -24,6 +25,9 @@ mod attachment;
 mod backoff;
 mod canceller;
 pub mod commit_stats;
+mod commit_token;
+mod commit_watch;
+mod database_files;
 mod deadline;
 mod error;
 pub mod failpoint;
@@ -60,6 +64,8 @@ mod time;
 mod turnstile;
 
 pub use canceller::Canceller;
+pub use commit_token::{CommitToken, ParseCommitTokenError};
+pub use commit_watch::CommitWatch;
 pub use deadline::Deadline;
 pub use error::{LockError, OTHER_DATABASE};
 pub use guard::Guard;

@@ -9,13 +9,15 @@ use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::thread;
+use std::time::Duration;
 
+use super::commit_count::{self, CommitWords};
 use super::layout::{self, DATABASES, DATABASES_BYTE};
 use crate::sys::descriptor::Descriptor;
 use crate::sys::map::Mapping;
-use crate::sys::{clock, file, fork};
+use crate::sys::{clock, file, fork, futex};
 
 /// Words of an entry.
 pub(super) const WORDS: usize = 64;
@@ -38,8 +40,14 @@ pub enum DatabaseWord {
     Commits = 3,
     /// When the entry was last used: monotonic clock as of the last tick, nanoseconds.
     Used = 4,
-    /// How many processes wait for commits.
+    /// How many processes wait for commits: in this period of 134 ms (bits 0 to 15) and in the one before
+    /// (16 to 31), and the number of the period.
     Watchers = 5,
+    /// When they were last woken: monotonic clock, nanoseconds.
+    Woken = 6,
+    /// A hash of what shows that the files of the database have changed, as a watcher last saw them, and
+    /// at which count.
+    Files = 7,
     /// `aReadMark[1]` and `[2]` as they were last seen, two numbers of 32 bits; those of `[3]` and
     /// `[4]` are in the next word.
     Marks = 8,
@@ -138,6 +146,147 @@ impl DatabaseWords {
     pub fn touch(&self) {
         self.word(DatabaseWord::Used).store(clock::coarse(), SeqCst);
     }
+
+    // ---- commits ---------------------------------------------------------------
+
+    /// Counts a commit, and wakes the processes that wait for one. To be called after `COMMIT` has
+    /// returned, with SQLite's write lock or the write lock of penholder still held, as far as
+    /// possible, and before the commit is acknowledged. If no process waits, it costs some nanoseconds.
+    ///
+    /// If the words are not [current](Self::is_current), the commit is not counted: ask for them again
+    /// first.
+    pub fn note_commit(&self) {
+        commit_count::note_commit(self);
+    }
+
+    /// Counts a commit that was not counted, if the count is still this one.
+    pub(crate) fn note_uncounted_commit(&self, seen: u64) -> bool {
+        let count = self.word(DatabaseWord::Commits);
+        let add = || {
+            let new = seen.wrapping_add(1);
+            count.compare_exchange(seen, new, SeqCst, SeqCst).is_ok()
+        };
+        commit_count::count(self, add)
+    }
+
+    /// Returns how many commits were counted in this epoch.
+    pub(crate) fn commits(&self) -> u64 {
+        self.word(DatabaseWord::Commits).load(SeqCst)
+    }
+
+    /// Says that this process watches, unless it has done so lately: see
+    /// [`add_watcher`](commit_count::add_watcher).
+    pub(crate) fn add_watcher(&self, added: &mut Option<u32>) {
+        commit_count::add_watcher(self, added);
+    }
+
+    /// Sleeps while the count is this one: see [`sleep`](commit_count::sleep).
+    pub(crate) fn sleep(&self, seen: u64, longest: Duration) {
+        commit_count::sleep(self, seen, longest);
+    }
+
+    /// Returns how long a watcher should let pass between two commits that it is told of.
+    pub(crate) fn pause(&self) -> Duration {
+        commit_count::pause(self)
+    }
+
+    /// Returns the files as a watcher last saw them; `None` if none did in this epoch.
+    pub(crate) fn seen_files(&self) -> Option<SeenFiles> {
+        SeenFiles::from_raw(self.word(DatabaseWord::Files).load(SeqCst))
+    }
+
+    /// Says how the files look now, if no other watcher has done so since `former` was read.
+    pub(crate) fn note_files(&self, former: Option<SeenFiles>, new: SeenFiles) -> bool {
+        let former = former.map_or(0, |former| former.0);
+        let word = self.word(DatabaseWord::Files);
+        word.compare_exchange(former, new.0, SeqCst, SeqCst).is_ok()
+    }
+
+    /// Returns the low half of the count. Only the kernel reads it.
+    fn futex(&self) -> &AtomicU32 {
+        let low = usize::from(cfg!(target_endian = "big"));
+        let at = (self.range.start + DatabaseWord::Commits as usize) * 2 + low;
+        &self.mapping.u32s()[at]
+    }
+}
+
+impl CommitWords for DatabaseWords {
+    fn add_commit(&self) {
+        self.word(DatabaseWord::Commits).fetch_add(1, SeqCst);
+    }
+
+    fn watchers(&self) -> u64 {
+        self.word(DatabaseWord::Watchers).load(SeqCst)
+    }
+
+    fn replace_watchers(&self, seen: u64, new: u64) -> bool {
+        let word = self.word(DatabaseWord::Watchers);
+        word.compare_exchange(seen, new, SeqCst, SeqCst).is_ok()
+    }
+
+    fn woken(&self) -> u64 {
+        self.word(DatabaseWord::Woken).load(SeqCst)
+    }
+
+    fn set_woken(&self, now: u64) {
+        self.word(DatabaseWord::Woken).store(now, SeqCst);
+    }
+
+    fn now(&self) -> u64 {
+        clock::monotonic()
+    }
+
+    fn coarse_now(&self) -> u64 {
+        clock::coarse()
+    }
+
+    fn sleep(&self, seen: u64, pause: Duration) {
+        futex::wait(self.futex(), low(seen), pause);
+    }
+
+    fn wake_all(&self) {
+        futex::wake_all(self.futex());
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is wanted")]
+fn low(word: u64) -> u32 {
+    word as u32
+}
+
+/// The files of a database as they were seen at a count: 47 bits of a hash, a bit that says that a
+/// change since may not show, and the low 16 bits of the count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SeenFiles(u64);
+
+impl SeenFiles {
+    const IS_UNSETTLED: u64 = 1 << 16;
+    const COUNT: u64 = Self::IS_UNSETTLED - 1;
+    const HASH: u64 = !(Self::IS_UNSETTLED | Self::COUNT);
+
+    pub(crate) fn new(hash: u64, is_settled: bool, count: u64) -> Self {
+        // Never zero: nothing was seen.
+        let hash = hash & Self::HASH | Self::IS_UNSETTLED << 1;
+        let flag = if is_settled { 0 } else { Self::IS_UNSETTLED };
+        Self(hash | flag | count & Self::COUNT)
+    }
+
+    fn from_raw(word: u64) -> Option<Self> {
+        (word != 0).then_some(Self(word))
+    }
+
+    /// Whether they were seen at this count.
+    pub(crate) fn is_at(self, count: u64) -> bool {
+        self.0 & Self::COUNT == count & Self::COUNT
+    }
+
+    /// Whether they may have changed between this look and a later one. One that comes so soon that
+    /// a change may still not show says no.
+    pub(crate) fn may_have_changed(self, later: Self) -> bool {
+        let is_unsettled = |one: Self| one.0 & Self::IS_UNSETTLED != 0;
+        let is_same = self.0 & Self::HASH == later.0 & Self::HASH;
+        !is_same || is_unsettled(self) && !is_unsettled(later)
+    }
 }
 
 impl AsRef<[AtomicU64]> for DatabaseWords {
@@ -149,8 +298,6 @@ impl AsRef<[AtomicU64]> for DatabaseWords {
 /// The table of databases in one queue file.
 pub(super) struct Databases<'a> {
     pub(super) mapping: &'a Arc<Mapping>,
-    /// The open file whose byte is locked. The lock is not one between threads.
-    pub(super) liveness: &'a Descriptor,
     pub(super) is_attached: &'a Arc<AtomicBool>,
 }
 
@@ -165,29 +312,25 @@ impl Databases<'_> {
     }
 
     /// Returns the words of a database, whose entry is made if there is none. `None` if it cannot be
-    /// made now. Only one thread of the process may be here.
-    pub(super) fn find_or_make(&self, device: u64, inode: u64) -> Option<DatabaseWords> {
+    /// made now. `file` is the open queue file, whose byte is locked. The lock is not one between
+    /// threads: only one may be here.
+    pub(super) fn find_or_make(
+        &self,
+        file: &Descriptor,
+        device: u64,
+        inode: u64,
+    ) -> Option<DatabaseWords> {
         if let Some(found) = self.find(device, inode) {
             return Some(found);
         }
-        self.lock()?;
+        lock(file)?;
         // Another process may have made it meanwhile.
         let made = self
             .find(device, inode)
             .or_else(|| Some(self.make(device, inode)));
         // If that fails, the lock ends with the descriptor.
-        let _ = file::unlock_byte(self.liveness, DATABASES_BYTE);
+        let _ = file::unlock_byte(file, DATABASES_BYTE);
         made
-    }
-
-    fn lock(&self) -> Option<()> {
-        for _ in 0..LOCK_TRIES {
-            if file::try_lock_byte(self.liveness, DATABASES_BYTE).ok()? {
-                return Some(());
-            }
-            thread::yield_now();
-        }
-        None
     }
 
     fn make(&self, device: u64, inode: u64) -> DatabaseWords {
@@ -227,6 +370,16 @@ impl Databases<'_> {
     fn entry(&self, place: usize) -> &[AtomicU64] {
         &self.mapping.u64s()[range_of(place)]
     }
+}
+
+fn lock(file: &Descriptor) -> Option<()> {
+    for _ in 0..LOCK_TRIES {
+        if file::try_lock_byte(file, DATABASES_BYTE).ok()? {
+            return Some(());
+        }
+        thread::yield_now();
+    }
+    None
 }
 
 fn range_of(place: usize) -> Range<usize> {

@@ -11,6 +11,8 @@
 //! | `requests` | remote requests in the mailboxes of the slots |
 //! | `waker` | waking a thread of this process that sleeps in its slot |
 //! | `database` | what the processes that use a database share |
+//! | `commit_count` | counting commits, and waking the processes that wait for one |
+//! | `head` | the head of the file, for a process without a slot |
 //! | `build` | building the file, and building it again |
 //! | `header`, `fault` | the beginning of the file; why a file is not used |
 //! | `trust` | whose queue file a process uses |
@@ -19,11 +21,13 @@
 //! | `snapshot` | the file as it was at one moment, for readers that only look |
 
 mod build;
+mod commit_count;
 mod counter;
 mod database;
 mod event;
 mod examination;
 mod fault;
+mod head;
 mod header;
 mod histogram;
 mod layout;
@@ -39,11 +43,13 @@ mod waker;
 pub(crate) use build::rebuild;
 pub use counter::BatchSize;
 pub(crate) use counter::Counter;
+pub(crate) use database::SeenFiles;
 pub use database::{DatabaseWord, DatabaseWords};
 pub(crate) use event::EventRecord;
 pub use examination::Examined;
 pub(crate) use examination::examine_once;
 pub use fault::QueueFileFault;
+pub(crate) use head::{NoHead, QueueFileHead};
 pub use header::QueueFileHeader;
 pub(crate) use histogram::{BUCKETS, Histogram, bucket_starts};
 pub(crate) use layout::path_of;

@@ -404,12 +404,11 @@ impl Slot {
     pub(crate) fn database_words(&self, device: u64, inode: u64) -> Option<DatabaseWords> {
         let databases = Databases {
             mapping: self.file.head(),
-            liveness: &self.liveness,
             is_attached: &self.is_attached,
         };
         // Nothing panics with it, and it guards no data.
         let making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = databases.find_or_make(device, inode);
+        let found = databases.find_or_make(&self.liveness, device, inode);
         drop(making);
         found
     }

@@ -32,6 +32,7 @@
     )
 )]
 
+pub(crate) mod file_change;
 mod file_facts;
 mod file_id;
 mod fork_handlers;

@@ -21,6 +21,12 @@ pub(crate) fn wall_offset() -> u64 {
     nanos(ClockId::Realtime).saturating_sub(monotonic())
 }
 
+/// Reads the wall clock as of the last tick, in nanoseconds since 1970: the kernel stamps most changes
+/// of files with it.
+pub(crate) fn wall_coarse() -> u64 {
+    nanos(ClockId::RealtimeCoarse)
+}
+
 /// Converts a moment of the monotonic clock to the wall clock.
 pub(crate) fn wall(monotonic: u64, offset: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_nanos(monotonic.saturating_add(offset))

@@ -22,6 +22,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, pwrite, retry_on_intr};
 
+use crate::sys::file_change::FileChange;
 use crate::sys::file_facts::FileFacts;
 pub(crate) use crate::sys::file_id::FileId;
 use crate::sys::ownership::Ownership;
@@ -287,6 +288,45 @@ fn ownership_in(meta: &Metadata) -> Ownership {
 pub(crate) fn changed_at(file: &File) -> io::Result<i128> {
     let meta = file.metadata()?;
     Ok(i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec()))
+}
+
+/// Returns what shows that a file has changed, without opening it and without following a symbolic
+/// link; `None` if there is no such file.
+pub(crate) fn change_of_path(path: &Path) -> io::Result<Option<FileChange>> {
+    match path.symlink_metadata() {
+        Ok(meta) => Ok(Some(FileChange {
+            id: FileId {
+                dev: meta.dev(),
+                ino: meta.ino(),
+            },
+            len: meta.len(),
+            at: i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec()),
+        })),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns whether two changes of a file in this directory have different times if a process asks for
+/// the time in between, as with Linux 6.13 on the usual file systems. Otherwise two changes between two
+/// ticks of the clock have the same time.
+pub(crate) fn tells_changes_apart(directory: &Path) -> bool {
+    // More than once: a tick may come between two changes.
+    const ROUNDS: u64 = 4;
+    let made = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_TMPFILE)
+        .open(directory);
+    let Ok(file) = made else {
+        return false;
+    };
+    let change = |round| {
+        write_at(&file, b"x", round)?;
+        changed_at(&file)
+    };
+    let times: io::Result<Vec<_>> = (0..=ROUNDS).map(change).collect();
+    times.is_ok_and(|times| times.windows(2).all(|pair| pair[0] != pair[1]))
 }
 
 /// Returns whether a file belongs to this user and no other user may write it.

@@ -21,3 +21,8 @@ pub(crate) fn wait(word: &AtomicU32, seen: u32, pause: Duration) {
 pub(crate) fn wake(word: &AtomicU32) {
     let _ = futex::wake(word, Flags::empty(), 1);
 }
+
+/// Wakes all threads that sleep on this word.
+pub(crate) fn wake_all(word: &AtomicU32) {
+    let _ = futex::wake(word, Flags::empty(), i32::MAX.unsigned_abs());
+}

@@ -81,8 +81,8 @@ impl Mapping {
         unsafe { std::slice::from_raw_parts(first, self.length / 8) }
     }
 
-    /// Returns the whole part as words of four bytes, for futexes. No word is used
-    /// in both widths.
+    /// Returns the whole part as words of four bytes, for futexes. Of a word that is
+    /// used in both widths, only the kernel reads the half.
     pub(crate) fn u32s(&self) -> &[AtomicU32] {
         let first = self.first.cast().as_ptr();
         // SAFETY: as in `u64s`.

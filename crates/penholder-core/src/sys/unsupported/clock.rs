@@ -22,6 +22,11 @@ pub(crate) fn wall_offset() -> u64 {
     nanos(since_epoch.unwrap_or_default()).saturating_sub(monotonic())
 }
 
+/// Reads the wall clock, in nanoseconds since 1970.
+pub(crate) fn wall_coarse() -> u64 {
+    wall_offset().saturating_add(monotonic())
+}
+
 /// Converts a moment of the monotonic clock to the wall clock.
 pub(crate) fn wall(monotonic: u64, offset: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_nanos(monotonic.saturating_add(offset))

@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::unsupported;
+use crate::sys::file_change::FileChange;
 use crate::sys::file_facts::FileFacts;
 pub(crate) use crate::sys::file_id::FileId;
 use crate::sys::ownership::Ownership;
@@ -95,6 +96,16 @@ pub(crate) fn ownership_of_path(_path: &Path) -> io::Result<Ownership> {
 /// Fails.
 pub(crate) fn changed_at(_file: &File) -> io::Result<i128> {
     unsupported("times of change")
+}
+
+/// Fails.
+pub(crate) fn change_of_path(_path: &Path) -> io::Result<Option<FileChange>> {
+    unsupported("times of change")
+}
+
+/// Returns `false`.
+pub(crate) fn tells_changes_apart(_directory: &Path) -> bool {
+    false
 }
 
 /// Fails.

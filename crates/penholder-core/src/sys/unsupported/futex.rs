@@ -13,3 +13,6 @@ pub(crate) fn wait(word: &AtomicU32, seen: u32, pause: Duration) {
 
 /// Does nothing: a sleeper sleeps to the end of its pause.
 pub(crate) fn wake(_word: &AtomicU32) {}
+
+/// Does nothing, as [`wake`].
+pub(crate) fn wake_all(_word: &AtomicU32) {}

@@ -1,0 +1,104 @@
+//! What shows that a database was written, without opening any of its files: closing one would drop
+//! SQLite's locks.
+//!
+//! | the `-wal` | what is looked at |
+//! | --- | --- |
+//! | has frames | only the `-wal`: each commit writes to it, and a checkpoint does not |
+//! | is missing or empty | the database and its `-journal` |
+//!
+//! A process that opens a database in WAL mode and only reads it makes an empty `-wal`, and removes it
+//! at the end, so this does not count. A checkpoint that truncates the `-wal`, or removes it because the
+//! last connection is closed, looks like a commit.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::mailbox::mix;
+use crate::sys::file::{FileId, change_of_path, tells_changes_apart};
+use crate::sys::{clock, file_change::FileChange};
+
+/// File systems that keep whole seconds keep every second one in the worst case.
+const WHOLE_SECONDS: i128 = 2_000_000_000;
+
+/// The files of a database.
+#[derive(Debug)]
+pub(crate) struct DatabaseFiles {
+    database: PathBuf,
+    wal: PathBuf,
+    journal: PathBuf,
+    /// Whether a change after a look has another time in any case.
+    tells_apart: bool,
+}
+
+/// How the files looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FilesLook {
+    /// Of what shows a change.
+    pub(crate) hash: u64,
+    /// Whether a later change shows: it has another time.
+    pub(crate) is_settled: bool,
+}
+
+impl DatabaseFiles {
+    /// Of a database whose path has no symbolic links, as SQLite makes the names of the others from
+    /// that.
+    pub(crate) fn new(database: &Path) -> Self {
+        let with = |suffix: &str| {
+            let mut name = OsString::from(database);
+            name.push(suffix);
+            PathBuf::from(name)
+        };
+        Self {
+            wal: with("-wal"),
+            journal: with("-journal"),
+            tells_apart: database.parent().is_some_and(tells_changes_apart),
+            database: database.to_owned(),
+        }
+    }
+
+    pub(crate) fn database(&self) -> &Path {
+        &self.database
+    }
+
+    /// Returns what identifies the database; `None` if there is none.
+    pub(crate) fn id(&self) -> io::Result<Option<FileId>> {
+        Ok(change_of_path(&self.database)?.map(|change| change.id))
+    }
+
+    /// Looks at the files.
+    pub(crate) fn look(&self) -> io::Result<FilesLook> {
+        // First: a change after this has no earlier time.
+        let now = clock::wall_coarse();
+        let wal = change_of_path(&self.wal)?.filter(|wal| wal.len > 0);
+        let seen = match wal {
+            Some(wal) => [Some(wal), None],
+            None => [
+                change_of_path(&self.database)?,
+                change_of_path(&self.journal)?,
+            ],
+        };
+        let is_settled = |change: &FileChange| self.tells_apart || is_before(change, now);
+        Ok(FilesLook {
+            hash: seen.iter().fold(u64::from(wal.is_some()), with),
+            is_settled: seen.iter().flatten().all(is_settled),
+        })
+    }
+}
+
+/// Whether a change from this moment on has another time than this one.
+fn is_before(change: &FileChange, now: u64) -> bool {
+    let is_whole = change.at % 1_000_000_000 == 0;
+    let grain = if is_whole { WHOLE_SECONDS } else { 0 };
+    change.at + grain < i128::from(now)
+}
+
+fn with(hash: u64, change: &Option<FileChange>) -> u64 {
+    let Some(FileChange { id, len, at }) = change else {
+        return mix(hash);
+    };
+    let at = u64::try_from(*at).unwrap_or(0);
+    [id.dev, id.ino, *len, at]
+        .into_iter()
+        .fold(mix(hash), |hash, word| mix(hash ^ word))
+}

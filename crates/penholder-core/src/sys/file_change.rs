@@ -1,0 +1,13 @@
+//! What shows that a file has changed.
+
+use super::file_id::FileId;
+
+/// What shows that a file has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileChange {
+    pub(crate) id: FileId,
+    /// In bytes.
+    pub(crate) len: u64,
+    /// When the content or the inode was last changed, in nanoseconds since 1970.
+    pub(crate) at: i128,
+}
