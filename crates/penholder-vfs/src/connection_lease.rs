@@ -46,11 +46,7 @@ impl ConnectionLease {
         if is_shared || !guard.has_queue() {
             return;
         }
-        let id = database
-            .metadata()
-            .ok()
-            .and_then(|meta| sys::file_id(&meta));
-        let words = id.and_then(|(device, inode)| guard.database_words(device, inode));
+        let words = database_words(database, guard);
         let mirror = words.clone().and_then(|words| Mirror::new(Arc::new(words)));
         if let Some(mirror) = mirror {
             open_files::set_mirror(file, &mirror);
@@ -86,6 +82,15 @@ impl LeaseParty for ConnectionLease {
         }
         gap.was_used.then_some(gap.length)
     }
+}
+
+/// Returns what the processes that use a database share; `None` without a queue file.
+pub fn database_words(database: &Path, guard: &Guard) -> Option<DatabaseWords> {
+    if !guard.has_queue() {
+        return None;
+    }
+    let (device, inode) = sys::file_id(&database.metadata().ok()?)?;
+    guard.database_words(device, inode)
 }
 
 /// Counts a lease that has ended. `has_gap`: SQLite's write lock was left to outsiders then.

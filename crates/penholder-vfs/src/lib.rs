@@ -49,7 +49,7 @@ mod vfs;
 mod wal_index;
 
 pub use api::{Api, File, HostApi, IoMethods, Symbol, SystemCall, Vfs};
-pub use connection_lease::ConnectionLease;
+pub use connection_lease::{ConnectionLease, database_words};
 pub use database_file::{DatabaseFile, WalFrames};
 pub use fork::in_background;
 pub use gap::Gap;

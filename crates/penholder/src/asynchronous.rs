@@ -14,11 +14,13 @@ use std::any::Any;
 use std::io;
 use std::panic::{self, AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use penholder_core::fair_queue::Wake;
 use penholder_core::handover::{END_THREADS, Handover, spawn_blocking};
-use penholder_core::{Canceller, Deadline, Status};
+use penholder_core::{Canceller, CommitToken, Deadline, Status};
 use rusqlite::Connection;
 use rusqlite::types::FromSql;
 use serde::de::DeserializeOwned;
@@ -27,6 +29,7 @@ use tokio::task::{AbortHandle, JoinError};
 use tokio::time::timeout;
 
 use crate::attachment::Attachment;
+use crate::commits::Commits;
 use crate::data::{Executed, IntoParams, Query, Row, RowSet, Statement};
 use crate::database::Database;
 use crate::error::{Error, Result};
@@ -36,6 +39,9 @@ use crate::mutex::lock;
 use crate::options::OpenOptions;
 use crate::sqlite::plain_data::{self, Call};
 use crate::write::{CallSite, Session, Transaction};
+
+/// What fails if a task cannot wait for commits.
+const WAIT: &str = "wait for commits";
 
 /// A [`Database`] whose calls are futures: no thread of the runtime ever blocks.
 ///
@@ -501,6 +507,58 @@ impl AsyncDatabase {
         }
     }
 
+    /// Returns the commits from now on; see [`Database::commits`].
+    ///
+    /// ```
+    /// # use penholder::AsyncDatabase;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> penholder::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let db = AsyncDatabase::open(directory.path().join("x.db")).await?;
+    /// # db.execute("CREATE TABLE job(name)", []).await?;
+    /// let mut commits = db.commits().await?;
+    /// db.execute("INSERT INTO job VALUES ('sweep')", []).await?;
+    /// let token = commits.next().await?;
+    /// assert_eq!(token, commits.token());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::commits`].
+    pub async fn commits(&self) -> Result<AsyncCommits> {
+        self.commits_from(Database::commits).await
+    }
+
+    /// Returns the commits after a token was made; see [`Database::commits_since`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::commits`].
+    pub async fn commits_since(&self, token: CommitToken) -> Result<AsyncCommits> {
+        self.commits_from(move |db| db.commits_since(token)).await
+    }
+
+    async fn commits_from(
+        &self,
+        begin: impl FnOnce(&Database) -> Result<Commits> + Send + 'static,
+    ) -> Result<AsyncCommits> {
+        let deadline = self.db.deadline();
+        let permit = self.permit_to_read(deadline).await?;
+        let db = self.db.clone();
+        let commits = run(WAIT, self.db.path(), move || {
+            let _permit = permit;
+            begin(&db)
+        })
+        .await?;
+        Ok(AsyncCommits {
+            db: self.db.clone(),
+            token: commits.token(),
+            commits: Arc::new(Mutex::new(commits)),
+        })
+    }
+
     /// Returns who holds the write lock, who waits, and what happened; see
     /// [`Database::status`].
     ///
@@ -589,6 +647,65 @@ impl AsyncDatabase {
             panic: Arc::default(),
         };
         task.wait().await
+    }
+}
+
+/// The commits to a database, of all processes: [`AsyncDatabase::commits`] returns it. As
+/// [`Commits`], for tasks.
+///
+/// A task that waits keeps one thread for blocking work, which sleeps. If a future of it is dropped, no
+/// commit is lost: the next one begins at the same token.
+#[derive(Debug)]
+pub struct AsyncCommits {
+    db: Database,
+    /// A thread whose future was dropped has it for some milliseconds more.
+    commits: Arc<Mutex<Commits>>,
+    token: CommitToken,
+}
+
+impl AsyncCommits {
+    /// Returns the token of the last commit that was told; see [`Commits::token`].
+    #[must_use]
+    pub fn token(&self) -> CommitToken {
+        self.token
+    }
+
+    /// Waits for the next commit, as long as it takes, and returns its token.
+    ///
+    /// # Errors
+    ///
+    /// As [`Commits::wait`].
+    pub async fn next(&mut self) -> Result<CommitToken> {
+        loop {
+            if let Some(token) = self.wait(Duration::MAX).await? {
+                return Ok(token);
+            }
+        }
+    }
+
+    /// Waits for the next commit, and returns its token; `None` if there was none for so long.
+    ///
+    /// # Errors
+    ///
+    /// As [`Commits::wait`].
+    pub async fn wait(&mut self, timeout: Duration) -> Result<Option<CommitToken>> {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let _cancel = SetOnDrop(Arc::clone(&cancelled));
+        let (commits, token) = (Arc::clone(&self.commits), self.token);
+        let wait =
+            move || lock(&commits).wait_since(token, timeout, || cancelled.load(Ordering::Relaxed));
+        let found = run(WAIT, self.db.path(), wait).await?;
+        self.token = found.unwrap_or(self.token);
+        Ok(found)
+    }
+}
+
+/// Tells a blocking thread that its future was dropped.
+struct SetOnDrop(Arc<AtomicBool>);
+
+impl Drop for SetOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

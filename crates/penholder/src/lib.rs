@@ -153,6 +153,7 @@
 mod asynchronous;
 mod attachment;
 mod attachments;
+mod commits;
 mod creation;
 mod data;
 mod database;
@@ -182,7 +183,8 @@ mod write;
 
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
-pub use asynchronous::AsyncDatabase;
+pub use asynchronous::{AsyncCommits, AsyncDatabase};
+pub use commits::Commits;
 pub use data::{
     ColumnIndex, Executed, IntoParams, Params, Query, Row, RowSet, SliceParam, Value, from_sql,
 };
@@ -190,6 +192,7 @@ pub use database::Database;
 pub use error::{Error, ErrorKind, Result};
 pub use maintenance::{Checkpoint, Migrated};
 pub use options::{ConnectionRole, GroupCommit, GroupLimits, OpenOptions, Synchronous};
+pub use penholder_core::{CommitToken, ParseCommitTokenError};
 pub use penholder_lock as lock;
 pub use rusqlite;
 #[doc(hidden)]

@@ -8,6 +8,6 @@ pub(crate) struct FileChange {
     pub(crate) id: FileId,
     /// In bytes.
     pub(crate) len: u64,
-    /// When the content or the inode was last changed, in nanoseconds since 1970.
+    /// When the content was last changed, in nanoseconds since 1970.
     pub(crate) at: i128,
 }

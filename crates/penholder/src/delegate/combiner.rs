@@ -82,6 +82,7 @@ pub(super) fn combine(context: &DelegateContext<'_>, session: &Session<'_>) -> O
     // An error is ignored here: the same step fails again, and is reported, when the queue runs
     // without combining.
     let connection = delegate.take_connection(write, session.deadline()).ok()?;
+    session.count_commits_of(connection.write_connection());
     let fingerprint = connection.fingerprint();
     let mut requests = guard.requests(fingerprint.0);
     let offered = requests.len();

@@ -283,6 +283,7 @@ impl StagedBackup {
                 return Err(failed(busy_code()));
             }
         }
+        session.count_commit();
         drop(target);
         session.check_files().map_err(Error::after_commit)?;
         penholder_core::failpoint!("restored");

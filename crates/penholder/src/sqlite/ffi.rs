@@ -1,7 +1,7 @@
 #![expect(unsafe_code, reason = "what rusqlite does not wrap")]
 //! What rusqlite does not wrap.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::fs::File;
 use std::io;
@@ -10,7 +10,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use penholder_core::fork_generation;
+use penholder_core::{DatabaseWords, fork_generation};
 use penholder_vfs::{DatabaseFile, RegisterError};
 use rusqlite::hooks::{Action, AuthContext, Authorization};
 use rusqlite::{Connection, Statement, StatementStatus, ffi};
@@ -182,8 +182,22 @@ pub(crate) struct WalCountingConnection {
 #[derive(Debug)]
 struct WalHook {
     frames: AtomicU32,
+    /// Where the commits are counted.
+    words: RefCell<Option<DatabaseWords>>,
     /// Whether the WAL of an attached database is checkpointed.
     checkpoints: bool,
+}
+
+impl WalHook {
+    /// Counts a commit of the main database, which is over, and wakes the processes that wait for it.
+    fn count_commit(&self) {
+        let words = self.words.try_borrow();
+        if let Some(words) = words.ok().as_deref().and_then(Option::as_ref)
+            && words.is_current()
+        {
+            words.note_commit();
+        }
+    }
 }
 
 impl Drop for WalCountingConnection {
@@ -436,6 +450,7 @@ impl WalCountingConnection {
     pub(crate) fn new(connection: Connection, checkpoints: bool) -> Self {
         let hook = Box::new(WalHook {
             frames: AtomicU32::new(0),
+            words: RefCell::new(None),
             checkpoints,
         });
         let target: *const WalHook = &raw const *hook;
@@ -465,6 +480,17 @@ impl WalCountingConnection {
     /// Sets the number to 0, so that the next commit shows whether the hook is still ours.
     pub(crate) fn reset_wal_frames(&self) {
         self.hook.frames.store(0, Ordering::Relaxed);
+    }
+
+    /// Returns whether commits are counted, in words that are those of the database now.
+    pub(crate) fn counts_commits(&self) -> bool {
+        let words = self.hook.words.borrow();
+        words.as_ref().is_some_and(DatabaseWords::is_current)
+    }
+
+    /// Counts commits in these words from now on.
+    pub(crate) fn count_commits_in(&self, words: Option<DatabaseWords>) {
+        self.hook.words.replace(words);
     }
 
     /// Returns whether a commit would fail now because a deferred foreign key is violated.
@@ -585,6 +611,7 @@ unsafe extern "C" fn count_frames(
     if unsafe { CStr::from_ptr(name) } == c"main" {
         let frames = u32::try_from(frames).unwrap_or(0);
         hook.frames.store(frames, Ordering::Relaxed);
+        hook.count_commit();
     } else if hook.checkpoints && frames >= ATTACHED_MAX {
         // SAFETY: SQLite's own hook does the same with what it was passed.
         unsafe { ffi::sqlite3_wal_checkpoint(handle, name) };

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use penholder_core::Deadline;
+use penholder_core::{DatabaseWords, Deadline};
 use penholder_vfs::DatabaseFile;
 use rusqlite::{Connection, ErrorCode};
 
@@ -240,6 +240,13 @@ impl WriteConnection {
     /// Returns whether a commit would fail now because a deferred foreign key is violated.
     pub(crate) fn has_deferred_violation(&self) -> bool {
         self.connection.has_deferred_violation()
+    }
+
+    /// Sees to it that commits are counted, in the words that `find` finds.
+    pub(crate) fn count_commits(&self, find: impl FnOnce() -> Option<DatabaseWords>) {
+        if !self.connection.counts_commits() {
+            self.connection.count_commits_in(find());
+        }
     }
 
     // ---- settings --------------------------------------------------------------

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 #[cfg(feature = "tokio")]
 use penholder_core::Canceller;
 use penholder_core::{Deadline, Guard, LeaseEnd, SqliteAccess};
+use penholder_vfs::database_words;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, ffi};
 
@@ -115,6 +116,7 @@ impl<'a> Session<'a> {
             }
         };
         begin_lease(&context, &connection, &mut turn.guard);
+        count_commits(&context, &connection, &turn.guard);
         let session = Self {
             context,
             deadline,
@@ -534,6 +536,19 @@ impl<'a> Session<'a> {
 
     // ---- the end ---------------------------------------------------------------
 
+    /// Sees to it that the commits of another connection under this lock are counted.
+    pub(crate) fn count_commits_of(&self, other: &WriteConnection) {
+        count_commits(&self.context, other, self.guard());
+    }
+
+    /// Counts a commit of a connection that does not count its own.
+    pub(crate) fn count_commit(&self) {
+        let words = database_words(&self.context.location.path, self.guard());
+        if let Some(words) = words {
+            words.note_commit();
+        }
+    }
+
     /// Notes what another connection wrote under this lock: a checkpoint may be due for it.
     pub(crate) fn note_writes_of(&self, other: &WriteConnection) {
         let due = other.checkpoint_due(|| self.guard().is_awaited());
@@ -624,6 +639,11 @@ fn begin_lease(context: &WriteContext<'_>, connection: &WriteConnection, guard: 
     if guard.may_lease() && (file.is_leased() || file.begin_lease()) {
         guard.begin_lease();
     }
+}
+
+/// Sees to it that the commits of a connection are counted.
+fn count_commits(context: &WriteContext<'_>, connection: &WriteConnection, guard: &Guard) {
+    connection.count_commits(|| database_words(&context.location.path, guard));
 }
 
 fn open_connection(

@@ -300,11 +300,17 @@ pub(crate) fn change_of_path(path: &Path) -> io::Result<Option<FileChange>> {
                 ino: meta.ino(),
             },
             len: meta.len(),
-            at: i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec()),
+            at: written_at(&meta),
         })),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Returns when the content of a file was last changed. That of the inode does not tell: SQLite sets
+/// the owner of the files that it opens, if it runs as root.
+fn written_at(meta: &Metadata) -> i128 {
+    i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec())
 }
 
 /// Returns whether two changes of a file in this directory have different times if a process asks for
@@ -323,7 +329,7 @@ pub(crate) fn tells_changes_apart(directory: &Path) -> bool {
     };
     let change = |round| {
         write_at(&file, b"x", round)?;
-        changed_at(&file)
+        Ok(written_at(&file.metadata()?))
     };
     let times: io::Result<Vec<_>> = (0..=ROUNDS).map(change).collect();
     times.is_ok_and(|times| times.windows(2).all(|pair| pair[0] != pair[1]))
