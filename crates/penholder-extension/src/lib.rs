@@ -4,8 +4,11 @@
 //! | --- | --- |
 //! | `entry` | the entry points that SQLite calls when it loads the library |
 //! | `functions` | the SQL functions |
+//! | `interface`, `failure` | the C interface |
 //! | `routines` | SQLite's table of functions, as an extension gets it |
 
 mod entry;
+mod failure;
 mod functions;
+mod interface;
 mod routines;

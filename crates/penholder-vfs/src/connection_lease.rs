@@ -54,6 +54,13 @@ impl ConnectionLease {
         kept.words = words;
     }
 
+    /// Counts a commit of the connection, for those who wait for one.
+    pub(crate) fn note_commit(&self) {
+        if let Some(words) = &self.lock().words {
+            words.note_commit();
+        }
+    }
+
     fn kept(&self) -> Kept {
         self.lock().clone()
     }

@@ -30,6 +30,7 @@ use crate::locks::{BUSY, Code, Mode, OK, Range};
 use crate::open_files;
 use crate::process_lock::{Asker, Claim, ConnectionId, Entry, ProcessLock};
 use crate::sys;
+use crate::wal_index::Header;
 
 /// How long a transaction that has read waits for the lock, as long as nobody has written.
 const UPGRADE_MAX: Duration = Duration::from_millis(50);
@@ -79,6 +80,8 @@ struct State {
     /// When it was last told to wait, or ended a sleep.
     seen: Option<Instant>,
     explained: Option<Explained>,
+    /// The header of the WAL index when the lock was taken: it changes with a commit.
+    header: Option<Header>,
 }
 
 /// Why a connection waited.
@@ -110,6 +113,7 @@ impl Gate {
                 waits_since: None,
                 seen: None,
                 explained: None,
+                header: None,
             }),
             last_wait: AtomicU64::new(0),
         })
@@ -162,14 +166,20 @@ impl Gate {
         let code = open_files::shm_lock(file, range, mode);
         if code != OK {
             self.set_aside(purpose, may_wait && code & 0xff == BUSY);
+        } else if purpose == WRITE {
+            self.lock_state().header = file.header();
         }
         code
     }
 
     /// `xShmLock`, to unlock.
     pub(crate) fn unlock_index(&self, file: &DatabaseFile, range: Range, mode: Mode) -> Code {
+        let purpose = self.purpose(range, mode).filter(|_| self.is_ours());
+        if purpose == Some(WRITE) && self.lock_state().header != file.header() {
+            self.lease.note_commit();
+        }
         let code = file.unlock(range, mode);
-        if let Some(purpose) = self.purpose(range, mode) {
+        if let Some(purpose) = purpose {
             self.leave(purpose);
         }
         code
@@ -195,7 +205,9 @@ impl Gate {
 
     /// `xUnlock` was called, for this level.
     pub(crate) fn unlocked_file(&self, level: c_int) {
-        if level < LOCK_RESERVED {
+        if level < LOCK_RESERVED && self.uses.load(SeqCst) & FILE != 0 {
+            // Or a transaction that was rolled back: that is not known here.
+            self.lease.note_commit();
             self.leave(FILE);
         }
     }

@@ -16,9 +16,10 @@ use crate::api::{
 };
 use crate::database_file::DatabaseFile;
 use crate::gate::Gate;
+use crate::locker_options::LockerOptions;
 use crate::locks::{Code, Mode, OK, Range};
 use crate::real_file::RealFile;
-use crate::{gate_options, last_error, open_files, sys};
+use crate::{last_error, open_files, sys};
 
 /// What SQLite allocates for a file of ours. The file of the VFS below follows it.
 #[repr(C)]
@@ -136,7 +137,9 @@ pub(crate) unsafe fn add_gate(file: *mut File, name: *const c_char, host: &HostA
     };
     // SAFETY: the name of an open database.
     let parameters = unsafe { host.parameters(name) };
-    match gate_options::locker(&sys::path_of(database.path()), parameters) {
+    let path = sys::path_of(database.path());
+    let options = LockerOptions::of_uri(&path, parameters);
+    match options.and_then(|options| options.locker(&path)) {
         Ok(locker) => {
             shim.gate = Arc::into_raw(Gate::new(&database, locker, *host));
             OK

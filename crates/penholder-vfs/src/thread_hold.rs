@@ -35,6 +35,83 @@ impl LeaseParty for NoParty {
     }
 }
 
+/// A thread that waits for the write lock, in pieces.
+///
+/// | state | leaves by |
+/// | --- | --- |
+/// | has asked, or not yet | [`wait`](Self::wait) → has the lock, gave up at the deadline, or has asked again; its place in the order stays for 10 ms |
+/// | dropped | – : it gives up its place |
+#[derive(Debug)]
+pub struct ThreadWait {
+    generation: u64,
+    deadline: Deadline,
+    lock: Arc<ProcessLock>,
+    asker: Asker,
+}
+
+impl ThreadWait {
+    /// Begins to wait, up to `timeout` from now on.
+    #[must_use]
+    pub fn begin(locker: &Locker, timeout: Duration) -> Self {
+        Self {
+            generation: fork_generation(),
+            deadline: Deadline::after(timeout),
+            lock: ProcessLock::of(locker.lock_file()),
+            asker: Asker {
+                id: ConnectionId::new(),
+                claim: Claim::Thread,
+                locker: Arc::new(locker.clone()),
+                party: Arc::new(NoParty),
+            },
+        }
+    }
+
+    /// Waits for up to `pause`, but at least looks once; `None` if the calling thread has not got
+    /// the lock by then.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Locker::acquire`]; never that the thread has it already.
+    pub fn wait(&mut self, pause: Duration) -> Result<Option<ThreadHold>, LockError> {
+        let pause = Deadline::after(pause);
+        loop {
+            match self.lock.enter(&self.asker, true, |_| false) {
+                Entry::Inside => return Ok(Some(self.hold())),
+                Entry::Failed(error) => return Err(error),
+                Entry::Busy => {}
+            }
+            if self.deadline.is_over() {
+                self.lock.forget(self.asker.id);
+                return Err(self.asker.locker.timeout_error(&self.deadline, 0));
+            }
+            let longest = self.deadline.remaining().min(pause.remaining());
+            if longest.is_zero() {
+                return Ok(None);
+            }
+            self.lock.sleep(&self.asker, longest.min(LOOK), || true);
+        }
+    }
+
+    fn hold(&mut self) -> ThreadHold {
+        let id = std::mem::replace(&mut self.asker.id, ConnectionId::new());
+        ThreadHold {
+            generation: self.generation,
+            id,
+            lock: Arc::clone(&self.lock),
+            is_held: true,
+        }
+    }
+}
+
+impl Drop for ThreadWait {
+    fn drop(&mut self) {
+        // In a forked child the place is the parent's.
+        if self.generation == fork_generation() {
+            self.lock.forget(self.asker.id);
+        }
+    }
+}
+
 impl ThreadHold {
     /// Takes the lock, waiting up to `timeout`.
     ///
@@ -42,33 +119,11 @@ impl ThreadHold {
     ///
     /// Those of [`Locker::acquire`]; never that the thread has it already.
     pub fn acquire(locker: &Locker, timeout: Duration) -> Result<Self, LockError> {
-        let deadline = Deadline::after(timeout);
-        let lock = ProcessLock::of(locker.lock_file());
-        let asker = Asker {
-            id: ConnectionId::new(),
-            claim: Claim::Thread,
-            locker: Arc::new(locker.clone()),
-            party: Arc::new(NoParty),
-        };
+        let mut waiting = ThreadWait::begin(locker, timeout);
         loop {
-            match lock.enter(&asker, true, |_| false) {
-                Entry::Inside => {
-                    return Ok(Self {
-                        generation: fork_generation(),
-                        id: asker.id,
-                        lock,
-                        is_held: true,
-                    });
-                }
-                Entry::Failed(error) => return Err(error),
-                Entry::Busy => {}
+            if let Some(hold) = waiting.wait(Duration::MAX)? {
+                return Ok(hold);
             }
-            let remaining = deadline.remaining();
-            if remaining.is_zero() {
-                lock.forget(asker.id);
-                return Err(locker.timeout_error(&deadline, 0));
-            }
-            lock.sleep(&asker, remaining.min(LOOK), || true);
         }
     }
 

@@ -4,9 +4,13 @@
 #[cfg(all(unix, not(penholder_unsupported)))]
 mod unix;
 #[cfg(all(unix, not(penholder_unsupported)))]
-pub(crate) use unix::{file_id, path_of, watch_forks};
+pub use unix::path_of;
+#[cfg(all(unix, not(penholder_unsupported)))]
+pub(crate) use unix::{file_id, watch_forks};
 
 #[cfg(not(all(unix, not(penholder_unsupported))))]
 mod unsupported;
 #[cfg(not(all(unix, not(penholder_unsupported))))]
-pub(crate) use unsupported::{file_id, path_of, watch_forks};
+pub use unsupported::path_of;
+#[cfg(not(all(unix, not(penholder_unsupported))))]
+pub(crate) use unsupported::{file_id, watch_forks};

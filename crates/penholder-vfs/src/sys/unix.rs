@@ -26,7 +26,8 @@ pub(crate) fn file_id(file: &Metadata) -> Option<(u64, u64)> {
     Some((file.dev(), file.ino()))
 }
 
-/// Returns the path that SQLite passes.
-pub(crate) fn path_of(text: &CStr) -> PathBuf {
+/// Returns a path that SQLite, or a C program, passes.
+#[must_use]
+pub fn path_of(text: &CStr) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(text.to_bytes()))
 }

@@ -17,7 +17,8 @@ pub(crate) fn file_id(_file: &Metadata) -> Option<(u64, u64)> {
     None
 }
 
-/// Returns the path that SQLite passes.
-pub(crate) fn path_of(text: &CStr) -> PathBuf {
+/// Returns a path that SQLite, or a C program, passes.
+#[must_use]
+pub fn path_of(text: &CStr) -> PathBuf {
     PathBuf::from(text.to_string_lossy().into_owned())
 }

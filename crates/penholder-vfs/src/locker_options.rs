@@ -18,60 +18,72 @@ use penholder_core::{
 const PREFIX: &str = "penholder_";
 const KNOWN: &str = "penholder_label, penholder_lock, penholder_policy and penholder_allow_network";
 
-/// The parameters, as they were given.
-#[derive(Debug, Default)]
-struct GateOptions {
-    label: Option<String>,
-    lock_file: Option<PathBuf>,
-    policy: QueuePolicy,
-    allow_network: bool,
+/// What is asked for when the lock of a database is taken.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LockerOptions {
+    /// What the lock is taken for.
+    pub label: Option<String>,
+    /// The lock file, instead of `db.lock` in the directory of the database.
+    pub lock_file: Option<PathBuf>,
+    /// In which order waiting processes are served.
+    pub policy: QueuePolicy,
+    /// Whether the lock file may be on a network file system.
+    pub allow_network: bool,
 }
 
-/// Makes the locker that a connection to this database asks for; `parameters` are all those of its
-/// URI.
-///
-/// # Errors
-///
-/// What failed, where, why, and what to do.
-pub(crate) fn locker<'a>(
-    database: &Path,
-    parameters: impl Iterator<Item = (&'a CStr, &'a CStr)>,
-) -> Result<Locker, String> {
-    let failed = |why: String| format!("open: {}: {why}", shown_path(database));
-    let options = GateOptions::read(parameters).map_err(failed)?;
-    if !options.allow_network {
-        refuse_network(database).map_err(failed)?;
+impl LockerOptions {
+    /// Makes the locker of a database.
+    ///
+    /// # Errors
+    ///
+    /// What failed, where, why, and what to do.
+    pub fn locker(self, database: &Path) -> Result<Locker, String> {
+        let failed = |why: String| format!("open: {}: {why}", shown_path(database));
+        if !self.allow_network {
+            refuse_network(database).map_err(failed)?;
+        }
+        let directory = database.parent().unwrap_or(Path::new("/"));
+        let lock_file = self.lock_file;
+        let lock_file = lock_file.unwrap_or_else(|| directory.join(LOCK_FILE_NAME));
+        if lock_file == database {
+            let why = "it is also the lock file; give the lock another one (penholder_lock=PATH)";
+            return Err(failed(why.to_owned()));
+        }
+        let locker = Locker::at(&lock_file).map_err(|error| failed(error.to_string()))?;
+        Ok(locker.with(|to| {
+            to.model = Some(database.to_owned());
+            to.label = self.label;
+            to.policy = self.policy;
+            to.allow_network_fs = self.allow_network;
+        }))
     }
-    let directory = database.parent().unwrap_or(Path::new("/"));
-    let lock_file = options
-        .lock_file
-        .unwrap_or_else(|| directory.join(LOCK_FILE_NAME));
-    if lock_file == database {
-        let why = "it is also the lock file; give the lock another one (penholder_lock=PATH)";
-        return Err(failed(why.to_owned()));
-    }
-    let locker = Locker::at(&lock_file).map_err(|error| failed(error.to_string()))?;
-    Ok(locker.with(|to| {
-        to.model = Some(database.to_owned());
-        to.label = options.label;
-        to.policy = options.policy;
-        to.allow_network_fs = options.allow_network;
-    }))
-}
 
-impl GateOptions {
-    fn read<'a>(parameters: impl Iterator<Item = (&'a CStr, &'a CStr)>) -> Result<Self, String> {
+    /// Reads the parameters of the URI that this database was opened with.
+    ///
+    /// # Errors
+    ///
+    /// One of them is not known, or its value is not.
+    pub(crate) fn of_uri<'a>(
+        database: &Path,
+        parameters: impl Iterator<Item = (&'a CStr, &'a CStr)>,
+    ) -> Result<Self, String> {
         let mut options = Self::default();
         for (key, value) in parameters {
             let key = key.to_string_lossy();
             if key.starts_with(PREFIX) {
-                options.set(&key, value)?;
+                let set = options.set(&key, value);
+                set.map_err(|why| format!("open: {}: {why}", shown_path(database)))?;
             }
         }
         Ok(options)
     }
 
-    fn set(&mut self, key: &str, value: &CStr) -> Result<(), String> {
+    /// Sets what a parameter says.
+    ///
+    /// # Errors
+    ///
+    /// It is not known, or its value is not.
+    pub fn set(&mut self, key: &str, value: &CStr) -> Result<(), String> {
         let text = value
             .to_str()
             .map_err(|_| format!("{key} is not valid UTF-8; write it as UTF-8"))?;
@@ -130,8 +142,8 @@ fn refuse_network(database: &Path) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    fn read(parameters: &[(&CStr, &CStr)]) -> Result<GateOptions, String> {
-        GateOptions::read(parameters.iter().copied())
+    fn read(parameters: &[(&CStr, &CStr)]) -> Result<LockerOptions, String> {
+        LockerOptions::of_uri(Path::new("/app.db"), parameters.iter().copied())
     }
 
     #[test]
