@@ -48,6 +48,17 @@ pub(crate) enum Acquired {
     },
     /// The wait was cancelled, or ended because its request was settled.
     Cancelled,
+    /// The wait has paused, and keeps its place in the queue.
+    Paused,
+}
+
+/// What ends a wait besides the lock.
+#[derive(Debug, Clone, Copy)]
+struct Limits<'a> {
+    deadline: &'a Deadline,
+    /// When it pauses, if it does.
+    pause: Option<&'a Deadline>,
+    canceller: Option<&'a Canceller>,
 }
 
 /// The lock of one process on one lock file.
@@ -253,6 +264,28 @@ impl Acquirer {
         }
     }
 
+    /// Waits for the lock until the deadline, or until it is cancelled or pauses. In the queue of
+    /// processes, the next wait goes on in the same place.
+    pub(crate) fn wait_in_place(
+        &mut self,
+        options: &LockOptions,
+        deadline: &Deadline,
+        pause: &Deadline,
+        canceller: &Canceller,
+    ) -> Result<Acquired, LockError> {
+        let limits = Limits {
+            deadline,
+            pause: Some(pause),
+            canceller: Some(canceller),
+        };
+        self.wait_with(options, &limits, &mut PendingRequest::new(None))
+    }
+
+    /// Gives up the place in the queue of a wait that has paused.
+    pub(crate) fn leave_place(&mut self) {
+        self.membership.leave_place();
+    }
+
     /// Waits for the lock until the deadline, or until it is cancelled. A request is offered
     /// meanwhile: if it is settled, the wait ends as if it was cancelled. Returns what became
     /// of the request in any case.
@@ -264,7 +297,12 @@ impl Acquirer {
         offer: Option<&Offer<'_>>,
     ) -> (Result<Acquired, LockError>, SettledRequest) {
         let mut pending = PendingRequest::new(offer);
-        let ended = self.wait_with(options, deadline, canceller, &mut pending);
+        let limits = Limits {
+            deadline,
+            pause: None,
+            canceller,
+        };
+        let ended = self.wait_with(options, &limits, &mut pending);
         if let Some(slot) = self.membership.slot() {
             pending.settle(slot);
         }
@@ -274,10 +312,14 @@ impl Acquirer {
     fn wait_with(
         &mut self,
         options: &LockOptions,
-        deadline: &Deadline,
-        canceller: Option<&Canceller>,
+        limits: &Limits<'_>,
         pending: &mut PendingRequest<'_>,
     ) -> Result<Acquired, LockError> {
+        let Limits {
+            deadline,
+            pause: pauses_at,
+            canceller,
+        } = *limits;
         let mut backoff = Backoff::new();
         loop {
             if let Some(hold) = self.try_take(options, true)? {
@@ -293,7 +335,7 @@ impl Acquirer {
             }
             let may_queue = self.file.level(&options.path).is_none();
             if may_queue && self.membership.member(options).is_some() {
-                let ended = self.wait_at_turnstile(options, deadline, canceller, pending)?;
+                let ended = self.wait_at_turnstile(options, limits, pending)?;
                 if let Some(ended) = ended {
                     return Ok(ended);
                 }
@@ -302,7 +344,11 @@ impl Acquirer {
                 }
                 continue;
             }
-            let pause = backoff.pause(remaining);
+            let left = pauses_at.map_or(remaining, Deadline::remaining);
+            if left.is_zero() {
+                return Ok(Acquired::Paused);
+            }
+            let pause = backoff.pause(remaining.min(left));
             match canceller {
                 Some(canceller) => canceller.sleep(pause),
                 None => thread::sleep(pause),
@@ -339,20 +385,24 @@ impl Acquirer {
     fn wait_at_turnstile(
         &mut self,
         options: &LockOptions,
-        deadline: &Deadline,
-        canceller: Option<&Canceller>,
+        limits: &Limits<'_>,
         pending: &mut PendingRequest<'_>,
     ) -> Result<Option<Acquired>, LockError> {
+        let canceller = limits.canceller;
         self.membership.update_label(options);
         let Some((slot, participant)) = self.membership.member(options) else {
             return Ok(None);
         };
         pending.offer_in(slot);
         let begun = clock::monotonic();
-        let remaining = nanos(deadline.remaining());
+        let remaining = nanos(limits.deadline.remaining());
+        let pause = limits
+            .pause
+            .map_or(u64::MAX, |pause| nanos(pause.remaining()));
         let limits = WaitLimits {
             since: begun,
             until: begun.saturating_add(remaining),
+            pauses_at: begun.saturating_add(pause),
             is_cancelled: &|| {
                 canceller.is_some_and(Canceller::is_cancelled) || pending.is_settled(slot)
             },
@@ -387,6 +437,7 @@ impl Acquirer {
                 Some(Acquired::TimedOut { ahead })
             }
             WaitEnd::Cancelled => Some(Acquired::Cancelled),
+            WaitEnd::Paused => Some(Acquired::Paused),
             WaitEnd::Outdated => {
                 self.membership.reset();
                 None

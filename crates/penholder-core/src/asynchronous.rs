@@ -163,7 +163,7 @@ fn wait_on_thread(
             drop(turn);
             Err(timed_out(options, deadline, 0, ahead))
         }
-        Acquired::Cancelled => Err(gone(options)),
+        Acquired::Cancelled | Acquired::Paused => Err(gone(options)),
     }
 }
 

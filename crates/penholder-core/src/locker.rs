@@ -171,6 +171,54 @@ impl Locker {
         }
     }
 
+    /// Takes the lock, waiting until a deadline, but pauses before that, and then returns `None`. A
+    /// process that waits in the queue keeps its place: it is to go on soon, because nobody takes
+    /// the lock for it when its turn comes, or to [give it up](Self::leave_place).
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire).
+    pub fn wait_in_place(
+        &self,
+        deadline: &Deadline,
+        pause: &Deadline,
+        canceller: &Canceller,
+    ) -> Result<Option<Guard>, LockError> {
+        let attachment = self.attachment()?;
+        let waiter = Waiter::of_this_thread(());
+        let joined = attachment.queue.join(&waiter);
+        joined.map_err(|_nested| self.nested_error())?;
+        let acquirer = match attachment.queue.wait(&waiter, pause) {
+            Wake::Granted(acquirer) => acquirer,
+            Wake::TimedOut { .. } | Wake::Finished => return Ok(None),
+        };
+        attachment.note_kept_since(0);
+        let mut turn = Turn::new(attachment, acquirer);
+        let ended = turn
+            .acquirer()
+            .wait_in_place(&self.options, deadline, pause, canceller)?;
+        match ended {
+            Acquired::Held(hold) => Ok(Some(self.guard(turn, hold))),
+            Acquired::Cancelled | Acquired::Paused => Ok(None),
+            Acquired::TimedOut { ahead } => {
+                drop(turn);
+                Err(timed_out(&self.options, deadline, 0, ahead))
+            }
+        }
+    }
+
+    /// Gives up the place in the queue that a wait has kept when it paused, unless another thread
+    /// has the turn.
+    pub fn leave_place(&self) {
+        let Some(attachment) = self.known_attachment() else {
+            return;
+        };
+        if let Ok(Some(mut acquirer)) = attachment.try_take() {
+            acquirer.leave_place();
+            attachment.queue.give(acquirer);
+        }
+    }
+
     fn try_on(
         &self,
         attachment: Arc<Attachment>,
@@ -205,7 +253,7 @@ impl Locker {
             .map_or(Duration::ZERO, |slot| slot.commit_stats().commit_time());
         let lock = match ended {
             Ok(Acquired::Held(hold)) => Ok(Some(self.guard(turn, hold))),
-            Ok(Acquired::Cancelled) => Ok(None),
+            Ok(Acquired::Cancelled | Acquired::Paused) => Ok(None),
             Ok(Acquired::TimedOut { ahead }) => {
                 // Naming the holder may take a while: not at the cost of other threads.
                 drop(turn);

@@ -137,9 +137,16 @@ impl Membership {
     }
 
     /// Gives up the slot of a process that ends its use of the lock.
-    pub(crate) fn leave(&self) {
-        if let Some((slot, participant)) = &self.member {
+    pub(crate) fn leave(&mut self) {
+        if let Some((slot, participant)) = &mut self.member {
             participant.leave(slot);
+        }
+    }
+
+    /// Gives up the place in the queue of a wait that has paused.
+    pub(crate) fn leave_place(&mut self) {
+        if let Some((slot, participant)) = &mut self.member {
+            participant.leave_place(slot);
         }
     }
 }

@@ -17,7 +17,7 @@
 //! | [`garbage_at_any_step`] | any | with random words in the queue file there are still never two inside, and all are served |
 //! | [`fifo_keeps_order`] | none | the participant that is served next after a release came no later than any that waited when that release began |
 //!
-//! In each of them some waiters leave requests, which a holder may execute: it takes them out of the
+//! In each of them some waiters pause, and go on in the same place; some leave requests, which a holder may execute: it takes them out of the
 //! queue, and wakes the next waiter only if that has left none.
 //!
 //! The clock jumps everywhere: by nothing, by less and by more than each bound of the
@@ -630,22 +630,62 @@ impl Plan {
         let left = self.until.map(|most| thread_rng().gen_range(0..=most));
         let has_request = thread_rng().gen_bool(0.3);
         occupant.offer(has_request);
-        let limits = WaitLimits {
-            since: occupant.now(),
-            until: left.map_or(NEVER, |left| occupant.now() + left),
-            is_cancelled: &|| occupant.is_served(),
-            is_outdated: &|| false,
-            has_request,
-        };
-        let ended = participant.wait(occupant, &mut kernel, &limits)?;
+        let until = left.map_or(NEVER, |left| occupant.now() + left);
+        let pieces = thread_rng().gen_range(0..3);
+        let ended = self.wait_in_pieces(occupant, participant, (until, has_request, pieces))?;
         occupant.offer(false);
         match ended {
             WaitEnd::Taken(_) => Ok(true),
             WaitEnd::TimedOut { .. } if self.until.is_some() => Ok(false),
+            // It gave up in between.
+            WaitEnd::Paused if self.until.is_some() => Ok(false),
             // It comes again, as one that has given up.
             WaitEnd::Cancelled if occupant.is_served() => Ok(false),
             otherwise => panic!("waited until {otherwise:?}"),
         }
+    }
+}
+
+impl Plan {
+    /// Waits, and pauses so often before it waits to the end.
+    fn wait_in_pieces(
+        self,
+        occupant: &Occupant,
+        participant: &mut Participant,
+        (until, has_request, pieces): (u64, bool, u32),
+    ) -> Result<WaitEnd, Killed> {
+        let mut kernel = Lock(occupant);
+        for piece in 0..=pieces {
+            let is_last = piece == pieces;
+            let pause = thread_rng().gen_range(0..=nanos(BACK_PAUSE));
+            let limits = WaitLimits {
+                since: occupant.now(),
+                until,
+                pauses_at: if is_last {
+                    NEVER
+                } else {
+                    occupant.now() + pause
+                },
+                is_cancelled: &|| occupant.is_served(),
+                is_outdated: &|| false,
+                has_request,
+            };
+            let ended = participant.wait(occupant, &mut kernel, &limits)?;
+            if ended != WaitEnd::Paused {
+                return Ok(ended);
+            }
+            if self.until.is_some() && thread_rng().gen_bool(0.2) {
+                participant.leave_place(occupant);
+                return Ok(ended);
+            }
+            let begun = participant.begin(occupant);
+            if thread_rng().gen_bool(0.3)
+                && let Some(taken) = participant.try_take(occupant, &mut kernel, begun, true)?
+            {
+                return Ok(WaitEnd::Taken(taken));
+            }
+        }
+        unreachable!("the last piece does not pause")
     }
 }
 

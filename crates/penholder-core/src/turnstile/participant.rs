@@ -37,6 +37,8 @@ pub(crate) enum WaitEnd {
     },
     /// The caller does not want the lock any more.
     Cancelled,
+    /// The caller does something else before it goes on waiting: it keeps its place.
+    Paused,
     /// The others use another memory by now.
     Outdated,
 }
@@ -47,6 +49,8 @@ pub(crate) struct WaitLimits<'a> {
     pub(crate) since: u64,
     /// The deadline on the clock of the memory, in nanoseconds.
     pub(crate) until: u64,
+    /// When the wait pauses, on the same clock.
+    pub(crate) pauses_at: u64,
     pub(crate) is_cancelled: &'a dyn Fn() -> bool,
     /// Whether the others use another memory by now; asked at each longer pause, because
     /// it is a system call.
@@ -100,6 +104,8 @@ fn smoothed(mean: u64, new: u64) -> u64 {
 #[derive(Debug)]
 pub(crate) struct Participant {
     slot: SlotIndex,
+    /// Our entry in the queue, while a wait has paused.
+    place: Option<QueueEntry>,
     /// The word while we hold the lock, for the release.
     held: Option<TurnWord>,
     /// The word as our last release left it, if it kept the lock for us.
@@ -142,6 +148,7 @@ impl Participant {
     pub(crate) fn new(slot: SlotIndex) -> Self {
         Self {
             slot,
+            place: None,
             held: None,
             kept: None,
             taken: Moment::default(),
@@ -205,12 +212,16 @@ impl Participant {
         let is_allowed = if may_barge {
             word.may_be_taken_by(self.slot) || is_empty(memory)
         } else {
-            first(memory).is_none()
+            first(memory).is_none_or(|first| first == self.slot)
         };
         if !is_allowed {
             return Ok(None);
         }
-        self.attempt(memory, kernel, word, now)
+        let taken = self.attempt(memory, kernel, word, now)?;
+        if taken.is_some() && self.place.take().is_some() {
+            self.leave_queue(memory, true);
+        }
+        Ok(taken)
     }
 
     /// Takes the kernel's lock, and then the word if it is still `seen`, or ours to take.
@@ -315,7 +326,7 @@ impl Participant {
 
     // ---- waiting -------------------------------------------------------------
 
-    /// Waits in the queue for the lock.
+    /// Waits in the queue for the lock. A wait that has paused goes on in its place.
     pub(crate) fn wait<K: KernelLock>(
         &mut self,
         memory: &impl Memory,
@@ -323,8 +334,19 @@ impl Participant {
         limits: &WaitLimits<'_>,
     ) -> Result<WaitEnd, K::Error> {
         debug_assert!(self.held.is_none(), "one hold at a time");
-        let entry = self.enter_queue(memory, limits);
+        let entry = match self.place.take() {
+            Some([ticket, since, (until, _)]) => {
+                let entry = [ticket, since, (until, limits.until)];
+                self.restore_entry(memory, entry);
+                entry
+            }
+            None => self.enter_queue(memory, limits),
+        };
         let ended = self.wait_for_turn(memory, kernel, limits, entry);
+        if matches!(ended, Ok(WaitEnd::Paused)) {
+            self.place = Some(entry);
+            return ended;
+        }
         let is_taken = matches!(ended, Ok(WaitEnd::Taken(_)));
         self.leave_queue(memory, is_taken);
         ended
@@ -414,6 +436,9 @@ impl Participant {
             if (limits.is_cancelled)() {
                 return Ok(WaitEnd::Cancelled);
             }
+            if now >= limits.pauses_at {
+                return Ok(WaitEnd::Paused);
+            }
             let is_behind = is_behind(memory, self.slot, now);
             if may_spin && !is_behind {
                 may_spin = false;
@@ -432,7 +457,7 @@ impl Participant {
             if is_due && (limits.is_outdated)() {
                 return Ok(WaitEnd::Outdated);
             }
-            let left = Duration::from_nanos(limits.until - now);
+            let left = Duration::from_nanos(limits.until.min(limits.pauses_at) - now);
             let since = seen
                 .filter(|(same, _)| *same == word)
                 .map_or(now, |(_, at)| at);
@@ -699,8 +724,16 @@ impl Participant {
         unlocked
     }
 
+    /// Gives up the place of a wait that has paused.
+    pub(crate) fn leave_place(&mut self, memory: &impl Memory) {
+        if self.place.take().is_some() {
+            self.leave_queue(memory, false);
+        }
+    }
+
     /// Gives up what the word promises us, because this process leaves.
-    pub(crate) fn leave(&self, memory: &impl Memory) {
+    pub(crate) fn leave(&mut self, memory: &impl Memory) {
+        self.leave_place(memory);
         let word = TurnWord::load(memory);
         if word.owner() == Some(self.slot) {
             pass(memory, word, false, memory.now());
