@@ -264,19 +264,18 @@ impl Acquirer {
         }
     }
 
-    /// Waits for the lock until the deadline, or until it is cancelled or pauses. In the queue of
-    /// processes, the next wait goes on in the same place.
+    /// Waits for the lock until the deadline, or until the pause. In the queue of processes, the next
+    /// wait goes on in the same place.
     pub(crate) fn wait_in_place(
         &mut self,
         options: &LockOptions,
         deadline: &Deadline,
         pause: &Deadline,
-        canceller: &Canceller,
     ) -> Result<Acquired, LockError> {
         let limits = Limits {
             deadline,
             pause: Some(pause),
-            canceller: Some(canceller),
+            canceller: None,
         };
         self.wait_with(options, &limits, &mut PendingRequest::new(None))
     }

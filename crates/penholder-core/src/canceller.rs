@@ -6,7 +6,6 @@
 //! | waker | waits in the queue, and may sleep in its slot | the same, and the waker is used |
 //! | cancelled | leaves | nothing more |
 
-use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,20 +13,10 @@ use crate::queue_file::Waker;
 
 /// Ends the one wait that it is passed to, from another thread: see
 /// [`Locker::acquire_with_request`](crate::Locker::acquire_with_request).
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Canceller {
     state: Mutex<State>,
     cancelled: Condvar,
-    is_over: Option<Box<dyn Fn() -> bool + Send + Sync>>,
-}
-
-impl fmt::Debug for Canceller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = &self.state;
-        f.debug_struct("Canceller")
-            .field("state", state)
-            .finish_non_exhaustive()
-    }
 }
 
 #[derive(Debug, Default)]
@@ -42,16 +31,6 @@ struct State {
 pub(crate) struct Watched<'a>(&'a Canceller);
 
 impl Canceller {
-    /// Makes one that is cancelled as soon as `is_over` says so, which the waiting thread asks
-    /// each time that it wakes up: at least each 300 ms in the queue of processes, but not behind
-    /// another thread of this process.
-    pub fn when(is_over: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        Self {
-            is_over: Some(Box::new(is_over)),
-            ..Self::default()
-        }
-    }
-
     /// Ends the wait: the thread learns of it at once, wherever it sleeps.
     pub fn cancel(&self) {
         let mut state = self.lock();
@@ -65,8 +44,7 @@ impl Canceller {
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
-        let is_cancelled = self.lock().is_cancelled;
-        is_cancelled || self.is_over.as_ref().is_some_and(|is_over| is_over())
+        self.lock().is_cancelled
     }
 
     /// Sleeps, unless it is cancelled.

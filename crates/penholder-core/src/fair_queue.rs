@@ -66,8 +66,8 @@ struct State<S, C> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owner {
     Thread(ThreadId),
-    #[cfg(feature = "tokio")]
-    Task,
+    /// A task, or several threads that share what they own.
+    Unbound,
 }
 
 #[repr(u8)]
@@ -323,6 +323,12 @@ impl<S, C> FairQueue<S, C> {
         self.lock().owner = Some(Owner::this_thread());
     }
 
+    /// Makes no thread the owner of a turn that a thread has: whichever asks now waits. Only the
+    /// owner calls this.
+    pub fn unbind(&self) {
+        self.lock().owner = Some(Owner::Unbound);
+    }
+
     /// Returns how many are in the queue, the owner included if it rejoined.
     pub fn len(&self) -> usize {
         self.lock().queue.len()
@@ -460,7 +466,7 @@ impl<C> Waiter<C> {
         match &self.sleeper {
             Sleeper::Thread(id, _) => Owner::Thread(*id),
             #[cfg(feature = "tokio")]
-            Sleeper::Task(_) => Owner::Task,
+            Sleeper::Task(_) => Owner::Unbound,
         }
     }
 

@@ -189,6 +189,14 @@ impl Guard {
         }
     }
 
+    /// Lets any thread of this process use the hold and release it: none holds the lock already when it
+    /// asks for it.
+    pub fn unbind_from_thread(&self) {
+        if self.turn.is_ours() {
+            self.turn.attachment.queue.unbind();
+        }
+    }
+
     /// Our slot, while we hold the kernel's lock itself.
     fn slot(&self) -> Option<&Slot> {
         if self.hold != Some(Hold::Flock) || !self.turn.is_ours() {

@@ -182,7 +182,6 @@ impl Locker {
         &self,
         deadline: &Deadline,
         pause: &Deadline,
-        canceller: &Canceller,
     ) -> Result<Option<Guard>, LockError> {
         let attachment = self.attachment()?;
         let waiter = Waiter::of_this_thread(());
@@ -196,7 +195,7 @@ impl Locker {
         let mut turn = Turn::new(attachment, acquirer);
         let ended = turn
             .acquirer()
-            .wait_in_place(&self.options, deadline, pause, canceller)?;
+            .wait_in_place(&self.options, deadline, pause)?;
         match ended {
             Acquired::Held(hold) => Ok(Some(self.guard(turn, hold))),
             Acquired::Cancelled | Acquired::Paused => Ok(None),

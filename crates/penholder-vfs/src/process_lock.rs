@@ -23,8 +23,12 @@
 //! SQLite itself does not wait for the lock but is told that it is busy, because it would wait with
 //! a snapshot that gets old. It then calls the busy handler of the connection, which decides for how
 //! long to go on, and mostly sleeps: [`sleep`](ProcessLock::sleep) ends that when the turn has come.
-//! A thread waits in the queue of processes meanwhile; it ends when no connection has waited for
-//! [`IDLE`].
+//! One of those who sleep waits in the queue of processes for all of them, and whoever comes next goes
+//! on in the same place. If nobody has come for [`UNATTENDED`], a thread does, because the busy handler
+//! may sleep by itself, or have given up. It ends when no connection has waited for [`IDLE`].
+//!
+//! A connection that has the lock may take it again for [`TURN`] although others of this process wait,
+//! if it comes back within [`COMING_BACK`].
 
 use std::collections::VecDeque;
 use std::ffi::CStr;
@@ -37,7 +41,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use penholder_core::{Canceller, Deadline, Guard, LeaseParty, LockError, Locker};
+use penholder_core::{Deadline, Guard, LeaseParty, LockError, Locker};
 
 /// For how long a connection that was told to wait keeps its place without being seen: busy
 /// handlers that sleep by themselves come back within this time.
@@ -52,12 +56,18 @@ const LOOK: Duration = Duration::from_micros(500);
 const JOINING: Duration = Duration::from_millis(2);
 /// The longest time for which a thread has to wait before it joins.
 const JOINING_MAX: Duration = Duration::from_millis(100);
+/// For so long one connection goes before others of this process.
+const TURN: Duration = Duration::from_millis(1);
+/// If it does not take the lock again within this time, the others go on.
+const COMING_BACK: Duration = Duration::from_micros(100);
+/// For how long the place in the queue may be left alone.
+const UNATTENDED: Duration = Duration::from_millis(2);
+/// For how long the thread waits there before it looks again.
+const PIECE: Duration = Duration::from_millis(20);
 /// The thread ends after this time without anything to wait for.
 const IDLE: Duration = Duration::from_secs(1);
 /// How long one wait in the queue lasts.
 const WAIT_MAX: Duration = Duration::from_secs(60);
-/// The pause after an error, which the connections get themselves when they ask.
-const FAILED_PAUSE: Duration = Duration::from_millis(10);
 
 /// What names a connection in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,8 +112,10 @@ pub(crate) enum Entry {
 pub(crate) struct ProcessLock {
     lock_file: PathBuf,
     state: Mutex<State>,
-    /// Something changed that a waiting connection or the thread may wait for.
+    /// Something changed that a waiting connection may wait for.
     changed: Condvar,
+    /// The same for the thread.
+    thread: Condvar,
 }
 
 impl fmt::Debug for ProcessLock {
@@ -119,7 +131,31 @@ struct State {
     hold: Option<Hold>,
     /// The first one is served first.
     waiters: VecDeque<Waiter>,
+    turn: Option<Turn>,
     has_thread: bool,
+    /// Whether someone waits in the queue of processes.
+    is_attended: bool,
+    /// Since when nobody does, or until when the one who does is expected to.
+    attended_until: Option<Instant>,
+    /// Whose locker has a place in that queue.
+    place_of: Option<Arc<Locker>>,
+}
+
+/// The connection that goes before others of this process.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    id: ConnectionId,
+    ends: Instant,
+    /// When it last released the lock.
+    left: Option<Instant>,
+}
+
+impl Turn {
+    /// Returns until when the others wait for it.
+    fn lasts_until(&self) -> Instant {
+        self.left
+            .map_or(self.ends, |left| self.ends.min(left + COMING_BACK))
+    }
 }
 
 /// The lock, held by this process.
@@ -312,8 +348,28 @@ impl State {
         });
     }
 
+    /// Whether a connection may try to take the lock: no other one waits, or it is its turn.
+    fn is_turn_of(&self, id: ConnectionId, now: Instant) -> bool {
+        let is_first = self
+            .waiters
+            .front()
+            .is_none_or(|first| first.asker.id == id);
+        let has_turn = |turn: &Turn| turn.id == id && now < turn.ends;
+        !self.is_attended && (is_first || self.turn.as_ref().is_some_and(has_turn))
+    }
+
     fn begin_hold(&mut self, guard: Guard, owner: ConnectionId, now: Instant) {
         debug_assert!(self.hold.is_none(), "one hold at a time");
+        let goes_on = |turn: &Turn| turn.id == owner && now < turn.ends;
+        if !self.turn.as_ref().is_some_and(goes_on) {
+            self.turn = Some(Turn {
+                id: owner,
+                ends: now + TURN,
+                left: None,
+            });
+        }
+        // Any connection that joins may be the last one to leave.
+        guard.unbind_from_thread();
         self.hold = Some(Hold {
             guard,
             begun: now,
@@ -321,6 +377,26 @@ impl State {
             is_leased: false,
             users: Vec::new(),
         });
+    }
+
+    /// Notes that the lock is not used any more. Returns whether others wait whose turn it is now.
+    fn end_use(&mut self, now: Instant) -> bool {
+        if self.waiters.is_empty() {
+            return false;
+        }
+        self.attended_until = Some(now + UNATTENDED);
+        match &mut self.turn {
+            Some(turn) if now < turn.ends => {
+                turn.left = Some(now);
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Returns when the next one who waits is given up.
+    fn next_absent(&self) -> Option<Instant> {
+        self.waiters.iter().map(|waiter| waiter.until).min()
     }
 
     /// Takes the hold out if nobody uses the lock any more.
@@ -386,6 +462,7 @@ impl ProcessLock {
             lock_file: lock_file.to_owned(),
             state: Mutex::default(),
             changed: Condvar::new(),
+            thread: Condvar::new(),
         });
         locks.push(Arc::downgrade(&new));
         new
@@ -417,6 +494,7 @@ impl ProcessLock {
             Ok(false) if may_wait => {
                 let now = Instant::now();
                 state.keep_place(asker, thread, now, now + PLACE);
+                state.attended_until.get_or_insert(now + UNATTENDED);
                 self.start_thread(&mut state);
                 Entry::Busy
             }
@@ -440,14 +518,15 @@ impl ProcessLock {
             }
             return Ok(is_admitted);
         }
-        // The thread waits for those who have a place.
-        if !state.waiters.is_empty() {
+        let now = Instant::now();
+        if !state.is_turn_of(asker.id, now) {
             return Ok(false);
         }
         let Some(guard) = asker.locker.acquire_without_waiting()? else {
             return Ok(false);
         };
-        state.begin_hold(guard, asker.id, Instant::now());
+        state.place_of = None;
+        state.begin_hold(guard, asker.id, now);
         state.admit(asker, thread, None);
         Ok(true)
     }
@@ -472,11 +551,12 @@ impl ProcessLock {
         let Some(hold) = state.end_unused_hold() else {
             return Ok(());
         };
-        let is_awaited = !state.waiters.is_empty();
+        // Those who wait look by themselves when the turn of this connection may be over.
+        let is_over = state.end_use(Instant::now());
         // The release may take a while: it leaves time to programs without penholder.
         drop(state);
         let released = hold.guard.release();
-        if is_awaited {
+        if is_over {
             self.changed.notify_all();
         }
         released
@@ -531,8 +611,7 @@ impl ProcessLock {
                 if now >= until {
                     return true;
                 }
-                let next = admission.and_then(Admission::latest).unwrap_or(until);
-                state = self.wait_for_change(state, next.min(until) - now);
+                state = self.wait_a_while(state, admission, now, until);
                 continue;
             }
             state.admit(asker, thread, Some(Reservation::from(now, false)));
@@ -572,6 +651,26 @@ impl ProcessLock {
         }
     }
 
+    /// Waits for a change, or in the queue of processes, until something may have to be done; at most
+    /// until `until`.
+    fn wait_a_while<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        admission: Option<Admission>,
+        now: Instant,
+        until: Instant,
+    ) -> MutexGuard<'a, State> {
+        let turn = state.turn.filter(|turn| now < turn.ends);
+        let next = match (admission, turn) {
+            (Some(admission), turn) => admission.latest().or(turn.map(|turn| turn.ends)),
+            (None, Some(turn)) if now < turn.lasts_until() => Some(turn.lasts_until()),
+            (None, _) if !state.is_attended => return self.attend(state, until),
+            (None, _) => None,
+        };
+        let next = next.map_or(until, |next| next.min(until));
+        self.wait_for_change(state, next.saturating_duration_since(now))
+    }
+
     fn wait_for_change<'a>(
         &self,
         state: MutexGuard<'a, State>,
@@ -581,13 +680,51 @@ impl ProcessLock {
         waited.map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state)
     }
 
-    // ---- the thread ----------------------------------------------------------------------
+    // ---- the queue of processes ------------------------------------------------------------
 
-    /// Starts the thread that waits in the queue, or has it look again. If the system refuses it,
-    /// the connections try by themselves.
+    /// Waits in the queue of processes until `until` at most, and reserves the lock for the first one
+    /// who waits. The place stays for whoever comes next.
+    fn attend<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        until: Instant,
+    ) -> MutexGuard<'a, State> {
+        let Some(first) = state.waiters.front() else {
+            return state;
+        };
+        let locker = Arc::clone(&first.asker.locker);
+        state.is_attended = true;
+        state.attended_until = Some(until + UNATTENDED);
+        state.place_of = Some(Arc::clone(&locker));
+        drop(state);
+        let pause = Deadline::after(until.saturating_duration_since(Instant::now()));
+        let taken = locker.wait_in_place(&Deadline::after(WAIT_MAX), &pause);
+        let mut state = self.lock();
+        state.is_attended = false;
+        match taken {
+            Ok(Some(guard)) => {
+                state.place_of = None;
+                let unwanted = state.reserve_for_first(guard, Instant::now());
+                if unwanted.is_some() {
+                    drop(state);
+                    drop(unwanted);
+                    state = self.lock();
+                }
+                self.changed.notify_all();
+            }
+            Ok(None) => {}
+            Err(error) if error.is_timeout() => {}
+            // The connections get the error when they try by themselves.
+            Err(_) => state.waiters.clear(),
+        }
+        state
+    }
+
+    /// Starts the thread, or has it look again. If the system refuses it, the connections try by
+    /// themselves.
     fn start_thread(self: &Arc<Self>, state: &mut State) {
         if state.has_thread {
-            self.changed.notify_all();
+            self.thread.notify_one();
             return;
         }
         let lock = Arc::clone(self);
@@ -598,7 +735,8 @@ impl ProcessLock {
         }
     }
 
-    /// Gets the lock for those who wait, in their order, until there has been none for a while.
+    /// Sees to it that nobody is waited for who does not come, until no connection has waited for a
+    /// while.
     fn serve(self: Arc<Self>) {
         let mut idle_since = Instant::now();
         let mut state = self.lock();
@@ -610,64 +748,36 @@ impl ProcessLock {
                 drop(state);
                 absent.end();
                 state = self.lock();
+                self.changed.notify_all();
                 continue;
             }
             state.drop_absent_waiters(now);
-            if !state.waiters.is_empty() || next.is_some() {
+            if state.waiters.is_empty() && !state.is_attended {
+                state.attended_until = None;
+                if let Some(locker) = state.place_of.take() {
+                    locker.leave_place();
+                }
+                if next.is_none() && idle_since.elapsed() > IDLE {
+                    state.has_thread = false;
+                    return;
+                }
+            } else {
                 idle_since = now;
             }
-            if idle_since.elapsed() > IDLE {
-                state.has_thread = false;
-                return;
-            }
-            // While the lock is reserved for one, this thread has to see whether it comes.
-            let first = state.waiters.front().filter(|_| next.is_none());
-            state = match first {
-                Some(first) => {
-                    let locker = Arc::clone(&first.asker.locker);
-                    drop(state);
-                    self.acquire_for_waiters(&locker)
-                }
-                None => self.wait_for_change(state, next.map_or(IDLE, |next| next - now)),
-            };
-        }
-    }
-
-    /// Waits in the queue for the lock, as long as anyone waits for it, and reserves it for the
-    /// first one.
-    fn acquire_for_waiters(self: &Arc<Self>, locker: &Locker) -> MutexGuard<'_, State> {
-        let lock = Arc::downgrade(self);
-        let canceller = Canceller::when(move || {
-            lock.upgrade()
-                .is_none_or(|lock| !lock.has_waiters(Instant::now()))
-        });
-        let deadline = Deadline::after(WAIT_MAX);
-        let waited = locker.acquire_with_request(&deadline, Some(&canceller), None);
-        let mut state = self.lock();
-        match waited.lock {
-            Ok(Some(guard)) => {
-                if let Some(guard) = state.reserve_for_first(guard, Instant::now()) {
-                    drop(state);
-                    drop(guard);
-                    state = self.lock();
-                }
+            let unattended = state.attended_until.filter(|_| state.hold.is_none());
+            if unattended.is_some_and(|at| at <= now) && !state.is_attended {
+                state = self.attend(state, now + PIECE);
+                // Whoever sleeps goes on.
+                state.attended_until = Some(Instant::now() + UNATTENDED);
                 self.changed.notify_all();
-                state
+                continue;
             }
-            Ok(None) => state,
-            Err(error) if error.is_timeout() => state,
-            // The connections get the error when they try by themselves.
-            Err(_) => {
-                state.waiters.clear();
-                self.wait_for_change(state, FAILED_PAUSE)
-            }
+            let next = [next, unattended, state.next_absent()];
+            let next = next.into_iter().flatten().min();
+            let pause = next.map_or(IDLE, |next| next.saturating_duration_since(now));
+            let waited = self.thread.wait_timeout(state, pause);
+            state = waited.map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
         }
-    }
-
-    fn has_waiters(&self, now: Instant) -> bool {
-        let mut state = self.lock();
-        state.drop_absent_waiters(now);
-        !state.waiters.is_empty()
     }
 }
 

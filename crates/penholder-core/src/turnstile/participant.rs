@@ -118,6 +118,8 @@ pub(crate) struct Participant {
     /// Whether the next waiter was woken for the end of this slice.
     woke_next: bool,
     released: Moment,
+    /// Whether the lock was wanted again since.
+    is_wanted: bool,
     /// Whether a process waited when our hold ended.
     was_contended: bool,
     acquisitions: u32,
@@ -157,6 +159,7 @@ impl Participant {
             is_long_slice: false,
             woke_next: false,
             released: Moment::default(),
+            is_wanted: false,
             was_contended: false,
             acquisitions: 0,
             came_back: false,
@@ -207,7 +210,10 @@ impl Participant {
         may_barge: bool,
     ) -> Result<Option<Taken>, K::Error> {
         debug_assert!(self.held.is_none(), "one hold at a time");
-        self.note_gap(now);
+        // A wait asks again and again, but wants it only once.
+        if !mem::replace(&mut self.is_wanted, true) {
+            self.note_gap(now);
+        }
         let word = TurnWord::load(memory);
         let is_allowed = if may_barge {
             word.may_be_taken_by(self.slot) || is_empty(memory)
@@ -646,6 +652,7 @@ impl Participant {
     /// Notes that a hold ends. Returns how long it was, in nanoseconds, and whether that
     /// is exact.
     pub(crate) fn end_hold(&mut self, memory: &impl Memory) -> (u64, bool) {
+        self.is_wanted = false;
         self.was_contended = !is_empty(memory);
         self.calm = if self.was_contended {
             0
