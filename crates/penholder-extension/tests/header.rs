@@ -13,7 +13,7 @@ fn the_header_is_that_of_the_source() {
     let sources = ["failure.rs", "interface.rs"].map(|file| crate_.join("src").join(file));
     let builder = sources.iter().fold(
         cbindgen::Builder::new().with_config(config),
-        |builder, source| builder.with_src(source),
+        cbindgen::Builder::with_src,
     );
     let mut made = Vec::new();
     builder.generate().unwrap().write(&mut made);
