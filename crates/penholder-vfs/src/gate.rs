@@ -36,10 +36,6 @@ use crate::wal_index::Header;
 const UPGRADE_MAX: Duration = Duration::from_millis(50);
 /// How often it looks whether someone has.
 const UPGRADE_LOOK: Duration = Duration::from_millis(1);
-/// From this time on, a connection that waits finds out who has the lock, in case that it gives up.
-const EXPLAINED_AFTER: Duration = Duration::from_millis(150);
-/// How often.
-const EXPLAIN_PAUSE: Duration = Duration::from_millis(250);
 /// One that comes back after a longer time waits for something else: it had given up.
 const NEW_WAIT: Duration = Duration::from_millis(250);
 
@@ -75,20 +71,14 @@ pub struct Gate {
 #[derive(Debug)]
 struct State {
     locker: Arc<Locker>,
-    /// Since when it waits.
+    /// Since when it waits, or has waited until it gave up.
     waits_since: Option<Instant>,
     /// When it was last told to wait, or ended a sleep.
     seen: Option<Instant>,
-    explained: Option<Explained>,
+    /// Why it last gave up, as far as it has been asked.
+    last_timeout: Option<String>,
     /// The header of the WAL index when the lock was taken: it changes with a commit.
     header: Option<Header>,
-}
-
-/// Why a connection waited.
-#[derive(Debug)]
-struct Explained {
-    at: Instant,
-    text: String,
 }
 
 impl Gate {
@@ -112,7 +102,7 @@ impl Gate {
                 locker: Arc::new(locker),
                 waits_since: None,
                 seen: None,
-                explained: None,
+                last_timeout: None,
                 header: None,
             }),
             last_wait: AtomicU64::new(0),
@@ -166,7 +156,10 @@ impl Gate {
         let code = open_files::shm_lock(file, range, mode);
         if code != OK {
             self.set_aside(purpose, may_wait && code & 0xff == BUSY);
-        } else if purpose == WRITE {
+            return code;
+        }
+        self.note_inside();
+        if purpose == WRITE {
             self.lock_state().header = file.header();
         }
         code
@@ -197,7 +190,9 @@ impl Gate {
             Err(code) => return code,
         }
         let code = file.lock_file(level);
-        if code != OK {
+        if code == OK {
+            self.note_inside();
+        } else {
             self.set_aside(FILE, may_wait && code & 0xff == BUSY);
         }
         code
@@ -253,7 +248,7 @@ impl Gate {
         if self.uses.load(SeqCst) == 0 {
             let begin_lease = |guard: &mut Guard| self.begin_lease(guard);
             match self.lock.enter(&self.asker(), may_wait, begin_lease) {
-                Entry::Inside => self.note_inside(),
+                Entry::Inside => {}
                 Entry::Busy => {
                     self.note_busy(may_wait);
                     return Ok(false);
@@ -344,14 +339,15 @@ impl Gate {
     }
 
     fn note_inside(&self) {
-        let since = self.lock_state().waits_since.take();
-        let waited = since.map_or(0, |since| since.elapsed().as_micros());
+        let mut state = self.lock_state();
+        state.end_former_wait(Instant::now());
+        let waited = state.waits_since.take();
+        let waited = waited.map_or(0, |since| since.elapsed().as_micros());
         let waited = u64::try_from(waited).unwrap_or(u64::MAX);
         self.last_wait.store(waited, Relaxed);
     }
 
-    /// Notes that SQLite was told to wait, and now and then why: the connection may give up, and
-    /// nobody says so.
+    /// Notes that SQLite was told to wait. The connection may give up, and nobody says so.
     fn note_busy(self: &Arc<Self>, may_wait: bool) {
         // A thread that ends has no thread-locals any more.
         let waiting = if may_wait {
@@ -362,22 +358,9 @@ impl Gate {
         let _ = WAITING.try_with(|gate| *gate.borrow_mut() = waiting);
         let now = Instant::now();
         let mut state = self.lock_state();
-        let is_new = state.seen.is_none_or(|seen| now - seen > NEW_WAIT);
+        state.end_former_wait(now);
         state.seen = Some(now);
-        if is_new {
-            state.waits_since = None;
-        }
-        let since = *state.waits_since.get_or_insert(now);
-        let is_known = |explained: &Explained| now - explained.at < EXPLAIN_PAUSE;
-        let waited = now - since;
-        if waited < EXPLAINED_AFTER || state.explained.as_ref().is_some_and(is_known) {
-            return;
-        }
-        let error = state.locker.timeout_error(&Deadline::after(waited), 0);
-        state.explained = Some(Explained {
-            at: now,
-            text: error.to_string(),
-        });
+        state.waits_since.get_or_insert(now);
     }
 
     fn fail(&self, error: &LockError) -> Code {
@@ -400,13 +383,14 @@ impl Gate {
     }
 
     /// Returns why the connection last gave up waiting: the text of the error that the library of
-    /// penholder returns for it. `None` if it has not.
+    /// penholder returns for it, with who has the lock now. `None` if it has not, or got the lock since
+    /// and was not asked in between.
     pub fn explanation(&self) -> Option<String> {
-        let state = self.lock_state();
-        state
-            .explained
-            .as_ref()
-            .map(|explained| explained.text.clone())
+        let mut state = self.lock_state();
+        if let (Some(since), Some(seen)) = (state.waits_since, state.seen) {
+            state.last_timeout = Some(state.timeout_text(seen - since));
+        }
+        state.last_timeout.clone()
     }
 
     /// Says what the lock is taken for, from the next time on.
@@ -414,6 +398,23 @@ impl Gate {
         let mut state = self.lock_state();
         let locker = Locker::clone(&state.locker).with(|options| options.label = label);
         state.locker = Arc::new(locker);
+    }
+}
+
+impl State {
+    /// If the connection has not been seen for a while, it had given up the wait before.
+    fn end_former_wait(&mut self, now: Instant) {
+        if self.seen.is_some_and(|seen| now - seen <= NEW_WAIT) {
+            return;
+        }
+        self.waits_since = None;
+    }
+
+    /// Returns the text of the error for a connection that has waited for so long.
+    fn timeout_text(&self, waited: Duration) -> String {
+        let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        let deadline = Deadline::after(Duration::from_millis(waited));
+        self.locker.timeout_error(&deadline, 0).to_string()
     }
 }
 
