@@ -14,6 +14,7 @@
 //! | `plain_sqlite` | SQLite without the write lock (feature `database`) |
 //! | `recorder` | what `tracing` and `metrics` were told (feature `database`) |
 //! | `lease_fixture` | connections with a lease, and a plain one in another process (feature `lease`) |
+//! | `extension_fixture` | the loadable extension, built (feature `extension`) |
 //! | `command_fixture` | a directory with a database and the command (feature `command`) |
 //! | `terminal` | a command on a pseudo-terminal (feature `command`) |
 //! | `snapshot` | texts compared with their approved versions (feature `command`) |
@@ -35,6 +36,8 @@
 pub mod command_fixture;
 #[cfg(feature = "database")]
 pub mod database_fixture;
+#[cfg(feature = "extension")]
+pub mod extension_fixture;
 pub mod file_size_limit;
 #[cfg(feature = "lease")]
 pub mod lease_fixture;
