@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use encoding_rs::Encoding;
 use penholder::lock::{EventKind, WriteLocker};
-use penholder::{OpenOptions, Synchronous};
+use penholder::{CommitToken, OpenOptions, Synchronous};
 use penholder_core::shown_path;
 
 use crate::failure::{FAILED, Failure, USAGE, say};
@@ -48,6 +48,7 @@ Examples:
   penholder top app.db                         the same, live
   penholder doctor app.db                      what is wrong, and what to do?
   penholder run app.db ./nightly-import        hold the pen while a program runs
+  penholder wait app.db --exec ./work          run a program after each commit
 
 Exit codes:
   0    success
@@ -56,7 +57,8 @@ Exit codes:
   3    import: stopped halfway; the message says how to continue
        doctor: the worst finding is a warning
   4    doctor: the worst finding is an error
-  75   the write lock, or SQLite's own lock, was not free in time
+  75   the write lock, or SQLite's own lock, was not free in time; wait: there
+       was no commit in time
   128+N  signal N ended it: 130 after Ctrl-C, 143 after kill
   run exits with the code of its command, with 126 if it cannot be started, with
   127 if it is not found, and with 128+N if signal N ended it";
@@ -89,6 +91,8 @@ pub(crate) enum Command {
     Top(Top),
     /// Hold the write lock while a command runs
     Run(Run),
+    /// Wait until a process has committed to the database, and print a token
+    Wait(Wait),
     /// Move the WAL into the database and truncate it
     Checkpoint(Maintain),
     /// Copy the database in its current state; others may write meanwhile
@@ -708,6 +712,48 @@ pub(crate) struct Run {
     )]
     pub(crate) command: Vec<OsString>,
 }
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = WAIT_HELP)]
+pub(crate) struct Wait {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Wait for a commit after this token was printed; at once, if there was one, or if
+    /// that cannot be told
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) since: Option<CommitToken>,
+    /// Print the token of this moment, and do not wait
+    #[arg(long, conflicts_with_all = ["since", "timeout", "exec"])]
+    pub(crate) now: bool,
+    /// How long to wait, with --exec for each commit, for example 500ms, 10s, 1.5m; a
+    /// plain number means seconds [default: without end]
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
+    pub(crate) timeout: Option<Duration>,
+    /// Run this command line with the shell after each commit, until it fails; the
+    /// token is in `PENHOLDER_COMMIT`
+    #[arg(long, value_name = "LINE")]
+    pub(crate) exec: Option<OsString>,
+    /// Say nothing if there was no commit in time
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+const WAIT_HELP: &str = "\
+A commit of a program that uses penholder ends the wait at once, one of any other
+program within 50 ms. Several commits may end it once, and it may end without a
+commit, after a checkpoint that truncates the WAL, for example. So look into the
+database for what is new.
+
+With --exec, a commit while the command line runs is not missed: it runs again.
+Ctrl-C lets it finish; a second one does not wait for that.
+
+It needs write permission on the queue file (db.lockq), as a writer does.
+
+Exit codes:
+  0    there was a commit
+  75   there was none in time
+  130  interrupted (143: terminated)
+  with --exec: that of the command line, as soon as that fails";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Maintain {

@@ -22,7 +22,7 @@ use crate::sys::signal::{self, ENDS, SignalFlags, SignalThread};
 pub(crate) const RAISE_LIMIT: &str =
     "end some processes, or raise the limit (`ulimit -u`, or that of the container)";
 
-/// What a second signal means: whether the work was committed is not known.
+/// What a second signal means as a rule: whether the work was committed is not known.
 const CUT_OFF: &str = " while it wrote: see what was written before you go on";
 
 /// The signals that ask this command to end.
@@ -45,6 +45,8 @@ struct State {
     subject: String,
     /// What follows from it.
     outcome: String,
+    /// What follows if it comes while the command works; `None` for [`CUT_OFF`].
+    cut_off: Option<&'static str>,
     is_working: bool,
     noted: Option<i32>,
     clean_up: Vec<Box<dyn Fn() + Send>>,
@@ -86,6 +88,11 @@ impl Interruption {
     /// Says in the message what an interruption from now on means: `: nothing was written`.
     pub(crate) fn set_outcome(&self, outcome: impl Into<String>) {
         self.lock().outcome = outcome.into();
+    }
+
+    /// Says in the message what a second signal means, if the work is not a write.
+    pub(crate) fn set_cut_off(&self, cut_off: &'static str) {
+        self.lock().cut_off = Some(cut_off);
     }
 
     /// Runs `clean_up` before a signal ends the command.
@@ -167,7 +174,7 @@ impl State {
         }
         self.clean_up.iter().for_each(|clean_up| clean_up());
         let outcome = match self.is_working {
-            true => CUT_OFF,
+            true => self.cut_off.unwrap_or(CUT_OFF),
             false => &self.outcome,
         };
         // A pipe that is full and not read must not keep the process alive.

@@ -36,6 +36,7 @@ mod sys;
 mod table_printer;
 mod text;
 mod top;
+mod wait;
 
 use std::process::{self, ExitCode};
 
@@ -106,6 +107,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::History(args) => history::run(&args),
         Command::Top(args) => top::run(&args, &interruption),
         Command::Run(args) => run::run(&args, &interruption),
+        Command::Wait(args) => wait::run(&args, &interruption),
         Command::Checkpoint(args) => maintain::checkpoint(&args),
         Command::Backup(args) => maintain::backup(&args, &interruption),
         Command::Restore(args) => maintain::restore(&args, &interruption),
@@ -132,6 +134,7 @@ fn subject(command: &Command) -> String {
         Command::History(args) => ("history", &args.target),
         Command::Top(args) => ("top", &args.target),
         Command::Run(args) => ("run", &args.target),
+        Command::Wait(args) => ("wait", &args.target),
         Command::Checkpoint(args) => ("checkpoint", &args.target),
         Command::Backup(args) => ("backup", &args.target),
         Command::Restore(args) => ("restore", &args.target),
