@@ -10,4 +10,5 @@ pub(crate) mod readers;
 pub(crate) mod scale;
 pub(crate) mod threads;
 pub(crate) mod waiting;
+pub(crate) mod wake;
 pub(crate) mod watching;

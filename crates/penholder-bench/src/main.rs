@@ -48,6 +48,7 @@ mod text;
 mod trial;
 mod turns;
 mod waits;
+mod wake_process;
 mod window;
 mod word;
 mod worker;
@@ -59,7 +60,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use benchmark::{
-    compare, execute, handoff, import, lock, outsider, readers, scale, threads, waiting, watching,
+    compare, execute, handoff, import, lock, outsider, readers, scale, threads, waiting, wake,
+    watching,
 };
 
 /// Benchmarks that compare penholder with its peers
@@ -93,6 +95,11 @@ enum Command {
     Import(import::Args),
     /// Measure the CPU time that `penholder top` uses while processes write
     Watching(watching::Args),
+    /// Measure how soon processes learn of a commit, and what that costs the writer
+    Wake(wake::Args),
+    /// A process that a benchmark starts
+    #[command(hide = true)]
+    WakeProcess(wake_process::Args),
     /// A process that a benchmark starts
     #[command(hide = true)]
     LockProcess(lock_process::Args),
@@ -117,6 +124,8 @@ fn main() -> ExitCode {
         Command::Waiting(args) => waiting::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Watching(args) => watching::run(&args),
+        Command::Wake(args) => wake::run(&args),
+        Command::WakeProcess(args) => wake_process::run(&args),
         Command::LockProcess(args) => lock_process::run(&args),
         Command::Worker(args) => worker::run(&args),
         Command::FixedRate(args) => fixed_rate::run(&args),

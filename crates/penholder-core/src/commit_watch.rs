@@ -13,7 +13,8 @@ use crate::queue_file::{DatabaseWords, NoHead, QueueFileFault, QueueFileHead, Se
 use crate::sys::clock;
 use crate::time::nanos;
 
-/// How often a watcher looks at the files, of the database and the queue.
+/// How often a watcher looks at the files, of the database and the queue. All look at the same moments,
+/// so that a processor that sleeps wakes up for all of them at once: a hundred take half of the time.
 const LOOK: Duration = Duration::from_millis(30);
 /// A change of the files that is not counted for this long is a commit of a program without penholder:
 /// one that uses it writes them, and then counts.
@@ -55,8 +56,9 @@ pub struct CommitWatch {
     words: Option<DatabaseWords>,
     /// In which period this watcher was last added to the words.
     added: Option<u32>,
-    /// When the files were last looked at, and when a commit was last told: monotonic clock.
-    looked_at: Option<u64>,
+    /// In which interval of [`LOOK`] the files were last looked at.
+    looked_in: Option<u64>,
+    /// When a commit was last told: monotonic clock, nanoseconds.
     told_at: Option<u64>,
     /// How the database's files looked when there was no queue file.
     without_words: Option<FilesLook>,
@@ -79,7 +81,7 @@ impl CommitWatch {
             head: None,
             words: None,
             added: None,
-            looked_at: None,
+            looked_in: None,
             told_at: None,
             without_words: None,
         };
@@ -154,9 +156,8 @@ impl CommitWatch {
 
     /// Sleeps until a commit is counted, or it is time to look again. There was none since the token.
     fn sleep(&self, token: CommitToken, deadline: &Deadline) {
-        let passed = self.looked_at.map_or(0, since);
-        let longest = LOOK.saturating_sub(Duration::from_nanos(passed));
-        let longest = longest.min(deadline.remaining());
+        let passed = Duration::from_nanos(clock::monotonic() % nanos(LOOK));
+        let longest = (LOOK - passed).min(deadline.remaining());
         match &self.words {
             Some(words) => words.sleep(token.count(), longest),
             None => thread::sleep(longest),
@@ -265,11 +266,11 @@ impl CommitWatch {
     /// those that the other processes use. Returns whether it has looked.
     fn find_words(&mut self) -> Result<bool, LockError> {
         let is_current = self.words.as_ref().is_some_and(DatabaseWords::is_current);
-        let is_recent = self.looked_at.is_some_and(|at| since(at) < nanos(LOOK));
-        if is_current && is_recent {
+        let turn = clock::monotonic() / nanos(LOOK);
+        if is_current && self.looked_in == Some(turn) {
             return Ok(false);
         }
-        self.looked_at = Some(clock::monotonic());
+        self.looked_in = Some(turn);
         let id = self.files.id().map_err(|e| self.cannot_look(e))?;
         if !self.head.as_ref().is_some_and(QueueFileHead::is_current) {
             self.words = None;
