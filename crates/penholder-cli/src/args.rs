@@ -739,13 +739,13 @@ pub(crate) struct Wait {
 }
 
 const WAIT_HELP: &str = "\
-A commit of a program that uses penholder ends the wait at once, one of any other
-program within 50 ms. Several commits may end it once, and it may end without a
-commit, after a checkpoint that truncates the WAL, for example. So look into the
-database for what is new.
+A commit through penholder ends the wait at once, one of any other program
+within 50 ms. Several commits may end it once, and it may end without a commit,
+for example after a checkpoint that truncates the WAL. So look into the database
+for what is new.
 
-With --exec, a commit while the command line runs is not missed: it runs again.
-Ctrl-C lets it finish; a second one does not wait for that.
+With --exec, a commit while the command line runs makes it run again. Ctrl-C
+lets it finish; a second one does not wait for that.
 
 It needs write permission on the queue file (db.lockq), as a writer does.
 

@@ -20,9 +20,7 @@ const COMMIT: &str = "PENHOLDER_COMMIT";
 const CUT_OFF: &str = ": the command that it had started runs on";
 
 pub(crate) fn run(args: &Wait, interruption: &Interruption) -> Result<ExitCode, Failure> {
-    if !args.target.db.exists() {
-        return Err(args.target.missing("wait", "check the name"));
-    }
+    args.target.existing_locker("wait")?;
     let db = args
         .target
         .options()

@@ -15,7 +15,7 @@ use penholder_testkit::wait;
 const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
 /// Every command that takes a database, with its other arguments.
-const COMMANDS: [(&str, &[&str]); 13] = [
+const COMMANDS: [(&str, &[&str]); 14] = [
     ("stress", &["--processes", "2", "--writes", "2"]),
     ("exec", &["SELECT 1"]),
     ("query", &["SELECT 1"]),
@@ -25,6 +25,7 @@ const COMMANDS: [(&str, &[&str]); 13] = [
     ("history", &[]),
     ("top", &["--once", "--interval", "50ms"]),
     ("run", &["--", "echo", "ran"]),
+    ("wait", &["--now"]),
     ("checkpoint", &[]),
     ("backup", &["copy.db"]),
     ("restore", &["copy.db"]),

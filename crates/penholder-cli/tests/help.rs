@@ -12,7 +12,7 @@ const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 const SNAPSHOTS: Snapshots =
     Snapshots::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshots"));
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "stress",
     "exec",
     "query",
@@ -22,6 +22,7 @@ const COMMANDS: [&str; 14] = [
     "history",
     "top",
     "run",
+    "wait",
     "checkpoint",
     "backup",
     "restore",

@@ -111,6 +111,7 @@ fn every_command_that_succeeds_prints_harmless_text() {
             ("restore", vec![&copy]),
             ("vacuum", vec![]),
             ("run", vec!["--label", text, "--", "true"]),
+            ("wait", vec!["--now"]),
             (
                 "stress",
                 vec!["--force", "--processes", "2", "--writes", "2"],

@@ -71,6 +71,7 @@ fn every_command_works_with_names_that_are_not_utf_8() {
         &["restore", "new.db", "copy.db"],
         &["restore", "odd.db", "copy.db"],
         &["vacuum", "odd.db"],
+        &["wait", "odd.db", "--now"],
         &["checkpoint", "odd.db"],
         &[
             "stress",
