@@ -504,6 +504,26 @@ mod tests {
         wait(&mut watch, token);
     }
 
+    /// Two changes between two ticks of the clock have the same time on many kernels, so the second one
+    /// does not show.
+    #[test]
+    fn a_change_that_does_not_show_ends_it_too() {
+        let fixture = Fixture::new();
+        let mut watch = fixture.watch();
+        watch.files.forget_fine_times();
+        let wal = fs::File::options()
+            .write(true)
+            .open(fixture.path("app.db-wal"))
+            .unwrap();
+        let now = std::time::SystemTime::now() + Duration::from_millis(20);
+        wal.set_modified(now).unwrap();
+        let token = watch.token().unwrap();
+        fs::write(fixture.path("app.db-wal"), "FRAMES").unwrap();
+        wal.set_modified(now).unwrap();
+        let token = wait(&mut watch, token);
+        assert_quiet(&mut watch, token);
+    }
+
     #[test]
     fn a_new_queue_file_ends_it_with_a_token_of_another_epoch() {
         let fixture = Fixture::new();

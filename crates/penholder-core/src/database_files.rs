@@ -57,6 +57,12 @@ impl DatabaseFiles {
         }
     }
 
+    /// As on a kernel where two changes may have the same time.
+    #[cfg(test)]
+    pub(crate) fn forget_fine_times(&mut self) {
+        self.tells_apart = false;
+    }
+
     pub(crate) fn database(&self) -> &Path {
         &self.database
     }
@@ -101,4 +107,70 @@ fn with(hash: u64, change: &Option<FileChange>) -> u64 {
     [id.dev, id.ino, *len, at]
         .into_iter()
         .fold(mix(hash), |hash, word| mix(hash ^ word))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    fn files() -> (tempfile::TempDir, DatabaseFiles) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.db");
+        fs::write(&path, "content").unwrap();
+        let files = DatabaseFiles::new(&path);
+        (directory, files)
+    }
+
+    fn set_time(path: &Path, time: SystemTime) {
+        let file = File::options().write(true).open(path).unwrap();
+        file.set_modified(time).unwrap();
+    }
+
+    #[test]
+    fn a_look_is_settled_if_a_later_change_has_another_time() {
+        let (_directory, mut files) = files();
+        files.forget_fine_times();
+        let now = SystemTime::now();
+        let second = |ago| {
+            let whole = now
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap()
+                .as_secs();
+            SystemTime::UNIX_EPOCH + Duration::from_secs(whole - ago)
+        };
+        let tick = Duration::from_millis(50);
+        for (time, is_settled) in [
+            (now + tick, false),
+            (now - tick, true),
+            // As on a file system that keeps whole seconds.
+            (second(1), false),
+            (second(10), true),
+        ] {
+            set_time(files.database(), time);
+            assert_eq!(files.look().unwrap().is_settled, is_settled, "{time:?}");
+        }
+    }
+
+    #[test]
+    fn a_change_shows_in_each_file_that_counts() {
+        let (_directory, files) = files();
+        let look = || files.look().unwrap().hash;
+        let mut seen = vec![look()];
+        for (file, content) in [
+            (&files.database, "other content"),
+            (&files.journal, "pages"),
+            (&files.wal, "frames"),
+            (&files.wal, "more frames"),
+        ] {
+            fs::write(file, content).unwrap();
+            assert!(!seen.contains(&look()), "{file:?}");
+            seen.push(look());
+        }
+        let with_wal = look();
+        fs::write(&files.database, "checkpoint").unwrap();
+        assert_eq!(look(), with_wal);
+    }
 }

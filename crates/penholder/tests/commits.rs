@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use penholder::lock::LOCK_FILE_NAME;
-use penholder::{CommitToken, Commits, Database};
+use penholder::{AsyncDatabase, CommitToken, Commits, Database};
 use penholder_testkit::database_fixture::{DatabaseFixture, insert, open, with_suffix};
 use penholder_testkit::peer::{self, Peer};
 use penholder_testkit::{database_fixture, plain_sqlite, wait};
@@ -161,6 +161,30 @@ fn each_way_to_commit_is_counted_once() {
 fn count_of(token: CommitToken) -> u64 {
     let text = token.to_string();
     text.split_once(':').unwrap().1.parse().unwrap()
+}
+
+#[test]
+fn writes_that_share_a_commit_are_counted_with_it() {
+    const THREADS: usize = 8;
+    const WRITES: usize = 100;
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    let mut commits = db.commits().unwrap();
+    settle(&mut commits);
+    let before = count_of(commits.token());
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| (0..WRITES).for_each(|_| insert(&db, "a").unwrap()));
+        }
+    });
+    settle(&mut commits);
+    let counted = count_of(commits.token()) - before;
+    assert!(
+        (1..=(THREADS * WRITES) as u64).contains(&counted),
+        "{counted}"
+    );
+    let rows = database_fixture::count_entries(&db);
+    assert_eq!(rows, i64::try_from(THREADS * WRITES).unwrap());
 }
 
 #[test]
@@ -368,6 +392,70 @@ fn killed_watchers_cost_the_writers_nothing_for_long() {
         insert(&db, "b").unwrap();
         watchers_word(&fixture) == 0
     });
+}
+
+// ---- tasks -----------------------------------------------------------------------
+
+/// One thread runs all tasks: it would hang if a wait blocked it.
+fn on_one_thread(work: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    runtime.block_on(work);
+}
+
+#[test]
+fn a_task_waits_while_others_run() {
+    let fixture = DatabaseFixture::new();
+    drop(fixture.database());
+    let path = fixture.path();
+    on_one_thread(async move {
+        let db = AsyncDatabase::from(open(&path));
+        let mut commits = db.commits().await.unwrap();
+        let before = commits.token();
+        assert_eq!(commits.wait(QUIET).await.unwrap(), None);
+        let writer = db.clone();
+        let wrote = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let sql = "INSERT INTO entry VALUES (1)";
+            writer.execute(sql, ()).await.unwrap();
+        });
+        let token = commits.next().await.unwrap();
+        wrote.await.unwrap();
+        assert_ne!(token, before);
+        assert_eq!(commits.token(), token);
+        let mut later = db.commits_since(before).await.unwrap();
+        later.next().await.unwrap();
+    });
+}
+
+#[test]
+fn a_wait_that_is_dropped_misses_nothing() {
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    let path = fixture.path();
+    let ((), took) = wait::timed(|| {
+        on_one_thread(async move {
+            let tasks = AsyncDatabase::from(open(&path));
+            let mut commits = tasks.commits().await.unwrap();
+            for _ in 0..10 {
+                let pause = Duration::from_millis(3);
+                let waited = tokio::time::timeout(pause, commits.next()).await;
+                waited.unwrap_err();
+                let waiting = tokio::time::timeout(wait::LIMIT, commits.next());
+                let writer = db.clone();
+                thread::spawn(move || insert(&writer, "a").unwrap());
+                waiting.await.unwrap().unwrap();
+                while commits.wait(QUIET).await.unwrap().is_some() {}
+            }
+            // The runtime ends with a wait that never ends.
+            let forever = tokio::spawn(async move { commits.next().await });
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            drop(forever);
+        });
+    });
+    assert!(took < wait::LIMIT / 2, "{took:?}");
 }
 
 /// Returns the word `Watchers` of the first database that has one.

@@ -33,6 +33,7 @@ fn peer() {
         ("examine", examine),
         ("lose", lose),
         ("use_without_lock", use_without_lock),
+        ("wait_for_commits", wait_for_commits),
     ]);
 }
 
@@ -138,6 +139,33 @@ fn read(args: &[OsString]) {
         let error = attempt().unwrap_err();
         assert!(!error.is_timeout(), "{error}");
         peer::send(&error.to_string());
+    }
+}
+
+/// Waits for commits, and sends what becomes of that.
+fn wait_for_commits(args: &[OsString]) {
+    let db = OpenOptions::new().read_only(true).open(&args[0]).unwrap();
+    match db.commits() {
+        Ok(_) => peer::send("waits"),
+        Err(error) => peer::send(&error.to_string()),
+    }
+}
+
+#[test]
+fn a_user_who_may_only_read_is_told_why_it_cannot_wait() {
+    if !requirement::is_root() {
+        return;
+    }
+    let fixture = database_of(BOB, 0o1777, "wal");
+    for (user, words) in [(ANN, "write permission on the queue file"), (BOB, "waits")] {
+        // The one with the database open keeps its `-shm`, which a reader needs.
+        let mut owner = start_as(BOB, "write_and_stay", &fixture.path());
+        owner.expect("wrote");
+        let mut peer = start_as(user, "wait_for_commits", &fixture.path());
+        let answer = peer.read_line();
+        assert!(answer.contains(words), "{answer}");
+        assert!(peer.close().success());
+        owner.kill();
     }
 }
 
