@@ -70,6 +70,22 @@ fn a_token_misses_nothing_between_two_waits() {
     }
 }
 
+/// It has no slot in the queue, and yet it is counted, once.
+#[test]
+fn a_commit_under_the_hold_of_run_ends_the_wait() {
+    let fixture = CommandFixture::with_table(PENHOLDER);
+    let before = token(&fixture);
+    let insert = ["exec", "-q", "x.db", INSERT];
+    let args = ["run", "x.db", "--", PENHOLDER].into_iter().chain(insert);
+    fixture.run(args).expect_quiet_success();
+    let waited = fixture.run(["wait", "x.db", "--since", &before, "--timeout", "60s"]);
+    let after = waited.expect_quiet_success().trim_end().to_owned();
+    let count = |token: &str| token.split_once(':').unwrap().1.parse::<u64>().unwrap();
+    assert_eq!(count(&after), count(&before) + 1);
+    let args = ["wait", "x.db", "--since", &after, "--timeout", "150ms"];
+    fixture.run(args).expect_failure(75);
+}
+
 #[test]
 fn it_says_if_there_was_no_commit_in_time() {
     let fixture = CommandFixture::with_table(PENHOLDER);

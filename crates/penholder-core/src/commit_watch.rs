@@ -615,6 +615,59 @@ mod tests {
         wait(&mut watch, token);
     }
 
+    /// Each store may come between any two steps of a process that waits.
+    #[test]
+    fn words_that_change_all_the_time_hang_nobody() {
+        let fixture = Fixture::new();
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        thread::scope(|scope| {
+            let words = fixture.words();
+            scope.spawn(|| {
+                let (words, mut seed) = (words, 1);
+                while !is_over.load(SeqCst) {
+                    seed = crate::mailbox::mix(seed);
+                    // All but those that name the database, and the epoch now and then.
+                    let place = usize::try_from(seed % 6).unwrap();
+                    let place = if place == 2 && !seed.is_multiple_of(64) {
+                        3
+                    } else {
+                        place + 2
+                    };
+                    words.as_ref()[place].store(crate::mailbox::mix(!seed), SeqCst);
+                }
+            });
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_secs(1) {
+                let mut watch = fixture.watch();
+                let token = watch.token().unwrap();
+                let deadline = Deadline::after(Duration::from_millis(1));
+                watch.wait(token, &deadline).unwrap();
+                assert!(begun.elapsed() < LONG / 2);
+                fixture.words().note_commit();
+            }
+            is_over.store(true, SeqCst);
+        });
+    }
+
+    #[test]
+    fn commits_are_counted_without_an_attachment() {
+        let fixture = Fixture::new();
+        let (lock_file, database) = (fixture.path("db.lock"), fixture.path("app.db"));
+        assert!(
+            DatabaseWords::of(&lock_file, &database).is_none(),
+            "no queue file is made"
+        );
+        let mut watch = fixture.watch();
+        let token = watch.token().unwrap();
+        let words = DatabaseWords::of(&lock_file, &database).unwrap();
+        assert!(words.is_current());
+        words.note_commit();
+        let new = wait(&mut watch, token);
+        assert_eq!(new.count(), token.count() + 1);
+        fs::remove_file(fixture.path("db.lockq")).unwrap();
+        assert!(!words.is_current());
+    }
+
     #[test]
     fn a_missing_database_and_a_file_of_others_are_refused() {
         let fixture = Fixture::new();

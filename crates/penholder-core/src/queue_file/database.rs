@@ -7,6 +7,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -16,6 +17,7 @@ use std::time::Duration;
 use super::commit_count::{self, CommitWords};
 use super::layout::{self, DATABASES, DATABASES_BYTE};
 use crate::sys::descriptor::Descriptor;
+use crate::sys::file::FileId;
 use crate::sys::map::Mapping;
 use crate::sys::{clock, file, fork, futex};
 
@@ -115,6 +117,8 @@ pub struct DatabaseWords {
     key: Key,
     /// Whether this process still uses the queue file.
     is_attached: Arc<AtomicBool>,
+    /// The file and its path, if no attachment sees to it that these belong together.
+    file: Option<Arc<(PathBuf, FileId)>>,
     generation: u64,
 }
 
@@ -126,6 +130,7 @@ impl DatabaseWords {
     pub fn is_current(&self) -> bool {
         self.is_attached.load(Relaxed)
             && self.generation == fork::generation()
+            && self.file.as_deref().is_none_or(is_named)
             && key_in(self.as_ref()) == self.key
     }
 
@@ -139,6 +144,13 @@ impl DatabaseWords {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.key.epoch
+    }
+
+    /// Binds them to the file that this path names, and to no attachment.
+    pub(super) fn bound_to(mut self, path: &Path, id: FileId) -> Self {
+        self.file = Some(Arc::new((path.to_owned(), id)));
+        self.is_attached = Arc::new(AtomicBool::new(true));
+        self
     }
 
     /// Says that the entry is in use: if there is no free one, the one that was unused for longest is
@@ -361,6 +373,7 @@ impl Databases<'_> {
             range: range_of(place),
             key,
             is_attached: Arc::clone(self.is_attached),
+            file: None,
             generation: fork::generation(),
         };
         words.touch();
@@ -370,6 +383,12 @@ impl Databases<'_> {
     fn entry(&self, place: usize) -> &[AtomicU64] {
         &self.mapping.u64s()[range_of(place)]
     }
+}
+
+/// Whether a path still names a file, which is whole.
+fn is_named((path, id): &(PathBuf, FileId)) -> bool {
+    file::facts_of_path(path)
+        .is_ok_and(|facts| facts.id == *id && facts.len >= layout::HEAD_LEN as u64)
 }
 
 fn lock(file: &Descriptor) -> Option<()> {
@@ -419,7 +438,6 @@ fn epoch_after(former: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::path::Path;
     use std::sync::Barrier;
 
     use super::*;

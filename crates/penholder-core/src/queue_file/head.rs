@@ -41,18 +41,24 @@ impl From<io::Error> for NoHead {
 impl QueueFileHead {
     /// Maps the head of the queue file of a lock file, which is built if it is missing.
     pub(crate) fn open(lock_file: &Path, database: &Path) -> Result<Self, NoHead> {
-        let path = path_of(lock_file);
-        let authority = Authority::of(lock_file, Some(database));
-        let file = match file::open_existing(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        match Self::open_existing(lock_file, database) {
+            Err(NoHead::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
                 if let Some(fault) = QueueFileFault::of_building() {
                     return Err(NoHead::Fault(fault));
                 }
-                build(&path, &authority)?;
-                file::open_existing(&path)?
+                let authority = Authority::of(lock_file, Some(database));
+                build(&path_of(lock_file), &authority)?;
+                Self::open_existing(lock_file, database)
             }
-            opened => opened?,
-        };
+            opened => opened,
+        }
+    }
+
+    /// Maps the head of the queue file of a lock file, if there is one.
+    fn open_existing(lock_file: &Path, database: &Path) -> Result<Self, NoHead> {
+        let path = path_of(lock_file);
+        let file = file::open_existing(&path)?;
+        let authority = Authority::of(lock_file, Some(database));
         if let Some(fault) = authority.fault_of(&file::ownership(&file)?) {
             return Err(NoHead::Fault(fault));
         }
@@ -90,6 +96,22 @@ impl QueueFileHead {
             let is_same = file::facts(&file).is_ok_and(|facts| facts.id == self.id);
             is_same.then(|| databases.find_or_make(&file, device, inode))?
         })
+    }
+}
+
+impl DatabaseWords {
+    /// Finds or makes the words of a database without an attachment to the lock file, to count commits:
+    /// for a process that has the lock in another way, as one under an ancestor's hold. The queue file
+    /// is not made; `None` if it cannot be used now.
+    ///
+    /// Whether they are [current](Self::is_current) costs a system call.
+    #[must_use]
+    pub fn of(lock_file: &Path, database: &Path) -> Option<Self> {
+        let database = database.canonicalize().ok()?;
+        let id = file::facts_of_path(&database).ok()?.id;
+        let head = QueueFileHead::open_existing(lock_file, &database).ok()?;
+        let words = head.database_words(id.dev, id.ino)?;
+        Some(words.bound_to(&head.path, head.id))
     }
 }
 

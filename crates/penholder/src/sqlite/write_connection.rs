@@ -26,6 +26,9 @@ use crate::options::{ConnectionRole, OpenOptions};
 /// While a checkpoint of another process is in the way, the next attempt waits so long.
 const CHECKPOINT_PAUSE: Duration = Duration::from_micros(300);
 
+/// If there is no place to count commits, the next search for one comes after this time.
+const SEARCH_PAUSE: Duration = Duration::from_millis(100);
+
 /// A connection that writes, with our hooks on it.
 #[derive(Debug)]
 pub(crate) struct WriteConnection {
@@ -40,6 +43,8 @@ pub(crate) struct WriteConnection {
     checked: Cell<Option<Instant>>,
     /// When a checkpoint was last due by the WAL index.
     checkpointed: Cell<Option<Instant>>,
+    /// When a place to count commits was last searched for, and not found.
+    searched: Cell<Option<Instant>>,
     /// How many frames the WAL had when a reader kept the rest from being copied; zero if none did.
     pinned: Cell<u32>,
 }
@@ -84,6 +89,7 @@ impl WriteConnection {
             file,
             checked: Cell::new(None),
             checkpointed: Cell::new(None),
+            searched: Cell::new(None),
             pinned: Cell::new(0),
         })
     }
@@ -244,9 +250,17 @@ impl WriteConnection {
 
     /// Sees to it that commits are counted, in the words that `find` finds.
     pub(crate) fn count_commits(&self, find: impl FnOnce() -> Option<DatabaseWords>) {
-        if !self.connection.counts_commits() {
-            self.connection.count_commits_in(find());
+        if self.connection.counts_commits() {
+            return;
         }
+        let now = Instant::now();
+        let searched = self.searched.get();
+        if searched.is_some_and(|searched| now < searched + SEARCH_PAUSE) {
+            return;
+        }
+        let found = find();
+        self.searched.set(found.is_none().then_some(now));
+        self.connection.count_commits_in(found);
     }
 
     // ---- settings --------------------------------------------------------------

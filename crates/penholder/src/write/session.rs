@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 #[cfg(feature = "tokio")]
 use penholder_core::Canceller;
-use penholder_core::{Deadline, Guard, LeaseEnd, SqliteAccess};
-use penholder_vfs::database_words;
+use penholder_core::{DatabaseWords, Deadline, Guard, LeaseEnd, SqliteAccess};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, ffi};
 
@@ -543,8 +542,7 @@ impl<'a> Session<'a> {
 
     /// Counts a commit of a connection that does not count its own.
     pub(crate) fn count_commit(&self) {
-        let words = database_words(&self.context.location.path, self.guard());
-        if let Some(words) = words {
+        if let Some(words) = find_words(&self.context, self.guard()) {
             words.note_commit();
         }
     }
@@ -643,7 +641,17 @@ fn begin_lease(context: &WriteContext<'_>, connection: &WriteConnection, guard: 
 
 /// Sees to it that the commits of a connection are counted.
 fn count_commits(context: &WriteContext<'_>, connection: &WriteConnection, guard: &Guard) {
-    connection.count_commits(|| database_words(&context.location.path, guard));
+    connection.count_commits(|| find_words(context, guard));
+}
+
+/// Returns what the processes that use the database share, if there is a queue file, whether or not
+/// the lock was taken through it.
+fn find_words(context: &WriteContext<'_>, guard: &Guard) -> Option<DatabaseWords> {
+    let database = &context.location.path;
+    if guard.has_queue() {
+        return database_words(database, guard);
+    }
+    DatabaseWords::of(context.locker().lock_file(), database)
 }
 
 fn open_connection(
