@@ -1,4 +1,4 @@
-//! Proves that `penholder wait` ends with the next commit, of whichever program, that its tokens miss
+//! Proves that `penholder wait` ends with the next commit, of any program, that its tokens miss
 //! nothing, and that `--exec` runs a command after each commit.
 #![cfg(test)]
 

@@ -10,6 +10,7 @@ use crate::database_files::{DatabaseFiles, FilesLook};
 use crate::deadline::Deadline;
 use crate::error::{Kind, LockError};
 use crate::queue_file::{DatabaseWords, NoHead, QueueFileFault, QueueFileHead, SeenFiles, path_of};
+use crate::shortage::Shortage;
 use crate::sys::clock;
 use crate::time::nanos;
 
@@ -29,7 +30,7 @@ const TRIES: u32 = 16;
 /// never opened) every 30 ms. Such a look, a truncated WAL for one, can end a wait without a commit;
 /// a commit never goes unnoticed. Several commits may end one wait.
 ///
-/// Whoever waits needs write permission on the queue file, as a writer does.
+/// A process that waits needs write permission on the queue file, as a writer does.
 ///
 /// ```
 /// use penholder_core::{CommitWatch, Deadline};
@@ -60,6 +61,8 @@ pub struct CommitWatch {
     looked_in: Option<u64>,
     /// When a commit was last told: monotonic clock, nanoseconds.
     told_at: Option<u64>,
+    /// The files as the words had them when it was seen that they have changed since, and when that was.
+    suspected: Option<(SeenFiles, u64)>,
     /// How the database's files looked when there was no queue file.
     without_words: Option<FilesLook>,
 }
@@ -83,6 +86,7 @@ impl CommitWatch {
             added: None,
             looked_in: None,
             told_at: None,
+            suspected: None,
             without_words: None,
         };
         watch.find_words()?;
@@ -143,21 +147,26 @@ impl CommitWatch {
             return Ok(since != CommitToken::NONE || self.has_changed_without_words()?);
         };
         words.add_watcher(&mut self.added);
-        let is_since = |words: &DatabaseWords| token_of(words) == since;
-        if !is_since(words) {
+        if token_of(words) != since {
             return Ok(true);
         }
-        if is_look_due {
-            self.count_commits_of_others(words)
-                .map_err(|e| self.cannot_look(e))?;
+        if !is_look_due && !self.is_suspicion_old() {
+            return Ok(false);
         }
-        Ok(!is_since(words))
+        let words = words.clone();
+        self.count_commits_of_others(&words)
+            .map_err(|e| self.cannot_look(e))?;
+        Ok(token_of(&words) != since)
     }
 
     /// Sleeps until a commit is counted, or it is time to look again. There was none since the token.
     fn sleep(&self, token: CommitToken, deadline: &Deadline) {
         let passed = Duration::from_nanos(clock::monotonic() % nanos(LOOK));
-        let longest = (LOOK - passed).min(deadline.remaining());
+        let mut longest = (LOOK - passed).min(deadline.remaining());
+        if let Some((_, suspected_at)) = self.suspected {
+            let passed = Duration::from_nanos(since(suspected_at));
+            longest = longest.min(COUNTED_WITHIN.saturating_sub(passed));
+        }
         match &self.words {
             Some(words) => words.sleep(token.count(), longest),
             None => thread::sleep(longest),
@@ -211,25 +220,31 @@ impl CommitWatch {
     }
 
     /// Counts a commit if the files have changed since the words said how they look at this count, and
-    /// no process counts that.
-    fn count_commits_of_others(&self, words: &DatabaseWords) -> io::Result<()> {
+    /// no process has counted that for long enough.
+    fn count_commits_of_others(&mut self, words: &DatabaseWords) -> io::Result<()> {
         let token = self.note_files(words)?;
         let former = words.seen_files();
         let seen = self.look_at(token.count())?;
-        let is_known =
+        let has_changed =
             |former: &SeenFiles| former.is_at(token.count()) && former.may_have_changed(seen);
-        let Some(former) = former.filter(is_known) else {
+        let Some(former) = former.filter(has_changed) else {
+            self.suspected = None;
             return Ok(());
         };
-        let deadline = Deadline::after(COUNTED_WITHIN);
-        while words.commits() == token.count() {
-            if deadline.is_over() {
-                self.count_uncounted(words, token, former)?;
-                break;
-            }
-            words.sleep(token.count(), deadline.remaining());
+        if self.suspected.is_none_or(|(of, _)| of != former) {
+            self.suspected = Some((former, clock::monotonic()));
+        }
+        if self.is_suspicion_old() {
+            self.suspected = None;
+            self.count_uncounted(words, token, former)?;
         }
         Ok(())
+    }
+
+    /// Whether a change of the files has not been counted for long enough.
+    fn is_suspicion_old(&self) -> bool {
+        self.suspected
+            .is_some_and(|(_, at)| since(at) >= nanos(COUNTED_WITHIN))
     }
 
     /// Counts what no process has counted. Of several watchers that find it, one does.
@@ -311,8 +326,13 @@ impl CommitWatch {
                 Err(LockError::new(&queue_file, Kind::Refused { why, next }))
             }
             Err(NoHead::Io(error)) => {
-                let next = "a program that waits for commits needs write permission on the queue \
-                            file and its directory, as a writer does";
+                let next = match error.kind() {
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                        "a program that waits for commits needs write permission on the queue file \
+                         and its directory, as a writer does"
+                    }
+                    _ => "check the queue file and its directory",
+                };
                 Err(failed(&path_of(&self.lock_file), next, error))
             }
         }
@@ -329,6 +349,10 @@ impl CommitWatch {
 
 fn failed(path: &Path, next: &'static str, source: io::Error) -> LockError {
     let what = "wait for commits";
+    let is_unsupported = source.kind() == io::ErrorKind::Unsupported;
+    if is_unsupported || Shortage::of(&source).is_some() {
+        return LockError::io(path, what, source);
+    }
     let next = next.into();
     LockError::new(path, Kind::Io { what, next, source })
 }
@@ -666,6 +690,27 @@ mod tests {
         assert_eq!(new.count(), token.count() + 1);
         fs::remove_file(fixture.path("db.lockq")).unwrap();
         assert!(!words.is_current());
+    }
+
+    #[test]
+    fn a_program_that_only_asks_is_told_too_and_never_waits() {
+        let fixture = Fixture::new();
+        let mut watch = fixture.watch();
+        let token = watch.token().unwrap();
+        fixture.append("app.db-wal");
+        let begun = Instant::now();
+        let mut longest = Duration::ZERO;
+        loop {
+            let before = Instant::now();
+            let found = watch.wait(token, &Deadline::after(Duration::ZERO)).unwrap();
+            longest = longest.max(before.elapsed());
+            if found.is_some() {
+                break;
+            }
+            assert!(begun.elapsed() < LONG / 2);
+            thread::sleep(Duration::from_micros(500));
+        }
+        assert!(longest < Duration::from_secs(2), "{longest:?}");
     }
 
     #[test]

@@ -50,6 +50,7 @@
 //! | what cannot run in a transaction | [`with_write_lock`](Database::with_write_lock) |
 //! | running each schema change once | [`migrate`](Database::migrate) |
 //! | maintenance | [`checkpoint`](Database::checkpoint), [`vacuum`](Database::vacuum), [`backup_to`](Database::backup_to), [`restore_from`](Database::restore_from) |
+//! | waiting for commits of any process | [`commits`](Database::commits), [`commits_since`](Database::commits_since), [`Commits`] |
 //! | the holder, the queue, what happened | [`status`](Database::status) |
 //! | what is wrong with a database, or may go wrong | [`doctor`] |
 //! | what is slow; what others may see of it | [`OpenOptions::long_hold_threshold`], [`OpenOptions::record_sql`] |

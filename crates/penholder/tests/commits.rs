@@ -74,7 +74,7 @@ fn start(role: &str, fixture: &DatabaseFixture, greeting: &str) -> Peer {
     peer
 }
 
-/// Waits until the rows are there, whatever number of commits that takes.
+/// Waits until the rows are there, which may take several commits.
 #[track_caller]
 fn expect_rows(watcher: &Peer, rows: i64) {
     while watcher.read_line().parse::<i64>().unwrap() < rows {}

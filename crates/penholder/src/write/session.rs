@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 #[cfg(feature = "tokio")]
 use penholder_core::Canceller;
 use penholder_core::{DatabaseWords, Deadline, Guard, LeaseEnd, SqliteAccess};
+use penholder_vfs::database_words;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, ffi};
 
