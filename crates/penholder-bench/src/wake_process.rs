@@ -89,14 +89,15 @@ fn print(line: impl fmt::Display) -> Result<(), Box<dyn Error>> {
 }
 
 enum Waiter {
-    Penholder(Commits),
+    Penholder(Box<Commits>),
     Poller(Connection, i64),
 }
 
 impl Waiter {
     fn open(kind: WaitKind, database: &Path) -> Result<Self, Box<dyn Error>> {
         if kind == WaitKind::Penholder {
-            return Ok(Self::Penholder(Database::open(database)?.commits()?));
+            let commits = Database::open(database)?.commits()?;
+            return Ok(Self::Penholder(Box::new(commits)));
         }
         let connection = Connection::open(database)?;
         let version = version(&connection)?;
