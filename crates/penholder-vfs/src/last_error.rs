@@ -12,7 +12,13 @@ pub(crate) fn set(text: String) {
     let _ = LAST.try_with(|last| *last.borrow_mut() = Some(text));
 }
 
-/// Returns the text of the last error on this thread; `None` if there was none.
+/// Forgets the last error: what fails next may be SQLite's own error, which has no text here.
+pub(crate) fn clear() {
+    let _ = LAST.try_with(|last| *last.borrow_mut() = None);
+}
+
+/// Returns the text of the last error on this thread; `None` if there was none since it last began
+/// to open a database.
 pub fn last_error() -> Option<String> {
     LAST.try_with(|last| last.borrow().clone()).ok().flatten()
 }

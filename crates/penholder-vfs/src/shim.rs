@@ -63,7 +63,10 @@ pub(crate) unsafe fn open(
         return IOERR;
     };
     let kind = match flags & (OPEN_MAIN_DB | OPEN_WAL) {
-        OPEN_MAIN_DB if !name.is_null() => Kind::Database,
+        OPEN_MAIN_DB if !name.is_null() => {
+            last_error::clear();
+            Kind::Database
+        }
         OPEN_WAL if !name.is_null() => Kind::Wal,
         // SAFETY: SQLite's own arguments, and room for at least a file of that VFS.
         _ => return unsafe { open(below, name, file, flags, out_flags) },
