@@ -6,6 +6,7 @@
 //! | `sqlite3_penholder_init` | registers the VFS `penholder`, and the SQL functions on all connections |
 //! | `sqlite3_penholder_default_init` | the same, and makes the VFS the default one |
 //! | `sqlite3_penholder_auto_init` | as the second, for `sqlite3_auto_extension` |
+//! | `sqlite3_penholder_auto_register_init` | as the first, for `sqlite3_auto_extension` |
 //!
 //! The library stays loaded: SQLite keeps pointers to it.
 
@@ -72,6 +73,22 @@ pub(crate) unsafe extern "C" fn sqlite3_penholder_auto_init(
 ) -> c_int {
     // SAFETY: see above.
     unsafe { load(connection, message, table, true) }
+}
+
+/// Registers the VFS `penholder` as an automatic extension, for programs that cannot load one and
+/// open only some of their databases with it.
+///
+/// # Safety
+///
+/// As `xEntryPoint` of an extension: the arguments are SQLite's own.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn sqlite3_penholder_auto_register_init(
+    connection: Connection,
+    message: *mut *mut c_char,
+    table: *const c_void,
+) -> c_int {
+    // SAFETY: see above.
+    unsafe { load(connection, message, table, false) }
 }
 
 unsafe fn load(
