@@ -23,6 +23,10 @@ use crate::routines::{Connection, Context, Function, Routines, Value};
 /// The functions of SQLite, which are the same for all connections.
 static ROUTINES: OnceLock<Routines> = OnceLock::new();
 
+/// A statement runs on the connection, for example `SELECT load_extension(…)`, and it has the function
+/// already: SQLite does not replace it then.
+const BUSY: c_int = 5;
+
 const FUNCTIONS: [(&CStr, c_int, Function); 6] = [
     (c"penholder_version", 0, version),
     (c"penholder_status", 0, status),
@@ -42,7 +46,7 @@ pub(crate) unsafe fn create(routines: &Routines, connection: Connection) -> Resu
     for (name, arguments, function) in FUNCTIONS {
         // SAFETY: see above.
         let code = unsafe { routines.create_function(connection, name, arguments, function) };
-        if code != 0 {
+        if code != 0 && code != BUSY {
             let name = name.to_string_lossy();
             return Err(format!(
                 "load penholder: SQLite refused the function {name} (result code {code})"
