@@ -23,6 +23,7 @@ from typing import Any, Optional
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
+PACKAGE = HERE / "src" / "penholder"
 #: File of cargo: its place in the package.
 BUILT = {"libpenholder.so": "libpenholder.so", "penholder": "bin/penholder"}
 SUMMARY = "A fair, woken write lock for SQLite that all processes queue for"
@@ -89,8 +90,8 @@ def version_of_workspace() -> str:
 
 def pack(archive: zipfile.ZipFile, files: dict[str, Path], version: str, tag: str) -> None:
     contents = {
-        f"penholder/{path.relative_to(HERE / 'penholder')}": (path.read_bytes(), 0o644)
-        for path in sorted((HERE / "penholder").rglob("*"))
+        f"penholder/{path.relative_to(PACKAGE)}": (path.read_bytes(), 0o644)
+        for path in sorted((PACKAGE).rglob("*"))
         if path.suffix == ".py" or path.name == "py.typed"
     }
     for place, file in files.items():

@@ -24,8 +24,9 @@ def connect(
     policy: Optional[str] = ...,
     allow_network: bool = ...,
     uri: bool = ...,
+    factory: type[ConnectionT],
     **arguments: Any,
-) -> sqlite3.Connection: ...
+) -> ConnectionT: ...
 
 
 @overload
@@ -38,9 +39,8 @@ def connect(
     policy: Optional[str] = ...,
     allow_network: bool = ...,
     uri: bool = ...,
-    factory: type[ConnectionT],
     **arguments: Any,
-) -> ConnectionT: ...
+) -> sqlite3.Connection: ...
 
 
 def connect(
@@ -64,9 +64,11 @@ def connect(
     target = penholder_uri(database, uri, label, lock_file, policy, allow_network)
     register()
     if target is None:
-        return sqlite3.connect(database, timeout, uri=uri, **arguments)
+        plain: sqlite3.Connection = sqlite3.connect(database, timeout=timeout, uri=uri, **arguments)
+        return plain
     try:
-        return sqlite3.connect(target, timeout, uri=True, **arguments)
+        opened: sqlite3.Connection = sqlite3.connect(target, timeout=timeout, uri=True, **arguments)
+        return opened
     except sqlite3.OperationalError as error:
         raise open_error(database, error) from error
 

@@ -107,7 +107,7 @@ def check(code: int) -> None:
     if code == OK:
         return
     text: Optional[bytes] = library().penholder_error_json()
-    failure = json.loads(text) if text else {"message": f"penholder failed (code {code})"}
+    failure: dict[str, Any] = json.loads(text) if text else {"message": f"penholder failed (code {code})"}
     error = LockTimeout(failure["message"]) if code == TIMEOUT else Error(failure["message"])
     error.lock_file = failure.get("lock_file")
     if isinstance(error, LockTimeout):

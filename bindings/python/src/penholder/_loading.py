@@ -54,13 +54,22 @@ def load(connection: sqlite3.Connection, default: bool = False) -> None:
     if not hasattr(connection, "enable_load_extension"):
         return _load_automatically(entry)
     try:
-        connection.enable_load_extension(True)
         try:
-            connection.execute("SELECT load_extension(?, ?)", (loadable_path(), entry))
-        finally:
-            connection.enable_load_extension(False)
+            _load_by_statement(connection, entry)
+        except sqlite3.OperationalError as error:
+            if "not authorized" not in str(error):
+                raise
+            connection.enable_load_extension(True)
+            try:
+                _load_by_statement(connection, entry)
+            finally:
+                connection.enable_load_extension(False)
     except sqlite3.Error as error:
         raise Error(_prefixed(str(error))) from error
+
+
+def _load_by_statement(connection: sqlite3.Connection, entry: str) -> None:
+    connection.execute("SELECT load_extension(?, ?)", (loadable_path(), entry)).close()
 
 
 @functools.lru_cache(maxsize=None)
