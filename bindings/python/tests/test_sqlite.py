@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
 import pytest
-from processes import WRITE, Helper
+from processes import HOLD, WRITE, Helper, Took
 
 import penholder
 
@@ -121,3 +122,26 @@ def test_savepoints_and_rollback(path: Path, db: sqlite3.Connection) -> None:
     db.execute("ROLLBACK")
     assert db.execute("SELECT count(*) FROM t").fetchone() == (0,)
     assert penholder.status(path)["state"] == "free"
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_the_first_reader_does_not_wait_either(path: Path, is_killed: bool) -> None:
+    """It makes the WAL index, for which SQLite takes its write lock."""
+    if is_killed:
+        # Its WAL has a commit that no index knows.
+        with Helper(WRITE + "print('committed', flush=True)\ninput()", path) as writer:
+            writer.line()
+            writer.go()
+            writer.line()
+            writer.kill()
+            writer.process.wait(20)
+        os.remove(f"{path}-shm")
+    with Helper(HOLD, path) as holder:
+        holder.line()
+        reader = penholder.connect(path, timeout=5)
+        before = penholder.commits(path).token
+        with Took() as took:
+            assert reader.execute("SELECT count(*) FROM t").fetchone() == (int(is_killed),)
+        assert took.seconds < 1
+        assert penholder.wait(path, since=before, timeout=0) is None
+        reader.close()
