@@ -46,7 +46,10 @@ def create_engine(
 def listen(engine: sqlalchemy.Engine, *, begin: str = "IMMEDIATE", **options: Any) -> None:
     """Makes an engine use penholder for the connections that it opens from now on."""
     if engine.dialect.name != "sqlite" or engine.dialect.driver != "pysqlite":
-        raise ValueError(f"{engine.url!r} is not opened by sqlite3; use a URL sqlite:///PATH")
+        raise ValueError(
+            f"the engine is for {engine.dialect.name}+{engine.dialect.driver}; make one with a URL "
+            "sqlite:///PATH"
+        )
     _check(begin)
 
     @event.listens_for(engine, "do_connect")
