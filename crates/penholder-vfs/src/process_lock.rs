@@ -522,12 +522,7 @@ impl ProcessLock {
         if !state.is_turn_of(asker.id, now) {
             return Ok(false);
         }
-        let guard = match asker.locker.acquire_without_waiting() {
-            // There is no hold, so another thread is just releasing what this one had taken.
-            Err(error) if error.is_nested() => return Ok(false),
-            taken => taken?,
-        };
-        let Some(guard) = guard else {
+        let Some(guard) = asker.locker.acquire_without_waiting()? else {
             return Ok(false);
         };
         state.place_of = None;
