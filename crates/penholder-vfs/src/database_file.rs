@@ -192,13 +192,6 @@ impl DatabaseFile {
         self.lock_state().index.map(|index| index.header())
     }
 
-    /// Returns whether the WAL index has to be made, or made again, before it can be read.
-    pub(crate) fn needs_recovery(&self) -> bool {
-        self.lock_state()
-            .index
-            .is_none_or(|index| !index.is_whole())
-    }
-
     // ---- what SQLite calls ---------------------------------------------------------------
 
     pub(crate) fn joins_now(&self) -> bool {

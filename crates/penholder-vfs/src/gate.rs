@@ -6,8 +6,6 @@
 //! | RESERVED on the database file, or more: outside WAL mode, and with `locking_mode=EXCLUSIVE` | the same |
 //! | CKPT, in a SQLite with the WAL-reset bug | the same, but without waiting: a checkpoint that cannot run now runs later |
 //!
-//! The first process that reads makes the WAL index, under WRITE: that needs only SQLite's own lock.
-//!
 //! If it is not free, SQLite is told that it is busy, and calls the busy handler of the connection:
 //! see [`process_lock`](crate::process_lock). Only a transaction that has begun to read and now
 //! wants to write does not get that far: SQLite returns the error at once, because what was read may
@@ -147,16 +145,6 @@ impl Gate {
         let Some(purpose) = self.purpose(range, mode).filter(|_| self.is_ours()) else {
             return open_files::shm_lock(file, range, mode);
         };
-        // A reader that makes the index takes WRITE too. It writes nothing, and does not wait for
-        // long: SQLite gives up with an error.
-        if purpose == WRITE && file.needs_recovery() {
-            let code = open_files::shm_lock(file, range, mode);
-            if code != OK || file.needs_recovery() {
-                return code;
-            }
-            // A commit was just changing the index.
-            file.unlock(range, mode);
-        }
         let is_upgrade = purpose == WRITE && self.is_upgrade();
         let may_wait = purpose == WRITE && !is_upgrade;
         match self.enter(purpose, may_wait) {
@@ -179,8 +167,7 @@ impl Gate {
 
     /// `xShmLock`, to unlock.
     pub(crate) fn unlock_index(&self, file: &DatabaseFile, range: Range, mode: Mode) -> Code {
-        let is_used = |purpose: &u8| self.is_ours() && self.uses.load(SeqCst) & purpose != 0;
-        let purpose = self.purpose(range, mode).filter(is_used);
+        let purpose = self.purpose(range, mode).filter(|_| self.is_ours());
         if purpose == Some(WRITE) && self.lock_state().header != file.header() {
             self.lease.note_commit();
         }

@@ -13,8 +13,6 @@ pub(crate) const HEADER_WORDS: usize = 12;
 /// The number of read marks, READ0 included.
 pub(crate) const MARKS: usize = 5;
 
-/// The word in whose first byte stands whether the header is valid, in the header.
-const AT_IS_INIT: usize = 3;
 /// The last frame that is valid, in the header.
 const AT_MAX_FRAME: usize = 4;
 /// How many frames are checkpointed; after two copies of the header.
@@ -62,13 +60,6 @@ impl WalIndex {
     /// Returns the first copy of the header.
     pub(crate) fn header(&self) -> Header {
         std::array::from_fn(|at| self.word(at))
-    }
-
-    /// Returns whether SQLite may use the index as it is: otherwise the process that reads it
-    /// first has to make it again from the WAL.
-    pub(crate) fn is_whole(&self) -> bool {
-        let is_init = self.word(AT_IS_INIT).to_ne_bytes()[0] != 0;
-        is_init && (0..HEADER_WORDS).all(|at| self.word(at) == self.word(HEADER_WORDS + at))
     }
 
     /// Returns the number of the last valid frame.
