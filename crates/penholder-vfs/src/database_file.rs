@@ -192,6 +192,13 @@ impl DatabaseFile {
         self.lock_state().index.map(|index| index.header())
     }
 
+    /// Returns whether SQLite takes WRITE to recover the WAL index, and not to write: then it reads
+    /// nothing yet, and the index is not valid.
+    pub(crate) fn is_recovering(&self) -> bool {
+        let state = self.lock_state();
+        !state.locks.is_reading() && state.index.is_none_or(|index| !index.is_valid())
+    }
+
     // ---- what SQLite calls ---------------------------------------------------------------
 
     pub(crate) fn joins_now(&self) -> bool {

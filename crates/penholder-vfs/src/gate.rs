@@ -5,6 +5,7 @@
 //! | WRITE of the WAL index, exclusively | is taken first, and left with it |
 //! | RESERVED on the database file, or more: outside WAL mode, and with `locking_mode=EXCLUSIVE` | the same |
 //! | CKPT, in a SQLite with the WAL-reset bug | the same, but without waiting: a checkpoint that cannot run now runs later |
+//! | WRITE, to recover the WAL index before it reads | is not needed: a reader does not wait for those who write to another database |
 //!
 //! If it is not free, SQLite is told that it is busy, and calls the busy handler of the connection:
 //! see [`process_lock`](crate::process_lock). Only a transaction that has begun to read and now
@@ -142,7 +143,9 @@ impl Gate {
         range: Range,
         mode: Mode,
     ) -> Code {
-        let Some(purpose) = self.purpose(range, mode).filter(|_| self.is_ours()) else {
+        let purpose = self.purpose(range, mode);
+        let is_needed = purpose.is_some_and(|purpose| purpose != WRITE || !file.is_recovering());
+        let Some(purpose) = purpose.filter(|_| is_needed && self.is_ours()) else {
             return open_files::shm_lock(file, range, mode);
         };
         let is_upgrade = purpose == WRITE && self.is_upgrade();
@@ -167,7 +170,9 @@ impl Gate {
 
     /// `xShmLock`, to unlock.
     pub(crate) fn unlock_index(&self, file: &DatabaseFile, range: Range, mode: Mode) -> Code {
-        let purpose = self.purpose(range, mode).filter(|_| self.is_ours());
+        let uses = self.uses.load(SeqCst);
+        let purpose = self.purpose(range, mode);
+        let purpose = purpose.filter(|purpose| uses & purpose != 0 && self.is_ours());
         if purpose == Some(WRITE) && self.lock_state().header != file.header() {
             self.lease.note_commit();
         }

@@ -155,6 +155,11 @@ impl ShmLocks {
         self.parked() & WRITE_BIT != 0
     }
 
+    /// Returns whether SQLite believes that it holds a read mark.
+    pub(crate) fn is_reading(&self) -> bool {
+        self.believed & (PARKABLE | READ0_BIT) != 0
+    }
+
     /// Answers a call that locks.
     pub(crate) fn lock(&mut self, range: Range, mode: Mode, below: &mut impl Below) -> Code {
         self.assert_sound();

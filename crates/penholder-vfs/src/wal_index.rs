@@ -13,8 +13,12 @@ pub(crate) const HEADER_WORDS: usize = 12;
 /// The number of read marks, READ0 included.
 pub(crate) const MARKS: usize = 5;
 
+/// Whether it is set up, in the header: the first byte.
+const AT_IS_INIT: usize = 3;
 /// The last frame that is valid, in the header.
 const AT_MAX_FRAME: usize = 4;
+/// The checksum of what stands before it, in the header: two words.
+const AT_CHECKSUM: usize = 10;
 /// How many frames are checkpointed; after two copies of the header.
 const AT_BACKFILLED: usize = 2 * HEADER_WORDS;
 const AT_MARKS: usize = AT_BACKFILLED + 1;
@@ -60,6 +64,20 @@ impl WalIndex {
     /// Returns the first copy of the header.
     pub(crate) fn header(&self) -> Header {
         std::array::from_fn(|at| self.word(at))
+    }
+
+    /// Returns whether SQLite can use the header, or has to recover the index before it reads
+    /// (`walIndexTryHdr` in `wal.c`).
+    pub(crate) fn is_valid(&self) -> bool {
+        let header = self.header();
+        let copy: Header = std::array::from_fn(|at| self.word(HEADER_WORDS + at));
+        let (mut first, mut second) = (0_u32, 0_u32);
+        for pair in header[..AT_CHECKSUM].chunks_exact(2) {
+            first = first.wrapping_add(pair[0]).wrapping_add(second);
+            second = second.wrapping_add(pair[1]).wrapping_add(first);
+        }
+        let is_init = header[AT_IS_INIT].to_ne_bytes()[0] != 0;
+        header == copy && is_init && header[AT_CHECKSUM..] == [first, second]
     }
 
     /// Returns the number of the last valid frame.
