@@ -547,7 +547,9 @@ impl ProcessLock {
             return Ok(());
         };
         hold.users.retain(|user| user.id != id);
-        keep_locks(hold.is_leased && hold.owner == id);
+        // Others may have it for long, and a lease ends only when nobody has it.
+        let is_last = hold.users.is_empty();
+        keep_locks(hold.is_leased && hold.owner == id && is_last);
         let Some(hold) = state.end_unused_hold() else {
             return Ok(());
         };
