@@ -625,6 +625,8 @@ impl ProcessLock {
             if granted.get_or_insert(now).elapsed() > RESERVED_MAX {
                 // A program without penholder has SQLite's lock: others may not wait for that one.
                 let _ = self.leave(asker.id, |_| asker.party.release());
+                // It may join again at once, if others have the lock.
+                granted = None;
             } else {
                 thread::sleep((until - now).min(LOOK));
             }
