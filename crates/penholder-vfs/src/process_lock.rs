@@ -619,7 +619,10 @@ impl ProcessLock {
             state.admit(asker, thread, Some(Reservation::from(now, false)));
             drop(state);
             if try_write() || now >= until {
-                self.note_told(asker.id);
+                if !self.note_told(asker.id) {
+                    // This thread did not run for so long that the reservation is over.
+                    asker.party.release();
+                }
                 return true;
             }
             if granted.get_or_insert(now).elapsed() > RESERVED_MAX {
@@ -634,12 +637,15 @@ impl ProcessLock {
         }
     }
 
-    fn note_told(&self, id: ConnectionId) {
+    /// Notes that a sleep ends for what is reserved; `false` if nothing is any more.
+    fn note_told(&self, id: ConnectionId) -> bool {
         let mut state = self.lock();
         let user = state.hold.as_mut().and_then(|hold| hold.user(id));
-        if let Some(reserved) = user.and_then(|user| user.reserved.as_mut()) {
-            reserved.is_told = true;
-        }
+        let Some(reserved) = user.and_then(|user| user.reserved.as_mut()) else {
+            return false;
+        };
+        reserved.is_told = true;
+        true
     }
 
     /// Gives up the place of a connection, and what was reserved for it.
