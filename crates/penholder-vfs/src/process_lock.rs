@@ -6,7 +6,7 @@
 //! | who asks while this process has the lock | gets |
 //! | --- | --- |
 //! | a connection that has it, or that it was reserved for | it |
-//! | the thread of such a connection (several databases in one transaction, nested writes) | joins |
+//! | the thread of such a connection (several databases in one transaction, nested writes) | joins; for itself ([`Claim::Thread`]) only if no other thread has it too |
 //! | another thread, for a database that one of them uses | waits: SQLite would refuse it anyway |
 //! | any other thread, while a thread has the lock for itself ([`Claim::Thread`]) | waits |
 //! | another thread, for another database | joins, but no sooner than [`Hold::joins_at`] if another process waits: otherwise threads that relieve one another would never let go of it |
@@ -229,6 +229,10 @@ impl Hold {
     /// Whether a connection may use the lock too; it has waited since `since`.
     fn admits(&self, asker: &Asker, thread: ThreadId, since: Instant, now: Instant) -> Admission {
         let is_user = |user: &User| user.id == asker.id || user.thread == thread;
+        let excludes_users = matches!(asker.claim, Claim::Thread);
+        if excludes_users && !self.users.iter().all(is_user) {
+            return Admission::Later(None);
+        }
         if self.users.iter().any(is_user) {
             return Admission::Admitted;
         }
