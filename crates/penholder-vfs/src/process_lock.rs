@@ -54,8 +54,10 @@ const RESERVED_MAX: Duration = Duration::from_millis(50);
 const LOOK: Duration = Duration::from_micros(500);
 /// For so long after the lock was taken, other threads may join although another process waits.
 const JOINING: Duration = Duration::from_millis(2);
-/// The longest time for which a thread has to wait before it joins.
+/// The longest time for which a thread has to wait before it joins, unless the lock was held for
+/// more than [`JOINING_SHARE`] times as long.
 const JOINING_MAX: Duration = Duration::from_millis(100);
+const JOINING_SHARE: u32 = 4;
 /// For so long one connection goes before others of this process.
 const TURN: Duration = Duration::from_millis(1);
 /// If it does not take the lock again within this time, the others go on.
@@ -249,14 +251,15 @@ impl Hold {
 
     /// Returns when a thread joins that has waited since `since`, although another process waits:
     /// after as long as the lock was held before, so that a chain of threads that relieve one
-    /// another breaks soon, and after [`JOINING_MAX`] at most, because one that has the lock may
-    /// wait for this one.
+    /// another breaks soon. One that has the lock may wait for this one, so it is no longer than
+    /// [`JOINING_MAX`] or a part of that time: a part, because a chain of transactions that take
+    /// longer than that would not break.
     fn joins_at(&self, since: Instant) -> Instant {
         let before = since.saturating_duration_since(self.begun);
         if before < JOINING {
             return since;
         }
-        since + before.min(JOINING_MAX)
+        since + before.min(JOINING_MAX.max(before / JOINING_SHARE))
     }
 
     fn user(&mut self, id: ConnectionId) -> Option<&mut User> {
@@ -815,3 +818,6 @@ fn lock_whole<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing panics with one held, so what it guards is whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;
