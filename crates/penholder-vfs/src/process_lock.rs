@@ -135,6 +135,10 @@ struct State {
     waiters: VecDeque<Waiter>,
     turn: Option<Turn>,
     has_thread: bool,
+    /// When the thread looks again, if it sleeps.
+    thread_wakes_at: Option<Instant>,
+    /// How many connections sleep until something changes.
+    sleepers: usize,
     /// Whether someone waits in the queue of processes.
     is_attended: bool,
     /// Since when nobody does, or until when the one who does is expected to.
@@ -397,8 +401,18 @@ impl State {
                 turn.left = Some(now);
                 false
             }
-            _ => true,
+            _ => self.sleepers > 0,
         }
+    }
+
+    /// Returns when to look again whether someone still waits in the queue of processes, while
+    /// someone does or a connection has the lock.
+    fn attended_later(&self, now: Instant) -> Option<Instant> {
+        let until = self.attended_until?;
+        if self.is_attended {
+            return Some(until.max(now + UNATTENDED));
+        }
+        self.hold.is_some().then(|| now + PIECE)
     }
 
     /// Returns when the next one who waits is given up.
@@ -502,7 +516,7 @@ impl ProcessLock {
                 let now = Instant::now();
                 state.keep_place(asker, thread, now, now + PLACE);
                 state.attended_until.get_or_insert(now + UNATTENDED);
-                self.start_thread(&mut state);
+                self.wake_thread(&mut state, now + UNATTENDED);
                 Entry::Busy
             }
             Ok(false) => Entry::Busy,
@@ -586,7 +600,7 @@ impl ProcessLock {
         let user = state.hold.as_mut().and_then(|hold| hold.user(asker.id));
         if let Some(user) = user {
             user.reserved = Some(Reservation::from(now, false));
-            self.start_thread(&mut state);
+            self.wake_thread(&mut state, now + RESERVED);
         }
         Ok(())
     }
@@ -664,7 +678,7 @@ impl ProcessLock {
         let user = state.hold.as_mut().and_then(|hold| hold.user(id));
         if let Some(reserved) = user.and_then(|user| user.reserved.as_mut()) {
             reserved.until = Instant::now();
-            self.changed.notify_all();
+            self.thread.notify_one();
         }
     }
 
@@ -693,8 +707,19 @@ impl ProcessLock {
         state: MutexGuard<'a, State>,
         longest: Duration,
     ) -> MutexGuard<'a, State> {
+        let mut state = state;
+        state.sleepers += 1;
         let waited = self.changed.wait_timeout(state, longest);
-        waited.map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state)
+        state = waited.map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
+        state.sleepers -= 1;
+        state
+    }
+
+    /// Wakes the connections that sleep until something changes.
+    fn wake_sleepers(&self, state: &State) {
+        if state.sleepers > 0 {
+            self.changed.notify_all();
+        }
     }
 
     // ---- the queue of processes ------------------------------------------------------------
@@ -727,7 +752,7 @@ impl ProcessLock {
                     drop(unwanted);
                     state = self.lock();
                 }
-                self.changed.notify_all();
+                self.wake_sleepers(&state);
             }
             Ok(None) => {}
             Err(error) if error.is_timeout() => {}
@@ -737,11 +762,13 @@ impl ProcessLock {
         state
     }
 
-    /// Starts the thread, or has it look again. If the system refuses it, the connections try by
+    /// Has the thread look at this time, or earlier. If the system refuses it, the connections try by
     /// themselves.
-    fn start_thread(self: &Arc<Self>, state: &mut State) {
+    fn wake_thread(self: &Arc<Self>, state: &mut State, at: Instant) {
         if state.has_thread {
-            self.thread.notify_one();
+            if state.thread_wakes_at.is_some_and(|wakes_at| wakes_at > at) {
+                self.thread.notify_one();
+            }
             return;
         }
         let lock = Arc::clone(self);
@@ -765,7 +792,7 @@ impl ProcessLock {
                 drop(state);
                 absent.end();
                 state = self.lock();
-                self.changed.notify_all();
+                self.wake_sleepers(&state);
                 continue;
             }
             state.drop_absent_waiters(now);
@@ -781,19 +808,27 @@ impl ProcessLock {
             } else {
                 idle_since = now;
             }
-            let unattended = state.attended_until.filter(|_| state.hold.is_none());
-            if unattended.is_some_and(|at| at <= now) && !state.is_attended {
+            let is_open = state.hold.is_none() && !state.is_attended;
+            let unattended = state.attended_until.filter(|_| is_open);
+            if unattended.is_some_and(|at| at <= now) {
                 state = self.attend(state, now + PIECE);
                 // Whoever sleeps goes on.
                 state.attended_until = Some(Instant::now() + UNATTENDED);
-                self.changed.notify_all();
+                self.wake_sleepers(&state);
                 continue;
             }
-            let next = [next, unattended, state.next_absent()];
+            let next = [
+                next,
+                unattended,
+                state.attended_later(now),
+                state.next_absent(),
+            ];
             let next = next.into_iter().flatten().min();
             let pause = next.map_or(IDLE, |next| next.saturating_duration_since(now));
+            state.thread_wakes_at = Some(now + pause);
             let waited = self.thread.wait_timeout(state, pause);
             state = waited.map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
+            state.thread_wakes_at = None;
         }
     }
 }

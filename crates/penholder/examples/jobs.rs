@@ -104,9 +104,11 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
             println!("{} done", Jobs::open(path)?.work(idle)?);
         }
         [path, "show"] => {
-            let sql = "SELECT ifnull(worker, 'nobody'), count(*), count(output) FROM job GROUP BY 1";
-            for (worker, claimed, done) in
-                Jobs::open(path)?.db.query_as::<(String, i64, i64)>(sql, [])?
+            let sql =
+                "SELECT ifnull(worker, 'nobody'), count(*), count(output) FROM job GROUP BY 1";
+            for (worker, claimed, done) in Jobs::open(path)?
+                .db
+                .query_as::<(String, i64, i64)>(sql, [])?
             {
                 println!("{worker}: {claimed} claimed, {done} done");
             }

@@ -202,7 +202,7 @@ fn no_two_connections_of_one_database_are_inside_and_each_gets_in() {
     let done = AtomicUsize::new(0);
     thread::scope(|scope| {
         for number in 0..9_u64 {
-            let database = [c"/a.db", c"/b.db", c"/c.db"][number as usize % 3];
+            let database = [c"/a.db", c"/b.db", c"/c.db"][usize::try_from(number % 3).unwrap()];
             let (fixture, inside, done) = (&fixture, &inside, &done);
             scope.spawn(move || {
                 let mut random = Random(number + 1);
