@@ -116,6 +116,7 @@ def test_sqlalchemy_transactions(path: Path) -> None:
     assert count(path, "t") == 1
 
 
+@pytest.mark.filterwarnings("ignore:Selection of the SingletonThreadPool")
 def test_sqlalchemy_in_memory_and_by_uri(path: Path) -> None:
     sqlalchemy = pytest.importorskip("sqlalchemy")
     from penholder.sqlalchemy import create_engine, listen
