@@ -173,6 +173,30 @@ fn a_commit_while_the_command_runs_makes_it_run_again() {
 }
 
 #[test]
+fn a_database_without_a_wal_is_watched_too() {
+    let fixture = CommandFixture::new(PENHOLDER);
+    let Some(mut shell) = plain_sqlite::shell(&fixture.join("x.db")) else {
+        return;
+    };
+    for mode in ["DELETE", "TRUNCATE", "PERSIST", "MEMORY"] {
+        shell.send(&format!(
+            "PRAGMA journal_mode={mode}; CREATE TABLE IF NOT EXISTS t(x);"
+        ));
+        shell.expect(&mode.to_lowercase());
+        shell.send("DELETE FROM t; INSERT INTO t VALUES (0); SELECT 'made';");
+        shell.expect("made");
+        let count = "echo woken; sqlite3 -cmd '.timeout 10000' x.db 'SELECT sum(x) FROM t'";
+        let watcher = start(&fixture, count);
+        for sum in 1..=3 {
+            shell.send("BEGIN IMMEDIATE; UPDATE t SET x = x + 1; COMMIT; SELECT 'done';");
+            shell.expect("done");
+            let expected = sum.to_string();
+            wait::until("it has seen the commit", || watcher.read_line() == expected);
+        }
+    }
+}
+
+#[test]
 fn a_command_that_fails_ends_the_wait_with_its_code() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     for (line, code) in [

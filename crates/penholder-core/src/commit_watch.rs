@@ -522,9 +522,9 @@ mod tests {
         assert_quiet(&mut watch, token);
         fs::remove_file(fixture.path("app.db-wal")).unwrap();
         assert_quiet(&mut watch, token);
-        fixture.append("app.db");
-        let token = wait(&mut watch, token);
         fixture.append("app.db-journal");
+        assert_quiet(&mut watch, token);
+        fixture.append("app.db");
         wait(&mut watch, token);
     }
 

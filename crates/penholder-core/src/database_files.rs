@@ -4,7 +4,7 @@
 //! | the `-wal` | what is looked at |
 //! | --- | --- |
 //! | has frames | only the `-wal`: each commit writes to it, and a checkpoint does not |
-//! | is missing or empty | the database and its `-journal` |
+//! | is missing or empty | the database, and its `-journal` if that is older |
 //!
 //! A process that opens a database in WAL mode and only reads it makes an empty `-wal`, and removes it
 //! at the end, so this does not count. A checkpoint that truncates the `-wal`, or removes it because the
@@ -79,16 +79,23 @@ impl DatabaseFiles {
         let wal = change_of_path(&self.wal)?.filter(|wal| wal.len > 0);
         let seen = match wal {
             Some(wal) => [Some(wal), None],
-            None => [
-                change_of_path(&self.database)?,
-                change_of_path(&self.journal)?,
-            ],
+            None => self.look_without_wal()?,
         };
         let is_settled = |change: &FileChange| self.tells_apart || is_before(change, now);
         Ok(FilesLook {
             hash: seen.iter().fold(u64::from(wal.is_some()), with),
             is_settled: seen.iter().flatten().all(is_settled),
         })
+    }
+
+    /// Returns the database, and the `-journal` if the database was written since that was: the commit
+    /// of such a transaction is over when the journal is finished.
+    fn look_without_wal(&self) -> io::Result<[Option<FileChange>; 2]> {
+        let database = change_of_path(&self.database)?;
+        let journal = change_of_path(&self.journal)?;
+        let is_older =
+            |journal: &FileChange| database.is_some_and(|database| journal.at <= database.at);
+        Ok([database, journal.filter(is_older)])
     }
 }
 
@@ -161,7 +168,7 @@ mod tests {
         let mut seen = vec![look()];
         for (file, content) in [
             (&files.database, "other content"),
-            (&files.journal, "pages"),
+            (&files.database, "content again"),
             (&files.wal, "frames"),
             (&files.wal, "more frames"),
         ] {
@@ -172,5 +179,21 @@ mod tests {
         let with_wal = look();
         fs::write(&files.database, "checkpoint").unwrap();
         assert_eq!(look(), with_wal);
+    }
+
+    #[test]
+    fn a_journal_counts_from_the_write_to_the_database_on() {
+        let (_directory, files) = files();
+        let look = || files.look().unwrap().hash;
+        let before = look();
+        fs::write(&files.journal, "pages").unwrap();
+        let now = SystemTime::now();
+        set_time(&files.journal, now + Duration::from_secs(1));
+        assert_eq!(look(), before, "a transaction has begun");
+        set_time(&files.database, now + Duration::from_secs(2));
+        let during = look();
+        assert_ne!(during, before);
+        fs::remove_file(&files.journal).unwrap();
+        assert!(![before, during].contains(&look()), "it is over");
     }
 }
