@@ -141,13 +141,14 @@ fn a_command_runs_after_each_commit() {
     watcher.expect("0");
     for rows in 1..=3 {
         fixture.exec(INSERT);
-        watcher.expect("woken");
-        watcher.expect(&rows.to_string());
+        let expected = rows.to_string();
+        wait::until("it has seen the commit", || watcher.read_line() == expected);
     }
     peer::signal(watcher.pid(), "INT");
     assert_eq!(watcher.wait().code(), Some(130));
     let tokens = fixture.read("tokens");
-    assert_eq!(tokens.lines().count(), 4, "{tokens}");
+    // More if a writer lost its processor between its write and its commit.
+    assert!(tokens.lines().count() >= 4, "{tokens}");
     let waited = fixture.run([
         "wait",
         "x.db",

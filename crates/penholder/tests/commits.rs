@@ -38,14 +38,16 @@ fn watch(args: &[OsString]) {
     }
 }
 
-/// Opens the database, writes a row on command, and closes it.
+/// Opens the database, writes a row on command, and closes it at the end.
 fn write(args: &[OsString]) {
     peer::send("ready");
     peer::expect("go");
     let db = open(Path::new(&args[0]));
     insert(&db, "peer").unwrap();
-    drop(db);
     peer::send("done");
+    let mut end = String::new();
+    std::io::stdin().read_line(&mut end).unwrap();
+    drop(db);
 }
 
 fn write_on(args: &[OsString]) {
@@ -143,17 +145,16 @@ fn each_way_to_commit_is_counted_once() {
         ("restore", Box::new(|db| db.restore_from(&backup).unwrap())),
     ];
     for (name, way) in ways {
-        let before = count_of(commits.token());
+        // No process looks at the files meanwhile, which may count a commit too.
+        let before = count_of(db.commits().unwrap().token());
         way(&db);
-        let begun = Instant::now();
-        let after = count_of(next(&mut commits));
-        // Those that truncate the WAL at the end wake a second time.
-        assert!(after > before, "{name}");
-        assert!(begun.elapsed() < wait::LIMIT / 2, "{name}");
-        if !["vacuum", "restore"].contains(&name) {
-            assert_eq!(after, before + 1, "{name}");
-            assert_quiet(&mut commits);
+        let after = count_of(db.commits().unwrap().token());
+        match name {
+            // They have several.
+            "vacuum" | "restore" => assert!(after > before, "{name}"),
+            _ => assert_eq!(after, before + 1, "{name}"),
         }
+        next(&mut commits);
         settle(&mut commits);
     }
 }
@@ -294,7 +295,7 @@ fn mixed_commits_are_all_seen() {
 }
 
 #[test]
-fn a_process_that_opens_writes_and_closes_wakes_it_once() {
+fn a_process_that_closes_the_database_wakes_nobody() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
     let mut commits = db.commits().unwrap();
@@ -304,6 +305,7 @@ fn a_process_that_opens_writes_and_closes_wakes_it_once() {
         writer.send("go");
         writer.expect("done");
         next(&mut commits);
+        settle(&mut commits);
         assert!(writer.close().success());
         assert_quiet(&mut commits);
     }
