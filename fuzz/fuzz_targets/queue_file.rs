@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
-use penholder_core::{Locker, QueuePolicy, Status};
+use penholder_core::{CommitWatch, Deadline, LOCK_FILE_NAME, Locker, QueuePolicy, Status};
 use tempfile::TempDir;
 
 /// The id of a batch.
@@ -105,13 +105,28 @@ impl Plan {
             words.touch();
             assert_eq!(words.as_ref().len(), DATABASE_WORDS);
             let _ = words.is_current();
+            words.note_commit();
         }
+        self.wait_for_a_commit();
         guard.note_statement("UPDATE t SET n = 1");
         guard.set_call_site(std::panic::Location::caller());
         guard.release().unwrap();
         locker.acquire(PROMPT).unwrap().release_fair().unwrap();
         assert!(before.elapsed() < PROMPT);
         look(&locker);
+    }
+
+    fn wait_for_a_commit(&self) {
+        let lock_file = DIRECTORY.path().join(LOCK_FILE_NAME);
+        // The file may be garbage, or the database missing.
+        let Ok(mut watch) = CommitWatch::new(&lock_file, &lock_file) else {
+            return;
+        };
+        let begun = Instant::now();
+        if let Ok(token) = watch.token() {
+            let _ = watch.wait(token, &Deadline::after(Duration::from_micros(50)));
+        }
+        assert!(begun.elapsed() < PROMPT);
     }
 
     fn locker(&self) -> Locker {
