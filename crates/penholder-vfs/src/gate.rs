@@ -161,8 +161,8 @@ impl Gate {
             self.set_aside(purpose, may_wait && code & 0xff == BUSY);
             return code;
         }
-        self.note_inside();
         if purpose == WRITE {
+            self.note_inside();
             self.lock_state().header = file.header();
         }
         code
