@@ -138,6 +138,8 @@ pub(crate) const OPEN_WAL: c_int = 0x80000;
 pub(crate) const LOCK_SHARED: c_int = 1;
 /// `SQLITE_LOCK_RESERVED`.
 pub(crate) const LOCK_RESERVED: c_int = 2;
+/// `SQLITE_LOCK_EXCLUSIVE`.
+pub(crate) const LOCK_EXCLUSIVE: c_int = 4;
 
 /// `SQLITE_SHM_UNLOCK`.
 pub(crate) const SHM_UNLOCK: c_int = 1;

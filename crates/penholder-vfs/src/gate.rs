@@ -11,7 +11,8 @@
 //! see [`process_lock`](crate::process_lock). Only a transaction that has begun to read and now
 //! wants to write does not get that far: SQLite returns the error at once, because what was read may
 //! be out of date when the lock is free. As long as nobody has written since, there is nothing
-//! wrong with waiting a moment: see [`UPGRADE_MAX`].
+//! wrong with waiting a moment: see [`MOMENT`]. The same goes for a connection that leaves WAL mode or
+//! closes the database.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_int, c_void};
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use penholder_core::{Deadline, Guard, LeaseParty, LockError, Locker, fork_generation};
 
-use crate::api::{HostApi, IOERR_LOCK, LOCK_RESERVED, TXN_NONE};
+use crate::api::{HostApi, IOERR_LOCK, LOCK_EXCLUSIVE, LOCK_RESERVED, TXN_NONE};
 use crate::connection_lease::ConnectionLease;
 use crate::database_file::DatabaseFile;
 use crate::last_error;
@@ -33,10 +34,11 @@ use crate::process_lock::{Asker, Claim, ConnectionId, Entry, ProcessLock};
 use crate::sys;
 use crate::wal_index::Header;
 
-/// How long a transaction that has read waits for the lock, as long as nobody has written.
-const UPGRADE_MAX: Duration = Duration::from_millis(50);
-/// How often it looks whether someone has.
-const UPGRADE_LOOK: Duration = Duration::from_millis(1);
+/// How long a connection waits for the lock where SQLite calls no busy handler: a transaction that
+/// has read, as long as nobody has written; and before SQLite locks the database exclusively.
+const MOMENT: Duration = Duration::from_millis(50);
+/// How often it looks whether that makes sense.
+const LOOK: Duration = Duration::from_millis(1);
 /// One that comes back after a longer time waits for something else: it had given up.
 const NEW_WAIT: Duration = Duration::from_millis(250);
 
@@ -191,6 +193,8 @@ impl Gate {
         let may_wait = !self.is_upgrade();
         match self.enter(FILE, may_wait) {
             Ok(true) => {}
+            // It leaves WAL mode, or closes the database: SQLite calls no busy handler.
+            Ok(false) if level == LOCK_EXCLUSIVE && self.wait_a_moment(FILE, || true) => {}
             Ok(false) => return BUSY,
             Err(code) => return code,
         }
@@ -318,15 +322,21 @@ impl Gate {
 
     /// Waits in a transaction that has read, as long as what it has read is not out of date.
     fn wait_to_upgrade(self: &Arc<Self>, file: &DatabaseFile) -> bool {
-        let (begun, read) = (Instant::now(), file.header());
+        let read = file.header();
+        self.wait_a_moment(WRITE, || file.header() == read)
+    }
+
+    /// Waits where SQLite does not, as long as it makes sense.
+    fn wait_a_moment(self: &Arc<Self>, purpose: u8, makes_sense: impl Fn() -> bool) -> bool {
+        let begun = Instant::now();
         let asker = self.asker();
-        while begun.elapsed() < UPGRADE_MAX && file.header() == read {
-            match self.enter(WRITE, true) {
+        while begun.elapsed() < MOMENT && makes_sense() {
+            match self.enter(purpose, true) {
                 Ok(true) => return true,
                 Ok(false) => {}
                 Err(_) => break,
             }
-            self.lock.sleep(&asker, UPGRADE_LOOK, || true);
+            self.lock.sleep(&asker, LOOK, || true);
         }
         self.lock.forget(self.id);
         false
