@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, mem, ptr};
 
-use penholder_vfs::{Api, DatabaseFile, Vfs};
+use penholder_vfs::{Api, DatabaseFile, HostApi, Vfs};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 use tempfile::TempDir;
@@ -41,6 +41,28 @@ pub fn api() -> Api {
 /// Registers the VFS of penholder over the VFS that is the default now.
 pub fn register() {
     penholder_vfs::register(&api()).unwrap();
+}
+
+/// Registers it so that each connection takes penholder's write lock by itself. Once a process has
+/// called this or [`register`], the other one changes nothing any more.
+pub fn register_with_gates() {
+    type TxnState = unsafe extern "C" fn(*mut ffi::sqlite3, *const c_char) -> c_int;
+    type OurTxnState = unsafe extern "C" fn(*mut c_void, *const c_char) -> c_int;
+    type Filename = unsafe extern "C" fn(*mut ffi::sqlite3, *const c_char) -> *const c_char;
+    type OurFilename = unsafe extern "C" fn(*mut c_void, *const c_char) -> *const c_char;
+    // SAFETY: both types stand for a pointer to `struct sqlite3`.
+    let txn_state = unsafe { mem::transmute::<TxnState, OurTxnState>(ffi::sqlite3_txn_state) };
+    // SAFETY: as above.
+    let db_filename = unsafe { mem::transmute::<Filename, OurFilename>(ffi::sqlite3_db_filename) };
+    let host = HostApi {
+        uri_key: ffi::sqlite3_uri_key,
+        uri_parameter: ffi::sqlite3_uri_parameter,
+        txn_state,
+        db_filename,
+        log: ffi::sqlite3_log,
+        has_wal_reset_bug: false,
+    };
+    penholder_vfs::register_with_gates(&api(), &host).unwrap();
 }
 
 /// Returns the file of an open database of a connection: of `main`, or of an attached one.

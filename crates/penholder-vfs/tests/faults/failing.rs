@@ -8,7 +8,7 @@ use penholder_testkit::lease_fixture::{LeaseFixture, open_with, or_busy, row_of}
 use rusqlite::{Connection, ffi};
 
 use crate::layer::{self, Call, Done, Fault};
-use crate::{Setup, Writer, fixture, setup, sqlite_alone, thoroughness, transaction};
+use crate::{Setup, Writer, fixture, gates, setup, sqlite_alone, thoroughness, transaction};
 
 /// The transactions of a run, without those of the second writer.
 const TRANSACTIONS: u32 = 12;
@@ -111,6 +111,10 @@ fn try_fault(setup: Setup, fault: Fault) -> bool {
         // SQLite alone would never release a lock whose release has failed.
         if setup.vfs.is_some() || fault.call != Call::ShmUnlock {
             let plain = fixture.open_plain();
+            if setup.has_gates {
+                // A lease ends by itself.
+                plain.busy_timeout(gates::SOON).unwrap();
+            }
             let begun = or_busy(row_of(&plain, "BEGIN IMMEDIATE"));
             assert_eq!(begun, "ok", "{context}");
         }
@@ -118,6 +122,9 @@ fn try_fault(setup: Setup, fault: Fault) -> bool {
     let has_failed = layer::heal() > 0 || !told.failed.is_empty();
     if !fault.lasts && (setup.vfs.is_some() || fault.call != Call::ShmUnlock) {
         assert!(told.late_errors.is_empty(), "{context}: {told:?}");
+    }
+    if setup.has_gates {
+        gates::check_lock_is_free(&fixture, &context);
     }
     let plain = fixture.open_plain();
     let ids = check(&plain, &context);
@@ -171,7 +178,7 @@ fn after(nth: u32) -> u32 {
 }
 
 /// Lets each call fail that the workload makes, or a sample of them.
-fn try_all(setup: Setup, lasts: bool) {
+pub(crate) fn try_all(setup: Setup, lasts: bool) {
     let mut tried = 0;
     for (call, code, done) in FAULTS {
         if lasts && !can_last(call, code) {

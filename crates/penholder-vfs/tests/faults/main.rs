@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod failing;
+mod gates;
 mod layer;
 mod power_loss;
 
@@ -28,6 +29,8 @@ struct Setup {
     joins: bool,
     has_leases: bool,
     synchronous: &'static str,
+    /// Whether the connections take penholder's write lock by themselves: in a process of its own.
+    has_gates: bool,
 }
 
 const fn setup(joins: bool, has_leases: bool, synchronous: &'static str) -> Setup {
@@ -36,6 +39,7 @@ const fn setup(joins: bool, has_leases: bool, synchronous: &'static str) -> Setu
         joins,
         has_leases,
         synchronous,
+        has_gates: false,
     }
 }
 
@@ -124,6 +128,11 @@ fn transaction(id: u32) -> String {
              {tally}; DELETE FROM big; COMMIT"
         ),
     }
+}
+
+#[test]
+fn peer() {
+    penholder_testkit::peer::run_role(&[gates::ROLE]);
 }
 
 #[test]
