@@ -107,6 +107,14 @@ def until(is_true: Callable[[], Any], what: str, bound: float = 20.0) -> Any:
     raise AssertionError(f"not within {bound} s: {what}")
 
 
+def stop(pid: int) -> None:
+    """Stops a process, and waits until each of its threads has stopped: one that has not may
+    still take a lock."""
+    os.kill(pid, signal.SIGSTOP)
+    tasks = Path(f"/proc/{pid}/task")
+    until(lambda: all(" T " in stat.read_text() for stat in tasks.glob("*/stat")), "it has stopped")
+
+
 class Took:
     """How long a block took, in seconds."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from types import TracebackType
 from typing import Optional
@@ -54,8 +55,8 @@ class Lock:
 
     @property
     def held(self) -> bool:
-        """Whether this thread has taken the lock."""
-        return bool(self._threads.stack)
+        """Whether this thread has taken the lock, in this process."""
+        return any(held.process == os.getpid() for held in self._threads.stack)
 
     def __enter__(self) -> Lock:
         self.acquire()
@@ -100,6 +101,7 @@ class _Held:
     """One ``penholder_lock``."""
 
     def __init__(self, path: bytes, options: Options) -> None:
+        self.process = os.getpid()
         self._place = ctypes.c_void_p()
         check(library().penholder_lock_new(path, options, self._place))
 
