@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Optional
 
+import penholder
+
 #: The longest that anything may take.
 BOUND = 60.0
 
@@ -105,6 +107,12 @@ def until(is_true: Callable[[], Any], what: str, bound: float = 20.0) -> Any:
             return found
         time.sleep(0.005)
     raise AssertionError(f"not within {bound} s: {what}")
+
+
+def until_free(path: Any) -> None:
+    """Waits until the lock is free: a process that has just written keeps it for some
+    milliseconds."""
+    until(lambda: penholder.status(path)["state"] == "free", "the lock is free")
 
 
 def stop(pid: int) -> None:
