@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -170,3 +171,62 @@ def test_penholder_run_around_python(path: Path) -> None:
     run = [sys.executable, "-m", "penholder", "run", str(path), "--", sys.executable, "-c", one, str(path)]
     done = subprocess.run(run, capture_output=True, text=True, timeout=20)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("library", "said"),
+    [
+        ("a copy of SQLite", "does not use the SQLite that was found"),
+        ("without SQLite", "built in and cannot be seen from outside"),
+    ],
+)
+def test_sqlite_that_python_does_not_use_is_refused(tmp_path: Path, library: str, said: str) -> None:
+    """A second copy of the same SQLite, and a Python that has hidden its own."""
+    with open("/proc/self/maps") as maps:
+        loaded = {line.split()[-1] for line in maps if "libsqlite3.so" in line}
+    if not loaded:
+        pytest.skip("the SQLite of this Python is in no library of its own")
+    found = tmp_path / "copy.so"
+    shutil.copy(loaded.pop(), found)
+    if library == "without SQLite":
+        found = Path(penholder.loadable_path() + ".so")
+    out = Helper(
+        """
+        import _sqlite3
+        from penholder import _loading
+        _sqlite3.__file__ = args[0]
+        try:
+            _loading._load_automatically(_loading._REGISTER)
+        except penholder.Error as error:
+            print(error)
+        """,
+        tmp_path / "app.db",
+        found,
+    ).finish()
+    assert said in out and "use a Python whose sqlite3" in out
+
+
+def test_connections_leave_nothing_behind(path: Path) -> None:
+    out = Helper(
+        """
+        def count():
+            return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+        def use():
+            db = penholder.connect(path)
+            with db:
+                db.execute("INSERT INTO t VALUES (1, 1)")
+            with penholder.lock(path):
+                pass
+            penholder.commits(path).token
+            db.close()
+        for _ in range(20):
+            use()
+        before = count()
+        for _ in range(500):
+            use()
+        after = count()
+        print(all(now <= then + 2 for then, now in zip(before, after)), before, after)
+        """,
+        path,
+    ).finish()
+    assert out.startswith("True"), out

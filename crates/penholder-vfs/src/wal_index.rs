@@ -95,3 +95,25 @@ impl WalIndex {
         self.word(AT_MARKS + number % MARKS)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_without_two_equal_copies_of_a_valid_header_is_not_whole() {
+        let words = Box::leak(Box::new([0; 64]));
+        let index = WalIndex::of_words(words);
+        assert!(!index.is_whole(), "it is not made yet");
+        let set = |at: usize, value: u32| index.words()[at].store(value, SeqCst);
+        for copy in [0, HEADER_WORDS] {
+            assert!(!index.is_whole(), "one copy is not valid");
+            set(copy + AT_IS_INIT, u32::from_ne_bytes([1, 0, 16, 0]));
+        }
+        assert!(index.is_whole());
+        set(HEADER_WORDS + AT_MAX_FRAME, 7);
+        assert!(!index.is_whole(), "a commit has changed one copy");
+        set(AT_MAX_FRAME, 7);
+        assert!(index.is_whole());
+    }
+}
