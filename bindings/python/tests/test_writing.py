@@ -76,6 +76,26 @@ def test_the_timeout_is_that_of_sqlite3(path: Path, db: sqlite3.Connection) -> N
         impatient.close()
 
 
+@pytest.mark.parametrize("mode", ["WAL", "DELETE"])
+def test_a_program_without_penholder_is_named_too(path: Path, mode: str) -> None:
+    plain = """
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("BEGIN IMMEDIATE")
+    print("held", flush=True)
+    input()
+    """
+    db = penholder.connect(path, timeout=1)
+    db.execute(f"PRAGMA journal_mode = {mode}")
+    with Helper(plain, path) as holder:
+        holder.line()
+        with Took() as took, pytest.raises(sqlite3.OperationalError, match="locked"):
+            db.execute("INSERT INTO t VALUES (1, 1)")
+        assert 0.9 < took.seconds < 3
+        text = penholder.explain(db)
+        assert text is not None and f"pid:{holder.pid}" in text and "SQLite's own lock" in text
+    db.close()
+
+
 def test_status_names_the_script_and_the_label(path: Path) -> None:
     with Helper(HOLD, path, "nightly") as holder:
         holder.line()

@@ -93,8 +93,7 @@ def uri(
 def explain(connection: sqlite3.Connection) -> Optional[str]:
     """Returns why the connection last gave up waiting, and who was in the way.
 
-    ``None`` if it has not, has waited for less than about 0.15 seconds, or for a program that does not
-    use penholder.
+    ``None`` if it has not, or has waited for less than about 0.15 seconds.
     """
     return _ask(connection, "SELECT penholder_explain()")
 
