@@ -13,7 +13,7 @@ use crate::error::Result;
 ///
 /// A wait costs a look at the files each 30 ms, some microseconds, and nothing else. It ends at once
 /// after a commit through penholder, and within about 40 ms after one of another program. Several
-/// commits may be one item: in a burst, a waiting process is told at most every 200 µs, less often the
+/// commits may be one item: in a burst, a waiting process is told at most every 400 µs, less often the
 /// more processes wait. Some items are of no commit: after a checkpoint that truncates the WAL, for
 /// example. So look into the database for what is new.
 #[derive(Debug)]
