@@ -94,6 +94,10 @@ const WAITING: [Kind; 5] = [
 
 /// Plays an event with each kind of holder, and each kind of waiter at the first place.
 fn with_each(play: impl Fn(Queue)) {
+    with_each_in(&["wal", "delete"], play);
+}
+
+fn with_each_in(journals: &[&str], play: impl Fn(Queue)) {
     for (journal, holder, shift) in [
         ("wal", Kind::Bundled, 0),
         ("wal", Kind::Python, 1),
@@ -103,7 +107,7 @@ fn with_each(play: impl Fn(Queue)) {
     ] {
         let mut waiting = WAITING;
         waiting.rotate_left(shift);
-        if holder.is_there() {
+        if holder.is_there() && journals.contains(&journal) {
             play(Queue::new(journal, holder, &waiting));
         }
     }
@@ -153,7 +157,9 @@ fn one_that_waits_is_killed() {
 #[test]
 fn one_that_waits_is_stopped_and_goes_on() {
     for victim in [0, 1] {
-        with_each(|mut queue| {
+        // In other modes a program that is stopped while it looks at the database keeps others from
+        // committing, as with SQLite alone.
+        with_each_in(&["wal"], |mut queue| {
             queue.waiting[victim].peer.stop();
             queue.holder.run("t.c", "COMMIT");
             queue.expect_answers_but(Some(victim));

@@ -159,9 +159,11 @@ impl Member {
             return;
         };
         let (id, task) = self.open.pop_first().unwrap();
-        self.longest = self.longest.max(self.last.elapsed());
+        let waited = self.last.elapsed();
+        self.longest = self.longest.max(waited);
         self.last = Instant::now();
-        let context = format!("{:?}, {id}, {task:?}: {:?}", self.host.kind, answer.rows);
+        let host = self.host.kind;
+        let context = format!("{host:?}, {id}, {task:?}, {waited:?}: {:?}", answer.rows);
         let keys = self.keys(id, task);
         match &answer.rows {
             Ok(rows) if task == Task::Read => assert_eq!(rows, "0", "{context}"),
