@@ -229,7 +229,10 @@ fn a_program_forks_while_it_has_the_lock_and_while_it_waits() {
             "its parent writes"
         );
         host.run("t.c", "COMMIT");
-        assert_eq!(host.answer_within("child", SOON), Some(Ok(String::new())));
+        assert_eq!(
+            host.answer_within("child", wait::LIMIT),
+            Some(Ok(String::new()))
+        );
         // The parent waits in another thread.
         host.run_open("waits.c", 20_000, &a);
         other.run("t.c", "BEGIN IMMEDIATE");
@@ -238,19 +241,31 @@ fn a_program_forks_while_it_has_the_lock_and_while_it_waits() {
         host.run("t.c", &fork(4));
         thread::sleep(Duration::from_millis(100));
         other.run("t.c", &format!("{}; COMMIT", insert(5)));
-        assert_eq!(host.answer_within("waits.c", SOON), Some(Ok(String::new())));
-        assert_eq!(host.answer_within("child", SOON), Some(Ok(String::new())));
+        assert_eq!(
+            host.answer_within("waits.c", wait::LIMIT),
+            Some(Ok(String::new()))
+        );
+        assert_eq!(
+            host.answer_within("child", wait::LIMIT),
+            Some(Ok(String::new()))
+        );
         // Right after a write, when locks are kept for the next one.
         host.run("t.c", &insert(6));
         host.run("t.c", &insert(7));
         host.run("t.c", &fork(8));
-        assert_eq!(host.answer_within("child", SOON), Some(Ok(String::new())));
+        assert_eq!(
+            host.answer_within("child", wait::LIMIT),
+            Some(Ok(String::new()))
+        );
         host.run("t.c", &insert(9));
         other.run("t.c", &insert(10));
         // Among threads that write.
         (0..100).for_each(|_| host.send("waits.c", &insert(11)));
         host.run("t.c", &fork_to(&b, 12));
-        assert_eq!(host.answer_within("child", SOON), Some(Ok(String::new())));
+        assert_eq!(
+            host.answer_within("child", wait::LIMIT),
+            Some(Ok(String::new()))
+        );
         (0..100).for_each(|_| assert_eq!(host.answer("waits.c"), Ok(String::new())));
         drop((host, other));
         let found = fixture.check("a.db");
