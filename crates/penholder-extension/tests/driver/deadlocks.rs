@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use penholder_core::Locker;
 use penholder_testkit::wait;
 
 use crate::Fixture;
@@ -364,4 +365,45 @@ fn a_plain_program_waits_only_for_the_transactions_of_its_own_database() {
     host.run("t.a", "COMMIT");
     plain.run("t.c", WRITE);
     host.run("t.b", "COMMIT");
+}
+
+#[test]
+fn children_of_a_process_that_lends_them_its_lock() {
+    let fixture = Fixture::new("wal");
+    let locker = Locker::in_directory(fixture.directory.path()).unwrap();
+    let guard = locker.acquire(SOON).unwrap();
+    let kinds = hosts().chain([Kind::Bundled]);
+    let mut children: Vec<_> = kinds
+        .map(|kind| Host::start_with(kind, &fixture.a(), |command| guard.lend_to(command)))
+        .collect();
+    let mut other = Host::open(Kind::Bundled, &fixture.a());
+    other.send("t.c", WRITE);
+    for child in &mut children {
+        child.run_open("t.c", TIMEOUT, &fixture.a());
+        child.run("t.c", WRITE);
+    }
+    // They exclude one another.
+    children[0].run("t.c", &format!("BEGIN IMMEDIATE; {WRITE}"));
+    for child in &mut children[1..] {
+        child.send("t.c", WRITE);
+    }
+    assert_eq!(
+        children[1].answer_within("t.c", Duration::from_millis(100)),
+        None
+    );
+    children[0].run("t.c", "COMMIT");
+    for child in &children[1..] {
+        assert_eq!(child.answer_within("t.c", SOON), Some(Ok(String::new())));
+    }
+    assert_eq!(
+        other.answer_within("t.c", Duration::ZERO),
+        None,
+        "not lent to it"
+    );
+    guard.release().unwrap();
+    assert_eq!(other.answer_within("t.c", SOON), Some(Ok(String::new())));
+    // What was lent is over: they queue.
+    for child in &mut children {
+        child.run("t.c", WRITE);
+    }
 }

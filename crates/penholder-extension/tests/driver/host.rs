@@ -79,20 +79,39 @@ pub(crate) struct Answer {
 impl Host {
     /// Starts one.
     pub(crate) fn start(kind: Kind, database: &Path) -> Self {
+        Self::start_with(kind, database, |_| {})
+    }
+
+    /// Starts one, after a change of the command that does it.
+    pub(crate) fn start_with(
+        kind: Kind,
+        database: &Path,
+        change: impl FnOnce(&mut Command),
+    ) -> Self {
         let library = library::path();
         let plain = Path::new("-");
-        let peer = match kind {
-            Kind::Bundled => Peer::start("host", [&library]),
-            Kind::BundledPlain => Peer::start("host", [plain]),
-            Kind::Database => Peer::start("database", [database]),
+        let mut command = match kind {
+            Kind::Bundled => Peer::command("host", [&library]),
+            Kind::BundledPlain => Peer::command("host", [plain]),
+            Kind::Database => Peer::command("database", [database]),
             Kind::Python | Kind::PythonPlain => {
                 let mut python = Command::new(PYTHON);
                 python.args(["-c", include_str!("host.py")]);
                 python.arg(if kind.is_plain() { plain } else { &library });
-                Peer::spawn(python)
+                python
             }
-            Kind::Shell => shell(&library, database),
+            Kind::Shell => {
+                let mut shell = Command::new("sh");
+                // Its error messages are lines too.
+                shell.args(["-c", "exec sqlite3 -batch 2>&1"]);
+                shell
+            }
         };
+        change(&mut command);
+        let mut peer = Peer::spawn(command);
+        if kind == Kind::Shell {
+            set_up_shell(&mut peer, &library, database);
+        }
         let host = Self {
             kind,
             peer,
@@ -197,16 +216,11 @@ impl Host {
     }
 }
 
-/// Starts the shell; its error messages are lines too.
-fn shell(library: &Path, database: &Path) -> Peer {
-    let mut shell = Command::new("sh");
-    shell.args(["-c", "exec sqlite3 -batch 2>&1"]);
-    let mut peer = Peer::spawn(shell);
+fn set_up_shell(peer: &mut Peer, library: &Path, database: &Path) {
     let library = library.to_str().unwrap();
     peer.send(&format!(".load {library} sqlite3_penholder_default_init"));
     peer.send(&format!(".open {}", database.to_str().unwrap()));
     peer.send(&format!(".timeout {TIMEOUT}"));
-    peer
 }
 
 /// Is true for an error that says that the database is busy.

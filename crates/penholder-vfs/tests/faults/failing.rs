@@ -95,6 +95,10 @@ fn run(fixture: &LeaseFixture, setup: Setup, check: impl FnOnce(&Told, [&Writer;
 fn try_fault(setup: Setup, fault: Fault) -> bool {
     let context = format!("{setup:?}, {fault:?}");
     let fixture = fixture();
+    if !setup.is_wal {
+        let switched = row_of(&fixture.open_plain(), "PRAGMA journal_mode = DELETE");
+        assert_eq!(switched.as_deref(), Ok("delete"));
+    }
     layer::fail(fault);
     // A commit may be complete on the disk although it is reported as failed. SQLite writes over
     // it in the next transaction, but finds it if it must recover before.
@@ -141,8 +145,12 @@ fn check_recovery(fixture: &LeaseFixture, told: &Told, context: &str) {
     let copy = tempfile::tempdir().unwrap();
     let target = copy.path().join("copy.db");
     fs::copy(fixture.path(), &target).unwrap();
-    let wal = fixture.other_path("lease.db-wal");
-    fs::copy(wal, copy.path().join("copy.db-wal")).unwrap();
+    for kind in ["wal", "journal"] {
+        let beside = fixture.other_path(&format!("lease.db-{kind}"));
+        if beside.exists() {
+            fs::copy(beside, copy.path().join(format!("copy.db-{kind}"))).unwrap();
+        }
+    }
     let ids = check(&open_with(&target, None).unwrap(), context);
     assert_eq!(ids, told.acknowledged, "{context}: after recovery");
 }

@@ -22,6 +22,7 @@ fn play(args: &[OsString]) {
     let synchronous = if args[0] == "FULL" { "FULL" } else { "NORMAL" };
     let with_gates = Setup {
         has_gates: true,
+        is_wal: args[2] == "wal",
         ..setup(true, false, synchronous)
     };
     let fixture = fixture();
@@ -42,15 +43,22 @@ pub(crate) fn check_lock_is_free(fixture: &LeaseFixture, context: &str) {
 
 #[test]
 fn connections_with_gates() {
-    Peer::start(ROLE.0, ["NORMAL", "once"]).expect("done");
+    Peer::start(ROLE.0, ["NORMAL", "once", "wal"]).expect("done");
 }
 
 #[test]
 fn connections_with_gates_and_each_commit_synced() {
-    Peer::start(ROLE.0, ["FULL", "once"]).expect("done");
+    Peer::start(ROLE.0, ["FULL", "once", "wal"]).expect("done");
 }
 
 #[test]
 fn connections_with_gates_on_a_disk_that_fails_for_good() {
-    Peer::start(ROLE.0, ["FULL", "lasts"]).expect("done");
+    Peer::start(ROLE.0, ["FULL", "lasts", "wal"]).expect("done");
+}
+
+#[test]
+fn connections_with_gates_and_a_rollback_journal() {
+    // Not on a disk that fails for good: SQLite itself reports commits as failed after which it
+    // cannot unlock the file.
+    Peer::start(ROLE.0, ["FULL", "once", "delete"]).expect("done");
 }

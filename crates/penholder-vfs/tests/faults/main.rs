@@ -31,6 +31,8 @@ struct Setup {
     synchronous: &'static str,
     /// Whether the connections take penholder's write lock by themselves: in a process of its own.
     has_gates: bool,
+    /// Whether the database is in WAL mode; otherwise it has a rollback journal.
+    is_wal: bool,
 }
 
 const fn setup(joins: bool, has_leases: bool, synchronous: &'static str) -> Setup {
@@ -40,6 +42,7 @@ const fn setup(joins: bool, has_leases: bool, synchronous: &'static str) -> Setu
         has_leases,
         synchronous,
         has_gates: false,
+        is_wal: true,
     }
 }
 
