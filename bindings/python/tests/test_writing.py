@@ -104,27 +104,29 @@ def test_status_names_the_script_and_the_label(path: Path) -> None:
         assert "python" in found["cmd"]
 
 
-def test_a_connection_that_waits_is_woken(path: Path, db: sqlite3.Connection) -> None:
-    with Helper(WRITE, path) as holder:
-        holder.line()
-        waited = []
-
-        def write() -> None:
-            waiting = penholder.connect(path, timeout=30, label="woken", isolation_level=None)
-            waiting.execute("INSERT INTO t VALUES (1, 1)")
-            waited.append(time.monotonic())
-            waiting.close()
-
-        thread = threading.Thread(target=write)
-        thread.start()
-        until(lambda: penholder.status(path)["queue"], "it queues")
-        time.sleep(1)
-        begun = time.monotonic()
-        holder.go()
-        holder.finish()
-        thread.join(20)
-        # The busy handler of SQLite sleeps for 100 ms by then.
-        assert waited[0] - begun < 0.09
+def test_a_connection_that_waits_is_woken(path: Path) -> None:
+    waits = """
+    db = penholder.connect(path, timeout=30, isolation_level=None)
+    for _ in range(5):
+        input()
+        db.execute("BEGIN IMMEDIATE")
+        print(time.monotonic(), flush=True)
+        db.execute("ROLLBACK")
+    """
+    delays = []
+    with Helper(waits, path) as waiter:
+        for _ in range(5):
+            lock = penholder.lock(path)
+            lock.acquire()
+            waiter.go()
+            until(lambda: penholder.status(path)["queue"], "it queues")
+            # From now on the busy handler of SQLite sleeps for 100 ms each time.
+            time.sleep(0.4)
+            lock.release()
+            released = time.monotonic()
+            delays.append(float(waiter.line()) - released)
+        waiter.finish()
+    assert sorted(delays)[2] < 0.05, delays
 
 
 @pytest.mark.parametrize("script", [HOLD, WRITE])
