@@ -124,16 +124,18 @@ mod tests {
         let set = |at: usize, value: u32| index.words()[at].store(value, SeqCst);
         for copy in [0, HEADER_WORDS] {
             assert!(!index.is_valid(), "both copies have to be made");
-            (0..HEADER_WORDS).for_each(|at| set(copy + at, HEADER[at]));
+            for (at, value) in HEADER.into_iter().enumerate() {
+                set(copy + at, value);
+            }
         }
         assert!(index.is_valid());
-        for at in 0..HEADER_WORDS {
-            set(at, !HEADER[at]);
+        for (at, value) in HEADER.into_iter().enumerate() {
+            set(at, !value);
             assert!(!index.is_valid(), "a commit is changing it: {at}");
-            set(HEADER_WORDS + at, !HEADER[at]);
+            set(HEADER_WORDS + at, !value);
             assert!(!index.is_valid(), "the checksum is wrong: {at}");
-            set(at, HEADER[at]);
-            set(HEADER_WORDS + at, HEADER[at]);
+            set(at, value);
+            set(HEADER_WORDS + at, value);
         }
         assert!(index.is_valid());
     }
