@@ -286,17 +286,26 @@ impl State {
         self.waiters.iter().position(|waiter| waiter.asker.id == id)
     }
 
-    /// Gives the connection a place at the end, or keeps the one that it has.
-    fn keep_place(&mut self, asker: &Asker, thread: ThreadId, now: Instant, until: Instant) {
-        match self.place(asker.id) {
-            Some(place) => self.waiters[place].until = until,
-            None => self.waiters.push_back(Waiter {
-                asker: asker.clone(),
-                thread,
-                since: now,
-                until,
-            }),
+    /// Gives the connection a place at the end, or keeps the one that it has. Returns whether it is
+    /// a new one.
+    fn keep_place(
+        &mut self,
+        asker: &Asker,
+        thread: ThreadId,
+        now: Instant,
+        until: Instant,
+    ) -> bool {
+        if let Some(place) = self.place(asker.id) {
+            self.waiters[place].until = until;
+            return false;
         }
+        self.waiters.push_back(Waiter {
+            asker: asker.clone(),
+            thread,
+            since: now,
+            until,
+        });
+        true
     }
 
     /// Returns since when a connection waits: since now, if it has no place.
@@ -630,7 +639,9 @@ impl ProcessLock {
             let admission = hold.map(|hold| hold.admits(asker, thread, since, now));
             if admission != Some(Admission::Admitted) {
                 granted = None;
-                state.keep_place(asker, thread, begun, now.max(until) + PLACE);
+                if state.keep_place(asker, thread, begun, now.max(until) + PLACE) {
+                    self.have_thread_look(&state, now + PIECE);
+                }
                 if now >= until {
                     return true;
                 }
@@ -766,16 +777,20 @@ impl ProcessLock {
     /// themselves.
     fn wake_thread(self: &Arc<Self>, state: &mut State, at: Instant) {
         if state.has_thread {
-            if state.thread_wakes_at.is_some_and(|wakes_at| wakes_at > at) {
-                self.thread.notify_one();
-            }
-            return;
+            return self.have_thread_look(state, at);
         }
         let lock = Arc::clone(self);
         let thread = thread::Builder::new().name("penholder-wait".to_owned());
         state.has_thread = thread.spawn(move || lock.serve()).is_ok();
         if !state.has_thread {
             state.waiters.clear();
+        }
+    }
+
+    /// Wakes the thread, if there is one and it would sleep for longer than until `at`.
+    fn have_thread_look(&self, state: &State, at: Instant) {
+        if state.thread_wakes_at.is_some_and(|wakes_at| wakes_at > at) {
+            self.thread.notify_one();
         }
     }
 
@@ -824,7 +839,14 @@ impl ProcessLock {
                 state.next_absent(),
             ];
             let next = next.into_iter().flatten().min();
-            let pause = next.map_or(IDLE, |next| next.saturating_duration_since(now));
+            // One that sleeps may get the lock at any time, and not come for it.
+            let longest = if state.waiters.is_empty() {
+                IDLE
+            } else {
+                PIECE
+            };
+            let pause = next.map_or(longest, |next| next.saturating_duration_since(now));
+            let pause = pause.min(longest);
             state.thread_wakes_at = Some(now + pause);
             let waited = self.thread.wait_timeout(state, pause);
             state = waited.map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
