@@ -91,9 +91,9 @@ def uri(
 
 
 def explain(connection: sqlite3.Connection) -> Optional[str]:
-    """Returns why the connection last gave up waiting, and who was in the way.
+    """Returns why the connection last gave up waiting, and who has the lock now.
 
-    ``None`` if it has not, or has waited for less than about 0.15 seconds.
+    ``None`` if it has not. To be asked before the connection writes again.
     """
     return _ask(connection, "SELECT penholder_explain()")
 
