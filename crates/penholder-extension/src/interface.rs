@@ -197,13 +197,14 @@ pub unsafe extern "C" fn penholder_lock_free(lock: *mut PenholderLock) {
 impl PenholderLock {
     fn acquire(&mut self, timeout: Duration, pause: Duration) -> Result<c_int, Failure> {
         let mut waiting = match std::mem::replace(&mut self.state, LockState::Idle) {
-            LockState::Held(hold) => {
+            LockState::Held(hold) if hold.is_ours() => {
                 self.state = LockState::Held(hold);
                 return Err(Failure::misuse(
                     "acquire: this lock is held already; make another one to take it again",
                 ));
             }
-            LockState::Idle => ThreadWait::begin(&self.locker, timeout),
+            // What is held is the parent's.
+            LockState::Idle | LockState::Held(_) => ThreadWait::begin(&self.locker, timeout),
             LockState::Waiting(waiting) => waiting,
         };
         if let Some(hold) = waiting.wait(pause)? {

@@ -258,6 +258,14 @@ impl DatabaseFile {
         self.below().map_or(IOERR, |below| below.lock(level))
     }
 
+    /// `xUnlock`, after a lock that is not wanted any more.
+    pub(crate) fn unlock_file(&self, level: c_int) {
+        if let Some(below) = self.below() {
+            // If that fails, SQLite's own call does too, and reports it.
+            let _ = below.unlock(level);
+        }
+    }
+
     /// `xShmMap`.
     pub(crate) fn shm_map(
         &self,

@@ -20,11 +20,12 @@ use std::ptr;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use penholder_core::{Deadline, Guard, LeaseParty, LockError, Locker, fork_generation};
 
-use crate::api::{HostApi, IOERR_LOCK, LOCK_EXCLUSIVE, LOCK_RESERVED, TXN_NONE};
+use crate::api::{HostApi, IOERR_LOCK, LOCK_EXCLUSIVE, LOCK_RESERVED, LOCK_SHARED, TXN_NONE};
 use crate::connection_lease::ConnectionLease;
 use crate::database_file::DatabaseFile;
 use crate::last_error;
@@ -190,11 +191,12 @@ impl Gate {
         if level < LOCK_RESERVED || self.uses.load(SeqCst) & FILE != 0 || !self.is_ours() {
             return file.lock_file(level);
         }
+        if level == LOCK_EXCLUSIVE {
+            return self.lock_exclusively(file);
+        }
         let may_wait = !self.is_upgrade();
         match self.enter(FILE, may_wait) {
             Ok(true) => {}
-            // It leaves WAL mode, or closes the database: SQLite calls no busy handler.
-            Ok(false) if level == LOCK_EXCLUSIVE && self.wait_a_moment(FILE, || true) => {}
             Ok(false) => return BUSY,
             Err(code) => return code,
         }
@@ -207,9 +209,21 @@ impl Gate {
         code
     }
 
+    /// `xLock` from SHARED to EXCLUSIVE: SQLite leaves WAL mode, closes the database or rolls a
+    /// journal back. As a rule others have the database open, and then nothing has to be waited for.
+    /// Otherwise the write lock is waited for here, because SQLite mostly calls no busy handler.
+    fn lock_exclusively(self: &Arc<Self>, file: &DatabaseFile) -> Code {
+        let code = file.lock_file(LOCK_EXCLUSIVE);
+        if code != OK || self.wait_a_moment(FILE, || true) {
+            return code;
+        }
+        file.unlock_file(LOCK_SHARED);
+        BUSY
+    }
+
     /// `xUnlock` was called, for this level.
     pub(crate) fn unlocked_file(&self, level: c_int) {
-        if level < LOCK_RESERVED && self.uses.load(SeqCst) & FILE != 0 {
+        if level < LOCK_RESERVED && self.is_ours() && self.uses.load(SeqCst) & FILE != 0 {
             // Or a transaction that was rolled back: that is not known here.
             self.lease.note_commit();
             self.leave(FILE);
@@ -255,11 +269,14 @@ impl Gate {
     /// The code for SQLite, if the lock cannot be used.
     fn enter(self: &Arc<Self>, purpose: u8, may_wait: bool) -> Result<bool, Code> {
         if self.uses.load(SeqCst) == 0 {
-            let begin_lease = |guard: &mut Guard| self.begin_lease(guard);
-            match self.lock.enter(&self.asker(), may_wait, begin_lease) {
+            let entered = |guard: &mut Guard, is_owner| self.entered(guard, is_owner);
+            match self.lock.enter(&self.asker(), may_wait, entered) {
                 Entry::Inside => {}
                 Entry::Busy => {
-                    self.note_busy(may_wait);
+                    // A checkpoint does not wait.
+                    if purpose != CHECKPOINT {
+                        self.note_busy(may_wait);
+                    }
                     return Ok(false);
                 }
                 Entry::Failed(error) => return Err(self.fail(&error)),
@@ -297,14 +314,15 @@ impl Gate {
         self.note_busy(may_wait);
     }
 
-    /// Begins a lease, or goes on with it, if the guard and the file may have one.
-    fn begin_lease(&self, guard: &mut Guard) -> bool {
-        let Some(file) = self.file.upgrade() else {
-            return false;
-        };
+    /// Begins a lease, or goes on with it, if the guard is that of the connection's own locker, and
+    /// the guard and the file may have one.
+    fn entered(&self, guard: &mut Guard, is_owner: bool) -> bool {
         if !guard.is_resumed() {
             self.lease.share_words(&sys::path_of(&self.database), guard);
         }
+        let Some(file) = self.file.upgrade().filter(|_| is_owner) else {
+            return false;
+        };
         let is_leased = guard.may_lease() && (file.is_leased() || file.begin_lease());
         if is_leased {
             guard.begin_lease();
@@ -336,7 +354,9 @@ impl Gate {
                 Ok(false) => {}
                 Err(_) => break,
             }
-            self.lock.sleep(&asker, LOOK, || true);
+            if !self.lock.sleep(&asker, LOOK, || true) {
+                thread::sleep(LOOK);
+            }
         }
         self.lock.forget(self.id);
         false

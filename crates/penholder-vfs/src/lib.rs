@@ -14,7 +14,9 @@
 //! | --- | --- |
 //! | `vfs` | the VFS, over SQLite's default one |
 //! | `shim` | the files as SQLite sees them |
+//! | `gate`, `thread_hold` | a connection's way to penholder's write lock; the lock for all that a thread does |
 //! | `fork` | a forked child forgets its parent's files |
+//! | `process_lock` | penholder's write lock as the connections of this process share it |
 //! | `connection_lease` | a connection's lease, along with penholder's write lock |
 //! | `open_files` | which database files this process has open |
 //! | `database_file` | one connection's database file: its locks, and its lease |
@@ -23,6 +25,7 @@
 //! | `locks` | the rules: which lock is passed on, and which is answered from memory |
 //! | `join` | frames that are written together |
 //! | `wal_index`, `real_file`, `api` | the beginning of the WAL index; a file of the VFS below; SQLite's types |
+//! | `locker_options`, `host`, `last_error` | what the parameters of a URI ask for; the SQLite of the program; why the last call failed |
 //! | `version` | versions of SQLite, and which of them have the WAL-reset bug |
 //! | `sys` | the platform |
 

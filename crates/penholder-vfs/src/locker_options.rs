@@ -45,11 +45,12 @@ impl LockerOptions {
         let directory = database.parent().unwrap_or(Path::new("/"));
         let lock_file = self.lock_file;
         let lock_file = lock_file.unwrap_or_else(|| directory.join(LOCK_FILE_NAME));
-        if lock_file == database {
-            let why = "it is also the lock file; give the lock another one (penholder_lock=PATH)";
+        let locker = Locker::at(&lock_file).map_err(|error| failed(error.to_string()))?;
+        if is_of_database(locker.lock_file(), database) {
+            let why = "the lock file is the database or one of SQLite's files next to it; give it \
+                       another name (penholder_lock=PATH)";
             return Err(failed(why.to_owned()));
         }
-        let locker = Locker::at(&lock_file).map_err(|error| failed(error.to_string()))?;
         Ok(locker.with(|to| {
             to.model = Some(database.to_owned());
             to.label = self.label;
@@ -124,6 +125,16 @@ fn boolean(key: &str, text: &str) -> Result<bool, String> {
         "0" | "no" | "false" | "off" => Ok(false),
         _ => Err(format!("{key} is {}; take 0 or 1", one_line(text))),
     }
+}
+
+/// Whether this is the database, or a file that SQLite keeps next to it: opening and closing it would
+/// drop SQLite's locks.
+fn is_of_database(lock_file: &Path, database: &Path) -> bool {
+    ["", "-wal", "-shm", "-journal"].into_iter().any(|suffix| {
+        let mut name = database.as_os_str().to_owned();
+        name.push(suffix);
+        lock_file.as_os_str() == name
+    })
 }
 
 fn refuse_network(database: &Path) -> Result<(), String> {

@@ -23,8 +23,8 @@
 //! SQLite itself does not wait for the lock but is told that it is busy, because it would wait with
 //! a snapshot that gets old. It then calls the busy handler of the connection, which decides for how
 //! long to go on, and mostly sleeps: [`sleep`](ProcessLock::sleep) ends that when the turn has come.
-//! One of those who sleep waits in the queue of processes for all of them, and whoever comes next goes
-//! on in the same place. If nobody has come for [`UNATTENDED`], a thread does, because the busy handler
+//! One of those who sleep waits in the queue of processes for all of them, and the one who comes next
+//! goes on in the same place. If nobody has come for [`UNATTENDED`], a thread does, because the busy handler
 //! may sleep by itself, or have given up. It ends when no connection has waited for [`IDLE`].
 //!
 //! A connection that has the lock may take it again for [`TURN`] although others of this process wait,
@@ -68,8 +68,9 @@ const UNATTENDED: Duration = Duration::from_millis(2);
 const PIECE: Duration = Duration::from_millis(20);
 /// The thread ends after this time without anything to wait for.
 const IDLE: Duration = Duration::from_secs(1);
-/// How long one wait in the queue lasts.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+/// For how long after a pause the place in the queue is good: if this process dies or is stopped,
+/// the others do not wait for it any longer.
+const GOOD: Duration = Duration::from_secs(2);
 
 /// What names a connection in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -314,6 +315,12 @@ impl State {
             .map_or(now, |place| self.waiters[place].since)
     }
 
+    /// Whether a connection has a place, or the lock.
+    fn knows(&self, id: ConnectionId) -> bool {
+        let has_lock = |hold: &Hold| hold.users.iter().any(|user| user.id == id);
+        self.place(id).is_some() || self.hold.as_ref().is_some_and(has_lock)
+    }
+
     /// Whether a sleep of a connection is one that ends when its turn comes.
     fn sleeps_here(&mut self, id: ConnectionId, now: Instant) -> bool {
         if self.place(id).is_some() {
@@ -329,12 +336,17 @@ impl State {
 
     /// Reserves the lock, which was just taken, for the first one who waits. Returns it if there is
     /// none.
-    fn reserve_for_first(&mut self, guard: Guard, now: Instant) -> Option<Guard> {
+    fn reserve_for_first(
+        &mut self,
+        guard: Guard,
+        owner: ConnectionId,
+        now: Instant,
+    ) -> Option<Guard> {
         self.drop_absent_waiters(now);
         let Some(first) = self.waiters.pop_front() else {
             return Some(guard);
         };
-        self.begin_hold(guard, first.asker.id, now);
+        self.begin_hold(guard, owner, first.asker.id, now);
         self.admit(
             &first.asker,
             first.thread,
@@ -378,12 +390,13 @@ impl State {
         !self.is_attended && (is_first || self.turn.as_ref().is_some_and(has_turn))
     }
 
-    fn begin_hold(&mut self, guard: Guard, owner: ConnectionId, now: Instant) {
+    /// Begins a hold that the locker of `owner` took, for the turn of `id`.
+    fn begin_hold(&mut self, guard: Guard, owner: ConnectionId, id: ConnectionId, now: Instant) {
         debug_assert!(self.hold.is_none(), "one hold at a time");
-        let goes_on = |turn: &Turn| turn.id == owner && now < turn.ends;
+        let goes_on = |turn: &Turn| turn.id == id && now < turn.ends;
         if !self.turn.as_ref().is_some_and(goes_on) {
             self.turn = Some(Turn {
-                id: owner,
+                id,
                 ends: now + TURN,
                 left: None,
             });
@@ -504,20 +517,22 @@ impl ProcessLock {
 
     /// Lets a connection use the lock, if it is free and the connection's turn, or if this process
     /// has it and others may join. Otherwise the connection gets a place in the order, if
-    /// `may_wait`. `begin_lease` is asked whether the connection that took the lock keeps its own
-    /// locks along with it.
+    /// `may_wait`. `entered` is told of the guard, and whether the connection's own locker took it:
+    /// then it says whether the connection keeps its own locks along with it.
     pub(crate) fn enter(
         self: &Arc<Self>,
         asker: &Asker,
         may_wait: bool,
-        begin_lease: impl FnOnce(&mut Guard) -> bool,
+        entered: impl FnOnce(&mut Guard, bool) -> bool,
     ) -> Entry {
         let thread = thread::current().id();
         let mut state = self.lock();
         match self.admit_now(&mut state, asker, thread) {
             Ok(true) => {
-                if let Some(hold) = state.hold.as_mut().filter(|hold| hold.owner == asker.id) {
-                    hold.is_leased = begin_lease(&mut hold.guard);
+                if let Some(hold) = &mut state.hold {
+                    let is_owner = hold.owner == asker.id;
+                    let is_leased = entered(&mut hold.guard, is_owner);
+                    hold.is_leased = if is_owner { is_leased } else { hold.is_leased };
                 }
                 Entry::Inside
             }
@@ -556,7 +571,7 @@ impl ProcessLock {
             return Ok(false);
         };
         state.place_of = None;
-        state.begin_hold(guard, asker.id, now);
+        state.begin_hold(guard, asker.id, asker.id, now);
         state.admit(asker, thread, None);
         Ok(true)
     }
@@ -584,7 +599,11 @@ impl ProcessLock {
             return Ok(());
         };
         // Those who wait look by themselves when the turn of this connection may be over.
-        let is_over = state.end_use(Instant::now());
+        let now = Instant::now();
+        let is_over = state.end_use(now);
+        if !state.waiters.is_empty() {
+            self.have_thread_look(&state, now + UNATTENDED);
+        }
         // The release may take a while: it leaves time to programs without penholder.
         drop(state);
         let released = hold.guard.release();
@@ -610,6 +629,11 @@ impl ProcessLock {
         if let Some(user) = user {
             user.reserved = Some(Reservation::from(now, false));
             self.wake_thread(&mut state, now + RESERVED);
+            if !state.has_thread {
+                // Nobody would end the reservation.
+                drop(state);
+                return self.leave(asker.id, |_| asker.party.release());
+            }
         }
         Ok(())
     }
@@ -646,6 +670,12 @@ impl ProcessLock {
                     return true;
                 }
                 state = self.wait_a_while(state, admission, now, until);
+                if !state.knows(asker.id) {
+                    // The lock cannot be used: the next try says why.
+                    drop(state);
+                    thread::sleep(until.saturating_duration_since(Instant::now()));
+                    return true;
+                }
                 continue;
             }
             state.admit(asker, thread, Some(Reservation::from(now, false)));
@@ -736,7 +766,7 @@ impl ProcessLock {
     // ---- the queue of processes ------------------------------------------------------------
 
     /// Waits in the queue of processes until `until` at most, and reserves the lock for the first one
-    /// who waits. The place stays for whoever comes next.
+    /// who waits. The place stays for the one who comes next.
     fn attend<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
@@ -745,19 +775,20 @@ impl ProcessLock {
         let Some(first) = state.waiters.front() else {
             return state;
         };
-        let locker = Arc::clone(&first.asker.locker);
+        let (id, locker) = (first.asker.id, Arc::clone(&first.asker.locker));
         state.is_attended = true;
         state.attended_until = Some(until + UNATTENDED);
         state.place_of = Some(Arc::clone(&locker));
         drop(state);
-        let pause = Deadline::after(until.saturating_duration_since(Instant::now()));
-        let taken = locker.wait_in_place(&Deadline::after(WAIT_MAX), &pause);
+        let pause = until.saturating_duration_since(Instant::now());
+        let good = Deadline::after(pause.saturating_add(GOOD));
+        let taken = locker.wait_in_place(&good, &Deadline::after(pause));
         let mut state = self.lock();
         state.is_attended = false;
         match taken {
             Ok(Some(guard)) => {
                 state.place_of = None;
-                let unwanted = state.reserve_for_first(guard, Instant::now());
+                let unwanted = state.reserve_for_first(guard, id, Instant::now());
                 if unwanted.is_some() {
                     drop(state);
                     drop(unwanted);
@@ -765,7 +796,7 @@ impl ProcessLock {
                 }
                 self.wake_sleepers(&state);
             }
-            Ok(None) => {}
+            Ok(None) => self.wake_sleepers(&state),
             Err(error) if error.is_timeout() => {}
             // The connections get the error when they try by themselves.
             Err(_) => state.waiters.clear(),
@@ -827,7 +858,7 @@ impl ProcessLock {
             let unattended = state.attended_until.filter(|_| is_open);
             if unattended.is_some_and(|at| at <= now) {
                 state = self.attend(state, now + PIECE);
-                // Whoever sleeps goes on.
+                // One who sleeps goes on.
                 state.attended_until = Some(Instant::now() + UNATTENDED);
                 self.wake_sleepers(&state);
                 continue;

@@ -135,7 +135,8 @@ pub(crate) unsafe fn add_gate(file: *mut File, name: *const c_char, host: &HostA
     let Some(shim) = (unsafe { database_shim(file) }) else {
         return OK;
     };
-    let Some(database) = shim.shared_database() else {
+    // SAFETY: a file of ours, see `database_shim`.
+    let Some(database) = (unsafe { &*shim }).shared_database() else {
         return OK;
     };
     // SAFETY: the name of an open database.
@@ -144,7 +145,9 @@ pub(crate) unsafe fn add_gate(file: *mut File, name: *const c_char, host: &HostA
     let options = LockerOptions::of_uri(&path, parameters);
     match options.and_then(|options| options.locker(&path)) {
         Ok(locker) => {
-            shim.gate = Arc::into_raw(Gate::new(&database, locker, *host));
+            let gate = Arc::into_raw(Gate::new(&database, locker, *host));
+            // SAFETY: a file of ours, which nobody else uses yet.
+            unsafe { (*shim).gate = gate };
             OK
         }
         Err(text) => {
@@ -152,7 +155,8 @@ pub(crate) unsafe fn add_gate(file: *mut File, name: *const c_char, host: &HostA
             last_error::set(text);
             // SAFETY: open, and SQLite does not close what could not be opened.
             unsafe { close(file) };
-            shim.base.methods = ptr::null();
+            // SAFETY: as above.
+            unsafe { (*shim).base.methods = ptr::null() };
             CANTOPEN
         }
     }
@@ -162,16 +166,17 @@ pub(crate) unsafe fn add_gate(file: *mut File, name: *const c_char, host: &HostA
 ///
 /// # Safety
 ///
-/// `file` is null or an open file of SQLite, which nobody else uses meanwhile.
-unsafe fn database_shim<'a>(file: *mut File) -> Option<&'a mut Shim> {
+/// `file` is null or an open file of SQLite.
+unsafe fn database_shim(file: *mut File) -> Option<*mut Shim> {
     // SAFETY: see above.
     let methods = unsafe { file.as_ref() }?.methods;
     if !METHODS.iter().any(|ours| ptr::eq(ours, methods)) {
         return None;
     }
+    let shim = file.cast::<Shim>();
     // SAFETY: it has our methods, so it is a file of ours.
-    let shim = unsafe { &mut *file.cast::<Shim>() };
-    (shim.kind == Kind::Database).then_some(shim)
+    let kind = unsafe { (*shim).kind };
+    (kind == Kind::Database).then_some(shim)
 }
 
 /// Returns the gate of an open file, if it is a database file that has one.
@@ -182,7 +187,8 @@ unsafe fn database_shim<'a>(file: *mut File) -> Option<&'a mut Shim> {
 pub unsafe fn gate_behind(file: *mut File) -> Option<Arc<Gate>> {
     // SAFETY: see above.
     let shim = unsafe { database_shim(file) }?;
-    shim.shared_gate()
+    // SAFETY: a file of ours, which is open.
+    unsafe { &*shim }.shared_gate()
 }
 
 /// Returns the database file behind an open file, if it is one of this VFS.

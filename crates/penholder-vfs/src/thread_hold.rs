@@ -1,5 +1,6 @@
 //! The write lock, taken by a thread for all that it does: its own writes join.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,9 +74,10 @@ impl ThreadWait {
     ///
     /// Those of [`Locker::acquire`]; never that the thread has it already.
     pub fn wait(&mut self, pause: Duration) -> Result<Option<ThreadHold>, LockError> {
+        self.begin_in_child();
         let pause = Deadline::after(pause);
         loop {
-            match self.lock.enter(&self.asker, true, |_| false) {
+            match self.lock.enter(&self.asker, true, |_, _| false) {
                 Entry::Inside => return Ok(Some(self.hold())),
                 Entry::Failed(error) => return Err(error),
                 Entry::Busy => {}
@@ -92,8 +94,19 @@ impl ThreadWait {
         }
     }
 
+    /// A forked child has no place yet, and what its parent shares is not its own.
+    fn begin_in_child(&mut self) {
+        if self.generation != fork_generation() {
+            self.generation = fork_generation();
+            let lock = ProcessLock::of(self.asker.locker.lock_file());
+            // The parent's, not even to be dropped here.
+            mem::forget(mem::replace(&mut self.lock, lock));
+            self.asker.id = ConnectionId::new();
+        }
+    }
+
     fn hold(&mut self) -> ThreadHold {
-        let id = std::mem::replace(&mut self.asker.id, ConnectionId::new());
+        let id = mem::replace(&mut self.asker.id, ConnectionId::new());
         ThreadHold {
             generation: self.generation,
             id,
@@ -127,6 +140,12 @@ impl ThreadHold {
         }
     }
 
+    /// Whether this process has it, and not the one that it was forked from.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.generation == fork_generation()
+    }
+
     /// Releases the lock.
     ///
     /// # Errors
@@ -138,8 +157,8 @@ impl ThreadHold {
     }
 
     fn end(&mut self) -> Result<(), LockError> {
-        let is_held = std::mem::take(&mut self.is_held);
-        if !is_held || self.generation != fork_generation() {
+        let is_held = mem::take(&mut self.is_held);
+        if !is_held || !self.is_ours() {
             return Ok(());
         }
         self.lock.leave(self.id, |_| {})

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::memory::{KernelLock, Memory, SlotIndex, Word};
 use super::policy::{
-    BACK_PAUSE, CALM, COMBINING_SLICE, CUT, GAP_MAX, LEISURE, QueuePolicy, REPORT_PAUSE,
+    ASKING, BACK_PAUSE, CALM, COMBINING_SLICE, CUT, GAP_MAX, LEISURE, QueuePolicy, REPORT_PAUSE,
     RESERVED_TRIES, SAMPLE, SPIN, TICKET_CHECK, UNMOVED, WAKING, back_pause, is_quick, probe_pause,
     request_pause, slice,
 };
@@ -96,6 +96,17 @@ impl Moment {
 /// The words that make up an entry of the queue, as its waiter wrote them.
 type QueueEntry = [(Word, u64); 3];
 
+/// What a wait that has paused goes on with.
+#[derive(Debug)]
+struct Place {
+    entry: QueueEntry,
+    seen: Seen,
+}
+
+/// The word that a waiter saw last, and since when: a lock that has had the same state for long is
+/// tried in any state, also if no part of the wait was that long.
+type Seen = Option<(TurnWord, u64)>;
+
 fn smoothed(mean: u64, new: u64) -> u64 {
     (mean / 8 * 7).saturating_add(new / 8)
 }
@@ -104,8 +115,8 @@ fn smoothed(mean: u64, new: u64) -> u64 {
 #[derive(Debug)]
 pub(crate) struct Participant {
     slot: SlotIndex,
-    /// Our entry in the queue, while a wait has paused.
-    place: Option<QueueEntry>,
+    /// Our place in the queue, while a wait has paused.
+    place: Option<Place>,
     /// The word while we hold the lock, for the release.
     held: Option<TurnWord>,
     /// The word as our last release left it, if it kept the lock for us.
@@ -118,8 +129,8 @@ pub(crate) struct Participant {
     /// Whether the next waiter was woken for the end of this slice.
     woke_next: bool,
     released: Moment,
-    /// Whether the lock was wanted again since.
-    is_wanted: bool,
+    /// When the lock was last asked for since, on the clock of the memory.
+    asked_at: Option<u64>,
     /// Whether a process waited when our hold ended.
     was_contended: bool,
     acquisitions: u32,
@@ -159,7 +170,7 @@ impl Participant {
             is_long_slice: false,
             woke_next: false,
             released: Moment::default(),
-            is_wanted: false,
+            asked_at: None,
             was_contended: false,
             acquisitions: 0,
             came_back: false,
@@ -211,7 +222,8 @@ impl Participant {
     ) -> Result<Option<Taken>, K::Error> {
         debug_assert!(self.held.is_none(), "one hold at a time");
         // A wait asks again and again, but wants it only once.
-        if !mem::replace(&mut self.is_wanted, true) {
+        let goes_on = |at: u64| now.nanos.saturating_sub(at) < nanos(ASKING);
+        if !self.asked_at.replace(now.nanos).is_some_and(goes_on) {
             self.note_gap(now);
         }
         let word = TurnWord::load(memory);
@@ -340,17 +352,21 @@ impl Participant {
         limits: &WaitLimits<'_>,
     ) -> Result<WaitEnd, K::Error> {
         debug_assert!(self.held.is_none(), "one hold at a time");
-        let entry = match self.place.take() {
-            Some([ticket, since, (until, _)]) => {
+        let mut place = match self.place.take() {
+            Some(Place { entry, seen }) => {
+                let [ticket, since, (until, _)] = entry;
                 let entry = [ticket, since, (until, limits.until)];
                 self.restore_entry(memory, entry);
-                entry
+                Place { entry, seen }
             }
-            None => self.enter_queue(memory, limits),
+            None => Place {
+                entry: self.enter_queue(memory, limits),
+                seen: None,
+            },
         };
-        let ended = self.wait_for_turn(memory, kernel, limits, entry);
+        let ended = self.wait_for_turn(memory, kernel, limits, &mut place);
         if matches!(ended, Ok(WaitEnd::Paused)) {
-            self.place = Some(entry);
+            self.place = Some(place);
             return ended;
         }
         let is_taken = matches!(ended, Ok(WaitEnd::Taken(_)));
@@ -398,17 +414,19 @@ impl Participant {
         memory: &impl Memory,
         kernel: &mut K,
         limits: &WaitLimits<'_>,
-        entry: QueueEntry,
+        place: &mut Place,
     ) -> Result<WaitEnd, K::Error> {
         // Spinning would only keep the holder, which executes the request, from running.
         let can_spin = memory.can_spin() && !limits.has_request;
         let mut may_spin = can_spin && self.mean_hold < nanos(SPIN);
         let mut pauses = 0;
         let mut next_report = 0;
-        // The word that we saw last, and since when.
-        let mut seen: Option<(TurnWord, u64)> = None;
-        // The word, if we have seen no other for a whole pause.
-        let mut unmoved = None;
+        // The word, if we have seen no other for a whole pause, or for long.
+        let for_long = |since: u64| memory.now().saturating_sub(since) >= nanos(UNMOVED);
+        let mut unmoved = place
+            .seen
+            .filter(|&(_, since)| for_long(since))
+            .map(|(word, _)| word);
         // Whether the last pause was a short one, of a waiter further back with a request.
         let mut only_looks = false;
         let mut looks = 0_u32;
@@ -464,10 +482,11 @@ impl Participant {
                 return Ok(WaitEnd::Outdated);
             }
             let left = Duration::from_nanos(limits.until.min(limits.pauses_at) - now);
-            let since = seen
+            let since = place
+                .seen
                 .filter(|(same, _)| *same == word)
                 .map_or(now, |(_, at)| at);
-            seen = Some((word, since));
+            place.seen = Some((word, since));
             memory.sleep(self.slot, wakes, pause.min(left));
             let was_woken = memory.wakes(self.slot) != wakes;
             if was_woken {
@@ -484,9 +503,8 @@ impl Participant {
             only_looks = !was_woken && looks_soon;
             let was_whole_pause = !was_woken && pause <= left && !only_looks;
             // Garbage that is written again and again looks as if we were woken each time.
-            let for_long = memory.now().saturating_sub(since) >= nanos(UNMOVED);
-            unmoved = (was_whole_pause || for_long).then_some(word);
-            self.restore_entry(memory, entry);
+            unmoved = (was_whole_pause || for_long(since)).then_some(word);
+            self.restore_entry(memory, place.entry);
         }
     }
 
@@ -652,7 +670,7 @@ impl Participant {
     /// Notes that a hold ends. Returns how long it was, in nanoseconds, and whether that
     /// is exact.
     pub(crate) fn end_hold(&mut self, memory: &impl Memory) -> (u64, bool) {
-        self.is_wanted = false;
+        self.asked_at = None;
         self.was_contended = !is_empty(memory);
         self.calm = if self.was_contended {
             0

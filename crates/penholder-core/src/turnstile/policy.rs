@@ -29,6 +29,9 @@ pub(super) const CUT: Duration = Duration::from_millis(10);
 /// most of its pauses. So may any caller, if for [`CALM`] holds no process has waited. One that
 /// comes meanwhile waits at most as long as a lease may be idle.
 pub(super) const LEISURE: Duration = Duration::from_micros(60);
+/// A caller that asks again within this time still wants it for the same hold. SQLite's busy handler
+/// pauses for up to 100 ms.
+pub(super) const ASKING: Duration = Duration::from_millis(250);
 /// A longer pause counts like one of this length in their mean.
 pub(super) const GAP_MAX: Duration = Duration::from_micros(240);
 /// After so many holds that no process waited for, a process takes itself for the only one that

@@ -119,7 +119,7 @@ struct Connection {
 impl Connection {
     #[track_caller]
     fn ask(&self, may_wait: bool) -> bool {
-        match self.lock.enter(&self.asker, may_wait, |_| false) {
+        match self.lock.enter(&self.asker, may_wait, |_, _| false) {
             Entry::Inside => true,
             Entry::Busy => false,
             Entry::Failed(error) => panic!("{error}"),
@@ -305,7 +305,7 @@ fn a_thread_that_did_not_run_for_long_keeps_no_lock_without_a_reservation() {
 fn a_connection_keeps_its_locks_only_as_long_as_nobody_else_has_the_lock() {
     let fixture = Fixture::new();
     let (first, second) = (fixture.to(c"/a.db"), fixture.to(c"/b.db"));
-    let entered = fixture.lock.enter(&first.asker, true, |_| true);
+    let entered = fixture.lock.enter(&first.asker, true, |_, _| true);
     assert!(matches!(entered, Entry::Inside));
     assert!(second.ask(true), "of the same thread");
     let keeps = AtomicBool::new(true);
@@ -400,7 +400,7 @@ fn nothing_is_left_when_the_lock_file_cannot_be_used() {
     let fixture = Fixture::new();
     let connection = fixture.to(c"/a.db");
     std::fs::create_dir(fixture.directory.path().join("db.lock")).unwrap();
-    let entered = fixture.lock.enter(&connection.asker, true, |_| false);
+    let entered = fixture.lock.enter(&connection.asker, true, |_, _| false);
     assert!(matches!(entered, Entry::Failed(_)), "{entered:?}");
     fixture.wait_until_idle();
     std::fs::remove_dir(fixture.directory.path().join("db.lock")).unwrap();
