@@ -177,7 +177,7 @@ def test_what_cannot_be_opened(path: Path, tmp_path: Path) -> None:
         (tmp_path, {}, "is a directory"),
         (os.fsencode(tmp_path), {}, "is a directory"),
         (path, {"policy": "lifo"}, "take time-sliced or fifo"),
-        (path, {"lock_file": path}, "also the lock file"),
+        (path, {"lock_file": path}, "the lock file is the database"),
         # The error before this one is not told again.
         (missing, {}, "no directory"),
         (f"file:{missing}", {"uri": True}, "unable to open"),
