@@ -2,6 +2,7 @@
 //! One connection's database file: its locks, its lease, and the frames that it writes.
 
 use std::ffi::{CStr, CString, c_int, c_void};
+use std::path::Path;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,6 +14,7 @@ use crate::join::Joiner;
 use crate::locks::{Below, Code, Mode, OK, Range, ShmLocks};
 use crate::mirror::Mirror;
 use crate::real_file::RealFile;
+use crate::sys;
 use crate::wal_index::{Header, WalIndex};
 
 /// The database file of one connection, and its lease.
@@ -197,6 +199,13 @@ impl DatabaseFile {
     pub(crate) fn is_recovering(&self) -> bool {
         let state = self.lock_state();
         !state.locks.is_reading() && state.index.is_none_or(|index| !index.is_valid())
+    }
+
+    /// Returns whether the database has a rollback journal.
+    pub(crate) fn has_journal(&self) -> bool {
+        let mut journal = sys::path_of(&self.path).into_os_string();
+        journal.push("-journal");
+        Path::new(&journal).exists()
     }
 
     // ---- what SQLite calls ---------------------------------------------------------------

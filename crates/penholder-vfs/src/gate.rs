@@ -6,6 +6,7 @@
 //! | RESERVED on the database file, or more: outside WAL mode, and with `locking_mode=EXCLUSIVE` | the same |
 //! | CKPT, in a SQLite with the WAL-reset bug | the same, but without waiting: a checkpoint that cannot run now runs later |
 //! | WRITE, to recover the WAL index before it reads | is not needed: a reader does not wait for those who write to another database |
+//! | EXCLUSIVE on the database file, to roll a journal back before it reads | the same |
 //!
 //! If it is not free, SQLite is told that it is busy, and calls the busy handler of the connection:
 //! see [`process_lock`](crate::process_lock). Only a transaction that has begun to read and now
@@ -188,7 +189,8 @@ impl Gate {
 
     /// `xLock`.
     pub(crate) fn lock_file(self: &Arc<Self>, file: &DatabaseFile, level: c_int) -> Code {
-        if level < LOCK_RESERVED || self.uses.load(SeqCst) & FILE != 0 || !self.is_ours() {
+        let is_needed = level >= LOCK_RESERVED && self.uses.load(SeqCst) & FILE == 0;
+        if !is_needed || !self.is_ours() {
             return file.lock_file(level);
         }
         if level == LOCK_EXCLUSIVE {
@@ -209,16 +211,28 @@ impl Gate {
         code
     }
 
-    /// `xLock` from SHARED to EXCLUSIVE: SQLite leaves WAL mode, closes the database or rolls a
-    /// journal back. As a rule others have the database open, and then nothing has to be waited for.
-    /// Otherwise the write lock is waited for here, because SQLite mostly calls no busy handler.
+    /// `xLock` from SHARED to EXCLUSIVE: SQLite rolls a journal back, opens a WAL for itself alone, or
+    /// leaves WAL mode or closes the database. Mostly others have the database open, and then nothing
+    /// has to be waited for. Otherwise those are kept out meanwhile, also one that has the write lock:
+    /// so it is waited for only where it is needed, and not for long.
     fn lock_exclusively(self: &Arc<Self>, file: &DatabaseFile) -> Code {
         let code = file.lock_file(LOCK_EXCLUSIVE);
-        if code != OK || self.wait_a_moment(FILE, || true) {
+        let has_index = file.header().is_some();
+        if code != OK || !has_index && file.has_journal() {
             return code;
         }
+        let entered = if has_index {
+            // SQLite mostly calls no busy handler here.
+            Ok(self.wait_a_moment(FILE, || true))
+        } else {
+            self.enter(FILE, true)
+        };
+        if entered == Ok(true) {
+            self.note_inside();
+            return OK;
+        }
         file.unlock_file(LOCK_SHARED);
-        BUSY
+        entered.err().unwrap_or(BUSY)
     }
 
     /// `xUnlock` was called, for this level.

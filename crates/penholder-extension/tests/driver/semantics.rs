@@ -27,6 +27,14 @@ fn uri(fixture: &Fixture, parameters: &str) -> String {
     format!("!open {TIMEOUT} file:{}?{parameters}", a.to_str().unwrap())
 }
 
+/// Returns statements that begin a transaction of which so much is written that it reaches the files
+/// before the commit.
+fn half_a_transaction() -> String {
+    let large = "INSERT INTO log SELECT 2, 2, zeroblob(50000) FROM (SELECT 1 UNION SELECT 2)";
+    let spilled = [large; 5].join(";");
+    format!("PRAGMA cache_size = 5; BEGIN IMMEDIATE; {spilled}")
+}
+
 #[test]
 fn backup_vacuum_and_checkpoints() {
     with_each(|kind, journal, fixture| {
@@ -182,14 +190,7 @@ fn a_killed_writer_is_recovered_from_while_others_have_the_database_open() {
         for round in 1..4 {
             let mut host = Host::open(kind, &fixture.a());
             host.run("t.c", WRITE);
-            // So much that it reaches the files before the commit.
-            let large =
-                "INSERT INTO log SELECT 2, 2, zeroblob(50000) FROM (SELECT 1 UNION SELECT 2)";
-            let spilled = [large; 5].join(";");
-            host.run(
-                "t.c",
-                &format!("PRAGMA cache_size = 5; BEGIN IMMEDIATE; {spilled}"),
-            );
+            host.run("t.c", &half_a_transaction());
             host.peer.kill();
             let (count, waited) = wait::timed(|| open.run("t.c", COUNT));
             assert_eq!(count, (2 * round - 1).to_string());
@@ -198,6 +199,37 @@ fn a_killed_writer_is_recovered_from_while_others_have_the_database_open() {
         }
         drop(open);
         assert_eq!(fixture.check("a.db")[&1], 6);
+    });
+}
+
+#[test]
+fn a_journal_is_rolled_back_while_another_database_is_written() {
+    with_each(|kind, journal, fixture| {
+        let mut victim = Host::open(kind, &fixture.a());
+        victim.run("t.c", WRITE);
+        victim.run("t.c", &half_a_transaction());
+        victim.peer.kill();
+        let mut writer = Host::open(kind, &fixture.b());
+        writer.run("t.c", "BEGIN IMMEDIATE");
+        writer.run("t.c", WRITE);
+        let kinds = [kind, Kind::Bundled, kind, Kind::Bundled];
+        let mut readers = kinds.map(|kind| Host::open(kind, &fixture.a()));
+        let (_, waited) = wait::timed(|| {
+            readers.iter_mut().for_each(|host| host.send("t.c", COUNT));
+            for host in &readers {
+                assert_eq!(host.answer("t.c"), Ok("1".to_owned()), "{journal}");
+            }
+        });
+        assert!(waited < Duration::from_secs(3), "{waited:?}");
+        // One that opens it in exclusive mode is about to write, and waits for the lock.
+        drop(readers);
+        let mut exclusive = Host::open(kind, &fixture.a());
+        exclusive.run("t.c", "PRAGMA locking_mode = EXCLUSIVE");
+        exclusive.send("t.c", WRITE);
+        let early = exclusive.answer_within("t.c", Duration::from_millis(300));
+        assert_eq!(early, None, "{journal}");
+        writer.run("t.c", "COMMIT");
+        assert_eq!(exclusive.answer("t.c"), Ok(String::new()), "{journal}");
     });
 }
 
