@@ -7,39 +7,23 @@
 //! connections out for ever. The lock that keeps the list of files is locked across the fork, so
 //! that the child finds it free.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 
+use crate::background::{self, Pause};
 use crate::open_files::{self, Files};
 use crate::process_lock::{self, ProcessLocks};
 use crate::sys;
 
-/// Held for reading by threads of penholder that are inside SQLite, and for writing by a fork: a child
-/// that is forked meanwhile would inherit mutexes of SQLite that no thread of it unlocks. A program
-/// with one thread of its own does not know of these threads, and may use SQLite in its child.
-static GATE: RwLock<()> = RwLock::new(());
-
 /// What the forking thread holds across the fork.
 struct Held {
-    _gate: Option<RwLockWriteGuard<'static, ()>>,
+    _background: Option<Pause>,
     files: Files,
     locks: ProcessLocks,
 }
 
 thread_local! {
     static ACROSS_FORK: RefCell<Option<Held>> = const { RefCell::new(None) };
-    /// Whether this thread is inside [`in_background`].
-    static IS_IN_BACKGROUND: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Runs work on a thread of penholder that calls SQLite. A fork waits until it is done.
-pub fn in_background<T>(work: impl FnOnce() -> T) -> T {
-    let _gate = GATE.read().unwrap_or_else(PoisonError::into_inner);
-    IS_IN_BACKGROUND.set(true);
-    let done = work();
-    IS_IN_BACKGROUND.set(false);
-    done
 }
 
 /// Whether the handlers are installed, or a thread is about to: no `OnceLock`, because a child
@@ -61,15 +45,13 @@ pub(crate) fn watch() -> bool {
 extern "C" fn before() {
     // A thread that is exiting has no thread-locals any more: then the list is not locked.
     let _ = ACROSS_FORK.try_with(|held| {
-        // Before the list is locked, which such a thread may need to come out of SQLite.
-        let is_in_background = IS_IN_BACKGROUND.try_with(Cell::get).unwrap_or(false);
-        let gate = || GATE.write().unwrap_or_else(PoisonError::into_inner);
-        let gate = (!is_in_background).then(gate);
+        // Before the list is locked, which a thread of penholder may need to come out of SQLite.
+        let background = background::pause();
         let files = open_files::lock();
         open_files::end_leases(&files);
         let locks = process_lock::lock_all();
         *held.borrow_mut() = Some(Held {
-            _gate: gate,
+            _background: background,
             files,
             locks,
         });

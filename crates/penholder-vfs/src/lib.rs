@@ -17,6 +17,7 @@
 //! | `gate`, `thread_hold` | a connection's way to penholder's write lock; the lock for all that a thread does |
 //! | `fork` | a forked child forgets its parent's files |
 //! | `process_lock` | penholder's write lock as the connections of this process share it |
+//! | `background` | what a fork waits for: penholder's own threads, inside SQLite |
 //! | `connection_lease` | a connection's lease, along with penholder's write lock |
 //! | `open_files` | which database files this process has open |
 //! | `database_file` | one connection's database file: its locks, and its lease |
@@ -30,6 +31,7 @@
 //! | `sys` | the platform |
 
 mod api;
+mod background;
 mod connection_lease;
 mod database_file;
 mod fork;
@@ -52,9 +54,9 @@ mod vfs;
 mod wal_index;
 
 pub use api::{Api, File, HostApi, IoMethods, Symbol, SystemCall, Vfs};
+pub use background::in_background;
 pub use connection_lease::{ConnectionLease, database_words};
 pub use database_file::{DatabaseFile, WalFrames};
-pub use fork::in_background;
 pub use gap::Gap;
 pub use gate::Gate;
 pub use last_error::last_error;

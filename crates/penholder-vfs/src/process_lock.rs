@@ -43,6 +43,8 @@ use std::time::{Duration, Instant};
 
 use penholder_core::{Deadline, Guard, LeaseParty, LockError, Locker};
 
+use crate::background::in_background;
+
 /// For how long a connection that was told to wait keeps its place without being seen: busy
 /// handlers that sleep by themselves come back within this time.
 const PLACE: Duration = Duration::from_millis(10);
@@ -836,7 +838,7 @@ impl ProcessLock {
             let next = absent.next;
             if !absent.parties.is_empty() {
                 drop(state);
-                absent.end();
+                in_background(|| absent.end());
                 state = self.lock();
                 self.wake_sleepers(&state);
                 continue;

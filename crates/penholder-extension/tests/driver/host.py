@@ -40,16 +40,19 @@ def run(connections, name, sql):
     if word == "!unlock":
         ctypes.CDLL(library).penholder_lock_free(connections.pop(name))
         return ""
-    if word == "!fork":
-        # The child uses connections of its own, and ends.
+    if word in ("!fork", "!fork_lock"):
+        # The child uses a connection or a lock of its own, and ends.
         reads, writes = os.pipe()
         child = os.fork()
         if child == 0:
             try:
                 time.sleep(0.05)
                 uri, _, sql = rest.partition(" ")
-                own = sqlite3.connect(uri, timeout=10, isolation_level=None, uri=True)
-                said = "ok " + rows_of(own, sql)
+                if word == "!fork_lock":
+                    said = "ok " + run({}, "own", "!lock " + rest)
+                else:
+                    own = sqlite3.connect(uri, timeout=10, isolation_level=None, uri=True)
+                    said = "ok " + rows_of(own, sql)
             except BaseException as error:
                 said = "error " + repr(error)
             os.write(writes, said.encode())
