@@ -11,13 +11,17 @@
 //! thread of its own. Dropping its future ends that wait; what runs already is completed.
 
 use std::any::Any;
+use std::fmt;
 use std::io;
 use std::panic::{self, AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_core::Stream;
 use penholder_core::fair_queue::Wake;
 use penholder_core::handover::{END_THREADS, Handover, spawn_blocking};
 use penholder_core::{Canceller, CommitToken, Deadline, Status};
@@ -556,6 +560,7 @@ impl AsyncDatabase {
             db: self.db.clone(),
             token: commits.token(),
             commits: Arc::new(Mutex::new(commits)),
+            pending: None,
         })
     }
 
@@ -651,7 +656,7 @@ impl AsyncDatabase {
 }
 
 /// The commits to a database, of all processes: [`AsyncDatabase::commits`] returns it. As
-/// [`Commits`], for tasks.
+/// [`Commits`], for tasks; also a [`Stream`] without an end, of the same tokens.
 ///
 /// A task that waits keeps one thread for blocking work, which sleeps. If a future of it is dropped, no
 /// commit is lost: the next one begins at the same token.
@@ -661,6 +666,8 @@ pub struct AsyncCommits {
     /// A thread whose future was dropped has it for some milliseconds more.
     commits: Arc<Mutex<Commits>>,
     token: CommitToken,
+    /// What the stream waits for.
+    pending: Option<NextCommit>,
 }
 
 impl AsyncCommits {
@@ -689,14 +696,61 @@ impl AsyncCommits {
     ///
     /// As [`Commits::wait`].
     pub async fn wait(&mut self, timeout: Duration) -> Result<Option<CommitToken>> {
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let _cancel = SetOnDrop(Arc::clone(&cancelled));
-        let (commits, token) = (Arc::clone(&self.commits), self.token);
-        let wait =
-            move || lock(&commits).wait_since(token, timeout, || cancelled.load(Ordering::Relaxed));
-        let found = run(WAIT, self.db.path(), wait).await?;
+        self.pending = None;
+        let found = self.wait_on_thread(timeout).await?;
         self.token = found.unwrap_or(self.token);
         Ok(found)
+    }
+
+    fn wait_on_thread(
+        &self,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Option<CommitToken>>> + Send + 'static {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let cancel = SetOnDrop(Arc::clone(&cancelled));
+        let (db, commits, token) = (self.db.clone(), Arc::clone(&self.commits), self.token);
+        async move {
+            let _cancel = cancel;
+            let wait = move || {
+                lock(&commits).wait_since(token, timeout, || cancelled.load(Ordering::Relaxed))
+            };
+            run(WAIT, db.path(), wait).await
+        }
+    }
+}
+
+impl Stream for AsyncCommits {
+    type Item = Result<CommitToken>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let mut next = match self.pending.take() {
+                Some(next) => next,
+                None => NextCommit(Box::pin(self.wait_on_thread(Duration::MAX))),
+            };
+            match next.0.as_mut().poll(cx) {
+                Poll::Ready(Ok(Some(token))) => {
+                    self.token = token;
+                    return Poll::Ready(Some(Ok(token)));
+                }
+                // It has waited for longer than any program runs.
+                Poll::Ready(Ok(None)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Poll::Pending => {
+                    self.pending = Some(next);
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+/// The next commit, which a stream waits for.
+struct NextCommit(Pin<Box<dyn Future<Output = Result<Option<CommitToken>>> + Send>>);
+
+impl fmt::Debug for NextCommit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NextCommit").finish_non_exhaustive()
     }
 }
 

@@ -2,6 +2,7 @@
 //! watchers and writers are killed.
 #![cfg(test)]
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
@@ -13,6 +14,7 @@ use penholder::{AsyncDatabase, CommitToken, Commits, Database};
 use penholder_testkit::database_fixture::{DatabaseFixture, insert, open, with_suffix};
 use penholder_testkit::peer::{self, Peer};
 use penholder_testkit::{database_fixture, plain_sqlite, wait};
+use tokio_stream::StreamExt;
 
 /// Longer than a wait for a commit of a program without penholder takes.
 const QUIET: Duration = Duration::from_millis(150);
@@ -429,6 +431,40 @@ fn a_task_waits_while_others_run() {
         assert_eq!(commits.token(), token);
         let mut later = db.commits_since(before).await.unwrap();
         later.next().await.unwrap();
+    });
+}
+
+#[test]
+fn commits_are_a_stream() {
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    let path = fixture.path();
+    on_one_thread(async move {
+        let tasks = AsyncDatabase::from(open(&path));
+        let mut commits = tasks.commits().await.unwrap();
+        let before = commits.token();
+        // Polled and left, it misses nothing; nor does a call that waits meanwhile.
+        let none = tokio::time::timeout(Duration::from_millis(3), StreamExt::next(&mut commits));
+        none.await.unwrap_err();
+        insert(&db, "a").unwrap();
+        let first = StreamExt::next(&mut commits).await.unwrap().unwrap();
+        assert_ne!(first, before);
+        assert_eq!(commits.token(), first);
+        let none = tokio::time::timeout(Duration::from_millis(3), StreamExt::next(&mut commits));
+        none.await.unwrap_err();
+        insert(&db, "b").unwrap();
+        let second = commits.next().await.unwrap();
+        let writer = thread::spawn(move || {
+            for _ in 0..3 {
+                insert(&db, "c").unwrap();
+                thread::sleep(Duration::from_millis(60));
+            }
+        });
+        let mut tokens: Vec<_> = commits.take(3).map(Result::unwrap).collect().await;
+        tokens.extend([before, first, second]);
+        let different: HashSet<_> = tokens.iter().map(CommitToken::to_string).collect();
+        assert_eq!(different.len(), 6, "{tokens:?}");
+        writer.join().unwrap();
     });
 }
 
