@@ -15,7 +15,11 @@ use tempfile::TempDir;
 const LONG: Duration = Duration::from_secs(30);
 
 fn load(entry: &str) -> String {
-    format!(".load '{}' {entry}\n", library().display())
+    // SQLite adds the suffix.
+    format!(
+        ".load '{}' {entry}\n",
+        library().with_extension("").display()
+    )
 }
 
 /// Runs the shell with this input in a directory; returns what it prints, and its errors.

@@ -18,13 +18,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use penholder::OpenOptions;
+use penholder_testkit::extension_fixture::library;
 use penholder_testkit::peer::{self, Peer, Role};
 use penholder_testkit::{requirement, wait};
 use rusqlite::backup::Progress;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
-
-use crate::library;
 
 pub(crate) const ROLES: [Role; 2] = [("host", play), ("database", play_database)];
 const PYTHON: &str = "/usr/bin/python3";
@@ -88,16 +87,16 @@ impl Host {
         database: &Path,
         change: impl FnOnce(&mut Command),
     ) -> Self {
-        let library = library::path();
+        let library = library();
         let plain = Path::new("-");
         let mut command = match kind {
-            Kind::Bundled => Peer::command("host", [&library]),
+            Kind::Bundled => Peer::command("host", [library]),
             Kind::BundledPlain => Peer::command("host", [plain]),
             Kind::Database => Peer::command("database", [database]),
             Kind::Python | Kind::PythonPlain => {
                 let mut python = Command::new(PYTHON);
                 python.args(["-c", include_str!("host.py")]);
-                python.arg(if kind.is_plain() { plain } else { &library });
+                python.arg(if kind.is_plain() { plain } else { library });
                 python
             }
             Kind::Shell => {
@@ -110,7 +109,7 @@ impl Host {
         change(&mut command);
         let mut peer = Peer::spawn(command);
         if kind == Kind::Shell {
-            set_up_shell(&mut peer, &library, database);
+            set_up_shell(&mut peer, library, database);
         }
         let host = Self {
             kind,

@@ -5,7 +5,6 @@
 mod deadlocks;
 mod events;
 mod host;
-mod library;
 mod semantics;
 mod workload;
 

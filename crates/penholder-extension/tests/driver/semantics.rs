@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use penholder_testkit::wait;
+use penholder_testkit::{extension_fixture, wait};
 
 use crate::Fixture;
 use crate::host::{Host, Kind, TIMEOUT, is_busy};
@@ -264,7 +264,7 @@ except sqlite3.Error as error:
     print(c.execute('SELECT penholder_last_error()').fetchone()[0])";
         // The library may be in a directory that only root may read.
         let library = fixture.path("../penholder-driver-test.so");
-        fs::copy(crate::library::path(), &library).unwrap();
+        fs::copy(extension_fixture::library(), &library).unwrap();
         let mut python = std::process::Command::new("setpriv");
         python.args([
             "--reuid=65534",
