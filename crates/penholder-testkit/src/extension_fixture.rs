@@ -18,7 +18,7 @@ pub fn library() -> &'static Path {
 }
 
 fn build() -> PathBuf {
-    // `target/<profile>/deps/driver-…`
+    // `target/<profile>/deps/<test>-…`
     let test = env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap();
     let name = match profile.file_name().unwrap().to_str().unwrap() {

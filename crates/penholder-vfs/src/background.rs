@@ -13,7 +13,7 @@ thread_local! {
     static IS_IN_BACKGROUND: Cell<bool> = const { Cell::new(false) };
 }
 
-/// As long as it exists, no thread of penholder is inside SQLite.
+/// As long as it exists, no thread is inside [`in_background`].
 pub(crate) type Pause = RwLockWriteGuard<'static, ()>;
 
 /// Runs work on a thread of penholder that calls SQLite. A fork waits until it is done.

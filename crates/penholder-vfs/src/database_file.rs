@@ -2,7 +2,8 @@
 //! One connection's database file: its locks, its lease, and the frames that it writes.
 
 use std::ffi::{CStr, CString, c_int, c_void};
-use std::path::Path;
+use std::fs::File;
+use std::io::Read;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -201,11 +202,14 @@ impl DatabaseFile {
         !state.locks.is_reading() && state.index.is_none_or(|index| !index.is_valid())
     }
 
-    /// Returns whether the database has a rollback journal.
-    pub(crate) fn has_journal(&self) -> bool {
+    /// Returns whether the database has a rollback journal that is not empty and not zeroed: one that
+    /// `journal_mode=PERSIST` has left says nothing.
+    pub(crate) fn has_hot_journal(&self) -> bool {
         let mut journal = sys::path_of(&self.path).into_os_string();
         journal.push("-journal");
-        Path::new(&journal).exists()
+        let mut first = [0];
+        let read = File::open(journal).and_then(|mut file| file.read_exact(&mut first));
+        read.is_ok() && first != [0]
     }
 
     // ---- what SQLite calls ---------------------------------------------------------------

@@ -37,7 +37,7 @@ use crate::sys;
 use crate::wal_index::Header;
 
 /// How long a connection waits for the lock where SQLite calls no busy handler: a transaction that
-/// has read, as long as nobody has written; and before SQLite locks the database exclusively.
+/// has read, as long as nobody has written; and one that leaves WAL mode or closes the database.
 const MOMENT: Duration = Duration::from_millis(50);
 /// How often it looks whether that makes sense.
 const LOOK: Duration = Duration::from_millis(1);
@@ -212,17 +212,20 @@ impl Gate {
     }
 
     /// `xLock` from SHARED to EXCLUSIVE: SQLite rolls a journal back, opens a WAL for itself alone, or
-    /// leaves WAL mode or closes the database. Mostly others have the database open, and then nothing
-    /// has to be waited for. Otherwise those are kept out meanwhile, also one that has the write lock:
-    /// so it is waited for only where it is needed, and not for long.
+    /// leaves WAL mode or closes the database. Mostly others have the database open, and SQLite gets
+    /// BUSY. If it gets EXCLUSIVE, that keeps out also a program that has the write lock, so nobody
+    /// waits long with it:
+    ///
+    /// - to roll a journal back, the write lock is not needed;
+    /// - to open a WAL alone, EXCLUSIVE is given back, and the busy handler waits;
+    /// - to leave WAL mode or close, the gate waits for [`MOMENT`]: SQLite mostly calls no handler.
     fn lock_exclusively(self: &Arc<Self>, file: &DatabaseFile) -> Code {
         let code = file.lock_file(LOCK_EXCLUSIVE);
         let has_index = file.header().is_some();
-        if code != OK || !has_index && file.has_journal() {
+        if code != OK || !has_index && file.has_hot_journal() {
             return code;
         }
         let entered = if has_index {
-            // SQLite mostly calls no busy handler here.
             Ok(self.wait_a_moment(FILE, || true))
         } else {
             self.enter(FILE, true)

@@ -484,9 +484,7 @@ struct Absent {
 impl Absent {
     /// Releases what was prepared for them.
     fn end(self) {
-        for party in &self.parties {
-            party.release();
-        }
+        in_background(|| self.parties.iter().for_each(|party| party.release()));
         if let Some(hold) = self.hold {
             // If the kernel refuses, the next acquisition reports it.
             let _ = hold.guard.release();
@@ -838,7 +836,7 @@ impl ProcessLock {
             let next = absent.next;
             if !absent.parties.is_empty() {
                 drop(state);
-                in_background(|| absent.end());
+                absent.end();
                 state = self.lock();
                 self.wake_sleepers(&state);
                 continue;

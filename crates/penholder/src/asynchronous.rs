@@ -659,7 +659,10 @@ impl AsyncDatabase {
 /// [`Commits`], for tasks; also a [`Stream`] without an end, of the same tokens.
 ///
 /// A task that waits keeps one thread for blocking work, which sleeps. If a future of it is dropped, no
-/// commit is lost: the next one begins at the same token.
+/// commit is lost: the next one begins at the same token. Once the stream was polled, it goes on waiting
+/// on its thread until it is dropped, or [`wait`](Self::wait) is called.
+///
+/// [`next`](Self::next) is the method of this type; that of `StreamExt` has to be named.
 #[derive(Debug)]
 pub struct AsyncCommits {
     db: Database,
@@ -705,7 +708,7 @@ impl AsyncCommits {
     fn wait_on_thread(
         &self,
         timeout: Duration,
-    ) -> impl Future<Output = Result<Option<CommitToken>>> + Send + 'static {
+    ) -> impl Future<Output = Result<Option<CommitToken>>> + Send + Sync + 'static {
         let cancelled = Arc::new(AtomicBool::new(false));
         let cancel = SetOnDrop(Arc::clone(&cancelled));
         let (db, commits, token) = (self.db.clone(), Arc::clone(&self.commits), self.token);
@@ -746,7 +749,7 @@ impl Stream for AsyncCommits {
 }
 
 /// The next commit, which a stream waits for.
-struct NextCommit(Pin<Box<dyn Future<Output = Result<Option<CommitToken>>> + Send>>);
+struct NextCommit(Pin<Box<dyn Future<Output = Result<Option<CommitToken>>> + Send + Sync>>);
 
 impl fmt::Debug for NextCommit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,6 +6,8 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -454,13 +456,18 @@ fn commits_are_a_stream() {
         none.await.unwrap_err();
         insert(&db, "b").unwrap();
         let second = commits.next().await.unwrap();
+        // Several commits may be told as one.
+        let is_done = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&is_done);
         let writer = thread::spawn(move || {
-            for _ in 0..3 {
+            while !is_over.load(Relaxed) {
                 insert(&db, "c").unwrap();
-                thread::sleep(Duration::from_millis(60));
+                thread::sleep(Duration::from_millis(20));
             }
         });
-        let mut tokens: Vec<_> = commits.take(3).map(Result::unwrap).collect().await;
+        let three = commits.take(3).map(Result::unwrap).collect();
+        let mut tokens: Vec<_> = tokio::time::timeout(wait::LIMIT, three).await.unwrap();
+        is_done.store(true, Relaxed);
         tokens.extend([before, first, second]);
         let different: HashSet<_> = tokens.iter().map(CommitToken::to_string).collect();
         assert_eq!(different.len(), 6, "{tokens:?}");
