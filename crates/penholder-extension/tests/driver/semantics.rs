@@ -235,6 +235,26 @@ fn a_journal_is_rolled_back_while_another_database_is_written() {
 }
 
 #[test]
+fn a_journal_without_content_is_not_rolled_back() {
+    with_each(|kind, journal, fixture| {
+        let mut exclusive = Host::open(kind, &fixture.a());
+        exclusive.run("t.c", "PRAGMA journal_mode = wal");
+        exclusive.run("t.c", "!close");
+        // As `journal_mode=PERSIST` leaves one.
+        fs::write(fixture.path("a.db-journal"), [0; 512]).unwrap();
+        let mut writer = Host::open(kind, &fixture.b());
+        writer.run("t.c", "BEGIN IMMEDIATE");
+        exclusive.run_open("t.c", TIMEOUT, &fixture.a());
+        exclusive.run("t.c", "PRAGMA locking_mode = EXCLUSIVE");
+        exclusive.send("t.c", WRITE);
+        let early = exclusive.answer_within("t.c", Duration::from_millis(300));
+        assert_eq!(early, None, "{journal}");
+        writer.run("t.c", "COMMIT");
+        assert_eq!(exclusive.answer("t.c"), Ok(String::new()), "{journal}");
+    });
+}
+
+#[test]
 fn a_directory_that_cannot_be_written() {
     // Only others than root are kept out.
     if penholder_testkit::requirement::is_root()
