@@ -202,6 +202,18 @@ fn a_killed_writer_is_recovered_from_while_others_have_the_database_open() {
     });
 }
 
+/// Asserts that a connection in exclusive mode waits for a writer to another database, as it is about to
+/// write.
+#[track_caller]
+fn exclusive_mode_waits(exclusive: &mut Host, writer: &mut Host) {
+    exclusive.run("t.c", "PRAGMA locking_mode = EXCLUSIVE");
+    exclusive.send("t.c", WRITE);
+    let early = exclusive.answer_within("t.c", Duration::from_millis(300));
+    assert_eq!(early, None);
+    writer.run("t.c", "COMMIT");
+    assert_eq!(exclusive.answer("t.c"), Ok(String::new()));
+}
+
 #[test]
 fn a_journal_is_rolled_back_while_another_database_is_written() {
     with_each(|kind, journal, fixture| {
@@ -222,21 +234,14 @@ fn a_journal_is_rolled_back_while_another_database_is_written() {
         });
         // Before the writer commits: long before they time out.
         assert!(waited < Duration::from_secs(15), "{waited:?}");
-        // One that opens it in exclusive mode is about to write, and waits for the lock.
         drop(readers);
-        let mut exclusive = Host::open(kind, &fixture.a());
-        exclusive.run("t.c", "PRAGMA locking_mode = EXCLUSIVE");
-        exclusive.send("t.c", WRITE);
-        let early = exclusive.answer_within("t.c", Duration::from_millis(300));
-        assert_eq!(early, None, "{journal}");
-        writer.run("t.c", "COMMIT");
-        assert_eq!(exclusive.answer("t.c"), Ok(String::new()), "{journal}");
+        exclusive_mode_waits(&mut Host::open(kind, &fixture.a()), &mut writer);
     });
 }
 
 #[test]
 fn a_journal_without_content_is_not_rolled_back() {
-    with_each(|kind, journal, fixture| {
+    with_each(|kind, _, fixture| {
         let mut exclusive = Host::open(kind, &fixture.a());
         exclusive.run("t.c", "PRAGMA journal_mode = wal");
         exclusive.run("t.c", "!close");
@@ -245,12 +250,7 @@ fn a_journal_without_content_is_not_rolled_back() {
         let mut writer = Host::open(kind, &fixture.b());
         writer.run("t.c", "BEGIN IMMEDIATE");
         exclusive.run_open("t.c", TIMEOUT, &fixture.a());
-        exclusive.run("t.c", "PRAGMA locking_mode = EXCLUSIVE");
-        exclusive.send("t.c", WRITE);
-        let early = exclusive.answer_within("t.c", Duration::from_millis(300));
-        assert_eq!(early, None, "{journal}");
-        writer.run("t.c", "COMMIT");
-        assert_eq!(exclusive.answer("t.c"), Ok(String::new()), "{journal}");
+        exclusive_mode_waits(&mut exclusive, &mut writer);
     });
 }
 
