@@ -12,28 +12,29 @@ use super::layout::{
     HEADER_LEN, LIVENESS_FIRST_BYTE, MAGIC, path_of, version,
 };
 use super::trust::Authority;
+use crate::sys::file::NewFile;
 use crate::sys::{clock, file, process};
 
 /// Builds a queue file with one block of slots and gives it its name, unless another process was
 /// first. The file has no name until it is complete.
 pub(super) fn build(path: &Path, authority: &Authority) -> io::Result<()> {
-    name(&without_name(path, authority)?, path)
+    name(without_name(path, authority)?, path)
 }
 
 /// Builds a complete queue file for this path.
-fn without_name(path: &Path, authority: &Authority) -> io::Result<File> {
+fn without_name(path: &Path, authority: &Authority) -> io::Result<NewFile> {
     if !authority.may_build() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     let directory = path.parent().unwrap_or(Path::new("/"));
-    let file = file::create_unnamed(directory, authority.ownership())?;
+    let file = NewFile::create(directory, authority.ownership())?;
     file::allocate(&file, layout::length(1))?;
     file::write_at_start(&file, &header())?;
     Ok(file)
 }
 
-fn name(file: &File, path: &Path) -> io::Result<()> {
-    match file::name(file, path) {
+fn name(file: NewFile, path: &Path) -> io::Result<()> {
+    match file.name(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         named => named,
     }
@@ -94,7 +95,7 @@ pub(crate) fn rebuild(lock_file: &Path, model: Option<&Path>) -> io::Result<()> 
         fs::remove_file(&path)?;
     }
     crate::failpoint!("rebuilding");
-    name(&built, &path)
+    name(built, &path)
 }
 
 /// Refuses to replace a file that is not ours to replace.

@@ -253,7 +253,7 @@ impl CommitWords for DatabaseWords {
     }
 
     fn sleep(&self, seen: u64, pause: Duration) {
-        futex::wait(self.futex(), low(seen), pause);
+        futex::wait_among_others(self.futex(), low(seen), pause);
     }
 
     fn wake_all(&self) {

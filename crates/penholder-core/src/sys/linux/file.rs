@@ -8,6 +8,7 @@ use std::ffi::{CStr, CString};
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ops::Deref;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -113,38 +114,52 @@ fn refuse_non_writers(model: Option<&Path>) -> io::Result<()> {
     }
 }
 
-/// Creates a file in this directory that has no name yet, for [`name`]: if this
-/// process dies before that, nothing is left.
-///
-/// # Errors
-///
-/// Those of `open(2)`, also where the file system has no unnamed files.
-pub(crate) fn create_unnamed(directory: &Path, like: &Ownership) -> io::Result<File> {
-    let model = Model(Some(*like));
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(libc::O_TMPFILE)
-        .open(directory)?;
-    model.apply_to(&file)?;
-    if file.metadata()?.gid() != like.group {
-        // Not our own group in the place of the model's.
-        let bits = model.bits() & !0o070 | (model.bits() & 0o007) << 3;
-        file.set_permissions(Permissions::from_mode(bits))?;
+/// A file that is built completely before its name shows it: if this process dies before
+/// that, nothing is left.
+#[derive(Debug)]
+pub(crate) struct NewFile(File);
+
+impl NewFile {
+    /// Creates a file in this directory that has no name yet.
+    ///
+    /// # Errors
+    ///
+    /// Those of `open(2)`, also where the file system has no unnamed files.
+    pub(crate) fn create(directory: &Path, like: &Ownership) -> io::Result<Self> {
+        let model = Model(Some(*like));
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .custom_flags(libc::O_TMPFILE)
+            .open(directory)?;
+        model.apply_to(&file)?;
+        if file.metadata()?.gid() != like.group {
+            // Not our own group in the place of the model's.
+            let bits = model.bits() & !0o070 | (model.bits() & 0o007) << 3;
+            file.set_permissions(Permissions::from_mode(bits))?;
+        }
+        Ok(Self(file))
     }
-    Ok(file)
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` if the name is taken, and the others of `linkat(2)`.
+    pub(crate) fn name(self, path: &Path) -> io::Result<()> {
+        let by_number = format!("/proc/self/fd/{}", self.0.as_raw_fd());
+        let flags = AtFlags::SYMLINK_FOLLOW;
+        Ok(linkat(CWD, by_number, CWD, path, flags)?)
+    }
 }
 
-/// Gives a file of [`create_unnamed`] its name.
-///
-/// # Errors
-///
-/// `AlreadyExists` if the name is taken, and the others of `linkat(2)`.
-pub(crate) fn name(file: &File, path: &Path) -> io::Result<()> {
-    let by_number = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let flags = AtFlags::SYMLINK_FOLLOW;
-    Ok(linkat(CWD, by_number, CWD, path, flags)?)
+impl Deref for NewFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
 }
 
 /// Gives a file at least this length in bytes and reserves disk space for all of it: touching

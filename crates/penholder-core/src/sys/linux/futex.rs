@@ -17,6 +17,11 @@ pub(crate) fn wait(word: &AtomicU32, seen: u32, pause: Duration) {
     let _ = futex::wait(word, Flags::empty(), seen, Some(&timeout));
 }
 
+/// Does the same on a word on which several threads sleep, all of which a wake concerns.
+pub(crate) fn wait_among_others(word: &AtomicU32, seen: u32, pause: Duration) {
+    wait(word, seen, pause);
+}
+
 /// Wakes one thread that sleeps on this word.
 pub(crate) fn wake(word: &AtomicU32) {
     let _ = futex::wake(word, Flags::empty(), 1);

@@ -1,7 +1,9 @@
 //! The lock file. It can be read, but it is neither created nor locked.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Deref;
 use std::path::Path;
 
 use super::unsupported;
@@ -20,14 +22,28 @@ pub(crate) fn open_existing(_path: &Path) -> io::Result<File> {
     unsupported("shared files")
 }
 
-/// Fails.
-pub(crate) fn create_unnamed(_directory: &Path, _like: &Ownership) -> io::Result<File> {
-    unsupported("unnamed files")
+/// A file that is built before it has a name; no value of it exists.
+#[derive(Debug)]
+pub(crate) struct NewFile(Infallible);
+
+impl NewFile {
+    /// Fails.
+    pub(crate) fn create(_directory: &Path, _like: &Ownership) -> io::Result<Self> {
+        unsupported("files without a name")
+    }
+
+    /// Is never called: there is no such file.
+    pub(crate) fn name(self, _path: &Path) -> io::Result<()> {
+        match self.0 {}
+    }
 }
 
-/// Fails.
-pub(crate) fn name(_file: &File, _path: &Path) -> io::Result<()> {
-    unsupported("unnamed files")
+impl Deref for NewFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        match self.0 {}
+    }
 }
 
 /// Fails.

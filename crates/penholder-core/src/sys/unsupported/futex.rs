@@ -11,6 +11,11 @@ pub(crate) fn wait(word: &AtomicU32, seen: u32, pause: Duration) {
     }
 }
 
+/// Does the same.
+pub(crate) fn wait_among_others(word: &AtomicU32, seen: u32, pause: Duration) {
+    wait(word, seen, pause);
+}
+
 /// Does nothing: a sleeper sleeps to the end of its pause.
 pub(crate) fn wake(_word: &AtomicU32) {}
 
