@@ -375,6 +375,7 @@ mod tests {
 
     use super::*;
     use crate::queue_file::DatabaseWord;
+    use crate::sys::file;
 
     /// No test takes so long.
     const LONG: Duration = Duration::from_secs(60);
@@ -553,7 +554,7 @@ mod tests {
         let fixture = Fixture::new();
         let mut watch = fixture.watch();
         let token = watch.token().unwrap();
-        fs::remove_file(fixture.path("db.lockq")).unwrap();
+        file::remove(&fixture.path("db.lockq")).unwrap();
         let new = wait(&mut watch, token);
         assert_ne!(new, token);
         assert_quiet(&mut watch, new);
@@ -591,7 +592,7 @@ mod tests {
         let fixture = Fixture::new();
         let mut watch = fixture.watch();
         let token = watch.token().unwrap();
-        fs::remove_file(fixture.path("db.lockq")).unwrap();
+        file::remove(&fixture.path("db.lockq")).unwrap();
         fs::write(fixture.path("db.lockq"), "garbage").unwrap();
         assert_eq!(wait(&mut watch, token), CommitToken::NONE);
         assert_quiet(&mut watch, CommitToken::NONE);
@@ -602,7 +603,7 @@ mod tests {
             wait(&mut fixture.watch(), CommitToken::NONE),
             CommitToken::NONE
         );
-        fs::remove_file(fixture.path("db.lockq")).unwrap();
+        file::remove(&fixture.path("db.lockq")).unwrap();
         let token = wait(&mut watch, CommitToken::NONE);
         assert_ne!(token, CommitToken::NONE);
         assert_quiet(&mut watch, token);
@@ -688,7 +689,7 @@ mod tests {
         words.note_commit();
         let new = wait(&mut watch, token);
         assert_eq!(new.count(), token.count() + 1);
-        fs::remove_file(fixture.path("db.lockq")).unwrap();
+        file::remove(&fixture.path("db.lockq")).unwrap();
         assert!(!words.is_current());
     }
 

@@ -72,6 +72,11 @@ impl HoldFile {
         file::unlock_byte(&self.descriptor, byte)
     }
 
+    /// Shows the descendants of this process that it has the lock on a byte.
+    pub(crate) fn show_as_holder(&self, byte: i64) -> io::Result<()> {
+        file::show_as_holder(&self.descriptor, Some(byte))
+    }
+
     /// Returns the open file.
     pub(crate) fn file(&self) -> &File {
         &self.descriptor
@@ -85,7 +90,6 @@ impl HoldFile {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -100,14 +104,17 @@ mod tests {
             HoldFile::try_lock(opened, &path, &lock_file, 5).unwrap()
         };
         assert!(lock(&mut one) && !lock(&mut other));
-        fs::remove_file(&path).unwrap();
+        file::remove(&path).unwrap();
         assert!(lock(&mut other) && !lock(&mut one));
         other.unwrap().unlock(5).unwrap();
         assert!(lock(&mut one));
     }
 
+    #[cfg(unix)]
     #[test]
     fn it_gets_the_permission_bits_of_the_model_and_is_no_link() {
+        use std::os::unix::fs::PermissionsExt;
+
         let directory = tempfile::tempdir().unwrap();
         let lock_file = directory.path().join("db.lock");
         fs::write(&lock_file, "").unwrap();

@@ -114,11 +114,7 @@ impl ProcessId {
     }
 
     fn holds_flock(self, path: &Path, name: &TableName) -> bool {
-        locks::holds_flock(self.pid, path, name).unwrap_or_else(|| {
-            // Its descriptors are hidden: ask which process took the lock.
-            let taker = Some(self.pid);
-            locks::flock_on(name) == locks::Seen::Held { taker }
-        })
+        locks::is_proven_holder(self.pid, path, name)
     }
 
     fn holds_byte(self, path: &Path, name: &TableName, byte: i64) -> bool {

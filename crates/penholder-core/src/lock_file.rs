@@ -272,8 +272,14 @@ impl LockFile {
             .map_err(failed)
     }
 
-    /// Returns the value of the environment variable for a child of ours.
+    /// Returns the value of the environment variable for a child of ours, to which this process
+    /// shows that it holds the lock.
     pub(crate) fn inheritance(&self, hold: Hold) -> String {
+        // A child that does not see it waits for this process, and says so.
+        let _ = match (hold, &self.hold_file) {
+            (Hold::Under(level), Some(file)) => file.show_as_holder(level.byte()),
+            _ => file::show_as_holder(&self.descriptor, None),
+        };
         let own = ProcessId::own();
         let chain = match (hold, self.ancestors()) {
             (Hold::Under(level), Some(ancestors)) => ancestors.chain_below(level, own),
@@ -370,7 +376,7 @@ impl KernelLock for KernelAttempt<'_> {
         let name = self.file.name.as_ref();
         let pid = name.and_then(|name| match locks::flock_on(name) {
             Seen::Held { taker } => taker,
-            Seen::NotHeld | Seen::Unknown => None,
+            Seen::HeldBySomebody | Seen::NotHeld | Seen::Unknown => None,
         });
         self.unqueued_holder = Some(pid.map_or(0, u64::from));
         if let (Some(slot), Some(pid)) = (self.slot, pid) {

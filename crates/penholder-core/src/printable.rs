@@ -32,6 +32,11 @@ pub(crate) fn printable(text: &str, max: usize) -> String {
     out
 }
 
+/// Whether a terminal shows the text as it is.
+pub(crate) fn is_printable(text: &str) -> bool {
+    !text.chars().any(is_escaped)
+}
+
 /// Text that is shown on one line: see [`one_line`].
 #[derive(Debug, Clone, Copy)]
 pub struct OneLine<T>(T);

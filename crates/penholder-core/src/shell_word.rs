@@ -1,32 +1,36 @@
 //! Words of a shell, so that a command in a message can be pasted.
 
-use std::ffi::OsStr;
-use std::fmt::Write;
-use std::path::Path;
+mod posix;
+mod windows;
 
-use crate::printable::is_escaped;
+use std::ffi::OsStr;
+use std::path::Path;
 
 /// Returns a word as a shell reads it, in quotes if it needs that. What a terminal would not show as
 /// it is stands in a `printf` that every shell has. Only a word that ends in a line end, which no
 /// shell keeps there, needs the `$'…'` of bash, zsh and ksh.
 ///
+/// On Windows it is a word for PowerShell, and for `cmd` too unless it has signs that only
+/// PowerShell can quote (`"`, `%`, `$`, a backtick, and what a terminal would not show).
+///
+/// On Unix:
+///
 /// ```
+/// # #[cfg(unix)] {
 /// use penholder_core::shell_word;
 ///
 /// assert_eq!(shell_word("/srv/app.db"), "/srv/app.db");
 /// assert_eq!(shell_word("my app.db"), "'my app.db'");
 /// assert_eq!(shell_word("two\nlines"), r#""$(printf %b 'two\0012lines')""#);
+/// # }
 /// ```
 #[must_use]
 pub fn shell_word(word: impl AsRef<OsStr>) -> String {
     let bytes = word.as_ref().as_encoded_bytes();
-    let Some(text) = str::from_utf8(bytes).ok().filter(|text| is_printable(text)) else {
-        return escaped(bytes);
-    };
-    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
-    match text.chars().all(is_plain) && !text.is_empty() {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', "'\\''")),
+    if cfg!(windows) {
+        windows::word(&String::from_utf8_lossy(bytes))
+    } else {
+        posix::word(bytes)
     }
 }
 
@@ -36,6 +40,7 @@ pub fn shell_word(word: impl AsRef<OsStr>) -> String {
 /// use std::path::Path;
 /// use penholder_core::shell_path;
 ///
+/// # #[cfg(unix)]
 /// assert_eq!(shell_path(Path::new("-n.db")), "./-n.db");
 /// assert_eq!(shell_path(Path::new("app.db")), "app.db");
 /// ```
@@ -45,94 +50,4 @@ pub fn shell_path(path: &Path) -> String {
         return shell_word(Path::new(".").join(path));
     }
     shell_word(path)
-}
-
-/// Whether a terminal shows the text as it is.
-fn is_printable(text: &str) -> bool {
-    !text.chars().any(is_escaped)
-}
-
-/// A word with escapes for everything unusual.
-fn escaped(bytes: &[u8]) -> String {
-    match bytes.last() {
-        Some(b'\n') => format!("$'{}'", octal(bytes, "\\")),
-        _ => format!("\"$(printf %b '{}')\"", octal(bytes, "\\0")),
-    }
-}
-
-/// The word with a number in the place of each byte that is not to be read as it is.
-fn octal(bytes: &[u8], prefix: &str) -> String {
-    let mut word = String::new();
-    for &byte in bytes {
-        match byte {
-            b' '..=b'~' if !b"'\\!".contains(&byte) => word.push(byte.into()),
-            // Three digits, so that a digit may follow.
-            _ => {
-                let _ = write!(word, "{prefix}{byte:03o}");
-            }
-        }
-    }
-    word
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::ffi::OsStrExt;
-    use std::process::Command;
-
-    #[test]
-    fn a_word_is_quoted_if_it_needs_that() {
-        for (word, expected) in [
-            (&b"/srv/a-b.db"[..], "/srv/a-b.db"),
-            (b"", "''"),
-            (b"/$(x)", "'/$(x)'"),
-            (b"my app.db", "'my app.db'"),
-            (b"it's $x", r"'it'\''s $x'"),
-            ("ä*".as_bytes(), "'ä*'"),
-            (
-                b"a\n'\\1\xFF1",
-                r#""$(printf %b 'a\0012\0047\01341\03771')""#,
-            ),
-            (b"a'\n", r"$'a\047\012'"),
-        ] {
-            assert_eq!(shell_word(OsStr::from_bytes(word)), expected);
-        }
-    }
-
-    /// With every shell that is installed here.
-    #[test]
-    fn a_shell_reads_the_word() {
-        let words: [&[u8]; 12] = [
-            b"/srv/a-b.db",
-            b"",
-            b"$(x)`y`\"z\"\\",
-            b"it's",
-            b"-n",
-            b"two\nlines",
-            b"\n",
-            b"\x1B[31m'red' \\n %s %b 100%",
-            b"-e\ttab\\c",
-            b"\xFF\xFE7",
-            "r\u{202e}l!x".as_bytes(),
-            b"ends\n\n",
-        ];
-        for shell in ["sh", "dash", "bash", "zsh", "busybox"] {
-            for word in words {
-                let is_plain_sh = !matches!(shell, "bash" | "zsh");
-                if is_plain_sh && word.ends_with(b"\n") {
-                    continue;
-                }
-                let script = format!("printf %s {}", shell_word(OsStr::from_bytes(word)));
-                let mut command = Command::new(shell);
-                if shell == "busybox" {
-                    command.arg("sh");
-                }
-                let Ok(output) = command.args(["-c", &script]).output() else {
-                    continue;
-                };
-                assert_eq!(output.stdout, word, "{shell}: {script}: {output:?}");
-            }
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! Building the queue file.
 
 use std::collections::hash_map::RandomState;
-use std::fs::{self, File};
+use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::path::Path;
@@ -92,7 +92,7 @@ pub(crate) fn rebuild(lock_file: &Path, model: Option<&Path>) -> io::Result<()> 
         if file::facts(&found)?.id != file::facts_of_path(&path)?.id {
             return Ok(());
         }
-        fs::remove_file(&path)?;
+        file::remove(&path)?;
     }
     crate::failpoint!("rebuilding");
     name(built, &path)

@@ -1,7 +1,7 @@
 //! This process's slot in the queue file.
 
 use std::collections::hash_map::RandomState;
-use std::fs;
+use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::panic::Location;
@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::build::build;
 use super::counter::{BatchSize, Counter};
@@ -153,7 +153,7 @@ impl Slot {
     /// Maps an open queue file; `None` if the path names another one by now.
     fn map(
         path: &Path,
-        file: fs::File,
+        file: File,
         authority: &Authority,
         pid: u32,
     ) -> Result<Option<Self>, NoQueueFile> {
@@ -167,7 +167,7 @@ impl Slot {
         }
         let mapped = MappedFile::new(path, facts.id, &file, header::blocks_of(&header))?;
         let is_private = file::is_private(&file)?;
-        let born = born(&file)?;
+        let born = file::born(&file)?;
         drop(file);
         let liveness = Arc::new(Descriptor::open(|| file::open_existing(path))?);
         if file::facts(&liveness)?.id != facts.id {
@@ -738,14 +738,6 @@ fn write_text(words: &[AtomicU64], text: &str) {
 /// Increments a word that no other processor writes meanwhile.
 fn increment_alone(word: &AtomicU64) {
     word.store(word.load(Relaxed).wrapping_add(1), Relaxed);
-}
-
-/// Returns when a file was created, in nanoseconds since 1970; zero where the file system
-/// does not say.
-fn born(file: &fs::File) -> io::Result<u64> {
-    let born = file.metadata()?.created().ok();
-    let since = born.and_then(|born| born.duration_since(SystemTime::UNIX_EPOCH).ok());
-    Ok(since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(0)))
 }
 
 /// Returns a random seed. A forked child occupies a slot of its own, with another seed.

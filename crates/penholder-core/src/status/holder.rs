@@ -279,6 +279,14 @@ fn search_tables(file: &File, lock_file: &Path) -> io::Result<Option<Holder>> {
             Seen::Held { taker } => taker,
             Seen::NotHeld => return Ok(not_in_tables(record, own_pidns, lock_file, &name)),
             Seen::Unknown => return Ok(Holder::without_tables(record, own_pidns)),
+            Seen::HeldBySomebody => {
+                let named = Holder::without_tables(record, own_pidns);
+                // The record of the next holder may come a moment after the lock.
+                if named.is_none() && readings < READINGS_MAX {
+                    continue;
+                }
+                return Ok(Some(named.unwrap_or_else(|| Holder::from_kernel(None))));
+            }
         };
         if let Some(holder) =
             record.and_then(|record| recorded(record, taker, own_pidns, lock_file, &name))

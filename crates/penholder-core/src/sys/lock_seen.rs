@@ -3,9 +3,12 @@
 /// What the kernel's lock tables say of a `flock` on a file. A shared lock
 /// (`flock -s`) counts, because it keeps us out as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "each platform tells only some of it")]
 pub(crate) enum Seen {
     /// A process holds it; `taker` is the process that took it, where visible.
     Held { taker: Option<u32> },
+    /// A process holds it, and the kernel tells nobody which one.
+    HeldBySomebody,
     /// No visible process holds it.
     NotHeld,
     /// The tables cannot be read.

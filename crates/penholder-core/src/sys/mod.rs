@@ -20,12 +20,12 @@
 //! | `user` | this user, names of users, members of groups |
 //! | `signal` | what failpoints of tests do to their process |
 //!
-//! `unsupported` compiles for every target, and each of its operations returns an
+//! `portable` has what platforms without forks share. `unsupported` compiles for every target, and each of its operations returns an
 //! error that says so. `RUSTFLAGS='--cfg penholder_unsupported'` selects it on
 //! Linux too, for the test of these errors.
 
 #![cfg_attr(
-    any(not(target_os = "linux"), penholder_unsupported),
+    any(not(any(target_os = "linux", windows)), penholder_unsupported),
     allow(
         dead_code,
         reason = "the unsupported platform constructs none of the answers"
@@ -44,14 +44,22 @@ pub(crate) mod process_state;
 #[cfg(feature = "failpoints")]
 mod test_signal;
 
+#[cfg(any(not(target_os = "linux"), penholder_unsupported))]
+mod portable;
+
 #[cfg(all(target_os = "linux", not(penholder_unsupported)))]
 mod linux;
 #[cfg(all(target_os = "linux", not(penholder_unsupported)))]
 use linux as platform;
 
-#[cfg(not(all(target_os = "linux", not(penholder_unsupported))))]
+#[cfg(all(windows, not(penholder_unsupported)))]
+mod windows;
+#[cfg(all(windows, not(penholder_unsupported)))]
+use windows as platform;
+
+#[cfg(not(all(any(target_os = "linux", windows), not(penholder_unsupported))))]
 mod unsupported;
-#[cfg(not(all(target_os = "linux", not(penholder_unsupported))))]
+#[cfg(not(all(any(target_os = "linux", windows), not(penholder_unsupported))))]
 use unsupported as platform;
 
 pub(crate) use platform::{

@@ -5,7 +5,7 @@
 //! The lock file: opening it safely, what the kernel knows of it, and its locks.
 
 use std::ffi::{CStr, CString};
-use std::fs::{File, Metadata, OpenOptions, Permissions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::Deref;
@@ -15,7 +15,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::{
     Access, AtFlags, CWD, FallocateFlags, FlockOperation, access, accessat, fallocate, flock,
@@ -186,6 +186,15 @@ pub(crate) fn allocate(file: &File, length: usize) -> io::Result<()> {
     }
 }
 
+/// Frees the name of a file.
+///
+/// # Errors
+///
+/// Those of `unlink(2)`.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    fs::remove_file(path)
+}
+
 /// Reserves disk space for the holes that a file may have: a copy of it may be sparse.
 ///
 /// # Errors
@@ -295,6 +304,14 @@ fn ownership_in(meta: &Metadata) -> Ownership {
         mode: meta.mode() & 0o777,
         is_regular: meta.is_file(),
     }
+}
+
+/// Returns when a file was created, in nanoseconds since 1970; zero where the file system
+/// does not say.
+pub(crate) fn born(file: &File) -> io::Result<u64> {
+    let born = file.metadata()?.created().ok();
+    let since = born.and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+    Ok(since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(0)))
 }
 
 /// Returns when the content or the inode of a file was last changed, in nanoseconds since 1970.
@@ -500,6 +517,12 @@ fn lock_bytes(
             return Err(error);
         }
     }
+}
+
+/// Does nothing: the kernel's tables show who holds a lock.
+#[expect(clippy::unnecessary_wraps, reason = "other platforms may fail")]
+pub(crate) fn show_as_holder(_file: &File, _byte: Option<i64>) -> io::Result<()> {
+    Ok(())
 }
 
 /// Closes a file of our own. The caller must not touch it again.

@@ -257,6 +257,14 @@ pub(crate) fn holds_flock(pid: u32, path: &Path, file: &TableName) -> Option<boo
     has_descriptor(pid, path, end, |info| shows(info, "FLOCK", file, None))
 }
 
+/// Returns whether an ancestor holds the `flock`, as the kernel proves it.
+pub(crate) fn is_proven_holder(pid: u32, path: &Path, file: &TableName) -> bool {
+    holds_flock(pid, path, file).unwrap_or_else(|| {
+        // Its descriptors are hidden: ask which process took the lock.
+        flock_on(file) == Seen::Held { taker: Some(pid) }
+    })
+}
+
 /// Finds the processes that hold a `flock` on the file, among those whose descriptors
 /// may be read, within a bounded time.
 pub(crate) fn flock_holders(path: &Path, file: &TableName) -> Vec<u32> {

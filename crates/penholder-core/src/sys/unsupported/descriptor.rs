@@ -1,9 +1,8 @@
-//! Open files. No lock can be taken on them here, so a forked child has nothing to
-//! close.
+//! Open files. No lock can be taken on them here.
 
-use std::fs::File;
 use std::io;
-use std::ops::Deref;
+
+pub(crate) use crate::sys::portable::descriptor::{Descriptor, DescriptorsGuard, lock};
 
 /// Returns `false`: no file is opened here.
 pub(crate) fn is_own_limit(_error: &io::Error) -> bool {
@@ -13,47 +12,4 @@ pub(crate) fn is_own_limit(_error: &io::Error) -> bool {
 /// Returns `false`.
 pub(crate) fn is_system_limit(_error: &io::Error) -> bool {
     false
-}
-
-/// An open file.
-#[derive(Debug)]
-pub(crate) struct Descriptor {
-    file: File,
-}
-
-impl Descriptor {
-    /// Opens a file with `open`.
-    ///
-    /// # Errors
-    ///
-    /// Those of `open`.
-    pub(crate) fn open(open: impl FnOnce() -> io::Result<File>) -> io::Result<Self> {
-        Ok(Self { file: open()? })
-    }
-
-    /// Returns `true`: forks are not noticed.
-    pub(crate) fn is_ours(&self) -> bool {
-        true
-    }
-}
-
-impl Deref for Descriptor {
-    type Target = File;
-
-    fn deref(&self) -> &File {
-        &self.file
-    }
-}
-
-/// Guards nothing: there is no table of descriptors.
-pub(crate) struct DescriptorsGuard(());
-
-/// Does nothing.
-pub(crate) fn lock() -> DescriptorsGuard {
-    DescriptorsGuard(())
-}
-
-impl DescriptorsGuard {
-    /// Does nothing.
-    pub(crate) fn close_inherited(&mut self) {}
 }

@@ -51,6 +51,11 @@ pub(crate) fn allocate(_file: &File, _length: usize) -> io::Result<()> {
     unsupported("reservations of disk space")
 }
 
+/// Fails: there is no file of ours to remove.
+pub(crate) fn remove(_path: &Path) -> io::Result<()> {
+    unsupported("files without a name")
+}
+
 /// Fails.
 pub(crate) fn fill_holes(_file: &File, _length: usize) -> io::Result<()> {
     unsupported("reservations of disk space")
@@ -107,6 +112,12 @@ pub(crate) fn ownership(file: &File) -> io::Result<Ownership> {
 /// Fails.
 pub(crate) fn ownership_of_path(_path: &Path) -> io::Result<Ownership> {
     unsupported("file owners")
+}
+
+/// Returns 0.
+#[expect(clippy::unnecessary_wraps, reason = "other platforms may fail")]
+pub(crate) fn born(_file: &File) -> io::Result<u64> {
+    Ok(0)
 }
 
 /// Fails.
@@ -189,4 +200,10 @@ pub(crate) fn unlock_byte(_file: &File, _offset: i64) -> io::Result<()> {
 /// Fails.
 pub(crate) fn are_bytes_locked(_file: &File, _first: i64, _length: i64) -> io::Result<bool> {
     unsupported("kernel locks")
+}
+
+/// Does nothing: nothing is locked.
+#[expect(clippy::unnecessary_wraps, reason = "other platforms may fail")]
+pub(crate) fn show_as_holder(_file: &File, _byte: Option<i64>) -> io::Result<()> {
+    Ok(())
 }

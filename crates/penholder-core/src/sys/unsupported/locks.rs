@@ -41,6 +41,11 @@ pub(crate) fn holds_flock(_pid: u32, _path: &Path, _file: &TableName) -> Option<
     None
 }
 
+/// Returns `false`: it is not known.
+pub(crate) fn is_proven_holder(_pid: u32, _path: &Path, _file: &TableName) -> bool {
+    false
+}
+
 /// Finds no process.
 pub(crate) fn flock_holders(_path: &Path, _file: &TableName) -> Vec<u32> {
     Vec::new()

@@ -6,17 +6,17 @@
 
 use std::io;
 
+pub(crate) use crate::sys::portable::{fork, parking};
+
 pub(crate) mod clock;
 pub(crate) mod descriptor;
 pub(crate) mod file;
 pub(crate) mod filesystem;
-pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod locks;
 pub(crate) mod map;
 pub(crate) mod mounts;
 pub(crate) mod openers;
-pub(crate) mod parking;
 pub(crate) mod process;
 #[cfg(feature = "failpoints")]
 pub(crate) mod signal;
@@ -24,7 +24,6 @@ pub(crate) mod user;
 
 /// Returns the error of every operation: `what` is in the plural.
 fn unsupported<T>(what: &str) -> io::Result<T> {
-    let text =
-        format!("{what} are not supported on this platform (penholder runs on Linux only so far)");
+    let text = format!("{what} are not supported on this platform (see docs/platforms.md)");
     Err(io::Error::new(io::ErrorKind::Unsupported, text))
 }

@@ -1,4 +1,4 @@
-//! Forks, which are not noticed here.
+//! Forks, of which there are none.
 
 use std::io;
 
@@ -9,8 +9,7 @@ pub(crate) fn generation() -> u64 {
     0
 }
 
-/// Registers nothing, and succeeds: no lock can be taken here that a forked child
-/// could release.
+/// Registers nothing, and succeeds.
 pub(crate) fn install(_handlers: &'static Handlers) -> io::Result<()> {
     Ok(())
 }
