@@ -11,7 +11,7 @@ use crate::deadline::Deadline;
 use crate::error::{Kind, LockError};
 use crate::queue_file::{DatabaseWords, NoHead, QueueFileFault, QueueFileHead, SeenFiles, path_of};
 use crate::shortage::Shortage;
-use crate::sys::clock;
+use crate::sys::{clock, file};
 use crate::time::nanos;
 
 /// How often a watcher looks at the files, of the database and the queue. All look at the same moments,
@@ -75,8 +75,7 @@ impl CommitWatch {
     /// There is no such database; the queue file cannot be used: this user may not write it, or
     /// should not trust it.
     pub fn new(lock_file: &Path, database: &Path) -> Result<Self, LockError> {
-        let resolved = database
-            .canonicalize()
+        let resolved = file::canonicalize(database)
             .map_err(|e| failed(database, "check the path of the database", e))?;
         let mut watch = Self {
             lock_file: lock_file.to_owned(),
@@ -375,7 +374,6 @@ mod tests {
 
     use super::*;
     use crate::queue_file::DatabaseWord;
-    use crate::sys::file;
 
     /// No test takes so long.
     const LONG: Duration = Duration::from_secs(60);

@@ -60,6 +60,8 @@ impl HoldFile {
                 return Ok(false);
             }
             if hold_file.is_current(path) {
+                // Without that, the process is not named to the one that waits for it.
+                let _ = file::show_as_holder(&hold_file.descriptor, Some(byte));
                 return Ok(true);
             }
             // Closing the former one releases the lock.
@@ -70,11 +72,6 @@ impl HoldFile {
     /// Releases the lock on a byte.
     pub(crate) fn unlock(&self, byte: i64) -> io::Result<()> {
         file::unlock_byte(&self.descriptor, byte)
-    }
-
-    /// Shows the descendants of this process that it has the lock on a byte.
-    pub(crate) fn show_as_holder(&self, byte: i64) -> io::Result<()> {
-        file::show_as_holder(&self.descriptor, Some(byte))
     }
 
     /// Returns the open file.

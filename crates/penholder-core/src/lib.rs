@@ -120,6 +120,22 @@ pub fn network_file_system(path: impl AsRef<std::path::Path>) -> std::io::Result
     sys::filesystem::network(path.as_ref())
 }
 
+/// Returns the absolute path of a file or directory that exists, with links resolved. It is spelled as
+/// the file system spells it and, on Windows, without the `\\\\?\` of [`std::fs::canonicalize`].
+///
+/// # Errors
+///
+/// Those of [`std::fs::canonicalize`].
+///
+/// ```
+/// let directory = penholder_core::canonicalize(".")?;
+/// assert!(directory.is_absolute());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn canonicalize(path: impl AsRef<std::path::Path>) -> std::io::Result<std::path::PathBuf> {
+    sys::file::canonicalize(path.as_ref())
+}
+
 /// Returns whether a file is mounted by itself over another file (`docker run -v ./x.db:/x.db`),
 /// so that the files next to this path are not those next to it in its own directory. A symbolic
 /// link is not followed.

@@ -275,11 +275,10 @@ impl LockFile {
     /// Returns the value of the environment variable for a child of ours, to which this process
     /// shows that it holds the lock.
     pub(crate) fn inheritance(&self, hold: Hold) -> String {
-        // A child that does not see it waits for this process, and says so.
-        let _ = match (hold, &self.hold_file) {
-            (Hold::Under(level), Some(file)) => file.show_as_holder(level.byte()),
-            _ => file::show_as_holder(&self.descriptor, None),
-        };
+        if hold == Hold::Flock {
+            // A child that does not see it waits for this process, and says so.
+            let _ = file::show_as_holder(&self.descriptor, None);
+        }
         let own = ProcessId::own();
         let chain = match (hold, self.ancestors()) {
             (Hold::Under(level), Some(ancestors)) => ancestors.chain_below(level, own),

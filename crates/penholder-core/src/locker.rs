@@ -1,7 +1,6 @@
 //! Taking the lock, from threads.
 
 use std::ffi::OsStr;
-use std::fs;
 use std::io;
 use std::path::{self, Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -22,7 +21,7 @@ use crate::mailbox::{Outcome, RequestId};
 use crate::pending_request::Offer;
 use crate::queue_file::{self, Examined, QueueFileHeader};
 use crate::status::{Holder, Snapshot, SqliteAccess, SqliteHolder, Status};
-use crate::sys::fork;
+use crate::sys::{file, fork};
 
 /// A write lock between processes, and between the threads of each.
 ///
@@ -551,7 +550,7 @@ fn resolve(path: &Path) -> Result<PathBuf, LockError> {
     };
     let absolute = path::absolute(path).map_err(failed)?;
     let directory = absolute.parent().unwrap_or(Path::new("/"));
-    let directory = fs::canonicalize(directory).map_err(failed)?;
+    let directory = file::canonicalize(directory).map_err(failed)?;
     if !directory.is_dir() {
         return Err(failed(io::Error::new(
             io::ErrorKind::NotADirectory,

@@ -52,6 +52,10 @@ impl Shortage {
     #[must_use]
     pub fn advice(self) -> &'static str {
         match self {
+            Self::Descriptors | Self::SystemDescriptors if cfg!(windows) => {
+                "end programs that have many files open"
+            }
+            Self::Memory if cfg!(windows) => "free memory",
             Self::Descriptors => {
                 "close files that this process has open, or raise its limit (`ulimit -n`)"
             }

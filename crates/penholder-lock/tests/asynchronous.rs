@@ -32,6 +32,7 @@ fn peer() {
         lock_fixture::LOCK_PEER_ROLE,
         lock_fixture::COUNT_ROLE,
         ("acquire_in_many_tasks", acquire_in_many_tasks),
+        #[cfg(unix)]
         ("fork_while_waiting", fork_while_waiting),
     ]);
 }
@@ -335,7 +336,8 @@ fn a_dropped_future_leaves_the_queue_at_once() {
     });
     let fastest = fastest.min().unwrap();
     eprintln!("the fastest left after {fastest:?}");
-    assert!(fastest < Duration::from_millis(10), "{fastest:?}");
+    // Polling, it would be the longest pause of 50 ms at the median.
+    assert!(fastest < Duration::from_millis(20), "{fastest:?}");
 }
 
 /// Without a queue file the thread polls. It is woken there too.
@@ -578,6 +580,7 @@ fn acquire_in_many_tasks(args: &[OsString]) {
 }
 
 /// A forked child drops the guard and the future of its parent without effect.
+#[cfg(unix)]
 #[test]
 fn a_forked_child_cannot_release() {
     let directory = tempfile::tempdir().unwrap();
@@ -595,6 +598,7 @@ fn a_forked_child_cannot_release() {
     waiter.acquire();
 }
 
+#[cfg(unix)]
 fn fork_while_waiting(args: &[OsString]) {
     let directory = Path::new(&args[0]);
     let runtime = one_thread();

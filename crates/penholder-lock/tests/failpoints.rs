@@ -5,8 +5,6 @@
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
-use std::os::unix::fs::FileExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,7 +13,7 @@ use penholder_core::failpoint;
 use penholder_lock::WriteLocker;
 use penholder_testkit::lock_fixture::{Counter, LONG_TIMEOUT, LockPeer, lock_file};
 use penholder_testkit::peer::Peer;
-use penholder_testkit::{lock_fixture, peer, wait};
+use penholder_testkit::{lock_fixture, peer, raw_file, wait};
 
 /// How many processes count besides the victim.
 const OTHERS: usize = 3;
@@ -82,7 +80,7 @@ fn damage_queue_file(directory: &Path) {
         .write(true)
         .open(directory.join("db.lockq"));
     if let Ok(queue_file) = queue_file {
-        queue_file.write_all_at(&[0xFF; 8], 8).unwrap();
+        raw_file::write_at(&queue_file, &[0xFF; 8], 8).unwrap();
     }
 }
 
@@ -97,7 +95,7 @@ fn write_acquisitions(directory: &Path, count: u64) {
         .truncate(false)
         .open(acquisitions_file(directory, std::process::id()))
         .unwrap();
-    file.write_all_at(&count.to_ne_bytes(), 0).unwrap();
+    raw_file::write_at(&file, &count.to_ne_bytes(), 0).unwrap();
 }
 
 /// Returns how often a process has acquired the lock.
@@ -143,14 +141,6 @@ impl Scenario {
             other.send("go");
         }
         scenario
-    }
-
-    fn victim_is_stopped(&self) -> bool {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.victim.pid()));
-        let stat = stat.unwrap_or_default();
-        stat.rsplit(") ")
-            .next()
-            .is_some_and(|rest| rest.starts_with('T'))
     }
 
     /// Waits until each of the other processes has acquired the lock many times.
@@ -199,12 +189,20 @@ impl Scenario {
     }
 }
 
+/// The steps of a process that keeps the right to take the lock again. Under Wine a hold takes so long
+/// that its slice is over.
+const KEEPING: &[&str] = if cfg!(windows) {
+    &[]
+} else {
+    &["unlocked_to_keep", "kept"]
+};
+
 /// Kills the victim at a failpoint, when it reaches it for the nth time.
 fn check_kill_at(point: &str, times: &[u32], mode: Mode) {
     for &time in times {
         eprintln!("killed at {point}, time {time}");
         let mut scenario = Scenario::new(point, "KILL", time, mode);
-        assert_eq!(scenario.victim.wait().signal(), Some(9));
+        assert!(peer::was_killed(scenario.victim.wait()));
         scenario.await_progress_of_others();
         scenario.finish(false);
     }
@@ -215,7 +213,7 @@ fn check_kill_at(point: &str, times: &[u32], mode: Mode) {
 fn check_stop_at(point: &str, time: u32, mode: Mode) {
     eprintln!("stopped at {point}");
     let scenario = Scenario::new(point, "STOP", time, mode);
-    wait::until("the victim is stopped", || scenario.victim_is_stopped());
+    wait::until("the victim is stopped", || scenario.victim.has_stopped());
     scenario.await_progress_of_others();
     scenario.victim.signal("CONT");
     scenario.await_progress_of_victim();
@@ -227,7 +225,7 @@ fn check_stop_at(point: &str, time: u32, mode: Mode) {
 fn check_stop_as_holder_at(point: &str, time: u32, mode: Mode) {
     eprintln!("stopped as the holder at {point}");
     let scenario = Scenario::new(point, "STOP", time, mode);
-    wait::until("the victim is stopped", || scenario.victim_is_stopped());
+    wait::until("the victim is stopped", || scenario.victim.has_stopped());
     let before = scenario.counter.read();
     thread::sleep(Duration::from_millis(100));
     assert_eq!(scenario.counter.read(), before, "the lock was stolen");
@@ -256,7 +254,7 @@ fn a_process_killed_while_it_waits_harms_no_other() {
 
 #[test]
 fn a_process_killed_while_it_releases_harms_no_other() {
-    for point in ["unlocked", "passed", "unlocked_to_keep", "kept"] {
+    for point in ["unlocked", "passed"].iter().chain(KEEPING) {
         check_kill_at(point, &[1, 7], Mode::Patient);
     }
     check_kill_at("unlocked_alone", &[1, 7], Mode::Alone);
@@ -280,7 +278,7 @@ fn a_process_stopped_while_it_waits_is_passed_over() {
 
 #[test]
 fn a_process_stopped_while_it_releases_delays_no_other() {
-    for point in ["unlocked", "passed", "unlocked_to_keep", "kept"] {
+    for point in ["unlocked", "passed"].iter().chain(KEEPING) {
         check_stop_at(point, 5, Mode::Patient);
     }
     check_stop_at("unlocked_alone", 7, Mode::Alone);

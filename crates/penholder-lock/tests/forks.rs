@@ -2,6 +2,7 @@
 //! like any other process. No child, forked or started, keeps the lock of a killed holder.
 #![cfg(test)]
 #![allow(unsafe_code, reason = "a test of fork has to fork")]
+#![cfg(unix)] // Windows has no forks
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};

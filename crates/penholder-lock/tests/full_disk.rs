@@ -1,6 +1,7 @@
 //! The lock works where no byte can be written. Only the record is missing, and the
 //! kernel's tables name the holder instead.
 #![cfg(test)]
+#![cfg(unix)] // a limit on the size of files, and tmpfs
 
 use std::ffi::OsString;
 use std::fs::{self, File};

@@ -5,8 +5,6 @@
 #![expect(clippy::disallowed_methods, reason = "a test prints its own paths")]
 
 use std::ffi::OsString;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -14,7 +12,9 @@ use std::time::Duration;
 use penholder_lock::{WriteGuard, WriteLocker};
 use penholder_testkit::lock_fixture::{Counter, LONG_TIMEOUT, LockPeer, lock_file};
 use penholder_testkit::peer::Peer;
-use penholder_testkit::{lock_fixture, peer, wait};
+#[cfg(unix)]
+use penholder_testkit::wait;
+use penholder_testkit::{lock_fixture, peer};
 
 #[test]
 fn peer() {
@@ -57,8 +57,12 @@ fn a_child_joins_and_an_unrelated_process_waits() {
 }
 
 /// On some systems the `flock` of the lender would exclude a lock on a byte of the same file.
+#[cfg(target_os = "linux")]
 #[test]
 fn a_child_locks_a_byte_of_a_file_of_its_own() {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
     let byte_locks = |path: &Path| {
         let file = format!(":{} ", fs::metadata(path).unwrap().ino());
         let table = fs::read_to_string("/proc/locks").unwrap();
@@ -246,6 +250,7 @@ fn a_variable_that_a_stranger_copied_is_ignored() {
 /// A process stays below the lender if its own parent ends, but the kernel knows it as a
 /// descendant only until then. It must have used the lock before, unless the lender adopts
 /// orphans as `penholder run` does.
+#[cfg(unix)]
 #[test]
 fn an_orphan_joins_if_it_was_known_before() {
     let directory = tempfile::tempdir().unwrap();

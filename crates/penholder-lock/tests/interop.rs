@@ -1,6 +1,7 @@
 //! Unchanged programs take part: `flock(1)` and Python's `fcntl.flock` exclude this
 //! crate's holders and are excluded by them, over many critical sections.
 #![cfg(test)]
+#![cfg(unix)] // flock(1), and Python's fcntl
 
 use std::ffi::OsString;
 use std::path::Path;

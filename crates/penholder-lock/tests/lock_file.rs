@@ -3,10 +3,8 @@
 #![cfg(test)]
 #![expect(clippy::disallowed_methods, reason = "a test prints its own paths")]
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,8 +12,7 @@ use std::time::{Duration, Instant};
 use penholder_lock::{Deadline, LockError, WriteLocker};
 use penholder_testkit::lock_fixture::{LONG_TIMEOUT, LockPeer, lock_file};
 use penholder_testkit::peer::Peer;
-use penholder_testkit::{lock_fixture, peer};
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use penholder_testkit::{lock_fixture, peer, raw_file, requirement};
 
 /// A replaced lock file is noticed within 100 ms. This is a little more.
 const NOTICE_TIME: Duration = Duration::from_millis(150);
@@ -33,7 +30,7 @@ fn a_lock_file_deleted_while_free_is_created_again() {
     let directory = tempfile::tempdir().unwrap();
     let path = lock_file(directory.path());
     let [mut first, mut second] = [(); 2].map(|()| start_attached(&path));
-    fs::remove_file(&path).unwrap();
+    raw_file::remove(&path);
     first.acquire();
     assert!(path.exists());
     second.assert_blocked_by(first.pid());
@@ -47,7 +44,7 @@ fn a_lock_file_deleted_while_held_is_abandoned_for_the_new_one() {
     let directory = tempfile::tempdir().unwrap();
     let path = lock_file(directory.path());
     let mut first = LockPeer::holding(&path);
-    fs::remove_file(&path).unwrap();
+    raw_file::remove(&path);
     assert_eq!(first.status(), "Free", "the path names nothing");
     let mut second = LockPeer::holding(&path);
     // The deleted file has no path any more. The new file has one holder.
@@ -138,7 +135,7 @@ fn replace(path: &Path) {
     let [away, other] = ["away", "other"].map(|name| path.with_extension(name));
     fs::hard_link(path, &away).unwrap();
     fs::write(&other, "").unwrap();
-    fs::rename(&other, path).unwrap();
+    raw_file::replace(path, &other);
 }
 
 /// A waiter checks the file at every probe, so it does not wait for the holder of a file
@@ -190,12 +187,18 @@ fn garbage_in_the_lock_file_harms_no_process() {
     ] {
         fs::write(&path, garbage).unwrap();
         let mut first = LockPeer::start(&path);
-        assert_eq!(first.status(), "Free");
+        // Windows shows no locks, so there the record of a process that lives is believed.
+        let is_believed = cfg!(windows) && garbage_names(&path, live_pid);
+        assert!(first.status() == "Free" || is_believed);
         first.acquire();
         assert_eq!(lock_fixture::record_text(&path).len(), 512);
         LockPeer::start(&path).assert_blocked_by(first.pid());
         first.release();
     }
+}
+
+fn garbage_names(path: &Path, pid: u32) -> bool {
+    lock_fixture::record_text(path).starts_with(&format!("pid:{pid}\n"))
 }
 
 /// Starts a process that has the lock file open but does not hold the lock.
@@ -211,7 +214,7 @@ fn assert_refused(put_there: impl Fn(&Path), why: &str) {
     let directory = tempfile::tempdir().unwrap();
     let path = lock_file(directory.path());
     let old = start_attached(&path);
-    fs::remove_file(&path).unwrap();
+    raw_file::remove(&path);
     put_there(&path);
     for mut lock_peer in [old, LockPeer::start(&path)] {
         let start = Instant::now();
@@ -236,8 +239,11 @@ fn a_directory_in_place_of_the_lock_file_is_refused() {
     );
 }
 
+#[cfg(unix)]
 #[test]
 fn a_fifo_in_place_of_the_lock_file_is_refused_without_hanging() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
     let make = |path: &Path| mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0);
     assert_refused(|path| make(path).unwrap(), "not a regular file: remove it");
 }
@@ -249,8 +255,12 @@ fn a_symbolic_link_in_place_of_the_lock_file_is_refused_and_its_target_untouched
     fs::write(&target, "content").unwrap();
     let missing = directory.path().join("missing");
     let why = "it is a symbolic link: remove it";
-    assert_refused(|path| symlink(&target, path).unwrap(), why);
-    assert_refused(|path| symlink(&missing, path).unwrap(), why);
+    if !raw_file::link(&target, &directory.path().join("link")) {
+        return;
+    }
+    for target in [&target, &missing] {
+        assert_refused(|path| assert!(raw_file::link(target, path)), why);
+    }
     assert_eq!(fs::read_to_string(&target).unwrap(), "content");
     assert!(!missing.exists());
 }
@@ -268,7 +278,11 @@ fn a_path_without_a_directory_or_a_file_name_is_an_error() {
     let error = WriteLocker::new(directory.path().join("missing"))
         .unwrap_err()
         .to_string();
-    assert!(error.contains("missing/db.lock: No such file"), "{error}");
+    let missing = Path::new("missing").join("db.lock");
+    assert!(
+        error.contains(&format!("{}: ", missing.display())),
+        "{error}"
+    );
     assert!(error.ends_with("create the directory first"), "{error}");
     let error = WriteLocker::new(&file).unwrap_err().to_string();
     assert!(
@@ -288,7 +302,11 @@ fn a_directory_that_is_deleted_later_is_an_error_until_it_exists_again() {
     fs::create_dir(&nested).unwrap();
     let locker = WriteLocker::new(&nested).unwrap();
     drop(locker.acquire(LONG_TIMEOUT).unwrap());
-    fs::remove_dir_all(&nested).unwrap();
+    let removed = fs::remove_dir_all(&nested);
+    if removed.is_err() && cfg!(windows) {
+        return requirement::skip("to delete an open file, which Wine does when it is closed");
+    }
+    removed.unwrap();
     let error = locker.acquire(LONG_TIMEOUT).unwrap_err();
     assert!(!error.is_timeout() && error.to_string().ends_with("create the directory first"));
     assert_eq!(locker.holder().unwrap(), None);
@@ -321,8 +339,12 @@ fn a_relative_path_is_resolved_when_the_locker_is_created() {
     assert!(holder.close().success());
 }
 
+#[cfg(unix)]
 #[test]
 fn a_path_may_consist_of_any_bytes() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
     let directory = tempfile::tempdir().unwrap();
     let odd = directory
         .path()

@@ -12,7 +12,8 @@ use penholder_testkit::lock_fixture::Counter;
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{lock_fixture, peer};
 
-const PROCESSES: u64 = 300;
+// Wine's server keeps each file open that has locks, as often as it was opened.
+const PROCESSES: u64 = if cfg!(windows) { 100 } else { 300 };
 
 #[test]
 fn peer() {
@@ -37,7 +38,7 @@ fn acquire_once(args: &[OsString]) {
 }
 
 #[test]
-fn three_hundred_processes_acquire_one_at_a_time() {
+fn hundreds_of_processes_acquire_one_at_a_time() {
     let directory = tempfile::tempdir().unwrap();
     let counter = Counter::new(directory.path());
     let start = |_| Peer::start("acquire_once", [directory.path()]);

@@ -1,6 +1,7 @@
 //! Processes in different pid namespaces, as in containers, exclude one another and see
 //! each other as holders and waiters. The tests need root to create the namespaces.
 #![cfg(test)]
+#![cfg(unix)] // pid namespaces
 
 use std::fs;
 use std::path::Path;

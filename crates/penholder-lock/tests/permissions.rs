@@ -2,6 +2,7 @@
 //! gets an error. The tests need root, because they start processes of other users.
 #![cfg(test)]
 #![expect(clippy::disallowed_methods, reason = "a test prints its own paths")]
+#![cfg(unix)] // users and groups have no numbers on Windows
 
 use std::ffi::OsString;
 use std::fs::{self, Permissions};

@@ -48,7 +48,8 @@ fn time_out(directory: &Path, timeout: Duration, first_line: &str) -> (LockError
 
     let text = error.to_string();
     let lines: Vec<&str> = text.lines().collect();
-    let lock_file = directory.canonicalize().unwrap().join("db.lock");
+    let lock_file = penholder_core::canonicalize(directory).unwrap();
+    let lock_file = lock_file.join("db.lock");
     assert!(error.is_timeout() && !error.is_nested());
     assert_eq!(lines.len(), 4, "{text}");
     assert_eq!(lines[0], first_line);

@@ -2,12 +2,9 @@
 //! first queue, and the others poll. A file of another version is replaced only if no living process
 //! uses it.
 #![cfg(test)]
-#![allow(unsafe_code, reason = "a lock on one byte has no safe wrapper")]
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -17,7 +14,7 @@ use penholder_lock::{QueueFileFault, QueueFileState, WriteLocker};
 use penholder_testkit::lock_fixture::{Counter, LONG_TIMEOUT, LockPeer, lock_file};
 use penholder_testkit::peer::{self, Peer};
 use penholder_testkit::queue_file as layout;
-use penholder_testkit::{lock_fixture, wait};
+use penholder_testkit::{lock_fixture, raw_file, wait};
 
 /// The first of the bytes whose locks say that processes use the file: of every version.
 const LIVENESS: i64 = 1 << 62;
@@ -43,22 +40,9 @@ fn queue_file(directory: &Path) -> PathBuf {
 fn occupy(args: &[OsString]) {
     let file = File::options().read(true).write(true).open(&args[0]);
     let file = file.unwrap();
-    let mut lock = lock_of(LIVENESS + 3, 1);
-    // SAFETY: the descriptor is open, and the call accesses only `lock`, which is ours.
-    let done = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw mut lock) };
-    assert_eq!(done, 0);
+    assert!(raw_file::try_lock(&file, LIVENESS + 3, 1));
     peer::send("ready");
     peer::expect("go");
-}
-
-fn lock_of(first: i64, length: i64) -> libc::flock {
-    libc::flock {
-        l_type: libc::c_short::try_from(libc::F_WRLCK).unwrap(),
-        l_whence: libc::c_short::try_from(libc::SEEK_SET).unwrap(),
-        l_start: first,
-        l_len: length,
-        l_pid: 0,
-    }
 }
 
 /// Returns what version 2 makes of the queue file: whether it is of another version, whole, and in
@@ -71,18 +55,16 @@ fn version_2_leaves(queue_file: &Path) -> bool {
     let file = File::options().read(true).write(true).open(queue_file);
     let file = file.unwrap();
     // All bytes from the first one on.
-    let mut lock = lock_of(LIVENESS, LIVENESS);
-    // SAFETY: the descriptor is open, and the call accesses only `lock`, which is ours.
-    let done = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
-    assert_eq!(done, 0);
-    is_other && is_whole && i32::from(lock.l_type) != libc::F_UNLCK
+    is_other && is_whole && raw_file::is_locked(&file, LIVENESS, LIVENESS)
 }
 
+/// Returns the boot that a queue file of this process says it was built in.
 fn boot() -> u64 {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    let id = id.trim().replace('-', "");
-    let half = |text| u64::from_str_radix(text, 16).unwrap();
-    half(&id[..16]) ^ half(&id[16..])
+    let directory = tempfile::tempdir().unwrap();
+    let locker = WriteLocker::new(directory.path()).unwrap();
+    drop(locker.acquire(LONG_TIMEOUT).unwrap());
+    let bytes = fs::read(queue_file(directory.path())).unwrap();
+    u64::from_ne_bytes(bytes[32..40].try_into().unwrap())
 }
 
 /// Makes a queue file of another version, of which only the first words are known.
@@ -123,7 +105,7 @@ fn a_file_of_another_version_is_left_alone_while_a_process_uses_it() {
         let counter = Counter::new(directory);
         build(&queue_file, version, says, length);
         let before = fs::read(&queue_file).unwrap();
-        let ino = fs::metadata(&queue_file).unwrap().ino();
+        let ino = raw_file::number(&queue_file);
         let mut user = Peer::start("occupy", [&queue_file]);
         user.expect("ready");
 
@@ -136,7 +118,7 @@ fn a_file_of_another_version_is_left_alone_while_a_process_uses_it() {
         thread::sleep(RECHECK);
         waiting.acquire();
         waiting.release();
-        assert_eq!(fs::metadata(&queue_file).unwrap().ino(), ino);
+        assert_eq!(raw_file::number(&queue_file), ino);
         assert!(fs::read(&queue_file).unwrap() == before, "it was written");
         let locker = WriteLocker::new(directory).unwrap();
         let fault = locker.status().unwrap().queue_file_fault;
@@ -205,7 +187,7 @@ fn processes_of_two_versions_make_progress_together() {
         let mut first = LockPeer::spawn(first);
         first.acquire();
         first.release();
-        let ino = fs::metadata(&queue_file).unwrap().ino();
+        let ino = raw_file::number(&queue_file);
         let versions = [None, Some(4), None, Some(4), None, Some(4)];
         let mut peers = versions.map(|version| start_counting(directory, version, "150"));
         lock_fixture::run_together(&mut peers);
@@ -213,7 +195,7 @@ fn processes_of_two_versions_make_progress_together() {
             assert!(peer.close().success());
         }
         assert_eq!(counter.read(), 6 * 150);
-        assert_eq!(fs::metadata(&queue_file).unwrap().ino(), ino);
+        assert_eq!(raw_file::number(&queue_file), ino);
         let status = WriteLocker::new(directory).unwrap().status().unwrap();
         let fault = (!ours_first).then_some(QueueFileFault::OtherVersion(4));
         assert_eq!(status.queue_file_fault, fault);
@@ -225,6 +207,6 @@ fn processes_of_two_versions_make_progress_together() {
         }
         let mut next = LockPeer::spawn(next);
         next.acquire();
-        assert_ne!(fs::metadata(&queue_file).unwrap().ino(), ino);
+        assert_ne!(raw_file::number(&queue_file), ino);
     }
 }

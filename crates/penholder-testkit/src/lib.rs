@@ -7,8 +7,9 @@
 //! | [`requirement`] | what a test needs from the machine, and a visible skip without it |
 //! | [`lock_fixture`] | processes that take the lock on command, a counter that shows overlaps |
 //! | [`queue_file`] | where things stand in the queue file |
-//! | [`file_size_limit`] | a full disk without a file system of its own |
-//! | [`tmpfs`] | a small file system that can be filled |
+//! | [`raw_file`] | bytes, identities and locks of files, as a program without penholder sees them |
+//! | `file_size_limit` | a full disk without a file system of its own |
+//! | `tmpfs` | a small file system that can be filled |
 //! | `database_fixture` | a directory with a database (feature `database`) |
 //! | `numbered_writes` | writers in many ways, and that nothing acknowledged is lost (feature `database`) |
 //! | `plain_sqlite` | SQLite without the write lock (feature `database`) |
@@ -38,6 +39,7 @@ pub mod command_fixture;
 pub mod database_fixture;
 #[cfg(feature = "extension")]
 pub mod extension_fixture;
+#[cfg(unix)]
 pub mod file_size_limit;
 #[cfg(feature = "lease")]
 pub mod lease_fixture;
@@ -48,12 +50,15 @@ pub mod peer;
 #[cfg(feature = "database")]
 pub mod plain_sqlite;
 pub mod queue_file;
+pub mod raw_file;
 #[cfg(feature = "database")]
 pub mod recorder;
 pub mod requirement;
 #[cfg(feature = "command")]
 pub mod snapshot;
-#[cfg(feature = "command")]
+mod sys;
+#[cfg(all(unix, feature = "command"))]
 pub mod terminal;
+#[cfg(unix)]
 pub mod tmpfs;
 pub mod wait;

@@ -10,7 +10,6 @@ use std::thread;
 use std::time::Duration;
 
 use penholder_lock::{LockError, QueuePolicy, WriteGuard, WriteLocker};
-use rustix::fs::Mode;
 
 use crate::peer::{self, Peer, Role};
 use crate::wait;
@@ -229,13 +228,23 @@ fn locker(args: &[OsString]) -> WriteLocker {
             ("model", model) => locker.permissions_like(model),
             ("umask", bits) => {
                 let bits = u32::from_str_radix(bits, 8).unwrap();
-                rustix::process::umask(Mode::from_bits_truncate(bits));
+                set_umask(bits);
                 locker
             }
             _ => panic!("unknown option {}", option.display()),
         };
     }
     locker
+}
+
+#[cfg(unix)]
+fn set_umask(bits: u32) {
+    rustix::process::umask(rustix::fs::Mode::from_bits_truncate(bits));
+}
+
+#[cfg(windows)]
+fn set_umask(_bits: u32) {
+    panic!("Windows has no umask");
 }
 
 fn acquire(locker: &WriteLocker, timeout: &str, guard: &mut Option<WriteGuard>) -> String {

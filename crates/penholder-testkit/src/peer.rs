@@ -23,20 +23,20 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::sys::{self, NamedPipe, PipeEnd};
 use crate::wait;
 
 /// The test function that runs the roles, in every test file that has some.
 const TEST: &str = "peer";
 /// The variable that names the role.
 const ROLE: &str = "PENHOLDER_TEST_ROLE";
-/// The variable with the arguments of the role, one a line.
+/// The variable with the number of arguments of the role. Each has a variable of this name too, with
+/// its own number at the end.
 const ARGS: &str = "PENHOLDER_TEST_ARGS";
 /// The prefix that tells a line of the role from the lines of the test runner.
 const MARK: &str = "peer> ";
@@ -51,12 +51,9 @@ pub fn run_role(roles: &[Role]) {
     let Some(role) = std::env::var_os(ROLE) else {
         return;
     };
-    let args = std::env::var_os(ARGS).unwrap_or_default();
-    let args: Vec<OsString> = args
-        .as_bytes()
-        .split(|&byte| byte == b'\n')
-        .filter(|arg| !arg.is_empty())
-        .map(|arg| OsString::from_vec(arg.to_vec()))
+    let args = std::env::var(ARGS).unwrap_or_default();
+    let args: Vec<OsString> = (0..args.parse().unwrap_or(0))
+        .map(|number: usize| std::env::var_os(format!("{ARGS}{number}")).unwrap_or_default())
         .collect();
     let (_, run) = roles
         .iter()
@@ -112,15 +109,16 @@ impl Peer {
 
     /// Returns the command that [`start`](Self::start) runs, for a test that changes it.
     pub fn command<A: AsRef<OsStr>>(role: &str, args: impl IntoIterator<Item = A>) -> Command {
-        let args: Vec<Vec<u8>> = args
-            .into_iter()
-            .map(|arg| arg.as_ref().as_bytes().to_vec())
-            .collect();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args(["--exact", TEST, "--nocapture", "--test-threads=1"])
-            .env(ROLE, role)
-            .env(ARGS, OsString::from_vec(args.join(&b'\n')));
+            .env(ROLE, role);
+        let mut count = 0;
+        for arg in args {
+            command.env(format!("{ARGS}{count}"), arg);
+            count += 1;
+        }
+        command.env(ARGS, count.to_string());
         command
     }
 
@@ -128,13 +126,18 @@ impl Peer {
     ///
     /// Every line of another program counts, but only the marked ones of a role.
     pub fn spawn(mut command: Command) -> Self {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stdin = OwnedFd::from(child.stdin.take().unwrap());
-        let stdout = OwnedFd::from(child.stdout.take().unwrap());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut started = command.spawn();
+        // Wine fails to start a process now and then ("internal error").
+        for _ in 0..if cfg!(windows) { 5 } else { 0 } {
+            if started.is_err() {
+                thread::sleep(Duration::from_millis(20));
+                started = command.spawn();
+            }
+        }
+        let mut child = started.unwrap();
+        let stdin = PipeEnd::from(child.stdin.take().unwrap());
+        let stdout = PipeEnd::from(child.stdout.take().unwrap());
         let has_role = command.get_envs().any(|(name, _)| name == ROLE);
         Self::new(Process::Child(child), stdin.into(), stdout.into(), has_role)
     }
@@ -142,14 +145,10 @@ impl Peer {
     /// Takes a process in a role that another process starts. `start` gets the paths of its
     /// standard input and output, and returns its pid.
     pub fn started_by(start: impl FnOnce(&str, &str) -> u32) -> Self {
-        let (input, stdin) = std::io::pipe().unwrap();
-        let (stdout, output) = std::io::pipe().unwrap();
-        let path = |file: BorrowedFd<'_>| {
-            let (pid, number) = (std::process::id(), file.as_raw_fd());
-            format!("/proc/{pid}/fd/{number}")
-        };
-        let pid = start(&path(input.as_fd()), &path(output.as_fd()));
-        Self::new(Process::Other(pid), stdin, stdout, true)
+        let (input, output) = (NamedPipe::to_write(), NamedPipe::to_read());
+        let pid = start(&input.path(), &output.path());
+        let (stdin, stdout) = (input.connect(), output.connect());
+        Self::new(Process::Other(pid), stdin.into(), stdout.into(), true)
     }
 
     fn new(process: Process, stdin: PipeWriter, stdout: PipeReader, has_role: bool) -> Self {
@@ -216,20 +215,17 @@ impl Peer {
         signal(self.pid(), name);
     }
 
-    /// Sends `SIGSTOP` and waits until every thread is stopped.
+    /// Stops the process, and waits until every thread is stopped.
     pub fn stop(&self) {
-        self.signal("STOP");
-        let tasks = format!("/proc/{}/task", self.pid());
-        wait::until("every thread is stopped", || {
-            let mut tasks = std::fs::read_dir(&tasks).unwrap().flatten();
-            tasks.all(|task| {
-                let stat = std::fs::read_to_string(task.path().join("stat"));
-                stat.is_ok_and(|stat| stat.rsplit(") ").next().unwrap().starts_with('T'))
-            })
-        });
+        sys::stop(self.pid());
     }
 
-    /// Sends `SIGKILL` and waits until the process is gone.
+    /// Returns whether the process was stopped, or has stopped itself at a failpoint.
+    pub fn has_stopped(&self) -> bool {
+        sys::has_stopped(self.pid())
+    }
+
+    /// Kills the process and waits until it is gone.
     pub fn kill(&mut self) {
         match &mut self.process {
             Process::Child(child) => {
@@ -237,7 +233,7 @@ impl Peer {
                 child.wait().unwrap();
             }
             Process::Other(pid) => {
-                signal(*pid, "KILL");
+                sys::signal(*pid, "KILL");
                 wait::until("the peer is gone", || !is_alive(*pid));
             }
         }
@@ -286,23 +282,22 @@ impl Drop for Peer {
 
 /// Returns whether a process lives, and is no zombie.
 pub fn is_alive(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-    stat.is_ok_and(|stat| !stat.rsplit(") ").next().unwrap().starts_with('Z'))
+    sys::is_alive(pid)
+}
+
+/// Returns whether a process was killed, as by [`Peer::kill`] or at a failpoint.
+pub fn was_killed(status: ExitStatus) -> bool {
+    sys::was_killed(status)
 }
 
 /// Returns the parent of a process.
 pub fn parent(pid: u32) -> u32 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields = stat.rsplit(") ").next().unwrap();
-    fields.split(' ').nth(1).unwrap().parse().unwrap()
+    sys::parent(pid)
 }
 
-/// Sends a signal to a process by the signal's name.
+/// Sends a signal to a process by the signal's name. Windows has `KILL`, `STOP` and `CONT`.
 pub fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill")
-        .args(["-s", name, &pid.to_string()])
-        .status();
-    assert!(status.unwrap().success(), "kill -s {name} {pid}");
+    sys::signal(pid, name);
 }
 
 /// Returns the same command, run by `wrapper`: a program and arguments that the program

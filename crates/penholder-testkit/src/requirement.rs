@@ -2,9 +2,7 @@
 //!
 //! Each check reports what is missing, and the test that called it then returns early.
 
-use std::fs;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 
 /// Reports that a test is skipped because it needs `what`.
@@ -31,9 +29,12 @@ pub fn has_program(program: &str) -> bool {
     found
 }
 
-/// Returns whether this process runs as root.
+/// Returns whether this process runs as root, which nobody is on Windows.
 pub fn is_root() -> bool {
+    #[cfg(unix)]
     let root = rustix::process::geteuid().is_root();
+    #[cfg(windows)]
+    let root = false;
     if !root {
         skip("to be run by root");
     }
@@ -43,7 +44,8 @@ pub fn is_root() -> bool {
 /// Returns whether this process runs in the machine's first pid namespace.
 pub fn is_first_pid_namespace() -> bool {
     // `PROC_PID_INIT_INO` of the kernel.
-    let first = fs::metadata("/proc/self/ns/pid").is_ok_and(|ns| ns.ino() == 0xEFFF_FFFC);
+    let namespace = std::fs::read_link("/proc/self/ns/pid");
+    let first = namespace.is_ok_and(|link| link.as_os_str() == "pid:[4026531836]");
     if !first {
         skip("the first pid namespace");
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use super::process::{Process, ProcessIdentity, state_of};
 use crate::hold_file;
 use crate::holder_record::{self, Record};
-use crate::queue_file::{self, Occupant, QueueFileSnapshot};
+use crate::queue_file::{self, Occupant, QueueFileReading, QueueFileSnapshot};
 use crate::sys::locks::{self, Seen, TableName};
 use crate::sys::process;
 use crate::sys::process_state::ProcessState;
@@ -253,10 +253,8 @@ impl Holder {
         if record.pidns.is_some() && record.pidns != own_pidns {
             return Some(Self::elsewhere(record));
         }
-        let state = record.pid.map_or(ProcessState::Unknown, |pid| {
-            process::state(pid, record.start)
-        });
-        let pid = record.pid;
+        let pid = record.pid?;
+        let (state, pid) = (process::state(pid, record.start), Some(pid));
         (state != ProcessState::Gone).then(|| Self::from_record(record, pid, state))
     }
 
@@ -273,14 +271,14 @@ fn search_tables(file: &File, lock_file: &Path) -> io::Result<Option<Holder>> {
         readings += 1;
         let record = Record::read(file)?;
         let Some(name) = locks::table_name(lock_file) else {
-            return Ok(Holder::without_tables(record, own_pidns));
+            return without_kernel(lock_file);
         };
         let taker = match locks::flock_on(&name) {
             Seen::Held { taker } => taker,
             Seen::NotHeld => return Ok(not_in_tables(record, own_pidns, lock_file, &name)),
-            Seen::Unknown => return Ok(Holder::without_tables(record, own_pidns)),
+            Seen::Unknown => return without_kernel(lock_file),
             Seen::HeldBySomebody => {
-                let named = Holder::without_tables(record, own_pidns);
+                let named = without_kernel(lock_file)?;
                 // The record of the next holder may come a moment after the lock.
                 if named.is_none() && readings < READINGS_MAX {
                     continue;
@@ -304,6 +302,15 @@ fn search_tables(file: &File, lock_file: &Path) -> io::Result<Option<Holder>> {
             holders.first().copied().or(taker),
         )));
     }
+}
+
+/// Finds the holder where the kernel does not tell who it is.
+fn without_kernel(lock_file: &Path) -> io::Result<Option<Holder>> {
+    let snapshot = match QueueFileSnapshot::read(lock_file, None) {
+        Ok(QueueFileReading::Valid(snapshot)) => Some(snapshot),
+        _ => None,
+    };
+    Holder::from_queue_file(snapshot.as_ref(), lock_file)
 }
 
 /// Returns the holder that the record names, if the kernel agrees that it holds.

@@ -12,7 +12,7 @@ use std::ops::Deref;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
@@ -402,6 +402,15 @@ fn statx(dir: RawFd, path: Option<&CStr>, flags: i32) -> io::Result<FileFacts> {
         links: stat.stx_nlink,
         len: stat.stx_size,
     })
+}
+
+/// Returns the absolute path of a file or directory that exists, with links resolved.
+///
+/// # Errors
+///
+/// Those of [`fs::canonicalize`].
+pub(crate) fn canonicalize(path: &Path) -> io::Result<PathBuf> {
+    fs::canonicalize(path)
 }
 
 /// Writes all of `bytes` at the start of the file, in one call unless the disk is

@@ -1,10 +1,10 @@
 //! The lock file. It can be read, but it is neither created nor locked.
 
 use std::convert::Infallible;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::unsupported;
 use crate::sys::file_change::FileChange;
@@ -138,6 +138,15 @@ pub(crate) fn tells_changes_apart(_directory: &Path) -> bool {
 /// Fails.
 pub(crate) fn is_private(_file: &File) -> io::Result<bool> {
     unsupported("file owners")
+}
+
+/// Returns the absolute path of a file or directory that exists, with links resolved.
+///
+/// # Errors
+///
+/// Those of [`fs::canonicalize`].
+pub(crate) fn canonicalize(path: &Path) -> io::Result<PathBuf> {
+    fs::canonicalize(path)
 }
 
 /// Writes all of `bytes` at the start of the file; it moves the file's position.

@@ -7,6 +7,7 @@
 //! Every lock here is an exclusive one on single bytes, and is released byte by byte: Windows
 //! unlocks only ranges that were locked as they are.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -15,7 +16,7 @@ use std::ops::Deref;
 use std::os::windows::ffi::OsStrExt;
 use std::os::windows::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::os::windows::io::AsRawHandle;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf, Prefix};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -76,7 +77,11 @@ pub(crate) fn open_to_look(path: &Path) -> io::Result<File> {
 
 fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let options = options.custom_flags(FILE_FLAG_OPEN_REPARSE_POINT);
-    let file = while_shared_out(|| options.open(path))?;
+    let file = while_shared_out(|| match options.open(path) {
+        // Windows says that it is denied.
+        Err(_) if path.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        opened => opened,
+    })?;
     if file.metadata()?.is_symlink() {
         return Err(io::Error::from_raw_os_error(
             ERROR_STOPPED_ON_SYMLINK.cast_signed(),
@@ -90,12 +95,17 @@ fn while_shared_out<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result
     let mut pause = Duration::from_millis(1);
     for _ in 1..SHARING_TRIES {
         match attempt() {
-            Err(error) if has_code(&error, ERROR_SHARING_VIOLATION) => thread::sleep(pause),
+            Err(error) if is_transient(&error) => thread::sleep(pause),
             done => return done,
         }
         pause = (pause * 2).min(SHARING_PAUSE_MAX);
     }
     attempt()
+}
+
+/// Also while a file is deleted or renamed that another process has open, it is denied for a moment.
+fn is_transient(error: &io::Error) -> bool {
+    has_code(error, ERROR_SHARING_VIOLATION) || has_code(error, ERROR_ACCESS_DENIED)
 }
 
 /// Returns whether opening failed because the path is a symbolic link.
@@ -540,6 +550,38 @@ pub(super) fn halves(number: i64) -> [u32; 2] {
     [number as u32, (number >> 32) as u32]
 }
 
+/// Returns the absolute path of a file or directory that exists, as the file system spells it, with
+/// links resolved.
+///
+/// # Errors
+///
+/// Those of [`fs::canonicalize`].
+pub(crate) fn canonicalize(path: &Path) -> io::Result<PathBuf> {
+    fs::canonicalize(path).map(without_verbatim)
+}
+
+/// Writes `\\?\C:\x.db` as `C:\x.db`, and `\\?\UNC\server\share\x.db` as `\\server\share\x.db`, as
+/// people write them and as SQLite takes them.
+fn without_verbatim(path: PathBuf) -> PathBuf {
+    let mut components = path.components();
+    let Some(Component::Prefix(prefix)) = components.next() else {
+        return path;
+    };
+    let root: OsString = match prefix.kind() {
+        Prefix::VerbatimDisk(letter) => format!(r"{}:\", char::from(letter)).into(),
+        Prefix::VerbatimUNC(server, share) => {
+            let [start, separator] = [r"\\", r"\"].map(OsStr::new);
+            [start, server, separator, share, separator]
+                .into_iter()
+                .collect()
+        }
+        _ => return path,
+    };
+    let rest = components.as_path();
+    let rest = rest.strip_prefix(r"\").unwrap_or(rest);
+    Path::new(&root).join(rest)
+}
+
 /// Returns a path as Windows takes it, in its verbatim form if it is long.
 pub(super) fn wide(path: &Path) -> io::Result<Vec<u16>> {
     let path = std::path::absolute(path)?;
@@ -676,6 +718,19 @@ mod tests {
             });
             open_existing(&path).unwrap();
         });
+    }
+
+    #[test]
+    fn paths_are_written_as_people_write_them() {
+        let of = |path: &str| without_verbatim(PathBuf::from(path));
+        for (path, expected) in [
+            (r"\\?\C:\a b\x.db", r"C:\a b\x.db"),
+            (r"\\?\C:\", r"C:\"),
+            (r"\\?\UNC\server\share\x.db", r"\\server\share\x.db"),
+            (r"C:\x.db", r"C:\x.db"),
+        ] {
+            assert_eq!(of(path), Path::new(expected));
+        }
     }
 
     #[test]

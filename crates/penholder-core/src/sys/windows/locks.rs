@@ -1,8 +1,8 @@
 //! Which process holds a lock. Windows has no table of locks: what can be seen is that a byte may not
 //! be read, because another process has locked it.
 //!
-//! A process that lends its hold to children locks one more byte, whose place says which process it is
-//! (`show_as_holder` of `file`).
+//! A process that lends its hold to children, or works under the hold of another, locks one more byte,
+//! whose place says which process it is (`show_as_holder` of `file`).
 
 use std::fs::File;
 use std::ops::RangeInclusive;
@@ -12,6 +12,7 @@ use windows_sys::Win32::Foundation::ERROR_LOCK_VIOLATION;
 
 use super::error_code::has_code;
 use super::file::{self, LOCK_BYTE, holder_byte};
+use super::process_table;
 pub(crate) use crate::sys::lock_seen::{LockSeen, Seen};
 
 /// A file whose locks are looked at.
@@ -38,7 +39,7 @@ pub(crate) fn flock_on(file: &TableName) -> Seen {
 }
 
 /// Returns whether this process holds the lock on a lock file, or the lock on the byte of a hold file,
-/// and has said so to its children.
+/// and shows that.
 fn is_shown(pid: u32, path: &Path, byte: i64) -> bool {
     let locked = |file: File| file::are_bytes_locked(&file, holder_byte(byte, pid), 1);
     file::open_to_look(path)
@@ -51,7 +52,7 @@ pub(crate) fn is_proven_holder(pid: u32, path: &Path, _file: &TableName) -> bool
     is_shown(pid, path, LOCK_BYTE)
 }
 
-/// Returns whether this process holds the lock on a byte, and has said so to its children.
+/// Returns whether this process holds the lock on a byte of a hold file.
 pub(crate) fn holds_byte(pid: u32, path: &Path, _file: &TableName, byte: u64) -> Option<bool> {
     Some(is_shown(pid, path, i64::try_from(byte).ok()?))
 }
@@ -66,9 +67,14 @@ pub(crate) fn flock_holders(_path: &Path, _file: &TableName) -> Vec<u32> {
     Vec::new()
 }
 
-/// Finds no process.
-pub(crate) fn byte_holders(_path: &Path, _file: &TableName, _byte: u64) -> Vec<u32> {
-    Vec::new()
+/// Finds the processes that hold the lock on a byte of a hold file.
+pub(crate) fn byte_holders(path: &Path, _file: &TableName, byte: u64) -> Vec<u32> {
+    let Ok(byte) = i64::try_from(byte) else {
+        return Vec::new();
+    };
+    let processes = process_table::read().into_iter();
+    let pids = processes.map(|process| process.pid);
+    pids.filter(|&pid| is_shown(pid, path, byte)).collect()
 }
 
 /// Returns `None`: it is not known.

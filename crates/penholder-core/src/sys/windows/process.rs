@@ -9,19 +9,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::{ffi::OsString, thread};
 
 use windows_sys::Wdk::System::Threading::{
-    NtQueryInformationProcess, ProcessCommandLineInformation,
+    NtQueryInformationProcess, NtQueryInformationThread, ProcessCommandLineInformation,
+    THREADINFOCLASS,
 };
 use windows_sys::Win32::Foundation::{ERROR_ACCESS_DENIED, FILETIME, UNICODE_STRING};
 use windows_sys::Win32::System::ProcessStatus::{K32EnumProcessModules, K32GetModuleFileNameExW};
 use windows_sys::Win32::System::Threading::{
-    GetCurrentProcess, GetProcessTimes, OpenProcess, PROCESS_ACCESS_RIGHTS, PROCESS_NAME_WIN32,
-    PROCESS_QUERY_INFORMATION, PROCESS_QUERY_LIMITED_INFORMATION, PROCESS_SYNCHRONIZE,
-    PROCESS_VM_READ, QueryFullProcessImageNameW,
+    GetCurrentProcess, GetProcessTimes, OpenProcess, OpenThread, PROCESS_ACCESS_RIGHTS,
+    PROCESS_NAME_WIN32, PROCESS_QUERY_INFORMATION, PROCESS_QUERY_LIMITED_INFORMATION,
+    PROCESS_SYNCHRONIZE, PROCESS_VM_READ, QueryFullProcessImageNameW, THREAD_QUERY_INFORMATION,
 };
 
 use super::error_code::has_code;
 use super::handle;
-use super::process_table::{self, Activity, Entry};
+use super::process_table::{self, Entry};
 pub(crate) use crate::sys::identity::Identity;
 use crate::sys::process_state::ProcessState;
 
@@ -168,11 +169,39 @@ pub(crate) fn state(pid: u32, start: Option<u64>) -> ProcessState {
     if is_another(Some(entry.start)) {
         return ProcessState::Gone;
     }
-    match entry.activity {
-        Activity::Running => ProcessState::Running,
-        Activity::Sleeping => ProcessState::Sleeping,
-        Activity::Suspended => ProcessState::Stopped,
+    let threads = &entry.threads;
+    if !threads.is_empty() && threads.iter().all(|thread| is_suspended(thread.id)) {
+        ProcessState::Stopped
+    } else if threads.iter().all(|thread| thread.waits) {
+        ProcessState::Sleeping
+    } else {
+        ProcessState::Running
     }
+}
+
+/// Returns whether a thread is suspended; `false` if this user may not ask.
+fn is_suspended(thread: u32) -> bool {
+    /// `ThreadSuspendCount`, since Windows 8.1.
+    const SUSPEND_COUNT: THREADINFOCLASS = 35;
+    // SAFETY: the call reads nothing of ours.
+    let thread = unsafe { OpenThread(THREAD_QUERY_INFORMATION, 0, thread) };
+    // SAFETY: the call returned null, or an open handle that is ours.
+    let Ok(thread) = (unsafe { handle::owned(thread) }) else {
+        return false;
+    };
+    let (mut count, mut filled) = (0_u32, 0);
+    let length = u32::try_from(size_of::<u32>()).unwrap_or(0);
+    // SAFETY: the handle is open, and `count` has room for `length` bytes.
+    let status = unsafe {
+        NtQueryInformationThread(
+            thread.as_raw_handle(),
+            SUSPEND_COUNT,
+            (&raw mut count).cast(),
+            length,
+            &raw mut filled,
+        )
+    };
+    status >= 0 && count > 0
 }
 
 /// Returns the command line of a process, if it may be read; otherwise the name of its program.
@@ -243,10 +272,10 @@ pub(crate) fn ancestors(pid: u32) -> Vec<u32> {
 }
 
 /// Follows the parents of a process. One that was created later has the pid of a parent that ended.
-fn above(table: &[Entry], pid: u32) -> impl Iterator<Item = Entry> + '_ {
-    let find = |pid| table.iter().find(move |entry| entry.pid == pid).copied();
-    let parent = move |child: &Entry| {
-        let is_older = |parent: &Entry| parent.start <= child.start && parent.pid != child.pid;
+fn above(table: &[Entry], pid: u32) -> impl Iterator<Item = &Entry> {
+    let find = |pid| table.iter().find(move |entry| entry.pid == pid);
+    let parent = move |child: &&Entry| {
+        let is_older = |parent: &&Entry| parent.start <= child.start && parent.pid != child.pid;
         find(child.parent).filter(is_older)
     };
     std::iter::successors(find(pid).as_ref().and_then(parent), parent)
@@ -360,7 +389,7 @@ mod tests {
             pid,
             parent,
             start,
-            activity: Activity::Sleeping,
+            threads: Vec::new(),
         };
         let table = [
             entry(1, 0, 10),

@@ -16,25 +16,22 @@ compile_error!("penholder supports Windows with 64 bits only");
 const TABLE_MAX: usize = 64 << 20;
 
 /// A process, as the table has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) pid: u32,
     /// The process that started it. It may have ended, and another one may have its pid by now.
     pub(super) parent: u32,
     /// When it was created, in steps of 100 nanoseconds since 1601.
     pub(super) start: u64,
-    pub(super) activity: Activity,
+    pub(super) threads: Vec<Thread>,
 }
 
-/// What the threads of a process are doing.
+/// A thread of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Activity {
-    /// At least one is on a processor, or ready to run.
-    Running,
-    /// All wait for something.
-    Sleeping,
-    /// All are suspended.
-    Suspended,
+pub(super) struct Thread {
+    pub(super) id: u32,
+    /// Whether it waits for something, and is neither on a processor nor ready to run.
+    pub(super) waits: bool,
 }
 
 /// Reads the table; empty if it cannot be read.
@@ -87,12 +84,10 @@ const PARENT_AT: usize = 88;
 const FIRST_THREAD_AT: usize = 256;
 // Of SYSTEM_THREAD_INFORMATION: its length, and two offsets.
 const THREAD_LEN: usize = 80;
+const THREAD_ID_AT: usize = 48;
 const STATE_AT: usize = 68;
-const WAIT_REASON_AT: usize = 72;
 /// The state of a thread that waits (`Waiting`).
 const WAITS: u32 = 5;
-/// What it waits for if it is suspended (`Suspended`, `WrSuspended`).
-const SUSPENDED: [u32; 2] = [5, 12];
 
 fn parse_entry(entry: &[u8]) -> Option<Entry> {
     let threads = entry.get(FIRST_THREAD_AT..).unwrap_or_default();
@@ -102,25 +97,15 @@ fn parse_entry(entry: &[u8]) -> Option<Entry> {
         pid: small(u64_at(entry, PID_AT)?)?,
         parent: small(u64_at(entry, PARENT_AT)?)?,
         start: u64_at(entry, CREATED_AT)?,
-        activity: activity(threads),
+        threads: threads.filter_map(parse_thread).collect(),
     })
 }
 
-fn activity<'a>(threads: impl Iterator<Item = &'a [u8]>) -> Activity {
-    let (mut all, mut suspended) = (0, 0);
-    for thread in threads {
-        all += 1;
-        if u32_at(thread, STATE_AT) != Some(WAITS) {
-            return Activity::Running;
-        }
-        let reason = u32_at(thread, WAIT_REASON_AT).unwrap_or(0);
-        suspended += u32::from(SUSPENDED.contains(&reason));
-    }
-    if all > 0 && suspended == all {
-        Activity::Suspended
-    } else {
-        Activity::Sleeping
-    }
+fn parse_thread(thread: &[u8]) -> Option<Thread> {
+    Some(Thread {
+        id: small(u64_at(thread, THREAD_ID_AT)?)?,
+        waits: u32_at(thread, STATE_AT)? == WAITS,
+    })
 }
 
 /// When this boot of the machine began, in steps of 100 nanoseconds since 1601.
@@ -170,7 +155,7 @@ mod tests {
         let own = std::process::id();
         let table = read();
         let entry = table.iter().find(|entry| entry.pid == own).unwrap();
-        assert_ne!(entry.activity, Activity::Suspended);
+        assert!(!entry.threads.is_empty());
         assert!(entry.start > boot_times().unwrap().as_it_was);
     }
 
@@ -179,21 +164,5 @@ mod tests {
         assert!(parse(&[]).is_empty());
         assert!(parse(&[0; 50]).is_empty());
         assert!(parse(&[0xff; 400]).is_empty());
-    }
-
-    #[test]
-    fn a_process_is_suspended_if_all_its_threads_are() {
-        let thread = |state: u32, reason: u32| {
-            let mut thread = vec![0; THREAD_LEN];
-            thread[STATE_AT..STATE_AT + 4].copy_from_slice(&state.to_ne_bytes());
-            thread[WAIT_REASON_AT..].copy_from_slice(&[0; 8]);
-            thread[WAIT_REASON_AT..WAIT_REASON_AT + 4].copy_from_slice(&reason.to_ne_bytes());
-            thread
-        };
-        let of = |threads: &[Vec<u8>]| activity(threads.iter().map(Vec::as_slice));
-        assert_eq!(of(&[thread(5, 5), thread(5, 5)]), Activity::Suspended);
-        assert_eq!(of(&[thread(5, 5), thread(5, 6)]), Activity::Sleeping);
-        assert_eq!(of(&[thread(5, 5), thread(2, 0)]), Activity::Running);
-        assert_eq!(of(&[]), Activity::Sleeping);
     }
 }

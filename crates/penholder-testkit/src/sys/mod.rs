@@ -1,0 +1,18 @@
+//! The one platform switch of this crate: signals to processes, and what can be seen of them; files, as
+//! a program without penholder accesses them.
+
+#[cfg(unix)]
+mod unix;
+#[cfg(unix)]
+pub(crate) use unix::{
+    NamedPipe, PipeEnd, file_number, has_stopped, is_alive, is_locked, parent, read_at, signal,
+    stop, try_lock, was_killed, write_at,
+};
+
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+pub(crate) use windows::{
+    NamedPipe, PipeEnd, file_number, has_stopped, is_alive, is_locked, parent, read_at, signal,
+    stop, try_lock, was_killed, write_at,
+};
