@@ -26,11 +26,12 @@ use crate::error::{Error, Result};
 use crate::location::{Location, PATH_MAX};
 use crate::opening;
 use crate::options::OpenOptions;
-use crate::{sidecar, sys};
+use crate::sys::Directory;
+use crate::{sidecar, sys, while_in_use};
 
 /// The operation, for errors.
 const CREATE: &str = "open database";
-/// How many bytes of the path of an unnamed database follow that of the directory.
+/// How much of the path of an unnamed database follows that of the directory.
 const LONGEST_NAME: usize = 32;
 
 impl OpenOptions {
@@ -79,8 +80,8 @@ impl OpenOptions {
         if !is_free(&location) {
             return Ok(None);
         }
-        let (made, value) = make(&location, self, |db| fill(db, &guard))?;
-        let is_named = name(made, &location)?;
+        let (made, value) = make(&location, self, &deadline, |db| fill(db, &guard))?;
+        let is_named = name(made, &location, &deadline)?;
         guard.release().map_err(Error::from)?;
         Ok(is_named.then_some(value))
     }
@@ -91,7 +92,7 @@ impl OpenOptions {
 fn is_free(location: &Location) -> bool {
     let mut files = location.files();
     files.all(|file| file.symlink_metadata().is_err())
-        && location.directory().as_os_str().len() + LONGEST_NAME <= PATH_MAX
+        && sys::path_length(location.directory()) + LONGEST_NAME <= PATH_MAX
 }
 
 /// Takes the write lock at the place of a database that does not exist. If the lock file has to be
@@ -111,7 +112,7 @@ fn acquire(location: &Location, options: &OpenOptions, deadline: &Deadline) -> R
 struct Unnamed {
     directory: TempDir,
     /// Tells others that it is not left behind.
-    _open: File,
+    _open: Directory,
 }
 
 impl Unnamed {
@@ -120,7 +121,7 @@ impl Unnamed {
             .prefix(sidecar::UNFINISHED_DATABASE)
             .tempdir_in(location.directory())
             .map_err(|error| failed(location)(without_path(&error)))?;
-        let _open = File::open(directory.path()).map_err(failed(location))?;
+        let _open = Directory::open(directory.path()).map_err(failed(location))?;
         Ok(Self { directory, _open })
     }
 
@@ -155,6 +156,7 @@ fn without_path(error: &io::Error) -> io::Error {
 fn make<T, E: From<Error>>(
     location: &Location,
     mut options: OpenOptions,
+    deadline: &Deadline,
     fill: impl FnOnce(&Database) -> Result<T, E>,
 ) -> Result<(Made, T), E> {
     let directory = Unnamed::next_to(location)?;
@@ -172,7 +174,9 @@ fn make<T, E: From<Error>>(
         let why = "the closure kept a clone of the database";
         return Err(Error::misuse(CREATE, why, "drop it before the closure returns").into());
     }
-    let synced = File::open(&path).and_then(|file| file.sync_all());
+    let synced = while_in_use::retry(deadline, || {
+        File::options().write(true).open(&path)?.sync_all()
+    });
     synced.map_err(failed(location))?;
     let made = Made {
         file: TempPath::try_from_path(path).map_err(failed(location))?,
@@ -182,10 +186,14 @@ fn make<T, E: From<Error>>(
 }
 
 /// Gives a database its name. Returns `false` if that is taken.
-fn name(made: Made, location: &Location) -> Result<bool> {
-    match made.file.persist_noclobber(&location.path) {
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(failed(location)(error.error)),
+fn name(made: Made, location: &Location, deadline: &Deadline) -> Result<bool> {
+    let named = while_in_use::retry_with(made.file, deadline, |file| {
+        let named = file.persist_noclobber(&location.path);
+        named.map_err(|failed| (failed.error, failed.path))
+    });
+    match named {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(failed(location)(error)),
         Ok(()) => {
             sys::sync_directory(location.directory()).map_err(failed(location))?;
             Ok(true)

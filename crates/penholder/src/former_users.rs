@@ -88,7 +88,7 @@ impl FilesAtPaths {
     pub(crate) fn of(location: &Location) -> Self {
         let asked = SystemTime::now();
         let directory = Directory::open(location.directory());
-        let file = |path: &Path| sys::born_file(&path.symlink_metadata().ok()?).ok();
+        let file = |path: &Path| sys::born_file_or_link(path).ok();
         Self {
             changed: directory.and_then(|one| one.stamp()).ok(),
             files: [&location.path, &location.wal(), &location.shm()].map(|path| file(path)),

@@ -180,6 +180,7 @@ mod sidecar;
 mod sqlite;
 mod sys;
 mod telemetry;
+mod while_in_use;
 mod write;
 
 #[cfg(feature = "tokio")]

@@ -8,10 +8,11 @@ use std::path::{self, Path, PathBuf};
 use penholder_core::shown_path;
 
 use crate::error::{Error, Result};
+use crate::sys::PathLimit;
 use crate::{sidecar, sys};
 
-/// The longest path in bytes: SQLite's `MAX_PATHNAME` (`os_unix.c`) less the longest suffix.
-pub(crate) const PATH_MAX: usize = 512 - sidecar::SUFFIX_MAX;
+/// The longest path of a database: what SQLite takes, less the longest suffix.
+pub(crate) const PATH_MAX: usize = sys::PATH_LIMIT.longest - sidecar::SUFFIX_MAX;
 /// How many links are followed, as in SQLite (`SQLITE_MAX_SYMLINK`).
 const LINKS_MAX: u32 = 100;
 
@@ -37,17 +38,11 @@ impl Location {
     pub(crate) fn of(given: &Path, what: &'static str) -> Result<Self> {
         refuse_names(given, what)?;
         let path = resolve(given, what)?;
-        if path.as_os_str().len() > PATH_MAX {
-            let why = format!("the path has {} bytes", path.as_os_str().len());
-            let next = format!(
-                "SQLite takes at most {PATH_MAX}: move it, or shorten its path with a bind mount"
-            );
-            return Err(Error::refused(what, given, why, next));
-        }
+        refuse_long(&path, given, what)?;
         match fs::metadata(&path) {
             Ok(meta) if meta.is_file() => Ok(Self {
+                links: sys::links(&path).unwrap_or(1),
                 path,
-                links: sys::links(&meta),
                 exists: true,
             }),
             Ok(meta) => {
@@ -55,15 +50,17 @@ impl Location {
                 let why = format!("it is {kind}, not a database");
                 Err(Error::refused(what, given, why, "give the path of a file"))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self {
-                path,
-                links: 1,
-                exists: false,
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-                let directory = path.parent().unwrap_or(&path);
-                Err(not_a_directory(what, given, directory))
-            }
+            // Windows does not say which of the two it is.
+            Err(error) if is_missing(&error) => match path.parent() {
+                Some(directory) if directory.is_file() => {
+                    Err(not_a_directory(what, given, directory))
+                }
+                _ => Ok(Self {
+                    path,
+                    links: 1,
+                    exists: false,
+                }),
+            },
             Err(error) => Err(Error::io(
                 what,
                 given,
@@ -128,10 +125,39 @@ fn refuse_names(given: &Path, what: &'static str) -> Result<()> {
     if bytes.contains(&0) {
         return refuse("the path contains a NUL byte", "give the path of a file");
     }
-    if bytes.ends_with(b"/") || given.file_name().is_none() {
+    let ends_in_separator = bytes
+        .last()
+        .is_some_and(|&last| path::is_separator(last.into()));
+    if ends_in_separator || given.file_name().is_none() {
         return refuse("it names a directory", "give the path of a file in it");
     }
-    Ok(())
+    refuse_by_system(given, given, what)
+}
+
+/// Refuses what the system, or SQLite on it, takes for something else than a file of this name.
+fn refuse_by_system(path: &Path, given: &Path, what: &'static str) -> Result<()> {
+    match sys::refuse_name(path) {
+        Some(refusal) => Err(Error::refused(what, given, refusal.why, refusal.next)),
+        None => Ok(()),
+    }
+}
+
+fn refuse_long(path: &Path, given: &Path, what: &'static str) -> Result<()> {
+    let length = sys::path_length(path);
+    if length <= PATH_MAX {
+        return Ok(());
+    }
+    let PathLimit { unit, next, .. } = sys::PATH_LIMIT;
+    let why = format!("the path has {length} {unit}");
+    let next = format!("SQLite takes at most {PATH_MAX}: {next}");
+    Err(Error::refused(what, given, why, next))
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 /// Follows links as SQLite does, also a link to a file that does not exist yet.
@@ -141,7 +167,7 @@ fn resolve(given: &Path, what: &'static str) -> Result<PathBuf> {
     for _ in 0..LINKS_MAX {
         let directory = path.parent().unwrap_or(Path::new("/"));
         let name = path.file_name().unwrap_or(OsStr::new(""));
-        let directory = fs::canonicalize(directory).map_err(|error| match error.kind() {
+        let directory = sys::canonicalize(directory).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => {
                 let why = format!("there is no directory {}", shown_path(directory));
                 Error::refused(what, given, why, "create it first")
@@ -152,7 +178,11 @@ fn resolve(given: &Path, what: &'static str) -> Result<PathBuf> {
         path = directory.join(name);
         match fs::read_link(&path) {
             Ok(target) => path = directory.join(target),
-            Err(_not_a_link) => return Ok(path),
+            Err(_not_a_link) => {
+                let path = sys::as_spelled(path);
+                refuse_by_system(&path, given, what)?;
+                return Ok(path);
+            }
         }
     }
     Err(Error::refused(

@@ -185,10 +185,11 @@ pub(crate) fn public_locker(location: &Location, options: &OpenOptions) -> Resul
 
 /// The lock's record would overwrite the database, or SQLite's files next to it.
 fn refuse_database_as_lock(location: &Location, lock_file: &Path) -> Result<()> {
-    let file_id = |path: &Path| path.metadata().and_then(|meta| sys::file_id(&meta)).ok();
+    let file_id = |path: &Path| sys::file_id(path).ok();
     let lock_id = file_id(lock_file);
-    let is_lock =
-        |path: &Path| path == lock_file || (lock_id.is_some() && file_id(path) == lock_id);
+    let is_lock = |path: &Path| {
+        sys::is_same_name(path, lock_file) || (lock_id.is_some() && file_id(path) == lock_id)
+    };
     if !location.files().any(|file| is_lock(&file)) {
         return Ok(());
     }

@@ -18,6 +18,15 @@ pub(crate) const UNFINISHED_RESTORE: &str = ".penholder-restore-";
 pub(crate) const UNFINISHED: [&str; 3] =
     [UNFINISHED_DATABASE, UNFINISHED_BACKUP, UNFINISHED_RESTORE];
 
+/// Returns whether a file is one of these, or in a directory that is.
+pub(crate) fn is_unfinished(file: &Path) -> bool {
+    let is_one = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        UNFINISHED.iter().any(|begin| name.starts_with(begin))
+    };
+    is_one(file) || file.parent().is_some_and(is_one)
+}
+
 /// The length of the longest suffix of SQLite.
 pub(crate) const SUFFIX_MAX: usize = JOURNAL.len();
 

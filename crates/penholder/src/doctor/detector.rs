@@ -69,8 +69,7 @@ impl Detector {
 
     fn content_of(&mut self, path: &Path) -> io::Result<Content> {
         let mut file = File::open(path)?;
-        let meta = file.metadata()?;
-        let id = sys::file_id(&meta)?;
+        let id = sys::open_file_id(&file)?;
         if let Some(known) = self.known.get(&id) {
             return Ok(*known);
         }

@@ -11,7 +11,7 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::sqlite::connection;
-use crate::{sidecar, sys};
+use crate::{sidecar, sys, while_in_use};
 
 /// How many pages one step of a backup copies.
 pub(super) const BACKUP_STEP: i32 = 1024;
@@ -66,8 +66,13 @@ impl Database {
             .map_err(failed)?;
         copy.as_file().sync_all().map_err(failed)?;
         refuse_existing(&target)?;
-        copy.persist_noclobber(&target.path)
-            .map_err(|e| failed(e.error))?;
+        let named = while_in_use::retry_with(copy, deadline, |copy| {
+            let named = copy.persist_noclobber(&target.path);
+            named
+                .map(drop)
+                .map_err(|failed| (failed.error, failed.file))
+        });
+        named.map_err(failed)?;
         sys::sync_directory(target.directory()).map_err(failed)
     }
 }

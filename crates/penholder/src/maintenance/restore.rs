@@ -17,6 +17,7 @@ use std::{io, panic};
 use penholder_core::Deadline;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
+use tempfile::TempDir;
 
 use super::backup::{BACKUP_STEP, copy_all};
 use super::checkpoint::run_checkpoint_if_allowed;
@@ -27,7 +28,7 @@ use crate::location::Location;
 use crate::options::{ConnectionRole, OpenOptions};
 use crate::sqlite::{connection, integrity};
 use crate::write::{CallSite, Session};
-use crate::{sidecar, sys};
+use crate::{sidecar, sys, while_in_use};
 
 /// The operation, for errors.
 const RESTORE: &str = "restore";
@@ -60,7 +61,7 @@ impl OpenOptions {
         let staged =
             StagedBackup::read(&location, &self, &mut deadline, backup.as_ref(), page_size)?;
         if self.create {
-            create_like(&location, &staged.path)?;
+            create_like(&location, &staged.path, &deadline)?;
         }
         let db = self.open_until(&deadline, path.as_ref())?;
         db.with_session(deadline, site, |session| staged.put_into(session))?;
@@ -142,6 +143,8 @@ pub(crate) struct StagedBackup {
     path: PathBuf,
     /// The copy: a temporary file without a name.
     copy: Connection,
+    /// The directory of the copy where an open file cannot lose its name. It goes last.
+    _directory: Option<TempDir>,
 }
 
 impl StagedBackup {
@@ -177,13 +180,22 @@ impl StagedBackup {
             Some(ErrorCode::DiskFull | ErrorCode::CannotOpen) => no_temporary_file(backup, &error),
             _ => connection::explain(backup, deadline, error),
         })?;
-        Self::checked(backup, copy, options)
+        Self::checked(backup, copy, None, options)
     }
 
-    fn checked(backup: &Location, copy: Connection, options: &OpenOptions) -> Result<Self> {
+    fn checked(
+        backup: &Location,
+        copy: Connection,
+        directory: Option<TempDir>,
+        options: &OpenOptions,
+    ) -> Result<Self> {
         connection::set_up_by_program(&copy, backup, options, ConnectionRole::Reader)?;
         let path = backup.path.clone();
-        let staged = Self { path, copy };
+        let staged = Self {
+            path,
+            copy,
+            _directory: directory,
+        };
         staged.refuse_damage()?;
         Ok(staged)
     }
@@ -223,8 +235,8 @@ impl StagedBackup {
             .and_then(without_journal)
             .map_err(no_file)?;
         // The connection keeps the file, and no name is left behind.
-        drop(directory);
-        Self::checked(backup, copy, options)
+        let directory = (!sys::DELETES_OPEN_FILES).then_some(directory);
+        Self::checked(backup, copy, directory, options)
     }
 
     fn refused(&self, why: impl Into<String>, next: &str) -> Error {
@@ -422,7 +434,7 @@ fn refuse_wrong_file(backup: &Location, target: &Location) -> Result<()> {
     if !backup.exists {
         return refused("there is no such file", "check the name");
     }
-    let id = |path: &Path| path.metadata().and_then(|meta| sys::file_id(&meta)).ok();
+    let id = |path: &Path| sys::file_id(path).ok();
     let own = id(&backup.path);
     if own.is_some() && own == id(&target.path) {
         return refused("it is the database itself", "give the path of a backup");
@@ -438,7 +450,7 @@ fn refuse_wrong_file(backup: &Location, target: &Location) -> Result<()> {
 /// WAL, for more users to read. Its owner may write it, also if the backup is protected against
 /// that. It is closed before it has its name, because
 /// closing it later would drop the locks that SQLite has on it in this process.
-fn create_like(location: &Location, backup: &Path) -> Result<()> {
+fn create_like(location: &Location, backup: &Path, deadline: &Deadline) -> Result<()> {
     let failed = |e| {
         let next = "check the permissions of its directory";
         Error::io("open database", &location.path, e, next)
@@ -450,10 +462,14 @@ fn create_like(location: &Location, backup: &Path) -> Result<()> {
     let mode = fs::metadata(backup).map(|meta| sys::writable_by_owner(&meta));
     mode.and_then(|mode| empty.as_file().set_permissions(mode))
         .map_err(failed)?;
-    match empty.into_temp_path().persist_noclobber(&location.path) {
+    let named = while_in_use::retry_with(empty.into_temp_path(), deadline, |empty| {
+        let named = empty.persist_noclobber(&location.path);
+        named.map_err(|failed| (failed.error, failed.path))
+    });
+    match named {
         // Another process was first.
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        created => created.map_err(|e| failed(e.error)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        created => created.map_err(failed),
     }
 }
 

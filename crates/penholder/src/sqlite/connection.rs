@@ -1,7 +1,7 @@
 //! Opening one SQLite connection with the settings that the single-writer pattern needs.
 
 use std::ffi::CStr;
-use std::path::Path;
+use std::path::{self, Path};
 use std::thread;
 use std::time::Duration;
 
@@ -86,19 +86,31 @@ pub(crate) fn is_wal_by_header(location: &Location) -> bool {
 ///
 /// See [`explain`].
 pub(crate) fn open_immutable(location: &Location, deadline: &Deadline) -> Result<Connection> {
-    let mut name = "file:".to_owned();
-    for &byte in location.path.as_os_str().as_encoded_bytes() {
-        match byte {
-            b'/' | b'.' | b'-' | b'_' => name.push(char::from(byte)),
-            byte if byte.is_ascii_alphanumeric() => name.push(char::from(byte)),
-            byte => name.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    name.push_str("?immutable=1");
+    let name = format!("{}?immutable=1", uri_of(&location.path));
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_URI;
     open_named(Path::new(&name), location, flags, None, deadline)
+}
+
+/// Returns an absolute path as a URI of SQLite: `file:///srv/app.db`, `file:///C:/app.db`,
+/// `file:////server/share/app.db`.
+fn uri_of(path: &Path) -> String {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let is_separator = |byte: u8| path::is_separator(char::from(byte));
+    let mut uri = "file://".to_owned();
+    if !bytes.first().is_some_and(|&first| is_separator(first)) {
+        uri.push('/');
+    }
+    for &byte in bytes {
+        match byte {
+            byte if is_separator(byte) => uri.push('/'),
+            b'.' | b'-' | b'_' => uri.push(char::from(byte)),
+            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(byte)),
+            byte => uri.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    uri
 }
 
 /// Lets the program set up a connection that was just opened.

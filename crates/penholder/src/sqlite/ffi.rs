@@ -3,10 +3,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::fs::File;
 use std::io;
-use std::mem::ManuallyDrop;
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
@@ -16,7 +15,8 @@ use rusqlite::hooks::{Action, AuthContext, Authorization};
 use rusqlite::{Connection, Statement, StatementStatus, ffi};
 
 use super::watched_paths;
-use crate::sys::{self, BornFile, FromRawFd};
+use crate::sidecar;
+use crate::sys::{self, Observer};
 
 /// The fork generation in which the system calls were replaced; `NEVER` before that.
 static REPLACED_IN: AtomicU64 = AtomicU64::new(NEVER);
@@ -39,15 +39,10 @@ const NEVER: u64 = u64::MAX;
 ///
 /// # Errors
 ///
-/// SQLite's VFS has no system calls to replace, or this is not a 64-bit system.
+/// SQLite's VFS has no system calls to replace, or they are not known on this platform.
 pub(crate) fn replace_system_calls() -> Result<(), &'static str> {
     if REPLACED_IN.load(Ordering::Acquire) != NEVER {
         return Ok(());
-    }
-    if !cfg!(target_pointer_width = "64") {
-        return Err(
-            "only on 64-bit systems: there `struct stat` is the same for SQLite and for us",
-        );
     }
     // SAFETY: a null name asks for the default VFS; SQLite is thread-safe.
     let vfs = unsafe { ffi::sqlite3_vfs_find(std::ptr::null()) };
@@ -58,9 +53,10 @@ pub(crate) fn replace_system_calls() -> Result<(), &'static str> {
     let Some(set) = vfs_ref.xSetSystemCall else {
         return Err("SQLite's VFS does not let its system calls be replaced");
     };
-    for (name, call) in replaced_calls() {
-        // SAFETY: the VFS is the one that owns this method; the name is C text.
-        if unsafe { set(vfs, name.as_ptr(), call) } != ffi::SQLITE_OK {
+    for (name, call) in sys::system_calls(OBSERVER)? {
+        // SAFETY: the VFS is the one that owns this method; the name is C text, and the function
+        // has the signature of the system call of this name.
+        if unsafe { set(vfs, name.as_ptr(), Some(call)) } != ffi::SQLITE_OK {
             return Err("SQLite's VFS does not know the system calls to replace");
         }
     }
@@ -70,42 +66,17 @@ pub(crate) fn replace_system_calls() -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The system calls of SQLite that are replaced, by the names that its VFS gives them.
-fn replaced_calls() -> [(&'static CStr, ffi::sqlite3_syscall_ptr); 4] {
-    type Fstat = unsafe extern "C" fn(c_int, *mut libc::stat) -> c_int;
-    type Stat = unsafe extern "C" fn(*const c_char, *mut libc::stat) -> c_int;
-    type Open = unsafe extern "C" fn(*const c_char, c_int, c_int) -> c_int;
-    type Unlink = unsafe extern "C" fn(*const c_char) -> c_int;
-    type Any = unsafe extern "C" fn();
-    // SAFETY: SQLite calls it with the signature of the system call of this name, which is that
-    // of the function (`aSyscall` in `os_unix.c`).
-    let fstat = unsafe { std::mem::transmute::<Fstat, Any>(fstat_of_child) };
-    // SAFETY: as above.
-    let stat = unsafe { std::mem::transmute::<Stat, Any>(stat_of_child) };
-    // SAFETY: as above.
-    let open = unsafe { std::mem::transmute::<Open, Any>(open_and_note) };
-    // SAFETY: as above.
-    let unlink = unsafe { std::mem::transmute::<Unlink, Any>(unlink_and_note) };
-    [
-        (c"fstat", Some(fstat)),
-        (c"stat", Some(stat)),
-        (c"open", Some(open)),
-        (c"unlink", Some(unlink)),
-    ]
-}
-
-unsafe extern "C" fn open_and_note(path: *const c_char, flags: c_int, mode: c_int) -> c_int {
-    // SAFETY: SQLite passes C text, and the mode as it does to `open` itself.
-    let fd = unsafe { libc::open(path, flags, mode) };
-    if fd >= 0 {
-        // SAFETY: the same text.
-        let path = unsafe { CStr::from_ptr(path) };
-        watched_paths::note_opened(path, || identify(fd));
-    } else {
-        LAST_OPEN_ERROR.set(io::Error::last_os_error().raw_os_error());
-    }
-    fd
-}
+/// What the functions in place of the system calls tell and ask.
+const OBSERVER: Observer = Observer {
+    opened: |path, file| watched_paths::note_opened(path, || sys::open_born_file(file).ok()),
+    not_opened: |error| LAST_OPEN_ERROR.set(error.raw_os_error()),
+    deleted: watched_paths::note_deleted,
+    may_vanish: |path| sidecar::is_unfinished(Path::new(path)),
+    forks: || match REPLACED_IN.load(Ordering::Acquire) {
+        NEVER => 0,
+        replaced_in => fork_generation() - replaced_in,
+    },
+};
 
 thread_local! {
     /// Why SQLite could last not open a file on this thread, as a number of the system.
@@ -116,51 +87,6 @@ thread_local! {
 /// itself tells that only through a connection, which is closed by then.
 pub(crate) fn take_open_error() -> Option<io::Error> {
     LAST_OPEN_ERROR.take().map(io::Error::from_raw_os_error)
-}
-
-unsafe extern "C" fn unlink_and_note(path: *const c_char) -> c_int {
-    // SAFETY: SQLite passes C text.
-    let result = unsafe { libc::unlink(path) };
-    if result == 0 {
-        // SAFETY: the same text.
-        watched_paths::note_deleted(unsafe { CStr::from_ptr(path) });
-    }
-    result
-}
-
-/// Returns which file a descriptor has open.
-fn identify(fd: c_int) -> Option<BornFile> {
-    // SAFETY: SQLite has just opened it, and does not close it before this call is over. This
-    // `File` never closes it.
-    let file = ManuallyDrop::new(unsafe { File::from_raw_fd(fd) });
-    file.metadata().and_then(|meta| sys::born_file(&meta)).ok()
-}
-
-unsafe extern "C" fn fstat_of_child(fd: c_int, stat: *mut libc::stat) -> c_int {
-    // SAFETY: SQLite passes an open descriptor and room for the result.
-    let result = unsafe { libc::fstat(fd, stat) };
-    // SAFETY: the same room.
-    unsafe { change_device(result, stat) };
-    result
-}
-
-unsafe extern "C" fn stat_of_child(path: *const c_char, stat: *mut libc::stat) -> c_int {
-    // SAFETY: SQLite passes C text and room for the result.
-    let result = unsafe { libc::stat(path, stat) };
-    // SAFETY: the same room.
-    unsafe { change_device(result, stat) };
-    result
-}
-
-/// Puts the number of forks above the bits in use: Linux has 12 bits of major and 20
-/// of minor number, which glibc spreads over the lowest 44.
-unsafe fn change_device(result: c_int, stat: *mut libc::stat) {
-    let replaced_in = REPLACED_IN.load(Ordering::Acquire);
-    if result == 0 && replaced_in != NEVER {
-        // SAFETY: the system call succeeded and filled it in.
-        let stat = unsafe { &mut *stat };
-        stat.st_dev ^= (fork_generation() - replaced_in) << 44;
-    }
 }
 
 /// A connection that counts the frames in the WAL after each of its commits, and leaves

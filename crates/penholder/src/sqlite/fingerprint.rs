@@ -75,12 +75,11 @@ pub(crate) fn of(
     let mut sum = Fnv(0x7065_6e68_6f6c_6465);
     layout.hash(&mut sum);
     env!("CARGO_PKG_VERSION").hash(&mut sum);
-    let database = location.path.metadata();
-    let id = database.and_then(|meta| sys::file_id(&meta));
+    let id = sys::file_id(&location.path);
     // A file that cannot be looked at is like no other.
     id.unwrap_or(FileId {
         device: u64::MAX,
-        inode: penholder_core::fork_generation(),
+        inode: penholder_core::fork_generation().into(),
     })
     .hash(&mut sum);
     rusqlite::version().hash(&mut sum);

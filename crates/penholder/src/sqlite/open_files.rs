@@ -298,7 +298,7 @@ fn is_same(one: Option<BornFile>, other: Option<BornFile>) -> bool {
 
 /// Returns which file a path names; `None` if there is none.
 fn named(path: &Path) -> io::Result<Option<BornFile>> {
-    match path.metadata().and_then(|meta| sys::born_file(&meta)) {
+    match sys::born_file(path) {
         Ok(id) => Ok(Some(id)),
         Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(error),

@@ -4,7 +4,7 @@
 //! files these were. So [`ffi`](super::ffi) notes it in the system calls that SQLite makes.
 
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString};
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -14,7 +14,7 @@ use crate::mutex::lock;
 use crate::sys::BornFile;
 
 /// One entry for each path that is watched.
-static WATCHED: Mutex<BTreeMap<CString, Entry>> = Mutex::new(BTreeMap::new());
+static WATCHED: Mutex<BTreeMap<OsString, Entry>> = Mutex::new(BTreeMap::new());
 
 struct Entry {
     watchers: usize,
@@ -34,14 +34,13 @@ pub(crate) struct LastOpened {
 /// Watches a path until it is dropped.
 #[derive(Debug)]
 pub(crate) struct WatchedPath {
-    path: CString,
+    path: OsString,
     generation: u64,
 }
 
 impl WatchedPath {
     pub(crate) fn new(path: &Path) -> Self {
-        // A path with a NUL byte is refused before: see `Location`.
-        let path = CString::new(path.as_os_str().as_encoded_bytes()).unwrap_or_default();
+        let path = path.as_os_str().to_owned();
         let mut watched = lock(&WATCHED);
         let entry = watched.entry(path.clone()).or_insert(Entry {
             watchers: 0,
@@ -79,14 +78,14 @@ impl Drop for WatchedPath {
 }
 
 /// Notes that SQLite has opened a path; `file` is asked only if the path is watched.
-pub(super) fn note_opened(path: &CStr, file: impl FnOnce() -> Option<BornFile>) {
+pub(super) fn note_opened(path: &OsStr, file: impl FnOnce() -> Option<BornFile>) {
     if let Some(entry) = lock(&WATCHED).get_mut(path) {
         entry.last.file = file();
     }
 }
 
 /// Notes that SQLite has deleted the file at a path.
-pub(super) fn note_deleted(path: &CStr) {
+pub(super) fn note_deleted(path: &OsStr) {
     if let Some(entry) = lock(&WATCHED).get_mut(path) {
         entry.last.file = None;
         entry.last.deletions += 1;
@@ -102,14 +101,14 @@ mod tests {
     use super::*;
     use crate::sys::FileId;
 
-    fn file(inode: u64) -> Option<BornFile> {
+    fn file(inode: u128) -> Option<BornFile> {
         let id = FileId { device: 1, inode };
         Some(BornFile { id, born: None })
     }
 
     #[test]
     fn only_watched_paths_are_noted() {
-        let name = c"/nowhere/watched.db-wal";
+        let name = OsStr::new("/nowhere/watched.db-wal");
         note_opened(name, || panic!("not watched"));
         let path = Path::new("/nowhere/watched.db-wal");
         let (one, other) = (WatchedPath::new(path), WatchedPath::new(path));

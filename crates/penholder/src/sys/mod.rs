@@ -2,9 +2,11 @@
 //!
 //! | function | what |
 //! | --- | --- |
-//! | `file_id`, `links` | which file it is, and how many names it has |
-//! | `FromRawFd` | the trait that makes a file of a descriptor |
-//! | `born_file` | which file it is, and when it was created |
+//! | `refuse_name`, `PATH_LIMIT`, `path_length` | which paths a database cannot have |
+//! | `canonicalize`, `as_spelled`, `is_same_name` | one spelling for each path |
+//! | `file_id`, `open_file_id`, `links` | which file it is, and how many names it has |
+//! | `born_file`, `born_file_or_link`, `open_born_file` | which file it is, and when it was created |
+//! | `DELETES_OPEN_FILES`, `is_in_use` | what can be done to a file that is open; whether an error says that another process has a file open |
 //! | `kind` | what a file is that is not a regular file, as a noun |
 //! | `ownership` | who owns a file and who may use it |
 //! | `writable_by_owner` | the permissions for a file like another |
@@ -13,6 +15,7 @@
 //! | `free_space` | how much room a file system has |
 //! | `Directory` | whether a name in a directory has changed |
 //! | `descriptors`, `read_start` | what a process has open, and the beginning of one of these files |
+//! | `system_calls` | functions in place of the system calls that SQLite makes |
 //! | `sync_directory` | makes a new name in a directory survive a power cut |
 //!
 //! Where a platform cannot do something, it returns an error of kind `Unsupported`, or the
@@ -25,16 +28,24 @@ mod unix;
 #[cfg(all(unix, not(penholder_unsupported)))]
 use unix as platform;
 
-#[cfg(not(all(unix, not(penholder_unsupported))))]
+#[cfg(all(windows, not(penholder_unsupported)))]
+mod windows;
+#[cfg(all(windows, not(penholder_unsupported)))]
+use windows as platform;
+
+#[cfg(any(penholder_unsupported, not(any(unix, windows))))]
 mod unsupported;
-#[cfg(not(all(unix, not(penholder_unsupported))))]
+#[cfg(any(penholder_unsupported, not(any(unix, windows))))]
 use unsupported as platform;
 
 #[cfg(test)]
 pub(crate) use platform::symlink;
 pub(crate) use platform::{
-    Directory, FromRawFd, born_file, create_as_sqlite, descriptors, file_id, free_space, kind,
-    links, may_add_files, may_read, may_write, ownership, read_start, sync_directory,
-    writable_by_owner,
+    DELETES_OPEN_FILES, Directory, PATH_LIMIT, as_spelled, born_file, born_file_or_link,
+    canonicalize, create_as_sqlite, descriptors, file_id, free_space, is_in_use, is_same_name,
+    kind, links, may_add_files, may_read, may_write, open_born_file, open_file_id, ownership,
+    path_length, read_start, refuse_name, sync_directory, system_calls, writable_by_owner,
 };
-pub(crate) use types::{BornFile, Descriptor, DirectoryStamp, FileId, Ownership};
+pub(crate) use types::{
+    BornFile, Descriptor, DirectoryStamp, FileId, Observer, Ownership, PathLimit,
+};

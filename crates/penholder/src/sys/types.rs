@@ -1,5 +1,8 @@
 //! What every platform answers with.
 
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,7 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct FileId {
     pub(crate) device: u64,
-    pub(crate) inode: u64,
+    /// The file system `ReFS` has 128 bits.
+    pub(crate) inode: u128,
 }
 
 /// Which file it is, and when it was created: the number of a file that has no name and is not
@@ -68,4 +72,40 @@ pub(crate) struct Space {
     pub(crate) bytes: u64,
     /// Whether another file can be created.
     pub(crate) has_files: bool,
+}
+
+/// How long the path of a file of SQLite may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PathLimit {
+    pub(crate) longest: usize,
+    /// What the length is counted in.
+    pub(crate) unit: &'static str,
+    /// What to do about a longer one.
+    pub(crate) next: &'static str,
+}
+
+/// Why no database can have a name, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NameRefusal {
+    pub(crate) why: String,
+    pub(crate) next: &'static str,
+}
+
+/// A function in place of a system call. It is called with the signature of that call.
+pub(crate) type SystemCall = unsafe extern "C" fn();
+
+/// What is told, and asked, by the functions in place of SQLite's system calls.
+#[derive(Debug, Clone, Copy)]
+#[allow(dead_code, reason = "no platform uses all of it")]
+pub(crate) struct Observer {
+    /// SQLite has opened the file at a path.
+    pub(crate) opened: fn(&OsStr, &File),
+    /// SQLite could not open a file.
+    pub(crate) not_opened: fn(&io::Error),
+    /// SQLite has deleted the file at a path.
+    pub(crate) deleted: fn(&OsStr),
+    /// Whether a file may be deleted while SQLite has it open, where SQLite prevents that.
+    pub(crate) may_vanish: fn(&OsStr) -> bool,
+    /// How often this process was forked since the functions are in place.
+    pub(crate) forks: fn() -> u64,
 }

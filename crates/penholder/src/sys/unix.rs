@@ -1,35 +1,104 @@
 //! Unix.
 
+mod system_calls;
+
 use std::fs::{self, File, FileType, Metadata, Permissions};
 use std::io::{self, Read};
-pub(crate) use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, StatxFlags, access, accessat, statvfs};
 use rustix::io::Errno;
 
-use super::types::{BornFile, Descriptor, DirectoryStamp, FileId, Ownership, Space};
+use super::types::{
+    BornFile, Descriptor, DirectoryStamp, FileId, NameRefusal, Ownership, PathLimit, Space,
+};
+pub(crate) use system_calls::system_calls;
 
-/// Returns which file it is.
-pub(crate) fn file_id(file: &Metadata) -> io::Result<FileId> {
-    Ok(FileId {
+/// `MAX_PATHNAME` of SQLite (`os_unix.c`).
+pub(crate) const PATH_LIMIT: PathLimit = PathLimit {
+    longest: 512,
+    unit: "bytes",
+    next: "move it, or shorten its path with a bind mount",
+};
+
+/// Returns the length of a path, as SQLite limits it.
+pub(crate) fn path_length(path: &Path) -> usize {
+    path.as_os_str().len()
+}
+
+/// Returns `None`: a file can have every name.
+pub(crate) fn refuse_name(_path: &Path) -> Option<NameRefusal> {
+    None
+}
+
+/// Returns the absolute path of a file or directory that exists, with links resolved.
+pub(crate) fn canonicalize(path: &Path) -> io::Result<PathBuf> {
+    fs::canonicalize(path)
+}
+
+/// Returns a path as it is: a file has no other spelling.
+pub(crate) fn as_spelled(path: PathBuf) -> PathBuf {
+    path
+}
+
+/// Returns whether two paths in one spelling are the same.
+pub(crate) fn is_same_name(one: &Path, other: &Path) -> bool {
+    one == other
+}
+
+/// Returns which file a path leads to.
+pub(crate) fn file_id(path: &Path) -> io::Result<FileId> {
+    path.metadata().map(|file| id_of(&file))
+}
+
+/// Returns which file this one is, which is open.
+pub(crate) fn open_file_id(file: &File) -> io::Result<FileId> {
+    file.metadata().map(|file| id_of(&file))
+}
+
+/// Returns which file a path leads to, and when it was created.
+pub(crate) fn born_file(path: &Path) -> io::Result<BornFile> {
+    path.metadata().map(|file| born(&file))
+}
+
+/// Does the same without following a link.
+pub(crate) fn born_file_or_link(path: &Path) -> io::Result<BornFile> {
+    path.symlink_metadata().map(|file| born(&file))
+}
+
+/// Returns which file this one is, which is open, and when it was created.
+pub(crate) fn open_born_file(file: &File) -> io::Result<BornFile> {
+    file.metadata().map(|file| born(&file))
+}
+
+fn id_of(file: &Metadata) -> FileId {
+    FileId {
         device: file.dev(),
-        inode: file.ino(),
-    })
+        inode: file.ino().into(),
+    }
 }
 
-/// Returns which file it is, and when it was created.
-pub(crate) fn born_file(file: &Metadata) -> io::Result<BornFile> {
-    let born = file.created().ok();
-    file_id(file).map(|id| BornFile { id, born })
+fn born(file: &Metadata) -> BornFile {
+    BornFile {
+        id: id_of(file),
+        born: file.created().ok(),
+    }
 }
 
-/// Returns how many names (hard links) the file has.
-pub(crate) fn links(file: &Metadata) -> u64 {
-    file.nlink()
+/// Whether a directory can be deleted while SQLite has files in it open.
+pub(crate) const DELETES_OPEN_FILES: bool = true;
+
+/// Returns how many names (hard links) a file has.
+pub(crate) fn links(path: &Path) -> io::Result<u64> {
+    path.metadata().map(|file| file.nlink())
+}
+
+/// Returns `false`: a file can be opened, renamed and deleted while other processes have it open.
+pub(crate) fn is_in_use(_error: &io::Error) -> bool {
+    false
 }
 
 /// Names what a file is that is not a regular file.

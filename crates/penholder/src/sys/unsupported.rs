@@ -1,31 +1,96 @@
 //! A platform that this crate does not know yet: what is needed returns an error, what is
 //! only looked at returns the answer that leads to no complaint.
 
-use std::fs::{FileType, Metadata, Permissions};
+use std::ffi::CStr;
+use std::fs::{self, File, FileType, Metadata, Permissions};
 use std::io;
-pub(crate) use std::os::fd::FromRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::types::{BornFile, Descriptor, DirectoryStamp, FileId, Ownership, Space};
+use super::types::{
+    BornFile, Descriptor, DirectoryStamp, FileId, NameRefusal, Observer, Ownership, PathLimit,
+    Space, SystemCall,
+};
+
+/// The smallest of all platforms.
+pub(crate) const PATH_LIMIT: PathLimit = PathLimit {
+    longest: 259,
+    unit: "bytes",
+    next: "move it to a directory with a shorter path",
+};
 
 fn unsupported<T>(what: &str) -> io::Result<T> {
     let why = format!("{what} is not supported on this platform");
     Err(io::Error::new(io::ErrorKind::Unsupported, why))
 }
 
+/// Returns the length of a path.
+pub(crate) fn path_length(path: &Path) -> usize {
+    path.as_os_str().len()
+}
+
+/// Returns `None`: SQLite tells.
+pub(crate) fn refuse_name(_path: &Path) -> Option<NameRefusal> {
+    None
+}
+
+/// Returns the absolute path of a file or directory that exists.
+pub(crate) fn canonicalize(path: &Path) -> io::Result<PathBuf> {
+    fs::canonicalize(path)
+}
+
+/// Returns a path as it is.
+pub(crate) fn as_spelled(path: PathBuf) -> PathBuf {
+    path
+}
+
+/// Returns whether two paths are the same.
+pub(crate) fn is_same_name(one: &Path, other: &Path) -> bool {
+    one == other
+}
+
 /// Fails: two names of one file cannot be recognised.
-pub(crate) fn file_id(_file: &Metadata) -> io::Result<FileId> {
+pub(crate) fn file_id(_path: &Path) -> io::Result<FileId> {
     unsupported("the identity of a file")
 }
 
 /// Fails, as [`file_id`].
-pub(crate) fn born_file(file: &Metadata) -> io::Result<BornFile> {
-    file_id(file).map(|id| BornFile { id, born: None })
+pub(crate) fn open_file_id(_file: &File) -> io::Result<FileId> {
+    unsupported("the identity of a file")
 }
 
-/// Returns one name.
-pub(crate) fn links(_file: &Metadata) -> u64 {
-    1
+/// Fails, as [`file_id`].
+pub(crate) fn born_file(_path: &Path) -> io::Result<BornFile> {
+    unsupported("the identity of a file")
+}
+
+/// Fails, as [`file_id`].
+pub(crate) fn born_file_or_link(_path: &Path) -> io::Result<BornFile> {
+    unsupported("the identity of a file")
+}
+
+/// Fails, as [`file_id`].
+pub(crate) fn open_born_file(_file: &File) -> io::Result<BornFile> {
+    unsupported("the identity of a file")
+}
+
+/// Whether a directory can be deleted while SQLite has files in it open.
+pub(crate) const DELETES_OPEN_FILES: bool = false;
+
+/// Fails: how many names a file has is not known.
+pub(crate) fn links(_path: &Path) -> io::Result<u64> {
+    unsupported("the number of names of a file")
+}
+
+/// Returns `false`: nothing is tried again.
+pub(crate) fn is_in_use(_error: &io::Error) -> bool {
+    false
+}
+
+/// Fails: SQLite's system calls are not known.
+pub(crate) fn system_calls(
+    _observer: Observer,
+) -> Result<Vec<(&'static CStr, SystemCall)>, &'static str> {
+    Err("not on this platform")
 }
 
 /// Tells directories from everything else.
