@@ -179,10 +179,8 @@ impl State {
         };
         // A pipe that is full and not read must not keep the process alive.
         if pipe::takes_messages() {
-            say(format!(
-                "{}: ended by signal {number}{outcome}",
-                self.subject
-            ));
+            let (subject, signal) = (&self.subject, signal::name(number));
+            say(format!("{subject}: ended by {signal}{outcome}"));
         }
         signal::exit(128 + number);
     }

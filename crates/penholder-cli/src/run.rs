@@ -1,6 +1,5 @@
 //! `penholder run`: hold the write lock while a command runs.
 
-use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus};
@@ -51,7 +50,7 @@ pub(crate) fn run(args: &Run, interruption: &Interruption) -> Result<ExitCode, F
     if let Err(error) = guard.release() {
         say(error);
     }
-    Ok(process::exit_code(status).unwrap_or(FAILED).into())
+    Ok(process::exit_code(status).unwrap_or(FAILED.into()))
 }
 
 /// How long to wait for the lock.
@@ -102,27 +101,30 @@ fn run_under(
     args: &Run,
     signals: &SignalThread,
 ) -> Result<ExitStatus, Failure> {
-    let shell = ["sh", "-c"].map(OsString::from).into_iter();
-    let line = args
-        .line
-        .iter()
-        .flat_map(|line| shell.clone().chain([line.clone()]));
-    let command: Vec<OsString> = line.chain(args.command.iter().cloned()).collect();
-    let Some((program, words)) = command.split_first() else {
-        return Err(Failure::new("run: give a command", USAGE));
-    };
+    let mut command = command(args).ok_or_else(|| Failure::new("run: give a command", USAGE))?;
     let failed =
         |error: io::Error| Failure::of_system("run: watch for signals", &error, "try again");
     let forwarder = SignalForwarder::watch(signals).map_err(failed)?;
-    let mut command = Command::new(program);
-    command.args(words);
     guard.lend_to(&mut command);
     let child = forwarder
         .start(&mut command)
-        .map_err(|error| cannot_start(Path::new(program), &error))?;
+        .map_err(|error| cannot_start(Path::new(command.get_program()), &error))?;
     child
         .wait()
         .map_err(|error| Failure::new(format!("run: wait for the command: {error}"), FAILED))
+}
+
+/// Returns the command with its words, or the shell with its line.
+fn command(args: &Run) -> Option<Command> {
+    if let Some(line) = &args.line {
+        let mut command = process::shell(line);
+        command.args(&args.command);
+        return Some(command);
+    }
+    let (program, words) = args.command.split_first()?;
+    let mut command = Command::new(program);
+    command.args(words);
+    Some(command)
 }
 
 /// The exit code is that of a shell: 127 if there is no such program, 126 if it cannot

@@ -1,7 +1,7 @@
 //! `penholder wait`: wait for a commit, of any process.
 
 use std::ffi::OsStr;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use penholder::{CommitToken, Commits, Database};
@@ -74,17 +74,20 @@ fn execute(
     if let Err(signal) = interruption.begin_work() {
         return Ok(Some(code_of(signal)));
     }
-    let mut command = Command::new("sh");
-    command.arg("-c").arg(line).env(COMMIT, token.to_string());
+    let mut command = process::shell(line);
+    command.env(COMMIT, token.to_string());
     let status = command.status().map_err(|error| {
-        Failure::of_system("wait: run the command with sh", &error, "check the PATH")
+        let what = format!("wait: run the command with {}", process::SHELL);
+        Failure::of_system(&what, &error, "check the PATH")
     })?;
     interruption.end_work();
     if let Some(signal) = interruption.noted() {
         return Ok(Some(code_of(signal)));
     }
-    let code = process::exit_code(status).unwrap_or(FAILED);
-    Ok((code != 0).then(|| code.into()))
+    if status.success() {
+        return Ok(None);
+    }
+    Ok(Some(process::exit_code(status).unwrap_or(FAILED.into())))
 }
 
 /// Returns the exit code for a signal, as a shell has it.

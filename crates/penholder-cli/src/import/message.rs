@@ -13,6 +13,7 @@ use super::tally::{Found, Tally};
 use super::unknown::Unknown;
 use crate::args::Import;
 use crate::failure::{FAILED, Failure, HALFWAY, TIMEOUT, WAIT_LONGER};
+use crate::sys::signal;
 use crate::text::count;
 
 /// All rows are written.
@@ -275,7 +276,10 @@ fn why(args: &Import, source: &Source, stop: Stop) -> String {
             let why = one_line(why);
             format!("import: {file}: it has changed since it was checked: {why}")
         }
-        Stop::Signal(number) => format!("import: {file}: ended by signal {number}"),
+        Stop::Signal(number) => {
+            let signal = signal::name(number);
+            format!("import: {file}: ended by {signal}")
+        }
     }
 }
 

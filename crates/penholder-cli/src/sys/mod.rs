@@ -5,10 +5,10 @@
 //! | --- | --- |
 //! | `open_file` | remove files that this process has open; tell whether two paths are one file |
 //! | `permission` | what this user may do |
-//! | `pidfd` | send signals to other processes |
+//! | `pidfd` | send signals to other processes; on Windows, end them |
 //! | `pipe` | wait until a pipe has something to read, or has lost its reader |
-//! | `process` | run a child process and forward signals to it; end with the parent |
-//! | `signal` | receive signals; end at once |
+//! | `process` | run a child process and forward signals to it; run a command line; end with the parent |
+//! | `signal` | receive signals, and name them; end at once |
 //! | `terminal` | read from the terminal with a timeout |
 //!
 //! `sent_signal` is the same on all of them.
@@ -23,7 +23,12 @@ mod unix;
 #[cfg(all(target_os = "linux", not(penholder_unsupported)))]
 pub(crate) use unix::{open_file, permission, pidfd, pipe, process, signal, terminal};
 
-#[cfg(not(all(target_os = "linux", not(penholder_unsupported))))]
+#[cfg(all(windows, not(penholder_unsupported)))]
+mod windows;
+#[cfg(all(windows, not(penholder_unsupported)))]
+pub(crate) use windows::{open_file, permission, pidfd, pipe, process, signal, terminal};
+
+#[cfg(any(penholder_unsupported, not(any(target_os = "linux", windows))))]
 mod unsupported;
-#[cfg(not(all(target_os = "linux", not(penholder_unsupported))))]
+#[cfg(any(penholder_unsupported, not(any(target_os = "linux", windows))))]
 pub(crate) use unsupported::{open_file, permission, pidfd, pipe, process, signal, terminal};

@@ -55,7 +55,7 @@ impl Keyboard {
 
     /// Whether more was typed than the last key: several keys that come together are pasted, or
     /// were typed without looking at the screen.
-    pub(crate) fn has_more(&self) -> io::Result<bool> {
+    pub(crate) fn has_more(&mut self) -> io::Result<bool> {
         Ok(!self.typed.is_empty() || self.terminal.is_readable_within(Duration::ZERO)?)
     }
 

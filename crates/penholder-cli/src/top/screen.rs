@@ -89,7 +89,7 @@ impl Screen {
     }
 
     /// Whether more was typed than the last key.
-    pub(crate) fn has_more_keys(&self) -> io::Result<bool> {
+    pub(crate) fn has_more_keys(&mut self) -> io::Result<bool> {
         self.keyboard.has_more()
     }
 
@@ -140,5 +140,5 @@ fn watch_for_signals(signals: &SignalThread) -> io::Result<Arc<Pending>> {
 /// The failure if a signal ends `top`.
 pub(crate) fn ended_by(signal: i32) -> Failure {
     let code = u8::try_from(128 + signal).unwrap_or(FAILED);
-    Failure::new(format!("top: ended by signal {signal}"), code)
+    Failure::new(format!("top: ended by {}", signal::name(signal)), code)
 }

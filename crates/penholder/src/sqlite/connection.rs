@@ -299,3 +299,25 @@ pub(crate) fn failed(what: &'static str, path: &Path, error: rusqlite::Error) ->
         None => Error::sqlite(what, path, error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(unix)]
+    fn a_path_is_a_uri() {
+        assert_eq!(uri_of(Path::new("/a b/x?.db")), "file:///a%20b/x%3F.db");
+        assert_eq!(uri_of(Path::new(r"/a\b.db")), "file:///a%5Cb.db");
+    }
+
+    #[test]
+    #[cfg(windows)]
+    fn a_path_is_a_uri() {
+        assert_eq!(
+            uri_of(Path::new(r"C:\a b\x%.db")),
+            "file:///C%3A/a%20b/x%25.db"
+        );
+        assert_eq!(uri_of(Path::new(r"\\s\d\x.db")), "file:////s/d/x.db");
+    }
+}

@@ -1,9 +1,10 @@
 //! Child processes.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitCode, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,16 @@ use super::signal::{Received, SignalThread, not_ignored};
 
 /// The others keep their meaning for this process.
 const FORWARDED: [i32; 7] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM];
+
+/// The program that runs a command line.
+pub(crate) const SHELL: &str = "sh";
+
+/// Returns the command that runs a command line in [`SHELL`].
+pub(crate) fn shell(line: &OsStr) -> Command {
+    let mut command = Command::new(SHELL);
+    command.arg("-c").arg(line);
+    command
+}
 
 /// Signals to this process that are meant for its child.
 pub(crate) struct SignalForwarder(Arc<Mutex<Target>>);
@@ -209,10 +220,10 @@ pub(crate) fn end_with_parent() -> io::Result<()> {
     Ok(())
 }
 
-/// The exit code of a process, or 128 and the number of the signal that ended it.
-pub(crate) fn exit_code(status: ExitStatus) -> Option<u8> {
+/// Returns the exit code of a process, or 128 and the number of the signal that ended it.
+pub(crate) fn exit_code(status: ExitStatus) -> Option<ExitCode> {
     let code = status
         .code()
         .or_else(|| status.signal().map(|signal| 128 + signal))?;
-    u8::try_from(code).ok()
+    u8::try_from(code).ok().map(ExitCode::from)
 }

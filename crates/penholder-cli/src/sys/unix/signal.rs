@@ -98,6 +98,11 @@ fn lock(reaction: &Mutex<ReactionCell>) -> MutexGuard<'_, ReactionCell> {
     reaction.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Names a signal for people.
+pub(crate) fn name(number: i32) -> String {
+    format!("signal {number}")
+}
+
 /// What signals do without a thread that receives them. They end this process without a
 /// message: handlers can do no more.
 #[derive(Debug, Default)]

@@ -1,11 +1,22 @@
 //! Child processes.
 
 use std::convert::Infallible;
+use std::ffi::OsStr;
 use std::io;
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitCode, ExitStatus};
 
 use super::signal::SignalThread;
 use super::unsupported;
+
+/// The program that runs a command line.
+pub(crate) const SHELL: &str = "sh";
+
+/// Returns the command that runs a command line in [`SHELL`].
+pub(crate) fn shell(line: &OsStr) -> Command {
+    let mut command = Command::new(SHELL);
+    command.arg("-c").arg(line);
+    command
+}
 
 /// Signals to this process that are meant for its child.
 pub(crate) struct SignalForwarder {
@@ -44,7 +55,7 @@ pub(crate) fn end_with_parent() -> io::Result<()> {
     Ok(())
 }
 
-/// The exit code of a process.
-pub(crate) fn exit_code(status: ExitStatus) -> Option<u8> {
-    u8::try_from(status.code()?).ok()
+/// Returns the exit code of a process.
+pub(crate) fn exit_code(status: ExitStatus) -> Option<ExitCode> {
+    u8::try_from(status.code()?).ok().map(ExitCode::from)
 }

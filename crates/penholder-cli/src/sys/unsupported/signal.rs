@@ -45,6 +45,11 @@ impl SignalThread {
     }
 }
 
+/// Names a signal for people.
+pub(crate) fn name(number: i32) -> String {
+    format!("signal {number}")
+}
+
 /// What signals do without a thread that receives them.
 #[derive(Debug, Default)]
 pub(crate) struct SignalFlags;
