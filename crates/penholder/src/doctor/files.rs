@@ -210,11 +210,13 @@ fn has_content(path: &Path) -> bool {
 fn permissions(subject: &Subject<'_>) -> Vec<Finding> {
     let location = subject.location;
     let mut findings = Vec::new();
-    if let Some(directory) = ownership(location.directory()) {
-        findings.extend(of_directory(location.directory(), directory));
+    let directory = location.directory();
+    if let Ok(meta) = directory.metadata() {
+        findings.extend(of_directory(directory, sys::ownership(&meta)));
     }
     let mut files = 0;
-    if let Some(database) = ownership(&location.path) {
+    if let Ok(meta) = location.path.metadata() {
+        let database = sys::ownership(&meta);
         findings.extend(of_database(&location.path, database));
         let queue_file = subject.locker.queue_file();
         // A foreign queue file is not used, and keeps nobody out: see `lock`.
@@ -247,10 +249,6 @@ fn permissions(subject: &Subject<'_>) -> Vec<Finding> {
     findings
 }
 
-fn ownership(path: &Path) -> Option<Ownership> {
-    sys::ownership(&path.metadata().ok()?)
-}
-
 /// Returns the paths of SQLite's files next to the database, of the lock file, of the queue file and
 /// of the hold file.
 fn neighbours(subject: &Subject<'_>) -> Vec<PathBuf> {
@@ -267,25 +265,25 @@ fn neighbours(subject: &Subject<'_>) -> Vec<PathBuf> {
         .collect()
 }
 
-fn of_directory(path: &Path, directory: Ownership) -> Option<Finding> {
+fn of_directory(path: &Path, directory: Option<Ownership>) -> Option<Finding> {
     let described = describe(directory);
     if !sys::may_add_files(path) {
-        let found = format!("this user may not write the directory ({described})");
+        let found = format!("this user may not write the directory{described}");
         let next = "give write permission on the directory to all users who write the database";
         return Some(Finding::warning(Check::Permissions, found).next(next));
     }
-    if directory.mode & OTHERS_WRITE != 0 && directory.mode & STICKY == 0 {
-        let found = format!("all users may write the directory ({described})");
+    if directory.is_some_and(|one| one.mode & OTHERS_WRITE != 0 && one.mode & STICKY == 0) {
+        let found = format!("all users may write the directory{described}");
         let next = "remove that permission (`chmod o-w`): they may replace every file in it";
         return Some(Finding::warning(Check::Permissions, found).next(next));
     }
     None
 }
 
-fn of_database(path: &Path, database: Ownership) -> Vec<Finding> {
+fn of_database(path: &Path, database: Option<Ownership>) -> Vec<Finding> {
     let described = describe(database);
     if !sys::may_read(path) {
-        let found = format!("this user may not read the database ({described})");
+        let found = format!("this user may not read the database{described}");
         let next = "give this user read permission on it, and users who write it write permission";
         return vec![Finding::error(Check::Permissions, found).next(next)];
     }
@@ -294,19 +292,19 @@ fn of_database(path: &Path, database: Ownership) -> Vec<Finding> {
         findings.push(Finding::warning(Check::Permissions, found).next(next));
     };
     let to_writers = "give write permission on it to the users who write it";
-    if database.mode & ANY_WRITE == 0 {
+    if database.is_some_and(|one| one.mode & ANY_WRITE == 0) {
         warn(
-            format!("no user may write the database ({described})"),
+            format!("no user may write the database{described}"),
             to_writers,
         );
     } else if !sys::may_write(path) {
         warn(
-            format!("this user may not write the database ({described})"),
+            format!("this user may not write the database{described}"),
             to_writers,
         );
     }
-    if database.mode & OTHERS_WRITE != 0 {
-        let found = format!("all users may write the database ({described})");
+    if database.is_some_and(|one| one.mode & OTHERS_WRITE != 0) {
+        let found = format!("all users may write the database{described}");
         warn(
             found,
             "remove that permission (`chmod o-w`), or give it to a group",
@@ -339,7 +337,7 @@ impl Advice<'_> {
     }
 }
 
-fn of_neighbour(advice: &Advice<'_>, meta: &Metadata, database: Ownership) -> Vec<Finding> {
+fn of_neighbour(advice: &Advice<'_>, meta: &Metadata, database: Option<Ownership>) -> Vec<Finding> {
     let path = advice.file;
     let name = name_of(path);
     if meta.file_type().is_symlink() {
@@ -353,13 +351,13 @@ fn of_neighbour(advice: &Advice<'_>, meta: &Metadata, database: Ownership) -> Ve
         return vec![Finding::error(Check::Permissions, found).next(next)];
     }
     let mut findings = Vec::new();
-    let Some(own) = sys::ownership(meta) else {
-        return findings;
-    };
+    let own = sys::ownership(meta);
     let mut warn = |found, next: &str| {
         findings.push(Finding::warning(Check::Permissions, found).next(next));
     };
-    if (own.user, own.group) != (database.user, database.group) {
+    let both = own.zip(database);
+    let other_owner = both.filter(|(own, db)| (own.user, own.group) != (db.user, db.group));
+    if let Some((own, database)) = other_owner {
         let found = format!(
             "{name} belongs to {}, the database to {}",
             owner(own),
@@ -368,20 +366,24 @@ fn of_neighbour(advice: &Advice<'_>, meta: &Metadata, database: Ownership) -> Ve
         warn(found, &advice.on_owner());
     }
     // Execute permission does not matter.
-    if own.mode & READ_WRITE != database.mode & READ_WRITE {
+    let other_mode = both.filter(|(own, db)| own.mode & READ_WRITE != db.mode & READ_WRITE);
+    if let Some((own, database)) = other_mode {
         let (own, database) = (mode(own), mode(database));
         let found = format!("{name} has mode {own}, the database {database}");
         warn(found, &advice.on_mode());
     } else if !sys::may_write(path) && !sys::may_read(path) {
         let described = describe(own);
-        let found = format!("this user may neither read nor write {name} ({described})");
+        let found = format!("this user may neither read nor write {name}{described}");
         warn(found, "give the same permissions on it as on the database");
     }
     findings
 }
 
-fn describe(file: Ownership) -> String {
-    format!("mode {}, {}", mode(file), owner(file))
+/// Says in parentheses who owns a file; nothing where files have no owner of this kind.
+fn describe(file: Option<Ownership>) -> String {
+    file.map_or_else(String::new, |file| {
+        format!(" (mode {}, {})", mode(file), owner(file))
+    })
 }
 
 fn mode(file: Ownership) -> String {

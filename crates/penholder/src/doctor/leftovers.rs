@@ -11,6 +11,7 @@ use super::report::{Check, Finding};
 use super::subject::Subject;
 use super::text::name_of;
 use crate::sidecar::UNFINISHED;
+use crate::sys;
 
 /// How many are looked at.
 const MOST: usize = 100;
@@ -29,12 +30,11 @@ pub(super) fn examine(subject: &Subject<'_>) -> Vec<Finding> {
         .flat_map(|path| with_content(path))
         .collect();
     let openers = Openers::of(&files, SEARCH_MAX);
-    if !openers.complete {
-        return Vec::new();
-    }
     let is_used = |path: &PathBuf| {
         let mut open = openers.found.iter().flat_map(|opener| &opener.open);
+        let mut files = files.iter().filter(|file| file.starts_with(path));
         open.any(|opened| opened.path.starts_with(path))
+            || (!openers.complete && files.any(|file| sys::may_be_written_elsewhere(file)))
     };
     // One that is gone by now was finished.
     let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();

@@ -12,6 +12,7 @@
 //! | `writable_by_owner` | the permissions for a file like another |
 //! | `create_as_sqlite` | creates a file as private as SQLite creates a database |
 //! | `may_read`, `may_write`, `may_add_files` | what this user may do |
+//! | `may_be_written_elsewhere` | whether a process may have a file open for writing |
 //! | `free_space` | how much room a file system has |
 //! | `Directory` | whether a name in a directory has changed |
 //! | `descriptors`, `read_start` | what a process has open, and the beginning of one of these files |
@@ -43,8 +44,9 @@ pub(crate) use platform::symlink;
 pub(crate) use platform::{
     DELETES_OPEN_FILES, Directory, PATH_LIMIT, as_spelled, born_file, born_file_or_link,
     canonicalize, create_as_sqlite, descriptors, file_id, free_space, is_in_use, is_same_name,
-    kind, links, may_add_files, may_read, may_write, open_born_file, open_file_id, ownership,
-    path_length, read_start, refuse_name, sync_directory, system_calls, writable_by_owner,
+    kind, links, may_add_files, may_be_written_elsewhere, may_read, may_write, open_born_file,
+    open_file_id, ownership, path_length, read_start, refuse_name, sync_directory, system_calls,
+    writable_by_owner,
 };
 pub(crate) use types::{
     BornFile, Descriptor, DirectoryStamp, FileId, Observer, Ownership, PathLimit,

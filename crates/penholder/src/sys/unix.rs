@@ -160,6 +160,11 @@ fn may(path: &Path, wanted: Access) -> bool {
     }
 }
 
+/// Returns `true`: it cannot be told from the file.
+pub(crate) fn may_be_written_elsewhere(_path: &Path) -> bool {
+    true
+}
+
 /// Returns how much room the file system of the directory has.
 pub(crate) fn free_space(directory: &Path) -> io::Result<Space> {
     let disk = statvfs(directory)?;

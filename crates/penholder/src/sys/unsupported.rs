@@ -132,6 +132,11 @@ pub(crate) fn create_as_sqlite(path: &Path) -> io::Result<()> {
     std::fs::File::create_new(path).map(drop)
 }
 
+/// Returns `true`: it is not known.
+pub(crate) fn may_be_written_elsewhere(_path: &Path) -> bool {
+    true
+}
+
 /// Fails: the room is not known.
 pub(crate) fn free_space(_directory: &Path) -> io::Result<Space> {
     unsupported("the room on a disk")

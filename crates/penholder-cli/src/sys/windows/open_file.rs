@@ -47,7 +47,8 @@ pub(crate) fn remove(prefix: &str) {
 }
 
 /// Removes the directories whose names begin with `prefix`, among those that this process has
-/// open and no others, with all that is in them.
+/// open and no others, with all that is in them, as far as Windows permits: it keeps a file of which
+/// a part is mapped into memory, and with it the directory.
 pub(crate) fn remove_directories(prefix: &str) {
     for path in open_paths() {
         if has_prefix(&path, prefix) && path.is_dir() {
@@ -63,9 +64,11 @@ fn has_prefix(path: &Path, prefix: &str) -> bool {
 
 /// Removes a directory in which another thread may still create files.
 fn remove_directory(path: &Path) {
-    const ATTEMPTS: u32 = 100;
+    const ATTEMPTS: u32 = 20;
     for _ in 0..ATTEMPTS {
-        match fs::remove_dir_all(path) {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        entries.for_each(|entry| drop(fs::remove_file(entry.path())));
+        match fs::remove_dir(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 thread::sleep(Duration::from_millis(2));
             }

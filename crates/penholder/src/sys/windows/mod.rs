@@ -111,6 +111,16 @@ fn is_sharing_violation(error: &io::Error) -> bool {
     error.kind() != io::ErrorKind::PermissionDenied && is_in_use(error)
 }
 
+/// Returns whether a process may have the file open for writing. If none has, no process can open it
+/// so during this call: not to be asked of files that are in use all the time.
+pub(crate) fn may_be_written_elsewhere(path: &Path) -> bool {
+    let mut options = File::options();
+    options
+        .read(true)
+        .share_mode(FILE_SHARE_READ | FILE_SHARE_DELETE);
+    path.is_file() && options.open(path).is_err()
+}
+
 /// Returns how much room the file system of the directory has. The number of files is not limited.
 pub(crate) fn free_space(directory: &Path) -> io::Result<Space> {
     let directory = wide(directory);
@@ -194,6 +204,17 @@ mod tests {
         assert!(!is_in_use(
             &File::open(directory.path().join("y")).unwrap_err()
         ));
+    }
+
+    #[test]
+    fn a_file_that_is_written_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.db");
+        let open = File::create(&path).unwrap();
+        assert!(may_be_written_elsewhere(&path));
+        drop(open);
+        assert!(!may_be_written_elsewhere(&path));
+        assert!(!may_be_written_elsewhere(directory.path()));
     }
 
     #[test]
