@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use penholder::Database;
 use penholder_core::{Shortage, shown_path};
 
+use crate::sys::pipe;
 use crate::text;
 
 /// SQL failed, a check failed, or a file cannot be used.
@@ -140,13 +141,11 @@ impl From<penholder::lock::LockError> for Failure {
 impl From<io::Error> for Failure {
     /// An error of standard output.
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::BrokenPipe => Self::PipeClosed,
-            _ => {
-                let next = "check where it leads";
-                Self::of_system("write to standard output", &error, next)
-            }
+        if pipe::is_closed(&error) {
+            return Self::PipeClosed;
         }
+        let next = "check where it leads";
+        Self::of_system("write to standard output", &error, next)
     }
 }
 

@@ -50,10 +50,12 @@ mod tests {
     #[test]
     fn only_what_is_no_text_is_refused() {
         let path = Path::new("my file");
+        let with_path = |command: &str| format!("{command} -dc {}", shell_path(path));
+        let [gzip, zstd, bzip2] = ["gzip", "zstd", "bzip2"].map(with_path);
         for (head, words) in [
-            (&b"\x1F\x8B\x08"[..], "gzip -dc 'my file'"),
-            (b"(\xB5/\xFD", "zstd -dc 'my file'"),
-            (b"BZh91AY&SY", "bzip2 -dc 'my file'"),
+            (&b"\x1F\x8B\x08"[..], gzip.as_str()),
+            (b"(\xB5/\xFD", &zstd),
+            (b"BZh91AY&SY", &bzip2),
             (b"PK\x03\x04", "save it as CSV"),
             (b"PAR1\x15", "Parquet"),
             (b"SQLite format 3\0", "SQLite database"),

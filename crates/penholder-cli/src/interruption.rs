@@ -178,10 +178,9 @@ impl State {
             false => &self.outcome,
         };
         // A pipe that is full and not read must not keep the process alive.
-        if pipe::takes_messages() {
-            let (subject, signal) = (&self.subject, signal::name(number));
-            say(format!("{subject}: ended by {signal}{outcome}"));
-        }
+        let (subject, signal) = (&self.subject, signal::name(number));
+        let message = format!("{subject}: ended by {signal}{outcome}");
+        pipe::without_waiting(move || say(message));
         signal::exit(128 + number);
     }
 }

@@ -123,22 +123,19 @@ mod tests {
 
     #[test]
     fn what_to_do_instead_can_be_pasted() {
+        let word = |word: &str| shell_word(word).to_string();
+        let import = format!("penholder import 'a b.db' entry {}", word("$x.csv"));
+        let save = format!("penholder backup 'a b.db' {}", word("my copy.db"));
         for (sql, expected) in [
             (
                 ".read 'more.sql'\nSELECT 1;",
                 "penholder exec 'a b.db' - < more.sql",
             ),
             (".read", "standard input of exec"),
-            (
-                ".import --csv $x.csv entry",
-                "penholder import 'a b.db' entry '$x.csv'",
-            ),
+            (".import --csv $x.csv entry", import.as_str()),
             (".backup main copy.db", "penholder backup 'a b.db' copy.db"),
             (".timeout 3000", "--timeout 3000ms"),
-            (
-                ".save \"my copy.db\"",
-                "penholder backup 'a b.db' 'my copy.db'",
-            ),
+            (".save \"my copy.db\"", save.as_str()),
         ] {
             let instead = ShellCommand::of(sql)
                 .unwrap()

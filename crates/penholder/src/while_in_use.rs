@@ -49,3 +49,44 @@ pub(crate) fn retry_with<T>(
     };
     retry(deadline, once)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_error_is_not_tried_again() {
+        let deadline = Deadline::after(Duration::from_secs(60));
+        let mut attempts = 0;
+        let result = retry(&deadline, || -> io::Result<()> {
+            attempts += 1;
+            Err(io::ErrorKind::NotFound.into())
+        });
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(attempts, 1);
+    }
+
+    #[test]
+    #[cfg(windows)]
+    fn a_file_that_is_open_for_a_moment_is_renamed() {
+        use std::fs::{self, File};
+        use std::os::windows::fs::OpenOptionsExt;
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
+        fs::write(&path, b"").unwrap();
+        let mut alone = File::options();
+        let alone = alone.read(true).share_mode(0).open(&path).unwrap();
+        let name = directory.path().join("y");
+        let short = Deadline::after(Duration::from_millis(20));
+        retry(&short, || fs::rename(&path, &name)).unwrap_err();
+        let closing = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(100));
+            drop(alone);
+        });
+        let deadline = Deadline::after(Duration::from_secs(60));
+        retry(&deadline, || fs::rename(&path, &name)).unwrap();
+        closing.join().unwrap();
+        assert!(name.exists());
+    }
+}

@@ -305,6 +305,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_database_is_opened_by_its_uri() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a b%41#\u{e4}.db");
+        let created = Connection::open(&path).unwrap();
+        created.execute_batch("CREATE TABLE t(a)").unwrap();
+        drop(created);
+        let location = Location::of(&path, "open").unwrap();
+        let deadline = Deadline::after(Duration::from_secs(10));
+        let opened = open_immutable(&location, &deadline).unwrap();
+        let count = "SELECT count(*) FROM sqlite_schema";
+        let count: i64 = opened.query_row(count, [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 1);
+    }
+
+    #[test]
     #[cfg(unix)]
     fn a_path_is_a_uri() {
         assert_eq!(uri_of(Path::new("/a b/x?.db")), "file:///a%20b/x%3F.db");

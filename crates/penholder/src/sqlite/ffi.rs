@@ -544,3 +544,40 @@ unsafe extern "C" fn count_frames(
     }
     ffi::SQLITE_OK
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::location::Location;
+    use crate::sqlite::watched_paths::WatchedPath;
+
+    #[test]
+    fn what_sqlite_opens_and_deletes_is_noted() {
+        replace_system_calls().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let location = Location::of(&directory.path().join("x \u{e4}.db"), "open").unwrap();
+        let files = [location.path.clone(), location.wal(), location.shm()];
+        let watched = files.each_ref().map(|path| WatchedPath::new(path));
+        let connection = Connection::open(&location.path).unwrap();
+        let setup = "PRAGMA journal_mode = WAL; CREATE TABLE t(a)";
+        connection.execute_batch(setup).unwrap();
+        for (path, watched) in files.iter().zip(&watched) {
+            let opened = watched.last_opened().file;
+            assert_eq!(opened, Some(sys::born_file(path).unwrap()), "{path:?}");
+        }
+        drop(connection);
+        let deletions = watched.each_ref().map(|path| path.last_opened().deletions);
+        assert_eq!(deletions, [0, 1, 1]);
+    }
+
+    #[test]
+    fn why_a_file_cannot_be_opened_is_kept() {
+        replace_system_calls().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let _ = take_open_error();
+        Connection::open(directory.path().join("missing").join("x.db")).unwrap_err();
+        let error = take_open_error().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound, "{error}");
+        assert!(take_open_error().is_none());
+    }
+}

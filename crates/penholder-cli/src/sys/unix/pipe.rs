@@ -15,9 +15,17 @@ pub(crate) fn stdout_closes_within(time: Duration) -> io::Result<bool> {
     Ok(!events.is_empty())
 }
 
-/// Whether a message on standard error is written without waiting for its reader.
-pub(crate) fn takes_messages() -> bool {
-    poll(&io::stderr(), PollFlags::OUT, Duration::ZERO).is_ok_and(|events| !events.is_empty())
+/// Whether this says that the reader of a pipe is gone.
+pub(crate) fn is_closed(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
+}
+
+/// Writes a message on standard error, unless that would wait for its reader.
+pub(crate) fn without_waiting(write: impl FnOnce()) {
+    let room = poll(&io::stderr(), PollFlags::OUT, Duration::ZERO);
+    if room.is_ok_and(|events| !events.is_empty()) {
+        write();
+    }
 }
 
 /// Waits until the child has written something, or has closed its output. Returns

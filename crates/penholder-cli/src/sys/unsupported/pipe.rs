@@ -11,9 +11,14 @@ pub(crate) fn stdout_closes_within(time: Duration) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Always `true`: the write waits.
-pub(crate) fn takes_messages() -> bool {
-    true
+/// Whether this says that the reader of a pipe is gone.
+pub(crate) fn is_closed(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
+}
+
+/// Writes a message on standard error, and waits for its reader.
+pub(crate) fn without_waiting(write: impl FnOnce()) {
+    write();
 }
 
 /// Always `true`: the read that follows waits, without a timeout.

@@ -12,7 +12,7 @@ use windows_sys::Wdk::Storage::FileSystem::{
     FILE_PIPE_CLOSING_STATE, FILE_PIPE_DISCONNECTED_STATE, FILE_PIPE_LOCAL_INFORMATION,
     FilePipeLocalInformation, NtQueryInformationFile,
 };
-use windows_sys::Win32::Foundation::{ERROR_BROKEN_PIPE, ERROR_PIPE_NOT_CONNECTED};
+use windows_sys::Win32::Foundation::ERROR_PIPE_NOT_CONNECTED;
 use windows_sys::Win32::Storage::FileSystem::{FILE_TYPE_PIPE, GetFileType};
 use windows_sys::Win32::System::IO::IO_STATUS_BLOCK;
 use windows_sys::Win32::System::Pipes::PeekNamedPipe;
@@ -21,8 +21,8 @@ use super::{LOOK, is_code, succeeded};
 
 /// Standard output is looked at this often.
 const STDOUT_LOOK: Duration = Duration::from_millis(50);
-/// How long a pipe may take to tell its state: it tells nothing while a write to it waits.
-const ANSWER: Duration = Duration::from_millis(200);
+/// How long a message may wait for its reader.
+const MESSAGE: Duration = Duration::from_millis(500);
 
 /// Waits for this time. Returns `true` as soon as the reader of standard output is gone.
 pub(crate) fn stdout_closes_within(time: Duration) -> io::Result<bool> {
@@ -39,15 +39,18 @@ pub(crate) fn stdout_closes_within(time: Duration) -> io::Result<bool> {
     }
 }
 
-/// Whether a message on standard error is written without waiting for its reader.
-pub(crate) fn takes_messages() -> bool {
+/// Writes a message on standard error, and does not wait for its reader for long. Windows does not
+/// tell whether a pipe has room: one that is being read looks as if it were full.
+pub(crate) fn without_waiting(write: impl FnOnce() + Send + 'static) {
     let (tell, told) = channel();
-    let ask = move || {
-        let state = state(io::stderr().as_raw_handle());
+    let write = move || {
+        write();
         // The other side may have given up.
-        let _ = tell.send(state.is_none_or(|pipe| has_room(&pipe)));
+        let _ = tell.send(());
     };
-    thread::Builder::new().spawn(ask).is_ok() && told.recv_timeout(ANSWER).unwrap_or(false)
+    if thread::Builder::new().spawn(write).is_ok() {
+        let _ = told.recv_timeout(MESSAGE);
+    }
 }
 
 /// Waits until the child has written something, or has closed its output. Returns
@@ -86,8 +89,9 @@ fn is_readable(output: &ChildStdout) -> io::Result<bool> {
     }
 }
 
-fn is_closed(error: &io::Error) -> bool {
-    is_code(error, ERROR_BROKEN_PIPE) || is_code(error, ERROR_PIPE_NOT_CONNECTED)
+/// Whether this says that the other end of a pipe is gone.
+pub(crate) fn is_closed(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe || is_code(error, ERROR_PIPE_NOT_CONNECTED)
 }
 
 fn has_lost_reader(output: RawHandle) -> bool {
@@ -99,14 +103,8 @@ fn has_lost_reader(output: RawHandle) -> bool {
     })
 }
 
-/// Returns whether something can be written; also if the pipe does not tell its size, as under Wine.
-fn has_room(pipe: &FILE_PIPE_LOCAL_INFORMATION) -> bool {
-    let size = pipe.InboundQuota.max(pipe.OutboundQuota);
-    size == 0 || pipe.WriteQuotaAvailable > 0
-}
-
 /// Returns the state of a pipe; `None` of what is no pipe. The documented functions tell it only of
-/// the end that can be read.
+/// the end that can be read. It waits while a write to the pipe waits.
 fn state(handle: RawHandle) -> Option<FILE_PIPE_LOCAL_INFORMATION> {
     // SAFETY: a value that is no handle is an error, and nothing is changed.
     if unsafe { GetFileType(handle) } != FILE_TYPE_PIPE {
@@ -146,15 +144,14 @@ mod tests {
     }
 
     #[test]
-    fn a_full_pipe_has_no_room() {
+    fn a_message_that_nobody_reads_is_given_up() {
+        let begun = Instant::now();
         let (_reader, mut writer) = io::pipe().unwrap();
-        let of = |writer: &io::PipeWriter| state(writer.as_raw_handle()).unwrap();
-        assert!(has_room(&of(&writer)));
-        let room = usize::try_from(of(&writer).WriteQuotaAvailable).unwrap();
-        if room > 0 {
-            writer.write_all(&vec![0; room]).unwrap();
-            assert!(!has_room(&of(&writer)));
-        }
+        without_waiting(move || drop(writer.write_all(&vec![0; 1 << 20])));
+        assert!(begun.elapsed() >= MESSAGE);
+        let (tell, told) = channel();
+        without_waiting(move || tell.send(()).unwrap());
+        told.recv().unwrap();
     }
 
     #[test]

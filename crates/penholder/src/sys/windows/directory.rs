@@ -15,8 +15,8 @@ use windows_sys::Win32::Storage::FileSystem::{
     FILE_FLAG_BACKUP_SEMANTICS, GetVolumeInformationByHandleW,
 };
 
+use super::call::{SHARE_ALL, code_of, succeeded};
 use super::identity::open_to_look;
-use super::{SHARE_ALL, succeeded};
 use crate::sys::types::DirectoryStamp;
 
 /// A directory that is only looked at.
@@ -95,12 +95,9 @@ pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
 }
 
 fn cannot_be_flushed(error: &io::Error) -> bool {
-    let code = error
-        .raw_os_error()
-        .and_then(|code| u32::try_from(code).ok());
     error.kind() == io::ErrorKind::PermissionDenied
         || matches!(
-            code,
+            code_of(error),
             Some(ERROR_INVALID_FUNCTION | ERROR_INVALID_PARAMETER | ERROR_NOT_SUPPORTED)
         )
 }

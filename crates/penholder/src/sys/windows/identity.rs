@@ -16,7 +16,7 @@ use windows_sys::Win32::Storage::FileSystem::{
     FILE_ID_INFO, FileIdInfo, GetFileInformationByHandle, GetFileInformationByHandleEx,
 };
 
-use super::{SHARE_ALL, succeeded};
+use super::call::{SHARE_ALL, code_of, succeeded};
 use crate::sys::types::{BornFile, FileId};
 
 /// Opens a file or a directory to look at it.
@@ -37,10 +37,7 @@ pub(crate) fn file_id(path: &Path) -> io::Result<FileId> {
 
 /// Returns which file this one is, which is open.
 pub(crate) fn open_file_id(file: &File) -> io::Result<FileId> {
-    match long_id(file) {
-        Err(error) if is_unknown(&error) => short_id(file),
-        answer => answer,
-    }
+    open_born_file(file).map(|file| file.id)
 }
 
 /// Returns which file a path leads to, and when it was created.
@@ -55,9 +52,18 @@ pub(crate) fn born_file_or_link(path: &Path) -> io::Result<BornFile> {
 }
 
 /// Returns which file this one is, which is open, and when it was created.
+///
+/// A long identity is never given to another file; so the time, which programs can set, is left out.
 pub(crate) fn open_born_file(file: &File) -> io::Result<BornFile> {
-    let born = file.metadata().and_then(|meta| meta.created()).ok();
-    open_file_id(file).map(|id| BornFile { id, born })
+    match long_id(file) {
+        Ok(id) => Ok(BornFile { id, born: None }),
+        Err(error) if is_unknown(&error) => {
+            let id = short_id(file)?;
+            let born = file.metadata()?.created().ok();
+            Ok(BornFile { id, born })
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Returns how many names (hard links) a file has.
@@ -85,11 +91,8 @@ fn long_id(file: &File) -> io::Result<FileId> {
 /// Whether a file system, as FAT, does not know the long identity. Any other error must not lead to
 /// the short one: a file must not have two.
 fn is_unknown(error: &io::Error) -> bool {
-    let code = error
-        .raw_os_error()
-        .and_then(|code| u32::try_from(code).ok());
     matches!(
-        code,
+        code_of(error),
         Some(ERROR_INVALID_PARAMETER | ERROR_INVALID_FUNCTION | ERROR_NOT_SUPPORTED)
     )
 }
@@ -134,7 +137,6 @@ mod tests {
         let open = File::open(&one).unwrap();
         assert_eq!(open_file_id(&open).unwrap(), file_id(&one).unwrap());
         assert_eq!(open_born_file(&open).unwrap(), born_file(&one).unwrap());
-        assert!(born_file(&one).unwrap().born.is_some());
         assert!(file_id(directory.path()).is_ok(), "of a directory too");
     }
 

@@ -1,6 +1,7 @@
 #![expect(unsafe_code, reason = "calls of the Windows API")]
 //! Windows, with the file systems NTFS and ReFS; FAT as far as it goes.
 
+mod call;
 mod directory;
 mod identity;
 mod name;
@@ -8,7 +9,6 @@ mod system_calls;
 
 use std::fs::{File, FileType, Metadata, Permissions};
 use std::io;
-use std::os::windows::ffi::OsStrExt;
 use std::os::windows::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -17,10 +17,11 @@ use windows_sys::Win32::Foundation::{
 };
 use windows_sys::Win32::Storage::FileSystem::{
     FILE_ADD_FILE, FILE_FLAG_BACKUP_SEMANTICS, FILE_SHARE_DELETE, FILE_SHARE_READ,
-    FILE_SHARE_WRITE, GetDiskFreeSpaceExW,
+    GetDiskFreeSpaceExW,
 };
 
 use super::types::{Descriptor, Ownership, Space};
+use call::{SHARE_ALL, code_of, succeeded, wide};
 pub(crate) use directory::{Directory, sync_directory};
 pub(crate) use identity::{
     born_file, born_file_or_link, file_id, links, open_born_file, open_file_id,
@@ -30,9 +31,6 @@ pub(crate) use name::{
 };
 pub(crate) use system_calls::system_calls;
 
-/// What other processes may do with a file while it is open here: everything.
-const SHARE_ALL: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
-
 /// Whether a directory can be deleted while SQLite has files in it open.
 pub(crate) const DELETES_OPEN_FILES: bool = false;
 
@@ -40,11 +38,8 @@ pub(crate) const DELETES_OPEN_FILES: bool = false;
 /// renamed or deleted. A file that is deleted but still open is reported as "access denied", which
 /// may also mean that this user has no permission.
 pub(crate) fn is_in_use(error: &io::Error) -> bool {
-    let code = error
-        .raw_os_error()
-        .and_then(|code| u32::try_from(code).ok());
     matches!(
-        code,
+        code_of(error),
         Some(ERROR_SHARING_VIOLATION | ERROR_LOCK_VIOLATION | ERROR_ACCESS_DENIED)
     )
 }
@@ -143,19 +138,6 @@ pub(crate) fn descriptors(_pid: u32) -> io::Result<Vec<Descriptor>> {
 /// Fails, as [`descriptors`].
 pub(crate) fn read_start<const LENGTH: usize>(_path: &Path) -> io::Result<[u8; LENGTH]> {
     Err(io::ErrorKind::Unsupported.into())
-}
-
-/// Returns a path as the Windows API takes it.
-fn wide(path: &Path) -> Vec<u16> {
-    path.as_os_str().encode_wide().chain([0]).collect()
-}
-
-/// Makes a result of the answer of a function that returns zero if it fails.
-fn succeeded(answer: i32) -> io::Result<()> {
-    match answer {
-        0 => Err(io::Error::last_os_error()),
-        _ => Ok(()),
-    }
 }
 
 /// Makes a symbolic link to a file, which Windows permits to few users, and Wine only pretends to.

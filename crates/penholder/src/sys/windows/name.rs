@@ -126,7 +126,10 @@ fn without_verbatim(path: PathBuf) -> PathBuf {
 /// Returns whether two paths in one spelling are the same to the file system, also of files that
 /// do not exist yet.
 pub(crate) fn is_same_name(one: &Path, other: &Path) -> bool {
-    let upper = |path: &Path| path.to_string_lossy().to_uppercase();
+    let upper = |path: &Path| {
+        let plain = without_verbatim(path.to_owned());
+        plain.to_string_lossy().to_uppercase()
+    };
     one == other || upper(one) == upper(other)
 }
 
@@ -232,6 +235,7 @@ mod tests {
             &real,
             Path::new(&real.to_str().unwrap().to_uppercase())
         ));
+        assert!(is_same_name(&real, &fs::canonicalize(&real).unwrap()));
         assert!(!is_same_name(&real, directory.path()));
     }
 }
