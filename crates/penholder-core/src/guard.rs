@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::panic::Location;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::lock_options::LockOptions;
 use crate::mailbox::{Claim, RemoteRequest};
 use crate::queue_file::{BatchSize, Combining, DatabaseWords, Slot};
 use crate::status::SqliteHolder;
+use crate::sys::file;
 use crate::turnstile::{self, QueuePolicy};
 
 /// The turn within this process. Dropping it passes the turn on, on every way out of an
@@ -401,8 +403,11 @@ impl Guard {
     /// They outlive the guard: keep them, and ask again when they are not
     /// [current](DatabaseWords::is_current).
     #[must_use]
-    pub fn database_words(&self, device: u64, inode: u64) -> Option<DatabaseWords> {
-        self.slot()?.database_words(device, inode)
+    pub fn database_words(&self, database: &Path) -> Option<DatabaseWords> {
+        let slot = self.slot()?;
+        let database = file::canonicalize(database).ok()?;
+        let id = file::facts_of_path(&database).ok()?.id;
+        slot.database_words(id.dev, id.ino)
     }
 
     // ---- statistics ------------------------------------------------------------

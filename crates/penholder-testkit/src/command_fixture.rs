@@ -6,8 +6,6 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::chown;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -17,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::peer::Peer;
+use crate::peer::{self, Peer};
 use crate::{database_fixture, plain_sqlite, requirement, wait};
 
 /// A command that waits for nothing answers within this time, even on a loaded machine.
@@ -88,10 +86,18 @@ impl CommandFixture {
         command
     }
 
+    /// Returns `None`, and reports a skipped test: users have no numbers on Windows.
+    #[cfg(windows)]
+    pub fn command_with_threads(&self, _user: u32, _number: u32) -> Option<Command> {
+        requirement::is_root();
+        None
+    }
+
     /// Returns the command line of `penholder` without arguments, as this user, who may have
     /// this number of threads in all processes together. Give each test a user of its own.
     ///
     /// Returns `None`, and reports a skipped test, without root and the programs for it.
+    #[cfg(unix)]
     pub fn command_with_threads(&self, user: u32, number: u32) -> Option<Command> {
         if !requirement::is_root()
             || !requirement::has_program("setpriv")
@@ -108,6 +114,7 @@ impl CommandFixture {
             let copied = copy.arg(self.penholder).arg(&program).status();
             assert!(copied.unwrap().success());
         }
+        let chown = std::os::unix::fs::chown::<PathBuf>;
         chown(self.directory(), Some(user), Some(user)).unwrap();
         for name in self.file_names() {
             chown(self.join(name), Some(user), Some(user)).unwrap();
@@ -317,7 +324,7 @@ pub fn run_command(command: &mut Command, input: &[u8], limit: Duration) -> Comm
     };
     let output = CommandOutput {
         code: status.code(),
-        signal: status.signal(),
+        signal: peer::signal_of(status),
         stdout: text(stdout),
         stderr: text(stderr),
     };

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -16,7 +15,7 @@ use penholder::{Database, OpenOptions, Query, Synchronous};
 use rusqlite::{Connection, ErrorCode};
 
 use crate::peer::{self, Peer};
-use crate::{plain_sqlite, requirement};
+use crate::{plain_sqlite, raw_file, requirement};
 
 /// The tables. `total` counts the rows of `numbered`, in the same transaction.
 const TABLES: [&str; 4] = [
@@ -171,9 +170,7 @@ impl Acknowledged {
     /// Notes that the next row was acknowledged.
     pub fn note(&mut self) {
         self.count += 1;
-        self.file
-            .write_all_at(&self.count.to_le_bytes(), 0)
-            .unwrap();
+        raw_file::write_at(&self.file, &self.count.to_le_bytes(), 0).unwrap();
     }
 
     /// Writes the next row, in one way or another. A write that another process executed counts

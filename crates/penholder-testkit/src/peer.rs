@@ -22,7 +22,7 @@
 //! is bounded, and dropping a `Peer` kills its process.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Write};
+use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -127,15 +127,7 @@ impl Peer {
     /// Every line of another program counts, but only the marked ones of a role.
     pub fn spawn(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut started = command.spawn();
-        // Wine fails to start a process now and then ("internal error").
-        for _ in 0..if cfg!(windows) { 5 } else { 0 } {
-            if started.is_err() {
-                thread::sleep(Duration::from_millis(20));
-                started = command.spawn();
-            }
-        }
-        let mut child = started.unwrap();
+        let mut child = spawn(&mut command).unwrap();
         let stdin = PipeEnd::from(child.stdin.take().unwrap());
         let stdout = PipeEnd::from(child.stdout.take().unwrap());
         let has_role = command.get_envs().any(|(name, _)| name == ROLE);
@@ -217,7 +209,8 @@ impl Peer {
 
     /// Stops the process, and waits until every thread is stopped.
     pub fn stop(&self) {
-        sys::stop(self.pid());
+        self.signal("STOP");
+        wait::until("every thread is stopped", || sys::is_stopped(self.pid()));
     }
 
     /// Returns whether the process was stopped, or has stopped itself at a failpoint.
@@ -280,6 +273,18 @@ impl Drop for Peer {
     }
 }
 
+/// Starts a process. Under Wine that fails now and then ("internal error").
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    let tries = if cfg!(windows) { 5 } else { 1 };
+    for _ in 1..tries {
+        if let Ok(child) = command.spawn() {
+            return Ok(child);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    command.spawn()
+}
+
 /// Returns whether a process lives, and is no zombie.
 pub fn is_alive(pid: u32) -> bool {
     sys::is_alive(pid)
@@ -288,6 +293,11 @@ pub fn is_alive(pid: u32) -> bool {
 /// Returns whether a process was killed, as by [`Peer::kill`] or at a failpoint.
 pub fn was_killed(status: ExitStatus) -> bool {
     sys::was_killed(status)
+}
+
+/// Returns the signal that ended a process; there is none on Windows.
+pub fn signal_of(status: ExitStatus) -> Option<i32> {
+    sys::signal_of(status)
 }
 
 /// Returns the parent of a process.

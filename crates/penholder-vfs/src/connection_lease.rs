@@ -10,7 +10,7 @@ use penholder_core::{DatabaseWord, DatabaseWords, EndedLease, Guard, LeaseEnd, L
 
 use crate::database_file::DatabaseFile;
 use crate::mirror::Mirror;
-use crate::{open_files, sys};
+use crate::open_files;
 
 /// The lease of a writing connection, which may be opened again: what is kept along with
 /// penholder's write lock.
@@ -93,11 +93,7 @@ impl LeaseParty for ConnectionLease {
 
 /// Returns what the processes that use a database share; `None` without a queue file.
 pub fn database_words(database: &Path, guard: &Guard) -> Option<DatabaseWords> {
-    if !guard.has_queue() {
-        return None;
-    }
-    let (device, inode) = sys::file_id(&database.metadata().ok()?)?;
-    guard.database_words(device, inode)
+    guard.database_words(database)
 }
 
 /// Counts a lease that has ended. `has_gap`: SQLite's write lock was left to outsiders then.

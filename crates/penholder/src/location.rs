@@ -167,19 +167,20 @@ fn resolve(given: &Path, what: &'static str) -> Result<PathBuf> {
     for _ in 0..LINKS_MAX {
         let directory = path.parent().unwrap_or(Path::new("/"));
         let name = path.file_name().unwrap_or(OsStr::new(""));
-        let directory = sys::canonicalize(directory).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                let why = format!("there is no directory {}", shown_path(directory));
-                Error::refused(what, given, why, "create it first")
-            }
-            io::ErrorKind::NotADirectory => not_a_directory(what, given, directory),
-            _ => failed(error),
-        })?;
+        let directory =
+            penholder_core::canonicalize(directory).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => {
+                    let why = format!("there is no directory {}", shown_path(directory));
+                    Error::refused(what, given, why, "create it first")
+                }
+                io::ErrorKind::NotADirectory => not_a_directory(what, given, directory),
+                _ => failed(error),
+            })?;
         path = directory.join(name);
         match fs::read_link(&path) {
             Ok(target) => path = directory.join(target),
             Err(_not_a_link) => {
-                let path = sys::as_spelled(path);
+                let path = as_spelled(path);
                 refuse_by_system(&path, given, what)?;
                 return Ok(path);
             }
@@ -198,6 +199,15 @@ fn not_a_directory(what: &'static str, given: &Path, file: &Path) -> Error {
     Error::refused(what, given, why, "check the path")
 }
 
+/// Returns a path as the file system spells it; as it is if there is no such file.
+fn as_spelled(path: PathBuf) -> PathBuf {
+    if sys::HAS_OTHER_SPELLINGS {
+        penholder_core::canonicalize(&path).unwrap_or(path)
+    } else {
+        path
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,7 +216,9 @@ mod tests {
     #[test]
     fn every_alias_is_one_path() {
         let directory = tempfile::tempdir().unwrap();
-        let real = sys::canonicalize(directory.path()).unwrap().join("real.db");
+        let real = penholder_core::canonicalize(directory.path())
+            .unwrap()
+            .join("real.db");
         let dotted = directory
             .path()
             .join("../")
@@ -284,5 +296,27 @@ mod tests {
             (wal, shm, journal),
             (location.wal(), location.shm(), location.journal())
         );
+    }
+
+    #[cfg(windows)]
+    #[test]
+    fn all_spellings_of_a_file_are_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("Name.db");
+        let missing = as_spelled(path.clone());
+        assert_eq!(missing, path);
+        fs::write(&path, b"").unwrap();
+        let real = penholder_core::canonicalize(&path).unwrap();
+        assert!(!real.to_str().unwrap().starts_with(r"\\?\"), "{real:?}");
+        for name in ["NAME.DB", "name.db", r".\Name.db", r"x\..\Name.db"] {
+            assert_eq!(as_spelled(directory.path().join(name)), real, "{name}");
+        }
+        let slashes = path.to_str().unwrap().replace('\\', "/");
+        assert_eq!(as_spelled(slashes.into()), real);
+        assert!(sys::is_same_name(
+            &real,
+            Path::new(&real.to_str().unwrap().to_uppercase())
+        ));
+        assert!(!sys::is_same_name(&real, directory.path()));
     }
 }

@@ -7,7 +7,6 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{PipeReader, PipeWriter, Read, Write};
-use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -106,8 +105,7 @@ fn is_lock_free(database: &Path) -> bool {
 fn leases(database: &Path) -> u64 {
     let locker = Locker::in_directory(database.parent().unwrap()).unwrap();
     let guard = locker.acquire(database_fixture::LONG_TIMEOUT).unwrap();
-    let meta = fs::metadata(database).unwrap();
-    let words = guard.database_words(meta.dev(), meta.ino()).unwrap();
+    let words = guard.database_words(database).unwrap();
     words.word(DatabaseWord::Leases).load(Relaxed)
 }
 

@@ -10,7 +10,6 @@ use penholder::lock::{LockError, Snapshot, WriteLocker};
 use super::trend::{Sample, Trend};
 use crate::args::Target;
 use crate::failure::Failure;
-use crate::sys::open_file;
 use crate::{summary, text};
 
 /// A longer WAL does not shrink as it should: a reader keeps an old snapshot of the
@@ -30,7 +29,8 @@ pub(crate) struct Watch {
 impl Watch {
     pub(crate) fn of(target: &Target) -> Result<Self, Failure> {
         let locker = target.existing_locker("top")?;
-        let database = open_file::canonicalize(&target.db).unwrap_or_else(|_| target.db.clone());
+        let database =
+            penholder_core::canonicalize(&target.db).unwrap_or_else(|_| target.db.clone());
         Ok(Self {
             snapshot: locker.snapshot()?,
             updated: Instant::now(),

@@ -5,14 +5,14 @@
 mod unix;
 #[cfg(unix)]
 pub(crate) use unix::{
-    NamedPipe, PipeEnd, file_number, has_stopped, is_alive, is_locked, parent, read_at, signal,
-    stop, try_lock, was_killed, write_at,
+    NamedPipe, PipeEnd, file_number, has_stopped, is_alive, is_locked, is_stopped, parent, read_at,
+    signal, signal_of, try_lock, was_killed, write_at,
 };
 
 #[cfg(windows)]
 mod windows;
 #[cfg(windows)]
 pub(crate) use windows::{
-    NamedPipe, PipeEnd, file_number, has_stopped, is_alive, is_locked, parent, read_at, signal,
-    stop, try_lock, was_killed, write_at,
+    NamedPipe, PipeEnd, file_number, has_stopped, is_alive, is_locked, is_stopped, parent, read_at,
+    signal, signal_of, try_lock, was_killed, write_at,
 };

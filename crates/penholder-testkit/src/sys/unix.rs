@@ -8,8 +8,6 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 
-use crate::wait;
-
 /// An end of a pipe.
 pub(crate) type PipeEnd = std::os::fd::OwnedFd;
 
@@ -54,17 +52,13 @@ pub(crate) fn signal(pid: u32, name: &str) {
     assert!(status.unwrap().success(), "kill -s {name} {pid}");
 }
 
-/// Sends `SIGSTOP` and waits until every thread is stopped.
-pub(crate) fn stop(pid: u32) {
-    signal(pid, "STOP");
-    let tasks = format!("/proc/{pid}/task");
-    wait::until("every thread is stopped", || {
-        let mut tasks = std::fs::read_dir(&tasks).unwrap().flatten();
-        tasks.all(|task| {
-            let stat = std::fs::read_to_string(task.path().join("stat"));
-            stat.is_ok_and(|stat| stat.rsplit(") ").next().unwrap().starts_with('T'))
-        })
-    });
+/// Returns whether every thread of a process is stopped.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+    tasks.unwrap().flatten().all(|task| {
+        let stat = std::fs::read_to_string(task.path().join("stat"));
+        stat.is_ok_and(|stat| stat.rsplit(") ").next().unwrap().starts_with('T'))
+    })
 }
 
 /// Returns whether a process was stopped, or has stopped itself at a failpoint.
@@ -91,6 +85,11 @@ pub(crate) fn parent(pid: u32) -> u32 {
 /// Returns whether a process was ended by [`signal`] with `KILL`.
 pub(crate) fn was_killed(status: ExitStatus) -> bool {
     status.signal() == Some(libc::SIGKILL)
+}
+
+/// Returns the signal that ended a process.
+pub(crate) fn signal_of(status: ExitStatus) -> Option<i32> {
+    status.signal()
 }
 
 /// Returns the inode of a file.

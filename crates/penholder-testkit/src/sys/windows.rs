@@ -102,9 +102,9 @@ pub(crate) fn signal(pid: u32, name: &str) {
     assert!(is_done, "{name} {pid}: {}", std::io::Error::last_os_error());
 }
 
-/// Suspends every thread of a process.
-pub(crate) fn stop(pid: u32) {
-    signal(pid, "STOP");
+/// Returns whether every thread of a process is stopped, which they are when [`signal`] returns.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    has_stopped(pid)
 }
 
 /// Returns whether a thread of a process is suspended: the number of times is told only by suspending
@@ -189,6 +189,11 @@ pub(crate) fn parent(pid: u32) -> u32 {
 /// Returns whether a process was ended by [`signal`] with `KILL`, or ended itself so at a failpoint.
 pub(crate) fn was_killed(status: ExitStatus) -> bool {
     status.code() == Some(1)
+}
+
+/// Returns `None`: a process ends with a code.
+pub(crate) fn signal_of(_status: ExitStatus) -> Option<i32> {
+    None
 }
 
 /// Returns the number of a file on its volume.

@@ -1,16 +1,20 @@
 //! The one platform switch of this crate: `watch_forks` has functions called around each fork of
-//! this process; `file_id` says which file it is, `path_of` what SQLite calls it.
+//! this process; `path_of` is what SQLite calls a file.
 
 #[cfg(all(unix, not(penholder_unsupported)))]
 mod unix;
 #[cfg(all(unix, not(penholder_unsupported)))]
-pub use unix::path_of;
-#[cfg(all(unix, not(penholder_unsupported)))]
-pub(crate) use unix::{file_id, watch_forks};
+use unix as platform;
 
-#[cfg(not(all(unix, not(penholder_unsupported))))]
+#[cfg(all(windows, not(penholder_unsupported)))]
+mod windows;
+#[cfg(all(windows, not(penholder_unsupported)))]
+use windows as platform;
+
+#[cfg(any(penholder_unsupported, not(any(unix, windows))))]
 mod unsupported;
-#[cfg(not(all(unix, not(penholder_unsupported))))]
-pub use unsupported::path_of;
-#[cfg(not(all(unix, not(penholder_unsupported))))]
-pub(crate) use unsupported::{file_id, watch_forks};
+#[cfg(any(penholder_unsupported, not(any(unix, windows))))]
+use unsupported as platform;
+
+pub use platform::path_of;
+pub(crate) use platform::watch_forks;

@@ -2,9 +2,7 @@
 //! Unix.
 
 use std::ffi::{CStr, OsStr};
-use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 /// A function that does not unwind.
@@ -19,11 +17,6 @@ pub(crate) fn watch_forks(before: Handler, in_parent: Handler, in_child: Handler
     });
     // SAFETY: the handlers are functions of this library, which is never unloaded.
     unsafe { libc::pthread_atfork(before, in_parent, in_child) == 0 }
-}
-
-/// Returns the device and the inode of a file.
-pub(crate) fn file_id(file: &Metadata) -> Option<(u64, u64)> {
-    Some((file.dev(), file.ino()))
 }
 
 /// Returns a path that SQLite, or a C program, passes.

@@ -1,7 +1,6 @@
 //! Other platforms: there are no forks, or nobody can be told of them.
 
 use std::ffi::CStr;
-use std::fs::Metadata;
 use std::path::PathBuf;
 
 /// A function that does not unwind.
@@ -10,11 +9,6 @@ type Handler = extern "C" fn();
 /// Refuses: without it, a child could use what its parent has open.
 pub(crate) fn watch_forks(_before: Handler, _in_parent: Handler, _in_child: Handler) -> bool {
     false
-}
-
-/// Nothing is known of files.
-pub(crate) fn file_id(_file: &Metadata) -> Option<(u64, u64)> {
-    None
 }
 
 /// Returns a path that SQLite, or a C program, passes.

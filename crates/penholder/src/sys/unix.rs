@@ -6,7 +6,7 @@ use std::fs::{self, File, FileType, Metadata, Permissions};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, StatxFlags, access, accessat, statvfs};
@@ -34,15 +34,8 @@ pub(crate) fn refuse_name(_path: &Path) -> Option<NameRefusal> {
     None
 }
 
-/// Returns the absolute path of a file or directory that exists, with links resolved.
-pub(crate) fn canonicalize(path: &Path) -> io::Result<PathBuf> {
-    fs::canonicalize(path)
-}
-
-/// Returns a path as it is: a file has no other spelling.
-pub(crate) fn as_spelled(path: PathBuf) -> PathBuf {
-    path
-}
+/// A path without links is the only one of its file.
+pub(crate) const HAS_OTHER_SPELLINGS: bool = false;
 
 /// Returns whether two paths in one spelling are the same.
 pub(crate) fn is_same_name(one: &Path, other: &Path) -> bool {

@@ -33,15 +33,8 @@ pub(crate) fn refuse_name(_path: &Path) -> Option<NameRefusal> {
     None
 }
 
-/// Returns the absolute path of a file or directory that exists.
-pub(crate) fn canonicalize(path: &Path) -> io::Result<PathBuf> {
-    fs::canonicalize(path)
-}
-
-/// Returns a path as it is.
-pub(crate) fn as_spelled(path: PathBuf) -> PathBuf {
-    path
-}
+/// A path without links is the only one of its file.
+pub(crate) const HAS_OTHER_SPELLINGS: bool = false;
 
 /// Returns whether two paths are the same.
 pub(crate) fn is_same_name(one: &Path, other: &Path) -> bool {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -59,11 +59,6 @@ fn remove_directory(path: &Path) {
             _ => return,
         }
     }
-}
-
-/// Returns the absolute path of a file that exists, with links resolved.
-pub(crate) fn canonicalize(path: &Path) -> io::Result<PathBuf> {
-    fs::canonicalize(path)
 }
 
 /// Whether two paths name the same file; not if one of them names none.

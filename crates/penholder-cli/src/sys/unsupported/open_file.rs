@@ -10,11 +10,6 @@ pub(crate) fn remove(_prefix: &str) {}
 /// Does nothing: they are not known.
 pub(crate) fn remove_directories(_prefix: &str) {}
 
-/// Returns the absolute path of a file that exists, with links resolved.
-pub(crate) fn canonicalize(path: &Path) -> io::Result<PathBuf> {
-    fs::canonicalize(path)
-}
-
 /// Whether two paths name the same file; not if one of them names none.
 pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
     match (one.canonicalize(), other.canonicalize()) {

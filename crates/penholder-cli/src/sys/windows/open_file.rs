@@ -111,16 +111,6 @@ fn path_of(handle: HANDLE) -> Option<PathBuf> {
     Some(OsString::from_wide(path).into())
 }
 
-/// Returns the absolute path of a file that exists, with links resolved, as people write it: not as
-/// `\\?\C:\x.db`.
-pub(crate) fn canonicalize(path: &Path) -> io::Result<PathBuf> {
-    let path = fs::canonicalize(path)?;
-    let text = path.to_string_lossy();
-    let on_disk = text.strip_prefix(r"\\?\");
-    let on_disk = on_disk.filter(|path| path.as_bytes().get(1) == Some(&b':'));
-    Ok(on_disk.map_or_else(|| path.clone(), PathBuf::from))
-}
-
 /// Whether two paths name the same file; not if one of them names none.
 pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
     match (identity(one), identity(other)) {
@@ -187,7 +177,7 @@ mod tests {
     #[test]
     fn a_path_is_written_as_people_do() {
         let directory = tempfile::tempdir().unwrap();
-        let path = canonicalize(directory.path()).unwrap();
+        let path = penholder_core::canonicalize(directory.path()).unwrap();
         assert!(path.is_absolute() && path.is_dir());
         assert!(!path.to_string_lossy().starts_with(r"\\"), "{path:?}");
     }

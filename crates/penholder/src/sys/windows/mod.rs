@@ -26,9 +26,7 @@ pub(crate) use directory::{Directory, sync_directory};
 pub(crate) use identity::{
     born_file, born_file_or_link, file_id, links, open_born_file, open_file_id,
 };
-pub(crate) use name::{
-    PATH_LIMIT, as_spelled, canonicalize, is_same_name, path_length, refuse_name,
-};
+pub(crate) use name::{HAS_OTHER_SPELLINGS, PATH_LIMIT, is_same_name, path_length, refuse_name};
 pub(crate) use system_calls::system_calls;
 
 /// Whether a directory can be deleted while SQLite has files in it open.

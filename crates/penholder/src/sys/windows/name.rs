@@ -10,8 +10,6 @@
 //! | `x.db.`, `x.db ` | opens `x.db` | refused |
 //! | `\\.\C:`, `\\?\Volume{…}\x.db` | opens a device, or a volume without a letter | refused |
 
-use std::fs;
-use std::io;
 use std::os::windows::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf, Prefix};
 
@@ -89,47 +87,13 @@ fn is_device_digit(digit: char) -> bool {
     matches!(digit, '1'..='9' | '¹' | '²' | '³')
 }
 
-/// Returns the absolute path of a file or directory that exists, as the file system spells it, with
-/// links resolved.
-pub(crate) fn canonicalize(path: &Path) -> io::Result<PathBuf> {
-    fs::canonicalize(path).map(without_verbatim)
-}
-
-/// Returns a path as the file system spells it; as it is if there is no such file.
-pub(crate) fn as_spelled(path: PathBuf) -> PathBuf {
-    canonicalize(&path).unwrap_or(path)
-}
-
-/// Writes `\\?\C:\x.db` as `C:\x.db`, and `\\?\UNC\server\share\x.db` as `\\server\share\x.db`.
-fn without_verbatim(path: PathBuf) -> PathBuf {
-    let mut components = path.components();
-    let Some(Component::Prefix(prefix)) = components.next() else {
-        return path;
-    };
-    let root = match prefix.kind() {
-        Prefix::VerbatimDisk(letter) => format!(r"{}:\", char::from(letter)).into(),
-        Prefix::VerbatimUNC(server, share) => {
-            let mut root = std::ffi::OsString::from(r"\\");
-            root.push(server);
-            root.push(r"\");
-            root.push(share);
-            root.push(r"\");
-            root
-        }
-        _ => return path,
-    };
-    let rest = components.as_path();
-    let rest = rest.strip_prefix(r"\").unwrap_or(rest);
-    Path::new(&root).join(rest)
-}
+/// A file is found under each mixture of capitals and small letters, and under a short name.
+pub(crate) const HAS_OTHER_SPELLINGS: bool = true;
 
 /// Returns whether two paths in one spelling are the same to the file system, also of files that
 /// do not exist yet.
 pub(crate) fn is_same_name(one: &Path, other: &Path) -> bool {
-    let upper = |path: &Path| {
-        let plain = without_verbatim(path.to_owned());
-        plain.to_string_lossy().to_uppercase()
-    };
+    let upper = |path: &Path| path.to_string_lossy().to_uppercase();
     one == other || upper(one) == upper(other)
 }
 
@@ -200,42 +164,5 @@ mod tests {
                 "{name}"
             );
         }
-    }
-
-    #[test]
-    fn verbatim_paths_are_written_as_others() {
-        for (verbatim, plain) in [
-            (r"\\?\C:\data\x.db", r"C:\data\x.db"),
-            (r"\\?\C:\", r"C:\"),
-            (r"\\?\UNC\server\share\a\x.db", r"\\server\share\a\x.db"),
-            (r"C:\data\x.db", r"C:\data\x.db"),
-            (r"\\?\Volume{1}\x.db", r"\\?\Volume{1}\x.db"),
-        ] {
-            let found = without_verbatim(PathBuf::from(verbatim));
-            assert_eq!(found, PathBuf::from(plain));
-            assert_eq!(found.as_os_str(), plain);
-        }
-    }
-
-    #[test]
-    fn all_spellings_of_a_file_are_one() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("Name.db");
-        let missing = as_spelled(path.clone());
-        assert_eq!(missing, path);
-        fs::write(&path, b"").unwrap();
-        let real = canonicalize(&path).unwrap();
-        assert!(!real.to_str().unwrap().starts_with(r"\\?\"), "{real:?}");
-        for name in ["NAME.DB", "name.db", r".\Name.db", r"x\..\Name.db"] {
-            assert_eq!(as_spelled(directory.path().join(name)), real, "{name}");
-        }
-        let slashes = path.to_str().unwrap().replace('\\', "/");
-        assert_eq!(as_spelled(slashes.into()), real);
-        assert!(is_same_name(
-            &real,
-            Path::new(&real.to_str().unwrap().to_uppercase())
-        ));
-        assert!(is_same_name(&real, &fs::canonicalize(&real).unwrap()));
-        assert!(!is_same_name(&real, directory.path()));
     }
 }
