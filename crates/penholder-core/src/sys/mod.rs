@@ -47,7 +47,11 @@ mod test_signal;
 #[cfg(all(target_os = "linux", not(penholder_unsupported)))]
 mod linux;
 #[cfg(all(target_os = "linux", not(penholder_unsupported)))]
+mod unix;
+#[cfg(all(target_os = "linux", not(penholder_unsupported)))]
 use linux as platform;
+#[cfg(all(target_os = "linux", not(penholder_unsupported)))]
+use platform::process_table;
 
 #[cfg(not(all(target_os = "linux", not(penholder_unsupported))))]
 mod unsupported;

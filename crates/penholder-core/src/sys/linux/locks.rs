@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
-use super::process;
+use super::process_table;
 pub(crate) use crate::sys::lock_seen::{LockSeen, Seen};
 
 /// How long the search through all processes, or through one, may take.
@@ -291,7 +291,7 @@ fn search(path: &Path, matches: impl Fn(&str) -> bool) -> Vec<u32> {
     let end = Instant::now() + SEARCH_MAX;
     let mut found = Vec::new();
     // The youngest first, because they are the most likely holders.
-    for pid in process::all().into_iter().rev() {
+    for pid in process_table::all().into_iter().rev() {
         if Instant::now() > end {
             break;
         }

@@ -8,8 +8,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::process;
+use super::process_table;
 pub(crate) use crate::sys::open_file::{OpenElsewhere, OpenFile, OpenFiles};
+use crate::sys::process_state::ProcessState;
 
 /// Finds the processes that have one of these files open, and tells whether every
 /// process could be examined before `end`.
@@ -17,12 +18,15 @@ pub(crate) fn openers(files: &[PathBuf], end: Instant) -> (Vec<OpenFiles>, bool)
     let files: Vec<Sought<'_>> = files.iter().map(|path| Sought::of(path)).collect();
     let mut found = Vec::new();
     let mut complete = true;
-    for pid in process::all() {
+    for pid in process_table::all() {
         match descriptors(pid, &files, end) {
             Some(open) if open.is_empty() => {}
             Some(open) => found.push(OpenFiles { pid, open }),
             // A process that has ended has nothing open.
-            None => complete &= process::stat(pid).is_none_or(|stat| stat.state == 'Z'),
+            None => {
+                complete &=
+                    process_table::stat(pid).is_none_or(|stat| stat.state == ProcessState::Gone)
+            }
         }
     }
     (found, complete)
@@ -40,7 +44,7 @@ pub(crate) fn openers_elsewhere(
         return Vec::new();
     };
     let mut found = Vec::new();
-    for pid in process::all() {
+    for pid in process_table::all() {
         if Instant::now() > end {
             break;
         }
