@@ -44,20 +44,49 @@ pub(crate) mod process_state;
 #[cfg(feature = "failpoints")]
 mod test_signal;
 
+// Which platform this is. `macos_rules` is built on Linux, from parts of Linux and of macOS.
+#[cfg(all(
+    any(target_os = "macos", penholder_macos_rules),
+    not(penholder_unsupported)
+))]
+mod bsd;
 #[cfg(all(target_os = "linux", not(penholder_unsupported)))]
 mod linux;
-#[cfg(all(target_os = "linux", not(penholder_unsupported)))]
+#[cfg(all(target_os = "macos", not(penholder_unsupported)))]
+mod macos;
+#[cfg(all(target_os = "linux", penholder_macos_rules, not(penholder_unsupported)))]
+mod macos_rules;
+#[cfg(all(
+    any(target_os = "linux", target_os = "macos"),
+    not(penholder_unsupported)
+))]
 mod unix;
-#[cfg(all(target_os = "linux", not(penholder_unsupported)))]
-use linux as platform;
-#[cfg(all(target_os = "linux", not(penholder_unsupported)))]
-use platform::process_table;
-
-#[cfg(not(all(target_os = "linux", not(penholder_unsupported))))]
+#[cfg(any(
+    not(any(target_os = "linux", target_os = "macos")),
+    penholder_unsupported
+))]
 mod unsupported;
-#[cfg(not(all(target_os = "linux", not(penholder_unsupported))))]
+
+#[cfg(all(
+    target_os = "linux",
+    not(any(penholder_unsupported, penholder_macos_rules))
+))]
+use linux as platform;
+#[cfg(all(target_os = "macos", not(penholder_unsupported)))]
+use macos as platform;
+#[cfg(all(target_os = "linux", penholder_macos_rules, not(penholder_unsupported)))]
+use macos_rules as platform;
+#[cfg(any(
+    not(any(target_os = "linux", target_os = "macos")),
+    penholder_unsupported
+))]
 use unsupported as platform;
 
+#[cfg(all(
+    any(target_os = "linux", target_os = "macos"),
+    not(penholder_unsupported)
+))]
+use platform::{advice, process_files, process_table};
 pub(crate) use platform::{
     clock, descriptor, file, filesystem, fork, futex, locks, map, mounts, openers, parking,
     process, user,

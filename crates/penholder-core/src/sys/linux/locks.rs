@@ -17,6 +17,9 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 use super::process_table;
 pub(crate) use crate::sys::lock_seen::{LockSeen, Seen};
 
+/// Whether the kernel tells exactly which process holds a lock.
+pub(crate) const TELL_WHO_HOLDS: bool = true;
+
 /// How long the search through all processes, or through one, may take.
 const SEARCH_MAX: Duration = Duration::from_millis(40);
 /// How often a table is read that the kernel gives in pieces.

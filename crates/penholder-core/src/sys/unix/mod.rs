@@ -5,6 +5,7 @@ pub(crate) mod descriptor;
 pub(crate) mod file;
 pub(crate) mod fork;
 pub(crate) mod map;
+pub(crate) mod openers;
 pub(crate) mod process;
 #[cfg(feature = "failpoints")]
 pub(crate) mod signal;
