@@ -31,6 +31,17 @@ pub fn has_program(program: &str) -> bool {
     found
 }
 
+/// Whether the kernel tells which process holds a lock. macOS does not, nor does its double on Linux.
+pub const NAMES_HOLDERS: bool = cfg!(all(target_os = "linux", not(penholder_macos_rules)));
+
+/// Returns whether the kernel tells which process holds a lock.
+pub fn names_holders() -> bool {
+    if !NAMES_HOLDERS {
+        skip("a kernel that tells which process holds a lock");
+    }
+    NAMES_HOLDERS
+}
+
 /// Returns whether this process runs as root.
 pub fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();

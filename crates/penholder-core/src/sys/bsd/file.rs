@@ -85,6 +85,12 @@ impl Deref for NewFile {
     }
 }
 
+/// Returns whether a process has a lock on the file, without taking one.
+pub(crate) fn is_locked(file: &File) -> io::Result<bool> {
+    // Of length 0: to the end. With one table for all locks, this shows a `flock` too.
+    are_bytes_locked(file, 0, 0)
+}
+
 /// Asks the kernel for identity, link count and length of an open file.
 pub(crate) fn facts(file: &File) -> io::Result<FileFacts> {
     file.metadata().map(|meta| facts_in(&meta))

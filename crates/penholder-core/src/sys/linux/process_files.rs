@@ -46,14 +46,20 @@ impl ProcessFile {
         Some((id_in(&meta), meta.nlink()))
     }
 
-    /// Reads a line like `flags: 0100002`, in octal; the last two bits are 0 for reading
-    /// only.
+    /// Returns whether it was opened for writing: the last two bits are 0 for reading only.
     pub(in crate::sys) fn is_writable(&self) -> bool {
-        let info = self.process.join("fdinfo").join(&self.number);
-        let info = fs::read_to_string(info).unwrap_or_default();
-        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-        flags
-            .and_then(|flags| u64::from_str_radix(flags.trim(), 8).ok())
-            .is_some_and(|flags| flags & 3 != 0)
+        flags_in(&self.info()).is_some_and(|flags| flags & 3 != 0)
     }
+
+    /// Returns what the kernel says of the descriptor; empty if it may not be read.
+    pub(in crate::sys) fn info(&self) -> String {
+        let info = self.process.join("fdinfo").join(&self.number);
+        fs::read_to_string(info).unwrap_or_default()
+    }
+}
+
+/// Finds the flags in a line like `flags: 0100002`, in octal.
+pub(in crate::sys) fn flags_in(info: &str) -> Option<u32> {
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+    u32::from_str_radix(flags.trim(), 8).ok()
 }

@@ -6,9 +6,12 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 
-use super::one_table;
+use super::{one_table, process_files};
+use crate::sys::bsd::file as bsd;
 pub(crate) use crate::sys::bsd::file::*;
 pub(crate) use crate::sys::linux::file::{allocate, fill_holes};
+use crate::sys::linux::locks;
+use crate::sys::lock_seen::Seen;
 use crate::sys::unix::file as unix;
 
 /// Opens the lock file for reading and writing, creating it if it is missing.
@@ -30,10 +33,22 @@ pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
         return Ok(false);
     }
     if one_table::try_fill(file)? {
+        process_files::note_flock(file)?;
         return Ok(true);
     }
     unix::unlock(file)?;
     Ok(false)
+}
+
+/// Returns whether a process has a lock on the file, without taking one. A program that is not built
+/// with these rules has only a `flock`.
+pub(crate) fn is_locked(file: &File) -> io::Result<bool> {
+    let is_flocked = || {
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let name = locks::table_name(&Path::new(&path).canonicalize().ok()?)?;
+        Some(matches!(locks::flock_on(&name), Seen::Held { .. }))
+    };
+    Ok(bsd::is_locked(file)? || is_flocked() == Some(true))
 }
 
 /// Releases the `flock`.

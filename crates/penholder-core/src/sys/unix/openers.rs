@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::file::id_in;
+use super::process::has_ended;
 use crate::sys::file_id::FileId;
 pub(crate) use crate::sys::open_file::{OpenElsewhere, OpenFile, OpenFiles};
 use crate::sys::process_files::{self, ProcessFile};
-use crate::sys::process_state::ProcessState;
 use crate::sys::process_table;
 
 /// Finds the processes that have one of these files open, and tells whether every
@@ -29,10 +29,6 @@ pub(crate) fn openers(files: &[PathBuf], end: Instant) -> (Vec<OpenFiles>, bool)
         }
     }
     (found, complete)
-}
-
-fn has_ended(pid: u32) -> bool {
-    process_table::stat(pid).is_none_or(|stat| stat.state == ProcessState::Gone)
 }
 
 /// Finds the processes that have `file` open together with a *companion*, a file whose path is

@@ -51,6 +51,11 @@ pub(crate) fn is_visible(pid: u32) -> bool {
     stat(pid).is_some()
 }
 
+/// Returns whether a process has ended, or is none.
+pub(in crate::sys) fn has_ended(pid: u32) -> bool {
+    stat(pid).is_none_or(|stat| stat.state == ProcessState::Gone)
+}
+
 /// Returns when a process started, in the unit of this platform.
 pub(crate) fn start(pid: u32) -> Option<u64> {
     stat(pid).map(|stat| stat.start)
