@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use penholder_lock::{LockError, QueuePolicy, WriteGuard, WriteLocker};
-use rustix::fs::Mode;
+use rustix::fs::{Mode, RawMode};
 
 use crate::peer::{self, Peer, Role};
 use crate::{requirement, wait};
@@ -229,8 +229,8 @@ fn locker(args: &[OsString]) -> WriteLocker {
             ("queue-file", "no") => locker.queue(false),
             ("model", model) => locker.permissions_like(model),
             ("umask", bits) => {
-                let bits = u32::from_str_radix(bits, 8).unwrap();
-                rustix::process::umask(Mode::from_bits_truncate(bits));
+                let bits = RawMode::from_str_radix(bits, 8).unwrap();
+                rustix::process::umask(Mode::from_raw_mode(bits));
                 locker
             }
             _ => panic!("unknown option {}", option.display()),

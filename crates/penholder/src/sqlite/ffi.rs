@@ -29,7 +29,7 @@ const NEVER: u64 = u64::MAX;
 /// inode, and takes a POSIX lock only once for all connections to that file. A forked child
 /// inherits these records but not the locks: a new connection would rely on locks that it
 /// does not have, and another process could delete the WAL while it is in use. So in a child
-/// the device number that SQLite sees is changed by the number of forks since: SQLite finds
+/// the device or inode number that SQLite sees is changed by the number of forks since: SQLite finds
 /// no inherited record and opens the file again. Inherited connections must never be used in
 /// a child, not even to close them.
 ///
@@ -152,14 +152,13 @@ unsafe extern "C" fn stat_of_child(path: *const c_char, stat: *mut libc::stat) -
     result
 }
 
-/// Puts the number of forks above the bits in use: Linux has 12 bits of major and 20
-/// of minor number, which glibc spreads over the lowest 44.
+/// Makes it another file for SQLite in a forked child than in the parent.
 unsafe fn change_device(result: c_int, stat: *mut libc::stat) {
     let replaced_in = REPLACED_IN.load(Ordering::Acquire);
     if result == 0 && replaced_in != NEVER {
         // SAFETY: the system call succeeded and filled it in.
         let stat = unsafe { &mut *stat };
-        stat.st_dev ^= (fork_generation() - replaced_in) << 44;
+        sys::mark_forks(stat, fork_generation() - replaced_in);
     }
 }
 

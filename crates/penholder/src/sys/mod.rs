@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `file_id`, `links` | which file it is, and how many names it has |
 //! | `FromRawFd` | the trait that makes a file of a descriptor |
+//! | `mark_forks` | makes the files that SQLite sees in a forked child others than in the parent |
 //! | `born_file` | which file it is, and when it was created |
 //! | `kind` | what a file is that is not a regular file, as a noun |
 //! | `ownership` | who owns a file and who may use it |
@@ -20,21 +21,36 @@
 
 mod types;
 
-#[cfg(all(unix, not(penholder_unsupported)))]
+#[cfg(all(target_os = "linux", not(penholder_unsupported)))]
+mod linux;
+#[cfg(all(target_os = "macos", not(penholder_unsupported)))]
+mod macos;
+#[cfg(all(
+    any(target_os = "linux", target_os = "macos"),
+    not(penholder_unsupported)
+))]
 mod unix;
-#[cfg(all(unix, not(penholder_unsupported)))]
-use unix as platform;
-
-#[cfg(not(all(unix, not(penholder_unsupported))))]
+#[cfg(any(
+    not(any(target_os = "linux", target_os = "macos")),
+    penholder_unsupported
+))]
 mod unsupported;
-#[cfg(not(all(unix, not(penholder_unsupported))))]
+
+#[cfg(all(target_os = "linux", not(penholder_unsupported)))]
+use linux as platform;
+#[cfg(all(target_os = "macos", not(penholder_unsupported)))]
+use macos as platform;
+#[cfg(any(
+    not(any(target_os = "linux", target_os = "macos")),
+    penholder_unsupported
+))]
 use unsupported as platform;
 
 #[cfg(test)]
 pub(crate) use platform::symlink;
 pub(crate) use platform::{
     Directory, FromRawFd, born_file, create_as_sqlite, descriptors, file_id, free_space, kind,
-    links, may_add_files, may_read, may_write, ownership, read_start, sync_directory,
+    links, mark_forks, may_add_files, may_read, may_write, ownership, read_start, sync_directory,
     writable_by_owner,
 };
 pub(crate) use types::{BornFile, Descriptor, DirectoryStamp, FileId, Ownership};

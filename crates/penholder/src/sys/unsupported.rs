@@ -18,6 +18,10 @@ pub(crate) fn file_id(_file: &Metadata) -> io::Result<FileId> {
     unsupported("the identity of a file")
 }
 
+/// Does nothing: there are no forks, or nobody is told of them.
+#[cfg(unix)]
+pub(crate) fn mark_forks(_stat: &mut libc::stat, _forks: u64) {}
+
 /// Fails, as [`file_id`].
 pub(crate) fn born_file(file: &Metadata) -> io::Result<BornFile> {
     file_id(file).map(|id| BornFile { id, born: None })
