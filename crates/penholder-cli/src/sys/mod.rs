@@ -19,11 +19,33 @@
 pub(crate) mod sent_signal;
 
 #[cfg(all(target_os = "linux", not(penholder_unsupported)))]
+mod linux;
+#[cfg(all(target_os = "macos", not(penholder_unsupported)))]
+mod macos;
+#[cfg(all(
+    any(target_os = "linux", target_os = "macos"),
+    not(penholder_unsupported)
+))]
 mod unix;
-#[cfg(all(target_os = "linux", not(penholder_unsupported)))]
-pub(crate) use unix::{open_file, permission, pidfd, pipe, process, signal, terminal};
-
-#[cfg(not(all(target_os = "linux", not(penholder_unsupported))))]
+#[cfg(any(
+    not(any(target_os = "linux", target_os = "macos")),
+    penholder_unsupported
+))]
 mod unsupported;
-#[cfg(not(all(target_os = "linux", not(penholder_unsupported))))]
-pub(crate) use unsupported::{open_file, permission, pidfd, pipe, process, signal, terminal};
+
+#[cfg(all(target_os = "linux", not(penholder_unsupported)))]
+use linux as platform;
+#[cfg(all(target_os = "macos", not(penholder_unsupported)))]
+use macos as platform;
+#[cfg(any(
+    not(any(target_os = "linux", target_os = "macos")),
+    penholder_unsupported
+))]
+use unsupported as platform;
+
+#[cfg(all(
+    any(target_os = "linux", target_os = "macos"),
+    not(penholder_unsupported)
+))]
+use platform::{descent, ignored_signals, own_files};
+pub(crate) use platform::{open_file, permission, pidfd, pipe, process, signal, terminal};

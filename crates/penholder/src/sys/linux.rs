@@ -1,6 +1,6 @@
 //! What is Linux's own.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -51,4 +51,9 @@ pub(crate) fn descriptors(pid: u32) -> io::Result<Vec<Descriptor>> {
     };
     let entries = fs::read_dir(format!("/proc/{pid}/fd"))?;
     Ok(entries.filter_map(descriptor).collect())
+}
+
+/// Makes a new name in the directory survive a power cut.
+pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }

@@ -2,10 +2,9 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
-
-use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -43,4 +42,15 @@ impl Directory {
 /// Fails: without the kernel's table of locks it is not known whose descriptors to look at.
 pub(crate) fn descriptors(_pid: u32) -> io::Result<Vec<Descriptor>> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Makes a new name in the directory survive a power cut.
+pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
+    let directory = File::open(directory)?;
+    // By `F_FULLFSYNC`: `fsync` of macOS leaves it to the disk when to write what is in its cache. Not each
+    // file system has that for directories.
+    match directory.sync_all() {
+        Err(_) => Ok(rustix::fs::fsync(&directory)?),
+        done => done,
+    }
 }

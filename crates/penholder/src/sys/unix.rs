@@ -107,11 +107,6 @@ pub(crate) fn read_start<const LENGTH: usize>(path: &Path) -> io::Result<[u8; LE
     Ok(bytes)
 }
 
-/// Makes a new name in the directory survive a power cut.
-pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
-}
-
 /// Makes a symbolic link.
 #[cfg(test)]
 pub(crate) fn symlink(target: impl AsRef<Path>, link: impl AsRef<Path>) -> io::Result<()> {
