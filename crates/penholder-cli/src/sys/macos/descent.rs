@@ -1,6 +1,5 @@
 //! What a process does when its parent or a child ends, where the kernel does little for it.
 
-use std::convert::Infallible;
 use std::io;
 use std::thread;
 
@@ -22,8 +21,7 @@ impl ChildHandle {
     }
 
     /// Cannot be called.
-    #[expect(clippy::unnecessary_wraps, reason = "as on other platforms")]
-    pub(crate) fn send(&self, _signal: Signal) -> rustix::io::Result<Infallible> {
+    pub(crate) fn send(&self, _signal: Signal) -> rustix::io::Result<()> {
         match *self {}
     }
 }

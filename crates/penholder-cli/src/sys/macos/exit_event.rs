@@ -24,9 +24,9 @@ impl ExitEvent {
         let flags = ProcessEvents::EXIT;
         let filter = EventFilter::Proc { pid, flags };
         let change = Event::new(filter, EventFlags::ADD, ptr::null_mut());
-        let mut none = Vec::new();
+        let none: &mut [Event] = &mut [];
         // SAFETY: no event of the queue is about a descriptor.
-        unsafe { kevent(&queue, &[change], &mut none, Some(Duration::ZERO)) }?;
+        unsafe { kevent(&queue, &[change], none, Some(Duration::ZERO)) }?;
         Ok(Self(queue))
     }
 
@@ -41,7 +41,7 @@ impl ExitEvent {
     }
 
     fn comes_within(&self, timeout: Option<Duration>) -> bool {
-        let mut events = Vec::with_capacity(1);
+        let mut events: Vec<Event> = Vec::with_capacity(1);
         let room = rustix::buffer::spare_capacity(&mut events);
         // SAFETY: no event of the queue is about a descriptor.
         let come = unsafe { kevent(&self.0, &[], room, timeout) };
