@@ -14,8 +14,7 @@ use std::time::{Duration, Instant};
 use penholder_lock::{Deadline, LockError, WriteLocker};
 use penholder_testkit::lock_fixture::{LONG_TIMEOUT, LockPeer, lock_file};
 use penholder_testkit::peer::Peer;
-use penholder_testkit::{lock_fixture, peer};
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use penholder_testkit::{lock_fixture, peer, portable};
 
 /// A replaced lock file is noticed within 100 ms. This is a little more.
 const NOTICE_TIME: Duration = Duration::from_millis(150);
@@ -238,8 +237,7 @@ fn a_directory_in_place_of_the_lock_file_is_refused() {
 
 #[test]
 fn a_fifo_in_place_of_the_lock_file_is_refused_without_hanging() {
-    let make = |path: &Path| mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0);
-    assert_refused(|path| make(path).unwrap(), "not a regular file: remove it");
+    assert_refused(portable::make_fifo, "not a regular file: remove it");
 }
 
 #[test]

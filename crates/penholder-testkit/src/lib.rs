@@ -6,6 +6,7 @@
 //! | [`wait`] | bounded waits and measured times |
 //! | [`requirement`] | what a test needs from the machine, and a visible skip without it |
 //! | [`lock_fixture`] | processes that take the lock on command, a counter that shows overlaps |
+//! | [`portable`] | what not each Unix system has as a function |
 //! | [`queue_file`] | where things stand in the queue file |
 //! | [`file_size_limit`] | a full disk without a file system of its own |
 //! | [`tmpfs`] | a small file system that can be filled |
@@ -47,6 +48,7 @@ pub mod numbered_writes;
 pub mod peer;
 #[cfg(feature = "database")]
 pub mod plain_sqlite;
+pub mod portable;
 pub mod queue_file;
 #[cfg(feature = "database")]
 pub mod recorder;

@@ -354,12 +354,18 @@ pub(crate) fn are_bytes_locked(file: &File, first: i64, length: i64) -> io::Resu
     Ok(found.l_type != NONE)
 }
 
+/// The two kinds, whose type differs between platforms. They are small numbers.
 #[allow(
     clippy::unnecessary_cast,
-    reason = "their type differs between platforms"
+    clippy::cast_possible_truncation,
+    reason = "see above"
 )]
 const WRITE: libc::c_short = libc::F_WRLCK as libc::c_short;
-#[allow(clippy::unnecessary_cast, reason = "as above")]
+#[allow(
+    clippy::unnecessary_cast,
+    clippy::cast_possible_truncation,
+    reason = "see above"
+)]
 const NONE: libc::c_short = libc::F_UNLCK as libc::c_short;
 
 fn lock_bytes(
