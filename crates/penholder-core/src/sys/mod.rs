@@ -20,17 +20,31 @@
 //! | `user` | this user, names of users, members of groups |
 //! | `signal` | what failpoints of tests do to their process |
 //!
+//! The parts that Unix systems share are built on three more modules of a platform: `process_table` and
+//! `process_files` (the processes, and what they have open), and `advice` (what the kernel is told of mapped
+//! memory).
+//!
+//! `unix` has what all Unix systems share, `bsd` what macOS does in another way than Linux. A platform
+//! directory takes from both what it does not do in its own way. `macos_rules` is a double of macOS on
+//! Linux, which runs `bsd`: `RUSTFLAGS='--cfg penholder_macos_rules'` selects it.
+//!
 //! `unsupported` compiles for every target, and each of its operations returns an
 //! error that says so. `RUSTFLAGS='--cfg penholder_unsupported'` selects it on
 //! Linux too, for the test of these errors.
 
 #![cfg_attr(
-    any(not(target_os = "linux"), penholder_unsupported),
+    any(not(any(target_os = "linux", target_os = "macos")), penholder_unsupported),
     allow(
         dead_code,
         reason = "the unsupported platform constructs none of the answers"
     )
 )]
+
+#[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "32"))]
+compile_error!(
+    "penholder needs file offsets of 64 bits, for locks that no text ever reaches: use a musl target on \
+     32-bit systems"
+);
 
 pub(crate) mod file_change;
 mod file_facts;
