@@ -19,7 +19,6 @@ pub(crate) fn file_id(_file: &Metadata) -> io::Result<FileId> {
 }
 
 /// Does nothing: there are no forks, or nobody is told of them.
-#[cfg(unix)]
 pub(crate) fn mark_forks(_stat: &mut libc::stat, _forks: u64) {}
 
 /// Fails, as [`file_id`].
