@@ -4,7 +4,7 @@
     python3 make_wheel.py [DIRECTORY]        the wheel is written to DIRECTORY (dist)
 
 It is also the build backend of ``pyproject.toml``, so ``pip install bindings/python`` works. With
-PENHOLDER_BUILT=DIRECTORY it takes ``libpenholder.so`` and ``penholder`` from there.
+PENHOLDER_BUILT=DIRECTORY it takes the library and ``penholder`` from there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 PACKAGE = HERE / "src" / "penholder"
 #: File of cargo: its place in the package.
-BUILT = {"libpenholder.so": "libpenholder.so", "penholder": "bin/penholder"}
+LIBRARY = "libpenholder.dylib" if sys.platform == "darwin" else "libpenholder.so"
+BUILT = {LIBRARY: LIBRARY, "penholder": "bin/penholder"}
 SUMMARY = "A fair, woken write lock for SQLite that all processes queue for"
 
 
@@ -60,14 +61,19 @@ def strip(found: Path, scratch: Path) -> Path:
     copy = scratch / found.name
     shutil.copy(found, copy)
     copy.chmod(0o755)
-    subprocess.run(["strip", copy], check=True)
+    # That of macOS would remove the names that others look for, too.
+    options = ["-x"] if sys.platform == "darwin" else []
+    subprocess.run(["strip", *options, copy], check=True)
     return copy
 
 
 def platform_tag(files: Any) -> str:
-    """Returns the tag of the oldest glibc that has each symbol that the files need."""
+    """Returns the tag of the oldest glibc that has each symbol that the files need, or of the oldest
+    macOS that Rust builds for."""
+    if sys.platform == "darwin":
+        return f"macosx_11_0_{os.uname().machine}"
     if (sys.platform, os.uname().machine) != ("linux", "x86_64"):
-        sys.exit("make_wheel: only for Linux on x86_64 so far")
+        sys.exit("make_wheel: only for Linux on x86_64 and for macOS so far")
     needed = []
     for file in files:
         command = ["objdump", "-T", file]

@@ -27,6 +27,15 @@ def test_extension_info() -> None:
     assert db.execute("SELECT sqlite_source_id()").fetchone() == (info.sqlite_source_id,)
 
 
+def test_macos_has_another_library_and_another_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    from penholder import _loading
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert penholder.loadable_path() + ".dylib" == _loading.library_path()
+    text = _loading._not_found("its SQLite refused an automatic one (result code 21)")
+    assert "Homebrew" in text and "enable_load_extension" in text
+
+
 def test_load_makes_no_default(tmp_path: Path) -> None:
     # In a process of its own, because what is loaded stays.
     out = Helper(

@@ -17,6 +17,7 @@ use crate::peer::setting::Setting;
 use crate::process::{self, Process};
 use crate::share::{self, Share};
 use crate::synchronous::Synchronous;
+use crate::system;
 use crate::task::Task;
 use crate::workload::Workload;
 
@@ -37,7 +38,7 @@ const STOP: u8 = 2;
 /// Writes from the beginning, counts after the line `count`, and prints its share
 /// after the line `stop`.
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    process::end_with_parent()?;
+    system::end_with_parent()?;
     let phase = AtomicU8::new(WRITE);
     let share = std::thread::scope(|scope| {
         scope.spawn(|| read_phase(&phase));

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::clock::{self, Nanos};
-use crate::cpu;
 use crate::handoff_lock::{HandoffLock, LockKind};
-use crate::process::{self, Process};
+use crate::process::Process;
+use crate::system;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -27,8 +27,8 @@ pub(crate) struct Args {
 /// - `release`: releases, and prints when it began to;
 /// - `cpu-time`: prints the CPU time that it has used.
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    process::end_with_parent()?;
-    cpu::pin(args.cpu)?;
+    system::end_with_parent()?;
+    system::pin(args.cpu)?;
     let mut lock = HandoffLock::open(args.kind, &args.directory)?;
     let mut output = std::io::stdout();
     for line in std::io::stdin().lock().lines() {

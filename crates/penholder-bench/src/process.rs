@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::clock::{self, Nanos};
 
@@ -129,15 +129,6 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Makes the kernel kill this child process when the main thread of its parent ends.
-///
-/// A child whose parent has ended before this call reads the end of its input.
-pub(crate) fn end_with_parent() -> Result<(), Box<dyn Error>> {
-    Ok(rustix::process::set_parent_process_death_signal(Some(
-        Signal::KILL,
-    ))?)
 }
 
 /// Raises the limit of open files for the pipes of this number of processes.

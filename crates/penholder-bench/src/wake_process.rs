@@ -12,7 +12,8 @@ use penholder::{Commits, Database};
 use rusqlite::Connection;
 
 use crate::clock::{self, Nanos};
-use crate::process::{self, Process};
+use crate::process::Process;
+use crate::system;
 
 /// How long a process is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,9 +54,9 @@ pub(crate) struct Args {
 /// - `follow`: prints `following`, and waits for one commit after the other until it is killed;
 /// - `rest N`: waits for N milliseconds, and prints the CPU time that this took.
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    process::end_with_parent()?;
+    system::end_with_parent()?;
     if let Some(cpu) = args.cpu {
-        crate::cpu::pin(cpu)?;
+        system::pin(cpu)?;
     }
     let mut waiter = Waiter::open(args.kind, &args.database)?;
     for line in std::io::stdin().lock().lines() {

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::io::Errno;
-use rustix::thread::futex::{self, Flags, Timespec};
 
-use crate::{clock, lock_file};
+use crate::{clock, lock_file, system};
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
@@ -53,18 +52,13 @@ impl Word {
             if left.is_zero() {
                 return Err("the word was not free before the deadline".into());
             }
-            let left = Timespec::try_from(left)?;
-            match futex::wait(self.word(), Flags::empty(), HELD, Some(&left)) {
-                Ok(()) | Err(Errno::AGAIN | Errno::INTR | Errno::TIMEDOUT) => {}
-                Err(error) => return Err(error.into()),
-            }
+            system::wait(self.word(), HELD, left)?;
         }
         Ok(())
     }
 
     pub(crate) fn release(&self) -> Result<(), Errno> {
         self.word().store(FREE, Ordering::Release);
-        futex::wake(self.word(), Flags::empty(), 1)?;
-        Ok(())
+        system::wake(self.word())
     }
 }

@@ -16,8 +16,8 @@ use crate::peer::access::Access;
 use crate::peer::client::Outcome;
 use crate::peer::setting::Setting;
 use crate::peer::sqlite;
-use crate::process;
 use crate::share::Share;
+use crate::system;
 use crate::tally::Tally;
 use crate::task::Task;
 use crate::window::Window;
@@ -35,7 +35,7 @@ pub(crate) fn arguments(setting: &Setting) -> Result<[String; 2], Box<dyn Error>
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    process::end_with_parent()?;
+    system::end_with_parent()?;
     let setting: Setting = serde_json::from_str(&args.setting)?;
     let share = match setting.task {
         Task::HoldSnapshot(hold) => hold_snapshots(&setting, hold)?,

@@ -505,9 +505,9 @@ impl Acquirer {
         self.recovered
     }
 
-    /// Returns the value of the environment variable for a child of ours.
-    pub(crate) fn inheritance(&self, hold: Hold) -> String {
-        self.file.inheritance(hold)
+    /// Lends the hold to a child of ours, and returns the value of its environment variable.
+    pub(crate) fn lend(&self, options: &LockOptions, hold: Hold) -> String {
+        self.file.lend(options, hold)
     }
 
     /// Says that this holder waits for a process that has SQLite's lock without the write lock.

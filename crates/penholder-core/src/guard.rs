@@ -179,7 +179,7 @@ impl Guard {
     /// waiting for this process. Several such children exclude one another.
     pub fn lend_to(&self, child: &mut Command) {
         if let (Some(acquirer), Some(hold)) = (&self.turn.acquirer, self.hold) {
-            child.env(VARIABLE, acquirer.inheritance(hold));
+            child.env(VARIABLE, acquirer.lend(&self.options, hold));
         }
     }
 

@@ -60,8 +60,6 @@ impl HoldFile {
                 return Ok(false);
             }
             if hold_file.is_current(path) {
-                // Without that, the process is not named to the one that waits for it.
-                let _ = file::show_as_holder(&hold_file.descriptor, Some(byte));
                 return Ok(true);
             }
             // Closing the former one releases the lock.

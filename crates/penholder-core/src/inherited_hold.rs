@@ -12,6 +12,9 @@
 //! ancestors below the outermost. So a `penholder run` inside a `penholder run` takes the
 //! byte of level 0, and the processes inside it take that of level 1.
 //!
+//! Where the kernel does not tell which process holds a lock, the processes that lend their holds lock
+//! further bytes (`lender`).
+//!
 //! The variable's value is `DEV-INO=PID@START/PID@START…` for each lock file, separated
 //! by `;`.
 
@@ -20,6 +23,7 @@ use std::io;
 use std::path::Path;
 
 use crate::hold_file;
+use crate::lender;
 use crate::lineage::{Lineage, ProcessId};
 use crate::sys::file::{self, FileId};
 use crate::sys::locks::{self, TableName};
@@ -88,6 +92,14 @@ impl Ancestors {
         if between.is_empty() {
             return Some(Level(0));
         }
+        if !locks::TELL_WHO_HOLDS {
+            let lends = |&level: &usize| {
+                let one = between[level - 1];
+                is_ancestor(one) && lender::lends(one, path)
+            };
+            let level = (1..=between.len()).rev().find(lends);
+            return Some(Level(level.unwrap_or(0)));
+        }
         let path = hold_file::path_of(path);
         // None before a process has worked under a hold.
         let name = locks::table_name(&path);
@@ -114,7 +126,14 @@ impl ProcessId {
     }
 
     fn holds_flock(self, path: &Path, name: &TableName) -> bool {
-        locks::is_proven_holder(self.pid, path, name)
+        if !locks::TELL_WHO_HOLDS {
+            return lender::lends(self, path);
+        }
+        locks::holds_flock(self.pid, path, name).unwrap_or_else(|| {
+            // Its descriptors are hidden: ask which process took the lock.
+            let taker = Some(self.pid);
+            locks::flock_on(name) == locks::Seen::Held { taker }
+        })
     }
 
     fn holds_byte(self, path: &Path, name: &TableName, byte: i64) -> bool {

@@ -45,6 +45,7 @@ mod inherited_hold;
 mod keeper;
 mod lease;
 mod lease_party;
+mod lender;
 mod lineage;
 mod lock_file;
 mod lock_options;

@@ -8,6 +8,7 @@ use crate::error::{Kind, LockError};
 use crate::hold_file::{self, HoldFile};
 use crate::holder_record::{self, FileContent, RECORD_LEN, RecordWriter};
 use crate::inherited_hold::{self, Ancestors, DEPTH_MAX, Level};
+use crate::lender::Lender;
 use crate::lineage::{Lineage, ProcessId};
 use crate::lock_options::{LOCK_FILE_NAME, LockOptions};
 use crate::queue_file::{OutsiderRecord, Slot, WRITE_LOCK};
@@ -78,6 +79,7 @@ pub(crate) struct LockFile {
     lineage: Lineage,
     /// Open once this process has worked under a hold.
     hold_file: Option<HoldFile>,
+    lender: Lender,
 }
 
 impl LockFile {
@@ -99,6 +101,7 @@ impl LockFile {
             inherited: Ancestors::of_this_process(),
             lineage: Lineage::default(),
             hold_file: None,
+            lender: Lender::default(),
         })
     }
 
@@ -131,6 +134,8 @@ impl LockFile {
                     return Ok(None);
                 }
             } else if let Some(length) = self.confirm(&options.path, now).map_err(failed)? {
+                self.lender
+                    .lend_again(&options.path, model_of_hold(options));
                 return Ok(Some(length));
             }
             self.reopen(options)?;
@@ -249,6 +254,8 @@ impl LockFile {
         // still be at work below us.
         let is_same = self.level(&options.path) == Some(level);
         if is_same && !level.is_busy_below(file.file()).map_err(failed)? {
+            self.lender
+                .lend_again(&options.path, model_of_hold(options));
             return Ok(Some(Hold::Under(level)));
         }
         file.unlock(byte).map_err(failed)?;
@@ -267,18 +274,15 @@ impl LockFile {
                 e,
             )
         };
+        self.lender.end();
         let file = self.hold_file.as_ref();
         file.map_or(Ok(()), |file| file.unlock(level.byte()))
             .map_err(failed)
     }
 
-    /// Returns the value of the environment variable for a child of ours, to which this process
-    /// shows that it holds the lock.
-    pub(crate) fn inheritance(&self, hold: Hold) -> String {
-        if hold == Hold::Flock {
-            // A child that does not see it waits for this process, and says so.
-            let _ = file::show_as_holder(&self.descriptor, None);
-        }
+    /// Lends the hold to a child of ours, and returns the value of its environment variable.
+    pub(crate) fn lend(&self, options: &LockOptions, hold: Hold) -> String {
+        self.lender.lend(&options.path, model_of_hold(options));
         let own = ProcessId::own();
         let chain = match (hold, self.ancestors()) {
             (Hold::Under(level), Some(ancestors)) => ancestors.chain_below(level, own),
@@ -365,6 +369,7 @@ impl KernelLock for KernelAttempt<'_> {
         } else {
             Ok(())
         };
+        self.file.lender.end();
         // Also after an error: a record that is left does no harm, because the kernel is
         // asked who holds the lock.
         file::unlock(file).map_err(failed("release write lock"))?;

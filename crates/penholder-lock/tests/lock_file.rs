@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use penholder_lock::{Deadline, LockError, WriteLocker};
 use penholder_testkit::lock_fixture::{LONG_TIMEOUT, LockPeer, lock_file};
 use penholder_testkit::peer::Peer;
+#[cfg(unix)]
+use penholder_testkit::portable;
 use penholder_testkit::{lock_fixture, peer, raw_file, requirement};
 
 /// A replaced lock file is noticed within 100 ms. This is a little more.
@@ -242,10 +244,7 @@ fn a_directory_in_place_of_the_lock_file_is_refused() {
 #[cfg(unix)]
 #[test]
 fn a_fifo_in_place_of_the_lock_file_is_refused_without_hanging() {
-    use rustix::fs::{CWD, FileType, Mode, mknodat};
-
-    let make = |path: &Path| mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0);
-    assert_refused(|path| make(path).unwrap(), "not a regular file: remove it");
+    assert_refused(portable::make_fifo, "not a regular file: remove it");
 }
 
 #[test]

@@ -415,6 +415,9 @@ fn a_pause_is_not_reported_as_a_hold() {
 
 #[test]
 fn a_holder_that_does_not_queue_is_reported() {
+    if !requirement::names_holders() {
+        return;
+    }
     if !requirement::has_program("flock") {
         return;
     }
@@ -430,6 +433,9 @@ fn a_holder_that_does_not_queue_is_reported() {
 /// It acquired the lock that was reserved for the first waiter.
 #[test]
 fn a_process_that_overtakes_the_queue_is_reported_by_the_first_waiter() {
+    if !requirement::names_holders() {
+        return;
+    }
     if !requirement::has_program("flock") {
         return;
     }

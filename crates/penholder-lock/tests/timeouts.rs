@@ -124,6 +124,9 @@ fn assert_names_foreign_holder(directory: &Path, timeout: Duration, first_line: 
 
 #[test]
 fn a_timeout_names_a_flock_that_left_no_record() {
+    if !requirement::names_holders() {
+        return;
+    }
     if !requirement::has_program("flock") {
         return;
     }
@@ -143,6 +146,9 @@ fn a_timeout_names_a_flock_that_left_no_record() {
 /// In `( flock 9; … ) 9>db.lock`, `flock` acquires the lock and exits, and the shell holds it.
 #[test]
 fn a_timeout_names_the_shell_that_used_flock_to_acquire() {
+    if !requirement::names_holders() {
+        return;
+    }
     if !requirement::has_program("flock") {
         return;
     }
@@ -163,6 +169,9 @@ fn a_timeout_names_the_shell_that_used_flock_to_acquire() {
 /// A shared lock blocks a writer just as an exclusive lock does.
 #[test]
 fn a_timeout_names_the_holder_of_a_shared_lock() {
+    if !requirement::names_holders() {
+        return;
+    }
     if !requirement::has_program("flock") {
         return;
     }

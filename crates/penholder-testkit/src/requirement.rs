@@ -29,6 +29,20 @@ pub fn has_program(program: &str) -> bool {
     found
 }
 
+/// Whether the kernel tells which process holds a lock. macOS does not, nor does its double on Linux, nor
+/// Windows.
+pub const NAMES_HOLDERS: bool = cfg!(all(target_os = "linux", not(penholder_macos_rules)));
+
+/// Returns whether the kernel tells which process holds a lock.
+pub fn names_holders() -> bool {
+    // On Windows the queue file tells of all that queue.
+    let names = NAMES_HOLDERS || cfg!(windows);
+    if !names {
+        skip("a kernel that tells which process holds a lock");
+    }
+    names
+}
+
 /// Returns whether this process runs as root, which nobody is on Windows.
 pub fn is_root() -> bool {
     #[cfg(unix)]

@@ -15,7 +15,7 @@ use std::time::Duration;
 use penholder::{Database, Error, OpenOptions, Result};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
-use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
+use penholder_testkit::{database_fixture, peer, plain_sqlite, portable, wait};
 
 /// How many rows a process writes for each name.
 const ROWS: usize = 40;
@@ -59,8 +59,7 @@ fn child(work: impl FnOnce()) -> i32 {
         Some(pid) => pid,
         None => {
             // The child does not outlive its test.
-            let kill = Some(rustix::process::Signal::KILL);
-            rustix::process::set_parent_process_death_signal(kill).unwrap();
+            portable::end_with_parent();
             exit(catch_unwind(AssertUnwindSafe(work)).is_ok())
         }
     }

@@ -19,7 +19,7 @@ use penholder_core::{DatabaseWord, Locker, failpoint};
 use penholder_testkit::database_fixture::{self, DatabaseFixture, insert};
 use penholder_testkit::numbered_writes::{self, Kind};
 use penholder_testkit::peer::{self, Peer};
-use penholder_testkit::{file_size_limit, plain_sqlite, requirement, wait};
+use penholder_testkit::{file_size_limit, plain_sqlite, portable, requirement, wait};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal as ProcessSignal, WaitOptions};
 
@@ -354,7 +354,7 @@ fn exit(success: bool) -> ! {
 fn child(work: impl FnOnce()) -> i32 {
     fork().unwrap_or_else(|| {
         // The child does not outlive its test.
-        rustix::process::set_parent_process_death_signal(Some(ProcessSignal::KILL)).unwrap();
+        portable::end_with_parent();
         exit(catch_unwind(AssertUnwindSafe(work)).is_ok())
     })
 }

@@ -14,7 +14,7 @@ use penholder::doctor::Check;
 use penholder::{Database, Error, OpenOptions, Result};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
-use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
+use penholder_testkit::{database_fixture, peer, plain_sqlite, portable, wait};
 use rusqlite::ErrorCode;
 
 #[test]
@@ -365,8 +365,7 @@ fn an_empty_file_becomes_a_database() {
 #[test]
 fn pipes_sockets_and_devices_are_refused_at_once() {
     let fixture = DatabaseFixture::new();
-    let fifo = rustix::fs::FileType::Fifo;
-    rustix::fs::mknodat(rustix::fs::CWD, fixture.join("pipe"), fifo, 0o644.into(), 0).unwrap();
+    portable::make_fifo(&fixture.join("pipe"));
     assert_refused(fixture.join("pipe"), "pipe");
     let _socket = UnixListener::bind(fixture.join("socket")).unwrap();
     assert_refused(fixture.join("socket"), "socket");

@@ -2,6 +2,7 @@
 //! closes its files without SQLite, because that would drop its POSIX locks.
 #![cfg(test)]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -11,8 +12,9 @@ use std::time::Duration;
 use penholder::lock::{Process, WriteLocker};
 use penholder::{Database, OpenOptions, Result};
 use penholder_testkit::database_fixture::DatabaseFixture;
+use penholder_testkit::lock_fixture::{self, LONG_TIMEOUT, LockPeer};
 use penholder_testkit::peer::Peer;
-use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
+use penholder_testkit::{database_fixture, peer, plain_sqlite, requirement, wait};
 use rusqlite::ErrorCode;
 
 #[test]
@@ -21,6 +23,7 @@ fn peer() {
         ("examine_in_transaction", examine_in_transaction),
         ("examine_at_rest", examine_at_rest),
         ("hold_transaction", database_fixture::hold_transaction),
+        lock_fixture::LOCK_PEER_ROLE,
     ]);
 }
 
@@ -124,6 +127,66 @@ fn examining_keeps_the_write_lock() {
         ["ours", "theirs"]
     );
     plain_sqlite::assert_integrity(&fixture.path());
+}
+
+/// On macOS one table has all locks on a file, so such a file could not be locked there: see
+/// `sys/macos_rules` of `penholder-core`, which runs the other tests with one table.
+#[test]
+fn no_file_has_a_flock_and_a_lock_on_its_bytes() {
+    if !requirement::names_holders() {
+        return;
+    }
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    database_fixture::insert(&db, "first").unwrap();
+    let lock_file = db.lock_file();
+    let mut lender = LockPeer::holding(&lock_file);
+    let mut child = lender.lend();
+    child.acquire();
+    let mut waiter = LockPeer::start(&lock_file);
+    waiter.enqueue(&lock_file, LONG_TIMEOUT);
+    let (mut seen, mut readings) = (BTreeMap::<String, BTreeSet<String>>::new(), 0);
+    let is_complete = || {
+        readings += 1;
+        add_locks(&fixture, &mut seen);
+        let kinds: BTreeSet<_> = seen.values().flatten().map(String::as_str).collect();
+        // A read of the table may miss a line.
+        readings > 20 && kinds == BTreeSet::from(["FLOCK", "OFDLCK", "POSIX"])
+    };
+    wait::until("each kind of lock is seen", is_complete);
+    let suffixes = ["lock", "lockh", "lockq", "-shm"];
+    let is_seen = |suffix: &&str| seen.keys().any(|file| file.ends_with(suffix));
+    assert!(suffixes.iter().all(is_seen), "{seen:?}");
+    for (file, kinds) in &seen {
+        assert!(
+            !kinds.contains("FLOCK") || kinds.len() == 1,
+            "{file}: {seen:?}"
+        );
+    }
+}
+
+/// Adds the kinds of the locks that are on the files of a directory now.
+fn add_locks(fixture: &DatabaseFixture, seen: &mut BTreeMap<String, BTreeSet<String>>) {
+    let table = fs::read_to_string("/proc/locks").unwrap();
+    for entry in fixture
+        .path()
+        .parent()
+        .unwrap()
+        .read_dir()
+        .unwrap()
+        .flatten()
+    {
+        let inode = format!(":{} ", entry.metadata().unwrap().ino());
+        for line in table.lines().filter(|line| line.contains(&inode)) {
+            let kind = line
+                .split_ascii_whitespace()
+                .find(|word| word.ends_with("LCK") || word.ends_with("LOCK") || *word == "POSIX");
+            let name = entry.file_name().to_string_lossy().into_owned();
+            seen.entry(name)
+                .or_default()
+                .extend(kind.map(str::to_owned));
+        }
+    }
 }
 
 /// Keeps the database open without a transaction, and examines it.

@@ -1,4 +1,4 @@
-"""The library ``libpenholder.so`` and its C interface (``penholder.h``)."""
+"""The library ``libpenholder`` and its C interface (``penholder.h``)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import functools
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -68,7 +69,7 @@ def loadable_path() -> str:
 
 def library_path() -> str:
     """Returns the path of the library."""
-    return loadable_path() + ".so"
+    return loadable_path() + (".dylib" if sys.platform == "darwin" else ".so")
 
 
 def command_path() -> str:

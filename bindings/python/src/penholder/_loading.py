@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import sqlite3
+import sys
 from typing import Any, NamedTuple, Optional
 
 from penholder._error import Error
@@ -96,7 +97,7 @@ def _load_automatically(entry: str) -> None:
     function = ctypes.cast(getattr(library(), _AUTOMATIC[entry]), ctypes.c_void_p)
     code = sqlite.sqlite3_auto_extension(function)
     if code != 0:
-        raise Error(f"load penholder: SQLite refused an automatic extension (result code {code})")
+        raise Error(_not_found(f"its SQLite refused an automatic one (result code {code})"))
     try:
         scratch = sqlite3.connect(":memory:")
         try:
@@ -154,9 +155,14 @@ def _loaded_version(connection: sqlite3.Connection) -> Optional[str]:
 
 
 def _not_found(why: str) -> str:
+    if sys.platform == "darwin":
+        # Apple's SQLite loads none at all.
+        where = "for example of Homebrew or conda, not that of macOS or python.org"
+    else:
+        where = "for example that of the system"
     return (
         f"load penholder: this Python cannot load extensions, and {why}; use a Python whose sqlite3 "
-        "has enable_load_extension, for example that of the system"
+        f"has enable_load_extension, {where}"
     )
 
 

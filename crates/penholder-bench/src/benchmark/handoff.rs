@@ -14,7 +14,7 @@ use crate::directory::Directory;
 use crate::handoff_lock::LockKind;
 use crate::lock_process::LockProcess;
 use crate::machine::Machine;
-use crate::{cpu, report, text};
+use crate::{report, system, text};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -30,9 +30,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let machine = Machine::here(args.directory.path());
-    let (first, second) = cpu::two()?;
+    let (first, second) = system::two_cpus()?;
     // Requests come from the holder's CPU, so that the waiter's CPU stays asleep.
-    cpu::pin(first)?;
+    system::pin(first)?;
     let mut pairs = pairs(&args.directory, (first, second))?;
     // The machine is shared: each round measures every pair once.
     for round in 0..=args.rounds {

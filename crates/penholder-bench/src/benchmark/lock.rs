@@ -7,9 +7,10 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use penholder_lock::{DEFAULT_TIMEOUT, WriteLocker};
-use rustix::fs::{AtFlags, FlockOperation, StatxFlags, flock, statx};
+use rustix::fs::{FlockOperation, flock};
 
 use crate::rounds::{self, Args, Operation};
+use crate::system;
 
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let directory = args.directory.temporary()?;
@@ -41,8 +42,7 @@ fn flock_and_unlock(file: &File) -> Result<(), Box<dyn Error>> {
 
 fn five_calls(file: &File) -> Result<(), Box<dyn Error>> {
     flock(file, FlockOperation::NonBlockingLockExclusive)?;
-    let wanted = StatxFlags::NLINK | StatxFlags::SIZE;
-    statx(file, "", AtFlags::EMPTY_PATH, wanted)?;
+    system::ask_for_facts(file)?;
     file.write_all_at(&[b'x'; 512], 0)?;
     file.write_all_at(&[b' '; 512], 0)?;
     flock(file, FlockOperation::Unlock)?;

@@ -10,7 +10,7 @@ use crate::directory::Directory;
 use crate::handoff_lock::LockKind;
 use crate::lock_process::LockProcess;
 use crate::machine::Machine;
-use crate::{cpu, process};
+use crate::{process, system};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 fn measure(args: &Args, kind: LockKind) -> Result<Nanos, Box<dyn Error>> {
     let directory = args.directory.temporary()?;
     let directory = directory.path().canonicalize()?;
-    let (first, second) = cpu::two()?;
+    let (first, second) = system::two_cpus()?;
     let mut holder = LockProcess::start(kind, &directory, first)?;
     holder.acquire()?;
     let mut waiters = waiters(args.waiters, kind, &directory, (first, second))?;

@@ -15,7 +15,7 @@ use crate::clock::{self, Nanos};
 use crate::directory::Directory;
 use crate::machine::Machine;
 use crate::wake_process::{WaitKind, WakeProcess};
-use crate::{cpu, process, statistics, text, turns};
+use crate::{process, statistics, system, text, turns};
 
 /// How long the processes rest before they are measured: they forget the burst before.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -98,7 +98,7 @@ impl Pair {
 }
 
 fn measure_wakes(args: &Args) -> Result<(), Box<dyn Error>> {
-    let (first, second) = cpu::two()?;
+    let (first, second) = system::two_cpus()?;
     let pair = |name, kind, is_plain| -> Result<Pair, Box<dyn Error>> {
         let directory = args.directory.temporary()?;
         let path = directory.path().join("wake.db");
@@ -116,7 +116,7 @@ fn measure_wakes(args: &Args) -> Result<(), Box<dyn Error>> {
         pair("data_version each ms", WaitKind::Poller, true)?,
     ];
     let mut measure = || -> Result<(), Box<dyn Error>> {
-        cpu::pin(first)?;
+        system::pin(first)?;
         // The first one opens the files and does not count.
         for round in 0..=args.wakes {
             for pair in &mut pairs {

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use penholder_lock::WriteLocker;
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
@@ -154,7 +155,8 @@ struct Terminal {
 
 impl Terminal {
     fn open() -> Result<Self, Box<dyn Error>> {
-        let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+        let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+        fcntl_setfd(&controller, FdFlags::CLOEXEC)?;
         grantpt(&controller)?;
         unlockpt(&controller)?;
         let size = Winsize {

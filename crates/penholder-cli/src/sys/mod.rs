@@ -19,16 +19,37 @@
 pub(crate) mod sent_signal;
 
 #[cfg(all(target_os = "linux", not(penholder_unsupported)))]
+mod linux;
+#[cfg(all(target_os = "macos", not(penholder_unsupported)))]
+mod macos;
+#[cfg(all(
+    any(target_os = "linux", target_os = "macos"),
+    not(penholder_unsupported)
+))]
 mod unix;
-#[cfg(all(target_os = "linux", not(penholder_unsupported)))]
-pub(crate) use unix::{open_file, permission, pidfd, pipe, process, signal, terminal};
-
+#[cfg(any(
+    not(any(target_os = "linux", target_os = "macos", windows)),
+    penholder_unsupported
+))]
+mod unsupported;
 #[cfg(all(windows, not(penholder_unsupported)))]
 mod windows;
-#[cfg(all(windows, not(penholder_unsupported)))]
-pub(crate) use windows::{open_file, permission, pidfd, pipe, process, signal, terminal};
 
-#[cfg(any(penholder_unsupported, not(any(target_os = "linux", windows))))]
-mod unsupported;
-#[cfg(any(penholder_unsupported, not(any(target_os = "linux", windows))))]
-pub(crate) use unsupported::{open_file, permission, pidfd, pipe, process, signal, terminal};
+#[cfg(all(target_os = "linux", not(penholder_unsupported)))]
+use linux as platform;
+#[cfg(all(target_os = "macos", not(penholder_unsupported)))]
+use macos as platform;
+#[cfg(any(
+    not(any(target_os = "linux", target_os = "macos", windows)),
+    penholder_unsupported
+))]
+use unsupported as platform;
+#[cfg(all(windows, not(penholder_unsupported)))]
+use windows as platform;
+
+#[cfg(all(
+    any(target_os = "linux", target_os = "macos"),
+    not(penholder_unsupported)
+))]
+use platform::{descent, ignored_signals, own_files};
+pub(crate) use platform::{open_file, permission, pidfd, pipe, process, signal, terminal};

@@ -29,7 +29,7 @@ const NEVER: u64 = u64::MAX;
 /// inode, and takes a POSIX lock only once for all connections to that file. A forked child
 /// inherits these records but not the locks: a new connection would rely on locks that it
 /// does not have, and another process could delete the WAL while it is in use. So in a child
-/// the device number that SQLite sees is changed by the number of forks since: SQLite finds
+/// the device or inode number that SQLite sees is changed by the number of forks since: SQLite finds
 /// no inherited record and opens the file again. Inherited connections must never be used in
 /// a child, not even to close them.
 ///

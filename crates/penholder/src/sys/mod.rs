@@ -24,20 +24,34 @@
 
 mod types;
 
-#[cfg(all(unix, not(penholder_unsupported)))]
+#[cfg(all(target_os = "linux", not(penholder_unsupported)))]
+mod linux;
+#[cfg(all(target_os = "macos", not(penholder_unsupported)))]
+mod macos;
+#[cfg(all(
+    any(target_os = "linux", target_os = "macos"),
+    not(penholder_unsupported)
+))]
 mod unix;
-#[cfg(all(unix, not(penholder_unsupported)))]
-use unix as platform;
-
+#[cfg(any(
+    not(any(target_os = "linux", target_os = "macos", windows)),
+    penholder_unsupported
+))]
+mod unsupported;
 #[cfg(all(windows, not(penholder_unsupported)))]
 mod windows;
+
+#[cfg(all(target_os = "linux", not(penholder_unsupported)))]
+use linux as platform;
+#[cfg(all(target_os = "macos", not(penholder_unsupported)))]
+use macos as platform;
+#[cfg(any(
+    not(any(target_os = "linux", target_os = "macos", windows)),
+    penholder_unsupported
+))]
+use unsupported as platform;
 #[cfg(all(windows, not(penholder_unsupported)))]
 use windows as platform;
-
-#[cfg(any(penholder_unsupported, not(any(unix, windows))))]
-mod unsupported;
-#[cfg(any(penholder_unsupported, not(any(unix, windows))))]
-use unsupported as platform;
 
 #[cfg(test)]
 pub(crate) use platform::symlink;

@@ -1,21 +1,16 @@
-//! Unix.
+//! What Linux, macOS and other Unix systems have in common.
 
-mod system_calls;
+pub(super) mod system_calls;
 
-use std::fs::{self, File, FileType, Metadata, Permissions};
+use std::fs::{File, FileType, Metadata, Permissions};
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::time::Duration;
 
-use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, StatxFlags, access, accessat, statvfs};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, access, accessat, statvfs};
 use rustix::io::Errno;
 
-use super::types::{
-    BornFile, Descriptor, DirectoryStamp, FileId, NameRefusal, Ownership, PathLimit, Space,
-};
-pub(crate) use system_calls::system_calls;
+use super::types::{BornFile, FileId, NameRefusal, Ownership, PathLimit, Space};
 
 /// `MAX_PATHNAME` of SQLite (`os_unix.c`).
 pub(crate) const PATH_LIMIT: PathLimit = PathLimit {
@@ -168,52 +163,12 @@ pub(crate) fn free_space(directory: &Path) -> io::Result<Space> {
     })
 }
 
-/// A directory that is only looked at.
-#[derive(Debug)]
-pub(crate) struct Directory(OwnedFd);
-
-impl Directory {
-    /// Opens a directory by its path. Nothing in it is opened.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self(rustix::fs::open(path, flags, Mode::empty())?))
-    }
-
-    /// Returns when a name in it was last created, deleted or changed, or its own name.
-    pub(crate) fn stamp(&self) -> io::Result<DirectoryStamp> {
-        let wanted = StatxFlags::CTIME;
-        let stat = rustix::fs::statx(&self.0, c"", AtFlags::EMPTY_PATH, wanted)?;
-        let seconds = u64::try_from(stat.stx_ctime.tv_sec).unwrap_or(0);
-        Ok(DirectoryStamp(Duration::new(
-            seconds,
-            stat.stx_ctime.tv_nsec,
-        )))
-    }
-}
-
-/// Returns what a process has open. Nothing is opened.
-pub(crate) fn descriptors(pid: u32) -> io::Result<Vec<Descriptor>> {
-    let descriptor = |entry: io::Result<fs::DirEntry>| {
-        let path = entry.ok()?.path();
-        // It may have been closed since.
-        let target = fs::read_link(&path).ok()?;
-        Some(Descriptor { path, target })
-    };
-    let entries = fs::read_dir(format!("/proc/{pid}/fd"))?;
-    Ok(entries.filter_map(descriptor).collect())
-}
-
 /// Reads the first bytes of a file. Never waits, also if it is a FIFO.
 pub(crate) fn read_start<const LENGTH: usize>(path: &Path) -> io::Result<[u8; LENGTH]> {
     let mut bytes = [0; LENGTH];
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     File::from(rustix::fs::open(path, flags, Mode::empty())?).read_exact(&mut bytes)?;
     Ok(bytes)
-}
-
-/// Makes a new name in the directory survive a power cut.
-pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 /// Makes a symbolic link.

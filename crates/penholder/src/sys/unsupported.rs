@@ -2,9 +2,9 @@
 //! only looked at returns the answer that leads to no complaint.
 
 use std::ffi::CStr;
-use std::fs::{self, File, FileType, Metadata, Permissions};
+use std::fs::{File, FileType, Metadata, Permissions};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::types::{
     BornFile, Descriptor, DirectoryStamp, FileId, NameRefusal, Observer, Ownership, PathLimit,

@@ -1,8 +1,7 @@
-//! Linux.
+//! What Linux and macOS have in common.
 
 pub(crate) mod open_file;
 pub(crate) mod permission;
-pub(crate) mod pidfd;
 pub(crate) mod pipe;
 mod poll;
 pub(crate) mod process;

@@ -8,20 +8,16 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use crate::sys::own_files;
+
 /// Removes the files whose names, or those of their directories, begin with `prefix`, among
 /// those that this process has open and no others. Such a directory is removed too.
 pub(crate) fn remove(prefix: &str) {
-    let Ok(entries) = fs::read_dir("/proc/self/fd") else {
-        return;
-    };
     let has_prefix = |path: &Path| {
         let name = path.file_name().unwrap_or_default();
         name.as_bytes().starts_with(prefix.as_bytes())
     };
-    for entry in entries.flatten() {
-        let Ok(path) = fs::read_link(entry.path()) else {
-            continue;
-        };
+    for path in own_files::paths() {
         let directory = path.parent().filter(|directory| has_prefix(directory));
         if directory.is_some() || has_prefix(&path) {
             let _ = fs::remove_file(&path);
@@ -36,11 +32,7 @@ pub(crate) fn remove(prefix: &str) {
 /// Removes the directories whose names begin with `prefix`, among those that this process has
 /// open and no others, with all that is in them.
 pub(crate) fn remove_directories(prefix: &str) {
-    let Ok(entries) = fs::read_dir("/proc/self/fd") else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let path = fs::read_link(entry.path()).unwrap_or_default();
+    for path in own_files::paths() {
         let name = path.file_name().unwrap_or_default().as_bytes();
         if name.starts_with(prefix.as_bytes()) && path.is_dir() {
             remove_directory(&path);

@@ -10,8 +10,8 @@ use super::poll::poll;
 
 /// Waits for this time. Returns `true` as soon as the reader of standard output is gone.
 pub(crate) fn stdout_closes_within(time: Duration) -> io::Result<bool> {
-    // A hang-up is reported without being asked for.
-    let events = poll(&io::stdout(), PollFlags::empty(), time)?;
+    // Linux reports a hang-up without being asked for, and macOS does not.
+    let events = poll(&io::stdout(), PollFlags::HUP, time)?;
     Ok(!events.is_empty())
 }
 

@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,15 +9,15 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, getpgid, getpgrp, getpid,
-    kill_process, pidfd_open, pidfd_send_signal, set_child_subreaper,
-    set_parent_process_death_signal, wait, waitid, waitpid,
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpgid, getpgrp, kill_process, wait, waitid,
+    waitpid,
 };
 use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::flag;
 
 use super::pipe;
 use super::signal::{Received, SignalThread, not_ignored};
+use crate::sys::descent::{self, ChildHandle};
 
 /// The others keep their meaning for this process.
 const FORWARDED: [i32; 7] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM];
@@ -49,7 +48,7 @@ struct Target {
 struct Recipient {
     pid: Pid,
     /// Names the child even after it is reaped, when another process may have its pid.
-    pidfd: Option<OwnedFd>,
+    handle: Option<ChildHandle>,
 }
 
 impl SignalForwarder {
@@ -67,18 +66,16 @@ impl SignalForwarder {
         Ok(Self(target))
     }
 
-    /// Starts the child. Its descendants stay below this process, even if their own parents
+    /// Starts the child. On Linux, its descendants stay below this process, even if their own parents
     /// end before them.
     pub(crate) fn start(self, command: &mut Command) -> io::Result<RunningChild> {
-        // Without it, orphans are no descendants for the kernel any more. This is no reason
-        // not to start the child.
-        let _ = set_child_subreaper(Some(getpid()));
+        descent::adopt_orphans();
         let child = command.spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| io::Error::other("its pid is none"))?;
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok();
-        let can_reap_others = pidfd.is_some();
-        let recipient = Recipient { pid, pidfd };
+        let handle = ChildHandle::open(pid);
+        let can_reap_others = handle.is_some();
+        let recipient = Recipient { pid, handle };
         lock(&self.0).start(recipient);
         Ok(RunningChild {
             pid,
@@ -119,8 +116,8 @@ impl Recipient {
         if self.has_it_already(received) {
             return;
         }
-        let _ = match &self.pidfd {
-            Some(pidfd) => pidfd_send_signal(pidfd, signal),
+        let _ = match &self.handle {
+            Some(handle) => handle.send(signal),
             None => kill_process(self.pid, signal),
         };
     }
@@ -213,7 +210,7 @@ fn lock(target: &Mutex<Target>) -> MutexGuard<'_, Target> {
 /// Ends this process when its parent ends, and at once if it has ended already: then the
 /// reader of standard output is gone.
 pub(crate) fn end_with_parent() -> io::Result<()> {
-    set_parent_process_death_signal(Some(Signal::KILL))?;
+    descent::watch_parent()?;
     if pipe::stdout_closes_within(Duration::ZERO)? {
         return Err(io::ErrorKind::BrokenPipe.into());
     }

@@ -1,6 +1,5 @@
 //! Signals to this process.
 
-use std::fs;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +11,8 @@ use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::iterator::{Handle, SignalsInfo};
 use signal_hook::low_level;
 use signal_hook::low_level::siginfo::{Cause, Origin};
+
+use crate::sys::ignored_signals;
 
 pub(crate) use signal_hook::consts::{SIGQUIT, SIGWINCH};
 
@@ -162,16 +163,6 @@ pub(crate) fn survive_file_size_limit() -> io::Result<()> {
 /// The `signals` that this process does not ignore. What `nohup` or a shell's `&` has
 /// switched off stays off.
 pub(super) fn not_ignored(signals: &[i32]) -> Vec<i32> {
-    let ignored = ignored().unwrap_or(0);
-    let is_heard = |signal: &&i32| ignored & (1 << (**signal - 1)) == 0;
+    let is_heard = |signal: &&i32| !ignored_signals::is_ignored(**signal);
     signals.iter().filter(is_heard).copied().collect()
-}
-
-/// The mask of signals that this process ignores, the lowest bit for signal 1.
-fn ignored() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let mask = status
-        .lines()
-        .find_map(|line| line.strip_prefix("SigIgn:"))?;
-    u64::from_str_radix(mask.trim(), 16).ok()
 }

@@ -1,8 +1,6 @@
 //! Files that this process has open.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Does nothing: they are not known.
 pub(crate) fn remove(_prefix: &str) {}

@@ -14,8 +14,11 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
-use super::process;
+use super::process_table;
 pub(crate) use crate::sys::lock_seen::{LockSeen, Seen};
+
+/// Whether the kernel tells exactly which process holds a lock.
+pub(crate) const TELL_WHO_HOLDS: bool = true;
 
 /// How long the search through all processes, or through one, may take.
 const SEARCH_MAX: Duration = Duration::from_millis(40);
@@ -257,14 +260,6 @@ pub(crate) fn holds_flock(pid: u32, path: &Path, file: &TableName) -> Option<boo
     has_descriptor(pid, path, end, |info| shows(info, "FLOCK", file, None))
 }
 
-/// Returns whether an ancestor holds the `flock`, as the kernel proves it.
-pub(crate) fn is_proven_holder(pid: u32, path: &Path, file: &TableName) -> bool {
-    holds_flock(pid, path, file).unwrap_or_else(|| {
-        // Its descriptors are hidden: ask which process took the lock.
-        flock_on(file) == Seen::Held { taker: Some(pid) }
-    })
-}
-
 /// Finds the processes that hold a `flock` on the file, among those whose descriptors
 /// may be read, within a bounded time.
 pub(crate) fn flock_holders(path: &Path, file: &TableName) -> Vec<u32> {
@@ -299,7 +294,7 @@ fn search(path: &Path, matches: impl Fn(&str) -> bool) -> Vec<u32> {
     let end = Instant::now() + SEARCH_MAX;
     let mut found = Vec::new();
     // The youngest first, because they are the most likely holders.
-    for pid in process::all().into_iter().rev() {
+    for pid in process_table::all().into_iter().rev() {
         if Instant::now() > end {
             break;
         }

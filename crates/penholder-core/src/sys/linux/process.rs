@@ -1,4 +1,4 @@
-//! This process, and what the kernel says of other processes.
+//! What `/proc` says of this process and of other processes.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -6,24 +6,15 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::process::{Pid, test_kill_process};
 use rustix::thread::sched_getaffinity;
 
-pub(crate) use crate::sys::identity::Identity;
-use crate::sys::process_state::ProcessState;
+pub(crate) use super::process_table::own_pidns;
+use super::process_table::pidns_of;
+pub(crate) use crate::sys::unix::process::*;
 
 /// The pid namespace of the machine itself (`PROC_PID_INIT_INO` of the kernel).
 const FIRST_PIDNS: u64 = 0xEFFF_FFFC;
-
-/// How many generations of parents are followed.
-const ANCESTORS_MAX: usize = 64;
-/// The same for the ancestors of this process, which may be a chain of programs that hold
-/// the lock and of shells between them.
-const OWN_ANCESTORS_MAX: usize = 4096;
-/// How often they are read again because a process has ended meanwhile.
-const OWN_READINGS_MAX: u32 = 16;
 
 /// Returns whether this process may run on several processors. Limits of its control group are
 /// not asked for: that reads four files, and hundreds of processes may start at once.
@@ -31,33 +22,9 @@ pub(crate) fn has_several_processors() -> bool {
     sched_getaffinity(None).is_ok_and(|processors| processors.count() > 1)
 }
 
-impl Identity {
-    /// Asks the kernel; call it once per process.
-    pub(crate) fn of_this_process() -> Self {
-        let pid = std::process::id();
-        let words: Vec<_> = std::env::args_os().collect();
-        Self {
-            pid,
-            // Not by the pid: `/proc` may show another pid namespace.
-            start: own_stat().map(|stat| stat.start),
-            pidns: own_pidns(),
-            cmd: join(words.iter().map(|word| word.as_bytes())),
-        }
-    }
-}
-
 /// Returns a number that differs between boots of the machine; zero if there is none.
 pub(crate) fn boot() -> u64 {
-    // Zero until it is read. Not a `OnceLock`: a child forked while another thread fills it
-    // would wait for that thread for ever.
-    static BOOT: AtomicU64 = AtomicU64::new(0);
-    let known = BOOT.load(Ordering::Relaxed);
-    if known != 0 {
-        return known;
-    }
-    let boot = read_boot();
-    BOOT.store(boot, Ordering::Relaxed);
-    boot
+    boot_once_read(read_boot)
 }
 
 fn read_boot() -> u64 {
@@ -66,11 +33,6 @@ fn read_boot() -> u64 {
     let (first, second) = id.split_at(id.len() / 2);
     let half = |text| u64::from_str_radix(text, 16).unwrap_or(0);
     half(first) ^ half(second)
-}
-
-/// Returns the pid namespace of this process.
-pub(crate) fn own_pidns() -> Option<u64> {
-    pidns_of("self")
 }
 
 /// Returns whether this process is in the pid namespace of the machine itself, from
@@ -84,85 +46,6 @@ pub(crate) fn pidns(pid: u32) -> Option<u64> {
     pidns_of(&pid.to_string())
 }
 
-fn pidns_of(process: &str) -> Option<u64> {
-    let link = fs::read_link(format!("/proc/{process}/ns/pid")).ok()?;
-    let text = link.to_str()?;
-    text.strip_prefix("pid:[")?.strip_suffix(']')?.parse().ok()
-}
-
-/// What `/proc/<pid>/stat` says.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Stat {
-    pid: u32,
-    pub(super) state: char,
-    parent: u32,
-    start: u64,
-}
-
-/// Reads `/proc/<pid>/stat`; `None` if there is no such process, or it is hidden.
-pub(super) fn stat(pid: u32) -> Option<Stat> {
-    parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
-}
-
-/// Reads the line of this process, with the pids of the namespace that `/proc` shows.
-fn own_stat() -> Option<Stat> {
-    parse_stat(&fs::read("/proc/self/stat").ok()?)
-}
-
-/// Parses the line. Its second field is the program's name in parentheses, which may
-/// contain spaces and parentheses: the other fields follow the *last* one.
-fn parse_stat(bytes: &[u8]) -> Option<Stat> {
-    let text = String::from_utf8_lossy(bytes);
-    let (pid, _) = text.split_once(' ')?;
-    let (_, rest) = text.rsplit_once(") ")?;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?.chars().next()?;
-    let parent = fields.next()?.parse().ok()?;
-    // `start` is field 22, `parent` field 4.
-    let start = fields.nth(17)?.parse().ok()?;
-    Some(Stat {
-        pid: pid.parse().ok()?,
-        state,
-        parent,
-        start,
-    })
-}
-
-/// Returns whether a process with this pid is visible.
-pub(crate) fn is_visible(pid: u32) -> bool {
-    stat(pid).is_some()
-}
-
-/// Returns when a process started, in clock ticks since boot.
-pub(crate) fn start(pid: u32) -> Option<u64> {
-    stat(pid).map(|stat| stat.start)
-}
-
-/// Returns the state of the process with this pid, and with this start if it is
-/// known: another process may have the pid by now.
-pub(crate) fn state(pid: u32, start: Option<u64>) -> ProcessState {
-    match stat(pid) {
-        Some(stat) if start.is_some_and(|start| start != stat.start) => ProcessState::Gone,
-        Some(stat) => match stat.state {
-            'R' => ProcessState::Running,
-            'T' | 't' => ProcessState::Stopped,
-            'Z' | 'X' | 'x' => ProcessState::Gone,
-            _ => ProcessState::Sleeping,
-        },
-        None if exists(pid) => ProcessState::Unknown,
-        None => ProcessState::Gone,
-    }
-}
-
-/// Returns whether the process exists, by a signal 0: `/proc` may hide the processes of
-/// other users.
-fn exists(pid: u32) -> bool {
-    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
-        return false;
-    };
-    !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH))
-}
-
 /// Returns the command line of a process, if it may be read; for a process without
 /// one its name.
 pub(crate) fn cmd(pid: u32) -> Option<String> {
@@ -173,64 +56,6 @@ pub(crate) fn cmd(pid: u32) -> Option<String> {
         return Some(name.trim_end().to_owned());
     }
     Some(join(words.split(|&byte| byte == 0)))
-}
-
-/// Joins the words with spaces, the first without its directory.
-fn join<'a>(words: impl Iterator<Item = &'a [u8]>) -> String {
-    let mut line = String::new();
-    for (number, word) in words.enumerate() {
-        let word = String::from_utf8_lossy(word);
-        if number == 0 {
-            line.push_str(word.rsplit('/').next().unwrap_or(&word));
-        } else {
-            line.push(' ');
-            line.push_str(&word);
-        }
-    }
-    line
-}
-
-/// Returns the parent of a process, its parent, and so on; bounded, because they may
-/// change meanwhile.
-pub(crate) fn ancestors(pid: u32) -> Vec<u32> {
-    let parent = |pid: &u32| stat(*pid).map(|stat| stat.parent);
-    std::iter::successors(parent(&pid), parent)
-        .take_while(|&pid| pid > 0)
-        .take(ANCESTORS_MAX)
-        .collect()
-}
-
-/// Returns the pid of this process, as `/proc` shows it, and its start.
-pub(crate) fn own_id() -> Option<(u32, u64)> {
-    own_stat().map(|stat| (stat.pid, stat.start))
-}
-
-/// Returns the ancestors of this process, pid and start, from its parent up to `last`, or as
-/// far as `/proc` shows them. Empty if processes end faster than they are read.
-pub(crate) fn own_ancestors(last: (u32, u64)) -> Vec<(u32, u64)> {
-    let mut readings = (0..OWN_READINGS_MAX).map(|_| read_own_ancestors(last));
-    readings.find_map(|found| found).unwrap_or_default()
-}
-
-/// Returns `None` if a process ended meanwhile, and its children have another parent now.
-fn read_own_ancestors(last: (u32, u64)) -> Option<Vec<(u32, u64)>> {
-    let mut found = Vec::new();
-    let mut child = own_stat()?;
-    while child.parent > 0 && found.len() < OWN_ANCESTORS_MAX && found.last() != Some(&last) {
-        let parent = stat(child.parent);
-        // If it is the same parent before and after, its pid was no other process's.
-        let again = stat(child.pid)?;
-        if (again.parent, again.start) != (child.parent, child.start) {
-            return None;
-        }
-        let Some(parent) = parent else {
-            // It is hidden.
-            break;
-        };
-        found.push((parent.pid, parent.start));
-        child = parent;
-    }
-    Some(found)
 }
 
 /// Returns the files that a process runs code from, as paths that can be opened: its
@@ -284,39 +109,9 @@ fn openable(directory: &Path, mapping: &Mapping<'_>) -> Option<PathBuf> {
     })
 }
 
-/// Lists every process that `/proc` shows.
-pub(super) fn all() -> Vec<u32> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn this_process_is_alive() {
-        let me = Identity::of_this_process();
-        // The state is that of the first thread, which sleeps while the tests run.
-        let alive = [ProcessState::Running, ProcessState::Sleeping];
-        assert!(alive.contains(&state(me.pid, me.start)));
-        assert_eq!(state(me.pid, Some(1)), ProcessState::Gone);
-        assert!(all().contains(&me.pid));
-        assert!(cmd(me.pid).is_some());
-    }
-
-    #[test]
-    fn name_with_parentheses_is_parsed() {
-        let line = b"7 (a) b) T 1 7 7 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 991 5 6";
-        let stat = parse_stat(line).unwrap();
-        assert_eq!((stat.pid, stat.state), (7, 'T'));
-        assert_eq!((stat.parent, stat.start), (1, 991));
-        assert!(parse_stat(b"garbage").is_none());
-    }
 
     #[test]
     fn mappings_of_code_are_parsed() {
@@ -340,24 +135,5 @@ mod tests {
             own.iter().any(|path| path.ends_with("libc.so.6")),
             "{own:?}"
         );
-    }
-
-    #[test]
-    fn ancestors_begin_with_the_parent() {
-        let own = ancestors(std::process::id());
-        assert_eq!(own.first(), Some(&std::os::unix::process::parent_id()));
-        assert!(ancestors(u32::MAX).is_empty());
-    }
-
-    #[test]
-    fn own_ancestors_end_with_the_last_one() {
-        let all = own_ancestors((0, 0));
-        let pids: Vec<u32> = all.iter().map(|&(pid, _)| pid).collect();
-        assert!(pids.starts_with(&ancestors(std::process::id())), "{pids:?}");
-        for (number, &one) in all.iter().enumerate() {
-            assert_eq!(own_ancestors(one), all[..=number]);
-            assert_eq!(stat(one.0).unwrap().start, one.1);
-        }
-        assert_eq!(own_id().unwrap().0, std::process::id());
     }
 }

@@ -210,9 +210,3 @@ pub(crate) fn unlock_byte(_file: &File, _offset: i64) -> io::Result<()> {
 pub(crate) fn are_bytes_locked(_file: &File, _first: i64, _length: i64) -> io::Result<bool> {
     unsupported("kernel locks")
 }
-
-/// Does nothing: nothing is locked.
-#[expect(clippy::unnecessary_wraps, reason = "other platforms may fail")]
-pub(crate) fn show_as_holder(_file: &File, _byte: Option<i64>) -> io::Result<()> {
-    Ok(())
-}

@@ -5,6 +5,10 @@ use std::path::Path;
 
 pub(crate) use crate::sys::lock_seen::{LockSeen, Seen};
 
+/// Whether the kernel tells exactly which process holds a lock. It tells nothing here, but no lock is
+/// taken either.
+pub(crate) const TELL_WHO_HOLDS: bool = true;
+
 /// A file's name in lock tables, of which there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TableName(());
@@ -39,11 +43,6 @@ pub(crate) fn posix_sharers<const N: usize>(
 /// Returns `None`: it is not known.
 pub(crate) fn holds_flock(_pid: u32, _path: &Path, _file: &TableName) -> Option<bool> {
     None
-}
-
-/// Returns `false`: it is not known.
-pub(crate) fn is_proven_holder(_pid: u32, _path: &Path, _file: &TableName) -> bool {
-    false
 }
 
 /// Finds no process.

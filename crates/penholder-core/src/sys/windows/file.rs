@@ -17,7 +17,6 @@ use std::os::windows::ffi::OsStrExt;
 use std::os::windows::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::os::windows::io::AsRawHandle;
 use std::path::{Component, Path, PathBuf, Prefix};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -458,30 +457,7 @@ pub(crate) fn try_lock_bytes(file: &File, first: i64, length: i64) -> io::Result
 
 /// Releases the lock on one byte.
 pub(crate) fn unlock_byte(file: &File, offset: i64) -> io::Result<()> {
-    if SHOWN.load(Ordering::Relaxed) {
-        // Of most files and bytes nothing was shown.
-        let _ = unlock_range(file, holder_byte(offset, std::process::id()), 1);
-    }
     unlock_range(file, offset, 1)
-}
-
-/// Whether this process has ever shown itself as a holder.
-static SHOWN: AtomicBool = AtomicBool::new(false);
-
-/// Lets the descendants of this process see that it holds the lock of the lock file, or that on
-/// a byte of the hold file, until it releases that lock: it locks one more byte, whose place says
-/// which process it is.
-pub(crate) fn show_as_holder(file: &File, byte: Option<i64>) -> io::Result<()> {
-    SHOWN.store(true, Ordering::Relaxed);
-    // It is locked already if this process has lent its hold before.
-    let byte = holder_byte(byte.unwrap_or(LOCK_BYTE), std::process::id());
-    try_lock_byte(file, byte).map(drop)
-}
-
-/// Returns the byte by which a process shows that it holds the lock on another one.
-pub(super) fn holder_byte(byte: i64, pid: u32) -> i64 {
-    const FIRST: i64 = 1 << 58;
-    FIRST | (byte & 0xffff) << 32 | i64::from(pid)
 }
 
 /// Releases the locks on those of these bytes that are locked.
@@ -649,25 +625,6 @@ mod tests {
         unlock_bytes(&one, first, 3).unwrap();
         assert!(!are_bytes_locked(&two, first, 3).unwrap());
         assert!(are_bytes_locked(&one, first, 1 << 60).unwrap());
-    }
-
-    #[test]
-    fn a_holder_is_shown_until_it_releases_the_lock() {
-        let directory = tempfile::tempdir().unwrap();
-        let [one, two] = files(directory.path());
-        let is_shown = |byte| {
-            let byte = holder_byte(byte, std::process::id());
-            are_bytes_locked(&two, byte, 1).unwrap()
-        };
-        for (byte, number) in [(None, LOCK_BYTE), (Some(LOCK_BYTE + 7), LOCK_BYTE + 7)] {
-            assert!(try_lock_byte(&one, number).unwrap() && !is_shown(number));
-            for _ in 0..2 {
-                show_as_holder(&one, byte).unwrap();
-            }
-            assert!(is_shown(number) && !is_shown(number + 1));
-            unlock_byte(&one, number).unwrap();
-            assert!(!is_shown(number));
-        }
     }
 
     #[test]

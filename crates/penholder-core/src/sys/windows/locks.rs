@@ -1,19 +1,17 @@
 //! Which process holds a lock. Windows has no table of locks: what can be seen is that a byte may not
 //! be read, because another process has locked it.
-//!
-//! A process that lends its hold to children, or works under the hold of another, locks one more byte,
-//! whose place says which process it is (`show_as_holder` of `file`).
 
-use std::fs::File;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use windows_sys::Win32::Foundation::ERROR_LOCK_VIOLATION;
 
 use super::error_code::has_code;
-use super::file::{self, LOCK_BYTE, holder_byte};
-use super::process_table;
+use super::file::{self, LOCK_BYTE};
 pub(crate) use crate::sys::lock_seen::{LockSeen, Seen};
+
+/// Whether the kernel tells exactly which process holds a lock.
+pub(crate) const TELL_WHO_HOLDS: bool = false;
 
 /// A file whose locks are looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,23 +36,9 @@ pub(crate) fn flock_on(file: &TableName) -> Seen {
     }
 }
 
-/// Returns whether this process holds the lock on a lock file, or the lock on the byte of a hold file,
-/// and shows that.
-fn is_shown(pid: u32, path: &Path, byte: i64) -> bool {
-    let locked = |file: File| file::are_bytes_locked(&file, holder_byte(byte, pid), 1);
-    file::open_to_look(path)
-        .and_then(locked)
-        .is_ok_and(|locked| locked)
-}
-
-/// Returns whether an ancestor holds the lock, as the kernel proves it.
-pub(crate) fn is_proven_holder(pid: u32, path: &Path, _file: &TableName) -> bool {
-    is_shown(pid, path, LOCK_BYTE)
-}
-
-/// Returns whether this process holds the lock on a byte of a hold file.
-pub(crate) fn holds_byte(pid: u32, path: &Path, _file: &TableName, byte: u64) -> Option<bool> {
-    Some(is_shown(pid, path, i64::try_from(byte).ok()?))
+/// Returns `None`: it is not known.
+pub(crate) fn holds_byte(_pid: u32, _path: &Path, _file: &TableName, _byte: u64) -> Option<bool> {
+    None
 }
 
 /// Returns `None`: it is not known.
@@ -67,14 +51,9 @@ pub(crate) fn flock_holders(_path: &Path, _file: &TableName) -> Vec<u32> {
     Vec::new()
 }
 
-/// Finds the processes that hold the lock on a byte of a hold file.
-pub(crate) fn byte_holders(path: &Path, _file: &TableName, byte: u64) -> Vec<u32> {
-    let Ok(byte) = i64::try_from(byte) else {
-        return Vec::new();
-    };
-    let processes = process_table::read().into_iter();
-    let pids = processes.map(|process| process.pid);
-    pids.filter(|&pid| is_shown(pid, path, byte)).collect()
+/// Finds no process.
+pub(crate) fn byte_holders(_path: &Path, _file: &TableName, _byte: u64) -> Vec<u32> {
+    Vec::new()
 }
 
 /// Returns `None`: it is not known.

@@ -13,17 +13,23 @@ use crate::sys::types::{Observer, SystemCall};
 
 /// Who is told. Without it, the replacements change nothing.
 static OBSERVER: OnceLock<Observer> = OnceLock::new();
+/// How the number of forks gets into what SQLite compares files by.
+static MARK_FORKS: OnceLock<MarkForks> = OnceLock::new();
+
+/// Changes what SQLite compares files by, for a number of forks, in bits that are not in use.
+pub(in crate::sys) type MarkForks = fn(&mut libc::stat, u64);
 
 /// Returns functions in place of system calls of SQLite, by the names that its VFS gives them. They
 /// tell the observer that is given first.
 ///
-/// In a forked child they also change the device number that SQLite sees.
+/// In a forked child they also mark the files that SQLite sees.
 ///
 /// # Errors
 ///
 /// This is not a 64-bit system.
-pub(crate) fn system_calls(
+pub(in crate::sys) fn system_calls(
     observer: Observer,
+    mark_forks: MarkForks,
 ) -> Result<Vec<(&'static CStr, SystemCall)>, &'static str> {
     type Fstat = unsafe extern "C" fn(c_int, *mut libc::stat) -> c_int;
     type Stat = unsafe extern "C" fn(*const c_char, *mut libc::stat) -> c_int;
@@ -34,6 +40,7 @@ pub(crate) fn system_calls(
             "only on 64-bit systems: there `struct stat` is the same for SQLite and for us",
         );
     }
+    MARK_FORKS.get_or_init(|| mark_forks);
     OBSERVER.get_or_init(|| observer);
     // SAFETY: SQLite calls it with the signature of the system call of this name, which is that
     // of the function (`aSyscall` in `os_unix.c`).
@@ -98,12 +105,11 @@ unsafe extern "C" fn stat_of_child(path: *const c_char, stat: *mut libc::stat) -
     result
 }
 
-/// Puts the number of forks above the bits in use: Linux has 12 bits of major and 20
-/// of minor number, which glibc spreads over the lowest 44.
+/// Makes it another file for SQLite in a forked child than in the parent.
 unsafe fn change_device(result: c_int, stat: *mut libc::stat) {
-    if let (0, Some(observer)) = (result, OBSERVER.get()) {
+    if let (0, Some(observer), Some(mark_forks)) = (result, OBSERVER.get(), MARK_FORKS.get()) {
         // SAFETY: the system call succeeded and filled it in.
         let stat = unsafe { &mut *stat };
-        stat.st_dev ^= (observer.forks)() << 44;
+        mark_forks(stat, (observer.forks)());
     }
 }

@@ -1,15 +1,18 @@
-//! Which processes have files open, from `/proc/<pid>/fd`. The files are not opened,
-//! and no process is disturbed.
+//! Which processes have files open. The files are not opened, and no process is disturbed.
 
 use std::ffi::OsStr;
-use std::fs::{self, DirEntry, Metadata};
+use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::process;
+use super::file::id_in;
+use super::process::has_ended;
+use crate::sys::file_id::FileId;
 pub(crate) use crate::sys::open_file::{OpenElsewhere, OpenFile, OpenFiles};
+use crate::sys::process_files::{self, ProcessFile};
+use crate::sys::process_table;
 
 /// Finds the processes that have one of these files open, and tells whether every
 /// process could be examined before `end`.
@@ -17,12 +20,12 @@ pub(crate) fn openers(files: &[PathBuf], end: Instant) -> (Vec<OpenFiles>, bool)
     let files: Vec<Sought<'_>> = files.iter().map(|path| Sought::of(path)).collect();
     let mut found = Vec::new();
     let mut complete = true;
-    for pid in process::all() {
+    for pid in process_table::all() {
         match descriptors(pid, &files, end) {
             Some(open) if open.is_empty() => {}
             Some(open) => found.push(OpenFiles { pid, open }),
             // A process that has ended has nothing open.
-            None => complete &= process::stat(pid).is_none_or(|stat| stat.state == 'Z'),
+            None => complete &= has_ended(pid),
         }
     }
     (found, complete)
@@ -40,7 +43,7 @@ pub(crate) fn openers_elsewhere(
         return Vec::new();
     };
     let mut found = Vec::new();
-    for pid in process::all() {
+    for pid in process_table::all() {
         if Instant::now() > end {
             break;
         }
@@ -52,26 +55,18 @@ pub(crate) fn openers_elsewhere(
 
 /// Returns the path by which a process has the file open with another companion.
 fn paths_elsewhere(pid: u32, file: &Path, meta: &Metadata, suffixes: &[&str]) -> Option<PathBuf> {
-    let entries = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
-    let targets: Vec<(DirEntry, PathBuf)> = entries
-        .flatten()
-        .filter_map(|entry| {
-            fs::read_link(entry.path())
-                .ok()
-                .map(|target| (entry, target))
-        })
-        .collect();
+    let open: Vec<ProcessFile> = process_files::of(pid)?.collect();
     // Only what lies next to a companion is asked about: a remote file system may answer
     // slowly.
-    for (companion, companion_path) in &targets {
+    for companion in &open {
         for suffix in suffixes {
-            let Some(path) = without_suffix(companion_path, suffix) else {
+            let Some(path) = without_suffix(companion.target(), suffix) else {
                 continue;
             };
-            let opened = targets.iter().find(|(_, target)| target == path);
-            let opened = opened.and_then(|(entry, _)| entry.path().metadata().ok());
-            if opened.is_some_and(|opened| id(&opened) == id(meta))
-                && is_another(&companion.path(), &with_suffix(file, suffix))
+            let opened = open.iter().find(|one| one.target() == path);
+            let opened = opened.and_then(ProcessFile::identity);
+            if opened.is_some_and(|(id, _)| id == id_in(meta))
+                && is_another(companion, &with_suffix(file, suffix))
             {
                 return Some(path.to_owned());
             }
@@ -82,17 +77,13 @@ fn paths_elsewhere(pid: u32, file: &Path, meta: &Metadata, suffixes: &[&str]) ->
 
 /// Returns whether an open companion is certainly not the file at `own`, which another process
 /// may just be deleting or creating.
-fn is_another(companion: &Path, own: &Path) -> bool {
-    let own = || own.symlink_metadata().ok().map(|meta| id(&meta));
+fn is_another(companion: &ProcessFile, own: &Path) -> bool {
+    let own = || own.symlink_metadata().ok().map(|meta| id_in(&meta));
     let before = own();
-    let Ok(companion) = companion.metadata() else {
+    let Some((id, links)) = companion.identity() else {
         return false;
     };
-    before != Some(id(&companion)) && before == own() && companion.nlink() > 0
-}
-
-fn id(meta: &Metadata) -> (u64, u64) {
-    (meta.dev(), meta.ino())
+    before != Some(id) && before == own() && links > 0
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -130,63 +121,49 @@ impl<'a> Sought<'a> {
         has_names || target.file_name() == name || is_deleted(target, self.path)
     }
 
-    fn is(&self, meta: &Metadata) -> bool {
-        self.meta.as_ref().is_some_and(|own| id(own) == id(meta))
+    fn is(&self, id: FileId) -> bool {
+        self.meta.as_ref().is_some_and(|own| id_in(own) == id)
     }
 }
 
-/// Returns whether `target` is `path` as the kernel writes it once the file has no name
-/// any more: `… (deleted)`.
+/// Returns whether `target` is `path` as the kernel writes it once the file has no name any more:
+/// Linux appends ` (deleted)`, macOS leaves it as it was.
 fn is_deleted(target: &Path, path: &Path) -> bool {
-    target == with_suffix(path, " (deleted)")
+    target == with_suffix(path, process_files::DELETED)
 }
 
 /// Finds the descriptors of a process that lead to one of the files; `None` if they
 /// may not be read, or not all of them before `end`.
 fn descriptors(pid: u32, files: &[Sought<'_>], end: Instant) -> Option<Vec<OpenFile>> {
-    let directory = PathBuf::from(format!("/proc/{pid}"));
-    let mut open = Vec::new();
-    for entry in fs::read_dir(directory.join("fd")).ok()?.flatten() {
+    let mut found = Vec::new();
+    for open in process_files::of(pid)? {
         if Instant::now() > end {
             return None;
         }
-        let Ok(target) = fs::read_link(entry.path()) else {
-            continue;
-        };
         for (number, file) in files.iter().enumerate() {
-            if !target.is_absolute() || !file.may_be(&target) {
+            if !open.target().is_absolute() || !file.may_be(open.target()) {
                 continue;
             }
-            let Ok(meta) = entry.path().metadata() else {
+            let Some((id, links)) = open.identity() else {
                 continue;
             };
-            let deleted = meta.nlink() == 0 && is_deleted(&target, file.path);
-            if deleted || file.is(&meta) {
-                open.push(OpenFile {
+            let deleted = links == 0 && is_deleted(open.target(), file.path);
+            if deleted || file.is(id) {
+                found.push(OpenFile {
                     file: number,
-                    writable: is_writable(&directory.join("fdinfo").join(entry.file_name())),
+                    writable: open.is_writable(),
                     deleted,
                 });
             }
         }
     }
-    Some(open)
-}
-
-/// Reads a line like `flags: 0100002`, in octal; the last two bits are 0 for reading
-/// only.
-fn is_writable(info: &Path) -> bool {
-    let info = fs::read_to_string(info).unwrap_or_default();
-    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-    flags
-        .and_then(|flags| u64::from_str_radix(flags.trim(), 8).ok())
-        .is_some_and(|flags| flags & 3 != 0)
+    Some(found)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
+    use std::fs::{self, File};
     use std::time::Duration;
 
     #[test]

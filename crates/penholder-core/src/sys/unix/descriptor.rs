@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
-use super::{file, fork};
+use crate::sys::{file, fork};
 
 /// Every file that carries a lock of this process. Locked across a fork, so that
 /// the child finds it consistent; never locked while waiting for another process.

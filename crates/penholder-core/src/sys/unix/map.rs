@@ -6,8 +6,10 @@ use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+use rustix::mm::{MapFlags, ProtFlags, madvise, mmap, munmap};
 use rustix::param::page_size;
+
+use crate::sys::advice;
 
 /// A part of a file as atomic words.
 ///
@@ -64,12 +66,15 @@ impl Mapping {
         })
     }
 
-    /// Makes all pages writable, as the first store to each does (Linux 5.14). It is ignored if that
-    /// fails, and does nothing on an older kernel.
+    /// Makes all pages writable, as the first store to each does. It is ignored if that fails, and does
+    /// nothing where the kernel takes no such advice.
     pub(crate) fn make_writable(&self) {
+        let Some(advice) = advice::MAKE_WRITABLE else {
+            return;
+        };
         let start = self.start.as_ptr().cast();
         // SAFETY: the mapping is ours and stays, and its contents do not change.
-        let _ = unsafe { madvise(start, self.mapped, Advice::LinuxPopulateWrite) };
+        let _ = unsafe { madvise(start, self.mapped, advice) };
     }
 
     /// Returns the whole part as words of eight bytes.

@@ -1,0 +1,80 @@
+//! Lending a hold to children, where the kernel does not tell which process holds a lock: a process
+//! that lends its hold locks a byte of the hold file, far past its end, that stands for its pid.
+//!
+//! Only a holder locks its byte, and unlocks it before it releases the lock, and the kernel unlocks that
+//! of a process that dies. So whether a byte is locked says exactly whether that process holds, as the
+//! kernel's tables do on Linux, where no byte is locked.
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::hold_file::{self, HoldFile};
+use crate::lineage::ProcessId;
+use crate::sys::file;
+use crate::sys::locks::TELL_WHO_HOLDS;
+
+/// The byte of the process with pid 0, which is none. Those of the levels are above all of these.
+const FIRST_BYTE: i64 = 1 << 61;
+
+/// How one process lends its holds.
+#[derive(Debug, Default)]
+pub(crate) struct Lender(Mutex<Option<HoldFile>>);
+
+impl Lender {
+    /// Locks the byte of this process, until the hold is over. If that fails, the children wait as any
+    /// other process does.
+    pub(crate) fn lend(&self, lock_file: &Path, model: &Path) {
+        if !TELL_WHO_HOLDS {
+            let _ = self.try_lend(lock_file, model);
+        }
+    }
+
+    fn try_lend(&self, lock_file: &Path, model: &Path) -> std::io::Result<bool> {
+        let path = hold_file::path_of(lock_file);
+        HoldFile::try_lock(
+            &mut self.opened(),
+            &path,
+            model,
+            byte_of(ProcessId::own().pid),
+        )
+    }
+
+    /// Lends the next hold too, if one was lent: children of the last one may still run.
+    pub(crate) fn lend_again(&self, lock_file: &Path, model: &Path) {
+        if !TELL_WHO_HOLDS && self.opened().is_some() {
+            self.lend(lock_file, model);
+        }
+    }
+
+    /// Unlocks the byte, before the lock is released.
+    pub(crate) fn end(&self) {
+        if TELL_WHO_HOLDS {
+            return;
+        }
+        let mut opened = self.opened();
+        let byte = byte_of(ProcessId::own().pid);
+        if opened
+            .as_ref()
+            .is_some_and(|file| file.unlock(byte).is_err())
+        {
+            // Closing it unlocks it.
+            *opened = None;
+        }
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Option<HoldFile>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns whether a process lends its hold of this lock file at this moment.
+pub(crate) fn lends(process: ProcessId, lock_file: &Path) -> bool {
+    let opened = file::open_to_look(&hold_file::path_of(lock_file));
+    let is_locked = |file| file::are_bytes_locked(&file, byte_of(process.pid), 1);
+    // There is no such file before a process has lent its hold.
+    opened.and_then(is_locked).unwrap_or(false)
+}
+
+fn byte_of(pid: u32) -> i64 {
+    FIRST_BYTE + i64::from(pid)
+}
