@@ -33,7 +33,10 @@
 //! Linux too, for the test of these errors.
 
 #![cfg_attr(
-    any(not(any(target_os = "linux", target_os = "macos")), penholder_unsupported),
+    any(
+        not(any(target_os = "linux", target_os = "macos")),
+        penholder_unsupported
+    ),
     allow(
         dead_code,
         reason = "the unsupported platform constructs none of the answers"
