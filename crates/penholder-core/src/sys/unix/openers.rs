@@ -105,7 +105,7 @@ fn without_suffix<'a>(path: &'a Path, suffix: &str) -> Option<&'a Path> {
 pub(crate) fn open_paths(pid: u32) -> Option<Vec<PathBuf>> {
     Some(
         process_files::of(pid)?
-            .map(|open| open.shown_path())
+            .map(ProcessFile::shown_path)
             .collect(),
     )
 }
