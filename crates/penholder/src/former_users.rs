@@ -25,7 +25,8 @@
 
 use std::ffi::OsString;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -234,7 +235,7 @@ fn users(location: &Location) -> Option<[Vec<u32>; 2]> {
 /// Returns how a process uses former files; `None` if it does not, or its descriptors may not be
 /// read.
 fn former_use(pid: u32, location: &Location) -> Option<FormerUse> {
-    let descriptors = sys::descriptors(pid).ok()?;
+    let descriptors = descriptors_of(pid)?;
     let find = |target: &Path| descriptors.iter().find(|one| one.target == target);
     let (wal, shm) = (location.wal(), location.shm());
     let has_index = find(&shm).is_some();
@@ -253,10 +254,26 @@ fn former_use(pid: u32, location: &Location) -> Option<FormerUse> {
     is_moved.then_some(FormerUse::DeletedWal)
 }
 
+/// Returns what a process has open; `None` if that may not be seen. Where a descriptor of another process
+/// cannot be opened again, there are only the names.
+fn descriptors_of(pid: u32) -> Option<Vec<Descriptor>> {
+    match sys::descriptors(pid) {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            let named = |target| Descriptor {
+                path: PathBuf::new(),
+                target,
+            };
+            let targets = Process::open_paths(pid)?;
+            Some(targets.into_iter().map(named).collect())
+        }
+        found => found.ok(),
+    }
+}
+
 /// Returns whether a process that has the database open without the `-shm` at the path has it open
 /// with another one: it has the WAL, and no index that can be recognised, because it was moved.
 fn has_moved_index(pid: u32, location: &Location) -> bool {
-    let descriptors = sys::descriptors(pid).unwrap_or_default();
+    let descriptors = descriptors_of(pid).unwrap_or_default();
     let has = |path: &Path| {
         let gone = deleted(path);
         let is_it = |target: &Path| target == path || target.as_os_str() == gone;
@@ -276,7 +293,7 @@ fn deleted(path: &Path) -> OsString {
 /// database (`walformat.html`, section 2.1: `mxFrame`, and `nBackfill` after the two headers).
 fn is_all_checkpointed(index: &Descriptor) -> bool {
     // Closing it here would drop SQLite's locks if this process had it open too.
-    let own = sys::descriptors(std::process::id()).unwrap_or_default();
+    let own = descriptors_of(std::process::id()).unwrap_or_default();
     if own.iter().any(|one| one.target == index.target) {
         return false;
     }

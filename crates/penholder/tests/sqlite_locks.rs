@@ -9,7 +9,7 @@ use penholder::rusqlite::Connection;
 use penholder::{Error, OpenOptions};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
-use penholder_testkit::{plain_sqlite, wait};
+use penholder_testkit::{plain_sqlite, requirement, wait};
 
 const TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -93,6 +93,9 @@ fn read(fixture: &DatabaseFixture) -> Result<(), Error> {
 /// Outside WAL mode an open connection can be kept out too.
 #[test]
 fn a_holder_is_named_to_readers_of_an_open_database() {
+    if !requirement::names_holders() {
+        return;
+    }
     let fixture = new_database();
     let options = OpenOptions::new().timeout(TIMEOUT).read_only(true);
     let db = options.open(fixture.path()).unwrap();
@@ -134,6 +137,9 @@ fn assert_names(error: &Error, holder: &Peer, lock: SqliteLock) {
 
 #[test]
 fn a_holder_of_any_lock_is_named_to_writers() {
+    if !requirement::names_holders() {
+        return;
+    }
     for case in CASES {
         let fixture = new_database();
         let Some(holder) = shell(&fixture, case.sql) else {
@@ -160,6 +166,9 @@ fn a_holder_of_any_lock_is_named_to_writers() {
 
 #[test]
 fn a_holder_of_any_lock_is_named_to_readers() {
+    if !requirement::names_holders() {
+        return;
+    }
     for case in CASES {
         let fixture = new_database();
         let Some(holder) = shell(&fixture, case.sql) else {
@@ -179,6 +188,9 @@ fn a_holder_of_any_lock_is_named_to_readers() {
 
 #[test]
 fn a_writer_that_waits_for_readers_is_named() {
+    if !requirement::names_holders() {
+        return;
+    }
     let fixture = new_database();
     let Some(reader) = shell(&fixture, "BEGIN; SELECT count(*) FROM entry;") else {
         return;
@@ -197,6 +209,9 @@ fn a_writer_that_waits_for_readers_is_named() {
 
 #[test]
 fn a_holder_of_an_open_database_is_named() {
+    if !requirement::names_holders() {
+        return;
+    }
     let fixture = new_database();
     let db = OpenOptions::new().timeout(TIMEOUT).open(fixture.path());
     let db = db.unwrap();
@@ -216,6 +231,9 @@ fn a_holder_of_an_open_database_is_named() {
 
 #[test]
 fn this_process_is_named_if_another_connection_of_it_is_in_the_way() {
+    if !requirement::names_holders() {
+        return;
+    }
     let fixture = new_database();
     let db = OpenOptions::new().timeout(TIMEOUT).open(fixture.path());
     let db = db.unwrap();

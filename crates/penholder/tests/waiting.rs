@@ -11,7 +11,7 @@ use penholder::rusqlite::Connection;
 use penholder::{Database, Error, OpenOptions, Result};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
-use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
+use penholder_testkit::{database_fixture, peer, plain_sqlite, requirement, wait};
 
 /// The timeout that these tests wait for.
 const TIMEOUT: Duration = Duration::from_millis(500);
@@ -165,6 +165,9 @@ fn a_holder_is_found_among_busy_locks() {
 
 #[test]
 fn an_unlocked_writer_is_named() {
+    if !requirement::names_holders() {
+        return;
+    }
     let fixture = DatabaseFixture::new();
     fixture.database();
     let db = open_with_short_timeout(&fixture);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::printable::{COMMAND_MAX, printable};
 use crate::queue_file::{Occupant, OutsiderRecord};
 use crate::sys::process_state::ProcessState;
-use crate::sys::{locks, process};
+use crate::sys::{locks, openers, process};
 
 /// A process: its pid, its command line and what it is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,12 +102,19 @@ impl Process {
 
     /// Does the same as [`with_shared_posix_lock`](Self::with_shared_posix_lock) for several
     /// files at one moment, and returns only the ids, sorted; `None` if the kernel's table cannot
-    /// be read.
+    /// be read. Where the kernel has no such table (macOS), it is those that have the files open.
     #[must_use]
     pub fn ids_with_shared_posix_locks<const N: usize>(
         files: [(&Path, &RangeInclusive<u64>); N],
     ) -> Option<[Vec<u32>; N]> {
-        locks::posix_sharers(files)
+        locks::users(files)
+    }
+
+    /// Returns the paths of the files that the process with this id has open, ` (deleted)` after that
+    /// of a file that has no name any more; `None` if they may not be read.
+    #[must_use]
+    pub fn open_paths(pid: u32) -> Option<Vec<PathBuf>> {
+        openers::open_paths(pid)
     }
 
     /// Returns what can be seen of the process with this id.

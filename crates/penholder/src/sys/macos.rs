@@ -52,7 +52,7 @@ impl Directory {
     }
 }
 
-/// Fails: without the kernel's table of locks it is not known whose descriptors to look at.
+/// Fails: a descriptor of another process cannot be opened again.
 pub(crate) fn descriptors(_pid: u32) -> io::Result<Vec<Descriptor>> {
     Err(io::ErrorKind::Unsupported.into())
 }

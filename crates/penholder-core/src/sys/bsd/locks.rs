@@ -11,13 +11,17 @@ use std::time::{Duration, Instant};
 use crate::sys::file::{self, FileId, is_locked};
 pub(crate) use crate::sys::lock_seen::{LockSeen, Seen};
 use crate::sys::process::has_ended;
-use crate::sys::{process_files, process_table};
+use crate::sys::process_files::{self, ProcessFile};
+use crate::sys::process_table;
 
 /// Whether the kernel tells exactly which process holds a lock.
 pub(crate) const TELL_WHO_HOLDS: bool = false;
 
 /// How long the search through all processes, or through one, may take.
 const SEARCH_MAX: Duration = Duration::from_millis(40);
+
+/// The same where the answer decides whether a database is opened.
+const USERS_MAX: Duration = Duration::from_millis(500);
 
 /// The file in question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,11 +69,34 @@ pub(crate) fn posix_sharers<const N: usize>(
     None
 }
 
+/// Finds, for each file, the processes that have it open, among those that may be examined; `None` if that
+/// takes too long.
+pub(crate) fn users<const N: usize>(
+    files: [(&Path, &RangeInclusive<u64>); N],
+) -> Option<[Vec<u32>; N]> {
+    let end = Instant::now() + USERS_MAX;
+    let names = files.map(|(path, _)| table_name(path));
+    let mut users = files.map(|_| Vec::new());
+    for pid in process_table::all() {
+        for (name, users) in names.iter().zip(&mut users) {
+            let Some(name) = name else { continue };
+            if has_open(pid, &name.path, name, end, |_| true) == Some(true) {
+                users.push(pid);
+            }
+        }
+        if Instant::now() > end {
+            return None;
+        }
+    }
+    users.iter_mut().for_each(|pids| pids.sort_unstable());
+    Some(users)
+}
+
 /// Returns whether this process may hold a `flock` on the file, which is locked: it holds one, or has
 /// held one and has the file still open. `None` if its files may not be examined.
 pub(crate) fn holds_flock(pid: u32, path: &Path, file: &TableName) -> Option<bool> {
     let end = Instant::now() + SEARCH_MAX;
-    has_open(pid, path, file, end)
+    has_open(pid, path, file, end, process_files::has_had_flock)
 }
 
 /// Finds the process that holds a `flock` on the file, if there is only one that may.
@@ -79,7 +106,7 @@ pub(crate) fn flock_holders(path: &Path, file: &TableName) -> Vec<u32> {
     let is_private = file::ownership_of_path(path).is_ok_and(|owner| owner.mode & 0o022 == 0);
     let mut found = Vec::new();
     for pid in process_table::all() {
-        match has_open(pid, path, file, end) {
+        match has_open(pid, path, file, end, process_files::has_had_flock) {
             Some(true) => found.push(pid),
             None if !is_private && !has_ended(pid) => return Vec::new(),
             _ => {}
@@ -102,9 +129,15 @@ pub(crate) fn byte_holders(_path: &Path, _file: &TableName, _byte: u64) -> Vec<u
     Vec::new()
 }
 
-/// Returns whether a process has a descriptor of the file that has, or has had, a `flock`; `None` if
-/// its files may not be examined, or not all of them before `end`.
-fn has_open(pid: u32, path: &Path, file: &TableName, end: Instant) -> Option<bool> {
+/// Returns whether a process has such a descriptor of the file; `None` if its files may not be examined,
+/// or not all of them before `end`.
+fn has_open(
+    pid: u32,
+    path: &Path,
+    file: &TableName,
+    end: Instant,
+    is_such: fn(&ProcessFile) -> bool,
+) -> Option<bool> {
     for open in process_files::of(pid)? {
         if Instant::now() > end {
             return None;
@@ -112,7 +145,7 @@ fn has_open(pid: u32, path: &Path, file: &TableName, end: Instant) -> Option<boo
         // The others are not asked about, because a remote file system may answer slowly.
         let is_named = open.target().file_name() == path.file_name();
         let is_it = is_named && open.identity().is_some_and(|(id, _)| id == file.id);
-        if is_it && process_files::has_had_flock(&open) {
+        if is_it && is_such(&open) {
             return Some(true);
         }
     }

@@ -234,6 +234,13 @@ pub(crate) fn posix_sharers<const N: usize>(
     Some(pids)
 }
 
+/// Finds, for each file, the processes that use it as SQLite does: see [`posix_sharers`].
+pub(crate) fn users<const N: usize>(
+    files: [(&Path, &RangeInclusive<u64>); N],
+) -> Option<[Vec<u32>; N]> {
+    posix_sharers(files)
+}
+
 fn add_sharers<const N: usize>(
     table: &str,
     names: &[Option<TableName>; N],

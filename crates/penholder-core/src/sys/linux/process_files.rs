@@ -40,6 +40,11 @@ impl ProcessFile {
         &self.target
     }
 
+    /// Returns where it leads, with [`DELETED`] after the path of a file that has no name any more.
+    pub(in crate::sys) fn shown_path(self) -> PathBuf {
+        self.target
+    }
+
     /// Returns which file it is, and how many names that has.
     pub(in crate::sys) fn identity(&self) -> Option<(FileId, u64)> {
         let meta = self.process.join("fd").join(&self.number).metadata().ok()?;

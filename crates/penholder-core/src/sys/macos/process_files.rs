@@ -1,6 +1,6 @@
 //! The files that a process has open, as `libproc` shows them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::libproc::{self, OpenVnode};
 use crate::sys::file_id::FileId;
@@ -36,6 +36,15 @@ impl ProcessFile {
     /// Returns where it leads.
     pub(in crate::sys) fn target(&self) -> &Path {
         self.0.path()
+    }
+
+    /// Returns where it leads, with ` (deleted)` after the path of a file that has no name any more.
+    pub(in crate::sys) fn shown_path(self) -> PathBuf {
+        let mut path = self.target().as_os_str().to_owned();
+        if self.0.stat().vst_nlink == 0 {
+            path.push(" (deleted)");
+        }
+        path.into()
     }
 
     /// Returns which file it is, and how many names that has.

@@ -100,6 +100,16 @@ fn without_suffix<'a>(path: &'a Path, suffix: &str) -> Option<&'a Path> {
     Some(Path::new(OsStr::from_bytes(bytes)))
 }
 
+/// Returns the paths of what a process has open, ` (deleted)` after that of a file that has no name any
+/// more; `None` if they may not be read.
+pub(crate) fn open_paths(pid: u32) -> Option<Vec<PathBuf>> {
+    Some(
+        process_files::of(pid)?
+            .map(ProcessFile::shown_path)
+            .collect(),
+    )
+}
+
 struct Sought<'a> {
     path: &'a Path,
     meta: Option<Metadata>,

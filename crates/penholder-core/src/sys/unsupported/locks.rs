@@ -41,6 +41,13 @@ pub(crate) fn posix_sharers<const N: usize>(
 }
 
 /// Returns `None`: it is not known.
+pub(crate) fn users<const N: usize>(
+    _files: [(&Path, &RangeInclusive<u64>); N],
+) -> Option<[Vec<u32>; N]> {
+    None
+}
+
+/// Returns `None`: it is not known.
 pub(crate) fn holds_flock(_pid: u32, _path: &Path, _file: &TableName) -> Option<bool> {
     None
 }

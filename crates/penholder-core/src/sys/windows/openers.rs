@@ -19,3 +19,8 @@ pub(crate) fn openers_elsewhere(
 ) -> Vec<OpenElsewhere> {
     Vec::new()
 }
+
+/// Returns `None`: they are not known.
+pub(crate) fn open_paths(_pid: u32) -> Option<Vec<PathBuf>> {
+    None
+}
