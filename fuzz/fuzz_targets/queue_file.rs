@@ -101,7 +101,7 @@ impl Plan {
             guard.set_combining_slice(FINGERPRINT, Duration::from_secs(1));
         }
         assert!(guard.count_requests() <= SLOTS && guard.count_waiters() <= SLOTS);
-        if let Some(words) = guard.database_words(1, 2) {
+        if let Some(words) = guard.database_words(&DIRECTORY.path().join(LOCK_FILE_NAME)) {
             words.touch();
             assert_eq!(words.as_ref().len(), DATABASE_WORDS);
             let _ = words.is_current();
