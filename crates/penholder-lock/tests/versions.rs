@@ -75,7 +75,7 @@ fn version_2_leaves(queue_file: &Path) -> bool {
     // SAFETY: the descriptor is open, and the call accesses only `lock`, which is ours.
     let done = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
     assert_eq!(done, 0);
-    is_other && is_whole && i32::from(lock.l_type) != libc::F_UNLCK
+    is_other && is_whole && lock.l_type != libc::c_short::try_from(libc::F_UNLCK).unwrap()
 }
 
 fn boot() -> u64 {
