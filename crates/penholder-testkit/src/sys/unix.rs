@@ -119,7 +119,7 @@ pub(crate) fn is_locked(file: &File, first: i64, length: i64) -> bool {
     // SAFETY: as above.
     let done = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
     assert_eq!(done, 0);
-    i32::from(lock.l_type) != libc::F_UNLCK
+    lock.l_type != libc::c_short::try_from(libc::F_UNLCK).unwrap()
 }
 
 fn lock_of(first: i64, length: i64) -> libc::flock {
