@@ -21,6 +21,16 @@ use crate::{database_fixture, plain_sqlite, requirement, wait};
 /// A command that waits for nothing answers within this time, even on a loaded machine.
 pub const PROMPT: Duration = Duration::from_secs(10);
 
+/// A program that succeeds. The one of Windows prints a line.
+pub const TRUE: &str = if cfg!(windows) { "hostname" } else { "true" };
+
+/// A shell and its options, which a script follows.
+pub const SHELL: [&str; 2] = if cfg!(windows) {
+    ["cmd", "/c"]
+} else {
+    ["sh", "-c"]
+};
+
 /// A new directory, removed when dropped, and the command under test.
 #[derive(Debug)]
 pub struct CommandFixture {
@@ -188,7 +198,7 @@ impl CommandFixture {
 
     /// Returns whether `penholder run` gets the lock at once.
     pub fn is_lock_free(&self) -> bool {
-        let output = self.run(["run", "x.db", "-n", "--", "true"]);
+        let output = self.run(["run", "x.db", "-n", "--", TRUE]);
         assert!(matches!(output.code, Some(0 | 75)), "{output:?}");
         output.code == Some(0)
     }
@@ -197,10 +207,15 @@ impl CommandFixture {
     ///
     /// Its last line is `released`.
     pub fn hold_lock(&self, options: &[&str]) -> Peer {
-        let script = "echo held; read line; echo released";
+        let script = match cfg!(windows) {
+            true => "echo held& set /p line=& echo released",
+            false => "echo held; read line; echo released",
+        };
         let mut args = vec!["run", "x.db"];
         args.extend_from_slice(options);
-        args.extend(["--", "sh", "-c", script]);
+        args.push("--");
+        args.extend(SHELL);
+        args.push(script);
         let peer = Peer::spawn(self.command(args));
         peer.expect("held");
         peer

@@ -40,6 +40,8 @@ const ROLE: &str = "PENHOLDER_TEST_ROLE";
 const ARGS: &str = "PENHOLDER_TEST_ARGS";
 /// The prefix that tells a line of the role from the lines of the test runner.
 const MARK: &str = "peer> ";
+/// What other programs write before the end of a line.
+const LINE_END: &str = if cfg!(windows) { "\r" } else { "" };
 
 /// A role: its name and the function that plays it with its arguments.
 pub type Role = (&'static str, fn(&[OsString]));
@@ -148,11 +150,12 @@ impl Peer {
         let (sender, lines) = channel();
         thread::spawn(move || {
             for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
-                let line = String::from_utf8_lossy(&line).into_owned();
+                let line = String::from_utf8_lossy(&line);
+                let line = line.strip_suffix(LINE_END).unwrap_or(&line);
                 let line = match line.split_once(MARK) {
                     Some((_, line)) => line.to_owned(),
                     None if has_role => continue,
-                    None => line,
+                    None => line.to_owned(),
                 };
                 if sender.send(line).is_err() {
                     break;
