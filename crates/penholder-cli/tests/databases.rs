@@ -2,7 +2,7 @@
 //! on another database with the same lock file is named with that.
 #![cfg(test)]
 
-use penholder_testkit::command_fixture::CommandFixture;
+use penholder_testkit::command_fixture::{CommandFixture, SHELL, line};
 use penholder_testkit::wait;
 use serde_json::Value;
 
@@ -41,8 +41,10 @@ fn run_creates_nothing_unless_requested() {
     let message = fixture.run(["run", "x.db", "--", "true"]).expect_failure(1);
     assert!(message.contains("--create"), "{message}");
     assert!(fixture.file_names().is_empty());
-    let output = fixture.run(["run", "x.db", "--create", "--", "sh", "-c", "echo ran"]);
-    assert_eq!(output.expect_quiet_success(), "ran\n");
+    let output = fixture.run([
+        "run", "x.db", "--create", "--", SHELL[0], SHELL[1], "echo ran",
+    ]);
+    assert_eq!(output.expect_quiet_success(), line("ran"));
     assert!(
         !fixture.join("x.db").exists(),
         "the command creates it, or does not"

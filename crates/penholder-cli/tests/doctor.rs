@@ -2,9 +2,9 @@
 //! that an examination changes nothing.
 #![cfg(test)]
 
-use std::ffi::OsStr;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{FileExt, PermissionsExt, chown, symlink};
+use std::fs;
+#[cfg(unix)]
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -14,7 +14,7 @@ use penholder_testkit::command_fixture::{
     CommandFixture, CommandOutput, PROMPT, field_names, parse_json, run_command,
 };
 use penholder_testkit::peer::Peer;
-use penholder_testkit::{requirement, wait};
+use penholder_testkit::{raw_file, requirement, wait};
 use serde_json::{Value, json};
 
 /// The command under test.
@@ -138,8 +138,9 @@ fn ask(shell: &mut Peer, sql: &str, answer: &str) {
     shell.expect(answer);
 }
 
+#[cfg(unix)]
 fn set_mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 /// Creates a database with plain SQLite, in its default journal mode.
@@ -171,6 +172,7 @@ fn a_sound_database_has_no_problems() {
     assert!(text.ends_with("nothing is wrong\n"), "{text}");
 }
 
+#[cfg(unix)]
 #[test]
 fn the_table_fits_its_width() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -191,8 +193,11 @@ fn the_table_fits_its_width() {
 }
 
 /// A command that the table breaks into lines is there in one, too.
+#[cfg(unix)]
 #[test]
 fn each_command_can_be_pasted() {
+    use std::ffi::OsStr;
+
     let fixture = CommandFixture::new(PENHOLDER);
     let directory = fixture.join("a directory whose name does not fit into a cell\n\u{1b}[7m");
     fs::create_dir(&directory).unwrap();
@@ -214,6 +219,7 @@ fn each_command_can_be_pasted() {
     assert!(examined().ends_with("nothing is wrong\n"), "{}", examined());
 }
 
+#[cfg(unix)]
 #[test]
 fn a_closed_output_causes_no_panic() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -302,6 +308,7 @@ fn a_network_file_system_is_found() {
     Report::of(&lenient).assert_found("file-system", "warning", ", allowed");
 }
 
+#[cfg(unix)]
 #[test]
 fn wrong_permissions_are_found() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -339,6 +346,7 @@ fn wrong_permissions_are_found() {
     set_mode(&fixture.directory(), 0o700);
 }
 
+#[cfg(unix)]
 #[test]
 fn owners_that_differ_are_found() {
     if !requirement::is_root() {
@@ -361,7 +369,9 @@ fn a_link_or_directory_in_place_of_a_sidecar_is_found() {
     fs::write(fixture.join("other"), "").unwrap();
     for name in ["x.db-wal", "x.db-shm", "db.lock", "db.lockq"] {
         let _ = fs::remove_file(fixture.join(name));
-        symlink("other", fixture.join(name)).unwrap();
+        if !raw_file::link(Path::new("other"), &fixture.join(name)) {
+            return;
+        }
         let report = examine(&fixture);
         let words = format!("{name} is a symbolic link");
         report.assert_found("permissions", "error", &words);
@@ -382,6 +392,7 @@ fn a_link_or_directory_in_place_of_a_sidecar_is_found() {
 /// Runs penholder as a user without rights, in a directory that all users may enter.
 ///
 /// Returns `None`, and reports a skipped test, if that is not possible here.
+#[cfg(unix)]
 fn run_without_rights(fixture: &CommandFixture, args: &[&str]) -> Option<CommandOutput> {
     if !requirement::is_root() || !requirement::has_program("setpriv") {
         return None;
@@ -395,6 +406,7 @@ fn run_without_rights(fixture: &CommandFixture, args: &[&str]) -> Option<Command
     Some(run_command(&mut command, b"", wait::LIMIT))
 }
 
+#[cfg(unix)]
 #[test]
 fn missing_rights_of_this_user_are_found() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -432,6 +444,7 @@ fn missing_rights_of_this_user_are_found() {
     report.assert_found("unlocked-writers", "info", &words);
 }
 
+#[cfg(unix)]
 #[test]
 fn a_full_disk_is_found() {
     if !requirement::is_root()
@@ -480,7 +493,9 @@ fn a_second_name_is_found() {
         report.assert_found("hard-links", "error", words);
     }
     fs::remove_file(fixture.join("second.db")).unwrap();
-    symlink("x.db", fixture.join("link.db")).unwrap();
+    if !raw_file::link(Path::new("x.db"), &fixture.join("link.db")) {
+        return;
+    }
     examine(&fixture).assert_ok("hard-links");
 }
 
@@ -586,6 +601,7 @@ fn a_wal_that_a_reader_keeps_is_found() {
     drop(reader);
 }
 
+#[cfg(unix)]
 #[test]
 fn a_stopped_holder_is_found() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -648,9 +664,7 @@ fn set_word(fixture: &CommandFixture, offset: u64, word: u64) {
     let file = fs::File::options()
         .write(true)
         .open(fixture.join("db.lockq"));
-    file.unwrap()
-        .write_all_at(&word.to_ne_bytes(), offset)
-        .unwrap();
+    raw_file::write_at(&file.unwrap(), &word.to_ne_bytes(), offset).unwrap();
 }
 
 #[test]
@@ -742,7 +756,7 @@ fn a_hold_from_the_future_is_found() {
     let lock = fs::File::options()
         .write(true)
         .open(fixture.join("db.lock"));
-    lock.unwrap().write_all_at(record.as_bytes(), 0).unwrap();
+    raw_file::write_at(&lock.unwrap(), record.as_bytes(), 0).unwrap();
     examine(&fixture).assert_found("clock", "warning", "took the lock in the future");
 }
 
@@ -816,6 +830,7 @@ fn a_child_is_under_the_lock_only_while_its_parent_holds_it() {
     parent.close();
 }
 
+#[cfg(unix)]
 #[test]
 fn processes_that_come_and_go_are_not_outsiders() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -910,6 +925,7 @@ fn affected_versions_of_sqlite_are_found() {
     examine_with(&fixture, &["--timeout", "1m"]).assert_found("sqlite-version", "ok", &words);
 }
 
+#[cfg(unix)]
 #[test]
 fn a_version_that_cannot_be_determined_is_reported_as_unknown() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -940,9 +956,7 @@ fn corruption_is_found_when_asked_for() {
     let sql = "SELECT rootpage - 1 FROM sqlite_schema WHERE name = 'by_key'";
     let page = u64::try_from(fixture.number(sql)).unwrap();
     let file = fs::File::options().write(true).open(fixture.join("x.db"));
-    file.unwrap()
-        .write_all_at(&[0xAA; 4096], page * 4096)
-        .unwrap();
+    raw_file::write_at(&file.unwrap(), &[0xAA; 4096], page * 4096).unwrap();
     let report = examine_with(&fixture, &["--integrity"]);
     assert_eq!(report.of_check("integrity")[0].0, "error");
     assert_eq!(report.code, 4);

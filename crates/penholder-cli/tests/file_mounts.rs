@@ -2,6 +2,7 @@
 //! it are not those next to it in its own directory, unless the user allows it; and that other
 //! mounts are not refused.
 #![cfg(test)]
+#![cfg(unix)] // mounts
 
 use std::fs;
 use std::os::unix::fs::symlink;

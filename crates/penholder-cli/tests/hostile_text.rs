@@ -4,12 +4,14 @@
 //! tried in `query_output`.
 #![cfg(test)]
 
+#[cfg(unix)]
 use std::ffi::OsString;
 use std::fs;
 use std::process::Command;
 
 use penholder_core::is_escaped;
 use penholder_testkit::command_fixture::{CommandFixture, CommandOutput, run_command};
+#[cfg(unix)]
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{plain_sqlite, wait};
 
@@ -192,6 +194,7 @@ fn every_command_that_fails_prints_harmless_text() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn a_holder_with_a_hostile_label_is_named_in_harmless_text() {
     for text in hostile_texts() {
@@ -218,6 +221,7 @@ fn a_holder_with_a_hostile_label_is_named_in_harmless_text() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn names_that_are_no_utf8_are_printed_harmlessly() {
     use std::os::unix::ffi::OsStringExt;

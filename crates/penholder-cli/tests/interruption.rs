@@ -1,6 +1,7 @@
 //! Proves that a signal ends every wait of every command at once, with the exit code of 128
 //! and its number and a message, and that what it ended has written nothing.
 #![cfg(test)]
+#![cfg(unix)] // signals
 
 use std::fs;
 use std::io::Write;

@@ -1,6 +1,7 @@
 //! Programs without a lease write next to eight processes that take leases one after the other:
 //! each makes progress all the time, and none fails.
 #![cfg(test)]
+#![cfg(unix)] // a shell, and its scripts
 
 use std::ffi::OsString;
 use std::fs;

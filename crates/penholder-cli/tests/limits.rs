@@ -1,6 +1,7 @@
 //! Proves that a limit of processes or of the size of files is an error with a next step:
 //! nothing panics, nothing is killed, and a lock is held as long as its command runs.
 #![cfg(test)]
+#![cfg(unix)] // limits of the shell
 
 use std::fs;
 

@@ -3,15 +3,12 @@
 #![cfg(test)]
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
 
 use penholder::rusqlite::Connection;
-use penholder_testkit::command_fixture::{
-    CommandFixture, is_stress_worker, run_command, stress_workers,
-};
+use penholder_testkit::command_fixture::{CommandFixture, is_stress_worker, stress_workers};
 use penholder_testkit::peer::Peer;
-use penholder_testkit::{plain_sqlite, requirement, wait};
+use penholder_testkit::{plain_sqlite, raw_file, wait};
 
 /// The command under test.
 const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
@@ -239,7 +236,7 @@ fn back_up_and_change(fixture: &CommandFixture) {
 fn a_restore_puts_the_content_back() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     back_up_and_change(&fixture);
-    let inode = |name: &str| fs::metadata(fixture.join(name)).unwrap().ino();
+    let inode = |name: &str| raw_file::number(&fixture.join(name));
     let before = inode("x.db");
     let text = fixture
         .run(["restore", "x.db", "copy.db"])
@@ -316,8 +313,12 @@ fn a_restore_needs_the_lock() {
     assert_eq!(fixture.count_entries(), 5);
 }
 
+#[cfg(unix)]
 #[test]
 fn a_backup_in_a_read_only_directory_is_restored() {
+    use penholder_testkit::command_fixture::run_command;
+    use penholder_testkit::requirement;
+
     if !requirement::has_mount_namespaces() {
         return;
     }

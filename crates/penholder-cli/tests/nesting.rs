@@ -3,24 +3,28 @@
 //! process joins a hold that is not above it.
 #![cfg(test)]
 
+#[cfg(unix)]
 use std::fs;
 
-use penholder_testkit::command_fixture::{CommandFixture, run_command};
+#[cfg(unix)]
+use penholder_testkit::command_fixture::run_command;
+use penholder_testkit::command_fixture::{CommandFixture, SHELL};
+#[cfg(unix)]
 use penholder_testkit::peer::Peer;
+#[cfg(unix)]
 use penholder_testkit::wait;
 
 /// The command under test.
 const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
 /// Returns the arguments of this number of nested `penholder run x.db -n --`.
-fn levels(number: usize) -> Vec<&'static str> {
-    let level = [PENHOLDER, "run", "x.db", "-n", "--"];
+fn levels(fixture: &CommandFixture, number: usize) -> Vec<&str> {
+    let level = [fixture.penholder(), "run", "x.db", "-n", "--"];
     let all = level.repeat(number);
     all[1..].to_vec()
 }
 
-const INSERT: [&str; 6] = [
-    PENHOLDER,
+const INSERT: [&str; 5] = [
     "exec",
     "x.db",
     "--timeout",
@@ -32,7 +36,10 @@ const INSERT: [&str; 6] = [
 fn exec_inside_joins_at_every_level() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     for number in 1..=4 {
-        let args = levels(number).into_iter().chain(INSERT);
+        let args = levels(&fixture, number)
+            .into_iter()
+            .chain([fixture.penholder()])
+            .chain(INSERT);
         let output = fixture.run(args);
         assert_eq!(
             output.stderr, "penholder: 1 row changed\n",
@@ -61,21 +68,24 @@ fn every_command_inside_joins() {
         &["query", "x.db", "SELECT 1", "--timeout", "0s"],
         &["backup", "x.db", "copy.db"],
         &["restore", "x.db", "copy.db", "--timeout", "0s"],
-        &["run", "x.db", "-n", "--", "true"],
+        &["run", "x.db", "-n", "--", SHELL[0], SHELL[1], "exit 0"],
     ] {
-        let args = levels(1).into_iter().chain([PENHOLDER]);
+        let args = levels(&fixture, 1).into_iter().chain([fixture.penholder()]);
         fixture
             .run(args.chain(inner.iter().copied()))
             .expect_quiet_success();
     }
     assert_eq!(fixture.number("SELECT count(*) FROM penholder_stress"), 100);
-    let args = levels(3).into_iter().chain([PENHOLDER, "stress", "x.db"]);
+    let args = levels(&fixture, 3)
+        .into_iter()
+        .chain([fixture.penholder(), "stress", "x.db"]);
     let more = ["--force", "--json", "--writes", "100"];
     let report = fixture.run(args.chain(more)).expect_json();
     assert_eq!(report["rows_found"], 800);
     assert_eq!(report["failed"], 0);
 }
 
+#[cfg(unix)]
 #[test]
 fn the_outermost_run_still_holds_after_the_inner_ones_exit() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -91,10 +101,10 @@ fn the_outermost_run_still_holds_after_the_inner_ones_exit() {
 fn a_different_lock_inside_is_acquired_as_usual() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let inner = ["exec", "x.db", "--lock-file", "other.lock", "SELECT 1"];
-    let args = levels(1).into_iter().chain([PENHOLDER]);
+    let args = levels(&fixture, 1).into_iter().chain([fixture.penholder()]);
     fixture.run(args.chain(inner)).expect_success();
     let mut other = fixture.hold_lock(&["--lock-file", "other.lock"]);
-    let args = levels(1).into_iter().chain([PENHOLDER]);
+    let args = levels(&fixture, 1).into_iter().chain([fixture.penholder()]);
     let message = fixture.run(args.chain(inner)).expect_failure(75);
     assert!(message.contains("other.lock"), "{message}");
     other.send("go");
@@ -102,13 +112,16 @@ fn a_different_lock_inside_is_acquired_as_usual() {
 }
 
 /// Adds one to a number in a file, and records an overlap with another process.
+#[cfg(unix)]
 const SECTION: &str = "mkdir busy || echo overlap >>overlaps\n\
                        read -r n <count; sleep 0.005; echo $((n + 1)) >count\n\
                        rmdir busy";
 /// Five sections, one after the other, each under `penholder run`.
+#[cfg(unix)]
 const FIVE: &str = "for i in 1 2 3 4 5; do \"$PENHOLDER\" run x.db -w 50 -- sh section.sh \
                     || echo \"failed $?\"; done";
 
+#[cfg(unix)]
 #[test]
 fn processes_inside_exclude_one_another_and_all_outside() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -129,6 +142,7 @@ fn processes_inside_exclude_one_another_and_all_outside() {
     assert_eq!(fixture.read("count"), "40\n");
 }
 
+#[cfg(unix)]
 #[test]
 fn a_process_inside_waits_for_another_inside_and_names_it() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -148,12 +162,13 @@ fn a_process_inside_waits_for_another_inside_and_names_it() {
     assert!(message.contains("(`penholder run x.db"), "{message}");
 }
 
+#[cfg(unix)]
 #[test]
 fn an_old_or_forged_hold_is_ignored() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let show = ["sh", "-c", "echo \"$PENHOLDER_HOLD\""];
     let old = fixture
-        .run(levels(1).into_iter().chain(show))
+        .run(levels(&fixture, 1).into_iter().chain(show))
         .expect_quiet_success();
     assert!(old.contains('='), "{old}");
     let _holder = fixture.hold_lock(&[]);
@@ -169,6 +184,7 @@ fn an_old_or_forged_hold_is_ignored() {
 
 /// A `penholder run` in the middle is killed while its command keeps a hold of its own
 /// below: the next process waits for that hold.
+#[cfg(unix)]
 #[test]
 fn a_hold_that_outlives_a_killed_run_is_waited_for() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -193,6 +209,7 @@ fn a_hold_that_outlives_a_killed_run_is_waited_for() {
 }
 
 /// Waits until the shell that started it is gone, then writes.
+#[cfg(unix)]
 const ORPHAN: &str = r#"
     starter=$1
     while kill -0 $starter 2>/dev/null; do sleep 0.02; done
@@ -201,6 +218,7 @@ const ORPHAN: &str = r#"
 "#;
 
 /// Runs a script under `penholder run`, which starts `orphan.sh` and waits for its result.
+#[cfg(unix)]
 fn run_with_orphan(start: &str) -> (CommandFixture, String) {
     let fixture = CommandFixture::with_table(PENHOLDER);
     fs::write(fixture.join("orphan.sh"), ORPHAN).unwrap();
@@ -213,6 +231,7 @@ fn run_with_orphan(start: &str) -> (CommandFixture, String) {
     (fixture, text)
 }
 
+#[cfg(unix)]
 #[test]
 fn descendants_whose_parents_have_ended_join() {
     for start in [
@@ -229,6 +248,7 @@ fn descendants_whose_parents_have_ended_join() {
 
 /// Orphans come to `penholder run`. They are reaped when they end, and their ends are not
 /// taken for that of the command.
+#[cfg(unix)]
 #[test]
 fn orphans_are_reaped_and_do_not_end_the_run() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -252,6 +272,7 @@ fn orphans_are_reaped_and_do_not_end_the_run() {
 }
 
 /// A process that is not below the run has its variable, and its own.
+#[cfg(unix)]
 #[test]
 fn a_copied_variable_lets_no_stranger_in() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -284,7 +305,10 @@ fn a_copied_variable_lets_no_stranger_in() {
 fn a_long_chain_of_holds_is_believed() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     for number in [64, 65, 66] {
-        let args = levels(number).into_iter().chain(INSERT);
+        let args = levels(&fixture, number)
+            .into_iter()
+            .chain([fixture.penholder()])
+            .chain(INSERT);
         let output = fixture.run(args);
         assert_eq!(output.stderr, "penholder: 1 row changed\n", "{number}");
     }

@@ -1,6 +1,7 @@
 //! Proves that a file system that other machines may write is refused, unless the user
 //! allows it. A FUSE mount (`bindfs`) stands for all such file systems.
 #![cfg(test)]
+#![cfg(unix)] // file systems in user space
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -1,6 +1,7 @@
 //! A program in another language reads the live queue file: `read_queue_file.py`, which is written
 //! from `docs/design.md` alone. It sees what `penholder status --json` says.
 #![cfg(test)]
+#![cfg(unix)] // the reader in Python locks as on Unix
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -1,6 +1,7 @@
 //! Proves that the example program `records` of the library works from a shell, also if
 //! several processes use it at once.
 #![cfg(test)]
+#![cfg(unix)] // a program is built with the target of the compiler
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -3,20 +3,28 @@
 #![cfg(test)]
 
 use std::fs;
+#[cfg(unix)]
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Command;
+#[cfg(unix)]
+use std::process::Stdio;
 use std::time::Duration;
 
-use penholder_testkit::command_fixture::{CommandFixture, PROMPT, run_command, wait_for_exit};
+use penholder_testkit::command_fixture::{CommandFixture, PROMPT, SHELL, line};
+#[cfg(unix)]
+use penholder_testkit::command_fixture::{run_command, wait_for_exit};
 use penholder_testkit::peer::Peer;
-use penholder_testkit::{peer, requirement, wait};
+use penholder_testkit::wait;
+#[cfg(unix)]
+use penholder_testkit::{peer, requirement};
 
 /// The command under test.
 const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
-/// `penholder run x.db -- sh -c SCRIPT`.
+/// `penholder run x.db -- sh -c SCRIPT`, or with the shell of Windows.
 fn shell(fixture: &CommandFixture, script: &str) -> Command {
-    fixture.command(["run", "x.db", "--", "sh", "-c", script])
+    let args = ["run", "x.db", "--"].into_iter().chain(SHELL);
+    fixture.command(args.chain([script]))
 }
 
 #[test]
@@ -34,6 +42,7 @@ fn the_lock_is_held_while_the_command_runs() {
     assert_eq!(fixture.file_names(), files, "nothing else is created");
 }
 
+#[cfg(unix)]
 #[test]
 fn the_exit_code_is_that_of_the_command() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -70,6 +79,7 @@ fn a_command_that_cannot_start_gets_the_exit_code_of_a_shell() {
     assert!(fixture.is_lock_free());
 }
 
+#[cfg(unix)]
 #[test]
 fn input_and_output_are_those_of_the_command() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -91,6 +101,7 @@ fn input_and_output_are_those_of_the_command() {
     );
 }
 
+#[cfg(unix)]
 #[test]
 fn the_command_starts_as_it_would_without_penholder() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -150,16 +161,19 @@ fn a_free_lock_is_acquired_without_waiting() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     for options in [&["-n"][..], &["-w", "0"], &["-w", "1e15"]] {
         let args = ["run", "x.db"].iter().chain(options);
-        let output = fixture.run(args.chain(&["--", "echo", "mine"]));
-        assert_eq!(output.expect_quiet_success(), "mine\n", "{options:?}");
+        let args = args.chain(&["--"]).chain(&SHELL);
+        let output = fixture.run(args.chain(&["echo mine"]));
+        assert_eq!(output.expect_quiet_success(), line("mine"), "{options:?}");
     }
 }
 
 /// Prints `ready`, then each signal of the list that it receives; exits with 5 at TERM.
+#[cfg(unix)]
 const TRAPS: &str = "for s in HUP INT QUIT USR1 USR2 ALRM; do trap \"echo $s\" $s; done\n\
                      trap 'echo TERM; exit 5' TERM\n\
                      echo ready; while kill -0 $PPID; do sleep 0.02; done 2>/dev/null";
 
+#[cfg(unix)]
 #[test]
 fn signals_are_forwarded() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -173,6 +187,7 @@ fn signals_are_forwarded() {
     assert!(fixture.is_lock_free());
 }
 
+#[cfg(unix)]
 #[test]
 fn a_signal_that_the_command_does_not_trap_ends_both() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -185,10 +200,12 @@ fn a_signal_that_the_command_does_not_trap_ends_both() {
 }
 
 /// Counts how often it is interrupted; exits with 4.
+#[cfg(unix)]
 const COUNT_KEYS: &str = "n=0; trap 'n=$((n+1))' INT; echo ready\n\
                           while [ ! -e enough ] && kill -0 $PPID; do sleep 0.02; done\n\
                           echo got $n; exit 4";
 
+#[cfg(unix)]
 #[test]
 fn ctrl_c_on_the_terminal_reaches_the_command_once() {
     if !requirement::has_program("script") || !requirement::has_program("setsid") {
@@ -201,6 +218,7 @@ fn ctrl_c_on_the_terminal_reaches_the_command_once() {
 }
 
 /// Returns how often one Ctrl-C interrupts a command under `penholder run`.
+#[cfg(unix)]
 fn count_interrupts(cmd: &str) -> u32 {
     let fixture = CommandFixture::with_table(PENHOLDER);
     fs::write(fixture.join("count.sh"), COUNT_KEYS).unwrap();
@@ -233,6 +251,7 @@ fn count_interrupts(cmd: &str) -> u32 {
     count.trim().parse().unwrap()
 }
 
+#[cfg(unix)]
 #[test]
 fn a_signal_while_waiting_ends_the_wait() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -246,6 +265,7 @@ fn a_signal_while_waiting_ends_the_wait() {
     assert_eq!(waiting.read_line_within(Duration::ZERO), None);
 }
 
+#[cfg(unix)]
 #[test]
 fn killing_run_frees_the_lock_even_if_the_command_lives() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -270,6 +290,7 @@ fn killing_run_frees_the_lock_even_if_the_command_lives() {
     wait::until("it exits with its input", || !fs::exists(&proc).unwrap());
 }
 
+#[cfg(unix)]
 #[test]
 fn a_background_process_of_the_command_does_not_keep_the_lock() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -285,6 +306,7 @@ fn a_background_process_of_the_command_does_not_keep_the_lock() {
 }
 
 /// `nohup` and `&` in a shell ignore signals; the command then ignores them too.
+#[cfg(unix)]
 #[test]
 fn ignored_signals_stay_ignored() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -301,6 +323,7 @@ fn ignored_signals_stay_ignored() {
 }
 
 /// The release cannot clear the record in the lock file here, because no file may grow.
+#[cfg(unix)]
 #[test]
 fn a_failed_release_does_not_hide_the_exit_code_of_the_command() {
     let fixture = CommandFixture::with_table(PENHOLDER);

@@ -4,8 +4,10 @@
 #![cfg(test)]
 
 use std::fs;
+use std::thread;
+use std::time::Duration;
 
-use penholder_testkit::command_fixture::{CommandFixture, CommandOutput, run_command};
+use penholder_testkit::command_fixture::{CommandFixture, CommandOutput, HOLD, SHELL, run_command};
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{requirement, wait};
 
@@ -210,6 +212,7 @@ fn a_pragma_runs_where_it_has_its_effect() {
 }
 
 /// What a hint advises does what was asked for.
+#[cfg(unix)]
 #[test]
 fn the_advice_about_a_pragma_works_when_it_is_pasted() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -239,6 +242,7 @@ fn the_advice_about_a_pragma_works_when_it_is_pasted() {
 }
 
 /// The advice names the database so that a shell finds it, and its lock.
+#[cfg(unix)]
 #[test]
 fn advice_works_whatever_the_database_and_its_lock_are_called() {
     for db in [
@@ -608,6 +612,7 @@ fn a_script_that_fails_removes_nothing_that_was_there() {
 }
 
 /// The lock is as private as the database, although it is created first.
+#[cfg(unix)]
 #[test]
 fn a_new_lock_file_has_the_permissions_of_the_database() {
     for umask in ["002", "022", "077"] {
@@ -640,6 +645,7 @@ fn many_scripts_that_create_one_database_all_succeed() {
 }
 
 /// While a database is being created, others see its statement, and a signal leaves nothing.
+#[cfg(unix)]
 #[test]
 fn a_database_that_is_being_created_is_removed_by_a_signal() {
     let fixture = CommandFixture::new(PENHOLDER);
@@ -697,7 +703,7 @@ fn an_attached_database_is_written_under_its_own_lock() {
         );
         let wrapped = format!("ATTACH '{other}' AS o; BEGIN; {WRITE_BOTH}; COMMIT; DETACH \"O\"");
         fixture.run(["exec", "m/x.db", &wrapped]).expect_success();
-        let holder = fixture.command(["run", other, "--", "sh", "-c", "echo held; read line"]);
+        let holder = fixture.command(["run", other, "--", SHELL[0], SHELL[1], HOLD]);
         let holder = Peer::spawn(holder);
         holder.expect("held");
         let message = fixture.run(["exec", "m/x.db", &script]).expect_failure(75);
@@ -715,7 +721,15 @@ fn an_attached_database_is_written_under_its_own_lock() {
         drop(holder);
         // Under the hold of an ancestor.
         let nested = fixture.run([
-            "run", other, "--wait", "50", "--", PENHOLDER, "exec", "m/x.db", &script,
+            "run",
+            other,
+            "--wait",
+            "50",
+            "--",
+            fixture.penholder(),
+            "exec",
+            "m/x.db",
+            &script,
         ]);
         nested.expect_success();
         assert_eq!(
@@ -750,13 +764,19 @@ fn scripts_that_attach_each_other_do_not_wait_for_each_other() {
 #[test]
 fn the_waits_for_attached_databases_end_at_one_deadline() {
     let fixture = with_others();
-    let hold = |db, script| {
-        let holder = Peer::spawn(fixture.command(["run", db, "--", "sh", "-c", script]));
+    let hold = |db| {
+        let args = ["run", db, "--", SHELL[0], SHELL[1], HOLD];
+        let holder = Peer::spawn(fixture.command(args));
         holder.expect("held");
         holder
     };
-    let _always = hold("z/o.db", "echo held; read line");
-    let _for_a_while = hold("a/o.db", "echo held; sleep 3");
+    let _always = hold("z/o.db");
+    let mut for_a_while = hold("a/o.db");
+    thread::spawn(move || {
+        thread::sleep(Duration::from_secs(3));
+        for_a_while.send("end");
+        for_a_while.wait();
+    });
     let script = "ATTACH 'a/o.db' AS a; ATTACH 'z/o.db' AS z; SELECT 1";
     let args = ["exec", "m/x.db", "--timeout", "4s", script];
     let (output, took) = wait::timed(|| fixture.run(args));
@@ -1098,6 +1118,7 @@ fn what_the_shell_recovers_is_restored() {
     assert!(error.contains("statement 9, line 10: "), "{error}");
 }
 
+#[cfg(unix)]
 #[test]
 fn the_advice_about_a_missing_database_creates_it() {
     let fixture = CommandFixture::new(PENHOLDER);

@@ -2,9 +2,7 @@
 //! commands do, and says how to wait longer.
 #![cfg(test)]
 
-use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 
 use penholder_testkit::command_fixture::{CommandFixture, run_command};
 use penholder_testkit::peer::Peer;
@@ -103,8 +101,12 @@ fn every_timeout_says_how_to_wait_longer() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn the_option_counts_more_than_the_environment_and_a_wrong_value_is_named() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
     let fixture = CommandFixture::with_table(PENHOLDER);
     let with_variable = |value: &[u8], args: &[&str]| {
         let mut command = fixture.command(args);
@@ -143,6 +145,7 @@ fn an_empty_variable_is_as_none() {
     run_command(&mut command, b"", wait::LIMIT).expect_quiet_success();
 }
 
+#[cfg(unix)]
 #[test]
 fn run_takes_a_command_as_flock_does() {
     let fixture = CommandFixture::with_table(PENHOLDER);

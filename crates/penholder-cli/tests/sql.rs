@@ -568,6 +568,7 @@ fn read_first_bytes(fixture: &CommandFixture, args: &[&str]) -> String {
     stderr
 }
 
+#[cfg(unix)]
 #[test]
 fn a_closed_pipe_in_a_shell_is_not_an_error() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -583,6 +584,7 @@ fn a_closed_pipe_in_a_shell_is_not_an_error() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn a_full_disk_behind_standard_output_is_an_error() {
     let fixture = CommandFixture::with_table(PENHOLDER);

@@ -46,6 +46,7 @@ fn a_free_lock_is_reported_and_is_not_an_error() {
 }
 
 /// The signal that ends a process at the limit is not ignored here.
+#[cfg(unix)]
 #[test]
 fn under_a_file_size_limit_every_command_works_and_says_why_there_is_no_queue() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -154,6 +155,7 @@ fn held_time_grows() {
     assert!(held() >= first + 0.05);
 }
 
+#[cfg(unix)]
 #[test]
 fn a_stopped_holder_is_shown_as_stopped() {
     let fixture = CommandFixture::with_table(PENHOLDER);

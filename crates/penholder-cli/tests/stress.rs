@@ -2,8 +2,8 @@
 //! reports them in a stable format, and fails if any are missing.
 #![cfg(test)]
 
+use std::ffi::OsString;
 use std::fs;
-use std::os::unix::ffi::OsStringExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -161,8 +161,11 @@ fn no_progress_bar_is_shown_on_a_pipe() {
 #[test]
 fn unusual_names_of_databases_are_accepted() {
     let fixture = CommandFixture::new(PENHOLDER);
-    let not_utf_8 = std::ffi::OsString::from_vec(b"caf\xe9 x.db".to_vec());
-    for name in [not_utf_8, "-x.db".into(), "x y.db".into()] {
+    #[cfg(unix)]
+    let odd: OsString = std::os::unix::ffi::OsStringExt::from_vec(b"caf\xe9 x.db".to_vec());
+    #[cfg(windows)]
+    let odd = OsString::from("caf\u{e9} x.db");
+    for name in [odd, "-x.db".into(), "x y.db".into()] {
         let args = ["stress", "--processes", "2", "--writes", "3", "--"];
         let mut command = fixture.command(args);
         let output = run_command(command.arg(&name), b"", wait::LIMIT);
@@ -212,6 +215,7 @@ fn writes_that_time_out_are_failures() {
 }
 
 /// As in `penholder stress x.db | true`: the report is lost, but the exit code is right.
+#[cfg(unix)]
 #[test]
 fn a_closed_pipe_does_not_hide_a_failure() {
     let fixture = CommandFixture::new(PENHOLDER);
@@ -230,6 +234,7 @@ fn a_closed_pipe_does_not_hide_a_failure() {
 }
 
 /// Returns the exit code of a shell command whose output has no reader.
+#[cfg(unix)]
 fn code_without_reader(fixture: &CommandFixture, command: &str) -> i32 {
     // The pipe has no reader left when the command starts.
     let script = format!("mkfifo p; exec 3<>p 4>p; rm p; exec 3>&-; {command} >&4 2>/dev/null");
@@ -307,6 +312,7 @@ fn long_stress(fixture: &CommandFixture, args: &[&str]) -> Peer {
     Peer::spawn(command)
 }
 
+#[cfg(unix)]
 fn rows_of(fixture: &CommandFixture, process: i64) -> i64 {
     if rows(fixture) == 0 {
         return 0;
@@ -316,6 +322,7 @@ fn rows_of(fixture: &CommandFixture, process: i64) -> i64 {
     ))
 }
 
+#[cfg(unix)]
 #[test]
 fn the_rows_of_a_killed_worker_are_reported_missing() {
     let fixture = CommandFixture::new(PENHOLDER);
@@ -337,6 +344,7 @@ fn the_rows_of_a_killed_worker_are_reported_missing() {
     assert_eq!(report["integrity"], "ok");
 }
 
+#[cfg(unix)]
 #[test]
 fn no_worker_outlives_a_killed_stress() {
     for (signal, code) in [
@@ -366,6 +374,7 @@ fn no_worker_outlives_a_killed_stress() {
 }
 
 /// Workers that send no answer do not delay the report for ever.
+#[cfg(unix)]
 #[test]
 fn stress_gives_up_on_stopped_workers() {
     let fixture = CommandFixture::new(PENHOLDER);
@@ -488,6 +497,7 @@ fn plain_sqlite_fails_if_the_database_is_locked_and_goes_on() {
     assert_no_plain_database(&fixture);
 }
 
+#[cfg(unix)]
 #[test]
 fn the_exit_code_does_not_depend_on_plain_sqlite() {
     let fixture = CommandFixture::new(PENHOLDER);
@@ -502,6 +512,7 @@ fn the_exit_code_does_not_depend_on_plain_sqlite() {
 }
 
 /// Workers of a `stress` that write with plain SQLite.
+#[cfg(unix)]
 fn plain_workers(stress: &Peer) -> Vec<u32> {
     let is_plain = |pid: u32| {
         let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -511,6 +522,7 @@ fn plain_workers(stress: &Peer) -> Vec<u32> {
     pids.filter(|&pid| is_plain(pid)).collect()
 }
 
+#[cfg(unix)]
 #[test]
 fn a_stress_that_is_ended_removes_the_database_of_plain_sqlite() {
     for (signal, code) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {

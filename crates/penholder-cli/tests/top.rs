@@ -17,6 +17,7 @@ const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
 
 const INSERT: &str = "INSERT INTO entry VALUES (1, 1)";
 
+#[cfg(unix)]
 fn top(fixture: &CommandFixture) -> Command {
     fixture.command(["top", "x.db", "--interval", "50ms"])
 }
@@ -24,6 +25,7 @@ fn top(fixture: &CommandFixture) -> Command {
 /// Starts `top` on a terminal, and waits until it has drawn.
 ///
 /// Returns `None`, and reports a skipped test, if there can be no terminal.
+#[cfg(unix)]
 fn start_top(fixture: &CommandFixture) -> Option<Terminal> {
     let top = Terminal::start(&top(fixture))?;
     top.wait_until("the list of keys", |screen| screen.contains("q quit"));
@@ -43,12 +45,14 @@ fn start_waiter(fixture: &CommandFixture, label: &str) -> Peer {
 }
 
 /// Returns the row of the screen that starts with this text.
+#[cfg(unix)]
 fn row<'a>(screen: &'a str, start: &str) -> Option<&'a str> {
     screen
         .lines()
         .find(|line| line.trim_start().starts_with(start))
 }
 
+#[cfg(unix)]
 #[test]
 fn the_holder_and_the_queue_are_shown_live() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -88,6 +92,7 @@ fn the_holder_and_the_queue_are_shown_live() {
     top.assert_restored();
 }
 
+#[cfg(unix)]
 #[test]
 fn events_are_shown() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -116,6 +121,7 @@ fn events_are_shown() {
     );
 }
 
+#[cfg(unix)]
 #[test]
 fn the_rate_is_drawn_as_bars() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -130,6 +136,7 @@ fn the_rate_is_drawn_as_bars() {
     stress.kill();
 }
 
+#[cfg(unix)]
 #[test]
 fn keys_select_show_details_and_pause() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -187,6 +194,7 @@ fn keys_select_show_details_and_pause() {
     });
 }
 
+#[cfg(unix)]
 #[test]
 fn every_size_of_the_terminal_works() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -215,6 +223,7 @@ fn every_size_of_the_terminal_works() {
     top.assert_restored();
 }
 
+#[cfg(unix)]
 #[test]
 fn every_exit_restores_the_terminal() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -234,6 +243,7 @@ fn every_exit_restores_the_terminal() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn keys_are_read_although_standard_input_is_redirected() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -248,6 +258,7 @@ fn keys_are_read_although_standard_input_is_redirected() {
     top.assert_restored();
 }
 
+#[cfg(unix)]
 #[test]
 fn top_ends_when_its_terminal_closes() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -260,6 +271,7 @@ fn top_ends_when_its_terminal_closes() {
     assert!(matches!(status.code(), Some(1 | 129)), "{status:?}");
 }
 
+#[cfg(unix)]
 #[test]
 fn a_signal_ends_top_although_the_terminal_blocks() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -278,6 +290,7 @@ fn a_signal_ends_top_although_the_terminal_blocks() {
     assert!(!top.is_raw());
 }
 
+#[cfg(unix)]
 #[test]
 fn a_panic_restores_the_terminal_and_its_message_stays() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -298,6 +311,7 @@ fn a_panic_restores_the_terminal_and_its_message_stays() {
     });
 }
 
+#[cfg(unix)]
 #[test]
 fn no_color_is_respected() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -318,6 +332,7 @@ fn no_color_is_respected() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn an_unreadable_lock_file_is_reported_until_it_is_readable() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -370,6 +385,7 @@ fn plain_text_is_printed_once_on_a_terminal_if_requested() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn plain_text_is_repeated_on_a_pipe_until_the_reader_ends() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -419,6 +435,7 @@ fn top_creates_and_changes_nothing() {
 
 /// Reading the lock table of the kernel stalls all processes that use locks. Here a pipe
 /// without a writer replaces it, and a process that opens it waits for ever.
+#[cfg(unix)]
 #[test]
 fn the_lock_table_of_the_kernel_is_not_read() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -445,6 +462,7 @@ fn the_lock_table_of_the_kernel_is_not_read() {
 
 /// `strace` shows that `top` neither takes nor probes a lock, and does not open the
 /// database.
+#[cfg(unix)]
 #[test]
 fn nothing_is_locked_and_the_database_is_not_opened() {
     if !requirement::has_program("strace") {
@@ -472,6 +490,7 @@ fn nothing_is_locked_and_the_database_is_not_opened() {
 }
 
 /// Waits until the screen shows the question for this signal and process.
+#[cfg(unix)]
 fn wait_for_question(top: &Terminal, signal: &str, pid: u32) {
     let ask = format!("Send {signal} to pid {pid}?");
     top.wait_until("the question", |screen| {
@@ -481,6 +500,7 @@ fn wait_for_question(top: &Terminal, signal: &str, pid: u32) {
 
 /// Waits until the screen shows that nothing was sent, and no question: the same words may still be
 /// there from an answer before.
+#[cfg(unix)]
 fn wait_for_refusal(top: &Terminal) {
     top.wait_until("the answer", |screen| {
         screen.contains("nothing was sent")
@@ -489,6 +509,7 @@ fn wait_for_refusal(top: &Terminal) {
     });
 }
 
+#[cfg(unix)]
 #[test]
 fn term_after_yes_ends_the_holder_and_the_first_waiter_gets_the_lock() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -522,6 +543,7 @@ fn term_after_yes_ends_the_holder_and_the_first_waiter_gets_the_lock() {
     top.assert_restored();
 }
 
+#[cfg(unix)]
 #[test]
 fn cont_wakes_a_stopped_holder_and_kill_ends_the_selected_waiter() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -555,6 +577,7 @@ fn cont_wakes_a_stopped_holder_and_kill_ends_the_selected_waiter() {
     assert!(holder.wait().success());
 }
 
+#[cfg(unix)]
 #[test]
 fn a_process_that_ended_before_the_answer_gets_no_signal() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -579,6 +602,7 @@ fn a_process_that_ended_before_the_answer_gets_no_signal() {
     top.wait_until("why not", |screen| screen.contains(&why));
 }
 
+#[cfg(unix)]
 #[test]
 fn an_outsider_in_the_way_can_be_ended() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -603,10 +627,12 @@ fn an_outsider_in_the_way_can_be_ended() {
 }
 
 /// Starts a writer that gets the write lock, and then waits for a program that writes without it.
+#[cfg(unix)]
 fn start_waiter_behind_outsider(fixture: &CommandFixture) -> Peer {
     Peer::spawn(fixture.command(["exec", "x.db", INSERT, "--timeout", "60s"]))
 }
 
+#[cfg(unix)]
 #[test]
 fn a_holder_of_another_pid_namespace_gets_no_signal() {
     if !requirement::is_root() || !requirement::has_program("unshare") {
@@ -635,6 +661,7 @@ fn a_holder_of_another_pid_namespace_gets_no_signal() {
     assert!(!fixture.is_lock_free());
 }
 
+#[cfg(unix)]
 #[test]
 fn a_process_of_another_user_gets_no_signal() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -656,6 +683,7 @@ fn a_process_of_another_user_gets_no_signal() {
     assert!(!fixture.is_lock_free());
 }
 
+#[cfg(unix)]
 #[test]
 fn the_first_process_of_a_container_gets_no_signal() {
     if !requirement::is_root() || !requirement::has_program("unshare") {
@@ -681,6 +709,7 @@ fn the_first_process_of_a_container_gets_no_signal() {
     assert!(top.wait().success());
 }
 
+#[cfg(unix)]
 #[test]
 fn help_is_shown_until_a_key() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -704,6 +733,7 @@ fn help_is_shown_until_a_key() {
     top.wait_until("no help", |screen| screen.contains("free, 0 waiting"));
 }
 
+#[cfg(unix)]
 #[test]
 fn holder_and_queue_stay_in_small_windows() {
     let fixture = CommandFixture::with_table(PENHOLDER);

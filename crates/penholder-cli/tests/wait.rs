@@ -21,6 +21,7 @@ fn token(fixture: &CommandFixture) -> String {
 }
 
 /// Starts a wait, which is told to be ready by a command that it runs first.
+#[cfg(unix)]
 fn start(fixture: &CommandFixture, line: &str) -> Peer {
     // Not the token of this moment: the first run is at once.
     let since = ["--since", "0123456789abcdef:1"];
@@ -76,7 +77,9 @@ fn a_commit_under_the_hold_of_run_ends_the_wait() {
     let fixture = CommandFixture::with_table(PENHOLDER);
     let before = token(&fixture);
     let insert = ["exec", "-q", "x.db", INSERT];
-    let args = ["run", "x.db", "--", PENHOLDER].into_iter().chain(insert);
+    let args = ["run", "x.db", "--", fixture.penholder()]
+        .into_iter()
+        .chain(insert);
     fixture.run(args).expect_quiet_success();
     let waited = fixture.run(["wait", "x.db", "--since", &before, "--timeout", "60s"]);
     let after = waited.expect_quiet_success().trim_end().to_owned();
@@ -128,6 +131,7 @@ fn a_missing_database_is_not_created() {
     assert_eq!(fixture.file_names(), Vec::<String>::new());
 }
 
+#[cfg(unix)]
 #[test]
 fn a_command_runs_after_each_commit() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -161,6 +165,7 @@ fn a_command_runs_after_each_commit() {
 }
 
 /// It would be missed if the wait began with the commits from then on.
+#[cfg(unix)]
 #[test]
 fn a_commit_while_the_command_runs_makes_it_run_again() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -173,6 +178,7 @@ fn a_commit_while_the_command_runs_makes_it_run_again() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn a_database_without_a_wal_is_watched_too() {
     let fixture = CommandFixture::new(PENHOLDER);
@@ -197,6 +203,7 @@ fn a_database_without_a_wal_is_watched_too() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn a_command_that_fails_ends_the_wait_with_its_code() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -211,6 +218,7 @@ fn a_command_that_fails_ends_the_wait_with_its_code() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn a_signal_ends_the_wait_at_once() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -234,11 +242,13 @@ fn a_signal_ends_the_wait_at_once() {
 }
 
 /// Returns whether the main thread of a process sleeps on a futex.
+#[cfg(unix)]
 fn is_waiting(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/syscall")).is_ok_and(|text| text.starts_with("202 "))
         || fs::read_to_string(format!("/proc/{pid}/wchan")).is_ok_and(|text| text.contains("futex"))
 }
 
+#[cfg(unix)]
 #[test]
 fn a_signal_lets_the_command_finish() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -254,6 +264,7 @@ fn a_signal_lets_the_command_finish() {
     assert!(fixture.join("finished").exists());
 }
 
+#[cfg(unix)]
 #[test]
 fn killed_waiters_and_writers_harm_nobody() {
     let fixture = CommandFixture::with_table(PENHOLDER);

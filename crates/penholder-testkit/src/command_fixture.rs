@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -16,6 +16,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::peer::{self, Peer};
+#[cfg(windows)]
+use crate::sys;
 use crate::{database_fixture, plain_sqlite, requirement, wait};
 
 /// A command that waits for nothing answers within this time, even on a loaded machine.
@@ -31,11 +33,23 @@ pub const SHELL: [&str; 2] = if cfg!(windows) {
     ["sh", "-c"]
 };
 
+/// A script that prints `held`, and ends when it is sent a line.
+pub const HOLD: &str = if cfg!(windows) {
+    "echo held& set /p line="
+} else {
+    "echo held; read line"
+};
+
+/// Returns a line as a program of the system writes it.
+pub fn line(text: &str) -> String {
+    text.to_owned() + if cfg!(windows) { "\r\n" } else { "\n" }
+}
+
 /// A new directory, removed when dropped, and the command under test.
 #[derive(Debug)]
 pub struct CommandFixture {
     directory: TempDir,
-    penholder: &'static str,
+    penholder: String,
 }
 
 impl CommandFixture {
@@ -44,7 +58,15 @@ impl CommandFixture {
     pub fn new(penholder: &'static str) -> Self {
         Self {
             directory: tempfile::tempdir().unwrap(),
-            penholder,
+            penholder: match cfg!(windows) {
+                // Built on Unix, it has no letter of a drive.
+                true => absolute(Path::new(penholder))
+                    .unwrap()
+                    .into_os_string()
+                    .into_string()
+                    .unwrap(),
+                false => penholder.to_owned(),
+            },
         }
     }
 
@@ -55,9 +77,14 @@ impl CommandFixture {
         fixture
     }
 
-    /// Returns the path of the directory, with symbolic links resolved.
+    /// Returns the path of the directory, with symbolic links resolved, as the command spells it.
     pub fn directory(&self) -> PathBuf {
-        self.directory.path().canonicalize().unwrap()
+        simplified(self.directory.path().canonicalize().unwrap())
+    }
+
+    /// Returns the path of the command under test, which is the same in every directory.
+    pub fn penholder(&self) -> &str {
+        &self.penholder
     }
 
     /// Returns the path of a file in the directory.
@@ -82,7 +109,7 @@ impl CommandFixture {
         command
             .current_dir(self.directory())
             .env("COLUMNS", "80")
-            .env("PENHOLDER", self.penholder);
+            .env("PENHOLDER", &self.penholder);
         for name in ["PENHOLDER_HOLD", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
             command.env_remove(name);
         }
@@ -91,7 +118,7 @@ impl CommandFixture {
 
     /// Returns the command line of `penholder` with these arguments.
     pub fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
-        let mut command = self.program(self.penholder);
+        let mut command = self.program(&self.penholder);
         command.args(args);
         command
     }
@@ -121,7 +148,7 @@ impl CommandFixture {
         let program = self.join("penholder");
         if !program.exists() {
             let mut copy = Command::new("cp");
-            let copied = copy.arg(self.penholder).arg(&program).status();
+            let copied = copy.arg(&self.penholder).arg(&program).status();
             assert!(copied.unwrap().success());
         }
         let chown = std::os::unix::fs::chown::<PathBuf>;
@@ -207,15 +234,12 @@ impl CommandFixture {
     ///
     /// Its last line is `released`.
     pub fn hold_lock(&self, options: &[&str]) -> Peer {
-        let script = match cfg!(windows) {
-            true => "echo held& set /p line=& echo released",
-            false => "echo held; read line; echo released",
-        };
+        let script = HOLD.to_owned() + if cfg!(windows) { "&" } else { ";" } + " echo released";
         let mut args = vec!["run", "x.db"];
         args.extend_from_slice(options);
         args.push("--");
         args.extend(SHELL);
-        args.push(script);
+        args.push(&script);
         let peer = Peer::spawn(self.command(args));
         peer.expect("held");
         peer
@@ -238,6 +262,14 @@ impl CommandFixture {
             while outsider.read_line() != "writes" {}
             outsider
         })
+    }
+}
+
+/// Returns a path without the prefix that Windows resolves paths to.
+fn simplified(path: PathBuf) -> PathBuf {
+    match path.to_str().and_then(|path| path.strip_prefix(r"\\?\")) {
+        Some(path) if cfg!(windows) => PathBuf::from(path),
+        _ => path,
     }
 }
 
@@ -381,7 +413,21 @@ pub fn wait_for_exit(child: &mut Child, limit: Duration) -> ExitStatus {
     }
 }
 
+/// Returns the pids of the worker processes of a `penholder stress`, without their numbers.
+#[cfg(windows)]
+pub fn stress_workers(stress: &Peer) -> Vec<(u32, i64)> {
+    let children = sys::children(stress.pid()).into_iter();
+    children.map(|pid| (pid, 0)).collect()
+}
+
+/// Returns whether a process lives, which is a worker of a `penholder stress`.
+#[cfg(windows)]
+pub fn is_stress_worker(pid: u32) -> bool {
+    peer::is_alive(pid)
+}
+
 /// Returns the pids and numbers of the worker processes of a `penholder stress`.
+#[cfg(unix)]
 pub fn stress_workers(stress: &Peer) -> Vec<(u32, i64)> {
     let children = format!("/proc/{0}/task/{0}/children", stress.pid());
     let children = fs::read_to_string(children).unwrap_or_default();
@@ -397,6 +443,7 @@ pub fn stress_workers(stress: &Peer) -> Vec<(u32, i64)> {
 }
 
 /// Returns whether a process is a living worker of a `penholder stress`.
+#[cfg(unix)]
 pub fn is_stress_worker(pid: u32) -> bool {
     let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&words).contains("stress-worker")

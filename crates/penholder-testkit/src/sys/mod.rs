@@ -11,6 +11,8 @@ pub(crate) use unix::{
 
 #[cfg(windows)]
 mod windows;
+#[cfg(all(windows, feature = "command"))]
+pub(crate) use windows::children;
 #[cfg(windows)]
 pub(crate) use windows::{
     NamedPipe, PipeEnd, file_number, has_stopped, is_alive, is_locked, is_stopped, parent, read_at,

@@ -169,8 +169,31 @@ fn snapshot(of: CREATE_TOOLHELP_SNAPSHOT_FLAGS) -> OwnedHandle {
     unsafe { OwnedHandle::from_raw_handle(snapshot) }
 }
 
+/// Returns the processes that a process has started.
+#[cfg(feature = "command")]
+pub(crate) fn children(of: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    visit_processes(|pid, parent| {
+        if parent == of {
+            found.push(pid);
+        }
+    });
+    found
+}
+
 /// Returns the parent of a process.
-pub(crate) fn parent(pid: u32) -> u32 {
+pub(crate) fn parent(of: u32) -> u32 {
+    let mut found = None;
+    visit_processes(|pid, parent| {
+        if pid == of {
+            found = Some(parent);
+        }
+    });
+    found.unwrap_or_else(|| panic!("process {of} lives"))
+}
+
+/// Calls a function with the pid and the parent of each process.
+fn visit_processes(mut visit: impl FnMut(u32, u32)) {
     let snapshot = snapshot(TH32CS_SNAPPROCESS);
     let mut entry = PROCESSENTRY32W {
         dwSize: u32::try_from(size_of::<PROCESSENTRY32W>()).unwrap(),
@@ -178,12 +201,11 @@ pub(crate) fn parent(pid: u32) -> u32 {
     };
     // SAFETY: the handle is open, and the entry says how long it is.
     let mut found = unsafe { Process32FirstW(snapshot.as_raw_handle(), &raw mut entry) };
-    while found != 0 && entry.th32ProcessID != pid {
+    while found != 0 {
+        visit(entry.th32ProcessID, entry.th32ParentProcessID);
         // SAFETY: as above.
         found = unsafe { Process32NextW(snapshot.as_raw_handle(), &raw mut entry) };
     }
-    assert_ne!(found, 0, "process {pid} lives");
-    entry.th32ParentProcessID
 }
 
 /// Returns whether a process was ended by [`signal`] with `KILL`, or ended itself so at a failpoint.
