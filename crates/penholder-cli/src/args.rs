@@ -27,6 +27,7 @@ use crate::output;
 #[derive(Debug, Parser)]
 #[command(
     name = "penholder",
+    bin_name = "penholder",
     version = version(),
     arg_required_else_help = true,
     propagate_version = false,

@@ -10,7 +10,7 @@ use std::fs;
 use std::process::Command;
 
 use penholder_core::is_escaped;
-use penholder_testkit::command_fixture::{CommandFixture, CommandOutput, run_command};
+use penholder_testkit::command_fixture::{CommandFixture, CommandOutput, TRUE, run_command};
 #[cfg(unix)]
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{plain_sqlite, wait};
@@ -31,6 +31,11 @@ fn hostile_texts() -> Vec<String> {
     pieces.collect()
 }
 
+/// Returns what the name of a file can have of a text.
+fn file_name(text: &str) -> String {
+    text.replace(|c: char| cfg!(windows) && c < ' ', "")
+}
+
 /// A database whose path, schema and content are hostile.
 struct Hostile {
     fixture: CommandFixture,
@@ -41,9 +46,10 @@ struct Hostile {
 impl Hostile {
     fn new(text: String) -> Self {
         let fixture = CommandFixture::new(PENHOLDER);
-        let directory = format!("d{text}");
+        let name = file_name(&text);
+        let directory = format!("d{name}");
         fs::create_dir(fixture.join(&directory)).unwrap();
-        let db = format!("{directory}/x{text}.db");
+        let db = format!("{directory}/x{name}.db");
         let name = text.replace('"', "\"\"");
         let hostile = Self { fixture, text, db };
         let text = hostile.text.replace('\'', "''");
@@ -100,7 +106,7 @@ fn every_command_that_succeeds_prints_harmless_text() {
         let hostile = Hostile::new(text);
         let (db, text) = (&*hostile.db, &*hostile.text);
         let copy = format!("{db}.copy");
-        let rows = format!("r{text}.csv");
+        let rows = format!("r{}.csv", file_name(text));
         fs::write(hostile.fixture.join(&rows), "value\n1\n2\n").unwrap();
         for (command, more) in [
             ("query", vec!["--table", "SELECT * FROM entry"]),
@@ -112,7 +118,7 @@ fn every_command_that_succeeds_prints_harmless_text() {
             ("backup", vec![&copy]),
             ("restore", vec![&copy]),
             ("vacuum", vec![]),
-            ("run", vec!["--label", text, "--", "true"]),
+            ("run", vec!["--label", text, "--", TRUE]),
             ("wait", vec!["--now"]),
             (
                 "stress",
@@ -133,9 +139,9 @@ fn every_command_that_fails_prints_harmless_text() {
         let (db, text) = (&*hostile.db, &*hostile.text);
         let missing = format!("{db}.missing");
         let no_directory = format!("none{text}/x.db");
-        let json = format!("r{text}.jsonl");
+        let json = format!("r{}.jsonl", file_name(text));
         fs::write(hostile.fixture.join(&json), "{\"value\": \"no\"}\n").unwrap();
-        let odd = format!("o{text}.jsonl");
+        let odd = format!("o{}.jsonl", file_name(text));
         let column = serde_json::to_string(text).unwrap();
         fs::write(
             hostile.fixture.join(&odd),

@@ -9,8 +9,11 @@ use std::time::Duration;
 use penholder_core::failpoint;
 use penholder_testkit::command_fixture::{CommandFixture, run_command};
 use penholder_testkit::peer::Peer;
+#[cfg(unix)]
+use penholder_testkit::requirement;
+#[cfg(unix)]
 use penholder_testkit::terminal::Terminal;
-use penholder_testkit::{requirement, wait};
+use penholder_testkit::wait;
 
 /// The command under test.
 const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");
