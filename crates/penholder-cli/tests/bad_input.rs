@@ -22,7 +22,7 @@ const COMMANDS: [(&str, &[&str]); 14] = [
     ("doctor", &[]),
     ("history", &[]),
     ("top", &["--once", "--interval", "50ms"]),
-    ("run", &["--", "echo", "ran"]),
+    ("run", &["--", SHELL[0], SHELL[1], "echo ran"]),
     ("wait", &["--now"]),
     ("checkpoint", &[]),
     ("backup", &["copy.db"]),

@@ -517,6 +517,9 @@ fn a_creation_that_was_killed_is_found() {
     let found = findings.iter().find(|one| one["check"] == "leftovers");
     let next = found.unwrap()["next"].as_str().unwrap();
     let command = next.split('`').nth(1).unwrap();
+    if cfg!(windows) {
+        return;
+    }
     let removed = Command::new("sh").args(["-c", command]).status().unwrap();
     assert!(removed.success() && left_of_creations(&fixture) == 0);
     assert_eq!(examine(&fixture).of_check("leftovers"), []);
@@ -601,7 +604,6 @@ fn a_wal_that_a_reader_keeps_is_found() {
     drop(reader);
 }
 
-#[cfg(unix)]
 #[test]
 fn a_stopped_holder_is_found() {
     let fixture = CommandFixture::with_table(PENHOLDER);
@@ -611,11 +613,11 @@ fn a_stopped_holder_is_found() {
     holder.stop();
     let report = examine_with(&fixture, &["--timeout", "1m"]);
     report.assert_found("holder", "error", ", stopped, held ");
-    let next = report.json["findings"][0]["next"].as_str().unwrap();
-    assert!(
-        next.contains(&format!("kill -CONT {}", holder.pid())),
-        "{next}"
-    );
+    if cfg!(unix) {
+        let next = report.json["findings"][0]["next"].as_str().unwrap();
+        let command = format!("kill -CONT {}", holder.pid());
+        assert!(next.contains(&command), "{next}");
+    }
     holder.signal("CONT");
 }
 
@@ -690,7 +692,11 @@ fn an_invalid_queue_file_is_found() {
     examine(&fixture).assert_found("queue-file", "warning", "db.lockq is too short");
     fs::remove_file(fixture.join("db.lockq")).unwrap();
     fs::create_dir(fixture.join("db.lockq")).unwrap();
-    examine(&fixture).assert_found("queue-file", "warning", "db.lockq is not a regular file");
+    let words = match cfg!(windows) {
+        true => "db.lockq: it is a directory",
+        false => "db.lockq is not a regular file",
+    };
+    examine(&fixture).assert_found("queue-file", "warning", words);
     fs::remove_dir(fixture.join("db.lockq")).unwrap();
     examine(&fixture).assert_found("queue-file", "ok", "no db.lockq");
     fs::write(fixture.join("db.lockq"), &queue_file[..]).unwrap();
@@ -919,6 +925,9 @@ fn affected_versions_of_sqlite_are_found() {
         let severity = if affected { "warning" } else { "ok" };
         let words = format!("{version} in pid:{} (`", other.pid());
         examine(&fixture).assert_found("sqlite-version", severity, &words);
+    }
+    if cfg!(windows) {
+        return; // the kernel does not tell which programs have a library loaded
     }
     let holder = fixture.hold_lock(&[]);
     let words = format!("{} in pid:{}", penholder::sqlite_version(), holder.pid());

@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use penholder_testkit::command_fixture::{CommandFixture, run_command};
+use penholder_testkit::command_fixture::{CommandFixture, SHELL, run_command};
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{plain_sqlite, wait};
 
@@ -23,7 +23,7 @@ fn a_command_that_succeeds_is_quiet_if_asked() {
         &["restore", "new.db", "saved.db"],
         &["vacuum", "x.db"],
         &["checkpoint", "x.db"],
-        &["run", "x.db", "true"],
+        &["run", "x.db", SHELL[0], SHELL[1], "exit 0"],
         &["stress", "s.db", "--processes", "2", "--writes", "5"],
     ];
     for quiet in ["-q", "--quiet"] {
@@ -139,7 +139,7 @@ fn an_empty_variable_is_as_none() {
     assert!(message.contains("after 500ms"), "{message}");
     let option = ["exec", "x.db", "DELETE FROM entry", "--timeout", ""];
     fixture.run(option).expect_failure(2);
-    let mut command = fixture.command(["run", "x.db", "true"]);
+    let mut command = fixture.command(["run", "x.db", SHELL[0], SHELL[1], "exit 0"]);
     command.env("PENHOLDER_TIMEOUT", "");
     drop(holder);
     run_command(&mut command, b"", wait::LIMIT).expect_quiet_success();

@@ -1,7 +1,8 @@
 //! Texts compared with their last approved versions.
 //!
 //! A test that finds another text shows the difference. `PENHOLDER_BLESS=1 cargo test`
-//! approves the text that the test finds.
+//! approves the text that the test finds. A text that differs on Windows has another file, in the
+//! directory `windows`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,13 +24,21 @@ impl Snapshots {
     #[track_caller]
     pub fn assert_approved(&self, name: &str, actual: &str) {
         let path = self.path(name);
+        let approved = fs::read_to_string(&path).unwrap_or_default();
+        if approved == actual {
+            return;
+        }
         if std::env::var_os("PENHOLDER_BLESS").is_some_and(|value| value == "1") {
+            let path = if cfg!(windows) {
+                self.path_on_windows(name)
+            } else {
+                path
+            };
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, actual).unwrap();
             return;
         }
-        let approved = fs::read_to_string(&path).unwrap_or_default();
-        assert!(
-            approved == actual,
+        panic!(
             "{} differs (- approved, + found):\n{}\nPENHOLDER_BLESS=1 approves what was found",
             path.display(),
             difference(&approved, actual)
@@ -42,14 +51,24 @@ impl Snapshots {
             let path = entry.path();
             path.file_stem().unwrap().to_string_lossy().into_owned()
         };
-        let entries = fs::read_dir(self.directory).unwrap();
-        let mut names: Vec<String> = entries.map(|entry| name(entry.unwrap())).collect();
+        let entries = fs::read_dir(self.directory).unwrap().map(Result::unwrap);
+        let texts = entries.filter(|entry| entry.path().is_file());
+        let mut names: Vec<String> = texts.map(name).collect();
         names.sort();
         names
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        Path::new(self.directory).join(format!("{name}.txt"))
+        let on_windows = self.path_on_windows(name);
+        match cfg!(windows) && on_windows.exists() {
+            true => on_windows,
+            false => Path::new(self.directory).join(format!("{name}.txt")),
+        }
+    }
+
+    fn path_on_windows(&self, name: &str) -> PathBuf {
+        let directory = Path::new(self.directory).join("windows");
+        directory.join(format!("{name}.txt"))
     }
 }
 
@@ -79,6 +98,10 @@ fn difference(approved: &str, found: &str) -> String {
 /// a process is on a processor at that moment.
 pub fn normalize(text: &str, directory: &Path) -> String {
     let text = text.replace(&*directory.to_string_lossy(), "DIRECTORY");
+    let text = match cfg!(windows) {
+        true => text.replace(r"DIRECTORY\", "DIRECTORY/"),
+        false => text,
+    };
     let text = replaced(&text, "pid:", "PID", |c| !c.is_ascii_digit());
     let text = replaced(&text, " since ", "TIME", |c| c == ' ');
     let text = replaced(&text, ", held ", "TIME", |c| c == ',' || c == ')');
