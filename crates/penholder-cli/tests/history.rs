@@ -6,7 +6,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use penholder_testkit::command_fixture::{CommandFixture, field_names, parse_json};
+use penholder_testkit::command_fixture::{CommandFixture, TRUE, field_names, parse_json};
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{raw_file, wait};
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ fn cause_timeout_and_recovery(fixture: &CommandFixture) -> [u32; 3] {
     loop {
         let mut holder = fixture.hold_lock(&["--label", "nightly"]);
         let timed_out = cause_timeout(fixture);
-        let args = ["run", "x.db", "--label", "successor", "--", "true"];
+        let args = ["run", "x.db", "--label", "successor", "--", TRUE];
         let mut successor = Peer::spawn(fixture.command(args));
         wait::until("it is in the queue", || {
             fixture.status()["queue"].as_array().unwrap().len() == 1

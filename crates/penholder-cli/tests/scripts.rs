@@ -668,7 +668,11 @@ fn a_database_that_looks_like_an_option_is_named_by_a_path() {
     let message = fixture
         .run(["exec", "--", "-x.db", "VACUUM"])
         .expect_failure(1);
-    assert!(message.contains("`penholder vacuum ./-x.db`"), "{message}");
+    let advice = match cfg!(windows) {
+        true => r"`penholder vacuum .\-x.db`",
+        false => "`penholder vacuum ./-x.db`",
+    };
+    assert!(message.contains(advice), "{message}");
 }
 
 // ---- databases that are attached -----------------------------------------------------
@@ -886,7 +890,10 @@ fn a_statement_with_values_is_named_with_its_line() {
         ("VACUUM INTO ?1", "run `penholder backup x.db copy.db`"),
         (
             "VACUUM INTO 'it''s.db'",
-            "run `penholder backup x.db 'it'\\''s.db'`",
+            match cfg!(windows) {
+                true => "run `penholder backup x.db \"it's.db\"`",
+                false => "run `penholder backup x.db 'it'\\''s.db'`",
+            },
         ),
         ("VACUUM", "run `penholder vacuum x.db`"),
         (
