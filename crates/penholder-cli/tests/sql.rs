@@ -6,9 +6,9 @@ use std::io::Read;
 use std::process::Stdio;
 use std::time::Duration;
 
-use penholder_testkit::command_fixture::{CommandFixture, PROMPT, run_command, wait_for_exit};
+use penholder_testkit::command_fixture::{CommandFixture, PROMPT, wait_for_exit};
 use penholder_testkit::peer::Peer;
-use penholder_testkit::{requirement, wait};
+use penholder_testkit::wait;
 use serde_json::json;
 
 /// The command under test.
@@ -571,6 +571,8 @@ fn read_first_bytes(fixture: &CommandFixture, args: &[&str]) -> String {
 #[cfg(unix)]
 #[test]
 fn a_closed_pipe_in_a_shell_is_not_an_error() {
+    use penholder_testkit::command_fixture::run_command;
+
     let fixture = CommandFixture::with_table(PENHOLDER);
     for format in ["--csv", "--json", "--table"] {
         let script = format!(
@@ -587,6 +589,8 @@ fn a_closed_pipe_in_a_shell_is_not_an_error() {
 #[cfg(unix)]
 #[test]
 fn a_full_disk_behind_standard_output_is_an_error() {
+    use penholder_testkit::requirement;
+
     let fixture = CommandFixture::with_table(PENHOLDER);
     if !std::path::Path::new("/dev/full").exists() {
         requirement::skip("/dev/full");

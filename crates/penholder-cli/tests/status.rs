@@ -11,7 +11,9 @@ use std::thread;
 use std::time::Instant;
 use std::time::{Duration, SystemTime};
 
-use penholder_testkit::command_fixture::{CommandFixture, field_names, parse_json, run_command};
+use penholder_testkit::command_fixture::{
+    CommandFixture, NAME, field_names, parse_json, run_command,
+};
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{requirement, wait};
 use serde_json::{Value, json};
@@ -100,7 +102,7 @@ fn the_holder_is_described() {
         shown["cmd"]
             .as_str()
             .unwrap()
-            .starts_with("penholder run x.db")
+            .starts_with(&format!("{NAME} run x.db"))
     );
     assert!(["sleeping", "running"].contains(&shown["state"].as_str().unwrap()));
     let since = shown["since"].as_str().unwrap();
@@ -108,10 +110,7 @@ fn the_holder_is_described() {
     let held = shown["held_s"].as_f64().unwrap();
     assert!(held >= 0.0 && held <= start.elapsed().unwrap().as_secs_f64());
     let text = fixture.run(["status", "x.db"]).expect_quiet_success();
-    let expected = format!(
-        "held by pid:{} since {since} (`penholder run ",
-        holder.pid()
-    );
+    let expected = format!("held by pid:{} since {since} (`{NAME} run ", holder.pid());
     assert!(text.starts_with(&expected) && text.contains("label: nightly"));
     holder.send("go");
     holder.expect("released");
@@ -441,7 +440,8 @@ fn the_queue_and_the_events_are_described() {
     assert_eq!(field_names(first), names);
     assert_eq!(first["pid"], waiter.pid());
     assert_eq!(first["label"], "patient");
-    assert!(first["cmd"].as_str().unwrap().starts_with("penholder exec"));
+    let start = format!("{NAME} exec");
+    assert!(first["cmd"].as_str().unwrap().starts_with(&start));
     assert!(is_asleep(&first["state"]), "{first}");
     let (waited, left) = (&first["waited_s"], &first["left_s"]);
     let both = waited.as_f64().unwrap() + left.as_f64().unwrap();

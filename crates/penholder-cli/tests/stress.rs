@@ -344,15 +344,19 @@ fn the_rows_of_a_killed_worker_are_reported_missing() {
     assert_eq!(report["integrity"], "ok");
 }
 
-#[cfg(unix)]
 #[test]
 fn no_worker_outlives_a_killed_stress() {
-    for (signal, code) in [
-        ("KILL", None),
-        ("TERM", Some(143)),
-        ("INT", Some(130)),
-        ("HUP", Some(129)),
-    ] {
+    const ENDS: &[(&str, Option<i32>)] = if cfg!(windows) {
+        &[("KILL", Some(1))]
+    } else {
+        &[
+            ("KILL", None),
+            ("TERM", Some(143)),
+            ("INT", Some(130)),
+            ("HUP", Some(129)),
+        ]
+    };
+    for &(signal, code) in ENDS {
         let fixture = CommandFixture::new(PENHOLDER);
         let mut long = long_stress(&fixture, &["--processes", "3", "--writes", "10000000"]);
         wait::until("three workers run", || stress_workers(&long).len() == 3);
@@ -374,7 +378,6 @@ fn no_worker_outlives_a_killed_stress() {
 }
 
 /// Workers that send no answer do not delay the report for ever.
-#[cfg(unix)]
 #[test]
 fn stress_gives_up_on_stopped_workers() {
     let fixture = CommandFixture::new(PENHOLDER);
@@ -391,15 +394,8 @@ fn stress_gives_up_on_stopped_workers() {
         .args(["--timeout", "1s"])
         .current_dir(fixture.directory());
     let mut stress = Peer::spawn(command);
-    let workers = |stress: &Peer| {
-        let children = format!("/proc/{0}/task/{0}/children", stress.pid());
-        let text = std::fs::read_to_string(children).unwrap_or_default();
-        text.split_whitespace()
-            .map(|pid| pid.parse().unwrap())
-            .collect::<Vec<u32>>()
-    };
-    wait::until("both workers run", || workers(&stress).len() == 2);
-    for pid in workers(&stress) {
+    wait::until("both workers run", || stress_workers(&stress).len() == 2);
+    for (pid, _) in stress_workers(&stress) {
         peer::signal(pid, "STOP");
     }
     assert_eq!(stress.close().code(), Some(1));

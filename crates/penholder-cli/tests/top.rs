@@ -3,11 +3,16 @@
 #![cfg(test)]
 
 use std::fs;
+#[cfg(unix)]
 use std::process::Command;
+#[cfg(unix)]
 use std::time::Duration;
 
+#[cfg(unix)]
 use penholder_core::failpoint;
-use penholder_testkit::command_fixture::{CommandFixture, run_command};
+#[cfg(unix)]
+use penholder_testkit::command_fixture::run_command;
+use penholder_testkit::command_fixture::{CommandFixture, NAME};
 use penholder_testkit::peer::Peer;
 #[cfg(unix)]
 use penholder_testkit::requirement;
@@ -363,7 +368,7 @@ fn plain_text_is_printed_once_on_a_pipe() {
             .expect_quiet_success();
         let start = format!("held by pid:{} since ", holder.pid());
         assert!(text.starts_with(&start), "{text}");
-        let line = format!("  waiter 1: pid:{} (`penholder exec", waiter.pid());
+        let line = format!("  waiter 1: pid:{} (`{NAME} exec", waiter.pid());
         assert!(text.contains(&line), "{text}");
         assert!(
             text.contains("  lately acquired 0 times per second, "),

@@ -3,12 +3,17 @@
 #![cfg(test)]
 
 use std::fs;
+#[cfg(unix)]
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use penholder_testkit::command_fixture::{CommandFixture, PROMPT, wait_for_exit};
+use penholder_testkit::command_fixture::CommandFixture;
+#[cfg(unix)]
+use penholder_testkit::command_fixture::{PROMPT, wait_for_exit};
 use penholder_testkit::peer::Peer;
-use penholder_testkit::{peer, plain_sqlite, requirement, wait};
+use penholder_testkit::plain_sqlite;
+#[cfg(unix)]
+use penholder_testkit::{peer, requirement, wait};
 
 /// The command under test.
 const PENHOLDER: &str = env!("CARGO_BIN_EXE_penholder");

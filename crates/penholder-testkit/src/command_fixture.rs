@@ -23,6 +23,13 @@ use crate::{database_fixture, plain_sqlite, requirement, wait};
 /// A command that waits for nothing answers within this time, even on a loaded machine.
 pub const PROMPT: Duration = Duration::from_secs(10);
 
+/// The file name of the command under test, by which other processes see it.
+pub const NAME: &str = if cfg!(windows) {
+    "penholder.exe"
+} else {
+    "penholder"
+};
+
 /// A program that succeeds. The one of Windows prints a line.
 pub const TRUE: &str = if cfg!(windows) { "hostname" } else { "true" };
 

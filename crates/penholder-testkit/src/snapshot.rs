@@ -99,7 +99,13 @@ fn difference(approved: &str, found: &str) -> String {
 pub fn normalize(text: &str, directory: &Path) -> String {
     let text = text.replace(&*directory.to_string_lossy(), "DIRECTORY");
     let text = match cfg!(windows) {
-        true => text.replace(r"DIRECTORY\", "DIRECTORY/"),
+        true => text
+            .replace(r"DIRECTORY\", "DIRECTORY/")
+            .replace("`penholder.exe ", "`penholder ")
+            .replace(
+                "cmd /c echo held& set /p line=& echo released",
+                "sh -c echo held; read line; echo released",
+            ),
         false => text,
     };
     let text = replaced(&text, "pid:", "PID", |c| !c.is_ascii_digit());
