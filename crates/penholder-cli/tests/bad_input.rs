@@ -5,7 +5,9 @@
 use std::fs;
 use std::path::Path;
 
-use penholder_testkit::command_fixture::{CommandFixture, PROMPT, SHELL, TRUE, line, run_command};
+#[cfg(unix)]
+use penholder_testkit::command_fixture::run_command;
+use penholder_testkit::command_fixture::{CommandFixture, PROMPT, SHELL, TRUE, line};
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{raw_file, wait};
 

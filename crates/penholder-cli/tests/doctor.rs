@@ -10,8 +10,10 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use penholder::rusqlite::Connection;
+#[cfg(unix)]
+use penholder_testkit::command_fixture::run_command;
 use penholder_testkit::command_fixture::{
-    CommandFixture, CommandOutput, PROMPT, field_names, parse_json, run_command,
+    CommandFixture, CommandOutput, PROMPT, field_names, parse_json,
 };
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{raw_file, requirement, wait};

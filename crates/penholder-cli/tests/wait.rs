@@ -2,6 +2,7 @@
 //! nothing, and that `--exec` runs a command after each commit.
 #![cfg(test)]
 
+#[cfg(unix)]
 use std::fs;
 #[cfg(unix)]
 use std::process::{Command, Stdio};
