@@ -373,6 +373,21 @@ fn unusual_but_well_formed_files_are_imported() {
 
 #[test]
 fn an_unusable_table_or_file_is_reported_with_the_next_step() {
+    const PLAIN: &str = if cfg!(windows) {
+        "\"CREATE TABLE parts(a, b)\""
+    } else {
+        "'CREATE TABLE parts(a, b)'"
+    };
+    const QUOTED: &str = if cfg!(windows) {
+        "CREATE TABLE parts("
+    } else {
+        "'CREATE TABLE parts(\"a b\", c)'"
+    };
+    const MISSING: &str = if cfg!(windows) {
+        "missing.csv: "
+    } else {
+        "missing.csv: No such file"
+    };
     let fixture = fixture();
     fixture.exec("CREATE VIEW names AS SELECT * FROM part");
     fixture.exec("CREATE TABLE sum(a, b AS (a + 1))");
@@ -381,20 +396,15 @@ fn an_unusable_table_or_file_is_reported_with_the_next_step() {
     fs::write(fixture.join("rows.jsonl"), "{}\n").unwrap();
     fs::create_dir(fixture.join("directory.csv")).unwrap();
     for (db, table, file, expected) in [
-        ("x.db", "parts", "rows.csv", "'CREATE TABLE parts(a, b)'"),
-        (
-            "x.db",
-            "parts",
-            "odd.csv",
-            "'CREATE TABLE parts(\"a b\", c)'",
-        ),
+        ("x.db", "parts", "rows.csv", PLAIN),
+        ("x.db", "parts", "odd.csv", QUOTED),
         ("x.db", "parts", "rows.jsonl", "the file names no columns"),
         ("x.db", "", "rows.csv", "there is no table"),
         ("x.db", "names", "rows.csv", "it is a view"),
         ("x.db", "sqlite_schema", "rows.csv", "may not be modified"),
         ("x.db", "sum", "rows.csv", "\"b\" is computed"),
         ("y.db", "part", "rows.csv", "there is no such database"),
-        ("x.db", "part", "missing.csv", "missing.csv: No such file"),
+        ("x.db", "part", "missing.csv", MISSING),
         ("x.db", "part", "directory.csv", "is a directory"),
     ] {
         let message = fixture.run(["import", db, table, file]).expect_failure(1);

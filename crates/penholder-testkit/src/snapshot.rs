@@ -102,6 +102,12 @@ pub fn normalize(text: &str, directory: &Path) -> String {
         true => text
             .replace(r"DIRECTORY\", "DIRECTORY/")
             .replace("`penholder.exe ", "`penholder ")
+            // The second is Wine's.
+            .replace(
+                "The file exists. (os error 80)",
+                "File exists (os error 17)",
+            )
+            .replace("File exists. (os error 80)", "File exists (os error 17)")
             .replace(
                 "cmd /c echo held& set /p line=& echo released",
                 "sh -c echo held; read line; echo released",
