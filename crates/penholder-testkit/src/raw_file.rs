@@ -70,6 +70,15 @@ pub fn remove(path: &Path) {
     await_notice();
 }
 
+/// Frees the name of a file, which may be open, or missing.
+pub fn remove_if_there(path: &Path) {
+    if cfg!(unix) {
+        let _ = fs::remove_file(path);
+    } else if path.exists() {
+        remove(path);
+    }
+}
+
 /// Gives a file the name of another one, which may be open.
 pub fn replace(path: &Path, by: &Path) {
     if cfg!(unix) {

@@ -1,6 +1,7 @@
 //! A fork in every state of a lease: the child writes on a connection of its own, with plain
 //! SQLite and through the VFS, and the parent goes on.
 #![cfg(test)]
+#![cfg(unix)] // Windows has no forks
 #![allow(unsafe_code, reason = "a test of fork has to fork")]
 
 use std::ffi::OsString;

@@ -5,7 +5,6 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{self, TryRecvError};
 use std::sync::{Arc, Barrier};
@@ -16,6 +15,7 @@ use penholder_testkit::lease_fixture::{
     self, LeaseConnection, LeaseFixture, open_with, or_busy, row_of,
 };
 use penholder_testkit::peer::{self, Peer};
+use penholder_testkit::raw_file;
 use penholder_vfs::{Gap, MIRROR_WORDS, Mirror, set_mirror};
 
 const CHECKPOINTS: [&str; 4] = ["PASSIVE", "FULL", "RESTART", "TRUNCATE"];
@@ -385,7 +385,7 @@ fn a_header_that_is_damaged_during_a_lease_is_recovered_by_the_leaseholder() {
     assert_eq!(outsider.run("SELECT count(*) FROM r"), "3");
     let index = fixture.other_path("lease.db-shm");
     let index = fs::OpenOptions::new().write(true).open(index).unwrap();
-    index.write_all_at(&[0x5A; 96], 0).unwrap();
+    raw_file::write_at(&index, &[0x5A; 96], 0).unwrap();
     // Others would wait for the end of the lease.
     a.write();
     assert_eq!(a.row("SELECT count(*) FROM r"), "4");
@@ -393,7 +393,7 @@ fn a_header_that_is_damaged_during_a_lease_is_recovered_by_the_leaseholder() {
     a.file().end_lease();
     assert!(outsider.can_write());
     // And by another process, once the lease has ended.
-    index.write_all_at(&[0x5A; 96], 0).unwrap();
+    raw_file::write_at(&index, &[0x5A; 96], 0).unwrap();
     assert_eq!(outsider.run("INSERT INTO r VALUES (1)"), "ok");
     a.begin_lease_and_write();
     a.file().end_lease();

@@ -14,7 +14,10 @@ use penholder::rusqlite::{Connection, ffi};
 use penholder::{AsyncDatabase, Error, OpenOptions, Query, Result, Synchronous};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
-use penholder_testkit::{database_fixture, peer, plain_sqlite, requirement, wait};
+#[cfg(unix)]
+use penholder_testkit::requirement;
+use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
+#[cfg(unix)]
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -29,6 +32,7 @@ fn peer() {
         ("hold_lock", database_fixture::hold_lock),
         ("write_rows", write_rows),
         ("write_durably", write_durably),
+        #[cfg(unix)]
         ("write_without_threads", write_without_threads),
     ]);
 }
@@ -630,6 +634,7 @@ async fn a_panic_on_the_leading_thread_reaches_the_task() {
 }
 
 /// Writes at a limit of threads that leaves the runtime none, and without it.
+#[cfg(unix)]
 fn write_without_threads(args: &[OsString]) {
     let set_limit = |current| {
         let maximum = getrlimit(Resource::Nproc).maximum;
@@ -666,10 +671,12 @@ fn write_without_threads(args: &[OsString]) {
     peer::send("done");
 }
 
+#[cfg(unix)]
 fn count_threads() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap().count()
 }
 
+#[cfg(unix)]
 #[test]
 fn a_runtime_that_gets_no_thread_is_an_error_and_writes_nothing_later() {
     if !requirement::is_root() || !requirement::has_program("setpriv") {

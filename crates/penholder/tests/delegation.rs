@@ -9,7 +9,9 @@
 use std::ffi::{OsString, c_char, c_int};
 use std::fs;
 use std::io::BufRead;
+#[cfg(unix)]
 use std::os::unix::fs::PermissionsExt;
+#[cfg(unix)]
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::thread;
@@ -223,6 +225,7 @@ fn request(sql: &str) -> Vec<u8> {
 /// Returns the fingerprint of the request with this SQL in the queue file.
 ///
 /// There it is bound to the queue file and the slot.
+#[cfg(unix)]
 fn fingerprint_of_request(fixture: &DatabaseFixture, sql: &str) -> u64 {
     use std::os::unix::fs::MetadataExt;
 
@@ -249,6 +252,7 @@ fn fingerprint_of_request(fixture: &DatabaseFixture, sql: &str) -> u64 {
 }
 
 /// Inverts `mix` of the lock's mailboxes.
+#[cfg(unix)]
 fn unmixed(mut word: u64) -> u64 {
     let unshift = |word: u64, by: u32| {
         let mut found = word;
@@ -699,6 +703,7 @@ fn writes_of_a_process_with_an_automatic_extension_are_not_delegated() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn no_write_is_delegated_if_other_users_may_write_the_queue_file() {
     let fixture = DatabaseFixture::new();
@@ -711,6 +716,7 @@ fn no_write_is_delegated_if_other_users_may_write_the_queue_file() {
     assert_eq!(delegated, 0);
 }
 
+#[cfg(unix)]
 #[test]
 fn no_write_is_delegated_to_another_user() {
     if !requirement::is_root() {
@@ -739,6 +745,7 @@ fn no_write_is_delegated_to_another_user() {
     );
 }
 
+#[cfg(unix)]
 #[test]
 fn requests_that_change_more_than_rows_are_refused() {
     let mut remote = Remote::new();

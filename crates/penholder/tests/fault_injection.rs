@@ -13,7 +13,6 @@ use std::fmt;
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -27,6 +26,7 @@ use penholder_lock::WriteLocker;
 use penholder_testkit::database_fixture::with_suffix;
 use penholder_testkit::peer::Peer;
 use penholder_testkit::queue_file::mailbox;
+use penholder_testkit::raw_file::{self, read_at, write_at};
 use penholder_testkit::{peer, queue_file, wait};
 
 /// The steps of a combiner and of a requester.
@@ -369,16 +369,6 @@ fn newest(db: &Database) -> i64 {
     patiently(|| db.query_scalar(sql, ()))
 }
 
-/// Returns the letter by which the kernel calls the state of a process.
-fn state(pid: u32) -> char {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat
-        .rsplit(") ")
-        .next()
-        .and_then(|rest| rest.chars().next());
-    state.unwrap_or('X')
-}
-
 fn random_below(bound: usize) -> usize {
     // Differs at each call, which is all that is asked of it.
     let value = RandomState::new().hash_one(bound) % bound as u64;
@@ -614,10 +604,10 @@ fn dies_at(writers: &mut Writers, step: &str) -> bool {
     let fault = format!("{step} KILL {time}");
     let mut victim = writers.start(way, Some(&fault));
     let begun = Instant::now();
-    while state(victim.pid()) != 'Z' && begun.elapsed() < VICTIM_LIMIT {
+    while peer::is_alive(victim.pid()) && begun.elapsed() < VICTIM_LIMIT {
         thread::sleep(Duration::from_millis(2));
     }
-    let died = state(victim.pid()) == 'Z';
+    let died = !peer::is_alive(victim.pid());
     victim.kill();
     writers.assert_progress();
     died
@@ -647,6 +637,25 @@ fn combined_writes_survive_kills_while_batches_run_again() {
     run_storm(kills(60), Meanwhile::Aborts);
 }
 
+/// Frees the name of a file, which other processes have open.
+fn remove(path: &Path) -> std::io::Result<()> {
+    if cfg!(unix) {
+        return fs::remove_file(path);
+    }
+    fs::metadata(path)?;
+    raw_file::remove(path);
+    Ok(())
+}
+
+/// Gives a file the name of another one, which other processes have open.
+fn replace(path: &Path, by: &Path) -> std::io::Result<()> {
+    if cfg!(unix) {
+        return fs::rename(by, path);
+    }
+    raw_file::replace(path, by);
+    Ok(())
+}
+
 // ---- a queue file that is overwritten -----------------------------------------------------
 
 fn damage_until(over: &AtomicBool, queue_file: &Path) {
@@ -674,36 +683,41 @@ fn damage(path: &Path) -> std::io::Result<()> {
     let some = || some_slot().map(mailbox);
     let other = path.with_extension("other");
     match (below(200), some()) {
-        (0, _) => fs::remove_file(path),
+        (0, _) => remove(path),
         // The holder continues, and another process takes the lock of the new file.
-        (199, _) => fs::remove_file(path.with_file_name("db.lock")),
+        (199, _) => remove(&path.with_file_name("db.lock")),
         // A copy of this moment: its requests are in the old file too.
         (1..3, _) => {
             fs::copy(path, &other)?;
-            fs::rename(&other, path)
+            replace(path, &other)
         }
         (3, _) => {
             let garbage: Vec<u8> = (0..length / 8)
                 .flat_map(|_| random().to_ne_bytes())
                 .collect();
             fs::write(&other, garbage)?;
-            fs::rename(&other, path)
+            replace(path, &other)
         }
-        (4..30, _) => file.write_all_at(&random().to_ne_bytes(), below(queue_file::HEAD / 8) * 8),
+        (4..30, _) => write_at(
+            &file,
+            &random().to_ne_bytes(),
+            below(queue_file::HEAD / 8) * 8,
+        ),
         (30..40, _) => {
             let at = queue_file::record(below(slots)) + below(64) * 8;
-            file.write_all_at(&random().to_ne_bytes(), at)
+            write_at(&file, &random().to_ne_bytes(), at)
         }
-        (40..60, _) => file.write_all_at(&[0xFF; 3], below(length - 3)),
+        (40..60, _) => write_at(&file, &[0xFF; 3], below(length - 3)),
         // No state, another state, another claim, another reply.
-        (60..80, Some(at)) => file.write_all_at(&[0; 8], at),
-        (80..100, Some(at)) => file.write_all_at(&random().to_ne_bytes(), at + below(16) * 8),
+        (60..80, Some(at)) => write_at(&file, &[0; 8], at),
+        (80..100, Some(at)) => write_at(&file, &random().to_ne_bytes(), at + below(16) * 8),
         (100..160, Some(at)) => {
             let at = at + below(13) * 8;
             let flipped = read_word(&file, at)? ^ 1 << below(64);
-            file.write_all_at(&flipped.to_ne_bytes(), at)
+            write_at(&file, &flipped.to_ne_bytes(), at)
         }
-        (160..180, Some(at)) => file.write_all_at(
+        (160..180, Some(at)) => write_at(
+            &file,
             &random().to_ne_bytes(),
             at + below(queue_file::MAILBOX / 8) * 8,
         ),
@@ -713,9 +727,9 @@ fn damage(path: &Path) -> std::io::Result<()> {
         (_, _) => match some_slot() {
             Some(slot) if slot % 2 == 0 => {
                 let mut copy = [0; 8192];
-                file.read_exact_at(&mut copy, mailbox(slot))?;
+                read_at(&file, &mut copy, mailbox(slot))?;
                 let slot = below(slots / 2) * 2 + 1;
-                file.write_all_at(&copy, mailbox(slot))?;
+                write_at(&file, &copy, mailbox(slot))?;
                 put_in_queue(&file, slot)
             }
             _ => Ok(()),
@@ -725,7 +739,7 @@ fn damage(path: &Path) -> std::io::Result<()> {
 
 fn read_word(queue_file: &File, at: u64) -> std::io::Result<u64> {
     let mut word = [0; 8];
-    queue_file.read_exact_at(&mut word, at)?;
+    read_at(queue_file, &mut word, at)?;
     Ok(u64::from_ne_bytes(word))
 }
 
@@ -754,21 +768,21 @@ fn restore(path: &Path, whole: bool) -> std::io::Result<()> {
     let pause = || thread::sleep(Duration::from_micros(random_below(20_000) as u64));
     if whole {
         let mut copy = vec![0; usize::try_from(length).unwrap()];
-        file.read_exact_at(&mut copy, 0)?;
+        read_at(&file, &mut copy, 0)?;
         pause();
-        return file.write_all_at(&copy, 0);
+        return write_at(&file, &copy, 0);
     }
     let mut copies = Vec::new();
     for slot in 0..queue_file::slots(length) {
         if read_word(&file, mailbox(slot))? != 0 {
             let mut copy = [0; 8192];
-            file.read_exact_at(&mut copy, mailbox(slot))?;
+            read_at(&file, &mut copy, mailbox(slot))?;
             copies.push((slot, copy));
         }
     }
     pause();
     for (slot, copy) in copies {
-        file.write_all_at(&copy, mailbox(slot))?;
+        write_at(&file, &copy, mailbox(slot))?;
         put_in_queue(&file, slot)?;
     }
     Ok(())
@@ -778,7 +792,7 @@ fn restore(path: &Path, whole: bool) -> std::io::Result<()> {
 fn put_in_queue(file: &File, slot: u64) -> std::io::Result<()> {
     let line = queue_file::QUEUE + slot / 64 * 8;
     let waiting = read_word(file, line)? | 1 << (slot % 64);
-    file.write_all_at(&waiting.to_ne_bytes(), line)
+    write_at(file, &waiting.to_ne_bytes(), line)
 }
 
 // ---- a database that is replaced ------------------------------------------------------------
@@ -821,7 +835,7 @@ fn replace_until(over: &AtomicBool, db: &Database, done: &Done) {
     while !over.load(Ordering::Relaxed) {
         match random_below(20) {
             0 => delete_lock_file(db, done),
-            1..3 if fs::remove_file(&queue_file).is_ok() => done.queue_files_deleted.add(),
+            1..3 if remove(&queue_file).is_ok() => done.queue_files_deleted.add(),
             3..5 => replace_queue_file(&queue_file, done),
             5..8 => replace_database(db, true, done),
             8..15 => replace_database(db, false, done),
@@ -840,7 +854,7 @@ fn delete_lock_file(db: &Database, done: &Done) {
     let Ok(former) = File::open(&path) else {
         return;
     };
-    fs::remove_file(&path).unwrap();
+    remove(&path).unwrap();
     wait::until("the former db.lock is free", || former.try_lock().is_ok());
     done.lock_files_deleted.add();
 }
@@ -848,7 +862,7 @@ fn delete_lock_file(db: &Database, done: &Done) {
 /// Moves a copy of this moment over the queue file.
 fn replace_queue_file(queue_file: &Path, done: &Done) {
     let copy = queue_file.with_extension("copy");
-    let copied = fs::copy(queue_file, &copy).and_then(|_| fs::rename(&copy, queue_file));
+    let copied = fs::copy(queue_file, &copy).and_then(|_| replace(queue_file, &copy));
     if copied.is_ok() {
         done.queue_files_replaced.add();
     }
@@ -877,10 +891,10 @@ fn replace_database(db: &Database, leaves_wal: bool, done: &Done) {
                 done.databases_replaced_beside_their_wal.add();
             } else {
                 // They are missing if no process has opened the database since the last time.
-                let _ = fs::remove_file(with_suffix(db.path(), "-wal"));
-                let _ = fs::remove_file(with_suffix(db.path(), "-shm"));
+                let _ = remove(&with_suffix(db.path(), "-wal"));
+                let _ = remove(&with_suffix(db.path(), "-shm"));
             }
-            fs::rename(&copy, db.path()).unwrap();
+            raw_file::replace(db.path(), &copy);
             done.databases_replaced.add();
         }
         Err(error) => assert!(is_replaced(&error), "{error}"),
@@ -939,7 +953,7 @@ fn nothing_is_lost_if_the_wal_is_deleted_again_and_again() {
         ];
         for suffix in suffixes[random_below(suffixes.len())] {
             // No process may have made another yet.
-            let _ = fs::remove_file(with_suffix(writers.path(), suffix));
+            let _ = remove(&with_suffix(writers.path(), suffix));
         }
         writers.assert_progress();
     }
@@ -976,7 +990,7 @@ fn damage_replies(path: &Path, time: Duration) -> std::io::Result<()> {
             let at = used.get(random_below(used.len().max(1))).copied();
             if let Some(at) = at {
                 let flipped = read_word(&file, at + REPLY_SUM)? ^ 1 << random_below(64);
-                file.write_all_at(&flipped.to_ne_bytes(), at + REPLY_SUM)?;
+                write_at(&file, &flipped.to_ne_bytes(), at + REPLY_SUM)?;
             }
         }
     }
@@ -1043,7 +1057,7 @@ fn stop_at(step: &str, ending: Ending) {
     writers.assert_progress();
     let fault = format!("{step} STOP {}", 3 + random_below(6));
     let mut victim = writers.start((1, "plain"), Some(&fault));
-    wait::until("it is stopped", || state(victim.pid()) == 'T');
+    wait::until("it is stopped", || victim.has_stopped());
     wait::until("all others are told", || {
         let notes = writers.told();
         others.iter().all(|name| notes.of(name).1 > 0)

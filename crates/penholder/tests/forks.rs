@@ -2,6 +2,7 @@
 //! their own locks, so no process deletes the WAL that it uses. Transactions and
 //! snapshots that were open at the fork stay with the parent.
 #![cfg(test)]
+#![cfg(unix)] // Windows has no forks
 #![allow(unsafe_code, reason = "fork and _exit are what is tested")]
 
 use std::ffi::OsString;

@@ -1,6 +1,7 @@
 //! On a full disk, writes fail with SQLite's error and advice, nothing is partly written,
 //! and the lock is released. Writing works again after there is space.
 #![cfg(test)]
+#![cfg(unix)] // a limit on the size of files, and tmpfs
 
 use std::ffi::OsString;
 use std::fs;

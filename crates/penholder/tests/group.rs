@@ -1,7 +1,7 @@
 //! Group commit within a process executes writes in order of arrival and commits them
 //! together. Each caller gets its own errors, and no caller waits forever.
 #![cfg(test)]
-#![allow(unsafe_code, reason = "fork and _exit are what is tested")]
+#![cfg_attr(unix, allow(unsafe_code, reason = "fork and _exit are what is tested"))]
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,14 +13,18 @@ use std::time::{Duration, Instant};
 
 use penholder::{Database, Error, GroupCommit, GroupLimits, OpenOptions, Query, Result};
 use penholder_testkit::database_fixture::DatabaseFixture;
+#[cfg(unix)]
+use penholder_testkit::file_size_limit;
 use penholder_testkit::peer::Peer;
-use penholder_testkit::{database_fixture, file_size_limit, peer, plain_sqlite, wait};
+use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
 
 #[test]
 fn peer() {
     peer::run_role(&[
         ("hold_lock", database_fixture::hold_lock),
+        #[cfg(unix)]
         ("write_to_limit", write_to_limit),
+        #[cfg(unix)]
         ("fork_in_a_batch", fork_in_a_batch),
     ]);
 }
@@ -507,6 +511,7 @@ fn deferred_foreign_keys_apply_to_one_write_only() {
 
 // ---- a commit that fails ------------------------------------------------------------
 
+#[cfg(unix)]
 fn write_to_limit(args: &[OsString]) {
     let db = large_batch_options().open(Path::new(&args[0])).unwrap();
     database_fixture::insert(&db, "before").unwrap();
@@ -535,6 +540,7 @@ fn write_to_limit(args: &[OsString]) {
     peer::send("done");
 }
 
+#[cfg(unix)]
 #[test]
 fn a_failed_commit_fails_for_all_and_the_next_one_works() {
     let fixture = DatabaseFixture::new();
@@ -687,6 +693,7 @@ fn a_write_inside_with_write_lock_is_an_error_while_others_wait_for_the_lock() {
 
 /// One of three closures forks, on the leading thread, which is the first caller's. The
 /// child returns from the first call.
+#[cfg(unix)]
 fn fork_in_a_batch(args: &[OsString]) {
     let db = large_batch_options().open(Path::new(&args[0])).unwrap();
     let parent = std::process::id();
@@ -729,6 +736,7 @@ fn fork_in_a_batch(args: &[OsString]) {
     peer::send("done");
 }
 
+#[cfg(unix)]
 #[test]
 fn a_batch_stays_with_the_parent_of_a_fork() {
     for forks in ["0", "1", "2"] {

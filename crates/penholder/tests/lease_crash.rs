@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
-use std::os::unix::process::ExitStatusExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -133,8 +132,8 @@ impl Crowd {
                     mut peer,
                     step,
                 } = self.members.swap_remove(dead);
-                let signal = peer.wait().signal();
-                assert_eq!(signal, Some(9), "a {kind:?} has failed");
+                let status = peer.wait();
+                assert!(peer::was_killed(status), "a {kind:?} has failed: {status}");
                 self.note_death(step.unwrap(), kind);
                 return true;
             }
@@ -177,7 +176,7 @@ impl Crowd {
         numbered_writes::finish(&self.fixture.path());
         for Member { kind, peer, step } in &mut self.members {
             let status = peer.wait();
-            let is_killed = status.signal() == Some(9) && step.is_some();
+            let is_killed = peer::was_killed(status) && step.is_some();
             assert!(status.success() || is_killed, "a {kind:?} has failed");
         }
         drop(self.db);

@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+#[cfg(unix)]
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -19,8 +20,10 @@ use penholder_core::{DatabaseWord, Locker, failpoint};
 use penholder_testkit::database_fixture::{self, DatabaseFixture, insert};
 use penholder_testkit::numbered_writes::{self, Kind};
 use penholder_testkit::peer::{self, Peer};
-use penholder_testkit::{file_size_limit, plain_sqlite, portable, requirement, wait};
-use rustix::fs::{FlockOperation, flock};
+#[cfg(unix)]
+use penholder_testkit::{file_size_limit, portable};
+use penholder_testkit::{plain_sqlite, raw_file, requirement, wait};
+#[cfg(unix)]
 use rustix::process::{Pid, Signal as ProcessSignal, WaitOptions};
 
 /// Writes that follow each other at once.
@@ -32,12 +35,16 @@ fn peer() {
         numbered_writes::ROLE,
         ("probe", probe),
         ("write_in_bursts", write_in_bursts),
+        #[cfg(unix)]
         ("fork_in_every_state", fork_in_every_state),
+        #[cfg(unix)]
         ("die_before_child", die_before_child),
+        #[cfg(unix)]
         ("fork_beside_threads", fork_beside_threads),
         ("exit_without_close", exit_without_close),
         ("close_after_burst", close_after_burst),
         ("fail_after_burst", fail_after_burst),
+        #[cfg(unix)]
         ("fill_the_disk", fill_the_disk),
         ("fill_the_wal", fill_the_wal),
         ("write_until_replaced", write_until_replaced),
@@ -98,7 +105,7 @@ fn burst_until_kept(db: &Database) {
 /// Returns whether the lock is free at this moment, without waiting.
 fn is_lock_free(database: &Path) -> bool {
     let lock = fs::File::open(database.with_file_name("db.lock")).unwrap();
-    flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+    lock.try_lock().is_ok()
 }
 
 /// Returns how many leases on the database have ended.
@@ -189,7 +196,7 @@ fn a_process_that_is_stopped_during_a_lease_is_named() {
         let mut probe = Probe::start(&fixture);
         let fault = format!("{step} STOP 5");
         let mut writer = start_numbered(&fixture, Kind::Writer, 1, Some(&fault));
-        wait::until("the writer to stop", || state(writer.pid()) == 'T');
+        wait::until("the writer to stop", || writer.has_stopped());
         for _ in 0..2 {
             let error = db.execute("INSERT INTO numbered VALUES (9, 0)", ());
             let error = error.unwrap_err();
@@ -226,7 +233,7 @@ fn a_stopped_heir_is_passed_over_while_another_process_has_leases() {
     let busy = start_numbered(&fixture, Kind::Writer, 1, None);
     wait::until("the first writes", || numbered_writes::count(&db) > 0);
     let heir = start_numbered(&fixture, Kind::Writer, 2, Some("queued STOP 1"));
-    wait::until("the heir to stop", || state(heir.pid()) == 'T');
+    wait::until("the heir to stop", || heir.has_stopped());
     for number in 0..50 {
         let sql = "INSERT INTO numbered VALUES (9, ?1)";
         let (done, took) = wait::timed(|| db.execute(sql, [number]));
@@ -245,16 +252,6 @@ fn a_stopped_heir_is_passed_over_while_another_process_has_leases() {
     assert!(leases(&fixture.path()) > 0);
     drop(db);
     numbered_writes::check(&fixture.path());
-}
-
-/// Returns the letter by which the kernel calls the state of a process.
-fn state(pid: u32) -> char {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat
-        .rsplit(") ")
-        .next()
-        .and_then(|rest| rest.chars().next());
-    state.unwrap_or('X')
 }
 
 // ---- what others see --------------------------------------------------------------
@@ -305,10 +302,10 @@ fn a_lock_file_that_is_deleted_or_replaced_during_leases_costs_no_write() {
     for round in 0..80 {
         let before = numbered_writes::count(&db);
         match round % 4 {
-            0 => drop(fs::remove_file(&lock)),
+            0 => raw_file::remove_if_there(&lock),
             1 => {
                 fs::write(fixture.join("new"), "").unwrap();
-                fs::rename(fixture.join("new"), &lock).unwrap();
+                raw_file::replace(&lock, &fixture.join("new"));
             }
             2 => fs::write(&lock, "").unwrap(),
             _ => fs::rename(&lock, fixture.join("former.lock")).unwrap_or_default(),
@@ -338,6 +335,7 @@ impl ExpectDone for Peer {
 // ---- forks -----------------------------------------------------------------------
 
 /// Forks. Returns `None` in the child.
+#[cfg(unix)]
 fn fork() -> Option<i32> {
     // SAFETY: the child uses what POSIX allows it to: everything, if its parent has no other
     // threads that use this program; otherwise it only sleeps and ends.
@@ -347,12 +345,14 @@ fn fork() -> Option<i32> {
 }
 
 /// Ends a process at once, without the test runner.
+#[cfg(unix)]
 fn exit(success: bool) -> ! {
     // SAFETY: ends the process, and nothing runs after it.
     unsafe { libc::_exit(i32::from(!success)) }
 }
 
 /// Runs `work` in a forked child, which succeeds if it does not panic.
+#[cfg(unix)]
 fn child(work: impl FnOnce()) -> i32 {
     fork().unwrap_or_else(|| {
         // The child does not outlive its test.
@@ -361,6 +361,7 @@ fn child(work: impl FnOnce()) -> i32 {
     })
 }
 
+#[cfg(unix)]
 fn join(pid: i32) {
     let ended = rustix::process::waitpid(Pid::from_raw(pid), WaitOptions::empty());
     let (_, status) = ended.unwrap().unwrap();
@@ -368,8 +369,10 @@ fn join(pid: i32) {
 }
 
 /// A pipe between related processes. One waits for the other's signal.
+#[cfg(unix)]
 struct Go(PipeReader, PipeWriter);
 
+#[cfg(unix)]
 impl Go {
     fn new() -> Self {
         let (reader, writer) = std::io::pipe().unwrap();
@@ -385,12 +388,14 @@ impl Go {
     }
 }
 
+#[cfg(unix)]
 fn write_named(db: &Database, name: &str) {
     for _ in 0..BURST {
         insert(db, name).unwrap();
     }
 }
 
+#[cfg(unix)]
 fn fork_in_every_state(args: &[OsString]) {
     let db = database_fixture::options().open(&args[0]).unwrap();
     for _ in 0..10 {
@@ -433,6 +438,7 @@ fn fork_in_every_state(args: &[OsString]) {
     peer::send("done");
 }
 
+#[cfg(unix)]
 #[test]
 fn a_child_that_is_forked_in_any_state_of_a_lease_writes_on() {
     let fixture = DatabaseFixture::new();
@@ -453,6 +459,7 @@ fn a_child_that_is_forked_in_any_state_of_a_lease_writes_on() {
 }
 
 /// Leaves a child behind that lives on and does nothing.
+#[cfg(unix)]
 fn fork_sleeper() {
     match fork() {
         Some(pid) => peer::send(&pid.to_string()),
@@ -464,6 +471,7 @@ fn fork_sleeper() {
     }
 }
 
+#[cfg(unix)]
 fn die_before_child(args: &[OsString]) {
     let db = database_fixture::open(Path::new(&args[0]));
     burst_until_kept(&db);
@@ -472,6 +480,7 @@ fn die_before_child(args: &[OsString]) {
     rustix::process::kill_process(rustix::process::getpid(), ProcessSignal::KILL).unwrap();
 }
 
+#[cfg(unix)]
 #[test]
 fn a_child_that_lives_on_does_not_keep_its_parents_lock() {
     for role in ["die_before_child", "fork_beside_threads"] {
@@ -491,6 +500,7 @@ fn a_child_that_lives_on_does_not_keep_its_parents_lock() {
 }
 
 /// Forks while other threads write, and ends in the middle of it.
+#[cfg(unix)]
 fn fork_beside_threads(args: &[OsString]) {
     let db = database_fixture::open(Path::new(&args[0]));
     for _ in 0..3 {
@@ -637,6 +647,7 @@ fn an_error_ends_the_lease() {
     run("fail_after_burst", &fixture);
 }
 
+#[cfg(unix)]
 fn fill_the_disk(args: &[OsString]) {
     let path = Path::new(&args[0]);
     let db = database_fixture::open(path);
@@ -665,6 +676,7 @@ fn fill_the_disk(args: &[OsString]) {
     peer::send("done");
 }
 
+#[cfg(unix)]
 #[test]
 fn a_full_disk_ends_the_lease() {
     let fixture = DatabaseFixture::new();
@@ -695,7 +707,7 @@ fn a_checkpoint_that_is_waited_for_ends_the_lease_first() {
     command.env(failpoint::ALL_QUICK, "1");
     command.env(failpoint::VARIABLE, "checkpointing_under_lock STOP 1");
     let mut writer = Peer::spawn(command);
-    wait::until("the writer to stop", || state(writer.pid()) == 'T');
+    wait::until("the writer to stop", || writer.has_stopped());
     assert!(Probe::start(&fixture).is_free());
     writer.signal("CONT");
     writer.expect("done");
@@ -730,7 +742,7 @@ fn a_database_that_is_replaced_ends_the_lease() {
     for _ in 0..6 {
         peer.expect("writing");
         fs::copy(fixture.path(), &copy).unwrap();
-        fs::rename(&copy, fixture.path()).unwrap();
+        raw_file::replace(&fixture.path(), &copy);
         peer.expect("replaced");
     }
 }
@@ -745,7 +757,10 @@ fn write_without_lease(args: &[OsString]) {
         insert(&db, "row").unwrap();
         assert!(is_lock_free(path), "nothing is kept");
     }
-    assert_eq!(vfs_of(&db), ["unix", "unix"]);
+    assert_eq!(
+        vfs_of(&db),
+        [if cfg!(windows) { "win32" } else { "unix" }; 2]
+    );
     assert_eq!(leases(path), 0);
     drop(db);
     let db = database_fixture::open(path);

@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+#[cfg(unix)]
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +12,9 @@ use std::time::Duration;
 use penholder::{Database, Migrated, OpenOptions, Query, Result, params};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
-use penholder_testkit::{database_fixture, peer, plain_sqlite, requirement, tmpfs, wait};
+#[cfg(unix)]
+use penholder_testkit::tmpfs;
+use penholder_testkit::{database_fixture, peer, plain_sqlite, requirement, wait};
 
 #[test]
 fn peer() {
@@ -19,6 +22,7 @@ fn peer() {
         ("hold_transaction", database_fixture::hold_transaction),
         ("hold_snapshot", hold_snapshot),
         ("write_pairs", write_pairs),
+        #[cfg(unix)]
         ("back_up_to_a_small_disk", back_up_to_a_small_disk),
         ("migrate", migrate),
     ]);
@@ -278,6 +282,7 @@ fn a_backup_replaces_no_file() {
     assert_eq!(fixture.file_names(), all);
 }
 
+#[cfg(unix)]
 #[test]
 fn a_backup_is_as_private_as_the_database() {
     let fixture = DatabaseFixture::new();
@@ -290,6 +295,7 @@ fn a_backup_is_as_private_as_the_database() {
     }
 }
 
+#[cfg(unix)]
 fn back_up_to_a_small_disk(args: &[OsString]) {
     let fixture = DatabaseFixture::new();
     let small = Path::new(&args[0]);
@@ -308,6 +314,7 @@ fn back_up_to_a_small_disk(args: &[OsString]) {
     peer::send("done");
 }
 
+#[cfg(unix)]
 #[test]
 fn a_failed_backup_leaves_no_file() {
     tmpfs::play("back_up_to_a_small_disk", "256k");

@@ -4,6 +4,7 @@
 //! If the tests run as root, each user is a peer with that user's id. Otherwise the tests
 //! that need one user run as the current user, and the other tests are skipped.
 #![cfg(test)]
+#![cfg(unix)] // users and groups have no numbers on Windows
 
 use std::ffi::OsString;
 use std::fs;

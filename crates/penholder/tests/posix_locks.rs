@@ -1,6 +1,7 @@
 //! SQLite's own locks stay in force: a process that has a database open never opens and
 //! closes its files without SQLite, because that would drop its POSIX locks.
 #![cfg(test)]
+#![cfg(unix)] // they belong to a process only on Unix
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;

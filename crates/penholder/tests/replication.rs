@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use penholder_core::{commit_stats, failpoint};
 use penholder_testkit::database_fixture::{self, DatabaseFixture, with_suffix};
 use penholder_testkit::numbered_writes::{self, Kind};
 use penholder_testkit::peer::{self, Peer};
-use penholder_testkit::{plain_sqlite, wait};
+use penholder_testkit::{plain_sqlite, raw_file, wait};
 use rusqlite::Connection;
 
 /// Rows of several pages: all of them together take the WAL far past every bound.
@@ -223,7 +222,7 @@ impl Replica {
             return;
         };
         let mut header = [0; 32];
-        if file.read_exact_at(&mut header, 0).is_err() {
+        if raw_file::read_at(&file, &mut header, 0).is_err() {
             return;
         }
         let salts = [word(&header, 4), word(&header, 5)];
@@ -241,7 +240,7 @@ impl Replica {
         loop {
             let mut frame = vec![0; 24 + PAGE];
             let offset = 32 + at as u64 * frame.len() as u64;
-            let is_whole = file.read_exact_at(&mut frame, offset).is_ok();
+            let is_whole = raw_file::read_at(&file, &mut frame, offset).is_ok();
             if !is_whole || [word(&frame, 2), word(&frame, 3)] != self.salts {
                 return;
             }

@@ -5,7 +5,6 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::FileExt;
 use std::panic;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +14,7 @@ use std::time::Duration;
 use penholder::{Database, OpenOptions, Query, Result};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
-use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
+use penholder_testkit::{database_fixture, peer, plain_sqlite, raw_file, wait};
 
 #[test]
 fn peer() {
@@ -205,7 +204,7 @@ fn backfilled(shm: &Path) -> Option<u32> {
     // `WalCkptInfo.nBackfill`, after two headers of 48 bytes (`walformat.html`, section 2.1).
     let mut word = [0; 4];
     let file = fs::File::open(shm).ok()?;
-    file.read_exact_at(&mut word, 96).ok()?;
+    raw_file::read_at(&file, &mut word, 96).ok()?;
     Some(u32::from_ne_bytes(word))
 }
 
