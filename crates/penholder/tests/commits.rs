@@ -15,7 +15,7 @@ use penholder::lock::LOCK_FILE_NAME;
 use penholder::{AsyncDatabase, CommitToken, Commits, Database};
 use penholder_testkit::database_fixture::{DatabaseFixture, insert, open, with_suffix};
 use penholder_testkit::peer::{self, Peer};
-use penholder_testkit::{database_fixture, plain_sqlite, wait};
+use penholder_testkit::{database_fixture, plain_sqlite, raw_file, wait};
 use tokio_stream::StreamExt;
 
 /// Longer than a wait for a commit of a program without penholder takes.
@@ -342,7 +342,7 @@ fn the_queue_file_may_go_while_it_waits() {
     let mut commits = db.commits().unwrap();
     settle(&mut commits);
     let queue_file = with_suffix(&fixture.join(LOCK_FILE_NAME), "q");
-    fs::remove_file(&queue_file).unwrap();
+    raw_file::remove(&queue_file);
     next(&mut commits);
     assert_quiet(&mut commits);
     writer.send("go");
@@ -353,7 +353,7 @@ fn the_queue_file_may_go_while_it_waits() {
     next(&mut commits);
     settle(&mut commits);
     // Garbage in its place, of another file.
-    fs::remove_file(&queue_file).unwrap();
+    raw_file::remove(&queue_file);
     fs::write(&queue_file, "garbage").unwrap();
     next(&mut commits);
     insert(&db, "b").unwrap();

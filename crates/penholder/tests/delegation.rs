@@ -7,6 +7,7 @@
 #![allow(unsafe_code, reason = "an automatic extension is C")]
 
 use std::ffi::{OsString, c_char, c_int};
+#[cfg(unix)]
 use std::fs;
 use std::io::BufRead;
 #[cfg(unix)]
@@ -24,7 +25,9 @@ use penholder::{Database, Error, Executed, OpenOptions, Result, Synchronous, rus
 use penholder_core::{Deadline, Guard, Locker, Offer, Outcome, commit_stats};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
-use penholder_testkit::{database_fixture, peer, plain_sqlite, queue_file, requirement, wait};
+use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
+#[cfg(unix)]
+use penholder_testkit::{queue_file, requirement};
 
 const SCHEMA: [&str; 11] = [
     "CREATE TABLE item(id INTEGER PRIMARY KEY, name UNIQUE, size CHECK (size < 100))",

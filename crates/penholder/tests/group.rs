@@ -3,8 +3,10 @@
 #![cfg(test)]
 #![cfg_attr(unix, allow(unsafe_code, reason = "fork and _exit are what is tested"))]
 
+#[cfg(unix)]
 use std::ffi::OsString;
 use std::fs;
+#[cfg(unix)]
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
@@ -15,6 +17,7 @@ use penholder::{Database, Error, GroupCommit, GroupLimits, OpenOptions, Query, R
 use penholder_testkit::database_fixture::DatabaseFixture;
 #[cfg(unix)]
 use penholder_testkit::file_size_limit;
+#[cfg(unix)]
 use penholder_testkit::peer::Peer;
 use penholder_testkit::{database_fixture, peer, plain_sqlite, wait};
 

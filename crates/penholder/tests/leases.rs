@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use penholder::lock::WriteLocker;
-use penholder::{Database, Error, OpenOptions, Query, Result};
+use penholder::{Database, OpenOptions, Query, Result};
 use penholder_core::{DatabaseWord, Locker, failpoint};
 use penholder_testkit::database_fixture::{self, DatabaseFixture, insert};
 use penholder_testkit::numbered_writes::{self, Kind};
@@ -660,7 +660,7 @@ fn fill_the_disk(args: &[OsString]) {
             let row = "INSERT INTO entry VALUES (zeroblob(3000))";
             db.execute(row, ()).err()
         });
-        let error: Error = error.expect("the disk is full");
+        let error: penholder::Error = error.expect("the disk is full");
         assert!(is_lock_free(path), "{error}");
         let before = database_fixture::count_entries(&db);
         let row = "INSERT INTO entry VALUES (zeroblob(30000))";

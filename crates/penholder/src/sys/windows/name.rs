@@ -11,7 +11,7 @@
 //! | `\\.\C:`, `\\?\Volume{…}\x.db` | opens a device, or a volume without a letter | refused |
 
 use std::os::windows::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf, Prefix};
+use std::path::{Component, Path, Prefix};
 
 use crate::sys::types::{NameRefusal, PathLimit};
 
