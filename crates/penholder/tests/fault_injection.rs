@@ -837,6 +837,8 @@ fn replace_until(over: &AtomicBool, db: &Database, done: &Done) {
             0 => delete_lock_file(db, done),
             1..3 if remove(&queue_file).is_ok() => done.queue_files_deleted.add(),
             3..5 => replace_queue_file(&queue_file, done),
+            // On Windows nothing takes the place of a file that SQLite has open.
+            5..15 if cfg!(windows) => {}
             5..8 => replace_database(db, true, done),
             8..15 => replace_database(db, false, done),
             15..17 => restore_content(db, done),
@@ -937,6 +939,7 @@ fn nothing_is_lost_in_a_storm() {
 
 /// Without the write lock, at any moment of six processes that write. What is only in a deleted
 /// WAL is saved by the next session of a process that has it open; so none may be killed here.
+#[cfg(unix)]
 #[test]
 fn nothing_is_lost_if_the_wal_is_deleted_again_and_again() {
     let mut writers = Writers::new(LONG_TIMEOUT);

@@ -47,6 +47,7 @@ fn peer() {
         #[cfg(unix)]
         ("fill_the_disk", fill_the_disk),
         ("fill_the_wal", fill_the_wal),
+        #[cfg(unix)]
         ("write_until_replaced", write_until_replaced),
         ("write_without_lease", write_without_lease),
         ("two_handles", two_handles),
@@ -715,6 +716,7 @@ fn a_checkpoint_that_is_waited_for_ends_the_lease_first() {
 }
 
 /// Writes until the database is replaced, again and again.
+#[cfg(unix)]
 fn write_until_replaced(args: &[OsString]) {
     let path = Path::new(&args[0]);
     let db = database_fixture::open(path);
@@ -733,6 +735,7 @@ fn write_until_replaced(args: &[OsString]) {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn a_database_that_is_replaced_ends_the_lease() {
     let fixture = DatabaseFixture::new();

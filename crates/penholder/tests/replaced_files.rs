@@ -2,9 +2,11 @@
 //! fails, nothing that was acknowledged is lost that can be saved, and the call after it works
 //! with what is there then.
 #![cfg(test)]
+#![cfg(unix)] // on Windows the files that SQLite has open are not deleted or replaced
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -15,7 +17,7 @@ use penholder_core::{Process, failpoint};
 use penholder_testkit::database_fixture::{self, DatabaseFixture, with_suffix};
 use penholder_testkit::peer::{self, Peer};
 use penholder_testkit::recorder::Recorder;
-use penholder_testkit::{raw_file, requirement, wait};
+use penholder_testkit::{requirement, wait};
 use rusqlite::Connection;
 
 #[test]
@@ -120,7 +122,7 @@ impl Scene {
     }
 
     fn delete(&self, suffix: &str) {
-        raw_file::remove(&self.file(suffix));
+        fs::remove_file(self.file(suffix)).unwrap();
     }
 
     /// Makes a database with the key `backup`, to be moved over the one that is open.
@@ -135,7 +137,7 @@ impl Scene {
 
     /// Moves a backup over the database, as `mv` does.
     fn replace(&self) {
-        raw_file::replace(&self.fixture.path(), &self.backup());
+        fs::rename(self.backup(), self.fixture.path()).unwrap();
     }
 
     #[track_caller]
@@ -190,7 +192,7 @@ fn a_file_that_is_moved_aside_keeps_what_was_acknowledged() {
     scene.ask("insert second", "done");
     let backup = scene.backup();
     fs::rename(scene.fixture.path(), scene.fixture.join("old.db")).unwrap();
-    raw_file::replace(&scene.fixture.path(), &backup);
+    fs::rename(backup, scene.fixture.path()).unwrap();
     scene.ask("insert lost", "replaced");
     scene.ask("insert third", "done");
     scene.assert_keys("[backup third]");
@@ -343,7 +345,7 @@ fn a_database_is_not_opened_beside_a_plain_process_with_another_index() {
         for (suffix, target) in way {
             let file = with_suffix(&fixture.path(), suffix);
             match target {
-                None => raw_file::remove(&file),
+                None => fs::remove_file(file).unwrap(),
                 Some(name) => fs::rename(file, fixture.join(name)).unwrap(),
             }
         }
@@ -367,12 +369,12 @@ fn a_database_is_not_opened_beside_a_plain_process_with_another_index() {
 fn a_new_index_with_the_number_of_the_former_one_is_not_taken_for_it() {
     let mut scene = Scene::new();
     scene.ask("insert second", "done");
-    let former = raw_file::number(&scene.file("-shm"));
+    let former = fs::metadata(scene.file("-shm")).unwrap().ino();
     scene.replace();
     scene.delete("-wal");
     scene.delete("-shm");
     scene.ask("insert lost", "replaced");
-    let number_of = |path: &PathBuf| raw_file::number(path);
+    let number_of = |path: &PathBuf| fs::metadata(path).unwrap().ino();
     let made = (0..1000).map(|number| {
         let path = scene.fixture.join(&format!("file{number}"));
         fs::write(&path, "").unwrap();
@@ -382,7 +384,7 @@ fn a_new_index_with_the_number_of_the_former_one_is_not_taken_for_it() {
         requirement::skip("a file system that uses inode numbers again at once");
         return;
     };
-    raw_file::replace(&scene.file("-shm"), &same);
+    fs::rename(same, scene.file("-shm")).unwrap();
     scene.ask("insert third", "done");
     scene.assert_keys("[backup third]");
 }
@@ -451,7 +453,7 @@ fn a_process_that_is_stopped_or_killed_while_it_looks_keeps_nobody_out() {
 #[test]
 fn a_deleted_database_is_never_created_again() {
     let mut scene = Scene::new();
-    raw_file::remove(&scene.fixture.path());
+    fs::remove_file(scene.fixture.path()).unwrap();
     scene.ask("insert lost", "replaced");
     scene.peer.send("insert lost");
     let answer = scene.peer.read_line();
@@ -510,8 +512,8 @@ fn an_open_snapshot_of_this_process_postpones_the_reopening() {
     database_fixture::insert(&db, "first").unwrap();
     let done = db.read(|connection| -> Result<()> {
         connection.query_row("SELECT count(*) FROM entry", [], |_| Ok(()))?;
-        raw_file::remove(&with_suffix(&fixture.path(), "-wal"));
-        raw_file::remove(&with_suffix(&fixture.path(), "-shm"));
+        fs::remove_file(with_suffix(&fixture.path(), "-wal")).unwrap();
+        fs::remove_file(with_suffix(&fixture.path(), "-shm")).unwrap();
         thread::scope(|scope| {
             let write = || database_fixture::insert(&db, "lost").unwrap_err().kind();
             let write = || scope.spawn(write).join().unwrap();
@@ -536,8 +538,8 @@ fn a_commit_that_an_open_snapshot_keeps_from_being_saved_is_not_lost() {
     let done = db.read(|connection| -> Result<()> {
         connection.query_row("SELECT count(*) FROM entry", [], |_| Ok(()))?;
         database_fixture::insert(&db, "second")?;
-        raw_file::remove(&with_suffix(&fixture.path(), "-wal"));
-        raw_file::remove(&with_suffix(&fixture.path(), "-shm"));
+        fs::remove_file(with_suffix(&fixture.path(), "-wal")).unwrap();
+        fs::remove_file(with_suffix(&fixture.path(), "-shm")).unwrap();
         for _ in 0..2 {
             let error = database_fixture::insert(&db, "lost").unwrap_err();
             assert!(error.is_file_replaced(), "{error}");
@@ -560,7 +562,7 @@ fn a_read_inside_a_hold_does_not_wait_for_one_outside_that_waits_for_the_hold() 
     thread::scope(|scope| {
         let mut outside = None;
         let held = db.with_write_lock(|_| {
-            raw_file::remove(&with_suffix(&fixture.path(), "-wal"));
+            fs::remove_file(with_suffix(&fixture.path(), "-wal")).unwrap();
             outside = Some(scope.spawn(read));
             // Time to find out and to wait for the lock.
             thread::sleep(Duration::from_millis(300));
@@ -667,7 +669,7 @@ fn a_read_of_another_handle_postpones_the_reopening() {
 fn events_say_that_a_file_was_replaced_and_that_the_database_was_opened_again() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
-    raw_file::remove(&with_suffix(&fixture.path(), "-wal"));
+    fs::remove_file(with_suffix(&fixture.path(), "-wal")).unwrap();
     let heard = Recorder::record(|| {
         let error = database_fixture::insert(&db, "lost").unwrap_err();
         assert!(error.is_file_replaced(), "{error}");

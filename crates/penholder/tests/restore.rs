@@ -271,6 +271,7 @@ fn others_read_the_old_content_while_it_is_stopped() {
         .unwrap();
 }
 
+#[cfg(unix)]
 #[test]
 fn a_database_that_is_replaced_meanwhile_is_not_called_restored() {
     let stage = Stage::new();
