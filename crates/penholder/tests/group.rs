@@ -70,7 +70,18 @@ fn open_for_large_batches(fixture: &DatabaseFixture) -> Database {
     large_batch_options().open(fixture.path()).unwrap()
 }
 
-/// Returns whether a thread of this process sleeps.
+/// Waits until a thread of this process sleeps. Windows does not tell whether it does.
+fn await_sleep(thread: &str) {
+    if cfg!(windows) {
+        return thread::sleep(Duration::from_millis(200));
+    }
+    wait::until("the writer to queue", || {
+        let was_asleep = is_asleep(thread);
+        thread::sleep(Duration::from_millis(3));
+        was_asleep && is_asleep(thread)
+    });
+}
+
 fn is_asleep(thread: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{thread}/stat")).unwrap();
     stat.rsplit(") ").next().unwrap().starts_with('S')
@@ -97,18 +108,12 @@ fn run_queued<'a, T: Send + 'a>(
         let start = |run: Write<'a, T>| {
             let (send_started, started) = mpsc::channel();
             let writer = scope.spawn(move || {
-                send_started
-                    .send(fs::read_link("/proc/thread-self").unwrap())
-                    .unwrap();
+                let thread = fs::read_link("/proc/thread-self");
+                send_started.send(thread.unwrap_or_default()).unwrap();
                 run(db)
             });
             let thread = started.recv().unwrap();
-            let thread = thread.to_str().unwrap();
-            wait::until("the writer to queue", || {
-                let was_asleep = is_asleep(thread);
-                thread::sleep(Duration::from_millis(3));
-                was_asleep && is_asleep(thread)
-            });
+            await_sleep(thread.to_str().unwrap());
             writer
         };
         let writers: Vec<_> = writes.into_iter().map(start).collect();
