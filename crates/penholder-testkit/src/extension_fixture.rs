@@ -17,10 +17,20 @@ pub fn library() -> &'static Path {
     LIBRARY.get_or_init(build)
 }
 
-fn build() -> PathBuf {
-    // `target/<profile>/deps/<test>-…`
+/// Returns the path of the extension if it is built, where no test can have it built: on Windows.
+pub fn built_library() -> Option<PathBuf> {
+    let built = profile().join("penholder.dll");
+    built.is_file().then_some(built)
+}
+
+/// Returns the directory of the profile: of `target/<profile>/deps/<test>-…`.
+fn profile() -> PathBuf {
     let test = env::current_exe().unwrap();
-    let profile = test.parent().and_then(Path::parent).unwrap();
+    test.parent().and_then(Path::parent).unwrap().to_owned()
+}
+
+fn build() -> PathBuf {
+    let profile = profile();
     let name = match profile.file_name().unwrap().to_str().unwrap() {
         "debug" => "dev",
         name => name,
