@@ -26,7 +26,8 @@ fn write(args: &[OsString]) {
     // SAFETY: nothing else uses the connection, and the library is the one under test.
     let guard = unsafe { rusqlite::LoadExtensionGuard::new(&loader) }.unwrap();
     // SAFETY: as above.
-    unsafe { loader.load_extension(Path::new(&args[0]), None::<&str>) }.unwrap();
+    unsafe { loader.load_extension(Path::new(&args[0]), Some("sqlite3_penholder_default_init")) }
+        .unwrap();
     drop(guard);
     let timeout: u64 = args[2].to_str().unwrap().parse().unwrap();
     let connection = Connection::open(Path::new(&args[1])).unwrap();
