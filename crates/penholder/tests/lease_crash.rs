@@ -207,5 +207,7 @@ fn eight_writers_lose_nothing() {
 
 #[test]
 fn many_writers_lose_nothing() {
-    run(32, kills() * 3 / 10);
+    // Wine's server runs out of descriptors with more.
+    let writers = if cfg!(windows) { 12 } else { 32 };
+    run(writers, kills() * 3 / 10);
 }
