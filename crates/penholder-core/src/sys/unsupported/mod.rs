@@ -24,6 +24,7 @@ pub(crate) mod user;
 
 /// Returns the error of every operation: `what` is in the plural.
 fn unsupported<T>(what: &str) -> io::Result<T> {
-    let text = format!("{what} are not supported on this platform (see docs/platforms.md)");
+    let text =
+        format!("{what} are not supported on this platform (penholder runs on Linux only so far)");
     Err(io::Error::new(io::ErrorKind::Unsupported, text))
 }
