@@ -27,7 +27,7 @@ const GENERIC: u32 = 0x5000_0000;
 const PERMITS: u8 = 0;
 /// An entry that counts only for the files that are made in a directory.
 const INHERIT_ONLY: u8 = 8;
-/// The system (S-1-5-18), administrators (S-1-5-32-544) and the owner, whoever that is (S-1-3-4).
+/// The system (S-1-5-18), administrators (S-1-5-32-544) and the owner as such (S-1-3-4).
 const MIGHTY: [&[u8]; 3] = [
     &[1, 1, 0, 0, 0, 0, 0, 5, 18, 0, 0, 0],
     &[1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0, 32, 2, 0, 0],
