@@ -28,7 +28,7 @@
 //! directory takes from both what it does not do in its own way. `macos_rules` is a double of macOS on
 //! Linux, which runs `bsd`: `RUSTFLAGS='--cfg penholder_macos_rules'` selects it.
 //!
-//! `portable` has what platforms without forks share. `unsupported` compiles for every target, and each of its operations returns an
+//! `portable` needs nothing but `std`. `unsupported` compiles for every target, and each of its operations returns an
 //! error that says so. `RUSTFLAGS='--cfg penholder_unsupported'` selects it on
 //! Linux too, for the test of these errors.
 
@@ -73,6 +73,8 @@ mod linux;
 mod macos;
 #[cfg(all(target_os = "linux", penholder_macos_rules, not(penholder_unsupported)))]
 mod macos_rules;
+#[cfg(any(not(target_os = "linux"), penholder_unsupported, penholder_macos_rules))]
+mod portable;
 #[cfg(all(
     any(target_os = "linux", target_os = "macos"),
     not(penholder_unsupported)
@@ -85,12 +87,6 @@ mod unix;
 mod unsupported;
 #[cfg(all(windows, not(penholder_unsupported)))]
 mod windows;
-// For platforms without forks.
-#[cfg(any(
-    not(any(target_os = "linux", target_os = "macos")),
-    penholder_unsupported
-))]
-mod portable;
 
 #[cfg(all(
     target_os = "linux",

@@ -5,5 +5,4 @@
 
 pub(crate) mod file;
 pub(crate) mod locks;
-pub(crate) mod parking;
 pub(crate) mod polled_word;

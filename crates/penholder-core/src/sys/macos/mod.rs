@@ -12,7 +12,8 @@ pub(in crate::sys) mod process_files;
 pub(in crate::sys) mod process_table;
 mod sysctl;
 
-pub(crate) use super::bsd::{locks, parking};
+pub(crate) use super::bsd::locks;
+pub(crate) use super::portable::parking;
 #[cfg(feature = "failpoints")]
 pub(crate) use super::unix::signal;
 pub(crate) use super::unix::{descriptor, fork, map, openers, user};

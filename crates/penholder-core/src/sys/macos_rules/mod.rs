@@ -9,9 +9,10 @@ pub(crate) mod futex;
 mod one_table;
 pub(in crate::sys) mod process_files;
 
-pub(crate) use super::bsd::{locks, parking};
+pub(crate) use super::bsd::locks;
 pub(in crate::sys) use super::linux::{advice, process_table};
 pub(crate) use super::linux::{clock, filesystem, mounts, process};
+pub(crate) use super::portable::parking;
 #[cfg(feature = "failpoints")]
 pub(crate) use super::unix::signal;
 pub(crate) use super::unix::{descriptor, fork, map, openers, user};

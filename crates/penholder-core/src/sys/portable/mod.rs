@@ -1,5 +1,13 @@
-//! What platforms without forks share: it needs nothing but `std`.
+//! What needs nothing but `std`: parking, and what platforms without forks share.
 
+#[cfg(any(
+    not(any(target_os = "linux", target_os = "macos")),
+    penholder_unsupported
+))]
 pub(crate) mod descriptor;
+#[cfg(any(
+    not(any(target_os = "linux", target_os = "macos")),
+    penholder_unsupported
+))]
 pub(crate) mod fork;
 pub(crate) mod parking;
