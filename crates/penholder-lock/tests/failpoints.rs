@@ -121,8 +121,8 @@ impl Scenario {
         let args = [directory.path().as_os_str(), mode_text.as_ref()];
         let mut victim = Peer::command("work", args);
         victim.env(failpoint::VARIABLE, format!("{point} {signal} {time}"));
-        if cfg!(penholder_macos_rules) {
-            // Each of its locks takes several system calls, and none comes back quickly.
+        if KEEPING.contains(&point) {
+            // On a loaded machine a debug build seldom comes back quickly.
             victim.env(failpoint::ALL_QUICK, "");
         }
         let start = |_| Peer::start("work", [directory.path().as_os_str(), "Patient".as_ref()]);
