@@ -40,6 +40,10 @@ impl ShellCommand {
         let AdvisedTarget { db, path } = target;
         let instead = match self.name.as_str() {
             ".read" => match self.word(0) {
+                // PowerShell has no such redirection.
+                Some(file) if cfg!(windows) => {
+                    format!("give that file to exec: cmd /c \"penholder exec {db} - < {file}\"")
+                }
                 Some(file) => format!("give that file to exec: penholder exec {db} - < {file}"),
                 None => "give a file to the standard input of exec".to_owned(),
             },

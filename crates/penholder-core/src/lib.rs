@@ -56,6 +56,7 @@ mod obstacle;
 mod pending_request;
 mod printable;
 mod queue_file;
+pub mod remedy;
 mod running_statement;
 mod shell_word;
 mod shortage;

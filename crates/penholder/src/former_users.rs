@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use penholder_core::{Examined, Process, shown_name};
+use penholder_core::{Examined, Process, remedy, shown_name};
 
 use crate::error::{Error, Result};
 use crate::location::Location;
@@ -214,9 +214,13 @@ fn refusal(location: &Location, pid: u32, found: FormerUse) -> Error {
     let next = if pid == std::process::id() {
         "write once more with the `Database` that is open, which saves what can be saved, or close \
          the connections that are; then try again"
+            .to_owned()
     } else {
-        "let that process write once more if it uses penholder, which saves what can be saved; \
-         otherwise end it, but not with `kill -9`; then try again"
+        format!(
+            "let that process write once more if it uses penholder, which saves what can be saved; \
+             otherwise end it, but not with {}; then try again",
+            remedy::violent_end()
+        )
     };
     Error::refused("open database", &location.path, why, next)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::layout;
 use crate::printable::user_text;
-use crate::shell_word::shell_word;
+use crate::remedy;
 use crate::sys::file;
 
 /// Why a queue file is not used.
@@ -80,16 +80,17 @@ impl QueueFileFault {
     /// Returns what to do about a fault of the queue file with this path.
     #[must_use]
     pub fn advice(&self, queue_file: &Path) -> String {
-        let file = shell_word(queue_file);
+        let remove = remedy::remove_file(queue_file);
+        let superuser = remedy::SUPERUSER;
         match self {
             Self::OtherVersion(_) => {
                 "use one version of penholder in all programs: they share no queue".to_owned()
             }
             Self::OtherUser(_) => {
-                format!("remove it as root or as that user: `rm -f -- {file}`")
+                format!("remove it as {superuser} or as that user: {remove}")
             }
             Self::WritableByOthers { .. } => {
-                format!("remove it as root or as its owner: `rm -f -- {file}`")
+                format!("remove it as {superuser} or as its owner: {remove}")
             }
             Self::FileSizeLimit(_) => {
                 "raise the limit (`ulimit -f unlimited`, `LimitFSIZE=` of systemd)".to_owned()

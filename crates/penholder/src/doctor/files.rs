@@ -5,7 +5,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use penholder_core::{Obstacle, OpenerElsewhere, shell_word};
+use penholder_core::{Obstacle, OpenerElsewhere, remedy, shell_word};
 use penholder_lock::{SqliteHolder, SqliteLock};
 
 use super::report::{Check, Finding};
@@ -323,10 +323,11 @@ struct Advice<'a> {
 
 impl Advice<'_> {
     fn on_owner(&self) -> String {
-        let (database, file) = (shell_word(self.database), shell_word(self.file));
         if self.is_disposable {
-            return format!("remove it (`rm -f -- {file}`): another is built");
+            let remove = remedy::remove_file(self.file);
+            return format!("remove it ({remove}): another is built");
         }
+        let (database, file) = (shell_word(self.database), shell_word(self.file));
         // Of a link the link itself: another user may have put it there meanwhile.
         format!("give it to the database's owner (`chown -h --reference={database} {file}`)")
     }

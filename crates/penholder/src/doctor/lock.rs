@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use penholder_core::OTHER_DATABASE;
+use penholder_core::{OTHER_DATABASE, remedy};
 use penholder_lock::{Holder, Leases, ProcessState, QueueFileFault, QueueFileHeader, Status};
 
 use super::report::{Check, Finding, Severity};
@@ -108,8 +108,8 @@ fn leases(subject: &Subject<'_>, leases: &Leases) -> Finding {
 fn continue_or_end(holder: &Holder) -> String {
     match holder.pid {
         Some(pid) => format!(
-            "continue it (`kill -CONT {pid}`) or end it (`kill -9 {pid}`), which frees the lock at \
-             once"
+            "{}, which frees the lock at once",
+            remedy::continue_or_end(pid)
         ),
         None => "continue it, or end it, which frees the lock at once".to_owned(),
     }
@@ -135,7 +135,10 @@ fn clock(status: &Status, header: Option<QueueFileHeader>, now: SystemTime) -> F
     } else {
         return Finding::ok(Check::Clock, "no jump was found");
     };
-    let next =
-        "check how the clock is set (`timedatectl`); restart the programs to correct their times";
+    let next = if cfg!(target_os = "linux") {
+        "check how the clock is set (`timedatectl`); restart the programs to correct their times"
+    } else {
+        "check how the clock is set; restart the programs to correct their times"
+    };
     Finding::warning(Check::Clock, found).next(next)
 }

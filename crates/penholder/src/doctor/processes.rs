@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use penholder_core::shown_name;
+use penholder_core::{remedy, shown_name};
 use penholder_lock::{Opener, Openers, Process, ProcessState, SqliteHolder, SqliteLock};
 
 use super::detector::Detector;
@@ -219,9 +219,8 @@ fn writes(subject: &Subject<'_>, holder: &SqliteHolder, is_awaited: bool) -> Fin
         _ => format!("{process} is writing now without the write lock"),
     };
     if process.state == ProcessState::Stopped {
-        let pid = process.pid;
-        let next =
-            format!("continue it (`kill -CONT {pid}`) or end it: no other process can write");
+        let continue_or_end = remedy::continue_or_end(process.pid);
+        let next = format!("{continue_or_end}: no other process can write");
         return Finding::error(Check::UnlockedWriters, found).next(next);
     }
     if is_awaited {
@@ -234,7 +233,8 @@ fn writes(subject: &Subject<'_>, holder: &SqliteHolder, is_awaited: bool) -> Fin
 /// A process of another user: the kernel names it, but does not show what it has open.
 fn may_hold_the_lock(process: &Process) -> Finding {
     let found = format!("{process} is writing now; whether it holds the lock is not visible");
-    Finding::info(Check::UnlockedWriters, found).next("run this again as root")
+    Finding::info(Check::UnlockedWriters, found)
+        .next(format!("run this again as {}", remedy::SUPERUSER))
 }
 
 fn may_write_later(subject: &Subject<'_>, processes: &[&Process]) -> Finding {
@@ -254,7 +254,10 @@ fn none_seen(attached: usize, complete: bool) -> String {
     };
     match complete {
         true => seen,
-        false => seen + " (not every process is visible: root sees more)",
+        false => format!(
+            "{seen} (not every process is visible: {} sees more)",
+            remedy::SUPERUSER
+        ),
     }
 }
 

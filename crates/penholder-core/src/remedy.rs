@@ -1,0 +1,75 @@
+//! Commands of the system that a message advises, so that they can be pasted on each platform. On
+//! Windows they are the same in PowerShell and `cmd`.
+
+use std::path::Path;
+
+use crate::shell_word::shell_word;
+
+/// Who may see and change what belongs to any user.
+pub const SUPERUSER: &str = if cfg!(windows) {
+    "an administrator"
+} else {
+    "root"
+};
+
+/// Returns the command that ends a process at once, with its code quotes.
+///
+/// ```
+/// # #[cfg(unix)]
+/// assert_eq!(penholder_core::remedy::end_process(7), "`kill -9 7`");
+/// # #[cfg(windows)]
+/// # assert_eq!(penholder_core::remedy::end_process(7), "`taskkill /F /PID 7`");
+/// ```
+#[must_use]
+pub fn end_process(pid: u32) -> String {
+    match cfg!(windows) {
+        true => format!("`taskkill /F /PID {pid}`"),
+        false => format!("`kill -9 {pid}`"),
+    }
+}
+
+/// Returns what to do about a process that is stopped.
+///
+/// ```
+/// # #[cfg(unix)]
+/// assert_eq!(
+///     penholder_core::remedy::continue_or_end(7),
+///     "continue it (`kill -CONT 7`) or end it (`kill -9 7`)"
+/// );
+/// ```
+#[must_use]
+pub fn continue_or_end(pid: u32) -> String {
+    let end = end_process(pid);
+    match cfg!(windows) {
+        // No command of Windows resumes a process.
+        true => format!("resume it (in the Resource Monitor, `resmon`) or end it ({end})"),
+        false => format!("continue it (`kill -CONT {pid}`) or end it ({end})"),
+    }
+}
+
+/// Returns the command that ends processes so that they lose what they have not yet saved.
+#[must_use]
+pub fn violent_end() -> &'static str {
+    match cfg!(windows) {
+        true => "`taskkill /F`",
+        false => "`kill -9`",
+    }
+}
+
+/// Returns the command that removes a file.
+///
+/// ```
+/// # #[cfg(unix)]
+/// assert_eq!(
+///     penholder_core::remedy::remove_file("my app.db".as_ref()),
+///     "`rm -f -- 'my app.db'`"
+/// );
+/// ```
+#[must_use]
+pub fn remove_file(path: &Path) -> String {
+    let file = shell_word(path);
+    match cfg!(windows) {
+        true => format!("`del {file}`"),
+        false => format!("`rm -f -- {file}`"),
+    }
+}
