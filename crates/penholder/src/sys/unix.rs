@@ -76,7 +76,7 @@ fn born(file: &Metadata) -> BornFile {
     }
 }
 
-/// Whether a directory can be deleted while SQLite has files in it open.
+/// Whether a file, and its directory, can be renamed or deleted while SQLite has it open.
 pub(crate) const DELETES_OPEN_FILES: bool = true;
 
 /// Returns how many names (hard links) a file has.

@@ -66,7 +66,7 @@ pub(crate) fn open_born_file(_file: &File) -> io::Result<BornFile> {
     unsupported("the identity of a file")
 }
 
-/// Whether a directory can be deleted while SQLite has files in it open.
+/// Whether a file, and its directory, can be renamed or deleted while SQLite has it open.
 pub(crate) const DELETES_OPEN_FILES: bool = false;
 
 /// Fails: how many names a file has is not known.
