@@ -133,7 +133,11 @@ mod tests {
         for (sql, expected) in [
             (
                 ".read 'more.sql'\nSELECT 1;",
-                "penholder exec 'a b.db' - < more.sql",
+                if cfg!(windows) {
+                    "cmd /c \"penholder exec 'a b.db' - < more.sql\""
+                } else {
+                    "penholder exec 'a b.db' - < more.sql"
+                },
             ),
             (".read", "standard input of exec"),
             (".import --csv $x.csv entry", import.as_str()),

@@ -56,6 +56,13 @@ pub fn violent_end() -> &'static str {
     }
 }
 
+/// The command that finds all names (hard links) of a file, whose path follows it.
+pub const LIST_NAMES: &str = if cfg!(windows) {
+    "fsutil hardlink list"
+} else {
+    "find / -xdev -samefile"
+};
+
 /// Returns the command that removes a file.
 ///
 /// ```

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use crate::peer::{self, Peer};
 #[cfg(windows)]
 use crate::sys;
-use crate::{database_fixture, plain_sqlite, requirement, wait};
+use crate::{database_fixture, plain_sqlite, portable, requirement, wait};
 
 /// A command that waits for nothing answers within this time, even on a loaded machine.
 pub const PROMPT: Duration = Duration::from_secs(10);
@@ -86,7 +86,7 @@ impl CommandFixture {
 
     /// Returns the path of the directory, with symbolic links resolved, as the command spells it.
     pub fn directory(&self) -> PathBuf {
-        simplified(self.directory.path().canonicalize().unwrap())
+        portable::canonical(self.directory.path())
     }
 
     /// Returns the path of the command under test, which is the same in every directory.
@@ -272,14 +272,6 @@ impl CommandFixture {
             while outsider.read_line() != "writes" {}
             outsider
         })
-    }
-}
-
-/// Returns a path without the prefix that Windows resolves paths to.
-fn simplified(path: PathBuf) -> PathBuf {
-    match path.to_str().and_then(|path| path.strip_prefix(r"\\?\")) {
-        Some(path) if cfg!(windows) => PathBuf::from(path),
-        _ => path,
     }
 }
 

@@ -9,7 +9,7 @@ use penholder::{Database, OpenOptions, Result};
 use tempfile::TempDir;
 
 use crate::peer::{self, Peer};
-use crate::recorder;
+use crate::{portable, recorder};
 
 /// A timeout that no working lock comes near, even on a loaded machine.
 pub const LONG_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ impl DatabaseFixture {
 
     /// Returns the path of the directory, with symbolic links resolved.
     pub fn directory(&self) -> PathBuf {
-        self.directory.path().canonicalize().unwrap()
+        portable::canonical(self.directory.path())
     }
 
     /// Returns the path of a file in the directory.

@@ -6,7 +6,7 @@
 //! | [`wait`] | bounded waits and measured times |
 //! | [`requirement`] | what a test needs from the machine, and a visible skip without it |
 //! | [`lock_fixture`] | processes that take the lock on command, a counter that shows overlaps |
-//! | [`portable`] | what not each Unix system has as a function |
+//! | [`portable`] | what each system does in its own way |
 //! | [`queue_file`] | where things stand in the queue file |
 //! | [`raw_file`] | bytes, identities and locks of files, as a program without penholder sees them |
 //! | `file_size_limit` | a full disk without a file system of its own |

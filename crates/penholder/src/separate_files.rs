@@ -8,12 +8,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use penholder_core::{OpenerElsewhere, is_file_mount, shown_path};
+use penholder_core::{OpenerElsewhere, is_file_mount, remedy, shown_path};
 
 use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::options::OpenOptions;
 use crate::sidecar::{SHM, WAL};
+use crate::sys;
 
 /// How long a search through all processes may take.
 const SEARCH_MAX: Duration = Duration::from_secs(3);
@@ -23,6 +24,12 @@ pub(crate) const MOUNT_DIRECTORY: &str = "mount its directory instead";
 /// What to do about a process that uses another name.
 pub(crate) const USE_ONE_NAME: &str =
     "end that process, and use one name in one directory for all (a symbolic link is harmless)";
+
+/// What to do about a file that has several names.
+pub(crate) fn keep_one_name() -> String {
+    let list = remedy::LIST_NAMES;
+    format!("keep one name (`{list}`, with its path, shows all); a symbolic link is harmless")
+}
 
 /// Refuses a database that others use with another WAL, as far as that is certain.
 pub(crate) fn refuse(location: &Location, options: &OpenOptions, what: &'static str) -> Result<()> {
@@ -49,9 +56,18 @@ pub(crate) fn refuse(location: &Location, options: &OpenOptions, what: &'static 
         );
         return refused(why, next);
     }
-    // Only a file with several names is worth the search.
-    let elsewhere = (location.links > 1).then(|| in_use(location)).flatten();
-    match elsewhere {
+    if location.links <= 1 {
+        return Ok(());
+    }
+    if !sys::SHOWS_OPENERS {
+        let why = format!(
+            "the file has {} names (hard links), and this system does not tell whether a process \
+             has it open by another one, with a WAL of its own",
+            location.links
+        );
+        return refused(why, keep_one_name());
+    }
+    match in_use(location) {
         Some(opener) => refused(describe(&opener), USE_ONE_NAME.to_owned()),
         None => Ok(()),
     }

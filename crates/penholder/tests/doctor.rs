@@ -7,7 +7,7 @@ use std::time::Duration;
 use penholder::doctor::{Check, Doctor, Report, Severity};
 use penholder::lock::Process;
 use penholder::{Database, OpenOptions, Synchronous};
-use penholder_testkit::requirement;
+use penholder_testkit::{portable, requirement};
 use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
 
@@ -22,7 +22,7 @@ fn a_program_may_examine_a_database_that_it_has_open() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().canonicalize().unwrap().join("x.db");
+    let path = portable::canonical(directory.path()).join("x.db");
     let db = Database::open(&path).unwrap();
     db.execute("CREATE TABLE t(a)", ()).unwrap();
     let doctor = Doctor::new(OpenOptions::new()).integrity(true);

@@ -51,7 +51,7 @@ const VICTIM_LIMIT: Duration = Duration::from_secs(if cfg!(windows) { 8 } else {
 /// No working lock takes this long, even on a loaded machine.
 const LONG_TIMEOUT: Duration = Duration::from_secs(20);
 /// The timeout of writers that wait for a stopped one.
-const SHORT_TIMEOUT: Duration = Duration::from_millis(400);
+const SHORT_TIMEOUT: Duration = Duration::from_millis(if cfg!(windows) { 2000 } else { 400 });
 /// How much later than its deadline a call may end on a loaded machine.
 const LATE: Duration = Duration::from_secs(4);
 /// How long a writer may be refused what is there after a replacement.

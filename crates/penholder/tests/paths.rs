@@ -138,6 +138,27 @@ fn dots_and_slashes_make_no_difference() {
     assert_excluded(&indirect, &fixture.path());
 }
 
+/// Windows does not tell whether a process uses the other name.
+#[cfg(windows)]
+#[test]
+fn a_database_with_two_names_is_refused() {
+    let fixture = DatabaseFixture::new();
+    let db = fixture.database();
+    let second = fixture.join("second.db");
+    fs::hard_link(fixture.path(), &second).unwrap();
+    for name in [&second, &fixture.path()] {
+        let error = database_fixture::options().open(name).unwrap_err();
+        assert!(error.is_refused(), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("the file has 2 names (hard links)"), "{text}");
+        assert!(text.contains("fsutil hardlink list"), "{text}");
+    }
+    drop(db);
+    fs::remove_file(second).unwrap();
+    drop(fixture.database());
+}
+
+#[cfg(unix)]
 #[test]
 fn a_hard_link_gives_a_warning() {
     let fixture = DatabaseFixture::new();
@@ -163,6 +184,7 @@ fn keep_open(args: &[OsString]) {
 }
 
 /// In the same directory the lock is shared, and the WAL is not; in another neither is.
+#[cfg(unix)]
 #[test]
 fn a_second_name_that_a_process_uses_is_refused() {
     let fixture = DatabaseFixture::new();
@@ -197,6 +219,7 @@ fn a_second_name_that_a_process_uses_is_refused() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn a_second_name_that_this_process_uses_is_refused() {
     let fixture = DatabaseFixture::new();

@@ -186,11 +186,12 @@ fn open_file(path: &Path) -> io::Result<Input> {
     if path == Path::new("-") {
         return Ok(Input::Stream(Box::new(io::stdin())));
     }
-    let file = File::open(path)?;
-    let kind = file.metadata()?.file_type();
-    if kind.is_dir() {
+    // Windows does not open one.
+    if path.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
+    let file = File::open(path)?;
+    let kind = file.metadata()?.file_type();
     Ok(match kind.is_file() {
         true => Input::File(file),
         false => Input::Stream(Box::new(file)),

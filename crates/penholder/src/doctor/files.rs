@@ -112,7 +112,8 @@ fn disk_space(subject: &Subject<'_>) -> Finding {
     match sys::free_space(subject.location.directory()) {
         Ok(space) => judge_room(space.bytes, length, space.has_files),
         Err(error) => {
-            Finding::info(Check::DiskSpace, format!("unknown: {error}")).next("check with `df`")
+            let next = "look how much room the disk has";
+            Finding::info(Check::DiskSpace, format!("unknown: {error}")).next(next)
         }
     }
 }
@@ -153,8 +154,7 @@ pub(crate) fn hard_links(location: &Location) -> Finding {
     if links <= 1 {
         return Finding::ok(Check::HardLinks, "one name");
     }
-    let next = "keep one name (`find / -xdev -samefile`, with its path, shows all); a symbolic link is \
-                harmless";
+    let next = separate_files::keep_one_name();
     Finding::warning(Check::HardLinks, format!("the file has {links} names")).next(next)
 }
 

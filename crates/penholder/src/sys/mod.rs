@@ -6,6 +6,7 @@
 //! | `HAS_OTHER_SPELLINGS`, `is_same_name` | whether a file has one spelling of its path |
 //! | `file_id`, `open_file_id`, `links` | which file it is, and how many names it has |
 //! | `born_file`, `born_file_or_link`, `open_born_file` | which file it is, and when it was created |
+//! | `SHOWS_OPENERS` | whether other processes that have a file open can be found |
 //! | `DELETES_OPEN_FILES`, `is_in_use` | what can be done to a file that is open; whether an error says that another process has a file open |
 //! | `kind` | what a file is that is not a regular file, as a noun |
 //! | `ownership` | who owns a file and who may use it |
@@ -56,10 +57,10 @@ use windows as platform;
 #[cfg(test)]
 pub(crate) use platform::symlink;
 pub(crate) use platform::{
-    DELETES_OPEN_FILES, Directory, HAS_OTHER_SPELLINGS, PATH_LIMIT, born_file, born_file_or_link,
-    create_as_sqlite, descriptors, file_id, free_space, is_in_use, is_same_name, kind, links,
-    may_add_files, may_be_written_elsewhere, may_read, may_write, open_born_file, open_file_id,
-    ownership, path_length, read_start, refuse_name, sync_directory, system_calls,
+    DELETES_OPEN_FILES, Directory, HAS_OTHER_SPELLINGS, PATH_LIMIT, SHOWS_OPENERS, born_file,
+    born_file_or_link, create_as_sqlite, descriptors, file_id, free_space, is_in_use, is_same_name,
+    kind, links, may_add_files, may_be_written_elsewhere, may_read, may_write, open_born_file,
+    open_file_id, ownership, path_length, read_start, refuse_name, sync_directory, system_calls,
     writable_by_owner,
 };
 pub(crate) use types::{

@@ -79,6 +79,9 @@ fn born(file: &Metadata) -> BornFile {
 /// Whether a file, and its directory, can be renamed or deleted while SQLite has it open.
 pub(crate) const DELETES_OPEN_FILES: bool = true;
 
+/// Whether the system tells which processes have a file open, and by which name.
+pub(crate) const SHOWS_OPENERS: bool = true;
+
 /// Returns how many names (hard links) a file has.
 pub(crate) fn links(path: &Path) -> io::Result<u64> {
     path.metadata().map(|file| file.nlink())

@@ -69,6 +69,9 @@ pub(crate) fn open_born_file(_file: &File) -> io::Result<BornFile> {
 /// Whether a file, and its directory, can be renamed or deleted while SQLite has it open.
 pub(crate) const DELETES_OPEN_FILES: bool = false;
 
+/// Whether the system tells which processes have a file open, and by which name.
+pub(crate) const SHOWS_OPENERS: bool = false;
+
 /// Fails: how many names a file has is not known.
 pub(crate) fn links(_path: &Path) -> io::Result<u64> {
     unsupported("the number of names of a file")

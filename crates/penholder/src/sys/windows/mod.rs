@@ -33,6 +33,9 @@ pub(crate) use system_calls::system_calls;
 /// its files with others for reading and writing only.
 pub(crate) const DELETES_OPEN_FILES: bool = false;
 
+/// Whether the system tells which processes have a file open, and by which name.
+pub(crate) const SHOWS_OPENERS: bool = false;
+
 /// Returns whether another process has the file open in a way that keeps it from being opened,
 /// renamed or deleted. A file that is deleted but still open is reported as "access denied", which
 /// may also mean that this user has no permission.
