@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::lock_options::LockOptions;
 use crate::sys::descriptor::Descriptor;
 use crate::sys::file::{self, FileId};
 
@@ -24,6 +25,13 @@ pub(crate) fn path_of(lock_file: &Path) -> PathBuf {
     name.into()
 }
 
+/// Returns the file whose permission bits it gets: the model of the lock file, or that itself.
+fn model(options: &LockOptions) -> &Path {
+    let models = [options.stand_in.as_deref(), options.model.as_deref()];
+    let model = models.into_iter().flatten().find(|path| path.exists());
+    model.unwrap_or(&options.path)
+}
+
 /// An open hold file.
 #[derive(Debug)]
 pub(crate) struct HoldFile {
@@ -32,8 +40,9 @@ pub(crate) struct HoldFile {
 }
 
 impl HoldFile {
-    /// Opens it, or creates it with the permission bits and the group of `model`.
-    fn open(path: &Path, model: &Path) -> io::Result<Self> {
+    /// Opens it, or creates it with the permission bits and the group of its model.
+    fn open(path: &Path, options: &LockOptions) -> io::Result<Self> {
+        let model = model(options);
         let descriptor = Descriptor::open(|| file::open_or_create(path, Some(model)))?;
         if !descriptor.metadata()?.is_file() {
             let why = "it is not a regular file";
@@ -43,18 +52,18 @@ impl HoldFile {
         Ok(Self { descriptor, id })
     }
 
-    /// Takes the lock on a byte of the file that the path names, if it is free: the open file is kept
-    /// in `opened`, and used again while the path names it.
+    /// Takes the lock on a byte of the hold file, if it is free: the open file is kept in `opened`, and
+    /// used again while its path names it.
     pub(crate) fn try_lock(
         opened: &mut Option<Self>,
-        path: &Path,
-        model: &Path,
+        options: &LockOptions,
         byte: i64,
     ) -> io::Result<bool> {
+        let path = &path_of(&options.path);
         for _ in 0..REPLACEMENTS_MAX {
             let hold_file = match opened.take().filter(|one| one.is_current(path)) {
                 Some(current) => opened.insert(current),
-                None => opened.insert(Self::open(path, model)?),
+                None => opened.insert(Self::open(path, options)?),
             };
             if !file::try_lock_byte(&hold_file.descriptor, byte)? {
                 return Ok(false);
@@ -94,10 +103,9 @@ mod tests {
         let lock_file = directory.path().join("db.lock");
         fs::write(&lock_file, "").unwrap();
         let path = path_of(&lock_file);
+        let options = LockOptions::new(lock_file);
         let (mut one, mut other) = (None, None);
-        let lock = |opened: &mut Option<HoldFile>| {
-            HoldFile::try_lock(opened, &path, &lock_file, 5).unwrap()
-        };
+        let lock = |opened: &mut Option<HoldFile>| HoldFile::try_lock(opened, &options, 5).unwrap();
         assert!(lock(&mut one) && !lock(&mut other));
         file::remove(&path).unwrap();
         assert!(lock(&mut other) && !lock(&mut one));
@@ -115,13 +123,14 @@ mod tests {
         fs::write(&lock_file, "").unwrap();
         fs::set_permissions(&lock_file, fs::Permissions::from_mode(0o660)).unwrap();
         let path = path_of(&lock_file);
+        let options = LockOptions::new(lock_file);
         let mut opened = None;
-        assert!(HoldFile::try_lock(&mut opened, &path, &lock_file, 5).unwrap());
+        assert!(HoldFile::try_lock(&mut opened, &options, 5).unwrap());
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o660);
         fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("elsewhere", &path).unwrap();
-        let error = HoldFile::try_lock(&mut None, &path, &lock_file, 5).unwrap_err();
+        let error = HoldFile::try_lock(&mut None, &options, 5).unwrap_err();
         assert!(file::is_symbolic_link(&error), "{error}");
         assert!(!directory.path().join("elsewhere").exists());
     }

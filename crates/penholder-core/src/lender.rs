@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::hold_file::{self, HoldFile};
 use crate::lineage::ProcessId;
+use crate::lock_options::LockOptions;
 use crate::sys::file;
 use crate::sys::locks::TELL_WHO_HOLDS;
 
@@ -23,26 +24,17 @@ pub(crate) struct Lender(Mutex<Option<HoldFile>>);
 impl Lender {
     /// Locks the byte of this process, until the hold is over. If that fails, the children wait as any
     /// other process does.
-    pub(crate) fn lend(&self, lock_file: &Path, model: &Path) {
+    pub(crate) fn lend(&self, options: &LockOptions) {
         if !TELL_WHO_HOLDS {
-            let _ = self.try_lend(lock_file, model);
+            let byte = byte_of(ProcessId::own().pid);
+            let _ = HoldFile::try_lock(&mut self.opened(), options, byte);
         }
     }
 
-    fn try_lend(&self, lock_file: &Path, model: &Path) -> std::io::Result<bool> {
-        let path = hold_file::path_of(lock_file);
-        HoldFile::try_lock(
-            &mut self.opened(),
-            &path,
-            model,
-            byte_of(ProcessId::own().pid),
-        )
-    }
-
     /// Lends the next hold too, if one was lent: children of the last one may still run.
-    pub(crate) fn lend_again(&self, lock_file: &Path, model: &Path) {
+    pub(crate) fn lend_again(&self, options: &LockOptions) {
         if !TELL_WHO_HOLDS && self.opened().is_some() {
-            self.lend(lock_file, model);
+            self.lend(options);
         }
     }
 

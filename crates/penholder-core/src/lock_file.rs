@@ -134,8 +134,7 @@ impl LockFile {
                     return Ok(None);
                 }
             } else if let Some(length) = self.confirm(&options.path, now).map_err(failed)? {
-                self.lender
-                    .lend_again(&options.path, model_of_hold(options));
+                self.lender.lend_again(options);
                 return Ok(Some(length));
             }
             self.reopen(options)?;
@@ -244,7 +243,7 @@ impl LockFile {
         let failed = |e| LockError::io(&path, "take write lock under an ancestor's hold", e);
         let byte = level.byte();
         let opened = &mut self.hold_file;
-        if !HoldFile::try_lock(opened, &path, model_of_hold(options), byte).map_err(failed)? {
+        if !HoldFile::try_lock(opened, options, byte).map_err(failed)? {
             return Ok(None);
         }
         let Some(file) = &self.hold_file else {
@@ -254,8 +253,7 @@ impl LockFile {
         // still be at work below us.
         let is_same = self.level(&options.path) == Some(level);
         if is_same && !level.is_busy_below(file.file()).map_err(failed)? {
-            self.lender
-                .lend_again(&options.path, model_of_hold(options));
+            self.lender.lend_again(options);
             return Ok(Some(Hold::Under(level)));
         }
         file.unlock(byte).map_err(failed)?;
@@ -282,7 +280,7 @@ impl LockFile {
 
     /// Lends the hold to a child of ours, and returns the value of its environment variable.
     pub(crate) fn lend(&self, options: &LockOptions, hold: Hold) -> String {
-        self.lender.lend(&options.path, model_of_hold(options));
+        self.lender.lend(options);
         let own = ProcessId::own();
         let chain = match (hold, self.ancestors()) {
             (Hold::Under(level), Some(ancestors)) => ancestors.chain_below(level, own),
@@ -299,13 +297,6 @@ pub(crate) fn level(path: &Path) -> Option<Level> {
     let id = file::facts_of_path(path).ok()?.id;
     let ancestors = inherited.iter().find(|one| one.file == id)?;
     ancestors.level(path, &locks::table_name(path)?, &Lineage::default())
-}
-
-/// Returns the file whose permission bits a hold file gets: that of the lock file, or that itself.
-fn model_of_hold(options: &LockOptions) -> &Path {
-    let models = [options.stand_in.as_deref(), options.model.as_deref()];
-    let model = models.into_iter().flatten().find(|path| path.exists());
-    model.unwrap_or(&options.path)
 }
 
 fn too_deep(path: &Path) -> LockError {
