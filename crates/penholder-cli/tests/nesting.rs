@@ -79,9 +79,15 @@ fn every_command_inside_joins() {
     let args = levels(&fixture, 3)
         .into_iter()
         .chain([fixture.penholder(), "stress", "x.db"]);
-    let more = ["--force", "--json", "--writes", "100"];
+    // Wine's server keeps a file open as often as these processes open it.
+    let (writes, rows) = if cfg!(windows) {
+        ("20", 160)
+    } else {
+        ("100", 800)
+    };
+    let more = ["--force", "--json", "--writes", writes];
     let report = fixture.run(args.chain(more)).expect_json();
-    assert_eq!(report["rows_found"], 800);
+    assert_eq!(report["rows_found"], rows);
     assert_eq!(report["failed"], 0);
 }
 

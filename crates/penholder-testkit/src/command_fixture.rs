@@ -352,12 +352,11 @@ pub fn field_names(value: &Value) -> Vec<&str> {
 /// Fails the test if the command panics, or runs longer than `limit`; then it is killed.
 #[track_caller]
 pub fn run_command(command: &mut Command, input: &[u8], limit: Duration) -> CommandOutput {
-    let mut child = command
+    command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .stderr(Stdio::piped());
+    let mut child = peer::spawn(command).unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
     // The command may exit before it has read everything.

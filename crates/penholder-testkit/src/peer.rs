@@ -277,7 +277,7 @@ impl Drop for Peer {
 }
 
 /// Starts a process. Under Wine that fails now and then ("internal error").
-fn spawn(command: &mut Command) -> io::Result<Child> {
+pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
     let tries = if cfg!(windows) { 5 } else { 1 };
     for _ in 1..tries {
         if let Ok(child) = command.spawn() {

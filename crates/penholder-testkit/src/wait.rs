@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The longest wait of any test. It is generous because it only catches hangs.
-pub const LIMIT: Duration = Duration::from_secs(60);
+/// The longest wait of any test. It is generous because it only catches hangs. Wine is slow.
+pub const LIMIT: Duration = Duration::from_secs(if cfg!(windows) { 150 } else { 60 });
 
 /// Waits until a condition holds.
 ///

@@ -73,7 +73,8 @@ fn sixty_four_processes_lose_no_row() {
     assert_no_row_is_lost(64, 20);
 }
 
+/// Wine's server has no room for the files of more than a hundred.
 #[test]
-fn three_hundred_processes_create_one_database() {
-    assert_no_row_is_lost(300, 1);
+fn hundreds_of_processes_create_one_database() {
+    assert_no_row_is_lost(if cfg!(windows) { 100 } else { 300 }, 1);
 }
