@@ -52,7 +52,7 @@ impl Locker {
         let may_try = known.is_some();
         let attachment = match known {
             Some(attachment) => attachment,
-            None => self.attach_as_task().await?,
+            None => self.attach_as_task(deadline).await?,
         };
         let mut turn = self.wait_for_turn_as_task(attachment, &deadline).await?;
         if may_try && let Some(hold) = turn.acquirer().try_take(&self.options, true)? {
@@ -71,13 +71,13 @@ impl Locker {
         find_holder(&self.options, *deadline, ahead).await
     }
 
-    async fn attach_as_task(&self) -> Result<Arc<Attachment>, LockError> {
+    async fn attach_as_task(&self, deadline: Deadline) -> Result<Arc<Attachment>, LockError> {
         let _one_at_a_time = self.attaching.lock().await;
         if let Some(attachment) = self.known_attachment() {
             return Ok(attachment);
         }
         let options = Arc::clone(&self.options);
-        let thread = spawn_blocking(move || Attachment::attach(&options));
+        let thread = spawn_blocking(move || Attachment::attach_until(&options, &deadline));
         let attached = thread.map_err(|e| no_thread(&self.options, e))?.await;
         let attachment = attached.map_err(|e| lost(&self.options, e))??;
         Ok(self.keep(attachment))

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 
 use crate::acquirer::Acquirer;
+use crate::deadline::Deadline;
 use crate::error::LockError;
 use crate::fair_queue::{FairQueue, Nested};
 use crate::lease_party::LeaseEnd;
@@ -84,6 +85,21 @@ impl Attachment {
             attachment: Arc::downgrade(&attachment),
         });
         Ok(attachment)
+    }
+
+    /// Does the same, but while another program has the lock file open and does not share it, as a
+    /// virus scanner on Windows does, tries again until the deadline.
+    pub(crate) fn attach_until(
+        options: &LockOptions,
+        deadline: &Deadline,
+    ) -> Result<Arc<Self>, LockError> {
+        loop {
+            match Self::attach(options) {
+                // It has waited itself.
+                Err(error) if error.is_in_use() && !deadline.is_over() => {}
+                attached => return attached,
+            }
+        }
     }
 
     /// Returns the path that it was attached by: where a guard's errors say they happened.

@@ -147,6 +147,10 @@ impl LockError {
             io::ErrorKind::Unsupported if source.raw_os_error().is_none() => {
                 "run it on Linux, or add a platform module (`docs/platforms.md`)"
             }
+            _ if file::is_in_use(&source) => {
+                "another program has it open and shares it with nobody, as a virus scanner or a \
+                 backup may: wait for it, or end it"
+            }
             _ => "check the lock file and its directory",
         };
         let next = next.into();
@@ -226,6 +230,11 @@ impl LockError {
             source.kind(),
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
         ))
+    }
+
+    /// Returns whether another program has the file open and does not share it.
+    pub(crate) fn is_in_use(&self) -> bool {
+        matches!(&self.inner.kind, Kind::Io { source, .. } if file::is_in_use(source))
     }
 
     /// Returns the holder at the time of a timeout, if the lock was still held.

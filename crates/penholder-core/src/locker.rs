@@ -98,7 +98,7 @@ impl Locker {
     /// - [`is_network_file_system`](LockError::is_network_file_system).
     /// - otherwise the lock file cannot be opened or locked; the cause is the error's source.
     pub fn acquire(&self, timeout: Duration) -> Result<Guard, LockError> {
-        let attachment = self.attachment()?;
+        let attachment = self.attachment_until(|| Deadline::after(timeout))?;
         // If no one is in the way, the clock is not read.
         if let Some(guard) = self.try_on(Arc::clone(&attachment), true)? {
             return Ok(guard);
@@ -112,7 +112,7 @@ impl Locker {
     ///
     /// As [`acquire`](Self::acquire).
     pub fn acquire_until(&self, deadline: &Deadline) -> Result<Guard, LockError> {
-        let attachment = self.attachment()?;
+        let attachment = self.attachment_until(|| *deadline)?;
         if let Some(guard) = self.try_on(Arc::clone(&attachment), true)? {
             return Ok(guard);
         }
@@ -164,7 +164,7 @@ impl Locker {
         canceller: Option<&Canceller>,
         offer: Option<&Offer<'_>>,
     ) -> Waited {
-        match self.attachment() {
+        match self.attachment_until(|| *deadline) {
             Ok(attachment) => self.wait_on(attachment, deadline, canceller, offer),
             Err(error) => Waited::failed(error),
         }
@@ -182,7 +182,7 @@ impl Locker {
         deadline: &Deadline,
         pause: &Deadline,
     ) -> Result<Option<Guard>, LockError> {
-        let attachment = self.attachment()?;
+        let attachment = self.attachment_until(|| *deadline)?;
         let waiter = Waiter::of_this_thread(());
         let joined = attachment.queue.join(&waiter);
         joined.map_err(|_nested| self.nested_error())?;
@@ -434,6 +434,18 @@ impl Locker {
         match self.known_attachment() {
             Some(attachment) => Ok(attachment),
             None => Attachment::attach(&self.options).map(|attachment| self.keep(attachment)),
+        }
+    }
+
+    /// Does the same for a caller that waits until a deadline.
+    fn attachment_until(
+        &self,
+        deadline: impl FnOnce() -> Deadline,
+    ) -> Result<Arc<Attachment>, LockError> {
+        match self.known_attachment() {
+            Some(attachment) => Ok(attachment),
+            None => Attachment::attach_until(&self.options, &deadline())
+                .map(|attachment| self.keep(attachment)),
         }
     }
 

@@ -14,6 +14,8 @@ use penholder_testkit::lock_fixture::{LONG_TIMEOUT, LockPeer, lock_file};
 use penholder_testkit::peer::Peer;
 #[cfg(unix)]
 use penholder_testkit::portable;
+#[cfg(windows)]
+use penholder_testkit::wait;
 use penholder_testkit::{lock_fixture, peer, raw_file, requirement};
 
 /// A replaced lock file is noticed within 100 ms. This is a little more.
@@ -358,4 +360,33 @@ fn a_path_may_consist_of_any_bytes() {
     assert_eq!(locker.holder().unwrap().unwrap().pid, Some(lock_peer.pid()));
     lock_peer.release();
     drop(locker.acquire(LONG_TIMEOUT).unwrap());
+}
+
+/// As a virus scanner or a backup program does for a moment.
+#[cfg(windows)]
+#[test]
+fn a_lock_file_that_is_not_shared_is_waited_for_until_the_deadline() {
+    use std::os::windows::fs::OpenOptionsExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_file(directory.path());
+    fs::write(&path, "").unwrap();
+    let open_alone = || {
+        let mut options = fs::File::options();
+        options.read(true).share_mode(0).open(&path).unwrap()
+    };
+    let alone = open_alone();
+    let (error, took) = wait::timed(|| {
+        let locker = WriteLocker::new(directory.path()).unwrap();
+        locker.acquire(Duration::from_millis(200)).unwrap_err()
+    });
+    assert!(error.to_string().contains("virus scanner"), "{error}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    let scanner = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(1500));
+        drop(alone);
+    });
+    let locker = WriteLocker::new(directory.path()).unwrap();
+    drop(locker.acquire(LONG_TIMEOUT).unwrap());
+    scanner.join().unwrap();
 }

@@ -74,6 +74,11 @@ pub(crate) fn open_to_look(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
+/// Returns `false`: a file may always be opened by several programs.
+pub(crate) fn is_in_use(_error: &io::Error) -> bool {
+    false
+}
+
 /// Returns `false`.
 pub(crate) fn is_symbolic_link(_error: &io::Error) -> bool {
     false

@@ -104,7 +104,12 @@ fn while_shared_out<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result
 
 /// Also while a file is deleted or renamed that another process has open, it is denied for a moment.
 fn is_transient(error: &io::Error) -> bool {
-    has_code(error, ERROR_SHARING_VIOLATION) || has_code(error, ERROR_ACCESS_DENIED)
+    is_in_use(error) || has_code(error, ERROR_ACCESS_DENIED)
+}
+
+/// Returns whether opening failed because another program has the file open and does not share it.
+pub(crate) fn is_in_use(error: &io::Error) -> bool {
+    has_code(error, ERROR_SHARING_VIOLATION)
 }
 
 /// Returns whether opening failed because the path is a symbolic link.
