@@ -13,8 +13,11 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+#[cfg(unix)]
+use penholder::Result;
+#[cfg(unix)]
 use penholder::doctor::Check;
-use penholder::{Database, Error, OpenOptions, Result};
+use penholder::{Database, Error, OpenOptions};
 use penholder_testkit::database_fixture::DatabaseFixture;
 use penholder_testkit::peer::Peer;
 #[cfg(unix)]
