@@ -19,8 +19,11 @@ use crate::sys::pipe;
 use crate::sys::signal::{self, ENDS, SignalFlags, SignalThread};
 
 /// The next step if the limit of processes is reached.
-pub(crate) const RAISE_LIMIT: &str =
-    "end some processes, or raise the limit (`ulimit -u`, or that of the container)";
+pub(crate) const RAISE_LIMIT: &str = if cfg!(windows) {
+    "end some processes"
+} else {
+    "end some processes, or raise the limit (`ulimit -u`, or that of the container)"
+};
 
 /// What a second signal means as a rule: whether the work was committed is not known.
 const CUT_OFF: &str = " while it wrote: see what was written before you go on";

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
+use std::time::Duration;
 
 use crate::acquirer::Acquirer;
 use crate::deadline::Deadline;
@@ -37,6 +38,9 @@ pub(crate) struct Attachment {
 /// What this process is attached to. A fork locks it first, so that the child finds it whole;
 /// it is never held while waiting for anything. Locked before the table of descriptors.
 static ATTACHMENTS: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
+
+/// The pause before the lock file is opened again that another program does not share.
+const SHARING_PAUSE: Duration = Duration::from_millis(20);
 
 /// An attachment, found by its file or by its path.
 #[derive(Debug)]
@@ -95,8 +99,9 @@ impl Attachment {
     ) -> Result<Arc<Self>, LockError> {
         loop {
             match Self::attach(options) {
-                // It has waited itself.
-                Err(error) if error.is_in_use() && !deadline.is_over() => {}
+                Err(error) if error.is_in_use() && !deadline.is_over() => {
+                    thread::sleep(SHARING_PAUSE.min(deadline.remaining()));
+                }
                 attached => return attached,
             }
         }

@@ -1,9 +1,9 @@
-//! What shows that a database was written, without opening any of its files: closing one would drop
-//! SQLite's locks.
+//! What shows that a database was written, on Unix without opening any of its files: closing one would
+//! drop SQLite's locks.
 //!
 //! | the `-wal` | what is looked at |
 //! | --- | --- |
-//! | has frames | only the `-wal`: each commit writes to it, and a checkpoint does not |
+//! | has frames | only the `-wal`: each commit writes to it, and a checkpoint does not. On Windows, where that may not show in its time, the header of the `-shm` too |
 //! | is missing or empty | the database, and its `-journal` if that is older |
 //!
 //! A process that opens a database in WAL mode and only reads it makes an empty `-wal`, and removes it
@@ -15,7 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::mailbox::mix;
-use crate::sys::file::{FileId, change_of_path, tells_changes_apart};
+use crate::sys::file::{FileId, STAMPS_WRITES, change_of_path, tells_changes_apart};
 use crate::sys::{clock, file_change::FileChange};
 
 /// File systems that keep whole seconds keep every second one in the worst case.
@@ -26,6 +26,7 @@ const WHOLE_SECONDS: i128 = 2_000_000_000;
 pub(crate) struct DatabaseFiles {
     database: PathBuf,
     wal: PathBuf,
+    index: PathBuf,
     journal: PathBuf,
     /// Whether a change after a look has another time in any case.
     tells_apart: bool,
@@ -51,6 +52,7 @@ impl DatabaseFiles {
         };
         Self {
             wal: with("-wal"),
+            index: with("-shm"),
             journal: with("-journal"),
             tells_apart: database.parent().is_some_and(tells_changes_apart),
             database: database.to_owned(),
@@ -78,14 +80,22 @@ impl DatabaseFiles {
         let now = clock::wall_coarse();
         let wal = change_of_path(&self.wal)?.filter(|wal| wal.len > 0);
         let seen = match wal {
-            Some(wal) => [Some(wal), None],
+            Some(wal) if STAMPS_WRITES => [Some(wal), None],
+            Some(wal) => [Some(wal), self.look_at_index()?],
             None => self.look_without_wal()?,
         };
-        let is_settled = |change: &FileChange| self.tells_apart || is_before(change, now);
+        let is_settled =
+            |change: &FileChange| !STAMPS_WRITES || self.tells_apart || is_before(change, now);
         Ok(FilesLook {
             hash: seen.iter().fold(u64::from(wal.is_some()), with),
             is_settled: seen.iter().flatten().all(is_settled),
         })
+    }
+
+    /// Returns the index of the WAL, in which each commit counts. It is mapped, so its time says nothing.
+    fn look_at_index(&self) -> io::Result<Option<FileChange>> {
+        let index = change_of_path(&self.index)?;
+        Ok(index.map(|index| FileChange { at: 0, ..index }))
     }
 
     /// Returns the database, and the `-journal` if the database was written since that was: the commit
@@ -107,11 +117,12 @@ fn is_before(change: &FileChange, now: u64) -> bool {
 }
 
 fn with(hash: u64, change: &Option<FileChange>) -> u64 {
-    let Some(FileChange { id, len, at }) = change else {
+    let Some(change) = change else {
         return mix(hash);
     };
-    let at = u64::try_from(*at).unwrap_or(0);
-    [id.dev, id.ino, *len, at]
+    let at = u64::try_from(change.at).unwrap_or(0);
+    let FileId { dev, ino } = change.id;
+    [dev, ino, change.len, at, change.beginning]
         .into_iter()
         .fold(mix(hash), |hash, word| mix(hash ^ word))
 }

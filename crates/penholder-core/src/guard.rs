@@ -405,8 +405,7 @@ impl Guard {
     #[must_use]
     pub fn database_words(&self, database: &Path) -> Option<DatabaseWords> {
         let slot = self.slot()?;
-        let database = file::canonicalize(database).ok()?;
-        let id = file::facts_of_path(&database).ok()?.id;
+        let id = file::facts_of_target(database).ok()?.id;
         slot.database_words(id.dev, id.ino)
     }
 

@@ -26,7 +26,11 @@ use crate::sys::fork;
 pub(crate) const GRACE: Duration = Duration::from_millis(250);
 
 /// The next step if the runtime gets no thread.
-pub const END_THREADS: &str = "end some threads or processes, or raise their limit (`ulimit -u`)";
+pub const END_THREADS: &str = if cfg!(windows) {
+    "end some threads or processes"
+} else {
+    "end some threads or processes, or raise their limit (`ulimit -u`)"
+};
 
 /// Has a blocking thread of the runtime work.
 ///

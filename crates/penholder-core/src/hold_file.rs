@@ -61,17 +61,16 @@ impl HoldFile {
     ) -> io::Result<bool> {
         let path = &path_of(&options.path);
         for _ in 0..REPLACEMENTS_MAX {
-            let hold_file = match opened.take().filter(|one| one.is_current(path)) {
-                Some(current) => opened.insert(current),
+            let hold_file = match opened {
+                Some(open) => open,
                 None => opened.insert(Self::open(path, options)?),
             };
-            if !file::try_lock_byte(&hold_file.descriptor, byte)? {
-                return Ok(false);
-            }
+            let is_locked = file::try_lock_byte(&hold_file.descriptor, byte)?;
             if hold_file.is_current(path) {
-                return Ok(true);
+                return Ok(is_locked);
             }
             // Closing the former one releases the lock.
+            *opened = None;
         }
         Err(io::Error::other("it is replaced again and again"))
     }

@@ -28,7 +28,6 @@ use crate::lineage::{Lineage, ProcessId};
 use crate::sys::file::{self, FileId};
 use crate::sys::locks::{self, TableName};
 use crate::sys::process;
-use crate::sys::process_state::ProcessState;
 
 /// The name of the environment variable.
 pub(crate) const VARIABLE: &str = "PENHOLDER_HOLD";
@@ -122,7 +121,7 @@ impl Ancestors {
 
 impl ProcessId {
     fn is_alive(self) -> bool {
-        process::state(self.pid, Some(self.start)) != ProcessState::Gone
+        process::lives(self.pid, self.start)
     }
 
     fn holds_flock(self, path: &Path, name: &TableName) -> bool {

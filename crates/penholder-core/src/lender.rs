@@ -7,6 +7,8 @@
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use crate::hold_file::{self, HoldFile};
 use crate::lineage::ProcessId;
@@ -17,23 +19,47 @@ use crate::sys::locks::TELL_WHO_HOLDS;
 /// The byte of the process with pid 0, which is none. Those of the levels are above all of these.
 const FIRST_BYTE: i64 = 1 << 61;
 
+/// How often the byte is tried, and the pause in between: a process that asks whether it is locked has
+/// it for a moment.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_micros(200);
+
 /// How one process lends its holds.
 #[derive(Debug, Default)]
-pub(crate) struct Lender(Mutex<Option<HoldFile>>);
+pub(crate) struct Lender(Mutex<Lent>);
+
+#[derive(Debug, Default)]
+struct Lent {
+    /// Open from the first hold that was lent on.
+    file: Option<HoldFile>,
+    is_locked: bool,
+}
 
 impl Lender {
     /// Locks the byte of this process, until the hold is over. If that fails, the children wait as any
     /// other process does.
     pub(crate) fn lend(&self, options: &LockOptions) {
-        if !TELL_WHO_HOLDS {
-            let byte = byte_of(ProcessId::own().pid);
-            let _ = HoldFile::try_lock(&mut self.opened(), options, byte);
+        if TELL_WHO_HOLDS {
+            return;
+        }
+        let mut lent = self.lent();
+        let Lent { file, is_locked } = &mut *lent;
+        let byte = byte_of(ProcessId::own().pid);
+        for _ in 0..TRIES {
+            if *is_locked {
+                return;
+            }
+            match HoldFile::try_lock(file, options, byte) {
+                Ok(true) => *is_locked = true,
+                Ok(false) => thread::sleep(PAUSE),
+                Err(_) => return,
+            }
         }
     }
 
     /// Lends the next hold too, if one was lent: children of the last one may still run.
     pub(crate) fn lend_again(&self, options: &LockOptions) {
-        if !TELL_WHO_HOLDS && self.opened().is_some() {
+        if !TELL_WHO_HOLDS && self.lent().file.is_some() {
             self.lend(options);
         }
     }
@@ -43,18 +69,19 @@ impl Lender {
         if TELL_WHO_HOLDS {
             return;
         }
-        let mut opened = self.opened();
+        let mut lent = self.lent();
+        if !std::mem::take(&mut lent.is_locked) {
+            return;
+        }
         let byte = byte_of(ProcessId::own().pid);
-        if opened
-            .as_ref()
-            .is_some_and(|file| file.unlock(byte).is_err())
-        {
+        let unlocked = lent.file.as_ref().map(|file| file.unlock(byte));
+        if unlocked.is_some_and(|unlocked| unlocked.is_err()) {
             // Closing it unlocks it.
-            *opened = None;
+            lent.file = None;
         }
     }
 
-    fn opened(&self) -> MutexGuard<'_, Option<HoldFile>> {
+    fn lent(&self) -> MutexGuard<'_, Lent> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

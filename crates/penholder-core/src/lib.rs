@@ -89,6 +89,7 @@ pub use status::{
     OpenerElsewhere, Openers, Percentiles, Process, ProcessIdentity, ProcessState, QueueFileState,
     Sizes, Snapshot, SqliteAccess, SqliteHolder, SqliteLock, Status, Waiter,
 };
+pub use sys::unfinished::UNFINISHED_QUEUE_FILE;
 pub use turnstile::QueuePolicy;
 
 /// Returns how many forks lie between the first process of this program and this one. Code

@@ -137,7 +137,11 @@ impl LockFile {
                 self.lender.lend_again(options);
                 return Ok(Some(length));
             }
-            self.reopen(options)?;
+            match self.reopen(options) {
+                // Another program has the new one and does not share it: as if it were held.
+                Err(error) if error.is_in_use() => return Ok(None),
+                reopened => reopened?,
+            }
         }
         Err(failed(io::Error::other("it is replaced again and again")))
     }

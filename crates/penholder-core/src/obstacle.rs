@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::printable::{printable, user_text};
+use crate::remedy;
 use crate::shell_word::shell_word;
 use crate::sys::file;
 use crate::sys::ownership::Ownership;
@@ -65,19 +66,15 @@ impl Obstacle {
         let owner = &self.owner;
         let foreign = self.words(|found| (found.user, found.group) != (owner.user, owner.group));
         let narrow = self.words(|found| found.mode & 0o666 != owner.mode & 0o666);
-        let database = shell_word(&self.database);
         let mut steps = Vec::new();
         if !foreign.is_empty() {
-            // Of a link the link itself: another user may have put it there meanwhile.
-            steps.push(format!(
-                "as root `chown -h --reference={database} {foreign}`"
-            ));
+            let ids = [owner.user, owner.group];
+            let own = remedy::own_as(&self.database, ids, &foreign);
+            steps.push(format!("as {} {own}", remedy::SUPERUSER));
         }
         if !narrow.is_empty() {
-            let owner = user_text(owner.user);
-            steps.push(format!(
-                "as {owner} `chmod --reference={database} {narrow}`"
-            ));
+            let permit = remedy::permit_as(&self.database, owner.mode, &narrow);
+            steps.push(format!("as {} {permit}", user_text(owner.user)));
         }
         if steps.is_empty() {
             // An access list.

@@ -63,6 +63,27 @@ pub const LIST_NAMES: &str = if cfg!(windows) {
     "find / -xdev -samefile"
 };
 
+/// Returns the command that gives files, which are words of a shell, the owner and the group of the
+/// database. Of a link the link itself: another user may have put it there meanwhile.
+#[must_use]
+pub fn own_as(database: &Path, [user, group]: [u32; 2], files: &str) -> String {
+    if cfg!(target_os = "linux") {
+        let database = shell_word(database);
+        return format!("`chown -h --reference={database} {files}`");
+    }
+    format!("`chown -h {user}:{group} {files}`")
+}
+
+/// Returns the command that gives files, which are words of a shell, the mode of the database.
+#[must_use]
+pub fn permit_as(database: &Path, mode: u32, files: &str) -> String {
+    if cfg!(target_os = "linux") {
+        let database = shell_word(database);
+        return format!("`chmod --reference={database} {files}`");
+    }
+    format!("`chmod {:o} {files}`", mode & 0o777)
+}
+
 /// Returns the command that removes a file.
 ///
 /// ```
@@ -76,7 +97,19 @@ pub const LIST_NAMES: &str = if cfg!(windows) {
 pub fn remove_file(path: &Path) -> String {
     let file = shell_word(path);
     match cfg!(windows) {
-        true => format!("`del {file}`"),
+        // What PowerShell calls `del` takes brackets for a pattern.
+        true => format!("`cmd /c del {file}`"),
         false => format!("`rm -f -- {file}`"),
+    }
+}
+
+/// Returns the command that removes a file, or a directory with all that is in it.
+#[must_use]
+pub fn remove_all(path: &Path) -> String {
+    let word = shell_word(path);
+    match cfg!(windows) {
+        true if path.is_dir() => format!("`cmd /c rmdir /s /q {word}`"),
+        true => remove_file(path),
+        false => format!("`rm -r {word}`"),
     }
 }

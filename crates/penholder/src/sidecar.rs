@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use penholder_core::UNFINISHED_QUEUE_FILE;
+
 /// What SQLite appends to the path of a database.
 pub(crate) const WAL: &str = "-wal";
 pub(crate) const SHM: &str = "-shm";
@@ -15,8 +17,12 @@ pub(crate) const UNFINISHED_BACKUP: &str = ".penholder-backup-";
 /// How the name begins of a copy of a backup, or of an empty database, that is about to be restored.
 pub(crate) const UNFINISHED_RESTORE: &str = ".penholder-restore-";
 /// All of them.
-pub(crate) const UNFINISHED: [&str; 3] =
-    [UNFINISHED_DATABASE, UNFINISHED_BACKUP, UNFINISHED_RESTORE];
+pub(crate) const UNFINISHED: [&str; 4] = [
+    UNFINISHED_DATABASE,
+    UNFINISHED_BACKUP,
+    UNFINISHED_RESTORE,
+    UNFINISHED_QUEUE_FILE,
+];
 
 /// Returns whether a file is one of these, or in a directory that is.
 pub(crate) fn is_unfinished(file: &Path) -> bool {

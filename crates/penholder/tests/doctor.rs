@@ -16,6 +16,8 @@ fn severity(report: &Report, check: Check) -> Severity {
     findings.map(|one| one.severity).max().unwrap()
 }
 
+/// It looks at locks that only Unix has.
+#[cfg(unix)]
 #[test]
 fn a_program_may_examine_a_database_that_it_has_open() {
     if !requirement::names_holders() {

@@ -107,9 +107,8 @@ impl DatabaseWords {
     /// Whether they are [current](Self::is_current) costs a system call.
     #[must_use]
     pub fn of(lock_file: &Path, database: &Path) -> Option<Self> {
-        let database = file::canonicalize(database).ok()?;
-        let id = file::facts_of_path(&database).ok()?.id;
-        let head = QueueFileHead::open_existing(lock_file, &database).ok()?;
+        let id = file::facts_of_target(database).ok()?.id;
+        let head = QueueFileHead::open_existing(lock_file, database).ok()?;
         let words = head.database_words(id.dev, id.ino)?;
         Some(words.bound_to(&head.path, head.id))
     }

@@ -83,6 +83,14 @@ pub(super) struct Offering {
     pub(super) changed: Option<i128>,
 }
 
+/// For how long the answer of a look at the path holds, in nanoseconds. On Windows a look opens the file,
+/// which is expensive.
+const LOOK_AGE: Option<u64> = if cfg!(windows) {
+    Some(500_000_000)
+} else {
+    None
+};
+
 /// A process's slot, and its mapping of the queue file.
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -113,6 +121,8 @@ pub(crate) struct Slot {
     is_attached: Arc<AtomicBool>,
     /// Held by the thread that makes an entry of a database.
     making: Mutex<()>,
+    /// When the path was last looked at and named this file: coarse clock, nanoseconds.
+    looked_at: AtomicU64,
 }
 
 impl Slot {
@@ -190,6 +200,7 @@ impl Slot {
             offering: Mutex::default(),
             is_attached: Arc::new(AtomicBool::new(true)),
             making: Mutex::default(),
+            looked_at: AtomicU64::new(0),
         };
         if !slot.is_valid() {
             return Err(NoQueueFile::Invalid);
@@ -354,6 +365,18 @@ impl Slot {
     /// Whether this is the file that the other processes use: the path names it, and it is
     /// valid.
     pub(crate) fn is_current(&self) -> bool {
+        let now = clock::coarse();
+        let age = now.saturating_sub(self.looked_at.load(Relaxed));
+        if LOOK_AGE.is_some_and(|holds| age < holds) {
+            return self.is_valid();
+        }
+        let is_current = self.is_at_its_path();
+        self.looked_at
+            .store(if is_current { now } else { 0 }, Relaxed);
+        is_current
+    }
+
+    fn is_at_its_path(&self) -> bool {
         let own_blocks = layout::block(self.index) + 1;
         let is_whole = file::facts_of_path(self.file.path()).is_ok_and(|facts| {
             facts.id == self.file.id() && layout::blocks_in(facts.len) >= own_blocks

@@ -271,14 +271,14 @@ fn search_tables(file: &File, lock_file: &Path) -> io::Result<Option<Holder>> {
         readings += 1;
         let record = Record::read(file)?;
         let Some(name) = locks::table_name(lock_file) else {
-            return without_kernel(lock_file);
+            return without_kernel(record, own_pidns, lock_file);
         };
         let taker = match locks::flock_on(&name) {
             Seen::Held { taker } => taker,
             Seen::NotHeld => return Ok(not_in_tables(record, own_pidns, lock_file, &name)),
-            Seen::Unknown => return without_kernel(lock_file),
+            Seen::Unknown => return without_kernel(record, own_pidns, lock_file),
             Seen::HeldBySomebody => {
-                let named = without_kernel(lock_file)?;
+                let named = without_kernel(record, own_pidns, lock_file)?;
                 // The record of the next holder may come a moment after the lock.
                 if named.is_none() && readings < READINGS_MAX {
                     continue;
@@ -304,13 +304,19 @@ fn search_tables(file: &File, lock_file: &Path) -> io::Result<Option<Holder>> {
     }
 }
 
-/// Finds the holder where the kernel does not tell who it is.
-fn without_kernel(lock_file: &Path) -> io::Result<Option<Holder>> {
+/// Finds the holder where the kernel does not tell who it is: the queue file names it, or one that has
+/// died if a process took the lock since that does not queue, whose record stands then.
+fn without_kernel(
+    record: Option<Record>,
+    own_pidns: Option<u64>,
+    lock_file: &Path,
+) -> io::Result<Option<Holder>> {
     let snapshot = match QueueFileSnapshot::read(lock_file, None) {
         Ok(QueueFileReading::Valid(snapshot)) => Some(snapshot),
         _ => None,
     };
-    Holder::from_queue_file(snapshot.as_ref(), lock_file)
+    let named = Holder::from_queue_file(snapshot.as_ref(), lock_file)?;
+    Ok(named.or_else(|| Holder::without_tables(record, own_pidns)))
 }
 
 /// Returns the holder that the record names, if the kernel agrees that it holds.

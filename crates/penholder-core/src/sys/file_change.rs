@@ -10,4 +10,6 @@ pub(crate) struct FileChange {
     pub(crate) len: u64,
     /// When the content was last changed, in nanoseconds since 1970.
     pub(crate) at: i128,
+    /// A hash of its beginning, where times do not tell of each write at once; else zero.
+    pub(crate) beginning: u64,
 }

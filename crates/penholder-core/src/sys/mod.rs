@@ -60,6 +60,7 @@ pub(crate) mod ownership;
 pub(crate) mod process_state;
 #[cfg(feature = "failpoints")]
 mod test_signal;
+pub(crate) mod unfinished;
 
 // Which platform this is. `macos_rules` is built on Linux, from parts of Linux and of macOS.
 #[cfg(all(

@@ -322,19 +322,19 @@ struct Advice<'a> {
 }
 
 impl Advice<'_> {
-    fn on_owner(&self) -> String {
+    fn on_owner(&self, database: Ownership) -> String {
         if self.is_disposable {
             let remove = remedy::remove_file(self.file);
             return format!("remove it ({remove}): another is built");
         }
-        let (database, file) = (shell_word(self.database), shell_word(self.file));
-        // Of a link the link itself: another user may have put it there meanwhile.
-        format!("give it to the database's owner (`chown -h --reference={database} {file}`)")
+        let ids = [database.user, database.group];
+        let own = remedy::own_as(self.database, ids, &shell_word(self.file));
+        format!("give it to the database's owner ({own})")
     }
 
-    fn on_mode(&self) -> String {
-        let (database, file) = (shell_word(self.database), shell_word(self.file));
-        format!("give it the database's mode (`chmod --reference={database} {file}`)")
+    fn on_mode(&self, database: Ownership) -> String {
+        let permit = remedy::permit_as(self.database, database.mode, &shell_word(self.file));
+        format!("give it the database's mode ({permit})")
     }
 }
 
@@ -364,14 +364,14 @@ fn of_neighbour(advice: &Advice<'_>, meta: &Metadata, database: Option<Ownership
             owner(own),
             owner(database)
         );
-        warn(found, &advice.on_owner());
+        warn(found, &advice.on_owner(database));
     }
     // Execute permission does not matter.
     let other_mode = both.filter(|(own, db)| own.mode & READ_WRITE != db.mode & READ_WRITE);
     if let Some((own, database)) = other_mode {
-        let (own, database) = (mode(own), mode(database));
-        let found = format!("{name} has mode {own}, the database {database}");
-        warn(found, &advice.on_mode());
+        let modes = (mode(own), mode(database));
+        let found = format!("{name} has mode {}, the database {}", modes.0, modes.1);
+        warn(found, &advice.on_mode(database));
     } else if !sys::may_write(path) && !sys::may_read(path) {
         let described = describe(own);
         let found = format!("this user may neither read nor write {name}{described}");

@@ -5,7 +5,7 @@ use std::fs::{self, DirEntry};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use penholder_core::{Openers, shell_word};
+use penholder_core::{Openers, remedy};
 
 use super::report::{Check, Finding};
 use super::subject::Subject;
@@ -67,6 +67,6 @@ fn with_content(path: &Path) -> Vec<PathBuf> {
 
 fn left_behind(path: &Path) -> Finding {
     let found = format!("{} is unfinished, and no process uses it", name_of(path));
-    let next = format!("remove it: `rm -r {}`", shell_word(path));
+    let next = format!("remove it: {}", remedy::remove_all(path));
     Finding::info(Check::Leftovers, found).next(next)
 }

@@ -16,7 +16,11 @@ use super::types::{BornFile, FileId, NameRefusal, Ownership, PathLimit, Space};
 pub(crate) const PATH_LIMIT: PathLimit = PathLimit {
     longest: 512,
     unit: "bytes",
-    next: "move it, or shorten its path with a bind mount",
+    next: if cfg!(target_os = "linux") {
+        "move it, or shorten its path with a bind mount"
+    } else {
+        "move it to a shorter path"
+    },
 };
 
 /// Returns the length of a path, as SQLite limits it.

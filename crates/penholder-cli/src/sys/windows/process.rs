@@ -7,7 +7,8 @@
 //! switched off there.) The same goes for the events as the console is closed and the session ends.
 //!
 //! This process and the child are in a job, which Windows ends when this process ends, however that
-//! happens: the child never writes without the lock that this process holds. A process that leaves
+//! happens. It does so within a moment after the lock is released: only SQLite's own locks keep the child
+//! from another writer then. A process that leaves
 //! the job on purpose (`CREATE_BREAKAWAY_FROM_JOB`) is not held back.
 
 use std::ffi::OsStr;

@@ -13,10 +13,8 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use crate::sys::file_facts::FileFacts;
 pub(crate) use crate::sys::file_id::FileId;
 use crate::sys::ownership::Ownership;
+use crate::sys::unfinished::UNFINISHED_QUEUE_FILE;
 pub(crate) use crate::sys::unix::file::*;
-
-/// How the name of a file begins that is not complete.
-const UNFINISHED: &str = ".penholder-unfinished-";
 
 /// A file that is built completely before it gets its name. Until then it has another one in the same
 /// directory, which is removed if the file is given up. It is left only by a process that is killed
@@ -43,7 +41,7 @@ impl NewFile {
     /// Creates a file that only this user may use.
     fn private(directory: &Path) -> io::Result<Self> {
         let random = RandomState::new().build_hasher().finish();
-        let unfinished = directory.join(format!("{UNFINISHED}{random:016x}"));
+        let unfinished = directory.join(format!("{UNFINISHED_QUEUE_FILE}{random:016x}"));
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -102,6 +100,11 @@ pub(crate) fn facts_of_path(path: &Path) -> io::Result<FileFacts> {
     path.symlink_metadata().map(|meta| facts_in(&meta))
 }
 
+/// Does the same, and follows symbolic links.
+pub(crate) fn facts_of_target(path: &Path) -> io::Result<FileFacts> {
+    path.metadata().map(|meta| facts_in(&meta))
+}
+
 fn facts_in(meta: &Metadata) -> FileFacts {
     FileFacts {
         id: id_in(meta),
@@ -133,7 +136,7 @@ mod tests {
         let like = ownership_of_path(directory).unwrap();
         let path = directory.join("db.lockq");
         let new = NewFile::create(directory, &like).unwrap();
-        assert!(names(directory)[0].starts_with(UNFINISHED));
+        assert!(names(directory)[0].starts_with(UNFINISHED_QUEUE_FILE));
         let late = NewFile::create(directory, &like).unwrap();
         write_at_start(&new, b"first").unwrap();
         new.name(&path).unwrap();

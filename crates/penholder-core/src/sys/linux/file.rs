@@ -128,6 +128,12 @@ pub(crate) fn facts_of_path(path: &Path) -> io::Result<FileFacts> {
     statx(libc::AT_FDCWD, Some(&path), libc::AT_SYMLINK_NOFOLLOW)
 }
 
+/// Does the same, and follows symbolic links.
+pub(crate) fn facts_of_target(path: &Path) -> io::Result<FileFacts> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    statx(libc::AT_FDCWD, Some(&path), 0)
+}
+
 /// Asks for no times: after a `stat` with times the next write has to record a
 /// fine-grained time, which is expensive.
 fn statx(dir: RawFd, path: Option<&CStr>, flags: i32) -> io::Result<FileFacts> {

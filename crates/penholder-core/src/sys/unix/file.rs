@@ -233,11 +233,15 @@ pub(crate) fn changed_at(file: &File) -> io::Result<i128> {
     Ok(i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec()))
 }
 
+/// Whether a write that can be seen shows in the time of the file at once.
+pub(crate) const STAMPS_WRITES: bool = true;
+
 /// Returns what shows that a file has changed, without opening it and without following a symbolic
 /// link; `None` if there is no such file.
 pub(crate) fn change_of_path(path: &Path) -> io::Result<Option<FileChange>> {
     match path.symlink_metadata() {
         Ok(meta) => Ok(Some(FileChange {
+            beginning: 0,
             id: id_in(&meta),
             len: meta.len(),
             at: written_at(&meta),

@@ -72,6 +72,11 @@ pub(crate) fn state(pid: u32, start: Option<u64>) -> ProcessState {
     }
 }
 
+/// Returns whether the process with this pid and this start lives, as far as that can be seen.
+pub(crate) fn lives(pid: u32, start: u64) -> bool {
+    state(pid, Some(start)) != ProcessState::Gone
+}
+
 /// Returns whether the process exists, by a signal 0: those of other users may be hidden.
 fn exists(pid: u32) -> bool {
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {

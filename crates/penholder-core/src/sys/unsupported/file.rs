@@ -94,6 +94,14 @@ pub(crate) fn facts_of_path(_path: &Path) -> io::Result<FileFacts> {
     unsupported("file identities")
 }
 
+/// Fails.
+pub(crate) fn facts_of_target(_path: &Path) -> io::Result<FileFacts> {
+    unsupported("file identities")
+}
+
+/// Whether a write that can be seen shows in the time of the file at once.
+pub(crate) const STAMPS_WRITES: bool = true;
+
 /// Returns `None`: no limit is known.
 pub(crate) fn size_limit() -> Option<u64> {
     None

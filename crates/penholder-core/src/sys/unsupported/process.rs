@@ -60,6 +60,11 @@ pub(crate) fn start(_pid: u32) -> Option<u64> {
     None
 }
 
+/// Returns `true`: nothing is known of other processes.
+pub(crate) fn lives(_pid: u32, _start: u64) -> bool {
+    true
+}
+
 /// Returns [`ProcessState::Unknown`].
 pub(crate) fn state(_pid: u32, _start: Option<u64>) -> ProcessState {
     ProcessState::Unknown

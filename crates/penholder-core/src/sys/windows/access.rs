@@ -23,8 +23,8 @@ use super::handle;
 const WRITES: u32 = FILE_WRITE_DATA | FILE_APPEND_DATA | WRITE_DAC | WRITE_OWNER | DELETE | GENERIC;
 /// The general rights to write, and to do everything.
 const GENERIC: u32 = 0x5000_0000;
-/// An entry that permits something.
-const PERMITS: u8 = 0;
+/// The kinds of entries that permit nothing.
+const DENIES: [u8; 4] = [1, 6, 10, 12];
 /// An entry that counts only for the files that are made in a directory.
 const INHERIT_ONLY: u8 = 8;
 /// The system (S-1-5-18), administrators (S-1-5-32-544) and the owner as such (S-1-3-4).
@@ -132,7 +132,9 @@ struct Entry<'a> {
 
 impl Entry<'_> {
     fn writes(&self) -> bool {
-        self.kind == PERMITS && self.flags & INHERIT_ONLY == 0 && self.rights & WRITES != 0
+        // Everything else may permit: conditions are not examined.
+        let denies = DENIES.contains(&self.kind);
+        !denies && self.flags & INHERIT_ONLY == 0 && self.rights & WRITES != 0
     }
 }
 

@@ -9,7 +9,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::ops::Deref;
@@ -21,15 +21,16 @@ use std::thread;
 use std::time::Duration;
 
 use windows_sys::Win32::Foundation::{
-    ERROR_ACCESS_DENIED, ERROR_INVALID_PARAMETER, ERROR_IO_PENDING, ERROR_LOCK_VIOLATION,
-    ERROR_NOT_LOCKED, ERROR_SHARING_VIOLATION, ERROR_STOPPED_ON_SYMLINK,
+    ERROR_ACCESS_DENIED, ERROR_INVALID_FUNCTION, ERROR_INVALID_PARAMETER, ERROR_IO_PENDING,
+    ERROR_LOCK_VIOLATION, ERROR_NOT_LOCKED, ERROR_NOT_SUPPORTED, ERROR_SHARING_VIOLATION,
+    ERROR_STOPPED_ON_SYMLINK,
 };
 use windows_sys::Win32::Storage::FileSystem::{
-    BY_HANDLE_FILE_INFORMATION, FILE_BASIC_INFO, FILE_FLAG_BACKUP_SEMANTICS,
-    FILE_FLAG_OPEN_REPARSE_POINT, FILE_ID_INFO, FILE_INFO_BY_HANDLE_CLASS, FILE_READ_ATTRIBUTES,
-    FILE_STANDARD_INFO, FileBasicInfo, FileIdInfo, FileStandardInfo, GetFileInformationByHandle,
-    GetFileInformationByHandleEx, LOCKFILE_EXCLUSIVE_LOCK, LOCKFILE_FAIL_IMMEDIATELY, LockFileEx,
-    MOVE_FILE_FLAGS, MoveFileExW, UnlockFileEx,
+    BY_HANDLE_FILE_INFORMATION, FILE_FLAG_BACKUP_SEMANTICS, FILE_FLAG_OPEN_REPARSE_POINT,
+    FILE_ID_INFO, FILE_INFO_BY_HANDLE_CLASS, FILE_READ_ATTRIBUTES, FILE_STANDARD_INFO, FileIdInfo,
+    FileStandardInfo, GetFileInformationByHandle, GetFileInformationByHandleEx,
+    LOCKFILE_EXCLUSIVE_LOCK, LOCKFILE_FAIL_IMMEDIATELY, LockFileEx, MOVE_FILE_FLAGS, MoveFileExW,
+    UnlockFileEx,
 };
 use windows_sys::Win32::System::IO::OVERLAPPED;
 
@@ -39,15 +40,16 @@ use crate::sys::file_change::FileChange;
 use crate::sys::file_facts::FileFacts;
 pub(crate) use crate::sys::file_id::FileId;
 use crate::sys::ownership::Ownership;
+use crate::sys::unfinished::UNFINISHED_QUEUE_FILE;
 
 /// The byte that carries the lock, in the lock file: far past the record, which would otherwise
 /// be unreadable while the lock is held.
 pub(super) const LOCK_BYTE: i64 = 1 << 62;
 
 /// Programs that look at every new file (virus scanners, backups, indexers) open it for some
-/// milliseconds without sharing it. How often to try again, and the longest pause: 0.5 s in all.
-const SHARING_TRIES: u32 = 25;
-const SHARING_PAUSE_MAX: Duration = Duration::from_millis(25);
+/// milliseconds without sharing it. How often it is tried here: for some 15 ms. Who has a deadline tries
+/// again until then.
+const SHARING_TRIES: u32 = 5;
 
 /// Beyond this length Windows takes a path only in its verbatim form.
 const SHORT_PATH_MAX: usize = 240;
@@ -97,7 +99,7 @@ fn while_shared_out<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result
             Err(error) if is_transient(&error) => thread::sleep(pause),
             done => return done,
         }
-        pause = (pause * 2).min(SHARING_PAUSE_MAX);
+        pause *= 2;
     }
     attempt()
 }
@@ -133,7 +135,7 @@ impl NewFile {
     ///
     /// Those of `CreateFileW`.
     pub(crate) fn create(directory: &Path, _like: &Ownership) -> io::Result<Self> {
-        let path = directory.join(format!("{}.new", random_name()));
+        let path = directory.join(format!("{UNFINISHED_QUEUE_FILE}{}", random_name()));
         let file = open(
             OpenOptions::new().read(true).write(true).create_new(true),
             &path,
@@ -190,10 +192,9 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
 ///
 /// Those of `MoveFileExW`.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
-    let mut other_name = path.as_os_str().to_owned();
-    other_name.push(format!("-{}.old", random_name()));
-    while_shared_out(|| rename(path, Path::new(&other_name)))?;
-    // One that is mapped stays until a later process removes it.
+    let other_name = path.with_file_name(format!("{UNFINISHED_QUEUE_FILE}{}", random_name()));
+    while_shared_out(|| rename(path, &other_name))?;
+    // One that is mapped stays: `penholder doctor` tells of it.
     let _ = fs::remove_file(&other_name);
     Ok(())
 }
@@ -241,10 +242,22 @@ pub(crate) fn facts_of_path(path: &Path) -> io::Result<FileFacts> {
     facts(&open_for_attributes(path)?)
 }
 
+/// Does the same, and follows symbolic links.
+pub(crate) fn facts_of_target(path: &Path) -> io::Result<FileFacts> {
+    facts(&open_with(path, FILE_FLAG_BACKUP_SEMANTICS)?)
+}
+
 fn open_for_attributes(path: &Path) -> io::Result<File> {
+    open_with(
+        path,
+        FILE_FLAG_OPEN_REPARSE_POINT | FILE_FLAG_BACKUP_SEMANTICS,
+    )
+}
+
+fn open_with(path: &Path, flags: u32) -> io::Result<File> {
     let opened = OpenOptions::new()
         .access_mode(FILE_READ_ATTRIBUTES)
-        .custom_flags(FILE_FLAG_OPEN_REPARSE_POINT | FILE_FLAG_BACKUP_SEMANTICS)
+        .custom_flags(flags)
         .open(path);
     match opened {
         // Everybody who may list the directory may do this, unless the file was deleted and is
@@ -265,9 +278,19 @@ fn id(file: &File) -> io::Result<FileId> {
             })
         }
         // A file system that has no such numbers, as FAT.
-        Err(error) if has_code(&error, ERROR_INVALID_PARAMETER) => id_by_handle(file),
+        Err(error) if is_unknown(&error) => id_by_handle(file),
         Err(error) => Err(error),
     }
+}
+
+/// Whether a file system does not know the long identity.
+fn is_unknown(error: &io::Error) -> bool {
+    let codes = [
+        ERROR_INVALID_PARAMETER,
+        ERROR_INVALID_FUNCTION,
+        ERROR_NOT_SUPPORTED,
+    ];
+    codes.iter().any(|&code| has_code(error, code))
 }
 
 /// Folds the number of a file: only ReFS uses the upper half.
@@ -296,7 +319,6 @@ fn id_by_handle(file: &File) -> io::Result<FileId> {
 trait Information {}
 
 impl Information for FILE_STANDARD_INFO {}
-impl Information for FILE_BASIC_INFO {}
 impl Information for FILE_ID_INFO {}
 
 fn information<T: Information>(file: &File, class: FILE_INFO_BY_HANDLE_CLASS) -> io::Result<T> {
@@ -353,11 +375,17 @@ pub(crate) fn born(_file: &File) -> io::Result<u64> {
     Ok(0)
 }
 
-/// Returns when the content or the attributes of a file were last changed, in nanoseconds since 1970.
-pub(crate) fn changed_at(file: &File) -> io::Result<i128> {
-    let basic: FILE_BASIC_INFO = information(file, FileBasicInfo)?;
-    Ok(since_1970(basic.ChangeTime.cast_unsigned()))
+/// Fails: a write shows in the times of a file only when it is closed, and programs can set them.
+pub(crate) fn changed_at(_file: &File) -> io::Result<i128> {
+    Err(io::ErrorKind::Unsupported.into())
 }
+
+/// Whether a write that can be seen shows in the time of the file at once: only when the file is closed.
+pub(crate) const STAMPS_WRITES: bool = false;
+
+/// How much of a file is taken into account: the counter of changes of a database, and the first header
+/// of a `-shm` (`walIndexHdr` in SQLite's file format), are in it.
+const BEGINNING: usize = 48;
 
 /// Returns what shows that a file has changed, without following a symbolic link; `None` if there is
 /// no such file.
@@ -372,7 +400,18 @@ pub(crate) fn change_of_path(path: &Path) -> io::Result<Option<FileChange>> {
         id: id(&file)?,
         len: meta.file_size(),
         at: since_1970(meta.last_write_time()),
+        beginning: beginning(path),
     }))
+}
+
+/// Returns a hash of the beginning of a file, as far as it can be read. Closing it drops no lock of
+/// this process: those belong to handles.
+fn beginning(path: &Path) -> u64 {
+    let mut bytes = [0; BEGINNING];
+    let read = open_to_look(path).and_then(|file| read_at(&file, &mut bytes, 0));
+    let mut hasher = DefaultHasher::new();
+    bytes[..read.unwrap_or(0)].hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Converts steps of 100 nanoseconds since 1601.

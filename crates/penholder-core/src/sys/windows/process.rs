@@ -150,6 +150,17 @@ fn entry(pid: u32) -> Option<Entry> {
         .find(|entry| entry.pid == pid)
 }
 
+/// Returns whether the process with this pid and this start lives, as far as that can be seen: without
+/// reading the table of all processes, if this user may ask about it.
+pub(crate) fn lives(pid: u32, start: u64) -> bool {
+    let found = match find(pid) {
+        Found::Open(process) => start_of(&process),
+        Found::Closed => entry(pid).map(|entry| entry.start),
+        Found::Gone => return false,
+    };
+    found.is_none_or(|found| found == start)
+}
+
 /// Returns the state of the process with this pid, and with this start if it is
 /// known: another process may have the pid by now.
 pub(crate) fn state(pid: u32, start: Option<u64>) -> ProcessState {
