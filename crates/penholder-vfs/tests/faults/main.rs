@@ -141,7 +141,8 @@ fn peer() {
 #[test]
 fn the_layer_is_below_penholder_and_a_write_in_a_lease_is_one_call() {
     let fixture = fixture();
-    assert_eq!(layer::default_name(), "unix");
+    let below = if cfg!(windows) { "win32" } else { "unix" };
+    assert_eq!(layer::default_name(), below);
     let writer = Writer::open(&fixture.path(), setup(true, true, "NORMAL")).unwrap();
     let insert = "INSERT INTO r VALUES (zeroblob(10))";
     writer.run(insert).unwrap();
