@@ -356,7 +356,7 @@ fn path_of(len: usize, fixture: &DatabaseFixture) -> PathBuf {
 fn a_long_path_works_up_to_the_limit_of_sqlite() {
     let fixture = DatabaseFixture::new();
     let (limit, unit) = if cfg!(windows) {
-        (259, "characters")
+        (251, "characters")
     } else {
         (504, "bytes")
     };
