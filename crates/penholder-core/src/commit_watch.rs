@@ -26,9 +26,10 @@ const TRIES: u32 = 16;
 /// Waits for commits to a database, of any process, in the kernel and without a connection.
 ///
 /// A commit that is [counted](DatabaseWords::note_commit) ends the wait at once. One of a program
-/// without penholder ends it within about 40 ms: the files of the database are looked at (`statx`,
-/// never opened) every 30 ms. Such a look, a truncated WAL for one, can end a wait without a commit;
-/// a commit never goes unnoticed. Several commits may end one wait.
+/// without penholder ends it within about 40 ms: the files of the database are looked at every 30 ms
+/// (`statx`; on Windows they are opened for a moment, which drops no locks there). Such a look, a
+/// truncated WAL for one, can end a wait without a commit; a commit never goes unnoticed. Several
+/// commits may end one wait.
 ///
 /// A process that waits needs write permission on the queue file, as a writer does.
 ///
