@@ -5,8 +5,10 @@
 use std::time::Duration;
 
 use penholder::doctor::{Check, Doctor, Report, Severity};
+#[cfg(unix)]
 use penholder::lock::Process;
 use penholder::{Database, OpenOptions, Synchronous};
+#[cfg(unix)]
 use penholder_testkit::{portable, requirement};
 use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
