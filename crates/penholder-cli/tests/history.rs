@@ -41,7 +41,7 @@ fn cause_timeout_and_recovery(fixture: &CommandFixture) -> [u32; 3] {
 
 /// Lets a process wait for the lock until its timeout, and returns its pid.
 fn cause_timeout(fixture: &CommandFixture) -> u32 {
-    let args = ["exec", "x.db", INSERT, "--timeout", "50ms"];
+    let args = ["exec", "x.db", INSERT, "--timeout", "250ms"];
     let mut waiter = Peer::spawn(fixture.command(args));
     assert_eq!(waiter.wait().code(), Some(75));
     waiter.pid()
