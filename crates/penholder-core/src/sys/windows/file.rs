@@ -27,10 +27,10 @@ use windows_sys::Win32::Foundation::{
 };
 use windows_sys::Win32::Storage::FileSystem::{
     BY_HANDLE_FILE_INFORMATION, FILE_FLAG_BACKUP_SEMANTICS, FILE_FLAG_OPEN_REPARSE_POINT,
-    FILE_ID_INFO, FILE_INFO_BY_HANDLE_CLASS, FILE_READ_ATTRIBUTES, FILE_STANDARD_INFO, FileIdInfo,
-    FileStandardInfo, GetFileInformationByHandle, GetFileInformationByHandleEx,
-    LOCKFILE_EXCLUSIVE_LOCK, LOCKFILE_FAIL_IMMEDIATELY, LockFileEx, MOVE_FILE_FLAGS, MoveFileExW,
-    UnlockFileEx,
+    FILE_GENERIC_READ, FILE_ID_INFO, FILE_INFO_BY_HANDLE_CLASS, FILE_READ_ATTRIBUTES,
+    FILE_STANDARD_INFO, FileIdInfo, FileStandardInfo, GetFileInformationByHandle,
+    GetFileInformationByHandleEx, LOCKFILE_EXCLUSIVE_LOCK, LOCKFILE_FAIL_IMMEDIATELY, LockFileEx,
+    MOVE_FILE_FLAGS, MoveFileExW, UnlockFileEx,
 };
 use windows_sys::Win32::System::IO::OVERLAPPED;
 
@@ -244,19 +244,18 @@ pub(crate) fn facts_of_path(path: &Path) -> io::Result<FileFacts> {
 
 /// Does the same, and follows symbolic links.
 pub(crate) fn facts_of_target(path: &Path) -> io::Result<FileFacts> {
-    facts(&open_with(path, FILE_FLAG_BACKUP_SEMANTICS)?)
+    let flags = FILE_FLAG_BACKUP_SEMANTICS;
+    facts(&open_with(path, FILE_READ_ATTRIBUTES, flags)?)
 }
 
 fn open_for_attributes(path: &Path) -> io::Result<File> {
-    open_with(
-        path,
-        FILE_FLAG_OPEN_REPARSE_POINT | FILE_FLAG_BACKUP_SEMANTICS,
-    )
+    let flags = FILE_FLAG_OPEN_REPARSE_POINT | FILE_FLAG_BACKUP_SEMANTICS;
+    open_with(path, FILE_READ_ATTRIBUTES, flags)
 }
 
-fn open_with(path: &Path, flags: u32) -> io::Result<File> {
+fn open_with(path: &Path, access: u32, flags: u32) -> io::Result<File> {
     let opened = OpenOptions::new()
-        .access_mode(FILE_READ_ATTRIBUTES)
+        .access_mode(access)
         .custom_flags(flags)
         .open(path);
     match opened {
@@ -390,7 +389,9 @@ const BEGINNING: usize = 48;
 /// Returns what shows that a file has changed, without following a symbolic link; `None` if there is
 /// no such file.
 pub(crate) fn change_of_path(path: &Path) -> io::Result<Option<FileChange>> {
-    let file = match open_for_attributes(path) {
+    let readable = open_with(path, FILE_GENERIC_READ, FILE_FLAG_OPEN_REPARSE_POINT);
+    // A user who may not read it may look at its attributes.
+    let file = match readable.or_else(|_| open_for_attributes(path)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -400,17 +401,17 @@ pub(crate) fn change_of_path(path: &Path) -> io::Result<Option<FileChange>> {
         id: id(&file)?,
         len: meta.file_size(),
         at: since_1970(meta.last_write_time()),
-        beginning: beginning(path),
+        beginning: beginning(&file),
     }))
 }
 
 /// Returns a hash of the beginning of a file, as far as it can be read. Closing it drops no lock of
 /// this process: those belong to handles.
-fn beginning(path: &Path) -> u64 {
+fn beginning(file: &File) -> u64 {
     let mut bytes = [0; BEGINNING];
-    let read = open_to_look(path).and_then(|file| read_at(&file, &mut bytes, 0));
+    let length = read_at(file, &mut bytes, 0).unwrap_or(0);
     let mut hasher = DefaultHasher::new();
-    bytes[..read.unwrap_or(0)].hash(&mut hasher);
+    bytes[..length].hash(&mut hasher);
     hasher.finish()
 }
 
