@@ -112,7 +112,11 @@ fn disk_space(subject: &Subject<'_>) -> Finding {
     match sys::free_space(subject.location.directory()) {
         Ok(space) => judge_room(space.bytes, length, space.has_files),
         Err(error) => {
-            let next = "look how much room the disk has";
+            let next = if cfg!(windows) {
+                "look how much room the disk has"
+            } else {
+                "check with `df`"
+            };
             Finding::info(Check::DiskSpace, format!("unknown: {error}")).next(next)
         }
     }

@@ -7,9 +7,9 @@
 //! switched off there.) The same goes for the events as the console is closed and the session ends.
 //!
 //! This process and the child are in a job, which Windows ends when this process ends, however that
-//! happens. It does so within a moment after the lock is released: only SQLite's own locks keep the child
-//! from another writer then. A process that leaves
-//! the job on purpose (`CREATE_BREAKAWAY_FROM_JOB`) is not held back.
+//! happens. It does so within a moment, and the lock may be free before: until then only SQLite's own
+//! locks keep the child and another writer apart. A process that leaves the job on purpose
+//! (`CREATE_BREAKAWAY_FROM_JOB`) is not held back.
 
 use std::ffi::OsStr;
 use std::io;
