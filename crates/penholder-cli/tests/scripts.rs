@@ -101,7 +101,7 @@ fn a_pragma_without_effect_fails_with_a_hint_of_its_own() {
             "PRAGMA journal_mode=DELETE; PRAGMA page_size=8192",
         ),
         ("PRAGMA page_size=5000", "a power of two"),
-        ("PRAGMA encoding='UTF-16be'", "sqlite3 x.db .dump"),
+        ("PRAGMA encoding='UTF-16be'", "penholder exec new.db -"),
         ("PRAGMA journal_mode=DELETE", "penholder needs WAL"),
         ("PRAGMA journal_mode=MEMORY; {}", "penholder needs WAL"),
         ("PRAGMA synchronous=OFF", "exec commits with NORMAL"),

@@ -97,3 +97,46 @@ pub(crate) fn lends(process: ProcessId, lock_file: &Path) -> bool {
 fn byte_of(pid: u32) -> i64 {
     FIRST_BYTE + i64::from(pid)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_look_at_the_byte_does_not_prevent_lending() {
+        if TELL_WHO_HOLDS {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let options = LockOptions::new(directory.path().join("db.lock"));
+        std::fs::write(&options.path, b"").unwrap();
+        let lender = Lender::default();
+        let own = ProcessId::own();
+        lender.lend(&options);
+        assert!(lends(own, &options.path));
+        lender.end();
+        assert!(!lends(own, &options.path));
+
+        // As another process does while it asks, only longer.
+        let looks = file::open_existing(&hold_file::path_of(&options.path)).unwrap();
+        assert!(file::try_lock_byte(&looks, byte_of(own.pid)).unwrap());
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(PAUSE * 3);
+                file::unlock_byte(&looks, byte_of(own.pid)).unwrap();
+            });
+            lender.lend_again(&options);
+        });
+        assert!(lends(own, &options.path));
+
+        // A byte that stays locked costs some milliseconds.
+        lender.end();
+        assert!(file::try_lock_byte(&looks, byte_of(own.pid)).unwrap());
+        let before = Instant::now();
+        lender.lend_again(&options);
+        assert!(!lender.lent().is_locked);
+        assert!(before.elapsed() < Duration::from_secs(5));
+    }
+}

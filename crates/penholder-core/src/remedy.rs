@@ -113,3 +113,48 @@ pub fn remove_all(path: &Path) -> String {
         false => format!("`rm -r {word}`"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each text, for the platform it is compiled for.
+    #[test]
+    fn commands_are_those_of_the_platform() {
+        let file = Path::new("my [app].db");
+        let texts = [
+            continue_or_end(7),
+            violent_end().to_owned(),
+            remove_file(file),
+            remove_all(Path::new(".")),
+            own_as(file, [1, 2], "db.lock db.lockq"),
+            permit_as(file, 0o100_640, "db.lock"),
+        ];
+        let (own, permit) = match cfg!(target_os = "linux") {
+            true => (
+                "`chown -h --reference='my [app].db' db.lock db.lockq`",
+                "`chmod --reference='my [app].db' db.lock`",
+            ),
+            false => ("`chown -h 1:2 db.lock db.lockq`", "`chmod 640 db.lock`"),
+        };
+        let expected = match cfg!(windows) {
+            true => [
+                "resume it (in the Resource Monitor, `resmon`) or end it (`taskkill /F /PID 7`)",
+                "`taskkill /F`",
+                "`cmd /c del \"my [app].db\"`",
+                "`cmd /c rmdir /s /q .`",
+                own,
+                permit,
+            ],
+            false => [
+                "continue it (`kill -CONT 7`) or end it (`kill -9 7`)",
+                "`kill -9`",
+                "`rm -f -- 'my [app].db'`",
+                "`rm -r .`",
+                own,
+                permit,
+            ],
+        };
+        assert_eq!(texts, expected);
+    }
+}

@@ -131,6 +131,14 @@ const ENCODING: Values = Values::Words(&[
     ("utf-16", UTF_16),
     ("utf16", UTF_16),
 ]);
+/// PowerShell would convert the text in a pipe of its own.
+const RECODE: &str = if cfg!(windows) {
+    "make another database of its dump: sqlite3 {path} \".output '|penholder exec new.db -'\" \
+     \"SELECT 'PRAGMA encoding=''{value}'';'\" .dump"
+} else {
+    "make another database of its dump: (echo \"PRAGMA encoding='{value}';\"; sqlite3 {path} .dump) \
+     | penholder exec new.db -"
+};
 const TEMP_STORE: Values = Values::Words(&[
     ("0", "0"),
     ("default", "0"),
@@ -244,8 +252,7 @@ const TABLE: &[Entry] = &[
         Effect::Layout,
         ENCODING,
         "a database that exists keeps the one that it has",
-        "make another database of its dump: (echo \"PRAGMA encoding='{value}';\"; sqlite3 {path} .dump) \
-         | penholder exec new.db -",
+        RECODE,
     ),
     entry(
         "defer_foreign_keys",

@@ -240,35 +240,20 @@ impl Slot {
         Ok(None)
     }
 
-    /// Makes more slots than these, unless another process has done so.
+    /// Makes more slots than these, unless another process has done so within some milliseconds.
     fn grow(&self, slots: usize) -> Result<(), NoQueueFile> {
-        let blocks = slots / BLOCK_SLOTS;
-        if blocks >= BLOCKS {
+        if slots / BLOCK_SLOTS >= BLOCKS {
             return Err(NoQueueFile::Full);
         }
-        if !self.lock_growth()? {
-            return Err(NoQueueFile::Growing);
-        }
-        let grown = if self.file.slots() > slots {
-            Ok(())
-        } else {
-            let blocks = (blocks + (blocks / 2).max(1)).min(BLOCKS);
-            let allocated = file::allocate(&self.liveness, layout::length(blocks));
-            allocated.map(|()| {
-                crate::failpoint!("lengthened");
-                self.file.publish(blocks);
-            })
-        };
-        // If that fails, the lock ends with the descriptor.
-        let _ = file::unlock_byte(&self.liveness, GROWTH_BYTE);
-        Ok(grown?)
-    }
-
-    /// Takes the lock of a process that lengthens the file, if it is free within some milliseconds.
-    fn lock_growth(&self) -> io::Result<bool> {
         for tries in 0..GROWTH_TRIES {
+            if self.file.slots() > slots {
+                return Ok(());
+            }
             if file::try_lock_byte(&self.liveness, GROWTH_BYTE)? {
-                return Ok(true);
+                let grown = self.lengthen(slots);
+                // If that fails, the lock ends with the descriptor.
+                let _ = file::unlock_byte(&self.liveness, GROWTH_BYTE);
+                return Ok(grown?);
             }
             if tries < GROWTH_TRIES / 2 {
                 thread::yield_now();
@@ -276,7 +261,20 @@ impl Slot {
                 thread::sleep(GROWTH_PAUSE);
             }
         }
-        Ok(false)
+        Err(NoQueueFile::Growing)
+    }
+
+    /// Lengthens a file that has these slots. The caller has the lock for it.
+    fn lengthen(&self, slots: usize) -> io::Result<()> {
+        if self.file.slots() > slots {
+            return Ok(());
+        }
+        let blocks = slots / BLOCK_SLOTS;
+        let blocks = (blocks + (blocks / 2).max(1)).min(BLOCKS);
+        file::allocate(&self.liveness, layout::length(blocks))?;
+        crate::failpoint!("lengthened");
+        self.file.publish(blocks);
+        Ok(())
     }
 
     /// Clears what a former occupant left in the slot, and describes this process there.

@@ -178,6 +178,9 @@ mod tests {
     use super::*;
 
     const ME: &[u8] = &[1, 1, 0, 0, 0, 0, 0, 5, 77, 0, 0, 0];
+    /// `ACCESS_ALLOWED_CALLBACK_ACE_TYPE` and `ACCESS_DENIED_CALLBACK_ACE_TYPE`.
+    const ALLOWS_IF: u8 = 9;
+    const DENIES_IF: u8 = 10;
     const EVERYONE: &[u8] = &[1, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
 
     fn entry(kind: u8, rights: u32, id: &[u8]) -> Vec<u8> {
@@ -220,6 +223,10 @@ mod tests {
         assert!(!is_private(ME, &and(entry(0, full, EVERYONE))));
         assert!(!is_private(ME, &and(entry(0, 2, EVERYONE))));
         assert!(!is_private(ME, &and(vec![0; 3])));
+        // Its condition may hold.
+        assert!(!is_private(ME, &and(entry(ALLOWS_IF, full, EVERYONE))));
+        assert!(is_private(ME, &and(entry(ALLOWS_IF, read, EVERYONE))));
+        assert!(is_private(ME, &and(entry(DENIES_IF, full, EVERYONE))));
     }
 
     #[test]

@@ -51,6 +51,9 @@ pub(super) const LOCK_BYTE: i64 = 1 << 62;
 /// again until then.
 const SHARING_TRIES: u32 = 5;
 
+/// How often a byte is tried that others may look at meanwhile.
+const LOOKED_AT_TRIES: u32 = 3;
+
 /// Beyond this length Windows takes a path only in its verbatim form.
 const SHORT_PATH_MAX: usize = 240;
 
@@ -469,7 +472,7 @@ pub(crate) fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<
 ///
 /// Those of `LockFileEx` except that it is locked, which is the answer `false`.
 pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
-    try_lock_byte(file, LOCK_BYTE)
+    try_lock_once(file, LOCK_BYTE)
 }
 
 /// Releases the lock.
@@ -478,14 +481,20 @@ pub(crate) fn unlock(file: &File) -> io::Result<()> {
 }
 
 /// Takes the lock on one byte if it is free; the byte need not exist. The lock belongs to the open
-/// file.
+/// file. Tries more than once, because a process that looks has it locked for a moment.
 pub(crate) fn try_lock_byte(file: &File, offset: i64) -> io::Result<bool> {
-    lock(
-        file,
-        offset,
-        1,
-        LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY,
-    )
+    for _ in 1..LOOKED_AT_TRIES {
+        if try_lock_once(file, offset)? {
+            return Ok(true);
+        }
+        thread::yield_now();
+    }
+    try_lock_once(file, offset)
+}
+
+fn try_lock_once(file: &File, offset: i64) -> io::Result<bool> {
+    let flags = LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY;
+    lock(file, offset, 1, flags)
 }
 
 /// Does the same for several bytes: all or none.
@@ -522,8 +531,8 @@ pub(crate) fn unlock_bytes(file: &File, first: i64, length: i64) -> io::Result<(
 /// Returns whether another open file has a lock on any of these bytes, among which `file` itself has
 /// locked none.
 ///
-/// Windows does not show locks, so a shared one is tried for a moment: the attempt of another process
-/// at the same moment may fail, and it has to try again. Nobody asks so about the byte of the lock.
+/// Windows does not show locks, so a shared one is tried for a moment: [`try_lock_byte`] expects that.
+/// Nobody asks so about the byte of the lock.
 pub(crate) fn are_bytes_locked(file: &File, first: i64, length: i64) -> io::Result<bool> {
     if !lock(file, first, length, LOCKFILE_FAIL_IMMEDIATELY)? {
         return Ok(true);
