@@ -155,9 +155,9 @@ fn a_stopped_waiter_is_passed_over_and_served_after_it_continues() {
         let stopped = waiters.remove(stopped_index);
         stopped.peer.stop();
         holder.release();
-        for other in &mut waiters {
-            other.peer.expect("held");
-            other.release();
+        while !waiters.is_empty() {
+            let next = LockPeer::first_to_hold(&waiters);
+            waiters.remove(next).release();
         }
         holder.acquire();
         stopped.peer.signal("CONT");

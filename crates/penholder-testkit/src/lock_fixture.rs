@@ -161,6 +161,21 @@ impl LockPeer {
         self.ask("try") == "held"
     }
 
+    /// Waits until one of these processes, each of which acquires the lock, holds it, and returns its
+    /// index. Where a process that is woken may not run soon, the next one is served before it.
+    #[track_caller]
+    pub fn first_to_hold(peers: &[Self]) -> usize {
+        let mut first = None;
+        wait::until("one of the processes holds the lock", || {
+            first = peers.iter().position(|one| {
+                let line = one.peer.read_line_within(Duration::from_millis(1));
+                line.inspect(|line| assert_eq!(line, "held")).is_some()
+            });
+            first.is_some()
+        });
+        first.unwrap()
+    }
+
     /// Releases the lock, which must succeed.
     #[track_caller]
     pub fn release(&mut self) {

@@ -385,7 +385,10 @@ fn killed_writers_leave_nothing_unseen() {
 fn killed_watchers_cost_the_writers_nothing_for_long() {
     let fixture = DatabaseFixture::new();
     let db = fixture.database();
-    let mut watchers: Vec<_> = (0..30)
+    // Wine's server has few files to give away, and each watcher looks at two of them 30 times a
+    // second.
+    let count = if cfg!(windows) { 8 } else { 30 };
+    let mut watchers: Vec<_> = (0..count)
         .map(|_| start("watch", &fixture, "watching"))
         .collect();
     insert(&db, "a").unwrap();

@@ -1,5 +1,7 @@
 //! Compares the write lock with a bare pair of `LockFileEx` and `UnlockFileEx` on Windows: how long an
-//! uncontended lock takes, and how long it takes from a release to the process that waits.
+//! uncontended lock takes, and how long it takes from a release, or from the end of a holder that is
+//! killed, to the process that waits. The last one with the bare lock is how long the system keeps the
+//! locks of a dead process.
 //!
 //! It is a program of its own because the other benchmarks need Unix.
 #![allow(
@@ -58,6 +60,8 @@ mod comparison {
     const PAIRS: u32 = 1000;
     /// How many hand-offs a round has.
     const HANDOFFS: usize = 20;
+    /// How many holders are killed in a round.
+    const KILLS: usize = 3;
     /// Until the other process waits in any case.
     const PAUSE: Duration = Duration::from_millis(5);
     const TIMEOUT: Duration = Duration::from_secs(30);
@@ -171,6 +175,7 @@ mod comparison {
         match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             [] => compare(),
             ["wait", kind, directory] => wait(kind, Path::new(directory)),
+            ["hold", kind, directory] => hold(kind, Path::new(directory)),
             _ => Err("usage: lock-file-ex".into()),
         }
     }
@@ -178,7 +183,8 @@ mod comparison {
     fn compare() -> Result<()> {
         let directory = tempfile::tempdir()?;
         print_row("uncontended", |kind| uncontended(kind, directory.path()))?;
-        print_row("hand-off", |kind| handoff(kind, directory.path()))
+        print_row("hand-off", |kind| handoff(kind, directory.path()))?;
+        print_row("after a kill", |kind| after_kill(kind, directory.path()))
     }
 
     /// Prints the medians of both kinds, which alternate, and their ratio.
@@ -210,7 +216,7 @@ mod comparison {
     /// Returns the median time from a release to the process that waits.
     fn handoff(kind: Kind, directory: &Path) -> Result<f64> {
         let lock = Lock::open(kind, directory)?;
-        let mut waiter = Waiter::start(kind, directory)?;
+        let mut waiter = Peer::start("wait", kind, directory)?;
         let mut times = Vec::new();
         for _ in 0..HANDOFFS {
             lock.with(|| waiter.ask(PAUSE))??;
@@ -221,28 +227,49 @@ mod comparison {
         Ok(median(times))
     }
 
-    /// The process that waits.
-    struct Waiter {
+    /// Returns the median time from the call that kills a holder to the process that waits.
+    fn after_kill(kind: Kind, directory: &Path) -> Result<f64> {
+        let mut waiter = Peer::start("wait", kind, directory)?;
+        let mut times = Vec::new();
+        for _ in 0..KILLS {
+            let mut holder = Peer::start("hold", kind, directory)?;
+            holder.answer()?;
+            waiter.ask(PAUSE)?;
+            let killed = now();
+            holder.child.kill()?;
+            times.push(waiter.answer()? - killed);
+            holder.end()?;
+        }
+        waiter.end()?;
+        Ok(median(times))
+    }
+
+    /// A process that waits or holds.
+    struct Peer {
         child: Child,
         answers: BufReader<std::process::ChildStdout>,
     }
 
-    impl Waiter {
-        fn start(kind: Kind, directory: &Path) -> Result<Self> {
+    impl Peer {
+        fn start(role: &str, kind: Kind, directory: &Path) -> Result<Self> {
             let mut child = Command::new(std::env::current_exe()?)
-                .args(["wait", kind.name()])
+                .args([role, kind.name()])
                 .arg(directory)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()?;
-            let stdout = child.stdout.take().ok_or("the waiter has no output")?;
+            let stdout = child.stdout.take().ok_or("the process has no output")?;
             let answers = BufReader::new(stdout);
             Ok(Self { child, answers })
         }
 
         /// Has it wait for the lock.
         fn ask(&mut self, pause: Duration) -> Result<()> {
-            let input = self.child.stdin.as_mut().ok_or("the waiter has no input")?;
+            let input = self
+                .child
+                .stdin
+                .as_mut()
+                .ok_or("the process has no input")?;
             writeln!(input, "go")?;
             thread::sleep(pause);
             Ok(())
@@ -264,13 +291,27 @@ mod comparison {
 
     /// Takes the lock for each line, and says when it had it.
     fn wait(kind: &str, directory: &Path) -> Result<()> {
-        let kind = Kind::BOTH.into_iter().find(|one| one.name() == kind);
-        let lock = Lock::open(kind.ok_or("no such lock")?, directory)?;
+        let lock = Lock::open(kind_named(kind)?, directory)?;
         for line in io::stdin().lines() {
             line?;
             println!("{}", lock.with(now)?);
         }
         Ok(())
+    }
+
+    /// Takes the lock, says so, and holds it until it is killed.
+    fn hold(kind: &str, directory: &Path) -> Result<()> {
+        let lock = Lock::open(kind_named(kind)?, directory)?;
+        lock.with(|| {
+            println!("{}", now());
+            io::stdin().read_line(&mut String::new()).map(drop)
+        })??;
+        Ok(())
+    }
+
+    fn kind_named(name: &str) -> Result<Kind> {
+        let kind = Kind::BOTH.into_iter().find(|one| one.name() == name);
+        kind.ok_or_else(|| "no such lock".into())
     }
 
     fn median(mut times: Vec<f64>) -> f64 {
