@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::types::{Descriptor, DirectoryStamp, Observer, SystemCall};
+use super::descriptor::Descriptor;
+use super::directory_stamp::DirectoryStamp;
+use super::system_call::{Observer, SystemCall};
 use super::unix::system_calls;
 pub(crate) use super::unix::*;
 

@@ -23,7 +23,13 @@
 //! Where a platform cannot do something, it returns an error of kind `Unsupported`, or the
 //! answer that leads to no complaint.
 
-mod types;
+mod descriptor;
+mod directory_stamp;
+mod file_identity;
+mod file_ownership;
+mod name;
+mod space;
+mod system_call;
 
 #[cfg(all(target_os = "linux", not(penholder_unsupported)))]
 mod linux;
@@ -54,6 +60,11 @@ use unsupported as platform;
 #[cfg(all(windows, not(penholder_unsupported)))]
 use windows as platform;
 
+pub(crate) use descriptor::Descriptor;
+pub(crate) use directory_stamp::DirectoryStamp;
+pub(crate) use file_identity::{BornFile, FileId};
+pub(crate) use file_ownership::Ownership;
+pub(crate) use name::PathLimit;
 #[cfg(test)]
 pub(crate) use platform::symlink;
 pub(crate) use platform::{
@@ -63,6 +74,4 @@ pub(crate) use platform::{
     open_file_id, ownership, path_length, read_start, refuse_name, sync_directory, system_calls,
     writable_by_owner,
 };
-pub(crate) use types::{
-    BornFile, Descriptor, DirectoryStamp, FileId, Observer, Ownership, PathLimit,
-};
+pub(crate) use system_call::Observer;

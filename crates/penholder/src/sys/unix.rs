@@ -10,7 +10,10 @@ use std::path::Path;
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, access, accessat, statvfs};
 use rustix::io::Errno;
 
-use super::types::{BornFile, FileId, NameRefusal, Ownership, PathLimit, Space};
+use super::file_identity::{BornFile, FileId};
+use super::file_ownership::Ownership;
+use super::name::{NameRefusal, PathLimit};
+use super::space::Space;
 
 /// `MAX_PATHNAME` of SQLite (`os_unix.c`).
 pub(crate) const PATH_LIMIT: PathLimit = PathLimit {

@@ -6,10 +6,13 @@ use std::fs::{File, FileType, Metadata, Permissions};
 use std::io;
 use std::path::Path;
 
-use super::types::{
-    BornFile, Descriptor, DirectoryStamp, FileId, NameRefusal, Observer, Ownership, PathLimit,
-    Space, SystemCall,
-};
+use super::descriptor::Descriptor;
+use super::directory_stamp::DirectoryStamp;
+use super::file_identity::{BornFile, FileId};
+use super::file_ownership::Ownership;
+use super::name::{NameRefusal, PathLimit};
+use super::space::Space;
+use super::system_call::{Observer, SystemCall};
 
 /// The smallest of all platforms.
 pub(crate) const PATH_LIMIT: PathLimit = PathLimit {

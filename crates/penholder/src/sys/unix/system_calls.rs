@@ -9,7 +9,7 @@ use std::os::fd::FromRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
 
-use crate::sys::types::{Observer, SystemCall};
+use crate::sys::system_call::{Observer, SystemCall};
 
 /// Who is told. Without it, the replacements change nothing.
 static OBSERVER: OnceLock<Observer> = OnceLock::new();

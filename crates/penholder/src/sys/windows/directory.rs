@@ -17,7 +17,7 @@ use windows_sys::Win32::Storage::FileSystem::{
 
 use super::call::{SHARE_ALL, code_of, succeeded};
 use super::identity::open_to_look;
-use crate::sys::types::DirectoryStamp;
+use crate::sys::directory_stamp::DirectoryStamp;
 
 /// A directory that is only looked at.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use windows_sys::Win32::Storage::FileSystem::{
 };
 
 use super::call::{SHARE_ALL, code_of, succeeded};
-use crate::sys::types::{BornFile, FileId};
+use crate::sys::file_identity::{BornFile, FileId};
 
 /// Opens a file or a directory to look at it.
 pub(super) fn open_to_look(path: &Path) -> io::Result<File> {

@@ -20,7 +20,9 @@ use windows_sys::Win32::Storage::FileSystem::{
     GetDiskFreeSpaceExW,
 };
 
-use super::types::{Descriptor, Ownership, Space};
+use super::descriptor::Descriptor;
+use super::file_ownership::Ownership;
+use super::space::Space;
 use call::{SHARE_ALL, code_of, succeeded, wide};
 pub(crate) use directory::{Directory, sync_directory};
 pub(crate) use identity::{

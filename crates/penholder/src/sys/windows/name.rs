@@ -13,7 +13,7 @@
 use std::os::windows::ffi::OsStrExt;
 use std::path::{Component, Path, Prefix};
 
-use crate::sys::types::{NameRefusal, PathLimit};
+use crate::sys::name::{NameRefusal, PathLimit};
 
 /// `MAX_PATH` without the zero at the end. SQLite does not ask for more.
 pub(crate) const PATH_LIMIT: PathLimit = PathLimit {

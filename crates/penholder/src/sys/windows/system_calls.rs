@@ -12,7 +12,7 @@ use windows_sys::Win32::Foundation::{GetLastError, HANDLE, INVALID_HANDLE_VALUE,
 use windows_sys::Win32::Security::SECURITY_ATTRIBUTES;
 use windows_sys::Win32::Storage::FileSystem::{CreateFileW, DeleteFileW, FILE_SHARE_DELETE};
 
-use crate::sys::types::{Observer, SystemCall};
+use crate::sys::system_call::{Observer, SystemCall};
 
 /// Who is told. Without it, the replacements change nothing.
 static OBSERVER: OnceLock<Observer> = OnceLock::new();
