@@ -102,6 +102,12 @@ pub(crate) enum Command {
     Restore(Restore),
     /// Rebuild the database file without free pages; others wait meanwhile
     Vacuum(Maintain),
+    /// Make a cluster of several machines, by the program penholder-cluster
+    #[command(disable_help_flag = true)]
+    Cluster(OfCluster),
+    /// Run one node of a cluster, by the program penholder-cluster
+    #[command(disable_help_flag = true)]
+    Serve(OfCluster),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -114,6 +120,18 @@ pub(crate) enum Command {
         #[arg(value_name = "DIRECTORY")]
         directory: PathBuf,
     },
+}
+
+/// The words of a command line that penholder-cluster reads.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OfCluster {
+    /// As in `penholder cluster --help`, if that program is installed
+    #[arg(
+        value_name = "WORD",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    _words: Vec<OsString>,
 }
 
 /// The database, and how it is locked.

@@ -6,6 +6,7 @@ mod args;
 mod base64;
 mod blob_literal;
 mod caveats;
+mod cluster_program;
 mod csv_line;
 mod doctor;
 mod encoding;
@@ -25,7 +26,6 @@ mod query;
 mod real_literal;
 mod row_printer;
 mod run;
-mod script;
 mod shell_command;
 mod sql_source;
 mod sql_text;
@@ -38,20 +38,29 @@ mod text;
 mod top;
 mod wait;
 
+use std::ffi::OsString;
 use std::process::{self, ExitCode};
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use penholder_core::{one_line, shown_path};
+use penholder_core::{one_line, shell_path, shown_path};
 
-use args::{Args, Command};
+use args::{Args, Command, Target};
 use failure::{FAILED, Failure, USAGE, say};
 use interruption::Interruption;
 use sys::signal;
 
 fn main() -> ExitCode {
-    let args = Args::try_parse().unwrap_or_else(|error| end_with(&error));
-    match dispatch(args.command) {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let result = match cluster_program::is_asked(&words) {
+        true => cluster_program::run(&words),
+        false => dispatch(
+            Args::try_parse()
+                .unwrap_or_else(|error| end_with(&error))
+                .command,
+        ),
+    };
+    match result {
         Ok(code) => code,
         Err(failure) => failure.report(),
     }
@@ -95,6 +104,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     if let Command::StressWorker(args) = &command {
         return stress::worker::run(args);
     }
+    refuse_cluster(&command)?;
     let interruption = Interruption::watch(subject(&command));
     match command {
         Command::Stress(args) => stress::run(&args, &interruption),
@@ -112,6 +122,9 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Backup(args) => maintain::backup(&args, &interruption),
         Command::Restore(args) => maintain::restore(&args, &interruption),
         Command::Vacuum(args) => maintain::vacuum(&args),
+        Command::Cluster(_) | Command::Serve(_) => {
+            cluster_program::run(&std::env::args_os().collect::<Vec<_>>())
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut visible(), "penholder", &mut script);
@@ -121,9 +134,31 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     }
 }
 
+/// Refuses the address of a cluster that stands after options.
+fn refuse_cluster(command: &Command) -> Result<(), Failure> {
+    let Some((name, target)) = target_of(command) else {
+        return Ok(());
+    };
+    if !cluster_program::is_cluster(&target.db) {
+        return Ok(());
+    }
+    let why = "the address of a cluster stands before the options";
+    let next = format!("write `penholder {name} {} …`", shell_path(&target.db));
+    Err(Failure::new(format!("{name}: {why}: {next}"), USAGE))
+}
+
 /// What a signal interrupts.
 fn subject(command: &Command) -> String {
-    let (name, target) = match command {
+    match (target_of(command), command) {
+        (Some((name, target)), _) => format!("{name}: {}", shown_path(&target.db)),
+        (None, Command::Man { .. }) => "man".to_owned(),
+        (None, _) => "completions".to_owned(),
+    }
+}
+
+/// The name of a command, and the database that it is for.
+fn target_of(command: &Command) -> Option<(&'static str, &Target)> {
+    Some(match command {
         Command::Stress(args) => ("stress", &args.target),
         Command::StressWorker(args) => ("stress-worker", &args.target),
         Command::Exec(args) => ("exec", &args.target),
@@ -139,10 +174,9 @@ fn subject(command: &Command) -> String {
         Command::Backup(args) => ("backup", &args.target),
         Command::Restore(args) => ("restore", &args.target),
         Command::Vacuum(args) => ("vacuum", &args.target),
-        Command::Completions { .. } => return "completions".to_owned(),
-        Command::Man { .. } => return "man".to_owned(),
-    };
-    format!("{name}: {}", shown_path(&target.db))
+        Command::Cluster(_) | Command::Serve(_) => return None,
+        Command::Completions { .. } | Command::Man { .. } => return None,
+    })
 }
 
 /// The interface without hidden subcommands, which completions would offer otherwise.

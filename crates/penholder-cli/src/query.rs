@@ -15,11 +15,11 @@ use crate::failure::{FAILED, Failure};
 use crate::output;
 use crate::param::Parameters;
 use crate::row_printer::{Format, Layout, RowPrinter, scalar};
-use crate::script::{self, ScriptStatement};
 use crate::shell_command::ShellCommand;
 use crate::sql_source;
 use crate::sql_text::Tokens;
 use crate::text::printable;
+use penholder::sql_script::{self, ScriptStatement};
 
 pub(crate) fn run(args: &Query) -> Result<ExitCode, Failure> {
     let sql = sql_source::read("query", &args.sql, None)?;
@@ -37,7 +37,7 @@ fn print_all(
     sql: &str,
     parameters: &Parameters,
 ) -> Result<(), Failure> {
-    let script = script::statements(sql);
+    let script = sql_script::statements(sql);
     // The place of a statement, if there is anything to tell it from.
     let is_long = script.len() > 1;
     let place = |one: &ScriptStatement<'_>| is_long.then(|| one.place());

@@ -147,6 +147,11 @@ enum Kind {
         /// Whether what failed had been committed when that was noticed.
         is_committed: bool,
     },
+    /// Of another engine than this machine's SQLite.
+    Engine {
+        kind: ErrorKind,
+        text: String,
+    },
 }
 
 /// What became of a file of a database while it was open.
@@ -220,6 +225,13 @@ impl Error {
         Self {
             kind: Box::new(kind),
         }
+    }
+
+    /// Makes an error of another engine than this machine's SQLite, for which `Store` is
+    /// implemented. The text says what failed, where and why, and ends with what to do next.
+    pub fn of_engine(kind: ErrorKind, text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self::new(Kind::Engine { kind, text })
     }
 
     /// Makes an error of SQLite itself. `SQLITE_BUSY` has [`busy`](Self::busy).
@@ -558,6 +570,7 @@ impl Error {
             Kind::RolledBack { .. } => ErrorKind::BatchAborted,
             Kind::OutcomeUnknown { .. } | Kind::ResultLost { .. } => ErrorKind::OutcomeUnknown,
             Kind::FileReplaced { .. } => ErrorKind::FileReplaced,
+            Kind::Engine { kind, .. } => *kind,
         }
     }
 
@@ -566,7 +579,7 @@ impl Error {
     /// [`OpenOptions::group_commit`](crate::OpenOptions::group_commit)). Call again.
     #[must_use]
     pub fn is_batch_aborted(&self) -> bool {
-        matches!(&*self.kind, Kind::RolledBack { .. })
+        self.kind() == ErrorKind::BatchAborted
     }
 
     /// Returns whether the outcome of this write, or its result, is not known.
@@ -582,6 +595,7 @@ impl Error {
     pub fn is_outcome_unknown(&self) -> bool {
         match &*self.kind {
             Kind::FileReplaced { is_committed, .. } => *is_committed,
+            Kind::Engine { kind, .. } => *kind == ErrorKind::OutcomeUnknown,
             kind => matches!(kind, Kind::OutcomeUnknown { .. } | Kind::ResultLost { .. }),
         }
     }
@@ -594,6 +608,7 @@ impl Error {
         match &*self.kind {
             Kind::Lock(error) => error.is_timeout(),
             Kind::NoReader { .. } => true,
+            Kind::Engine { kind, .. } => *kind == ErrorKind::Timeout,
             _ => self.is_sqlite_busy(),
         }
     }
@@ -646,8 +661,7 @@ impl Error {
     pub fn is_refused(&self) -> bool {
         match &*self.kind {
             Kind::Lock(error) => error.is_network_file_system(),
-            Kind::Refused { .. } => true,
-            _ => false,
+            _ => self.kind() == ErrorKind::Refused,
         }
     }
 
@@ -859,6 +873,7 @@ impl fmt::Display for Text<'_> {
                 change,
                 is_committed,
             } => file_replaced_text(f, what, path, change, *is_committed),
+            Kind::Engine { text, .. } => f.write_str(text),
         }
     }
 }

@@ -56,6 +56,7 @@
 //! | what is slow; what others may see of it | [`OpenOptions::long_hold_threshold`], [`OpenOptions::record_sql`] |
 //! | the write lock by itself, for use with another SQLite library | [`lock`] |
 //! | futures (feature `tokio`) | `AsyncDatabase` |
+//! | code that also runs on another engine (feature `tokio`) | `Store`, `StoreExt` |
 //!
 //! # Features
 //!
@@ -177,7 +178,13 @@ mod options;
 mod permission;
 mod separate_files;
 mod sidecar;
+#[doc(hidden)]
+pub mod sql_script;
+#[doc(hidden)]
+pub mod sql_tokens;
 mod sqlite;
+#[cfg(feature = "tokio")]
+mod store;
 mod sys;
 mod telemetry;
 mod while_in_use;
@@ -201,6 +208,9 @@ pub use rusqlite;
 pub use sidecar::UNFINISHED_DATABASE;
 #[doc(hidden)]
 pub use sqlite::ffi::column_names;
+#[cfg(feature = "tokio")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+pub use store::{Store, StoreExt};
 pub use write::Transaction;
 
 /// Returns the version of the SQLite library in this program.

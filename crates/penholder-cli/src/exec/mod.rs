@@ -21,12 +21,12 @@ use crate::failure::{FAILED, Failure, USAGE, say_warnings};
 use crate::interruption::Interruption;
 use crate::param::Parameters;
 use crate::row_printer::{Layout, RowPrinter};
-use crate::script::{self, ScriptStatement};
 use crate::sql_source;
 use crate::sql_text;
 use crate::sys::open_file;
 use crate::text::count;
 use other_locks::OtherLocks;
+use penholder::sql_script::{self, ScriptStatement};
 use plan::Plan;
 use preset::Preset;
 use runner::Runner;
@@ -95,7 +95,7 @@ impl<'a> Job<'a> {
     fn new(args: &'a Exec, sql: &'a str, interruption: &'a Interruption) -> Result<Self, Failure> {
         let target = AdvisedTarget::of(&args.target);
         let parameters = Parameters::of(&args.params, &args.named)?;
-        let statements = script::statements(sql);
+        let statements = sql_script::statements(sql);
         if let (true, [_, second, ..]) = (parameters.are_positional(), &statements[..]) {
             let why = "values for ?1, ?2 … need a single statement: name the parameters of several, \
                        as in :name, and give their values with --param name=VALUE";

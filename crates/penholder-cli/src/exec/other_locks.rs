@@ -13,8 +13,8 @@ use penholder_core::{one_line, shell_path};
 use super::plan::{Action, Plan, refused};
 use crate::args::Exec;
 use crate::failure::Failure;
-use crate::script::ScriptStatement;
 use crate::sys::{open_file, permission};
+use penholder::sql_script::ScriptStatement;
 
 /// The write locks of the databases that a script attaches, but for that of its own database.
 #[derive(Debug)]

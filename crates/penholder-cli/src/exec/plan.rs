@@ -21,9 +21,9 @@ use super::kind::Kind;
 use super::pragma::{Effect, Pragma};
 use crate::advised_target::AdvisedTarget;
 use crate::failure::{FAILED, Failure};
-use crate::script::ScriptStatement;
 use crate::shell_command::ShellCommand;
 use crate::sql_text::{self, TokenKind, Tokens};
+use penholder::sql_script::ScriptStatement;
 
 /// A statement, and what happens to it.
 #[derive(Debug)]
@@ -376,7 +376,7 @@ const SEVERAL: &str = "the script has several transactions: nothing was written:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::script::statements;
+    use penholder::sql_script::statements;
 
     fn planned(sql: &str) -> Result<Plan<'_>, String> {
         plan(&statements(sql), &AdvisedTarget::plain("x.db")).map_err(|failure| match failure {

@@ -12,8 +12,8 @@ use super::preset::Preset;
 use crate::advised_target::AdvisedTarget;
 use crate::failure::Failure;
 use crate::param::Parameters;
-use crate::script::ScriptStatement;
 use crate::sql_text::{self, SavepointStep};
+use penholder::sql_script::ScriptStatement;
 
 /// What runs a script.
 pub(super) struct Runner<'a> {

@@ -47,6 +47,28 @@ impl Query {
         &self.params
     }
 
+    /// Returns the SQL text, and one value for each parameter in the order of their numbers, as an
+    /// engine takes them that knows no names.
+    ///
+    /// ```
+    /// use penholder::{Query, Value, named_params};
+    ///
+    /// let sql = "DELETE FROM note WHERE text = :text AND id > :id";
+    /// let query = Query::new(sql, named_params! {":id": 7, ":text": "hello"});
+    /// let (_, values) = query.into_parts()?;
+    /// assert_eq!(values, [Value::from("hello"), Value::from(7)]);
+    /// # Ok::<(), penholder::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Misuse`](crate::ErrorKind::Misuse): the names or the number of the values are
+    /// not those of the parameters, a value cannot be converted, or the SQL contains a NUL byte.
+    pub fn into_parts(self) -> Result<(String, Vec<Value>)> {
+        let statement = self.into_statement("run SQL", |error, _| error)?;
+        Ok((statement.sql, statement.values))
+    }
+
     /// Returns it with its values in the order of its parameters; see [`Params::resolve`].
     /// `explain` adds to an error, with the SQL text.
     pub(crate) fn into_statement(

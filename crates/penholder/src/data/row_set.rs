@@ -49,7 +49,12 @@ impl Default for RowSet {
 
 impl RowSet {
     /// Makes a result of rows that have these columns.
-    pub(crate) fn new(columns: Vec<String>, rows: Vec<Vec<Value>>) -> Self {
+    ///
+    /// # Panics
+    ///
+    /// In a debug build, a row has another number of values.
+    #[must_use]
+    pub fn new(columns: Vec<String>, rows: Vec<Vec<Value>>) -> Self {
         let columns: Arc<[String]> = columns.into();
         let row = |values| Row::new(Arc::clone(&columns), values);
         let rows = rows.into_iter().map(row).collect();

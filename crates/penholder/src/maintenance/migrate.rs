@@ -12,7 +12,7 @@ use crate::write::Session;
 
 /// The versions of the schema before and after [`Database::migrate`]: how many of its steps had
 /// run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Migrated {
     /// How many steps had run before.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitCode, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -215,6 +215,12 @@ pub(crate) fn end_with_parent() -> io::Result<()> {
         return Err(io::ErrorKind::BrokenPipe.into());
     }
     Ok(())
+}
+
+/// Runs a program in the place of this one.
+pub(crate) fn run_instead(command: &mut Command) -> io::Result<ExitCode> {
+    // It returns only if it fails.
+    Err(command.exec())
 }
 
 /// Returns the exit code of a process, or 128 and the number of the signal that ended it.

@@ -55,6 +55,12 @@ pub(crate) fn end_with_parent() -> io::Result<()> {
     Ok(())
 }
 
+/// Runs a program, and returns its exit code: this one has nothing else to do.
+pub(crate) fn run_instead(command: &mut Command) -> io::Result<ExitCode> {
+    let status = command.status()?;
+    Ok(exit_code(status).unwrap_or(ExitCode::FAILURE))
+}
+
 /// Returns the exit code of a process.
 pub(crate) fn exit_code(status: ExitStatus) -> Option<ExitCode> {
     u8::try_from(status.code()?).ok().map(ExitCode::from)

@@ -140,6 +140,12 @@ pub(crate) fn end_with_parent() -> io::Result<()> {
         .map(drop)
 }
 
+/// Runs a program, and returns its exit code: this one has nothing else to do.
+pub(crate) fn run_instead(command: &mut Command) -> io::Result<ExitCode> {
+    let status = command.status()?;
+    Ok(exit_code(status).unwrap_or(ExitCode::FAILURE))
+}
+
 /// Returns the exit code of a process as that of this one. One that has more than eight bits, as
 /// after a crash, ends this process here: `ExitCode` has no room for it.
 pub(crate) fn exit_code(status: ExitStatus) -> Option<ExitCode> {

@@ -1,28 +1,28 @@
-//! A script: its statements, and the lines on which they begin.
+//! A script of SQL: its statements, and the lines on which they begin. No part of the API.
 
 use std::ffi::c_int;
 
-use crate::sql_text::{Token, TokenKind, Tokens};
+use crate::sql_tokens::{Token, TokenKind, Tokens};
 
 /// One statement of a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ScriptStatement<'a> {
+pub struct ScriptStatement<'a> {
     /// From its first word, with what ends it.
-    pub(crate) sql: &'a str,
+    pub sql: &'a str,
     /// Counted from 1.
-    pub(crate) number: usize,
+    pub number: usize,
     /// The line of the script on which it begins, from 1.
-    pub(crate) line: usize,
+    pub line: usize,
 }
 
 impl ScriptStatement<'_> {
     /// Its name in a message.
-    pub(crate) fn place(&self) -> String {
+    pub fn place(&self) -> String {
         format!("statement {}, line {}", self.number, self.line)
     }
 
     /// What SQLite says of the text at this byte of the statement, with the line.
-    pub(crate) fn at_line(&self, message: &str, offset: c_int) -> String {
+    pub fn at_line(&self, message: &str, offset: c_int) -> String {
         let line = self.line_of(usize::try_from(offset).unwrap_or(0));
         match line == self.line {
             true => message.to_owned(),
@@ -38,7 +38,7 @@ impl ScriptStatement<'_> {
 }
 
 /// Splits a script into its statements, as the shell of SQLite does.
-pub(crate) fn statements(sql: &str) -> Vec<ScriptStatement<'_>> {
+pub fn statements(sql: &str) -> Vec<ScriptStatement<'_>> {
     let mut found = Vec::new();
     let mut lines = Lines::of(sql);
     let mut ending = Ending::Start;
