@@ -1,0 +1,650 @@
+//! The client of a cluster.
+
+use std::collections::HashMap;
+use std::fmt::{self, Write as _};
+use std::io;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use penholder::{Error, ErrorKind, Executed, IntoParams, Migrated, Query, Result, RowSet, Store};
+use rustls::crypto::ring;
+use tokio::time::{sleep, timeout_at};
+
+use crate::address::Address;
+use crate::client_file::ClientFile;
+use crate::migration;
+use crate::transport::{Connector, Stream};
+use crate::wire::{
+    self, ANSWER_MAX, Answer, HELLO_MAX, Hello, Key, NodeStatus, REQUEST_MAX, Read, Request,
+    Sequence, Statement, Welcome, WireExecuted, Write,
+};
+
+/// How long a call waits for its answer unless it is told otherwise: longer than an election.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one node is waited for before another one is asked: a node that is stopped takes a
+/// connection and does not answer.
+const ONE_NODE: Duration = Duration::from_secs(2);
+/// How long one node may take to be connected to.
+const ONE_CONNECTION: Duration = Duration::from_secs(1);
+/// The pause before all nodes are asked again, at first and at most.
+const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
+/// How many idle connections to one node are kept.
+const IDLE_MAX: usize = 64;
+/// How many attempts an error lists.
+const LISTED: usize = 6;
+
+/// A handle on a cluster. It is cheap to clone, and shared between tasks.
+///
+/// A call is one transaction, as with `AsyncDatabase`: `execute` and `batch` write, `query` reads
+/// what every acknowledged write has left. A call waits until its timeout, through connecting,
+/// elections and repetitions, and an acknowledged write is on the disks of a majority of the nodes.
+/// A write that is repeated because a node did not answer is executed once: it has a key, which the
+/// cluster remembers for the next 200,000 writes.
+///
+/// ```no_run
+/// use penholder::{Result, Store, StoreExt};
+/// use penholder_cluster::Cluster;
+///
+/// # async fn example() -> Result<()> {
+/// let cluster = Cluster::connect("cluster:here/client.toml").await?;
+/// cluster.execute("INSERT INTO note VALUES (?1)", ["hello"]).await?;
+/// let count: i64 = cluster.query_scalar("SELECT count(*) FROM note", ()).await?;
+/// # assert_eq!(count, 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    inner: Arc<Inner>,
+    timeout: Duration,
+    may_be_stale: bool,
+}
+
+#[derive(Debug)]
+struct Inner {
+    address: Address,
+    nodes: Vec<String>,
+    token: String,
+    connector: Connector,
+    /// The node that led when it was last known.
+    leader: AtomicUsize,
+    /// Which of the addresses each node has, by what the nodes said.
+    places: Mutex<HashMap<u64, usize>>,
+    idle: Mutex<HashMap<usize, Vec<Connection>>>,
+    /// The greatest sequence that was seen.
+    sequence: AtomicI64,
+}
+
+/// An open connection, on which no request is under way.
+struct Connection {
+    stream: Box<dyn Stream>,
+}
+
+/// Why one attempt did not lead to an answer.
+struct Attempt {
+    node: String,
+    why: String,
+}
+
+/// Which node is asked next.
+struct Route {
+    place: usize,
+    /// The node that leads, if the one that was asked said so.
+    hint: Option<usize>,
+    /// Whether the last step followed a hint. Two nodes may name each other for a while.
+    has_followed: bool,
+    pause: Duration,
+}
+
+/// What became of one request.
+enum Asked {
+    Answer(Answer),
+    /// It was not sent.
+    NotSent(String),
+    /// It was sent, and there was no answer.
+    NoAnswer(String),
+}
+
+impl Cluster {
+    /// Connects to a cluster: at least one node has to answer within [`DEFAULT_TIMEOUT`].
+    ///
+    /// # Errors
+    ///
+    /// The address or the file that it names is wrong, no node can be reached, or none accepts the
+    /// token or shows the right certificate.
+    pub async fn connect(address: &str) -> Result<Self> {
+        let address = Address::parse(address)?;
+        let file = address.client_file()?;
+        Self::of(address, file, DEFAULT_TIMEOUT).await
+    }
+
+    pub(crate) async fn of(address: Address, file: ClientFile, timeout: Duration) -> Result<Self> {
+        let connector = Connector::new(file.authority.as_deref()).map_err(|error| {
+            let text = format!(
+                "connect to cluster: {address}: the certificate of its authority: {error}: copy \
+                 the file ca.pem of the cluster"
+            );
+            Error::of_engine(ErrorKind::Misuse, text)
+        })?;
+        let inner = Inner {
+            address,
+            nodes: file.nodes,
+            token: file.token,
+            connector,
+            leader: AtomicUsize::new(0),
+            places: Mutex::default(),
+            idle: Mutex::default(),
+            sequence: AtomicI64::new(0),
+        };
+        let cluster = Self {
+            inner: Arc::new(inner),
+            timeout,
+            may_be_stale: false,
+        };
+        cluster.reach().await?;
+        Ok(cluster)
+    }
+
+    /// Returns a handle whose calls wait this long.
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Self {
+            timeout,
+            ..self.clone()
+        }
+    }
+
+    /// Returns a handle whose reads any node answers, from what it knows at that moment, without
+    /// asking the others: faster, possible without a majority, and perhaps old.
+    #[must_use]
+    pub fn stale(&self) -> Self {
+        Self {
+            may_be_stale: true,
+            ..self.clone()
+        }
+    }
+
+    /// Returns its address.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.inner.address
+    }
+
+    /// Connects to one node at least, so that what is wrong for good is an error now.
+    async fn reach(&self) -> Result<()> {
+        let deadline = Instant::now() + self.timeout;
+        let mut attempts = Vec::new();
+        let mut pause = PAUSES[0];
+        loop {
+            for place in 0..self.inner.nodes.len() {
+                match self.inner.connection(place, deadline).await {
+                    Ok(connection) => {
+                        self.inner.keep(place, connection);
+                        return Ok(());
+                    }
+                    Err(ConnectError::Refused(why)) => {
+                        let node = &self.inner.nodes[place];
+                        let text =
+                            format!("connect to cluster: {}: {node}: {why}", self.inner.address);
+                        return Err(Error::of_engine(ErrorKind::Refused, text));
+                    }
+                    Err(ConnectError::Failed(why)) => {
+                        attempts.push(Attempt {
+                            node: self.inner.nodes[place].clone(),
+                            why,
+                        });
+                    }
+                }
+            }
+            if !rest(&mut pause, deadline).await {
+                return Err(self.not_reached("connect to cluster", &attempts));
+            }
+        }
+    }
+
+    async fn write(&self, statements: Vec<Statement>) -> Result<Vec<Executed>> {
+        const WHAT: &str = "write";
+        let deadline = Instant::now() + self.timeout;
+        let mut attempts = Vec::new();
+        let mut may_have_happened = false;
+        let mut write = Write {
+            key: new_key()?,
+            made_at: self.inner.sequence(),
+            statements,
+            within: 0,
+        };
+        let mut request = self.checked(Request::Write(write.clone()))?;
+        let mut route = Route::from(self.inner.leader.load(Ordering::Relaxed));
+        loop {
+            let place = route.place;
+            write.within = milliseconds(deadline);
+            if let Request::Write(asked) = &mut request {
+                asked.within = write.within;
+            }
+            let asked = self.inner.ask(place, &request, deadline).await;
+            let why = match asked {
+                Asked::Answer(Answer::Written { executed, sequence }) => {
+                    self.inner.saw(sequence);
+                    self.inner.leader.store(place, Ordering::Relaxed);
+                    return Ok(executed.into_iter().map(executed_of).collect());
+                }
+                Asked::Answer(Answer::Failed { kind, text }) => {
+                    return Err(self.failed(WHAT, kind.error_kind(), &text));
+                }
+                Asked::Answer(Answer::Forgotten { sequence }) => {
+                    self.inner.saw(sequence);
+                    if may_have_happened {
+                        let why = "the cluster has forgotten its key".to_owned();
+                        attempts.push(Attempt {
+                            node: self.inner.nodes[place].clone(),
+                            why,
+                        });
+                        return Err(self.outcome_unknown(&attempts));
+                    }
+                    // It has not been executed, and is not by this key.
+                    (write.key, write.made_at) = (new_key()?, self.inner.sequence());
+                    request = Request::Write(write.clone());
+                    continue;
+                }
+                Asked::Answer(Answer::NotLeader { leader }) => {
+                    route.hint = leader.and_then(|leader| self.inner.place_of(leader));
+                    not_leader(leader)
+                }
+                Asked::Answer(Answer::Unknown { text }) => {
+                    may_have_happened = true;
+                    text
+                }
+                Asked::Answer(_) => {
+                    may_have_happened = true;
+                    "it answered something else".to_owned()
+                }
+                Asked::NoAnswer(why) => {
+                    may_have_happened = true;
+                    why
+                }
+                Asked::NotSent(why) => why,
+            };
+            attempts.push(Attempt {
+                node: self.inner.nodes[place].clone(),
+                why,
+            });
+            if !route.advance(self.inner.nodes.len(), deadline).await {
+                break;
+            }
+        }
+        Err(match may_have_happened {
+            true => self.outcome_unknown(&attempts),
+            false => self.not_reached(WHAT, &attempts),
+        })
+    }
+
+    async fn read(&self, statement: Statement) -> Result<RowSet> {
+        const WHAT: &str = "query";
+        let deadline = Instant::now() + self.timeout;
+        let may_be_stale = self.may_be_stale;
+        let mut request = self.checked(Request::Read(Read {
+            statement,
+            may_be_stale,
+            within: 0,
+        }))?;
+        let mut attempts = Vec::new();
+        let mut route = Route::from(self.inner.leader.load(Ordering::Relaxed));
+        loop {
+            let place = route.place;
+            if let Request::Read(read) = &mut request {
+                read.within = milliseconds(deadline);
+            }
+            let why = match self.inner.ask(place, &request, deadline).await {
+                Asked::Answer(Answer::Rows { columns, rows }) => {
+                    if !may_be_stale {
+                        self.inner.leader.store(place, Ordering::Relaxed);
+                    }
+                    let rows = wire::row_set(columns, rows);
+                    let text = "a row of the answer has another number of values";
+                    return rows.ok_or_else(|| self.failed(WHAT, ErrorKind::Io, text));
+                }
+                Asked::Answer(Answer::Failed { kind, text }) => {
+                    return Err(self.failed(WHAT, kind.error_kind(), &text));
+                }
+                Asked::Answer(Answer::NotLeader { leader }) => {
+                    route.hint = leader.and_then(|leader| self.inner.place_of(leader));
+                    not_leader(leader)
+                }
+                Asked::Answer(_) => "it answered something else".to_owned(),
+                Asked::NoAnswer(why) | Asked::NotSent(why) => why,
+            };
+            attempts.push(Attempt {
+                node: self.inner.nodes[place].clone(),
+                why,
+            });
+            if !route.advance(self.inner.nodes.len(), deadline).await {
+                break;
+            }
+        }
+        Err(self.not_reached(WHAT, &attempts))
+    }
+
+    /// Returns what each node says of itself and of the cluster, in the order of the addresses.
+    pub(crate) async fn statuses(&self) -> Vec<(String, Result<NodeStatus, String>)> {
+        let deadline = Instant::now() + self.timeout;
+        let mut statuses = Vec::new();
+        for (place, node) in self.inner.nodes.iter().enumerate() {
+            let status = match self.inner.ask(place, &Request::Status, deadline).await {
+                Asked::Answer(Answer::Status(status)) => Ok(status),
+                Asked::Answer(Answer::Failed { text, .. }) => Err(text),
+                Asked::Answer(_) => Err("it answered something else".to_owned()),
+                Asked::NotSent(why) | Asked::NoAnswer(why) => Err(why),
+            };
+            statuses.push((node.clone(), status));
+        }
+        statuses
+    }
+
+    /// Refuses a request that is too long for a node.
+    fn checked(&self, request: Request) -> Result<Request> {
+        match wire::encode(&request, REQUEST_MAX) {
+            Ok(_) => Ok(request),
+            Err(_) => {
+                let text = format!(
+                    "its statements and values have more than {} MiB together: nothing was sent: \
+                     split it into several calls",
+                    REQUEST_MAX >> 20
+                );
+                Err(self.failed("send to cluster", ErrorKind::Refused, &text))
+            }
+        }
+    }
+
+    fn failed(&self, what: &str, kind: ErrorKind, text: &str) -> Error {
+        let text = format!("{what}: {}: {text}", self.inner.address);
+        Error::of_engine(kind, text)
+    }
+
+    fn not_reached(&self, what: &str, attempts: &[Attempt]) -> Error {
+        let mut text = format!(
+            "{what}: {}: no node that leads answered within {}: nothing was written",
+            self.inner.address,
+            seconds(self.timeout)
+        );
+        list(&mut text, attempts);
+        text.push_str("\n  try again, or look at `penholder status` of the same address");
+        Error::of_engine(ErrorKind::Timeout, text)
+    }
+
+    fn outcome_unknown(&self, attempts: &[Attempt]) -> Error {
+        let mut text = format!(
+            "write: {}: it is not known whether it was written: the cluster did not confirm it within {}",
+            self.inner.address,
+            seconds(self.timeout)
+        );
+        list(&mut text, attempts);
+        text.push_str(
+            "\n  it happens once or not at all: look at the data before you write it again",
+        );
+        Error::of_engine(ErrorKind::OutcomeUnknown, text)
+    }
+}
+
+impl Inner {
+    /// Asks one node. It is waited for until the deadline, and no longer than [`ONE_NODE`].
+    async fn ask(&self, place: usize, request: &Request, deadline: Instant) -> Asked {
+        let mut connection = match self.connection(place, deadline).await {
+            Ok(connection) => connection,
+            Err(ConnectError::Failed(why) | ConnectError::Refused(why)) => {
+                return Asked::NotSent(why);
+            }
+        };
+        let until = deadline.min(Instant::now() + ONE_NODE).into();
+        let stream = &mut connection.stream;
+        let exchanged = timeout_at(until, async {
+            wire::send(stream, request, REQUEST_MAX).await?;
+            wire::receive(stream, ANSWER_MAX).await
+        });
+        match exchanged.await {
+            Ok(Ok(Some(answer))) => {
+                self.keep(place, connection);
+                Asked::Answer(answer)
+            }
+            Ok(Ok(None)) => Asked::NoAnswer("it closed the connection".to_owned()),
+            Ok(Err(error)) => Asked::NoAnswer(error.to_string()),
+            Err(_) => Asked::NoAnswer("it did not answer".to_owned()),
+        }
+    }
+
+    /// Returns an idle connection to a node, or opens one.
+    async fn connection(
+        &self,
+        place: usize,
+        deadline: Instant,
+    ) -> Result<Connection, ConnectError> {
+        if let Some(idle) = self.idle().get_mut(&place).and_then(Vec::pop) {
+            return Ok(idle);
+        }
+        let until = deadline.min(Instant::now() + ONE_CONNECTION).into();
+        match timeout_at(until, self.open(place)).await {
+            Ok(opened) => opened,
+            Err(_) => Err(ConnectError::Failed(
+                "it does not take a connection".to_owned(),
+            )),
+        }
+    }
+
+    async fn open(&self, place: usize) -> Result<Connection, ConnectError> {
+        let failed = |error: io::Error| match is_certificate(&error) {
+            true => ConnectError::Refused(format!(
+                "{error}: its certificate is not of the authority in ca.pem: copy that of this cluster"
+            )),
+            false => ConnectError::Failed(error.to_string()),
+        };
+        let mut stream = self
+            .connector
+            .connect(&self.nodes[place])
+            .await
+            .map_err(failed)?;
+        let hello = Hello {
+            version: wire::VERSION,
+            token: self.token.clone(),
+        };
+        wire::send(&mut stream, &hello, HELLO_MAX)
+            .await
+            .map_err(failed)?;
+        match wire::receive(&mut stream, ANSWER_MAX)
+            .await
+            .map_err(failed)?
+        {
+            Some(Welcome::Ready { node, sequence }) => {
+                self.saw(sequence);
+                self.places
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(node, place);
+                Ok(Connection { stream })
+            }
+            Some(Welcome::Refused(why)) => Err(ConnectError::Refused(why)),
+            None => Err(ConnectError::Failed("it closed the connection".to_owned())),
+        }
+    }
+
+    fn keep(&self, place: usize, connection: Connection) {
+        let mut idle = self.idle();
+        let idle = idle.entry(place).or_default();
+        if idle.len() < IDLE_MAX {
+            idle.push(connection);
+        }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, HashMap<usize, Vec<Connection>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns which address a node has, if it was connected to before. `init` lists them in order.
+    fn place_of(&self, node: u64) -> Option<usize> {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = places.get(&node).copied();
+        let guess = usize::try_from(node)
+            .ok()
+            .and_then(|node| node.checked_sub(1));
+        known.or(guess.filter(|&guess| guess < self.nodes.len()))
+    }
+
+    fn sequence(&self) -> Sequence {
+        Sequence(self.sequence.load(Ordering::SeqCst))
+    }
+
+    fn saw(&self, Sequence(sequence): Sequence) {
+        self.sequence.fetch_max(sequence, Ordering::SeqCst);
+    }
+}
+
+impl Route {
+    fn from(place: usize) -> Self {
+        Self {
+            place,
+            hint: None,
+            has_followed: false,
+            pause: PAUSES[0],
+        }
+    }
+
+    /// Goes to the next node: at once to one that is said to lead, and otherwise after a pause to each
+    /// in turn. `false` if the deadline passes.
+    async fn advance(&mut self, nodes: usize, deadline: Instant) -> bool {
+        let hint = self
+            .hint
+            .take()
+            .filter(|&hint| hint != self.place && !self.has_followed);
+        self.has_followed = hint.is_some();
+        if let Some(hint) = hint {
+            self.place = hint;
+            return Instant::now() < deadline;
+        }
+        self.place = (self.place + 1) % nodes;
+        rest(&mut self.pause, deadline).await
+    }
+}
+
+/// Why there is no connection.
+enum ConnectError {
+    /// For the moment, perhaps.
+    Failed(String),
+    /// The node, or this client, does not want it.
+    Refused(String),
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
+    }
+}
+
+impl Store for Cluster {
+    async fn execute(
+        &self,
+        sql: impl Into<String> + Send,
+        params: impl IntoParams + Send,
+    ) -> Result<Executed> {
+        let statement = Statement::of(Query::new(sql, params))?;
+        let executed = self.write(vec![statement]).await?;
+        let text = "the answer has no result";
+        let first = executed.into_iter().next();
+        first.ok_or_else(|| self.failed("write", ErrorKind::OutcomeUnknown, text))
+    }
+
+    async fn batch<Q: Into<Query>>(
+        &self,
+        queries: impl IntoIterator<Item = Q> + Send,
+    ) -> Result<Vec<Executed>> {
+        let statements: Result<Vec<_>> = queries
+            .into_iter()
+            .map(|query| Statement::of(query.into()))
+            .collect();
+        let statements = statements?;
+        if statements.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.write(statements).await
+    }
+
+    async fn query(
+        &self,
+        sql: impl Into<String> + Send,
+        params: impl IntoParams + Send,
+    ) -> Result<RowSet> {
+        let statement = Statement::of(Query::new(sql, params))?;
+        self.read(statement).await
+    }
+
+    async fn migrate(&self, steps: &[&str]) -> Result<Migrated> {
+        migration::migrate(self, steps).await
+    }
+}
+
+/// Waits before all is tried again; `false` if the deadline passes.
+async fn rest(pause: &mut Duration, deadline: Instant) -> bool {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left <= *pause {
+        sleep(left).await;
+        return false;
+    }
+    sleep(*pause).await;
+    *pause = (*pause * 2).min(PAUSES[1]);
+    true
+}
+
+/// Returns a key that no other write has.
+fn new_key() -> Result<Key> {
+    let mut key = [0; 16];
+    let filled = ring::default_provider().secure_random.fill(&mut key);
+    match filled {
+        Ok(()) => Ok(Key(key)),
+        Err(_) => {
+            let text = "write: the system has no random numbers: nothing was sent: try again";
+            Err(Error::of_engine(ErrorKind::Io, text))
+        }
+    }
+}
+
+fn executed_of(executed: WireExecuted) -> Executed {
+    let mut result = Executed::default();
+    result.rows_changed = executed.rows_changed;
+    result.last_insert_rowid = executed.last_insert_rowid;
+    result
+}
+
+fn milliseconds(deadline: Instant) -> u32 {
+    let left = deadline.saturating_duration_since(Instant::now());
+    u32::try_from(left.as_millis()).unwrap_or(u32::MAX)
+}
+
+fn not_leader(leader: Option<u64>) -> String {
+    match leader {
+        Some(leader) => format!("it does not lead; it says that node {leader} does"),
+        None => "it does not lead, and knows of no leader".to_owned(),
+    }
+}
+
+fn is_certificate(error: &io::Error) -> bool {
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(inner, Some(rustls::Error::InvalidCertificate(_)))
+}
+
+/// Lists the last attempts, each node's once.
+fn list(text: &mut String, attempts: &[Attempt]) {
+    let mut listed: Vec<&Attempt> = Vec::new();
+    for attempt in attempts.iter().rev() {
+        let is_known = |known: &&Attempt| known.node == attempt.node && known.why == attempt.why;
+        if listed.len() < LISTED && !listed.iter().any(is_known) {
+            listed.push(attempt);
+        }
+    }
+    for attempt in listed.into_iter().rev() {
+        let _ = write!(text, "\n  {}: {}", attempt.node, attempt.why);
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{time:?}")
+}

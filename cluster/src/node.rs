@@ -1,0 +1,214 @@
+//! One node of a cluster: the engine, and a listener for clients.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hiqlite::tls::{ServerTlsConfig, ServerTlsConfigCerts};
+use hiqlite::{LogSync, NodeConfig, RaftConfig};
+use tokio::net::{TcpListener, lookup_host};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+
+use crate::disk_watch;
+use crate::failure::Failure;
+use crate::node_file::{NodeFile, TlsFiles, host_of};
+use crate::proposals::Proposals;
+use crate::replica::Replica;
+use crate::session::Node;
+use crate::transport::Acceptor;
+use penholder_core::shown_path;
+
+/// How many clients one node serves at once. More wait for one to end.
+const CLIENTS_MAX: usize = 4096;
+/// The length of a file of the engine's log, in bytes. An entry has to fit into one.
+const LOG_FILE: u32 = 16 << 20;
+/// After how many entries the engine makes a snapshot, and how many it keeps in its log.
+const SNAPSHOT_AFTER: u64 = 10_000;
+/// The file of the database in the engine's directory.
+const DATABASE: &str = "replica.db";
+/// How often the leader shows that it lives, and how long the others wait for that before they elect
+/// another one, in milliseconds.
+const HEARTBEAT: u64 = 250;
+const ELECTION: [u64; 2] = [1000, 2000];
+
+/// Runs a node until SIGTERM or SIGINT.
+pub(crate) async fn serve(file: NodeFile) -> Result<(), Failure> {
+    let id = file.id;
+    let own = file
+        .own()
+        .cloned()
+        .ok_or_else(|| failed(id, "it is not among its nodes"))?;
+    std::fs::create_dir_all(&file.data)
+        .map_err(|error| failed(id, &format!("{}: {error}", shown_path(&file.data))))?;
+    let acceptor =
+        Acceptor::new(file.tls.as_ref()).map_err(|error| failed(id, &error.to_string()))?;
+    let listener = TcpListener::bind(address_of(&own.client).await?)
+        .await
+        .map_err(|error| {
+            failed(
+                id,
+                &format!("listen for clients on {}: {error}", own.client),
+            )
+        })?;
+    disk_watch::start().map_err(|error| failed(id, &error.to_string()))?;
+    say(&format!(
+        "node {id}: starting; it is ready when a majority of {} nodes runs",
+        file.nodes.len()
+    ));
+    let starting = tokio::spawn(hiqlite::start_node(engine_config(&file)?));
+    let mut stop = Stop::new().map_err(|error| failed(id, &error.to_string()))?;
+    let engine = tokio::select! {
+        started = starting => started
+            .map_err(|error| failed(id, &error.to_string()))?
+            .map_err(|error| failed(id, &error.to_string()))?,
+        // Nothing was acknowledged by this run yet.
+        () = stop.asked() => return Ok(()),
+    };
+    let replica = Replica::new(file.data.join("state_machine/db").join(DATABASE));
+    let node = Node {
+        id,
+        token: file.token.as_str().into(),
+        acceptor,
+        proposals: Proposals::start(engine.clone(), replica.clone()),
+        engine: engine.clone(),
+        replica,
+    };
+    say(&format!("node {id}: ready for clients on {}", own.client));
+    tokio::select! {
+        () = accept(listener, node) => {}
+        () = stop.asked() => {}
+    }
+    say(&format!(
+        "node {id}: shutting down; the engine takes ten seconds for that"
+    ));
+    engine
+        .shutdown()
+        .await
+        .map_err(|error| failed(id, &error.to_string()))?;
+    say(&format!("node {id}: ended"));
+    Ok(())
+}
+
+/// Takes clients, for ever.
+async fn accept(listener: TcpListener, node: Node) {
+    let places = Arc::new(Semaphore::new(CLIENTS_MAX));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let node = node.clone();
+                tokio::spawn(async move {
+                    let _place = place;
+                    // A client that is gone or speaks something else harms no other.
+                    let _ = node.serve(stream).await;
+                });
+            }
+            // The system has run out of something.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+fn engine_config(file: &NodeFile) -> Result<NodeConfig, Failure> {
+    let listen = |address: &str| match host_of(address) {
+        Some(host) if host.parse::<std::net::IpAddr>().is_ok() => host.to_owned(),
+        // A name may have addresses that are not this machine's.
+        _ => "0.0.0.0".to_owned(),
+    };
+    let own = file
+        .own()
+        .ok_or_else(|| failed(file.id, "it is not among its nodes"))?;
+    let data = file
+        .data
+        .to_str()
+        .ok_or_else(|| failed(file.id, "its directory is no UTF-8"))?;
+    let tls = file
+        .tls
+        .as_ref()
+        .map(|tls| certificates(file.id, tls))
+        .transpose()?;
+    let nodes = file.nodes.iter().map(|node| hiqlite::Node {
+        id: node.id,
+        addr_raft: node.log.clone(),
+        addr_api: node.management.clone(),
+    });
+    Ok(NodeConfig {
+        node_id: file.id,
+        nodes: nodes.collect(),
+        listen_addr_api: listen(&own.management).into(),
+        listen_addr_raft: listen(&own.log).into(),
+        data_dir: data.to_owned().into(),
+        filename_db: DATABASE.into(),
+        // An acknowledged write is on a majority of the disks.
+        wal_sync: LogSync::Immediate,
+        wal_size: LOG_FILE,
+        raft_config: RaftConfig {
+            heartbeat_interval: HEARTBEAT,
+            election_timeout_min: ELECTION[0],
+            election_timeout_max: ELECTION[1],
+            ..NodeConfig::default_raft_config(SNAPSHOT_AFTER)
+        },
+        tls_raft: tls.clone(),
+        tls_api: tls,
+        secret_raft: file.secret.clone(),
+        secret_api: file.secret.clone(),
+        health_check_delay: Duration::ZERO,
+        ..NodeConfig::default()
+    })
+}
+
+fn certificates(id: u64, files: &TlsFiles) -> Result<ServerTlsConfig, Failure> {
+    let text = |path: &std::path::Path| {
+        let text = path.to_str().map(str::to_owned);
+        text.ok_or_else(|| failed(id, &format!("{}: its path is no UTF-8", shown_path(path))))
+    };
+    Ok(ServerTlsConfig::Specific(ServerTlsConfigCerts::new(
+        text(&files.key)?,
+        text(&files.certificate)?,
+    )))
+}
+
+async fn address_of(address: &str) -> Result<SocketAddr, Failure> {
+    let found = lookup_host(address).await;
+    let first = found.map(|mut all| all.next());
+    match first {
+        Ok(Some(address)) => Ok(address),
+        Ok(None) => Err(Failure::new(format!("serve: {address}: it has no address"))),
+        Err(error) => Err(Failure::new(format!("serve: {address}: {error}"))),
+    }
+}
+
+/// The signals that ask a node to end.
+struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn failed(id: u64, why: &str) -> Failure {
+    Failure::new(format!("serve: node {id}: {why}"))
+}
+
+/// Says how far the node is.
+#[expect(clippy::print_stderr, reason = "a program that runs for long")]
+fn say(text: &str) {
+    eprintln!("penholder: {text}");
+}

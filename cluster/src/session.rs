@@ -1,0 +1,311 @@
+//! What a node answers to one client.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hiqlite::Client;
+use hiqlite::rusqlite::{self, Connection};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::proposals::Proposals;
+use crate::replica::Replica;
+use crate::statement_kind::{self, Refusal};
+use crate::transport::{Acceptor, Stream};
+use crate::wire::{
+    self, ANSWER_MAX, Answer, FailureKind, HELLO_MAX, Hello, Member, NodeStatus, REQUEST_MAX, Read,
+    Request, Sequence, Statement, Welcome, WireValue, Write,
+};
+use crate::write_table::{self, STATEMENTS_MAX};
+
+/// How long a client may take to show its token.
+const WELCOME: Duration = Duration::from_secs(10);
+/// How long the engine may take to confirm by a question that this node leads.
+const CONFIRMATION: Duration = Duration::from_millis(500);
+/// How long the engine may take to look who leads.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a client may take to read an answer.
+const DELIVERY: Duration = Duration::from_secs(60);
+/// The longest time that a client may ask to wait.
+const WITHIN_MAX: Duration = Duration::from_secs(600);
+/// How many bytes of rows one answer has at most, as they are counted while they are read.
+const ROWS_MAX: usize = ANSWER_MAX / 2;
+
+/// What all sessions of a node share.
+#[derive(Clone)]
+pub(crate) struct Node {
+    pub(crate) id: u64,
+    pub(crate) token: Arc<str>,
+    pub(crate) acceptor: Acceptor,
+    pub(crate) engine: Client,
+    pub(crate) replica: Replica,
+    pub(crate) proposals: Proposals,
+}
+
+impl Node {
+    /// Answers one client, until it ends the connection.
+    pub(crate) async fn serve(self, stream: TcpStream) -> io::Result<()> {
+        let opened = timeout(WELCOME, async {
+            let mut stream = self.acceptor.accept(stream).await?;
+            let hello = wire::receive(&mut stream, HELLO_MAX).await?;
+            Ok::<_, io::Error>((stream, hello))
+        });
+        let (mut stream, hello) = opened.await??;
+        let Some(hello) = hello else {
+            return Ok(());
+        };
+        let welcome = self.welcome(&hello).await;
+        let is_ready = matches!(welcome, Welcome::Ready { .. });
+        deliver(&mut stream, &welcome).await?;
+        if !is_ready {
+            return Ok(());
+        }
+        while let Some(request) = wire::receive(&mut stream, REQUEST_MAX).await? {
+            let answer = self.answer(request).await;
+            match wire::encode(&answer, ANSWER_MAX) {
+                Ok(_) => deliver(&mut stream, &answer).await?,
+                Err(error) => {
+                    let text = format!("the answer is too long: {error}: ask for fewer rows");
+                    let kind = FailureKind::Refused;
+                    deliver(&mut stream, &Answer::Failed { kind, text }).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn welcome(&self, hello: &Hello) -> Welcome {
+        if hello.version != wire::VERSION {
+            return Welcome::Refused(format!(
+                "it speaks version {} of the protocol, and the client version {}: use the same \
+                 release of penholder-cluster on both sides",
+                wire::VERSION,
+                hello.version
+            ));
+        }
+        if !is_same(hello.token.as_bytes(), self.token.as_bytes()) {
+            let why = "the token is another one: copy the file client.toml of this cluster";
+            return Welcome::Refused(why.to_owned());
+        }
+        let deadline = Instant::now() + WELCOME;
+        // There is no table before the first write.
+        let found = self.replica.read(deadline, write_table::sequence).await;
+        Welcome::Ready {
+            node: self.id,
+            sequence: found.unwrap_or(Sequence(0)),
+        }
+    }
+
+    async fn answer(&self, request: Request) -> Answer {
+        match request {
+            Request::Write(write) => self.write(write).await,
+            Request::Read(read) => self.read(read).await,
+            Request::Status => self.status().await,
+        }
+    }
+
+    async fn write(&self, write: Write) -> Answer {
+        let count = write.statements.len();
+        if count == 0 || count > STATEMENTS_MAX {
+            let text =
+                format!("a write has 1 to {STATEMENTS_MAX} statements, and this one {count}");
+            return Answer::Failed {
+                kind: FailureKind::Misuse,
+                text,
+            };
+        }
+        let mut kinds = Vec::with_capacity(count);
+        for (number, statement) in write.statements.iter().enumerate() {
+            match statement_kind::check_write(&statement.sql) {
+                Ok(kind) => kinds.push(kind),
+                Err(refusal) => return refused(refusal, number, count),
+            }
+        }
+        if let Some(not_leader) = self.not_leader().await {
+            return not_leader;
+        }
+        let deadline = deadline(write.within);
+        self.proposals.execute(write, kinds, deadline).await
+    }
+
+    async fn read(&self, read: Read) -> Answer {
+        let deadline = deadline(read.within);
+        if let Err(refusal) = statement_kind::check_read(&read.statement.sql) {
+            return refused(refusal, 0, 1);
+        }
+        if !read.may_be_stale
+            && let Some(answer) = self.catch_up(deadline).await
+        {
+            return answer;
+        }
+        let statement = read.statement;
+        let found = self
+            .replica
+            .read(deadline, move |connection| rows(connection, &statement))
+            .await;
+        match found {
+            Ok(Rows::All { columns, rows }) => Answer::Rows { columns, rows },
+            Ok(Rows::TooMany) => {
+                let text = format!(
+                    "the rows have more than {} MiB: ask for fewer",
+                    ROWS_MAX >> 20
+                );
+                Answer::Failed {
+                    kind: FailureKind::Refused,
+                    text,
+                }
+            }
+            Err(error) if is_interrupted(&error) => {
+                let text = "the query took too long".to_owned();
+                Answer::Failed {
+                    kind: FailureKind::Timeout,
+                    text,
+                }
+            }
+            Err(error) => {
+                let kind = FailureKind::Sqlite;
+                Answer::Failed {
+                    kind,
+                    text: error.to_string(),
+                }
+            }
+        }
+    }
+
+    /// Waits until the database of this node has every write that was acknowledged before: it leads, and a
+    /// majority confirms that. Otherwise returns what to answer.
+    async fn catch_up(&self, deadline: Instant) -> Option<Answer> {
+        if let Some(not_leader) = self.not_leader().await {
+            return Some(not_leader);
+        }
+        let confirmed = self.engine.query_consistent("SELECT 1", Vec::new());
+        if let Ok(Ok(_)) = timeout(CONFIRMATION, confirmed).await {
+            return None;
+        }
+        // The engine asks by a connection that may still lead to a former leader, which is silent. An
+        // entry of the log needs none.
+        match self.proposals.confirm(deadline).await {
+            Answer::Written { .. } => None,
+            other => Some(other),
+        }
+    }
+
+    /// Returns what to answer if this node does not lead.
+    async fn not_leader(&self) -> Option<Answer> {
+        let metrics = self.engine.metrics_db().await;
+        let leader = metrics.ok().and_then(|metrics| metrics.current_leader);
+        if leader != Some(self.id) {
+            return Some(Answer::NotLeader { leader });
+        }
+        // The engine's client learns of an election late, if the former leader is silent, and would
+        // send the request there. This asks it to look.
+        if !self.engine.is_leader_db().await {
+            let _ = self.engine.wait_for_cluster_sync_timeout(LOOK).await;
+        }
+        let leads = self.engine.is_leader_db().await;
+        (!leads).then_some(Answer::NotLeader { leader: None })
+    }
+
+    async fn status(&self) -> Answer {
+        match self.engine.metrics_db().await {
+            Ok(metrics) => {
+                let membership = metrics.membership_config.membership();
+                let voters: Vec<u64> = membership.voter_ids().collect();
+                let members = membership.nodes().map(|(&id, _)| Member {
+                    id,
+                    is_voter: voters.contains(&id),
+                });
+                Answer::Status(NodeStatus {
+                    node: self.id,
+                    leader: metrics.current_leader,
+                    term: metrics.current_term,
+                    last_log: metrics.last_log_index,
+                    last_applied: metrics.last_applied.map(|log| log.index),
+                    members: members.collect(),
+                    since_majority: metrics.millis_since_quorum_ack,
+                })
+            }
+            Err(error) => Answer::Failed {
+                kind: FailureKind::Sqlite,
+                text: error.to_string(),
+            },
+        }
+    }
+}
+
+async fn deliver<M: serde::Serialize>(stream: &mut Box<dyn Stream>, message: &M) -> io::Result<()> {
+    timeout(DELIVERY, wire::send(stream, message, ANSWER_MAX)).await?
+}
+
+fn deadline(within: u32) -> Instant {
+    Instant::now() + Duration::from_millis(within.into()).min(WITHIN_MAX)
+}
+
+fn refused(refusal: Refusal, number: usize, count: usize) -> Answer {
+    let Refusal { kind, why } = refusal;
+    let text = match count {
+        1 => why,
+        _ => format!("statement {} of {count}: {why}", number + 1),
+    };
+    Answer::Failed { kind, text }
+}
+
+/// Compares without telling by the time how much is equal.
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let differences = one
+        .iter()
+        .zip(other)
+        .fold(0, |found, (one, other)| found | (one ^ other));
+    one.len() == other.len() && differences == 0
+}
+
+enum Rows {
+    All {
+        columns: Vec<String>,
+        rows: Vec<Vec<WireValue>>,
+    },
+    TooMany,
+}
+
+fn rows(connection: &Connection, statement: &Statement) -> rusqlite::Result<Rows> {
+    let mut prepared = connection.prepare_cached(&statement.sql)?;
+    if prepared.parameter_count() != statement.values.len() {
+        return Err(rusqlite::Error::InvalidParameterCount(
+            statement.values.len(),
+            prepared.parameter_count(),
+        ));
+    }
+    for (index, value) in statement.values.iter().enumerate() {
+        let value = penholder::Value::from(value.clone());
+        prepared.raw_bind_parameter(index + 1, value)?;
+    }
+    let columns: Vec<String> = prepared
+        .column_names()
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+    let mut found = prepared.raw_query();
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = found.next()? {
+        let mut values = Vec::with_capacity(columns.len());
+        for index in 0..columns.len() {
+            let value: penholder::Value = row.get(index)?;
+            bytes += match &value {
+                penholder::Value::Text(text) => text.len() + 8,
+                penholder::Value::Blob(blob) => blob.len() + 8,
+                _ => 16,
+            };
+            values.push(value.into());
+        }
+        if bytes > ROWS_MAX {
+            return Ok(Rows::TooMany);
+        }
+        rows.push(values);
+    }
+    Ok(Rows::All { columns, rows })
+}
+
+fn is_interrupted(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted)
+}

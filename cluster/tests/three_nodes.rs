@@ -1,0 +1,354 @@
+//! Three nodes: writing, reading, and what happens if one is lost.
+#![cfg(test)]
+
+mod support;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use penholder::{ErrorKind, Store, StoreExt, Value};
+use penholder_cluster::Cluster;
+use support::{TestCluster, failed, number, printed};
+
+const TABLE: &str = "CREATE TABLE entry(writer INTEGER, number INTEGER, run INTEGER)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_is_read_on_every_node() {
+    let cluster = TestCluster::started(3);
+    let client = cluster.client().await;
+    let steps = [
+        "CREATE TABLE note(id INTEGER PRIMARY KEY, text TEXT UNIQUE); CREATE INDEX i ON note(text)",
+    ];
+    let migrated = client.migrate(&steps).await.unwrap();
+    assert_eq!((migrated.from, migrated.to), (0, 1));
+    let migrated = client.migrate(&steps).await.unwrap();
+    assert_eq!((migrated.from, migrated.to), (1, 1));
+
+    let done = client
+        .execute("INSERT INTO note(text) VALUES (?1)", ["ä"])
+        .await
+        .unwrap();
+    assert_eq!((done.rows_changed, done.last_insert_rowid), (1, Some(1)));
+    let batch = [
+        ("UPDATE note SET text = ?1 WHERE id = 1", "b"),
+        ("INSERT INTO note(text) SELECT ?1 WHERE changes() = 1", "c"),
+        (
+            "INSERT INTO note(text) SELECT ?1 WHERE last_insert_rowid() = 2",
+            "d",
+        ),
+        ("DELETE FROM note WHERE text = ?1", "no"),
+    ];
+    let batch = batch.map(|(sql, value)| penholder::Query::new(sql, [value]));
+    let done = client.batch(batch).await.unwrap();
+    let results: Vec<_> = done
+        .iter()
+        .map(|one| (one.rows_changed, one.last_insert_rowid))
+        .collect();
+    assert_eq!(results, [(1, None), (1, Some(2)), (1, Some(3)), (0, None)]);
+
+    let error = client
+        .execute("INSERT INTO note(text) VALUES ('b')", ())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConstraintViolation);
+    assert!(
+        error
+            .to_string()
+            .contains("UNIQUE constraint failed: note.text"),
+        "{error}"
+    );
+    let error = client
+        .execute("INSERT INTO missing VALUES (1)", ())
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("no such table: missing"),
+        "{error}"
+    );
+    let error = client.query("SELECT * FROM missing", ()).await.unwrap_err();
+    assert!(
+        error.to_string().contains("no such table: missing"),
+        "{error}"
+    );
+    let error = client
+        .execute("INSERT INTO note(text) VALUES (random())", ())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused);
+
+    let texts: Vec<(i64, String)> = client
+        .query_as("SELECT * FROM note ORDER BY id", ())
+        .await
+        .unwrap();
+    let expected = [
+        (1, "b".to_owned()),
+        (2, "c".to_owned()),
+        (3, "d".to_owned()),
+    ];
+    assert_eq!(texts, expected);
+    let same = cluster
+        .same_on_all("SELECT count(*), max(text) FROM note")
+        .await;
+    assert_eq!(same, [[Value::from(3), Value::from("d")]]);
+
+    cluster.wait_for_voters();
+    let text = printed(["status", &cluster.address()]);
+    assert_eq!(text.matches("\tleads\t").count(), 1, "{text}");
+    assert_eq!(text.matches("\tfollows\t").count(), 2, "{text}");
+    let shown = printed([
+        "query",
+        &cluster.address(),
+        "SELECT text, x'00ff' AS b FROM note WHERE id = ?1",
+        "2",
+        "--json",
+    ]);
+    assert_eq!(
+        shown,
+        "[{\"text\":\"c\",\"b\":{\"$base64\":true,\"encoded\":\"AP8=\"}}]\n"
+    );
+}
+
+/// What writers know of their writes.
+#[derive(Default)]
+struct Outcomes {
+    /// Writer and number, and how often it was acknowledged: once.
+    acknowledged: Mutex<HashMap<(i64, i64), bool>>,
+    unknown: AtomicU64,
+    failed: AtomicU64,
+    /// The longest time from one acknowledgement of any writer to the next.
+    longest: Mutex<(Option<Instant>, Duration)>,
+}
+
+impl Outcomes {
+    fn acknowledge(&self, writer: i64, number: i64) {
+        let mut longest = self.longest.lock().unwrap();
+        let now = Instant::now();
+        if let Some(last) = longest.0 {
+            longest.1 = longest.1.max(now - last);
+        }
+        longest.0 = Some(now);
+        let before = self
+            .acknowledged
+            .lock()
+            .unwrap()
+            .insert((writer, number), true);
+        assert_eq!(before, None);
+    }
+}
+
+/// Starts writers, until they are told to end.
+fn start_writers(
+    client: &Cluster,
+    count: i64,
+    is_over: &Arc<AtomicBool>,
+    outcomes: &Arc<Outcomes>,
+) -> Vec<tokio::task::JoinHandle<()>> {
+    let start = |writer| {
+        let (client, is_over, outcomes) =
+            (client.clone(), Arc::clone(is_over), Arc::clone(outcomes));
+        tokio::spawn(async move {
+            for number in 0.. {
+                if is_over.load(Ordering::SeqCst) {
+                    return;
+                }
+                let insert = "INSERT INTO entry(writer, number, run) VALUES (?1, ?2, 1)";
+                match client.execute(insert, (writer, number)).await {
+                    Ok(done) => {
+                        assert_eq!(done.rows_changed, 1);
+                        outcomes.acknowledge(writer, number);
+                    }
+                    Err(error) if error.is_outcome_unknown() => {
+                        outcomes.unknown.fetch_add(1, Ordering::SeqCst);
+                    }
+                    Err(error) if error.is_timeout() => {
+                        outcomes.failed.fetch_add(1, Ordering::SeqCst);
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        })
+    };
+    (0..count).map(start).collect()
+}
+
+/// Ends the writers, and checks that each acknowledged write is on all nodes, and none is twice.
+async fn check(
+    cluster: &TestCluster,
+    writers: Vec<tokio::task::JoinHandle<()>>,
+    is_over: &AtomicBool,
+    outcomes: &Outcomes,
+) {
+    is_over.store(true, Ordering::SeqCst);
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let rows = cluster
+        .same_on_all("SELECT writer, number, count(*) FROM entry GROUP BY 1, 2 ORDER BY 1, 2")
+        .await;
+    let mut found = HashMap::new();
+    for row in &rows {
+        let [
+            Value::Integer(writer),
+            Value::Integer(number),
+            Value::Integer(times),
+        ] = row[..]
+        else {
+            panic!("{row:?}");
+        };
+        assert_eq!(times, 1, "writer {writer}, number {number}");
+        found.insert((writer, number), times);
+    }
+    let acknowledged = outcomes.acknowledged.lock().unwrap();
+    for key in acknowledged.keys() {
+        assert!(
+            found.contains_key(key),
+            "{key:?} was acknowledged and is lost"
+        );
+    }
+    let unknown = outcomes.unknown.load(Ordering::SeqCst);
+    let more = found.len() - acknowledged.len();
+    assert!(
+        more as u64 <= unknown,
+        "{more} rows of {unknown} writes whose outcome is unknown"
+    );
+    eprintln!(
+        "{} acknowledged, {unknown} unknown, {} not written; the longest pause was {:?}",
+        acknowledged.len(),
+        outcomes.failed.load(Ordering::SeqCst),
+        outcomes.longest.lock().unwrap().1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledged_writes_survive_killed_leaders() {
+    let mut cluster = TestCluster::started(3);
+    let client = cluster.client().await.with_timeout(Duration::from_secs(20));
+    client.execute(TABLE, ()).await.unwrap();
+    cluster.wait_for_voters();
+    let (is_over, outcomes) = (Arc::default(), Arc::default());
+    let writers = start_writers(&client, 8, &is_over, &outcomes);
+    for _ in 0..number("PENHOLDER_TEST_KILLS", 3) {
+        let leader = cluster.leader();
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        cluster.kill(leader);
+        let next = cluster.leader();
+        assert_ne!(next, leader);
+        cluster.start(leader);
+    }
+    cluster.leader();
+    check(&cluster, writers, &is_over, &outcomes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_leader_is_replaced_and_follows_when_it_continues() {
+    let cluster = TestCluster::started(3);
+    let client = cluster.client().await.with_timeout(Duration::from_secs(20));
+    client.execute(TABLE, ()).await.unwrap();
+    cluster.wait_for_voters();
+    let (is_over, outcomes) = (Arc::default(), Arc::default());
+    let writers = start_writers(&client, 4, &is_over, &outcomes);
+    let leader = cluster.leader();
+    cluster.signal(leader, "STOP");
+    let insert = "INSERT INTO entry(writer, number, run) VALUES (100, 1, 1)";
+    client.execute(insert, ()).await.unwrap();
+    cluster.signal(leader, "CONT");
+    cluster.leader();
+    outcomes.acknowledge(100, 1);
+    check(&cluster, writers, &is_over, &outcomes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_data_is_lost_gets_it_again() {
+    let mut cluster = TestCluster::started(3);
+    let client = cluster.client().await;
+    client.execute(TABLE, ()).await.unwrap();
+    cluster.wait_for_voters();
+    let leader = cluster.leader();
+    let lost = leader % 3 + 1;
+    for number in 0..50 {
+        client
+            .execute("INSERT INTO entry VALUES (1, ?1, 1)", [number])
+            .await
+            .unwrap();
+    }
+    cluster.kill(lost);
+    cluster.wipe(lost);
+    client
+        .execute("INSERT INTO entry VALUES (1, 50, 1)", ())
+        .await
+        .unwrap();
+    cluster.start(lost);
+    let same = cluster.same_on_all("SELECT count(*) FROM entry").await;
+    assert_eq!(same, [[Value::from(51)]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_majority_nothing_is_acknowledged() {
+    let mut cluster = TestCluster::started(3);
+    let client = cluster.client().await;
+    client.execute(TABLE, ()).await.unwrap();
+    cluster.wait_for_voters();
+    let leader = cluster.leader();
+    let others: Vec<usize> = (1..=3).filter(|&id| id != leader).collect();
+    for &id in &others {
+        cluster.kill(id);
+    }
+    let short = client.with_timeout(Duration::from_secs(3));
+    let begun = Instant::now();
+    let error = short
+        .execute("INSERT INTO entry VALUES (1, 1, 1)", ())
+        .await
+        .unwrap_err();
+    assert!(error.is_outcome_unknown() || error.is_timeout(), "{error}");
+    assert!(error.to_string().contains("127.0.0.1:"), "{error}");
+    let error = short
+        .query("SELECT count(*) FROM entry", ())
+        .await
+        .unwrap_err();
+    assert!(error.is_timeout(), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    // What the node knows can be asked for.
+    let stale: i64 = cluster
+        .client_of(leader)
+        .await
+        .query_scalar("SELECT count(*) FROM entry", ())
+        .await
+        .unwrap();
+    assert_eq!(stale, 0);
+    for &id in &others {
+        cluster.start(id);
+    }
+    client
+        .with_timeout(Duration::from_secs(60))
+        .execute("INSERT INTO entry VALUES (1, 2, 1)", ())
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_ends_cleanly_and_starts_again() {
+    let mut cluster = TestCluster::started(1);
+    let client = cluster.client().await;
+    client.execute(TABLE, ()).await.unwrap();
+    cluster.signal(1, "TERM");
+    assert!(cluster.wait(1));
+    let error = failed(
+        75,
+        ["query", &cluster.address(), "SELECT 1", "--timeout", "1"],
+    );
+    assert!(
+        error.contains("refused") && error.contains("penholder status"),
+        "{error}"
+    );
+    cluster.start(1);
+    let client = cluster.client().await;
+    assert!(
+        client
+            .query("SELECT * FROM entry", ())
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
