@@ -8,7 +8,7 @@ use penholder_core::shown_path;
 use serde::{Deserialize, Serialize};
 
 /// What a client has to know of a cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct ClientFile {
     /// Host and port of each node.
     pub(crate) nodes: Vec<String>,
@@ -19,7 +19,7 @@ pub(crate) struct ClientFile {
 }
 
 /// As it is written.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Written {
     pub(crate) nodes: Vec<String>,
@@ -37,7 +37,7 @@ impl ClientFile {
                 "connect to cluster: {}: {}: correct the file, or copy the one that `penholder \
                  cluster init` wrote",
                 shown_path(path),
-                one_line(&error.to_string())
+                without_content(&error, &text)
             );
             Error::of_engine(ErrorKind::Misuse, text)
         })?;
@@ -69,9 +69,18 @@ fn read(path: &Path) -> Result<String> {
     })
 }
 
-/// Replaces line breaks.
-pub(crate) fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+/// Returns what is wrong with a file, and the line; not what stands there, which may be a secret.
+pub(crate) fn without_content(error: &toml::de::Error, text: &str) -> String {
+    let message = error
+        .message()
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    let before = error.span().and_then(|span| text.get(..span.start));
+    match before {
+        Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
+        None => message,
+    }
 }
 
 #[cfg(test)]
@@ -86,7 +95,7 @@ mod tests {
             if let Some(content) = content {
                 fs::write(&path, content).unwrap();
             }
-            let error = ClientFile::read(&path).unwrap_err().to_string();
+            let error = ClientFile::read(&path).map(drop).unwrap_err().to_string();
             assert!(
                 error.contains("client.toml") || error.contains("ca.pem"),
                 "{error}"
@@ -95,7 +104,9 @@ mod tests {
             error
         };
         assert!(refused(None).contains("cluster init"));
-        assert!(refused(Some("nodes = 7")).contains("invalid type"));
+        assert!(refused(Some("nodes = 7")).contains("line 1: invalid type"));
+        let secret = refused(Some("nodes = ['a:1']\ntoken = 'my secret"));
+        assert!(!secret.contains("my secret"), "{secret}");
         assert!(refused(Some("nodes = []\ntoken = ''")).contains("names no node"));
         assert!(refused(Some("nodes = ['a:1']\ntoken = ''\nother = 1")).contains("other"));
         let missing = "nodes = ['a:1']\ntoken = 'x'\nauthority = 'ca.pem'";

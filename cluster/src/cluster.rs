@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use penholder::{Error, ErrorKind, Executed, IntoParams, Migrated, Query, Result, RowSet, Store};
-use rustls::crypto::ring;
 use tokio::time::{sleep, timeout_at};
 
 use crate::address::Address;
@@ -16,8 +15,8 @@ use crate::client_file::ClientFile;
 use crate::migration;
 use crate::transport::{Connector, Stream};
 use crate::wire::{
-    self, ANSWER_MAX, Answer, HELLO_MAX, Hello, Key, NodeStatus, REQUEST_MAX, Read, Request,
-    Sequence, Statement, Welcome, WireExecuted, Write,
+    self, ANSWER_MAX, Answer, FailureKind, HELLO_MAX, Hello, Key, NodeStatus, REQUEST_MAX, Read,
+    Request, Sequence, Statement, Welcome, WireExecuted, Write,
 };
 
 /// How long a call waits for its answer unless it is told otherwise: longer than an election.
@@ -61,7 +60,6 @@ pub struct Cluster {
     may_be_stale: bool,
 }
 
-#[derive(Debug)]
 struct Inner {
     address: Address,
     nodes: Vec<String>,
@@ -171,31 +169,34 @@ impl Cluster {
         &self.inner.address
     }
 
-    /// Connects to one node at least, so that what is wrong for good is an error now.
+    /// Connects to one node at least. If every one refuses, that is an error at once.
     async fn reach(&self) -> Result<()> {
-        let deadline = Instant::now() + self.timeout;
+        let deadline = deadline_after(self.timeout);
         let mut attempts = Vec::new();
         let mut pause = PAUSES[0];
         loop {
-            for place in 0..self.inner.nodes.len() {
-                match self.inner.connection(place, deadline).await {
+            let mut refusals = 0;
+            for (place, node) in self.inner.nodes.iter().enumerate() {
+                let why = match self.inner.connection(place, deadline).await {
                     Ok(connection) => {
                         self.inner.keep(place, connection);
                         return Ok(());
                     }
                     Err(ConnectError::Refused(why)) => {
-                        let node = &self.inner.nodes[place];
-                        let text =
-                            format!("connect to cluster: {}: {node}: {why}", self.inner.address);
-                        return Err(Error::of_engine(ErrorKind::Refused, text));
+                        refusals += 1;
+                        why
                     }
-                    Err(ConnectError::Failed(why)) => {
-                        attempts.push(Attempt {
-                            node: self.inner.nodes[place].clone(),
-                            why,
-                        });
-                    }
-                }
+                    Err(ConnectError::Failed(why)) => why,
+                };
+                attempts.push(Attempt {
+                    node: node.clone(),
+                    why,
+                });
+            }
+            if refusals == self.inner.nodes.len() {
+                let mut text = format!("connect to cluster: {}: refused", self.inner.address);
+                list(&mut text, &attempts);
+                return Err(Error::of_engine(ErrorKind::Refused, text));
             }
             if !rest(&mut pause, deadline).await {
                 return Err(self.not_reached("connect to cluster", &attempts));
@@ -205,14 +206,15 @@ impl Cluster {
 
     async fn write(&self, statements: Vec<Statement>) -> Result<Vec<Executed>> {
         const WHAT: &str = "write";
-        let deadline = Instant::now() + self.timeout;
+        let deadline = deadline_after(self.timeout);
         let mut attempts = Vec::new();
         let mut may_have_happened = false;
         let mut write = Write {
             key: new_key()?,
             made_at: self.inner.sequence(),
             statements,
-            within: 0,
+            within: u32::MAX,
+            is_repeated: true,
         };
         let mut request = self.checked(Request::Write(write.clone()))?;
         let mut route = Route::from(self.inner.leader.load(Ordering::Relaxed));
@@ -221,6 +223,7 @@ impl Cluster {
             write.within = milliseconds(deadline);
             if let Request::Write(asked) = &mut request {
                 asked.within = write.within;
+                asked.is_repeated = may_have_happened;
             }
             let asked = self.inner.ask(place, &request, deadline).await;
             let why = match asked {
@@ -229,6 +232,11 @@ impl Cluster {
                     self.inner.leader.store(place, Ordering::Relaxed);
                     return Ok(executed.into_iter().map(executed_of).collect());
                 }
+                // The first request may still be under way.
+                Asked::Answer(Answer::Failed {
+                    kind: FailureKind::Timeout,
+                    text,
+                }) if may_have_happened => text,
                 Asked::Answer(Answer::Failed { kind, text }) => {
                     return Err(self.failed(WHAT, kind.error_kind(), &text));
                 }
@@ -242,7 +250,10 @@ impl Cluster {
                         });
                         return Err(self.outcome_unknown(&attempts));
                     }
-                    // It has not been executed, and is not by this key.
+                    // It has not been executed, and never is with this key.
+                    if Instant::now() >= deadline {
+                        break;
+                    }
                     (write.key, write.made_at) = (new_key()?, self.inner.sequence());
                     request = Request::Write(write.clone());
                     continue;
@@ -281,12 +292,12 @@ impl Cluster {
 
     async fn read(&self, statement: Statement) -> Result<RowSet> {
         const WHAT: &str = "query";
-        let deadline = Instant::now() + self.timeout;
+        let deadline = deadline_after(self.timeout);
         let may_be_stale = self.may_be_stale;
         let mut request = self.checked(Request::Read(Read {
             statement,
             may_be_stale,
-            within: 0,
+            within: u32::MAX,
         }))?;
         let mut attempts = Vec::new();
         let mut route = Route::from(self.inner.leader.load(Ordering::Relaxed));
@@ -327,7 +338,7 @@ impl Cluster {
 
     /// Returns what each node says of itself and of the cluster, in the order of the addresses.
     pub(crate) async fn statuses(&self) -> Vec<(String, Result<NodeStatus, String>)> {
-        let deadline = Instant::now() + self.timeout;
+        let deadline = deadline_after(self.timeout);
         let mut statuses = Vec::new();
         for (place, node) in self.inner.nodes.iter().enumerate() {
             let status = match self.inner.ask(place, &Request::Status, deadline).await {
@@ -395,20 +406,16 @@ impl Inner {
                 return Asked::NotSent(why);
             }
         };
-        let until = deadline.min(Instant::now() + ONE_NODE).into();
-        let stream = &mut connection.stream;
-        let exchanged = timeout_at(until, async {
-            wire::send(stream, request, REQUEST_MAX).await?;
-            wire::receive(stream, ANSWER_MAX).await
-        });
-        match exchanged.await {
-            Ok(Ok(Some(answer))) => {
+        match exchange(&mut connection.stream, request, deadline).await {
+            Ok(answer) => {
                 self.keep(place, connection);
                 Asked::Answer(answer)
             }
-            Ok(Ok(None)) => Asked::NoAnswer("it closed the connection".to_owned()),
-            Ok(Err(error)) => Asked::NoAnswer(error.to_string()),
-            Err(_) => Asked::NoAnswer("it did not answer".to_owned()),
+            Err(why) => {
+                // The others may have been opened before a node was started again, too.
+                self.idle().remove(&place);
+                Asked::NoAnswer(why)
+            }
         }
     }
 
@@ -532,6 +539,17 @@ enum ConnectError {
     Refused(String),
 }
 
+/// Without the token.
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Inner");
+        debug
+            .field("address", &self.address)
+            .field("nodes", &self.nodes);
+        debug.finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").finish_non_exhaustive()
@@ -580,6 +598,31 @@ impl Store for Cluster {
     }
 }
 
+/// Sends a request and waits for its answer until the deadline, as long as the node says that it is at
+/// work.
+async fn exchange(
+    stream: &mut Box<dyn Stream>,
+    request: &Request,
+    deadline: Instant,
+) -> Result<Answer, String> {
+    let until = || deadline.min(Instant::now() + ONE_NODE).into();
+    let late = |_| match Instant::now() < deadline {
+        true => "it did not answer".to_owned(),
+        false => "it did not answer in time".to_owned(),
+    };
+    let sent = timeout_at(until(), wire::send(stream, request, REQUEST_MAX)).await;
+    sent.map_err(late)?.map_err(|error| error.to_string())?;
+    loop {
+        let received = timeout_at(until(), wire::receive(stream, ANSWER_MAX)).await;
+        match received.map_err(late)? {
+            Ok(Some(Answer::Working)) => {}
+            Ok(Some(answer)) => return Ok(answer),
+            Ok(None) => return Err("it closed the connection".to_owned()),
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}
+
 /// Waits before all is tried again; `false` if the deadline passes.
 async fn rest(pause: &mut Duration, deadline: Instant) -> bool {
     let left = deadline.saturating_duration_since(Instant::now());
@@ -592,17 +635,18 @@ async fn rest(pause: &mut Duration, deadline: Instant) -> bool {
     true
 }
 
+/// Returns when a call ends that waits this long; a year is as good as for ever.
+fn deadline_after(timeout: Duration) -> Instant {
+    const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+    Instant::now() + timeout.min(LONGEST)
+}
+
 /// Returns a key that no other write has.
 fn new_key() -> Result<Key> {
-    let mut key = [0; 16];
-    let filled = ring::default_provider().secure_random.fill(&mut key);
-    match filled {
-        Ok(()) => Ok(Key(key)),
-        Err(_) => {
-            let text = "write: the system has no random numbers: nothing was sent: try again";
-            Err(Error::of_engine(ErrorKind::Io, text))
-        }
-    }
+    Key::random().map_err(|error| {
+        let text = format!("write: {error}: nothing was sent: try again");
+        Error::of_engine(ErrorKind::Io, text)
+    })
 }
 
 fn executed_of(executed: WireExecuted) -> Executed {

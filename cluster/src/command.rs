@@ -18,6 +18,7 @@ use crate::failure::{FAILED, Failure};
 use crate::init::{self, NewCluster};
 use crate::node;
 use crate::node_file::NodeFile;
+use crate::stress;
 use crate::transport::Acceptor;
 use crate::wire::NodeStatus;
 use penholder_core::{shell_path, shell_word, shown_path};
@@ -53,6 +54,8 @@ enum Command {
     Query(QueryArguments),
     /// Show the nodes: who leads, and how far each one is
     Status(Status),
+    /// Write from many tasks at once, and check that what was acknowledged is there
+    Stress(Stress),
 }
 
 #[derive(Debug, Subcommand)]
@@ -132,6 +135,18 @@ struct Status {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct Stress {
+    #[command(flatten)]
+    target: Target,
+    /// How many tasks write
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    writers: u32,
+    /// For how long
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2s")]
+    time: Duration,
+}
+
 /// Runs the command.
 #[must_use]
 pub fn run() -> ExitCode {
@@ -155,6 +170,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Exec(exec) => block_on(self::exec(exec)),
         Command::Query(query) => block_on(self::query(query)),
         Command::Status(status) => block_on(self::status(status)),
+        Command::Stress(stress) => block_on(self::stress(stress)),
     }
 }
 
@@ -272,6 +288,12 @@ async fn status(arguments: Status) -> Result<(), Failure> {
             "status: no node leads: start a majority of the nodes",
         )),
     }
+}
+
+async fn stress(arguments: Stress) -> Result<(), Failure> {
+    let cluster = reach(&arguments.target).await?;
+    let found = stress::run(&cluster, arguments.writers, arguments.time).await?;
+    print(&found.text(arguments.writers))
 }
 
 async fn reach(target: &Target) -> Result<Cluster, Failure> {

@@ -14,6 +14,7 @@ use rustls::crypto::ring;
 
 use crate::client_file::Written;
 use crate::failure::Failure;
+use crate::joining;
 use crate::node_file::{NodeAddresses, NodeFile, TlsFiles, is_loopback};
 use penholder_core::{shown_name, shown_path};
 
@@ -88,11 +89,14 @@ pub(crate) fn init(new: &NewCluster<'_>) -> Result<(), Failure> {
             secret: secret.clone(),
             tls,
             nodes: nodes.clone(),
+            directory: directory.to_owned(),
         };
         let text =
             toml::to_string(&file).map_err(|error| self::failed(directory, &error.to_string()))?;
         write(&directory.join(format!("node-{id}.toml")), &text)?;
     }
+    let note = "Node 1 may begin the cluster. This file is removed when it has.\n";
+    write(&joining::permission(directory), note)?;
     let client = Written {
         nodes: nodes.into_iter().map(|node| node.client).collect(),
         token,
@@ -118,6 +122,15 @@ fn check(new: &NewCluster<'_>) -> Result<(), Failure> {
         return usage(format!(
             "{count} hosts for {} nodes: give --host once, or once for each node",
             new.nodes
+        ));
+    }
+    if let Some(host) = new
+        .hosts
+        .iter()
+        .find(|host| host.is_empty() || host.contains([':', '/', ' ']))
+    {
+        return usage(format!(
+            "the host {host:?}: give a name, or an IPv4 address without a port"
         ));
     }
     if new.is_plain && !new.hosts.iter().all(|host| is_loopback(host)) {
@@ -167,10 +180,6 @@ fn addresses(new: &NewCluster<'_>) -> Result<Vec<NodeAddresses>, Failure> {
     (1..=new.nodes)
         .map(|id| {
             let host = host(new, id);
-            let host = match host.contains(':') {
-                true => format!("[{host}]"),
-                false => host.to_owned(),
-            };
             Ok(NodeAddresses {
                 id,
                 client: format!("{host}:{}", port(id, 0)?),
@@ -278,7 +287,7 @@ mod tests {
             );
             names.push(entry.file_name().into_string().unwrap());
         }
-        assert_eq!(names.len(), 1 + 3 * 3 + 1, "{names:?}");
+        assert_eq!(names.len(), 1 + 3 * 3 + 2, "{names:?}");
         let file = NodeFile::read(&at.join("node-2.toml")).unwrap();
         assert_eq!((file.id, file.nodes.len()), (2, 3));
         assert_ne!(file.token, file.secret);
@@ -304,6 +313,7 @@ mod tests {
             |new| new.hosts = vec!["a".to_owned(); 2],
             "2 hosts for 3 nodes",
         );
+        refused(|new| new.hosts[0] = "::1".to_owned(), "IPv4");
         refused(|new| new.hosts[0] = "10.0.0.1".to_owned(), "give --port");
         refused(
             |new| (new.hosts[0], new.is_plain) = ("10.0.0.1".to_owned(), true),

@@ -36,7 +36,7 @@
 //! - Statements whose value another node would not repeat (`random()`, `datetime('now')`,
 //!   `CURRENT_TIMESTAMP`) are refused: bind the value as a parameter.
 //! - A write returns no rows: no `RETURNING`.
-//! - Pragmas, `ATTACH` and temporary tables are refused, and one call has 4 MiB at most.
+//! - Pragmas, `ATTACH` and temporary tables are refused, and one call has 2 MiB at most.
 
 mod address;
 mod client_file;
@@ -47,6 +47,7 @@ mod database;
 mod disk_watch;
 mod failure;
 mod init;
+mod joining;
 mod migration;
 mod node;
 mod node_file;
@@ -54,6 +55,7 @@ mod proposals;
 mod replica;
 mod session;
 mod statement_kind;
+mod stress;
 mod transport;
 mod wire;
 mod write_table;

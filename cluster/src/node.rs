@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use hiqlite::tls::{ServerTlsConfig, ServerTlsConfigCerts};
 use hiqlite::{LogSync, NodeConfig, RaftConfig};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, lookup_host};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use crate::disk_watch;
 use crate::failure::Failure;
-use crate::node_file::{NodeFile, TlsFiles, host_of};
+use crate::joining;
+use crate::node_file::{NodeAddresses, NodeFile, TlsFiles, host_of};
 use crate::proposals::Proposals;
 use crate::replica::Replica;
 use crate::session::Node;
@@ -20,17 +22,23 @@ use crate::transport::Acceptor;
 use penholder_core::shown_path;
 
 /// How many clients one node serves at once. More wait for one to end.
-const CLIENTS_MAX: usize = 4096;
+const CLIENTS_MAX: u64 = 4096;
+/// How many open files are left to the engine.
+const FILES_OF_ENGINE: u64 = 256;
 /// The length of a file of the engine's log, in bytes. An entry has to fit into one.
 const LOG_FILE: u32 = 16 << 20;
 /// After how many entries the engine makes a snapshot, and how many it keeps in its log.
 const SNAPSHOT_AFTER: u64 = 10_000;
+/// How often it is looked whether the engine goes on.
+const LOOK: Duration = Duration::from_millis(300);
 /// The file of the database in the engine's directory.
 const DATABASE: &str = "replica.db";
 /// How often the leader shows that it lives, and how long the others wait for that before they elect
 /// another one, in milliseconds.
-const HEARTBEAT: u64 = 250;
-const ELECTION: [u64; 2] = [1000, 2000];
+const HEARTBEAT: u64 = 500;
+const ELECTION: [u64; 2] = [1500, 3000];
+/// How many entries are sent to another node at once: each message has to arrive within one heartbeat.
+const ENTRIES_AT_ONCE: u64 = 16;
 
 /// Runs a node until SIGTERM or SIGINT.
 pub(crate) async fn serve(file: NodeFile) -> Result<(), Failure> {
@@ -51,13 +59,17 @@ pub(crate) async fn serve(file: NodeFile) -> Result<(), Failure> {
                 &format!("listen for clients on {}: {error}", own.client),
             )
         })?;
-    disk_watch::start().map_err(|error| failed(id, &error.to_string()))?;
+    disk_watch::start(&file.data).map_err(|error| failed(id, &error.to_string()))?;
     say(&format!(
         "node {id}: starting; it is ready when a majority of {} nodes runs",
         file.nodes.len()
     ));
-    let starting = tokio::spawn(hiqlite::start_node(engine_config(&file)?));
     let mut stop = Stop::new().map_err(|error| failed(id, &error.to_string()))?;
+    let nodes = tokio::select! {
+        nodes = joining::nodes(&file, |text| say(&format!("node {id}: {text}"))) => nodes,
+        () = stop.asked() => return Ok(()),
+    };
+    let starting = tokio::spawn(hiqlite::start_node(engine_config(&file, nodes)?));
     let engine = tokio::select! {
         started = starting => started
             .map_err(|error| failed(id, &error.to_string()))?
@@ -65,6 +77,7 @@ pub(crate) async fn serve(file: NodeFile) -> Result<(), Failure> {
         // Nothing was acknowledged by this run yet.
         () = stop.asked() => return Ok(()),
     };
+    joining::forbid_to_begin(&file);
     let replica = Replica::new(file.data.join("state_machine/db").join(DATABASE));
     let node = Node {
         id,
@@ -77,6 +90,9 @@ pub(crate) async fn serve(file: NodeFile) -> Result<(), Failure> {
     say(&format!("node {id}: ready for clients on {}", own.client));
     tokio::select! {
         () = accept(listener, node) => {}
+        why = end_of_engine(&engine) => return Err(failed(id, &format!(
+            "the engine has ended: {why}: make room or mend the disk, and start it again"
+        ))),
         () = stop.asked() => {}
     }
     say(&format!(
@@ -92,7 +108,10 @@ pub(crate) async fn serve(file: NodeFile) -> Result<(), Failure> {
 
 /// Takes clients, for ever.
 async fn accept(listener: TcpListener, node: Node) {
-    let places = Arc::new(Semaphore::new(CLIENTS_MAX));
+    let places = raise_file_limit()
+        .saturating_sub(FILES_OF_ENGINE)
+        .clamp(1, CLIENTS_MAX);
+    let places = Arc::new(Semaphore::new(usize::try_from(places).unwrap_or(1)));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
@@ -112,9 +131,34 @@ async fn accept(listener: TcpListener, node: Node) {
     }
 }
 
-fn engine_config(file: &NodeFile) -> Result<NodeConfig, Failure> {
+/// Lets this process open as many files as it may, and returns how many that are.
+fn raise_file_limit() -> u64 {
+    let mut limit = getrlimit(Resource::Nofile);
+    let former = limit.current;
+    limit.current = limit.maximum;
+    match setrlimit(Resource::Nofile, limit) {
+        Ok(()) => limit.current.unwrap_or(u64::MAX),
+        Err(_) => former.unwrap_or(u64::MAX),
+    }
+}
+
+/// Waits until the engine cannot go on, for example because its log cannot be written, and returns why.
+/// It does not end the process itself.
+async fn end_of_engine(engine: &hiqlite::Client) -> String {
+    loop {
+        let metrics = engine.metrics_db().await;
+        match metrics.as_ref().map(|metrics| &metrics.running_state) {
+            Ok(Ok(())) => tokio::time::sleep(LOOK).await,
+            Ok(Err(fatal)) => return fatal.to_string(),
+            Err(error) => return error.to_string(),
+        }
+    }
+}
+
+fn engine_config(file: &NodeFile, nodes: Vec<NodeAddresses>) -> Result<NodeConfig, Failure> {
     let listen = |address: &str| match host_of(address) {
         Some(host) if host.parse::<std::net::IpAddr>().is_ok() => host.to_owned(),
+        Some("localhost") => "127.0.0.1".to_owned(),
         // A name may have addresses that are not this machine's.
         _ => "0.0.0.0".to_owned(),
     };
@@ -130,10 +174,10 @@ fn engine_config(file: &NodeFile) -> Result<NodeConfig, Failure> {
         .as_ref()
         .map(|tls| certificates(file.id, tls))
         .transpose()?;
-    let nodes = file.nodes.iter().map(|node| hiqlite::Node {
+    let nodes = nodes.into_iter().map(|node| hiqlite::Node {
         id: node.id,
-        addr_raft: node.log.clone(),
-        addr_api: node.management.clone(),
+        addr_raft: node.log,
+        addr_api: node.management,
     });
     Ok(NodeConfig {
         node_id: file.id,
@@ -149,6 +193,7 @@ fn engine_config(file: &NodeFile) -> Result<NodeConfig, Failure> {
             heartbeat_interval: HEARTBEAT,
             election_timeout_min: ELECTION[0],
             election_timeout_max: ELECTION[1],
+            max_payload_entries: ENTRIES_AT_ONCE,
             ..NodeConfig::default_raft_config(SNAPSHOT_AFTER)
         },
         tls_raft: tls.clone(),

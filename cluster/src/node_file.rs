@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::client_file::one_line;
+use crate::client_file::without_content;
 use crate::failure::Failure;
 use penholder_core::shown_path;
 
 /// What one node has to know. Its paths begin at the directory of the file.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NodeFile {
     /// Which of the nodes it is.
@@ -25,6 +25,9 @@ pub(crate) struct NodeFile {
     /// Certificates; without them everything is plain text, on this machine only.
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) nodes: Vec<NodeAddresses>,
+    /// The directory of the file.
+    #[serde(skip)]
+    pub(crate) directory: PathBuf,
 }
 
 /// The files with the certificates of a node.
@@ -63,11 +66,12 @@ impl NodeFile {
             )
         })?;
         let mut file: Self = toml::from_str(&text)
-            .map_err(|error| failed(one_line(&error.to_string()), "correct the file"))?;
+            .map_err(|error| failed(without_content(&error, &text), "correct the file"))?;
         let directory = path.parent().unwrap_or(Path::new(""));
         let directory = std::path::absolute(directory)
             .map_err(|error| failed(error.to_string(), "give an absolute path"))?;
         file.data = directory.join(&file.data);
+        file.directory.clone_from(&directory);
         if let Some(tls) = &mut file.tls {
             for file in [&mut tls.authority, &mut tls.certificate, &mut tls.key] {
                 *file = directory.join(&*file);
@@ -141,6 +145,7 @@ mod tests {
             token: "t".repeat(16),
             secret: "s".repeat(16),
             tls: None,
+            directory: PathBuf::new(),
             nodes: vec![NodeAddresses {
                 id: 1,
                 client: "127.0.0.1:1".to_owned(),
@@ -178,7 +183,7 @@ mod tests {
         let read = NodeFile::read(&path).unwrap();
         assert_eq!(read.data, directory.path().join("node-1"));
         fs::write(&path, "id = 1").unwrap();
-        let error = NodeFile::read(&path).unwrap_err().to_string();
+        let error = NodeFile::read(&path).map(drop).unwrap_err().to_string();
         assert!(
             error.contains("missing field") && error.lines().count() == 1,
             "{error}"

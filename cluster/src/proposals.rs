@@ -5,15 +5,16 @@
 //! statement fails, all of the entry is rolled back, and each write is run again by itself, under
 //! its own key: its error reaches its own client only.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use hiqlite::rusqlite::{self, Connection};
 use hiqlite::{Client, Error as EngineError, Params};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::replica::Replica;
 use crate::statement_kind::StatementKind;
-use crate::wire::{Answer, FailureKind, Key, Sequence, WireExecuted, Write};
-use crate::write_table;
+use crate::wire::{Answer, FailureKind, Key, Sequence, Statement, WireValue, Write};
+use crate::write_table::{self, Recorded};
 
 /// How many writes wait at most. A client whose write is the next one waits with it.
 const WAITING: usize = 1024;
@@ -21,6 +22,9 @@ const WAITING: usize = 1024;
 const SHARED: usize = 128;
 /// How many bytes of statements and values they have together; one alone may have more.
 const SHARED_BYTES: usize = 1 << 20;
+
+/// How long this node may take for what it does by itself.
+const LOCAL: Duration = Duration::from_secs(5);
 
 /// A write that waits.
 struct Pending {
@@ -57,14 +61,15 @@ impl Proposals {
         Self { pending }
     }
 
-    /// Returns when an entry of the log is executed that was proposed since: it was confirmed that this
-    /// node leads. The answer is that of a write without statements.
-    pub(crate) async fn confirm(&self, deadline: Instant) -> Answer {
+    /// Has an empty write executed: when the database of this node has it, it also has every write that
+    /// was acknowledged before.
+    pub(crate) async fn confirm(&self, key: Key, made_at: Sequence, deadline: Instant) -> Answer {
         let write = Write {
-            key: Key([0; 16]),
-            made_at: Sequence(0),
+            key,
+            made_at,
             statements: Vec::new(),
             within: 0,
+            is_repeated: false,
         };
         self.execute(write, Vec::new(), deadline).await
     }
@@ -132,132 +137,188 @@ impl Proposer {
 
     /// Has all of them executed, together if that succeeds.
     async fn propose_all(&mut self, shared: Vec<Pending>) {
-        let (mut shared, late): (Vec<_>, Vec<_>) = shared.into_iter().partition(Pending::is_wanted);
+        let (shared, late): (Vec<_>, Vec<_>) = shared.into_iter().partition(Pending::is_wanted);
         for pending in late {
             pending.answer(timed_out());
         }
         if shared.is_empty() {
             return;
         }
-        if let Err(error) = self.prepare().await {
+        if let Err(failure) = self.prepare().await {
             for pending in shared {
-                pending.answer(outcome_of(&error, None));
+                let answer = failure.answer(&pending.write);
+                pending.answer(answer);
             }
             return;
         }
+        if shared.len() > 1 && !self.may_share(&shared).await {
+            return self.propose_each(shared).await;
+        }
         match self.propose(&shared).await {
-            Ok(()) => self.answer_all(shared).await,
-            Err(error) if shared.len() > 1 && is_of_statement(&error) => {
+            Err(Failure::OfStatement(_)) if shared.len() > 1 => self.propose_each(shared).await,
+            Ok(()) => {
                 for pending in shared {
-                    let result = self.propose(std::slice::from_ref(&pending)).await;
-                    self.answer(pending, result).await;
+                    let answer = self.answer_of(&pending.write, Ok(())).await;
+                    pending.answer(answer);
                 }
             }
-            Err(error) if shared.len() == 1 => {
-                if let Some(pending) = shared.pop() {
-                    self.answer(pending, Err(error)).await;
-                }
-            }
-            Err(error) => {
+            Err(failure) => {
                 for pending in shared {
-                    pending.answer(outcome_of(&error, None));
+                    let answer = self.answer_of(&pending.write, Err(failure.clone())).await;
+                    pending.answer(answer);
                 }
             }
         }
     }
 
+    /// Has each of them executed by itself.
+    async fn propose_each(&self, all: Vec<Pending>) {
+        for pending in all {
+            if !pending.is_wanted() {
+                pending.answer(timed_out());
+                continue;
+            }
+            let result = self.propose(std::slice::from_ref(&pending)).await;
+            let answer = self.answer_of(&pending.write, result).await;
+            pending.answer(answer);
+        }
+    }
+
+    /// Whether whether one of them fails does not depend on another.
+    async fn may_share(&self, shared: &[Pending]) -> bool {
+        let changes_schema = |pending: &Pending| pending.kinds.contains(&StatementKind::Schema);
+        if shared.iter().any(changes_schema) {
+            return false;
+        }
+        let deadline = Instant::now() + LOCAL;
+        let deferred = self.replica.read(deadline, write_table::has_deferred).await;
+        matches!(deferred, Ok(false))
+    }
+
     /// Creates the table of writes, if this node does not have it yet.
-    async fn prepare(&mut self) -> Result<(), EngineError> {
+    async fn prepare(&mut self) -> Result<(), Failure> {
         if self.is_prepared {
             return Ok(());
         }
-        let deadline = Instant::now() + std::time::Duration::from_secs(5);
-        let found = self.replica.read(deadline, write_table::is_there).await;
+        let found = self
+            .replica
+            .read(Instant::now() + LOCAL, write_table::is_there)
+            .await;
         if !matches!(found, Ok(true)) {
             let statements = write_table::schema()
                 .into_iter()
                 .map(|sql| (sql, Params::new()));
-            self.client.txn(statements).await?;
+            self.commit(statements.collect(), Instant::now() + LOCAL)
+                .await?;
         }
         self.is_prepared = true;
         Ok(())
     }
 
-    async fn propose(&self, shared: &[Pending]) -> Result<(), EngineError> {
+    async fn propose(&self, shared: &[Pending]) -> Result<(), Failure> {
         let mut transaction = Vec::new();
-        for pending in shared.iter().filter(|pending| !pending.is_confirmation()) {
+        for pending in shared {
             write_table::add(&mut transaction, &pending.write, &pending.kinds);
         }
-        if transaction.is_empty() {
-            transaction.push(("SELECT 1".to_owned(), Params::new()));
-        }
-        self.client.txn(transaction).await.map(drop)
+        let last = shared.iter().map(|pending| pending.deadline).max();
+        self.commit(transaction, last.unwrap_or_else(Instant::now))
+            .await
     }
 
-    /// Answers writes that were executed.
-    async fn answer_all(&self, shared: Vec<Pending>) {
-        for pending in shared {
-            self.answer(pending, Ok(())).await;
+    /// Runs a transaction, and waits for it no longer than its clients do.
+    async fn commit(
+        &self,
+        transaction: Vec<(String, Params)>,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        match tokio::time::timeout_at(deadline.into(), self.client.txn(transaction)).await {
+            Ok(result) => result.map(drop).map_err(|error| Failure::of(&error)),
+            Err(_) => Err(Failure::Unknown(
+                "a majority of the nodes did not confirm it in time".to_owned(),
+            )),
         }
     }
 
-    /// Answers a write, which may have been executed before.
-    async fn answer(&self, pending: Pending, result: Result<(), EngineError>) {
-        let answer = match result {
-            Ok(()) if pending.is_confirmation() => Answer::Written {
-                executed: Vec::new(),
-                sequence: Sequence(0),
-            },
-            Err(error) if !is_of_statement(&error) => outcome_of(&error, None),
-            result => match self.find(&pending.write).await {
-                Some((executed, sequence)) => Answer::Written { executed, sequence },
-                None => match result {
-                    Err(error) if error.to_string().contains(write_table::FORGOTTEN) => {
-                        let sequence = self.sequence().await;
-                        Answer::Forgotten { sequence }
-                    }
-                    Err(error) => outcome_of(&error, Some(&pending.write)),
-                    Ok(()) => unknown("this node could not read what it did"),
-                },
-            },
+    /// Returns what a client is told: what is recorded, if something is.
+    async fn answer_of(&self, write: &Write, result: Result<(), Failure>) -> Answer {
+        let text = match &result {
+            Ok(()) => None,
+            Err(Failure::OfStatement(text)) => Some(text),
+            Err(failure) => return failure.answer(write),
         };
-        pending.answer(answer);
+        match (self.find(write).await, text) {
+            (Ok((Some(Recorded::Executed(executed)), sequence)), _) => {
+                Answer::Written { executed, sequence }
+            }
+            (Ok((Some(Recorded::Failed { kind, text }), _)), _) => Answer::Failed { kind, text },
+            (Ok((None, sequence)), Some(text)) if reason_of(text) == write_table::FORGOTTEN => {
+                Answer::Forgotten { sequence }
+            }
+            (Ok((None, _)), Some(text)) if !text.contains(write_table::KEY) => {
+                self.record_failure(write, text).await
+            }
+            // It is recorded, and the database of this node does not have that yet, or cannot be read.
+            _ => unknown("this node could not read what became of it"),
+        }
     }
 
-    async fn find(&self, write: &Write) -> Option<(Vec<WireExecuted>, Sequence)> {
+    /// Answers that a write failed. If it was asked for before, that is recorded first: otherwise the first
+    /// request, which may still be under way, could be executed afterwards.
+    async fn record_failure(&self, write: &Write, text: &str) -> Answer {
+        let Answer::Failed { kind, text } = failed(text, write) else {
+            return unknown("it failed");
+        };
+        if write.is_repeated {
+            let record = vec![write_table::failed(write, kind, &text)];
+            if self.commit(record, Instant::now() + LOCAL).await.is_err() {
+                return unknown("it failed, and its first request may still be under way");
+            }
+        }
+        Answer::Failed { kind, text }
+    }
+
+    async fn find(&self, write: &Write) -> rusqlite::Result<(Option<Recorded>, Sequence)> {
         let key = write.key;
-        let find = move |connection: &hiqlite::rusqlite::Connection| {
+        let find = move |connection: &Connection| {
             let found = write_table::find(connection, key)?;
             Ok((found, write_table::sequence(connection)?))
         };
-        let deadline = Instant::now() + std::time::Duration::from_secs(5);
-        let (found, sequence) = self.replica.read(deadline, find).await.ok()?;
-        Some((found?, sequence))
+        self.replica.read(Instant::now() + LOCAL, find).await
+    }
+}
+
+/// Why a transaction was not executed, or may not have been.
+#[derive(Debug, Clone)]
+enum Failure {
+    /// The engine executed it, and rolled it back. This is what it says.
+    OfStatement(String),
+    NotLeader(Option<u64>),
+    Unknown(String),
+}
+
+impl Failure {
+    fn of(error: &EngineError) -> Self {
+        if is_of_statement(error) {
+            return Self::OfStatement(error.to_string());
+        }
+        match error.is_forward_to_leader() {
+            Some((leader, _)) => Self::NotLeader(leader),
+            None => Self::Unknown(format!("the engine says: {error}")),
+        }
     }
 
-    async fn sequence(&self) -> Sequence {
-        let deadline = Instant::now() + std::time::Duration::from_secs(5);
-        let found = self.replica.read(deadline, write_table::sequence).await;
-        found.unwrap_or(Sequence(0))
+    fn answer(&self, write: &Write) -> Answer {
+        match self {
+            Self::OfStatement(text) => failed(text, write),
+            Self::NotLeader(leader) => Answer::NotLeader { leader: *leader },
+            Self::Unknown(text) => unknown(text),
+        }
     }
 }
 
 impl Pending {
     fn bytes(&self) -> usize {
-        let value = |value: &crate::wire::WireValue| match value {
-            crate::wire::WireValue::Text(text) => text.len(),
-            crate::wire::WireValue::Blob(bytes) => bytes.len(),
-            _ => 8,
-        };
-        let of = |statement: &crate::wire::Statement| {
-            statement.sql.len() + statement.values.iter().map(value).sum::<usize>()
-        };
-        self.write.statements.iter().map(of).sum()
-    }
-
-    /// Whether nothing is to be written.
-    fn is_confirmation(&self) -> bool {
-        self.write.statements.is_empty()
+        size_in_log(&self.write)
     }
 
     /// Whether its client still waits.
@@ -269,6 +330,21 @@ impl Pending {
         // Its client may be gone.
         let _ = self.answer.send(answer);
     }
+}
+
+/// Returns about how many bytes a write has in the log of the engine, which is less compact than a request.
+pub(crate) fn size_in_log(write: &Write) -> usize {
+    const STATEMENT: usize = 128;
+    const VALUE: usize = 24;
+    let value = |value: &WireValue| match value {
+        WireValue::Text(text) => text.len() + VALUE,
+        WireValue::Blob(bytes) => bytes.len() + VALUE,
+        _ => VALUE,
+    };
+    let of = |statement: &Statement| {
+        statement.sql.len() + STATEMENT + statement.values.iter().map(value).sum::<usize>()
+    };
+    write.statements.iter().map(of).sum()
 }
 
 /// Returns whether the engine executed the transaction, and rolled it back.
@@ -283,22 +359,14 @@ fn is_of_statement(error: &EngineError) -> bool {
     )
 }
 
-/// Returns what a client is told.
-fn outcome_of(error: &EngineError, write: Option<&Write>) -> Answer {
-    if let Some((leader, _)) = error.is_forward_to_leader() {
-        return Answer::NotLeader { leader };
-    }
-    if !is_of_statement(error) {
-        return unknown(&format!("the engine says: {error}"));
-    }
-    let kind = match is_constraint(&error.to_string()) {
+fn failed(text: &str, write: &Write) -> Answer {
+    let kind = match is_constraint(text) {
         true => FailureKind::Constraint,
         false => FailureKind::Sqlite,
     };
-    let of = write.map_or(1, |write| write.statements.len());
-    let text = reason_of(&error.to_string());
-    let text = match of {
-        1 => text,
+    let text = reason_of(text);
+    let text = match write.statements.len() {
+        0 | 1 => text,
         of => format!("{text} (in a batch of {of} statements, of which none has an effect)"),
     };
     Answer::Failed { kind, text }
@@ -309,7 +377,10 @@ fn is_constraint(text: &str) -> bool {
     const CONSTRAINT: u32 = 19;
     let after = text.rsplit_once("Error code ").map(|(_, after)| after);
     let code = after.and_then(|after| after.split_once(':')?.0.parse::<u32>().ok());
-    code.is_some_and(|code| code & 0xff == CONSTRAINT)
+    // At the end of a transaction there is no code in it.
+    code.map_or(text.contains("constraint failed"), |code| {
+        code & 0xff == CONSTRAINT
+    })
 }
 
 /// Returns what SQLite said, out of the text in which the engine wraps it.

@@ -1,6 +1,7 @@
 //! What a node answers to one client.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,13 +10,13 @@ use hiqlite::rusqlite::{self, Connection};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::proposals::Proposals;
+use crate::proposals::{Proposals, size_in_log};
 use crate::replica::Replica;
 use crate::statement_kind::{self, Refusal};
 use crate::transport::{Acceptor, Stream};
 use crate::wire::{
-    self, ANSWER_MAX, Answer, FailureKind, HELLO_MAX, Hello, Member, NodeStatus, REQUEST_MAX, Read,
-    Request, Sequence, Statement, Welcome, WireValue, Write,
+    self, ANSWER_MAX, Answer, FailureKind, HELLO_MAX, Hello, Key, Member, NodeStatus, REQUEST_MAX,
+    Read, Request, Sequence, Statement, Welcome, WireValue, Write,
 };
 use crate::write_table::{self, STATEMENTS_MAX};
 
@@ -23,6 +24,14 @@ use crate::write_table::{self, STATEMENTS_MAX};
 const WELCOME: Duration = Duration::from_secs(10);
 /// How long the engine may take to confirm by a question that this node leads.
 const CONFIRMATION: Duration = Duration::from_millis(500);
+/// How often a node that is behind looks whether it has caught up.
+const CATCH_UP: Duration = Duration::from_millis(2);
+/// How often a node says that it is at work. A client waits for that four times as long.
+const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
+/// How long a connection may be idle.
+const IDLE: Duration = Duration::from_secs(300);
+/// How many bytes an entry of the engine's log has at most: half of a file of the log.
+const ENTRY_MAX: usize = 8 << 20;
 /// How long the engine may take to look who leads.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a client may take to read an answer.
@@ -61,18 +70,34 @@ impl Node {
         if !is_ready {
             return Ok(());
         }
-        while let Some(request) = wire::receive(&mut stream, REQUEST_MAX).await? {
-            let answer = self.answer(request).await;
-            match wire::encode(&answer, ANSWER_MAX) {
-                Ok(_) => deliver(&mut stream, &answer).await?,
-                Err(error) => {
-                    let text = format!("the answer is too long: {error}: ask for fewer rows");
-                    let kind = FailureKind::Refused;
-                    deliver(&mut stream, &Answer::Failed { kind, text }).await?;
-                }
+        loop {
+            let request = timeout(IDLE, wire::receive(&mut stream, REQUEST_MAX)).await??;
+            let Some(request) = request else {
+                return Ok(());
+            };
+            let answer = self.answer_working(&mut stream, request).await?;
+            let frame = wire::encode(&answer, ANSWER_MAX).or_else(|error| {
+                let text = format!("the answer is too long: {error}: ask for fewer rows");
+                let kind = FailureKind::Refused;
+                wire::encode(&Answer::Failed { kind, text }, ANSWER_MAX)
+            })?;
+            timeout(DELIVERY, wire::send_frame(&mut stream, &frame)).await??;
+        }
+    }
+
+    /// Answers a request, and says from time to time that it is at work. If the client is gone, it ends.
+    async fn answer_working(
+        &self,
+        stream: &mut Box<dyn Stream>,
+        request: Request,
+    ) -> io::Result<Answer> {
+        let mut answer = pin!(self.answer(request));
+        loop {
+            tokio::select! {
+                answer = &mut answer => return Ok(answer),
+                () = tokio::time::sleep(SIGN_OF_LIFE) => deliver(stream, &Answer::Working).await?,
             }
         }
-        Ok(())
     }
 
     async fn welcome(&self, hello: &Hello) -> Welcome {
@@ -88,12 +113,9 @@ impl Node {
             let why = "the token is another one: copy the file client.toml of this cluster";
             return Welcome::Refused(why.to_owned());
         }
-        let deadline = Instant::now() + WELCOME;
-        // There is no table before the first write.
-        let found = self.replica.read(deadline, write_table::sequence).await;
         Welcome::Ready {
             node: self.id,
-            sequence: found.unwrap_or(Sequence(0)),
+            sequence: self.sequence().await,
         }
     }
 
@@ -124,6 +146,16 @@ impl Node {
         }
         if let Some(not_leader) = self.not_leader().await {
             return not_leader;
+        }
+        if size_in_log(&write) > ENTRY_MAX {
+            let text = format!(
+                "its statements and values have more than {} MiB in the log: split it",
+                ENTRY_MAX >> 20
+            );
+            return Answer::Failed {
+                kind: FailureKind::Refused,
+                text,
+            };
         }
         let deadline = deadline(write.within);
         self.proposals.execute(write, kinds, deadline).await
@@ -173,22 +205,67 @@ impl Node {
         }
     }
 
-    /// Waits until the database of this node has every write that was acknowledged before: it leads, and a
-    /// majority confirms that. Otherwise returns what to answer.
+    /// Waits until the database of this node has every write that was acknowledged before. Otherwise
+    /// returns what to answer.
+    ///
+    /// Each write has a number in the table of writes. The node that leads is asked for the last one,
+    /// which a majority confirms; then this node waits until it has that too.
     async fn catch_up(&self, deadline: Instant) -> Option<Answer> {
         if let Some(not_leader) = self.not_leader().await {
             return Some(not_leader);
         }
-        let confirmed = self.engine.query_consistent("SELECT 1", Vec::new());
-        if let Ok(Ok(_)) = timeout(CONFIRMATION, confirmed).await {
-            return None;
+        let last = self
+            .engine
+            .query_consistent_map::<Last, _>(write_table::LAST, Vec::new());
+        if let Ok(Ok(found)) = timeout(CONFIRMATION, last).await
+            && let [Last(last)] = found[..]
+        {
+            return self.wait_for(Sequence(last), deadline).await;
         }
-        // The engine asks by a connection that may still lead to a former leader, which is silent. An
-        // entry of the log needs none.
-        match self.proposals.confirm(deadline).await {
+        // There is no table before the first write; or the engine asks by a connection that still leads to a
+        // former leader, which is silent. A write of our own has a number too.
+        let made_at = self.sequence().await;
+        let Ok(key) = Key::random() else {
+            let text = "the system has no random numbers".to_owned();
+            return Some(Answer::Failed {
+                kind: FailureKind::Sqlite,
+                text,
+            });
+        };
+        match self.proposals.confirm(key, made_at, deadline).await {
             Answer::Written { .. } => None,
-            other => Some(other),
+            Answer::Failed {
+                kind: FailureKind::Timeout,
+                text,
+            } => Some(Answer::Failed {
+                kind: FailureKind::Timeout,
+                text,
+            }),
+            _ => Some(Answer::NotLeader { leader: None }),
         }
+    }
+
+    /// Waits until the database of this node has a write.
+    async fn wait_for(&self, sequence: Sequence, deadline: Instant) -> Option<Answer> {
+        while self.sequence().await < sequence {
+            if Instant::now() >= deadline {
+                let text = "this node did not catch up in time".to_owned();
+                return Some(Answer::Failed {
+                    kind: FailureKind::Timeout,
+                    text,
+                });
+            }
+            tokio::time::sleep(CATCH_UP).await;
+        }
+        None
+    }
+
+    /// Returns the number of the last write that the database of this node has.
+    async fn sequence(&self) -> Sequence {
+        let deadline = Instant::now() + WELCOME;
+        // There is no table before the first write.
+        let found = self.replica.read(deadline, write_table::sequence).await;
+        found.unwrap_or(Sequence(0))
     }
 
     /// Returns what to answer if this node does not lead.
@@ -258,6 +335,16 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
         .zip(other)
         .fold(0, |found, (one, other)| found | (one ^ other));
     one.len() == other.len() && differences == 0
+}
+
+/// The number of the last write.
+struct Last(i64);
+
+impl From<&mut hiqlite::Row<'_>> for Last {
+    fn from(row: &mut hiqlite::Row<'_>) -> Self {
+        // It is an integer: see `write_table::LAST`.
+        Self(row.try_get("number").unwrap_or(i64::MAX))
+    }
 }
 
 enum Rows {

@@ -9,6 +9,8 @@ use crate::wire::FailureKind;
 pub(crate) enum StatementKind {
     /// INSERT or REPLACE.
     Insert,
+    /// INSERT that may change a row instead.
+    Upsert,
     /// UPDATE or DELETE.
     UpdateOrDelete,
     /// CREATE, DROP, ALTER and the like.
@@ -29,6 +31,14 @@ pub(crate) struct Refusal {
 
 impl StatementKind {
     pub(crate) fn of(sql: &str) -> Self {
+        let is_conflict = |token: Token<'_>| token.is("CONFLICT");
+        match Self::of_statement(sql) {
+            Self::Insert if Tokens::significant(sql).any(is_conflict) => Self::Upsert,
+            kind => kind,
+        }
+    }
+
+    fn of_statement(sql: &str) -> Self {
         let mut tokens = Tokens::significant(sql);
         let Some(first) = tokens.next() else {
             return Self::Other;
@@ -74,13 +84,16 @@ impl StatementKind {
 
     /// Whether it changes rows.
     pub(crate) fn changes_rows(self) -> bool {
-        matches!(self, Self::Insert | Self::UpdateOrDelete)
+        matches!(self, Self::Insert | Self::Upsert | Self::UpdateOrDelete)
     }
 }
 
 /// Functions whose value another node, or a later time, would not repeat; the engine has none of
 /// those for dates, because some of their values are of that kind.
-const DIFFERENT: [&str; 14] = [
+const DIFFERENT: [&str; 17] = [
+    "current_date",
+    "current_time",
+    "current_timestamp",
     "date",
     "datetime",
     "julianday",
@@ -96,16 +109,33 @@ const DIFFERENT: [&str; 14] = [
     "total_changes",
     "unixepoch",
 ];
+/// Tables that tell of one connection, or of where things are in one file; also all that begin with
+/// `pragma_`.
+const OF_ONE_NODE: [&str; 8] = [
+    "dbstat",
+    "sqlite_dbpage",
+    "sqlite_master",
+    "sqlite_schema",
+    "sqlite_stmt",
+    "sqlite_temp_master",
+    "sqlite_temp_schema",
+    "tables_used",
+];
 /// Words that stand for the time.
 const TIMES: [&str; 3] = ["CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP"];
 /// Modules of virtual tables that keep all that they have in the database.
 const MODULES: [&str; 4] = ["fts5", "fts5vocab", "rtree", "rtree_i32"];
-/// What the tables of this program begin with.
-pub(crate) const OWN_PREFIX: &str = "_penholder_";
+/// Names, and beginnings of names, of what belongs to this program and to the engine.
+const RESERVED: [&str; 3] = ["_penholder_", "_metadata", "_migrations"];
 
 /// Checks a statement that writes.
 pub(crate) fn check_write(sql: &str) -> Result<StatementKind, Refusal> {
     let misuse = |why: &str| refusal(FailureKind::Misuse, why);
+    if sql.contains('\u{b}') {
+        return Err(misuse(
+            "it contains a vertical tab: write a space, or bind the text as a parameter",
+        ));
+    }
     let statements = penholder::sql_script::statements(sql).len();
     if statements != 1 {
         return Err(match statements {
@@ -115,7 +145,10 @@ pub(crate) fn check_write(sql: &str) -> Result<StatementKind, Refusal> {
     }
     let kind = StatementKind::of(sql);
     match kind {
-        StatementKind::Insert | StatementKind::UpdateOrDelete | StatementKind::Schema => {}
+        StatementKind::Insert
+        | StatementKind::Upsert
+        | StatementKind::UpdateOrDelete
+        | StatementKind::Schema => {}
         StatementKind::Read | StatementKind::Explain => {
             return Err(misuse("it only reads: use `query`"));
         }
@@ -189,28 +222,44 @@ fn check_schema(sql: &str) -> Result<(), Refusal> {
 }
 
 /// Refuses what would have another value on each node, and what belongs to this program.
+///
+/// What stands in quotes is looked at whichever quotes they are: SQLite takes some texts for names.
 fn check_values(sql: &str) -> Result<(), Refusal> {
     let mut tokens = Tokens::significant(sql).peekable();
+    let (mut has_limit, mut has_order) = (false, false);
     while let Some(token) = tokens.next() {
         if TIMES.iter().any(|time| token.is(time)) {
             return Err(differs(&token.text.to_ascii_uppercase()));
         }
-        // A text in single quotes is no name.
-        let may_be_name = token.kind == TokenKind::Word
-            || token.kind == TokenKind::Quoted && !token.text.starts_with('\'');
-        if !may_be_name {
+        has_limit |= token.is("LIMIT");
+        has_order |= token.is("ORDER");
+        if !matches!(token.kind, TokenKind::Word | TokenKind::Quoted) {
             continue;
         }
         let name = token.value().to_ascii_lowercase();
-        if name.starts_with(OWN_PREFIX) {
-            let why = format!("{name} belongs to penholder: use another name");
+        let next = tokens.peek().map_or("", |next| next.text);
+        if RESERVED.iter().any(|reserved| name.starts_with(reserved)) {
+            let why = format!("{name} belongs to the cluster itself: use another name");
             return Err(refusal(FailureKind::Refused, why));
         }
-        let is_call = tokens.peek().is_some_and(|next| next.text == "(");
-        let differs_here = DIFFERENT.contains(&name.as_str());
-        if is_call && differs_here {
+        if matches!(name.as_str(), "temp" | "temporary") && next == "." {
+            let why = "what is temporary belongs to one connection: leave `temp.` out";
+            return Err(refusal(FailureKind::Refused, why));
+        }
+        let is_of_one_node = OF_ONE_NODE.contains(&name.as_str());
+        if is_of_one_node || name.starts_with("pragma_") || name.starts_with("sqlite_stat") {
+            let why = format!(
+                "{name} differs between nodes: query it first, and bind what you need as a parameter"
+            );
+            return Err(refusal(FailureKind::Refused, why));
+        }
+        if next == "(" && DIFFERENT.contains(&name.as_str()) {
             return Err(differs(&format!("{name}()")));
         }
+    }
+    if has_limit && !has_order {
+        let why = "LIMIT without ORDER BY may choose other rows on each node: add an order that is unique";
+        return Err(refusal(FailureKind::Refused, why));
     }
     Ok(())
 }
@@ -238,6 +287,10 @@ mod tests {
         for (sql, kind) in [
             ("/* a */ insert into t values (1);", Insert),
             ("replace into t select 1", Insert),
+            (
+                "INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING",
+                StatementKind::Upsert,
+            ),
             (
                 "WITH a(b) AS (SELECT 1), c AS (VALUES (2)) UPDATE t SET x = 1",
                 UpdateOrDelete,
@@ -268,6 +321,15 @@ mod tests {
             "DELETE FROM t WHERE a = total_changes()",
             "CREATE TEMP TABLE t(a)",
             "CREATE VIRTUAL TABLE t USING csv(filename='/etc/passwd')",
+            "INSERT INTO t SELECT rootpage FROM sqlite_schema",
+            "INSERT INTO t SELECT * FROM pragma_cache_size",
+            "INSERT INTO t SELECT * FROM sqlite_stat1",
+            "INSERT INTO t VALUES (\"current_timestamp\"())",
+            "CREATE TABLE temp.t(a)",
+            "INSERT INTO \"Temp\" . t VALUES (1)",
+            "DELETE FROM '_penholder_write'",
+            "DROP TABLE _metadata",
+            "DELETE FROM t WHERE id IN (SELECT id FROM t LIMIT 1)",
             "DROP TABLE _penholder_write",
             "UPDATE \"_PENHOLDER_write\" SET a = 1",
             "INSERT INTO t VALUES (1) RETURNING a",
@@ -290,6 +352,8 @@ mod tests {
             "INSERT INTO t(date, \"time\") VALUES ('random()', 'CURRENT_TIMESTAMP')",
             "INSERT INTO log SELECT changes(), last_insert_rowid() WHERE changes() > 0;",
             "CREATE VIRTUAL TABLE f USING fts5(a)",
+            "DELETE FROM t WHERE id IN (SELECT id FROM t ORDER BY id LIMIT 1)",
+            "INSERT INTO temp VALUES (1)",
             "CREATE TRIGGER g AFTER INSERT ON t BEGIN DELETE FROM u; UPDATE t SET a = 1; END;",
             "ALTER TABLE t RENAME COLUMN now TO later",
         ] {

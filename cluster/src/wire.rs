@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// The version of these messages. A node refuses every other.
 pub(crate) const VERSION: u16 = 1;
 /// The longest request, in bytes. All of it is one entry of the log, which has 16 MiB at most.
-pub(crate) const REQUEST_MAX: usize = 4 << 20;
+pub(crate) const REQUEST_MAX: usize = 2 << 20;
 /// The longest answer, in bytes.
 pub(crate) const ANSWER_MAX: usize = 64 << 20;
 /// The longest message of a client that has not shown its token.
@@ -23,6 +23,18 @@ pub(crate) const HELLO_MAX: usize = 1024;
 /// Identifies a write: a client that repeats it says the same key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Key(pub(crate) [u8; 16]);
+
+impl Key {
+    /// Returns a key that no other write has.
+    pub(crate) fn random() -> io::Result<Self> {
+        let mut key = [0; 16];
+        let filled = rustls::crypto::ring::default_provider()
+            .secure_random
+            .fill(&mut key);
+        filled.map_err(|_| io::Error::other("the system has no random numbers"))?;
+        Ok(Self(key))
+    }
+}
 
 /// How many writes the cluster had recorded at some time: the key of a write that was begun before
 /// then, and is not recorded, may have been forgotten.
@@ -80,6 +92,9 @@ pub(crate) struct Write {
     pub(crate) statements: Vec<Statement>,
     /// How long the client waits for the answer, in milliseconds.
     pub(crate) within: u32,
+    /// Whether the client has asked for it before and does not know what became of that. If it fails
+    /// now, that is recorded, so that the first request cannot be executed later.
+    pub(crate) is_repeated: bool,
 }
 
 /// One statement that reads.
@@ -93,6 +108,8 @@ pub(crate) struct Read {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Answer {
+    /// The answer will follow: the node is at work.
+    Working,
     /// It was written, now or when it was asked for before.
     Written {
         executed: Vec<WireExecuted>,
@@ -220,7 +237,15 @@ pub(crate) async fn send<M: Serialize>(
     max: usize,
 ) -> io::Result<()> {
     let frame = encode(message, max)?;
-    stream.write_all(&frame).await?;
+    send_frame(stream, &frame).await
+}
+
+/// Writes a frame.
+pub(crate) async fn send_frame(
+    stream: &mut (impl AsyncWrite + Unpin),
+    frame: &[u8],
+) -> io::Result<()> {
+    stream.write_all(frame).await?;
     stream.flush().await
 }
 
@@ -289,6 +314,7 @@ mod tests {
                 values: vec![WireValue::Real(-0.0), WireValue::Blob(vec![0, 255])],
             }],
             within: 5000,
+            is_repeated: true,
         })
     }
 

@@ -7,17 +7,22 @@
 //! is *forgotten*, and is never executed again.
 
 use hiqlite::Param;
-use hiqlite::rusqlite::{Connection, OptionalExtension};
+use hiqlite::rusqlite::{self, Connection, OptionalExtension};
 
 use crate::statement_kind::StatementKind;
-use crate::wire::{Key, Sequence, WireExecuted, WireValue, Write};
+use crate::wire::{FailureKind, Key, Sequence, WireExecuted, WireValue, Write};
 
 /// How many writes are remembered.
 pub(crate) const KEPT: i64 = 200_000;
 /// What an error says if a key is refused.
 pub(crate) const FORGOTTEN: &str = "_penholder_forgotten";
+/// What an error says if a key is there already.
+pub(crate) const KEY: &str = "_penholder_write.key";
 /// How many statements one write has at most: each has two values in the row.
 pub(crate) const STATEMENTS_MAX: usize = 10_000;
+
+/// Asks for the number of the last write.
+pub(crate) const LAST: &str = "SELECT coalesce(max(number), 0) AS number FROM _penholder_write";
 
 /// Creates the table.
 pub(crate) fn schema() -> Vec<String> {
@@ -38,73 +43,135 @@ pub(crate) fn schema() -> Vec<String> {
 }
 
 /// Whether the table is there.
-pub(crate) fn is_there(connection: &Connection) -> hiqlite::rusqlite::Result<bool> {
+pub(crate) fn is_there(connection: &Connection) -> rusqlite::Result<bool> {
     let sql = "SELECT count(*) = 3 FROM sqlite_schema WHERE name IN \
                ('_penholder_write', '_penholder_refuse', '_penholder_forget')";
     connection.query_row(sql, [], |row| row.get(0))
 }
 
 /// Returns how many writes there have been.
-pub(crate) fn sequence(connection: &Connection) -> hiqlite::rusqlite::Result<Sequence> {
+pub(crate) fn sequence(connection: &Connection) -> rusqlite::Result<Sequence> {
     let sql = "SELECT max(number) FROM _penholder_write";
     let number: Option<i64> = connection.query_row(sql, [], |row| row.get(0))?;
     Ok(Sequence(number.unwrap_or(0)))
 }
 
+/// What became of a write.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Recorded {
+    Executed(Vec<WireExecuted>),
+    /// It failed when it was repeated, and is not executed any more.
+    Failed {
+        kind: FailureKind,
+        text: String,
+    },
+}
+
+/// How many values are in one array of a result: a function of SQLite has 1000 arguments at most.
+const CHUNK: usize = 400;
+
 /// Adds the statements of a write, with those that record it, to the ones of a transaction.
 ///
-/// After each statement of the client comes a query for what it did, which changes nothing, so that
-/// `changes()` and `last_insert_rowid()` of the next one are as the client expects.
+/// The row with its key is the first, so that a repeated write fails there, and so that `changes()` and
+/// `last_insert_rowid()` have the same value on every node when its own statements begin: they
+/// are of the connection, which each node opens at another time. After each statement of the
+/// client comes a query for what it did, which changes neither.
 pub(crate) fn add(
     transaction: &mut Vec<(String, Vec<Param>)>,
     write: &Write,
     kinds: &[StatementKind],
 ) {
-    let mut recorded = vec![
-        Param::Blob(write.key.0.to_vec()),
-        Param::Integer(write.made_at.0),
-    ];
+    const PROBE: &str = "SELECT changes(), last_insert_rowid()";
+    let key = Param::Blob(write.key.0.to_vec());
+    let insert = "INSERT INTO _penholder_write(key, made_at, result) VALUES (?1, ?2, '')";
+    let made_at = Param::Integer(write.made_at.0);
+    transaction.push((insert.to_owned(), vec![key.clone(), made_at]));
+    let mut before = transaction.len();
+    transaction.push((PROBE.to_owned(), Vec::new()));
+    let (mut recorded, mut places) = (vec![key], Vec::new());
+    let mut record = |param: Param| {
+        recorded.push(param);
+        format!("?{}", recorded.len())
+    };
     for (statement, kind) in write.statements.iter().zip(kinds) {
         let values = statement.values.iter().cloned().map(param).collect();
         transaction.push((statement.sql.clone(), values));
         if !kind.changes_rows() {
-            recorded.extend([Param::Integer(0), Param::Null]);
+            places.push("0, NULL".to_owned());
             continue;
         }
-        let asked = transaction.len();
-        transaction.push((
-            "SELECT changes(), last_insert_rowid()".to_owned(),
-            Vec::new(),
-        ));
-        recorded.push(Param::StmtOutputIndexed(asked, 0));
-        recorded.push(match kind {
-            StatementKind::Insert => Param::StmtOutputIndexed(asked, 1),
-            _ => Param::Null,
+        let after = transaction.len();
+        transaction.push((PROBE.to_owned(), Vec::new()));
+        let changes = record(Param::StmtOutputIndexed(after, 0));
+        places.push(match kind {
+            StatementKind::Insert => {
+                let rowid = record(Param::StmtOutputIndexed(after, 1));
+                format!("{changes}, {rowid}")
+            }
+            // It may have updated, and then the rowid is that of another statement.
+            StatementKind::Upsert => {
+                let rowid = record(Param::StmtOutputIndexed(after, 1));
+                let former = record(Param::StmtOutputIndexed(before, 1));
+                format!("{changes}, nullif({rowid}, {former})")
+            }
+            _ => format!("{changes}, NULL"),
         });
+        before = after;
     }
-    let places: Vec<String> = (3..=recorded.len())
-        .map(|place| format!("?{place}"))
+    let arrays: Vec<String> = places
+        .chunks(CHUNK / 2)
+        .map(|chunk| format!("json_array({})", chunk.join(", ")))
         .collect();
-    let insert = format!(
-        "INSERT INTO _penholder_write(key, made_at, result) VALUES (?1, ?2, json_array({}))",
-        places.join(", ")
+    let update = format!(
+        "UPDATE _penholder_write SET result = json_array({}) WHERE key = ?1",
+        arrays.join(", ")
     );
-    transaction.push((insert, recorded));
+    transaction.push((update, recorded));
 }
 
-/// Returns what a write did, if it is recorded.
-pub(crate) fn find(
-    connection: &Connection,
-    key: Key,
-) -> hiqlite::rusqlite::Result<Option<Vec<WireExecuted>>> {
+/// Returns the transaction that records that a write failed.
+pub(crate) fn failed(write: &Write, kind: FailureKind, text: &str) -> (String, Vec<Param>) {
+    let insert = "INSERT INTO _penholder_write(key, made_at, result) VALUES (?1, ?2, ?3)";
+    let result = serde_json::json!({ "kind": kind, "text": text }).to_string();
+    let values = vec![
+        Param::Blob(write.key.0.to_vec()),
+        Param::Integer(write.made_at.0),
+        Param::Text(result),
+    ];
+    (insert.to_owned(), values)
+}
+
+/// Returns what became of a write, if it is recorded.
+pub(crate) fn find(connection: &Connection, key: Key) -> rusqlite::Result<Option<Recorded>> {
     let sql = "SELECT result FROM _penholder_write WHERE key = ?1";
     let mut statement = connection.prepare_cached(sql)?;
     let found = statement.query_row([&key.0[..]], |row| row.get::<_, String>(0));
-    Ok(found.optional()?.and_then(|result| parse(&result)))
+    match found.optional()? {
+        None => Ok(None),
+        Some(result) => parse(&result)
+            .map(Some)
+            .ok_or(rusqlite::Error::InvalidQuery),
+    }
 }
 
-fn parse(result: &str) -> Option<Vec<WireExecuted>> {
-    let numbers: Vec<Option<i64>> = serde_json::from_str(result).ok()?;
+/// Returns whether a constraint may be checked at the end of a transaction only: then another write in it
+/// may decide whether this one fails.
+pub(crate) fn has_deferred(connection: &Connection) -> rusqlite::Result<bool> {
+    let sql = "SELECT count(*) > 0 FROM sqlite_schema WHERE sql LIKE '%DEFERRED%'";
+    connection.query_row(sql, [], |row| row.get(0))
+}
+
+fn parse(result: &str) -> Option<Recorded> {
+    if result.starts_with('{') {
+        #[derive(serde::Deserialize)]
+        struct Failed {
+            kind: FailureKind,
+            text: String,
+        }
+        let Failed { kind, text } = serde_json::from_str(result).ok()?;
+        return Some(Recorded::Failed { kind, text });
+    }
+    let arrays: Vec<Vec<Option<i64>>> = serde_json::from_str(result).ok()?;
     let executed = |pair: &[Option<i64>]| {
         let rows_changed = u64::try_from(pair.first().copied()??).ok()?;
         let rowid = pair.get(1).copied()?;
@@ -113,7 +180,11 @@ fn parse(result: &str) -> Option<Vec<WireExecuted>> {
             last_insert_rowid: rowid.filter(|_| rows_changed > 0),
         })
     };
-    numbers.chunks(2).map(executed).collect()
+    let pairs = arrays.iter().flat_map(|array| array.chunks(2));
+    pairs
+        .map(executed)
+        .collect::<Option<_>>()
+        .map(Recorded::Executed)
 }
 
 fn param(value: WireValue) -> Param {
@@ -131,7 +202,7 @@ mod tests {
     use super::*;
 
     fn insert(connection: &Connection, key: u8, made_at: i64) -> Result<usize, String> {
-        let sql = "INSERT INTO _penholder_write(key, made_at, result) VALUES (?1, ?2, '[1,7]')";
+        let sql = "INSERT INTO _penholder_write(key, made_at, result) VALUES (?1, ?2, '[[1,7]]')";
         let done = connection.execute(sql, (vec![key; 16], made_at));
         done.map_err(|error| error.to_string())
     }
@@ -150,13 +221,11 @@ mod tests {
         insert(&connection, 1, 0).unwrap();
         assert!(insert(&connection, 1, 0).unwrap_err().contains("UNIQUE"));
         let found = find(&connection, Key([1; 16])).unwrap().unwrap();
-        assert_eq!(
-            found,
-            [WireExecuted {
-                rows_changed: 1,
-                last_insert_rowid: Some(7)
-            }]
-        );
+        let executed = WireExecuted {
+            rows_changed: 1,
+            last_insert_rowid: Some(7),
+        };
+        assert_eq!(found, Recorded::Executed(vec![executed]));
         assert_eq!(find(&connection, Key([2; 16])).unwrap(), None);
 
         // As if many writes came in between.
@@ -199,9 +268,152 @@ mod tests {
 
     #[test]
     fn a_result_that_is_not_one_is_none() {
-        assert_eq!(parse("[]"), Some(Vec::new()));
-        for text in ["", "[1]", "[-1,2]", "[null,2]", "{}", "[1,2,3]"] {
+        assert_eq!(parse("[]"), Some(Recorded::Executed(Vec::new())));
+        for text in [
+            "",
+            "[1]",
+            "[[1]]",
+            "[[-1,2]]",
+            "[[null,2]]",
+            "{}",
+            "[[1,2,3]]",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
+    }
+
+    /// As the engine runs it.
+    fn run(
+        connection: &mut Connection,
+        transaction: &[(String, Vec<Param>)],
+    ) -> Result<(), String> {
+        let running = connection.transaction().unwrap();
+        let mut rows: Vec<Option<Vec<rusqlite::types::Value>>> = Vec::new();
+        for (sql, params) in transaction {
+            let mut statement = running.prepare(sql).map_err(|error| error.to_string())?;
+            for (index, param) in params.iter().enumerate() {
+                use rusqlite::types::Value;
+                let value = match param {
+                    Param::Null => Value::Null,
+                    Param::Integer(value) => Value::Integer(*value),
+                    Param::Real(value) => Value::Real(*value),
+                    Param::Text(value) => Value::Text(value.clone()),
+                    Param::Blob(value) => Value::Blob(value.clone()),
+                    Param::StmtOutputIndexed(at, column) => {
+                        rows[*at].as_ref().unwrap()[*column].clone()
+                    }
+                    Param::StmtOutputNamed(..) => unreachable!(),
+                };
+                statement.raw_bind_parameter(index + 1, value).unwrap();
+            }
+            if statement.column_count() == 0 {
+                statement.raw_execute().map_err(|error| error.to_string())?;
+                rows.push(None);
+                continue;
+            }
+            let mut found = statement.raw_query();
+            let row = found.next().unwrap().unwrap();
+            rows.push(Some(vec![row.get(0).unwrap(), row.get(1).unwrap()]));
+        }
+        running.commit().map_err(|error| error.to_string())
+    }
+
+    fn write_of(key: u8, sql: &[&str]) -> (Write, Vec<StatementKind>) {
+        let statement = |sql: &&str| crate::wire::Statement {
+            sql: (*sql).to_owned(),
+            values: Vec::new(),
+        };
+        let write = Write {
+            key: Key([key; 16]),
+            made_at: Sequence(0),
+            statements: sql.iter().map(statement).collect(),
+            within: 0,
+            is_repeated: false,
+        };
+        (
+            write,
+            sql.iter().map(|sql| StatementKind::of(sql)).collect(),
+        )
+    }
+
+    fn prepared() -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        for sql in schema() {
+            connection.execute(&sql, []).unwrap();
+        }
+        connection
+    }
+
+    #[test]
+    fn each_write_of_a_shared_transaction_has_its_own_result() {
+        let mut connection = prepared();
+        let one = write_of(
+            1,
+            &[
+                "CREATE TABLE t(id INTEGER PRIMARY KEY, a UNIQUE)",
+                "INSERT INTO t(a) VALUES ('x')",
+                "INSERT INTO t(a) VALUES (last_insert_rowid())",
+            ],
+        );
+        let other = write_of(
+            2,
+            &[
+                "INSERT INTO t(a) VALUES ('x') ON CONFLICT DO UPDATE SET a = 'y'",
+                "UPDATE t SET a = 'z' WHERE changes() = 1 AND id = 2",
+                "DELETE FROM t WHERE 0",
+            ],
+        );
+        let mut transaction = Vec::new();
+        for (write, kinds) in [&one, &other] {
+            add(&mut transaction, write, kinds);
+        }
+        run(&mut connection, &transaction).unwrap();
+        let of = |key: u8| match find(&connection, Key([key; 16])).unwrap().unwrap() {
+            Recorded::Executed(executed) => executed
+                .iter()
+                .map(|one| (one.rows_changed, one.last_insert_rowid))
+                .collect::<Vec<_>>(),
+            failed => panic!("{failed:?}"),
+        };
+        assert_eq!(of(1), [(0, None), (1, Some(1)), (1, Some(2))]);
+        assert_eq!(of(2), [(1, None), (1, None), (0, None)]);
+        assert!(
+            run(&mut connection, &transaction)
+                .unwrap_err()
+                .contains("_penholder_write.key")
+        );
+    }
+
+    #[test]
+    fn the_longest_batch_has_its_results() {
+        let mut connection = prepared();
+        connection.execute("CREATE TABLE t(a)", []).unwrap();
+        let (write, kinds) = write_of(1, &["INSERT INTO t VALUES (1)"; STATEMENTS_MAX]);
+        let mut transaction = Vec::new();
+        add(&mut transaction, &write, &kinds);
+        run(&mut connection, &transaction).unwrap();
+        let Some(Recorded::Executed(executed)) = find(&connection, write.key).unwrap() else {
+            panic!("it is not recorded");
+        };
+        assert_eq!(executed.len(), STATEMENTS_MAX);
+        assert_eq!(executed[STATEMENTS_MAX - 1].last_insert_rowid, Some(10_000));
+    }
+
+    #[test]
+    fn a_write_that_is_recorded_as_failed_is_not_executed() {
+        let mut connection = prepared();
+        let (write, kinds) = write_of(1, &["CREATE TABLE t(a)"]);
+        let text = "UNIQUE constraint failed: \"t\".a";
+        let recorded = failed(&write, FailureKind::Constraint, text);
+        run(&mut connection, &[recorded]).unwrap();
+        let mut transaction = Vec::new();
+        add(&mut transaction, &write, &kinds);
+        assert!(run(&mut connection, &transaction).is_err());
+        let kind = FailureKind::Constraint;
+        let expected = Recorded::Failed {
+            kind,
+            text: text.to_owned(),
+        };
+        assert_eq!(find(&connection, write.key).unwrap(), Some(expected));
     }
 }

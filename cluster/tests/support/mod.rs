@@ -122,6 +122,18 @@ impl TestCluster {
         until("the node ends", || node.try_wait().unwrap()).success()
     }
 
+    /// Returns whether a node has ended by itself.
+    pub fn has_ended(&mut self, id: usize) -> bool {
+        let has_ended = match &mut self.nodes[id - 1] {
+            Some(node) => node.try_wait().unwrap().is_some(),
+            None => true,
+        };
+        if has_ended {
+            self.nodes[id - 1] = None;
+        }
+        has_ended
+    }
+
     /// Removes what a node has stored.
     pub fn wipe(&self, id: usize) {
         fs::remove_dir_all(self.file(&format!("node-{id}"))).unwrap();
