@@ -70,6 +70,7 @@ pub(crate) async fn serve(file: NodeFile) -> Result<(), Failure> {
         () = stop.asked() => return Ok(()),
     };
     let starting = tokio::spawn(hiqlite::start_node(engine_config(&file, nodes)?));
+    let data = file.data.clone();
     let engine = tokio::select! {
         started = starting => started
             .map_err(|error| failed(id, &error.to_string()))?
@@ -91,7 +92,9 @@ pub(crate) async fn serve(file: NodeFile) -> Result<(), Failure> {
     tokio::select! {
         () = accept(listener, node) => {}
         why = end_of_engine(&engine) => return Err(failed(id, &format!(
-            "the engine has ended: {why}: make room or mend the disk, and start it again"
+            "the engine has ended: {why}: make room or mend the disk, and start it again; if it ends \
+             again, remove {} first, and it gets all from the other nodes",
+            shown_path(&data)
         ))),
         () = stop.asked() => {}
     }
