@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use penholder::{ErrorKind, Store, StoreExt};
 use penholder_cluster::Cluster;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use support::{TestCluster, failed, nodes_of, printed, with_nodes};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,6 +31,9 @@ async fn garbage_and_strangers_are_turned_away() {
         let _ = stream.read_to_end(&mut answer);
     }
     // Many that say nothing.
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
     let silent: Vec<TcpStream> = (0..1000)
         .map(|_| TcpStream::connect(&address).unwrap())
         .collect();
