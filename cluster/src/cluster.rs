@@ -28,6 +28,8 @@ const ONE_NODE: Duration = Duration::from_secs(2);
 const ONE_CONNECTION: Duration = Duration::from_secs(1);
 /// The pause before all nodes are asked again, at first and at most.
 const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
+/// How long an idle connection is kept: less than a node keeps it.
+const IDLE: Duration = Duration::from_secs(200);
 /// How many idle connections to one node are kept.
 const IDLE_MAX: usize = 64;
 /// How many attempts an error lists.
@@ -77,6 +79,8 @@ struct Inner {
 /// An open connection, on which no request is under way.
 struct Connection {
     stream: Box<dyn Stream>,
+    /// When it was last used.
+    used: Instant,
 }
 
 /// Why one attempt did not lead to an answer.
@@ -425,8 +429,10 @@ impl Inner {
         place: usize,
         deadline: Instant,
     ) -> Result<Connection, ConnectError> {
-        if let Some(idle) = self.idle().get_mut(&place).and_then(Vec::pop) {
-            return Ok(idle);
+        while let Some(idle) = self.idle().get_mut(&place).and_then(Vec::pop) {
+            if idle.used.elapsed() < IDLE {
+                return Ok(idle);
+            }
         }
         let until = deadline.min(Instant::now() + ONE_CONNECTION).into();
         match timeout_at(until, self.open(place)).await {
@@ -466,14 +472,18 @@ impl Inner {
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .insert(node, place);
-                Ok(Connection { stream })
+                Ok(Connection {
+                    stream,
+                    used: Instant::now(),
+                })
             }
             Some(Welcome::Refused(why)) => Err(ConnectError::Refused(why)),
             None => Err(ConnectError::Failed("it closed the connection".to_owned())),
         }
     }
 
-    fn keep(&self, place: usize, connection: Connection) {
+    fn keep(&self, place: usize, mut connection: Connection) {
+        connection.used = Instant::now();
         let mut idle = self.idle();
         let idle = idle.entry(place).or_default();
         if idle.len() < IDLE_MAX {

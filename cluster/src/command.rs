@@ -1,6 +1,7 @@
 //! The command: every subcommand, option and default. No part of the API.
 
 use std::env;
+use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, ExitCode};
@@ -9,6 +10,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Parser, Subcommand};
+use penholder::word_value::value;
 use penholder::{Params, Query, Row, RowSet, Store, Value};
 use tokio::runtime::Builder;
 
@@ -25,6 +27,10 @@ use penholder_core::{shell_path, shell_word, shown_path};
 
 /// The variable from which the engine takes the authorities that it trusts.
 const AUTHORITIES: &str = "SSL_CERT_FILE";
+/// The variable from which SQLite takes the directory of its temporary files.
+const TEMPORARY_FILES: &str = "SQLITE_TMPDIR";
+/// How long a node that ends waits for queries that still run.
+const END: Duration = Duration::from_secs(2);
 
 /// The same database on several machines, by SQLite replicated by Raft.
 #[derive(Debug, Parser)]
@@ -106,7 +112,8 @@ struct Exec {
     target: Target,
     /// One statement
     sql: String,
-    /// The values of its parameters ?1, ?2 …: integers, numbers, NULL, and text
+    /// The values of its parameters ?1, ?2 …, as `penholder exec` reads them
+    #[arg(allow_negative_numbers = true)]
     params: Vec<String>,
 }
 
@@ -117,6 +124,7 @@ struct QueryArguments {
     /// One statement
     sql: String,
     /// The values of its parameters
+    #[arg(allow_negative_numbers = true)]
     params: Vec<String>,
     /// A JSON array with an object for each row
     #[arg(long)]
@@ -198,7 +206,7 @@ fn serve(arguments: &Serve) -> Result<(), Failure> {
     if arguments.check {
         return check(&file, &arguments.file);
     }
-    trust_authority(&file)?;
+    set_environment(&file)?;
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_env_filter(
@@ -208,7 +216,9 @@ fn serve(arguments: &Serve) -> Result<(), Failure> {
         .init();
     let runtime = Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(format!("serve: {error}")))?;
-    runtime.block_on(node::serve(file))
+    let result = runtime.block_on(node::serve(file));
+    runtime.shutdown_timeout(END);
+    result
 }
 
 fn check(file: &NodeFile, path: &Path) -> Result<(), Failure> {
@@ -227,27 +237,31 @@ fn check(file: &NodeFile, path: &Path) -> Result<(), Failure> {
     ))
 }
 
-/// Starts this program again with the authority of the cluster in the environment, where the engine
-/// looks for it. It would trust every authority of the system otherwise.
-fn trust_authority(file: &NodeFile) -> Result<(), Failure> {
-    let Some(tls) = &file.tls else {
-        return Ok(());
-    };
-    if env::var_os(AUTHORITIES).is_some_and(|known| known == tls.authority.as_os_str()) {
+/// Starts this program again with what the engine and SQLite take from the environment: the authority
+/// of the cluster, as the engine would trust every one of the system otherwise; and the data directory for
+/// temporary files, so that a node that can write its data can write those too.
+fn set_environment(file: &NodeFile) -> Result<(), Failure> {
+    let mut wanted = vec![(TEMPORARY_FILES, file.data.as_os_str())];
+    if let Some(tls) = &file.tls {
+        wanted.push((AUTHORITIES, tls.authority.as_os_str()));
+    }
+    let is_set =
+        |&(name, value): &(&str, &OsStr)| env::var_os(name).is_some_and(|known| known == value);
+    if wanted.iter().all(is_set) {
         return Ok(());
     }
     let failed = |error: io::Error| Failure::new(format!("serve: start again: {error}"));
     let mut again = Process::new(env::current_exe().map_err(failed)?);
     again
         .args(env::args_os().skip(1))
-        .env(AUTHORITIES, &tls.authority)
+        .envs(wanted)
         .env_remove("SSL_CERT_DIR");
     Err(failed(std::os::unix::process::CommandExt::exec(&mut again)))
 }
 
 async fn exec(arguments: Exec) -> Result<(), Failure> {
     let cluster = reach(&arguments.target).await?;
-    let query = Query::new(arguments.sql, params(arguments.params));
+    let query = Query::new(arguments.sql, params(&arguments.params));
     let executed = cluster.batch([query]).await?;
     let changed = executed.first().map_or(0, |executed| executed.rows_changed);
     let rows = if changed == 1 { "row" } else { "rows" };
@@ -261,7 +275,7 @@ async fn query(arguments: QueryArguments) -> Result<(), Failure> {
         cluster = cluster.stale();
     }
     let rows = cluster
-        .query(arguments.sql, params(arguments.params))
+        .query(arguments.sql, params(&arguments.params))
         .await?;
     print(&if arguments.json {
         json_of(&rows)
@@ -322,16 +336,8 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
 }
 
 /// Reads values as `penholder exec` does.
-fn params(words: Vec<String>) -> Params {
-    let value = |word: String| match word.as_str() {
-        "NULL" => Value::Null,
-        text => match (text.parse(), text.parse()) {
-            (Ok(integer), _) => Value::Integer(integer),
-            (_, Ok(real)) if text.bytes().any(|byte| byte.is_ascii_digit()) => Value::Real(real),
-            _ => Value::Text(word),
-        },
-    };
-    words.into_iter().map(value).collect()
+fn params(words: &[String]) -> Params {
+    words.iter().map(|word| value(word)).collect()
 }
 
 fn table_of(rows: &RowSet) -> String {

@@ -33,6 +33,15 @@ thread_local! {
 /// happened, and the node only seems to live.
 const STORES: [&str; 3] = ["/hiqlite-wal-", "/openraft-", "/src/store/"];
 
+/// What the system of one node is to blame for.
+const OF_THE_SYSTEM: [c_int; 5] = [
+    ffi::SQLITE_IOERR,
+    ffi::SQLITE_CANTOPEN,
+    ffi::SQLITE_NOMEM,
+    ffi::SQLITE_READONLY,
+    ffi::SQLITE_PROTOCOL,
+];
+
 /// Where the node has its data.
 static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
 
@@ -62,10 +71,16 @@ pub(crate) fn start(directory: &Path) -> rusqlite::Result<()> {
 
 /// Runs work that only reads.
 pub(crate) fn reading<T>(work: impl FnOnce() -> T) -> T {
+    /// Also if the work panics: the engine uses the thread too.
+    struct Reading;
+    impl Drop for Reading {
+        fn drop(&mut self) {
+            READS.set(false);
+        }
+    }
     READS.set(true);
-    let result = work();
-    READS.set(false);
-    result
+    let _reading = Reading;
+    work()
 }
 
 fn note(code: c_int, message: &str) {
@@ -74,7 +89,7 @@ fn note(code: c_int, message: &str) {
         ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB => true,
         // Also said of a table that has no rowid left, which is the same on every node.
         ffi::SQLITE_FULL => DIRECTORY.get().is_none_or(|directory| !has_room(directory)),
-        code => code & 0xff == ffi::SQLITE_IOERR,
+        code => OF_THE_SYSTEM.contains(&(code & 0xff)),
     };
     if is_of_disk && !READS.get() {
         say(message);

@@ -5,7 +5,8 @@
 //! writes that are lost when the others are found. So `init` leaves a file for the first start, which is
 //! removed when the cluster has begun. Without it, a node 1 without data waits for another one.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use crate::node_file::{NodeAddresses, NodeFile};
 
 /// The node that begins a cluster.
 const FIRST: u64 = 1;
+/// The file in the data directory of a member.
+const JOINED: &str = "member";
 /// How long another node may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
 /// The pause before all are asked again.
@@ -28,37 +31,67 @@ pub(crate) fn permission(directory: &Path) -> PathBuf {
 
 /// Returns the nodes in the order in which the engine is to ask them. A node 1 that must not begin a
 /// cluster waits until another one is a member of one, and asks that first.
-pub(crate) async fn nodes(file: &NodeFile, say: impl Fn(&str)) -> Vec<NodeAddresses> {
+pub(crate) async fn nodes(file: &NodeFile, say: impl Fn(&str)) -> io::Result<Vec<NodeAddresses>> {
     let mut nodes = file.nodes.clone();
-    let may_begin = nodes.len() == 1 || permission(&file.directory).exists();
-    if file.id != FIRST || may_begin || has_data(file) {
-        return nodes;
+    if file.id != FIRST || has_joined(file) || may_begin(file) {
+        return Ok(nodes);
     }
-    say("it has no data, and the cluster began before: waiting for another node that is a member");
+    // A start that was ended before the node was a member may have left something, because of which the
+    // engine would not ask.
+    for directory in ["logs", "state_machine"] {
+        remove_if_there(&file.data.join(directory))?;
+    }
+    say(
+        "it has no data: waiting for another node that is a member of the cluster; if this is a new \
+         cluster, copy node-1.new next to node-1.toml",
+    );
     loop {
         for place in 0..nodes.len() {
             if nodes[place].id != FIRST && is_member(file, &nodes[place]).await {
                 let member = nodes.remove(place);
                 nodes.insert(0, member);
-                return nodes;
+                return Ok(nodes);
             }
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-/// Says that the cluster has begun.
-pub(crate) fn forbid_to_begin(file: &NodeFile) {
-    if file.id == FIRST {
-        // It is not there except at the first start.
-        let _ = fs::remove_file(permission(&file.directory));
+/// Notes that the node is a member of a cluster with this number of members. A node 1 that began another one by
+/// itself, because the node that it was to ask was gone by then, is refused.
+pub(crate) fn note_joined(file: &NodeFile, members: usize) -> io::Result<()> {
+    let is_alone = file.id == FIRST && members < 2 && file.nodes.len() > 1;
+    if is_alone && !has_joined(file) && !may_begin(file) {
+        let why = "it did not find the other nodes; nothing was written: start it again";
+        return Err(io::Error::other(why));
     }
+    let joined = File::create(file.data.join(JOINED))?;
+    joined.sync_all()?;
+    File::open(&file.data)?.sync_all()?;
+    if file.id == FIRST {
+        remove_if_there(&permission(&file.directory))?;
+    }
+    Ok(())
 }
 
-/// Whether the engine has stored something.
-fn has_data(file: &NodeFile) -> bool {
-    let entries = fs::read_dir(file.data.join("logs"));
-    entries.is_ok_and(|mut entries| entries.next().is_some())
+fn may_begin(file: &NodeFile) -> bool {
+    file.nodes.len() == 1 || permission(&file.directory).exists()
+}
+
+/// Whether the data are those of a member.
+fn has_joined(file: &NodeFile) -> bool {
+    file.data.join(JOINED).exists()
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    let removed = match path.is_dir() {
+        true => fs::remove_dir_all(path),
+        false => fs::remove_file(path),
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Whether a node knows of a cluster.

@@ -23,6 +23,8 @@ use penholder_core::shown_path;
 
 /// How many clients one node serves at once. More wait for one to end.
 const CLIENTS_MAX: u64 = 4096;
+/// How many queries of clients run at once.
+const QUERIES_MAX: usize = 64;
 /// How many open files are left to the engine.
 const FILES_OF_ENGINE: u64 = 256;
 /// The length of a file of the engine's log, in bytes. An entry has to fit into one.
@@ -66,7 +68,7 @@ pub(crate) async fn serve(file: NodeFile) -> Result<(), Failure> {
     ));
     let mut stop = Stop::new().map_err(|error| failed(id, &error.to_string()))?;
     let nodes = tokio::select! {
-        nodes = joining::nodes(&file, |text| say(&format!("node {id}: {text}"))) => nodes,
+        nodes = joining::nodes(&file, |text| say(&format!("node {id}: {text}"))) => nodes.map_err(|error| failed(id, &error.to_string()))?,
         () = stop.asked() => return Ok(()),
     };
     let starting = tokio::spawn(hiqlite::start_node(engine_config(&file, nodes)?));
@@ -78,13 +80,19 @@ pub(crate) async fn serve(file: NodeFile) -> Result<(), Failure> {
         // Nothing was acknowledged by this run yet.
         () = stop.asked() => return Ok(()),
     };
-    joining::forbid_to_begin(&file);
+    let members = engine
+        .metrics_db()
+        .await
+        .map(|metrics| metrics.membership_config.nodes().count());
+    joining::note_joined(&file, members.unwrap_or(0))
+        .map_err(|error| failed(id, &error.to_string()))?;
     let replica = Replica::new(file.data.join("state_machine/db").join(DATABASE));
     let node = Node {
         id,
         token: file.token.as_str().into(),
         acceptor,
         proposals: Proposals::start(engine.clone(), replica.clone()),
+        reads: Arc::new(Semaphore::new(QUERIES_MAX)),
         engine: engine.clone(),
         replica,
     };

@@ -184,7 +184,7 @@ impl Proposer {
         }
     }
 
-    /// Whether whether one of them fails does not depend on another.
+    /// Whether no write can decide whether another one fails.
     async fn may_share(&self, shared: &[Pending]) -> bool {
         let changes_schema = |pending: &Pending| pending.kinds.contains(&StatementKind::Schema);
         if shared.iter().any(changes_schema) {
@@ -232,6 +232,10 @@ impl Proposer {
         deadline: Instant,
     ) -> Result<(), Failure> {
         match tokio::time::timeout_at(deadline.into(), self.client.txn(transaction)).await {
+            // An entry may have been appended before the node ceased to lead.
+            Ok(Err(error)) if error.is_forward_to_leader().is_some() => {
+                Err(Failure::Unknown("the node ceased to lead".to_owned()))
+            }
             Ok(result) => result.map(drop).map_err(|error| Failure::of(&error)),
             Err(_) => Err(Failure::Unknown(
                 "a majority of the nodes did not confirm it in time".to_owned(),

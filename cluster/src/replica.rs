@@ -11,7 +11,7 @@ use crate::disk_watch;
 
 /// How many connections are kept open.
 const KEPT: usize = 8;
-/// After so many steps of SQLite a read that takes too long is ended.
+/// How many steps of SQLite there are between two looks at the deadline.
 const STEPS: i32 = 10_000;
 
 /// The database of this node, for reading.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use hiqlite::Client;
 use hiqlite::rusqlite::{self, Connection};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::proposals::{Proposals, size_in_log};
@@ -50,6 +51,8 @@ pub(crate) struct Node {
     pub(crate) engine: Client,
     pub(crate) replica: Replica,
     pub(crate) proposals: Proposals,
+    /// A place for each query that runs at once, so that the node itself can always read.
+    pub(crate) reads: Arc<Semaphore>,
 }
 
 impl Node {
@@ -171,6 +174,14 @@ impl Node {
         {
             return answer;
         }
+        let Ok(Ok(_place)) = tokio::time::timeout_at(deadline.into(), self.reads.acquire()).await
+        else {
+            let text = "the queries before it took too long".to_owned();
+            return Answer::Failed {
+                kind: FailureKind::Timeout,
+                text,
+            };
+        };
         let statement = read.statement;
         let found = self
             .replica
@@ -383,10 +394,10 @@ fn rows(connection: &Connection, statement: &Statement) -> rusqlite::Result<Rows
                 penholder::Value::Blob(blob) => blob.len() + 8,
                 _ => 16,
             };
+            if bytes > ROWS_MAX {
+                return Ok(Rows::TooMany);
+            }
             values.push(value.into());
-        }
-        if bytes > ROWS_MAX {
-            return Ok(Rows::TooMany);
         }
         rows.push(values);
     }

@@ -90,7 +90,7 @@ impl StatementKind {
 
 /// Functions whose value another node, or a later time, would not repeat; the engine has none of
 /// those for dates, because some of their values are of that kind.
-const DIFFERENT: [&str; 17] = [
+const DIFFERENT: [&str; 18] = [
     "current_date",
     "current_time",
     "current_timestamp",
@@ -101,6 +101,7 @@ const DIFFERENT: [&str; 17] = [
     "now",
     "random",
     "randomblob",
+    "sqlite_log",
     "sqlite_source_id",
     "sqlite_version",
     "strftime",
@@ -134,6 +135,11 @@ pub(crate) fn check_write(sql: &str) -> Result<StatementKind, Refusal> {
     if sql.contains('\u{b}') {
         return Err(misuse(
             "it contains a vertical tab: write a space, or bind the text as a parameter",
+        ));
+    }
+    if has_variable_with_bracket(sql) {
+        return Err(misuse(
+            "SQLite reads a parameter that a bracket follows as one word: write a space",
         ));
     }
     let statements = penholder::sql_script::statements(sql).len();
@@ -226,13 +232,25 @@ fn check_schema(sql: &str) -> Result<(), Refusal> {
 /// What stands in quotes is looked at whichever quotes they are: SQLite takes some texts for names.
 fn check_values(sql: &str) -> Result<(), Refusal> {
     let mut tokens = Tokens::significant(sql).peekable();
-    let (mut has_limit, mut has_order) = (false, false);
+    // Whether there was an ORDER, for each pair of brackets that is open.
+    let mut orders = vec![false];
     while let Some(token) = tokens.next() {
         if TIMES.iter().any(|time| token.is(time)) {
             return Err(differs(&token.text.to_ascii_uppercase()));
         }
-        has_limit |= token.is("LIMIT");
-        has_order |= token.is("ORDER");
+        match token.text {
+            "(" => orders.push(false),
+            ")" if orders.len() > 1 => drop(orders.pop()),
+            _ => {}
+        }
+        if let Some(has_order) = orders.last_mut() {
+            *has_order |= token.is("ORDER");
+            if token.is("LIMIT") && !*has_order {
+                let why = "LIMIT without ORDER BY may choose other rows on each node: add an order that is \
+                           unique";
+                return Err(refusal(FailureKind::Refused, why));
+            }
+        }
         if !matches!(token.kind, TokenKind::Word | TokenKind::Quoted) {
             continue;
         }
@@ -257,11 +275,18 @@ fn check_values(sql: &str) -> Result<(), Refusal> {
             return Err(differs(&format!("{name}()")));
         }
     }
-    if has_limit && !has_order {
-        let why = "LIMIT without ORDER BY may choose other rows on each node: add an order that is unique";
-        return Err(refusal(FailureKind::Refused, why));
-    }
     Ok(())
+}
+
+/// Whether there is a parameter with a name and a bracket right after it, as `$a(`. SQLite takes what
+/// follows up to the closing bracket for a part of the name, also quotes.
+fn has_variable_with_bracket(sql: &str) -> bool {
+    let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$' | ':');
+    sql.char_indices().any(|(at, sign)| {
+        let after = &sql[at + sign.len_utf8()..];
+        let name = after.trim_start_matches(is_name);
+        matches!(sign, '$' | '@' | ':' | '#') && name.len() < after.len() && name.starts_with('(')
+    })
 }
 
 fn differs(what: &str) -> Refusal {
@@ -330,6 +355,8 @@ mod tests {
             "DELETE FROM '_penholder_write'",
             "DROP TABLE _metadata",
             "DELETE FROM t WHERE id IN (SELECT id FROM t LIMIT 1)",
+            "INSERT INTO t SELECT a FROM (SELECT a FROM u LIMIT 1) ORDER BY a",
+            "INSERT INTO t VALUES (sqlite_log(11, 'x'))",
             "DROP TABLE _penholder_write",
             "UPDATE \"_PENHOLDER_write\" SET a = 1",
             "INSERT INTO t VALUES (1) RETURNING a",
@@ -341,7 +368,15 @@ mod tests {
             let refused = check_write(sql).unwrap_err();
             assert_eq!(refused.kind, FailureKind::Refused, "{sql}: {}", refused.why);
         }
-        for sql in ["", "; -- x", "DELETE FROM t; DELETE FROM t", "SELECT 1"] {
+        for sql in [
+            "",
+            "; -- x",
+            "DELETE FROM t; DELETE FROM t",
+            "SELECT 1",
+            "INSERT INTO t VALUES ($a('), random(), '')",
+            "INSERT INTO t VALUES (@a::b(x))",
+            "INSERT INTO t VALUES (1 \u{b})",
+        ] {
             assert_eq!(
                 check_write(sql).unwrap_err().kind,
                 FailureKind::Misuse,

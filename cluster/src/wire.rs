@@ -2,7 +2,7 @@
 //!
 //! Each message is one frame: its length in four bytes, the lowest first, then the message as the
 //! crate `postcard` writes it. A connection begins with [`Hello`] and [`Welcome`]; then one
-//! [`Request`] after another has one [`Answer`] each. Whatever cannot be read ends the connection.
+//! [`Request`] after another has one [`Answer`] each. A message that cannot be read ends the connection.
 
 use std::io;
 

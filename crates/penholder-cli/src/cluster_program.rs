@@ -31,13 +31,13 @@ fn is_address(word: &str) -> bool {
 
 /// Runs that program with the words of this one's command line.
 pub(crate) fn run(words: &[OsString]) -> Result<ExitCode, Failure> {
-    let program = beside_this_one().unwrap_or_else(|| PROGRAM.into());
+    let program = in_own_directory().unwrap_or_else(|| PROGRAM.into());
     let mut command = Command::new(program);
     command.args(words.get(1..).unwrap_or_default());
     process::run_instead(&mut command).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Failure::new(
             format!(
-                "{PROGRAM}: it is needed for a cluster, and is neither beside this program nor in \
+                "{PROGRAM}: it is needed for a cluster, and is neither in the directory of this program nor in \
                  PATH: in the directory `cluster` of the source, run `cargo install --path .`"
             ),
             NOT_FOUND,
@@ -46,7 +46,7 @@ pub(crate) fn run(words: &[OsString]) -> Result<ExitCode, Failure> {
     })
 }
 
-fn beside_this_one() -> Option<PathBuf> {
+fn in_own_directory() -> Option<PathBuf> {
     let own = env::current_exe().ok()?;
     let mut program = own.with_file_name(PROGRAM);
     program.set_extension(own.extension().unwrap_or(OsStr::new("")));

@@ -188,6 +188,8 @@ mod store;
 mod sys;
 mod telemetry;
 mod while_in_use;
+#[doc(hidden)]
+pub mod word_value;
 mod write;
 
 #[cfg(feature = "tokio")]
