@@ -244,7 +244,7 @@ async fn check(
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_writes_survive_killed_leaders() {
     let mut cluster = TestCluster::started(3);
-    let client = cluster.client().await.with_timeout(Duration::from_secs(20));
+    let client = cluster.client().await;
     client.execute(TABLE, ()).await.unwrap();
     cluster.wait_for_voters();
     let (is_over, outcomes) = (Arc::default(), Arc::default());
@@ -264,7 +264,7 @@ async fn acknowledged_writes_survive_killed_leaders() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_leader_is_replaced_and_follows_when_it_continues() {
     let cluster = TestCluster::started(3);
-    let client = cluster.client().await.with_timeout(Duration::from_secs(20));
+    let client = cluster.client().await;
     client.execute(TABLE, ()).await.unwrap();
     cluster.wait_for_voters();
     let (is_over, outcomes) = (Arc::default(), Arc::default());
