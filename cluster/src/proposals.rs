@@ -16,7 +16,7 @@ use crate::statement_kind::StatementKind;
 use crate::wire::{Answer, FailureKind, Key, Sequence, Statement, WireValue, Write};
 use crate::write_table::{self, Recorded};
 
-/// How many writes wait at most. A client whose write is the next one waits with it.
+/// How many writes wait at most. Sessions with more writes wait until there is room.
 const WAITING: usize = 1024;
 /// How many writes share an entry at most.
 const SHARED: usize = 128;
