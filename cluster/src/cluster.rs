@@ -1,5 +1,8 @@
 //! The client of a cluster.
 
+mod copy;
+mod removal;
+
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::io;

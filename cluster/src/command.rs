@@ -7,22 +7,28 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as Process, ExitCode};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Parser, Subcommand};
 use penholder::word_value::value;
-use penholder::{Params, Query, Row, RowSet, Store, Value};
+use penholder::{Params, Query, Store};
 use tokio::runtime::Builder;
 
+use crate::added_node::{self, Place};
 use crate::address::Address;
 use crate::cluster::Cluster;
-use crate::failure::{FAILED, Failure};
+use crate::doctor::{self, Severity};
+use crate::dump::{self, Purpose};
+use crate::failure::{DOCTOR_ERROR, DOCTOR_WARNING, FAILED, Failure};
 use crate::init::{self, NewCluster};
+use crate::load;
+use crate::load_plan::LoadPlan;
 use crate::node;
 use crate::node_file::NodeFile;
+use crate::progress::Progress;
+use crate::rows_text;
+use crate::source::Source;
+use crate::status;
 use crate::stress;
 use crate::transport::Acceptor;
-use crate::wire::NodeStatus;
 use penholder_core::{shell_path, shell_word, shown_path};
 
 /// The variable from which the engine takes the authorities that it trusts.
@@ -60,6 +66,8 @@ enum Command {
     Query(QueryArguments),
     /// Show the nodes: who leads, and how far each one is
     Status(Status),
+    /// Find what is wrong with a cluster, and say what to do
+    Doctor(Doctor),
     /// Write from many tasks at once, and check that what was acknowledged is there
     Stress(Stress),
 }
@@ -68,6 +76,18 @@ enum Command {
 enum ClusterCommand {
     /// Write the files of a new cluster: certificates, secrets, a file for each node and one for clients
     Init(Init),
+    /// Write the files of one more node into the directory of a cluster
+    Add(Add),
+    /// End the membership of a node
+    Remove(Remove),
+    /// Fill a new cluster from a database file, and compare the two
+    Load(Load),
+    /// Write what a cluster has into a new database file, for programs of one machine
+    Dump(Export),
+    /// Write all of a cluster into a new file, for `cluster restore`
+    Backup(Export),
+    /// Fill a new cluster from a backup, and compare the two
+    Restore(Restore),
 }
 
 #[derive(Debug, Args)]
@@ -86,6 +106,84 @@ struct Init {
     /// No certificates: plain text, on this machine only
     #[arg(long)]
     plain: bool,
+}
+
+#[derive(Debug, Args)]
+struct Add {
+    /// The directory that `cluster init` made
+    directory: PathBuf,
+    /// The address of the new node
+    #[arg(long, default_value = "127.0.0.1")]
+    host: String,
+    /// The first of the three ports that it listens on; free ones of this machine if it is missing
+    #[arg(long)]
+    port: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+struct Remove {
+    #[command(flatten)]
+    target: Target,
+    /// The number of the node
+    node: u64,
+}
+
+#[derive(Debug, Args)]
+struct Load {
+    /// The database file, which may be in use
+    file: PathBuf,
+    /// The cluster: cluster:DIR/client.toml, or cluster://HOST:PORT,HOST:PORT
+    #[arg(required_unless_present = "dry_run")]
+    address: Option<String>,
+    /// Only say what a cluster would take over, and what it cannot
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    options: LoadOptions,
+}
+
+#[derive(Debug, Args)]
+struct Restore {
+    #[command(flatten)]
+    target: Target,
+    /// A file of `cluster backup`
+    backup: PathBuf,
+    /// No progress bar
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Debug, Args)]
+struct LoadOptions {
+    /// Leave a table with its indexes and triggers out, or an index, a view or a trigger; may be repeated
+    #[arg(long, value_name = "NAME")]
+    without: Vec<String>,
+    /// How long to wait for the cluster at first
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s")]
+    timeout: Duration,
+    /// No progress bar
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Debug, Args)]
+struct Export {
+    #[command(flatten)]
+    target: Target,
+    /// A new file
+    file: PathBuf,
+    /// No progress bar
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Debug, Args)]
+struct Doctor {
+    #[command(flatten)]
+    target: Target,
+    /// A JSON array with an object for each finding
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -162,8 +260,10 @@ pub fn run() -> ExitCode {
     match dispatch(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // Nobody may read it.
-            let _ = writeln!(io::stderr(), "penholder: {failure}");
+            if !failure.is_silent() {
+                // Nobody may read it.
+                let _ = writeln!(io::stderr(), "penholder: {failure}");
+            }
             failure.code.into()
         }
     }
@@ -171,14 +271,25 @@ pub fn run() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Cluster {
-            command: ClusterCommand::Init(new),
-        } => begin(&new),
+        Command::Cluster { command } => cluster(command),
+        Command::Doctor(doctor) => block_on(self::doctor(doctor)),
         Command::Serve(serve) => self::serve(&serve),
         Command::Exec(exec) => block_on(self::exec(exec)),
         Command::Query(query) => block_on(self::query(query)),
         Command::Status(status) => block_on(self::status(status)),
         Command::Stress(stress) => block_on(self::stress(stress)),
+    }
+}
+
+fn cluster(command: ClusterCommand) -> Result<(), Failure> {
+    match command {
+        ClusterCommand::Init(new) => begin(&new),
+        ClusterCommand::Add(add) => self::add(&add),
+        ClusterCommand::Remove(remove) => block_on(self::remove(remove)),
+        ClusterCommand::Load(load) => block_on(self::load(load)),
+        ClusterCommand::Dump(export) => block_on(self::export(export, Purpose::Dump)),
+        ClusterCommand::Backup(export) => block_on(self::export(export, Purpose::Backup)),
+        ClusterCommand::Restore(restore) => block_on(self::restore(restore)),
     }
 }
 
@@ -199,6 +310,30 @@ fn begin(new: &Init) -> Result<(), Failure> {
     let client = Address::ClientFile(directory.join("client.toml"));
     text += &format!("address: {}\n", shell_word(client.to_string()));
     print(&text)
+}
+
+fn add(arguments: &Add) -> Result<(), Failure> {
+    let place = Place {
+        host: &arguments.host,
+        port: arguments.port,
+    };
+    let file = added_node::add(&arguments.directory, &place)?;
+    print(&format!(
+        "made; the other files of the directory name it too. Give client.toml to the clients and start them again, \
+         because a client reaches only nodes that it knows; then start the node, and it becomes a member:\n  \
+         penholder serve {}\n",
+        shell_path(&file)
+    ))
+}
+
+async fn remove(arguments: Remove) -> Result<(), Failure> {
+    let cluster = reach(&arguments.target).await?;
+    cluster.remove(arguments.node).await?;
+    print(&format!(
+        "node {} is no member any more: end it, and remove its data directory and its node-{}.toml, because it \
+         would become a member again\n",
+        arguments.node, arguments.node
+    ))
 }
 
 fn serve(arguments: &Serve) -> Result<(), Failure> {
@@ -264,8 +399,8 @@ async fn exec(arguments: Exec) -> Result<(), Failure> {
     let query = Query::new(arguments.sql, params(&arguments.params));
     let executed = cluster.batch([query]).await?;
     let changed = executed.first().map_or(0, |executed| executed.rows_changed);
-    let rows = if changed == 1 { "row" } else { "rows" };
-    let _ = writeln!(io::stderr(), "penholder: {changed} {rows} changed");
+    let changed = load::counted(changed, "row");
+    let _ = writeln!(io::stderr(), "penholder: {changed} changed");
     Ok(())
 }
 
@@ -278,9 +413,9 @@ async fn query(arguments: QueryArguments) -> Result<(), Failure> {
         .query(arguments.sql, params(&arguments.params))
         .await?;
     print(&if arguments.json {
-        json_of(&rows)
+        rows_text::json(&rows)
     } else {
-        table_of(&rows)
+        rows_text::table(&rows)
     })
 }
 
@@ -288,8 +423,8 @@ async fn status(arguments: Status) -> Result<(), Failure> {
     let cluster = reach(&arguments.target).await?;
     let statuses = cluster.statuses().await;
     let text = match arguments.json {
-        true => status_json(&statuses),
-        false => status_text(&statuses),
+        true => status::json(&statuses),
+        false => status::text(&statuses),
     };
     print(&text)?;
     let has_leader = statuses
@@ -308,6 +443,92 @@ async fn stress(arguments: Stress) -> Result<(), Failure> {
     let cluster = reach(&arguments.target).await?;
     let found = stress::run(&cluster, arguments.writers, arguments.time).await?;
     print(&found.text(arguments.writers))
+}
+
+async fn doctor(arguments: Doctor) -> Result<(), Failure> {
+    let cluster = reach(&arguments.target).await?;
+    let findings = doctor::examine(cluster.address(), &cluster.statuses().await);
+    let text = match arguments.json {
+        true => serde_json::json!(findings).to_string() + "\n",
+        false => doctor::text(&findings),
+    };
+    print(&text)?;
+    let worst = findings.iter().map(|finding| finding.severity).max();
+    match worst {
+        Some(Severity::Error) => Err(Failure::silent(DOCTOR_ERROR)),
+        Some(Severity::Warning) => Err(Failure::silent(DOCTOR_WARNING)),
+        _ => Ok(()),
+    }
+}
+
+async fn load(arguments: Load) -> Result<(), Failure> {
+    let options = &arguments.options;
+    let source = Source::open(&arguments.file)?;
+    let plan = LoadPlan::of(&source, &options.without)?;
+    print(&load::text(source.path(), &plan))?;
+    let next = "correct a copy of the file, or leave out what is not needed with --without NAME";
+    check_plan("load", &plan, next)?;
+    let address = match (arguments.dry_run, arguments.address) {
+        (false, Some(address)) => address,
+        _ => return Ok(()),
+    };
+    let timeout = options.timeout;
+    let target = Target { address, timeout };
+    fill(&target, &source, &plan, options.quiet).await
+}
+
+async fn restore(arguments: Restore) -> Result<(), Failure> {
+    let source = Source::open(&arguments.backup)?;
+    if !LoadPlan::is_backup(&source)? {
+        return Err(Failure::new(format!(
+            "restore: {}: it is no backup of a cluster: use `penholder cluster load`",
+            shown_path(source.path())
+        )));
+    }
+    let plan = LoadPlan::of(&source, &[])?;
+    check_plan("restore", &plan, "use another backup")?;
+    fill(&arguments.target, &source, &plan, arguments.quiet).await
+}
+
+/// Refuses a file of which a cluster cannot take over everything.
+fn check_plan(what: &str, plan: &LoadPlan, next: &str) -> Result<(), Failure> {
+    if plan.problems.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "{what}: a cluster cannot take over all of it; nothing was loaded:\n  {}\n  {next}",
+        plan.problems.join("\n  ")
+    )))
+}
+
+async fn fill(
+    target: &Target,
+    source: &Source,
+    plan: &LoadPlan,
+    is_quiet: bool,
+) -> Result<(), Failure> {
+    let cluster = reach(target).await?;
+    let progress = Progress::of_rows(plan.rows(), is_quiet);
+    load::load(&cluster, source, plan, |rows| progress.set(rows)).await?;
+    drop(progress);
+    load::verify(&cluster, plan).await?;
+    print(&format!(
+        "loaded into {} and compared: {}\n",
+        cluster.address(),
+        load::counted(plan.rows(), "row")
+    ))
+}
+
+async fn export(arguments: Export, purpose: Purpose) -> Result<(), Failure> {
+    let cluster = reach(&arguments.target).await?;
+    let progress = Progress::of_bytes(arguments.quiet);
+    let set = |done, length| progress.set_of(done, length);
+    let bytes = dump::write(&cluster, &arguments.file, purpose, set).await?;
+    drop(progress);
+    print(&format!(
+        "{bytes} bytes in {}\n",
+        shown_path(&arguments.file)
+    ))
 }
 
 async fn reach(target: &Target) -> Result<Cluster, Failure> {
@@ -338,107 +559,6 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
 /// Reads values as `penholder exec` does.
 fn params(words: &[String]) -> Params {
     words.iter().map(|word| value(word)).collect()
-}
-
-fn table_of(rows: &RowSet) -> String {
-    let mut text = rows.columns().join("\t") + "\n";
-    for row in rows {
-        let values: Vec<String> = row.values().iter().map(shown).collect();
-        text += &values.join("\t");
-        text.push('\n');
-    }
-    text
-}
-
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Null => "NULL".to_owned(),
-        Value::Integer(value) => value.to_string(),
-        Value::Real(value) => format!("{value:?}"),
-        Value::Text(text) => text.escape_debug().to_string(),
-        Value::Blob(bytes) => {
-            bytes
-                .iter()
-                .fold("x'".to_owned(), |text, byte| text + &format!("{byte:02x}"))
-                + "'"
-        }
-    }
-}
-
-/// As `penholder query --json`: an array with an object for each row, in the order of the columns.
-fn json_of(rows: &RowSet) -> String {
-    let objects: Vec<String> = rows.iter().map(object).collect();
-    format!("[{}]\n", objects.join(",\n"))
-}
-
-fn object(row: &Row) -> String {
-    let pairs = row.columns().iter().zip(row.values());
-    let pairs: Vec<String> = pairs
-        .map(|(column, value)| format!("{}:{}", serde_json::json!(column), json(value)))
-        .collect();
-    format!("{{{}}}", pairs.join(","))
-}
-
-fn json(value: &Value) -> serde_json::Value {
-    match value {
-        Value::Null => serde_json::Value::Null,
-        Value::Integer(value) => (*value).into(),
-        Value::Real(value) => (*value).into(),
-        Value::Text(text) => text.clone().into(),
-        Value::Blob(bytes) => {
-            serde_json::json!({ "$base64": true, "encoded": STANDARD.encode(bytes) })
-        }
-    }
-}
-
-type NodeResult = (String, Result<NodeStatus, String>);
-
-fn status_text(statuses: &[NodeResult]) -> String {
-    let mut text = String::from("node\taddress\trole\tterm\tlog\tapplied\n");
-    for (address, status) in statuses {
-        text += &match status {
-            Ok(status) => {
-                let is_voter = status
-                    .members
-                    .iter()
-                    .any(|member| member.id == status.node && member.is_voter);
-                let role = match (status.leader == Some(status.node), is_voter) {
-                    (true, _) => "leads",
-                    (false, true) => "follows",
-                    (false, false) => "learns",
-                };
-                let number = |number: Option<u64>| {
-                    number.map_or("-".to_owned(), |number| number.to_string())
-                };
-                format!(
-                    "{}\t{address}\t{role}\t{}\t{}\t{}\n",
-                    status.node,
-                    status.term,
-                    number(status.last_log),
-                    number(status.last_applied)
-                )
-            }
-            Err(why) => format!("?\t{address}\t{why}\n"),
-        };
-    }
-    text
-}
-
-fn status_json(statuses: &[NodeResult]) -> String {
-    let nodes = statuses.iter().map(|(address, status)| match status {
-        Ok(status) => serde_json::json!({
-            "address": address,
-            "node": status.node,
-            "leader": status.leader,
-            "term": status.term,
-            "last_log": status.last_log,
-            "last_applied": status.last_applied,
-            "voters": status.members.iter().filter(|member| member.is_voter).map(|member| member.id).collect::<Vec<_>>(),
-            "since_majority_ms": status.since_majority,
-        }),
-        Err(why) => serde_json::json!({ "address": address, "error": why }),
-    });
-    serde_json::json!({ "nodes": nodes.collect::<Vec<_>>() }).to_string() + "\n"
 }
 
 fn print(text: &str) -> Result<(), Failure> {

@@ -6,6 +6,9 @@ use std::fmt;
 pub(crate) const FAILED: u8 = 1;
 /// The command line is invalid.
 pub(crate) const USAGE: u8 = 2;
+/// The worst finding of `doctor` is a warning, or an error.
+pub(crate) const DOCTOR_WARNING: u8 = 3;
+pub(crate) const DOCTOR_ERROR: u8 = 4;
 /// The cluster did not answer in time (`EX_TEMPFAIL` of sysexits.h).
 pub(crate) const TIMEOUT: u8 = 75;
 
@@ -19,6 +22,15 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self::with_code(message, FAILED)
+    }
+
+    /// Everything has been said.
+    pub(crate) fn silent(code: u8) -> Self {
+        Self::with_code("", code)
+    }
+
+    pub(crate) fn is_silent(&self) -> bool {
+        self.message.is_empty()
     }
 
     pub(crate) fn with_code(message: impl Into<String>, code: u8) -> Self {

@@ -6,12 +6,9 @@ use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
 use rustls::crypto::ring;
 
+use crate::authority::{self, Authority};
 use crate::client_file::Written;
 use crate::failure::Failure;
 use crate::joining;
@@ -20,7 +17,6 @@ use penholder_core::{shown_name, shown_path};
 
 /// How many nodes a cluster has at most: more of them make every write slower.
 pub(crate) const NODES_MAX: u64 = 9;
-const AUTHORITY: &str = "ca.pem";
 
 /// What a new cluster is to be.
 #[derive(Debug)]
@@ -59,29 +55,17 @@ pub(crate) fn init(new: &NewCluster<'_>) -> Result<(), Failure> {
         false => Some(Authority::new().map_err(|error| self::failed(directory, &error))?),
     };
     if let Some(authority) = &authority {
-        write(&directory.join(AUTHORITY), &authority.certificate)?;
+        write(
+            &directory.join(authority::CERTIFICATE),
+            authority.certificate(),
+        )?;
+        write(&directory.join(authority::KEY), &authority.key())?;
     }
     for node in &nodes {
         let id = node.id;
-        let tls = match &authority {
-            None => None,
-            Some(authority) => {
-                let host = host(new, id);
-                let issued = authority
-                    .issue(id, host)
-                    .map_err(|error| self::failed(directory, &error));
-                let [certificate, key] = issued?;
-                let files = [format!("node-{id}.pem"), format!("node-{id}.key")];
-                write(&directory.join(&files[0]), &certificate)?;
-                write(&directory.join(&files[1]), &key)?;
-                let [certificate, key] = files.map(Into::into);
-                Some(TlsFiles {
-                    authority: AUTHORITY.into(),
-                    certificate,
-                    key,
-                })
-            }
-        };
+        let host = host(new, id);
+        let issue = |authority: &Authority| issue(directory, authority, id, host);
+        let tls = authority.as_ref().map(issue).transpose()?;
         let file = NodeFile {
             id,
             data: format!("node-{id}").into(),
@@ -100,11 +84,31 @@ pub(crate) fn init(new: &NewCluster<'_>) -> Result<(), Failure> {
     let client = Written {
         nodes: nodes.into_iter().map(|node| node.client).collect(),
         token,
-        authority: authority.map(|_| AUTHORITY.to_owned()),
+        authority: authority.map(|_| authority::CERTIFICATE.to_owned()),
     };
     let text =
         toml::to_string(&client).map_err(|error| self::failed(directory, &error.to_string()))?;
     write(&directory.join("client.toml"), &text)
+}
+
+/// Writes the certificate of a node, and its key.
+pub(crate) fn issue(
+    directory: &Path,
+    authority: &Authority,
+    id: u64,
+    host: &str,
+) -> Result<TlsFiles, Failure> {
+    let issued = authority.issue(id, host);
+    let [certificate, key] = issued.map_err(|error| failed(directory, &error))?;
+    let files = [format!("node-{id}.pem"), format!("node-{id}.key")];
+    write(&directory.join(&files[0]), &certificate)?;
+    write(&directory.join(&files[1]), &key)?;
+    let [certificate, key] = files.map(Into::into);
+    Ok(TlsFiles {
+        authority: authority::CERTIFICATE.into(),
+        certificate,
+        key,
+    })
 }
 
 fn check(new: &NewCluster<'_>) -> Result<(), Failure> {
@@ -190,54 +194,6 @@ fn addresses(new: &NewCluster<'_>) -> Result<Vec<NodeAddresses>, Failure> {
         .collect()
 }
 
-/// The authority that signs the certificates of the nodes. Its key is not kept: nobody can make
-/// another node of this cluster with it later, and `init` of a new one is how to change them.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    certificate: String,
-}
-
-impl Authority {
-    fn new() -> Result<Self, String> {
-        let make = || {
-            let mut params = CertificateParams::new(Vec::new())?;
-            params
-                .distinguished_name
-                .push(DnType::CommonName, "penholder cluster");
-            params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-            params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-            let key = KeyPair::generate()?;
-            let certificate = params.self_signed(&key)?.pem();
-            let issuer = Issuer::new(params, key);
-            Ok(Self {
-                issuer,
-                certificate,
-            })
-        };
-        make().map_err(|error: rcgen::Error| format!("make certificates: {error}"))
-    }
-
-    /// Makes the certificate of a node, and its key.
-    fn issue(&self, id: u64, host: &str) -> Result<[String; 2], String> {
-        let make = || {
-            let mut params = CertificateParams::new(vec![host.to_owned()])?;
-            params
-                .distinguished_name
-                .push(DnType::CommonName, format!("penholder node {id}"));
-            params.use_authority_key_identifier_extension = true;
-            params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-            params.extended_key_usages = vec![
-                ExtendedKeyUsagePurpose::ServerAuth,
-                ExtendedKeyUsagePurpose::ClientAuth,
-            ];
-            let key = KeyPair::generate()?;
-            let certificate = params.signed_by(&key, &self.issuer)?;
-            Ok([certificate.pem(), key.serialize_pem()])
-        };
-        make().map_err(|error: rcgen::Error| format!("make the certificate of {host}: {error}"))
-    }
-}
-
 /// Returns a secret of 256 bits in hexadecimal.
 fn random(directory: &Path) -> Result<String, Failure> {
     let mut bytes = [0; 32];
@@ -246,8 +202,8 @@ fn random(directory: &Path) -> Result<String, Failure> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Writes a file that only this user can read.
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
+/// Writes a new file that only this user can read.
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     let mut options = OpenOptions::new();
     let file = options.write(true).create_new(true).mode(0o600).open(path);
     let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
@@ -287,7 +243,7 @@ mod tests {
             );
             names.push(entry.file_name().into_string().unwrap());
         }
-        assert_eq!(names.len(), 1 + 3 * 3 + 2, "{names:?}");
+        assert_eq!(names.len(), 2 + 3 * 3 + 2, "{names:?}");
         let file = NodeFile::read(&at.join("node-2.toml")).unwrap();
         assert_eq!((file.id, file.nodes.len()), (2, 3));
         assert_ne!(file.token, file.secret);

@@ -38,23 +38,36 @@
 //! - A write returns no rows: no `RETURNING`.
 //! - Pragmas, `ATTACH` and temporary tables are refused, and one call has 2 MiB at most.
 
+mod added_node;
 mod address;
+mod authority;
 mod client_file;
 mod cluster;
 #[doc(hidden)]
 pub mod command;
+mod content;
 mod database;
 mod disk_watch;
+mod doctor;
+mod dump;
 mod failure;
 mod init;
 mod joining;
+mod load;
+mod load_plan;
+mod membership;
 mod migration;
 mod node;
 mod node_file;
+mod progress;
 mod proposals;
 mod replica;
+mod rows_text;
 mod session;
+mod source;
+mod source_table;
 mod statement_kind;
+mod status;
 mod stress;
 mod transport;
 mod wire;

@@ -8,9 +8,15 @@
 use penholder::sql_script::statements;
 use penholder::{Error, ErrorKind, Migrated, Query, Result, Store};
 
-const CREATE: &str = "CREATE TABLE IF NOT EXISTS penholder_migration(\
+/// Creates the table.
+pub(crate) const CREATE: &str = "CREATE TABLE IF NOT EXISTS penholder_migration(\
                       number INTEGER PRIMARY KEY, step TEXT NOT NULL)";
-const INSERT: &str = "INSERT INTO penholder_migration(number, step) VALUES (?1, ?2)";
+/// Notes a step.
+pub(crate) const INSERT: &str = "INSERT INTO penholder_migration(number, step) VALUES (?1, ?2)";
+/// The text of a step that ran on a file. No step of a program is empty.
+pub(crate) const UNKNOWN: &str = "";
+/// The table.
+pub(crate) const TABLE: &str = "penholder_migration";
 const SELECT: &str = "SELECT step FROM penholder_migration ORDER BY number";
 /// What SQLite says if another client has run the step.
 const RUN_BY_ANOTHER: &str = "penholder_migration.number";
@@ -41,7 +47,8 @@ async fn run_before(store: &impl Store, steps: &[&str]) -> Result<usize> {
     for (number, row) in rows.iter().enumerate() {
         let run: String = row.get(0)?;
         let why = match steps.get(number) {
-            Some(step) if *step == run => continue,
+            // Of a step that ran before the database was loaded from a file, only its number is known.
+            Some(step) if *step == run || run == UNKNOWN => continue,
             Some(_) => format!("step {} has run with another text", number + 1),
             None => format!(
                 "{} steps have run, and this program has {}",

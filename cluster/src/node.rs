@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use crate::disk_watch;
 use crate::failure::Failure;
 use crate::joining;
+use crate::membership::Membership;
 use crate::node_file::{NodeAddresses, NodeFile, TlsFiles, host_of};
 use crate::proposals::Proposals;
 use crate::replica::Replica;
@@ -87,8 +88,10 @@ pub(crate) async fn serve(file: NodeFile) -> Result<(), Failure> {
     joining::note_joined(&file, members.unwrap_or(0))
         .map_err(|error| failed(id, &error.to_string()))?;
     let replica = Replica::new(file.data.join("state_machine/db").join(DATABASE));
+    let membership = Membership::new(&file).map_err(|error| failed(id, &error))?;
     let node = Node {
         id,
+        membership,
         token: file.token.as_str().into(),
         acceptor,
         proposals: Proposals::start(engine.clone(), replica.clone()),

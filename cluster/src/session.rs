@@ -7,17 +7,20 @@ use std::time::{Duration, Instant};
 
 use hiqlite::Client;
 use hiqlite::rusqlite::{self, Connection};
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::membership::Membership;
 use crate::proposals::{Proposals, size_in_log};
 use crate::replica::Replica;
 use crate::statement_kind::{self, Refusal};
 use crate::transport::{Acceptor, Stream};
 use crate::wire::{
-    self, ANSWER_MAX, Answer, FailureKind, HELLO_MAX, Hello, Key, Member, NodeStatus, REQUEST_MAX,
-    Read, Request, Sequence, Statement, Welcome, WireValue, Write,
+    self, ANSWER_MAX, Answer, FailureKind, HELLO_MAX, Hello, Key, Member, NodeStatus, PART_MAX,
+    REQUEST_MAX, Read, Request, Sequence, Statement, Welcome, WireValue, Write,
 };
 use crate::write_table::{self, STATEMENTS_MAX};
 
@@ -51,6 +54,7 @@ pub(crate) struct Node {
     pub(crate) engine: Client,
     pub(crate) replica: Replica,
     pub(crate) proposals: Proposals,
+    pub(crate) membership: Membership,
     /// A place for each query that runs at once, so that the node itself can always read.
     pub(crate) reads: Arc<Semaphore>,
 }
@@ -78,7 +82,16 @@ impl Node {
             let Some(request) = request else {
                 return Ok(());
             };
-            let answer = self.answer_working(&mut stream, request).await?;
+            let answer = match request {
+                Request::Write(write) => working(&mut stream, self.write(write)).await?,
+                Request::Read(read) => working(&mut stream, self.read(read)).await?,
+                Request::Status => working(&mut stream, self.status()).await?,
+                Request::Remove { node } => working(&mut stream, self.remove(node)).await?,
+                Request::Copy { within } => {
+                    self.send_copy(&mut stream, deadline(within)).await?;
+                    continue;
+                }
+            };
             let frame = wire::encode(&answer, ANSWER_MAX).or_else(|error| {
                 let text = format!("the answer is too long: {error}: ask for fewer rows");
                 let kind = FailureKind::Refused;
@@ -88,19 +101,44 @@ impl Node {
         }
     }
 
-    /// Answers a request, and says from time to time that it is at work. If the client is gone, it ends.
-    async fn answer_working(
-        &self,
-        stream: &mut Box<dyn Stream>,
-        request: Request,
-    ) -> io::Result<Answer> {
-        let mut answer = pin!(self.answer(request));
+    /// Sends a copy of the database, or why there is none.
+    async fn send_copy(&self, stream: &mut Box<dyn Stream>, deadline: Instant) -> io::Result<()> {
+        let (mut file, bytes) = match working(stream, self.copy(deadline)).await? {
+            Ok(copy) => copy,
+            Err(answer) => return deliver(stream, &answer).await,
+        };
+        deliver(stream, &Answer::Copy { bytes }).await?;
+        let mut part = vec![0; PART_MAX];
         loop {
-            tokio::select! {
-                answer = &mut answer => return Ok(answer),
-                () = tokio::time::sleep(SIGN_OF_LIFE) => deliver(stream, &Answer::Working).await?,
+            let length = file.read(&mut part).await?;
+            if length == 0 {
+                return Ok(());
             }
+            deliver(stream, &Answer::Part(part[..length].to_vec())).await?;
         }
+    }
+
+    /// Returns a copy of the database with every write that was acknowledged before, and its length.
+    async fn copy(&self, deadline: Instant) -> Result<(File, u64), Answer> {
+        if let Some(answer) = self.catch_up(deadline).await {
+            return Err(answer);
+        }
+        let Ok(Ok(_place)) = tokio::time::timeout_at(deadline.into(), self.reads.acquire()).await
+        else {
+            return Err(queries_took_too_long());
+        };
+        let copied = self.replica.copy(deadline).await;
+        let failed = |error: io::Error| Answer::Failed {
+            kind: match error.kind() {
+                io::ErrorKind::TimedOut => FailureKind::Timeout,
+                io::ErrorKind::StorageFull => FailureKind::Refused,
+                _ => FailureKind::Sqlite,
+            },
+            text: format!("copy the database: {error}"),
+        };
+        let file = copied.map_err(failed)?;
+        let bytes = file.metadata().map_err(failed)?.len();
+        Ok((File::from_std(file), bytes))
     }
 
     async fn welcome(&self, hello: &Hello) -> Welcome {
@@ -119,14 +157,6 @@ impl Node {
         Welcome::Ready {
             node: self.id,
             sequence: self.sequence().await,
-        }
-    }
-
-    async fn answer(&self, request: Request) -> Answer {
-        match request {
-            Request::Write(write) => self.write(write).await,
-            Request::Read(read) => self.read(read).await,
-            Request::Status => self.status().await,
         }
     }
 
@@ -176,11 +206,7 @@ impl Node {
         }
         let Ok(Ok(_place)) = tokio::time::timeout_at(deadline.into(), self.reads.acquire()).await
         else {
-            let text = "the queries before it took too long".to_owned();
-            return Answer::Failed {
-                kind: FailureKind::Timeout,
-                text,
-            };
+            return queries_took_too_long();
         };
         let statement = read.statement;
         let found = self
@@ -295,6 +321,24 @@ impl Node {
         (!leads).then_some(Answer::NotLeader { leader: None })
     }
 
+    /// Ends the membership of a node.
+    async fn remove(&self, node: u64) -> Answer {
+        if let Some(not_leader) = self.not_leader().await {
+            return not_leader;
+        }
+        let removed = self.membership.remove(node).await;
+        // If the answer was lost, it may have been done all the same.
+        let is_member = match self.engine.metrics_db().await {
+            Ok(metrics) => metrics.membership_config.nodes().any(|(&id, _)| id == node),
+            Err(_) => true,
+        };
+        match removed {
+            _ if !is_member => Answer::Removed,
+            Ok(()) => unknown_removal("the engine has not removed it yet"),
+            Err(why) => unknown_removal(&why),
+        }
+    }
+
     async fn status(&self) -> Answer {
         match self.engine.metrics_db().await {
             Ok(metrics) => {
@@ -319,6 +363,32 @@ impl Node {
                 text: error.to_string(),
             },
         }
+    }
+}
+
+/// Waits for what the client gets, and tells it from time to time that the node is at work. If the client is
+/// gone, that ends.
+async fn working<T>(stream: &mut Box<dyn Stream>, work: impl Future<Output = T>) -> io::Result<T> {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return Ok(done),
+            () = tokio::time::sleep(SIGN_OF_LIFE) => deliver(stream, &Answer::Working).await?,
+        }
+    }
+}
+
+fn unknown_removal(why: &str) -> Answer {
+    Answer::Unknown {
+        text: format!("the engine says: {why}"),
+    }
+}
+
+fn queries_took_too_long() -> Answer {
+    let text = "the queries before it took too long".to_owned();
+    Answer::Failed {
+        kind: FailureKind::Timeout,
+        text,
     }
 }
 

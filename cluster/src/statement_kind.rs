@@ -129,6 +129,11 @@ const MODULES: [&str; 4] = ["fts5", "fts5vocab", "rtree", "rtree_i32"];
 /// Names, and beginnings of names, of what belongs to this program and to the engine.
 const RESERVED: [&str; 3] = ["_penholder_", "_metadata", "_migrations"];
 
+/// Whether a name, in lower case, belongs to this program or to the engine.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    RESERVED.iter().any(|reserved| name.starts_with(reserved))
+}
+
 /// Checks a statement that writes.
 pub(crate) fn check_write(sql: &str) -> Result<StatementKind, Refusal> {
     let misuse = |why: &str| refusal(FailureKind::Misuse, why);
@@ -256,7 +261,7 @@ fn check_values(sql: &str) -> Result<(), Refusal> {
         }
         let name = token.value().to_ascii_lowercase();
         let next = tokens.peek().map_or("", |next| next.text);
-        if RESERVED.iter().any(|reserved| name.starts_with(reserved)) {
+        if is_reserved(&name) {
             let why = format!("{name} belongs to the cluster itself: use another name");
             return Err(refusal(FailureKind::Refused, why));
         }

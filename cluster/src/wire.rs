@@ -2,7 +2,7 @@
 //!
 //! Each message is one frame: its length in four bytes, the lowest first, then the message as the
 //! crate `postcard` writes it. A connection begins with [`Hello`] and [`Welcome`]; then one
-//! [`Request`] after another has one [`Answer`] each. A message that cannot be read ends the connection.
+//! [`Request`] after another has one [`Answer`] each; only a copy has several. A message that cannot be read ends the connection.
 
 use std::io;
 
@@ -17,6 +17,8 @@ pub(crate) const VERSION: u16 = 1;
 pub(crate) const REQUEST_MAX: usize = 2 << 20;
 /// The longest answer, in bytes.
 pub(crate) const ANSWER_MAX: usize = 64 << 20;
+/// The longest part of a copy, in bytes.
+pub(crate) const PART_MAX: usize = 256 << 10;
 /// The longest message of a client that has not shown its token.
 pub(crate) const HELLO_MAX: usize = 1024;
 
@@ -81,6 +83,15 @@ pub(crate) enum Request {
     Write(Write),
     Read(Read),
     Status,
+    /// A copy of the whole database, with every write that was acknowledged before. It has
+    /// [`Answer::Copy`], and then [`Answer::Part`]s.
+    Copy {
+        within: u32,
+    },
+    /// Ends the membership of a node.
+    Remove {
+        node: u64,
+    },
 }
 
 /// Statements that are one transaction.
@@ -137,6 +148,14 @@ pub(crate) enum Answer {
     Unknown {
         text: String,
     },
+    /// A database file of this length follows in parts.
+    Copy {
+        bytes: u64,
+    },
+    /// The next part of it.
+    Part(Vec<u8>),
+    /// The node is no member.
+    Removed,
 }
 
 /// What kind of failure it is.

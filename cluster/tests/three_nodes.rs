@@ -426,3 +426,48 @@ async fn a_node_ends_cleanly_and_starts_again() {
             .is_empty()
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_added_and_another_one_removed() {
+    let mut cluster = TestCluster::started(3);
+    let client = cluster.client().await;
+    client.execute(TABLE, ()).await.unwrap();
+    cluster.wait_for_voters();
+    let here = cluster.file("");
+    printed(["cluster", "add", here.to_str().unwrap()]);
+    cluster.add();
+    cluster.start(4);
+    cluster.wait_for_voters();
+    // The leader is the one that is hardest to remove.
+    let leader = cluster.leader();
+    let number = leader.to_string();
+    let text = printed(["cluster", "remove", &cluster.address(), &number]);
+    assert!(text.contains("no member any more"), "{text}");
+    cluster.kill(leader);
+    cluster.wipe(leader);
+    client
+        .execute("INSERT INTO entry VALUES (1, 1, 1)", ())
+        .await
+        .unwrap();
+    let error = failed(1, ["cluster", "remove", &cluster.address(), &number]);
+    assert!(error.contains("is no member"), "{error}");
+    // Of three that are left, two have to run.
+    let next = cluster.leader();
+    let other = (1..=4).find(|&id| id != leader && id != next).unwrap();
+    cluster.kill(other);
+    client
+        .execute("INSERT INTO entry VALUES (1, 2, 1)", ())
+        .await
+        .unwrap();
+    let error = failed(
+        1,
+        ["cluster", "remove", &cluster.address(), &next.to_string()],
+    );
+    assert!(error.contains("no majority"), "{error}");
+    printed(["cluster", "remove", &cluster.address(), &other.to_string()]);
+    let count: i64 = client
+        .query_scalar("SELECT count(*) FROM entry", ())
+        .await
+        .unwrap();
+    assert_eq!(count, 2);
+}

@@ -99,6 +99,11 @@ impl TestCluster {
         self.nodes[id - 1] = Some(command.spawn().unwrap());
     }
 
+    /// Counts one more node, whose files were added.
+    pub fn add(&mut self) {
+        self.nodes.push(None);
+    }
+
     /// Sends a signal to a node.
     pub fn signal(&self, id: usize, signal: &str) {
         let pid = self.nodes[id - 1].as_ref().unwrap().id().to_string();
