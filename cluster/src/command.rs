@@ -18,6 +18,7 @@ use crate::cluster::Cluster;
 use crate::doctor::{self, Severity};
 use crate::dump::{self, Purpose};
 use crate::failure::{DOCTOR_ERROR, DOCTOR_WARNING, FAILED, Failure};
+use crate::import;
 use crate::init::{self, NewCluster};
 use crate::load;
 use crate::load_plan::LoadPlan;
@@ -64,6 +65,8 @@ enum Command {
     Exec(Exec),
     /// Run one statement that reads
     Query(QueryArguments),
+    /// Write the rows of a CSV or JSON file into a table
+    Import(Import),
     /// Show the nodes: who leads, and how far each one is
     Status(Status),
     /// Find what is wrong with a cluster, and say what to do
@@ -233,6 +236,87 @@ struct QueryArguments {
 }
 
 #[derive(Debug, Args)]
+struct Import {
+    #[command(flatten)]
+    target: Target,
+    /// The table to import into; it must exist
+    table: String,
+    /// The file to import
+    file: PathBuf,
+    /// Skip the first N rows of the file, to continue where an import stopped
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    skip: u64,
+    #[command(flatten)]
+    reading: Reading,
+    /// No progress bar and no report
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// How the file is read, as `penholder import --help` says it.
+#[derive(Debug, Args)]
+struct Reading {
+    /// csv or jsonl
+    #[arg(long)]
+    format: Option<String>,
+    /// Field delimiter of a CSV file
+    #[arg(long, value_name = "CHAR", allow_hyphen_values = true)]
+    delimiter: Option<String>,
+    /// Quote character of a CSV file
+    #[arg(long, value_name = "CHAR", allow_hyphen_values = true)]
+    quote: Option<String>,
+    /// Encoding of the file
+    #[arg(long, value_name = "NAME")]
+    encoding: Option<String>,
+    /// Store an empty CSV field as NULL
+    #[arg(long, value_name = "WHICH", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
+    empty_as_null: Option<String>,
+    /// What an empty line is in a CSV file of one column
+    #[arg(long)]
+    empty_lines: Option<String>,
+    /// What an unquoted CSV field like X'0A' is
+    #[arg(long)]
+    blobs: Option<String>,
+    /// Accept CSV rows with fewer fields than the header
+    #[arg(long)]
+    ragged: bool,
+    /// Leave out fields for which the table has no column
+    #[arg(long)]
+    ignore_unknown: bool,
+    /// Store what SQLite makes of a number that loses digits
+    #[arg(long)]
+    lossy: bool,
+}
+
+impl Reading {
+    /// Returns them as they stand on a command line.
+    fn words(&self) -> Vec<String> {
+        let values = [
+            ("format", &self.format),
+            ("delimiter", &self.delimiter),
+            ("quote", &self.quote),
+            ("encoding", &self.encoding),
+            ("empty-as-null", &self.empty_as_null),
+            ("empty-lines", &self.empty_lines),
+            ("blobs", &self.blobs),
+        ];
+        let flags = [
+            ("ragged", self.ragged),
+            ("ignore-unknown", self.ignore_unknown),
+            ("lossy", self.lossy),
+        ];
+        let values = values.into_iter().filter_map(|(name, value)| {
+            let value = value.as_ref()?;
+            Some(format!("--{name}={value}"))
+        });
+        let flags = flags.into_iter().filter(|(_, is_given)| *is_given);
+        values
+            .chain(flags.map(|(name, _)| format!("--{name}")))
+            .collect()
+    }
+}
+
+#[derive(Debug, Args)]
 struct Status {
     #[command(flatten)]
     target: Target,
@@ -276,6 +360,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Serve(serve) => self::serve(&serve),
         Command::Exec(exec) => block_on(self::exec(exec)),
         Command::Query(query) => block_on(self::query(query)),
+        Command::Import(import) => block_on(self::import(import)),
         Command::Status(status) => block_on(self::status(status)),
         Command::Stress(stress) => block_on(self::stress(stress)),
     }
@@ -417,6 +502,31 @@ async fn query(arguments: QueryArguments) -> Result<(), Failure> {
     } else {
         rows_text::table(&rows)
     })
+}
+
+async fn import(arguments: Import) -> Result<(), Failure> {
+    let cluster = reach(&arguments.target).await?;
+    let import = import::Import {
+        table: &arguments.table,
+        file: &arguments.file,
+        skip: arguments.skip,
+        options: arguments.reading.words(),
+    };
+    let staging = import::stage(&cluster, &import).await?;
+    let progress = Progress::of_rows(staging.rows()?, arguments.quiet);
+    let rows = staging
+        .write(&cluster, &import, |rows| progress.set(rows))
+        .await?;
+    drop(progress);
+    if !arguments.quiet {
+        let rows = load::counted(rows, "row");
+        let _ = writeln!(
+            io::stderr(),
+            "penholder: {rows} imported into {}",
+            import.table
+        );
+    }
+    Ok(())
 }
 
 async fn status(arguments: Status) -> Result<(), Failure> {

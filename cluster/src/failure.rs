@@ -6,11 +6,15 @@ use std::fmt;
 pub(crate) const FAILED: u8 = 1;
 /// The command line is invalid.
 pub(crate) const USAGE: u8 = 2;
+/// An import stopped halfway; earlier rows stay.
+pub(crate) const HALFWAY: u8 = 3;
 /// The worst finding of `doctor` is a warning, or an error.
 pub(crate) const DOCTOR_WARNING: u8 = 3;
 pub(crate) const DOCTOR_ERROR: u8 = 4;
 /// The cluster did not answer in time (`EX_TEMPFAIL` of sysexits.h).
 pub(crate) const TIMEOUT: u8 = 75;
+/// A program that is needed is not found.
+pub(crate) const NOT_FOUND: u8 = 127;
 
 /// The message on standard error, and the exit code.
 #[derive(Debug)]

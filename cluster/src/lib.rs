@@ -51,6 +51,7 @@ mod disk_watch;
 mod doctor;
 mod dump;
 mod failure;
+mod import;
 mod init;
 mod joining;
 mod load;

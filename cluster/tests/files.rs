@@ -295,3 +295,104 @@ async fn the_doctor_says_which_node_is_missing() {
     let first = findings[0]["finding"].as_str().unwrap();
     assert!(first.contains("does not answer"), "{findings}");
 }
+
+/// Runs `import` with `penholder` in PATH.
+fn import(words: &[&str]) -> std::process::Output {
+    let program = support::penholder().unwrap();
+    let directory = program.parent().unwrap().to_str().unwrap();
+    let path = format!("{directory}:{}", std::env::var("PATH").unwrap());
+    let mut command = support::command();
+    command.env("PATH", path).arg("import").args(words);
+    command.output().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_files_are_imported() {
+    if support::penholder().is_none() {
+        eprintln!("SKIPPED: this test needs the program penholder, which is not built");
+        return;
+    }
+    let cluster = TestCluster::started(1);
+    let client = cluster.client().await;
+    let create = "CREATE TABLE item(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, \
+                  price DOUBLE PRECISION DEFAULT 9.5, parent INTEGER REFERENCES item(id))";
+    client.execute(create, ()).await.unwrap();
+    let address = cluster.address();
+    let at = cluster.directory.path();
+    let csv = at.join("items.csv");
+    let mut text = "name;price\n".to_owned();
+    for number in 0..1200 {
+        text += &format!("n{number};{number}.25\n");
+    }
+    std::fs::write(&csv, &text).unwrap();
+    let words = [&address, "item", csv.to_str().unwrap(), "--delimiter", ";"];
+    let output = import(&words);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && error.contains("1200 rows imported into item"),
+        "{error}"
+    );
+
+    // Rows with other columns each; what is not given has the cluster's default.
+    let json = at.join("items.jsonl");
+    let lines =
+        "{\"name\":\"a\"}\n{\"name\":\"b\",\"price\":null}\n{\"name\":\"c\",\"parent\":1}\n";
+    std::fs::write(&json, lines).unwrap();
+    let output = import(&[&address, "item", json.to_str().unwrap(), "--quiet"]);
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{output:?}"
+    );
+    let rows: Vec<(i64, String, Option<f64>, Option<i64>)> = client
+        .query_as("SELECT * FROM item WHERE id > 1199 ORDER BY id", ())
+        .await
+        .unwrap();
+    let expected = [
+        (1200, "n1199".to_owned(), Some(1199.25), None),
+        (1201, "a".to_owned(), Some(9.5), None),
+        (1202, "b".to_owned(), None, None),
+        (1203, "c".to_owned(), Some(9.5), Some(1)),
+    ];
+    assert_eq!(rows, expected);
+
+    // A row that is refused: those before it stay, and the message says how to go on.
+    std::fs::write(&csv, "name\nx\ny\na\nz\n").unwrap();
+    let name = csv.to_str().unwrap();
+    let output = import(&[&address, "item", name]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{error}");
+    assert!(
+        error.contains("row 3: ") && error.contains("UNIQUE constraint failed"),
+        "{error}"
+    );
+    assert!(
+        error.contains("2 rows of this run are in the table; then continue with --skip 2"),
+        "{error}"
+    );
+    std::fs::write(&csv, "name\nx\ny\nb2\nz\n").unwrap();
+    let output = import(&[&address, "item", name, "--skip", "2"]);
+    assert!(output.status.success(), "{output:?}");
+    let count: i64 = client
+        .query_scalar(
+            "SELECT count(*) FROM item WHERE name IN ('x', 'y', 'b2', 'z')",
+            (),
+        )
+        .await
+        .unwrap();
+    assert_eq!(count, 4);
+
+    // What is wrong with a file is said before anything is written.
+    std::fs::write(&csv, "name,price\nq,1\nr\n").unwrap();
+    let output = import(&[&address, "item", name]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("items.csv"), "{error}");
+    let output = import(&[&address, "missing", name]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("no such table: missing"), "{error}");
+    let count: i64 = client
+        .query_scalar("SELECT count(*) FROM item WHERE name IN ('q', 'r')", ())
+        .await
+        .unwrap();
+    assert_eq!(count, 0);
+}

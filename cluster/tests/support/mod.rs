@@ -48,6 +48,18 @@ pub fn failed<'a>(code: i32, words: impl IntoIterator<Item = &'a str>) -> String
     error
 }
 
+/// Returns the path of `penholder`, if it is in PATH or in the target directory of the main workspace.
+pub fn penholder() -> Option<PathBuf> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let mut directories: Vec<PathBuf> = std::env::split_paths(&paths).collect();
+    directories.extend(["../target/release", "../target/debug"].map(PathBuf::from));
+    let programs = directories
+        .into_iter()
+        .map(|directory| directory.join("penholder"));
+    let found = programs.into_iter().find(|program| program.is_file())?;
+    fs::canonicalize(found).ok()
+}
+
 /// A cluster, whose nodes are killed at the end.
 pub struct TestCluster {
     pub directory: tempfile::TempDir,
