@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout_at};
 use crate::address::Address;
 use crate::client_file::ClientFile;
 use crate::migration;
+use crate::silence::Silence;
 use crate::transport::{Connector, Stream};
 use crate::wire::{
     self, ANSWER_MAX, Answer, FailureKind, HELLO_MAX, Hello, Key, NodeStatus, REQUEST_MAX, Read,
@@ -75,6 +76,8 @@ struct Inner {
     /// Which of the addresses each node has, by what the nodes said.
     places: Mutex<HashMap<u64, usize>>,
     idle: Mutex<HashMap<usize, Vec<Connection>>>,
+    /// Whether each node answers.
+    silences: Vec<Silence>,
     /// The greatest sequence that was seen.
     sequence: AtomicI64,
 }
@@ -134,6 +137,7 @@ impl Cluster {
         })?;
         let inner = Inner {
             address,
+            silences: file.nodes.iter().map(|_| Silence::default()).collect(),
             nodes: file.nodes,
             token: file.token,
             connector,
@@ -193,7 +197,7 @@ impl Cluster {
                         refusals += 1;
                         why
                     }
-                    Err(ConnectError::Failed(why)) => why,
+                    Err(error) => error.why(),
                 };
                 attempts.push(Attempt {
                     node: node.clone(),
@@ -224,7 +228,7 @@ impl Cluster {
             is_repeated: true,
         };
         let mut request = self.checked(Request::Write(write.clone()))?;
-        let mut route = Route::from(self.inner.leader.load(Ordering::Relaxed));
+        let mut route = self.inner.route();
         loop {
             let place = route.place;
             write.within = milliseconds(deadline);
@@ -287,7 +291,7 @@ impl Cluster {
                 node: self.inner.nodes[place].clone(),
                 why,
             });
-            if !route.advance(self.inner.nodes.len(), deadline).await {
+            if !route.advance(&self.inner.silences, deadline).await {
                 break;
             }
         }
@@ -307,7 +311,7 @@ impl Cluster {
             within: u32::MAX,
         }))?;
         let mut attempts = Vec::new();
-        let mut route = Route::from(self.inner.leader.load(Ordering::Relaxed));
+        let mut route = self.inner.route();
         loop {
             let place = route.place;
             if let Request::Read(read) = &mut request {
@@ -336,7 +340,7 @@ impl Cluster {
                 node: self.inner.nodes[place].clone(),
                 why,
             });
-            if !route.advance(self.inner.nodes.len(), deadline).await {
+            if !route.advance(&self.inner.silences, deadline).await {
                 break;
             }
         }
@@ -405,23 +409,34 @@ impl Cluster {
 }
 
 impl Inner {
+    /// Returns where a call begins: at the node that led when it was last known, unless that is silent.
+    fn route(&self) -> Route {
+        let leader = self.leader.load(Ordering::Relaxed);
+        Route::from(match self.silences[leader].may_ask() {
+            true => leader,
+            false => next(leader, &self.silences),
+        })
+    }
+
     /// Asks one node. It is waited for until the deadline, and no longer than [`ONE_NODE`].
     async fn ask(&self, place: usize, request: &Request, deadline: Instant) -> Asked {
         let mut connection = match self.connection(place, deadline).await {
             Ok(connection) => connection,
-            Err(ConnectError::Failed(why) | ConnectError::Refused(why)) => {
-                return Asked::NotSent(why);
-            }
+            Err(error) => return Asked::NotSent(error.why()),
         };
         match exchange(&mut connection.stream, request, deadline).await {
             Ok(answer) => {
+                self.silences[place].end();
                 self.keep(place, connection);
                 Asked::Answer(answer)
             }
-            Err(why) => {
+            Err(error) => {
                 // The others may have been opened before a node was started again, too.
                 self.idle().remove(&place);
-                Asked::NoAnswer(why)
+                if matches!(error, ExchangeError::Silent) {
+                    self.silences[place].begin();
+                }
+                Asked::NoAnswer(error.why())
             }
         }
     }
@@ -439,10 +454,17 @@ impl Inner {
         }
         let until = deadline.min(Instant::now() + ONE_CONNECTION).into();
         match timeout_at(until, self.open(place)).await {
-            Ok(opened) => opened,
-            Err(_) => Err(ConnectError::Failed(
-                "it does not take a connection".to_owned(),
-            )),
+            Ok(opened) => {
+                self.silences[place].end();
+                opened
+            }
+            Err(_) => {
+                // One with a deadline that is shorter learns nothing of the node.
+                if Instant::now() < deadline {
+                    self.silences[place].begin();
+                }
+                Err(ConnectError::Silent)
+            }
         }
     }
 
@@ -528,20 +550,28 @@ impl Route {
     }
 
     /// Goes to the next node: at once to one that is said to lead, and otherwise after a pause to each
-    /// in turn. `false` if the deadline passes.
-    async fn advance(&mut self, nodes: usize, deadline: Instant) -> bool {
+    /// in turn, except those that are silent. `false` if the deadline passes.
+    async fn advance(&mut self, silences: &[Silence], deadline: Instant) -> bool {
         let hint = self
             .hint
             .take()
-            .filter(|&hint| hint != self.place && !self.has_followed);
+            .filter(|&hint| hint != self.place && !self.has_followed && silences[hint].may_ask());
         self.has_followed = hint.is_some();
         if let Some(hint) = hint {
             self.place = hint;
             return Instant::now() < deadline;
         }
-        self.place = (self.place + 1) % nodes;
+        self.place = next(self.place, silences);
         rest(&mut self.pause, deadline).await
     }
+}
+
+/// Returns the node after one in turn, past those that are silent. If all are, it is the next one.
+fn next(place: usize, silences: &[Silence]) -> usize {
+    let nodes = silences.len();
+    let mut others = (1..=nodes).map(|step| (place + step) % nodes);
+    let found = others.find(|&other| silences[other].may_ask());
+    found.unwrap_or((place + 1) % nodes)
 }
 
 /// Why there is no connection.
@@ -550,6 +580,33 @@ enum ConnectError {
     Failed(String),
     /// The node, or this client, does not want it.
     Refused(String),
+    /// The node did not take it in time.
+    Silent,
+}
+
+impl ConnectError {
+    fn why(self) -> String {
+        match self {
+            Self::Failed(why) | Self::Refused(why) => why,
+            Self::Silent => "it does not take a connection".to_owned(),
+        }
+    }
+}
+
+/// Why there is no answer.
+enum ExchangeError {
+    Failed(String),
+    /// The node was silent for [`ONE_NODE`].
+    Silent,
+}
+
+impl ExchangeError {
+    fn why(self) -> String {
+        match self {
+            Self::Failed(why) => why,
+            Self::Silent => "it did not answer".to_owned(),
+        }
+    }
 }
 
 /// Without the token.
@@ -617,21 +674,24 @@ async fn exchange(
     stream: &mut Box<dyn Stream>,
     request: &Request,
     deadline: Instant,
-) -> Result<Answer, String> {
+) -> Result<Answer, ExchangeError> {
     let until = || deadline.min(Instant::now() + ONE_NODE).into();
+    let failed = |error: io::Error| ExchangeError::Failed(error.to_string());
     let late = |_| match Instant::now() < deadline {
-        true => "it did not answer".to_owned(),
-        false => "it did not answer in time".to_owned(),
+        true => ExchangeError::Silent,
+        false => ExchangeError::Failed("it did not answer in time".to_owned()),
     };
     let sent = timeout_at(until(), wire::send(stream, request, REQUEST_MAX)).await;
-    sent.map_err(late)?.map_err(|error| error.to_string())?;
+    sent.map_err(late)?.map_err(failed)?;
     loop {
         let received = timeout_at(until(), wire::receive(stream, ANSWER_MAX)).await;
-        match received.map_err(late)? {
-            Ok(Some(Answer::Working)) => {}
-            Ok(Some(answer)) => return Ok(answer),
-            Ok(None) => return Err("it closed the connection".to_owned()),
-            Err(error) => return Err(error.to_string()),
+        match received.map_err(late)?.map_err(failed)? {
+            Some(Answer::Working) => {}
+            Some(answer) => return Ok(answer),
+            None => {
+                let why = "it closed the connection".to_owned();
+                return Err(ExchangeError::Failed(why));
+            }
         }
     }
 }

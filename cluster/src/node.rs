@@ -1,5 +1,6 @@
 //! One node of a cluster: the engine, and a listener for clients.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,13 +8,14 @@ use std::time::Duration;
 use hiqlite::tls::{ServerTlsConfig, ServerTlsConfigCerts};
 use hiqlite::{LogSync, NodeConfig, RaftConfig};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::net::{TcpListener, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, lookup_host};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use crate::disk_watch;
 use crate::failure::Failure;
 use crate::joining;
+use crate::leadership::Leadership;
 use crate::membership::Membership;
 use crate::node_file::{NodeAddresses, NodeFile, TlsFiles, host_of};
 use crate::proposals::Proposals;
@@ -24,6 +26,8 @@ use penholder_core::shown_path;
 
 /// How many clients one node serves at once. More wait for one to end.
 const CLIENTS_MAX: u64 = 4096;
+/// How many connections the system takes before the node does.
+const BACKLOG: u32 = 1024;
 /// How many queries of clients run at once.
 const QUERIES_MAX: usize = 64;
 /// How many open files are left to the engine.
@@ -39,7 +43,7 @@ const DATABASE: &str = "replica.db";
 /// How often the leader shows that it lives, and how long the others wait for that before they elect
 /// another one, in milliseconds.
 const HEARTBEAT: u64 = 500;
-const ELECTION: [u64; 2] = [1500, 3000];
+pub(crate) const ELECTION: [u64; 2] = [1500, 3000];
 /// How many entries are sent to another node at once: each message has to arrive within one heartbeat.
 const ENTRIES_AT_ONCE: u64 = 16;
 
@@ -54,14 +58,11 @@ pub(crate) async fn serve(file: NodeFile) -> Result<(), Failure> {
         .map_err(|error| failed(id, &format!("{}: {error}", shown_path(&file.data))))?;
     let acceptor =
         Acceptor::new(file.tls.as_ref()).map_err(|error| failed(id, &error.to_string()))?;
-    let listener = TcpListener::bind(address_of(&own.client).await?)
-        .await
-        .map_err(|error| {
-            failed(
-                id,
-                &format!("listen for clients on {}: {error}", own.client),
-            )
-        })?;
+    let not_listening = |error| {
+        let why = format!("listen for clients on {}: {error}", own.client);
+        failed(id, &why)
+    };
+    let socket = bind(address_of(&own.client).await?).map_err(not_listening)?;
     disk_watch::start(&file.data).map_err(|error| failed(id, &error.to_string()))?;
     say(&format!(
         "node {id}: starting; it is ready when a majority of {} nodes runs",
@@ -87,6 +88,8 @@ pub(crate) async fn serve(file: NodeFile) -> Result<(), Failure> {
         .map(|metrics| metrics.membership_config.nodes().count());
     joining::note_joined(&file, members.unwrap_or(0))
         .map_err(|error| failed(id, &error.to_string()))?;
+    let listener = socket.listen(BACKLOG).map_err(not_listening)?;
+    let leadership = Leadership::new(id, engine.clone());
     let replica = Replica::new(file.data.join("state_machine/db").join(DATABASE));
     let membership = Membership::new(&file).map_err(|error| failed(id, &error))?;
     let node = Node {
@@ -94,7 +97,9 @@ pub(crate) async fn serve(file: NodeFile) -> Result<(), Failure> {
         membership,
         token: file.token.as_str().into(),
         acceptor,
-        proposals: Proposals::start(engine.clone(), replica.clone()),
+        proposals: Proposals::start(engine.clone(), replica.clone(), leadership.clone()),
+        leadership,
+        confirmations: Arc::default(),
         reads: Arc::new(Semaphore::new(QUERIES_MAX)),
         engine: engine.clone(),
         replica,
@@ -118,6 +123,19 @@ pub(crate) async fn serve(file: NodeFile) -> Result<(), Failure> {
         .map_err(|error| failed(id, &error.to_string()))?;
     say(&format!("node {id}: ended"));
     Ok(())
+}
+
+/// Takes an address, and does not listen yet: clients of a node that starts are turned away at once, and go
+/// on to another one, instead of waiting for it.
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // As after a node that was killed.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 /// Takes clients, for ever.
@@ -247,7 +265,7 @@ struct Stop {
 }
 
 impl Stop {
-    fn new() -> std::io::Result<Self> {
+    fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

@@ -11,6 +11,7 @@ use hiqlite::rusqlite::{self, Connection};
 use hiqlite::{Client, Error as EngineError, Params};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::leadership::{Leadership, Standing};
 use crate::replica::Replica;
 use crate::statement_kind::StatementKind;
 use crate::wire::{Answer, FailureKind, Key, Sequence, Statement, WireValue, Write};
@@ -50,11 +51,12 @@ impl std::fmt::Debug for Pending {
 
 impl Proposals {
     /// Starts the task that proposes them; it ends with the last of its handles.
-    pub(crate) fn start(client: Client, replica: Replica) -> Self {
+    pub(crate) fn start(client: Client, replica: Replica, leadership: Leadership) -> Self {
         let (pending, waiting) = mpsc::channel(WAITING);
         let proposer = Proposer {
             client,
             replica,
+            leadership,
             is_prepared: false,
         };
         tokio::spawn(proposer.run(waiting));
@@ -104,6 +106,7 @@ impl Proposals {
 struct Proposer {
     client: Client,
     replica: Replica,
+    leadership: Leadership,
     /// Whether the table of writes is known to be there.
     is_prepared: bool,
 }
@@ -225,21 +228,32 @@ impl Proposer {
             .await
     }
 
-    /// Runs a transaction, and waits for it no longer than its clients do.
+    /// Runs a transaction, and waits for it as long as its clients do and this node leads. A leader that is cut
+    /// off would wait for the others for ever, and so would what comes after it.
     async fn commit(
         &self,
         transaction: Vec<(String, Params)>,
         deadline: Instant,
     ) -> Result<(), Failure> {
-        match tokio::time::timeout_at(deadline.into(), self.client.txn(transaction)).await {
-            // An entry may have been appended before the node ceased to lead.
-            Ok(Err(error)) if error.is_forward_to_leader().is_some() => {
-                Err(Failure::Unknown("the node ceased to lead".to_owned()))
-            }
-            Ok(result) => result.map(drop).map_err(|error| Failure::of(&error)),
-            Err(_) => Err(Failure::Unknown(
-                "a majority of the nodes did not confirm it in time".to_owned(),
-            )),
+        match self.leadership.standing().await {
+            Standing::Leads => {}
+            Standing::Follows(leader) => return Err(Failure::NotLeader(leader)),
+            Standing::CutOff => return Err(Failure::NotLeader(None)),
+        }
+        let done = tokio::time::timeout_at(deadline.into(), self.client.txn(transaction));
+        tokio::select! {
+            biased;
+            done = done => match done {
+                // An entry may have been appended before the node ceased to lead.
+                Ok(Err(error)) if error.is_forward_to_leader().is_some() => {
+                    Err(Failure::Unknown("the node ceased to lead".to_owned()))
+                }
+                Ok(result) => result.map(drop).map_err(|error| Failure::of(&error)),
+                Err(_) => Err(Failure::Unknown(
+                    "a majority of the nodes did not confirm it in time".to_owned(),
+                )),
+            },
+            why = self.leadership.lost() => Err(Failure::Unknown(why.to_owned())),
         }
     }
 

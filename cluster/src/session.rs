@@ -13,9 +13,11 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::leadership::Leadership;
 use crate::membership::Membership;
 use crate::proposals::{Proposals, size_in_log};
 use crate::replica::Replica;
+use crate::silence::Silence;
 use crate::statement_kind::{self, Refusal};
 use crate::transport::{Acceptor, Stream};
 use crate::wire::{
@@ -36,8 +38,6 @@ const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
 const IDLE: Duration = Duration::from_secs(300);
 /// How many bytes an entry of the engine's log has at most: half of a file of the log.
 const ENTRY_MAX: usize = 8 << 20;
-/// How long the engine may take to look who leads.
-const LOOK: Duration = Duration::from_secs(1);
 /// How long a client may take to read an answer.
 const DELIVERY: Duration = Duration::from_secs(60);
 /// The longest time that a client may ask to wait.
@@ -55,6 +55,9 @@ pub(crate) struct Node {
     pub(crate) replica: Replica,
     pub(crate) proposals: Proposals,
     pub(crate) membership: Membership,
+    pub(crate) leadership: Leadership,
+    /// Whether the engine answers when it is asked for the last write.
+    pub(crate) confirmations: Arc<Silence>,
     /// A place for each query that runs at once, so that the node itself can always read.
     pub(crate) reads: Arc<Semaphore>,
 }
@@ -177,8 +180,8 @@ impl Node {
                 Err(refusal) => return refused(refusal, number, count),
             }
         }
-        if let Some(not_leader) = self.not_leader().await {
-            return not_leader;
+        if let Some(refusal) = self.leadership.refusal().await {
+            return refusal;
         }
         if size_in_log(&write) > ENTRY_MAX {
             let text = format!(
@@ -248,16 +251,11 @@ impl Node {
     /// Each write has a number in the table of writes. The node that leads is asked for the last one,
     /// which a majority confirms; then this node waits until it has that too.
     async fn catch_up(&self, deadline: Instant) -> Option<Answer> {
-        if let Some(not_leader) = self.not_leader().await {
-            return Some(not_leader);
+        if let Some(refusal) = self.leadership.refusal().await {
+            return Some(refusal);
         }
-        let last = self
-            .engine
-            .query_consistent_map::<Last, _>(write_table::LAST, Vec::new());
-        if let Ok(Ok(found)) = timeout(CONFIRMATION, last).await
-            && let [Last(last)] = found[..]
-        {
-            return self.wait_for(Sequence(last), deadline).await;
+        if let Some(last) = self.last_confirmed().await {
+            return self.wait_for(last, deadline).await;
         }
         // There is no table before the first write; or the engine asks by a connection that still leads to a
         // former leader, which is silent. A write of our own has a number too.
@@ -279,6 +277,26 @@ impl Node {
                 text,
             }),
             _ => Some(Answer::NotLeader { leader: None }),
+        }
+    }
+
+    /// Asks the engine for the number of the last write, which a majority confirms. If it is silent, it is
+    /// left alone for a while, so that not each query waits for it.
+    async fn last_confirmed(&self) -> Option<Sequence> {
+        if !self.confirmations.may_ask() {
+            return None;
+        }
+        let last = self
+            .engine
+            .query_consistent_map::<Last, _>(write_table::LAST, Vec::new());
+        let Ok(found) = timeout(CONFIRMATION, last).await else {
+            self.confirmations.begin();
+            return None;
+        };
+        self.confirmations.end();
+        match found.ok()?[..] {
+            [Last(last)] => Some(Sequence(last)),
+            _ => None,
         }
     }
 
@@ -305,26 +323,10 @@ impl Node {
         found.unwrap_or(Sequence(0))
     }
 
-    /// Returns what to answer if this node does not lead.
-    async fn not_leader(&self) -> Option<Answer> {
-        let metrics = self.engine.metrics_db().await;
-        let leader = metrics.ok().and_then(|metrics| metrics.current_leader);
-        if leader != Some(self.id) {
-            return Some(Answer::NotLeader { leader });
-        }
-        // The engine's client learns of an election late, if the former leader is silent, and would
-        // send the request there. This asks it to look.
-        if !self.engine.is_leader_db().await {
-            let _ = self.engine.wait_for_cluster_sync_timeout(LOOK).await;
-        }
-        let leads = self.engine.is_leader_db().await;
-        (!leads).then_some(Answer::NotLeader { leader: None })
-    }
-
     /// Ends the membership of a node.
     async fn remove(&self, node: u64) -> Answer {
-        if let Some(not_leader) = self.not_leader().await {
-            return not_leader;
+        if let Some(refusal) = self.leadership.refusal().await {
+            return refusal;
         }
         let removed = self.membership.remove(node).await;
         // If the answer was lost, it may have been done all the same.

@@ -3,16 +3,11 @@
 
 mod support;
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use penholder::{ErrorKind, Store, StoreExt, Value};
-use penholder_cluster::Cluster;
+use support::workload::{TABLE, Workload};
 use support::{TestCluster, failed, number, printed};
-
-const TABLE: &str = "CREATE TABLE entry(writer INTEGER, number INTEGER, run INTEGER)";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_written_is_read_on_every_node() {
@@ -110,155 +105,25 @@ async fn what_is_written_is_read_on_every_node() {
     );
 }
 
-/// What writers know of their writes.
-#[derive(Default)]
-struct Outcomes {
-    /// Writer and number, and how often it was acknowledged: once.
-    acknowledged: Mutex<HashMap<(i64, i64), bool>>,
-    unknown: AtomicU64,
-    /// Those that were said not to be written.
-    failed: Mutex<Vec<(i64, i64)>>,
-    /// The longest time from one acknowledgement of any writer to the next.
-    longest: Mutex<(Option<Instant>, Duration)>,
-}
-
-impl Outcomes {
-    fn acknowledge(&self, writer: i64, number: i64) {
-        let mut longest = self.longest.lock().unwrap();
-        let now = Instant::now();
-        if let Some(last) = longest.0 {
-            longest.1 = longest.1.max(now - last);
-        }
-        longest.0 = Some(now);
-        let before = self
-            .acknowledged
-            .lock()
-            .unwrap()
-            .insert((writer, number), true);
-        assert_eq!(before, None);
-    }
-}
-
-/// Starts writers, until they are told to end.
-fn start_writers(
-    client: &Cluster,
-    count: i64,
-    is_over: &Arc<AtomicBool>,
-    outcomes: &Arc<Outcomes>,
-) -> Vec<tokio::task::JoinHandle<()>> {
-    let start = |writer| {
-        let (client, is_over, outcomes) =
-            (client.clone(), Arc::clone(is_over), Arc::clone(outcomes));
-        tokio::spawn(async move {
-            for number in 0.. {
-                if is_over.load(Ordering::SeqCst) {
-                    return;
-                }
-                let insert = "INSERT INTO entry(writer, number, run) VALUES (?1, ?2, 1)";
-                match client.execute(insert, (writer, number)).await {
-                    Ok(done) => {
-                        assert_eq!(done.rows_changed, 1);
-                        outcomes.acknowledge(writer, number);
-                        if number % 4 == 0 {
-                            assert_is_read(&client, writer, number).await;
-                        }
-                    }
-                    Err(error) if error.is_outcome_unknown() => {
-                        outcomes.unknown.fetch_add(1, Ordering::SeqCst);
-                    }
-                    Err(error) if error.is_timeout() => {
-                        outcomes.failed.lock().unwrap().push((writer, number));
-                    }
-                    Err(error) => panic!("{error}"),
-                }
-            }
-        })
-    };
-    (0..count).map(start).collect()
-}
-
-/// Asserts that a write that was acknowledged is read, whichever node leads by now.
-async fn assert_is_read(client: &Cluster, writer: i64, number: i64) {
-    let count = "SELECT count(*) FROM entry WHERE writer = ?1 AND number = ?2";
-    match client.query_scalar::<i64>(count, (writer, number)).await {
-        Ok(count) => assert_eq!(count, 1, "writer {writer}, number {number} is not read"),
-        Err(error) => assert!(error.is_timeout(), "{error}"),
-    }
-}
-
-/// Ends the writers, and checks that each acknowledged write is on all nodes, and none is twice.
-async fn check(
-    cluster: &TestCluster,
-    writers: Vec<tokio::task::JoinHandle<()>>,
-    is_over: &AtomicBool,
-    outcomes: &Outcomes,
-) {
-    is_over.store(true, Ordering::SeqCst);
-    for writer in writers {
-        writer.await.unwrap();
-    }
-    let rows = cluster
-        .same_on_all("SELECT writer, number, count(*) FROM entry GROUP BY 1, 2 ORDER BY 1, 2")
-        .await;
-    let mut found = HashMap::new();
-    for row in &rows {
-        let [
-            Value::Integer(writer),
-            Value::Integer(number),
-            Value::Integer(times),
-        ] = row[..]
-        else {
-            panic!("{row:?}");
-        };
-        assert_eq!(times, 1, "writer {writer}, number {number}");
-        found.insert((writer, number), times);
-    }
-    let acknowledged = outcomes.acknowledged.lock().unwrap();
-    for key in acknowledged.keys() {
-        assert!(
-            found.contains_key(key),
-            "{key:?} was acknowledged and is lost"
-        );
-    }
-    let failed = outcomes.failed.lock().unwrap();
-    for key in failed.iter() {
-        assert!(
-            !found.contains_key(key),
-            "{key:?} was said not to be written"
-        );
-    }
-    let unknown = outcomes.unknown.load(Ordering::SeqCst);
-    let more = found.len() - acknowledged.len();
-    assert!(
-        more as u64 <= unknown,
-        "{more} rows of {unknown} writes whose outcome is unknown"
-    );
-    eprintln!(
-        "{} acknowledged, {unknown} unknown, {} not written; the longest pause was {:?}",
-        acknowledged.len(),
-        failed.len(),
-        outcomes.longest.lock().unwrap().1
-    );
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_writes_survive_killed_leaders() {
     let mut cluster = TestCluster::started(3);
     let client = cluster.client().await;
     client.execute(TABLE, ()).await.unwrap();
     cluster.wait_for_voters();
-    let (is_over, outcomes) = (Arc::default(), Arc::default());
-    let writers = start_writers(&client, 8, &is_over, &outcomes);
-    for _ in 0..number("PENHOLDER_TEST_KILLS", 3) {
+    let workload = Workload::start(&client, 8, 10);
+    for _ in 0..number("PENHOLDER_TEST_KILLS", 5) {
         let leader = cluster.leader();
         tokio::time::sleep(Duration::from_millis(700)).await;
+        workload.under("kill -9 of the leader");
         cluster.kill(leader);
         let next = cluster.leader();
         assert_ne!(next, leader);
         cluster.start(leader);
     }
     cluster.leader();
-    check(&cluster, writers, &is_over, &outcomes).await;
+    workload.wait_for(1).await;
+    workload.check(&cluster).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -267,16 +132,39 @@ async fn a_stopped_leader_is_replaced_and_follows_when_it_continues() {
     let client = cluster.client().await;
     client.execute(TABLE, ()).await.unwrap();
     cluster.wait_for_voters();
-    let (is_over, outcomes) = (Arc::default(), Arc::default());
-    let writers = start_writers(&client, 4, &is_over, &outcomes);
+    let workload = Workload::start(&client, 8, 10);
     let leader = cluster.leader();
+    workload.wait_for(20).await;
+    workload.under("SIGSTOP of the leader");
     cluster.signal(leader, "STOP");
-    let insert = "INSERT INTO entry(writer, number, run) VALUES (100, 1, 1)";
-    client.execute(insert, ()).await.unwrap();
+    cluster.leader_instead_of(leader);
+    workload.wait_for(50).await;
+    workload.under("SIGCONT of the former leader");
     cluster.signal(leader, "CONT");
     cluster.leader();
-    outcomes.acknowledge(100, 1);
-    check(&cluster, writers, &is_over, &outcomes).await;
+    workload.wait_for(50).await;
+    workload.check(&cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_follower_keeps_nobody_waiting_and_catches_up() {
+    let cluster = TestCluster::started(3);
+    let client = cluster.client().await;
+    client.execute(TABLE, ()).await.unwrap();
+    cluster.wait_for_voters();
+    let workload = Workload::start(&client, 8, 10);
+    let follower = cluster.leader() % 3 + 1;
+    workload.wait_for(20).await;
+    workload.under("SIGSTOP of a follower");
+    cluster.signal(follower, "STOP");
+    // For longer than an election takes.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    workload.wait_for(50).await;
+    workload.under("SIGCONT of the follower");
+    cluster.signal(follower, "CONT");
+    cluster.leader();
+    workload.wait_for(50).await;
+    workload.check(&cluster).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,5 @@
 //! Copying the whole database from a node.
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use penholder::{Error, ErrorKind, Result};
@@ -9,8 +8,7 @@ use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 use tokio::time::timeout_at;
 
 use super::{
-    Attempt, Cluster, ConnectError, ONE_NODE, Route, deadline_after, exchange, milliseconds,
-    not_leader,
+    Attempt, Cluster, ONE_NODE, Route, deadline_after, exchange, milliseconds, not_leader,
 };
 use crate::transport::Stream;
 use crate::wire::{self, ANSWER_MAX, Answer, Request};
@@ -36,7 +34,7 @@ impl Cluster {
     ) -> Result<u64> {
         let deadline = deadline_after(self.timeout);
         let mut attempts = Vec::new();
-        let mut route = Route::from(self.inner.leader.load(Ordering::Relaxed));
+        let mut route = self.inner.route();
         loop {
             let place = route.place;
             let why = match self.copy_from(&mut route, file, &progress, deadline).await {
@@ -48,7 +46,7 @@ impl Cluster {
                 node: self.inner.nodes[place].clone(),
                 why,
             });
-            if !route.advance(self.inner.nodes.len(), deadline).await {
+            if !route.advance(&self.inner.silences, deadline).await {
                 return Err(self.not_reached(WHAT, &attempts));
             }
         }
@@ -63,14 +61,12 @@ impl Cluster {
     ) -> Result<u64, CopyError> {
         let mut connection = match self.inner.connection(route.place, deadline).await {
             Ok(connection) => connection,
-            Err(ConnectError::Failed(why) | ConnectError::Refused(why)) => {
-                return Err(CopyError::NotFromThisNode(why));
-            }
+            Err(error) => return Err(CopyError::NotFromThisNode(error.why())),
         };
         let within = milliseconds(deadline);
         let request = Request::Copy { within };
         let answer = exchange(&mut connection.stream, &request, deadline).await;
-        let bytes = match answer.map_err(CopyError::NotFromThisNode)? {
+        let bytes = match answer.map_err(|error| CopyError::NotFromThisNode(error.why()))? {
             Answer::Copy { bytes } => bytes,
             Answer::NotLeader { leader } => {
                 route.hint = leader.and_then(|leader| self.inner.place_of(leader));

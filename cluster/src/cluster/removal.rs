@@ -1,10 +1,8 @@
 //! Removing a node.
 
-use std::sync::atomic::Ordering;
-
 use penholder::{Error, ErrorKind, Result};
 
-use super::{Asked, Attempt, Cluster, Route, deadline_after, not_leader};
+use super::{Asked, Attempt, Cluster, deadline_after, not_leader};
 use crate::wire::{Answer, NodeStatus, Request};
 
 const WHAT: &str = "remove node";
@@ -15,7 +13,7 @@ impl Cluster {
         self.check_removal(node).await?;
         let deadline = deadline_after(self.timeout);
         let mut attempts = Vec::new();
-        let mut route = Route::from(self.inner.leader.load(Ordering::Relaxed));
+        let mut route = self.inner.route();
         loop {
             let place = route.place;
             let why = match self
@@ -36,7 +34,7 @@ impl Cluster {
                 node: self.inner.nodes[place].clone(),
                 why,
             });
-            if !route.advance(self.inner.nodes.len(), deadline).await {
+            if !route.advance(&self.inner.silences, deadline).await {
                 return Err(self.not_removed(node, &attempts));
             }
         }

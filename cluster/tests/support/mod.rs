@@ -5,6 +5,11 @@
     reason = "each test program uses a part of it"
 )]
 
+pub mod history;
+pub mod linearizability;
+pub mod network;
+pub mod workload;
+
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -14,12 +19,16 @@ use std::time::{Duration, Instant};
 use penholder::{Result, Store};
 use penholder_cluster::Cluster;
 
+use network::Network;
+
 /// What only catches hangs.
 pub const LIMIT: Duration = Duration::from_secs(120);
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_penholder-cluster");
+
 /// Returns the command.
 pub fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_penholder-cluster"));
+    let mut command = Command::new(PROGRAM);
     command.stdin(Stdio::null());
     command
 }
@@ -64,6 +73,8 @@ pub fn penholder() -> Option<PathBuf> {
 pub struct TestCluster {
     pub directory: tempfile::TempDir,
     nodes: Vec<Option<Child>>,
+    /// Where the nodes are, if each has a network namespace.
+    pub network: Option<Network>,
 }
 
 impl TestCluster {
@@ -75,16 +86,34 @@ impl TestCluster {
         let words = ["cluster", "init", here.to_str().unwrap(), "--nodes", &count];
         printed(words.into_iter().chain(options.iter().copied()));
         let nodes = (0..nodes).map(|_| None).collect();
-        Self { directory, nodes }
+        Self {
+            directory,
+            nodes,
+            network: None,
+        }
+    }
+
+    /// Makes a cluster in a network, and starts its nodes.
+    pub fn started_in(network: Network, nodes: usize) -> Self {
+        let hosts: Vec<String> = (1..=nodes).map(|id| network.host(id)).collect();
+        let hosts = hosts.iter().flat_map(|host| ["--host", host]);
+        let options: Vec<&str> = ["--port", "7100"].into_iter().chain(hosts).collect();
+        let mut cluster = Self::new(nodes, &options);
+        cluster.network = Some(network);
+        cluster.start_all();
+        cluster
     }
 
     /// Makes a cluster and starts its nodes.
     pub fn started(nodes: usize) -> Self {
         let mut cluster = Self::new(nodes, &[]);
-        for id in 1..=nodes {
-            cluster.start(id);
-        }
+        cluster.start_all();
         cluster
+    }
+
+    /// Returns how many nodes there are.
+    pub fn count(&self) -> usize {
+        self.nodes.len()
     }
 
     /// Returns a file of the cluster.
@@ -103,8 +132,12 @@ impl TestCluster {
             .create(true)
             .open(self.file(&format!("node-{id}.log")));
         let log = log.unwrap();
-        let mut command = command();
+        let mut command = match &self.network {
+            Some(network) => network.command(id, PROGRAM),
+            None => command(),
+        };
         command
+            .stdin(Stdio::null())
             .arg("serve")
             .arg(self.file(&format!("node-{id}.toml")));
         command.stdout(log.try_clone().unwrap()).stderr(log);
@@ -114,6 +147,12 @@ impl TestCluster {
     /// Counts one more node, whose files were added.
     pub fn add(&mut self) {
         self.nodes.push(None);
+    }
+
+    fn start_all(&mut self) {
+        for id in 1..=self.nodes.len() {
+            self.start(id);
+        }
     }
 
     /// Sends a signal to a node.
@@ -176,6 +215,19 @@ impl TestCluster {
             let agree = leaders.len() >= running && leaders.iter().all(|&leader| leader == first);
             let leads = self.nodes[usize::try_from(first).unwrap() - 1].is_some();
             (agree && leads).then(|| usize::try_from(first).unwrap())
+        })
+    }
+
+    /// Waits until another node than this one leads, and itself says so, and returns its id. Not all nodes
+    /// need to answer.
+    pub fn leader_instead_of(&self, former: usize) -> usize {
+        until("another node leads", || {
+            let leads = |status: &serde_json::Value| {
+                let node = status["node"].as_u64()?;
+                let node = usize::try_from(node).unwrap();
+                (node != former && status["leader"] == status["node"]).then_some(node)
+            };
+            self.statuses().iter().find_map(leads)
         })
     }
 
