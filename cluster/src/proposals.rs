@@ -15,7 +15,7 @@ use crate::leadership::{Leadership, Standing};
 use crate::replica::Replica;
 use crate::statement_kind::StatementKind;
 use crate::wire::{Answer, FailureKind, Key, Sequence, Statement, WireValue, Write};
-use crate::write_table::{self, Recorded};
+use crate::write_table::{self, Recorded, Sql};
 
 /// How many writes wait at most. Sessions with more writes wait until there is room.
 const WAITING: usize = 1024;
@@ -210,7 +210,7 @@ impl Proposer {
         if !matches!(found, Ok(true)) {
             let statements = write_table::schema()
                 .into_iter()
-                .map(|sql| (sql, Params::new()));
+                .map(|sql| (sql.into(), Params::new()));
             self.commit(statements.collect(), Instant::now() + LOCAL)
                 .await?;
         }
@@ -232,7 +232,7 @@ impl Proposer {
     /// off would wait for the others for ever, and so would what comes after it.
     async fn commit(
         &self,
-        transaction: Vec<(String, Params)>,
+        transaction: Vec<(Sql, Params)>,
         deadline: Instant,
     ) -> Result<(), Failure> {
         match self.leadership.standing().await {

@@ -6,6 +6,8 @@
 //! many there had been when it was made, so a key is refused if its row may have been deleted since: it
 //! is *forgotten*, and is never executed again.
 
+use std::borrow::Cow;
+
 use hiqlite::Param;
 use hiqlite::rusqlite::{self, Connection, OptionalExtension};
 
@@ -52,7 +54,8 @@ pub(crate) fn is_there(connection: &Connection) -> rusqlite::Result<bool> {
 /// Returns how many writes there have been.
 pub(crate) fn sequence(connection: &Connection) -> rusqlite::Result<Sequence> {
     let sql = "SELECT max(number) FROM _penholder_write";
-    let number: Option<i64> = connection.query_row(sql, [], |row| row.get(0))?;
+    let mut statement = connection.prepare_cached(sql)?;
+    let number: Option<i64> = statement.query_row([], |row| row.get(0))?;
     Ok(Sequence(number.unwrap_or(0)))
 }
 
@@ -70,67 +73,106 @@ pub(crate) enum Recorded {
 /// How many values are in one array of a result: a function of SQLite has 1000 arguments at most.
 const CHUNK: usize = 400;
 
+/// A statement for the engine.
+pub(crate) type Sql = Cow<'static, str>;
+
+const INSERT: &str = "INSERT INTO _penholder_write(key, made_at, result) VALUES (?1, ?2, '')";
+/// Asks for what the statement before did.
+const PROBE: &str = "SELECT changes(), last_insert_rowid()";
+/// What the statement before did, in a statement of its own: the columns of [`PROBE`].
+const DONE: [&str; 2] = ["changes()", "last_insert_rowid()"];
+
 /// Adds the statements of a write, with those that record it, to the ones of a transaction.
 ///
 /// The row with its key is the first, so that a repeated write fails there, and so that `changes()` and
 /// `last_insert_rowid()` have the same value on every node when its own statements begin: they
-/// are of the connection, which each node opens at another time. After each statement of the
-/// client comes a query for what it did, which changes neither.
+/// are of the connection, which each node opens at another time. The statement that records the result is
+/// the last, and sees what the one before it did; after each other statement of the client comes a query
+/// for that, which changes neither.
 pub(crate) fn add(
-    transaction: &mut Vec<(String, Vec<Param>)>,
+    transaction: &mut Vec<(Sql, Vec<Param>)>,
     write: &Write,
     kinds: &[StatementKind],
 ) {
-    const PROBE: &str = "SELECT changes(), last_insert_rowid()";
     let key = Param::Blob(write.key.0.to_vec());
-    let insert = "INSERT INTO _penholder_write(key, made_at, result) VALUES (?1, ?2, '')";
     let made_at = Param::Integer(write.made_at.0);
-    transaction.push((insert.to_owned(), vec![key.clone(), made_at]));
-    let mut before = transaction.len();
-    transaction.push((PROBE.to_owned(), Vec::new()));
-    let (mut recorded, mut places) = (vec![key], Vec::new());
-    let mut record = |param: Param| {
-        recorded.push(param);
-        format!("?{}", recorded.len())
+    transaction.push((INSERT.into(), vec![key.clone(), made_at]));
+    let mut record = Record {
+        params: vec![key],
+        results: Vec::new(),
     };
-    for (statement, kind) in write.statements.iter().zip(kinds) {
+    let mut statements = write.statements.iter().zip(kinds).peekable();
+    while let Some((statement, &kind)) = statements.next() {
+        let former = (kind == StatementKind::Upsert).then(|| probe(transaction));
         let values = statement.values.iter().cloned().map(param).collect();
-        transaction.push((statement.sql.clone(), values));
+        transaction.push((statement.sql.clone().into(), values));
         if !kind.changes_rows() {
-            places.push("0, NULL".to_owned());
+            record.results.push("0, NULL".to_owned());
             continue;
         }
-        let after = transaction.len();
-        transaction.push((PROBE.to_owned(), Vec::new()));
-        let changes = record(Param::StmtOutputIndexed(after, 0));
-        places.push(match kind {
-            StatementKind::Insert => {
-                let rowid = record(Param::StmtOutputIndexed(after, 1));
-                format!("{changes}, {rowid}")
-            }
+        let after = statements.peek().map(|_| probe(transaction));
+        record.add(kind, former, after);
+    }
+    transaction.push(record.statement());
+}
+
+/// Adds a query for what the statement before did, unless there is one, and returns its place.
+fn probe(transaction: &mut Vec<(Sql, Vec<Param>)>) -> usize {
+    if transaction.last().is_none_or(|(sql, _)| sql != PROBE) {
+        transaction.push((PROBE.into(), Vec::new()));
+    }
+    transaction.len() - 1
+}
+
+/// The statement that records the result of a write.
+struct Record {
+    params: Vec<Param>,
+    /// Two values for each statement of the write, in SQL.
+    results: Vec<String>,
+}
+
+impl Record {
+    /// Adds what a statement did, by the probes before and after it. Without one after it, it is the
+    /// last.
+    fn add(&mut self, kind: StatementKind, former: Option<usize>, after: Option<usize>) {
+        let changes = self.value(after, 0);
+        let rowid = match kind {
+            StatementKind::Insert => self.value(after, 1),
             // It may have updated, and then the rowid is that of another statement.
             StatementKind::Upsert => {
-                let rowid = record(Param::StmtOutputIndexed(after, 1));
-                let former = record(Param::StmtOutputIndexed(before, 1));
-                format!("{changes}, nullif({rowid}, {former})")
+                let rowid = self.value(after, 1);
+                format!("nullif({rowid}, {})", self.value(former, 1))
             }
-            _ => format!("{changes}, NULL"),
-        });
-        before = after;
+            _ => "NULL".to_owned(),
+        };
+        self.results.push(format!("{changes}, {rowid}"));
     }
-    let arrays: Vec<String> = places
-        .chunks(CHUNK / 2)
-        .map(|chunk| format!("json_array({})", chunk.join(", ")))
-        .collect();
-    let update = format!(
-        "UPDATE _penholder_write SET result = json_array({}) WHERE key = ?1",
-        arrays.join(", ")
-    );
-    transaction.push((update, recorded));
+
+    /// Returns a column of a probe, in SQL.
+    fn value(&mut self, probe: Option<usize>, column: usize) -> String {
+        let Some(place) = probe else {
+            return DONE[column].to_owned();
+        };
+        self.params.push(Param::StmtOutputIndexed(place, column));
+        format!("?{}", self.params.len())
+    }
+
+    fn statement(self) -> (Sql, Vec<Param>) {
+        let arrays: Vec<String> = self
+            .results
+            .chunks(CHUNK / 2)
+            .map(|chunk| format!("json_array({})", chunk.join(", ")))
+            .collect();
+        let update = format!(
+            "UPDATE _penholder_write SET result = json_array({}) WHERE key = ?1",
+            arrays.join(", ")
+        );
+        (update.into(), self.params)
+    }
 }
 
 /// Returns the transaction that records that a write failed.
-pub(crate) fn failed(write: &Write, kind: FailureKind, text: &str) -> (String, Vec<Param>) {
+pub(crate) fn failed(write: &Write, kind: FailureKind, text: &str) -> (Sql, Vec<Param>) {
     let insert = "INSERT INTO _penholder_write(key, made_at, result) VALUES (?1, ?2, ?3)";
     let result = serde_json::json!({ "kind": kind, "text": text }).to_string();
     let values = vec![
@@ -138,7 +180,7 @@ pub(crate) fn failed(write: &Write, kind: FailureKind, text: &str) -> (String, V
         Param::Integer(write.made_at.0),
         Param::Text(result),
     ];
-    (insert.to_owned(), values)
+    (insert.into(), values)
 }
 
 /// Returns what became of a write, if it is recorded.
@@ -283,10 +325,7 @@ mod tests {
     }
 
     /// As the engine runs it.
-    fn run(
-        connection: &mut Connection,
-        transaction: &[(String, Vec<Param>)],
-    ) -> Result<(), String> {
+    fn run(connection: &mut Connection, transaction: &[(Sql, Vec<Param>)]) -> Result<(), String> {
         let running = connection.transaction().unwrap();
         let mut rows: Vec<Option<Vec<rusqlite::types::Value>>> = Vec::new();
         for (sql, params) in transaction {
@@ -382,6 +421,32 @@ mod tests {
                 .unwrap_err()
                 .contains("_penholder_write.key")
         );
+    }
+
+    #[test]
+    fn a_write_of_one_statement_needs_no_query() {
+        let mut connection = prepared();
+        connection
+            .execute("CREATE TABLE t(id INTEGER PRIMARY KEY, a)", [])
+            .unwrap();
+        let mut transaction = Vec::new();
+        for (key, sql) in [
+            (1, "INSERT INTO t(a) VALUES (1), (2)"),
+            (2, "UPDATE t SET a = 3"),
+            (3, "INSERT INTO t(a) SELECT 1 WHERE 0"),
+        ] {
+            let (write, kinds) = write_of(key, &[sql]);
+            add(&mut transaction, &write, &kinds);
+        }
+        assert_eq!(transaction.len(), 3 * 3);
+        run(&mut connection, &transaction).unwrap();
+        let of = |key: u8| match find(&connection, Key([key; 16])).unwrap().unwrap() {
+            Recorded::Executed(executed) => {
+                (executed[0].rows_changed, executed[0].last_insert_rowid)
+            }
+            failed => panic!("{failed:?}"),
+        };
+        assert_eq!([of(1), of(2), of(3)], [(2, Some(2)), (2, None), (0, None)]);
     }
 
     #[test]
