@@ -71,6 +71,7 @@ pub(crate) fn init(new: &NewCluster<'_>) -> Result<(), Failure> {
             data: format!("node-{id}").into(),
             token: token.clone(),
             secret: secret.clone(),
+            shared_writes: None,
             tls,
             nodes: nodes.clone(),
             directory: directory.to_owned(),

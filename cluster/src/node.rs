@@ -97,7 +97,12 @@ pub(crate) async fn serve(file: NodeFile) -> Result<(), Failure> {
         membership,
         token: file.token.as_str().into(),
         acceptor,
-        proposals: Proposals::start(engine.clone(), replica.clone(), leadership.clone()),
+        proposals: Proposals::start(
+            engine.clone(),
+            replica.clone(),
+            leadership.clone(),
+            file.shared_writes(),
+        ),
         leadership,
         confirmations: Arc::default(),
         reads: Arc::new(Semaphore::new(QUERIES_MAX)),

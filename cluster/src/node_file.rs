@@ -10,6 +10,9 @@ use crate::client_file::without_content;
 use crate::failure::Failure;
 use penholder_core::shown_path;
 
+/// How many writes share an entry of the log at most, unless the file says fewer.
+const SHARED_WRITES: usize = 128;
+
 /// What one node has to know. Its paths begin at the directory of the file.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,6 +25,9 @@ pub(crate) struct NodeFile {
     pub(crate) token: String,
     /// What the nodes know of each other.
     pub(crate) secret: String,
+    /// How many writes share an entry of the log at most. With 1, each has one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) shared_writes: Option<usize>,
     /// Certificates; without them everything is plain text, on this machine only.
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) nodes: Vec<NodeAddresses>,
@@ -87,6 +93,11 @@ impl NodeFile {
         self.nodes.iter().find(|node| node.id == self.id)
     }
 
+    /// Returns how many writes share an entry of the log at most.
+    pub(crate) fn shared_writes(&self) -> usize {
+        self.shared_writes.unwrap_or(SHARED_WRITES)
+    }
+
     fn check(&self) -> Result<(), String> {
         if self.own().is_none() {
             return Err(format!("node {} is not among the nodes", self.id));
@@ -96,6 +107,9 @@ impl NodeFile {
         }
         if self.token.len() < 16 || self.secret.len() < 16 {
             return Err("token and secret have at least 16 characters".to_owned());
+        }
+        if !(1..=SHARED_WRITES).contains(&self.shared_writes()) {
+            return Err(format!("shared_writes is not from 1 to {SHARED_WRITES}"));
         }
         for (number, node) in self.nodes.iter().enumerate() {
             if self.nodes[..number].iter().any(|other| other.id == node.id) {
@@ -144,6 +158,7 @@ mod tests {
             data: "node-1".into(),
             token: "t".repeat(16),
             secret: "s".repeat(16),
+            shared_writes: None,
             tls: None,
             directory: PathBuf::new(),
             nodes: vec![NodeAddresses {
@@ -166,6 +181,8 @@ mod tests {
         };
         refused(|file| file.id = 2, "not among");
         refused(|file| file.token.clear(), "16 characters");
+        refused(|file| file.shared_writes = Some(0), "from 1 to 128");
+        refused(|file| file.shared_writes = Some(129), "from 1 to 128");
         refused(|file| file.nodes[0].log.clear(), "no host");
         refused(
             |file| file.nodes[0].client = "10.0.0.1:1".to_owned(),

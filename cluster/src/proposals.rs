@@ -3,8 +3,10 @@
 //! One entry is under way at a time. What arrives meanwhile waits, and shares the next one: so the more
 //! writers there are, the more writes share an entry and its syncs on a majority of the disks. If a
 //! statement fails, all of the entry is rolled back, and each write is run again by itself, under
-//! its own key: its error reaches its own client only.
+//! its own key: its error reaches its own client only. A write that is repeated is looked up first, as its
+//! key would be such an error.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use hiqlite::rusqlite::{self, Connection};
@@ -19,9 +21,7 @@ use crate::write_table::{self, Recorded, Sql};
 
 /// How many writes wait at most. Sessions with more writes wait until there is room.
 const WAITING: usize = 1024;
-/// How many writes share an entry at most.
-const SHARED: usize = 128;
-/// How many bytes of statements and values they have together; one alone may have more.
+/// How many bytes of statements and values the writes of an entry have together; one alone may have more.
 const SHARED_BYTES: usize = 1 << 20;
 
 /// How long this node may take for what it does by itself.
@@ -50,16 +50,27 @@ impl std::fmt::Debug for Pending {
 }
 
 impl Proposals {
-    /// Starts the task that proposes them; it ends with the last of its handles.
-    pub(crate) fn start(client: Client, replica: Replica, leadership: Leadership) -> Self {
+    /// Starts the task that proposes them, at most this many in one entry. It ends with the last of its
+    /// handles.
+    pub(crate) fn start(
+        client: Client,
+        replica: Replica,
+        leadership: Leadership,
+        shared: usize,
+    ) -> Self {
         let (pending, waiting) = mpsc::channel(WAITING);
         let proposer = Proposer {
             client,
             replica,
             leadership,
+            queue: Queue {
+                waiting,
+                left: None,
+                shared,
+            },
             is_prepared: false,
         };
-        tokio::spawn(proposer.run(waiting));
+        tokio::spawn(proposer.run());
         Self { pending }
     }
 
@@ -102,38 +113,55 @@ impl Proposals {
     }
 }
 
+/// The writes that wait.
+struct Queue {
+    waiting: mpsc::Receiver<Pending>,
+    /// One that did not fit into the entry before.
+    left: Option<Pending>,
+    /// How many share an entry at most.
+    shared: usize,
+}
+
+impl Queue {
+    /// Waits for writes, and returns those that may share an entry; `None` if there are no more.
+    async fn next(&mut self) -> Option<Vec<Pending>> {
+        let first = match self.left.take() {
+            Some(pending) => pending,
+            None => self.waiting.recv().await?,
+        };
+        let mut bytes = first.bytes();
+        let mut keys = HashSet::from([first.write.key]);
+        let mut shared = vec![first];
+        while shared.len() < self.shared
+            && let Ok(mut pending) = self.waiting.try_recv()
+        {
+            bytes += pending.bytes();
+            let is_twice = !keys.insert(pending.write.key);
+            // Its first request is in this entry, and would make it fail.
+            pending.write.is_repeated |= is_twice;
+            if is_twice || bytes > SHARED_BYTES {
+                self.left = Some(pending);
+                break;
+            }
+            shared.push(pending);
+        }
+        Some(shared)
+    }
+}
+
 /// Proposes one entry after another.
 struct Proposer {
     client: Client,
     replica: Replica,
     leadership: Leadership,
+    queue: Queue,
     /// Whether the table of writes is known to be there.
     is_prepared: bool,
 }
 
 impl Proposer {
-    async fn run(mut self, mut waiting: mpsc::Receiver<Pending>) {
-        let mut next = None;
-        loop {
-            let first = match next.take() {
-                Some(pending) => pending,
-                None => match waiting.recv().await {
-                    Some(pending) => pending,
-                    None => return,
-                },
-            };
-            let mut bytes = first.bytes();
-            let mut shared = vec![first];
-            while shared.len() < SHARED
-                && let Ok(pending) = waiting.try_recv()
-            {
-                bytes += pending.bytes();
-                if bytes > SHARED_BYTES {
-                    next = Some(pending);
-                    break;
-                }
-                shared.push(pending);
-            }
+    async fn run(mut self) {
+        while let Some(shared) = self.queue.next().await {
             self.propose_all(shared).await;
         }
     }
@@ -154,23 +182,15 @@ impl Proposer {
             }
             return;
         }
-        if shared.len() > 1 && !self.may_share(&shared).await {
-            return self.propose_each(shared).await;
-        }
-        match self.propose(&shared).await {
-            Err(Failure::OfStatement(_)) if shared.len() > 1 => self.propose_each(shared).await,
-            Ok(()) => {
-                for pending in shared {
-                    let answer = self.answer_of(&pending.write, Ok(())).await;
-                    pending.answer(answer);
-                }
-            }
-            Err(failure) => {
-                for pending in shared {
-                    let answer = self.answer_of(&pending.write, Err(failure.clone())).await;
-                    pending.answer(answer);
-                }
-            }
+        let shared = self.answer_recorded(shared).await;
+        match shared.len() {
+            0 => {}
+            1 => self.propose_each(shared).await,
+            _ if !self.may_share(&shared).await => self.propose_each(shared).await,
+            _ => match self.propose(&shared).await {
+                Err(Failure::OfStatement(_)) => self.propose_each(shared).await,
+                result => self.answer_all(shared, &result).await,
+            },
         }
     }
 
@@ -181,10 +201,29 @@ impl Proposer {
                 pending.answer(timed_out());
                 continue;
             }
-            let result = self.propose(std::slice::from_ref(&pending)).await;
-            let answer = self.answer_of(&pending.write, result).await;
-            pending.answer(answer);
+            let one = vec![pending];
+            let result = self.propose(&one).await;
+            self.answer_all(one, &result).await;
         }
+    }
+
+    /// Answers those that were executed before they were repeated, and returns the others.
+    async fn answer_recorded(&self, shared: Vec<Pending>) -> Vec<Pending> {
+        let is_repeated = |pending: &Pending| pending.write.is_repeated;
+        if !shared.iter().any(is_repeated) {
+            return shared;
+        }
+        let Ok(found) = self.find(&shared).await else {
+            return shared;
+        };
+        let mut others = Vec::new();
+        for (pending, recorded) in shared.into_iter().zip(found.recorded) {
+            match recorded {
+                Some(recorded) => pending.answer(recorded.answer(found.sequence)),
+                None => others.push(pending),
+            }
+        }
+        others
     }
 
     /// Whether no write can decide whether another one fails.
@@ -257,26 +296,54 @@ impl Proposer {
         }
     }
 
-    /// Returns what a client is told: what is recorded, if something is.
-    async fn answer_of(&self, write: &Write, result: Result<(), Failure>) -> Answer {
-        let text = match &result {
+    /// Tells the clients of an entry what became of it.
+    async fn answer_all(&self, shared: Vec<Pending>, result: &Result<(), Failure>) {
+        let text = match result {
             Ok(()) => None,
-            Err(Failure::OfStatement(text)) => Some(text),
-            Err(failure) => return failure.answer(write),
-        };
-        match (self.find(write).await, text) {
-            (Ok((Some(Recorded::Executed(executed)), sequence)), _) => {
-                Answer::Written { executed, sequence }
+            Err(Failure::OfStatement(text)) => Some(&text[..]),
+            Err(failure) => {
+                for pending in shared {
+                    let answer = failure.answer(&pending.write);
+                    pending.answer(answer);
+                }
+                return;
             }
-            (Ok((Some(Recorded::Failed { kind, text }), _)), _) => Answer::Failed { kind, text },
-            (Ok((None, sequence)), Some(text)) if reason_of(text) == write_table::FORGOTTEN => {
+        };
+        let found = self.find(&shared).await.ok();
+        let (sequence, recorded) = match found {
+            Some(found) => (Some(found.sequence), found.recorded),
+            None => (None, vec![None; shared.len()]),
+        };
+        for (pending, recorded) in shared.into_iter().zip(recorded) {
+            let answer = match sequence {
+                Some(sequence) => {
+                    self.answer_of(&pending.write, recorded, sequence, text)
+                        .await
+                }
+                None => unread(),
+            };
+            pending.answer(answer);
+        }
+    }
+
+    /// Returns what a client is told: what is recorded, if something is.
+    async fn answer_of(
+        &self,
+        write: &Write,
+        recorded: Option<Recorded>,
+        sequence: Sequence,
+        text: Option<&str>,
+    ) -> Answer {
+        match (recorded, text) {
+            (Some(recorded), _) => recorded.answer(sequence),
+            (None, Some(text)) if reason_of(text) == write_table::FORGOTTEN => {
                 Answer::Forgotten { sequence }
             }
-            (Ok((None, _)), Some(text)) if !text.contains(write_table::KEY) => {
+            (None, Some(text)) if !text.contains(write_table::KEY) => {
                 self.record_failure(write, text).await
             }
-            // It is recorded, and the database of this node does not have that yet, or cannot be read.
-            _ => unknown("this node could not read what became of it"),
+            // It is recorded, and the database of this node does not have that yet.
+            _ => unread(),
         }
     }
 
@@ -295,13 +362,32 @@ impl Proposer {
         Answer::Failed { kind, text }
     }
 
-    async fn find(&self, write: &Write) -> rusqlite::Result<(Option<Recorded>, Sequence)> {
-        let key = write.key;
+    /// Looks all of them up at once.
+    async fn find(&self, shared: &[Pending]) -> rusqlite::Result<Found> {
+        let keys: Vec<Key> = shared.iter().map(|pending| pending.write.key).collect();
         let find = move |connection: &Connection| {
-            let found = write_table::find(connection, key)?;
-            Ok((found, write_table::sequence(connection)?))
+            let recorded = keys.iter().map(|&key| write_table::find(connection, key));
+            Ok(Found {
+                recorded: recorded.collect::<rusqlite::Result<_>>()?,
+                sequence: write_table::sequence(connection)?,
+            })
         };
         self.replica.read(Instant::now() + LOCAL, find).await
+    }
+}
+
+/// What is recorded of some writes.
+struct Found {
+    recorded: Vec<Option<Recorded>>,
+    sequence: Sequence,
+}
+
+impl Recorded {
+    fn answer(self, sequence: Sequence) -> Answer {
+        match self {
+            Self::Executed(executed) => Answer::Written { executed, sequence },
+            Self::Failed { kind, text } => Answer::Failed { kind, text },
+        }
     }
 }
 
@@ -420,6 +506,10 @@ fn timed_out() -> Answer {
     }
 }
 
+fn unread() -> Answer {
+    unknown("this node could not read what became of it")
+}
+
 fn unknown(why: &str) -> Answer {
     let text = why.to_owned();
     Answer::Unknown { text }
@@ -456,5 +546,179 @@ mod tests {
         ] {
             assert_eq!(reason_of(text), expected);
         }
+    }
+
+    fn write_of(key: u8, sql: &str) -> Write {
+        let statement = Statement {
+            sql: sql.to_owned(),
+            values: Vec::new(),
+        };
+        Write {
+            key: Key([key; 16]),
+            made_at: Sequence(0),
+            statements: vec![statement],
+            within: 0,
+            is_repeated: false,
+        }
+    }
+
+    /// Returns a queue with these writes in it.
+    fn queue_of(writes: Vec<Write>, shared: usize) -> Queue {
+        let (sender, waiting) = mpsc::channel(WAITING);
+        for write in writes {
+            let pending = Pending {
+                kinds: vec![StatementKind::Insert; write.statements.len()],
+                write,
+                deadline: Instant::now() + LOCAL,
+                answer: oneshot::channel().0,
+            };
+            sender.try_send(pending).unwrap();
+        }
+        Queue {
+            waiting,
+            left: None,
+            shared,
+        }
+    }
+
+    /// Returns the first byte of the keys of each entry, and which of them are repeated.
+    async fn entries_of(mut queue: Queue) -> Vec<Vec<(u8, bool)>> {
+        let mut entries = Vec::new();
+        while let Some(shared) = queue.next().await {
+            let write = |pending: &Pending| (pending.write.key.0[0], pending.write.is_repeated);
+            entries.push(shared.iter().map(write).collect());
+        }
+        entries
+    }
+
+    #[tokio::test]
+    async fn a_second_write_with_a_key_is_left_for_the_next_entry() {
+        let writes = [1, 2, 1, 3].map(|key| write_of(key, ""));
+        let entries = entries_of(queue_of(writes.to_vec(), 128)).await;
+        let expected = [vec![(1, false), (2, false)], vec![(1, true), (3, false)]];
+        assert_eq!(entries, expected);
+    }
+
+    #[tokio::test]
+    async fn an_entry_has_no_more_writes_than_the_node_allows() {
+        let writes: Vec<Write> = (0..5).map(|key| write_of(key, "")).collect();
+        let sizes = |entries: Vec<Vec<_>>| entries.iter().map(Vec::len).collect::<Vec<_>>();
+        let shared = entries_of(queue_of(writes.clone(), 2)).await;
+        assert_eq!(sizes(shared), [2, 2, 1]);
+        let alone = entries_of(queue_of(writes, 1)).await;
+        assert_eq!(sizes(alone), [1; 5]);
+        let long = "x".repeat(SHARED_BYTES / 2);
+        let writes = (0..3).map(|key| write_of(key, &long)).collect();
+        assert_eq!(sizes(entries_of(queue_of(writes, 128)).await), [1, 1, 1]);
+    }
+
+    /// Starts the engine with one node in this process.
+    async fn start_engine(directory: &std::path::Path) -> (Client, Proposals) {
+        let address = || {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            (listener.local_addr().unwrap().to_string(), listener)
+        };
+        // Both are open until both are known.
+        let ((log, one), (management, other)) = (address(), address());
+        drop((one, other));
+        let config = hiqlite::NodeConfig {
+            node_id: 1,
+            nodes: vec![hiqlite::Node {
+                id: 1,
+                addr_raft: log,
+                addr_api: management,
+            }],
+            listen_addr_api: "127.0.0.1".into(),
+            listen_addr_raft: "127.0.0.1".into(),
+            data_dir: directory.to_str().unwrap().to_owned().into(),
+            filename_db: "replica.db".into(),
+            secret_raft: "s".repeat(16),
+            secret_api: "s".repeat(16),
+            ..hiqlite::NodeConfig::default()
+        };
+        let engine = hiqlite::start_node(config).await.unwrap();
+        engine.wait_until_healthy_db().await;
+        let replica = Replica::new(directory.join("state_machine/db/replica.db"));
+        let leadership = Leadership::new(1, engine.clone());
+        let proposals = Proposals::start(engine.clone(), replica, leadership, 128);
+        (engine, proposals)
+    }
+
+    /// Has all writes executed at the same time, and returns their answers, and how many entries they took.
+    async fn execute_all<const N: usize>(
+        engine: &Client,
+        proposals: &Proposals,
+        writes: [Write; N],
+    ) -> ([Answer; N], u64) {
+        let last = async || engine.metrics_db().await.unwrap().last_log_index.unwrap();
+        let before = last().await;
+        let mut tasks = Vec::new();
+        for write in writes {
+            let proposals = proposals.clone();
+            let kinds = vec![StatementKind::of(&write.statements[0].sql)];
+            let deadline = Instant::now() + Duration::from_secs(60);
+            tasks.push(tokio::spawn(async move {
+                proposals.execute(write, kinds, deadline).await
+            }));
+        }
+        let mut answers = Vec::new();
+        for task in tasks {
+            answers.push(task.await.unwrap());
+        }
+        (answers.try_into().unwrap(), last().await - before)
+    }
+
+    /// The runtime has one thread, so that all that is sent at once is found at once.
+    #[tokio::test]
+    async fn keys_that_are_known_do_not_split_an_entry() {
+        let directory = tempfile::tempdir().unwrap();
+        let (engine, proposals) = start_engine(directory.path()).await;
+        let table = write_of(0, "CREATE TABLE t(a UNIQUE)");
+        execute_all(&engine, &proposals, [table]).await;
+        let insert = |key: u8| write_of(key, &format!("INSERT INTO t VALUES ({key})"));
+
+        let ([first], _) = execute_all(&engine, &proposals, [insert(1)]).await;
+        let mut again = insert(1);
+        again.is_repeated = true;
+        let writes = [insert(2), again, insert(3)];
+        let (answers, entries) = execute_all(&engine, &proposals, writes).await;
+        assert!(
+            is_written(&first) && answers.iter().all(is_written),
+            "{answers:?}"
+        );
+        assert_eq!(entries, 1);
+
+        // The second one with a key waits for the first one.
+        let writes = [insert(4), insert(4), insert(5)];
+        let (answers, entries) = execute_all(&engine, &proposals, writes).await;
+        assert!(answers.iter().all(is_written), "{answers:?}");
+        assert_eq!(entries, 2);
+
+        // Without a word that it is repeated, its key makes the entry fail, and each is executed by itself.
+        let writes = [insert(6), insert(5), insert(7)];
+        let (answers, entries) = execute_all(&engine, &proposals, writes).await;
+        assert!(answers.iter().all(is_written), "{answers:?}");
+        assert_eq!(entries, 4);
+    }
+
+    #[tokio::test]
+    async fn an_error_in_an_entry_reaches_its_own_writer() {
+        let directory = tempfile::tempdir().unwrap();
+        let (engine, proposals) = start_engine(directory.path()).await;
+        let table = write_of(0, "CREATE TABLE t(a UNIQUE)");
+        execute_all(&engine, &proposals, [table]).await;
+        let insert = |key: u8, value: u8| write_of(key, &format!("INSERT INTO t VALUES ({value})"));
+        let writes = [insert(1, 1), insert(2, 1), insert(3, 3)];
+        let ([one, failed, three], _) = execute_all(&engine, &proposals, writes).await;
+        assert!(is_written(&one) && is_written(&three), "{one:?}, {three:?}");
+        let Answer::Failed { kind, text } = failed else {
+            panic!("{failed:?}");
+        };
+        assert_eq!(kind, FailureKind::Constraint);
+        assert_eq!(text, "UNIQUE constraint failed: t.a");
+    }
+
+    fn is_written(answer: &Answer) -> bool {
+        matches!(answer, Answer::Written { .. })
     }
 }
