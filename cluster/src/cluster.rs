@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout_at};
 use crate::address::Address;
 use crate::client_file::ClientFile;
 use crate::migration;
-use crate::silence::Silence;
+use crate::nodes::Nodes;
 use crate::transport::{Connector, Stream};
 use crate::wire::{
     self, ANSWER_MAX, Answer, FailureKind, HELLO_MAX, Hello, Key, NodeStatus, REQUEST_MAX, Read,
@@ -68,16 +68,12 @@ pub struct Cluster {
 
 struct Inner {
     address: Address,
-    nodes: Vec<String>,
+    nodes: Nodes,
     token: String,
     connector: Connector,
     /// The node that led when it was last known.
     leader: AtomicUsize,
-    /// Which of the addresses each node has, by what the nodes said.
-    places: Mutex<HashMap<u64, usize>>,
     idle: Mutex<HashMap<usize, Vec<Connection>>>,
-    /// Whether each node answers.
-    silences: Vec<Silence>,
     /// The greatest sequence that was seen.
     sequence: AtomicI64,
 }
@@ -137,12 +133,10 @@ impl Cluster {
         })?;
         let inner = Inner {
             address,
-            silences: file.nodes.iter().map(|_| Silence::default()).collect(),
-            nodes: file.nodes,
+            nodes: Nodes::new(file.nodes),
             token: file.token,
             connector,
             leader: AtomicUsize::new(0),
-            places: Mutex::default(),
             idle: Mutex::default(),
             sequence: AtomicI64::new(0),
         };
@@ -187,7 +181,7 @@ impl Cluster {
         let mut pause = PAUSES[0];
         loop {
             let mut refusals = 0;
-            for (place, node) in self.inner.nodes.iter().enumerate() {
+            for (place, node) in self.inner.nodes.all().iter().enumerate() {
                 let why = match self.inner.connection(place, deadline).await {
                     Ok(connection) => {
                         self.inner.keep(place, connection);
@@ -200,7 +194,7 @@ impl Cluster {
                     Err(error) => error.why(),
                 };
                 attempts.push(Attempt {
-                    node: node.clone(),
+                    node: node.address.clone(),
                     why,
                 });
             }
@@ -256,7 +250,7 @@ impl Cluster {
                     if may_have_happened {
                         let why = "the cluster has forgotten its key".to_owned();
                         attempts.push(Attempt {
-                            node: self.inner.nodes[place].clone(),
+                            node: self.inner.nodes.at(place).address.clone(),
                             why,
                         });
                         return Err(self.outcome_unknown(&attempts));
@@ -270,7 +264,7 @@ impl Cluster {
                     continue;
                 }
                 Asked::Answer(Answer::NotLeader { leader }) => {
-                    route.hint = leader.and_then(|leader| self.inner.place_of(leader));
+                    route.hint = self.inner.place_of(leader, place, deadline).await;
                     not_leader(leader)
                 }
                 Asked::Answer(Answer::Unknown { text }) => {
@@ -288,10 +282,10 @@ impl Cluster {
                 Asked::NotSent(why) => why,
             };
             attempts.push(Attempt {
-                node: self.inner.nodes[place].clone(),
+                node: self.inner.nodes.at(place).address.clone(),
                 why,
             });
-            if !route.advance(&self.inner.silences, deadline).await {
+            if !route.advance(&self.inner.nodes, deadline).await {
                 break;
             }
         }
@@ -330,35 +324,40 @@ impl Cluster {
                     return Err(self.failed(WHAT, kind.error_kind(), &text));
                 }
                 Asked::Answer(Answer::NotLeader { leader }) => {
-                    route.hint = leader.and_then(|leader| self.inner.place_of(leader));
+                    route.hint = self.inner.place_of(leader, place, deadline).await;
                     not_leader(leader)
                 }
                 Asked::Answer(_) => "it answered something else".to_owned(),
                 Asked::NoAnswer(why) | Asked::NotSent(why) => why,
             };
             attempts.push(Attempt {
-                node: self.inner.nodes[place].clone(),
+                node: self.inner.nodes.at(place).address.clone(),
                 why,
             });
-            if !route.advance(&self.inner.silences, deadline).await {
+            if !route.advance(&self.inner.nodes, deadline).await {
                 break;
             }
         }
         Err(self.not_reached(WHAT, &attempts))
     }
 
-    /// Returns what each node says of itself and of the cluster, in the order of the addresses.
+    /// Returns what each node says of itself and of the cluster, in the order of the addresses. Nodes of which
+    /// another one tells follow.
     pub(crate) async fn statuses(&self) -> Vec<(String, Result<NodeStatus, String>)> {
         let deadline = deadline_after(self.timeout);
         let mut statuses = Vec::new();
-        for (place, node) in self.inner.nodes.iter().enumerate() {
+        while statuses.len() < self.inner.nodes.len() {
+            let place = statuses.len();
             let status = match self.inner.ask(place, &Request::Status, deadline).await {
                 Asked::Answer(Answer::Status(status)) => Ok(status),
                 Asked::Answer(Answer::Failed { text, .. }) => Err(text),
                 Asked::Answer(_) => Err("it answered something else".to_owned()),
                 Asked::NotSent(why) | Asked::NoAnswer(why) => Err(why),
             };
-            statuses.push((node.clone(), status));
+            if let Ok(status) = &status {
+                self.inner.learn(status);
+            }
+            statuses.push((self.inner.nodes.at(place).address.clone(), status));
         }
         statuses
     }
@@ -412,9 +411,9 @@ impl Inner {
     /// Returns where a call begins: at the node that led when it was last known, unless that is silent.
     fn route(&self) -> Route {
         let leader = self.leader.load(Ordering::Relaxed);
-        Route::from(match self.silences[leader].may_ask() {
+        Route::from(match self.nodes.at(leader).silence.may_ask() {
             true => leader,
-            false => next(leader, &self.silences),
+            false => self.nodes.after(leader),
         })
     }
 
@@ -426,7 +425,7 @@ impl Inner {
         };
         match exchange(&mut connection.stream, request, deadline).await {
             Ok(answer) => {
-                self.silences[place].end();
+                self.nodes.at(place).silence.end();
                 self.keep(place, connection);
                 Asked::Answer(answer)
             }
@@ -434,7 +433,7 @@ impl Inner {
                 // The others may have been opened before a node was started again, too.
                 self.idle().remove(&place);
                 if matches!(error, ExchangeError::Silent) {
-                    self.silences[place].begin();
+                    self.nodes.at(place).silence.begin();
                 }
                 Asked::NoAnswer(error.why())
             }
@@ -455,13 +454,13 @@ impl Inner {
         let until = deadline.min(Instant::now() + ONE_CONNECTION).into();
         match timeout_at(until, self.open(place)).await {
             Ok(opened) => {
-                self.silences[place].end();
+                self.nodes.at(place).silence.end();
                 opened
             }
             Err(_) => {
                 // One with a deadline that is shorter learns nothing of the node.
                 if Instant::now() < deadline {
-                    self.silences[place].begin();
+                    self.nodes.at(place).silence.begin();
                 }
                 Err(ConnectError::Silent)
             }
@@ -477,7 +476,7 @@ impl Inner {
         };
         let mut stream = self
             .connector
-            .connect(&self.nodes[place])
+            .connect(&self.nodes.at(place).address)
             .await
             .map_err(failed)?;
         let hello = Hello {
@@ -493,10 +492,7 @@ impl Inner {
         {
             Some(Welcome::Ready { node, sequence }) => {
                 self.saw(sequence);
-                self.places
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert(node, place);
+                self.nodes.note(node, place);
                 Ok(Connection {
                     stream,
                     used: Instant::now(),
@@ -520,14 +516,26 @@ impl Inner {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns which address a node has, if it was connected to before. `init` lists them in order.
-    fn place_of(&self, node: u64) -> Option<usize> {
-        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = places.get(&node).copied();
-        let guess = usize::try_from(node)
-            .ok()
-            .and_then(|node| node.checked_sub(1));
-        known.or(guess.filter(|&guess| guess < self.nodes.len()))
+    /// Returns the place of the node that leads, as the node at another place says. If that names none, or one
+    /// that is not known, it is asked which nodes there are.
+    async fn place_of(&self, leader: Option<u64>, at: usize, deadline: Instant) -> Option<usize> {
+        let known = |leader: Option<u64>| self.nodes.place_of(leader?);
+        if known(leader).is_none()
+            && let Asked::Answer(Answer::Status(status)) =
+                self.ask(at, &Request::Status, deadline).await
+        {
+            self.learn(&status);
+        }
+        known(leader)
+    }
+
+    /// Adds the nodes of which another one tells.
+    fn learn(&self, status: &NodeStatus) {
+        for member in &status.members {
+            if let Some(client) = &member.client {
+                self.nodes.learn(member.id, client);
+            }
+        }
     }
 
     fn sequence(&self) -> Sequence {
@@ -551,27 +559,18 @@ impl Route {
 
     /// Goes to the next node: at once to one that is said to lead, and otherwise after a pause to each
     /// in turn, except those that are silent. `false` if the deadline passes.
-    async fn advance(&mut self, silences: &[Silence], deadline: Instant) -> bool {
-        let hint = self
-            .hint
-            .take()
-            .filter(|&hint| hint != self.place && !self.has_followed && silences[hint].may_ask());
+    async fn advance(&mut self, nodes: &Nodes, deadline: Instant) -> bool {
+        let hint = self.hint.take().filter(|&hint| {
+            hint != self.place && !self.has_followed && nodes.at(hint).silence.may_ask()
+        });
         self.has_followed = hint.is_some();
         if let Some(hint) = hint {
             self.place = hint;
             return Instant::now() < deadline;
         }
-        self.place = next(self.place, silences);
+        self.place = nodes.after(self.place);
         rest(&mut self.pause, deadline).await
     }
-}
-
-/// Returns the node after one in turn, past those that are silent. If all are, it is the next one.
-fn next(place: usize, silences: &[Silence]) -> usize {
-    let nodes = silences.len();
-    let mut others = (1..=nodes).map(|step| (place + step) % nodes);
-    let found = others.find(|&other| silences[other].may_ask());
-    found.unwrap_or((place + 1) % nodes)
 }
 
 /// Why there is no connection.

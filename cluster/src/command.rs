@@ -404,9 +404,8 @@ fn add(arguments: &Add) -> Result<(), Failure> {
     };
     let file = added_node::add(&arguments.directory, &place)?;
     print(&format!(
-        "made; the other files of the directory name it too. Give client.toml to the clients and start them again, \
-         because a client reaches only nodes that it knows; then start the node, and it becomes a member:\n  \
-         penholder serve {}\n",
+        "made; start it, and it becomes a member:\n  penholder serve {}\nthe other files of the directory name it \
+         too; clients that run learn of it from the other nodes\n",
         shell_path(&file)
     ))
 }

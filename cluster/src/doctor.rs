@@ -50,8 +50,11 @@ pub(crate) struct Finding {
 
 /// Examines a cluster by what its nodes say; the worst findings come first.
 pub(crate) fn examine(address: &Address, nodes: &[NodeResult]) -> Vec<Finding> {
-    let known: Vec<&NodeStatus> = nodes.iter().flat_map(|(_, status)| status).collect();
+    let answering = nodes.iter().flat_map(|(_, status)| status);
+    // What a node that was removed believes says nothing of the cluster.
+    let (known, removed): (Vec<_>, Vec<_>) = answering.partition(|status| status.is_member());
     let mut findings = reachable(nodes);
+    findings.extend(strangers(&removed));
     findings.push(leader(&known));
     findings.push(majority(&known));
     findings.push(members(nodes, &known));
@@ -91,6 +94,21 @@ fn reachable(nodes: &[NodeResult]) -> Vec<Finding> {
     nodes.iter().map(of).collect()
 }
 
+/// Nodes that run, and were removed.
+fn strangers(removed: &[&NodeStatus]) -> Option<Finding> {
+    let ids: BTreeSet<u64> = removed.iter().map(|status| status.node).collect();
+    (!ids.is_empty()).then(|| Finding {
+        check: "members",
+        severity: Severity::Warning,
+        finding: format!("these run, and are no members: {}", list(&ids)),
+        why: "a node that was removed gets nothing more, and answers stale reads with old rows",
+        next: Some(
+            "end them, and remove them from client.toml; one that is new becomes a member soon"
+                .to_owned(),
+        ),
+    })
+}
+
 fn leader(known: &[&NodeStatus]) -> Finding {
     let leaders: BTreeSet<u64> = known.iter().filter_map(|status| status.leader).collect();
     let (severity, finding) = match leaders.first() {
@@ -113,9 +131,7 @@ fn leader(known: &[&NodeStatus]) -> Finding {
 }
 
 fn majority(known: &[&NodeStatus]) -> Finding {
-    let leads = known
-        .iter()
-        .find(|status| status.leader == Some(status.node));
+    let leads = known.iter().find(|status| status.leads());
     let silence = leads.and_then(|status| status.since_majority);
     let (severity, finding) = match (leads, silence) {
         (None, _) => (Severity::Error, "no node that leads answers".to_owned()),
@@ -137,9 +153,7 @@ fn majority(known: &[&NodeStatus]) -> Finding {
 
 /// Whether those that vote are those that clients know.
 fn members(nodes: &[NodeResult], known: &[&NodeStatus]) -> Finding {
-    let leads = known
-        .iter()
-        .find(|status| status.leader == Some(status.node));
+    let leads = known.iter().find(|status| status.leads());
     let voters: BTreeSet<u64> = leads
         .iter()
         .flat_map(|status| &status.members)
@@ -304,7 +318,11 @@ mod tests {
     use crate::wire::Member;
 
     fn status(node: u64, leader: Option<u64>) -> NodeStatus {
-        let member = |id| Member { id, is_voter: true };
+        let member = |id| Member {
+            id,
+            is_voter: true,
+            client: None,
+        };
         NodeStatus {
             node,
             leader,
@@ -359,6 +377,18 @@ mod tests {
             }
         });
         assert_eq!(found(&learning), [("members", Warning)]);
+        let removed = cluster(|nodes| {
+            for status in nodes.iter_mut().flat_map(|node| &mut node.1) {
+                status.members.truncate(2);
+            }
+            if let Ok(status) = &mut nodes[2].1 {
+                status.leader = Some(3);
+            }
+        });
+        assert_eq!(
+            found(&removed),
+            [("members", Warning), ("members", Warning)]
+        );
         let one_machine = cluster(|nodes| {
             nodes
                 .iter_mut()

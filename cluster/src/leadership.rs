@@ -57,6 +57,14 @@ impl Leadership {
         if metrics.current_leader != Some(self.id) {
             return Standing::Follows(metrics.current_leader);
         }
+        // A leader that was removed may believe for ever that it leads.
+        if metrics
+            .membership_config
+            .voter_ids()
+            .all(|id| id != self.id)
+        {
+            return Standing::Follows(None);
+        }
         let silence = metrics.millis_since_quorum_ack.map(Duration::from_millis);
         let mut unconfirmed = self.unconfirmed();
         match silence_of(

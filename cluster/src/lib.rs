@@ -40,6 +40,7 @@
 
 mod added_node;
 mod address;
+mod announcement;
 mod authority;
 mod client_file;
 mod cluster;
@@ -61,6 +62,7 @@ mod membership;
 mod migration;
 mod node;
 mod node_file;
+mod nodes;
 mod progress;
 mod proposals;
 mod replica;

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpSocket, lookup_host};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
+use crate::announcement;
 use crate::disk_watch;
 use crate::failure::Failure;
 use crate::joining;
@@ -109,6 +110,12 @@ pub(crate) async fn serve(file: NodeFile) -> Result<(), Failure> {
         engine: engine.clone(),
         replica,
     };
+    tokio::spawn(announcement::announce(
+        engine.clone(),
+        node.replica.clone(),
+        id,
+        own.client.clone(),
+    ));
     say(&format!("node {id}: ready for clients on {}", own.client));
     tokio::select! {
         () = accept(listener, node) => {}

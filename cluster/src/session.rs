@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::announcement;
 use crate::leadership::Leadership;
 use crate::membership::Membership;
 use crate::proposals::{Proposals, size_in_log};
@@ -346,9 +347,11 @@ impl Node {
             Ok(metrics) => {
                 let membership = metrics.membership_config.membership();
                 let voters: Vec<u64> = membership.voter_ids().collect();
+                let mut addresses = announcement::known(&self.replica).await;
                 let members = membership.nodes().map(|(&id, _)| Member {
                     id,
                     is_voter: voters.contains(&id),
+                    client: addresses.remove(&id),
                 });
                 Answer::Status(NodeStatus {
                     node: self.id,

@@ -11,14 +11,11 @@ pub(crate) fn text(statuses: &[NodeResult]) -> String {
     for (address, status) in statuses {
         text += &match status {
             Ok(status) => {
-                let is_voter = status
-                    .members
-                    .iter()
-                    .any(|member| member.id == status.node && member.is_voter);
-                let role = match (status.leader == Some(status.node), is_voter) {
+                let role = match (status.leads(), status.votes()) {
                     (true, _) => "leads",
                     (false, true) => "follows",
-                    (false, false) => "learns",
+                    (false, false) if status.is_member() => "learns",
+                    (false, false) => "no member",
                 };
                 let number = |number: Option<u64>| {
                     number.map_or("-".to_owned(), |number| number.to_string())

@@ -205,6 +205,25 @@ pub(crate) struct NodeStatus {
 pub(crate) struct Member {
     pub(crate) id: u64,
     pub(crate) is_voter: bool,
+    /// Where it takes clients, if it has said so.
+    pub(crate) client: Option<String>,
+}
+
+impl NodeStatus {
+    /// Whether it leads. A node that was removed while it led may believe it for ever.
+    pub(crate) fn leads(&self) -> bool {
+        self.leader == Some(self.node) && self.votes()
+    }
+
+    pub(crate) fn is_member(&self) -> bool {
+        self.members.iter().any(|member| member.id == self.node)
+    }
+
+    /// Whether it counts for a majority.
+    pub(crate) fn votes(&self) -> bool {
+        let mut members = self.members.iter();
+        members.any(|member| member.id == self.node && member.is_voter)
+    }
 }
 
 impl From<Value> for WireValue {

@@ -359,3 +359,26 @@ async fn a_node_is_added_and_another_one_removed() {
         .unwrap();
     assert_eq!(count, 2);
 }
+
+/// The file of the client names node 1 only.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_finds_a_node_that_was_added_later() {
+    let mut cluster = TestCluster::started(1);
+    let client = cluster.client().await;
+    client.execute(TABLE, ()).await.unwrap();
+    let address = cluster.address();
+    let old = cluster.file("old.toml");
+    std::fs::copy(cluster.file("client.toml"), &old).unwrap();
+    printed(["cluster", "add", cluster.file("").to_str().unwrap()]);
+    cluster.add();
+    cluster.start(2);
+    cluster.wait_for_voters();
+    printed(["cluster", "remove", &address, "1"]);
+    client
+        .execute("INSERT INTO entry VALUES (1, 1, 1)", ())
+        .await
+        .unwrap();
+    // Of those that begin with the old file, too.
+    let text = printed(["status", &format!("cluster:{}", old.to_str().unwrap())]);
+    assert_eq!(text.matches("\tleads\t").count(), 1, "{text}");
+}

@@ -43,10 +43,10 @@ impl Cluster {
                 Err(CopyError::NotFromThisNode(why)) => why,
             };
             attempts.push(Attempt {
-                node: self.inner.nodes[place].clone(),
+                node: self.inner.nodes.at(place).address.clone(),
                 why,
             });
-            if !route.advance(&self.inner.silences, deadline).await {
+            if !route.advance(&self.inner.nodes, deadline).await {
                 return Err(self.not_reached(WHAT, &attempts));
             }
         }
@@ -69,7 +69,7 @@ impl Cluster {
         let bytes = match answer.map_err(|error| CopyError::NotFromThisNode(error.why()))? {
             Answer::Copy { bytes } => bytes,
             Answer::NotLeader { leader } => {
-                route.hint = leader.and_then(|leader| self.inner.place_of(leader));
+                route.hint = self.inner.place_of(leader, route.place, deadline).await;
                 return Err(CopyError::NotFromThisNode(not_leader(leader)));
             }
             Answer::Failed { kind, text } => {

@@ -23,7 +23,7 @@ impl Cluster {
             {
                 Asked::Answer(Answer::Removed) => return Ok(()),
                 Asked::Answer(Answer::NotLeader { leader }) => {
-                    route.hint = leader.and_then(|leader| self.inner.place_of(leader));
+                    route.hint = self.inner.place_of(leader, place, deadline).await;
                     not_leader(leader)
                 }
                 Asked::Answer(Answer::Unknown { text } | Answer::Failed { text, .. }) => text,
@@ -31,10 +31,10 @@ impl Cluster {
                 Asked::NoAnswer(why) | Asked::NotSent(why) => why,
             };
             attempts.push(Attempt {
-                node: self.inner.nodes[place].clone(),
+                node: self.inner.nodes.at(place).address.clone(),
                 why,
             });
-            if !route.advance(&self.inner.silences, deadline).await {
+            if !route.advance(&self.inner.nodes, deadline).await {
                 return Err(self.not_removed(node, &attempts));
             }
         }
@@ -47,9 +47,7 @@ impl Cluster {
             .into_iter()
             .filter_map(|(_, status)| status.ok())
             .collect();
-        let leads = known
-            .iter()
-            .find(|status| status.leader == Some(status.node));
+        let leads = known.iter().find(|status| status.leads());
         let refused = |why: &str| Err(self.failed(WHAT, ErrorKind::Refused, why));
         let Some(leads) = leads else {
             return refused("no node that leads answers: start a majority of the nodes first");
