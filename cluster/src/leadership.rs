@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use hiqlite::Client;
 
+use crate::node::ELECTION;
 use crate::wire::Answer;
 
-/// How long a leader may be without an answer of a majority. For this long the other nodes do not elect
-/// another one.
-pub(crate) const SILENCE_MAX: Duration = Duration::from_millis(crate::node::ELECTION[1]);
+/// How long a leader may be without an answer of a majority: as long as the others wait before they elect.
+pub(crate) const SILENCE_MAX: Duration = Duration::from_millis(ELECTION[0] + ELECTION[1]);
 /// How often it is looked whether this node still leads, while something is under way.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long the engine may take to look who leads, and how often it is looked whether it has.

@@ -167,7 +167,7 @@ async fn no_majority_means_no_acknowledgement_until_the_partition_heals() {
             status["leader"] != status["node"]
                 || status["since_majority_ms"]
                     .as_u64()
-                    .is_some_and(|since| since > 4000)
+                    .is_some_and(|since| since > 3000)
         };
         (short.len() == 3 && short.iter().all(silent)).then_some(())
     });
