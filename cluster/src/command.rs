@@ -2,14 +2,13 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, ExitCode};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use penholder::word_value::value;
-use penholder::{Params, Query, Store};
+use penholder::{Query, Store};
 use tokio::runtime::Builder;
 
 use crate::added_node::{self, Place};
@@ -25,7 +24,8 @@ use crate::load_plan::LoadPlan;
 use crate::node;
 use crate::node_file::NodeFile;
 use crate::progress::Progress;
-use crate::rows_text;
+use crate::rows_text::{self, Format, PrintError};
+use crate::script::{self, Parameters};
 use crate::source::Source;
 use crate::status;
 use crate::stress;
@@ -211,28 +211,65 @@ struct Target {
 struct Exec {
     #[command(flatten)]
     target: Target,
-    /// One statement
+    #[command(flatten)]
+    sql: Sql,
+    /// Say nothing about success
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Debug, Args)]
+struct Sql {
+    /// One statement, or for `exec` several separated by `;` that run in one transaction; `-` reads
+    /// standard input
     sql: String,
-    /// The values of its parameters ?1, ?2 …, as `penholder exec` reads them
+    /// The values of the parameters ?1, ?2 … of a single statement, as `penholder exec` reads them
     #[arg(allow_negative_numbers = true)]
     params: Vec<String>,
+    /// The value of a parameter :NAME, @NAME or $NAME; may be given several times
+    #[arg(long, short, value_name = "NAME=VALUE")]
+    param: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 struct QueryArguments {
     #[command(flatten)]
     target: Target,
-    /// One statement
-    sql: String,
-    /// The values of its parameters
-    #[arg(allow_negative_numbers = true)]
-    params: Vec<String>,
-    /// A JSON array with an object for each row
-    #[arg(long)]
+    #[command(flatten)]
+    sql: Sql,
+    /// Print one JSON array of objects
+    #[arg(long, conflicts_with_all = ["csv", "table", "scalar"])]
     json: bool,
+    /// Print CSV with a header (default on a pipe)
+    #[arg(long, conflicts_with_all = ["table", "scalar"])]
+    csv: bool,
+    /// Print a table (default on a terminal)
+    #[arg(long, conflicts_with = "scalar")]
+    table: bool,
+    /// Print one value by itself, for example to assign it in a script
+    #[arg(long)]
+    scalar: bool,
+    /// Print CSV or a table without the names of the columns
+    #[arg(long, conflicts_with_all = ["json", "scalar"])]
+    no_header: bool,
     /// What any node knows, without asking the others; perhaps old
     #[arg(long)]
     stale: bool,
+}
+
+impl QueryArguments {
+    fn format(&self) -> Format {
+        let has_header = !self.no_header;
+        if self.json {
+            Format::Json
+        } else if self.scalar {
+            Format::Scalar
+        } else if self.table || (!self.csv && io::stdout().is_terminal()) {
+            Format::Table { has_header }
+        } else {
+            Format::Csv { has_header }
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -479,28 +516,49 @@ fn set_environment(file: &NodeFile) -> Result<(), Failure> {
 }
 
 async fn exec(arguments: Exec) -> Result<(), Failure> {
+    let queries = arguments.sql.queries("exec")?;
+    if queries.is_empty() {
+        return Err(Failure::new("exec: there is no statement: give one"));
+    }
     let cluster = reach(&arguments.target).await?;
-    let query = Query::new(arguments.sql, params(&arguments.params));
-    let executed = cluster.batch([query]).await?;
-    let changed = executed.first().map_or(0, |executed| executed.rows_changed);
-    let changed = load::counted(changed, "row");
-    let _ = writeln!(io::stderr(), "penholder: {changed} changed");
+    let executed = cluster.batch(queries).await?;
+    if !arguments.quiet {
+        let changed = executed.iter().map(|executed| executed.rows_changed).sum();
+        let changed = load::counted(changed, "row");
+        let _ = writeln!(io::stderr(), "penholder: {changed} changed");
+    }
     Ok(())
 }
 
 async fn query(arguments: QueryArguments) -> Result<(), Failure> {
+    let queries = arguments.sql.queries("query")?;
+    let Ok([query]) = <[Query; 1]>::try_from(queries) else {
+        return Err(Failure::new(
+            "query: a cluster answers one statement: give each by itself",
+        ));
+    };
     let mut cluster = reach(&arguments.target).await?;
     if arguments.stale {
         cluster = cluster.stale();
     }
-    let rows = cluster
-        .query(arguments.sql, params(&arguments.params))
-        .await?;
-    print(&if arguments.json {
-        rows_text::json(&rows)
-    } else {
-        rows_text::table(&rows)
+    let (sql, values) = query.into_parts()?;
+    let rows = cluster.query(sql, values).await?;
+    rows_text::print(&rows, arguments.format()).or_else(|error| match error {
+        PrintError::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        PrintError::Io(error) => Err(Failure::new(format!("write to standard output: {error}"))),
+        PrintError::NoScalar { rows, columns } => Err(Failure::new(format!(
+            "query: --scalar prints one value, and the result has {} of {}",
+            load::counted(rows as u64, "row"),
+            load::counted(columns as u64, "column")
+        ))),
     })
+}
+
+impl Sql {
+    fn queries(&self, what: &str) -> Result<Vec<Query>, Failure> {
+        let sql = script::read(what, &self.sql)?;
+        Parameters::of(&self.params, &self.param)?.bind(what, &sql)
+    }
 }
 
 async fn import(arguments: Import) -> Result<(), Failure> {
@@ -663,11 +721,6 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::with_code(error.to_string(), FAILED))?;
     runtime.block_on(work)
-}
-
-/// Reads values as `penholder exec` does.
-fn params(words: &[String]) -> Params {
-    words.iter().map(|word| value(word)).collect()
 }
 
 fn print(text: &str) -> Result<(), Failure> {

@@ -67,6 +67,7 @@ mod progress;
 mod proposals;
 mod replica;
 mod rows_text;
+mod script;
 mod session;
 mod silence;
 mod source;

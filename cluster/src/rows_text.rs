@@ -1,57 +1,129 @@
-//! Rows as they are printed.
+//! Rows on standard output, as `penholder query` prints them.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use penholder::{Row, RowSet, Value};
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
-/// One line for each row, with tabs between the values.
-pub(crate) fn table(rows: &RowSet) -> String {
-    let mut text = rows.columns().join("\t") + "\n";
+use penholder::RowSet;
+use penholder_core::one_line;
+use penholder_rows::table_printer::TablePrinter;
+use penholder_rows::terminal_text::{printable, printable_json};
+use penholder_rows::value_text::{cell, scalar};
+use penholder_rows::{csv_line, json_object};
+
+/// How rows are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// One array of objects.
+    Json,
+    Csv {
+        has_header: bool,
+    },
+    /// With borders and aligned columns.
+    Table {
+        has_header: bool,
+    },
+    /// One value by itself.
+    Scalar,
+}
+
+/// What keeps rows from being printed.
+#[derive(Debug)]
+pub(crate) enum PrintError {
+    /// There is not exactly one value.
+    NoScalar {
+        rows: usize,
+        columns: usize,
+    },
+    Io(io::Error),
+}
+
+impl From<io::Error> for PrintError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+type Out = BufWriter<StdoutLock<'static>>;
+
+/// Prints all rows.
+pub(crate) fn print(rows: &RowSet, format: Format) -> Result<(), PrintError> {
+    let out = BufWriter::new(io::stdout().lock());
+    match format {
+        Format::Json => print_json(out, rows)?,
+        Format::Csv { has_header } => print_csv(out, rows, has_header)?,
+        Format::Table { has_header } => print_table(out, rows, has_header)?,
+        Format::Scalar => print_scalar(out, rows)?,
+    }
+    Ok(())
+}
+
+fn print_json(mut out: Out, rows: &RowSet) -> io::Result<()> {
+    // An object must not have a key twice.
+    let columns = json_object::unique(rows.columns().to_vec());
+    let mut start = "[";
     for row in rows {
-        let values: Vec<String> = row.values().iter().map(shown).collect();
-        text += &values.join("\t");
-        text.push('\n');
+        let mut object = Vec::new();
+        json_object::write(&mut object, &columns, row.values())?;
+        out.write_all(start.as_bytes())?;
+        write_shown(&mut out, &object, printable_json)?;
+        start = ",\n";
     }
-    text
+    out.write_all(if rows.is_empty() { b"[]\n" } else { b"]\n" })?;
+    out.flush()
 }
 
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Null => "NULL".to_owned(),
-        Value::Integer(value) => value.to_string(),
-        Value::Real(value) => format!("{value:?}"),
-        Value::Text(text) => text.escape_debug().to_string(),
-        Value::Blob(bytes) => {
-            bytes
+fn print_csv(mut out: Out, rows: &RowSet, has_header: bool) -> io::Result<()> {
+    let mut line = Vec::new();
+    if has_header {
+        csv_line::write_header(&mut line, rows.columns())?;
+    }
+    for row in rows {
+        csv_line::write(&mut line, row.values())?;
+        write_shown(&mut out, &line, printable)?;
+        line.clear();
+    }
+    write_shown(&mut out, &line, printable)?;
+    out.flush()
+}
+
+fn print_table(out: Out, rows: &RowSet, has_header: bool) -> io::Result<()> {
+    let names = rows.columns().iter().map(|name| one_line(name).to_string());
+    let header = has_header.then(|| names.collect());
+    let mut table = TablePrinter::new(out, header, terminal_width());
+    for row in rows {
+        table.row(
+            row.values()
                 .iter()
-                .fold("x'".to_owned(), |text, byte| text + &format!("{byte:02x}"))
-                + "'"
-        }
+                .map(|value| printable(&cell(value)))
+                .collect(),
+        )?;
+    }
+    table.end()
+}
+
+fn print_scalar(mut out: Out, rows: &RowSet) -> Result<(), PrintError> {
+    let (count, columns) = (rows.len(), rows.columns().len());
+    let Some(row) = rows.first().filter(|_| count == 1 && columns == 1) else {
+        return Err(PrintError::NoScalar {
+            rows: count,
+            columns,
+        });
+    };
+    let text = row.values().first().map(scalar).unwrap_or_default();
+    write_shown(&mut out, format!("{text}\n").as_bytes(), printable)?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Writes a part of the output; on a terminal without what could drive it.
+fn write_shown(out: &mut Out, part: &[u8], escape: fn(&str) -> String) -> io::Result<()> {
+    match io::stdout().is_terminal() {
+        true => out.write_all(escape(&String::from_utf8_lossy(part)).as_bytes()),
+        false => out.write_all(part),
     }
 }
 
-/// As `penholder query --json`: an array with an object for each row, in the order of the columns.
-pub(crate) fn json(rows: &RowSet) -> String {
-    let objects: Vec<String> = rows.iter().map(object).collect();
-    format!("[{}]\n", objects.join(",\n"))
-}
-
-fn object(row: &Row) -> String {
-    let pairs = row.columns().iter().zip(row.values());
-    let pairs: Vec<String> = pairs
-        .map(|(column, value)| format!("{}:{}", serde_json::json!(column), json_value(value)))
-        .collect();
-    format!("{{{}}}", pairs.join(","))
-}
-
-fn json_value(value: &Value) -> serde_json::Value {
-    match value {
-        Value::Null => serde_json::Value::Null,
-        Value::Integer(value) => (*value).into(),
-        Value::Real(value) => (*value).into(),
-        Value::Text(text) => text.clone().into(),
-        Value::Blob(bytes) => {
-            serde_json::json!({ "$base64": true, "encoded": STANDARD.encode(bytes) })
-        }
-    }
+fn terminal_width() -> Option<usize> {
+    let is_terminal = io::stdout().is_terminal();
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    (is_terminal && size.ws_col > 0).then(|| size.ws_col.into())
 }

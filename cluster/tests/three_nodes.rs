@@ -92,16 +92,34 @@ async fn what_is_written_is_read_on_every_node() {
     let text = printed(["status", &cluster.address()]);
     assert_eq!(text.matches("\tleads\t").count(), 1, "{text}");
     assert_eq!(text.matches("\tfollows\t").count(), 2, "{text}");
-    let shown = printed([
+    let address = cluster.address();
+    let sql = "SELECT text, x'00ff' AS b, NULL AS n FROM note WHERE id = ?1";
+    let query = |options: &[&str]| {
+        let words = ["query", &address, sql, "2"];
+        printed(words.into_iter().chain(options.iter().copied()))
+    };
+    let json = "[{\"text\":\"c\",\"b\":{\"$base64\":true,\"encoded\":\"AP8=\"},\"n\":null}]\n";
+    assert_eq!(query(&["--json"]), json);
+    assert_eq!(query(&[]), "text,b,n\nc,X'00FF',\n");
+    assert_eq!(query(&["--no-header"]), "c,X'00FF',\n");
+    let table = query(&["--table"]);
+    assert!(table.contains("┌") && table.contains("X'00FF'"), "{table}");
+    let one = [
         "query",
-        &cluster.address(),
-        "SELECT text, x'00ff' AS b FROM note WHERE id = ?1",
-        "2",
-        "--json",
-    ]);
+        &address,
+        "SELECT :a || 'x'",
+        "-p",
+        "a=y",
+        "--scalar",
+    ];
+    assert_eq!(printed(one), "yx\n");
+    let error = failed(1, ["query", &address, "SELECT 1, 2", "--scalar"]);
+    assert!(error.contains("1 row of 2 columns"), "{error}");
+    let script = "UPDATE note SET text = :t WHERE id = 1; INSERT INTO note(text) VALUES (:t || 2)";
+    let output = support::run(["exec", &address, script, "--param", "t=z"]);
     assert_eq!(
-        shown,
-        "[{\"text\":\"c\",\"b\":{\"$base64\":true,\"encoded\":\"AP8=\"}}]\n"
+        String::from_utf8(output.stderr).unwrap(),
+        "penholder: 2 rows changed\n"
     );
 }
 

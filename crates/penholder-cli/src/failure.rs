@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use penholder::Database;
 use penholder_core::{Shortage, shown_path};
+use penholder_rows::terminal_text::printable;
 
 use crate::sys::pipe;
-use crate::text;
 
 /// SQL failed, a check failed, or a file cannot be used.
 pub(crate) const FAILED: u8 = 1;
@@ -111,7 +111,7 @@ pub(crate) fn say_warnings(db: &Database) {
 /// a terminal is escaped here, in every message; line ends of what the message tells of are
 /// escaped by [`one_line`](penholder_core::one_line) where it is put together.
 pub(crate) fn say(message: impl Display) {
-    let message = text::printable(&message.to_string());
+    let message = printable(&message.to_string());
     // One write, so that the messages of several processes do not mix.
     let line = format!("penholder: {message}\n");
     let _ = io::stderr().write_all(line.as_bytes());

@@ -3,11 +3,8 @@
 
 mod advised_target;
 mod args;
-mod base64;
-mod blob_literal;
 mod caveats;
 mod cluster_program;
-mod csv_line;
 mod doctor;
 mod encoding;
 mod exec;
@@ -23,7 +20,6 @@ mod output;
 mod param;
 mod progress;
 mod query;
-mod real_literal;
 mod row_printer;
 mod run;
 mod shell_command;
@@ -33,7 +29,6 @@ mod status;
 mod stress;
 mod summary;
 mod sys;
-mod table_printer;
 mod text;
 mod top;
 mod wait;

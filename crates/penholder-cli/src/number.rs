@@ -3,7 +3,7 @@
 use std::fmt;
 use std::num::FpCategory;
 
-use crate::real_literal;
+use penholder_rows::real_literal;
 
 /// What to store for a word that is written as a number.
 #[derive(Debug, Clone, Copy, PartialEq)]

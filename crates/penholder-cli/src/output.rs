@@ -9,13 +9,13 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::sys::pipe;
-use crate::text;
+use penholder_rows::terminal_text::printable;
 
 /// Prints text for people; the exit code is that of success. What could drive a terminal is
 /// escaped here, in all of it; line ends of what the text tells of are escaped by
 /// [`one_line`](penholder_core::one_line) where it is put together.
 pub(crate) fn print_text(text: &str) -> Result<ExitCode, Failure> {
-    print(text::printable(text).as_bytes())
+    print(printable(text).as_bytes())
 }
 
 /// Prints data for programs, as it is. The exit code is that of success.

@@ -7,6 +7,8 @@ use penholder::rusqlite::fallible_iterator::FallibleIterator;
 use penholder::rusqlite::types::ValueRef;
 use penholder::rusqlite::{self, Batch, Connection, Statement};
 use penholder::{Value, column_names};
+use penholder_rows::terminal_text::printable;
+use penholder_rows::value_text::scalar;
 
 use crate::advised_target::AdvisedTarget;
 use crate::args::Query;
@@ -14,11 +16,10 @@ use crate::caveats::Caveats;
 use crate::failure::{FAILED, Failure};
 use crate::output;
 use crate::param::Parameters;
-use crate::row_printer::{Format, Layout, RowPrinter, scalar};
+use crate::row_printer::{Format, Layout, RowPrinter};
 use crate::shell_command::ShellCommand;
 use crate::sql_source;
 use crate::sql_text::Tokens;
-use crate::text::printable;
 use penholder::sql_script::{self, ScriptStatement};
 
 pub(crate) fn run(args: &Query) -> Result<ExitCode, Failure> {

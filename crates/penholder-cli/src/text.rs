@@ -1,37 +1,7 @@
 //! Times, sizes and other text for people.
 
-use std::fmt::{Display, Write};
+use std::fmt::Display;
 use std::time::{Duration, SystemTime};
-
-/// Escapes characters that could drive a terminal, except line ends and tabs: for a whole text
-/// or a cell of a table, whose line ends mean something.
-pub(crate) fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if penholder_core::is_escaped(c) && c != '\n' && c != '\t' {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}
-
-/// Escapes such characters in JSON, where they can only be in texts, so that it stays the same
-/// JSON.
-pub(crate) fn printable_json(json: &str) -> String {
-    let mut out = String::with_capacity(json.len());
-    for c in json.chars() {
-        if penholder_core::is_escaped(c) {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                let _ = write!(out, "\\u{unit:04x}");
-            }
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}
 
 /// A duration: `14 µs`, `1.2 ms`, `3.3 s`.
 pub(crate) fn duration(duration: Duration) -> String {
@@ -93,17 +63,6 @@ pub(crate) fn micros(us: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn text_cannot_control_a_terminal() {
-        assert_eq!(printable("a\u{1b}[31m\nb"), "a\\u{1b}[31m\nb");
-    }
-
-    #[test]
-    fn json_stays_the_same_json() {
-        let shown = printable_json("{\"a\":\"\u{9b}31m\u{202e}ä\u{7f}\"}");
-        assert_eq!(shown, r#"{"a":"\u009b31m\u202eä\u007f"}"#);
-    }
 
     #[test]
     fn sizes_read_well() {

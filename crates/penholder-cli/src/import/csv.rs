@@ -11,9 +11,9 @@ use super::source::Source;
 use super::table::Table;
 use super::unknown::Unknown;
 use crate::args::{Blobs, EmptyFields};
-use crate::blob_literal;
 use crate::number;
 use crate::text::count;
+use penholder_rows::blob_literal;
 
 /// Reads rows and checks each.
 #[derive(Debug)]

@@ -12,8 +12,8 @@ use super::row::{Cell, ReadError, Row};
 use super::source::Source;
 use super::table::Table;
 use super::unknown::Unknown;
-use crate::base64;
 use crate::number;
+use penholder_rows::base64;
 
 /// Reads objects and checks each.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ const NARROWEST: usize = 3;
 
 /// A table with borders and aligned columns.
 #[derive(Debug)]
-pub(crate) struct TablePrinter<W: Write> {
+pub struct TablePrinter<W: Write> {
     out: W,
     header: Option<Vec<String>>,
     /// The width of the terminal in columns of characters; `None` if it is none.
@@ -27,7 +27,8 @@ pub(crate) struct TablePrinter<W: Write> {
 }
 
 impl<W: Write> TablePrinter<W> {
-    pub(crate) fn new(out: W, header: Option<Vec<String>>, terminal: Option<usize>) -> Self {
+    /// Begins a table. `terminal` is the width of the terminal in columns of characters, if there is one.
+    pub fn new(out: W, header: Option<Vec<String>>, terminal: Option<usize>) -> Self {
         Self {
             out,
             header,
@@ -39,7 +40,7 @@ impl<W: Write> TablePrinter<W> {
     }
 
     /// Prints a row, or keeps it until the widths are known.
-    pub(crate) fn row(&mut self, cells: Vec<String>) -> io::Result<()> {
+    pub fn row(&mut self, cells: Vec<String>) -> io::Result<()> {
         let cells: Vec<String> = cells.into_iter().map(without_tabs).collect();
         if let Some(widths) = &self.widths {
             return write_row(&mut self.out, &cells, widths, self.terminal.is_some());
@@ -53,7 +54,7 @@ impl<W: Write> TablePrinter<W> {
     }
 
     /// Prints what is left.
-    pub(crate) fn end(mut self) -> io::Result<()> {
+    pub fn end(mut self) -> io::Result<()> {
         if self.widths.is_none() {
             self.begin()?;
         }

@@ -11,7 +11,7 @@ use penholder::Value;
 use crate::{blob_literal, real_literal};
 
 /// Writes the names of the columns.
-pub(crate) fn write_header(out: &mut (impl Write + ?Sized), columns: &[String]) -> io::Result<()> {
+pub fn write_header(out: &mut (impl Write + ?Sized), columns: &[String]) -> io::Result<()> {
     for (number, column) in columns.iter().enumerate() {
         separate(out, number)?;
         write_text(out, column)?;
@@ -20,7 +20,7 @@ pub(crate) fn write_header(out: &mut (impl Write + ?Sized), columns: &[String]) 
 }
 
 /// Writes the values of a row.
-pub(crate) fn write(out: &mut (impl Write + ?Sized), values: &[Value]) -> io::Result<()> {
+pub fn write(out: &mut (impl Write + ?Sized), values: &[Value]) -> io::Result<()> {
     for (number, value) in values.iter().enumerate() {
         separate(out, number)?;
         match value {

@@ -2,7 +2,7 @@
 
 /// Writes a real number: the shortest text that SQLite, JSON parsers and this command read as
 /// the same number. None of them has a word for infinity, and all read `9e999` as infinity.
-pub(crate) fn write(real: f64) -> String {
+pub fn write(real: f64) -> String {
     match real.is_infinite() {
         true if real > 0.0 => "9e999".to_owned(),
         true => "-9e999".to_owned(),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// Writes the literal of a blob.
-pub(crate) fn write(bytes: &[u8]) -> String {
+pub fn write(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len() + 3);
     text.push_str("X'");
     for byte in bytes {
@@ -14,7 +14,7 @@ pub(crate) fn write(bytes: &[u8]) -> String {
 }
 
 /// Reads a text that is the literal of a blob.
-pub(crate) fn read(text: &str) -> Option<Vec<u8>> {
+pub fn read(text: &str) -> Option<Vec<u8>> {
     let digits = text.strip_prefix(['X', 'x'])?;
     let digits = digits.strip_prefix('\'')?.strip_suffix('\'')?;
     let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
@@ -24,7 +24,7 @@ pub(crate) fn read(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Whether a text is the literal of a blob.
-pub(crate) fn is_literal(text: &str) -> bool {
+pub fn is_literal(text: &str) -> bool {
     // Nearly every text ends here.
     matches!(text.as_bytes(), [b'X' | b'x', b'\'', ..]) && read(text).is_some()
 }
