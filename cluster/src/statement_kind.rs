@@ -401,6 +401,17 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// What a client sends is checked before anything else reads it.
+        #[test]
+        fn any_text_is_checked(sql: String, words in "([A-Za-z(),;'\"$:? ]|RETURNING|LIMIT|random){0,40}") {
+            for sql in [&sql, &words] {
+                let _ = check_write(sql);
+                let _ = check_read(sql);
+            }
+        }
+    }
+
     #[test]
     fn only_what_reads_is_read() {
         for sql in [

@@ -380,6 +380,27 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 
+    proptest::proptest! {
+        /// A client that has not shown its token yet may send anything.
+        #[test]
+        fn any_bytes_are_a_message_or_an_error(bytes: Vec<u8>) {
+            let _ = decode::<Hello>(&bytes);
+            let _ = decode::<Welcome>(&bytes);
+            let _ = decode::<Request>(&bytes);
+            let _ = decode::<Answer>(&bytes);
+        }
+
+        #[test]
+        fn a_damaged_message_is_another_one_or_an_error(at: usize, bit in 0..8_u8) {
+            let mut frame = encode(&write(), REQUEST_MAX).unwrap().split_off(4);
+            let at = at % frame.len();
+            frame[at] ^= 1 << bit;
+            // By their texts, because 0.0 equals -0.0.
+            let read = format!("{:?}", decode::<Request>(&frame).ok());
+            assert_ne!(read, format!("{:?}", Some(write())));
+        }
+    }
+
     #[tokio::test]
     async fn garbage_is_an_error() {
         for garbage in [
