@@ -16,7 +16,7 @@ use crate::announcement;
 use crate::disk_watch;
 use crate::failure::Failure;
 use crate::joining;
-use crate::leadership::Leadership;
+use crate::leadership::{ELECTION, HEARTBEAT, Leadership};
 use crate::membership::Membership;
 use crate::node_file::{NodeAddresses, NodeFile, TlsFiles, host_of};
 use crate::proposals::Proposals;
@@ -41,13 +41,6 @@ const SNAPSHOT_AFTER: u64 = 10_000;
 const LOOK: Duration = Duration::from_millis(300);
 /// The file of the database in the engine's directory.
 const DATABASE: &str = "replica.db";
-/// How often the leader shows that it lives, in milliseconds. The engine looks each time half of that later.
-const HEARTBEAT: u64 = 500;
-/// How long the others wait for that before they elect another one: the greater number, in which they elect
-/// nobody, and one between the two, in milliseconds. A node that has lost an election since it was started
-/// waits twice the greater one in addition, so that small numbers matter: with those that the engine
-/// proposes, 1500 and 3000, ten kills in a row made writers wait for 12 s in the median.
-pub(crate) const ELECTION: [u64; 2] = [1000, 1500];
 /// How many entries are sent to another node at once: each message has to arrive within one heartbeat.
 const ENTRIES_AT_ONCE: u64 = 16;
 
