@@ -70,6 +70,8 @@ mod rows_text;
 mod script;
 mod session;
 mod silence;
+#[cfg(target_os = "linux")]
+mod socket_limit;
 mod source;
 mod source_table;
 mod statement_kind;

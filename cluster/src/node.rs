@@ -70,6 +70,8 @@ pub(crate) async fn serve(file: NodeFile) -> Result<(), Failure> {
         nodes = joining::nodes(&file, |text| say(&format!("node {id}: {text}"))) => nodes.map_err(|error| failed(id, &error.to_string()))?,
         () = stop.asked() => return Ok(()),
     };
+    #[cfg(target_os = "linux")]
+    tokio::spawn(crate::socket_limit::keep());
     let starting = tokio::spawn(hiqlite::start_node(engine_config(&file, nodes)?));
     let data = file.data.clone();
     let engine = tokio::select! {

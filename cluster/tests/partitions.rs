@@ -55,6 +55,21 @@ impl Setting {
     }
 }
 
+/// Returns how many partitions there are in a row; none leaves the longest tests out.
+fn partitions() -> usize {
+    number("PENHOLDER_TEST_PARTITIONS", 0)
+}
+
+fn is_left_out() -> bool {
+    let is_left_out = partitions() == 0;
+    if is_left_out {
+        eprintln!(
+            "LEFT OUT: it takes long; set PENHOLDER_TEST_PARTITIONS, as the whole .ci/cluster does"
+        );
+    }
+    is_left_out
+}
+
 fn others(id: usize) -> [usize; 2] {
     [id % 3 + 1, (id + 1) % 3 + 1]
 }
@@ -84,6 +99,9 @@ async fn a_leader_that_is_cut_off_from_the_others_sends_its_clients_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_is_cut_off_from_everything_is_replaced() {
+    if is_left_out() {
+        return;
+    }
     let Some(setting) = Setting::begin(10).await else {
         return;
     };
@@ -137,6 +155,9 @@ async fn a_slow_link_to_a_follower_keeps_nobody_waiting() {
 /// link within half a second.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_link_to_the_leader_loses_nothing() {
+    if is_left_out() {
+        return;
+    }
     let Some(setting) = Setting::begin(3000).await else {
         return;
     };
@@ -153,6 +174,9 @@ async fn a_slow_link_to_the_leader_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_majority_means_no_acknowledgement_until_the_partition_heals() {
+    if is_left_out() {
+        return;
+    }
     let Some(setting) = Setting::begin(10).await else {
         return;
     };
@@ -185,8 +209,8 @@ async fn no_majority_means_no_acknowledgement_until_the_partition_heals() {
 /// Partitions in a row, each after the cluster has recovered from the one before.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_partitions_in_a_row_lose_nothing() {
-    let rounds = number("PENHOLDER_TEST_PARTITIONS", 0);
-    if rounds == 0 {
+    let rounds = partitions();
+    if is_left_out() {
         return;
     }
     let Some(setting) = Setting::begin(10).await else {
