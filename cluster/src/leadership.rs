@@ -71,15 +71,10 @@ impl Leadership {
         {
             return Standing::Follows(None);
         }
-        let silence = metrics.millis_since_quorum_ack.map(Duration::from_millis);
-        let mut unconfirmed = self.unconfirmed();
-        match silence_of(
-            silence,
-            metrics.current_term,
-            &mut unconfirmed,
-            Instant::now(),
-        ) > SILENCE_MAX
-        {
+        let known = metrics.millis_since_quorum_ack.map(Duration::from_millis);
+        let (term, now) = (metrics.current_term, Instant::now());
+        let silence = silence_of(known, term, &mut self.unconfirmed(), now);
+        match silence > SILENCE_MAX {
             true => Standing::CutOff,
             false => Standing::Leads,
         }
