@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use hiqlite::rusqlite::{self, Connection};
+use hiqlite::rusqlite;
 use hiqlite::{Client, Error as EngineError, Params};
 use tokio::sync::{mpsc, oneshot};
 
@@ -17,7 +17,7 @@ use crate::leadership::{Leadership, Standing};
 use crate::replica::Replica;
 use crate::statement_kind::StatementKind;
 use crate::wire::{Answer, FailureKind, Key, Sequence, Statement, WireValue, Write};
-use crate::write_table::{self, Recorded, Sql};
+use crate::write_table::{self, Found, Recorded, Sql};
 
 /// How many writes wait at most. Sessions with more writes wait until there is room.
 const WAITING: usize = 1024;
@@ -69,6 +69,7 @@ impl Proposals {
                 shared,
             },
             is_prepared: false,
+            deferred: None,
         };
         tokio::spawn(proposer.run());
         Self { pending }
@@ -157,6 +158,8 @@ struct Proposer {
     queue: Queue,
     /// Whether the table of writes is known to be there.
     is_prepared: bool,
+    /// The version of the schema, and whether it has deferred constraints.
+    deferred: Option<(i64, bool)>,
 }
 
 impl Proposer {
@@ -182,7 +185,7 @@ impl Proposer {
             }
             return;
         }
-        let shared = self.answer_recorded(shared).await;
+        let shared = self.answer_recorded(shared);
         match shared.len() {
             0 => {}
             1 => self.propose_each(shared).await,
@@ -208,12 +211,12 @@ impl Proposer {
     }
 
     /// Answers those that were executed before they were repeated, and returns the others.
-    async fn answer_recorded(&self, shared: Vec<Pending>) -> Vec<Pending> {
+    fn answer_recorded(&self, shared: Vec<Pending>) -> Vec<Pending> {
         let is_repeated = |pending: &Pending| pending.write.is_repeated;
         if !shared.iter().any(is_repeated) {
             return shared;
         }
-        let Ok(found) = self.find(&shared).await else {
+        let Ok(found) = self.find(&shared) else {
             return shared;
         };
         let mut others = Vec::new();
@@ -227,14 +230,27 @@ impl Proposer {
     }
 
     /// Whether no write can decide whether another one fails.
-    async fn may_share(&self, shared: &[Pending]) -> bool {
+    async fn may_share(&mut self, shared: &[Pending]) -> bool {
         let changes_schema = |pending: &Pending| pending.kinds.contains(&StatementKind::Schema);
         if shared.iter().any(changes_schema) {
             return false;
         }
+        matches!(self.has_deferred().await, Ok(false))
+    }
+
+    /// Whether the schema has deferred constraints; it is read again when it has changed.
+    async fn has_deferred(&mut self) -> rusqlite::Result<bool> {
+        let version = self.replica.read_here(write_table::schema_version)?;
+        if let Some((known, has_deferred)) = self.deferred
+            && known == version
+        {
+            return Ok(has_deferred);
+        }
         let deadline = Instant::now() + LOCAL;
-        let deferred = self.replica.read(deadline, write_table::has_deferred).await;
-        matches!(deferred, Ok(false))
+        let has_deferred = self.replica.read(deadline, write_table::has_deferred);
+        let has_deferred = has_deferred.await?;
+        self.deferred = Some((version, has_deferred));
+        Ok(has_deferred)
     }
 
     /// Creates the table of writes, if this node does not have it yet.
@@ -309,7 +325,7 @@ impl Proposer {
                 return;
             }
         };
-        let found = self.find(&shared).await.ok();
+        let found = self.find(&shared).ok();
         let (sequence, recorded) = match found {
             Some(found) => (Some(found.sequence), found.recorded),
             None => (None, vec![None; shared.len()]),
@@ -363,23 +379,11 @@ impl Proposer {
     }
 
     /// Looks all of them up at once.
-    async fn find(&self, shared: &[Pending]) -> rusqlite::Result<Found> {
+    fn find(&self, shared: &[Pending]) -> rusqlite::Result<Found> {
         let keys: Vec<Key> = shared.iter().map(|pending| pending.write.key).collect();
-        let find = move |connection: &Connection| {
-            let recorded = keys.iter().map(|&key| write_table::find(connection, key));
-            Ok(Found {
-                recorded: recorded.collect::<rusqlite::Result<_>>()?,
-                sequence: write_table::sequence(connection)?,
-            })
-        };
-        self.replica.read(Instant::now() + LOCAL, find).await
+        self.replica
+            .read_here(|connection| write_table::find_all(connection, &keys))
     }
-}
-
-/// What is recorded of some writes.
-struct Found {
-    recorded: Vec<Option<Recorded>>,
-    sequence: Sequence,
 }
 
 impl Recorded {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hiqlite::rusqlite::backup::{Backup, StepResult};
 use hiqlite::rusqlite::{self, Connection, OpenFlags};
@@ -16,6 +16,8 @@ use crate::disk_watch;
 
 /// How many connections are kept open.
 const KEPT: usize = 8;
+/// How long a read may take that is expected to take microseconds.
+const SHORT: Duration = Duration::from_secs(1);
 /// How many steps of SQLite there are between two looks at the deadline.
 const STEPS: i32 = 10_000;
 
@@ -54,6 +56,15 @@ impl Replica {
         let read = task::spawn_blocking(move || inner.read(deadline, work));
         // It panics only if `work` does, or if the program ends.
         read.await.unwrap_or(Err(rusqlite::Error::InvalidQuery))
+    }
+
+    /// Reads some rows that are in memory, as they were just written, on this thread: that takes some
+    /// microseconds, and less than to wake another thread, and to be woken by it.
+    pub(crate) fn read_here<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        self.inner.read(Instant::now() + SHORT, work)
     }
 
     /// Returns a copy of the database at one moment, in a file without a name, until the deadline.
@@ -139,6 +150,6 @@ fn check_room(directory: &Path, bytes: u64) -> io::Result<()> {
 fn open(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.busy_timeout(Duration::from_secs(5))?;
     Ok(connection)
 }

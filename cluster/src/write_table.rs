@@ -7,6 +7,7 @@
 //! is *forgotten*, and is never executed again.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use hiqlite::Param;
 use hiqlite::rusqlite::{self, Connection, OptionalExtension};
@@ -183,17 +184,53 @@ pub(crate) fn failed(write: &Write, kind: FailureKind, text: &str) -> (Sql, Vec<
     (insert.into(), values)
 }
 
+/// What is recorded of some writes, and how many writes there have been.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) recorded: Vec<Option<Recorded>>,
+    pub(crate) sequence: Sequence,
+}
+
+/// Returns what became of some writes, most of which are probably the last ones.
+pub(crate) fn find_all(connection: &Connection, keys: &[Key]) -> rusqlite::Result<Found> {
+    // Without a limit in it: SQLite prepares a statement again for each value of one.
+    let sql = "SELECT number, key, result FROM _penholder_write ORDER BY number DESC";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    let (mut last, mut sequence) = (HashMap::new(), Sequence(0));
+    while last.len() < keys.len()
+        && let Some(row) = rows.next()?
+    {
+        sequence = sequence.max(Sequence(row.get(0)?));
+        last.insert(Key(row.get(1)?), row.get::<_, String>(2)?);
+    }
+    let recorded = keys.iter().map(|&key| match last.remove(&key) {
+        Some(result) => recorded_of(&result).map(Some),
+        None => find(connection, key),
+    });
+    Ok(Found {
+        recorded: recorded.collect::<rusqlite::Result<_>>()?,
+        sequence,
+    })
+}
+
 /// Returns what became of a write, if it is recorded.
-pub(crate) fn find(connection: &Connection, key: Key) -> rusqlite::Result<Option<Recorded>> {
+fn find(connection: &Connection, key: Key) -> rusqlite::Result<Option<Recorded>> {
     let sql = "SELECT result FROM _penholder_write WHERE key = ?1";
     let mut statement = connection.prepare_cached(sql)?;
     let found = statement.query_row([&key.0[..]], |row| row.get::<_, String>(0));
-    match found.optional()? {
-        None => Ok(None),
-        Some(result) => parse(&result)
-            .map(Some)
-            .ok_or(rusqlite::Error::InvalidQuery),
-    }
+    let found = found.optional()?;
+    found.as_deref().map(recorded_of).transpose()
+}
+
+fn recorded_of(result: &str) -> rusqlite::Result<Recorded> {
+    parse(result).ok_or(rusqlite::Error::InvalidQuery)
+}
+
+/// Returns a number that is greater after each change of the schema, also if a snapshot is installed.
+pub(crate) fn schema_version(connection: &Connection) -> rusqlite::Result<i64> {
+    let mut statement = connection.prepare_cached("PRAGMA schema_version")?;
+    statement.query_row([], |row| row.get(0))
 }
 
 /// Returns whether a constraint may be checked at the end of a transaction only: then another write in it
@@ -283,6 +320,26 @@ mod tests {
             assert!(refused.contains(FORGOTTEN), "{refused}");
         }
         insert(&connection, 3, 2).unwrap();
+    }
+
+    #[test]
+    fn writes_are_found_whether_they_are_the_last_ones_or_not() {
+        let connection = prepared();
+        for key in 1..=5 {
+            insert(&connection, key, 0).unwrap();
+        }
+        let found = find_all(&connection, &[5, 1, 9, 4].map(|key| Key([key; 16]))).unwrap();
+        let are_there: Vec<bool> = found.recorded.iter().map(Option::is_some).collect();
+        assert_eq!(are_there, [true, true, false, true]);
+        assert_eq!(found.sequence, Sequence(5));
+    }
+
+    #[test]
+    fn a_changed_schema_has_a_greater_version() {
+        let connection = prepared();
+        let before = schema_version(&connection).unwrap();
+        connection.execute("CREATE TABLE t(a)", []).unwrap();
+        assert!(schema_version(&connection).unwrap() > before);
     }
 
     #[test]
