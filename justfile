@@ -62,6 +62,7 @@ bench:
     cargo build --release -p penholder-cli
     cargo run --release -p penholder-bench -- import
     cargo run --release --manifest-path bench-sqlx/Cargo.toml -- --threads 32
+    cargo run --release --manifest-path bench-cluster/Cargo.toml
 
 # Two thousand kills, and the storm
 long:
@@ -74,7 +75,7 @@ fuzz seconds="3600" *targets="":
 
 # Lets every lock file follow the dependencies in the manifests
 lock:
-    for manifest in Cargo.toml fuzz/Cargo.toml bench-sqlx/Cargo.toml examples/*/Cargo.toml; do \
+    for manifest in Cargo.toml fuzz/Cargo.toml bench-sqlx/Cargo.toml bench-cluster/Cargo.toml examples/*/Cargo.toml; do \
         cargo metadata --format-version 1 --manifest-path $manifest >/dev/null || exit 1; \
     done
 
