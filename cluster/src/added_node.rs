@@ -9,7 +9,7 @@ use crate::authority::{self, Authority};
 use crate::client_file::Written;
 use crate::failure::{Failure, USAGE};
 use crate::init::{self, NODES_MAX};
-use crate::node_file::{NodeAddresses, NodeFile, is_loopback};
+use crate::node_file::{NodeAddresses, NodeFile, host_of, is_loopback};
 
 /// Where the new node is.
 #[derive(Debug)]
@@ -37,17 +37,18 @@ pub(crate) fn add(directory: &Path, place: &Place<'_>) -> Result<PathBuf, Failur
     if first.nodes.len() as u64 >= NODES_MAX {
         return Err(failed(
             directory,
-            &format!("a cluster has {NODES_MAX} nodes at most"),
+            &format!(
+                "a cluster has {NODES_MAX} nodes at most: take those that were removed out of the files node-N.toml \
+                 and client.toml"
+            ),
         ));
     }
-    if !is_loopback(place.host) && (place.port.is_none() || first.tls.is_none()) {
-        let why = match first.tls {
-            None => "a cluster without certificates is for this machine only",
-            Some(_) => "free ports are found on this machine only: give --port",
-        };
-        return Err(Failure::with_code(format!("cluster add: {why}"), USAGE));
-    }
+    check(&first, place)?;
     let own = addresses(id, place).map_err(|error| failed(directory, &error.to_string()))?;
+    if let Some(address) = taken(&first.nodes, &own) {
+        let why = format!("another node has {address}: give another --port or --host");
+        return Err(failed(directory, &why));
+    }
     let tls = match first.tls {
         None => None,
         Some(_) => Some(init::issue(
@@ -74,6 +75,51 @@ pub(crate) fn add(directory: &Path, place: &Place<'_>) -> Result<PathBuf, Failur
     }
     add_to_clients(directory, &own.client)?;
     Ok(path)
+}
+
+/// Refuses a place where the other nodes would not find this one, or this one not them.
+fn check(first: &NodeFile, place: &Place<'_>) -> Result<(), Failure> {
+    let usage = |why: &str| Err(Failure::with_code(format!("cluster add: {why}"), USAGE));
+    if !init::is_host(place.host) {
+        return usage(&format!(
+            "the host {:?}: give a name, or an IPv4 address without a port",
+            place.host
+        ));
+    }
+    let is_here = is_loopback(place.host);
+    if !is_here && first.tls.is_none() {
+        return usage("a cluster without certificates is for this machine only");
+    }
+    let others = first.nodes.iter().filter_map(|node| host_of(&node.log));
+    if others
+        .map(is_loopback)
+        .any(|is_other_here| is_other_here != is_here)
+    {
+        return usage(
+            "nodes on the loopback addresses of one machine, and nodes elsewhere, do not reach each other: make a \
+             new cluster with a --host for each node, and load a dump of this one",
+        );
+    }
+    if !is_here && place.port.is_none() {
+        return usage("free ports are found on this machine only: give --port");
+    }
+    Ok(())
+}
+
+/// Returns an address of a new node that another one has.
+fn taken<'a>(nodes: &[NodeAddresses], own: &'a NodeAddresses) -> Option<&'a str> {
+    let all = |node: &NodeAddresses| {
+        [
+            node.client.clone(),
+            node.log.clone(),
+            node.management.clone(),
+        ]
+    };
+    let theirs: Vec<String> = nodes.iter().flat_map(all).collect();
+    [&own.client, &own.log, &own.management]
+        .into_iter()
+        .find(|address| theirs.contains(address))
+        .map(String::as_str)
 }
 
 /// Returns the files of the nodes as they are written, in the order of their numbers.
@@ -192,6 +238,26 @@ mod tests {
         assert_eq!(fs::read_to_string(at.join("ca.pem")).unwrap(), before);
         let client = ClientFile::read(&at.join("client.toml")).unwrap();
         assert_eq!(client.nodes.len(), 5);
+        let refused = |host: &str, port, why: &str| {
+            let error = add(&at, &Place { host, port }).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        };
+        let first = NodeFile::read(&at.join("node-1.toml")).unwrap();
+        let port = first
+            .own()
+            .unwrap()
+            .client
+            .rsplit_once(':')
+            .unwrap()
+            .1
+            .parse()
+            .unwrap();
+        refused("127.0.0.1", Some(port), "another node has 127.0.0.1");
+        refused("10.0.0.4", Some(7000), "do not reach each other");
+        refused("::1", None, "the host");
+        refused("a b", Some(1), "the host");
+        refused("", None, "the host");
+        assert!(!at.join("node-6.toml").exists());
         fs::remove_file(at.join("ca.key")).unwrap();
         let error = add(&at, &place).unwrap_err().to_string();
         assert!(

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use penholder::{Query, Store};
 use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::added_node::{self, Place};
 use crate::address::Address;
@@ -397,7 +398,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Serve(serve) => self::serve(&serve),
         Command::Exec(exec) => block_on(self::exec(exec)),
         Command::Query(query) => block_on(self::query(query)),
-        Command::Import(import) => block_on(self::import(import)),
+        Command::Import(import) => block_on(or_interrupted(self::import(import))),
         Command::Status(status) => block_on(self::status(status)),
         Command::Stress(stress) => block_on(self::stress(stress)),
     }
@@ -408,10 +409,14 @@ fn cluster(command: ClusterCommand) -> Result<(), Failure> {
         ClusterCommand::Init(new) => begin(&new),
         ClusterCommand::Add(add) => self::add(&add),
         ClusterCommand::Remove(remove) => block_on(self::remove(remove)),
-        ClusterCommand::Load(load) => block_on(self::load(load)),
-        ClusterCommand::Dump(export) => block_on(self::export(export, Purpose::Dump)),
-        ClusterCommand::Backup(export) => block_on(self::export(export, Purpose::Backup)),
-        ClusterCommand::Restore(restore) => block_on(self::restore(restore)),
+        ClusterCommand::Load(load) => block_on(or_interrupted(self::load(load))),
+        ClusterCommand::Dump(export) => {
+            block_on(or_interrupted(self::export(export, Purpose::Dump)))
+        }
+        ClusterCommand::Backup(export) => {
+            block_on(or_interrupted(self::export(export, Purpose::Backup)))
+        }
+        ClusterCommand::Restore(restore) => block_on(or_interrupted(self::restore(restore))),
     }
 }
 
@@ -630,8 +635,8 @@ async fn doctor(arguments: Doctor) -> Result<(), Failure> {
 
 async fn load(arguments: Load) -> Result<(), Failure> {
     let options = &arguments.options;
-    let source = Source::open(&arguments.file)?;
-    let plan = LoadPlan::of(&source, &options.without)?;
+    let source = Source::copy_of(&arguments.file)?;
+    let plan = planned(&source, &options.without).await?;
     print(&load::text(source.path(), &plan))?;
     let next = "correct a copy of the file, or leave out what is not needed with --without NAME";
     check_plan("load", &plan, next)?;
@@ -645,16 +650,25 @@ async fn load(arguments: Load) -> Result<(), Failure> {
 }
 
 async fn restore(arguments: Restore) -> Result<(), Failure> {
-    let source = Source::open(&arguments.backup)?;
+    let source = Source::copy_of(&arguments.backup)?;
     if !LoadPlan::is_backup(&source)? {
         return Err(Failure::new(format!(
             "restore: {}: it is no backup of a cluster: use `penholder cluster load`",
             shown_path(source.path())
         )));
     }
-    let plan = LoadPlan::of(&source, &[])?;
+    let plan = planned(&source, &[]).await?;
     check_plan("restore", &plan, "use another backup")?;
     fill(&arguments.target, &source, &plan, arguments.quiet).await
+}
+
+/// Returns what a cluster takes over of a file, with all problems that are found on this machine.
+async fn planned(source: &Source, without: &[String]) -> Result<LoadPlan, Failure> {
+    let mut plan = LoadPlan::of(source, without)?;
+    if plan.problems.is_empty() {
+        plan.problems = load::rehearse(source, &plan).await?;
+    }
+    Ok(plan)
 }
 
 /// Refuses a file of which a cluster cannot take over everything.
@@ -715,6 +729,19 @@ fn duration(text: &str) -> Result<Duration, String> {
     time.ok_or_else(|| {
         "give a time like 500ms, 10s or 1.5m; a plain number means seconds".to_owned()
     })
+}
+
+/// Ends work when the user or the system asks for that, so that temporary files are removed.
+async fn or_interrupted(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::new(format!("wait for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let text = "interrupted: what was written to the cluster by then stays there";
+    tokio::select! {
+        done = work => done,
+        _ = terminate.recv() => Err(Failure::with_code(text, 128 + 15)),
+        _ = interrupt.recv() => Err(Failure::with_code(text, 128 + 2)),
+    }
 }
 
 fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {

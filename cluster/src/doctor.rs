@@ -50,19 +50,39 @@ pub(crate) struct Finding {
 
 /// Examines a cluster by what its nodes say; the worst findings come first.
 pub(crate) fn examine(address: &Address, nodes: &[NodeResult]) -> Vec<Finding> {
-    let answering = nodes.iter().flat_map(|(_, status)| status);
-    // What a node that was removed believes says nothing of the cluster.
-    let (known, removed): (Vec<_>, Vec<_>) = answering.partition(|status| status.is_member());
-    let mut findings = reachable(nodes);
-    findings.extend(strangers(&removed));
+    let (members_of, former): (Vec<&NodeResult>, Vec<&NodeResult>) =
+        nodes.iter().partition(|node| !was_removed(node, nodes));
+    let nodes: Vec<NodeResult> = members_of.into_iter().cloned().collect();
+    let known: Vec<&NodeStatus> = nodes.iter().flat_map(|(_, status)| status).collect();
+    let mut findings = reachable(&nodes);
+    findings.extend(removed(&former));
     findings.push(leader(&known));
     findings.push(majority(&known));
-    findings.push(members(nodes, &known));
+    findings.push(members(&nodes, &known));
     findings.push(lag(&known));
-    findings.push(machines(nodes));
+    findings.push(machines(&nodes));
     findings.extend(secrets(address));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
+}
+
+/// Whether a node is no member, as the one that leads says. What a node itself believes says nothing: it is not told
+/// that it was removed.
+fn was_removed((address, status): &NodeResult, nodes: &[NodeResult]) -> bool {
+    let mut answering = nodes.iter().flat_map(|(_, status)| status);
+    let Some(leads) = answering.find(|status| status.leads()) else {
+        return status.as_ref().is_ok_and(|status| !status.is_member());
+    };
+    match status {
+        Ok(status) => leads.members.iter().all(|member| member.id != status.node),
+        // Only an address can be compared, if all members have told theirs.
+        Err(_) => leads.members.iter().all(|member| {
+            member
+                .client
+                .as_ref()
+                .is_some_and(|client| client != address)
+        }),
+    }
 }
 
 fn reachable(nodes: &[NodeResult]) -> Vec<Finding> {
@@ -94,16 +114,16 @@ fn reachable(nodes: &[NodeResult]) -> Vec<Finding> {
     nodes.iter().map(of).collect()
 }
 
-/// Nodes that run, and were removed.
-fn strangers(removed: &[&NodeStatus]) -> Option<Finding> {
-    let ids: BTreeSet<u64> = removed.iter().map(|status| status.node).collect();
-    (!ids.is_empty()).then(|| Finding {
+/// Nodes that are no members, running or not.
+fn removed(former: &[&NodeResult]) -> Option<Finding> {
+    let names: Vec<&str> = former.iter().map(|(address, _)| address.as_str()).collect();
+    (!names.is_empty()).then(|| Finding {
         check: "members",
         severity: Severity::Warning,
-        finding: format!("these run, and are no members: {}", list(&ids)),
+        finding: format!("no members, or not yet: {}", names.join(", ")),
         why: "a node that was removed gets nothing more, and answers stale reads with old rows",
         next: Some(
-            "end them, and remove them from client.toml; one that is new becomes a member soon"
+            "end those that were removed, and take them out of client.toml; one that is new becomes a member soon"
                 .to_owned(),
         ),
     })
@@ -182,7 +202,9 @@ fn members(nodes: &[NodeResult], known: &[&NodeStatus]) -> Finding {
         Some(_) if voters.len() < nodes.len() => (
             Severity::Warning,
             format!("only these nodes vote: {}", list(&voters)),
-            Some("start the others: each becomes a member when it starts for the first time"),
+            Some(
+                "start the others, if they are new: each becomes a member when it starts for the first time",
+            ),
         ),
         Some(_) => (
             Severity::Ok,
@@ -385,10 +407,18 @@ mod tests {
                 status.leader = Some(3);
             }
         });
-        assert_eq!(
-            found(&removed),
-            [("members", Warning), ("members", Warning)]
-        );
+        assert_eq!(found(&removed), [("members", Warning)]);
+        // Also if it is ended.
+        let ended = cluster(|nodes| {
+            for status in nodes.iter_mut().flat_map(|node| &mut node.1) {
+                status.members.truncate(2);
+                for member in &mut status.members {
+                    member.client = Some(format!("10.0.0.{}:7000", member.id));
+                }
+            }
+            nodes[2].1 = down();
+        });
+        assert_eq!(found(&ended), [("members", Warning)]);
         let one_machine = cluster(|nodes| {
             nodes
                 .iter_mut()

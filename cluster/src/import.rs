@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::cluster::Cluster;
 use crate::failure::{FAILED, Failure, HALFWAY, NOT_FOUND};
-use crate::load::counted;
+use crate::load::{counted, length};
 use crate::source::Source;
 use crate::source_table::{SourceTable, quoted};
 
@@ -25,7 +25,7 @@ const ABSENT: &[u8] = b"penholder absent";
 /// How many rows, values and bytes one call writes, about.
 const BATCH_ROWS: usize = 500;
 const BATCH_VALUES: usize = 30_000;
-const BATCH_BYTES: usize = 256 << 10;
+const BATCH_BYTES: usize = 64 << 10;
 
 /// What is imported.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ pub(crate) async fn stage(cluster: &Cluster, import: &Import<'_>) -> Result<Stag
     read_file(import, &path)?;
     let source = Source::open(&path)?;
     let tables = source.tables().map_err(|error| source.failed(&error))?;
-    let table = tables.into_iter().next();
+    let table = tables.into_iter().flatten().next();
     let table = table.ok_or_else(|| failed(import, "the staging file has no table"))?;
     Ok(Staging {
         source,
@@ -196,25 +196,18 @@ impl Batch {
 
     /// Whether it is written before this row, or at the end, is added.
     fn is_complete(&self, next: Option<&(Vec<usize>, Vec<Value>)>) -> bool {
-        let Some((columns, _)) = next else {
+        let Some((columns, values)) = next else {
             return !self.rows.is_empty();
         };
         let most = (BATCH_VALUES / columns.len().max(1)).clamp(1, BATCH_ROWS);
-        let is_full = self.rows.len() >= most || self.bytes >= BATCH_BYTES;
+        let is_full = self.rows.len() >= most || self.bytes + length(values) > BATCH_BYTES;
         // A statement for rows without any value has one row.
         !self.rows.is_empty() && (is_full || self.columns != *columns || columns.is_empty())
     }
 
     fn add(&mut self, columns: Vec<usize>, values: Vec<Value>) {
         self.columns = columns;
-        self.bytes += values
-            .iter()
-            .map(|value| match value {
-                Value::Text(text) => text.len(),
-                Value::Blob(bytes) => bytes.len(),
-                _ => 8,
-            })
-            .sum::<usize>();
+        self.bytes += length(&values);
         self.rows.push(values);
     }
 }
@@ -269,6 +262,8 @@ fn read_file(import: &Import<'_>, staging: &Path) -> Result<(), Failure> {
         .arg(import.table)
         .arg(import.file)
         .arg("--quiet")
+        // Otherwise it would say that rows were imported, which are in the staging file only.
+        .arg("--atomic")
         .arg("--skip")
         .arg(import.skip.to_string())
         .args(&import.options)

@@ -129,14 +129,14 @@ fn check(new: &NewCluster<'_>) -> Result<(), Failure> {
             new.nodes
         ));
     }
-    if let Some(host) = new
-        .hosts
-        .iter()
-        .find(|host| host.is_empty() || host.contains([':', '/', ' ']))
-    {
+    if let Some(host) = new.hosts.iter().find(|host| !is_host(host)) {
         return usage(format!(
             "the host {host:?}: give a name, or an IPv4 address without a port"
         ));
+    }
+    let is_twice = |(place, host): (usize, &String)| new.hosts[..place].contains(host);
+    if new.port.is_some() && new.hosts.iter().enumerate().any(is_twice) {
+        return usage("a host is given twice, and its nodes would have the same ports: give one --host for all".to_owned());
     }
     if new.is_plain && !new.hosts.iter().all(|host| is_loopback(host)) {
         return usage("plain text is for this machine only: leave --plain out".to_owned());
@@ -154,6 +154,12 @@ fn check(new: &NewCluster<'_>) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+/// Whether it is a name, or an IPv4 address without a port.
+pub(crate) fn is_host(host: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    !host.is_empty() && host.chars().all(is_part)
 }
 
 fn host<'a>(new: &'a NewCluster<'_>, id: u64) -> &'a str {

@@ -4,14 +4,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use hiqlite::rusqlite::{self, Row};
-use penholder::{Params, Query, Store, StoreExt, Value};
+use penholder::{AsyncDatabase, Params, Query, Store, StoreExt, Value};
 use penholder_core::shown_path;
 use tempfile::NamedTempFile;
 use tokio::fs::File;
 
 use crate::cluster::Cluster;
 use crate::content::Content;
-use crate::failure::Failure;
+use crate::failure::{FAILED, Failure, TIMEOUT};
 use crate::load_plan::{LoadPlan, PlannedTable};
 use crate::migration;
 use crate::source::Source;
@@ -19,13 +19,31 @@ use crate::source_table::{Rows, SourceTable, quoted};
 use crate::statement_kind::is_reserved;
 
 /// How many bytes of rows one call inserts, about; and how many rows and values at most.
-const BATCH_BYTES: usize = 512 << 10;
+const BATCH_BYTES: usize = 64 << 10;
 const BATCH_ROWS: usize = 1000;
 const BATCH_VALUES: usize = 30_000;
 /// How many rows get their references by one call.
 const BATCH_UPDATES: usize = 500;
 /// How long one call may take: an index of a large table is created by one.
 const CALL: Duration = Duration::from_secs(600);
+
+/// Loads a file into an empty file on this machine, with the same statements, and compares. Returns why a
+/// cluster would refuse something, or would not have the same then.
+pub(crate) async fn rehearse(source: &Source, plan: &LoadPlan) -> Result<Vec<String>, Failure> {
+    let directory = tempfile::tempdir().map_err(|error| temporary(&error))?;
+    let path = directory.path().join("rehearsal.db");
+    let database = AsyncDatabase::open(&path).await?;
+    let loading = Loading {
+        store: &database,
+        source,
+    };
+    if let Err(failure) = loading.load(plan, |_| {}).await {
+        return Ok(vec![failure.to_string()]);
+    }
+    drop(database);
+    let rehearsed = Source::open(&path)?;
+    differences(&rehearsed, plan).map_err(|error| rehearsed.failed(&error))
+}
 
 /// Fills a cluster that has no tables. `progress` is told how many rows are there.
 pub(crate) async fn load(
@@ -36,14 +54,19 @@ pub(crate) async fn load(
 ) -> Result<(), Failure> {
     let cluster = &cluster.with_timeout(CALL);
     check_empty(cluster).await?;
-    let loading = Loading { cluster, source };
+    let loading = Loading {
+        store: cluster,
+        source,
+    };
     let loaded = loading.load(plan, progress).await;
     loaded.map_err(|failure| {
-        Failure::new(format!(
-            "{failure}\n  a part is in the cluster: before another load, end its nodes, remove their data \
-             directories, put node-1.new back next to node-1.toml, and start them; or make a new one with \
-             `penholder cluster init`"
-        ))
+        let code = failure.code;
+        let text = format!(
+            "{failure}\n  a part is in the cluster, which is of no use: make a new one with `penholder cluster init`, or \
+             end all of its nodes, remove all of their data directories, make an empty file node-1.new next to \
+             node-1.toml, which lets node 1 begin again, and start them"
+        );
+        Failure::with_code(text, code)
     })
 }
 
@@ -64,15 +87,23 @@ async fn check_empty(cluster: &Cluster) -> Result<(), Failure> {
 }
 
 /// A load under way.
-struct Loading<'a> {
-    cluster: &'a Cluster,
+struct Loading<'a, S: Store> {
+    store: &'a S,
     source: &'a Source,
 }
 
-impl Loading<'_> {
+impl<S: Store> Loading<'_, S> {
     async fn load(&self, plan: &LoadPlan, progress: impl Fn(u64)) -> Result<(), Failure> {
         for planned in &plan.tables {
             self.run(&planned.table.sql, &planned.table.name).await?;
+        }
+        // A foreign key may refer to what only an index makes unique.
+        let (unique, others): (Vec<_>, Vec<_>) = plan
+            .objects
+            .iter()
+            .partition(|object| object.is_unique_index());
+        for object in unique {
+            self.run(&object.sql, &object.name).await?;
         }
         let mut rows = 0;
         for planned in &plan.tables {
@@ -81,6 +112,7 @@ impl Loading<'_> {
                 Rows::OfOther => self.rebuild(&planned.table).await?,
                 Rows::None | Rows::NotReadable => {}
             }
+            self.set_up(&planned.table).await?;
         }
         for planned in plan
             .tables
@@ -90,14 +122,14 @@ impl Loading<'_> {
             self.refer(planned).await?;
         }
         self.set_last_numbers(&plan.last_numbers).await?;
-        for object in &plan.objects {
+        for object in others {
             self.run(&object.sql, &object.name).await?;
         }
         self.note_steps(plan.steps).await
     }
 
     async fn run(&self, sql: &str, what: &str) -> Result<(), Failure> {
-        let done = self.cluster.execute(sql, ()).await;
+        let done = self.store.execute(sql, ()).await;
         done.map(drop).map_err(|error| at(what, &error))
     }
 
@@ -109,32 +141,30 @@ impl Loading<'_> {
         progress: &impl Fn(u64),
     ) -> Result<(), Failure> {
         let table = &planned.table;
-        let most = (BATCH_VALUES / table.width().max(1)).clamp(1, BATCH_ROWS);
         let mut batch = Batch::default();
         let mut statement = self.of_source(self.source.connection().prepare(&table.select()))?;
         let mut found = self.of_source(statement.query([]))?;
-        loop {
-            let row = self.of_source(found.next())?;
-            let is_end = row.is_none();
-            if let Some(row) = row {
-                let values = self.of_source(values(row, table.width()))?;
-                batch.add(table.without(values, &planned.later));
-            }
-            let is_full = batch.rows >= most || batch.bytes >= BATCH_BYTES;
-            if batch.rows > 0 && (is_end || is_full) {
+        while let Some(row) = self.of_source(found.next())? {
+            let values = self.of_source(values(row, table.width()))?;
+            let values = table.without(values, &planned.later);
+            if batch.is_full_with(&values) {
                 *inserted += batch.rows as u64;
                 self.insert(table, std::mem::take(&mut batch)).await?;
                 progress(*inserted);
             }
-            if is_end {
-                return Ok(());
-            }
+            batch.add(values);
         }
+        if batch.rows > 0 {
+            *inserted += batch.rows as u64;
+            self.insert(table, batch).await?;
+            progress(*inserted);
+        }
+        Ok(())
     }
 
     async fn insert(&self, table: &SourceTable, batch: Batch) -> Result<(), Failure> {
         let params: Params = batch.values.into_iter().collect();
-        let done = self.cluster.execute(table.insert(batch.rows), params).await;
+        let done = self.store.execute(table.insert(batch.rows), params).await;
         done.map(drop).map_err(|error| at(&table.name, &error))
     }
 
@@ -151,21 +181,39 @@ impl Loading<'_> {
         let mut statement = self.of_source(self.source.connection().prepare(&select))?;
         let width = statement.column_count();
         let mut found = self.of_source(statement.query([]))?;
-        loop {
-            let mut batch = Vec::new();
-            while batch.len() < BATCH_UPDATES {
-                let Some(row) = self.of_source(found.next())? else {
-                    break;
-                };
-                let params: Params = self.of_source(values(row, width))?.into_iter().collect();
-                batch.push(Query::new(update.as_str(), params));
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while let Some(row) = self.of_source(found.next())? {
+            let values = self.of_source(values(row, width))?;
+            if batch.len() >= BATCH_UPDATES || bytes >= BATCH_BYTES {
+                self.update(&planned.table, std::mem::take(&mut batch))
+                    .await?;
+                bytes = 0;
             }
-            if batch.is_empty() {
-                return Ok(());
-            }
-            let done = self.cluster.batch(batch).await;
-            done.map_err(|error| at(&planned.table.name, &error))?;
+            bytes += update.len() + length(&values);
+            let params: Params = values.into_iter().collect();
+            batch.push(Query::new(update.as_str(), params));
         }
+        self.update(&planned.table, batch).await
+    }
+
+    async fn update(&self, table: &SourceTable, batch: Vec<Query>) -> Result<(), Failure> {
+        let done = self.store.batch(batch).await;
+        done.map(drop).map_err(|error| at(&table.name, &error))
+    }
+
+    /// Sets what an index of full text is set to.
+    async fn set_up(&self, table: &SourceTable) -> Result<(), Failure> {
+        let Some((select, set)) = table.settings() else {
+            return Ok(());
+        };
+        let mut statement = self.of_source(self.source.connection().prepare(&select))?;
+        let mut found = self.of_source(statement.query([]))?;
+        while let Some(row) = self.of_source(found.next())? {
+            let params: Params = self.of_source(values(row, 2))?.into_iter().collect();
+            let done = self.store.execute(set.as_str(), params).await;
+            done.map_err(|error| at(&table.name, &error))?;
+        }
+        Ok(())
     }
 
     async fn set_last_numbers(&self, numbers: &[(String, i64)]) -> Result<(), Failure> {
@@ -173,7 +221,7 @@ impl Loading<'_> {
             let set = "UPDATE sqlite_sequence SET seq = ?2 WHERE name = ?1";
             let add = "INSERT INTO sqlite_sequence(name, seq) SELECT ?1, ?2 WHERE changes() = 0";
             let batch = [set, add].map(|sql| Query::new(sql, (table.as_str(), *number)));
-            let done = self.cluster.batch(batch).await;
+            let done = self.store.batch(batch).await;
             done.map_err(|error| at(table, &error))?;
         }
         Ok(())
@@ -187,7 +235,7 @@ impl Loading<'_> {
         let notes =
             (1..=steps).map(|number| Query::new(migration::INSERT, (number, migration::UNKNOWN)));
         let batch = std::iter::once(Query::from(migration::CREATE)).chain(notes);
-        let done = self.cluster.batch(batch).await;
+        let done = self.store.batch(batch).await;
         done.map(drop).map_err(|error| at(migration::TABLE, &error))
     }
 
@@ -205,16 +253,27 @@ struct Batch {
 }
 
 impl Batch {
+    /// Whether it is written before this row is added.
+    fn is_full_with(&self, row: &[Value]) -> bool {
+        let most = (BATCH_VALUES / row.len().max(1)).clamp(1, BATCH_ROWS);
+        self.rows > 0 && (self.rows >= most || self.bytes + length(row) > BATCH_BYTES)
+    }
+
     fn add(&mut self, row: Vec<Value>) {
-        let length = |value: &Value| match value {
-            Value::Text(text) => text.len(),
-            Value::Blob(bytes) => bytes.len(),
-            _ => 8,
-        };
-        self.bytes += row.iter().map(length).sum::<usize>();
+        self.bytes += length(&row);
         self.rows += 1;
         self.values.extend(row);
     }
+}
+
+/// How many bytes values have, about.
+pub(crate) fn length(values: &[Value]) -> usize {
+    let length = |value: &Value| match value {
+        Value::Text(text) => text.len(),
+        Value::Blob(bytes) => bytes.len(),
+        _ => 8,
+    };
+    values.iter().map(length).sum()
 }
 
 fn values(row: &Row<'_>, width: usize) -> rusqlite::Result<Vec<Value>> {
@@ -223,11 +282,21 @@ fn values(row: &Row<'_>, width: usize) -> rusqlite::Result<Vec<Value>> {
 
 /// Compares what is in a cluster with what was planned.
 pub(crate) async fn verify(cluster: &Cluster, plan: &LoadPlan) -> Result<(), Failure> {
-    let file = NamedTempFile::new().map_err(|error| temporary(&error))?;
-    let mut writer = File::from_std(file.reopen().map_err(|error| temporary(&error))?);
-    cluster.copy(&mut writer, |_, _| {}).await?;
-    let copy = Source::open(file.path())?;
-    let differences = differences(&copy, plan).map_err(|error| copy.failed(&error))?;
+    let not_compared = |failure: Failure| {
+        let code = failure.code;
+        let text = format!("{failure}\n  everything is loaded, and was not compared with the file");
+        Failure::with_code(text, code)
+    };
+    let file = NamedTempFile::new().map_err(|error| not_compared(temporary(&error)))?;
+    let writer = file
+        .reopen()
+        .map_err(|error| not_compared(temporary(&error)))?;
+    let cluster = cluster.with_timeout(CALL);
+    let copied = cluster.copy(&mut File::from_std(writer), |_, _| {}).await;
+    copied.map_err(|error| not_compared(error.into()))?;
+    let copy = Source::open(file.path()).map_err(not_compared)?;
+    let differences =
+        differences(&copy, plan).map_err(|error| not_compared(copy.failed(&error)))?;
     if differences.is_empty() {
         return Ok(());
     }
@@ -240,7 +309,7 @@ pub(crate) async fn verify(cluster: &Cluster, plan: &LoadPlan) -> Result<(), Fai
 
 fn differences(copy: &Source, plan: &LoadPlan) -> rusqlite::Result<Vec<String>> {
     let mut differences = Vec::new();
-    let tables = copy.tables()?;
+    let tables: Vec<SourceTable> = copy.tables()?.into_iter().flatten().collect();
     for PlannedTable { table, content, .. } in &plan.tables {
         let is_same = |found: &SourceTable| found.name == table.name && found.sql == table.sql;
         if !tables.iter().any(is_same) {
@@ -279,13 +348,13 @@ fn differences(copy: &Source, plan: &LoadPlan) -> rusqlite::Result<Vec<String>> 
 }
 
 fn at(what: &str, error: &penholder::Error) -> Failure {
-    Failure::new(format!("load: {what}: {error}"))
+    let code = if error.is_timeout() { TIMEOUT } else { FAILED };
+    Failure::with_code(format!("load: {what}: {error}"), code)
 }
 
 fn temporary(error: &std::io::Error) -> Failure {
     Failure::new(format!(
-        "load: a temporary file for the comparison: {error}: make room, or set TMPDIR to another directory \
-         (what was loaded is in the cluster, and was not compared)"
+        "load: a temporary file: {error}: make room, or set TMPDIR to another directory"
     ))
 }
 

@@ -7,7 +7,7 @@ use hiqlite::rusqlite::{self, Connection, Row};
 
 use crate::content::Content;
 use crate::failure::Failure;
-use crate::source::{SchemaObject, Source};
+use crate::source::{SchemaObject, Source, Unreadable};
 use crate::source_table::{ForeignKey, Rows, SourceTable, quoted};
 use crate::statement_kind::{self, Refusal};
 use crate::wire::REQUEST_MAX;
@@ -74,15 +74,25 @@ impl LoadPlan {
                 is_backup && statement_kind::is_reserved(&name.to_ascii_lowercase());
             !is_left_out && !is_of_cluster
         };
-        let mut tables = source.tables()?;
-        tables.retain(|table| is_taken(&table.name));
+        let mut tables = Vec::new();
+        for table in source.tables()? {
+            match table {
+                Ok(table) if is_taken(&table.name) => tables.push(table),
+                Err(Unreadable { name, error }) if is_taken(&name) => {
+                    problems.push(format!("table {name}: {error}"));
+                }
+                _ => {}
+            }
+        }
         let mut objects = source.objects()?;
         objects.retain(|object| is_taken(&object.name) && is_taken(&object.table));
         let mut last_numbers = source.last_numbers()?;
         last_numbers.retain(|(name, _)| is_taken(name));
         check_statements(&tables, &objects, problems);
         check_trial(&tables, &objects, problems)?;
-        check_file(source, problems)?;
+        for table in &tables {
+            check_rows(source, table, problems);
+        }
         let (steps, mut notes) = settings(source, &tables)?;
         notes.extend(
             tables
@@ -97,7 +107,13 @@ impl LoadPlan {
         );
         let mut planned = Vec::new();
         for (table, later) in in_order(tables, problems) {
-            let content = content(source, &table, problems)?;
+            let content = content(source, &table, problems).unwrap_or_else(|error| {
+                let text = format!("table {}: {error}", table.name);
+                if !problems.contains(&text) {
+                    problems.push(text);
+                }
+                None
+            });
             planned.push(PlannedTable {
                 table,
                 content,
@@ -199,27 +215,56 @@ fn is_there(connection: &Connection, name: &str) -> bool {
         .is_ok_and(|count| count > 0)
 }
 
-/// What is wrong with the file itself: damage, and rows that violate their constraints.
-fn check_file(source: &Source, problems: &mut Vec<String>) -> rusqlite::Result<()> {
-    let connection = source.connection();
-    let mut statement = connection.prepare(&format!("PRAGMA quick_check({LISTED})"))?;
-    for found in statement.query_map([], |row| row.get::<_, String>(0))? {
-        let found = found?;
-        if found != "ok" {
-            problems.push(format!("the file: {found}"));
-        }
+/// What is wrong with the rows of a table: damage, and constraints that they violate. What cannot be checked is a
+/// problem too, for example a constraint with a function that is not known.
+fn check_rows(source: &Source, table: &SourceTable, problems: &mut Vec<String>) {
+    let name = &table.name;
+    let mut note = |found: rusqlite::Result<Vec<String>>| match found {
+        Ok(found) => problems.extend(
+            found
+                .into_iter()
+                .map(|found| format!("table {name}: {found}")),
+        ),
+        Err(error) => problems.push(format!("table {name}: {error}")),
+    };
+    note(damage(source, name));
+    note(missing_parents(source, name));
+    if let Some(largest) = table.largest_rowid() {
+        note(last_rowid(source, &largest));
     }
-    let sql = "SELECT \"table\", parent, count(*) FROM pragma_foreign_key_check GROUP BY 1, 2";
-    let mut statement = connection.prepare(sql)?;
-    let found = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    for row in found {
-        let (table, parent, count): (String, String, i64) = row?;
-        problems.push(format!(
-            "table {table}: rows that refer to rows of {parent} which are missing: {count}; a cluster checks \
-             foreign keys: `PRAGMA foreign_key_check` lists them"
-        ));
-    }
-    Ok(())
+}
+
+fn damage(source: &Source, table: &str) -> rusqlite::Result<Vec<String>> {
+    let sql = "SELECT quick_check FROM pragma_quick_check(?1) WHERE quick_check <> 'ok' LIMIT ?2";
+    let mut statement = source.connection().prepare(sql)?;
+    let found = statement.query_map((table, LISTED), |row| row.get(0))?;
+    found.collect()
+}
+
+fn missing_parents(source: &Source, table: &str) -> rusqlite::Result<Vec<String>> {
+    let sql = "SELECT parent, count(*) FROM pragma_foreign_key_check(?1) GROUP BY 1";
+    let mut statement = source.connection().prepare(sql)?;
+    let found = statement.query_map([table], |row| {
+        let (parent, count): (String, i64) = (row.get(0)?, row.get(1)?);
+        Ok(format!(
+            "rows that refer to rows of {parent} which are missing: {count}; a cluster checks foreign keys: \
+             `PRAGMA foreign_key_check` lists them"
+        ))
+    })?;
+    found.collect()
+}
+
+/// SQLite chooses random rowids after the last one that there is, others on each node.
+fn last_rowid(source: &Source, largest: &str) -> rusqlite::Result<Vec<String>> {
+    let largest: Option<i64> = source
+        .connection()
+        .query_row(largest, [], |row| row.get(0))?;
+    let problem = "it has the last rowid that there is, and each node would choose another one after it: give that row \
+                   another number";
+    Ok(match largest {
+        Some(i64::MAX) => vec![problem.to_owned()],
+        _ => Vec::new(),
+    })
 }
 
 /// Returns the number of steps that have run, and which settings are lost.
@@ -312,6 +357,7 @@ fn in_order(
             ));
         }
     }
+    let referred = referred_columns(&tables);
     // Others make their rows.
     let (mut waiting, last): (Vec<_>, Vec<_>) = tables
         .into_iter()
@@ -331,10 +377,10 @@ fn in_order(
         let next = next.or_else(|| {
             waiting
                 .iter()
-                .position(|table| later(table, &names).is_ok())
+                .position(|table| later(table, &names, &referred).is_ok())
         });
         let table = waiting.remove(next.unwrap_or(0));
-        let later = later(&table, &names).unwrap_or_else(|key| {
+        let later = later(&table, &names, &referred).unwrap_or_else(|key| {
             problems.push(format!(
                 "table {}: {} refers to rows of {} that may be inserted later, and must not be NULL until then",
                 table.name,
@@ -349,23 +395,43 @@ fn in_order(
     ordered
 }
 
-/// Returns the columns that are set later because they refer to one of these tables, of which the table
-/// itself is one; or the foreign key of which no column may be NULL until then.
+/// Returns the columns that are set later because they refer to one of the tables that wait, of which the table
+/// itself is one; or the foreign key of which no column may be NULL until then. One column that is NULL is enough; best
+/// one to which no key refers in its turn.
 fn later<'a>(
     table: &'a SourceTable,
     waiting: &HashSet<String>,
+    referred: &HashSet<(String, String)>,
 ) -> Result<Vec<String>, &'a ForeignKey> {
     let mut later = Vec::new();
+    let own = table.name.to_ascii_lowercase();
+    let is_referred = |column: &str| referred.contains(&(own.clone(), column.to_ascii_lowercase()));
     let keys = table.foreign_keys.iter();
     for key in keys.filter(|key| waiting.contains(&key.table.to_ascii_lowercase())) {
-        let mut nullable: Vec<String> = key.columns.clone();
-        nullable.retain(|column| table.may_be_null(column));
-        if nullable.is_empty() || table.loses_rowids() {
-            return Err(key);
+        let nullable = || {
+            key.columns
+                .iter()
+                .filter(|column| table.may_be_null(column))
+        };
+        let chosen = nullable().find(|column| !is_referred(column));
+        match chosen.or_else(|| nullable().next()) {
+            Some(column) if !table.loses_rowids() => later.push(column.clone()),
+            _ => return Err(key),
         }
-        later.extend(nullable);
     }
     later.sort();
     later.dedup();
     Ok(later)
+}
+
+/// Returns the columns to which a foreign key refers, with their tables.
+fn referred_columns(tables: &[SourceTable]) -> HashSet<(String, String)> {
+    let lower = str::to_ascii_lowercase;
+    let keys = tables.iter().flat_map(|table| &table.foreign_keys);
+    keys.flat_map(|key| {
+        key.parents
+            .iter()
+            .map(move |parent| (lower(&key.table), lower(parent)))
+    })
+    .collect()
 }

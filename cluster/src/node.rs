@@ -1,5 +1,6 @@
 //! One node of a cluster: the engine, and a listener for clients.
 
+use std::fs::{File, TryLockError};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,7 +43,7 @@ const LOOK: Duration = Duration::from_millis(300);
 /// The file of the database in the engine's directory.
 const DATABASE: &str = "replica.db";
 /// How many entries are sent to another node at once: each message has to arrive within one heartbeat.
-const ENTRIES_AT_ONCE: u64 = 16;
+const ENTRIES_AT_ONCE: u64 = 4;
 
 /// Runs a node until SIGTERM or SIGINT.
 pub(crate) async fn serve(file: NodeFile) -> Result<(), Failure> {
@@ -53,6 +54,7 @@ pub(crate) async fn serve(file: NodeFile) -> Result<(), Failure> {
         .ok_or_else(|| failed(id, "it is not among its nodes"))?;
     std::fs::create_dir_all(&file.data)
         .map_err(|error| failed(id, &format!("{}: {error}", shown_path(&file.data))))?;
+    let _lock = lock(&file).map_err(|why| failed(id, &why))?;
     let acceptor =
         Acceptor::new(file.tls.as_ref()).map_err(|error| failed(id, &error.to_string()))?;
     let not_listening = |error| {
@@ -146,6 +148,21 @@ fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     Ok(socket)
+}
+
+/// Takes the data directory for this process until the file is closed.
+fn lock(file: &NodeFile) -> Result<File, String> {
+    let path = file.data.join("lock");
+    let failed = |error: std::io::Error| format!("{}: {error}", shown_path(&path));
+    let lock = File::create(&path).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(format!(
+            "another process uses {}: wait until it has ended, which takes some seconds",
+            shown_path(&file.data)
+        )),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
 }
 
 /// Takes clients, for ever.

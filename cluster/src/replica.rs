@@ -36,13 +36,19 @@ pub(crate) struct Replica {
 struct Inner {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
+    /// Held while a copy is made: many at once would fill the disk.
+    copying: Mutex<()>,
 }
 
 impl Replica {
     pub(crate) fn new(path: PathBuf) -> Self {
         let idle = Mutex::default();
         Self {
-            inner: Arc::new(Inner { path, idle }),
+            inner: Arc::new(Inner {
+                path,
+                idle,
+                copying: Mutex::default(),
+            }),
         }
     }
 
@@ -100,6 +106,10 @@ impl Inner {
     /// Copies page by page. The transaction keeps the source as it is at the beginning, also if the
     /// engine writes meanwhile.
     fn copy(&self, deadline: Instant) -> io::Result<File> {
+        let Ok(_copying) = self.copying.try_lock() else {
+            let why = "another copy is under way: try again when it is done";
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, why));
+        };
         let source = open(&self.path).map_err(io::Error::other)?;
         source.execute_batch("BEGIN").map_err(io::Error::other)?;
         let bytes = size(&source).map_err(io::Error::other)?;

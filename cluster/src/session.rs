@@ -135,7 +135,7 @@ impl Node {
         let failed = |error: io::Error| Answer::Failed {
             kind: match error.kind() {
                 io::ErrorKind::TimedOut => FailureKind::Timeout,
-                io::ErrorKind::StorageFull => FailureKind::Refused,
+                io::ErrorKind::StorageFull | io::ErrorKind::ResourceBusy => FailureKind::Refused,
                 _ => FailureKind::Sqlite,
             },
             text: format!("copy the database: {error}"),

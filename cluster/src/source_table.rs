@@ -15,6 +15,9 @@ pub(crate) struct SourceTable {
     /// Those that take a value, in their order.
     columns: Vec<Column>,
     order: Order,
+    is_virtual: bool,
+    has_rowid: bool,
+    is_autoincrement: bool,
 }
 
 /// Where the rows of a table come from.
@@ -54,6 +57,8 @@ struct Column {
 pub(crate) struct ForeignKey {
     pub(crate) table: String,
     pub(crate) columns: Vec<String>,
+    /// The columns of the other table, if they are named.
+    pub(crate) parents: Vec<String>,
 }
 
 /// The names of the rowid.
@@ -112,7 +117,11 @@ impl SourceTable {
             ),
             _ => order,
         };
+        let is_autoincrement = Tokens::significant(&sql).any(|token| token.is("AUTOINCREMENT"));
         Ok(Self {
+            is_virtual,
+            has_rowid: !has_no_rowid,
+            is_autoincrement,
             foreign_keys: foreign_keys(connection, &name)?,
             name,
             sql,
@@ -132,6 +141,31 @@ impl SourceTable {
         let mut columns = self.columns.iter();
         let found = columns.find(|column| column.name.eq_ignore_ascii_case(name));
         found.is_some_and(|column| !column.is_not_null && column.key == 0)
+    }
+
+    /// Returns the query for its largest rowid, if a new row may get the next one.
+    pub(crate) fn largest_rowid(&self) -> Option<String> {
+        let rowid = match &self.order {
+            Order::Rowid(rowid) => (*rowid).to_owned(),
+            Order::Key(key) if self.has_rowid && key.len() == 1 => quoted(&key[0]),
+            _ => return None,
+        };
+        let is_own = matches!(self.rows, Rows::Own) && !self.is_autoincrement;
+        is_own.then(|| format!("SELECT max({rowid}) FROM {}", quoted(&self.name)))
+    }
+
+    /// Returns the query for the settings of an index of full text, which are in a table of its own, and the
+    /// statement that sets one.
+    pub(crate) fn settings(&self) -> Option<(String, String)> {
+        if module_of(&self.sql) != "fts5" || !self.is_virtual {
+            return None;
+        }
+        let name = quoted(&self.name);
+        let settings = quoted(&format!("{}_config", self.name));
+        Some((
+            format!("SELECT k, v FROM {settings} WHERE k <> 'version' ORDER BY k"),
+            format!("INSERT INTO {name}({name}, rank) VALUES (?1, ?2)"),
+        ))
     }
 
     /// Returns the query for all its rows: the values that a row is inserted with.
@@ -270,18 +304,25 @@ fn is_descending(sql: &str) -> bool {
 }
 
 fn foreign_keys(connection: &Connection, table: &str) -> Result<Vec<ForeignKey>> {
-    let sql = "SELECT id, \"table\", \"from\" FROM pragma_foreign_key_list(?1) ORDER BY id, seq";
+    let sql =
+        "SELECT id, \"table\", \"from\", \"to\" FROM pragma_foreign_key_list(?1) ORDER BY id, seq";
     let mut statement = connection.prepare(sql)?;
-    let found = statement.query_map([table], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let found = statement.query_map([table], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+    })?;
     let (mut keys, mut last) = (Vec::<ForeignKey>::new(), None);
     for row in found {
-        let (id, table, column): (i64, String, String) = row?;
-        match keys.last_mut() {
-            Some(key) if last == Some(id) => key.columns.push(column),
-            _ => keys.push(ForeignKey {
+        let (id, table, column, parent): (i64, String, String, Option<String>) = row?;
+        if last != Some(id) {
+            keys.push(ForeignKey {
                 table,
-                columns: vec![column],
-            }),
+                columns: Vec::new(),
+                parents: Vec::new(),
+            });
+        }
+        if let Some(key) = keys.last_mut() {
+            key.columns.push(column);
+            key.parents.extend(parent);
         }
         last = Some(id);
     }

@@ -8,14 +8,21 @@ pub(crate) type NodeResult = (String, Result<NodeStatus, String>);
 /// One line for each node.
 pub(crate) fn text(statuses: &[NodeResult]) -> String {
     let mut text = String::from("node\taddress\trole\tterm\tlog\tapplied\n");
+    let mut answering = statuses.iter().flat_map(|(_, status)| status);
+    let leads = answering.find(|status| status.leads());
+    // A node is not told that it was removed.
+    let is_member = |status: &NodeStatus| match leads {
+        Some(leads) => leads.members.iter().any(|member| member.id == status.node),
+        None => status.is_member(),
+    };
     for (address, status) in statuses {
         text += &match status {
             Ok(status) => {
                 let role = match (status.leads(), status.votes()) {
+                    _ if !is_member(status) => "no member",
                     (true, _) => "leads",
                     (false, true) => "follows",
-                    (false, false) if status.is_member() => "learns",
-                    (false, false) => "no member",
+                    (false, false) => "learns",
                 };
                 let number = |number: Option<u64>| {
                     number.map_or("-".to_owned(), |number| number.to_string())

@@ -22,6 +22,12 @@ CREATE TABLE setting(area TEXT, name TEXT, value ANY, PRIMARY KEY (area, name)) 
 CREATE TABLE "odd ""name"(rowid TEXT, "a b" BLOB);
 CREATE TABLE history(what TEXT);
 CREATE TABLE empty(a);
+CREATE TABLE coded(code TEXT, name TEXT);
+CREATE UNIQUE INDEX coded_code ON coded(code);
+CREATE TABLE uses(code TEXT REFERENCES coded(code));
+CREATE TABLE node(id INTEGER PRIMARY KEY, tenant INTEGER, parent INTEGER, UNIQUE (tenant, id), FOREIGN KEY (tenant, parent) REFERENCES node(tenant, id));
+CREATE TABLE leaf(tenant INTEGER, node INTEGER, FOREIGN KEY (tenant, node) REFERENCES node(tenant, id));
+CREATE TABLE long(text TEXT);
 CREATE VIRTUAL TABLE found USING fts5(title, body);
 CREATE VIRTUAL TABLE line_text USING fts5(text, content='line');
 CREATE VIRTUAL TABLE place USING rtree(id, x0, x1, +note);
@@ -41,6 +47,12 @@ INSERT INTO egg VALUES (1, 1);
 INSERT INTO setting VALUES ('b', 'X', 9223372036854775807), ('a', 'y', x'00ff'), ('a', 'x', 1e300);
 INSERT INTO "odd ""name" VALUES ('r', x''), (NULL, zeroblob(3));
 INSERT INTO found(rowid, title, body) VALUES (7, 'first', 'some words'), (9, 'second', 'other words');
+INSERT INTO found(found, rank) VALUES ('rank', 'bm25(10.0, 1.0)');
+INSERT INTO coded VALUES ('a', 'A');
+INSERT INTO uses VALUES ('a');
+INSERT INTO node VALUES (1, 7, 2), (2, 7, NULL);
+INSERT INTO leaf VALUES (7, 1);
+INSERT INTO long VALUES (zeroblob(30000)), (zeroblob(1800000)), ('x');
 INSERT INTO place VALUES (5, 1.25, 2.5, 'here');
 "#;
 
@@ -84,6 +96,11 @@ fn content(path: &Path) -> Vec<String> {
         "SELECT rowid FROM found WHERE found MATCH 'other'",
         "SELECT rowid FROM line_text WHERE line_text MATCH 'last'",
         "SELECT * FROM place",
+        "SELECT k, v FROM found_config WHERE k <> 'version'",
+        "SELECT * FROM uses, coded",
+        "SELECT * FROM node ORDER BY 1",
+        "SELECT * FROM leaf",
+        "SELECT length(text), typeof(text) FROM long",
         "SELECT * FROM sqlite_sequence",
         "SELECT * FROM total",
         "PRAGMA user_version",
@@ -104,9 +121,9 @@ async fn a_file_becomes_a_cluster_and_a_file_again() {
     let app_name = app.to_str().unwrap();
     let address = cluster.address();
     let text = printed(["cluster", "load", app_name, &address]);
-    assert!(text.contains("12 tables, 22 rows"), "{text}");
+    assert!(text.contains("17 tables, 30 rows"), "{text}");
     assert!(text.contains("application_id, 77"), "{text}");
-    assert!(text.contains("and compared: 22 rows"), "{text}");
+    assert!(text.contains("and compared: 30 rows"), "{text}");
 
     // The steps of its migration have run, and its trigger works.
     let migrated = client
@@ -176,6 +193,18 @@ async fn a_file_becomes_a_cluster_and_a_file_again() {
     assert_eq!((migrated.from, migrated.to), (3, 3));
 }
 
+#[test]
+fn a_file_in_another_encoding_keeps_its_texts() {
+    let directory = tempfile::tempdir().unwrap();
+    let sql = "PRAGMA encoding = 'UTF-16'; CREATE TABLE t(a TEXT PRIMARY KEY) WITHOUT ROWID; \
+               INSERT INTO t VALUES ('a'), ('ä'), ('中'), ('\u{10348}'), ('\u{ffee}')";
+    let path = directory.path().join("utf16.db");
+    let connection = Connection::open(&path).unwrap();
+    connection.execute_batch(sql).unwrap();
+    drop(connection);
+    printed(["cluster", "load", path.to_str().unwrap(), "--dry-run"]);
+}
+
 /// The copy is of one moment, also if it takes many parts and others write meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_is_of_one_moment() {
@@ -237,6 +266,11 @@ fn what_a_cluster_cannot_take_over_is_said_before_anything_is_loaded() {
         ("CREATE TABLE t(a); INSERT INTO t VALUES (CAST(x'ff41' AS TEXT))", "table t: row 1: a text is no UTF-8"),
         ("CREATE TABLE t(a); INSERT INTO t VALUES (zeroblob(2000000))", "table t: row 1: it has 2000008 bytes"),
         ("CREATE TABLE _penholder_mine(a)", "belongs to the cluster itself"),
+        ("CREATE TABLE t(a); INSERT INTO t(rowid, a) VALUES (9223372036854775807, 1)", "the last rowid that there is"),
+        ("CREATE TABLE t(id INTEGER PRIMARY KEY, up REFERENCES t CHECK (up IS NOT NULL)); INSERT INTO t VALUES (1, 1)", "CHECK constraint failed"),
+        ("CREATE TABLE t(a); PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = 'CREATE TABLE t(a CHECK (mine(a)))'", "no such function: mine"),
+        ("CREATE TABLE t(a); PRAGMA writable_schema = ON; UPDATE sqlite_schema SET rootpage = 0, sql = 'CREATE VIRTUAL TABLE t USING mine(a)'", "no such module: mine"),
+        ("CREATE TABLE u(a); CREATE TABLE t(a REFERENCES u(a)); INSERT INTO t VALUES (1)", "foreign key mismatch"),
     ]
     .into_iter()
     .enumerate()
@@ -387,6 +421,15 @@ async fn rows_of_files_are_imported() {
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(error.contains("items.csv"), "{error}");
+    let lines = "{\"name\":\"q\"}\n{\"price\":1}\n{\"name\":null}\n";
+    std::fs::write(&json, lines).unwrap();
+    let output = import(&[&address, "item", json.to_str().unwrap()]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(
+        !error.contains("--skip") && !error.contains("were imported"),
+        "{error}"
+    );
     let output = import(&[&address, "missing", name]);
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(error.contains("no such table: missing"), "{error}");

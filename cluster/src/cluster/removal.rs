@@ -63,20 +63,30 @@ impl Cluster {
                 members.join(", ")
             ));
         }
-        let rest = leads
+        let voters: Vec<u64> = leads
             .members
             .iter()
-            .filter(|member| member.is_voter && member.id != node);
-        let rest: Vec<u64> = rest.map(|member| member.id).collect();
-        let answering = rest
-            .iter()
-            .filter(|id| known.iter().any(|status| status.node == **id))
-            .count();
-        if answering * 2 <= rest.len() {
-            return refused(&format!(
-                "{answering} of the {} nodes that would be left answer, which is no majority: start them first",
-                rest.len()
-            ));
+            .filter(|member| member.is_voter)
+            .map(|member| member.id)
+            .collect();
+        let rest: Vec<u64> = voters.iter().copied().filter(|&id| id != node).collect();
+        if rest.is_empty() {
+            return refused(
+                "it is the only node: to give a cluster up, end it and remove its data",
+            );
+        }
+        // The members that there are now have to agree, and those that will be left must go on.
+        for (of, when) in [(&voters, "there are now"), (&rest, "would be left")] {
+            let answering = of
+                .iter()
+                .filter(|&&id| known.iter().any(|status| status.node == id));
+            let answering = answering.count();
+            if answering * 2 <= of.len() {
+                return refused(&format!(
+                    "{answering} of the {} nodes that {when} answer, which is no majority: start them first",
+                    of.len()
+                ));
+            }
         }
         Ok(())
     }
