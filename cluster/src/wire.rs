@@ -5,6 +5,7 @@
 //! [`Request`] after another has one [`Answer`] each; only a copy has several. A message that cannot be read ends the connection.
 
 use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use penholder::{Error, ErrorKind, RowSet, Value};
 use serde::de::DeserializeOwned;
@@ -27,12 +28,19 @@ pub(crate) const HELLO_MAX: usize = 1024;
 pub(crate) struct Key(pub(crate) [u8; 16]);
 
 impl Key {
-    /// Returns a key that no other write has.
+    /// Returns a key that no other write has: the time in milliseconds, and 80 random bits.
+    ///
+    /// The keys of writes that are made at the same time are neighbours then, and change one page of the
+    /// index of each node. Other keys would change a page each. It does not matter whether the time is right.
     pub(crate) fn random() -> io::Result<Self> {
         let mut key = [0; 16];
+        let time = SystemTime::now().duration_since(UNIX_EPOCH);
+        let bytes = time.unwrap_or_default().as_millis().to_be_bytes();
+        let (start, rest) = key.split_at_mut(6);
+        start.copy_from_slice(&bytes[10..]);
         let filled = rustls::crypto::ring::default_provider()
             .secure_random
-            .fill(&mut key);
+            .fill(rest);
         filled.map_err(|_| io::Error::other("the system has no random numbers"))?;
         Ok(Self(key))
     }
@@ -354,6 +362,20 @@ mod tests {
             within: 5000,
             is_repeated: true,
         })
+    }
+
+    #[test]
+    fn keys_of_one_moment_are_neighbours_and_differ() {
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let before = now().as_millis();
+        let (one, other) = (Key::random().unwrap(), Key::random().unwrap());
+        let after = now().as_millis();
+        assert_ne!(one, other);
+        for Key(key) in [one, other] {
+            let mut time = [0; 16];
+            time[10..].copy_from_slice(&key[..6]);
+            assert!((before..=after).contains(&u128::from_be_bytes(time)));
+        }
     }
 
     #[tokio::test]
