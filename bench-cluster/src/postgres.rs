@@ -13,7 +13,7 @@ use tokio_postgres::{Client, Config, NoTls, Statement};
 use crate::Result;
 use crate::process::{self, Process};
 
-/// The user that the server runs as if this program is run by root, whom it refuses.
+/// The user that the server runs as if this program is run by root: it refuses root.
 const USER: &str = "postgres";
 const TABLE: &str = "CREATE TABLE t(id BIGSERIAL PRIMARY KEY, client INTEGER, text TEXT)";
 const INSERT: &str = "INSERT INTO t(client, text) VALUES ($1, $2)";
