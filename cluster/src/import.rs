@@ -290,8 +290,8 @@ fn read_file(import: &Import<'_>, staging: &Path) -> Result<(), Failure> {
 /// Returns where the command is: in the directory of this one, or in PATH.
 fn program() -> PathBuf {
     let own = env::current_exe().ok();
-    let beside = own.map(|own| own.with_file_name(PROGRAM));
-    beside
+    let next_to_it = own.map(|own| own.with_file_name(PROGRAM));
+    next_to_it
         .filter(|program| program.is_file())
         .unwrap_or_else(|| PROGRAM.into())
 }
@@ -311,10 +311,13 @@ fn stopped(import: &Import<'_>, error: &penholder::Error, done: u64, rows: u64) 
         true => format!(
             "look whether {place} are there, and continue with --skip and the number of the last one"
         ),
-        false => format!("then continue with --skip {before}"),
+        false => format!(
+            "correct it and continue with --skip {before}, or leave it out with --skip {}",
+            before + rows
+        ),
     };
     let text = format!(
-        "import: {}: {place}: {error}\n  {} of this run are in the table; {next}",
+        "import: {}: {place}: {error}\n  before it, {} of this run were written: {next}",
         shown_path(import.file),
         counted(done, "row")
     );

@@ -400,7 +400,7 @@ async fn rows_of_files_are_imported() {
         "{error}"
     );
     assert!(
-        error.contains("2 rows of this run are in the table; then continue with --skip 2"),
+        error.contains("before it, 2 rows of this run were written: correct it and continue with --skip 2, or leave it out with --skip 3"),
         "{error}"
     );
     std::fs::write(&csv, "name\nx\ny\nb2\nz\n").unwrap();
