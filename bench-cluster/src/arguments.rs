@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 32],
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) clients: Vec<u32>,
-    /// Only these peers: penholder, one-proposal, hiqlite, etcd, postgresql, local
+    /// Only these peers: penholder, one-proposal, hiqlite, hiqlite-keyed, etcd, postgresql, local
     #[arg(long, value_delimiter = ',')]
     pub(crate) peers: Vec<String>,
     /// Print one JSON object

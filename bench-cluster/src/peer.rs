@@ -1,6 +1,7 @@
 //! What is compared.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hiqlite::Param;
 use penholder::{AsyncDatabase, OpenOptions, Store as _, StoreExt as _, Synchronous};
@@ -20,21 +21,40 @@ const COUNT: &str = "SELECT count(*) FROM t";
 const ENGINE_TABLE: &str = "CREATE TABLE own(id INTEGER PRIMARY KEY, client INTEGER, text TEXT)";
 const ENGINE_INSERT: &str = "INSERT INTO own(client, text) VALUES (?1, ?2)";
 const ENGINE_COUNT: &str = "SELECT count(*) FROM own";
+/// The tables of the engine's own client when it records each write under a key, as penholder does.
+const KEYED_TABLES: [&str; 2] = [
+    "CREATE TABLE keyed(id INTEGER PRIMARY KEY, client INTEGER, text TEXT)",
+    "CREATE TABLE keyed_write(number INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, \
+     made_at INTEGER NOT NULL, result TEXT NOT NULL)",
+];
+const KEYED_COUNT: &str = "SELECT count(*) FROM keyed";
+const KEYED_INSERTS: [&str; 3] = [
+    "INSERT INTO keyed_write(key, made_at, result) VALUES (?1, ?2, '')",
+    "INSERT INTO keyed(client, text) VALUES (?1, ?2)",
+    "UPDATE keyed_write SET result = json_array(json_array(changes(), last_insert_rowid())) WHERE key = ?1",
+];
+/// Numbers the keys, so that they are inserted in order, as penholder's are.
+static KEYS: AtomicU64 = AtomicU64::new(0);
 const TEXT: &str = "a row of forty bytes, as they really are";
 
 pub(crate) const PENHOLDER: &str = "penholder";
 pub(crate) const ONE_PROPOSAL: &str = "one-proposal";
 pub(crate) const HIQLITE: &str = "hiqlite";
+pub(crate) const KEYED: &str = "hiqlite-keyed";
 const ETCD: &str = "etcd";
 const POSTGRESQL: &str = "postgresql";
 const LOCAL: &str = "local";
 /// Each peer, and what it is.
-pub(crate) const ALL: [(&str, &str); 6] = [
+pub(crate) const ALL: [(&str, &str); 7] = [
     (PENHOLDER, "three hiqlite nodes through penholder"),
     (ONE_PROPOSAL, "the same with shared_writes = 1"),
     (
         HIQLITE,
         "hiqlite's own client, at the nodes of the first line",
+    ),
+    (
+        KEYED,
+        "the same, with a key and a result in each transaction",
     ),
     (ETCD, "three etcd nodes"),
     (POSTGRESQL, "one PostgreSQL"),
@@ -54,6 +74,10 @@ enum Kind {
         /// Counts what was written.
         cluster: Cluster,
     },
+    Keyed {
+        client: hiqlite::Client,
+        cluster: Cluster,
+    },
     Etcd(Etcd),
     Postgres(Box<Postgres>),
     Local(AsyncDatabase),
@@ -63,6 +87,7 @@ enum Kind {
 pub(crate) enum Writer {
     Cluster(Cluster),
     Engine(hiqlite::Client),
+    Keyed(hiqlite::Client),
     Etcd(EtcdClient),
     Postgres(PostgresClient),
     Local(AsyncDatabase),
@@ -94,7 +119,10 @@ impl Peers {
             skipped: Vec::new(),
             _nodes: Vec::new(),
         };
-        if arguments.wants(PENHOLDER) || arguments.wants(HIQLITE) {
+        if [PENHOLDER, HIQLITE, KEYED]
+            .iter()
+            .any(|peer| arguments.wants(peer))
+        {
             peers.start_shared(shared, arguments).await?;
         }
         if arguments.wants(ONE_PROPOSAL) {
@@ -127,12 +155,18 @@ impl Peers {
         let cluster = nodes.start("shared").await?;
         cluster.execute(TABLE, ()).await?;
         cluster.execute(ENGINE_TABLE, ()).await?;
+        cluster.batch(KEYED_TABLES).await?;
         if arguments.wants(PENHOLDER) {
             self.add(PENHOLDER, Kind::Cluster(cluster.clone()));
         }
         if arguments.wants(HIQLITE) {
             let client = nodes.engine_client().await?;
+            let cluster = cluster.clone();
             self.add(HIQLITE, Kind::Engine { client, cluster });
+        }
+        if arguments.wants(KEYED) {
+            let client = nodes.engine_client().await?;
+            self.add(KEYED, Kind::Keyed { client, cluster });
         }
         self._nodes.push(nodes);
         Ok(())
@@ -185,6 +219,7 @@ impl Peer {
         Ok(match &self.kind {
             Kind::Cluster(cluster) => Writer::Cluster(cluster.clone()),
             Kind::Engine { client, .. } => Writer::Engine(client.clone()),
+            Kind::Keyed { client, .. } => Writer::Keyed(client.clone()),
             Kind::Etcd(etcd) => Writer::Etcd(etcd.client().await?),
             Kind::Postgres(postgres) => Writer::Postgres(postgres.client().await?),
             Kind::Local(database) => Writer::Local(database.clone()),
@@ -196,6 +231,7 @@ impl Peer {
         Ok(match &self.kind {
             Kind::Cluster(cluster) => cluster.query_scalar(COUNT, ()).await?,
             Kind::Engine { cluster, .. } => cluster.query_scalar(ENGINE_COUNT, ()).await?,
+            Kind::Keyed { cluster, .. } => cluster.query_scalar(KEYED_COUNT, ()).await?,
             Kind::Etcd(etcd) => etcd.client().await?.count().await?,
             Kind::Postgres(postgres) => postgres.client().await?.count().await?,
             Kind::Local(database) => database.query_scalar(COUNT, ()).await?,
@@ -214,6 +250,7 @@ impl Writer {
                 let values = vec![Param::Integer(client.into()), Param::Text(TEXT.to_owned())];
                 engine.execute(ENGINE_INSERT, values).await?;
             }
+            Self::Keyed(engine) => write_keyed(engine, client).await?,
             Self::Etcd(etcd) => etcd.put(client, number, TEXT).await?,
             Self::Postgres(postgres) => postgres.insert(client, TEXT).await?,
             Self::Local(database) => {
@@ -222,4 +259,16 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// Writes a row with the statements by which penholder makes a write happen once.
+async fn write_keyed(engine: &hiqlite::Client, client: u32) -> Result<()> {
+    let number = KEYS.fetch_add(1, Ordering::Relaxed);
+    let key = Param::Blob(u128::from(number).to_be_bytes().to_vec());
+    let row = vec![Param::Integer(client.into()), Param::Text(TEXT.to_owned())];
+    let params = [vec![key.clone(), Param::Integer(0)], row, vec![key]];
+    for done in engine.txn(KEYED_INSERTS.into_iter().zip(params)).await? {
+        done?;
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::peer::{ALL, HIQLITE, ONE_PROPOSAL, PENHOLDER};
+use crate::peer::{ALL, HIQLITE, KEYED, ONE_PROPOSAL, PENHOLDER};
 use crate::rounds::{Cell, Rounds};
 
 /// What penholder's client may cost, compared with the engine's own.
@@ -21,7 +21,7 @@ pub(crate) fn text(rounds: &Rounds) -> String {
     for clients in rounds.clients() {
         let _ = write!(
             text,
-            "\n{:<14}{:>10}{:>11}{:>11}{:>14}{:>13}\n",
+            "\n{:<16}{:>10}{:>11}{:>11}{:>14}{:>13}\n",
             match clients {
                 1 => "1 client".to_owned(),
                 clients => format!("{clients} clients"),
@@ -39,12 +39,18 @@ pub(crate) fn text(rounds: &Rounds) -> String {
     }
     text.push('\n');
     for (name, what) in ALL {
-        let _ = writeln!(text, "{name:<14}{what}");
+        let _ = writeln!(text, "{name:<16}{what}");
     }
     for (name, why) in &rounds.skipped {
         let _ = writeln!(text, "SKIPPED: {name}: {why}");
     }
-    if let Some(cost) = cost(rounds) {
+    if let Some(cost) = cost(rounds, KEYED) {
+        let _ = writeln!(
+            text,
+            "p50 of one client, compared with hiqlite's own client that records as much: {cost:.2} (aim: {COST} at most)"
+        );
+    }
+    if let Some(cost) = cost(rounds, HIQLITE) {
         let _ = writeln!(
             text,
             "p50 of one client, compared with hiqlite's own client: {cost:.2} (aim: {COST} at most)"
@@ -76,7 +82,8 @@ pub(crate) fn json(rounds: &Rounds) -> String {
         "seconds": rounds.seconds,
         "cells": cells,
         "skipped": skipped.collect::<Vec<_>>(),
-        "p50_of_hiqlite": cost(rounds),
+        "p50_of_hiqlite": cost(rounds, HIQLITE),
+        "p50_of_hiqlite_keyed": cost(rounds, KEYED),
         "rate_of_one_proposal": sharing,
     });
     object.to_string() + "\n"
@@ -102,7 +109,7 @@ fn line(cell: &Cell, first: Option<&Cell>) -> String {
         ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"))
     };
     let mut line = format!(
-        "  {:<12}{:>10.0}{:>8.2} ms{:>8.2} ms{:>14}{:>13}",
+        "  {:<14}{:>10.0}{:>8.2} ms{:>8.2} ms{:>14}{:>13}",
         cell.peer,
         cell.rate(),
         cell.p50(),
@@ -123,9 +130,9 @@ fn of(rounds: &Rounds, clients: u32) -> impl Iterator<Item = &Cell> {
 }
 
 /// Returns how long a write of one client takes, compared with the engine's own client.
-fn cost(rounds: &Rounds) -> Option<f64> {
-    let [penholder, hiqlite] = [PENHOLDER, HIQLITE].map(|peer| rounds.find(peer, 1));
-    ratio(penholder?.p50(), hiqlite?.p50())
+fn cost(rounds: &Rounds, engine: &str) -> Option<f64> {
+    let [penholder, engine] = [PENHOLDER, engine].map(|peer| rounds.find(peer, 1));
+    ratio(penholder?.p50(), engine?.p50())
 }
 
 /// Returns the rate of the most clients, compared with one proposal a write.

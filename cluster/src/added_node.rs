@@ -49,6 +49,10 @@ pub(crate) fn add(directory: &Path, place: &Place<'_>) -> Result<PathBuf, Failur
         let why = format!("another node has {address}: give another --port or --host");
         return Err(failed(directory, &why));
     }
+    for left in ["pem", "key"] {
+        // Without node-N.toml, of an addition that was ended.
+        let _ = fs::remove_file(directory.join(format!("node-{id}.{left}")));
+    }
     let tls = match first.tls {
         None => None,
         Some(_) => Some(init::issue(
@@ -68,12 +72,14 @@ pub(crate) fn add(directory: &Path, place: &Place<'_>) -> Result<PathBuf, Failur
         ..first
     };
     let path = directory.join(format!("node-{id}.toml"));
-    init::write(&path, &text_of(directory, &file)?)?;
+    let text = text_of(directory, &file)?;
     for (other, file) in &mut others {
         file.nodes.clone_from(&nodes);
         replace(other, &text_of(directory, file)?)?;
     }
     add_to_clients(directory, &own.client)?;
+    // The last: without it, nobody starts a node of which the other files do not tell.
+    init::write(&path, &text)?;
     Ok(path)
 }
 
@@ -192,12 +198,16 @@ fn text_of(directory: &Path, file: &NodeFile) -> Result<String, Failure> {
     toml::to_string(file).map_err(|error| failed(directory, &error.to_string()))
 }
 
-/// Replaces a file as a whole.
+/// Replaces a file as a whole; who may read it stays as it is.
 fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     let new = path.with_extension("new-toml");
     let _ = fs::remove_file(&new);
     init::write(&new, text)?;
-    fs::rename(&new, path).map_err(|error| failed(path, &error.to_string()))
+    let replaced = fs::metadata(path).and_then(|former| {
+        fs::set_permissions(&new, former.permissions())?;
+        fs::rename(&new, path)
+    });
+    replaced.map_err(|error| failed(path, &error.to_string()))
 }
 
 fn failed(path: &Path, why: &str) -> Failure {

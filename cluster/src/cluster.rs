@@ -676,6 +676,10 @@ async fn exchange(
 ) -> Result<Answer, ExchangeError> {
     let until = || deadline.min(Instant::now() + ONE_NODE).into();
     let failed = |error: io::Error| ExchangeError::Failed(error.to_string());
+    let slow = |error: io::Error| match error.kind() {
+        io::ErrorKind::TimedOut => ExchangeError::Silent,
+        _ => failed(error),
+    };
     let late = |_| match Instant::now() < deadline {
         true => ExchangeError::Silent,
         false => ExchangeError::Failed("it did not answer in time".to_owned()),
@@ -683,8 +687,12 @@ async fn exchange(
     let sent = timeout_at(until(), wire::send(stream, request, REQUEST_MAX)).await;
     sent.map_err(late)?.map_err(failed)?;
     loop {
-        let received = timeout_at(until(), wire::receive(stream, ANSWER_MAX)).await;
-        match received.map_err(late)?.map_err(failed)? {
+        // A long answer may take its time, as long as something of it comes.
+        let received = timeout_at(
+            deadline.into(),
+            wire::receive_within(stream, ANSWER_MAX, ONE_NODE),
+        );
+        match received.await.map_err(late)?.map_err(slow)? {
             Some(Answer::Working) => {}
             Some(answer) => return Ok(answer),
             None => {

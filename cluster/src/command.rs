@@ -35,6 +35,15 @@ use penholder_core::{shell_path, shell_word, shown_path};
 
 /// The variable from which the engine takes the authorities that it trusts.
 const AUTHORITIES: &str = "SSL_CERT_FILE";
+/// Variables by which the engine would send what its nodes say to each other through a proxy.
+const PROXIES: [&str; 6] = [
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+];
 /// The variable from which SQLite takes the directory of its temporary files.
 const TEMPORARY_FILES: &str = "SQLITE_TMPDIR";
 /// How long a node that ends waits for queries that still run.
@@ -55,14 +64,14 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a cluster
+    /// Make a cluster, fill it from a file, write it into one, change its members
     Cluster {
         #[command(subcommand)]
         command: ClusterCommand,
     },
     /// Run one node of a cluster, until SIGTERM or Ctrl-C
     Serve(Serve),
-    /// Run one statement that writes
+    /// Run SQL that writes, in one transaction
     Exec(Exec),
     /// Run one statement that reads
     Query(QueryArguments),
@@ -398,7 +407,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Serve(serve) => self::serve(&serve),
         Command::Exec(exec) => block_on(self::exec(exec)),
         Command::Query(query) => block_on(self::query(query)),
-        Command::Import(import) => block_on(or_interrupted(self::import(import))),
+        Command::Import(import) => block_on(self::import(import)),
         Command::Status(status) => block_on(self::status(status)),
         Command::Stress(stress) => block_on(self::stress(stress)),
     }
@@ -409,14 +418,14 @@ fn cluster(command: ClusterCommand) -> Result<(), Failure> {
         ClusterCommand::Init(new) => begin(&new),
         ClusterCommand::Add(add) => self::add(&add),
         ClusterCommand::Remove(remove) => block_on(self::remove(remove)),
-        ClusterCommand::Load(load) => block_on(or_interrupted(self::load(load))),
+        ClusterCommand::Load(load) => block_on(self::load(load)),
         ClusterCommand::Dump(export) => {
             block_on(or_interrupted(self::export(export, Purpose::Dump)))
         }
         ClusterCommand::Backup(export) => {
             block_on(or_interrupted(self::export(export, Purpose::Backup)))
         }
-        ClusterCommand::Restore(restore) => block_on(or_interrupted(self::restore(restore))),
+        ClusterCommand::Restore(restore) => block_on(self::restore(restore)),
     }
 }
 
@@ -508,7 +517,8 @@ fn set_environment(file: &NodeFile) -> Result<(), Failure> {
     }
     let is_set =
         |&(name, value): &(&str, &OsStr)| env::var_os(name).is_some_and(|known| known == value);
-    if wanted.iter().all(is_set) {
+    let has_proxy = PROXIES.iter().any(|name| env::var_os(name).is_some());
+    if wanted.iter().all(is_set) && !has_proxy {
         return Ok(());
     }
     let failed = |error: io::Error| Failure::new(format!("serve: start again: {error}"));
@@ -517,6 +527,9 @@ fn set_environment(file: &NodeFile) -> Result<(), Failure> {
         .args(env::args_os().skip(1))
         .envs(wanted)
         .env_remove("SSL_CERT_DIR");
+    for name in PROXIES {
+        again.env_remove(name);
+    }
     Err(failed(std::os::unix::process::CommandExt::exec(&mut again)))
 }
 
@@ -576,9 +589,8 @@ async fn import(arguments: Import) -> Result<(), Failure> {
     };
     let staging = import::stage(&cluster, &import).await?;
     let progress = Progress::of_rows(staging.rows()?, arguments.quiet);
-    let rows = staging
-        .write(&cluster, &import, |rows| progress.set(rows))
-        .await?;
+    let writing = staging.write(&cluster, &import, |rows| progress.set(rows));
+    let rows = or_interrupted(writing).await?;
     drop(progress);
     if !arguments.quiet {
         let rows = load::counted(rows, "row");
@@ -690,7 +702,8 @@ async fn fill(
 ) -> Result<(), Failure> {
     let cluster = reach(target).await?;
     let progress = Progress::of_rows(plan.rows(), is_quiet);
-    load::load(&cluster, source, plan, |rows| progress.set(rows)).await?;
+    let loading = load::load(&cluster, source, plan, |rows| progress.set(rows));
+    or_interrupted(loading).await?;
     drop(progress);
     load::verify(&cluster, plan).await?;
     print(&format!(
@@ -732,7 +745,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Ends work when the user or the system asks for that, so that temporary files are removed.
-async fn or_interrupted(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+async fn or_interrupted<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let failed = |error: io::Error| Failure::new(format!("wait for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;

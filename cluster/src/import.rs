@@ -13,7 +13,7 @@ use penholder_core::shown_path;
 use tempfile::TempDir;
 
 use crate::cluster::Cluster;
-use crate::failure::{FAILED, Failure, HALFWAY, NOT_FOUND};
+use crate::failure::{FAILED, Failure, HALFWAY, NOT_FOUND, TIMEOUT};
 use crate::load::{counted, length};
 use crate::source::Source;
 use crate::source_table::{SourceTable, quoted};
@@ -214,18 +214,23 @@ impl Batch {
 
 /// Returns the columns of a table of the cluster that take values.
 async fn columns(cluster: &Cluster, table: &str) -> Result<Vec<Column>, Failure> {
-    let sql =
-        "SELECT name, type, \"notnull\" FROM pragma_table_xinfo(?1) WHERE hidden = 0 ORDER BY cid";
-    let found: Vec<(String, String, bool)> = cluster.query_as(sql, [table]).await?;
+    let sql = "SELECT x.name, x.type, x.\"notnull\", coalesce(l.strict, 0) FROM pragma_table_xinfo(?1) AS x \
+               LEFT JOIN pragma_table_list AS l ON l.schema = 'main' AND l.name = ?1 COLLATE NOCASE \
+               WHERE x.hidden = 0 ORDER BY x.cid";
+    let found: Vec<(String, String, bool, bool)> = cluster.query_as(sql, [table]).await?;
     if found.is_empty() {
         return Err(Failure::new(format!(
             "import: {}: no such table: {table}: create it with `penholder exec` first",
             cluster.address()
         )));
     }
-    let column = |(name, kind, is_not_null)| Column {
+    let column = |(name, kind, is_not_null, is_strict): (String, String, bool, bool)| Column {
         name,
-        kind,
+        // Outside of a strict table, ANY would turn texts into numbers.
+        kind: match is_strict && kind.eq_ignore_ascii_case("ANY") {
+            true => String::new(),
+            false => kind,
+        },
         is_not_null,
     };
     Ok(found.into_iter().map(column).collect())
@@ -274,16 +279,17 @@ fn read_file(import: &Import<'_>, staging: &Path) -> Result<(), Failure> {
         let text = format!("import: start {PROGRAM}, which reads the file: {error}: {next}");
         Failure::with_code(text, NOT_FOUND)
     })?;
-    match status.success() {
-        true => Ok(()),
+    match status.code() {
+        Some(0) => Ok(()),
         // It has said why. Nothing was written to the cluster.
-        false => Err(Failure::silent(status.code().map_or(
-            FAILED,
-            |code| match u8::try_from(code) {
-                Ok(HALFWAY) | Err(_) => FAILED,
-                Ok(code) => code,
-            },
-        ))),
+        Some(code) => Err(Failure::silent(match u8::try_from(code) {
+            Ok(HALFWAY) | Err(_) => FAILED,
+            Ok(code) => code,
+        })),
+        None => {
+            let why = format!("{PROGRAM}, which reads it, was ended: {status}: try again");
+            Err(failed(import, &why))
+        }
     }
 }
 
@@ -321,6 +327,10 @@ fn stopped(import: &Import<'_>, error: &penholder::Error, done: u64, rows: u64) 
         shown_path(import.file),
         counted(done, "row")
     );
-    let code = if done > 0 { HALFWAY } else { FAILED };
+    let code = match done {
+        0 if error.is_timeout() => TIMEOUT,
+        0 => FAILED,
+        _ => HALFWAY,
+    };
     Failure::with_code(text, code)
 }

@@ -29,7 +29,10 @@ struct Leave {
 impl Membership {
     pub(crate) fn new(file: &NodeFile) -> Result<Self, String> {
         let own = file.own().ok_or("it is not among its nodes")?;
-        let mut builder = Client::builder().http2_prior_knowledge().timeout(WITHIN);
+        let mut builder = Client::builder()
+            .no_proxy()
+            .http2_prior_knowledge()
+            .timeout(WITHIN);
         if let Some(tls) = &file.tls {
             let pem = fs::read(&tls.authority).map_err(|error| error.to_string())?;
             let authority = Certificate::from_pem(&pem).map_err(|error| error.to_string())?;

@@ -73,7 +73,7 @@ pub(crate) async fn serve(file: NodeFile) -> Result<(), Failure> {
         () = stop.asked() => return Ok(()),
     };
     #[cfg(target_os = "linux")]
-    tokio::spawn(crate::socket_limit::keep());
+    tokio::spawn(crate::socket_limit::keep(port_of(&own.client)));
     let starting = tokio::spawn(hiqlite::start_node(engine_config(&file, nodes)?));
     let data = file.data.clone();
     let engine = tokio::select! {
@@ -92,6 +92,9 @@ pub(crate) async fn serve(file: NodeFile) -> Result<(), Failure> {
     let listener = socket.listen(BACKLOG).map_err(not_listening)?;
     let leadership = Leadership::new(id, engine.clone());
     let replica = Replica::new(file.data.join("state_machine/db").join(DATABASE));
+    replica
+        .remove_copies()
+        .map_err(|error| failed(id, &error.to_string()))?;
     let membership = Membership::new(&file).map_err(|error| failed(id, &error))?;
     let node = Node {
         id,
@@ -107,6 +110,7 @@ pub(crate) async fn serve(file: NodeFile) -> Result<(), Failure> {
         leadership,
         confirmations: Arc::default(),
         reads: Arc::new(Semaphore::new(QUERIES_MAX)),
+        copies: Arc::new(Semaphore::new(1)),
         engine: engine.clone(),
         replica,
     };
@@ -163,6 +167,11 @@ fn lock(file: &NodeFile) -> Result<File, String> {
         )),
         Err(TryLockError::Error(error)) => Err(failed(error)),
     }
+}
+
+#[cfg(target_os = "linux")]
+fn port_of(address: &str) -> Option<u16> {
+    address.rsplit_once(':')?.1.parse().ok()
 }
 
 /// Takes clients, for ever.

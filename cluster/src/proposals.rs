@@ -188,24 +188,38 @@ impl Proposer {
         let shared = self.answer_recorded(shared);
         match shared.len() {
             0 => {}
-            1 => self.propose_each(shared).await,
-            _ if !self.may_share(&shared).await => self.propose_each(shared).await,
+            1 => self.propose_each(shared, false).await,
+            _ if !self.may_share(&shared).await => self.propose_each(shared, false).await,
             _ => match self.propose(&shared).await {
-                Err(Failure::OfStatement(_)) => self.propose_each(shared).await,
+                // The engine itself repeats a proposal once if another node leads by then: a key that is there
+                // may be of the first one.
+                Err(Failure::OfStatement(text)) => {
+                    self.propose_each(shared, text.contains(write_table::KEY))
+                        .await;
+                }
                 result => self.answer_all(shared, &result).await,
             },
         }
     }
 
-    /// Has each of them executed by itself.
-    async fn propose_each(&self, all: Vec<Pending>) {
+    /// Has each of them executed by itself. If they may have been executed together before, none is said not to
+    /// be written without a look.
+    async fn propose_each(&self, all: Vec<Pending>, may_be_there: bool) {
         for pending in all {
             if !pending.is_wanted() {
-                pending.answer(timed_out());
+                pending.answer(match may_be_there {
+                    true => unknown("the writes before it took too long"),
+                    false => timed_out(),
+                });
                 continue;
             }
             let one = vec![pending];
-            let result = self.propose(&one).await;
+            let result = match self.propose(&one).await {
+                Err(Failure::NotLeader(_)) if may_be_there => {
+                    Err(Failure::Unknown("the node ceased to lead".to_owned()))
+                }
+                result => result,
+            };
             self.answer_all(one, &result).await;
         }
     }

@@ -23,6 +23,8 @@ const STEPS: i32 = 10_000;
 
 /// How many pages are copied between two looks at the deadline.
 const PAGES: i32 = 1000;
+/// How the name of a copy ends.
+const COPY: &str = ".copy";
 /// How much room a copy leaves to the engine, in bytes.
 const ROOM: u64 = 256 << 20;
 
@@ -36,19 +38,13 @@ pub(crate) struct Replica {
 struct Inner {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
-    /// Held while a copy is made: many at once would fill the disk.
-    copying: Mutex<()>,
 }
 
 impl Replica {
     pub(crate) fn new(path: PathBuf) -> Self {
         let idle = Mutex::default();
         Self {
-            inner: Arc::new(Inner {
-                path,
-                idle,
-                copying: Mutex::default(),
-            }),
+            inner: Arc::new(Inner { path, idle }),
         }
     }
 
@@ -71,6 +67,18 @@ impl Replica {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
         self.inner.read(Instant::now() + SHORT, work)
+    }
+
+    /// Removes the copies that a process which was killed has left.
+    pub(crate) fn remove_copies(&self) -> io::Result<()> {
+        let directory = self.inner.path.parent().unwrap_or(Path::new("."));
+        for entry in std::fs::read_dir(directory)? {
+            let path = entry?.path();
+            if path.to_str().is_some_and(|path| path.ends_with(COPY)) {
+                std::fs::remove_file(path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Returns a copy of the database at one moment, in a file without a name, until the deadline.
@@ -106,16 +114,12 @@ impl Inner {
     /// Copies page by page. The transaction keeps the source as it is at the beginning, also if the
     /// engine writes meanwhile.
     fn copy(&self, deadline: Instant) -> io::Result<File> {
-        let Ok(_copying) = self.copying.try_lock() else {
-            let why = "another copy is under way: try again when it is done";
-            return Err(io::Error::new(io::ErrorKind::ResourceBusy, why));
-        };
         let source = open(&self.path).map_err(io::Error::other)?;
         source.execute_batch("BEGIN").map_err(io::Error::other)?;
         let bytes = size(&source).map_err(io::Error::other)?;
         let directory = self.path.parent().unwrap_or(Path::new("."));
         check_room(directory, bytes)?;
-        let target = NamedTempFile::with_suffix_in(".copy", directory)?;
+        let target = NamedTempFile::with_suffix_in(COPY, directory)?;
         let mut connection = Connection::open(target.path()).map_err(io::Error::other)?;
         connection
             .execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")

@@ -61,6 +61,8 @@ pub(crate) struct Node {
     pub(crate) confirmations: Arc<Silence>,
     /// A place for each query that runs at once, so that the node itself can always read.
     pub(crate) reads: Arc<Semaphore>,
+    /// A place for a copy of the database, until its client has it: several would fill the disk.
+    pub(crate) copies: Arc<Semaphore>,
 }
 
 impl Node {
@@ -107,6 +109,11 @@ impl Node {
 
     /// Sends a copy of the database, or why there is none.
     async fn send_copy(&self, stream: &mut Box<dyn Stream>, deadline: Instant) -> io::Result<()> {
+        let Ok(_place) = self.copies.try_acquire() else {
+            let text = "another copy is under way: try again when it is done".to_owned();
+            let kind = FailureKind::Refused;
+            return deliver(stream, &Answer::Failed { kind, text }).await;
+        };
         let (mut file, bytes) = match working(stream, self.copy(deadline)).await? {
             Ok(copy) => copy,
             Err(answer) => return deliver(stream, &answer).await,
@@ -135,7 +142,7 @@ impl Node {
         let failed = |error: io::Error| Answer::Failed {
             kind: match error.kind() {
                 io::ErrorKind::TimedOut => FailureKind::Timeout,
-                io::ErrorKind::StorageFull | io::ErrorKind::ResourceBusy => FailureKind::Refused,
+                io::ErrorKind::StorageFull => FailureKind::Refused,
                 _ => FailureKind::Sqlite,
             },
             text: format!("copy the database: {error}"),

@@ -5,12 +5,14 @@
 //! [`Request`] after another has one [`Answer`] each; only a copy has several. A message that cannot be read ends the connection.
 
 use std::io;
+use std::time::Duration;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use penholder::{Error, ErrorKind, RowSet, Value};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
 /// The version of these messages. A node refuses every other.
 pub(crate) const VERSION: u16 = 1;
@@ -312,8 +314,22 @@ pub(crate) async fn receive<M: DeserializeOwned>(
     stream: &mut (impl AsyncRead + Unpin),
     max: usize,
 ) -> io::Result<Option<M>> {
+    const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+    receive_within(stream, max, FOR_EVER).await
+}
+
+/// Reads a message, each part of which has to come within a time.
+///
+/// # Errors
+///
+/// Also [`io::ErrorKind::TimedOut`].
+pub(crate) async fn receive_within<M: DeserializeOwned>(
+    stream: &mut (impl AsyncRead + Unpin),
+    max: usize,
+    each: Duration,
+) -> io::Result<Option<M>> {
     let mut length = [0; 4];
-    match stream.read_exact(&mut length).await {
+    match timeout(each, stream.read_exact(&mut length)).await? {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(error) => return Err(error),
@@ -325,9 +341,10 @@ pub(crate) async fn receive<M: DeserializeOwned>(
     // Not all at once: a client may announce much and send nothing.
     let mut frame = Vec::with_capacity(length.min(64 << 10));
     let mut limited = stream.take(length as u64);
-    limited.read_to_end(&mut frame).await?;
-    if frame.len() < length {
-        return Err(io::ErrorKind::UnexpectedEof.into());
+    while frame.len() < length {
+        if timeout(each, limited.read_buf(&mut frame)).await?? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
     }
     decode(&frame).map(Some)
 }

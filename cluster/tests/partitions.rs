@@ -126,8 +126,7 @@ async fn a_follower_that_is_cut_off_keeps_nobody_waiting_and_catches_up() {
     let what = "a follower cut off from everything";
     setting.workload.under(what);
     setting.network().unplug(follower);
-    tokio::time::sleep(LONG).await;
-    setting.workload.wait_for(100).await;
+    setting.workload.goes_on_for(LONG).await;
     setting.workload.under("the end of that");
     setting.network().plug(follower);
     setting.recover(what).await;
@@ -143,8 +142,7 @@ async fn a_slow_link_to_a_follower_keeps_nobody_waiting() {
     let what = "a link of 1 Mbit/s to a follower";
     setting.workload.under(what);
     setting.network().slow_down(follower, "1mbit");
-    tokio::time::sleep(LONG).await;
-    setting.workload.wait_for(100).await;
+    setting.workload.goes_on_for(LONG).await;
     setting.workload.under("the end of that");
     setting.network().speed_up(follower);
     setting.recover(what).await;

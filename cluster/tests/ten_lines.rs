@@ -30,7 +30,7 @@ fn the_ten_lines_of_the_readme_work_as_written() {
     // `penholder` hands the words of these commands over as they are.
     let program = env!("CARGO_BIN_EXE_penholder-cluster");
     symlink(program, directory.path().join("penholder")).unwrap();
-    let mut script = "set -e\ntrap 'kill $(jobs -p)' EXIT\n".to_owned();
+    let mut script = "set -e\ntrap 'kill -9 $(jobs -p); wait' EXIT\n".to_owned();
     // The first one installs what this test has built.
     for command in commands
         .into_iter()

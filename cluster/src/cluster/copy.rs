@@ -47,7 +47,7 @@ impl Cluster {
                 why,
             });
             if !route.advance(&self.inner.nodes, deadline).await {
-                return Err(self.not_reached(WHAT, &attempts));
+                return Err(self.not_copied(&attempts));
             }
         }
     }
@@ -106,6 +106,13 @@ impl Cluster {
             file.rewind().await.map(drop)
         };
         emptied.await.map_err(|error| self.not_written(&error))
+    }
+
+    fn not_copied(&self, attempts: &[Attempt]) -> Error {
+        let mut text = format!("{WHAT}: {}: no node sent all of it", self.inner.address);
+        super::list(&mut text, attempts);
+        text.push_str("\n  try again, or look at `penholder status` of the same address");
+        Error::of_engine(ErrorKind::Timeout, text)
     }
 
     fn not_written(&self, error: &std::io::Error) -> Error {

@@ -75,6 +75,16 @@ impl Cluster {
                 "it is the only node: to give a cluster up, end it and remove its data",
             );
         }
+        let silent = leads
+            .members
+            .iter()
+            .find(|member| member.id != node && member.is_voter && member.client.is_none());
+        if let Some(silent) = silent {
+            return refused(&format!(
+                "node {} has not told the others yet where it takes clients: try again in some seconds",
+                silent.id
+            ));
+        }
         // The members that there are now have to agree, and those that will be left must go on.
         for (of, when) in [(&voters, "there are now"), (&rest, "would be left")] {
             let answering = of

@@ -132,6 +132,7 @@ impl History {
             panic!("{under}: no order explains {refused:?} among {near:#?}");
         }
         assert_eq!(verdict, Verdict::Linearizable, "{under}");
+        assert!(operations.len() > unknown, "{under}: nothing is known");
         eprintln!(
             "{under}: {} operations are linearizable, of which {unknown} have an unknown outcome; {} more were not executed",
             operations.len(),

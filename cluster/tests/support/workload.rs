@@ -83,6 +83,14 @@ impl Workload {
         }
     }
 
+    /// Waits for this long, in which writes have to be acknowledged.
+    pub async fn goes_on_for(&self, time: Duration) {
+        let acknowledged = || self.outcomes.acknowledged.lock().unwrap().len();
+        let before = acknowledged();
+        tokio::time::sleep(time).await;
+        assert!(acknowledged() > before + 20, "nothing went on for {time:?}");
+    }
+
     /// Ends the writers, and checks that each acknowledged write is on all nodes, none is twice, and none of
     /// those that were said not to be written; and that all nodes have the same tables.
     pub async fn check(self, cluster: &TestCluster) {
